@@ -1,0 +1,63 @@
+# Everything happens in .venv; nothing outside this folder is changed. `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-all demo train table format clean
+
+# Waiting OpenMP threads sleep instead of spinning: on few cores spinning slows the thread that has work.
+export OMP_WAIT_POLICY = passive
+
+PYTHON ?=  # the interpreter that .venv is made from; empty: python3.11, or the first other one that is recent enough
+READY := .venv/.ready
+PIP := .venv/bin/python -m pip install --no-input --disable-pip-version-check --progress-bar off -c constraints.txt
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+
+setup: $(READY) ## build .venv; a second call finds nothing to do
+
+# The stamp goes first and comes back last. Without it a .venv is half done and is built anew; with it, brought up to date.
+$(READY): pyproject.toml constraints.txt
+	@set -e; \
+	if [ -f $@ ]; then rm $@; echo "setup: bringing .venv up to date with constraints.txt"; else \
+		for python in $(or $(strip $(PYTHON)),python3.11 python3.12 python3); do \
+			"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && break; python=; \
+		done; \
+		[ -n "$$python" ] || { echo "setup: no Python 3.11 or 3.12 found; install one or say make PYTHON=/path/to/python" >&2; exit 1; }; \
+		echo "setup: building .venv with $$python and the versions of constraints.txt; takes some minutes"; \
+		"$$python" -m venv --clear .venv; \
+	fi; \
+	{ $(PIP) "$$(grep '^torch==' constraints.txt)" setuptools && $(PIP) --no-build-isolation -e '.[dev]'; } \
+		>.venv/pip.log 2>&1 || { grep -v '^WARNING' .venv/pip.log | tail -n 20 >&2; \
+		echo "setup: failed; all that pip had to say is in .venv/pip.log" >&2; exit 1; }; \
+	touch $@
+
+define CHECK
+.venv/bin/ruff check --quiet .
+.venv/bin/ruff format --check --quiet .
+.venv/bin/mypy --no-error-summary
+endef
+
+test: $(READY) ## style, types and the tests that take seconds
+	$(CHECK)
+	.venv/bin/python -m pytest -q -m "not slow"
+
+test-all: $(READY) ## the same with the slow tests
+	$(CHECK)
+	.venv/bin/python -m pytest -q
+
+demo: $(READY) ## the main job from end to end on a video made on the spot
+	@.venv/bin/python -m pipeline.tour
+
+train: $(READY) ## train the small model that the repository ships
+	.venv/bin/python -m pipeline.tiny.train
+
+table: $(READY) ## measure the small model again, for the table in the README
+	.venv/bin/python -m pipeline.tiny.evaluate
+
+format: $(READY) ## repair what ruff can repair
+	.venv/bin/ruff check --quiet --fix-only .
+	.venv/bin/ruff format --quiet .
+
+clean: ## remove caches and build leftovers; .venv and your banks stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find conf encoders memory pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +

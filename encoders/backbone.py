@@ -1,0 +1,295 @@
+"""What the families of video-LLMs share: loading, text pieces, rotary positions, decoder calls.
+
+One subclass per family adds how it looks at frames (`llava_ov.py`). Uses transformers' public interfaces only: no
+patched forward, no copied model code. Knows no bank, no retrieval, no disk but the checkpoint's.
+
+A prompt is: preamble | frame frame ... frame | tail, where a frame is its time tag "[mm:ss]" followed by its visual
+tokens, and the tail is what the family puts after a video, the question and the opening of the assistant's turn.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
+
+import torch
+from torch import Tensor
+
+from encoders.errors import UserError
+from encoders.kv import FixedCache
+from encoders.schema import Frames, VisualTokens
+
+from transformers import AttentionInterface, AutoConfig, AutoProcessor, DynamicCache  # isort: skip
+from transformers.cache_utils import DynamicLayer  # isort: skip
+from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # isort: skip
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to.
+Listener = Callable[[int, Tensor, Tensor, float], None]
+
+
+def _listening_sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
+    """torch's fused attention; a `listener` among the call's keyword arguments sees queries and keys first."""
+    listener: Listener | None = kwargs.pop("listener", None)
+    if listener is not None:
+        listener(module.layer_idx, query, key, kwargs["scaling"])
+    return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+
+
+ATTENTION = "reelbank_sdpa"
+AttentionInterface.register(ATTENTION, _listening_sdpa)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # without its own mask function a custom attention gets none
+
+
+@dataclass(frozen=True, slots=True)
+class KVShape:
+    """What one token's keys (or values) look like."""
+
+    layers: int
+    heads: int  # KV heads
+    width: int  # of a head
+
+    def nbytes(self, dtype: torch.dtype) -> int:
+        """Bytes of keys and values of one token."""
+        return 2 * self.layers * self.heads * self.width * dtype.itemsize
+
+
+class VideoLLM:
+    """A video-LLM of transformers behind the calls Reelbank needs. Shapes: D model width, V vocabulary."""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        model_class: Any,
+        family: str,
+        dtype: str = "float32",
+        device: str = "cpu",
+        attention: str = "sdpa",
+        revision: str | None = None,
+    ) -> None:
+        """path: a local folder or a hub id. UserError when it cannot be loaded or is of another family."""
+        if dtype not in DTYPES:
+            raise UserError(f"backbone.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
+        self.path, self.dtype, self.device = path, DTYPES[dtype], torch.device(device)
+        try:
+            config = AutoConfig.from_pretrained(path, revision=revision)
+            self.processor = AutoProcessor.from_pretrained(path, revision=revision)
+        except (OSError, ValueError) as error:
+            raise UserError(f"Cannot load a model from backbone.path={path}: {_first_line(error)}") from error
+        if config.model_type != family:
+            raise UserError(
+                f"The model at {path} is of type {config.model_type}, not {family}; choose the backbone= that fits it."
+            )
+        implementation: Any = {"text_config": ATTENTION, "vision_config": "sdpa"} if attention == "sdpa" else attention
+        self.model = model_class.from_pretrained(
+            path, revision=revision, dtype=self.dtype, use_safetensors=True, attn_implementation=implementation
+        )
+        self.model.to(self.device).eval().requires_grad_(False)
+        self.config = config
+        text = config.get_text_config()
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self.kv_shape = KVShape(text.num_hidden_layers, text.num_key_value_heads, width)
+        self.query_heads: int = text.num_attention_heads
+        self.full_attention = _full_attention(text)
+        self._preamble_text, self._tail_template = self._split_chat()
+        self._tag_ids: dict[int, list[int]] = {}
+
+    # -- what differs between families ------------------------------------------------------------------------------
+
+    @property
+    def decoder(self) -> Any:
+        """The language model without its head: hidden states in, hidden states out."""
+        return self.model.model.language_model
+
+    def look(self, frames: Frames) -> VisualTokens:
+        """Vision tower and projector: T frames -> their visual tokens. No state, no neighbours."""
+        raise NotImplementedError
+
+    def after_video(self) -> Tensor:
+        """[n, D] embeddings that the family puts between the last frame and the text (n may be 0)."""
+        raise NotImplementedError
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(width, height) in pixels that `look` expects; fixed per bank."""
+        raise NotImplementedError
+
+    # -- text pieces ------------------------------------------------------------------------------------------------
+
+    def _split_chat(self) -> tuple[str, str]:
+        """The chat template's text before the video, and after it with "{question}" in the question's place."""
+        marker = "\u0001question\u0001"
+        parts = [{"type": "video"}, {"type": "text", "text": marker}]
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+        )
+        before, after = text.split(self.processor.video_token)
+        return before, after.replace(marker, "{question}")
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a piece of text, nothing added."""
+        found: list[int] = self.processor.tokenizer.encode(text, add_special_tokens=False)
+        return found
+
+    def text_of(self, ids: list[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def embed(self, ids: list[int]) -> Tensor:
+        """[n, D] embeddings of token ids."""
+        found: Tensor = self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.int64, device=self.device))
+        return found
+
+    def preamble_ids(self) -> list[int]:
+        """What stands before the first frame; the attention sink of the sliding window."""
+        return self.ids(self._preamble_text)
+
+    def tail_ids(self, question: str) -> list[int]:
+        """What follows the video (after `after_video`): the question and the opening of the assistant's turn."""
+        return self.ids(self._tail_template.replace("{question}", question))
+
+    def tag_ids(self, seconds: float) -> list[int]:
+        """The time tag of a frame: "[mm:ss]", minutes going on above 59; whole seconds, rounded down."""
+        whole = int(seconds + 1e-6)
+        if whole not in self._tag_ids:
+            self._tag_ids[whole] = self.ids(f"[{whole // 60:02d}:{whole % 60:02d}]")
+        return self._tag_ids[whole]
+
+    def with_tags(self, seen: VisualTokens) -> tuple[Tensor, Tensor]:
+        """-> embeddings [M, D] of every frame's time tag and tokens, offsets [T + 1] int64 of the frames in M."""
+        parts: list[Tensor] = []
+        lengths: list[int] = []
+        for (a, b), seconds in zip(seen.ranges(), seen.times.tolist(), strict=True):
+            tag = self.embed(self.tag_ids(seconds))
+            parts += [tag, seen.tokens[a:b].to(self.device, self.dtype)]
+            lengths.append(len(tag) + b - a)
+        offsets = torch.tensor([0, *lengths]).cumsum(0)
+        return torch.cat(parts), offsets
+
+    def tag_length(self, seconds: float = 0.0) -> int:
+        """Tokens of a time tag."""
+        return len(self.tag_ids(seconds))
+
+    # -- the decoder ------------------------------------------------------------------------------------------------
+
+    def rope(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """cos and sin [stop - start, Dh] float32 of positions start..stop-1, attention scaling included."""
+        positions = torch.arange(start, stop, device=self.device)[None]
+        probe = torch.empty(0, dtype=torch.float32, device=self.device)  # says dtype and device, nothing else
+        cos, sin = self.decoder.rotary_emb(probe, positions)
+        return cos[0], sin[0]
+
+    def cache(self, capacity: int) -> FixedCache:
+        """An empty cache for this model."""
+        shape = self.kv_shape
+        return FixedCache(shape.layers, shape.heads, capacity, shape.width, self.dtype, self.device)
+
+    @torch.inference_mode()
+    def advance(self, embeds: Tensor, cache: FixedCache, listener: Listener | None = None) -> Tensor:
+        """Run embeddings [n, D] through the decoder after what the cache holds; -> hidden states [n, D]. No logits.
+
+        Positions are those after the cache's length, always given: default positions and module state are never used.
+        """
+        past = cache.get_seq_length()
+        positions = torch.arange(past, past + len(embeds), device=self.device)[None]
+        extra = {} if listener is None else {"listener": listener}
+        hidden: Tensor = self.decoder(
+            inputs_embeds=embeds[None].to(self.dtype),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            **extra,
+        ).last_hidden_state
+        return hidden[0]
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[n, D] -> [n, V] float32."""
+        scores: Tensor = self.model.lm_head(hidden)
+        return scores.float()
+
+    def stop_ids(self) -> set[int]:
+        """Token ids that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        ends = self.processor.tokenizer.eos_token_id if ends is None else ends
+        return set(ends) if isinstance(ends, list) else {ends}
+
+    @torch.inference_mode()
+    def decode(self, hidden: Tensor, cache: FixedCache, most: int, listener: Listener | None = None) -> Iterator[int]:
+        """Greedy decoding from the last hidden state [D]: token ids, one at a time, the stop token not among them."""
+        stops = self.stop_ids()
+        for step in range(most):
+            token = int(self.logits(hidden[None])[0].argmax())
+            if token in stops:
+                return
+            yield token
+            if step + 1 < most:
+                hidden = self.advance(self.embed([token]), cache, listener)[-1]
+
+    @torch.inference_mode()
+    def queries(self, question: str) -> Tensor:
+        """[L, H * Dh] float32: mean query of the question's tokens per layer, before rotary embedding.
+
+        The query heads that share a KV head are summed: sum_h <q_h, k_g(h)> = <sum_h q_h, k_g>, so the ranking of frames
+        by mean key is that of all heads, and the index is smaller by the group size.
+        """
+        shape = self.kv_shape
+        caught: list[Tensor] = []
+        # Projections before rotary embedding are not handed out by transformers; a hook in a `with` leaves no trace.
+        hooks = [
+            layer.self_attn.q_proj.register_forward_hook(lambda _m, _a, out: caught.append(out))
+            for layer in self.decoder.layers
+        ]
+        try:
+            lead, text = self.preamble_ids(), self.tail_ids(question)
+            cache = self.cache(len(lead) + len(text))
+            self.advance(self.embed(lead + text), cache)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        found = torch.stack([q[0, len(lead) :].float().mean(0) for q in caught])  # [L, Hq * Dh]
+        grouped = found.view(shape.layers, shape.heads, self.query_heads // shape.heads, shape.width).sum(2)
+        return grouped.flatten(1).cpu()
+
+    # -- identity ---------------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        """16 hex digits over the checkpoint's configuration and weights: what a bank records."""
+        digest = hashlib.sha256(json.dumps(self.config.to_diff_dict(), sort_keys=True, default=str).encode())
+        folder = Path(self.path)
+        if folder.is_dir():
+            for file in sorted(folder.glob("*.safetensors")):
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        else:
+            digest.update(str(self.config._commit_hash).encode())
+        return digest.hexdigest()[:16]
+
+
+def _full_attention(text_config: Any) -> str:
+    """ "" when every layer is full attention, else the names of the layer types that are not."""
+    kinds = {type(layer) for layer in DynamicCache(config=text_config).layers}
+    return ", ".join(sorted(k.__name__ for k in kinds if k is not DynamicLayer))
+
+
+def require_full_attention(backbone: VideoLLM) -> None:
+    """UserError unless keys and values of single frames can be kept and recalled for this model."""
+    if backbone.full_attention:
+        raise UserError(
+            f"The model at {backbone.path} has layers of type {backbone.full_attention}, whose keys and values cannot be "
+            "recalled frame by frame; use reader=tokens with prefill=none."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+__all__ = ["ATTENTION", "DTYPES", "KVShape", "Listener", "VideoLLM", "require_full_attention"]

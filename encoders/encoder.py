@@ -1,0 +1,41 @@
+"""Frames -> Segment: look, compress, prefill, embed. The write path on one page; knows no disk and no question."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from encoders.backbone import VideoLLM
+from encoders.prefill import NoPrefill, WindowPrefill, key_means
+from encoders.schema import Compressor, FrameEmbedder, Frames, Segment
+
+Timer = Callable[[str], AbstractContextManager[None]]  # `with timer("look"): ...`; pipeline/clock.py has one
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes the segments of one video in time order; `prefill` holds the window, so use one encoder per stream."""
+
+    backbone: VideoLLM
+    compressor: Compressor
+    prefill: WindowPrefill | NoPrefill
+    clip: FrameEmbedder
+    interval: float  # seconds between sampled frames
+
+    def encode(self, frames: Frames, number: int, timer: Timer) -> Segment:
+        """The segment of these frames; `number` is its place in the video."""
+        with timer("look"):
+            seen = self.compressor(self.backbone.look(frames))
+        with timer("prefill"):
+            block = self.prefill(seen)
+        with timer("clip"):
+            rows = self.clip.embed_frames(frames)
+        return Segment(
+            video_id=frames.video_id,
+            number=number,
+            start=float(frames.times[0]),
+            end=float(frames.times[-1]) + self.interval,
+            tokens=seen,
+            clip=rows,
+            kv=block,
+            key_means=None if block is None else key_means(block),
+        )

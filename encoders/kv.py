@@ -1,0 +1,118 @@
+"""Keys and values outside and inside the language model: rotary embedding on and off, and a cache that never moves.
+
+With the adapters (`backbone.py` and one file per family) the only file that knows transformers' cache objects. Knows no
+pixels, no questions, no disk.
+
+Keys are stored before rotary embedding (un-rotated in float32 on write) and rotated once, to their final positions, on
+read; a rotated key is never rotated again. RoPE (arXiv 2104.09864) in the half-split form of transformers:
+rotate(x)[i] = x[i] cos - x[i + Dh/2] sin, rotate(x)[i + Dh/2] = x[i + Dh/2] cos + x[i] sin. With an attention scaling s
+(YaRN) cos and sin carry s, so the inverse divides by s^2 = cos^2 + sin^2.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from encoders.schema import KVBlock
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [..., M, Dh] any dtype, cos and sin [M, Dh] float32 -> float32 [..., M, Dh] at those positions."""
+    x = x.float()
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def unrotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The inverse of `rotate`, in float32."""
+    return rotate(x, cos, -sin) / (cos.square() + sin.square())
+
+
+class FixedLayer(CacheLayerMixin):
+    """One layer's keys and values in a buffer of fixed capacity: appending copies the new tokens and nothing else.
+
+    (transformers' DynamicLayer concatenates: quadratic over an answer, 60 times slower over 300 appends.)
+    """
+
+    is_sliding = False
+    is_croppable = True
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        """keys, values [1, H, capacity, Dh]: the buffers, in the model's dtype, on its device."""
+        super().__init__()
+        self.buffers = (keys, values)
+        self.filled = 0
+        self.is_initialized = True
+        self.dtype, self.device = keys.dtype, keys.device
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the buffers came with the constructor."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+        """Append [1, H, n, Dh]; return views of all that is filled. ValueError when the capacity is exceeded."""
+        stop = self.filled + key_states.shape[-2]
+        if stop > self.buffers[0].shape[-2]:
+            raise ValueError(f"cache of {self.buffers[0].shape[-2]} tokens cannot hold {stop}")
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[..., self.filled : stop, :] = new
+        self.filled = stop
+        self.keys, self.values = (buffer[..., :stop, :] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.filled + query_length, 0
+
+    def get_max_length(self) -> int:
+        return int(self.buffers[0].shape[-2])
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens; transformers passes them as a negative number."""
+        self.filled += min(tokens_to_remove, 0)
+        self.keys, self.values = (buffer[..., : self.filled, :] for buffer in self.buffers)
+
+
+class FixedCache(Cache):
+    """A cache of FixedLayers; the buffers of all layers lie in two tensors that can be kept and used again."""
+
+    layers: list[FixedLayer]
+
+    def __init__(self, layers: int, heads: int, capacity: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (layers, 1, heads, capacity, width)
+        self.keys, self.values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+        super().__init__(layers=[FixedLayer(self.keys[i], self.values[i]) for i in range(layers)])
+
+    @property
+    def capacity(self) -> int:
+        return int(self.keys.shape[-2])
+
+    def rewind(self, length: int) -> None:
+        """Keep the first `length` tokens."""
+        for layer in self.layers:
+            layer.crop(length - layer.filled)
+
+    def append(self, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Append blocks with stored keys [L, H, M, Dh] (before rotary embedding) at the positions of cos, sin [M, Dh]."""
+        rotated = rotate(keys.to(cos.device), cos, sin).to(self.keys.dtype)
+        placed = values.to(device=self.values.device, dtype=self.values.dtype)
+        for i, layer in enumerate(self.layers):
+            layer.update(rotated[i : i + 1], placed[i : i + 1])
+
+    def stored(self, start: int, cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys before rotary embedding and values of the tokens from `start` on: two [L, H, M, Dh] of `dtype`, copies."""
+        stop = self.layers[0].filled
+        keys = unrotate(self.keys[:, 0, :, start:stop], cos, sin).to(dtype)
+        return keys, self.values[:, 0, :, start:stop].to(dtype, copy=True)
+
+
+def concatenate(blocks: Sequence[KVBlock]) -> KVBlock:
+    """Blocks one after another as one block. blocks must not be empty."""
+    offsets, base = [blocks[0].offsets[:1]], 0
+    for block in blocks:
+        offsets.append(block.offsets[1:] + base)
+        base += int(block.offsets[-1])
+    return KVBlock(torch.cat([b.keys for b in blocks], dim=2), torch.cat([b.values for b in blocks], dim=2), torch.cat(offsets))

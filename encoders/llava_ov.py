@@ -1,0 +1,83 @@
+"""LLaVA-OneVision (arXiv 2408.03326) through transformers' own classes: SigLIP tower, projector, 2x pooling, Qwen2.
+
+Knows only what is special in this family: how pixels are normalised, that every frame gives the same square grid of
+tokens, and that one learnt newline token follows the last frame.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.backbone import VideoLLM
+from encoders.schema import Frames, VisualTokens
+
+from transformers import LlavaOnevisionForConditionalGeneration  # isort: skip  (after backbone declared the operators)
+
+
+class LlavaOneVision(VideoLLM):
+    """`llava_onevision` checkpoints of transformers, from the hub or from a folder."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        attention: str = "sdpa",
+        revision: str | None = None,
+        batch: int = 16,
+    ) -> None:
+        """batch: frames that go through the tower at once; bounds memory, changes nothing else."""
+        super().__init__(
+            path=path,
+            model_class=LlavaOnevisionForConditionalGeneration,
+            family="llava_onevision",
+            dtype=dtype,
+            device=device,
+            attention=attention,
+            revision=revision,
+        )
+        self.batch = batch
+        images = self.processor.image_processor
+        self._mean = torch.tensor(images.image_mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(images.image_std, device=self.device).view(1, 3, 1, 1)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(width, height): the tower's square input; videos are squeezed to it, as the family's processor does."""
+        side = int(self.config.vision_config.image_size)
+        return side, side
+
+    def pixels(self, frames: np.ndarray) -> Tensor:
+        """[T, H, W, 3] uint8 -> [T, 3, H, W] normalised as the checkpoint's processor says, in the model's dtype."""
+        scaled = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 255.0
+        return ((scaled - self._mean) / self._std).to(self.dtype)
+
+    @torch.inference_mode()
+    def look(self, frames: Frames) -> VisualTokens:
+        """Each frame alone, in batches: equal to the whole clip, because the family mixes frames only in the decoder.
+
+        ValueError when the frames do not have `frame_size`.
+        """
+        if frames.pixels.shape[1:3] != self.frame_size[::-1]:
+            raise ValueError(f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes {self.frame_size[::-1]}")
+        seen: list[Tensor] = []
+        for a in range(0, len(frames), self.batch):
+            pixels = self.pixels(frames.pixels[a : a + self.batch])
+            out = self.model.get_video_features(pixels[None]).pooler_output  # [1, n * per_frame + 1, D], newline last
+            seen.append(out[0, :-1].view(len(pixels), -1, out.shape[-1]))
+        grid = torch.cat(seen)  # [T, per_frame, D]
+        count, per_frame, width = grid.shape
+        side = round(per_frame**0.5)
+        places = torch.stack(torch.meshgrid(torch.arange(count), torch.arange(side), torch.arange(side), indexing="ij"), dim=-1)
+        return VisualTokens(
+            tokens=grid.reshape(-1, width).cpu(),
+            pos=places.reshape(-1, 3).to(torch.int32),
+            offsets=torch.arange(count + 1) * per_frame,
+            times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
+        )
+
+    def after_video(self) -> Tensor:
+        """[1, D]: the learnt newline that ends a video."""
+        newline: Tensor = self.model.model.image_newline
+        return newline[None].detach()

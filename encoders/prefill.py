@@ -1,0 +1,100 @@
+"""Visual tokens -> keys and values, through the decoder over a sliding window with the preamble as attention sink.
+
+Each segment is one decoder call: it sees the preamble, the last `window_frames` frames before it, and itself causally
+(StreamingLLM's sink, arXiv 2309.17453; ReKV's window, arXiv 2503.00540, without its per-frame loop). The window is kept
+as it is stored, before rotary embedding and in the bank's dtype, and laid out at positions from 0 again for every
+segment: positions stay small at any length of video, and a window rebuilt from the bank gives the same bytes.
+
+Calls the decoder only: no logits, no hidden states. Knows no disk and no question.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from encoders.backbone import DTYPES, VideoLLM, require_full_attention
+from encoders.errors import UserError
+from encoders.kv import FixedCache
+from encoders.schema import KVBlock, VisualTokens
+
+
+class WindowPrefill:
+    """Holds the window of one stream; use one object per video."""
+
+    def __init__(self, backbone: VideoLLM, *, window_frames: int = 32, dtype: str = "float32") -> None:
+        """window_frames: how far back a frame sees; dtype: of the stored keys and values."""
+        if window_frames < 0:
+            raise UserError(f"prefill.window_frames={window_frames} is negative; use 0 or more.")
+        if dtype not in DTYPES:
+            raise UserError(f"prefill.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
+        require_full_attention(backbone)
+        self.backbone, self.window_frames, self.dtype = backbone, window_frames, DTYPES[dtype]
+        self._window: deque[KVBlock] = deque()
+        self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
+        self._cache: FixedCache | None = None  # reused: fresh large buffers are faulted in page by page
+
+    def restore(self, blocks: Iterable[KVBlock]) -> None:
+        """Set the window from stored blocks in time order, as if they had just been encoded."""
+        self._window.clear()
+        for block in blocks:
+            self._push(block)
+
+    def __call__(self, seen: VisualTokens) -> KVBlock:
+        """Encode the next segment of the stream."""
+        embeds, offsets = self.backbone.with_tags(seen)
+        held = sum(block.keys.shape[2] for block in self._window)
+        start = len(self._sink) + held
+        cache = self._ready(start + len(embeds))
+        if held:
+            cos, sin = self.backbone.rope(len(self._sink), start)
+            at = 0
+            for block in self._window:
+                n = block.keys.shape[2]
+                cache.append(block.keys, block.values, cos[at : at + n], sin[at : at + n])
+                at += n
+        self.backbone.advance(embeds, cache)
+        cos, sin = self.backbone.rope(start, start + len(embeds))
+        keys, values = cache.stored(start, cos, sin, self.dtype)
+        block = KVBlock(keys.cpu(), values.cpu(), offsets)
+        self._push(block)
+        return block
+
+    def _ready(self, capacity: int) -> FixedCache:
+        """A cache that holds the sink and has room for `capacity` tokens."""
+        if self._cache is None or self._cache.capacity < capacity:
+            self._cache = self.backbone.cache(max(capacity, 2 * (self._cache.capacity if self._cache else 0)))
+            self.backbone.advance(self._sink, self._cache)
+        self._cache.rewind(len(self._sink))
+        return self._cache
+
+    def _push(self, block: KVBlock) -> None:
+        self._window.append(block)
+        frames = sum(len(b.offsets) - 1 for b in self._window)
+        while self._window and frames - self.window_frames >= len(self._window[0].offsets) - 1:
+            frames -= len(self._window.popleft().offsets) - 1
+        if frames > self.window_frames:
+            first = self._window[0]
+            self._window[0] = first.frames(frames - self.window_frames, len(first.offsets) - 1)
+
+
+class NoPrefill:
+    """Keeps visual tokens only: for `reader=tokens`, and for models whose keys and values cannot be recalled."""
+
+    def __init__(self, backbone: VideoLLM) -> None:
+        self.window_frames = 0
+
+    def restore(self, blocks: Iterable[KVBlock]) -> None:
+        """Nothing to restore."""
+
+    def __call__(self, seen: VisualTokens) -> None:
+        return None
+
+
+def key_means(block: KVBlock) -> Tensor:
+    """[T, L, H * Dh] float32: mean key of each frame's tokens (time tag included) per layer, before rotary embedding."""
+    edges = block.offsets.tolist()
+    means = [block.keys[:, :, a:b].float().mean(2) for a, b in pairwise(edges)]
+    return torch.stack(means).flatten(2)

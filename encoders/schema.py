@@ -1,0 +1,170 @@
+"""The records of the write path and the roles that make them: pixels -> tokens -> key/value blocks -> segment.
+
+Knows no library beyond torch and numpy, no question, no storage. Everything is frozen; parts return new records.
+Letters: T frames, N visual tokens, M block tokens (time tags + visual), D model width, L layers, H KV heads, Dh head
+width, E embedding width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A run of decoded frames of one video, in time order."""
+
+    video_id: str
+    pixels: np.ndarray  # [T, height, width, 3] uint8 RGB
+    times: np.ndarray  # [T] float64, seconds from the start of the video, strictly rising
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != len(self.times):
+            raise ValueError(f"{len(self.pixels)} frames with {len(self.times)} times")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def part(self, first: int, stop: int) -> "Frames":
+        """Frames first..stop-1."""
+        return replace(self, pixels=self.pixels[first:stop], times=self.times[first:stop])
+
+
+def join(parts: Sequence[Frames]) -> Frames:
+    """One run out of several runs of the same video, in the order given. parts must not be empty."""
+    return Frames(
+        parts[0].video_id,
+        np.concatenate([part.pixels for part in parts]),
+        np.concatenate([part.times for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class VisualTokens:
+    """What the language model sees of T frames, one variable-length group per frame."""
+
+    tokens: Tensor  # [N, D] in the language model's embedding space
+    pos: Tensor  # [N, 3] int32 (frame of this record, row, column); survives compression
+    offsets: Tensor  # [T + 1] int64: tokens of frame t are offsets[t]:offsets[t + 1]; every frame keeps at least one
+    times: Tensor  # [T] float64 seconds from the start of the video
+
+    def keep(self, mask: Tensor) -> "VisualTokens":
+        """Drop the tokens whose mask is False (mask: [N] bool)."""
+        counts = torch.stack([mask[a:b].sum() for a, b in self.ranges()])
+        if bool((counts == 0).any()):
+            raise ValueError("a compressor must keep at least one token of every frame")
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        return VisualTokens(self.tokens[mask], self.pos[mask], offsets, self.times)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """The token range of each frame."""
+        edges: list[int] = self.offsets.tolist()
+        return list(pairwise(edges))
+
+    def frames(self, first: int, stop: int) -> "VisualTokens":
+        """The record of frames first..stop-1 alone, its frame numbers starting at 0 again."""
+        a, b = int(self.offsets[first]), int(self.offsets[stop])
+        pos = self.pos[a:b] - torch.tensor([first, 0, 0], dtype=self.pos.dtype)
+        return VisualTokens(self.tokens[a:b], pos, self.offsets[first : stop + 1] - a, self.times[first:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class KVBlock:
+    """T frames inside the language model. Keys are stored before rotary embedding, so a block can be placed anywhere."""
+
+    keys: Tensor  # [L, H, M, Dh] before rotary embedding
+    values: Tensor  # [L, H, M, Dh]
+    offsets: Tensor  # [T + 1] int64: frame t with its time tag is offsets[t]:offsets[t + 1]
+
+    def frames(self, first: int, stop: int) -> "KVBlock":
+        """The block of frames first..stop-1 alone."""
+        a, b = int(self.offsets[first]), int(self.offsets[stop])
+        return KVBlock(self.keys[:, :, a:b], self.values[:, :, a:b], self.offsets[first : stop + 1] - a)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values."""
+        return self.keys.nbytes + self.values.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The unit of storage: some seconds of one video, or one scene."""
+
+    video_id: str
+    number: int  # 0, 1, 2, ... in time order within its video
+    start: float  # seconds of video time, inclusive
+    end: float  # seconds of video time, exclusive
+    tokens: VisualTokens
+    clip: Tensor  # [T, E] float32 unit rows, one per frame
+    kv: KVBlock | None  # None when the bank keeps tokens only
+    key_means: Tensor | None  # [T, L, H * Dh] float32: mean key of each frame before rotary embedding
+
+    @property
+    def times(self) -> Tensor:
+        """[T] float64 seconds of the frames."""
+        return self.tokens.times
+
+    def __len__(self) -> int:
+        return len(self.tokens.times)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What is known of a video before, or after, it was read."""
+
+    video_id: str  # fingerprint of the content, not of the name
+    path: str
+    duration: float  # seconds; what the container says
+    decoder: str  # "decord", "pyav", or "decord+pyav" when the second one took over in the middle
+    broke_at: float | None = None  # seconds: the file could not be decoded from here on
+    note: str = ""  # why a fallback was used, or what is wrong with the file
+
+
+class FrameSource(Protocol):
+    """Frames of one video, sampled by timestamp, in batches, in time order."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """Facts so far; `broke_at` and `decoder` are final once iteration has ended."""
+        ...
+
+    def frames(self, start: float = 0.0) -> Iterator[Frames]:
+        """Batches of sampled frames from `start` seconds on. Restarting yields the same frames at the same times."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Cuts a stream of frames into the frames of each segment. Causal: a cut never depends on frames after it by more
+    than the stated lag, and the frames of all segments joined are the frames that went in."""
+
+    @property
+    def look_back(self) -> int:
+        """Frames before a segment's start that decide where it ends: what a resumed pass has to be fed first."""
+        ...
+
+    def segments(self, batches: Iterator[Frames], after: float = 0.0) -> Iterator[Frames]:
+        """The frames of each segment that starts at `after` seconds or later; `after` is 0 or the end of a segment of
+        an earlier pass, and the batches begin `look_back` frames before it (or at the beginning)."""
+        ...
+
+
+class Compressor(Protocol):
+    """Fewer visual tokens; same type in and out, so they chain."""
+
+    def __call__(self, seen: VisualTokens) -> VisualTokens: ...
+
+
+class FrameEmbedder(Protocol):
+    """Frames and texts in one space; rows have unit length."""
+
+    def embed_frames(self, frames: Frames) -> Tensor:  # [T, E] float32
+        ...
+
+    def embed_text(self, text: str) -> Tensor:  # [E] float32
+        ...

@@ -1,0 +1,278 @@
+"""The memory bank: segments of many videos go in, evidence for a question comes out. Where the two paths meet.
+
+Knows neither pixels nor prompts. Layout of <bank>/:
+    bank.json writer.lock                       format, provenance; held while writing    memory/bank_file.py
+    catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py
+    index/<video>.faiss                         a cache, rebuilt when it does not fit     memory/index.py
+Threads: one writes, many ask. Processes: one writes (a lock file sees to it), many ask.
+"""
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from encoders.errors import UserError
+from encoders.schema import Segment, VideoInfo
+from memory import plan
+from memory.atomic import TEMPORARY
+from memory.bank_file import Provenance, WriterLock, open_bank_file
+from memory.cache import RunCache
+from memory.catalog import SegmentRow, VideoRow
+from memory.disk import DiskStore, Problem
+from memory.plan import Choice, Timeline
+from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
+from memory.search import hits
+
+_HELD_VIDEOS = 8  # videos whose index rows stay in memory; the one asked least recently goes first
+
+
+class MemoryBank:
+    """Write segments, recall frames."""
+
+    def __init__(
+        self,
+        root: Path,
+        provenance: dict[str, str | int | float | None],
+        retriever: Retriever,
+        *,
+        recent_frames: int,
+        ram_bytes: int,
+    ) -> None:
+        """For `open` only: it makes sure that there is a bank at `root` and that it fits."""
+        self.root = root
+        self.provenance = provenance
+        self._store = DiskStore(root)
+        self._retriever = retriever
+        self._recent_frames = recent_frames
+        self._runs = RunCache(ram_bytes)
+        self._writer: WriterLock | None = None
+        self._lock = threading.RLock()  # around what is held; never while a model embeds a question or a file is put
+        self._held: OrderedDict[str, Timeline] = OrderedDict()  # videos whose frames the retriever knows
+        self._searching: Counter[str] = Counter()  # askers inside the retriever: their videos must stay held
+
+    @classmethod
+    def open(
+        cls,
+        root: str | Path,
+        provenance: Provenance | None,
+        retriever: Retriever,
+        *,
+        recent_frames: int,
+        create: bool = True,
+        ram_bytes: int = 256 << 20,
+    ) -> "MemoryBank":
+        """Open the bank at `root`, or create it. UserError when it is missing (create=False), is no bank, or was made
+        with other settings. provenance None: only looking after an existing bank, whatever made it.
+        recent_frames: newest frames that every question sees. ram_bytes: for frames that were read before."""
+        root = Path(root)
+        stored = open_bank_file(root, provenance, create=create and provenance is not None)
+        return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes)
+
+    # ---- write path
+
+    def record_video(self, info: VideoInfo, interval: float, finished: bool) -> None:
+        """Say what is known of a video: before its first segment, and again when it is finished.
+        interval: seconds between sampled frames."""
+        self._begin_writing()
+        before = self._store.catalog.video(info.video_id)
+        if before is not None and before.interval != interval and self._store.numbers(info.video_id):
+            raise UserError(
+                f"bank {self.root} has video {info.video_id} with a frame every {before.interval} s, not {interval} s; "
+                "use the same frame rate or another bank=DIR"
+            )
+        self._store.catalog.put_video(VideoRow(info, interval, finished))
+
+    def write(self, segment: Segment) -> None:
+        """Keep the next segment of a recorded video. When this returns it survives a crash and can be recalled.
+
+        1 store, 2 retriever, 3 publish the frames: nothing is found before it can be read.
+        """
+        if self._store.catalog.video(segment.video_id) is None:
+            raise ValueError(f"video {segment.video_id} is not recorded; call record_video before the first segment")
+        self._begin_writing()
+        self._store.put(segment)  # 1
+        with self._lock:
+            # a video that was resumed and not yet asked about is taken in whole at its first question, not here
+            if segment.number == 0 or segment.video_id in self._held:
+                self._catch_up(segment.video_id, fresh=segment)  # 2, 3
+
+    def drop(self, video_id: str) -> None:
+        """Delete a video from the bank."""
+        self._known_video(video_id)
+        self._begin_writing()
+        with self._lock:
+            if self._held.pop(video_id, None) is not None:
+                self._retriever.forget(video_id)
+            self._runs.forget(video_id)
+            self._store.drop(video_id)
+            (self._index_folder / f"{video_id}.faiss").unlink(missing_ok=True)
+
+    # ---- read path
+
+    def recall(self, question: Question, *, read_tokens: int, token_overhead: int = 0, kv: bool = True) -> Evidence:
+        """What a reader needs for a question, from frames at or before its moment.
+
+        The newest frames are always there, the rest are the retriever's best, as many as `read_tokens` holds; each
+        frame counts its visual tokens and `token_overhead` (its time tag). If all fits, all is recalled.
+        kv=False: without keys and values, for a reader that works from tokens.
+        """
+        video = self._known_video(question.video_id)
+        begun = time.perf_counter()
+        with self._lock:
+            timeline = self._catch_up(question.video_id)
+            self._searching[question.video_id] += 1
+        try:
+            visible = timeline.visible(question.asked_at)
+            cost = timeline.tokens[:visible] + token_overhead
+            plan.refuse_too_small(cost, self._recent_frames, read_tokens)
+            found, choice, per_layer = self._choose(question, cost, read_tokens)
+        finally:
+            with self._lock:
+                self._searching[question.video_id] -= 1
+        searched = time.perf_counter()
+        loaded = self._load(question.video_id, choice.frames, timeline.edges, kv)
+        return Evidence(
+            question=question,
+            runs=loaded,
+            hits=found,
+            recent=len(choice.recent),
+            interval=video.interval,
+            per_layer=None if per_layer is None else torch.from_numpy(per_layer),
+            seconds={"search": searched - begun, "load": time.perf_counter() - searched},
+        )
+
+    def tail(self, video_id: str, frames: int) -> list[Run]:
+        """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
+        what a resumed encoder rebuilds its window from."""
+        rows = self._store.catalog.segments(video_id)
+        while len(rows) > 1 and rows[-1].stop - rows[1].first >= frames:
+            rows = rows[1:]
+        return [Run(row.number, row.first, *self._store.frames(video_id, row.number, 0, row.frames)) for row in rows]
+
+    # ---- what is there
+
+    def videos(self) -> list[VideoRow]:
+        return self._store.catalog.videos()
+
+    def video(self, video_id: str) -> VideoRow | None:
+        """None when the bank does not have it."""
+        return self._store.catalog.video(video_id)
+
+    def segments(self, video_id: str) -> list[SegmentRow]:
+        """Acknowledged segments, in time order."""
+        return self._store.catalog.segments(video_id)
+
+    def segment(self, video_id: str, number: int) -> Segment:
+        """A whole segment; KeyError when it was never put."""
+        return self._store.get(video_id, number)
+
+    def next(self, video_id: str) -> tuple[int, float]:
+        """Number of the next segment, and the second from which encoding resumes. (0, 0.0) for a new video."""
+        last = self._store.catalog.last(video_id)
+        return (0, 0.0) if last is None else (last.number + 1, last.end)
+
+    def verify(self) -> list[Problem]:
+        """Read everything and say what is damaged."""
+        return self._store.verify()
+
+    def close(self) -> None:
+        """Save the indexes and let others write."""
+        with self._lock:
+            for video_id in self._held:
+                self._retriever.save(self._index_folder, video_id)
+            self._held.clear()
+            self._store.close()
+            if self._writer is not None:
+                self._writer.release()
+                self._writer = None
+
+    def __enter__(self) -> "MemoryBank":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- inside
+
+    @property
+    def _index_folder(self) -> Path:
+        return self.root / "index"
+
+    def _begin_writing(self) -> None:
+        """Become the one writer, and clean up after one that was killed."""
+        with self._lock:
+            if self._writer is None:
+                self._writer = WriterLock(self.root)
+                self._store.sweep()
+                for path in self._index_folder.glob(f"*{TEMPORARY}"):
+                    path.unlink(missing_ok=True)
+
+    def _known_video(self, video_id: str) -> VideoRow:
+        video = self._store.catalog.video(video_id)
+        if video is None:
+            raise UserError(f"video {video_id} is not in bank {self.root}; encode it first with `reelbank ingest`")
+        return video
+
+    def _catch_up(self, video_id: str, fresh: Segment | None = None) -> Timeline:
+        """Let the retriever take in what the catalog has and it does not, and publish these frames: written just now
+        (`fresh` saves reading it back), by another process, or before this bank was opened. Call with the lock held."""
+        timeline = self._held.get(video_id, Timeline.empty())
+        rows = self._store.catalog.segments(video_id, since=timeline.segments)
+        if rows:
+            extended = timeline.extended([(row.times, row.tokens) for row in rows])
+            if video_id not in self._held:
+                self._retriever.load(self._index_folder, video_id, extended.edges)
+            for row in rows:
+                if row.stop > self._retriever.known(video_id):
+                    self._retriever.add(self._index_of(row, fresh))  # 2
+            timeline = extended
+        self._held[video_id] = timeline  # 3
+        self._held.move_to_end(video_id)
+        self._let_go()
+        return timeline
+
+    def _index_of(self, row: SegmentRow, fresh: Segment | None) -> SegmentIndex:
+        if fresh is not None and fresh.number == row.number:
+            return SegmentIndex.of(fresh, row.first)
+        if not self._retriever.reads:  # times are in the catalog: no need to open 450 files for an hour of video
+            return SegmentIndex(row.video_id, row.number, row.first, torch.from_numpy(row.times.copy()))
+        return self._store.index(row.video_id, row.number, self._retriever.reads)
+
+    def _let_go(self) -> None:
+        """Forget the videos asked least recently beyond those that may be held. Call with the lock held."""
+        *older, _ = self._held
+        for video_id in older[: max(len(self._held) - _HELD_VIDEOS, 0)]:
+            if not self._searching[video_id]:
+                self._retriever.save(self._index_folder, video_id)
+                self._retriever.forget(video_id)
+                del self._held[video_id], self._searching[video_id]
+
+    def _choose(self, question: Question, cost: np.ndarray, read_tokens: int) -> tuple[Hits, Choice, np.ndarray | None]:
+        """Frames within the budget; cost: [visible] tokens of each frame. Ranks them even where all fit: who reads the
+        answer wants to know which frames the question pointed at."""
+        choice = plan.newest(cost, self._recent_frames, read_tokens)
+        if len(cost) == 0:
+            return hits([], []), choice, None
+        found = self._retriever.search(question, plan.how_many(cost, choice), len(cost))
+        if int(cost.sum()) <= read_tokens:
+            return found, plan.fill(choice, range(len(cost)), cost), None
+        if found.per_layer is not None:
+            return found, *plan.fill_layers(choice, found.per_layer.numpy(), found.frames.tolist(), cost)
+        return found, plan.fill(choice, found.frames.tolist(), cost), None
+
+    def _load(self, video_id: str, frames: list[int], edges: Sequence[int], kv: bool) -> tuple[Run, ...]:
+        loaded = []
+        for segment, first, stop in plan.runs(frames, edges):
+            key = (video_id, segment, first, stop, kv)
+            run = self._runs.get(key)
+            if run is None:
+                at = edges[segment]
+                tokens, block = self._store.frames(video_id, segment, first - at, stop - at, kv=kv)
+                run = self._runs.keep(key, Run(segment, first, tokens, block))
+            loaded.append(run)
+        return tuple(loaded)

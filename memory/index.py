@@ -1,0 +1,94 @@
+"""A FAISS inner-product index over the frames of one video; the row number is the frame's ordinal.
+
+Knows nothing of texts, segments or videos. The file is a cache: whatever is wrong with it, the rows are in the segments
+and the caller builds it anew. File: what `faiss.read_index` reads, then 16 bytes of checksum (FAISS reads a flipped bit
+without complaint).
+"""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from memory.atomic import make_folder, write_atomically
+
+_DIGEST = 16  # bytes
+
+
+class FrameIndex:
+    """Rows of unit length, searched exactly. One thread adds while many search."""
+
+    def __init__(self, width: int) -> None:
+        self._index: faiss.Index = faiss.IndexFlatIP(width)
+        self._lock = threading.Lock()  # FAISS moves its rows when it grows; a search must not read them meanwhile
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def width(self) -> int:
+        return int(self._index.d)
+
+    def add(self, rows: Tensor) -> None:
+        """Append rows: [T, E] float32."""
+        with self._lock:
+            self._index.add(_plain(rows))
+
+    def search(self, query: Tensor, k: int, visible: int) -> tuple[np.ndarray, np.ndarray]:
+        """The min(k, visible) rows below `visible` with the largest inner product: ordinals int64, scores float32.
+        Equal scores come in rising order, and the cut at k keeps the lower ordinals."""
+        k = min(k, visible)
+        if k <= 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        ask = k + 1  # one more than wanted shows whether the cut falls between equal scores
+        while True:
+            ask = min(ask, visible)
+            ordinals, scores = self._top(query, ask, visible)
+            # FAISS is free to choose among equal scores: take them all in, then cut in our order
+            if ask == visible or scores[k - 1] > scores[-1]:
+                order = np.lexsort((ordinals, -scores))[:k]
+                return ordinals[order], scores[order]
+            ask *= 2
+
+    def _top(self, query: Tensor, k: int, visible: int) -> tuple[np.ndarray, np.ndarray]:
+        # law 3: the future is not searched
+        only = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, visible))  # type: ignore[call-arg]
+        with self._lock:
+            scores, ordinals = self._index.search(_plain(query[None]), k, params=only)
+        return ordinals[0], scores[0]
+
+    def save(self, path: Path) -> None:
+        """Write the index so that a crash leaves the old file or the new one."""
+        with self._lock:
+            data = faiss.serialize_index(self._index).tobytes()
+        make_folder(path.parent)
+        write_atomically(path, data + _digest(data))
+
+    @classmethod
+    def load(cls, path: Path, rows: int) -> "FrameIndex | None":
+        """The saved index if it is whole and holds exactly `rows` rows, otherwise None: build it from the segments."""
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+        data, digest = data[:-_DIGEST], data[-_DIGEST:]
+        if _digest(data) != digest:
+            return None
+        index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
+        if index.ntotal != rows:  # behind: the writer was killed before it saved; ahead: the bank was put back
+            return None
+        loaded = cls(index.d)
+        loaded._index = index
+        return loaded
+
+
+def _plain(rows: Tensor) -> np.ndarray:
+    """What FAISS takes: float32, contiguous, on the CPU."""
+    return rows.detach().to("cpu", torch.float32).contiguous().numpy()
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST).digest()

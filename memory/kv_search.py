@@ -1,0 +1,104 @@
+"""Search with the language model's own eyes: the question's queries against the mean key of each frame, per layer.
+
+Knows no model: the queries come from a partner, keys and queries are both from before rotary embedding. Query heads
+that share a key head are summed before they are handed in: same ranking, an index several times smaller.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from encoders.errors import UserError
+from encoders.schema import FrameEmbedder
+from memory.rows import RamBudget, Rows
+from memory.schema import Hits, Question, SegmentIndex
+from memory.search import Queries, hits, is_next, refuse_unknown
+
+
+class KVRetriever:
+    """Frames whose keys answer the question's queries best.
+
+    Each layer's dot products are z-scored over the visible frames, and the mean over layers is one ranking for all
+    layers (a loud layer cannot outvote the others, and a frame is read once for all).
+    per_layer: also name each layer's own best frames (Hits.per_layer), as ReKV reads; costs reading their union.
+    ram_bytes: RAM for mean keys in float16 (a 7B model at 1 frame a second: about 100 MB an hour); beyond it they go to
+    a mapped temporary file.
+    Partners: `queries` turns the question into [L, H * Dh]; `embedder` is not used.
+    """
+
+    reads = frozenset({"key_means"})
+
+    def __init__(
+        self,
+        *,
+        queries: Queries | None,
+        per_layer: bool = False,
+        ram_bytes: int = 1 << 30,
+        embedder: FrameEmbedder | None = None,
+    ) -> None:
+        if queries is None:
+            raise UserError("retriever=kv needs a backbone that gives queries, and this run has none; use another one")
+        self._queries = queries
+        self._per_layer = per_layer
+        self._budget = RamBudget(ram_bytes)
+        self._rows: dict[str, Rows] = {}  # each [T, L, H * Dh]
+
+    def add(self, segment: SegmentIndex) -> None:
+        if not is_next(segment, self.known(segment.video_id)):
+            return
+        if segment.key_means is None:
+            raise UserError(
+                f"segment {segment.number} of video {segment.video_id} has no keys, which retriever=kv needs; "
+                "use retriever=clip or uniform, or another bank=DIR"
+            )
+        if segment.video_id not in self._rows:
+            self._rows[segment.video_id] = Rows(tuple(segment.key_means.shape[1:]), self._budget)
+        self._rows[segment.video_id].append(segment.key_means.float().cpu().numpy())
+
+    def search(self, question: Question, k: int, visible: int) -> Hits:
+        refuse_unknown(question, self.known(question.video_id), visible)
+        k = min(k, visible)
+        if k == 0:
+            return hits([], [])
+        rows = self._rows[question.video_id]
+        queries = self._queries(question.text).detach().float().cpu().numpy()  # [L, H * Dh]
+        if queries.shape != rows.shape:
+            raise UserError(
+                f"the question's queries are {list(queries.shape)} but the bank's keys {list(rows.shape)}; "
+                "use the backbone that the bank was made with"
+            )
+        scores = np.concatenate([np.einsum("tlw,lw->lt", block, queries) for block in rows.blocks(visible)], axis=1)
+        scores = _standardise(scores)  # [L, visible]
+        shared = scores.mean(axis=0)  # [visible]
+        best = _best(shared, k)
+        found = hits(best, shared[best])
+        if not self._per_layer:
+            return found
+        return Hits(found.frames, found.scores, hits(np.stack([_best(layer, k) for layer in scores]), []).frames)
+
+    def known(self, video_id: str) -> int:
+        return len(self._rows.get(video_id, ()))
+
+    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
+        pass  # the rows are read from the segments, nothing faster is kept
+
+    def save(self, folder: Path, video_id: str) -> None:
+        pass
+
+    def forget(self, video_id: str) -> None:
+        rows = self._rows.pop(video_id, None)
+        if rows is not None:
+            rows.release()
+
+
+def _standardise(scores: np.ndarray) -> np.ndarray:
+    """[L, T] each layer with mean 0 and deviation 1 over the frames; a layer that sees no difference says nothing."""
+    scores = scores - scores.mean(axis=1, keepdims=True)
+    spread = scores.std(axis=1, keepdims=True)
+    return np.divide(scores, spread, out=np.zeros_like(scores), where=spread > 0)
+
+
+def _best(scores: np.ndarray, k: int) -> np.ndarray:
+    """[k] ordinals of the largest scores; a stable sort puts the lower ordinal first among equals."""
+    return np.argsort(-scores, kind="stable")[:k]

@@ -1,0 +1,139 @@
+"""The records of recall and the roles behind it: question -> hits -> evidence.
+
+Knows segments only as records; knows no pixels, no prompts, no files. A frame is named by its ordinal: 0, 1, 2, ... in
+time order within its video, over all segments.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from encoders.schema import KVBlock, Segment, VisualTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, of which video, and at which moment: nothing after `asked_at` may be seen."""
+
+    text: str
+    video_id: str
+    asked_at: float = math.inf  # seconds of video time
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Frames ranked for a question, best first."""
+
+    frames: Tensor  # [k] int64 ordinals, best first, no repeats
+    scores: Tensor  # [k] float32, falling
+    per_layer: Tensor | None = None  # [L, k] int64: when each layer ranked its own frames
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring frames of one segment that were recalled, with all that a reader may need of them."""
+
+    segment: int  # number of the segment within its video
+    first: int  # ordinal of the first frame
+    tokens: VisualTokens
+    kv: KVBlock | None
+
+    @property
+    def ordinals(self) -> range:
+        return range(self.first, self.first + len(self.tokens.times))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was recalled for a question: runs in time order, no frame twice, nothing after the question's moment."""
+
+    question: Question
+    runs: tuple[Run, ...]
+    hits: Hits
+    recent: int  # how many of the frames are there because they are the newest, not because they were ranked
+    interval: float  # seconds between sampled frames: frame at time t stands for [t, t + interval)
+    per_layer: Tensor | None = None  # [L, k] int64 rising ordinals: frames that each layer reads; None = all read all
+    seconds: dict[str, float] = field(default_factory=dict)  # search, load
+
+    @property
+    def frame_count(self) -> int:
+        return sum(len(run.ordinals) for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentIndex:
+    """What a retriever may need of a segment: a few rows per frame instead of all keys and values."""
+
+    video_id: str
+    number: int
+    first: int  # ordinal of the first frame
+    times: Tensor  # [T] float64 seconds
+    clip: Tensor | None = None  # [T, E] float32 unit rows
+    key_means: Tensor | None = None  # [T, L, H * Dh] float32
+
+    @classmethod
+    def of(cls, segment: Segment, first: int) -> "SegmentIndex":
+        return cls(segment.video_id, segment.number, first, segment.times, segment.clip, segment.key_means)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+class Store(Protocol):
+    """Segments by (video, number). After `put` returns the segment survives a crash, bit-exact."""
+
+    def put(self, segment: Segment) -> None: ...
+
+    def get(self, video_id: str, number: int) -> Segment:
+        """The whole segment; KeyError when it was never put."""
+        ...
+
+    def numbers(self, video_id: str) -> Sequence[int]:
+        """Numbers of the stored segments of a video, rising."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Retriever(Protocol):
+    """Ranks the frames of one video for a question. Never names a frame with ordinal >= visible.
+
+    One thread adds while many search. What a retriever holds in memory comes from the segments and can be dropped and
+    taken in again at any time, so nothing here has to be durable.
+    """
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Which tensors of a SegmentIndex `add` looks at, out of {"clip", "key_means"}; the others may be None."""
+        ...
+
+    def add(self, segment: SegmentIndex) -> None:
+        """Take in the next segment of its video. Called in time order; frames taken in before are passed over."""
+        ...
+
+    def search(self, question: Question, k: int, visible: int) -> Hits:
+        """The best min(k, visible) frames, ordinal below `visible`; equal scores give the lower ordinal first.
+        UserError when the video was never taken in."""
+        ...
+
+    def known(self, video_id: str) -> int:
+        """How many frames of this video were taken in (0 for a video never seen)."""
+        ...
+
+    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
+        """Take back what `save` left in `folder`, if it holds exactly the frames 0..edges[-1]-1; otherwise do nothing.
+        Segment s of the video holds the frames edges[s]..edges[s+1]-1."""
+        ...
+
+    def save(self, folder: Path, video_id: str) -> None:
+        """Leave in `folder` what makes the next `load` fast; may do nothing."""
+        ...
+
+    def forget(self, video_id: str) -> None:
+        """Let go of this video's memory."""
+        ...

@@ -1,0 +1,188 @@
+"""What the tasks of the command line do and print. Knows no error format: mistakes are UserErrors."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from encoders.errors import UserError
+from pipeline.schema import Answer, Ingested
+
+if TYPE_CHECKING:  # these bring torch: loaded when a task needs them, not for a mistake on the command line
+    from memory.bank import MemoryBank
+    from pipeline.qa import Progress as Report
+    from pipeline.qa import VideoQA
+
+
+def clock_time(seconds: float) -> str:
+    """ "02:05" or "1:02:05"."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60:02d}:{rest % 60:02d}"
+
+
+@contextmanager
+def progress_bar(name: str, duration: float) -> Iterator["Report"]:
+    """A bar on stderr with video time, speed against real time and bytes; one line in ten seconds when not a terminal."""
+    began, console = time.perf_counter(), Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[video]}  {task.fields[speed]}  {task.fields[size]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        job = bar.add_task(f"encoding {name}", total=max(duration, 1e-6), video="00:00", speed="", size="")
+        told = began
+
+        def report(seconds: float, nbytes: int) -> None:
+            nonlocal told
+            now = time.perf_counter()
+            speed = f"{seconds / max(now - began, 1e-6):.1f}x real time"
+            video = f"{clock_time(seconds)} / {clock_time(duration)}"
+            size = f"{nbytes / 1e6:.1f} MB"
+            bar.update(job, completed=min(seconds, duration), video=video, speed=speed, size=size)
+            if not console.is_terminal and now - told > 10:
+                told = now
+                print(f"encoding {name}: {video}, {speed}, {size}", file=sys.stderr, flush=True)
+
+        yield report
+
+
+@contextmanager
+def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
+    """The parts and the video's source; closes the bank."""
+    from encoders.container import check_file
+    from pipeline.build import build_backbone, build_qa, build_source
+
+    check_file(Path(config.video))  # before a model is loaded: a wrong path is told at once
+    backbone = build_backbone(config)
+    source = build_source(config, backbone)  # before the bank is opened: a file that is no video creates nothing
+    qa = build_qa(config, backbone)
+    try:
+        yield qa, source
+    finally:
+        qa.bank.close()
+
+
+def _encode(config: DictConfig, qa: "VideoQA", source: Any) -> Ingested:
+    known = qa.bank.video(source.info.video_id)
+    if known is not None and known.finished:
+        return qa.ingest(source)
+    with progress_bar(Path(config.video).name, source.info.duration) as report:
+        return qa.ingest(source, report)
+
+
+def ask(config: DictConfig) -> int:
+    """reelbank ask."""
+    if not str(config.question).strip():
+        raise UserError('The question is empty; give one, such as question="What is the code on the card?".')
+    asked_at = float("inf") if config.asked_at is None else config.asked_at
+    with _opened(config) as (qa, source):
+        from memory.schema import Question
+
+        _encode(config, qa, source)
+        live = config.format == "text" and sys.stdout.isatty()
+        emit = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
+        answer = qa.ask(Question(config.question, source.info.video_id, asked_at), emit)
+    if config.format == "json":
+        print(json.dumps(asdict(answer)))
+    else:
+        print("" if live else answer.text)
+        print(told(answer))
+    return 0
+
+
+def told(answer: Answer) -> str:
+    """Citations, warning and figures as text."""
+    if answer.spans:
+        lines = ["seen at " + ", ".join(f"{clock_time(a)}-{clock_time(b)} ({a:.1f}-{b:.1f} s)" for a, b in answer.spans)]
+    else:
+        lines = ["no moment of the video shows it" if not answer.shown else "no single moment stands out"]
+    lines += [f"warning: {answer.warning}"] if answer.warning else []
+    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in answer.seconds.items())
+    lines.append(f"{answer.frames_read} frames, {answer.visual_tokens} visual tokens; seconds: {stages}")
+    return "\n".join(lines)
+
+
+def ingest(config: DictConfig) -> int:
+    """reelbank ingest."""
+    with _opened(config) as (qa, source):
+        done = _encode(config, qa, source)
+    if config.format == "json":
+        print(json.dumps(asdict(done)))
+        return 0
+    new = f"{done.new_segments} new segments, {done.nbytes / 1e6:.1f} MB" if done.new_segments else "nothing new"
+    print(
+        f"{config.video}: {clock_time(done.video_seconds)} in {done.segments} segments, {done.frames} frames ({new}, "
+        f"{done.seconds['total']:.1f} s) in bank {config.bank}"
+    )
+    if done.warning:
+        print(f"warning: {done.warning}")
+    return 0
+
+
+def bank(config: DictConfig) -> int:
+    """reelbank bank."""
+    from memory.bank import MemoryBank
+    from memory.search import UniformRetriever
+
+    if config.action not in ("ls", "verify"):
+        raise UserError(f"action={config.action} is not known; use ls or verify.")
+    with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
+        return _list(config, held) if config.action == "ls" else _verify(config, held)
+
+
+def _list(config: DictConfig, held: "MemoryBank") -> int:
+    table: list[dict[str, Any]] = []
+    for video in held.videos():
+        rows = held.segments(video.info.video_id)
+        table.append(
+            {
+                "video_id": video.info.video_id,
+                "path": video.info.path,
+                "seconds": rows[-1].end if rows else 0.0,
+                "segments": len(rows),
+                "frames": rows[-1].stop if rows else 0,
+                "nbytes": sum(row.nbytes for row in rows),
+                "finished": video.finished,
+                "broke_at": video.info.broke_at,
+                "note": video.info.note,
+            }
+        )
+    if config.format == "json":
+        print(json.dumps({"bank": config.bank, "made_with": held.provenance, "videos": table}))
+        return 0
+    print(f"{config.bank}: " + ", ".join(f"{key}={value}" for key, value in held.provenance.items()))
+    for row in table:
+        state = "complete" if row["finished"] else "unfinished"
+        if row["broke_at"] is not None:
+            state = f"file breaks at {row['broke_at']:.1f} s"
+        print(
+            f"{row['video_id']}  {clock_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
+            f"{row['nbytes'] / 1e6:.1f} MB  {state}  {row['path']}"
+        )
+    if not table:
+        print("no video yet; `reelbank ingest video=FILE` adds one")
+    return 0
+
+
+def _verify(config: DictConfig, held: "MemoryBank") -> int:
+    problems = held.verify()
+    if config.format == "json":
+        print(json.dumps([asdict(problem) for problem in problems]))
+    elif problems:
+        print("\n".join(str(problem) for problem in problems))
+    else:
+        count = sum(len(held.segments(video.info.video_id)) for video in held.videos())
+        print(f"{config.bank}: all {count} segments are whole")
+    return 1 if problems else 0

@@ -1,0 +1,37 @@
+"""From attention to citation: which recalled frames an answer rests on, as time spans. Knows no model."""
+
+from memory.schema import Evidence
+from pipeline.schema import CitedFrame
+
+NOT_SHOWN = "not in the video"
+
+
+def is_shown(text: str) -> bool:
+    """False when the answer is that the video does not show what was asked."""
+    return NOT_SHOWN not in text.lower()
+
+
+def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[CitedFrame, ...]:
+    """Frames whose weight is at least `share` of the heaviest one's and above an even spread, heaviest first."""
+    if not weights:
+        return ()
+    scores = dict(zip(evidence.hits.frames.tolist(), evidence.hits.scores.tolist(), strict=True))
+    least = max(share * max(weights.values()), 1.0 / len(weights))
+    cited = [
+        CitedFrame(ordinal, run.segment, float(time), weights[ordinal], scores.get(ordinal))
+        for run in evidence.runs
+        for ordinal, time in zip(run.ordinals, run.tokens.times.tolist(), strict=True)
+        if weights.get(ordinal, 0.0) >= least
+    ]
+    return tuple(sorted(cited, key=lambda frame: (-frame.weight, frame.time)))
+
+
+def spans(cited: tuple[CitedFrame, ...], interval: float) -> tuple[tuple[float, float], ...]:
+    """Unions of the cited frames' stretches [time, time + interval), in time order; neighbours become one span."""
+    merged: list[list[float]] = []
+    for frame in sorted(cited, key=lambda f: f.time):
+        if merged and frame.time <= merged[-1][1] + 0.5 * interval:
+            merged[-1][1] = frame.time + interval
+        else:
+            merged.append([frame.time, frame.time + interval])
+    return tuple((round(a, 3), round(b, 3)) for a, b in merged)

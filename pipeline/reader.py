@@ -1,0 +1,198 @@
+"""Evidence -> answer text, token by token, with the weight that the answer gave to each recalled frame.
+
+Two readers, one trade. TokenReader prefills the stored visual tokens again: exact, costs a prefill of what was recalled.
+KVReader lays the stored keys and values out at contiguous positions: no prefill, but a frame's keys saw the window it was
+encoded in, not its new neighbours. With everything recalled and inside the window both equal a plain forward (law 1).
+
+The context is always: preamble | recalled and recent frames in time order, each after its time tag | tail. Knows no disk,
+no retrieval and no rotary embedding.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from encoders.backbone import VideoLLM, require_full_attention
+from encoders.errors import UserError
+from encoders.kv import FixedCache, concatenate
+from encoders.schema import KVBlock
+from memory.schema import Evidence
+
+Emit = Callable[[str], None]
+Timer = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader returns."""
+
+    text: str
+    weights: dict[int, float]  # frame ordinal -> share of the attention on frames while answering; sums to 1 (or empty)
+
+
+class Gaze:
+    """Adds up how much attention the answering position pays to each frame, over all layers, heads and steps."""
+
+    def __init__(self, frames_of: Tensor) -> None:
+        """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text."""
+        self.frames_of = frames_of
+        self.mass: dict[int, float] = {}
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
+        """A backbone Listener: query [1, Hq, n, Dh] (its last position answers), key [1, H, S', Dh]."""
+        heads = key.shape[1]
+        last = query[0, :, -1].unflatten(0, (heads, -1)).float()  # [H, group, Dh]
+        share = torch.einsum("hgd,hsd->hgs", last, key[0].float()).mul_(scaling).softmax(-1).sum((0, 1))  # [S']
+        owner = self.frames_of[layer]
+        ordinals, place = owner.unique(return_inverse=True)
+        summed = torch.zeros(len(ordinals)).index_add_(0, place, share[: len(owner)].cpu())
+        for ordinal, mass in zip(ordinals.tolist(), summed.tolist(), strict=True):
+            if ordinal >= 0:
+                self.mass[ordinal] = self.mass.get(ordinal, 0.0) + mass
+
+    def weights(self) -> dict[int, float]:
+        """Shares that sum to 1."""
+        total = sum(self.mass.values())
+        return {ordinal: mass / total for ordinal, mass in sorted(self.mass.items())} if total else {}
+
+
+class _Reader:
+    """What both readers share. `lay_out` fills the cache with preamble and frames."""
+
+    needs_kv: bool  # whether recall has to load keys and values
+
+    def __init__(self, backbone: VideoLLM, *, max_new_tokens: int = 64) -> None:
+        if max_new_tokens < 1:
+            raise UserError(f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or more.")
+        self.backbone, self.max_new_tokens = backbone, max_new_tokens
+        self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
+        self._cache: FixedCache | None = None  # kept between questions: a large new buffer is faulted in page by page
+        self._lock = threading.Lock()  # one question at a time on the buffer
+
+    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache, Tensor]:
+        """-> cache with preamble and frames and `room` tokens free, [L, S] ordinal per context token (-1 = text)."""
+        raise NotImplementedError
+
+    @contextmanager
+    def context(self, evidence: Evidence, room: int, timer: Timer) -> Iterator[tuple[FixedCache, Tensor]]:
+        """The laid-out context, held for one question."""
+        with self._lock:
+            with timer("lay_out"):
+                laid = self.lay_out(evidence, room)
+            yield laid
+
+    def tail(self, question: str) -> Tensor:
+        """[n, D] embeddings of what follows the frames."""
+        return torch.cat([self.backbone.after_video(), self.backbone.embed(self.backbone.tail_ids(question))])
+
+    def read(self, evidence: Evidence, timer: Timer, emit: Emit = lambda text: None) -> Reading:
+        """Answer the question of the evidence; `emit` gets the text in pieces as it is produced."""
+        tail = self.tail(evidence.question.text)
+        with self.context(evidence, len(tail) + self.max_new_tokens, timer) as (cache, frames_of):
+            gaze = Gaze(frames_of)
+            ids: list[int] = []
+            told = ""
+            with timer("first_token"):
+                hidden = self.backbone.advance(tail, cache, gaze)[-1]
+                stream = self.backbone.decode(hidden, cache, self.max_new_tokens, gaze)
+                token = next(stream, None)
+            with timer("decode"):
+                while token is not None:
+                    ids.append(token)
+                    text = self.backbone.text_of(ids).lstrip()
+                    if not text.endswith("\ufffd"):  # half a character waits for its other half
+                        emit(text[len(told) :])
+                        told = text
+                    token = next(stream, None)
+        return Reading(self.backbone.text_of(ids).strip(), gaze.weights())
+
+    def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
+        """[n, V] float32 logits at every tail position: what the exactness law compares."""
+        tail = self.tail(evidence.question.text)
+        with self.context(evidence, len(tail), timer) as (cache, _):
+            return self.backbone.logits(self.backbone.advance(tail, cache))
+
+    def _room_for(self, capacity: int) -> FixedCache:
+        if self._cache is None or self._cache.capacity < capacity:
+            self._cache = self.backbone.cache(capacity + 256)
+            self.backbone.advance(self._sink, self._cache)
+        self._cache.rewind(len(self._sink))
+        return self._cache
+
+    def _owners(self, lengths: list[tuple[int, int]]) -> Tensor:
+        """[S] ordinal per context token from (ordinal, tokens) of each frame in order; -1 for the preamble."""
+        counts = torch.tensor([len(self._sink), *(n for _, n in lengths)])
+        return torch.tensor([-1, *(ordinal for ordinal, _ in lengths)]).repeat_interleave(counts)
+
+
+class TokenReader(_Reader):
+    """Prefills the recalled visual tokens again: the exact reference, and the reader for models without a KV bank."""
+
+    needs_kv = False
+
+    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache, Tensor]:
+        """Every layer reads the same frames; per-layer hits are a matter of keys and values (UserError)."""
+        if evidence.per_layer is not None:
+            raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")
+        embeds: list[Tensor] = []
+        lengths: list[tuple[int, int]] = []
+        for run in evidence.runs:
+            part, offsets = self.backbone.with_tags(run.tokens)
+            embeds.append(part)
+            lengths += zip(run.ordinals, offsets.diff().tolist(), strict=True)
+        total = sum(n for _, n in lengths)
+        cache = self._room_for(len(self._sink) + total + room)
+        if embeds:
+            self.backbone.advance(torch.cat(embeds), cache)
+        return cache, self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
+
+
+class KVReader(_Reader):
+    """Lays stored keys and values out at contiguous positions: rotates each key once, prefills nothing but the tail."""
+
+    needs_kv = True
+
+    def __init__(self, backbone: VideoLLM, *, max_new_tokens: int = 64) -> None:
+        require_full_attention(backbone)
+        super().__init__(backbone, max_new_tokens=max_new_tokens)
+
+    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache, Tensor]:
+        """UserError when the bank keeps no keys and values; with per-layer hits each layer gets its own frames."""
+        blocks: list[KVBlock] = []
+        lengths: list[tuple[int, int]] = []
+        for run in evidence.runs:
+            if run.kv is None:
+                raise UserError("This bank keeps no keys and values (prefill=none); ask with reader=tokens.")
+            blocks.append(run.kv)
+            lengths += zip(run.ordinals, run.kv.offsets.diff().tolist(), strict=True)
+        owners = self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
+        if not blocks:
+            return self._room_for(len(self._sink) + room), owners
+        block = concatenate(blocks)
+        keys, values = block.keys, block.values
+        sink = len(self._sink)
+        if evidence.per_layer is not None:
+            index = self._tokens_per_layer(evidence.per_layer, owners[0, sink:])  # [L, M']
+            spread = index[:, None, :, None].expand(-1, keys.shape[1], -1, keys.shape[3])
+            keys, values = keys.gather(2, spread), values.gather(2, spread)
+            owners = torch.cat([owners[:, :sink], owners[:, sink:].gather(1, index)], dim=1)
+        count = keys.shape[2]
+        cache = self._room_for(sink + count + room)
+        cos, sin = self.backbone.rope(sink, sink + count)
+        cache.append(keys, values, cos, sin)
+        return cache, owners
+
+    @staticmethod
+    def _tokens_per_layer(per_layer: Tensor, owner: Tensor) -> Tensor:
+        """[L, k] ordinals, [M] ordinal per token -> [L, M'] token indices in time order."""
+        rows = [torch.isin(owner, frames).nonzero()[:, 0] for frames in per_layer]
+        if len({len(row) for row in rows}) > 1:
+            raise UserError(
+                "retriever.per_layer=true needs the same number of tokens in every frame, and this bank's compressor "
+                "leaves unequal numbers; use retriever.per_layer=false, or encode with compressor=none or pool."
+            )
+        return torch.stack(rows)

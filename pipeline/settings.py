@@ -1,0 +1,69 @@
+"""The typed dials of every command, so that a wrong key or a wrong type is refused before anything is loaded.
+
+Hydra's structured configs: conf/TASK.yaml begins with the task's dataclass. Knows no part.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+WEIGHTS = Path(__file__).parent / "tiny" / "weights"
+
+
+@dataclass
+class Dials:
+    """What most runs turn; everything else belongs to a part."""
+
+    bank: str = "reelbank-bank"  # folder
+    fps: float = 1.0  # sampled frames per second of video
+    read_tokens: int = 1024  # visual tokens that an answer may read
+    recent_frames: int = 8  # newest frames that every answer reads
+    cite_share: float = 0.25  # cite frames with at least this share of the heaviest frame's weight
+    seed: int = 0
+    threads: int = 0  # torch threads; 0 = as many as there are cores
+    format: str = "text"  # or json
+    backbone: Any = MISSING
+    clip: Any = MISSING
+    source: Any = MISSING
+    segmenter: Any = MISSING
+    compressor: Any = MISSING
+    prefill: Any = MISSING
+    retriever: Any = MISSING
+    reader: Any = MISSING
+
+
+@dataclass
+class Ingest(Dials):
+    """reelbank ingest."""
+
+    video: str = MISSING
+    start: float = 0.0  # seconds of the video to begin at
+    end: float | None = None  # seconds to stop at; None = the end of the video
+
+
+@dataclass
+class Ask(Ingest):
+    """reelbank ask."""
+
+    question: str = MISSING
+    asked_at: float | None = None  # seconds; nothing after it is seen
+
+
+@dataclass
+class Bank:
+    """reelbank bank."""
+
+    bank: str = "reelbank-bank"
+    action: str = "ls"
+    format: str = "text"
+
+
+def register() -> None:
+    """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
+    store = ConfigStore.instance()
+    for name, node in (("ask_schema", Ask), ("ingest_schema", Ingest), ("bank_schema", Bank)):
+        store.store(name=name, node=node)
+    OmegaConf.register_new_resolver("weights", lambda name: str(WEIGHTS / name), replace=True)

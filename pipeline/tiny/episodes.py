@@ -1,0 +1,192 @@
+"""Training sequences for the embedded language model: frames of a pool, laid out as inference lays them out.
+
+An episode is a short film: cards shown for one to three sampled frames, footage between them, time tags with gaps of
+seconds to minutes. Many questions share one film: the attention mask lets each see the film and itself only.
+
+Two layouts are drawn, because there are two readers. Tokens: everything is prefilled again, plainly causal. KV: a frame
+saw only a window of frames before it when it was encoded, and the question sees only some of the frames.
+
+Knows no pixels and no model; a frame is a row of the pool.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.tiny.questions import FAMILIES, Asked, ask_one
+from pipeline.tiny.world import KINDS, Needle
+
+WEIGHTS = {
+    "code": 1.0,
+    "name": 0.8,
+    "color": 1.0,
+    "shape": 1.0,
+    "icon": 0.8,
+    "order": 2.2,
+    "count": 2.4,
+    "not_shown": 1.4,
+}
+FILL = -1  # row of a pool that no frame has: padding
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One film with its questions."""
+
+    scene: tuple[Needle, ...]
+    rows: np.ndarray  # [F] int64 frames of the pool
+    owner: np.ndarray  # [F] needle index of each frame, -1 for footage
+    times: np.ndarray  # [F] seconds, rising
+    asked: tuple[Asked, ...]
+
+
+class Pool:
+    """Which rows show which needle: rows of event e are e * per_event + i."""
+
+    def __init__(self, needles: list[Needle | None], per_event: int) -> None:
+        self.per_event = per_event
+        self.blank = [i for i, n in enumerate(needles) if n is None]
+        self.by_kind = {kind: [i for i, n in enumerate(needles) if n is not None and n.kind == kind] for kind in KINDS}
+        self.by_shape: dict[str, list[int]] = {}
+        for i in self.by_kind["shape"]:
+            needle = needles[i]
+            assert needle is not None
+            self.by_shape.setdefault(needle.text, []).append(i)
+        self.needles = needles
+
+
+def _how_many(rng: np.random.Generator, most: int) -> int:
+    if most == 0 or rng.random() < 0.3:
+        return 0
+    return 1 if rng.random() < 0.45 else int(rng.integers(1, most + 1))
+
+
+def _events(rng: np.random.Generator, pool: Pool, room: int) -> list[int]:
+    """Events of one scene: no needle twice, so that every count is a number of different cards."""
+    chosen: list[int] = []
+    for kind in KINDS:
+        if kind == "shape":
+            continue
+        chosen += [int(i) for i in rng.choice(pool.by_kind[kind], _how_many(rng, 6))]
+    if rng.random() < 0.5:  # several of one shape, so that counting goes beyond one
+        shape = str(rng.choice(sorted(pool.by_shape)))
+        chosen += [int(i) for i in rng.choice(pool.by_shape[shape], int(rng.integers(2, 7)))]
+    chosen += [int(i) for i in rng.choice(pool.by_kind["shape"], int(rng.integers(0, 6)))]
+    seen: set[Needle | None] = set()
+    distinct = []
+    for i in rng.permutation(chosen):
+        if pool.needles[int(i)] not in seen:
+            seen.add(pool.needles[int(i)])
+            distinct.append(int(i))
+    return distinct[:room]
+
+
+def draw_episode(rng: np.random.Generator, pool: Pool, frames: int, questions: int) -> Episode:
+    """A film of exactly `frames` frames."""
+    events = _events(rng, pool, room=max(1, frames // 2))
+    shown = [int(rng.choice((1, 2, 3), p=(0.25, 0.6, 0.15))) for _ in events]
+    while sum(shown) > frames:
+        events.pop(), shown.pop()
+    gaps = np.zeros(len(events) + 1, int)
+    for _ in range(frames - sum(shown)):
+        gaps[int(rng.integers(len(gaps)))] += 1
+    rows: list[int] = []
+    owner: list[int] = []
+    for slot in range(len(gaps)):
+        rows += [int(rng.choice(pool.blank)) * pool.per_event + int(rng.integers(pool.per_event)) for _ in range(gaps[slot])]
+        owner += [-1] * int(gaps[slot])
+        if slot < len(events):
+            order = rng.permutation(pool.per_event)
+            rows += [events[slot] * pool.per_event + int(order[i % pool.per_event]) for i in range(shown[slot])]
+            owner += [slot] * shown[slot]
+    scale = float(rng.choice((0.0, 3.0, 30.0, 90.0)))
+    steps = [1.0 if i and owner[i] == owner[i - 1] >= 0 else 1.0 + np.floor(rng.exponential(scale)) for i in range(frames)]
+    scene = tuple(n for n in (pool.needles[e] for e in events) if n is not None)
+    weights = np.array([WEIGHTS[f] for f in FAMILIES])
+    asked: list[Asked] = []
+    while len(asked) < questions:
+        one = ask_one(rng, scene, FAMILIES[int(rng.choice(len(FAMILIES), p=weights / weights.sum()))])
+        if one is not None:
+            asked.append(one)
+    times = np.minimum(np.cumsum(steps) + rng.integers(0, 600) - 1, 5999)
+    return Episode(scene, np.array(rows), np.array(owner), times, tuple(asked))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B episodes as one tensor batch; S = preamble + frames * (tag + visual) + the longest film's questions."""
+
+    ids: Tensor  # [B, S] int64 token ids; 0 where a visual token or newline goes
+    visual: Tensor  # [B, F] int64 pool rows
+    visual_at: Tensor  # [F * per_frame] int64 places of the visual tokens in S (the same for all episodes)
+    newline_at: Tensor  # [n, 2] int64 (episode, place)
+    positions: Tensor  # [B, S] int64
+    mask: Tensor  # [B, 1, S, S] bool, True = may attend
+    labels: Tensor  # [B, S] int64 next token to predict at each place, -100 elsewhere
+
+
+def collate(
+    rng: np.random.Generator,
+    episodes: list[Episode],
+    encode: Callable[[str], list[int]],
+    preamble: list[int],
+    tail: Callable[[str], list[int]],
+    end: int,
+    per_frame: int,
+) -> Batch:
+    """Lay the episodes out. encode: text -> ids; tail: question -> ids up to the assistant's turn; end: end of turn."""
+    size, frames = len(episodes), len(episodes[0].rows)
+    rows = [[(tail(a.text), [*encode(" " + a.answer), end]) for a in e.asked] for e in episodes]
+    block = 2 + per_frame
+    start = len(preamble) + frames * block
+    longest = max(sum(1 + len(q) + len(a) for q, a in film) for film in rows)
+    total = -(-(start + longest) // 32) * 32  # few different shapes
+    ids = torch.zeros(size, total, dtype=torch.int64)
+    labels = torch.full((size, total), -100, dtype=torch.int64)
+    ids[:, : len(preamble)] = torch.tensor(preamble)
+    places = len(preamble) + torch.arange(frames)[:, None] * block  # [F, 1]
+    visual_at = (places + 2 + torch.arange(per_frame)).flatten()
+    positions = torch.arange(total).repeat(size, 1)
+    frame_of = torch.full((total,), -1)  # preamble and questions
+    frame_of[len(preamble) : start] = torch.arange(frames).repeat_interleave(block)
+    is_frame = frame_of >= 0
+    is_question = torch.arange(total) >= start
+    causal = torch.ones(total, total, dtype=torch.bool).tril()
+    newline_at, masks = [], []
+    for b, film in enumerate(episodes):
+        for f, t in enumerate(film.times):
+            at = len(preamble) + f * block
+            ids[b, at : at + 2] = torch.tensor(encode(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]"))
+        question_of, at = torch.full((total,), -1), start
+        for q, (question, answer) in enumerate(rows[b]):
+            length = 1 + len(question) + len(answer)
+            newline_at.append((b, at))
+            ids[b, at + 1 : at + length] = torch.tensor(question + answer)
+            first = at + len(question)  # the assistant's turn begins: predicts the answer's first token
+            labels[b, first : first + len(answer)] = torch.tensor(answer)
+            question_of[at : at + length] = q
+            positions[b, at : at + length] = start + torch.arange(length)
+            at += length
+        window, visible = frames, torch.ones(frames, dtype=torch.bool)
+        if rng.random() < 0.5:  # the KV layout
+            window = int(rng.choice((1, 2, 4, 8, 16, 32)))
+            hidden = (film.owner < 0) & (rng.random(frames) < rng.choice((0.0, 0.3, 0.7)))
+            visible = torch.from_numpy(~hidden)
+        near = (frame_of[:, None] - frame_of[None, :]) <= window
+        allowed = causal & (~is_frame[:, None] | ~is_frame[None, :] | near)  # frames see a window of frames
+        allowed &= ~is_question[:, None] | ~is_question[None, :] | (question_of[:, None] == question_of[None, :])
+        seen = torch.ones(total, dtype=torch.bool)
+        seen[is_frame] = visible[frame_of[is_frame]]
+        masks.append(allowed & (~is_question[:, None] | seen[None, :]))
+    return Batch(
+        ids,
+        torch.from_numpy(np.stack([e.rows for e in episodes])),
+        visual_at,
+        torch.tensor(newline_at),
+        positions,
+        torch.stack(masks)[:, None],
+        labels,
+    )

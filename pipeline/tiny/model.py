@@ -1,0 +1,62 @@
+"""The embedded video-LLM's architecture: transformers' own LLaVA-OneVision, small. Knows no data and no training."""
+
+import torch
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+from pipeline.tiny.data import SIDE
+
+WIDTH = 256  # of the language model
+TOKENS_PER_FRAME = 16  # 8 x 8 patches, pooled 2 x 2 by the model class
+
+
+def build(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaOnevisionForConditionalGeneration:
+    """A freshly initialised model for this tokenizer."""
+    torch.manual_seed(seed)
+    token = tokenizer.convert_tokens_to_ids
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=5,
+            num_attention_heads=3,
+            image_size=SIDE,
+            patch_size=12,
+            vision_use_head=False,
+            hidden_act="gelu_pytorch_tanh",
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=640,
+            num_hidden_layers=5,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+            bos_token_id=None,
+            eos_token_id=token("<|im_end|>"),
+            pad_token_id=token("<|endoftext|>"),
+            tie_word_embeddings=True,
+        ),
+        image_token_id=token("<image>"),
+        video_token_id=token("<video>"),
+        image_grid_pinpoints=[[SIDE, SIDE]],
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+    config._attn_implementation = "sdpa"
+    return LlavaOnevisionForConditionalGeneration(config)
+
+
+def visual_tokens(model: LlavaOnevisionForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
+    """[n, SIDE, SIDE, 3] uint8 -> [n, TOKENS_PER_FRAME, WIDTH]: each frame alone, no newline."""
+    scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)  # SigLIP's normalisation: mean 0.5, std 0.5
+    seen = model.model.get_video_features(scaled[None]).pooler_output  # [1, n * 16 + 1, WIDTH], newline last
+    return seen[0, :-1].reshape(len(pixels), TOKENS_PER_FRAME, -1)

@@ -1,0 +1,192 @@
+"""Stage 2 of the embedded model: teach the language model to answer, on visual tokens of the trained, frozen tower.
+
+The tower's output is computed once for a pool of rendered frames; films and questions are then assembled from the pool
+without end. Resumes from its checkpoint; the films of a step depend on its number alone. Knows no video files.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.tiny import data, model
+from pipeline.tiny.episodes import Batch, Pool, collate, draw_episode
+from pipeline.tiny.log import Curve
+from pipeline.tiny.world import Needle
+
+FILMS, QUESTIONS = 8, 16  # of a step
+PER_EVENT = 3
+POOL_SEED, VALIDATION_SEED = 1_000_003, 8_000_009
+
+
+@torch.inference_mode()
+def make_pool(video_llm: Any, footage: Path | None, shards: int, seed: int, events: int = 1024) -> tuple[Pool, Tensor]:
+    """Pool of shards * events events, and its visual tokens [rows, 16, WIDTH] bf16."""
+    needles: list[Needle | None] = []
+    tokens: list[Tensor] = []
+    for shard in data.shards(seed, range(shards), events, PER_EVENT, footage):
+        needles += shard.needles
+        for i in range(0, len(shard.pixels), 128):
+            with torch.autocast("cpu", torch.bfloat16):
+                seen = model.visual_tokens(video_llm, torch.from_numpy(shard.pixels[i : i + 128]))
+            tokens.append(seen.to(torch.bfloat16))
+    return Pool(needles, PER_EVENT), torch.cat(tokens)
+
+
+class Layout:
+    """Text pieces of the chat template, cached."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self.known: dict[str, list[int]] = {}
+        before, self.after = self._split("?")
+        self.preamble = self.encode(before)
+
+    def _split(self, question: str) -> tuple[str, str]:
+        parts = [{"type": "video"}, {"type": "text", "text": question}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+        )
+        before, after = text.split("<video>")
+        return before, after
+
+    def encode(self, text: str) -> list[int]:
+        if text not in self.known:
+            self.known[text] = self.tokenizer.encode(text, add_special_tokens=False)
+        return self.known[text]
+
+    def tail(self, question: str) -> list[int]:
+        return self.encode(self._split(question)[1])
+
+
+def make_batch(seed: int, step: int, pool: Pool, layout: Layout, frames: int) -> Batch:
+    """The films of this step: the same for the same seed, step and pool."""
+    rng = np.random.default_rng((seed, step))
+    films = [draw_episode(rng, pool, frames, QUESTIONS) for _ in range(FILMS)]
+    # Pooled frames cost a third of the time and teach the same; they also make the model fit for compressor=pool.
+    per_frame = 4 if rng.random() < 0.6 else model.TOKENS_PER_FRAME
+    return collate(rng, films, layout.encode, layout.preamble, layout.tail, layout.end, per_frame)
+
+
+def pooled(seen: Tensor, per_frame: int) -> Tensor:
+    """[B, F, n, D] -> [B, F, per_frame, D]: what the `pool` compressor makes of each frame's grid."""
+    side, target = round(seen.shape[2] ** 0.5), round(per_frame**0.5)
+    if side == target:
+        return seen
+    grid = seen.unflatten(2, (target, side // target, target, side // target))
+    return grid.mean((3, 5)).flatten(2, 3)
+
+
+def logits(video_llm: Any, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """-> logits [n, vocabulary] at the n places that have a label, labels [n]."""
+    embed = video_llm.get_input_embeddings()
+    inputs = embed(batch.ids)
+    seen = tokens[batch.visual].to(inputs.dtype)  # [B, F, 16, D]
+    per_frame = len(batch.visual_at) // batch.visual.shape[1]
+    inputs = inputs.index_copy(1, batch.visual_at, pooled(seen, per_frame).flatten(1, 2))
+    newline = video_llm.model.image_newline.to(inputs.dtype).expand(len(batch.newline_at), -1)
+    inputs = inputs.index_put(tuple(batch.newline_at.T), newline)
+    mask = torch.zeros(batch.mask.shape, dtype=torch.bfloat16).masked_fill_(~batch.mask, float("-inf"))
+    hidden = video_llm.model.language_model(
+        inputs_embeds=inputs, attention_mask=mask, position_ids=batch.positions, use_cache=False
+    ).last_hidden_state
+    wanted = batch.labels != -100
+    return F.linear(hidden[wanted], embed.weight), batch.labels[wanted]
+
+
+def frames_at(step: int, steps: int) -> int:
+    """Films grow from 8 to 40 frames: short ones teach reading fast, long ones are what inference lays out."""
+    share = step / steps
+    choices = (8, 12, 16) if share < 0.3 else (12, 16, 24) if share < 0.6 else (16, 24, 40)
+    return choices[step % 3]
+
+
+@torch.inference_mode()
+def accuracy(video_llm: Any, pool: Pool, tokens: Tensor, layout: Layout, frames: int, batches: int = 4) -> dict[str, float]:
+    """Share of answers whose every token is the most likely one (teacher forced), over all and per family."""
+    right: dict[str, list[bool]] = {}
+    for number in range(batches):
+        rng = np.random.default_rng((VALIDATION_SEED, number))
+        films = [draw_episode(rng, pool, frames, QUESTIONS) for _ in range(FILMS)]
+        batch = collate(rng, films, layout.encode, layout.preamble, layout.tail, layout.end, model.TOKENS_PER_FRAME)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores, labels = logits(video_llm, batch, tokens)
+        hit = scores.argmax(-1) == labels
+        at = 0
+        for film in films:
+            for asked in film.asked:
+                n = len(layout.encode(" " + asked.answer)) + 1
+                right.setdefault(asked.family, []).append(bool(hit[at : at + n].all()))
+                at += n
+    every = [r for family in right.values() for r in family]
+    return {"all": sum(every) / len(every)} | {f: sum(r) / len(r) for f, r in sorted(right.items())}
+
+
+def train(  # type: ignore[no-untyped-def]
+    video_llm,
+    tokenizer,
+    out: Path,
+    footage: Path | None,
+    steps: int,
+    pool_shards: int,
+    rate: float = 3e-3,
+    seed: int = 0,
+) -> None:
+    """Train the language model in place; out/lm.pt is the checkpoint, out/lm.csv the curve."""
+    layout = Layout(tokenizer)
+    started = time.time()
+    pool, tokens = make_pool(video_llm, footage, pool_shards, POOL_SEED)
+    check, check_tokens = make_pool(video_llm, footage, 1, VALIDATION_SEED, events=768)
+    print(f"lm: pool of {len(tokens)} frames, {time.time() - started:.0f} s", flush=True)
+    for part in (video_llm.model.vision_tower, video_llm.model.multi_modal_projector):
+        part.requires_grad_(False)
+    language = video_llm.model.language_model
+    matrices = [p for n, p in language.named_parameters() if p.ndim == 2 and "embed" not in n]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in language.parameters() if id(p) not in chosen] + [video_llm.model.image_newline]
+    opts: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
+    ]
+    done, checkpoint = 0, out / "lm.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        video_llm.load_state_dict(saved["model"])
+        for opt, state in zip(opts, saved["optimizers"], strict=True):
+            opt.load_state_dict(state)
+        done = saved["step"]
+    every = 50
+    curve = Curve(out / "lm.csv", keep=done // every)
+    recent: list[float] = []
+    for step in range(done, steps):
+        factor = min(1.0, (step + 1) / 50, max(0.0, (steps - step) / (0.4 * steps)))
+        batch = make_batch(seed, step, pool, layout, frames_at(step, steps))
+        with torch.autocast("cpu", torch.bfloat16):
+            scores, labels = logits(video_llm, batch, tokens)
+        loss = F.cross_entropy(scores.float(), labels)
+        for opt in opts:
+            for group in opt.param_groups:
+                group["lr"] = rate * factor
+            opt.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*matrices, *rest], 1.0)
+        for opt in opts:
+            opt.step()
+        recent.append(loss.item())
+        if (step + 1) % every == 0 or step + 1 == steps:
+            row = {"step": step + 1, "loss": sum(recent) / len(recent)}
+            row |= accuracy(video_llm, check, check_tokens, layout, 16, batches=2)
+            recent.clear()
+            curve.add(row)
+            saved = {"model": video_llm.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step + 1}
+            torch.save(saved, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            print(
+                f"lm {step + 1}/{steps} {time.time() - started:.0f} s " + " ".join(f"{k}={v:.3f}" for k, v in row.items()),
+                flush=True,
+            )

@@ -1,0 +1,156 @@
+"""The contract of every compressor that has a YAML file, and what each promises beyond it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from encoders.compress import Chain, FrameDiff, NoCompression, Pool
+from encoders.schema import Compressor, VisualTokens
+
+FILES = sorted((Path(__file__).parents[1] / "conf" / "compressor").glob("*.yaml"))
+every = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def build(path: Path) -> Compressor:
+    made: Compressor = instantiate(OmegaConf.load(path))
+    return made
+
+
+def seen(frames: int = 5, high: int = 9, wide: int = 12, *, change: float = 1.0, seed: int = 0) -> VisualTokens:
+    """Tokens on a full grid; in each frame after the first, about a third of them are changed by this share."""
+    make = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(1, high * wide, 16, generator=make).repeat(frames, 1, 1)
+    for t in range(1, frames):
+        moved = torch.rand(high * wide, 1, generator=make) < 0.3
+        tokens[t] = tokens[t - 1] * (1 + change * moved)
+    pos = torch.cartesian_prod(torch.arange(frames), torch.arange(high), torch.arange(wide)).int()
+    offsets = torch.arange(frames + 1) * (high * wide)
+    return VisualTokens(tokens.reshape(-1, 16), pos, offsets, 10.0 + torch.arange(frames, dtype=torch.float64))
+
+
+def test_there_are_compressors() -> None:
+    assert {path.stem for path in FILES} >= {"none", "pool", "framediff", "chain"}
+
+
+@every
+@pytest.mark.parametrize("change", [0.0, 0.02, 1.0])
+@pytest.mark.parametrize("shape", [(5, 9, 12), (1, 7, 7), (3, 1, 4), (2, 16, 16)])
+def test_contract(path: Path, change: float, shape: tuple[int, int, int]) -> None:
+    given = seen(*shape, change=change)
+    copy = given.tokens.clone()
+    got = build(path)(given)
+    assert torch.equal(given.tokens, copy)  # records are never written to
+    assert got.tokens.dtype == given.tokens.dtype
+    assert got.pos.dtype == torch.int32
+    assert got.offsets.dtype == torch.int64
+    assert torch.equal(got.times, given.times)
+    assert len(got.offsets) == len(given.offsets)
+    assert int(got.offsets[0]) == 0
+    assert int(got.offsets[-1]) == len(got.tokens) == len(got.pos) <= len(given.tokens)
+    assert bool((got.offsets.diff() >= 1).all())  # never empty
+    for t, (first, stop) in enumerate(got.ranges()):
+        assert bool((got.pos[first:stop, 0] == t).all())  # pos and offsets agree about the frame
+    places = [tuple(place) for place in got.pos.tolist()]
+    assert places == sorted(set(places))  # order kept, no place twice
+    assert set(places) <= {tuple(place) for place in given.pos.tolist()}
+
+
+@every
+def test_a_segment_does_not_see_its_neighbour(path: Path) -> None:
+    given = seen(6)
+    part = build(path)(given.frames(3, 6))
+    assert torch.equal(part.tokens[: int(part.offsets[1])], build(path)(given.frames(3, 4)).tokens)
+
+
+@every
+def test_half_precision(path: Path) -> None:
+    given = seen()
+    half = VisualTokens(given.tokens.bfloat16(), given.pos, given.offsets, given.times)
+    assert build(path)(half).tokens.dtype == torch.bfloat16
+
+
+def test_none_is_nothing() -> None:
+    given = seen()
+    assert NoCompression()(given) is given
+
+
+@pytest.mark.parametrize(("high", "wide", "size"), [(8, 8, 4), (9, 12, 7), (6, 5, 1), (3, 10, 4)])
+def test_pool_averages_cells_and_stands_in_their_middle(high: int, wide: int, size: int) -> None:
+    given = seen(2, high, wide)
+    got = Pool(size)(given)
+    rows, columns = min(size, high), min(size, wide)
+    grid = given.tokens.reshape(2, high, wide, -1)
+    number = 0
+    for t in range(2):
+        for i in range(rows):
+            for j in range(columns):
+                a, b = i * high // rows, -(-(i + 1) * high // rows)
+                c, d = j * wide // columns, -(-(j + 1) * wide // columns)
+                torch.testing.assert_close(got.tokens[number], grid[t, a:b, c:d].mean(dim=(0, 1)))
+                assert got.pos[number].tolist() == [t, (a + b - 1) // 2, (c + d - 1) // 2]
+                number += 1
+    assert number == len(got.tokens)
+
+
+def test_pool_can_follow_pool_but_not_framediff() -> None:
+    given = seen(3, 8, 8)
+    torch.testing.assert_close(Chain([Pool(4), Pool(2)])(given).tokens, Pool(2)(given).tokens)
+    with pytest.raises(ValueError, match="do not fill a grid"):
+        Chain([FrameDiff(0.1), Pool(2)])(given)
+    swapped = VisualTokens(given.tokens, given.pos.flip(0), given.offsets, given.times)
+    with pytest.raises(ValueError, match="do not fill a grid"):
+        Pool(2)(swapped)
+
+
+def test_framediff_keeps_what_changed() -> None:
+    given = seen(4, change=0.5)
+    got = FrameDiff(0.1)(given)
+    assert got.frames(0, 1).tokens.equal(given.frames(0, 1).tokens)  # first frame whole
+    grid = given.tokens.reshape(4, 108, -1)
+    wanted = torch.ones(4, 108, dtype=torch.bool)
+    wanted[1:] = (grid[1:] - grid[:-1]).norm(dim=2) > 0.1 * grid[:-1].norm(dim=2)
+    assert 0 < int(wanted[1:].sum()) < 3 * 108
+    assert torch.equal(got.tokens, given.tokens[wanted.reshape(-1)])
+    assert torch.equal(got.pos, given.pos[wanted.reshape(-1)])
+
+
+def test_framediff_is_a_share_of_the_token() -> None:
+    given = seen(4, change=0.5)
+    loud = VisualTokens(given.tokens * 1000, given.pos, given.offsets, given.times)
+    assert torch.equal(FrameDiff(0.1)(loud).pos, FrameDiff(0.1)(given).pos)
+    assert len(FrameDiff(0.49)(given).tokens) > len(FrameDiff(0.51)(given).tokens)
+
+
+def test_a_still_frame_keeps_its_most_changed_token() -> None:
+    given = seen(3, change=0.0)
+    tokens = given.tokens.clone()
+    tokens[2 * 108 + 50] *= 1.01
+    got = FrameDiff(0.1)(VisualTokens(tokens, given.pos, given.offsets, given.times))
+    assert got.offsets.tolist() == [0, 108, 109, 110]
+    assert got.pos[-1].tolist() == given.pos[2 * 108 + 50].tolist()
+
+
+def test_framediff_keeps_what_it_cannot_compare() -> None:
+    given = seen(2, change=0.0)
+    mask = torch.ones(216, dtype=torch.bool)
+    mask[7] = False  # the place of token 108 + 7 is empty one frame before
+    got = FrameDiff(0.1)(given.keep(mask))
+    assert got.offsets.tolist() == [0, 107, 108]
+    assert got.pos[-1].tolist() == given.pos[108 + 7].tolist()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Pool(0), "size=0"),
+        (lambda: FrameDiff(0.0), "threshold=0"),
+        (lambda: FrameDiff(float("nan")), "threshold=nan"),
+        (lambda: Chain([]), "at least one"),
+    ],
+)
+def test_wrong_values_are_refused(make: type, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()

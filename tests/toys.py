@@ -1,0 +1,63 @@
+"""Small random models of the real classes, and records made with them. No mocks: what loads here loads a checkpoint."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import encoders.torchvision_ops  # noqa: F401
+
+import numpy as np
+import torch
+
+from encoders.llava_ov import LlavaOneVision
+from encoders.schema import Frames
+from pipeline.tiny import checkpoint, questions, tokenizer
+
+from transformers import (  # isort: skip
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+SIDE = 56
+
+
+@functools.cache
+def toy_checkpoint(seed: int = 0, layers: int = 3) -> Path:
+    """A folder with a random LLaVA-OneVision: 3 decoder layers, 4 query heads on 2 KV heads, 4 tokens a frame."""
+    torch.manual_seed(seed)
+    words = tokenizer.build(questions.corpus())
+    token = words.convert_tokens_to_ids
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
+            patch_size=14, vision_use_head=False,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=layers,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True,
+            bos_token_id=None, eos_token_id=token("<|im_end|>"), pad_token_id=token("<|endoftext|>"),
+        ),
+        image_token_id=token("<image>"), video_token_id=token("<video>"), image_grid_pinpoints=[[SIDE, SIDE]],
+        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlavaOnevisionForConditionalGeneration(config)
+    for p in model.parameters():
+        if p.dim() > 1:
+            p.data.mul_(4)  # random models answer with one token whatever they see; larger weights make logits differ
+    folder = Path(tempfile.mkdtemp(prefix="reelbank-toy-"))
+    checkpoint.save(model, words, folder)
+    return folder
+
+
+@functools.cache
+def toy_backbone(dtype: str = "float32") -> LlavaOneVision:
+    return LlavaOneVision(str(toy_checkpoint()), dtype=dtype)
+
+
+def toy_frames(count: int, seed: int = 0, video_id: str = "toy", first: float = 0.0) -> Frames:
+    """Random pixels, one frame a second."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    return Frames(video_id, pixels, first + np.arange(count, dtype=np.float64))
