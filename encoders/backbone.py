@@ -116,6 +116,11 @@ class VideoLLM:
         raise NotImplementedError
 
     @property
+    def tokens_per_frame(self) -> int:
+        """Visual tokens that `look` makes of a frame, before compression."""
+        raise NotImplementedError
+
+    @property
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels that `look` expects; fixed per bank."""
         raise NotImplementedError

@@ -48,6 +48,12 @@ class LlavaOneVision(VideoLLM):
         side = int(self.config.vision_config.image_size)
         return side, side
 
+    @property
+    def tokens_per_frame(self) -> int:
+        """The tower's patch grid, pooled 2 x 2 with odd sides rounded up."""
+        vision = self.config.vision_config
+        return int(-(-(vision.image_size // vision.patch_size) // 2) ** 2)
+
     def pixels(self, frames: np.ndarray) -> Tensor:
         """[T, H, W, 3] uint8 -> [T, 3, H, W] normalised as the checkpoint's processor says, in the model's dtype."""
         scaled = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 255.0

@@ -19,6 +19,9 @@ from memory.bank import MemoryBank
 from pipeline.qa import VideoQA
 
 
+READ_FRAMES = 40  # what an answer reads by default; the embedded model was trained on up to as many
+
+
 def part(config: DictConfig, group: str) -> Any:
     """Instantiate a group's node. UserError names the group when its values do not fit."""
     try:
@@ -71,7 +74,7 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         new_prefill=lambda: call(config, "prefill", new_prefill, backbone),
         reader=call(config, "reader", part(config, "reader"), backbone),
         interval=1.0 / config.fps,
-        read_tokens=config.read_tokens,
+        read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,
     )
 
@@ -122,7 +125,7 @@ def short(node: DictConfig) -> str:
 def check_dials(config: DictConfig) -> None:
     """UserError on a dial outside its range."""
     for name, least in (("fps", 1e-3), ("read_tokens", 1), ("recent_frames", 0), ("cite_share", 0), ("threads", 0)):
-        if config[name] < least:
+        if config[name] is not None and config[name] < least:
             raise UserError(f"{name}={config[name]} is too small; use {least:g} or more.")
     if config.format not in ("text", "json"):
         raise UserError(f"format={config.format} is not known; use text or json.")

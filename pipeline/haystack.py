@@ -3,6 +3,8 @@
 Same seed and footage: same plan. Knows no model and no bank.
 """
 
+import argparse
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +14,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from pipeline.tiny.world import Needle, Placement, draw, procedural, random_placement
+from encoders.container import check_file
+from encoders.errors import UserError
+from pipeline.tiny.world import COLORS, ICONS, KINDS, NAMES, SHAPES, Needle, Placement, draw, procedural, random_placement
 
 Footage = Callable[[float], Image.Image]  # seconds -> the picture at that moment; asked in rising order
 
@@ -121,3 +125,78 @@ def write(
             progress(t)
         file.mux(stream.encode())
     half.replace(path)
+
+
+def insert(source: Path, target: Path, shown: tuple[Shown, ...]) -> None:
+    """Copy a video with cards drawn onto its frames; times, size and rate stay, sound is left out.
+
+    UserError when the source cannot be decoded or ends before a needle is shown.
+    """
+    half = target.with_suffix(".partial.mp4")
+    last, seen = 0.0, set[int]()
+    try:
+        with av.open(str(source)) as old, av.open(str(half), "w") as new:
+            film = old.streams.video[0]
+            stream = new.add_stream("libx264", rate=film.average_rate or 25, options={"preset": "veryfast", "crf": "20"})
+            stream.pix_fmt, stream.time_base = "yuv420p", film.time_base
+            stream.width, stream.height = film.width // 2 * 2, film.height // 2 * 2
+            for frame in old.decode(film):
+                last = float(frame.time or 0.0)
+                picture = frame.to_image()
+                for i, one in enumerate(shown):
+                    if one.start <= last < one.end:
+                        seen.add(i)
+                        draw(picture, one.needle, one.place)
+                drawn = av.VideoFrame.from_image(picture.resize((stream.width, stream.height)))
+                drawn.pts, drawn.time_base = frame.pts, frame.time_base
+                new.mux(stream.encode(drawn))
+            new.mux(stream.encode())
+    except (av.error.FFmpegError, IndexError) as error:
+        half.unlink(missing_ok=True)
+        raise UserError(f"{source} cannot be decoded ({error}); give another video.") from error
+    missing = [one for i, one in enumerate(shown) if i not in seen]
+    if missing:
+        half.unlink(missing_ok=True)
+        raise UserError(f"{source} ends at {last:.1f} s, before {missing[0].start:.1f} s; give an earlier moment.")
+    half.replace(target)
+
+
+def parse(text: str, seed: int) -> Shown:
+    """ "code:4821@5", "shape:red star@12.5", "icon:key@3": a needle, two seconds long from that second on."""
+    rng = np.random.default_rng(seed)
+    try:
+        kind, rest = text.split(":", 1)
+        what, at = rest.rsplit("@", 1)
+        start = float(at)
+        color, word = what.split(" ", 1) if kind == "shape" else ("", what)
+        known = {"name": NAMES, "shape": SHAPES, "icon": ICONS}.get(kind, (word,))
+        if kind not in KINDS or word not in known or (color and color not in COLORS):
+            raise ValueError(text)
+        if kind == "code" and not (len(word) == 4 and word.isdigit()):
+            raise ValueError(text)
+    except ValueError as error:
+        raise UserError(
+            f"{text!r} is no needle; write code:4821@5, name:Alice@5, shape:red star@5 or icon:key@5 "
+            f"(names: VNBench's; shapes: {', '.join(SHAPES)}; icons: {', '.join(ICONS)}; colours: {', '.join(COLORS)})."
+        ) from error
+    return Shown(Needle(kind, word, color), start, start + 2.0, random_placement(rng, kind))
+
+
+def main() -> None:
+    """Put needles into a video of yours: python -m pipeline.haystack IN.mp4 OUT.mp4 code:4821@5 "shape:red star@12"."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("needles", nargs="+")
+    args = parser.parse_args()
+    try:
+        check_file(args.source)
+        insert(args.source, args.target, tuple(parse(text, i) for i, text in enumerate(args.needles)))
+    except UserError as error:
+        print(f"haystack: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{args.target}: {len(args.needles)} needles")
+
+
+if __name__ == "__main__":
+    main()

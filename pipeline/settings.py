@@ -19,7 +19,7 @@ class Dials:
 
     bank: str = "reelbank-bank"  # folder
     fps: float = 1.0  # sampled frames per second of video
-    read_tokens: int = 1024  # visual tokens that an answer may read
+    read_tokens: int | None = None  # visual tokens that an answer may read; None = 40 uncompressed frames'
     recent_frames: int = 8  # newest frames that every answer reads
     cite_share: float = 0.25  # cite frames with at least this share of the heaviest frame's weight
     seed: int = 0
