@@ -9,7 +9,9 @@ tokens, and the tail is what the family puts after a video, the question and the
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from encoders.errors import UserError
@@ -27,6 +30,7 @@ from transformers import AttentionInterface, AutoConfig, AutoProcessor, DynamicC
 from transformers.cache_utils import DynamicLayer  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # isort: skip
+from transformers.utils import logging as transformers_logging  # isort: skip
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to.
@@ -77,19 +81,25 @@ class VideoLLM:
         if dtype not in DTYPES:
             raise UserError(f"backbone.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
         self.path, self.dtype, self.device = path, DTYPES[dtype], torch.device(device)
+        if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
+            raise UserError(f"There is no folder {path}; give backbone.path= a folder with a checkpoint, or the id of one.")
         try:
             config = AutoConfig.from_pretrained(path, revision=revision)
+            if config.model_type != family:
+                raise UserError(
+                    f"The model at {path} is of type {config.model_type}, not {family}; choose the backbone= that fits it."
+                )
             self.processor = AutoProcessor.from_pretrained(path, revision=revision)
         except (OSError, ValueError) as error:
             raise UserError(f"Cannot load a model from backbone.path={path}: {_first_line(error)}") from error
-        if config.model_type != family:
-            raise UserError(
-                f"The model at {path} is of type {config.model_type}, not {family}; choose the backbone= that fits it."
-            )
         implementation: Any = {"text_config": ATTENTION, "vision_config": "sdpa"} if attention == "sdpa" else attention
-        self.model = model_class.from_pretrained(
-            path, revision=revision, dtype=self.dtype, use_safetensors=True, attn_implementation=implementation
-        )
+        try:
+            with _quiet(Path(path).is_dir()):
+                self.model = model_class.from_pretrained(
+                    path, revision=revision, dtype=self.dtype, use_safetensors=True, attn_implementation=implementation
+                )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"Cannot load the weights at backbone.path={path}: {_first_line(error)}") from error
         self.model.to(self.device).eval().requires_grad_(False)
         self.config = config
         text = config.get_text_config()
@@ -247,11 +257,14 @@ class VideoLLM:
         """
         shape = self.kv_shape
         caught: list[Tensor] = []
-        # Projections before rotary embedding are not handed out by transformers; a hook in a `with` leaves no trace.
-        hooks = [
-            layer.self_attn.q_proj.register_forward_hook(lambda _m, _a, out: caught.append(out))
-            for layer in self.decoder.layers
-        ]
+        asker = threading.get_ident()
+
+        def catch(_module: Any, _args: Any, out: Tensor) -> None:
+            if threading.get_ident() == asker:  # another thread may be encoding with the same modules
+                caught.append(out)
+
+        # Projections before rotary embedding are not handed out by transformers; a hook in a `try` leaves no trace.
+        hooks = [layer.self_attn.q_proj.register_forward_hook(catch) for layer in self.decoder.layers]
         try:
             lead, text = self.preamble_ids(), self.tail_ids(question)
             cache = self.cache(len(lead) + len(text))
@@ -291,6 +304,19 @@ def require_full_attention(backbone: VideoLLM) -> None:
             f"The model at {backbone.path} has layers of type {backbone.full_attention}, whose keys and values cannot be "
             "recalled frame by frame; use reader=tokens with prefill=none."
         )
+
+
+@contextmanager
+def _quiet(local: bool) -> Iterator[None]:
+    """No bar while weights are read from a folder, which takes moments; a download keeps its bar."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    if local:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if local and shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -30,6 +30,13 @@ def sampled(times: np.ndarray, fps: float, before: float = -math.inf) -> np.ndar
     return chosen
 
 
+def _range(start: float, end: float | None) -> str:
+    """What the id of a part of a video has behind that of the whole one: a bank must never take one for the other."""
+    texts = [("from", float(start))] if start else []
+    texts += [("to", float(end))] if end is not None else []
+    return "".join(f"-{word}-{repr(seconds).removesuffix('.0')}" for word, seconds in texts)
+
+
 class FileSource:
     """A `FrameSource` over one file. start and end limit the pass: seconds of video time, end exclusive."""
 
@@ -56,7 +63,7 @@ class FileSource:
         self._facts = inspect(self._path)
         self._fps, self._size, self._batch = fps, (width, height), batch
         self._start, self._end = start, math.inf if end is None else end
-        self._id = fingerprint(self._path)
+        self._id = fingerprint(self._path) + _range(start, end)
         self._why = why_not_decord(self._facts)  # why not decord, if so
         self._trusted = math.inf  # decord's pictures are taken up to this time; PyAV's after it
         self._broke_at: float | None = None

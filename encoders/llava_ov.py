@@ -52,7 +52,7 @@ class LlavaOneVision(VideoLLM):
     def tokens_per_frame(self) -> int:
         """The tower's patch grid, pooled 2 x 2 with odd sides rounded up."""
         vision = self.config.vision_config
-        return int(-(-(vision.image_size // vision.patch_size) // 2) ** 2)
+        return int((-(-(vision.image_size // vision.patch_size) // 2)) ** 2)
 
     def pixels(self, frames: np.ndarray) -> Tensor:
         """[T, H, W, 3] uint8 -> [T, 3, H, W] normalised as the checkpoint's processor says, in the model's dtype."""

@@ -24,6 +24,8 @@ from encoders.schema import KVBlock, VisualTokens
 class WindowPrefill:
     """Holds the window of one stream; use one object per video."""
 
+    keeps_kv = True
+
     def __init__(self, backbone: VideoLLM, *, window_frames: int = 32, dtype: str = "float32") -> None:
         """window_frames: how far back a frame sees; dtype: of the stored keys and values."""
         if window_frames < 0:
@@ -82,6 +84,8 @@ class WindowPrefill:
 
 class NoPrefill:
     """Keeps visual tokens only: for `reader=tokens`, and for models whose keys and values cannot be recalled."""
+
+    keeps_kv = False
 
     def __init__(self, backbone: VideoLLM) -> None:
         self.window_frames = 0

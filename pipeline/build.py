@@ -10,40 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 from memory.bank import MemoryBank
+from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
-
 
 READ_FRAMES = 40  # what an answer reads by default; the embedded model was trained on up to as many
 
-
-def part(config: DictConfig, group: str) -> Any:
-    """Instantiate a group's node. UserError names the group when its values do not fit."""
-    try:
-        return instantiate(config[group])
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from error
-        first = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"{group}= cannot be built from its settings: {first}") from error
-
-
-def call(config: DictConfig, group: str, partial: Any, *args: Any, **kwargs: Any) -> Any:
-    """Finish a partial part with its partners."""
-    try:
-        return partial(*args, **kwargs)
-    except TypeError as error:
-        raise UserError(f"{group}= cannot be built from its settings: {error}") from error
+GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
 def build_backbone(config: DictConfig) -> Any:
     """The video-LLM; first, because the frame size that a source delivers is the model's."""
     check_dials(config)
+    for group in GROUPS:
+        check(config, group)
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -51,14 +34,17 @@ def build_backbone(config: DictConfig) -> Any:
 
 
 def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
-    """Everything else that `ask` and `ingest` need. The bank is created if it is not there."""
+    """Everything else that `ask` and `ingest` need. Last the bank, which is created if it is not there: a mistake in a part
+    creates nothing."""
     clip = part(config, "clip")
     segmenter = part(config, "segmenter")
     if isinstance(segmenter, functools.partial):
-        segmenter = call(config, "segmenter", segmenter, embedder=clip)
+        segmenter = call("segmenter", segmenter, embedder=clip)
     compressor = part(config, "compressor")
     new_prefill = part(config, "prefill")
-    retriever = call(config, "retriever", part(config, "retriever"), embedder=clip, queries=backbone.queries)
+    retriever = call("retriever", part(config, "retriever"), embedder=clip, queries=backbone.queries)
+    reader = call("reader", part(config, "reader"), backbone)
+    check_pairs(config, call("prefill", new_prefill, backbone), retriever, reader)
     bank = MemoryBank.open(
         config.bank,
         provenance(config, backbone, clip),
@@ -71,8 +57,8 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         clip=clip,
         segmenter=segmenter,
         compressor=compressor,
-        new_prefill=lambda: call(config, "prefill", new_prefill, backbone),
-        reader=call(config, "reader", part(config, "reader"), backbone),
+        new_prefill=lambda: call("prefill", new_prefill, backbone),
+        reader=reader,
         interval=1.0 / config.fps,
         read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,
@@ -83,7 +69,6 @@ def build_source(config: DictConfig, backbone: Any) -> Any:
     """The frames of config.video, sized for the backbone."""
     width, height = backbone.frame_size
     return call(
-        config,
         "source",
         part(config, "source"),
         config.video,
@@ -125,7 +110,34 @@ def short(node: DictConfig) -> str:
 def check_dials(config: DictConfig) -> None:
     """UserError on a dial outside its range."""
     for name, least in (("fps", 1e-3), ("read_tokens", 1), ("recent_frames", 0), ("cite_share", 0), ("threads", 0)):
-        if config[name] is not None and config[name] < least:
+        if config[name] is not None and not config[name] >= least:  # refuses nan as well
             raise UserError(f"{name}={config[name]} is too small; use {least:g} or more.")
+    if config.cite_share > 1:
+        raise UserError(f"cite_share={config.cite_share} is too large; use a share from 0 to 1.")
+    check_format(config)
+
+
+def check_format(config: DictConfig) -> None:
+    """UserError on an output format that is not there."""
     if config.format not in ("text", "json"):
         raise UserError(f"format={config.format} is not known; use text or json.")
+
+
+def check_pairs(config: DictConfig, prefill: Any, retriever: Any, reader: Any) -> None:
+    """UserError on parts that each work but not together: before an hour of video is encoded, not after it."""
+    if not prefill.keeps_kv and "key_means" in retriever.reads:
+        raise UserError(
+            f"prefill=none keeps no keys and values, which {type(retriever).__name__} searches; "
+            "use retriever=clip or uniform, or prefill=window."
+        )
+    if "question" not in config:
+        return  # whoever only encodes may choose the reader later
+    if not prefill.keeps_kv and reader.needs_kv:
+        raise UserError("prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or prefill=window.")
+    if OmegaConf.select(config, "retriever.parts.kv.per_layer"):
+        raise UserError(
+            "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one ranking for all layers; "
+            "use retriever=kv retriever.per_layer=true."
+        )
+    if config.retriever.get("per_layer") and not reader.needs_kv:
+        raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")

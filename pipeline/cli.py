@@ -5,11 +5,14 @@ heavy imports happen inside a task, so that help and mistakes answer at once.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -53,9 +56,14 @@ def configure(task: str, overrides: Sequence[str]) -> DictConfig:
     settings.register()
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            return compose(task, overrides=list(overrides))
+            config = compose(task, overrides=[_literal(override) for override in overrides])
+            OmegaConf.to_container(config, resolve=True)  # a value that refers to nothing is told here
+            return config
+    except ValueError as error:  # Hydra's own, about a group; it does not name the override
+        given = " ".join(overrides)
+        raise UserError(f"A part is chosen by name, as in reader=kv, and a setting as key=value; look at {given}") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{_sentence(error)} `reelbank {task} --cfg` prints every key.") from error
+        raise UserError(f"{_sentence(error)}; `reelbank {task} --cfg` prints every key") from error
 
 
 def run(task: str, overrides: Sequence[str]) -> int:
@@ -69,21 +77,24 @@ def run(task: str, overrides: Sequence[str]) -> int:
     try:
         return TASKS[task](config)
     except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key}= is missing: say `reelbank {task} {error.full_key}=...`.") from error
+        raise UserError(f"{error.full_key}= is missing; say `reelbank {task} {error.full_key}=...`") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console command."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
         print(USAGE)
-        sys.exit(0 if arguments else 2)
+        sys.exit(0)
     try:
+        if not arguments:
+            raise UserError(f"No task is given; use one of {', '.join(TASKS)}, or `reelbank --help`")
         code = run(arguments[0], arguments[1:])
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"reelbank: {error}", file=sys.stderr)
+        line = " ".join(str(error).splitlines()).rstrip(". ")
+        print(f"reelbank: {line}.", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("reelbank: stopped; what was written stays, and the same command goes on from there.", file=sys.stderr)
@@ -91,15 +102,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _literal(override: str) -> str:
+    """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
+    quotes or ${...} in it, which Hydra's grammar would read as something else."""
+    texts = {field.name for field in fields(settings.Ask) if field.type is str}
+    key, equals, value = override.partition("=")
+    if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):
+        return override
+    value = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", value)
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
 def _sentence(error: Exception) -> str:
-    """The telling line of a Hydra or OmegaConf error as a sentence."""
+    """The telling line of a Hydra or OmegaConf error, with what to do about it."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, MissingConfigException) and cause.missing_cfg_file and cause.options:
+        group, _, option = cause.missing_cfg_file.rpartition("/")
+        return f"{group}={option} is not there; use one of {', '.join(cause.options)}"
+    if isinstance(cause, OverrideParseException):
+        return f"{cause.override} cannot be read as key=value; put quotes around a value with blanks, commas or brackets"
+    if str(cause).startswith("Ambiguous value"):
+        return str(cause).splitlines()[0] + " with several values; give one, or put quotes around it"
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
+    first = (lines[0] if lines else type(error).__name__).rstrip(".")
     key = getattr(cause, "full_key", None)
-    if key and f"'{key}'" not in first:
-        first = f"{key}: {first}"
-    return first if first.endswith(".") else first + "."
+    return f"{key}: {first}" if key and f"'{key}'" not in first else first
 
 
 if __name__ == "__main__":

@@ -62,9 +62,10 @@ def progress_bar(name: str, duration: float) -> Iterator["Report"]:
 def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
     """The parts and the video's source; closes the bank."""
     from encoders.container import check_file
+
+    check_file(Path(config.video))  # before torch and a model are loaded: a wrong path is told at once
     from pipeline.build import build_backbone, build_qa, build_source
 
-    check_file(Path(config.video))  # before a model is loaded: a wrong path is told at once
     backbone = build_backbone(config)
     source = build_source(config, backbone)  # before the bank is opened: a file that is no video creates nothing
     qa = build_qa(config, backbone)
@@ -87,6 +88,8 @@ def ask(config: DictConfig) -> int:
     if not str(config.question).strip():
         raise UserError('The question is empty; give one, such as question="What is the code on the card?".')
     asked_at = float("inf") if config.asked_at is None else config.asked_at
+    if not asked_at >= 0:
+        raise UserError(f"asked_at={asked_at:g} is before the video begins; give seconds of video time, 0 or more.")
     with _opened(config) as (qa, source):
         from memory.schema import Question
 
@@ -135,7 +138,9 @@ def bank(config: DictConfig) -> int:
     """reelbank bank."""
     from memory.bank import MemoryBank
     from memory.search import UniformRetriever
+    from pipeline.build import check_format
 
+    check_format(config)
     if config.action not in ("ls", "verify"):
         raise UserError(f"action={config.action} is not known; use ls or verify.")
     with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
@@ -179,7 +184,7 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
 def _verify(config: DictConfig, held: "MemoryBank") -> int:
     problems = held.verify()
     if config.format == "json":
-        print(json.dumps([asdict(problem) for problem in problems]))
+        print(json.dumps([asdict(problem) | {"path": str(problem.path)} for problem in problems]))
     elif problems:
         print("\n".join(str(problem) for problem in problems))
     else:

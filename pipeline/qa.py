@@ -3,6 +3,7 @@
 The two meet only in the bank: `ask` never sees a frame source and `ingest` never sees a question. Knows no command line.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,17 +46,20 @@ class VideoQA:
         known = self.bank.video(video_id)
         if known is not None and known.finished:
             return self._report(video_id, clock, 0, 0, _warning(known.info))
-        number, resume = self.bank.next(video_id)
+        number, _ = self.bank.next(video_id)
         prefill = self.new_prefill()
         if number:
             prefill.restore(run.kv for run in self.bank.tail(video_id, prefill.window_frames) if run.kv is not None)
         self.bank.record_video(source.info, self.interval, finished=False)
         encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval)
         first, nbytes = number, 0
-        begin = resume
-        if number and self.segmenter.look_back:
+        begin = resume = 0.0
+        if number:
             times = [float(t) for row in self.bank.segments(video_id) for t in row.times]
-            begin = times[-self.segmenter.look_back :][0]
+            # not the end of the last segment: where frames are unevenly spaced the next one may come before it
+            begin = resume = math.nextafter(times[-1], math.inf)
+            if self.segmenter.look_back:
+                begin = times[-self.segmenter.look_back :][0]
         batches = self.segmenter.segments(_timed(source.frames(begin), clock), after=resume)
         with BackgroundWriter(self.bank.write) as put:
             for frames in batches:
@@ -69,7 +73,8 @@ class VideoQA:
         return self._report(video_id, clock, number - first, nbytes, _warning(source.info))
 
     def ask(self, question: Question, emit: Emit = lambda text: None) -> Answer:
-        """Answer from the bank alone. UserError on an empty question or a video that the bank does not hold."""
+        """Answer from the bank alone. UserError on an empty question, a video that the bank does not hold, or a moment
+        before its first frame."""
         if not question.text.strip():
             raise UserError('The question is empty; give one, such as question="What is the code on the card?".')
         known = self.bank.video(question.video_id)
@@ -77,6 +82,8 @@ class VideoQA:
             raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
         clock = Clock()
         evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
+        if not evidence.frame_count:
+            raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
         reading = self.reader.read(evidence, clock, emit)
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()

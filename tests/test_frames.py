@@ -316,9 +316,7 @@ def test_nothing_on_stderr(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a.mp4").read_bytes())
     data[-2000:] = b"\xff" * 2000
     (tmp_path / "a.mp4").write_bytes(bytes(data))
-    program = (
-        "import sys; from encoders.frames import FileSource as F; list(F(sys.argv[1], width=64, height=64).frames())"
-    )
+    program = "import sys; from encoders.frames import FileSource as F; list(F(sys.argv[1], width=64, height=64).frames())"
     root = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "a.mp4")],

@@ -2,12 +2,14 @@
 
 import functools
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import encoders.torchvision_ops  # noqa: F401
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from encoders.llava_ov import LlavaOneVision
 from encoders.schema import Frames
@@ -21,11 +23,15 @@ from transformers import (  # isort: skip
 )
 
 SIDE = 56
+FRAME_TOKENS = 4
 
 
 @functools.cache
-def toy_checkpoint(seed: int = 0, layers: int = 3) -> Path:
-    """A folder with a random LLaVA-OneVision: 3 decoder layers, 4 query heads on 2 KV heads, 4 tokens a frame."""
+def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
+    """A folder with a random LLaVA-OneVision: 3 decoder layers, 4 query heads on 2 KV heads, 4 tokens a frame.
+
+    says: the answer that it gives to everything; "" leaves it to chance.
+    """
     torch.manual_seed(seed)
     words = tokenizer.build(questions.corpus())
     token = words.convert_tokens_to_ids
@@ -36,19 +42,48 @@ def toy_checkpoint(seed: int = 0, layers: int = 3) -> Path:
         ),
         text_config=Qwen2Config(
             vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=layers,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=not says,
             bos_token_id=None, eos_token_id=token("<|im_end|>"), pad_token_id=token("<|endoftext|>"),
         ),
         image_token_id=token("<image>"), video_token_id=token("<video>"), image_grid_pinpoints=[[SIDE, SIDE]],
-        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
+        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=not says,
     )  # fmt: skip
     model = LlavaOnevisionForConditionalGeneration(config)
     for p in model.parameters():
         if p.dim() > 1:
             p.data.mul_(4)  # random models answer with one token whatever they see; larger weights make logits differ
+    if says:
+        _teach(model, [words.encode("\n")[-1], *words.encode(f" {says}"), token("<|im_end|>")])
     folder = Path(tempfile.mkdtemp(prefix="reelbank-toy-"))
     checkpoint.save(model, words, folder)
     return folder
+
+
+def _teach(model: LlavaOnevisionForConditionalGeneration, chain: list[int]) -> None:
+    """Make each token of the chain follow from the one before: layers add nothing, the head looks up the last token."""
+    assert len(set(chain)) == len(chain)
+    for layer in model.model.language_model.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    model.lm_head.weight.data.zero_()
+    for before, after in pairwise(chain):
+        model.lm_head.weight.data[after] = normalize(model.get_input_embeddings().weight.data[before], dim=0)
+
+
+@functools.cache
+def toy_clip() -> Path:
+    """A folder with a random open_clip model of the embedded one's architecture."""
+    from pipeline.tiny import train_clip
+
+    torch.manual_seed(0)
+    folder = Path(tempfile.mkdtemp(prefix="reelbank-clip-"))
+    train_clip.save(train_clip.build(), folder)
+    return folder
+
+
+def toy_parts(says: str = "") -> list[str]:
+    """Overrides that put the toy models into a command."""
+    return [f"backbone.path={toy_checkpoint(says=says)}", f"clip.model=local-dir:{toy_clip()}"]
 
 
 @functools.cache

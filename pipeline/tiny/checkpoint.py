@@ -21,7 +21,7 @@ def save(model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTok
     side = model.config.vision_config.image_size
     half = [0.5, 0.5, 0.5]  # SigLIP's normalisation
     sizes = {"size": {"height": side, "width": side}, "image_mean": half, "image_std": half}
-    tokens_per_frame = -((-(side // model.config.vision_config.patch_size) // 2) ** 2)
+    tokens_per_frame = (-(-(side // model.config.vision_config.patch_size) // 2)) ** 2
     processor = LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(**sizes, image_grid_pinpoints=[[side, side]]),
         video_processor=LlavaOnevisionVideoProcessor(**sizes),

@@ -1,15 +1,18 @@
 """The embedded video-LLM's architecture: transformers' own LLaVA-OneVision, small. Knows no data and no training."""
 
+import encoders.torchvision_ops  # noqa: F401  (first: the model class imports torchvision)
+
 import torch
-from transformers import (
+
+from pipeline.tiny.data import SIDE
+
+from transformers import (  # isort: skip
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2Config,
     SiglipVisionConfig,
 )
-
-from pipeline.tiny.data import SIDE
 
 WIDTH = 256  # of the language model
 TOKENS_PER_FRAME = 16  # 8 x 8 patches, pooled 2 x 2 by the model class

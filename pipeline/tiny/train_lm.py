@@ -102,7 +102,7 @@ def logits(video_llm: Any, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor
 def frames_at(step: int, steps: int) -> int:
     """Films grow from 8 to 40 frames: short ones teach reading fast, long ones are what inference lays out."""
     share = step / steps
-    choices = (8, 12, 16) if share < 0.3 else (12, 16, 24) if share < 0.6 else (16, 24, 40)
+    choices = (8, 12, 16) if share < 0.36 else (12, 16, 24) if share < 0.6 else (16, 24, 40)
     return choices[step % 3]
 
 
@@ -164,7 +164,7 @@ def train(  # type: ignore[no-untyped-def]
     curve = Curve(out / "lm.csv", keep=done // every)
     recent: list[float] = []
     for step in range(done, steps):
-        factor = min(1.0, (step + 1) / 50, max(0.0, (steps - step) / (0.4 * steps)))
+        factor = min(1.0, (step + 1) / 50, (steps - step) / (0.67 * steps))
         batch = make_batch(seed, step, pool, layout, frames_at(step, steps))
         with torch.autocast("cpu", torch.bfloat16):
             scores, labels = logits(video_llm, batch, tokens)

@@ -1,0 +1,195 @@
+"""Every YAML of every group: it composes, its settings fit its class, and unless it needs a download it answers a question
+about a real file. Pairs that cannot work are refused before anything is encoded. The README's commands compose."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.utils import get_object
+
+from encoders.errors import UserError
+from memory.schema import Question
+from pipeline import cli, settings
+from pipeline.build import GROUPS, build_backbone, build_qa, build_source
+from pipeline.parts import check
+from pipeline.schema import Answer
+from tests.toys import FRAME_TOKENS, toy_parts
+from tests.videos import numbered, write_video
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = sorted((path.parent.name, path.stem) for path in (ROOT / "conf").glob("*/*.yaml"))
+DOWNLOADED = {("backbone", "llava_ov_0p5b"), ("backbone", "llava_ov_7b"), ("clip", "b32")}
+SHIPPED = {("backbone", "embedded"), ("clip", "embedded")}  # here with the toy models in their place
+SECONDS = 10
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "a.mp4"
+    write_video(path, SECONDS, 5)
+    return path
+
+
+def answer(film: Path, bank: Path, *overrides: str, parts: list[str] | None = None) -> Answer:
+    """What `reelbank ask` does, without printing."""
+    common = [f"video={film}", f"bank={bank}", "question=What is the code?", *(parts or toy_parts())]
+    config = cli.configure("ask", [*common, "reader.max_new_tokens=8", *overrides])
+    backbone = build_backbone(config)
+    source = build_source(config, backbone)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        qa.ingest(source)
+        return qa.ask(Question(config.question, source.info.video_id))
+
+
+def test_the_groups_are_those_that_are_built() -> None:
+    assert {group for group, _ in OPTIONS} == set(GROUPS)
+
+
+@pytest.mark.parametrize("task", ["ask", "ingest"])
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_fits_its_class(task: str, group: str, option: str) -> None:
+    config = cli.configure(task, [f"{group}={option}"])
+    check(config, group)
+    assert callable(get_object(config[group]._target_))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_says_what_it_trades(group: str, option: str) -> None:
+    assert (ROOT / "conf" / group / f"{option}.yaml").read_text().startswith(("# ", "_target_", "defaults"))
+    assert "# " in (ROOT / "conf" / group / f"{option}.yaml").read_text()
+
+
+@pytest.mark.parametrize("task", cli.TASKS)
+def test_every_task_composes(task: str) -> None:
+    assert cli.configure(task, []).format == "text"
+
+
+@pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o not in DOWNLOADED])
+def test_every_option_that_needs_no_download_answers(film: Path, tmp_path: Path, group: str, option: str) -> None:
+    extra = ["reader=tokens", "retriever=clip"] if (group, option) == ("prefill", "none") else []
+    found = answer(film, tmp_path / "bank", f"{group}={option}", *extra)
+    assert found.text and found.frames_read == SECONDS and found.spans
+
+
+PREFILLS = {"window": (), "none": ("prefill=none",)}
+RETRIEVERS = {
+    "uniform": ("retriever=uniform",),
+    "clip": ("retriever=clip",),
+    "kv": ("retriever=kv",),
+    "per layer": ("retriever=kv", "retriever.per_layer=true"),
+    "fused": ("retriever=fused",),
+    "fused, clip alone": ("retriever=fused", "retriever.weights.kv=0"),
+}
+REFUSED = {  # prefill, retriever, reader
+    ("none", "uniform", "kv"): "reader=kv",
+    ("none", "clip", "kv"): "reader=kv",
+    ("none", "kv", "kv"): "KVRetriever",
+    ("none", "kv", "tokens"): "KVRetriever",
+    ("none", "per layer", "kv"): "KVRetriever",
+    ("none", "per layer", "tokens"): "KVRetriever",
+    ("none", "fused", "kv"): "FusedRetriever",
+    ("none", "fused", "tokens"): "FusedRetriever",
+    ("none", "fused, clip alone", "kv"): "FusedRetriever",
+    ("none", "fused, clip alone", "tokens"): "FusedRetriever",
+    ("window", "per layer", "tokens"): "retriever.per_layer=true needs reader=kv",
+}
+
+
+@pytest.mark.parametrize("reader", ["kv", "tokens"])
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+@pytest.mark.parametrize("prefill", PREFILLS)
+def test_retrievers_and_readers(film, tmp_path_factory, prefill, retriever, reader) -> None:
+    """Banks are shared: neither the retriever nor the reader changes what is stored."""
+    bank = tmp_path_factory.getbasetemp() / "matrix" / prefill
+    options = [*PREFILLS[prefill], *RETRIEVERS[retriever], f"reader={reader}"]
+    words = REFUSED.get((prefill, retriever, reader))
+    budget = f"read_tokens={7 * FRAME_TOKENS}"
+    if words is not None:
+        fresh = bank / "never made"
+        with pytest.raises(UserError, match=words):
+            answer(film, fresh, *options, budget)
+        assert not fresh.exists()
+        return
+    found = answer(film, bank, *options, budget, "recent_frames=2")
+    assert found.text and 2 < found.frames_read <= 7
+    assert found.visual_tokens == found.frames_read * FRAME_TOKENS
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pool_makes_size_by_size_tokens(film: Path, tmp_path: Path, size: int) -> None:
+    options = ["compressor=pool", f"compressor.size={size}"]
+    kept = min(size * size, FRAME_TOKENS)  # a grid smaller than `size` stays as it is
+    assert answer(film, tmp_path / "bank", *options).visual_tokens == SECONDS * kept  # the default budget holds them all
+    found = answer(
+        film, tmp_path / "bank", *options, "retriever=kv", "retriever.per_layer=true", f"read_tokens={4 * kept}"
+    )  # fmt: skip
+    assert 0 < found.visual_tokens <= 4 * kept
+
+
+@pytest.mark.parametrize("reader", ["kv", "tokens"])
+@pytest.mark.parametrize("options", [("compressor=framediff",), ("compressor=chain",)])
+def test_frames_with_unequal_numbers_of_tokens(film: Path, tmp_path: Path, options: tuple[str], reader: str) -> None:
+    found = answer(film, tmp_path / "bank", *options, f"reader={reader}")
+    assert found.frames_read == SECONDS <= found.visual_tokens <= SECONDS * FRAME_TOKENS
+
+
+def test_per_layer_on_unequal_frames_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    """Whether frames are equal is known only once they are encoded."""
+
+    def paint(number: int, seconds: float) -> np.ndarray:
+        return np.zeros((64, 64, 3), np.uint8) if seconds < 6 else numbered(number, (64, 64))
+
+    write_video(tmp_path / "a.mp4", SECONDS, 5, paint=paint)
+    options = ["compressor=framediff", "retriever=kv", "retriever.per_layer=true", "read_tokens=16", "recent_frames=1"]
+    with pytest.raises(UserError, match="per_layer=true needs the same number of tokens"):
+        answer(tmp_path / "a.mp4", tmp_path / "bank", *options)
+
+
+def test_a_setting_that_would_be_ignored_is_refused(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use retriever=kv"):
+        answer(film, tmp_path / "bank", "retriever.parts.kv.per_layer=true")
+    assert not (tmp_path / "bank").exists()
+
+
+def test_encoding_alone_leaves_the_reader_open(film: Path, tmp_path: Path) -> None:
+    common = [f"video={film}", f"bank={tmp_path / 'bank'}", *toy_parts(), "prefill=none", "retriever=clip"]
+    assert cli.run("ingest", common) == 0  # reader=kv, the default, is not asked for
+    found = answer(film, tmp_path / "bank", "prefill=none", "retriever=clip", "reader=tokens")
+    assert found.frames_read == SECONDS
+
+
+def commands() -> list[str]:
+    """The reelbank commands in the README's code blocks."""
+    text = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if re.match(r"\s*(\$ )?(\S*/)?reelbank\s", line)]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_of_the_readme_compose(line: str) -> None:
+    _, task, *overrides = shlex.split(line.removeprefix("$ "), comments=True)
+    assert task in cli.TASKS
+    config = cli.configure(task, [o for o in overrides if o != "--cfg"])
+    for group in GROUPS if task != "bank" else ():
+        check(config, group)
+
+
+def test_the_readme_names_every_option() -> None:
+    """In the table of groups: `group` | option, option, ..."""
+    text = (ROOT / "README.md").read_text()
+    told = {name: set(re.split(r",\s*", options)) for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)}
+    for group in GROUPS:
+        if group != "source":
+            assert told.get(group) == {option for g, option in OPTIONS if g == group}, group
+
+
+def test_dials_say_what_they_are() -> None:
+    """--cfg prints names; what they mean stands beside them in settings.py."""
+    lines = (ROOT / "pipeline" / "settings.py").read_text().splitlines()
+    for name in ("bank", "fps", "read_tokens", "recent_frames", "cite_share"):
+        assert any(line.strip().startswith(f"{name}:") and "  # " in line for line in lines)
+    assert settings.WEIGHTS.name == "weights"
