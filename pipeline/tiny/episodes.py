@@ -9,7 +9,7 @@ saw only a window of frames before it when it was encoded, and the question sees
 Knows no pixels and no model; a frame is a row of the pool.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,17 +19,13 @@ from torch import Tensor
 from pipeline.tiny.questions import FAMILIES, Asked, ask_one
 from pipeline.tiny.world import KINDS, Needle
 
+# How often each family is asked, and how often once the easy ones are read: order and counting are learnt last.
 WEIGHTS = {
-    "code": 1.0,
-    "name": 0.8,
-    "color": 1.0,
-    "shape": 1.0,
-    "icon": 0.8,
-    "order": 2.2,
-    "count": 2.4,
-    "not_shown": 1.4,
-}
-FILL = -1  # row of a pool that no frame has: padding
+    "code": 1.0, "name": 0.8, "color": 1.0, "shape": 1.0, "icon": 0.8, "order": 2.2, "count": 2.4, "not_shown": 1.4,
+}  # fmt: skip
+LATE_WEIGHTS = {
+    "code": 0.5, "name": 0.4, "color": 0.5, "shape": 1.8, "icon": 0.4, "order": 5.5, "count": 3.0, "not_shown": 1.8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +80,9 @@ def _events(rng: np.random.Generator, pool: Pool, room: int) -> list[int]:
     return distinct[:room]
 
 
-def draw_episode(rng: np.random.Generator, pool: Pool, frames: int, questions: int) -> Episode:
+def draw_episode(
+    rng: np.random.Generator, pool: Pool, frames: int, questions: int, family_weights: Mapping[str, float] = WEIGHTS
+) -> Episode:
     """A film of exactly `frames` frames."""
     events = _events(rng, pool, room=max(1, frames // 2))
     shown = [int(rng.choice((1, 2, 3), p=(0.25, 0.6, 0.15))) for _ in events]
@@ -105,7 +103,7 @@ def draw_episode(rng: np.random.Generator, pool: Pool, frames: int, questions: i
     scale = float(rng.choice((0.0, 3.0, 30.0, 90.0)))
     steps = [1.0 if i and owner[i] == owner[i - 1] >= 0 else 1.0 + np.floor(rng.exponential(scale)) for i in range(frames)]
     scene = tuple(n for n in (pool.needles[e] for e in events) if n is not None)
-    weights = np.array([WEIGHTS[f] for f in FAMILIES])
+    weights = np.array([family_weights[f] for f in FAMILIES])
     asked: list[Asked] = []
     while len(asked) < questions:
         one = ask_one(rng, scene, FAMILIES[int(rng.choice(len(FAMILIES), p=weights / weights.sum()))])

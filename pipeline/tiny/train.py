@@ -23,7 +23,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--footage", type=Path)
     parser.add_argument("--stage", choices=("all", "tower", "lm", "clip", "export"), default="all")
-    parser.add_argument("--lm-steps", type=int, default=1800)
     parser.add_argument("--pool-shards", type=int, default=12)
     parser.add_argument("--clip-shards", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
@@ -38,7 +37,7 @@ def main() -> None:
         state = torch.load(args.out / "tower.pt", weights_only=True)["model"]
         video_llm.load_state_dict({k: v for k, v in state.items() if "language_model" not in k}, strict=False)
     if args.stage in ("all", "lm"):
-        train_lm.train(video_llm, words, args.out, args.footage, args.lm_steps, args.pool_shards)
+        train_lm.train(video_llm, words, args.out, args.footage, args.pool_shards)
     if args.stage in ("all", "clip"):
         from pipeline.tiny import train_clip
 

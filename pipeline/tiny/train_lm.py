@@ -5,6 +5,8 @@ without end. Resumes from its checkpoint; the films of a step depend on its numb
 """
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.tiny import data, model
-from pipeline.tiny.episodes import Batch, Pool, collate, draw_episode
+from pipeline.tiny.episodes import LATE_WEIGHTS, WEIGHTS, Batch, Pool, collate, draw_episode
 from pipeline.tiny.log import Curve
 from pipeline.tiny.world import Needle
 
 FILMS, QUESTIONS = 8, 16  # of a step
 PER_EVENT = 3
-POOL_SEED, VALIDATION_SEED = 1_000_003, 8_000_009
+VALIDATION_SEED = 8_000_009
+EVERY = 50  # steps between checkpoints; divides every cycle
 
 
 @torch.inference_mode()
@@ -64,13 +67,15 @@ class Layout:
         return self.encode(self._split(question)[1])
 
 
-def make_batch(seed: int, step: int, pool: Pool, layout: Layout, frames: int) -> Batch:
+def make_batch(
+    seed: int, step: int, pool: Pool, layout: Layout, frames: int, weights: Mapping[str, float] = WEIGHTS, films: int = FILMS
+) -> Batch:
     """The films of this step: the same for the same seed, step and pool."""
     rng = np.random.default_rng((seed, step))
-    films = [draw_episode(rng, pool, frames, QUESTIONS) for _ in range(FILMS)]
+    drawn = [draw_episode(rng, pool, frames, FILMS * QUESTIONS // films, weights) for _ in range(films)]
     # Pooled frames cost a third of the time and teach the same; they also make the model fit for compressor=pool.
     per_frame = 4 if rng.random() < 0.6 else model.TOKENS_PER_FRAME
-    return collate(rng, films, layout.encode, layout.preamble, layout.tail, layout.end, per_frame)
+    return collate(rng, drawn, layout.encode, layout.preamble, layout.tail, layout.end, per_frame)
 
 
 def pooled(seen: Tensor, per_frame: int) -> Tensor:
@@ -99,11 +104,33 @@ def logits(video_llm: Any, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor
     return F.linear(hidden[wanted], embed.weight), batch.labels[wanted]
 
 
-def frames_at(step: int, steps: int) -> int:
-    """Films grow from 8 to 40 frames: short ones teach reading fast, long ones are what inference lays out."""
-    share = step / steps
-    choices = (8, 12, 16) if share < 0.36 else (12, 16, 24) if share < 0.6 else (16, 24, 40)
-    return choices[step % 3]
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """A rise and fall of the learning rate over a pool of its own."""
+
+    steps: int
+    rate: float
+    fall: float  # share of the cycle over which the rate falls
+    pool_seed: int
+    lengths: tuple[tuple[float, tuple[int, ...]], ...]  # (up to this share of the cycle, film lengths in frames)
+    weights: Mapping[str, float]  # of the question families
+    films: int = FILMS  # of a step with films of up to 12 frames; FILMS * QUESTIONS questions in any case
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of the cycle's step."""
+        return self.rate * min(1.0, (step + 1) / 50, (self.steps - step) / (self.fall * self.steps))
+
+    def frames_at(self, step: int) -> int:
+        """Film length: short ones teach reading fast, long ones are what inference lays out."""
+        choices = next(lengths for until, lengths in self.lengths if step < until * self.steps)
+        return choices[step % len(choices)]
+
+
+CYCLES = (
+    Cycle(1800, 3e-3, 0.67, 1_000_003, ((0.36, (8, 12, 16)), (0.6, (12, 16, 24)), (1.0, (16, 24, 40))), WEIGHTS),
+    # Short films of more variety, a third of the questions about order: with the first cycle's mix order stays at chance.
+    Cycle(1400, 2.5e-3, 0.6, 1_000_033, ((0.6, (8, 8, 12)), (1.0, (12, 16, 24, 40))), LATE_WEIGHTS, films=16),
+)
 
 
 @torch.inference_mode()
@@ -127,22 +154,9 @@ def accuracy(video_llm: Any, pool: Pool, tokens: Tensor, layout: Layout, frames:
     return {"all": sum(every) / len(every)} | {f: sum(r) / len(r) for f, r in sorted(right.items())}
 
 
-def train(  # type: ignore[no-untyped-def]
-    video_llm,
-    tokenizer,
-    out: Path,
-    footage: Path | None,
-    steps: int,
-    pool_shards: int,
-    rate: float = 3e-3,
-    seed: int = 0,
-) -> None:
+def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_shards: int, seed: int = 0) -> None:
     """Train the language model in place; out/lm.pt is the checkpoint, out/lm.csv the curve."""
     layout = Layout(tokenizer)
-    started = time.time()
-    pool, tokens = make_pool(video_llm, footage, pool_shards, POOL_SEED)
-    check, check_tokens = make_pool(video_llm, footage, 1, VALIDATION_SEED, events=768)
-    print(f"lm: pool of {len(tokens)} frames, {time.time() - started:.0f} s", flush=True)
     for part in (video_llm.model.vision_tower, video_llm.model.multi_modal_projector):
         part.requires_grad_(False)
     language = video_llm.model.language_model
@@ -150,8 +164,8 @@ def train(  # type: ignore[no-untyped-def]
     chosen = {id(p) for p in matrices}
     rest = [p for p in language.parameters() if id(p) not in chosen] + [video_llm.model.image_newline]
     opts: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
+        torch.optim.Muon(matrices, lr=CYCLES[0].rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=CYCLES[0].rate, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
     done, checkpoint = 0, out / "lm.pt"
     if checkpoint.exists():
@@ -160,33 +174,39 @@ def train(  # type: ignore[no-untyped-def]
         for opt, state in zip(opts, saved["optimizers"], strict=True):
             opt.load_state_dict(state)
         done = saved["step"]
-    every = 50
-    curve = Curve(out / "lm.csv", keep=done // every)
-    recent: list[float] = []
-    for step in range(done, steps):
-        factor = min(1.0, (step + 1) / 50, (steps - step) / (0.67 * steps))
-        batch = make_batch(seed, step, pool, layout, frames_at(step, steps))
-        with torch.autocast("cpu", torch.bfloat16):
-            scores, labels = logits(video_llm, batch, tokens)
-        loss = F.cross_entropy(scores.float(), labels)
-        for opt in opts:
-            for group in opt.param_groups:
-                group["lr"] = rate * factor
-            opt.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_([*matrices, *rest], 1.0)
-        for opt in opts:
-            opt.step()
-        recent.append(loss.item())
-        if (step + 1) % every == 0 or step + 1 == steps:
-            row = {"step": step + 1, "loss": sum(recent) / len(recent)}
-            row |= accuracy(video_llm, check, check_tokens, layout, 16, batches=2)
-            recent.clear()
-            curve.add(row)
-            saved = {"model": video_llm.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step + 1}
-            torch.save(saved, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-            print(
-                f"lm {step + 1}/{steps} {time.time() - started:.0f} s " + " ".join(f"{k}={v:.3f}" for k, v in row.items()),
-                flush=True,
-            )
+    curve = Curve(out / "lm.csv", keep=done // EVERY)
+    check, check_tokens = make_pool(video_llm, footage, 1, VALIDATION_SEED, events=768)
+    first, started = 0, time.time()
+    for cycle in CYCLES:
+        last = first + cycle.steps
+        if done < last:
+            pool, tokens = make_pool(video_llm, footage, pool_shards, cycle.pool_seed)
+            print(f"lm: pool of {len(tokens)} frames, {time.time() - started:.0f} s", flush=True)
+        recent: list[float] = []
+        for step in range(max(first, done), last):
+            length = cycle.frames_at(step - first)
+            films = cycle.films if length <= 12 else FILMS
+            batch = make_batch(seed, step, pool, layout, length, cycle.weights, films)
+            with torch.autocast("cpu", torch.bfloat16):
+                scores, labels = logits(video_llm, batch, tokens)
+            loss = F.cross_entropy(scores.float(), labels)
+            for opt in opts:
+                for group in opt.param_groups:
+                    group["lr"] = cycle.rate_at(step - first)
+                opt.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_([*matrices, *rest], 1.0)
+            for opt in opts:
+                opt.step()
+            recent.append(loss.item())
+            if (step + 1) % EVERY == 0:
+                row = {"step": step + 1, "loss": sum(recent) / len(recent)}
+                row |= accuracy(video_llm, check, check_tokens, layout, 16, batches=2)
+                recent.clear()
+                curve.add(row)
+                state = {"model": video_llm.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step + 1}
+                torch.save(state, checkpoint.with_suffix(".tmp"))
+                checkpoint.with_suffix(".tmp").replace(checkpoint)
+                figures = " ".join(f"{k}={v:.3f}" for k, v in row.items())
+                print(f"lm {step + 1} {time.time() - started:.0f} s {figures}", flush=True)
+        first = last
