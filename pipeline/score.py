@@ -19,6 +19,7 @@ class Scored:
     family: str
     right: bool
     cited: bool | None  # every needle of the question lies in a cited span; None when the question has no needle
+    spans: tuple[bool, ...] = ()  # of each cited span: whether it holds one of the question's needles
 
 
 def is_right(text: str, truth: str) -> bool:
@@ -31,6 +32,11 @@ def holds(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> boo
     if not needles:
         return None
     return all(any(a < n.end and n.start < b for a, b in spans) for n in needles)
+
+
+def touching(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> tuple[bool, ...]:
+    """Of each span, whether one of the needles overlaps it."""
+    return tuple(any(a < n.end and n.start < b for n in needles) for a, b in spans)
 
 
 def share(results: Sequence[tuple[str, bool]], draws: int = 2000, seed: int = 0) -> tuple[float, float, float, int]:

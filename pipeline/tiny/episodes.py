@@ -28,6 +28,11 @@ LATE_WEIGHTS = {
 }  # fmt: skip
 
 
+FINAL_WEIGHTS = {
+    "code": 1.5, "name": 0.8, "color": 1.2, "shape": 1.5, "icon": 0.8, "order": 4.0, "count": 3.0, "not_shown": 1.8,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Episode:
     """One film with its questions."""

@@ -26,7 +26,7 @@ from memory.schema import Question
 from pipeline import haystack, settings
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.cli import configure
-from pipeline.score import Scored, cell, holds, is_right
+from pipeline.score import Scored, cell, holds, is_right, touching
 from pipeline.tiny.footage import clips
 from pipeline.tiny.questions import FAMILIES, Asked
 from pipeline.tiny.scenes import questions, random_scene
@@ -80,8 +80,10 @@ def run_part(part: str, arms: dict[str, tuple[str, ...]], videos: list[Video], o
                 for one in asked:
                     answer = qa.ask(Question(one.text, source.info.video_id))
                     right = is_right(answer.text, one.answer)
-                    found = holds(answer.spans, [shown[i] for i in one.needles])
-                    results.setdefault(arm, []).append(Scored(name, one.family, right, found))
+                    truth = [shown[i] for i in one.needles]
+                    found = holds(answer.spans, truth)
+                    spans = touching(answer.spans, truth)
+                    results.setdefault(arm, []).append(Scored(name, one.family, right, found, spans))
                     row = {"part": part, "arm": arm, "video": name, "truth": one.answer, "right": right, "found": found}
                     log.write(json.dumps(row | {"family": one.family} | asdict(answer)) + "\n")
             qa.bank.close()
@@ -97,6 +99,14 @@ def _of_footage(kind: str, scored: list[Scored]) -> list[tuple[str, bool]]:
     return [(r.video, r.right) for r in scored if r.video.endswith(kind)]
 
 
+def _all_needles(scored: list[Scored]) -> list[tuple[str, bool]]:
+    return [(r.video, r.cited) for r in scored if r.right and r.cited is not None]
+
+
+def _spans(scored: list[Scored]) -> list[tuple[str, bool]]:
+    return [(r.video, hit) for r in scored if r.right and r.cited is not None for hit in r.spans]
+
+
 def table(results: dict[str, list[Scored]]) -> list[str]:
     """Markdown: families down, arms across; then the citation of right answers, by procedural and real footage."""
     lines = ["| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
@@ -110,10 +120,9 @@ def table(results: dict[str, list[Scored]]) -> list[str]:
     row("**all**", lambda s: [(r.video, r.right) for r in s])
     for kind in ("procedural", "real"):
         row(f"all, {kind} footage", partial(_of_footage, kind))
-    row(
-        "right answers whose cited spans hold every needle",
-        lambda s: [(r.video, r.cited) for r in s if r.right and r.cited is not None],
-    )
+    cited = [("right answers: every needle lies in a cited span", _all_needles), ("their cited spans: hold a needle", _spans)]
+    for name, pick in cited:
+        row(name, pick)
     return lines
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.tiny import data, model
-from pipeline.tiny.episodes import LATE_WEIGHTS, WEIGHTS, Batch, Pool, collate, draw_episode
+from pipeline.tiny.episodes import FINAL_WEIGHTS, LATE_WEIGHTS, WEIGHTS, Batch, Pool, collate, draw_episode
 from pipeline.tiny.log import Curve
 from pipeline.tiny.world import Needle
 
@@ -114,11 +114,13 @@ class Cycle:
     pool_seed: int
     lengths: tuple[tuple[float, tuple[int, ...]], ...]  # (up to this share of the cycle, film lengths in frames)
     weights: Mapping[str, float]  # of the question families
+    end: float = 0.0  # share of the rate that is left at the end of the cycle
     films: int = FILMS  # of a step with films of up to 12 frames; FILMS * QUESTIONS questions in any case
 
     def rate_at(self, step: int) -> float:
         """Learning rate of the cycle's step."""
-        return self.rate * min(1.0, (step + 1) / 50, (self.steps - step) / (self.fall * self.steps))
+        left = (self.steps - step) / (self.fall * self.steps)
+        return self.rate * min(1.0, (step + 1) / 50, self.end + (1 - self.end) * left)
 
     def frames_at(self, step: int) -> int:
         """Film length: short ones teach reading fast, long ones are what inference lays out."""
@@ -129,7 +131,9 @@ class Cycle:
 CYCLES = (
     Cycle(1800, 3e-3, 0.67, 1_000_003, ((0.36, (8, 12, 16)), (0.6, (12, 16, 24)), (1.0, (16, 24, 40))), WEIGHTS),
     # Short films of more variety, a third of the questions about order: with the first cycle's mix order stays at chance.
-    Cycle(1400, 2.5e-3, 0.6, 1_000_033, ((0.6, (8, 8, 12)), (1.0, (12, 16, 24, 40))), LATE_WEIGHTS, films=16),
+    Cycle(1000, 2.5e-3, 0.44, 1_000_033, ((0.84, (8, 8, 12)), (1.0, (12, 16, 24, 40))), LATE_WEIGHTS, end=0.476, films=16),
+    # The mix again, so that codes come back, at a rate that falls to nothing.
+    Cycle(500, 1.2e-3, 1.0, 1_000_037, ((1.0, (8, 16, 40)),), FINAL_WEIGHTS, films=16),
 )
 
 
