@@ -17,7 +17,7 @@ from memory.bank import MemoryBank
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
 
-READ_FRAMES = 40  # what an answer reads by default; the embedded model was trained on up to as many
+READ_FRAMES = 24  # what an answer reads by default; more frames without a needle invite the embedded model to see one
 
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 

@@ -4,7 +4,7 @@
 
 Everything goes the user's way: real H.264 files, decord, the bank on disk, recall, reader. Two parts:
 short  videos of 16 seconds (16 frames): all of them are read, no retrieval
-long   videos of ten minutes with ten needles: 40 frames' worth of tokens are read; uniform sampling reads as many
+long   videos of ten minutes with ten needles: 24 frames' worth of tokens are read; uniform sampling reads as many
 Half of the videos have procedural footage, half real clips held out from training (all procedural without --clips).
 Prints Markdown; results.jsonl keeps every question.
 """

@@ -3,6 +3,7 @@
     python -m pipeline.tiny.footage ../shared/data/clips runs/footage.npz      (optional: real backgrounds)
     python -m pipeline.tiny.train --out runs/tiny --footage runs/footage.npz
 
+With --start-from the stages lm and clip begin with a finished checkpoint's tower, and lm with its language model.
 Stages: tower (supervised directly), lm (on the frozen tower's tokens), clip (from a copy of the tower). Each resumes from
 its checkpoint in --out. A fixed seed and shard numbers decide the data. Imports torch, transformers, numpy and Pillow;
 the clip stage alone imports open_clip.
@@ -12,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from pipeline.tiny import checkpoint, model, questions, tokenizer, train_lm, train_tower
 
@@ -25,6 +27,7 @@ def main() -> None:
     parser.add_argument("--stage", choices=("all", "tower", "lm", "clip", "export"), default="all")
     parser.add_argument("--pool-shards", type=int, default=12)
     parser.add_argument("--clip-shards", type=int, default=20)
+    parser.add_argument("--start-from", type=Path, help="a checkpoint folder, such as pipeline/tiny/weights/video_llm")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -33,7 +36,9 @@ def main() -> None:
     video_llm = model.build(words)
     if args.stage in ("all", "tower"):
         train_tower.train(video_llm, args.out, args.footage)
-    if args.stage != "tower":
+    if args.start_from is not None:
+        video_llm.load_state_dict(load_file(args.start_from / "model.safetensors"), strict=False)
+    elif args.stage != "tower":
         state = torch.load(args.out / "tower.pt", weights_only=True)["model"]
         video_llm.load_state_dict({k: v for k, v in state.items() if "language_model" not in k}, strict=False)
     if args.stage in ("all", "lm"):
