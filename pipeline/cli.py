@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the bank has damage (verify), 2 bad input; a traceback onl
 heavy imports happen inside a task, so that help and mistakes answer at once.
 """
 
+import gc
 import os
 import re
 import sys
@@ -83,6 +84,8 @@ def run(task: str, overrides: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console command."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Importing torch and transformers allocates millions of objects that stay: collecting in between costs 0.9 s of 4.2.
+    gc.disable()
     if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
         print(USAGE)
         sys.exit(0)
@@ -99,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("reelbank: stopped; what was written stays, and the same command goes on from there.", file=sys.stderr)
         code = 130
+    finally:
+        gc.enable()
     sys.exit(code)
 
 

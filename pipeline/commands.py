@@ -1,5 +1,6 @@
 """What the tasks of the command line do and print. Knows no error format: mistakes are UserErrors."""
 
+import gc
 import json
 import sys
 import time
@@ -69,6 +70,8 @@ def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
     backbone = build_backbone(config)
     source = build_source(config, backbone)  # before the bank is opened: a file that is no video creates nothing
     qa = build_qa(config, backbone)
+    gc.freeze()  # what was imported and loaded stays; see cli.main
+    gc.enable()
     try:
         yield qa, source
     finally:
