@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from pipeline.tiny import checkpoint, model, questions, tokenizer, train_lm, train_tower
 
@@ -37,7 +36,7 @@ def main() -> None:
     if args.stage in ("all", "tower"):
         train_tower.train(video_llm, args.out, args.footage)
     if args.start_from is not None:
-        video_llm.load_state_dict(load_file(args.start_from / "model.safetensors"), strict=False)
+        video_llm.load_state_dict(type(video_llm).from_pretrained(args.start_from).state_dict())
     elif args.stage != "tower":
         state = torch.load(args.out / "tower.pt", weights_only=True)["model"]
         video_llm.load_state_dict({k: v for k, v in state.items() if "language_model" not in k}, strict=False)
