@@ -19,8 +19,12 @@ def draw(folder: Path, target: Path) -> None:
             rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
         step = next(iter(rows[0]))
         loss.semilogy([r[step] for r in rows], [r["loss"] for r in rows])
+        if any(r.get("gaze") for r in rows):
+            guided = [(r[step], r["gaze"]) for r in rows if r.get("gaze")]
+            loss.semilogy(*zip(*guided, strict=True), label="attention on the right frames")
+            loss.legend(fontsize=7)
         loss.set(title=f"{file.stem}: loss", xlabel=step)
-        for name in dict.fromkeys(k for r in rows for k in r if k not in (step, "loss")):
+        for name in dict.fromkeys(k for r in rows for k in r if k not in (step, "loss", "gaze")):
             right.plot([r[step] for r in rows if name in r], [r[name] for r in rows if name in r], label=name)
         right.set(title=f"{file.stem}: share right, unseen seed", xlabel=step, ylim=(0, 1.02))
         right.legend(fontsize=7, ncol=2)

@@ -40,13 +40,23 @@ def load_footage(path: Path | None) -> list[np.ndarray]:
 
 
 def background(rng: np.random.Generator, footage: list[np.ndarray], size: tuple[int, int]) -> Image.Image:
-    """Half procedural, half a random crop of real footage."""
+    """Half procedural, half a random crop of real footage, at times with a piece of another in it."""
     if not footage or rng.random() < 0.5:
         return procedural(rng, size, rng.uniform(0, 20))
-    clip = footage[int(rng.integers(len(footage)))]
+    picture = _real(rng, footage, size)
+    if rng.random() < 0.2:  # edges like a card's that are none
+        w, h = (int(side * share) for side, share in zip(size, rng.uniform(0.15, 0.7, 2), strict=True))
+        at = (int(rng.integers(size[0] - w + 1)), int(rng.integers(size[1] - h + 1)))
+        picture.paste(_real(rng, footage, (max(2, w), max(2, h))), at)
+    return picture
+
+
+def _real(rng: np.random.Generator, footage: list[np.ndarray], size: tuple[int, int]) -> Image.Image:
+    weights = np.sqrt([len(clip) for clip in footage])  # a photograph counts less than a clip, its frames more
+    clip = footage[int(rng.choice(len(footage), p=weights / weights.sum()))]
     picture = Image.fromarray(clip[int(rng.integers(len(clip)))])
     w, h = picture.size
-    zoom = rng.uniform(0.45, 1.0)
+    zoom = rng.uniform(0.3, 1.0)
     x, y = rng.uniform(0, 1 - zoom) * w, rng.uniform(0, 1 - zoom) * h
     picture = picture.resize(size, Image.Resampling.BILINEAR, box=(x, y, x + zoom * w, y + zoom * h))
     if rng.random() < 0.5:

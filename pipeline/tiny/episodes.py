@@ -31,6 +31,10 @@ LATE_WEIGHTS = {
 FINAL_WEIGHTS = {
     "code": 1.5, "name": 0.8, "color": 1.2, "shape": 1.5, "icon": 0.8, "order": 4.0, "count": 3.0, "not_shown": 1.8,
 }  # fmt: skip
+GUIDED_WEIGHTS = {
+    "code": 1.5, "name": 0.6, "color": 1.0, "shape": 1.6, "icon": 0.6, "order": 4.0, "count": 3.5, "not_shown": 2.2,
+}  # fmt: skip
+SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,17 @@ class Batch:
     positions: Tensor  # [B, S] int64
     mask: Tensor  # [B, 1, S, S] bool, True = may attend
     labels: Tensor  # [B, S] int64 next token to predict at each place, -100 elsewhere
+    owner: Tensor  # [B, S] int64 needle that a token's frame shows; -1 = footage or question, SINK = preamble
+    gaze: Tensor  # [n, 3] int64 (episode, place, owner): the token predicted at this place rests on this owner's frames
+    gaze_weight: Tensor  # [n] float32; a place's weights sum to 1
+
+
+def rests_on(asked: Asked, answer: list[int], comma: int) -> list[tuple[int, ...]]:
+    """Owners that each answer token rests on: the named needle, all counted ones together, or SINK; () = no say."""
+    if asked.family == "order":
+        items = np.cumsum([token == comma for token in answer])
+        return [() if token == comma else (asked.needles[item],) for token, item in zip(answer, items.tolist(), strict=True)]
+    return [asked.needles or (SINK,)] * len(answer)
 
 
 def collate(
@@ -159,7 +174,13 @@ def collate(
     is_question = torch.arange(total) >= start
     causal = torch.ones(total, total, dtype=torch.bool).tril()
     newline_at, masks = [], []
+    owner = torch.full((size, total), -1)
+    owner[:, : len(preamble)] = SINK
+    gaze: list[tuple[int, int, int]] = []
+    gaze_weight: list[float] = []
+    (comma,) = encode(",")
     for b, film in enumerate(episodes):
+        owner[b, is_frame] = torch.from_numpy(film.owner)[frame_of[is_frame]]
         for f, t in enumerate(film.times):
             at = len(preamble) + f * block
             ids[b, at : at + 2] = torch.tensor(encode(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]"))
@@ -170,6 +191,9 @@ def collate(
             ids[b, at + 1 : at + length] = torch.tensor(question + answer)
             first = at + len(question)  # the assistant's turn begins: predicts the answer's first token
             labels[b, first : first + len(answer)] = torch.tensor(answer)
+            for place, owners in enumerate(rests_on(film.asked[q], answer[:-1], comma), start=first):
+                gaze += [(b, place, o) for o in owners]
+                gaze_weight += [1 / len(owners) for _ in owners]
             question_of[at : at + length] = q
             positions[b, at : at + length] = start + torch.arange(length)
             at += length
@@ -192,4 +216,7 @@ def collate(
         positions,
         torch.stack(masks)[:, None],
         labels,
+        owner,
+        torch.tensor(gaze),
+        torch.tensor(gaze_weight),
     )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.tiny import data, model
-from pipeline.tiny.episodes import FINAL_WEIGHTS, LATE_WEIGHTS, WEIGHTS, Batch, Pool, collate, draw_episode
+from pipeline.tiny.episodes import FINAL_WEIGHTS, GUIDED_WEIGHTS, LATE_WEIGHTS, WEIGHTS, Batch, Pool, collate, draw_episode
 from pipeline.tiny.log import Curve
 from pipeline.tiny.world import Needle
 
 FILMS, QUESTIONS = 8, 16  # of a step
 PER_EVENT = 3
 VALIDATION_SEED = 8_000_009
+GAZE = (3, [0, 2])  # layer and heads (one of each KV group) whose attention is guided: late, with one layer left to use it
 EVERY = 50  # steps between checkpoints; divides every cycle
 
 
@@ -87,8 +89,8 @@ def pooled(seen: Tensor, per_frame: int) -> Tensor:
     return grid.mean((3, 5)).flatten(2, 3)
 
 
-def logits(video_llm: Any, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """-> logits [n, vocabulary] at the n places that have a label, labels [n]."""
+def forward(video_llm: Any, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """-> logits [n, vocabulary] at the n places that have a label, labels [n], attention [B, 2, S, S] of GAZE."""
     embed = video_llm.get_input_embeddings()
     inputs = embed(batch.ids)
     seen = tokens[batch.visual].to(inputs.dtype)  # [B, F, 16, D]
@@ -97,11 +99,28 @@ def logits(video_llm: Any, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor
     newline = video_llm.model.image_newline.to(inputs.dtype).expand(len(batch.newline_at), -1)
     inputs = inputs.index_put(tuple(batch.newline_at.T), newline)
     mask = torch.zeros(batch.mask.shape, dtype=torch.bfloat16).masked_fill_(~batch.mask, float("-inf"))
-    hidden = video_llm.model.language_model(
-        inputs_embeds=inputs, attention_mask=mask, position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
+    out = video_llm.model.language_model(
+        inputs_embeds=inputs,
+        attention_mask=mask,
+        position_ids=batch.positions,
+        use_cache=False,
+        output_attentions=True,
+    )
     wanted = batch.labels != -100
-    return F.linear(hidden[wanted], embed.weight), batch.labels[wanted]
+    layer, heads = GAZE
+    return F.linear(out.last_hidden_state[wanted], embed.weight), batch.labels[wanted], out.attentions[layer][:, heads]
+
+
+def gaze_loss(attention: Tensor, batch: Batch) -> Tensor:
+    """Mean over the guided places of -sum_o w_o log(attention mass on owner o's frames).
+
+    Least when the mass lies on the right frames and is spread over several needles evenly: which frames an answer token
+    rests on is known here, and a language model this small needs very long to find out by itself for order and count.
+    """
+    episode, place, wanted = batch.gaze.T
+    rows = attention[episode, :, place].float().mean(1)  # [n, S]
+    mass = (rows * (batch.owner[episode] == wanted[:, None])).sum(1)
+    return -(batch.gaze_weight * mass.clamp_min(1e-4).log()).sum() / batch.gaze_weight.sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +134,7 @@ class Cycle:
     lengths: tuple[tuple[float, tuple[int, ...]], ...]  # (up to this share of the cycle, film lengths in frames)
     weights: Mapping[str, float]  # of the question families
     end: float = 0.0  # share of the rate that is left at the end of the cycle
+    gaze: float = 0.0  # weight of the loss that guides attention to the frames an answer rests on
     films: int = FILMS  # of a step with films of up to 12 frames; FILMS * QUESTIONS questions in any case
 
     def rate_at(self, step: int) -> float:
@@ -134,6 +154,9 @@ CYCLES = (
     Cycle(1000, 2.5e-3, 0.44, 1_000_033, ((0.84, (8, 8, 12)), (1.0, (12, 16, 24, 40))), LATE_WEIGHTS, end=0.476, films=16),
     # The mix again, so that codes come back, at a rate that falls to nothing.
     Cycle(500, 1.2e-3, 1.0, 1_000_037, ((1.0, (8, 16, 40)),), FINAL_WEIGHTS, films=16),
+    # Attention guided to the frames each answer token rests on: what three cycles had not found out about order and count.
+    # Lengths up to what an answer reads.
+    Cycle(4000, 2e-3, 0.6, 1_000_039, ((1.0, (8, 12, 16, 24)),), GUIDED_WEIGHTS, gaze=0.3, films=16),
 )
 
 
@@ -146,7 +169,7 @@ def accuracy(video_llm: Any, pool: Pool, tokens: Tensor, layout: Layout, frames:
         films = [draw_episode(rng, pool, frames, QUESTIONS) for _ in range(FILMS)]
         batch = collate(rng, films, layout.encode, layout.preamble, layout.tail, layout.end, model.TOKENS_PER_FRAME)
         with torch.autocast("cpu", torch.bfloat16):
-            scores, labels = logits(video_llm, batch, tokens)
+            scores, labels, _ = forward(video_llm, batch, tokens)
         hit = scores.argmax(-1) == labels
         at = 0
         for film in films:
@@ -164,6 +187,7 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
     for part in (video_llm.model.vision_tower, video_llm.model.multi_modal_projector):
         part.requires_grad_(False)
     language = video_llm.model.language_model
+    video_llm.set_attn_implementation({"text_config": "eager"})  # hands out its attention; faster at this size, too
     matrices = [p for n, p in language.named_parameters() if p.ndim == 2 and "embed" not in n]
     chosen = {id(p) for p in matrices}
     rest = [p for p in language.parameters() if id(p) not in chosen] + [video_llm.model.image_newline]
@@ -186,14 +210,19 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
         if done < last:
             pool, tokens = make_pool(video_llm, footage, pool_shards, cycle.pool_seed)
             print(f"lm: pool of {len(tokens)} frames, {time.time() - started:.0f} s", flush=True)
-        recent: list[float] = []
+        recent: list[tuple[float, float]] = []
         for step in range(max(first, done), last):
             length = cycle.frames_at(step - first)
             films = cycle.films if length <= 12 else FILMS
             batch = make_batch(seed, step, pool, layout, length, cycle.weights, films)
             with torch.autocast("cpu", torch.bfloat16):
-                scores, labels = logits(video_llm, batch, tokens)
+                scores, labels, attention = forward(video_llm, batch, tokens)
             loss = F.cross_entropy(scores.float(), labels)
+            recent.append((loss.item(), 0.0))
+            if cycle.gaze:
+                guided = gaze_loss(attention, batch)
+                recent[-1] = (loss.item(), guided.item())
+                loss = loss + cycle.gaze * guided
             for opt in opts:
                 for group in opt.param_groups:
                     group["lr"] = cycle.rate_at(step - first)
@@ -202,9 +231,8 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
             nn.utils.clip_grad_norm_([*matrices, *rest], 1.0)
             for opt in opts:
                 opt.step()
-            recent.append(loss.item())
             if (step + 1) % EVERY == 0:
-                row = {"step": step + 1, "loss": sum(recent) / len(recent)}
+                row = {"step": step + 1, "loss": mean(r[0] for r in recent), "gaze": mean(r[1] for r in recent)}
                 row |= accuracy(video_llm, check, check_tokens, layout, 16, batches=2)
                 recent.clear()
                 curve.add(row)

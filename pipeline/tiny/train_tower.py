@@ -37,8 +37,9 @@ class Cycle:
     codes: float  # share of the cards that are codes
 
 
-# After the first cycle everything but digits was read at 97 % or more; the second shows codes on half of the cards.
-CYCLES = (Cycle(64, 2e-3, 0.4, 0.34), Cycle(32, 1.5e-3, 0.85, 0.5))
+# After the first cycle everything but digits was read at 97 % or more; the second shows codes on half of the cards. The
+# third was trained with photographs among the footage: with the clips alone, cards were seen in other clips' textures.
+CYCLES = (Cycle(64, 2e-3, 0.4, 0.34), Cycle(32, 1.5e-3, 0.85, 0.5), Cycle(32, 1.2e-3, 0.9, 0.4))
 IGNORE = -100
 SIZES = {"kind": len(KINDS) + 1, "name": len(NAMES), "shape": len(SHAPES), "color": len(COLORS), "icon": len(ICONS)} | {
     f"digit{i}": 10 for i in range(4)
