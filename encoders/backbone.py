@@ -3,8 +3,8 @@
 One subclass per family adds how it looks at frames (`llava_ov.py`). Uses transformers' public interfaces only: no
 patched forward, no copied model code. Knows no bank, no retrieval, no disk but the checkpoint's.
 
-A prompt is: preamble | frame frame ... frame | tail, where a frame is its time tag "[mm:ss]" followed by its visual
-tokens, and the tail is what the family puts after a video, the question and the opening of the assistant's turn.
+A prompt is: preamble | frame frame ... frame | tail, where a frame is its time tag, its visual tokens and what the family
+puts behind them, and the tail is what comes after a video, the question and the opening of the assistant's turn.
 """
 
 import hashlib
@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.kv import FixedCache
-from encoders.schema import Frames, VisualTokens
+from encoders.kv import FixedCache, LibraryCache
+from encoders.positions import Line, Positions
+from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
 
 from transformers import AttentionInterface, AutoConfig, AutoProcessor, DynamicCache  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
@@ -65,6 +66,9 @@ class KVShape:
 
 class VideoLLM:
     """A video-LLM of transformers behind the calls Reelbank needs. Shapes: D model width, V vocabulary."""
+
+    temporal_patch = 1  # sampled frames that the tower merges into one; segments hold a multiple of it
+    positions: Positions = Line()
 
     def __init__(
         self,
@@ -122,8 +126,18 @@ class VideoLLM:
         raise NotImplementedError
 
     def after_video(self) -> Tensor:
-        """[n, D] embeddings that the family puts between the last frame and the text (n may be 0)."""
-        raise NotImplementedError
+        """[n, D] embeddings that are no text and stand between the last frame and the text (n may be 0)."""
+        return self.embed([])
+
+    def around(self, start: float, end: float) -> tuple[list[int], list[int]]:
+        """Token ids before and behind the visual tokens of a frame whose pictures were sampled from `start` to `end`
+        seconds (the same but for temporal patches). Here: the time tag "[mm:ss]", and nothing."""
+        return self.tag_ids(end), []
+
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of a frame's visual tokens before compression."""
+        side = round(self.tokens_per_frame**0.5)
+        return side, side
 
     @property
     def tokens_per_frame(self) -> int:
@@ -177,52 +191,94 @@ class VideoLLM:
             self._tag_ids[whole] = self.ids(f"[{whole // 60:02d}:{whole % 60:02d}]")
         return self._tag_ids[whole]
 
-    def with_tags(self, seen: VisualTokens) -> tuple[Tensor, Tensor]:
-        """-> embeddings [M, D] of every frame's time tag and tokens, offsets [T + 1] int64 of the frames in M."""
-        parts: list[Tensor] = []
+    def with_tags(self, seen: VisualTokens) -> FrameEmbeds:
+        """Every frame's visual tokens with the text around them."""
+        width = self.model.get_input_embeddings().weight.shape[1]
         lengths: list[int] = []
-        for (a, b), seconds in zip(seen.ranges(), seen.times.tolist(), strict=True):
-            tag = self.embed(self.tag_ids(seconds))
-            parts += [tag, seen.tokens[a:b].to(self.device, self.dtype)]
-            lengths.append(len(tag) + b - a)
-        offsets = torch.tensor([0, *lengths]).cumsum(0)
-        return torch.cat(parts), offsets
+        text: list[int] = []
+        visual: list[Tensor] = []
+        places: list[Tensor] = []
+        for (a, b), start, end in zip(seen.ranges(), seen.starts.tolist(), seen.times.tolist(), strict=True):
+            before, behind = self.around(start, end)
+            text += before + behind
+            lengths.append(len(before) + b - a + len(behind))
+            visual.append(torch.zeros(lengths[-1], dtype=torch.bool))
+            visual[-1][len(before) : len(before) + b - a] = True
+            if self.positions.axes == 3:
+                places.append(self._places(len(before), seen.pos[a:b], len(behind)))
+        is_visual = torch.cat(visual)
+        embeds = torch.empty(len(is_visual), width, dtype=self.dtype, device=self.device)
+        tokens = seen.tokens.to(self.device, self.dtype)  # [N, D] or, with DeepStack, [N, D * (1 + levels)]
+        embeds[is_visual.to(self.device)] = tokens[:, :width]
+        embeds[~is_visual.to(self.device)] = self.embed(text).to(self.dtype)
+        return FrameEmbeds(
+            embeds,
+            torch.tensor([0, *lengths]).cumsum(0),
+            is_visual,
+            torch.cat(places) if places else None,
+            tokens[:, width:].split(width, dim=1) if tokens.shape[1] > width else (),
+        )
+
+    def _places(self, before: int, pos: Tensor, behind: int) -> Tensor:
+        """[before + n + behind, 3] int32: text on all axes alike, the grid at one moment, text behind its longer side."""
+        grid = pos.clone()
+        grid[:, 0] = 0
+        end = before + max(self.grid())
+        text = [torch.arange(a, b, dtype=pos.dtype)[:, None].expand(-1, 3) for a, b in ((0, before), (end, end + behind))]
+        return torch.cat([text[0], grid + before, text[1]])
 
     def tag_length(self, seconds: float = 0.0) -> int:
-        """Tokens of a time tag."""
-        return len(self.tag_ids(seconds))
+        """Tokens of the text around a frame."""
+        return sum(len(ids) for ids in self.around(seconds, seconds))
 
     # -- the decoder ------------------------------------------------------------------------------------------------
 
-    def rope(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """cos and sin [stop - start, Dh] float32 of positions start..stop-1, attention scaling included."""
-        positions = torch.arange(start, stop, device=self.device)[None]
+    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin [n, Dh] float32 at positions [n], or [3, n] on three axes; attention scaling included."""
         probe = torch.empty(0, dtype=torch.float32, device=self.device)  # says dtype and device, nothing else
-        cos, sin = self.decoder.rotary_emb(probe, positions)
+        cos, sin = self.decoder.rotary_emb(probe, _batched(positions.to(self.device)))
         return cos[0], sin[0]
 
-    def cache(self, capacity: int) -> FixedCache:
+    def cache(self, capacity: int) -> FixedCache | LibraryCache:
         """An empty cache for this model."""
+        if self.full_attention:
+            return LibraryCache(config=self.config.get_text_config())
         shape = self.kv_shape
         return FixedCache(shape.layers, shape.heads, capacity, shape.width, self.dtype, self.device)
 
     @torch.inference_mode()
-    def advance(self, embeds: Tensor, cache: FixedCache, listener: Listener | None = None) -> Tensor:
-        """Run embeddings [n, D] through the decoder after what the cache holds; -> hidden states [n, D]. No logits.
+    def advance(
+        self, embeds: Tensor | FrameEmbeds, cache: FixedCache | LibraryCache, listener: Listener | None = None
+    ) -> Tensor:
+        """Run text [n, D] or frames through the decoder after what the cache holds; -> hidden states [n, D]. No logits.
 
-        Positions are those after the cache's length, always given: default positions and module state are never used.
+        Positions go on at the cache's cursor, always given: default positions and state on the model's modules (Qwen's
+        rope_deltas) are never used, so streams on one model cannot disturb each other.
         """
-        past = cache.get_seq_length()
-        positions = torch.arange(past, past + len(embeds), device=self.device)[None]
-        extra = {} if listener is None else {"listener": listener}
+        extra: dict[str, Any] = {} if listener is None else {"listener": listener}
+        if isinstance(embeds, FrameEmbeds):
+            positions, cursor = self.positions.of_frames(embeds.pos, embeds.offsets, cache.cursor)
+            if embeds.deepstack:
+                extra["visual_pos_masks"] = embeds.visual[None].to(self.device)
+                extra["deepstack_visual_embeds"] = list(embeds.deepstack)
+            embeds = embeds.embeds
+        else:
+            positions, cursor = self.positions.of_text(len(embeds), cache.cursor)
         hidden: Tensor = self.decoder(
             inputs_embeds=embeds[None].to(self.dtype),
-            position_ids=positions,
+            position_ids=_batched(positions.to(self.device)),
             past_key_values=cache,
             use_cache=True,
             **extra,
         ).last_hidden_state
+        cache.cursor = cursor
         return hidden[0]
+
+    def lay(self, block: KVBlock, cache: FixedCache) -> None:
+        """Append stored frames at the cache's cursor: one rotation of each key, no prefill."""
+        positions, cursor = self.positions.of_frames(block.pos, block.offsets, cache.cursor)
+        cache.append(block.keys, block.values, *self.rope(positions))
+        cache.cursor = cursor
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -237,7 +293,9 @@ class VideoLLM:
         return set(ends) if isinstance(ends, list) else {ends}
 
     @torch.inference_mode()
-    def decode(self, hidden: Tensor, cache: FixedCache, most: int, listener: Listener | None = None) -> Iterator[int]:
+    def decode(
+        self, hidden: Tensor, cache: FixedCache | LibraryCache, most: int, listener: Listener | None = None
+    ) -> Iterator[int]:
         """Greedy decoding from the last hidden state [D]: token ids, one at a time, the stop token not among them."""
         stops = self.stop_ids()
         for step in range(most):
@@ -264,7 +322,9 @@ class VideoLLM:
                 caught.append(out)
 
         # Projections before rotary embedding are not handed out by transformers; a hook in a `try` leaves no trace.
-        hooks = [layer.self_attn.q_proj.register_forward_hook(catch) for layer in self.decoder.layers]
+        # Qwen3 normalises queries behind the projection.
+        parts = [getattr(layer.self_attn, "q_norm", layer.self_attn.q_proj) for layer in self.decoder.layers]
+        hooks = [part.register_forward_hook(catch) for part in parts]
         try:
             lead, text = self.preamble_ids(), self.tail_ids(question)
             cache = self.cache(len(lead) + len(text))
@@ -272,7 +332,7 @@ class VideoLLM:
         finally:
             for hook in hooks:
                 hook.remove()
-        found = torch.stack([q[0, len(lead) :].float().mean(0) for q in caught])  # [L, Hq * Dh]
+        found = torch.stack([q[0, len(lead) :].float().mean(0).flatten() for q in caught])  # [L, Hq * Dh]
         grouped = found.view(shape.layers, shape.heads, self.query_heads // shape.heads, shape.width).sum(2)
         return grouped.flatten(1).cpu()
 
@@ -289,6 +349,11 @@ class VideoLLM:
         else:
             digest.update(str(self.config._commit_hash).encode())
         return digest.hexdigest()[:16]
+
+
+def _batched(positions: Tensor) -> Tensor:
+    """[n] -> [1, n]; [3, n] -> [3, 1, n]: a batch of one, as transformers wants it."""
+    return positions[None] if positions.dim() == 1 else positions[:, None]
 
 
 def _full_attention(text_config: Any) -> str:

@@ -5,7 +5,7 @@ at least one token of every frame, so parts chain. Which tokens stay is decided 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,11 +46,11 @@ class Pool:
             rows[_middles(len(rows), high)],
             columns[_middles(len(columns), wide)],
         )  # [T * high * wide, 3]
-        return VisualTokens(
-            pooled.permute(0, 2, 3, 1).reshape(-1, width).to(seen.tokens.dtype),
-            pos,
-            torch.arange(frames + 1, dtype=torch.int64) * (high * wide),
-            seen.times,
+        return replace(
+            seen,
+            tokens=pooled.permute(0, 2, 3, 1).reshape(-1, width).to(seen.tokens.dtype),
+            pos=pos,
+            offsets=torch.arange(frames + 1, dtype=torch.int64) * (high * wide),
         )
 
 

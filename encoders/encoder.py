@@ -4,6 +4,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
 from encoders.backbone import VideoLLM
 from encoders.prefill import NoPrefill, WindowPrefill, key_means
 from encoders.schema import Compressor, FrameEmbedder, Frames, Segment
@@ -28,7 +32,7 @@ class Encoder:
         with timer("prefill"):
             block = self.prefill(seen)
         with timer("clip"):
-            rows = self.clip.embed_frames(frames)
+            rows = self._per_patch(self.clip.embed_frames(frames))
         return Segment(
             video_id=frames.video_id,
             number=number,
@@ -39,3 +43,10 @@ class Encoder:
             kv=block,
             key_means=None if block is None else key_means(block),
         )
+
+    def _per_patch(self, rows: Tensor) -> Tensor:
+        """[sampled frames, E] -> [T, E]: of a temporal patch the mean direction of its frames."""
+        size = self.backbone.temporal_patch
+        if size == 1:
+            return rows
+        return torch.stack([normalize(part.mean(0), dim=0) for part in rows.split(size)])

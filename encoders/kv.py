@@ -13,9 +13,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
+from encoders.positions import Cursor
 from encoders.schema import KVBlock
+
+Mark = tuple[int, Cursor]  # tokens held and where the next one stands
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -80,6 +83,8 @@ class FixedCache(Cache):
     """A cache of FixedLayers; the buffers of all layers lie in two tensors that can be kept and used again."""
 
     layers: list[FixedLayer]
+    reusable = True
+    cursor = Cursor()  # where the next token stands; whoever appends moves it
 
     def __init__(self, layers: int, heads: int, capacity: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
         shape = (layers, 1, heads, capacity, width)
@@ -90,8 +95,13 @@ class FixedCache(Cache):
     def capacity(self) -> int:
         return int(self.keys.shape[-2])
 
-    def rewind(self, length: int) -> None:
-        """Keep the first `length` tokens."""
+    def mark(self) -> Mark:
+        """This state, for `rewind`."""
+        return self.layers[0].filled, self.cursor
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget what was appended since the mark was taken."""
+        length, self.cursor = mark
         for layer in self.layers:
             layer.crop(length - layer.filled)
 
@@ -109,10 +119,21 @@ class FixedCache(Cache):
         return keys, self.values[:, 0, :, start:stop].to(dtype, copy=True)
 
 
+class LibraryCache(DynamicCache):
+    """transformers' own cache with a cursor, for models with sliding or recurrent layers: nothing can be laid into it or
+    taken back, so it is made anew for every question."""
+
+    reusable = False
+    capacity = 0
+    cursor = Cursor()
+
+
 def concatenate(blocks: Sequence[KVBlock]) -> KVBlock:
     """Blocks one after another as one block. blocks must not be empty."""
     offsets, base = [blocks[0].offsets[:1]], 0
     for block in blocks:
         offsets.append(block.offsets[1:] + base)
         base += int(block.offsets[-1])
-    return KVBlock(torch.cat([b.keys for b in blocks], dim=2), torch.cat([b.values for b in blocks], dim=2), torch.cat(offsets))
+    keys, values = torch.cat([b.keys for b in blocks], dim=2), torch.cat([b.values for b in blocks], dim=2)
+    pos = [b.pos for b in blocks if b.pos is not None]
+    return KVBlock(keys, values, torch.cat(offsets), torch.cat(pos) if pos else None)

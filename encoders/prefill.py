@@ -17,7 +17,8 @@ from torch import Tensor
 
 from encoders.backbone import DTYPES, VideoLLM, require_full_attention
 from encoders.errors import UserError
-from encoders.kv import FixedCache
+from encoders.kv import FixedCache, Mark
+from encoders.positions import Cursor
 from encoders.schema import KVBlock, VisualTokens
 
 
@@ -36,6 +37,7 @@ class WindowPrefill:
         self.backbone, self.window_frames, self.dtype = backbone, window_frames, DTYPES[dtype]
         self._window: deque[KVBlock] = deque()
         self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
+        self._empty: Mark = (0, Cursor())  # the cache with the sink alone
         self._cache: FixedCache | None = None  # reused: fresh large buffers are faulted in page by page
 
     def restore(self, blocks: Iterable[KVBlock]) -> None:
@@ -46,30 +48,27 @@ class WindowPrefill:
 
     def __call__(self, seen: VisualTokens) -> KVBlock:
         """Encode the next segment of the stream."""
-        embeds, offsets = self.backbone.with_tags(seen)
+        new = self.backbone.with_tags(seen)
         held = sum(block.keys.shape[2] for block in self._window)
         start = len(self._sink) + held
-        cache = self._ready(start + len(embeds))
-        if held:
-            cos, sin = self.backbone.rope(len(self._sink), start)
-            at = 0
-            for block in self._window:
-                n = block.keys.shape[2]
-                cache.append(block.keys, block.values, cos[at : at + n], sin[at : at + n])
-                at += n
-        self.backbone.advance(embeds, cache)
-        cos, sin = self.backbone.rope(start, start + len(embeds))
-        keys, values = cache.stored(start, cos, sin, self.dtype)
-        block = KVBlock(keys.cpu(), values.cpu(), offsets)
+        cache = self._ready(start + len(new))
+        for block in self._window:
+            self.backbone.lay(block, cache)
+        positions, _ = self.backbone.positions.of_frames(new.pos, new.offsets, cache.cursor)
+        self.backbone.advance(new, cache)
+        keys, values = cache.stored(start, *self.backbone.rope(positions), self.dtype)
+        block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         self._push(block)
         return block
 
     def _ready(self, capacity: int) -> FixedCache:
         """A cache that holds the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
-            self._cache = self.backbone.cache(max(capacity, 2 * (self._cache.capacity if self._cache else 0)))
-            self.backbone.advance(self._sink, self._cache)
-        self._cache.rewind(len(self._sink))
+            cache = self.backbone.cache(max(capacity, 2 * (self._cache.capacity if self._cache else 0)))
+            assert isinstance(cache, FixedCache)  # require_full_attention saw to it
+            self.backbone.advance(self._sink, cache)
+            self._cache, self._empty = cache, cache.mark()
+        self._cache.rewind(self._empty)
         return self._cache
 
     def _push(self, block: KVBlock) -> None:

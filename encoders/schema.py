@@ -2,7 +2,7 @@
 
 Knows no library beyond torch and numpy, no question, no storage. Everything is frozen; parts return new records.
 Letters: T frames, N visual tokens, M block tokens (time tags + visual), D model width, L layers, H KV heads, Dh head
-width, E embedding width.
+width, E embedding width. Behind the tower a model that merges sampled frames into temporal patches has one frame per patch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,10 +48,17 @@ def join(parts: Sequence[Frames]) -> Frames:
 class VisualTokens:
     """What the language model sees of T frames, one variable-length group per frame."""
 
-    tokens: Tensor  # [N, D] in the language model's embedding space
+    tokens: Tensor  # [N, D] in the language model's embedding space; D and its DeepStack levels' one after another
     pos: Tensor  # [N, 3] int32 (frame of this record, row, column); survives compression
     offsets: Tensor  # [T + 1] int64: tokens of frame t are offsets[t]:offsets[t + 1]; every frame keeps at least one
-    times: Tensor  # [T] float64 seconds from the start of the video
+    times: Tensor  # [T] float64 seconds from the start of the video; of a temporal patch, its last sampled frame's: from
+    # then on it is known
+    firsts: Tensor | None = None  # [T] float64 seconds of each temporal patch's first sampled frame; None = times
+
+    @property
+    def starts(self) -> Tensor:
+        """[T] float64 seconds at which each frame's stretch of video begins."""
+        return self.times if self.firsts is None else self.firsts
 
     def keep(self, mask: Tensor) -> "VisualTokens":
         """Drop the tokens whose mask is False (mask: [N] bool)."""
@@ -59,7 +66,7 @@ class VisualTokens:
         if bool((counts == 0).any()):
             raise ValueError("a compressor must keep at least one token of every frame")
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        return VisualTokens(self.tokens[mask], self.pos[mask], offsets, self.times)
+        return replace(self, tokens=self.tokens[mask], pos=self.pos[mask], offsets=offsets)
 
     def ranges(self) -> list[tuple[int, int]]:
         """The token range of each frame."""
@@ -70,7 +77,34 @@ class VisualTokens:
         """The record of frames first..stop-1 alone, its frame numbers starting at 0 again."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
         pos = self.pos[a:b] - torch.tensor([first, 0, 0], dtype=self.pos.dtype)
-        return VisualTokens(self.tokens[a:b], pos, self.offsets[first : stop + 1] - a, self.times[first:stop])
+        firsts = None if self.firsts is None else self.firsts[first:stop]
+        return VisualTokens(self.tokens[a:b], pos, self.offsets[first : stop + 1] - a, self.times[first:stop], firsts)
+
+
+def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
+    """One record out of several, in the order given. parts must not be empty."""
+    pos, offsets, frames, base = [], [parts[0].offsets[:1]], 0, 0
+    for part in parts:
+        pos.append(part.pos + torch.tensor([frames, 0, 0], dtype=part.pos.dtype))
+        offsets.append(part.offsets[1:] + base)
+        frames, base = frames + len(part.times), base + int(part.offsets[-1])
+    firsts = None if parts[0].firsts is None else torch.cat([part.starts for part in parts])
+    tokens, times = (torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "times"))
+    return VisualTokens(tokens, torch.cat(pos), torch.cat(offsets), times, firsts)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEmbeds:
+    """T frames as the language model takes them in: each with the text around it, such as its time tag."""
+
+    embeds: Tensor  # [M, D]
+    offsets: Tensor  # [T + 1] int64: frame t with its text is offsets[t]:offsets[t + 1]
+    visual: Tensor  # [M] bool: visual tokens; the others are text
+    pos: Tensor | None = None  # [M, 3] int32 (time, row, column) relative to the frame; None for models with one axis
+    deepstack: tuple[Tensor, ...] = ()  # [N, D] each: added to the visual tokens behind the first layers (arXiv 2406.04334)
+
+    def __len__(self) -> int:
+        return len(self.embeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +114,13 @@ class KVBlock:
     keys: Tensor  # [L, H, M, Dh] before rotary embedding
     values: Tensor  # [L, H, M, Dh]
     offsets: Tensor  # [T + 1] int64: frame t with its time tag is offsets[t]:offsets[t + 1]
+    pos: Tensor | None = None  # [M, 3] int32 (time, row, column) relative to the frame; None for models with one axis
 
     def frames(self, first: int, stop: int) -> "KVBlock":
         """The block of frames first..stop-1 alone."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
-        return KVBlock(self.keys[:, :, a:b], self.values[:, :, a:b], self.offsets[first : stop + 1] - a)
+        pos = None if self.pos is None else self.pos[a:b]
+        return KVBlock(self.keys[:, :, a:b], self.values[:, :, a:b], self.offsets[first : stop + 1] - a, pos)
 
     @property
     def nbytes(self) -> int:

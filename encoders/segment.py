@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from encoders.schema import FrameEmbedder, Frames, join
+from encoders.schema import FrameEmbedder, Frames, Segmenter, join
 
 _EPS_S = 1e-6  # 0.3 / 0.1 is below 3
 
@@ -126,6 +126,48 @@ class SceneCuts:
         if len(depth) <= self.warm_up:
             return False
         return bool(depth[-1] >= max(depth.mean() + self.spread * depth.std(ddof=1), self.floor))
+
+
+@dataclass(frozen=True)
+class WholePatches:
+    """Another segmenter's cuts, moved so that no temporal patch (`size` sampled frames, counted from the video's beginning)
+    is cut: the segmenter sees the first frame of each patch and every cut takes whole patches. A video's last patch may be
+    shorter. Resumed passes must begin with the first frame of a patch, `look_back` patches back."""
+
+    inner: Segmenter
+    size: int
+
+    @property
+    def look_back(self) -> int:
+        """Patches before the resume point that a cut depends on."""
+        return self.inner.look_back
+
+    def segments(self, batches: Iterator[Frames], after: float = 0.0) -> Iterator[Frames]:
+        """The frames of each segment that starts at `after` or later."""
+        waiting: deque[Frames] = deque()  # patches that the segmenter has seen and not yet put into a segment
+
+        def first_frames() -> Iterator[Frames]:
+            for patch in _patches(batches, self.size):
+                waiting.append(patch)
+                yield patch.part(0, 1)
+
+        for firsts in self.inner.segments(first_frames(), after):
+            while waiting[0].times[0] < firsts.times[0]:  # looked at only, before `after`
+                waiting.popleft()
+            yield join([waiting.popleft() for _ in range(len(firsts))])
+
+
+def _patches(batches: Iterator[Frames], size: int) -> Iterator[Frames]:
+    """Runs of `size` frames, the last one shorter when the frames do not fill it."""
+    held: list[Frames] = []
+    for batch in batches:
+        for number in range(len(batch)):
+            held.append(batch.part(number, number + 1))
+            if len(held) == size:
+                yield join(held)
+                held = []
+    if held:
+        yield join(held)
 
 
 def depths(alike: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 Knows nothing of durability, of the catalog or of what the tensors are for. The file describes itself: the header holds
 format version, video id, number, start and end, so a catalog could be rebuilt from the files.
 Tensors: tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]; with a KV cache also keys and values
-[L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. Any dtype that torch has.
+[L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. firsts [T] for models with temporal patches,
+kv_pos [M, 3] for models with positions on three axes. Any dtype that torch has.
 """
 
 import json
@@ -42,8 +43,12 @@ def pack(segment: Segment) -> bytes:
         "times": segment.tokens.times,
         "clip": segment.clip,
     }
+    if segment.tokens.firsts is not None:
+        tensors["firsts"] = segment.tokens.firsts
     if segment.kv is not None:
         tensors |= {"keys": segment.kv.keys, "values": segment.kv.values, "kv_offsets": segment.kv.offsets}
+        if segment.kv.pos is not None:
+            tensors["kv_pos"] = segment.kv.pos
     if segment.key_means is not None:
         tensors["key_means"] = segment.key_means
     head = {
@@ -66,19 +71,20 @@ def read(path: Path) -> Segment:
     """The whole segment, bit-exact."""
     with safe_open(path, "pt") as file:
         head = _head(file, path)
-        names = set(file.keys())
+        tokens, pos, offsets, times = (_load(file, name) for name in ("tokens", "pos", "offsets", "times"))
         kv = None
-        if "keys" in names:
-            kv = KVBlock(_load(file, "keys"), _load(file, "values"), _load(file, "kv_offsets"))
+        if "keys" in set(file.keys()):
+            keys, values, kv_offsets = (_load(file, name) for name in ("keys", "values", "kv_offsets"))
+            kv = KVBlock(keys, values, kv_offsets, _maybe(file, "kv_pos"))
         return Segment(
             video_id=head.video_id,
             number=head.number,
             start=head.start,
             end=head.end,
-            tokens=VisualTokens(*(_load(file, name) for name in ("tokens", "pos", "offsets", "times"))),
+            tokens=VisualTokens(tokens, pos, offsets, times, _maybe(file, "firsts")),
             clip=_load(file, "clip"),
             kv=kv,
-            key_means=_load(file, "key_means") if "key_means" in names else None,
+            key_means=_maybe(file, "key_means"),
         )
 
 
@@ -96,13 +102,14 @@ def read_frames(path: Path, first: int, stop: int, *, kv: bool = True) -> tuple[
             pos,
             offsets[first : stop + 1] - a,
             file.get_slice("times")[first:stop].clone(),
+            _maybe(file, "firsts", first, stop),
         )
         if not kv or "keys" not in file.keys():  # noqa: SIM118  (safe_open is no dict)
             return tokens, None
         offsets = _load(file, "kv_offsets")
         a, b = int(offsets[first]), int(offsets[stop])
         keys, values = (_compact(file.get_slice(name)[:, :, a:b]) for name in ("keys", "values"))
-        return tokens, KVBlock(keys, values, offsets[first : stop + 1] - a)
+        return tokens, KVBlock(keys, values, offsets[first : stop + 1] - a, _maybe(file, "kv_pos", a, b))
 
 
 def read_index(path: Path, first: int, want: Set[str] = frozenset({"clip", "key_means"})) -> SegmentIndex:
@@ -131,6 +138,14 @@ def _load(file: Any, name: str) -> Tensor:
     # safetensors hands out a view of the mapped file: copy, so that a tensor outlives whatever happens to the file
     tensor: Tensor = file.get_tensor(name)
     return tensor.clone()
+
+
+def _maybe(file: Any, name: str, first: int = 0, stop: int | None = None) -> Tensor | None:
+    """Rows first..stop-1 of a tensor that not every segment has."""
+    if name not in file.keys():  # noqa: SIM118  (safe_open is no dict)
+        return None
+    rows: Tensor = file.get_slice(name)[first:stop]
+    return rows.clone()
 
 
 def _compact(view: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from encoders.segment import WholePatches
 from memory.bank import MemoryBank
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
@@ -40,6 +41,8 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
     segmenter = part(config, "segmenter")
     if isinstance(segmenter, functools.partial):
         segmenter = call("segmenter", segmenter, embedder=clip)
+    if backbone.temporal_patch > 1:
+        segmenter = WholePatches(segmenter, backbone.temporal_patch)
     compressor = part(config, "compressor")
     new_prefill = part(config, "prefill")
     retriever = call("retriever", part(config, "retriever"), embedder=clip, queries=backbone.queries)
@@ -86,6 +89,7 @@ def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | 
         "model": Path(backbone.path).name,  # a copied bank or checkpoint stays the same; the hash below tells apart
         "weights": backbone.fingerprint(),
         "dtype": str(backbone.dtype).removeprefix("torch."),
+        "frame_size": "x".join(str(side) for side in backbone.frame_size),
         "clip": clip.fingerprint(),
         "fps": float(config.fps),
         "compressor": short(config.compressor),

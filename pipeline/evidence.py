@@ -18,20 +18,20 @@ def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[C
     scores = dict(zip(evidence.hits.frames.tolist(), evidence.hits.scores.tolist(), strict=True))
     least = max(share * max(weights.values()), 1.0 / len(weights))
     cited = [
-        CitedFrame(ordinal, run.segment, float(time), weights[ordinal], scores.get(ordinal))
+        CitedFrame(ordinal, run.segment, start, time + evidence.interval, weights[ordinal], scores.get(ordinal))
         for run in evidence.runs
-        for ordinal, time in zip(run.ordinals, run.tokens.times.tolist(), strict=True)
+        for ordinal, start, time in zip(run.ordinals, run.tokens.starts.tolist(), run.tokens.times.tolist(), strict=True)
         if weights.get(ordinal, 0.0) >= least
     ]
     return tuple(sorted(cited, key=lambda frame: (-frame.weight, frame.time)))
 
 
 def spans(cited: tuple[CitedFrame, ...], interval: float) -> tuple[tuple[float, float], ...]:
-    """Unions of the cited frames' stretches [time, time + interval), in time order; neighbours become one span."""
+    """Unions of the cited frames' stretches, in time order; those less than half an interval apart become one span."""
     merged: list[list[float]] = []
     for frame in sorted(cited, key=lambda f: f.time):
         if merged and frame.time <= merged[-1][1] + 0.5 * interval:
-            merged[-1][1] = frame.time + interval
+            merged[-1][1] = frame.end
         else:
-            merged.append([frame.time, frame.time + interval])
+            merged.append([frame.time, frame.end])
     return tuple((round(a, 3), round(b, 3)) for a, b in merged)

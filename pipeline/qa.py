@@ -59,7 +59,9 @@ class VideoQA:
             # not the end of the last segment: where frames are unevenly spaced the next one may come before it
             begin = resume = math.nextafter(times[-1], math.inf)
             if self.segmenter.look_back:
-                begin = times[-self.segmenter.look_back :][0]
+                before = times[: -self.segmenter.look_back]
+                # right behind a frame, so that temporal patches come out as in the first pass
+                begin = math.nextafter(before[-1], math.inf) if before else 0.0
         batches = self.segmenter.segments(_timed(source.frames(begin), clock), after=resume)
         with BackgroundWriter(self.bank.write) as put:
             for frames in batches:

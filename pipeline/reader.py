@@ -18,8 +18,9 @@ from torch import Tensor
 
 from encoders.backbone import VideoLLM, require_full_attention
 from encoders.errors import UserError
-from encoders.kv import FixedCache, concatenate
-from encoders.schema import KVBlock
+from encoders.kv import FixedCache, LibraryCache, Mark, concatenate
+from encoders.positions import Cursor
+from encoders.schema import KVBlock, joined
 from memory.schema import Evidence
 
 Emit = Callable[[str], None]
@@ -48,6 +49,8 @@ class Gaze:
         last = query[0, :, -1].unflatten(0, (heads, -1)).float()  # [H, group, Dh]
         share = torch.einsum("hgd,hsd->hgs", last, key[0].float()).mul_(scaling).softmax(-1).sum((0, 1))  # [S']
         owner = self.frames_of[layer]
+        if len(share) < len(owner):  # a sliding layer has dropped frames: its keys cannot be told apart by place
+            return
         ordinals, place = owner.unique(return_inverse=True)
         summed = torch.zeros(len(ordinals)).index_add_(0, place, share[: len(owner)].cpu())
         for ordinal, mass in zip(ordinals.tolist(), summed.tolist(), strict=True):
@@ -70,15 +73,16 @@ class _Reader:
             raise UserError(f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or more.")
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
         self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
+        self._empty: Mark = (0, Cursor())  # the cache with the sink alone
         self._cache: FixedCache | None = None  # kept between questions: a large new buffer is faulted in page by page
         self._lock = threading.Lock()  # one question at a time on the buffer
 
-    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache, Tensor]:
+    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache | LibraryCache, Tensor]:
         """-> cache with preamble and frames and `room` tokens free, [L, S] ordinal per context token (-1 = text)."""
         raise NotImplementedError
 
     @contextmanager
-    def context(self, evidence: Evidence, room: int, timer: Timer) -> Iterator[tuple[FixedCache, Tensor]]:
+    def context(self, evidence: Evidence, room: int, timer: Timer) -> Iterator[tuple[FixedCache | LibraryCache, Tensor]]:
         """The laid-out context, held for one question."""
         with self._lock:
             with timer("lay_out"):
@@ -116,11 +120,14 @@ class _Reader:
         with self.context(evidence, len(tail), timer) as (cache, _):
             return self.backbone.logits(self.backbone.advance(tail, cache))
 
-    def _room_for(self, capacity: int) -> FixedCache:
+    def _room_for(self, capacity: int) -> FixedCache | LibraryCache:
         if self._cache is None or self._cache.capacity < capacity:
-            self._cache = self.backbone.cache(capacity + 256)
-            self.backbone.advance(self._sink, self._cache)
-        self._cache.rewind(len(self._sink))
+            cache = self.backbone.cache(capacity + 256)
+            self.backbone.advance(self._sink, cache)
+            if isinstance(cache, LibraryCache):
+                return cache
+            self._cache, self._empty = cache, cache.mark()
+        self._cache.rewind(self._empty)
         return self._cache
 
     def _owners(self, lengths: list[tuple[int, int]]) -> Tensor:
@@ -134,20 +141,17 @@ class TokenReader(_Reader):
 
     needs_kv = False
 
-    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache, Tensor]:
+    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache | LibraryCache, Tensor]:
         """Every layer reads the same frames; per-layer hits are a matter of keys and values (UserError)."""
         if evidence.per_layer is not None:
             raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")
-        embeds: list[Tensor] = []
-        lengths: list[tuple[int, int]] = []
-        for run in evidence.runs:
-            part, offsets = self.backbone.with_tags(run.tokens)
-            embeds.append(part)
-            lengths += zip(run.ordinals, offsets.diff().tolist(), strict=True)
-        total = sum(n for _, n in lengths)
-        cache = self._room_for(len(self._sink) + total + room)
-        if embeds:
-            self.backbone.advance(torch.cat(embeds), cache)
+        if not evidence.runs:
+            return self._room_for(len(self._sink) + room), self._owners([]).expand(self.backbone.kv_shape.layers, -1)
+        frames = self.backbone.with_tags(joined([run.tokens for run in evidence.runs]))
+        ordinals = (ordinal for run in evidence.runs for ordinal in run.ordinals)
+        lengths = list(zip(ordinals, frames.offsets.diff().tolist(), strict=True))
+        cache = self._room_for(len(self._sink) + len(frames) + room)
+        self.backbone.advance(frames, cache)
         return cache, self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
 
 
@@ -160,7 +164,7 @@ class KVReader(_Reader):
         require_full_attention(backbone)
         super().__init__(backbone, max_new_tokens=max_new_tokens)
 
-    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache, Tensor]:
+    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache | LibraryCache, Tensor]:
         """UserError when the bank keeps no keys and values; with per-layer hits each layer gets its own frames."""
         blocks: list[KVBlock] = []
         lengths: list[tuple[int, int]] = []
@@ -173,17 +177,18 @@ class KVReader(_Reader):
         if not blocks:
             return self._room_for(len(self._sink) + room), owners
         block = concatenate(blocks)
-        keys, values = block.keys, block.values
         sink = len(self._sink)
         if evidence.per_layer is not None:
+            if block.pos is not None:
+                raise UserError("retriever.per_layer=true needs positions on one axis, and this model has three (M-RoPE).")
             index = self._tokens_per_layer(evidence.per_layer, owners[0, sink:])  # [L, M']
-            spread = index[:, None, :, None].expand(-1, keys.shape[1], -1, keys.shape[3])
-            keys, values = keys.gather(2, spread), values.gather(2, spread)
+            spread = index[:, None, :, None].expand(-1, block.keys.shape[1], -1, block.keys.shape[3])
+            keys, values = block.keys.gather(2, spread), block.values.gather(2, spread)
+            block = KVBlock(keys, values, torch.tensor([0, index.shape[1]]))
             owners = torch.cat([owners[:, :sink], owners[:, sink:].gather(1, index)], dim=1)
-        count = keys.shape[2]
-        cache = self._room_for(sink + count + room)
-        cos, sin = self.backbone.rope(sink, sink + count)
-        cache.append(keys, values, cos, sin)
+        cache = self._room_for(sink + block.keys.shape[2] + room)
+        assert isinstance(cache, FixedCache)  # require_full_attention saw to it
+        self.backbone.lay(block, cache)
         return cache, owners
 
     @staticmethod

@@ -9,7 +9,8 @@ class CitedFrame:
 
     ordinal: int  # of the frame in its video
     segment: int
-    time: float  # seconds of video time
+    time: float  # seconds of video time at which its stretch begins
+    end: float  # seconds at which the next frame is sampled
     weight: float  # share of the reader's attention on recalled frames while it answered, 0..1
     score: float | None  # of the retriever; None when the frame was there as one of the newest
 

@@ -389,7 +389,7 @@ def test_what_counts_as_not_shown():
 
 
 def frame_at(ordinal: int, time_: float, weight: float = 0.5) -> CitedFrame:
-    return CitedFrame(ordinal, 0, time_, weight, None)
+    return CitedFrame(ordinal, 0, time_, time_ + 1.0, weight, None)
 
 
 @pytest.mark.parametrize(
