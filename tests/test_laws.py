@@ -388,8 +388,8 @@ def test_what_counts_as_not_shown():
     assert is_shown("4821") and is_shown("")
 
 
-def frame_at(ordinal: int, time_: float, weight: float = 0.5) -> CitedFrame:
-    return CitedFrame(ordinal, 0, time_, time_ + 1.0, weight, None)
+def frame_at(ordinal: int, time_: float, interval: float = 1.0) -> CitedFrame:
+    return CitedFrame(ordinal, 0, time_, time_ + interval, 0.5, None)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def frame_at(ordinal: int, time_: float, weight: float = 0.5) -> CitedFrame:
     ],
 )
 def test_neighbouring_frames_become_one_span(times, interval, expected):
-    assert spans(tuple(frame_at(i, t) for i, t in enumerate(times)), interval) == expected
+    assert spans(tuple(frame_at(i, t, interval) for i, t in enumerate(times)), interval) == expected
 
 
 @given(st.sets(st.integers(0, 60)))
