@@ -34,6 +34,9 @@ FINAL_WEIGHTS = {
 GUIDED_WEIGHTS = {
     "code": 1.5, "name": 0.6, "color": 1.0, "shape": 1.6, "icon": 0.6, "order": 4.0, "count": 3.5, "not_shown": 2.2,
 }  # fmt: skip
+ORDER_WEIGHTS = {
+    "code": 1.2, "name": 0.5, "color": 1.0, "shape": 1.6, "icon": 0.5, "order": 6.0, "count": 3.2, "not_shown": 2.2,
+}  # fmt: skip
 SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
 

@@ -17,7 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.tiny import data, model
-from pipeline.tiny.episodes import FINAL_WEIGHTS, GUIDED_WEIGHTS, LATE_WEIGHTS, WEIGHTS, Batch, Pool, collate, draw_episode
+from pipeline.tiny.episodes import (
+    FINAL_WEIGHTS,
+    GUIDED_WEIGHTS,
+    LATE_WEIGHTS,
+    ORDER_WEIGHTS,
+    WEIGHTS,
+    Batch,
+    Pool,
+    collate,
+    draw_episode,
+)
 from pipeline.tiny.log import Curve
 from pipeline.tiny.world import Needle
 
@@ -135,6 +145,7 @@ class Cycle:
     weights: Mapping[str, float]  # of the question families
     end: float = 0.0  # share of the rate that is left at the end of the cycle
     gaze: float = 0.0  # weight of the loss that guides attention to the frames an answer rests on
+    biases: float = 1.0  # learning rate of the biases, in rates
     films: int = FILMS  # of a step with films of up to 12 frames; FILMS * QUESTIONS questions in any case
 
     def rate_at(self, step: int) -> float:
@@ -156,7 +167,10 @@ CYCLES = (
     Cycle(500, 1.2e-3, 1.0, 1_000_037, ((1.0, (8, 16, 40)),), FINAL_WEIGHTS, films=16),
     # Attention guided to the frames each answer token rests on: what three cycles had not found out about order and count.
     # Lengths up to what an answer reads.
-    Cycle(4000, 2e-3, 0.6, 1_000_039, ((1.0, (8, 12, 16, 24)),), GUIDED_WEIGHTS, gaze=0.3, films=16),
+    Cycle(700, 2e-3, 0.6, 1_000_039, ((1.0, (8, 12, 16, 24)),), GUIDED_WEIGHTS, gaze=0.3, films=16),
+    # At half the rate, and faster biases, order is learnt in a tenth of the steps. "Which came first" is a lean of attention
+    # towards earlier frames, which rotary embedding makes from the biases of queries and keys; they move too slowly.
+    Cycle(3600, 1e-3, 0.6, 1_000_081, ((0.25, (8, 8, 12)), (1.0, (8, 12, 16, 24))), ORDER_WEIGHTS, 0.0, 0.3, 10.0, 16),
 )
 
 
@@ -190,10 +204,13 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
     video_llm.set_attn_implementation({"text_config": "eager"})  # hands out its attention; faster at this size, too
     matrices = [p for n, p in language.named_parameters() if p.ndim == 2 and "embed" not in n]
     chosen = {id(p) for p in matrices}
+    biases = [p for n, p in language.named_parameters() if n.endswith("bias")]
+    chosen |= {id(p) for p in biases}
     rest = [p for p in language.parameters() if id(p) not in chosen] + [video_llm.model.image_newline]
     opts: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=CYCLES[0].rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=CYCLES[0].rate, weight_decay=0.0, betas=(0.9, 0.98)),
+        torch.optim.AdamW(biases, lr=CYCLES[0].rate, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
     done, checkpoint = 0, out / "lm.pt"
     if checkpoint.exists():
@@ -223,12 +240,12 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
                 guided = gaze_loss(attention, batch)
                 recent[-1] = (loss.item(), guided.item())
                 loss = loss + cycle.gaze * guided
-            for opt in opts:
+            for opt, factor in zip(opts, (1.0, 1.0, cycle.biases), strict=True):
                 for group in opt.param_groups:
-                    group["lr"] = cycle.rate_at(step - first)
+                    group["lr"] = cycle.rate_at(step - first) * factor
                 opt.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_([*matrices, *rest], 1.0)
+            nn.utils.clip_grad_norm_([*matrices, *rest, *biases], 1.0)
             for opt in opts:
                 opt.step()
             if (step + 1) % EVERY == 0:
