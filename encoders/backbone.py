@@ -1,7 +1,8 @@
 """What the families of video-LLMs share: loading, text pieces, rotary positions, decoder calls.
 
-One subclass per family adds how it looks at frames (`llava_ov.py`). Uses transformers' public interfaces only: no
-patched forward, no copied model code. Knows no bank, no retrieval, no disk but the checkpoint's.
+One subclass per family adds how it looks at frames and what text stands around each (`llava_ov.py`, `qwen_vl.py`,
+`internvl.py`, `smolvlm.py`). Uses transformers' public interfaces only: no patched forward, no copied model code. Knows no
+bank, no retrieval, no disk but the checkpoint's.
 
 A prompt is: preamble | frame frame ... frame | tail, where a frame is its time tag, its visual tokens and what the family
 puts behind them, and the tail is what comes after a video, the question and the opening of the assistant's turn.
@@ -18,6 +19,7 @@ from typing import Any
 
 import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -94,7 +96,7 @@ class VideoLLM:
                     f"The model at {path} is of type {config.model_type}, not {family}; choose the backbone= that fits it."
                 )
             self.processor = AutoProcessor.from_pretrained(path, revision=revision)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:  # ImportError: a processor's own package, which it names
             raise UserError(f"Cannot load a model from backbone.path={path}: {_first_line(error)}") from error
         implementation: Any = {"text_config": ATTENTION, "vision_config": "sdpa"} if attention == "sdpa" else attention
         try:
@@ -148,6 +150,23 @@ class VideoLLM:
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels that `look` expects; fixed per bank."""
         raise NotImplementedError
+
+    def _check_size(self, frames: Frames) -> None:
+        """ValueError when the frames do not have `frame_size`."""
+        if frames.pixels.shape[1:3] != self.frame_size[::-1]:
+            raise ValueError(f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes {self.frame_size[::-1]}")
+
+    def _record(self, seen: list[Tensor], frames: Frames) -> VisualTokens:
+        """What the tower made of the frames, in parts [n, rows * columns, D], for families that see each frame alone."""
+        tokens = torch.cat(seen)  # [T, rows * columns, D]
+        rows, columns = self.grid()
+        places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in (len(tokens), rows, columns)), indexing="ij"), dim=-1)
+        return VisualTokens(
+            tokens=tokens.flatten(0, 1).cpu(),
+            pos=places.reshape(-1, 3).to(torch.int32),
+            offsets=torch.arange(len(tokens) + 1) * tokens.shape[1],
+            times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
+        )
 
     # -- text pieces ------------------------------------------------------------------------------------------------
 
