@@ -36,7 +36,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # isor
 from transformers.utils import logging as transformers_logging  # isort: skip
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to.
+# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to: the
+# keys that the last query attends to, which are the last S of the context.
 Listener = Callable[[int, Tensor, Tensor, float], None]
 
 
@@ -44,7 +45,8 @@ def _listening_sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, mask
     """torch's fused attention; a `listener` among the call's keyword arguments sees queries and keys first."""
     listener: Listener | None = kwargs.pop("listener", None)
     if listener is not None:
-        listener(module.layer_idx, query, key, kwargs["scaling"])
+        window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
+        listener(module.layer_idx, query, key if window is None else key[:, :, -window:], kwargs["scaling"])
     return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
 
 
@@ -105,6 +107,11 @@ class VideoLLM:
                     path, revision=revision, dtype=self.dtype, use_safetensors=True, attn_implementation=implementation
                 )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
+                raise UserError(
+                    f"transformers has no fused attention for the model at {path}; use backbone.attention=eager, which "
+                    "answers without citing moments."
+                ) from error
             raise UserError(f"Cannot load the weights at backbone.path={path}: {_first_line(error)}") from error
         self.model.to(self.device).eval().requires_grad_(False)
         self.config = config
@@ -377,8 +384,9 @@ def _batched(positions: Tensor) -> Tensor:
 
 def _full_attention(text_config: Any) -> str:
     """ "" when every layer is full attention, else the names of the layer types that are not."""
-    kinds = {type(layer) for layer in DynamicCache(config=text_config).layers}
-    return ", ".join(sorted(k.__name__ for k in kinds if k is not DynamicLayer))
+    others = {type(layer).__name__ for layer in DynamicCache(config=text_config).layers if type(layer) is not DynamicLayer}
+    named = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
+    return ", ".join(sorted(named or others)) if others else ""
 
 
 def require_full_attention(backbone: VideoLLM) -> None:
@@ -386,7 +394,7 @@ def require_full_attention(backbone: VideoLLM) -> None:
     if backbone.full_attention:
         raise UserError(
             f"The model at {backbone.path} has layers of type {backbone.full_attention}, whose keys and values cannot be "
-            "recalled frame by frame; use reader=tokens with prefill=none."
+            "recalled frame by frame; use reader=tokens prefill=none retriever=clip."
         )
 
 
