@@ -1,6 +1,7 @@
 """The laws for every family of video-LLMs, on tiny random models of the real classes, against transformers' own processor
 and forward with pixel input. Float32, 1e-4."""
 
+import inspect
 import json
 import shutil
 from contextlib import nullcontext
@@ -11,7 +12,9 @@ import encoders.torchvision_ops  # noqa: F401
 import numpy as np
 import pytest
 import torch
+from hydra.utils import get_object
 
+from encoders.backbone import DTYPES, VideoLLM
 from encoders.errors import UserError
 from encoders.frames import sampled
 from encoders.prefill import WindowPrefill, key_means
@@ -20,6 +23,7 @@ from encoders.smolvlm import SmolVLM
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.build import build_source
+from pipeline.parts import check
 from pipeline.reader import KVReader, TokenReader
 from tests.families import FAMILIES, FPS, backbone_of, folder, frames_for
 from tests.toys import toy_parts
@@ -278,6 +282,27 @@ def test_a_processor_without_its_package_is_told_in_one_sentence(monkeypatch):
     monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
     with pytest.raises(UserError, match=r"Cannot load a model from backbone.path=.*pip install num2words"):
         FAMILIES["smolvlm"].load()
+
+
+# -- the contract of the group conf/backbone ------------------------------------------------------------------------------
+
+YAMLS = sorted((Path(__file__).parents[1] / "conf" / "backbone").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", [file.stem for file in YAMLS])
+def test_every_option_of_the_group_is_a_video_llm_with_the_common_settings(name):
+    config = cli.configure("ask", [f"backbone={name}"])
+    check(config, "backbone")
+    adapter = get_object(config.backbone._target_)
+    assert issubclass(adapter, VideoLLM) and adapter is not VideoLLM
+    assert adapter in {family.adapter for family in FAMILIES.values()}, "a family without a toy in tests/families.py"
+    taken = inspect.signature(adapter).parameters
+    assert set(taken) >= {"path", "dtype", "device", "attention", "revision"}
+    assert config.backbone.path and config.backbone.dtype in DTYPES
+    for key in ("device", "attention", "revision"):  # stands in the YAML, or the class says what it is without
+        assert key in config.backbone or taken[key].default is not inspect.Parameter.empty
+    if "fps" in taken:  # a model that counts frames must count the bank's
+        assert cli.configure("ask", [f"backbone={name}", "fps=0.25"]).backbone.fps == 0.25
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
