@@ -1,7 +1,8 @@
 """What the families of video-LLMs share: loading, text pieces, rotary positions, decoder calls.
 
-One subclass per family adds how it looks at frames (`llava_ov.py`). Uses transformers' public interfaces only: no
-patched forward, no copied model code. Knows no bank, no retrieval, no disk but the checkpoint's.
+One subclass per family adds how it looks at frames and what text stands around each (`llava_ov.py`, `qwen_vl.py`,
+`internvl.py`, `smolvlm.py`). Uses transformers' public interfaces only: no patched forward, no copied model code. Knows no
+bank, no retrieval, no disk but the checkpoint's.
 
 A prompt is: preamble | frame frame ... frame | tail, where a frame is its time tag, its visual tokens and what the family
 puts behind them, and the tail is what comes after a video, the question and the opening of the assistant's turn.
@@ -18,6 +19,7 @@ from typing import Any
 
 import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -34,7 +36,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # isor
 from transformers.utils import logging as transformers_logging  # isort: skip
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to.
+# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to: the
+# keys that the last query attends to, which are the last S of the context.
 Listener = Callable[[int, Tensor, Tensor, float], None]
 
 
@@ -42,7 +45,8 @@ def _listening_sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, mask
     """torch's fused attention; a `listener` among the call's keyword arguments sees queries and keys first."""
     listener: Listener | None = kwargs.pop("listener", None)
     if listener is not None:
-        listener(module.layer_idx, query, key, kwargs["scaling"])
+        window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
+        listener(module.layer_idx, query, key if window is None else key[:, :, -window:], kwargs["scaling"])
     return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
 
 
@@ -94,7 +98,7 @@ class VideoLLM:
                     f"The model at {path} is of type {config.model_type}, not {family}; choose the backbone= that fits it."
                 )
             self.processor = AutoProcessor.from_pretrained(path, revision=revision)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:  # ImportError: a processor's own package, which it names
             raise UserError(f"Cannot load a model from backbone.path={path}: {_first_line(error)}") from error
         implementation: Any = {"text_config": ATTENTION, "vision_config": "sdpa"} if attention == "sdpa" else attention
         try:
@@ -103,6 +107,11 @@ class VideoLLM:
                     path, revision=revision, dtype=self.dtype, use_safetensors=True, attn_implementation=implementation
                 )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
+                raise UserError(
+                    f"transformers has no fused attention for the model at {path}; use backbone.attention=eager, which "
+                    "answers without citing moments."
+                ) from error
             raise UserError(f"Cannot load the weights at backbone.path={path}: {_first_line(error)}") from error
         self.model.to(self.device).eval().requires_grad_(False)
         self.config = config
@@ -148,6 +157,23 @@ class VideoLLM:
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels that `look` expects; fixed per bank."""
         raise NotImplementedError
+
+    def _check_size(self, frames: Frames) -> None:
+        """ValueError when the frames do not have `frame_size`."""
+        if frames.pixels.shape[1:3] != self.frame_size[::-1]:
+            raise ValueError(f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes {self.frame_size[::-1]}")
+
+    def _record(self, seen: list[Tensor], frames: Frames) -> VisualTokens:
+        """What the tower made of the frames, in parts [n, rows * columns, D], for families that see each frame alone."""
+        tokens = torch.cat(seen)  # [T, rows * columns, D]
+        rows, columns = self.grid()
+        places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in (len(tokens), rows, columns)), indexing="ij"), dim=-1)
+        return VisualTokens(
+            tokens=tokens.flatten(0, 1).cpu(),
+            pos=places.reshape(-1, 3).to(torch.int32),
+            offsets=torch.arange(len(tokens) + 1) * tokens.shape[1],
+            times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
+        )
 
     # -- text pieces ------------------------------------------------------------------------------------------------
 
@@ -358,8 +384,9 @@ def _batched(positions: Tensor) -> Tensor:
 
 def _full_attention(text_config: Any) -> str:
     """ "" when every layer is full attention, else the names of the layer types that are not."""
-    kinds = {type(layer) for layer in DynamicCache(config=text_config).layers}
-    return ", ".join(sorted(k.__name__ for k in kinds if k is not DynamicLayer))
+    others = {type(layer).__name__ for layer in DynamicCache(config=text_config).layers if type(layer) is not DynamicLayer}
+    named = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
+    return ", ".join(sorted(named or others)) if others else ""
 
 
 def require_full_attention(backbone: VideoLLM) -> None:
@@ -367,7 +394,7 @@ def require_full_attention(backbone: VideoLLM) -> None:
     if backbone.full_attention:
         raise UserError(
             f"The model at {backbone.path} has layers of type {backbone.full_attention}, whose keys and values cannot be "
-            "recalled frame by frame; use reader=tokens with prefill=none."
+            "recalled frame by frame; use reader=tokens prefill=none retriever=clip."
         )
 
 
