@@ -18,7 +18,7 @@ from encoders.backbone import DTYPES, KVShape, other_layers
 from encoders.checkpoint import read_config
 from encoders.errors import UserError
 from encoders.sizes import PUBLISHED, frame_tokens, published
-from pipeline.settings import WEIGHTS
+from pipeline.settings import WEIGHTS, register
 
 FOLDER = Path(conf.__file__).parent / "backbone"
 # Adapters whose logits tests compare with transformers' own forward from pixels (tests/test_exactness.py and
@@ -54,10 +54,10 @@ class Facts:
 
 def all_facts(fps: float, dtype: str | None) -> list[Facts]:
     """Every backbone of conf/backbone: the embedded one, then in the order of the published sizes."""
-    nodes = _nodes(fps)
+    known = nodes(fps)
     places = {path: place for place, path in enumerate(PUBLISHED)}
-    names = sorted(nodes, key=lambda name: (name != "embedded", places.get(nodes[name]["path"], len(places)), name))
-    return [facts(nodes[name], fps, dtype, name) for name in names]
+    names = sorted(known, key=lambda name: (name != "embedded", places.get(known[name]["path"], len(places)), name))
+    return [facts(known[name], fps, dtype, name) for name in names]
 
 
 def facts(node: dict[str, Any], fps: float, dtype: str | None, name: str | None = None) -> Facts:
@@ -69,7 +69,7 @@ def facts(node: dict[str, Any], fps: float, dtype: str | None, name: str | None 
         raise UserError(f"fps={fps} is not a rate; use a number above 0, 1 is usual.")
     config, source = _config(node)
     if name is None:
-        known = (other for other, said in _nodes(fps).items() if said["path"] == node["path"])
+        known = (other for other, said in nodes(fps).items() if said["path"] == node["path"])
         name = next(known, Path(node["path"]).name)
     shape, merged = KVShape.of(config), int(getattr(config.vision_config, "temporal_patch_size", 1))
     tokens = frame_tokens(config, int(node.get("width") or 0), int(node.get("height") or 0))
@@ -137,8 +137,9 @@ def legend(fps: float, dtype: str | None, rows: list[Facts]) -> str:
     )
 
 
-def _nodes(fps: float) -> dict[str, dict[str, Any]]:
+def nodes(fps: float) -> dict[str, dict[str, Any]]:
     """The settings of every YAML, by name."""
+    register()  # ${weights:...}
     found: dict[str, dict[str, Any]] = {}
     for file in sorted(FOLDER.glob("*.yaml")):
         whole: Any = OmegaConf.to_container(OmegaConf.create({"fps": fps, "node": OmegaConf.load(file)}), resolve=True)
@@ -165,8 +166,8 @@ def _config(node: dict[str, Any]) -> tuple[Any, str]:
 
 def _families() -> dict[str, str]:
     """Adapter -> the model type that it takes, from the YAML files that name a published model."""
-    nodes = _nodes(1.0).values()
-    return {node["_target_"]: PUBLISHED[node["path"]]["model_type"] for node in nodes if node["path"] in PUBLISHED}
+    every = nodes(1.0).values()
+    return {node["_target_"]: PUBLISHED[node["path"]]["model_type"] for node in every if node["path"] in PUBLISHED}
 
 
 def _is_there(target: str) -> bool:
