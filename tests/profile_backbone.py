@@ -108,7 +108,7 @@ def fit(processor: Any, config: Any) -> None:
     """Tell the toy's processor the real sizes, for the plain call's placeholders."""
     vision = config.vision_config
     if config.model_type == "llava_onevision":
-        processor.patch_size = vision.patch_size
+        processor.num_image_tokens = (vision.image_size // vision.patch_size) ** 2
     elif config.model_type == "internvl":
         processor.image_seq_length = config.image_seq_length
     elif config.model_type == "smolvlm":
