@@ -10,6 +10,7 @@ puts behind them, and the tail is what comes after a video, the question and the
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,15 +25,25 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from encoders.checkpoint import (
+    check_device,
+    check_memory,
+    check_weights,
+    first_line,
+    offline,
+    out_of_memory,
+    read_config,
+    told_if_too_large,
+)
 from encoders.errors import UserError
 from encoders.kv import FixedCache, LibraryCache
 from encoders.positions import Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
 
-from transformers import AttentionInterface, AutoConfig, AutoProcessor, DynamicCache  # isort: skip
+from transformers import AttentionInterface, AutoProcessor, DynamicCache  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # isort: skip
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask  # isort: skip
 from transformers.utils import logging as transformers_logging  # isort: skip
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,18 +52,31 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 Listener = Callable[[int, Tensor, Tensor, float], None]
 
 
-def _listening_sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
-    """torch's fused attention; a `listener` among the call's keyword arguments sees queries and keys first."""
-    listener: Listener | None = kwargs.pop("listener", None)
-    if listener is not None:
-        window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
-        listener(module.layer_idx, query, key if window is None else key[:, :, -window:], kwargs["scaling"])
-    return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+def _listening(attend: Callable[..., Any]) -> Callable[..., Any]:
+    """An attention function; a `listener` among the call's keyword arguments sees queries and keys first."""
+
+    def listening(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
+        listener: Listener | None = kwargs.pop("listener", None)
+        if listener is not None:
+            window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
+            listener(module.layer_idx, query, key if window is None else key[:, :, -window:], kwargs["scaling"])
+        return attend(module, query, key, value, mask, **kwargs)
+
+    return listening
 
 
-ATTENTION = "reelbank_sdpa"
-AttentionInterface.register(ATTENTION, _listening_sdpa)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # without its own mask function a custom attention gets none
+def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
+    """Plain attention as the text model's own file defines it: families differ in it (attention sinks, soft caps)."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
+
+
+# What the decoder's attention is called in transformers: torch's fused kernels, or plain matrix products (slow, to compare
+# with). Others cannot be listened to, and an answer without a listener cites nothing.
+ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
+AttentionInterface.register(ATTENTIONS["sdpa"], _listening(sdpa_attention_forward))
+AttentionInterface.register(ATTENTIONS["eager"], _listening(_own_eager))
+AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)  # without its own mask function a custom attention gets none
+AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +86,13 @@ class KVShape:
     layers: int
     heads: int  # KV heads
     width: int  # of a head
+
+    @classmethod
+    def of(cls, config: Any) -> "KVShape":
+        """What a model's configuration says of it."""
+        text = config.get_text_config()
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return cls(text.num_hidden_layers, text.num_key_value_heads, width)
 
     def nbytes(self, dtype: torch.dtype) -> int:
         """Bytes of keys and values of one token."""
@@ -85,43 +116,55 @@ class VideoLLM:
         attention: str = "sdpa",
         revision: str | None = None,
     ) -> None:
-        """path: a local folder or a hub id. UserError when it cannot be loaded or is of another family."""
+        """path: a local folder or a hub id. UserError when it cannot be loaded, is of another family or does not fit."""
         if dtype not in DTYPES:
             raise UserError(f"backbone.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
-        self.path, self.dtype, self.device = path, DTYPES[dtype], torch.device(device)
-        if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
-            raise UserError(f"There is no folder {path}; give backbone.path= a folder with a checkpoint, or the id of one.")
+        if attention not in ATTENTIONS:
+            raise UserError(f"backbone.attention={attention} is not known; use one of {', '.join(ATTENTIONS)}.")
+        self.path, self.dtype, self.device = path, DTYPES[dtype], check_device(device)
+        common: dict[str, Any] = {"revision": revision, "local_files_only": offline(path), "trust_remote_code": False}
+        config = read_config(path, family, revision, local_only=common["local_files_only"])
+        check_weights(path)
+        check_memory(path, config, self.dtype, self.device)
         try:
-            config = AutoConfig.from_pretrained(path, revision=revision)
-            if config.model_type != family:
-                raise UserError(
-                    f"The model at {path} is of type {config.model_type}, not {family}; choose the backbone= that fits it."
-                )
-            self.processor = AutoProcessor.from_pretrained(path, revision=revision)
+            self.processor = AutoProcessor.from_pretrained(path, **common)
         except (OSError, ValueError, ImportError) as error:  # ImportError: a processor's own package, which it names
-            raise UserError(f"Cannot load a model from backbone.path={path}: {_first_line(error)}") from error
-        implementation: Any = {"text_config": ATTENTION, "vision_config": "sdpa"} if attention == "sdpa" else attention
-        try:
-            with _quiet(Path(path).is_dir()):
-                self.model = model_class.from_pretrained(
-                    path, revision=revision, dtype=self.dtype, use_safetensors=True, attn_implementation=implementation
-                )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
-                raise UserError(
-                    f"transformers has no fused attention for the model at {path}; use backbone.attention=eager, which "
-                    "answers without citing moments."
-                ) from error
-            raise UserError(f"Cannot load the weights at backbone.path={path}: {_first_line(error)}") from error
-        self.model.to(self.device).eval().requires_grad_(False)
+            raise UserError(f"Cannot load a model from backbone.path={path}: {first_line(error)}") from error
+        implementation = {"text_config": ATTENTIONS[attention], "vision_config": attention}
+        with told_if_too_large(path, self.dtype, self.device):
+            self.model = self._load(model_class, attn_implementation=implementation, **common)
+            self.model.to(self.device)
+        self.model.eval().requires_grad_(False)
         self.config = config
         text = config.get_text_config()
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        self.kv_shape = KVShape(text.num_hidden_layers, text.num_key_value_heads, width)
+        self.kv_shape = KVShape.of(config)
         self.query_heads: int = text.num_attention_heads
-        self.full_attention = _full_attention(text)
+        self.full_attention = other_layers(text)
         self._preamble_text, self._tail_template = self._split_chat()
         self._tag_ids: dict[int, list[int]] = {}
+
+    def _load(self, model_class: Any, **settings: Any) -> Any:
+        """The model with its weights. UserError when they cannot be read or are not all there."""
+        try:
+            with _quiet(Path(self.path).is_dir()):
+                model, found = model_class.from_pretrained(
+                    self.path, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **settings
+                )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if out_of_memory(error):
+                raise
+            if "scaled_dot_product_attention" in str(error):
+                raise UserError(
+                    f"transformers has no fused attention for the model at {self.path}; use backbone.attention=eager."
+                ) from error
+            raise UserError(f"Cannot load the weights at backbone.path={self.path}: {first_line(error)}") from error
+        if found["missing_keys"]:  # transformers would go on with random numbers in their place
+            missing = sorted(found["missing_keys"])
+            raise UserError(
+                f"The checkpoint at {self.path} lacks {len(missing)} of the model's weights, such as {missing[0]}; "
+                "copy it again."
+            )
+        return model
 
     # -- what differs between families ------------------------------------------------------------------------------
 
@@ -382,7 +425,7 @@ def _batched(positions: Tensor) -> Tensor:
     return positions[None] if positions.dim() == 1 else positions[:, None]
 
 
-def _full_attention(text_config: Any) -> str:
+def other_layers(text_config: Any) -> str:
     """ "" when every layer is full attention, else the names of the layer types that are not."""
     others = {type(layer).__name__ for layer in DynamicCache(config=text_config).layers if type(layer) is not DynamicLayer}
     named = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
@@ -411,8 +454,4 @@ def _quiet(local: bool) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-__all__ = ["ATTENTION", "DTYPES", "KVShape", "Listener", "VideoLLM", "require_full_attention"]
+__all__ = ["ATTENTIONS", "DTYPES", "KVShape", "Listener", "VideoLLM", "other_layers", "require_full_attention"]

@@ -25,6 +25,7 @@ USAGE = """reelbank TASK key=value ...
   ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
   bank    action=ls|verify bank=DIR   look after a bank
+  backbones                           the models that can be chosen, and what an hour of video costs with each
 
 Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
 backbone=llava_ov_7b, retriever=clip, reader=tokens, compressor=pool, segmenter=scene.
@@ -49,7 +50,13 @@ def _bank(config: DictConfig) -> int:
     return bank(config)
 
 
-TASKS: dict[str, Callable[[DictConfig], int]] = {"ask": _ask, "ingest": _ingest, "bank": _bank}
+def _backbones(config: DictConfig) -> int:
+    from pipeline.commands import backbones
+
+    return backbones(config)
+
+
+TASKS: dict[str, Callable[[DictConfig], int]] = {"ask": _ask, "ingest": _ingest, "bank": _bank, "backbones": _backbones}
 
 
 def configure(task: str, overrides: Sequence[str]) -> DictConfig:

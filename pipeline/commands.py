@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from encoders.errors import UserError
 from pipeline.schema import Answer, Ingested
@@ -134,6 +135,40 @@ def ingest(config: DictConfig) -> int:
     )
     if done.warning:
         print(f"warning: {done.warning}")
+    return 0
+
+
+def backbones(config: DictConfig) -> int:
+    """reelbank backbones."""
+    from pipeline.backbones import HEADS, all_facts, as_row, facts, legend
+    from pipeline.build import check_format
+    from pipeline.parts import check
+
+    check_format(config)
+    for group in ("prefill",) if config.backbone is None else ("backbone", "prefill"):
+        check(config, group)
+    dtype = config.prefill.get("dtype")
+    if config.backbone is None:
+        rows = all_facts(config.fps, dtype)
+    else:
+        node: Any = OmegaConf.to_container(config.backbone, resolve=True)
+        rows = [facts(node, config.fps, dtype)]
+    if config.format == "json":
+        print(json.dumps([asdict(row) for row in rows]))
+        return 0
+    console = Console()
+    if console.is_terminal:
+        table = Table()
+        for head in HEADS:
+            table.add_column(head, overflow="fold")
+        for row in rows:
+            table.add_row(*as_row(row))
+        console.print(table)
+    else:  # as Markdown: to read, to paste and to cut by column
+        for cells in (HEADS, ("---",) * len(HEADS), *(as_row(row) for row in rows)):
+            print("| " + " | ".join(cells) + " |")
+        print()
+    print(legend(config.fps, dtype, rows))
     return 0
 
 
