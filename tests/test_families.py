@@ -4,8 +4,11 @@ and forward with pixel input. Float32, 1e-4."""
 import inspect
 import json
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import encoders.torchvision_ops  # noqa: F401
 
@@ -18,12 +21,13 @@ from encoders.backbone import DTYPES, VideoLLM
 from encoders.errors import UserError
 from encoders.frames import sampled
 from encoders.prefill import WindowPrefill, key_means
-from encoders.schema import Frames, join
+from encoders.schema import FrameEmbeds, Frames, join
 from encoders.smolvlm import SmolVLM
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
-from pipeline.build import build_source
+from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.parts import check
+from pipeline.qa import VideoQA
 from pipeline.reader import KVReader, TokenReader
 from tests.families import FAMILIES, FPS, backbone_of, folder, frames_for
 from tests.toys import toy_parts
@@ -171,14 +175,18 @@ def film(tmp_path_factory) -> Path:
     return path
 
 
+def arguments_for(family, film: Path, bank: Path, *more: str) -> list[str]:
+    settings = {"path": folder(family.name), "dtype": "float32"} | family.settings
+    return [
+        f"video={film}", f"bank={bank}", f"question={QUESTION}", f"fps={FPS}", *toy_parts()[1:],
+        f"backbone._target_={family.adapter.__module__}.{family.adapter.__qualname__}",
+        "reader.max_new_tokens=6", *(f"++backbone.{key}={value}" for key, value in settings.items()), *more,
+    ]  # fmt: skip
+
+
 def test_ask_answers_like_the_library(family, film, tmp_path, capsys):
     """The whole command, over a file: decoded, encoded, stored, recalled and read."""
-    settings = {"path": folder(family.name), "dtype": "float32"} | family.settings
-    arguments = [
-        f"video={film}", f"bank={tmp_path / 'bank'}", f"question={QUESTION}", f"fps={FPS}", "format=json", *toy_parts()[1:],
-        f"backbone._target_={family.adapter.__module__}.{family.adapter.__qualname__}",
-        "reader.max_new_tokens=6", "read_tokens=4096", *(f"++backbone.{key}={value}" for key, value in settings.items()),
-    ]  # fmt: skip
+    arguments = arguments_for(family, film, tmp_path / "bank", "format=json", "read_tokens=4096")
     backbone = backbone_of(family.name)
     frames = join(list(build_source(cli.configure("ask", arguments), backbone).frames()))
     assert len(frames) == 12
@@ -189,6 +197,109 @@ def test_ask_answers_like_the_library(family, film, tmp_path, capsys):
     for reader in ("kv", "tokens"):  # the first encodes, the second finds the bank filled
         assert cli.run("ask", [*arguments, f"reader={reader}"]) == 0
         assert json.loads(capsys.readouterr().out)["text"] == expected
+
+
+@contextmanager
+def opened(family, film: Path, bank: Path, *more: str) -> Iterator[tuple[VideoQA, Any]]:
+    config = cli.configure("ask", arguments_for(family, film, bank, *more))
+    backbone = build_backbone(config)
+    source = build_source(config, backbone)
+    qa = build_qa(config, backbone)
+    try:
+        yield qa, source
+    finally:
+        qa.bank.close()
+
+
+def test_encode_once_and_bounded(family, film, tmp_path, monkeypatch):
+    """Laws 2 and 6: a question about an encoded video looks at no frame and prefills none with reader=kv, and what it reads
+    stays within `read_tokens`, which is far below the video's."""
+    with opened(family, film, tmp_path / "bank", "prefill.window_frames=2") as (qa, source):
+        per_frame = qa.backbone.tokens_per_frame
+        qa = replace(qa, read_tokens=3 * per_frame)
+        first = qa.ingest(source)
+        looks, lengths = [], []
+        advance = qa.backbone.advance
+        monkeypatch.setattr(qa.backbone, "look", lambda *_: looks.append(1))
+        monkeypatch.setattr(qa.backbone, "advance", lambda e, *a, **k: (lengths.append(type(e)), advance(e, *a, **k))[1])
+        for _ in range(2):
+            assert qa.ingest(source).new_segments == 0
+            answer = qa.ask(Question(QUESTION, source.info.video_id))
+            assert 0 < answer.visual_tokens <= 3 * per_frame < first.frames * per_frame
+            ends = [(round(a, 6), round(b, 6)) for a, b in answer.spans]
+            assert all(0 <= a < b <= 6 for a, b in ends)
+        assert looks == [] and FrameEmbeds not in lengths
+
+
+SCENES = (
+    "segmenter.max_seconds=1.5",
+    "segmenter.min_seconds=1",
+    "segmenter.memory=3",
+    "segmenter.warm_up=1",
+    "segmenter.lag=1",
+)
+
+
+def test_an_interrupted_bank_goes_on_with_the_same_bytes(family, film, tmp_path):
+    """Law 4 with temporal patches: segments of 1.5 s at 2 frames a second would cut a patch, and the scene segmenter looks
+    back; the resumed run begins a patch where the first one did."""
+    for segmenter in ("window", "scene"):
+        more = (
+            f"segmenter={segmenter}", "prefill.window_frames=3",
+            *(SCENES if segmenter == "scene" else ["segmenter.seconds=1.5"]),
+        )  # fmt: skip
+        files = {}
+        for name in ("whole", "cut"):
+            bank = tmp_path / segmenter / name
+            if name == "cut":
+                with opened(family, film, bank, *more) as (qa, source):
+                    written = []
+
+                    def write(segment, real=qa.bank.write, written=written):
+                        if len(written) == 2:
+                            raise KeyboardInterrupt
+                        written.append(real(segment))
+
+                    qa.bank.write = write
+                    with pytest.raises(KeyboardInterrupt):
+                        qa.ingest(source)
+            with opened(family, film, bank, *more) as (qa, source):
+                qa.ingest(source)
+                rows = qa.bank.segments(source.info.video_id)
+                assert sum(row.frames for row in rows) == -(-12 // qa.backbone.temporal_patch)
+            files[name] = {p.relative_to(bank): p.read_bytes() for p in sorted(bank.glob("segments/*/*.safetensors"))}
+        assert files["whole"] == files["cut"] and len(files["whole"]) > 2
+
+
+# -- Qwen2-VL and Qwen2.5-VL: where text goes on after a video ------------------------------------------------------------
+
+
+def authors_positions(inputs: dict[str, Any], interval: float, merge: int = 2) -> torch.Tensor:
+    """[3, 1, S] as the position function in Qwen's own repository gives them: text after a video goes on behind the highest
+    position of all."""
+    kinds = inputs["mm_token_type_ids"][0].tolist()
+    frames, rows, columns = (int(n) for n in inputs["video_grid_thw"][0])
+    first = kinds.index(2)
+    t, r, c = torch.meshgrid(*(torch.arange(n) for n in (frames, rows // merge, columns // merge)), indexing="ij")
+    video = torch.stack([(t * interval).long(), r, c]).flatten(1) + first
+    text = torch.arange(len(kinds) - first - video.shape[1]) + int(video.max()) + 1
+    return torch.cat([torch.arange(first).expand(3, -1), video, text.expand(3, -1)], dim=1)[:, None]
+
+
+@pytest.mark.parametrize(("name", "interval"), [("qwen2_vl", 1.0), ("qwen2_5_vl", 3.0)])  # 3 positions a second, 1 s a patch
+def test_text_after_a_video_as_the_authors_place_it(name, interval):
+    library, backbone = backbone_of(name), FAMILIES[name].load(text_after_video="authors")
+    frames = frames_for(backbone, 16)
+    other, inputs = FAMILIES[name].reference(library, frames, QUESTION)
+    with torch.inference_mode():
+        positions = authors_positions(inputs, interval)
+        expected = library.model(**inputs, position_ids=positions, use_cache=False).logits[0]
+    for reader_class in READERS:
+        got = reader_class(backbone).logits(evidence(encode(backbone, frames, [8, 8])), silent)
+        assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
+        assert not torch.allclose(got, other[-len(got) :], atol=1e-2)  # the two rules do differ here
+    with pytest.raises(UserError, match="text_after_video=mine"):
+        FAMILIES[name].load(text_after_video="mine")
 
 
 # -- InternVL and SmolVLM: what only they have ----------------------------------------------------------------------------
