@@ -2,12 +2,17 @@
 
 Knows no tensors and no files of segments. A segment exists when its row is committed, and only then: synchronous=FULL
 means that the row is on the disk before `add_segment` returns. Safe to use from many threads and, for reading, from
-many processes while one writes.
+many processes while one writes. On a read-only disk it can be read.
+
+Segments are numbered 0, 1, 2, ... within a video. A number may be missing when a damaged segment was dropped; ordinals
+of frames have no gaps. So whatever is not an addition at the end moves ordinals: it raises `revision`, and who has read
+the catalog before starts again. Revision: SQLite's user_version, one for all videos.
 """
 
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +21,7 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
+from memory import steps
 from memory.atomic import sync_folder
 
 # times and tokens are there twice, here and in the segment files, so that planning a recall opens no file:
@@ -35,6 +41,10 @@ _VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished"
 _SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens'
 
 
+class CatalogDamagedError(UserError):
+    """The catalog cannot be used; it can be rebuilt from the segment files."""
+
+
 @dataclass(frozen=True, slots=True)
 class VideoRow:
     """One video of a bank."""
@@ -42,6 +52,21 @@ class VideoRow:
     info: VideoInfo
     interval: float  # seconds between sampled frames
     finished: bool  # encoded to the end, or up to the end that was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Segments that are missing between others, or before the first."""
+
+    first: int  # number
+    stop: int  # number after the last
+    start: float  # seconds: where the segment before ends
+    end: float  # seconds: where the next one begins
+
+    @property
+    def text(self) -> str:
+        which = f"segment {self.first} is" if self.stop == self.first + 1 else f"segments {self.first} to {self.stop - 1} are"
+        return f"{which} missing: nothing is known of {self.start:.1f} s to {self.end:.1f} s"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +80,7 @@ class SegmentRow:
     frames: int
     first: int  # ordinal of the first frame
     nbytes: int  # size of the file
-    checksum: str
+    checksum: str  # the file's seal: of its header, which has those of the data (memory/segment_file.py)
     times: np.ndarray  # [frames] float64 seconds
     tokens: np.ndarray  # [frames] int32: visual tokens of each frame
 
@@ -73,24 +98,19 @@ class Catalog:
         self._lock = threading.RLock()  # one connection for all threads; rows are small, commits take milliseconds
         fresh = not path.exists()
         try:
-            self._db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
-            self._db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
-            self._db.executescript(_TABLES)
+            self._db = _connect(path)
+            self._db.execute("SELECT 1 FROM segments, videos LIMIT 1")
         except sqlite3.DatabaseError as error:
-            raise UserError(f"catalog {path} cannot be used ({error}); restore it or use another bank=DIR") from error
+            raise self._damaged(error) from error
         if fresh:
             sync_folder(path.parent)
 
     def put_video(self, row: VideoRow) -> None:
         """Record a video, replacing what was recorded of it."""
-        info = row.info
-        values = (info.video_id, info.path, info.duration, info.decoder, info.broke_at, info.note)
-        with self._transaction() as db:
-            db.execute(
-                f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, row.interval, int(row.finished)),
-            )
+        with self._transaction():
+            self._put(row)
+            steps.passed("video row")
+        steps.passed("video commit")
 
     def videos(self) -> list[VideoRow]:
         """All videos, by id."""
@@ -101,16 +121,63 @@ class Catalog:
         return _video(rows[0]) if rows else None
 
     def add_segment(self, row: SegmentRow) -> None:
-        """Acknowledge a segment. sqlite3.IntegrityError when it was acknowledged before."""
-        values = (row.video_id, row.number, row.start, row.end, row.frames, row.first, row.nbytes, row.checksum)
-        blobs = (row.times.astype("<f8").tobytes(), row.tokens.astype("<i4").tobytes())
+        """Acknowledge a segment: the next one, or one that is missing. sqlite3.IntegrityError when it is there."""
         with self._transaction() as db:
-            db.execute(f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *blobs))
+            self._insert(row)
+            if db.execute("SELECT 1 FROM segments WHERE video_id = ? AND number > ?", (row.video_id, row.number)).fetchone():
+                self._renumber(row.video_id)
+            steps.passed("row")
+        steps.passed("commit")
+
+    def add_all(self, videos: Iterable[VideoRow], rows: Iterable[SegmentRow]) -> None:
+        """Fill an empty catalog, all or nothing."""
+        with self._transaction():
+            for video in videos:
+                self._put(video)
+            for row in rows:
+                self._insert(row)
+
+    def remove(self, video_id: str, numbers: Iterable[int]) -> None:
+        """Forget some segments of a video, which then is not finished."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM segments WHERE video_id = ? AND number = ?", [(video_id, n) for n in numbers])
+            db.execute("UPDATE videos SET finished = 0 WHERE id = ?", (video_id,))
+            self._renumber(video_id)
 
     def segments(self, video_id: str, since: int = 0) -> list[SegmentRow]:
         """Segments of a video from number `since` on, in time order."""
         where = "WHERE video_id = ? AND number >= ? ORDER BY number"
         return [_segment(row) for row in self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, since)]
+
+    def news(self, video_id: str, since: int = 0) -> tuple[int, list[SegmentRow]]:
+        """The revision and, of the same moment, the segments from number `since` on."""
+        with self._lock:
+            self._execute("BEGIN")
+            try:
+                return self.revision(), self.segments(video_id, since)
+            finally:
+                self._db.rollback()
+
+    def revision(self) -> int:
+        """Changes with every change that is not an addition at the end."""
+        return int(self._all("PRAGMA user_version")[0][0])
+
+    def numbers(self, video_id: str) -> list[int]:
+        """Numbers of the segments of a video, rising."""
+        return [number for (number,) in self._all("SELECT number FROM segments WHERE video_id = ? ORDER BY number", video_id)]
+
+    def gaps(self, video_id: str) -> list[Gap]:
+        """Where segments are missing before the last one."""
+        ((count, last),) = self._all("SELECT count(*), max(number) FROM segments WHERE video_id = ?", video_id)
+        if count == 0 or last == count - 1:
+            return []
+        found, due, at = [], 0, 0.0
+        rows = self._all('SELECT number, start, "end" FROM segments WHERE video_id = ? ORDER BY number', video_id)
+        for number, start, end in rows:
+            if number > due:
+                found.append(Gap(due, number, at, start))
+            due, at = number + 1, end
+        return found
 
     def segment(self, video_id: str, number: int) -> SegmentRow | None:
         rows = self._all(f"SELECT {_SEGMENT} FROM segments WHERE video_id = ? AND number = ?", video_id, number)
@@ -132,12 +199,13 @@ class Catalog:
         with self._transaction() as db:
             db.execute("DELETE FROM segments WHERE video_id = ?", (video_id,))
             db.execute("DELETE FROM videos WHERE id = ?", (video_id,))
+            self._revise()
 
     def damage(self) -> list[str]:
         """What SQLite finds wrong with the file itself."""
         try:
             return [text for (text,) in self._all("PRAGMA quick_check") if text != "ok"]
-        except sqlite3.DatabaseError as error:
+        except UserError as error:
             return [str(error)]
 
     def close(self) -> None:
@@ -149,9 +217,60 @@ class Catalog:
         with self._lock, self._db:  # the connection commits on the way out, or rolls back
             yield self._db
 
+    def _put(self, row: VideoRow) -> None:
+        info = row.info
+        values = (info.video_id, info.path, info.duration, info.decoder, info.broke_at, info.note)
+        sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (*values, row.interval, int(row.finished)))
+
+    def _insert(self, row: SegmentRow) -> None:
+        values = (row.video_id, row.number, row.start, row.end, row.frames, row.first, row.nbytes, row.checksum)
+        blobs = (row.times.astype("<f8").tobytes(), row.tokens.astype("<i4").tobytes())
+        self._db.execute(f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *blobs))
+
+    def _renumber(self, video_id: str) -> None:
+        """Count the ordinals of a video anew."""
+        ordinal, values = 0, []
+        sql = "SELECT number, frames FROM segments WHERE video_id = ? ORDER BY number"
+        for number, frames in self._db.execute(sql, (video_id,)).fetchall():
+            values.append((ordinal, video_id, number))
+            ordinal += frames
+        self._db.executemany("UPDATE segments SET first_ordinal = ? WHERE video_id = ? AND number = ?", values)
+        self._revise()
+
+    def _revise(self) -> None:
+        (revision,) = self._db.execute("PRAGMA user_version").fetchone()
+        self._db.execute(f"PRAGMA user_version = {revision + 1}")  # part of the transaction
+
     def _all(self, sql: str, *values: str | int) -> Sequence[tuple]:
         with self._lock:
-            return self._db.execute(sql, values).fetchall()
+            return self._execute(sql, *values).fetchall()
+
+    def _execute(self, sql: str, *values: str | int) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(sql, values)
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.DatabaseError) -> UserError:
+        told = f"catalog {self._path} cannot be used ({error})"
+        if isinstance(error, sqlite3.OperationalError):  # locked, no access, a read error: not the bytes' fault
+            return UserError(f"{told}; look at the disk, or make the folder readable")
+        return CatalogDamagedError(f"{told}; `reelbank bank action=repair bank={self._path.parent}` rebuilds it")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.exists() and not os.access(path.parent, os.W_OK):
+        # A read-only disk: SQLite may not put its shared memory beside the file. Nobody writes, so it needs none, unless a
+        # log is there that was never taken in.
+        log = path.with_name(path.name + "-wal")
+        still = "" if log.exists() and log.stat().st_size else "&immutable=1"
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
+    db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
+    db.executescript(_TABLES)
+    return db
 
 
 def _video(row: tuple) -> VideoRow:

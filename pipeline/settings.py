@@ -61,9 +61,18 @@ class Bank:
     format: str = "text"
 
 
+@dataclass
+class Repair(Ingest):
+    """reelbank bank action=repair."""
+
+    video: str = ""  # the bank knows where its videos were
+    action: str = "repair"
+
+
 def register() -> None:
     """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
-    for name, node in (("ask_schema", Ask), ("ingest_schema", Ingest), ("bank_schema", Bank)):
+    schemas = {"ask_schema": Ask, "ingest_schema": Ingest, "bank_schema": Bank, "repair_schema": Repair}
+    for name, node in schemas.items():
         store.store(name=name, node=node)
     OmegaConf.register_new_resolver("weights", lambda name: str(WEIGHTS / name), replace=True)
