@@ -1,7 +1,7 @@
 """The command `reelbank TASK key=value ...`: composes the configuration, runs the task, tells errors in one line.
 
-Exit codes: 0 done, 1 the bank has damage (verify, repair), 2 bad input; a traceback only with HYDRA_FULL_ERROR=1. Knows no part;
-heavy imports happen inside a task, so that help and mistakes answer at once.
+Exit codes: 0 done, 1 the bank has damage (verify, repair), 2 bad input; a traceback only with HYDRA_FULL_ERROR=1.
+Knows no part; heavy imports happen inside a task, so that help and mistakes answer at once.
 """
 
 import gc

@@ -1,0 +1,147 @@
+"""kill -9 at any moment of a real ingest (law 4): a real file, real decoders, real model classes, a bank on disk.
+
+After every kill the bank opens and verifies clean, every acknowledged segment is there bit by bit, and in the end the bank
+equals one that nobody interrupted. None of this depends on the moment, so random moments cannot make a test flake; what
+is random is seeded. The step names are those of memory/steps.py, one after each system call of a commit.
+"""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pytest
+
+from memory.bank import MemoryBank
+from memory.search import UniformRetriever
+from tests.children import heard, ingest, start
+from tests.records import files
+from tests.toys import toy_parts
+from tests.videos import write_video
+
+SEGMENTS = 12
+COMMIT = ["create", "write", "sync", "rename", "sync folder", "row", "commit"]  # of one segment
+
+
+def content(bank: Path) -> dict[str, Any]:
+    """All that must be equal: the bytes of segments and of the files that describe bank and videos, and the rows of the
+    catalog (SQLite's own bytes depend on when it was closed)."""
+    db = sqlite3.connect(bank / "catalog.sqlite")
+    found: dict[str, Any] = {
+        table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in ("videos", "segments")
+    }
+    found["revision"] = db.execute("PRAGMA user_version").fetchall()
+    db.close()
+    told = {str(path.relative_to(bank)): path.read_bytes() for path in sorted(bank.rglob("*.json"))}
+    return found | files(bank) | told
+
+
+@dataclass(frozen=True)
+class Job:
+    """One ingest, and what comes of it when nobody interrupts it."""
+
+    overrides: list[str]
+    whole: dict[str, Any]
+    steps: list[str]  # of a commit, in order
+    seconds: float  # from the first step to the end
+
+    def run(self, bank: Path, die_at: tuple[str, int] | None = None, die_after: float | None = None) -> int:
+        """Ingest into `bank`, and look at it when the process has ended, by itself or not; its exit code.
+        die_after: seconds after everything was loaded."""
+        process, told = start(ingest, [*self.overrides, f"bank={bank}"], die_at)
+        assert told.recv() == ("begin",)
+        if die_after is not None:
+            time.sleep(die_after)
+            os.kill(process.pid, signal.SIGKILL)
+        said = heard(told)
+        process.join()
+        self.check(bank, {number for kind, number in said if kind == "acknowledged"})
+        return int(process.exitcode)
+
+    def check(self, bank: Path, acknowledged: set[int]) -> None:
+        """Opens, verifies clean, and holds what was acknowledged, bit by bit."""
+        if not (bank / "bank.json").exists():
+            assert not acknowledged
+            return
+        with MemoryBank.open(bank, None, UniformRetriever(), recent_frames=0) as opened:
+            assert [problem for problem in opened.verify() if not problem.harmless] == []
+            rows = [row for video in opened.videos() for row in opened.segments(video.info.video_id)]
+        assert acknowledged <= {row.number for row in rows} == set(range(len(rows)))
+        for row in rows:
+            name = f"segments/{row.video_id}/{row.number:06d}.safetensors"
+            assert (bank / name).read_bytes() == self.whole[name]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    folder = tmp_path_factory.mktemp("kill")
+    write_video(folder / "a.mp4", 2 * SEGMENTS, 5)
+    options = ["segmenter.seconds=2", "prefill.window_frames=5", "prefill.dtype=bfloat16"]
+    overrides = [f"video={folder / 'a.mp4'}", *toy_parts(), *options]
+    process, told = start(ingest, [*overrides, f"bank={folder / 'bank'}"], None)
+    assert told.recv() == ("begin",)
+    begun = time.monotonic()
+    said = heard(told)
+    seconds = time.monotonic() - begun
+    process.join()
+    steps = [name for kind, name in said if kind == "step"]
+    assert process.exitcode == 0 and [number for kind, number in said if kind == "acknowledged"] == list(range(SEGMENTS))
+    assert all(steps[at - 6 : at + 1] == COMMIT for at, name in enumerate(steps) if name == "commit")
+    return Job(overrides, content(folder / "bank"), steps, seconds)
+
+
+def test_killed_at_every_step_of_a_commit(job, tmp_path):
+    """One bank, killed at each step in turn, those of a segment at the first, second or third time that they come by."""
+    names = list(dict.fromkeys(job.steps))
+    assert set(COMMIT) < set(names)
+    for turn, name in enumerate(names):
+        assert job.run(tmp_path / "bank", die_at=(name, turn % 3 + 1 if name in COMMIT else 1)) == -signal.SIGKILL
+    assert job.run(tmp_path / "bank") == 0
+    assert content(tmp_path / "bank") == job.whole
+
+
+def test_killed_at_random_moments(job, tmp_path):
+    kill_at_random(job, tmp_path, kills=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_a_hundred_times(job, tmp_path):
+    killed, banks = kill_at_random(job, tmp_path, kills=100)
+    print(f"\n{killed} kills at random moments, {banks} banks finished, each equal to the uninterrupted one")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_between_any_two_system_calls(job, tmp_path):
+    """From the creation of the bank to the saved index: a fresh bank for every step, killed there and then finished."""
+    for count in range(1, len(job.steps) + 1):
+        rmtree(tmp_path / "bank", ignore_errors=True)
+        assert job.run(tmp_path / "bank", die_at=("", count)) == -signal.SIGKILL
+        assert job.run(tmp_path / "bank") == 0
+        assert content(tmp_path / "bank") == job.whole, (count, job.steps[count - 1])
+    print(f"\n{len(job.steps)} kills, one at every step of an ingest of {SEGMENTS} segments; all banks equal")
+
+
+def kill_at_random(job: Job, folder: Path, kills: int) -> tuple[int, int]:
+    """Kill ingests of one bank until so many were killed; a finished bank is compared and a new one begun.
+    Returns kills and finished banks."""
+    chance = random.Random(0)
+    killed = finished = 0
+    while True:
+        last = killed == kills
+        code = job.run(folder / "bank", die_after=None if last else chance.uniform(0, job.seconds))
+        killed += code == -signal.SIGKILL
+        if code == 0:
+            assert content(folder / "bank") == job.whole
+            finished += 1
+            if last:
+                return killed, finished
+            rmtree(folder / "bank")
+        else:
+            assert code == -signal.SIGKILL
