@@ -9,14 +9,11 @@ sentence, and what was acknowledged stays.
 Threads: one writes, many ask. Processes: one writes (a lock file sees to it), many ask.
 """
 
-import errno
 import math
-import sqlite3
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +28,7 @@ from memory.cache import RunCache
 from memory.catalog import Gap, SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
 from memory.plan import Choice, Timeline
+from memory.refusal import told
 from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
 from memory.search import hits
 
@@ -78,7 +76,7 @@ class MemoryBank:
         recent_frames: newest frames that every question sees. ram_bytes: for frames that were read before.
         mend: rebuild a damaged catalog as well; one that is gone is always rebuilt."""
         root = Path(root)
-        with _told(root):
+        with told(root):
             stored = open_bank_file(root, provenance, create=create and provenance is not None)
             if restore.is_lost(root) or (mend and restore.damage(root) is not None):
                 lock = WriterLock(root)
@@ -93,7 +91,7 @@ class MemoryBank:
     def begin_writing(self) -> None:
         """Become the one writer, and clean up after one that was killed. UserError when another process writes. Writing
         begins with it anyway; call it before looking up what is missing, so that nobody else adds it meanwhile."""
-        with self._lock, _told(self.root):
+        with self._lock, told(self.root):
             if self._writer is None:
                 self._writer = WriterLock(self.root)
                 self._store.sweep()
@@ -115,7 +113,7 @@ class MemoryBank:
                 f"bank {self.root} has video {info.video_id} with a frame every {before.interval} s, not {interval} s; "
                 "use the same frame rate or another bank=DIR"
             )
-        with _told(self.root):
+        with told(self.root):
             self._store.record(VideoRow(info, interval, finished))
 
     def write(self, segment: Segment) -> None:
@@ -127,7 +125,7 @@ class MemoryBank:
         if self._store.catalog.video(segment.video_id) is None:
             raise ValueError(f"video {segment.video_id} is not recorded; call record_video before the first segment")
         self.begin_writing()
-        with _told(self.root):
+        with told(self.root):
             self._store.put(segment)  # 1
         with self._lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
@@ -137,7 +135,7 @@ class MemoryBank:
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, damaged ones as a rule. Questions go on without them; `write` takes them again."""
         self.begin_writing()
-        with self._lock, _told(self.root):
+        with self._lock, told(self.root):
             self._store.discard(video_id, numbers)
             self._runs.forget(video_id)
             (self._index_folder / f"{video_id}.faiss").unlink(missing_ok=True)
@@ -146,7 +144,7 @@ class MemoryBank:
         """Delete a video from the bank."""
         self._known_video(video_id)
         self.begin_writing()
-        with self._lock, _told(self.root):
+        with self._lock, told(self.root):
             if self._held.pop(video_id, None) is not None:
                 self._retriever.forget(video_id)
             self._runs.forget(video_id)
@@ -332,31 +330,3 @@ class MemoryBank:
                 run = self._runs.keep(key, Run(number, first, tokens, block))
             loaded.append(run)
         return tuple(loaded)
-
-
-_REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "put the bank where larger files are allowed",
-    errno.EROFS: "make it writable or use another bank=DIR",
-    errno.EACCES: "make it writable or use another bank=DIR",
-    errno.EPERM: "make it writable or use another bank=DIR",
-}
-_SQLITE = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_CANTOPEN: errno.EACCES}
-
-
-@contextmanager
-def _told(root: Path) -> Iterator[None]:
-    """What the system refuses while a bank is written, as one sentence with what to do."""
-    try:
-        yield
-    except (OSError, sqlite3.OperationalError) as error:
-        if isinstance(error, OSError):
-            code, what = error.errno, error.strerror or str(error)
-        else:
-            code, what = _SQLITE.get(error.sqlite_errorcode & 0xFF), str(error)  # the low byte is the kind of error
-        remedy = _REMEDIES.get(code or 0, "look at the disk")
-        raise UserError(
-            f"bank {root} cannot be written ({what[:1].lower()}{what[1:]}); {remedy}: what was written before stays, and the "
-            "same command goes on from there"
-        ) from error

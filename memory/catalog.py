@@ -23,22 +23,25 @@ from encoders.errors import UserError
 from encoders.schema import VideoInfo
 from memory import steps
 from memory.atomic import sync_folder
+from memory.refusal import sentence
+from memory.sums import of_bytes
 
+# sum: SQLite has no checksums of its own. It covers the row but for what is changed in place: finished, first_ordinal.
 # times and tokens are there twice, here and in the segment files, so that planning a recall opens no file:
 # 12 bytes a frame, 1 MB for a day at one frame a second
 _TABLES = """
 CREATE TABLE IF NOT EXISTS videos (
     id TEXT PRIMARY KEY, path TEXT NOT NULL, duration REAL NOT NULL, decoder TEXT NOT NULL, broke_at REAL,
-    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL
+    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, sum TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS segments (
     video_id TEXT NOT NULL, number INTEGER NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL,
     frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum TEXT NOT NULL,
-    times BLOB NOT NULL, tokens BLOB NOT NULL, PRIMARY KEY (video_id, number)
+    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, PRIMARY KEY (video_id, number)
 );
 """
-_VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished"
-_SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens'
+_VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished, sum"
+_SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens, sum'
 
 
 class CatalogDamagedError(UserError):
@@ -114,11 +117,11 @@ class Catalog:
 
     def videos(self) -> list[VideoRow]:
         """All videos, by id."""
-        return [_video(row) for row in self._all(f"SELECT {_VIDEO} FROM videos ORDER BY id")]
+        return [self._video(row) for row in self._all(f"SELECT {_VIDEO} FROM videos ORDER BY id")]
 
     def video(self, video_id: str) -> VideoRow | None:
         rows = self._all(f"SELECT {_VIDEO} FROM videos WHERE id = ?", video_id)
-        return _video(rows[0]) if rows else None
+        return self._video(rows[0]) if rows else None
 
     def add_segment(self, row: SegmentRow) -> None:
         """Acknowledge a segment: the next one, or one that is missing. sqlite3.IntegrityError when it is there."""
@@ -147,12 +150,12 @@ class Catalog:
     def segments(self, video_id: str, since: int = 0) -> list[SegmentRow]:
         """Segments of a video from number `since` on, in time order."""
         where = "WHERE video_id = ? AND number >= ? ORDER BY number"
-        return [_segment(row) for row in self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, since)]
+        return [self._segment(row) for row in self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, since)]
 
     def news(self, video_id: str, since: int = 0) -> tuple[int, list[SegmentRow]]:
         """The revision and, of the same moment, the segments from number `since` on."""
         with self._lock:
-            self._execute("BEGIN")
+            self._all("BEGIN")
             try:
                 return self.revision(), self.segments(video_id, since)
             finally:
@@ -181,13 +184,13 @@ class Catalog:
 
     def segment(self, video_id: str, number: int) -> SegmentRow | None:
         rows = self._all(f"SELECT {_SEGMENT} FROM segments WHERE video_id = ? AND number = ?", video_id, number)
-        return _segment(rows[0]) if rows else None
+        return self._segment(rows[0]) if rows else None
 
     def last(self, video_id: str) -> SegmentRow | None:
         """The newest segment of a video."""
         where = "WHERE video_id = ? ORDER BY number DESC LIMIT 1"
         rows = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id)
-        return _segment(rows[0]) if rows else None
+        return self._segment(rows[0]) if rows else None
 
     def all_segments(self) -> Iterator[SegmentRow]:
         """Every segment of every video, one video in memory at a time."""
@@ -202,9 +205,16 @@ class Catalog:
             self._revise()
 
     def damage(self) -> list[str]:
-        """What SQLite finds wrong with the file itself."""
+        """What is wrong with the file itself or with a row."""
         try:
-            return [text for (text,) in self._all("PRAGMA quick_check") if text != "ok"]
+            found = [text for (text,) in self._all("PRAGMA integrity_check") if text != "ok"]
+            self.videos()
+            ordinals: dict[str, int] = {}
+            for row in self.all_segments():
+                if row.first != ordinals.get(row.video_id, 0):
+                    found.append(f"segment {row.number} of video {row.video_id} does not count its frames from where it should")
+                ordinals[row.video_id] = row.stop
+            return found
         except UserError as error:
             return [str(error)]
 
@@ -217,16 +227,32 @@ class Catalog:
         with self._lock, self._db:  # the connection commits on the way out, or rolls back
             yield self._db
 
+    def _video(self, row: tuple) -> VideoRow:
+        video_id, path, duration, decoder, broke_at, note, interval, finished, written = row
+        self._compare(written, *row[:-2])
+        return VideoRow(VideoInfo(video_id, path, duration, decoder, broke_at, note), interval, bool(finished))
+
+    def _segment(self, row: tuple) -> SegmentRow:
+        video_id, number, start, end, frames, first, nbytes, checksum, times, tokens, written = row
+        self._compare(written, *row[:5], *row[6:-1])
+        arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
+        return SegmentRow(video_id, number, start, end, frames, first, nbytes, checksum, *arrays)
+
+    def _compare(self, written: str, *values: str | float | bytes | None) -> None:
+        if _sum(*values) != written:
+            raise _damaged(f"catalog {self._path} has a row that is not as it was written", self._path.parent)
+
     def _put(self, row: VideoRow) -> None:
         info = row.info
-        values = (info.video_id, info.path, info.duration, info.decoder, info.broke_at, info.note)
-        sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        self._db.execute(sql, (*values, row.interval, int(row.finished)))
+        values = (info.video_id, info.path, info.duration, info.decoder, info.broke_at, info.note, row.interval)
+        sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (*values, int(row.finished), _sum(*values)))
 
     def _insert(self, row: SegmentRow) -> None:
-        values = (row.video_id, row.number, row.start, row.end, row.frames, row.first, row.nbytes, row.checksum)
-        blobs = (row.times.astype("<f8").tobytes(), row.tokens.astype("<i4").tobytes())
-        self._db.execute(f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *blobs))
+        head = (row.video_id, row.number, row.start, row.end, row.frames)
+        tail = (row.nbytes, row.checksum, row.times.astype("<f8").tobytes(), row.tokens.astype("<i4").tobytes())
+        sql = f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (*head, row.first, *tail, _sum(*head, *tail)))
 
     def _renumber(self, video_id: str) -> None:
         """Count the ordinals of a video anew."""
@@ -243,20 +269,16 @@ class Catalog:
         self._db.execute(f"PRAGMA user_version = {revision + 1}")  # part of the transaction
 
     def _all(self, sql: str, *values: str | int) -> Sequence[tuple]:
-        with self._lock:
-            return self._execute(sql, *values).fetchall()
-
-    def _execute(self, sql: str, *values: str | int) -> sqlite3.Cursor:
         try:
-            return self._db.execute(sql, values)
+            with self._lock:
+                return self._db.execute(sql, values).fetchall()  # damage may show at the first row or at the last
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: sqlite3.DatabaseError) -> UserError:
-        told = f"catalog {self._path} cannot be used ({error})"
-        if isinstance(error, sqlite3.OperationalError):  # locked, no access, a read error: not the bytes' fault
-            return UserError(f"{told}; look at the disk, or make the folder readable")
-        return CatalogDamagedError(f"{told}; `reelbank bank action=repair bank={self._path.parent}` rebuilds it")
+        if isinstance(error, sqlite3.OperationalError):  # full, locked, no access, a read error: not the bytes' fault
+            return UserError(sentence(self._path.parent, error))
+        return _damaged(f"catalog {self._path} cannot be used ({error})", self._path.parent)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -273,12 +295,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _video(row: tuple) -> VideoRow:
-    video_id, path, duration, decoder, broke_at, note, interval, finished = row
-    return VideoRow(VideoInfo(video_id, path, duration, decoder, broke_at, note), interval, bool(finished))
+def _damaged(what: str, root: Path) -> CatalogDamagedError:
+    return CatalogDamagedError(f"{what}; `reelbank bank action=repair bank={root}` rebuilds it from the segments")
 
 
-def _segment(row: tuple) -> SegmentRow:
-    video_id, number, start, end, frames, first, nbytes, checksum, times, tokens = row
-    arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
-    return SegmentRow(video_id, number, start, end, frames, first, nbytes, checksum, *arrays)
+def _sum(*values: str | float | bytes | None) -> str:
+    return of_bytes(repr(values).encode())

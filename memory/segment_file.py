@@ -78,7 +78,10 @@ def read_seal(path: Path) -> str:
     """The same of a file: a few kB are read."""
     with path.open("rb") as file:
         length = file.read(8)
-        return sums.of_bytes(length + file.read(int.from_bytes(length, "little")))
+        rest = int.from_bytes(length, "little")
+        if rest > path.stat().st_size:  # as damaged: reading would ask for so much memory
+            raise DamagedError("its header is longer than the file")
+        return sums.of_bytes(length + file.read(rest))
 
 
 def read_head(path: Path) -> Head:

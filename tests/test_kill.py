@@ -5,7 +5,6 @@ equals one that nobody interrupted. None of this depends on the moment, so rando
 is random is seeded. The step names are those of memory/steps.py, one after each system call of a commit.
 """
 
-import os
 import random
 import signal
 import sqlite3
@@ -57,7 +56,7 @@ class Job:
         assert told.recv() == ("begin",)
         if die_after is not None:
             time.sleep(die_after)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # SIGKILL; it may have come to its end by itself
         said = heard(told)
         process.join()
         self.check(bank, {number for kind, number in said if kind == "acknowledged"})
