@@ -78,10 +78,11 @@ class MemoryBank:
         root = Path(root)
         with told(root):
             stored = open_bank_file(root, provenance, create=create and provenance is not None)
-            if restore.is_lost(root) or (mend and restore.damage(root) is not None):
+            if restore.is_due(root, mend):
                 lock = WriterLock(root)
                 try:
-                    restore.rebuild(root)
+                    if restore.is_due(root, mend):  # nobody else has done it before we got here
+                        restore.rebuild(root)
                 finally:
                     lock.release()
             return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes)
@@ -93,7 +94,11 @@ class MemoryBank:
         begins with it anyway; call it before looking up what is missing, so that nobody else adds it meanwhile."""
         with self._lock, told(self.root):
             if self._writer is None:
-                self._writer = WriterLock(self.root)
+                lock = WriterLock(self.root)
+                if self._store.catalog.replaced:
+                    lock.release()
+                    raise UserError(f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open the bank again")
+                self._writer = lock
                 self._store.sweep()
                 for folder in (self.root, self._index_folder):
                     for path in folder.glob(f"*{TEMPORARY}*"):  # * behind: SQLite adds its own suffixes

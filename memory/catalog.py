@@ -105,6 +105,7 @@ class Catalog:
             self._db.execute("SELECT 1 FROM segments, videos LIMIT 1")
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
+        self._inode = path.stat().st_ino
         if fresh:
             sync_folder(path.parent)
 
@@ -217,6 +218,14 @@ class Catalog:
             return found
         except UserError as error:
             return [str(error)]
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file, or none, has the name by now: what is written here would be lost."""
+        try:
+            return self._path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         with self._lock:

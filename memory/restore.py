@@ -40,6 +40,11 @@ def damage(root: Path) -> str | None:
         return str(error)
 
 
+def is_due(root: Path, mend: bool) -> bool:
+    """Whether the catalog is to be rebuilt. mend: also if it is there but damaged."""
+    return is_lost(root) or (mend and damage(root) is not None)
+
+
 def rebuild(root: Path) -> None:
     """Put a new catalog in the place of a lost or damaged one. For the one writer."""
     path = root / NAME

@@ -9,15 +9,18 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from encoders.errors import UserError
-from memory import segment_file
+from encoders.schema import KVBlock, Segment, VisualTokens
+from memory import segment_file, sums
 from memory.bank import MemoryBank
 from memory.disk import DiskStore
 from memory.schema import Question
@@ -331,6 +334,19 @@ def test_a_damaged_catalog_is_told_and_repaired(run, film, made, bank, where):
     assert equal(bank, made["window"]) and run("bank", "action=verify", f"bank={bank}")[0] == 0
 
 
+def test_who_had_the_bank_open_before_does_not_write_to_the_old_catalog(tmp_path):
+    with MemoryBank.open(tmp_path, {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
+        bank.record_video(info(), 1.0, finished=False)
+        bank.write(make_segment("v", 0))
+    with MemoryBank.open(tmp_path, None, UniformRetriever(), recent_frames=1) as early:
+        no_catalog(tmp_path)
+        with MemoryBank.open(tmp_path, None, UniformRetriever(), recent_frames=1) as late:
+            with pytest.raises(UserError, match="was rebuilt or deleted meanwhile; open the bank again"):
+                early.write(make_segment("v", 1))
+            late.write(make_segment("v", 1))
+            assert late.verify() == [] and late.next("v") == (2, 8.0)
+
+
 def test_a_log_that_is_cut_off_loses_at_most_the_last_row(tmp_path):
     """A power cut while SQLite writes: whatever part of its log is there, the catalog has all rows but possibly the one
     that was not acknowledged, and the next writer goes on."""
@@ -494,3 +510,44 @@ def test_a_failing_disk_leaves_nothing_half_done(tmp_path, monkeypatch):
         assert bank.verify() == [] and bank.next("v") == (1, 4.0)
         bank.write(make_segment("v", 1))
         assert same(bank.segment("v", 1), make_segment("v", 1)) and bank.verify() == []
+
+
+@pytest.mark.slow
+def test_what_the_checks_cost(tmp_path, monkeypatch):
+    """Of a segment as large as a 7 B model's: 8 frames of 196 tokens, 28 layers of 4 heads of 128, bfloat16."""
+    store = DiskStore(tmp_path)
+    segment = large()
+    began = time.perf_counter()
+    store.put(segment)
+    put = time.perf_counter() - began
+    began = time.perf_counter()
+    sums.of({"keys": segment.kv.keys, "values": segment.kv.values, "kv_offsets": segment.kv.offsets})
+    summed = time.perf_counter() - began
+
+    def best_read() -> float:
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            store.frames("v", 0, 2, 4)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    with_checks = best_read()
+    monkeypatch.setattr(sums, "frames", lambda *_: None)
+    monkeypatch.setattr(sums, "whole", lambda *_: True)
+    without = best_read()
+    size = store.path("v", 0).stat().st_size / 1e6
+    print(
+        f"\nput of {size:.0f} MB: {put * 1e3:.0f} ms, of it sums {summed * 1e3:.0f} ms; read of 2 of its 8 frames, cached: "
+        f"{with_checks * 1e3:.1f} ms, without checks {without * 1e3:.1f} ms"
+    )
+    assert summed < put / 2 and with_checks < 5 * without
+
+
+def large() -> Segment:
+    frames, tokens, layers, heads, width = 8, 196, 28, 4, 128
+    offsets = torch.arange(frames + 1) * tokens
+    keys, values = torch.randn(2, layers, heads, frames * tokens, width).bfloat16()
+    pos = torch.zeros(frames * tokens, 3, dtype=torch.int32)
+    seen = VisualTokens(torch.randn(frames * tokens, 3584).bfloat16(), pos, offsets, torch.arange(frames).double())
+    return Segment("v", 0, 0.0, 8.0, seen, torch.randn(frames, 512), KVBlock(keys, values, offsets), None)

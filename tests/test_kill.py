@@ -5,13 +5,16 @@ equals one that nobody interrupted. None of this depends on the moment, so rando
 is random is seeded. The step names are those of memory/steps.py, one after each system call of a commit.
 """
 
+import os
 import random
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -19,10 +22,12 @@ import pytest
 from memory.bank import MemoryBank
 from memory.search import UniformRetriever
 from tests.children import heard, ingest, start
-from tests.records import files
+from tests.records import files, make_segment, same
+from tests.records import write_video as write_records
 from tests.toys import toy_parts
 from tests.videos import write_video
 
+ROOT = Path(__file__).parents[1]
 SEGMENTS = 12
 COMMIT = ["create", "write", "sync", "rename", "sync folder", "row", "commit"]  # of one segment
 
@@ -120,11 +125,54 @@ def test_killed_at_random_moments_a_hundred_times(job, tmp_path):
 def test_killed_between_any_two_system_calls(job, tmp_path):
     """From the creation of the bank to the saved index: a fresh bank for every step, killed there and then finished."""
     for count in range(1, len(job.steps) + 1):
-        rmtree(tmp_path / "bank", ignore_errors=True)
+        shutil.rmtree(tmp_path / "bank", ignore_errors=True)
         assert job.run(tmp_path / "bank", die_at=("", count)) == -signal.SIGKILL
         assert job.run(tmp_path / "bank") == 0
         assert content(tmp_path / "bank") == job.whole, (count, job.steps[count - 1])
     print(f"\n{len(job.steps)} kills, one at every step of an ingest of {SEGMENTS} segments; all banks equal")
+
+
+WRITE_TWO = """
+import sys
+from memory.bank import MemoryBank
+from memory.search import UniformRetriever
+from tests.records import make_segment
+with MemoryBank.open(sys.argv[1], None, UniformRetriever(), recent_frames=0) as bank:
+    for number in (1, 2):
+        bank.write(make_segment("v", number))
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_killed_inside_the_commit_of_sqlite(tmp_path):
+    """At every system call with which SQLite and we write, sync or delete, the log taken in at the end included."""
+    with MemoryBank.open(tmp_path / "bank", {"model": "m"}, UniformRetriever(), recent_frames=0) as bank:
+        write_records(bank, [make_segment("v", 0)])
+    calls, when, code = "pwrite64,fdatasync,fsync,ftruncate,rename,unlink", 0, -1
+    while code != 0:
+        when += 1
+        copy = tmp_path / str(when)
+        shutil.copytree(tmp_path / "bank", copy)
+        strace = ["strace", "-f", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={when}"]
+        done = subprocess.run([*strace, sys.executable, "-c", WRITE_TWO, copy], capture_output=True, text=True, cwd=ROOT)
+        code = done.returncode
+        if "ptrace" in done.stderr:
+            pytest.skip("tracing is not allowed here")
+        assert code == 0 or "Error" not in done.stderr, done.stderr
+        acknowledged = {0, *map(int, done.stdout.split())}
+        with MemoryBank.open(copy, None, UniformRetriever(), recent_frames=0) as bank:
+            assert [problem for problem in bank.verify() if not problem.harmless] == []
+            there = {row.number for row in bank.segments("v")}
+            assert acknowledged <= there == set(range(len(there)))
+            assert all(same(bank.segment("v", number), make_segment("v", number)) for number in there)
+            for number in range(len(there), 3):
+                bank.write(make_segment("v", number))
+            assert bank.verify() == []
+        shutil.rmtree(copy)
+    print(f"\n{when - 1} kills, one at every system call of two commits and of closing the bank")
 
 
 def kill_at_random(job: Job, folder: Path, kills: int) -> tuple[int, int]:
@@ -141,6 +189,6 @@ def kill_at_random(job: Job, folder: Path, kills: int) -> tuple[int, int]:
             finished += 1
             if last:
                 return killed, finished
-            rmtree(folder / "bank")
+            shutil.rmtree(folder / "bank")
         else:
             assert code == -signal.SIGKILL
