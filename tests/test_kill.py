@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,20 @@ class Job:
     overrides: list[str]
     whole: dict[str, Any]
     steps: list[str]  # of a commit, in order
-    seconds: float  # from the first step to the end
 
-    def run(self, bank: Path, die_at: tuple[str, int] | None = None, die_after: float | None = None) -> int:
+    def run(self, bank: Path, die_at: tuple[str, int] | None = None, die_after: tuple[int, float] | None = None) -> int:
         """Ingest into `bank`, and look at it when the process has ended, by itself or not; its exit code.
-        die_after: seconds after everything was loaded."""
+        die_after: kill it from outside, so many steps after everything was loaded, and so many seconds after that."""
         process, told = start(ingest, [*self.overrides, f"bank={bank}"], die_at)
         assert told.recv() == ("begin",)
+        said = []
         if die_after is not None:
-            time.sleep(die_after)
-            process.kill()  # SIGKILL; it may have come to its end by itself
-        said = heard(told)
+            with suppress(EOFError):  # it may have come to its end by itself
+                while sum(kind == "step" for kind, _ in said) < die_after[0]:
+                    said.append(told.recv())
+            time.sleep(die_after[1])
+            process.kill()  # SIGKILL
+        said += heard(told)
         process.join()
         self.check(bank, {number for kind, number in said if kind == "acknowledged"})
         return int(process.exitcode)
@@ -89,14 +93,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     overrides = [f"video={folder / 'a.mp4'}", *toy_parts(), *options]
     process, told = start(ingest, [*overrides, f"bank={folder / 'bank'}"], None)
     assert told.recv() == ("begin",)
-    begun = time.monotonic()
     said = heard(told)
-    seconds = time.monotonic() - begun
     process.join()
     steps = [name for kind, name in said if kind == "step"]
     assert process.exitcode == 0 and [number for kind, number in said if kind == "acknowledged"] == list(range(SEGMENTS))
     assert all(steps[at - 6 : at + 1] == COMMIT for at, name in enumerate(steps) if name == "commit")
-    return Job(overrides, content(folder / "bank"), steps, seconds)
+    return Job(overrides, content(folder / "bank"), steps)
 
 
 def test_killed_at_every_step_of_a_commit(job, tmp_path):
@@ -182,8 +184,11 @@ def kill_at_random(job: Job, folder: Path, kills: int) -> tuple[int, int]:
     killed = finished = 0
     while True:
         last = killed == kills
-        code = job.run(folder / "bank", die_after=None if last else chance.uniform(0, job.seconds))
+        moment = (chance.randint(0, 14), chance.uniform(0, 0.05))  # 7 steps to a segment; seconds
+        code = job.run(folder / "bank", die_after=None if last else moment)
         killed += code == -signal.SIGKILL
+        if killed % 10 == 0:
+            print(f"{killed} kills, {finished} banks", flush=True)
         if code == 0:
             assert content(folder / "bank") == job.whole
             finished += 1
