@@ -449,7 +449,9 @@ def apart(*arguments: str) -> tuple[int, str]:
     return code, err
 
 
-@pytest.mark.parametrize("kilobytes", [16, 64, 128, 176])
+@pytest.mark.parametrize(
+    "kilobytes", [16, pytest.param(64, marks=pytest.mark.slow), 128, pytest.param(176, marks=pytest.mark.slow)]
+)
 def test_a_full_disk_is_told_and_encoding_goes_on_when_there_is_room(run, film, made, tmp_path, kilobytes):
     """Full while the bank is created, while the catalog is, in a segment file."""
     with small_disk(tmp_path / "disk", kilobytes) as remount:

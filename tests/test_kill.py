@@ -112,7 +112,7 @@ def test_killed_at_every_step_of_a_commit(job, tmp_path):
 
 
 def test_killed_at_random_moments(job, tmp_path):
-    kill_at_random(job, tmp_path, kills=3)
+    kill_at_random(job, tmp_path, kills=2)
 
 
 @pytest.mark.slow
