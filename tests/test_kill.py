@@ -59,7 +59,7 @@ class Job:
         die_after: kill it from outside, so many steps after everything was loaded, and so many seconds after that."""
         process, told = start(ingest, [*self.overrides, f"bank={bank}"], die_at)
         assert told.recv() == ("begin",)
-        said = []
+        said: list[Any] = []
         if die_after is not None:
             with suppress(EOFError):  # it may have come to its end by itself
                 while sum(kind == "step" for kind, _ in said) < die_after[0]:
