@@ -71,10 +71,24 @@ class Backbones:
     prefill: Any = MISSING  # its dtype is the bank's
 
 
+@dataclass
+class Repair(Ingest):
+    """reelbank bank action=repair."""
+
+    video: str = ""  # the bank knows where its videos were
+    action: str = "repair"
+
+
 def register() -> None:
     """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
-    schemas = {"ask_schema": Ask, "ingest_schema": Ingest, "bank_schema": Bank, "backbones_schema": Backbones}
+    schemas = {
+        "ask_schema": Ask,
+        "ingest_schema": Ingest,
+        "bank_schema": Bank,
+        "repair_schema": Repair,
+        "backbones_schema": Backbones,
+    }
     for name, node in schemas.items():
         store.store(name=name, node=node)
     OmegaConf.register_new_resolver("weights", lambda name: str(WEIGHTS / name), replace=True)
