@@ -40,6 +40,9 @@ ORDER_WEIGHTS = {
 LAST_WEIGHTS = {
     "code": 1.2, "name": 0.4, "color": 0.7, "shape": 3.5, "icon": 0.4, "order": 6.0, "count": 3.0, "not_shown": 2.2,
 }  # fmt: skip
+HALF_ORDER_WEIGHTS = {
+    "code": 1.2, "name": 0.4, "color": 0.7, "shape": 2.0, "icon": 0.4, "order": 10.0, "count": 3.2, "not_shown": 2.1,
+}  # fmt: skip
 SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
 

@@ -20,6 +20,7 @@ from pipeline.tiny import data, model
 from pipeline.tiny.episodes import (
     FINAL_WEIGHTS,
     GUIDED_WEIGHTS,
+    HALF_ORDER_WEIGHTS,
     LAST_WEIGHTS,
     LATE_WEIGHTS,
     ORDER_WEIGHTS,
@@ -196,6 +197,8 @@ CYCLES = (
     Cycle(950, 1e-3, 1.0, 1_000_081, ((0.95, (8, 8, 12)), (1.0, (8, 12, 16, 24))), ORDER_WEIGHTS, 1.0, 0.3, 10.0, 16),
     # The second of three names and shapes by colour (yellow or orange) come last.
     Cycle(2600, 1.2e-3, 0.65, 1_000_099, ((1.0, (8, 12, 16, 8, 12, 24)),), LAST_WEIGHTS, 0.0, 0.3, 10.0, 16),
+    # Order alone still lags when the rate has fallen: half of the questions.
+    Cycle(900, 1e-3, 1.0, 1_000_117, ((1.0, (8, 12, 16, 24)),), HALF_ORDER_WEIGHTS, 0.0, 0.3, 10.0, 16),
 )
 
 
