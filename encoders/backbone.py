@@ -192,14 +192,19 @@ class VideoLLM:
         return self._tag_ids[whole]
 
     def with_tags(self, seen: VisualTokens) -> FrameEmbeds:
-        """Every frame's visual tokens with the text around them."""
+        """Every frame's visual tokens with the text around them. A frame that repeats another goes on where that one ends,
+        without text of its own; on three axes it keeps its text, which says where the next frame stands."""
         width = self.model.get_input_embeddings().weight.shape[1]
         lengths: list[int] = []
         text: list[int] = []
         visual: list[Tensor] = []
         places: list[Tensor] = []
-        for (a, b), start, end in zip(seen.ranges(), seen.starts.tolist(), seen.times.tolist(), strict=True):
-            before, behind = self.around(start, end)
+        bare = [False] * len(seen.times)
+        if seen.repeats is not None and self.positions.axes == 1:
+            bare = seen.repeats.tolist()
+        times = zip(seen.starts.tolist(), seen.times.tolist(), strict=True)
+        for (a, b), (start, end), alone in zip(seen.ranges(), times, bare, strict=True):
+            before, behind = ([], []) if alone else self.around(start, end)
             text += before + behind
             lengths.append(len(before) + b - a + len(behind))
             visual.append(torch.zeros(lengths[-1], dtype=torch.bool))

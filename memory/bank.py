@@ -3,6 +3,7 @@
 Knows neither pixels nor prompts. Layout of <bank>/:
     bank.json writer.lock                       format, provenance; held while writing    memory/bank_file.py
     catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py
+    window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
     index/<video>.faiss                         a cache, rebuilt when it does not fit     memory/index.py
 Threads: one writes, many ask. Processes: one writes (a lock file sees to it), many ask.
 """
@@ -25,8 +26,10 @@ from memory.cache import RunCache
 from memory.catalog import SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
 from memory.plan import Choice, Timeline
+from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
 from memory.search import hits
+from memory.segment_file import AS_MADE
 
 _HELD_VIDEOS = 8  # videos whose index rows stay in memory; the one asked least recently goes first
 
@@ -42,11 +45,12 @@ class MemoryBank:
         *,
         recent_frames: int,
         ram_bytes: int,
+        at_rest: AtRest,
     ) -> None:
         """For `open` only: it makes sure that there is a bank at `root` and that it fits."""
         self.root = root
         self.provenance = provenance
-        self._store = DiskStore(root)
+        self._store = DiskStore(root, at_rest)
         self._retriever = retriever
         self._recent_frames = recent_frames
         self._runs = RunCache(ram_bytes)
@@ -65,13 +69,15 @@ class MemoryBank:
         recent_frames: int,
         create: bool = True,
         ram_bytes: int = 256 << 20,
+        at_rest: AtRest = AS_MADE,
     ) -> "MemoryBank":
         """Open the bank at `root`, or create it. UserError when it is missing (create=False), is no bank, or was made
         with other settings. provenance None: only looking after an existing bank, whatever made it.
-        recent_frames: newest frames that every question sees. ram_bytes: for frames that were read before."""
+        recent_frames: newest frames that every question sees. ram_bytes: for frames that were read before.
+        at_rest: how what is written is stored."""
         root = Path(root)
         stored = open_bank_file(root, provenance, create=create and provenance is not None)
-        return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes)
+        return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes, at_rest=at_rest)
 
     # ---- write path
 
@@ -86,6 +92,8 @@ class MemoryBank:
                 "use the same frame rate or another bank=DIR"
             )
         self._store.catalog.put_video(VideoRow(info, interval, finished))
+        if finished:
+            self._store.window.drop(info.video_id)
 
     def write(self, segment: Segment) -> None:
         """Keep the next segment of a recorded video. When this returns it survives a crash and can be recalled.
@@ -95,6 +103,7 @@ class MemoryBank:
         if self._store.catalog.video(segment.video_id) is None:
             raise ValueError(f"video {segment.video_id} is not recorded; call record_video before the first segment")
         self._begin_writing()
+        segment = self._store.at_rest.settle(segment)
         self._store.put(segment)  # 1
         with self._lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
@@ -148,11 +157,9 @@ class MemoryBank:
 
     def tail(self, video_id: str, frames: int) -> list[Run]:
         """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
-        what a resumed encoder rebuilds its window from."""
-        rows = self._store.catalog.segments(video_id)
-        while len(rows) > 1 and rows[-1].stop - rows[1].first >= frames:
-            rows = rows[1:]
-        return [Run(row.number, row.first, *self._store.frames(video_id, row.number, 0, row.frames)) for row in rows]
+        what a resumed encoder rebuilds its window from. As they were made, where they are still in the window."""
+        rows = self._store.catalog.newest(video_id, frames)
+        return [self._read(video_id, row.number, row.first, 0, row.frames, kv=True)[0] for row in rows]
 
     # ---- what is there
 
@@ -272,7 +279,15 @@ class MemoryBank:
             run = self._runs.get(key)
             if run is None:
                 at = edges[segment]
-                tokens, block = self._store.frames(video_id, segment, first - at, stop - at, kv=kv)
-                run = self._runs.keep(key, Run(segment, first, tokens, block))
+                run, lasting = self._read(video_id, segment, first, first - at, stop - at, kv=kv)
+                if lasting:
+                    self._runs.keep(key, run)
             loaded.append(run)
         return tuple(loaded)
+
+    def _read(self, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool) -> tuple[Run, bool]:
+        """Frames first..stop-1 of a segment, and whether they will read the same later: keys and values in the recent
+        window are those that were made, and afterwards what the bank stores of them."""
+        exact = self._store.window.frames(video_id, number, first, stop) if kv and self._store.at_rest.keeps_window else None
+        tokens, block = self._store.frames(video_id, number, first, stop, kv=kv and exact is None)
+        return Run(number, ordinal, tokens, block if exact is None else exact), exact is None

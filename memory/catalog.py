@@ -122,6 +122,16 @@ class Catalog:
         rows = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id)
         return _segment(rows[0]) if rows else None
 
+    def newest(self, video_id: str, frames: int) -> list[SegmentRow]:
+        """The last segments, in time order, that together hold at least `frames` frames, or all there are; at least one
+        where there is one."""
+        last = self.last(video_id)
+        if last is None:
+            return []
+        where = "WHERE video_id = ? AND (first_ordinal + frames > ? OR number = ?) ORDER BY number"
+        found = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, last.stop - frames, last.number)
+        return [_segment(row) for row in found]
+
     def all_segments(self) -> Iterator[SegmentRow]:
         """Every segment of every video, one video in memory at a time."""
         for (video_id,) in self._all("SELECT DISTINCT video_id FROM segments ORDER BY video_id"):

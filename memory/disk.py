@@ -3,6 +3,7 @@
 Knows nothing of retrieval, of questions or of who may write (the bank sees to it that only one process does).
 Layout:  <bank>/catalog.sqlite, <bank>/segments/<video_id>/<number:06d>.safetensors
 Order of `put`:
+    0 in a quantised bank, the segment's block into the recent window      memory/window.py
     1 temporary file in the folder of the segment, fsync
     2 rename to its name, fsync of the folder
     3 row in the catalog, committed with synchronous=FULL: from here on the segment exists
@@ -24,7 +25,9 @@ from encoders.schema import KVBlock, Segment, VisualTokens
 from memory import segment_file
 from memory.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
 from memory.catalog import Catalog, SegmentRow
+from memory.rest import AtRest
 from memory.schema import SegmentIndex
+from memory.window import RecentWindow
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folder
 
@@ -49,8 +52,10 @@ class Problem:
 class DiskStore:
     """Segments of many videos under one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, at_rest: AtRest = segment_file.AS_MADE) -> None:
         self._root = Path(root)
+        self.at_rest = at_rest  # of what is put; a file says itself how to read it
+        self.window = RecentWindow(self._root / "window")
         make_folder(self._root / "segments")
         self.catalog = Catalog(self._root / "catalog.sqlite")
 
@@ -67,8 +72,10 @@ class DiskStore:
         due = 0 if last is None else last.number + 1
         if segment.number != due:
             raise ValueError(f"segment {segment.number} of video {segment.video_id} is out of turn: {due} is next")
-        data = segment_file.pack(segment)
+        data = segment_file.pack(segment, self.at_rest)
         make_folder(path.parent)
+        if self.at_rest.keeps_window and segment.kv is not None:
+            self.window.put(segment.video_id, segment.number, segment.kv)  # 0
         write_atomically(path, data)  # 1, 2
         row = SegmentRow(
             segment.video_id,
@@ -83,6 +90,8 @@ class DiskStore:
             tokens=np.diff(segment.tokens.offsets.cpu().numpy()),
         )
         self.catalog.add_segment(row)  # 3
+        if self.at_rest.keeps_window:
+            self.window.keep(segment.video_id, self._in_window(segment.video_id))
 
     def get(self, video_id: str, number: int) -> Segment:
         return segment_file.read(self._sound(video_id, number)[0])
@@ -126,6 +135,8 @@ class DiskStore:
 
     def sweep(self) -> None:
         """Delete what a crash left behind. For the one writer, before it writes."""
+        for video_id in self.window.videos() if self.at_rest.keeps_window else ():
+            self.window.keep(video_id, self._in_window(video_id))
         for folder in filter(Path.is_dir, (self._root / "segments").iterdir()):
             known = len(self.numbers(folder.name))
             keep = {self.path(folder.name, number).name for number in range(known)}
@@ -137,12 +148,20 @@ class DiskStore:
         """Delete a video. Rows go first: a crash in between leaves files that the next writer deletes."""
         folder = self.path(video_id, 0).parent
         self.catalog.drop(video_id)
+        self.window.drop(video_id)
         if folder.exists():
             shutil.rmtree(folder)
             sync_folder(folder.parent)
 
     def close(self) -> None:
         self.catalog.close()
+
+    def _in_window(self, video_id: str) -> set[int]:
+        """Numbers of the segments that a resumed encoder of this video needs; none of a finished one."""
+        video = self.catalog.video(video_id)
+        if video is not None and video.finished:
+            return set()
+        return {row.number for row in self.catalog.newest(video_id, self.at_rest.window_frames)}
 
     def _sound(self, video_id: str, number: int) -> tuple[Path, SegmentRow]:
         """Path and row of an acknowledged segment whose file has its full size (mapping a file cut short kills the

@@ -4,12 +4,13 @@ Knows nothing of durability, of the catalog or of what the tensors are for. The 
 format version, video id, number, start and end, so a catalog could be rebuilt from the files.
 Tensors: tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]; with a KV cache also keys and values
 [L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. firsts [T] for models with temporal patches,
-kv_pos [M, 3] for models with positions on three axes. Any dtype that torch has.
+kv_pos [M, 3] for models with positions on three axes; repeats [T] where a compressor merged frames. Any dtype that torch
+has. In a quantised bank (memory/rest.py) tensors are codes, NAME_scale lies beside them, and the header says which form.
 """
 
 import json
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
+from memory import rest
+from memory.rest import AtRest, Form
 from memory.schema import SegmentIndex
 
 FORMAT = 1
+AS_MADE = AtRest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +36,21 @@ class Head:
     number: int
     start: float
     end: float
+    form: Form = field(default_factory=dict, compare=False)  # how its tensors are stored; empty: as made
 
 
-def pack(segment: Segment) -> bytes:
-    """The file's bytes; the same segment always gives the same bytes."""
-    tensors = {
-        "tokens": segment.tokens.tokens,
-        "pos": segment.tokens.pos,
-        "offsets": segment.tokens.offsets,
-        "times": segment.tokens.times,
-        "clip": segment.clip,
-    }
-    if segment.tokens.firsts is not None:
-        tensors["firsts"] = segment.tokens.firsts
-    if segment.kv is not None:
-        tensors |= {"keys": segment.kv.keys, "values": segment.kv.values, "kv_offsets": segment.kv.offsets}
-        if segment.kv.pos is not None:
-            tensors["kv_pos"] = segment.kv.pos
-    if segment.key_means is not None:
-        tensors["key_means"] = segment.key_means
-    head = {
+def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
+    """The file's bytes; the same segment always gives the same bytes. segment: settled (`AtRest.settle`)."""
+    tensors, form = rest.freeze(segment, at_rest)
+    head: dict[str, Any] = {
         "format": FORMAT,
         "video_id": segment.video_id,
         "number": segment.number,
         "start": segment.start,
         "end": segment.end,
     }
+    if form:
+        head["form"] = form
     # one metadata key only: safetensors writes several keys in a random order, and equal segments must be equal bytes
     return save(_alone(tensors), {"reelbank": json.dumps(head, sort_keys=True)})
 
@@ -71,20 +64,17 @@ def read(path: Path) -> Segment:
     """The whole segment, bit-exact."""
     with safe_open(path, "pt") as file:
         head = _head(file, path)
-        tokens, pos, offsets, times = (_load(file, name) for name in ("tokens", "pos", "offsets", "times"))
-        kv = None
-        if "keys" in set(file.keys()):
-            keys, values, kv_offsets = (_load(file, name) for name in ("keys", "values", "kv_offsets"))
-            kv = KVBlock(keys, values, kv_offsets, _maybe(file, "kv_pos"))
+        frames = len(_load(file, "times"))
+        repeats = _maybe(file, "repeats")
         return Segment(
             video_id=head.video_id,
             number=head.number,
             start=head.start,
             end=head.end,
-            tokens=VisualTokens(tokens, pos, offsets, times, _maybe(file, "firsts")),
-            clip=_load(file, "clip"),
-            kv=kv,
-            key_means=_maybe(file, "key_means"),
+            tokens=_tokens(file, head.form, 0, frames),
+            clip=rest.thaw_clip(_load(file, "clip"), repeats, head.form),
+            kv=_kv(file, head.form, 0, frames),
+            key_means=_key_means(file, head.form, repeats),
         )
 
 
@@ -92,24 +82,8 @@ def read_frames(path: Path, first: int, stop: int, *, kv: bool = True) -> tuple[
     """Frames first..stop-1 of the segment alone, their frame numbers and offsets starting at 0 again; only these bytes
     are read. kv=False leaves keys and values on the disk."""
     with safe_open(path, "pt") as file:
-        _head(file, path)
-        offsets = _load(file, "offsets")
-        a, b = int(offsets[first]), int(offsets[stop])
-        pos = file.get_slice("pos")[a:b].clone()
-        pos[:, 0] -= first
-        tokens = VisualTokens(
-            file.get_slice("tokens")[a:b].clone(),
-            pos,
-            offsets[first : stop + 1] - a,
-            file.get_slice("times")[first:stop].clone(),
-            _maybe(file, "firsts", first, stop),
-        )
-        if not kv or "keys" not in file.keys():  # noqa: SIM118  (safe_open is no dict)
-            return tokens, None
-        offsets = _load(file, "kv_offsets")
-        a, b = int(offsets[first]), int(offsets[stop])
-        keys, values = (_compact(file.get_slice(name)[:, :, a:b]) for name in ("keys", "values"))
-        return tokens, KVBlock(keys, values, offsets[first : stop + 1] - a, _maybe(file, "kv_pos", a, b))
+        form = _head(file, path).form
+        return _tokens(file, form, first, stop), _kv(file, form, first, stop) if kv else None
 
 
 def read_index(path: Path, first: int, want: Set[str] = frozenset({"clip", "key_means"})) -> SegmentIndex:
@@ -117,13 +91,14 @@ def read_index(path: Path, first: int, want: Set[str] = frozenset({"clip", "key_
     with safe_open(path, "pt") as file:
         head = _head(file, path)
         there = want & set(file.keys())
+        repeats = _maybe(file, "repeats")
         return SegmentIndex(
             head.video_id,
             head.number,
             first,
             times=_load(file, "times"),
-            clip=_load(file, "clip") if "clip" in there else None,
-            key_means=_load(file, "key_means") if "key_means" in there else None,
+            clip=rest.thaw_clip(_load(file, "clip"), repeats, head.form) if "clip" in there else None,
+            key_means=_key_means(file, head.form, repeats) if "key_means" in there else None,
         )
 
 
@@ -131,7 +106,45 @@ def _head(file: Any, path: Path) -> Head:
     head = json.loads((file.metadata() or {}).get("reelbank", "{}"))
     if head.get("format") != FORMAT:
         raise ValueError(f"{path} has segment format {head.get('format')}, not {FORMAT}")
-    return Head(head["video_id"], head["number"], head["start"], head["end"])
+    return Head(head["video_id"], head["number"], head["start"], head["end"], head.get("form", {}))
+
+
+def _tokens(file: Any, form: Form, first: int, stop: int) -> VisualTokens:
+    """Visual tokens of frames first..stop-1."""
+    offsets = _load(file, "offsets").long()
+    a, b = int(offsets[first]), int(offsets[stop])
+    pos = file.get_slice("pos")[a:b].to(torch.int32, copy=True)
+    pos[:, 0] -= first
+    return VisualTokens(
+        rest.thaw_tokens(file.get_slice("tokens")[a:b].clone(), _maybe(file, "tokens_scale", a, b), form),
+        pos,
+        offsets[first : stop + 1] - a,
+        file.get_slice("times")[first:stop].clone(),
+        _maybe(file, "firsts", first, stop),
+        _maybe(file, "repeats", first, stop),
+    )
+
+
+def _kv(file: Any, form: Form, first: int, stop: int) -> KVBlock | None:
+    """Keys and values of frames first..stop-1; None when the segment has none."""
+    if "keys" not in file.keys():  # noqa: SIM118  (safe_open is no dict)
+        return None
+    offsets = _load(file, "kv_offsets").long()
+    a, b = int(offsets[first]), int(offsets[stop])
+    keys, values = (_compact(file.get_slice(name)[:, :, a:b]) for name in ("keys", "values"))
+    values_scale = _compact(file.get_slice("values_scale")[:, :, a:b]) if "kv" in form else None
+    pos = _maybe(file, "kv_pos", a, b)
+    return KVBlock(
+        rest.thaw_keys(keys, _maybe(file, "keys_scale"), offsets, first, stop, form),
+        rest.thaw_values(values, values_scale, form),
+        offsets[first : stop + 1] - a,
+        None if pos is None else pos.to(torch.int32),
+    )
+
+
+def _key_means(file: Any, form: Form, repeats: Tensor | None) -> Tensor | None:
+    means = _maybe(file, "key_means")
+    return None if means is None else rest.thaw_means(means, _maybe(file, "key_means_scale"), repeats, form)
 
 
 def _load(file: Any, name: str) -> Tensor:
