@@ -103,8 +103,8 @@ class MemoryBank:
         if self._store.catalog.video(segment.video_id) is None:
             raise ValueError(f"video {segment.video_id} is not recorded; call record_video before the first segment")
         self._begin_writing()
-        segment = self._store.at_rest.settle(segment)
         self._store.put(segment)  # 1
+        segment = self._store.at_rest.settle(segment)
         with self._lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.number == 0 or segment.video_id in self._held:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 BITS = (4, 8)
-TOKENS_IN_GROUP = 64  # at least, of the keys of one channel: more cost precision, fewer cost scales (4 bytes a group)
+TOKENS_IN_GROUP = 128  # at least, of the keys of one channel: more cost precision, fewer cost scales (4 bytes a group)
 CHANNELS_IN_GROUP = 64  # at most, of one token's values
 
 

@@ -3,7 +3,7 @@
 Knows records and tensors; no files, no catalog. `freeze` names the tensors of a file, `thaw_*` turns cut tensors back; only
 what was cut is dequantised. With int8 or int4 keys and values everything beside them is stored small as well:
     tokens, values     quantised per token; keys per channel, in groups of whole frames           memory/quantise.py
-    key_means          per channel, in one group, with the bits of the keys; clip as float16
+    key_means          per channel, in one group, with the bits of the keys; clip int8 per row
     pos, offsets       as the smallest integers that hold them, exactly
     clip, key_means    one row for frames that repeat each other (VisualTokens.repeats)
 Every cut by frames is a cut of codes; the scales of keys are read whole, so a range equals the slice of the whole, bit by bit.
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment
@@ -21,7 +22,7 @@ from memory.quantise import Packed
 
 KV_DTYPES = ("bfloat16", "int8", "int4")
 TOKEN_DTYPES = ("bfloat16", "int8")
-TOKEN_CHANNELS = 128  # in a group of a visual token's channels
+TOKEN_CHANNELS = 128  # at most, in a group of a visual token's or a clip row's channels
 _BITS = {"int8": 8, "int4": 4}
 Form = dict[str, str]  # what a file says of itself: {"kv": "int4", "kv_as": "bfloat16"}; empty = as made
 
@@ -54,7 +55,8 @@ class AtRest:
         return self.kv in _BITS
 
     def settle(self, segment: Segment) -> Segment:
-        """With the index rows that will be read back, so that a retriever fed before and after a restart is the same."""
+        """A segment that is stored, with the index rows that will be read back: a retriever is fed the same before and after
+        a restart."""
         if not self.small:
             return segment
         tensors, form = _freeze_rows(segment, str(self.kv))
@@ -62,11 +64,11 @@ class AtRest:
         means = None
         if segment.key_means is not None:
             means = thaw_means(tensors["key_means"], tensors["key_means_scale"], repeats, form)
-        return replace(segment, clip=thaw_clip(tensors["clip"], repeats, form), key_means=means)
+        return replace(segment, clip=thaw_clip(tensors["clip"], tensors["clip_scale"], repeats), key_means=means)
 
 
 def freeze(segment: Segment, at_rest: AtRest) -> tuple[dict[str, Tensor], Form]:
-    """The tensors of a segment's file by name, and what it must say of itself. segment: settled."""
+    """The tensors of a segment's file by name, and what it must say of itself."""
     seen, block = segment.tokens, segment.kv
     form: Form = {}
     tensors = {"pos": seen.pos, "offsets": seen.offsets, "times": seen.times, "clip": segment.clip}
@@ -112,9 +114,11 @@ def thaw_keys(keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, s
     return quantise.unpack_by_channel(Packed(keys, scale), where, _BITS[form["kv"]], _dtype(form["kv_as"]))
 
 
-def thaw_clip(clip: Tensor, repeats: Tensor | None, form: Form) -> Tensor:
-    """[T, E] float32 from `clip` and `repeats`."""
-    return _spread(clip.float(), repeats) if "rows" in form else clip
+def thaw_clip(clip: Tensor, scale: Tensor | None, repeats: Tensor | None) -> Tensor:
+    """[T, E] float32 unit rows from `clip`, `clip_scale` and `repeats`."""
+    if scale is None:
+        return clip
+    return _spread(normalize(quantise.unpack_by_token(Packed(clip, scale), 8, torch.float32), dim=1), repeats)
 
 
 def thaw_means(means: Tensor, scale: Tensor | None, repeats: Tensor | None, form: Form) -> Tensor:
@@ -162,7 +166,8 @@ def _freeze_kv(block: KVBlock, at_rest: AtRest, form: Form) -> dict[str, Tensor]
 def _freeze_rows(segment: Segment, kind: str) -> tuple[dict[str, Tensor], Form]:
     """Index rows of the frames that repeat none. Mean keys differ little from frame to frame beside how channels differ."""
     kept = torch.unique(segment.tokens.stands_for)
-    tensors, form = {"clip": segment.clip[kept].half()}, {"rows": kind}
+    clip = quantise.pack_by_token(segment.clip[kept], quantise.width_for(segment.clip.shape[1], TOKEN_CHANNELS), 8)
+    tensors, form = {"clip": clip.codes, "clip_scale": clip.scale}, {"rows": kind}
     if segment.key_means is not None:
         means = segment.key_means[kept].flatten(1)  # [K, L * H * Dh]
         packed = quantise.pack_by_channel(means, [0, len(means)], _BITS[kind])

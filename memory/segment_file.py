@@ -40,7 +40,7 @@ class Head:
 
 
 def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
-    """The file's bytes; the same segment always gives the same bytes. segment: settled (`AtRest.settle`)."""
+    """The file's bytes; the same segment always gives the same bytes."""
     tensors, form = rest.freeze(segment, at_rest)
     head: dict[str, Any] = {
         "format": FORMAT,
@@ -72,7 +72,7 @@ def read(path: Path) -> Segment:
             start=head.start,
             end=head.end,
             tokens=_tokens(file, head.form, 0, frames),
-            clip=rest.thaw_clip(_load(file, "clip"), repeats, head.form),
+            clip=rest.thaw_clip(_load(file, "clip"), _maybe(file, "clip_scale"), repeats),
             kv=_kv(file, head.form, 0, frames),
             key_means=_key_means(file, head.form, repeats),
         )
@@ -97,7 +97,7 @@ def read_index(path: Path, first: int, want: Set[str] = frozenset({"clip", "key_
             head.number,
             first,
             times=_load(file, "times"),
-            clip=rest.thaw_clip(_load(file, "clip"), repeats, head.form) if "clip" in there else None,
+            clip=rest.thaw_clip(_load(file, "clip"), _maybe(file, "clip_scale"), repeats) if "clip" in there else None,
             key_means=_key_means(file, head.form, repeats) if "key_means" in there else None,
         )
 
