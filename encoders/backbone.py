@@ -1,7 +1,8 @@
 """What the families of video-LLMs share: loading, text pieces, rotary positions, decoder calls.
 
-One subclass per family adds how it looks at frames (`llava_ov.py`). Uses transformers' public interfaces only: no
-patched forward, no copied model code. Knows no bank, no retrieval, no disk but the checkpoint's.
+One subclass per family adds how it looks at frames and what text stands around each (`llava_ov.py`, `qwen_vl.py`,
+`internvl.py`, `smolvlm.py`). Uses transformers' public interfaces only: no patched forward, no copied model code. Knows no
+bank, no retrieval, no disk but the checkpoint's.
 
 A prompt is: preamble | frame frame ... frame | tail, where a frame is its time tag, its visual tokens and what the family
 puts behind them, and the tail is what comes after a video, the question and the opening of the assistant's turn.
@@ -9,6 +10,7 @@ puts behind them, and the tail is what comes after a video, the question and the
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,37 +20,63 @@ from typing import Any
 
 import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from encoders.checkpoint import (
+    check_device,
+    check_memory,
+    check_weights,
+    first_line,
+    offline,
+    out_of_memory,
+    read_config,
+    told_if_too_large,
+)
 from encoders.errors import UserError
 from encoders.kv import FixedCache, LibraryCache
 from encoders.positions import Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
 
-from transformers import AttentionInterface, AutoConfig, AutoProcessor, DynamicCache  # isort: skip
+from transformers import AttentionInterface, AutoProcessor, DynamicCache  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # isort: skip
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask  # isort: skip
 from transformers.utils import logging as transformers_logging  # isort: skip
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to.
+# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to: the
+# keys that the last query attends to, which are the last S of the context.
 Listener = Callable[[int, Tensor, Tensor, float], None]
 
 
-def _listening_sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
-    """torch's fused attention; a `listener` among the call's keyword arguments sees queries and keys first."""
-    listener: Listener | None = kwargs.pop("listener", None)
-    if listener is not None:
-        listener(module.layer_idx, query, key, kwargs["scaling"])
-    return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+def _listening(attend: Callable[..., Any]) -> Callable[..., Any]:
+    """An attention function; a `listener` among the call's keyword arguments sees queries and keys first."""
+
+    def listening(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
+        listener: Listener | None = kwargs.pop("listener", None)
+        if listener is not None:
+            window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
+            listener(module.layer_idx, query, key if window is None else key[:, :, -window:], kwargs["scaling"])
+        return attend(module, query, key, value, mask, **kwargs)
+
+    return listening
 
 
-ATTENTION = "reelbank_sdpa"
-AttentionInterface.register(ATTENTION, _listening_sdpa)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # without its own mask function a custom attention gets none
+def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
+    """Plain attention as the text model's own file defines it: families differ in it (attention sinks, soft caps)."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
+
+
+# What the decoder's attention is called in transformers: torch's fused kernels, or plain matrix products (slow, to compare
+# with). Others cannot be listened to, and an answer without a listener cites nothing.
+ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
+AttentionInterface.register(ATTENTIONS["sdpa"], _listening(sdpa_attention_forward))
+AttentionInterface.register(ATTENTIONS["eager"], _listening(_own_eager))
+AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)  # without its own mask function a custom attention gets none
+AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +86,13 @@ class KVShape:
     layers: int
     heads: int  # KV heads
     width: int  # of a head
+
+    @classmethod
+    def of(cls, config: Any) -> "KVShape":
+        """What a model's configuration says of it."""
+        text = config.get_text_config()
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return cls(text.num_hidden_layers, text.num_key_value_heads, width)
 
     def nbytes(self, dtype: torch.dtype) -> int:
         """Bytes of keys and values of one token."""
@@ -81,38 +116,55 @@ class VideoLLM:
         attention: str = "sdpa",
         revision: str | None = None,
     ) -> None:
-        """path: a local folder or a hub id. UserError when it cannot be loaded or is of another family."""
+        """path: a local folder or a hub id. UserError when it cannot be loaded, is of another family or does not fit."""
         if dtype not in DTYPES:
             raise UserError(f"backbone.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
-        self.path, self.dtype, self.device = path, DTYPES[dtype], torch.device(device)
-        if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
-            raise UserError(f"There is no folder {path}; give backbone.path= a folder with a checkpoint, or the id of one.")
+        if attention not in ATTENTIONS:
+            raise UserError(f"backbone.attention={attention} is not known; use one of {', '.join(ATTENTIONS)}.")
+        self.path, self.dtype, self.device = path, DTYPES[dtype], check_device(device)
+        common: dict[str, Any] = {"revision": revision, "local_files_only": offline(path), "trust_remote_code": False}
+        config = read_config(path, family, revision, local_only=common["local_files_only"])
+        check_weights(path)
+        check_memory(path, config, self.dtype, self.device)
         try:
-            config = AutoConfig.from_pretrained(path, revision=revision)
-            if config.model_type != family:
-                raise UserError(
-                    f"The model at {path} is of type {config.model_type}, not {family}; choose the backbone= that fits it."
-                )
-            self.processor = AutoProcessor.from_pretrained(path, revision=revision)
-        except (OSError, ValueError) as error:
-            raise UserError(f"Cannot load a model from backbone.path={path}: {_first_line(error)}") from error
-        implementation: Any = {"text_config": ATTENTION, "vision_config": "sdpa"} if attention == "sdpa" else attention
-        try:
-            with _quiet(Path(path).is_dir()):
-                self.model = model_class.from_pretrained(
-                    path, revision=revision, dtype=self.dtype, use_safetensors=True, attn_implementation=implementation
-                )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"Cannot load the weights at backbone.path={path}: {_first_line(error)}") from error
-        self.model.to(self.device).eval().requires_grad_(False)
+            self.processor = AutoProcessor.from_pretrained(path, **common)
+        except (OSError, ValueError, ImportError) as error:  # ImportError: a processor's own package, which it names
+            raise UserError(f"Cannot load a model from backbone.path={path}: {first_line(error)}") from error
+        implementation = {"text_config": ATTENTIONS[attention], "vision_config": attention}
+        with told_if_too_large(path, self.dtype, self.device):
+            self.model = self._load(model_class, attn_implementation=implementation, **common)
+            self.model.to(self.device)
+        self.model.eval().requires_grad_(False)
         self.config = config
         text = config.get_text_config()
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        self.kv_shape = KVShape(text.num_hidden_layers, text.num_key_value_heads, width)
+        self.kv_shape = KVShape.of(config)
         self.query_heads: int = text.num_attention_heads
-        self.full_attention = _full_attention(text)
+        self.full_attention = other_layers(text)
         self._preamble_text, self._tail_template = self._split_chat()
         self._tag_ids: dict[int, list[int]] = {}
+
+    def _load(self, model_class: Any, **settings: Any) -> Any:
+        """The model with its weights. UserError when they cannot be read or are not all there."""
+        try:
+            with _quiet(Path(self.path).is_dir()):
+                model, found = model_class.from_pretrained(
+                    self.path, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **settings
+                )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if out_of_memory(error):
+                raise
+            if "scaled_dot_product_attention" in str(error):
+                raise UserError(
+                    f"transformers has no fused attention for the model at {self.path}; use backbone.attention=eager."
+                ) from error
+            raise UserError(f"Cannot load the weights at backbone.path={self.path}: {first_line(error)}") from error
+        if found["missing_keys"]:  # transformers would go on with random numbers in their place
+            missing = sorted(found["missing_keys"])
+            raise UserError(
+                f"The checkpoint at {self.path} lacks {len(missing)} of the model's weights, such as {missing[0]}; "
+                "copy it again."
+            )
+        return model
 
     # -- what differs between families ------------------------------------------------------------------------------
 
@@ -148,6 +200,23 @@ class VideoLLM:
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels that `look` expects; fixed per bank."""
         raise NotImplementedError
+
+    def _check_size(self, frames: Frames) -> None:
+        """ValueError when the frames do not have `frame_size`."""
+        if frames.pixels.shape[1:3] != self.frame_size[::-1]:
+            raise ValueError(f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes {self.frame_size[::-1]}")
+
+    def _record(self, seen: list[Tensor], frames: Frames) -> VisualTokens:
+        """What the tower made of the frames, in parts [n, rows * columns, D], for families that see each frame alone."""
+        tokens = torch.cat(seen)  # [T, rows * columns, D]
+        rows, columns = self.grid()
+        places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in (len(tokens), rows, columns)), indexing="ij"), dim=-1)
+        return VisualTokens(
+            tokens=tokens.flatten(0, 1).cpu(),
+            pos=places.reshape(-1, 3).to(torch.int32),
+            offsets=torch.arange(len(tokens) + 1) * tokens.shape[1],
+            times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
+        )
 
     # -- text pieces ------------------------------------------------------------------------------------------------
 
@@ -193,18 +262,19 @@ class VideoLLM:
 
     def with_tags(self, seen: VisualTokens) -> FrameEmbeds:
         """Every frame's visual tokens with the text around them. A frame that repeats another goes on where that one ends,
-        without text of its own; on three axes it keeps its text, which says where the next frame stands."""
+        without its time tag; where text closes a frame, it keeps its text: marks come in pairs, and on three axes what stands
+        behind a frame says where the next one begins."""
         width = self.model.get_input_embeddings().weight.shape[1]
         lengths: list[int] = []
         text: list[int] = []
         visual: list[Tensor] = []
         places: list[Tensor] = []
-        bare = [False] * len(seen.times)
-        if seen.repeats is not None and self.positions.axes == 1:
-            bare = seen.repeats.tolist()
+        repeats = [False] * len(seen.times) if seen.repeats is None else seen.repeats.tolist()
         times = zip(seen.starts.tolist(), seen.times.tolist(), strict=True)
-        for (a, b), (start, end), alone in zip(seen.ranges(), times, bare, strict=True):
-            before, behind = ([], []) if alone else self.around(start, end)
+        for (a, b), (start, end), repeated in zip(seen.ranges(), times, repeats, strict=True):
+            before, behind = self.around(start, end)
+            if repeated and not behind:
+                before = []
             text += before + behind
             lengths.append(len(before) + b - a + len(behind))
             visual.append(torch.zeros(lengths[-1], dtype=torch.bool))
@@ -361,10 +431,11 @@ def _batched(positions: Tensor) -> Tensor:
     return positions[None] if positions.dim() == 1 else positions[:, None]
 
 
-def _full_attention(text_config: Any) -> str:
+def other_layers(text_config: Any) -> str:
     """ "" when every layer is full attention, else the names of the layer types that are not."""
-    kinds = {type(layer) for layer in DynamicCache(config=text_config).layers}
-    return ", ".join(sorted(k.__name__ for k in kinds if k is not DynamicLayer))
+    others = {type(layer).__name__ for layer in DynamicCache(config=text_config).layers if type(layer) is not DynamicLayer}
+    named = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
+    return ", ".join(sorted(named or others)) if others else ""
 
 
 def require_full_attention(backbone: VideoLLM) -> None:
@@ -372,7 +443,7 @@ def require_full_attention(backbone: VideoLLM) -> None:
     if backbone.full_attention:
         raise UserError(
             f"The model at {backbone.path} has layers of type {backbone.full_attention}, whose keys and values cannot be "
-            "recalled frame by frame; use reader=tokens with prefill=none."
+            "recalled frame by frame; use reader=tokens prefill=none retriever=clip."
         )
 
 
@@ -389,8 +460,4 @@ def _quiet(local: bool) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-__all__ = ["ATTENTION", "DTYPES", "KVShape", "Listener", "VideoLLM", "require_full_attention"]
+__all__ = ["ATTENTIONS", "DTYPES", "KVShape", "Listener", "VideoLLM", "other_layers", "require_full_attention"]

@@ -17,16 +17,14 @@ import numpy as np
 from encoders.container import fingerprint, inspect
 from encoders.decoders import DecordFailed, DecordReader, PyAvReader, why_not_decord
 from encoders.errors import UserError
-from encoders.schema import Frames, VideoInfo
-
-_EPS_S = 1e-3  # Matroska rounds times to milliseconds: 1/3 s is stored as 0.333 and must not count as too early
+from encoders.schema import Frames, VideoInfo, ticks
 
 
 def sampled(times: np.ndarray, fps: float, before: float = -math.inf) -> np.ndarray:
     """[T] bool: which frames are the first at or after a point of the grid; before: the time of the frame before."""
-    ticks = np.floor((np.concatenate([[before], times]) + _EPS_S) * fps)  # [T + 1] grid points passed
-    ticks[0] = max(ticks[0], -1.0)
-    chosen: np.ndarray = np.diff(ticks) > 0
+    passed = ticks(np.concatenate([[before], times]), fps)  # [T + 1]
+    passed[0] = max(passed[0], -1.0)
+    chosen: np.ndarray = np.diff(passed) > 0
     return chosen
 
 

@@ -65,23 +65,13 @@ class LlavaOneVision(VideoLLM):
 
         ValueError when the frames do not have `frame_size`.
         """
-        if frames.pixels.shape[1:3] != self.frame_size[::-1]:
-            raise ValueError(f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes {self.frame_size[::-1]}")
+        self._check_size(frames)
         seen: list[Tensor] = []
         for a in range(0, len(frames), self.batch):
             pixels = self.pixels(frames.pixels[a : a + self.batch])
             out = self.model.get_video_features(pixels[None]).pooler_output  # [1, n * per_frame + 1, D], newline last
             seen.append(out[0, :-1].view(len(pixels), -1, out.shape[-1]))
-        grid = torch.cat(seen)  # [T, per_frame, D]
-        count, per_frame, width = grid.shape
-        side = round(per_frame**0.5)
-        places = torch.stack(torch.meshgrid(torch.arange(count), torch.arange(side), torch.arange(side), indexing="ij"), dim=-1)
-        return VisualTokens(
-            tokens=grid.reshape(-1, width).cpu(),
-            pos=places.reshape(-1, 3).to(torch.int32),
-            offsets=torch.arange(count + 1) * per_frame,
-            times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
-        )
+        return self._record(seen, frames)
 
     def after_video(self) -> Tensor:
         """[1, D]: the learnt newline that ends a video."""

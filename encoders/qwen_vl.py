@@ -100,8 +100,7 @@ class _Qwen(VideoLLM):
 
         ValueError when the frames do not have `frame_size`.
         """
-        if frames.pixels.shape[1:3] != self.frame_size[::-1]:
-            raise ValueError(f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes {self.frame_size[::-1]}")
+        self._check_size(frames)
         size = self.temporal_patch
         count = -(-len(frames) // size)
         pictures = np.concatenate([frames.pixels, frames.pixels[-1:].repeat(count * size - len(frames), axis=0)])

@@ -14,6 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_EPS_S = 1e-3  # Matroska rounds times to milliseconds: 1/3 s is stored as 0.333 and must not count as too early
+
+
+def ticks(times: np.ndarray, fps: float) -> np.ndarray:
+    """[T] float64: the last point k of the sampling grid k / fps seconds that each time (in seconds) has reached."""
+    reached: np.ndarray = np.floor((times + _EPS_S) * fps)
+    return reached
+
 
 @dataclass(frozen=True, slots=True)
 class Frames:

@@ -7,19 +7,31 @@ Order: 1 temporary file in the same folder, 2 fsync, 3 rename over the name, 4 f
 import os
 from pathlib import Path
 
+from memory import steps
+
 TEMPORARY = ".tmp"  # suffix; whatever carries it was never acknowledged and may be deleted by the one writer
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`. When this returns, the bytes are on the disk under that name."""
+    """Replace `path` by `data`. When this returns, the bytes are on the disk under that name. OSError when the disk is
+    full, read-only or broken: then the name shows what it showed before, and nothing is left behind."""
     # the process id keeps two readers that save the same rebuilt index from writing into each other's temporary
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    with open(temporary, "wb") as file:  # 1 same folder, so that the rename stays within one file system
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())  # 2 bytes before name: a rename may reach the disk before the data does
-    os.replace(temporary, path)  # 3
+    try:
+        with open(temporary, "wb") as file:  # 1 same folder, so that the rename stays within one file system
+            steps.passed("create")
+            file.write(data)
+            file.flush()
+            steps.passed("write")
+            os.fsync(file.fileno())  # 2 bytes before name: a rename may reach the disk before the data does
+        steps.passed("sync")
+        os.replace(temporary, path)  # 3
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk it would keep others from writing
+        raise
+    steps.passed("rename")
     sync_folder(path.parent)  # 4 the name itself
+    steps.passed("sync folder")
 
 
 def sync_folder(folder: Path) -> None:
@@ -36,4 +48,6 @@ def make_folder(folder: Path) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
+        steps.passed("make folder")
         sync_folder(each.parent)
+        steps.passed("sync parent")

@@ -2,16 +2,19 @@
 
 Knows neither pixels nor prompts. Layout of <bank>/:
     bank.json writer.lock                       format, provenance; held while writing    memory/bank_file.py
-    catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py
+    catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py, restore.py
     window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
     index/<video>.faiss                         a cache, rebuilt when it does not fit     memory/index.py
+A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
+sentence, and what was acknowledged stays.
 Threads: one writes, many ask. Processes: one writes (a lock file sees to it), many ask.
 """
 
+import math
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +22,17 @@ import torch
 
 from encoders.errors import UserError
 from encoders.schema import Segment, VideoInfo
-from memory import plan
+from memory import plan, restore
 from memory.atomic import TEMPORARY
 from memory.bank_file import Provenance, WriterLock, open_bank_file
 from memory.cache import RunCache
-from memory.catalog import SegmentRow, VideoRow
+from memory.catalog import Gap, SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
 from memory.plan import Choice, Timeline
+from memory.refusal import told
 from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
 from memory.search import hits
-from memory.segment_file import AS_MADE
 
 _HELD_VIDEOS = 8  # videos whose index rows stay in memory; the one asked least recently goes first
 
@@ -69,52 +72,90 @@ class MemoryBank:
         recent_frames: int,
         create: bool = True,
         ram_bytes: int = 256 << 20,
-        at_rest: AtRest = AS_MADE,
+        mend: bool = False,
     ) -> "MemoryBank":
         """Open the bank at `root`, or create it. UserError when it is missing (create=False), is no bank, or was made
         with other settings. provenance None: only looking after an existing bank, whatever made it.
         recent_frames: newest frames that every question sees. ram_bytes: for frames that were read before.
-        at_rest: how what is written is stored."""
+        mend: rebuild a damaged catalog as well; one that is gone is always rebuilt.
+        How segments are stored is in the provenance, under "quantisation" (memory/rest.py)."""
         root = Path(root)
-        stored = open_bank_file(root, provenance, create=create and provenance is not None)
-        return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes, at_rest=at_rest)
+        with told(root):
+            stored = open_bank_file(root, provenance, create=create and provenance is not None)
+            at_rest = AtRest.parse(str(stored.get("quantisation") or "none"))
+            if restore.is_due(root, mend):
+                lock = WriterLock(root)
+                try:
+                    if restore.is_due(root, mend):  # nobody else has done it before we got here
+                        restore.rebuild(root)
+                finally:
+                    lock.release()
+            return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes, at_rest=at_rest)
 
     # ---- write path
+
+    def begin_writing(self) -> None:
+        """Become the one writer, and clean up after one that was killed. UserError when another process writes. Writing
+        begins with it anyway; call it before looking up what is missing, so that nobody else adds it meanwhile."""
+        with self._lock, told(self.root):
+            if self._writer is None:
+                lock = WriterLock(self.root)
+                if self._store.catalog.replaced:
+                    lock.release()
+                    raise UserError(f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open the bank again")
+                self._writer = lock
+                self._store.sweep()
+                for folder in (self.root, self._index_folder):
+                    for path in folder.glob(f"*{TEMPORARY}*"):  # * behind: SQLite adds its own suffixes
+                        path.unlink(missing_ok=True)
 
     def record_video(self, info: VideoInfo, interval: float, finished: bool) -> None:
         """Say what is known of a video: before its first segment, and again when it is finished.
         interval: seconds between sampled frames."""
-        self._begin_writing()
+        self.begin_writing()
         before = self._store.catalog.video(info.video_id)
-        if before is not None and before.interval != interval and self._store.numbers(info.video_id):
+        if (
+            before is not None
+            and not math.isclose(before.interval, interval)
+            and self._store.catalog.last(info.video_id) is not None
+        ):
             raise UserError(
                 f"bank {self.root} has video {info.video_id} with a frame every {before.interval} s, not {interval} s; "
                 "use the same frame rate or another bank=DIR"
             )
-        self._store.catalog.put_video(VideoRow(info, interval, finished))
-        if finished:
-            self._store.window.drop(info.video_id)
+        with told(self.root):
+            self._store.record(VideoRow(info, interval, finished))
 
     def write(self, segment: Segment) -> None:
-        """Keep the next segment of a recorded video. When this returns it survives a crash and can be recalled.
+        """Keep the next segment of a recorded video, or one that is missing. When this returns it survives a crash and can
+        be recalled. UserError when the disk does not take it: then it is not there.
 
         1 store, 2 retriever, 3 publish the frames: nothing is found before it can be read.
         """
         if self._store.catalog.video(segment.video_id) is None:
             raise ValueError(f"video {segment.video_id} is not recorded; call record_video before the first segment")
-        self._begin_writing()
-        self._store.put(segment)  # 1
-        segment = self._store.at_rest.settle(segment)
+        self.begin_writing()
+        with told(self.root):
+            self._store.put(segment)  # 1
+        segment = self.at_rest.settle(segment)
         with self._lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
-            if segment.number == 0 or segment.video_id in self._held:
+            if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
                 self._catch_up(segment.video_id, fresh=segment)  # 2, 3
+
+    def discard(self, video_id: str, numbers: Iterable[int]) -> None:
+        """Delete segments of a video, damaged ones as a rule. Questions go on without them; `write` takes them again."""
+        self.begin_writing()
+        with self._lock, told(self.root):
+            self._store.discard(video_id, numbers)
+            self._runs.forget(video_id)
+            (self._index_folder / f"{video_id}.faiss").unlink(missing_ok=True)
 
     def drop(self, video_id: str) -> None:
         """Delete a video from the bank."""
         self._known_video(video_id)
-        self._begin_writing()
-        with self._lock:
+        self.begin_writing()
+        with self._lock, told(self.root):
             if self._held.pop(video_id, None) is not None:
                 self._retriever.forget(video_id)
             self._runs.forget(video_id)
@@ -144,7 +185,7 @@ class MemoryBank:
             with self._lock:
                 self._searching[question.video_id] -= 1
         searched = time.perf_counter()
-        loaded = self._load(question.video_id, choice.frames, timeline.edges, kv)
+        loaded = self._load(question.video_id, choice.frames, timeline, kv)
         return Evidence(
             question=question,
             runs=loaded,
@@ -155,11 +196,18 @@ class MemoryBank:
             seconds={"search": searched - begun, "load": time.perf_counter() - searched},
         )
 
-    def tail(self, video_id: str, frames: int) -> list[Run]:
+    def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
         """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
-        what a resumed encoder rebuilds its window from. As they were made, where they are still in the window."""
-        rows = self._store.catalog.newest(video_id, frames)
+        what a resumed encoder rebuilds its window from; as they were made, where they are still in the recent window.
+        before: only segments below this number."""
+        rows = self._store.catalog.newest(video_id, frames, before)
         return [self._read(video_id, row.number, row.first, 0, row.frames, kv=True)[0] for row in rows]
+
+    def tail_is_made(self, video_id: str, frames: int, before: int | None = None) -> bool:
+        """Whether that tail is all as it was made. False: what is encoded behind it can differ from what an uninterrupted run
+        gives."""
+        rows = self._store.catalog.newest(video_id, frames, before)
+        return not self.at_rest.keeps_window or all(self._store.window.has(video_id, row.number) for row in rows)
 
     # ---- what is there
 
@@ -183,15 +231,40 @@ class MemoryBank:
         last = self._store.catalog.last(video_id)
         return (0, 0.0) if last is None else (last.number + 1, last.end)
 
+    def gaps(self, video_id: str) -> list[Gap]:
+        """Where damaged segments were dropped and not yet written again, in time order."""
+        return self._store.catalog.gaps(video_id)
+
     def verify(self) -> list[Problem]:
         """Read everything and say what is damaged."""
         return self._store.verify()
+
+    def verify_videos(self) -> list[Problem]:
+        """The part of it that concerns no segment: what is kept of videos beside their segments."""
+        return self._store.verify_videos()
+
+    @property
+    def at_rest(self) -> AtRest:
+        """How segments are stored."""
+        return self._store.at_rest
+
+    def clear_window(self) -> list[Problem]:
+        """Delete the damaged blocks of recent windows; what was wrong with windows before."""
+        self.begin_writing()
+        with told(self.root):
+            return self._store.clear_window()
+
+    def refill_window(self) -> list[Problem]:
+        """Put what the segments store in the place of blocks of recent windows that are missing; those that were."""
+        self.begin_writing()
+        with told(self.root):
+            return self._store.refill_window()
 
     def close(self) -> None:
         """Save the indexes and let others write."""
         with self._lock:
             for video_id in self._held:
-                self._retriever.save(self._index_folder, video_id)
+                self._save_index(video_id)
             self._held.clear()
             self._store.close()
             if self._writer is not None:
@@ -210,15 +283,6 @@ class MemoryBank:
     def _index_folder(self) -> Path:
         return self.root / "index"
 
-    def _begin_writing(self) -> None:
-        """Become the one writer, and clean up after one that was killed."""
-        with self._lock:
-            if self._writer is None:
-                self._writer = WriterLock(self.root)
-                self._store.sweep()
-                for path in self._index_folder.glob(f"*{TEMPORARY}"):
-                    path.unlink(missing_ok=True)
-
     def _known_video(self, video_id: str) -> VideoRow:
         video = self._store.catalog.video(video_id)
         if video is None:
@@ -229,9 +293,17 @@ class MemoryBank:
         """Let the retriever take in what the catalog has and it does not, and publish these frames: written just now
         (`fresh` saves reading it back), by another process, or before this bank was opened. Call with the lock held."""
         timeline = self._held.get(video_id, Timeline.empty())
-        rows = self._store.catalog.segments(video_id, since=timeline.segments)
+        revision, rows = self._store.catalog.news(video_id, since=timeline.next)
+        if video_id in self._held and revision != timeline.revision:
+            if self._searching[video_id]:
+                return timeline  # somebody is searching these rows: the next question sees what has changed
+            self._retriever.forget(video_id)
+            self._runs.forget(video_id)
+            del self._held[video_id]
+            timeline = Timeline.empty()
+            revision, rows = self._store.catalog.news(video_id)
         if rows:
-            extended = timeline.extended([(row.times, row.tokens) for row in rows])
+            extended = timeline.extended([(row.number, row.times, row.tokens) for row in rows], revision)
             if video_id not in self._held:
                 self._retriever.load(self._index_folder, video_id, extended.edges)
             for row in rows:
@@ -255,9 +327,17 @@ class MemoryBank:
         *older, _ = self._held
         for video_id in older[: max(len(self._held) - _HELD_VIDEOS, 0)]:
             if not self._searching[video_id]:
-                self._retriever.save(self._index_folder, video_id)
+                self._save_index(video_id)
                 self._retriever.forget(video_id)
                 del self._held[video_id], self._searching[video_id]
+
+    def _save_index(self, video_id: str) -> None:
+        """Save what a later opening would have to read the segments for, unless they are not what they were."""
+        try:
+            if self._store.catalog.revision() == self._held[video_id].revision:
+                self._retriever.save(self._index_folder, video_id)
+        except OSError:  # full or read-only: it is a cache, and the next opening builds it anew
+            pass
 
     def _choose(self, question: Question, cost: np.ndarray, read_tokens: int) -> tuple[Hits, Choice, np.ndarray | None]:
         """Frames within the budget; cost: [visible] tokens of each frame. Ranks them even where all fit: who reads the
@@ -272,14 +352,14 @@ class MemoryBank:
             return found, *plan.fill_layers(choice, found.per_layer.numpy(), found.frames.tolist(), cost)
         return found, plan.fill(choice, found.frames.tolist(), cost), None
 
-    def _load(self, video_id: str, frames: list[int], edges: Sequence[int], kv: bool) -> tuple[Run, ...]:
+    def _load(self, video_id: str, frames: list[int], timeline: Timeline, kv: bool) -> tuple[Run, ...]:
         loaded = []
-        for segment, first, stop in plan.runs(frames, edges):
-            key = (video_id, segment, first, stop, kv)
+        for place, first, stop in plan.runs(frames, timeline.edges):
+            number, at = timeline.numbers[place], timeline.edges[place]
+            key = (video_id, number, first, stop, kv)
             run = self._runs.get(key)
             if run is None:
-                at = edges[segment]
-                run, lasting = self._read(video_id, segment, first, first - at, stop - at, kv=kv)
+                run, lasting = self._read(video_id, number, first, first - at, stop - at, kv=kv)
                 if lasting:
                     self._runs.keep(key, run)
             loaded.append(run)
@@ -288,6 +368,6 @@ class MemoryBank:
     def _read(self, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool) -> tuple[Run, bool]:
         """Frames first..stop-1 of a segment, and whether they will read the same later: keys and values in the recent
         window are those that were made, and afterwards what the bank stores of them."""
-        exact = self._store.window.frames(video_id, number, first, stop) if kv and self._store.at_rest.keeps_window else None
+        exact = self._store.made(video_id, number, first, stop) if kv else None
         tokens, block = self._store.frames(video_id, number, first, stop, kv=kv and exact is None)
         return Run(number, ordinal, tokens, block if exact is None else exact), exact is None

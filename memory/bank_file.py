@@ -13,7 +13,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from memory.atomic import TEMPORARY, make_folder, write_atomically
 
-FORMAT = 1
+FORMAT = 2  # 1 had segments without checksums of their own
 Provenance = Mapping[str, str | int | float | None]
 
 
@@ -39,7 +39,9 @@ def open_bank_file(root: Path, provenance: Provenance | None, *, create: bool) -
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; restore it or use another bank=DIR") from error
     if found != FORMAT:
-        raise UserError(f"bank {root} has format {found} and this Reelbank reads format {FORMAT}; use another bank=DIR")
+        older = isinstance(found, int) and found < FORMAT
+        remedy = "encode its videos into another bank=DIR" if older else "use a newer Reelbank or another bank=DIR"
+        raise UserError(f"bank {root} has format {found} and this Reelbank reads format {FORMAT}; {remedy}")
     if provenance is not None:
         _refuse_other(root, stored, provenance)
     return stored

@@ -2,12 +2,17 @@
 
 Knows no tensors and no files of segments. A segment exists when its row is committed, and only then: synchronous=FULL
 means that the row is on the disk before `add_segment` returns. Safe to use from many threads and, for reading, from
-many processes while one writes.
+many processes while one writes. On a read-only disk it can be read.
+
+Segments are numbered 0, 1, 2, ... within a video. A number may be missing when a damaged segment was dropped; ordinals
+of frames have no gaps. So whatever is not an addition at the end moves ordinals: it raises `revision`, and who has read
+the catalog before starts again. Revision: SQLite's user_version, one for all videos.
 """
 
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +21,31 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
+from memory import steps
 from memory.atomic import sync_folder
+from memory.refusal import sentence
+from memory.sums import of_bytes
 
+# sum: SQLite has no checksums of its own. It covers the row but for what is changed in place: finished, first_ordinal.
 # times and tokens are there twice, here and in the segment files, so that planning a recall opens no file:
 # 12 bytes a frame, 1 MB for a day at one frame a second
 _TABLES = """
 CREATE TABLE IF NOT EXISTS videos (
     id TEXT PRIMARY KEY, path TEXT NOT NULL, duration REAL NOT NULL, decoder TEXT NOT NULL, broke_at REAL,
-    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL
+    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, sum TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS segments (
     video_id TEXT NOT NULL, number INTEGER NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL,
     frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum TEXT NOT NULL,
-    times BLOB NOT NULL, tokens BLOB NOT NULL, PRIMARY KEY (video_id, number)
+    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, PRIMARY KEY (video_id, number)
 );
 """
-_VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished"
-_SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens'
+_VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished, sum"
+_SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens, sum'
+
+
+class CatalogDamagedError(UserError):
+    """The catalog cannot be used; it can be rebuilt from the segment files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,21 @@ class VideoRow:
     info: VideoInfo
     interval: float  # seconds between sampled frames
     finished: bool  # encoded to the end, or up to the end that was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Segments that are missing between others, or before the first."""
+
+    first: int  # number
+    stop: int  # number after the last
+    start: float  # seconds: where the segment before ends
+    end: float  # seconds: where the next one begins
+
+    @property
+    def text(self) -> str:
+        which = f"segment {self.first} is" if self.stop == self.first + 1 else f"segments {self.first} to {self.stop - 1} are"
+        return f"{which} missing: nothing is known of {self.start:.1f} s to {self.end:.1f} s"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +83,7 @@ class SegmentRow:
     frames: int
     first: int  # ordinal of the first frame
     nbytes: int  # size of the file
-    checksum: str
+    checksum: str  # the file's seal: of its header, which has those of the data (memory/segment_file.py)
     times: np.ndarray  # [frames] float64 seconds
     tokens: np.ndarray  # [frames] int32: visual tokens of each frame
 
@@ -73,64 +101,110 @@ class Catalog:
         self._lock = threading.RLock()  # one connection for all threads; rows are small, commits take milliseconds
         fresh = not path.exists()
         try:
-            self._db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
-            self._db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
-            self._db.executescript(_TABLES)
+            self._db = _connect(path)
+            self._db.execute("SELECT 1 FROM segments, videos LIMIT 1")
         except sqlite3.DatabaseError as error:
-            raise UserError(f"catalog {path} cannot be used ({error}); restore it or use another bank=DIR") from error
+            raise self._damaged(error) from error
+        self._inode = path.stat().st_ino
         if fresh:
             sync_folder(path.parent)
 
     def put_video(self, row: VideoRow) -> None:
         """Record a video, replacing what was recorded of it."""
-        info = row.info
-        values = (info.video_id, info.path, info.duration, info.decoder, info.broke_at, info.note)
-        with self._transaction() as db:
-            db.execute(
-                f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, row.interval, int(row.finished)),
-            )
+        with self._transaction():
+            self._put(row)
+            steps.passed("video row")
+        steps.passed("video commit")
 
     def videos(self) -> list[VideoRow]:
         """All videos, by id."""
-        return [_video(row) for row in self._all(f"SELECT {_VIDEO} FROM videos ORDER BY id")]
+        return [self._video(row) for row in self._all(f"SELECT {_VIDEO} FROM videos ORDER BY id")]
 
     def video(self, video_id: str) -> VideoRow | None:
         rows = self._all(f"SELECT {_VIDEO} FROM videos WHERE id = ?", video_id)
-        return _video(rows[0]) if rows else None
+        return self._video(rows[0]) if rows else None
 
     def add_segment(self, row: SegmentRow) -> None:
-        """Acknowledge a segment. sqlite3.IntegrityError when it was acknowledged before."""
-        values = (row.video_id, row.number, row.start, row.end, row.frames, row.first, row.nbytes, row.checksum)
-        blobs = (row.times.astype("<f8").tobytes(), row.tokens.astype("<i4").tobytes())
+        """Acknowledge a segment: the next one, or one that is missing. sqlite3.IntegrityError when it is there."""
         with self._transaction() as db:
-            db.execute(f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *blobs))
+            self._insert(row)
+            if db.execute("SELECT 1 FROM segments WHERE video_id = ? AND number > ?", (row.video_id, row.number)).fetchone():
+                self._renumber(row.video_id)
+            steps.passed("row")
+        steps.passed("commit")
+
+    def add_all(self, videos: Iterable[VideoRow], rows: Iterable[SegmentRow]) -> None:
+        """Fill an empty catalog, all or nothing."""
+        with self._transaction():
+            for video in videos:
+                self._put(video)
+            for row in rows:
+                self._insert(row)
+
+    def remove(self, video_id: str, numbers: Iterable[int]) -> None:
+        """Forget some segments of a video, which then is not finished."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM segments WHERE video_id = ? AND number = ?", [(video_id, n) for n in numbers])
+            db.execute("UPDATE videos SET finished = 0 WHERE id = ?", (video_id,))
+            self._renumber(video_id)
 
     def segments(self, video_id: str, since: int = 0) -> list[SegmentRow]:
         """Segments of a video from number `since` on, in time order."""
         where = "WHERE video_id = ? AND number >= ? ORDER BY number"
-        return [_segment(row) for row in self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, since)]
+        return [self._segment(row) for row in self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, since)]
+
+    def news(self, video_id: str, since: int = 0) -> tuple[int, list[SegmentRow]]:
+        """The revision and, of the same moment, the segments from number `since` on."""
+        with self._lock:
+            self._all("BEGIN")
+            try:
+                return self.revision(), self.segments(video_id, since)
+            finally:
+                self._db.rollback()
+
+    def revision(self) -> int:
+        """Changes with every change that is not an addition at the end."""
+        return int(self._all("PRAGMA user_version")[0][0])
+
+    def numbers(self, video_id: str) -> list[int]:
+        """Numbers of the segments of a video, rising."""
+        return [number for (number,) in self._all("SELECT number FROM segments WHERE video_id = ? ORDER BY number", video_id)]
+
+    def gaps(self, video_id: str) -> list[Gap]:
+        """Where segments are missing before the last one."""
+        ((count, last),) = self._all("SELECT count(*), max(number) FROM segments WHERE video_id = ?", video_id)
+        if count == 0 or last == count - 1:
+            return []
+        found, due, at = [], 0, 0.0
+        rows = self._all('SELECT number, start, "end" FROM segments WHERE video_id = ? ORDER BY number', video_id)
+        for number, start, end in rows:
+            if number > due:
+                found.append(Gap(due, number, at, start))
+            due, at = number + 1, end
+        return found
 
     def segment(self, video_id: str, number: int) -> SegmentRow | None:
         rows = self._all(f"SELECT {_SEGMENT} FROM segments WHERE video_id = ? AND number = ?", video_id, number)
-        return _segment(rows[0]) if rows else None
+        return self._segment(rows[0]) if rows else None
 
     def last(self, video_id: str) -> SegmentRow | None:
         """The newest segment of a video."""
         where = "WHERE video_id = ? ORDER BY number DESC LIMIT 1"
         rows = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id)
-        return _segment(rows[0]) if rows else None
+        return self._segment(rows[0]) if rows else None
 
-    def newest(self, video_id: str, frames: int) -> list[SegmentRow]:
+    def newest(self, video_id: str, frames: int, before: int | None = None) -> list[SegmentRow]:
         """The last segments, in time order, that together hold at least `frames` frames, or all there are; at least one
-        where there is one."""
-        last = self.last(video_id)
-        if last is None:
+        where there is one. before: only segments below this number."""
+        below = (1 << 62) if before is None else before
+        where = "WHERE video_id = ? AND number < ? ORDER BY number DESC LIMIT 1"
+        found = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, below)
+        if not found:
             return []
-        where = "WHERE video_id = ? AND (first_ordinal + frames > ? OR number = ?) ORDER BY number"
-        found = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, last.stop - frames, last.number)
-        return [_segment(row) for row in found]
+        last = self._segment(found[0])
+        where = "WHERE video_id = ? AND number < ? AND (first_ordinal + frames > ? OR number = ?) ORDER BY number"
+        rows = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, below, last.stop - frames, last.number)
+        return [self._segment(row) for row in rows]
 
     def all_segments(self) -> Iterator[SegmentRow]:
         """Every segment of every video, one video in memory at a time."""
@@ -142,13 +216,29 @@ class Catalog:
         with self._transaction() as db:
             db.execute("DELETE FROM segments WHERE video_id = ?", (video_id,))
             db.execute("DELETE FROM videos WHERE id = ?", (video_id,))
+            self._revise()
 
     def damage(self) -> list[str]:
-        """What SQLite finds wrong with the file itself."""
+        """What is wrong with the file itself or with a row."""
         try:
-            return [text for (text,) in self._all("PRAGMA quick_check") if text != "ok"]
-        except sqlite3.DatabaseError as error:
+            found = [text for (text,) in self._all("PRAGMA integrity_check") if text != "ok"]
+            self.videos()
+            ordinals: dict[str, int] = {}
+            for row in self.all_segments():
+                if row.first != ordinals.get(row.video_id, 0):
+                    found.append(f"segment {row.number} of video {row.video_id} does not count its frames from where it should")
+                ordinals[row.video_id] = row.stop
+            return found
+        except UserError as error:
             return [str(error)]
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file, or none, has the name by now: what is written here would be lost."""
+        try:
+            return self._path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         with self._lock:
@@ -159,17 +249,77 @@ class Catalog:
         with self._lock, self._db:  # the connection commits on the way out, or rolls back
             yield self._db
 
+    def _video(self, row: tuple) -> VideoRow:
+        video_id, path, duration, decoder, broke_at, note, interval, finished, written = row
+        self._compare(written, *row[:-2])
+        return VideoRow(VideoInfo(video_id, path, duration, decoder, broke_at, note), interval, bool(finished))
+
+    def _segment(self, row: tuple) -> SegmentRow:
+        video_id, number, start, end, frames, first, nbytes, checksum, times, tokens, written = row
+        self._compare(written, *row[:5], *row[6:-1])
+        arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
+        return SegmentRow(video_id, number, start, end, frames, first, nbytes, checksum, *arrays)
+
+    def _compare(self, written: str, *values: str | float | bytes | None) -> None:
+        if _sum(*values) != written:
+            raise _damaged(f"catalog {self._path} has a row that is not as it was written", self._path.parent)
+
+    def _put(self, row: VideoRow) -> None:
+        info = row.info
+        values = (info.video_id, info.path, info.duration, info.decoder, info.broke_at, info.note, row.interval)
+        sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (*values, int(row.finished), _sum(*values)))
+
+    def _insert(self, row: SegmentRow) -> None:
+        head = (row.video_id, row.number, row.start, row.end, row.frames)
+        tail = (row.nbytes, row.checksum, row.times.astype("<f8").tobytes(), row.tokens.astype("<i4").tobytes())
+        sql = f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (*head, row.first, *tail, _sum(*head, *tail)))
+
+    def _renumber(self, video_id: str) -> None:
+        """Count the ordinals of a video anew."""
+        ordinal, values = 0, []
+        sql = "SELECT number, frames FROM segments WHERE video_id = ? ORDER BY number"
+        for number, frames in self._db.execute(sql, (video_id,)).fetchall():
+            values.append((ordinal, video_id, number))
+            ordinal += frames
+        self._db.executemany("UPDATE segments SET first_ordinal = ? WHERE video_id = ? AND number = ?", values)
+        self._revise()
+
+    def _revise(self) -> None:
+        (revision,) = self._db.execute("PRAGMA user_version").fetchone()
+        self._db.execute(f"PRAGMA user_version = {revision + 1}")  # part of the transaction
+
     def _all(self, sql: str, *values: str | int) -> Sequence[tuple]:
-        with self._lock:
-            return self._db.execute(sql, values).fetchall()
+        try:
+            with self._lock:
+                return self._db.execute(sql, values).fetchall()  # damage may show at the first row or at the last
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.DatabaseError) -> UserError:
+        if isinstance(error, sqlite3.OperationalError):  # full, locked, no access, a read error: not the bytes' fault
+            return UserError(sentence(self._path.parent, error))
+        return _damaged(f"catalog {self._path} cannot be used ({error})", self._path.parent)
 
 
-def _video(row: tuple) -> VideoRow:
-    video_id, path, duration, decoder, broke_at, note, interval, finished = row
-    return VideoRow(VideoInfo(video_id, path, duration, decoder, broke_at, note), interval, bool(finished))
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.exists() and not os.access(path.parent, os.W_OK):
+        # A read-only disk: SQLite may not put its shared memory beside the file. Nobody writes, so it needs none, unless a
+        # log is there that was never taken in.
+        log = path.with_name(path.name + "-wal")
+        still = "" if log.exists() and log.stat().st_size else "&immutable=1"
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
+    db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
+    db.executescript(_TABLES)
+    return db
 
 
-def _segment(row: tuple) -> SegmentRow:
-    video_id, number, start, end, frames, first, nbytes, checksum, times, tokens = row
-    arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
-    return SegmentRow(video_id, number, start, end, frames, first, nbytes, checksum, *arrays)
+def _damaged(what: str, root: Path) -> CatalogDamagedError:
+    return CatalogDamagedError(f"{what}; `reelbank bank action=repair bank={root}` rebuilds it from the segments")
+
+
+def _sum(*values: str | float | bytes | None) -> str:
+    return of_bytes(repr(values).encode())

@@ -1,34 +1,46 @@
 """Segments on disk, one file each, and the promise that a segment once put survives a crash, bit-exact.
 
 Knows nothing of retrieval, of questions or of who may write (the bank sees to it that only one process does).
-Layout:  <bank>/catalog.sqlite, <bank>/segments/<video_id>/<number:06d>.safetensors
-Order of `put`:
+Layout:  <bank>/catalog.sqlite, <bank>/segments/<video_id>/<number:06d>.safetensors, beside them video.json; in a quantised
+bank <bank>/window/<video_id>/ while a video is written
+
+The commit protocol. Order of `put`:
     0 in a quantised bank, the segment's block into the recent window      memory/window.py
     1 temporary file in the folder of the segment, fsync
     2 rename to its name, fsync of the folder
     3 row in the catalog, committed with synchronous=FULL: from here on the segment exists
 A crash after 1 leaves a temporary, after 2 a file without a row. Neither was acknowledged: nobody reads it, `verify`
-names it, the next writer's `sweep` deletes it, and putting the same segment again replaces it.
+names it, the next writer's `sweep` deletes it, and putting the same segment again replaces it. A system call that fails
+(full disk, broken disk) ends the put before 3 in the same way. `put` returns only after 3; so does `bank.write`.
+Between any two of these steps `memory/steps.py` lets a test end the process.
+
+What is checked when. The row holds the seal of the file's header, the header the sums of its tensors (memory/sums.py).
+Every read compares the seal, and the sums of the frames and tensors that it hands out, no others; `verify` compares all
+of them, so every byte of every file.
+
+A damaged segment can be dropped (`discard`): number and file are gone, later segments stay, and the number can be put
+again. Order: rows first, files last; a crash in between leaves files that the next writer deletes.
 """
 
-import hashlib
 import re
 import shutil
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
-from memory import segment_file
+from memory import segment_file, steps, video_file
 from memory.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
-from memory.catalog import Catalog, SegmentRow
+from memory.catalog import Catalog, SegmentRow, VideoRow
 from memory.rest import AtRest
 from memory.schema import SegmentIndex
 from memory.window import RecentWindow
 
+Got = TypeVar("Got")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folder
 
 
@@ -36,9 +48,11 @@ _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folde
 class Problem:
     """Something `verify` found."""
 
-    kind: str  # data is lost: missing, size, checksum, order, catalog; harmless: orphan, temporary
+    kind: str  # something is lost: missing, size, checksum, gap, catalog, video, window; harmless: orphan, temporary
     path: Path
     text: str
+    video_id: str = ""
+    number: int | None = None  # of the segment that is damaged, where it is one
 
     @property
     def harmless(self) -> bool:
@@ -65,17 +79,20 @@ class DiskStore:
             raise ValueError(f"video id {video_id!r} cannot name a folder; use letters, digits, '.', '_' and '-'")
         return self._root / "segments" / video_id / f"{number:06d}.safetensors"
 
+    def record(self, row: VideoRow) -> None:
+        """Keep what is known of a video. When it is finished, its recent window goes."""
+        video_file.write(self.path(row.info.video_id, 0).parent, row)
+        self.catalog.put_video(row)
+        if row.finished:
+            self.window.drop(row.info.video_id)
+
     def put(self, segment: Segment) -> None:
-        """Keep the next segment of its video. When this returns, it is durable."""
+        """Keep the next segment of its video, or one that is missing. When this returns, it is durable."""
         path = self.path(segment.video_id, segment.number)
-        last = self.catalog.last(segment.video_id)
-        due = 0 if last is None else last.number + 1
-        if segment.number != due:
-            raise ValueError(f"segment {segment.number} of video {segment.video_id} is out of turn: {due} is next")
+        before = self._before(segment)
         data = segment_file.pack(segment, self.at_rest)
         make_folder(path.parent)
-        if self.at_rest.keeps_window and segment.kv is not None:
-            self.window.put(segment.video_id, segment.number, segment.kv)  # 0
+        self._put_block(segment)  # 0
         write_atomically(path, data)  # 1, 2
         row = SegmentRow(
             segment.video_id,
@@ -83,49 +100,67 @@ class DiskStore:
             segment.start,
             segment.end,
             frames=len(segment),
-            first=0 if last is None else last.stop,
+            first=0 if before is None else before.stop,
             nbytes=len(data),
-            checksum=_checksum(data),
+            checksum=segment_file.seal(data),
             times=segment.times.cpu().numpy(),
             tokens=np.diff(segment.tokens.offsets.cpu().numpy()),
         )
         self.catalog.add_segment(row)  # 3
-        if self.at_rest.keeps_window:
-            self.window.keep(segment.video_id, self._in_window(segment.video_id))
+        self.window.keep(segment.video_id, self._window_of(segment.video_id))
 
     def get(self, video_id: str, number: int) -> Segment:
-        return segment_file.read(self._sound(video_id, number)[0])
+        return self._read(video_id, number, lambda path, row: segment_file.read(path, row.checksum))
 
     def frames(
         self, video_id: str, number: int, first: int, stop: int, *, kv: bool = True
     ) -> tuple[VisualTokens, KVBlock | None]:
         """Frames first..stop-1, counted within the segment; nothing else of the file is read."""
-        return segment_file.read_frames(self._sound(video_id, number)[0], first, stop, kv=kv)
+        return self._read(
+            video_id,
+            number,
+            lambda path, row: segment_file.read_frames(path, first, stop, kv=kv, sealed=row.checksum),
+        )
+
+    def made(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
+        """Keys and values of these frames as they were made; None when they are not (or no longer) in the recent window.
+        UserError when they are damaged."""
+        if not self.at_rest.keeps_window:
+            return None
+        try:
+            return self.window.frames(video_id, number, first, stop)
+        except (OSError, segment_file.DamagedError) as error:
+            raise self._told(self.window.path(video_id, number), f"damaged ({error})") from error
 
     def index(self, video_id: str, number: int, want: Set[str]) -> SegmentIndex:
         """The rows that a retriever takes in."""
-        path, row = self._sound(video_id, number)
-        return segment_file.read_index(path, row.first, want)
+        return self._read(
+            video_id, number, lambda path, row: segment_file.read_index(path, row.first, want, sealed=row.checksum)
+        )
 
-    def numbers(self, video_id: str) -> Sequence[int]:
-        last = self.catalog.last(video_id)
-        return range(0 if last is None else last.number + 1)
+    def numbers(self, video_id: str) -> list[int]:
+        return self.catalog.numbers(video_id)
 
     def verify(self) -> list[Problem]:
         """Read every file and say what is wrong. A segment that is just being put may be called an orphan."""
-        files = sorted(path for path in (self._root / "segments").rglob("*") if path.is_file())
+        folders = (self._root / "segments", self.window.root)
+        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
         problems = [Problem("catalog", self._root / "catalog.sqlite", text) for text in self.catalog.damage()]
         if problems:
             return problems  # without a catalog nothing says which files should be there
-        acknowledged = set()
-        due: dict[str, tuple[int, int]] = {}  # number and first ordinal that must come next
+        acknowledged = {self._video_path(video) for video in self.catalog.videos()}
+        problems += self.verify_videos()
         for row in self.catalog.all_segments():
             path = self.path(row.video_id, row.number)
             acknowledged.add(path)
-            if (row.number, row.first) != due.get(row.video_id, (0, 0)):
-                problems.append(Problem("order", path, f"a segment is missing in the catalog before {row.number}"))
-            due[row.video_id] = (row.number + 1, row.stop)
             problems += _check(path, row)
+        for video in self.catalog.videos():
+            problems += [
+                Problem("gap", self.path(video.info.video_id, gap.first), gap.text, video.info.video_id)
+                for gap in self.catalog.gaps(video.info.video_id)
+            ]
+            acknowledged |= {self.window.path(video.info.video_id, number) for number in self._window_of(video.info.video_id)}
+        problems += self.verify_window()
         for path in files:
             if path.name.endswith(TEMPORARY):
                 problems.append(Problem("temporary", path, "a write was cut off; the next writer deletes this file"))
@@ -133,16 +168,63 @@ class DiskStore:
                 problems.append(Problem("orphan", path, "never acknowledged; the next writer deletes this file"))
         return problems
 
+    def verify_videos(self) -> list[Problem]:
+        """What is wrong with the files beside the segments."""
+        text = "missing or damaged, though needed only when the catalog is lost"
+        paths = [self._video_path(video) for video in self.catalog.videos()]
+        return [Problem("video", path, text, path.parent.name) for path in paths if video_file.read(path.parent) is None]
+
+    def verify_window(self) -> list[Problem]:
+        """Blocks of recent windows that an encoder would go on with and that are not there as they were made."""
+        found = []
+        for video_id in (video.info.video_id for video in self.catalog.videos()):
+            for number in self._needed(video_id):
+                what = self.window.problem(video_id, number)
+                if what is not None and number in self._needed(video_id):  # a writer may have gone on meanwhile
+                    text = f"{what}; what is encoded from here on can differ from an uninterrupted run's"
+                    found.append(Problem("window", self.window.path(video_id, number), text, video_id))
+        return found
+
+    def clear_window(self) -> list[Problem]:
+        """Delete the damaged blocks of recent windows; what `verify_window` found before."""
+        found = self.verify_window()
+        for problem in found:
+            problem.path.unlink(missing_ok=True)
+        return found
+
+    def refill_window(self) -> list[Problem]:
+        """Put what the segments store in the place of blocks that are missing; those that this was done for."""
+        done = []
+        for problem in self.verify_window():
+            number = int(problem.path.stem)
+            row = self.catalog.segment(problem.video_id, number)
+            assert row is not None  # verify_window goes by the rows
+            block = self.frames(problem.video_id, number, 0, row.frames)[1]
+            if block is not None:
+                self.window.put(problem.video_id, number, block)
+                done.append(problem)
+        return done
+
     def sweep(self) -> None:
         """Delete what a crash left behind. For the one writer, before it writes."""
-        for video_id in self.window.videos() if self.at_rest.keeps_window else ():
-            self.window.keep(video_id, self._in_window(video_id))
+        for video_id in self.window.videos():
+            self.window.keep(video_id, self._window_of(video_id))
         for folder in filter(Path.is_dir, (self._root / "segments").iterdir()):
-            known = len(self.numbers(folder.name))
-            keep = {self.path(folder.name, number).name for number in range(known)}
+            keep = {video_file.NAME} if self.catalog.video(folder.name) is not None else set()
+            keep |= {self.path(folder.name, number).name for number in self.numbers(folder.name)}
             for path in folder.iterdir():
                 if path.name not in keep:
                     path.unlink()
+
+    def discard(self, video_id: str, numbers: Iterable[int]) -> None:
+        """Delete segments of a video, which then is not finished: what is missing can be put again."""
+        numbers = list(numbers)
+        self.catalog.remove(video_id, numbers)
+        steps.passed("rows removed")
+        for number in numbers:
+            self.path(video_id, number).unlink(missing_ok=True)
+        sync_folder(self.path(video_id, 0).parent)
+        self.window.keep(video_id, self._window_of(video_id))
 
     def drop(self, video_id: str) -> None:
         """Delete a video. Rows go first: a crash in between leaves files that the next writer deletes."""
@@ -156,35 +238,84 @@ class DiskStore:
     def close(self) -> None:
         self.catalog.close()
 
-    def _in_window(self, video_id: str) -> set[int]:
-        """Numbers of the segments that a resumed encoder of this video needs; none of a finished one."""
-        video = self.catalog.video(video_id)
-        if video is not None and video.finished:
-            return set()
-        return {row.number for row in self.catalog.newest(video_id, self.at_rest.window_frames)}
+    def _video_path(self, video: VideoRow) -> Path:
+        return self.path(video.info.video_id, 0).with_name(video_file.NAME)
 
-    def _sound(self, video_id: str, number: int) -> tuple[Path, SegmentRow]:
-        """Path and row of an acknowledged segment whose file has its full size (mapping a file cut short kills the
-        process with SIGBUS instead of raising)."""
+    def _before(self, segment: Segment) -> SegmentRow | None:
+        """The row of the segment before, None for the first. ValueError when it is not this segment's turn."""
+        last = self.catalog.last(segment.video_id)
+        due = 0 if last is None else last.number + 1
+        if segment.number == due:
+            return last
+        gap = next((g for g in self.catalog.gaps(segment.video_id) if g.first == segment.number), None)
+        if gap is None:
+            raise ValueError(f"segment {segment.number} of video {segment.video_id} is out of turn: {due} is next")
+        after = self.catalog.segment(segment.video_id, gap.stop)
+        if after is not None and segment.times[-1] >= after.times[0]:
+            raise UserError(
+                f"segment {segment.number} of video {segment.video_id} would reach into segment {gap.stop}, which is there "
+                "already: the video gives other frames than it did; use another bank=DIR"
+            )
+        return self.catalog.segment(segment.video_id, segment.number - 1)
+
+    def _put_block(self, segment: Segment) -> None:
+        """Step 0. A segment that fills a gap finds its block there or needs none: those behind it were encoded with it."""
+        if not self.at_rest.keeps_window or segment.kv is None:
+            return
+        video_id, number = segment.video_id, segment.number
+        last = self.catalog.last(video_id)
+        fills = last is not None and number < last.number
+        if fills and (number not in self._window_of(video_id) or self.window.problem(video_id, number) is None):
+            return
+        self.window.put(video_id, number, segment.kv)
+
+    def _needed(self, video_id: str) -> list[int]:
+        """Numbers of the segments that a resumed encoder of this video begins with; none of a finished one."""
+        if not self.at_rest.keeps_window:
+            return []
+        video = self.catalog.video(video_id)
+        if video is None or video.finished:
+            return []
+        return [row.number for row in self.catalog.newest(video_id, self.at_rest.window_frames)]
+
+    def _window_of(self, video_id: str) -> range:
+        """The same with those between them that were dropped and may come again."""
+        needed = self._needed(video_id)
+        return range(needed[0], needed[-1] + 1) if needed else range(0)
+
+    def _read(self, video_id: str, number: int, read: Callable[[Path, SegmentRow], Got]) -> Got:
+        """What `read` makes of an acknowledged segment; KeyError when it was never put, UserError when its file is not
+        as it was written."""
         row = self.catalog.segment(video_id, number)
         if row is None:
             raise KeyError((video_id, number))
         path = self.path(video_id, number)
-        if not path.is_file() or path.stat().st_size != row.nbytes:
-            raise UserError(f"{path} is missing or damaged; run `reelbank bank action=verify bank={self._root}`")
-        return path, row
+        try:
+            # mapping a file that was cut short kills the process with SIGBUS instead of raising
+            if path.stat().st_size != row.nbytes:
+                raise segment_file.DamagedError(f"it has {path.stat().st_size} bytes, not {row.nbytes}")
+            return read(path, row)
+        except (OSError, segment_file.DamagedError) as error:
+            what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
+            raise self._told(path, what) from error
+
+    def _told(self, path: Path, what: str) -> UserError:
+        return UserError(
+            f"{path} is {what}; `reelbank bank action=verify bank={self._root}` lists all damage, action=repair mends it"
+        )
 
 
 def _check(path: Path, row: SegmentRow) -> list[Problem]:
-    if not path.is_file():
-        return [Problem("missing", path, "the file of an acknowledged segment is gone")]
-    data = path.read_bytes()
-    if len(data) != row.nbytes:
-        return [Problem("size", path, f"{len(data)} bytes, not {row.nbytes} as when it was written")]
-    if _checksum(data) != row.checksum:
-        return [Problem("checksum", path, "the bytes are not those that were written")]
+    def problem(kind: str, text: str) -> list[Problem]:
+        return [Problem(kind, path, text, row.video_id, row.number)]
+
+    try:
+        size = path.stat().st_size
+        if size != row.nbytes:
+            return problem("size", f"{size} bytes, not {row.nbytes} as when it was written")
+        segment_file.check(path, row.checksum)
+    except FileNotFoundError:
+        return problem("missing", "the file of an acknowledged segment is gone")
+    except (OSError, segment_file.DamagedError) as error:
+        return problem("checksum", str(error))
     return []
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -20,24 +20,29 @@ class Timeline:
 
     times: np.ndarray  # [T] float64 seconds, rising
     tokens: np.ndarray  # [T] int64 visual tokens of each frame
-    edges: tuple[int, ...] = (0,)  # segment s holds the frames edges[s]..edges[s + 1] - 1
+    edges: tuple[int, ...] = (0,)  # segment s of those that are there holds the frames edges[s]..edges[s + 1] - 1
+    numbers: tuple[int, ...] = ()  # number of segment s: s itself, unless some are missing
+    revision: int = 0  # of the catalog that this was read from
 
     @classmethod
     def empty(cls) -> "Timeline":
         return cls(np.empty(0, np.float64), np.empty(0, np.int64))
 
-    def extended(self, segments: Sequence[tuple[np.ndarray, np.ndarray]]) -> "Timeline":
-        """With further segments, each as (times, tokens)."""
-        edges = np.cumsum([self.edges[-1], *(len(times) for times, _ in segments)]).tolist()
+    def extended(self, segments: Sequence[tuple[int, np.ndarray, np.ndarray]], revision: int = 0) -> "Timeline":
+        """With further segments, each as (number, times, tokens), read at this revision."""
+        edges = np.cumsum([self.edges[-1], *(len(times) for _, times, _ in segments)]).tolist()
         return Timeline(
-            np.concatenate([self.times, *(times for times, _ in segments)]),
-            np.concatenate([self.tokens, *(tokens for _, tokens in segments)]),
+            np.concatenate([self.times, *(times for _, times, _ in segments)]),
+            np.concatenate([self.tokens, *(tokens for _, _, tokens in segments)]),
             (*self.edges, *edges[1:]),
+            (*self.numbers, *(number for number, _, _ in segments)),
+            revision,
         )
 
     @property
-    def segments(self) -> int:
-        return len(self.edges) - 1
+    def next(self) -> int:
+        """The number that the next segment will have."""
+        return self.numbers[-1] + 1 if self.numbers else 0
 
     def __len__(self) -> int:
         return len(self.times)
@@ -113,7 +118,8 @@ def fill_layers(choice: Choice, rankings: np.ndarray, shared: Sequence[int], cos
 
 
 def runs(frames: Sequence[int], edges: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Neighbouring frames of one segment together: (segment, first ordinal, ordinal after the last). frames: rising."""
+    """Neighbouring frames of one segment together: (its place among `edges`, first ordinal, ordinal after the last).
+    frames: rising."""
     found: list[tuple[int, int, int]] = []
     for ordinal in frames:
         segment = bisect_right(edges, ordinal) - 1

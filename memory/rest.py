@@ -41,8 +41,19 @@ class AtRest:
                 raise UserError(f"{name}={value} is not known; use {', '.join(known)}, or null for as made.")
 
     def __str__(self) -> str:
-        parts = [f"{name}={value}" for name, value in (("kv", self.kv), ("tokens", self.tokens)) if value is not None]
-        return ", ".join(parts) or "none"
+        """What a bank's provenance says under "quantisation"; `parse` reads it."""
+        values = {"kv": self.kv, "tokens": self.tokens, "window": self.window_frames if self.keeps_window else None}
+        return ", ".join(f"{name}={value}" for name, value in values.items() if value is not None) or "none"
+
+    @classmethod
+    def parse(cls, told: str) -> "AtRest":
+        """UserError on what `str` does not write."""
+        parts = dict(part.split("=", 1) for part in told.split(", ") if "=" in part)
+        window = parts.get("window", "0")
+        found = cls(parts.get("kv"), parts.get("tokens"), int(window) if window.isdecimal() else 0)
+        if str(found) != told:
+            raise UserError(f"The bank was made with quantisation={told}, which this Reelbank does not know; use a newer one.")
+        return found
 
     @property
     def keeps_window(self) -> bool:

@@ -1,30 +1,31 @@
 """A segment as the bytes of one safetensors file, and back; whole, a range of frames, or its index rows alone.
 
 Knows nothing of durability, of the catalog or of what the tensors are for. The file describes itself: the header holds
-format version, video id, number, start and end, so a catalog could be rebuilt from the files.
+format version, video id, number, start, end and the checksums of all tensors (memory/checked.py), so a catalog can be
+rebuilt from the files. A chain of sums reaches every byte: the seal (kept in the catalog) covers the header, the header the
+data. Whatever is read is checked before it is handed out, and only that: a range of frames costs the sums of these frames.
 Tensors: tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]; with a KV cache also keys and values
 [L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. firsts [T] for models with temporal patches,
 kv_pos [M, 3] for models with positions on three axes; repeats [T] where a compressor merged frames. Any dtype that torch
 has. In a quantised bank (memory/rest.py) tensors are codes, NAME_scale lies beside them, and the header says which form.
 """
 
-import json
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
-from memory import rest
+from memory import checked, rest
+from memory.checked import Checked, DamagedError, read_seal, seal
 from memory.rest import AtRest, Form
 from memory.schema import SegmentIndex
 
-FORMAT = 1
+FORMAT = 2  # 1 had no sums
 AS_MADE = AtRest()
 
 
@@ -36,7 +37,7 @@ class Head:
     number: int
     start: float
     end: float
-    form: Form = field(default_factory=dict, compare=False)  # how its tensors are stored; empty: as made
+    form: Form = field(compare=False, default_factory=dict)  # how its tensors are stored; empty: as made
 
 
 def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
@@ -51,129 +52,129 @@ def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
     }
     if form:
         head["form"] = form
-    # one metadata key only: safetensors writes several keys in a random order, and equal segments must be equal bytes
-    return save(_alone(tensors), {"reelbank": json.dumps(head, sort_keys=True)})
+    return checked.packed(tensors, head)
 
 
 def read_head(path: Path) -> Head:
-    with safe_open(path, "pt") as file:
-        return _head(file, path)
+    with _opened(path, None) as (_, head):
+        return head
 
 
-def read(path: Path) -> Segment:
-    """The whole segment, bit-exact."""
-    with safe_open(path, "pt") as file:
-        head = _head(file, path)
-        frames = len(_load(file, "times"))
-        repeats = _maybe(file, "repeats")
+def read(path: Path, sealed: str | None = None) -> Segment:
+    """The whole segment, bit-exact. sealed: the seal that the file must carry. DamagedError, here and below."""
+    with _opened(path, sealed) as (file, head):
+        frames = len(file.load("times"))
         return Segment(
             video_id=head.video_id,
             number=head.number,
             start=head.start,
             end=head.end,
             tokens=_tokens(file, head.form, 0, frames),
-            clip=rest.thaw_clip(_load(file, "clip"), _maybe(file, "clip_scale"), repeats),
+            clip=_clip(file),
             kv=_kv(file, head.form, 0, frames),
-            key_means=_key_means(file, head.form, repeats),
+            key_means=_key_means(file, head.form) if "key_means" in file.sums else None,
         )
 
 
-def read_frames(path: Path, first: int, stop: int, *, kv: bool = True) -> tuple[VisualTokens, KVBlock | None]:
+def read_frames(
+    path: Path, first: int, stop: int, *, kv: bool = True, sealed: str | None = None
+) -> tuple[VisualTokens, KVBlock | None]:
     """Frames first..stop-1 of the segment alone, their frame numbers and offsets starting at 0 again; only these bytes
     are read. kv=False leaves keys and values on the disk."""
-    with safe_open(path, "pt") as file:
-        form = _head(file, path).form
-        return _tokens(file, form, first, stop), _kv(file, form, first, stop) if kv else None
+    with _opened(path, sealed) as (file, head):
+        return _tokens(file, head.form, first, stop), _kv(file, head.form, first, stop) if kv else None
 
 
-def read_index(path: Path, first: int, want: Set[str] = frozenset({"clip", "key_means"})) -> SegmentIndex:
+def read_index(
+    path: Path, first: int, want: Set[str] = frozenset({"clip", "key_means"}), sealed: str | None = None
+) -> SegmentIndex:
     """The rows that a retriever takes in. `first`: ordinal of the first frame, which the file does not know."""
-    with safe_open(path, "pt") as file:
-        head = _head(file, path)
-        there = want & set(file.keys())
-        repeats = _maybe(file, "repeats")
+    with _opened(path, sealed) as (file, head):
+        there = want & file.sums.keys()
         return SegmentIndex(
             head.video_id,
             head.number,
             first,
-            times=_load(file, "times"),
-            clip=rest.thaw_clip(_load(file, "clip"), _maybe(file, "clip_scale"), repeats) if "clip" in there else None,
-            key_means=_key_means(file, head.form, repeats) if "key_means" in there else None,
+            times=file.load("times"),
+            clip=_clip(file) if "clip" in there else None,
+            key_means=_key_means(file, head.form) if "key_means" in there else None,
         )
 
 
-def _head(file: Any, path: Path) -> Head:
-    head = json.loads((file.metadata() or {}).get("reelbank", "{}"))
-    if head.get("format") != FORMAT:
-        raise ValueError(f"{path} has segment format {head.get('format')}, not {FORMAT}")
-    return Head(head["video_id"], head["number"], head["start"], head["end"], head.get("form", {}))
+def read_times(path: Path) -> tuple[Tensor, Tensor]:
+    """Seconds [T] and offsets [T + 1] of the frames: what a catalog keeps."""
+    with _opened(path, None) as (file, _):
+        return file.load("times"), file.offsets("offsets")
 
 
-def _tokens(file: Any, form: Form, first: int, stop: int) -> VisualTokens:
+def check(path: Path, sealed: str) -> None:
+    """Read everything. DamagedError names the first tensor, and the frame where it can, that is not as written."""
+    with _opened(path, sealed) as (file, _):
+        file.all()
+
+
+@contextmanager
+def _opened(path: Path, sealed: str | None) -> Iterator[tuple[Checked, Head]]:
+    with checked.opened(path, sealed) as file:
+        told = file.told
+        if told.get("format") != FORMAT:
+            raise DamagedError(f"it has segment format {told.get('format')}, not {FORMAT}")
+        yield file, Head(told["video_id"], told["number"], told["start"], told["end"], told.get("form", {}))
+
+
+def _tokens(file: Checked, form: Form, first: int, stop: int) -> VisualTokens:
     """Visual tokens of frames first..stop-1."""
-    offsets = _load(file, "offsets").long()
-    a, b = int(offsets[first]), int(offsets[stop])
-    pos = file.get_slice("pos")[a:b].to(torch.int32, copy=True)
+    offsets = file.offsets("offsets")[first : stop + 1]
+    tokens = file.frames("tokens", offsets, first)
+    pos = file.frames("pos", offsets, first).to(torch.int32)
     pos[:, 0] -= first
+    firsts, repeats = (file.maybe(name) for name in ("firsts", "repeats"))
     return VisualTokens(
-        rest.thaw_tokens(file.get_slice("tokens")[a:b].clone(), _maybe(file, "tokens_scale", a, b), form),
+        rest.thaw_tokens(tokens, file.maybe_frames("tokens_scale", offsets, first), form),
         pos,
-        offsets[first : stop + 1] - a,
-        file.get_slice("times")[first:stop].clone(),
-        _maybe(file, "firsts", first, stop),
-        _maybe(file, "repeats", first, stop),
+        offsets - offsets[0],
+        file.load("times")[first:stop],
+        None if firsts is None else firsts[first:stop],
+        None if repeats is None else repeats[first:stop],
     )
 
 
-def _kv(file: Any, form: Form, first: int, stop: int) -> KVBlock | None:
+def _kv(file: Checked, form: Form, first: int, stop: int) -> KVBlock | None:
     """Keys and values of frames first..stop-1; None when the segment has none."""
-    if "keys" not in file.keys():  # noqa: SIM118  (safe_open is no dict)
+    if "keys" not in file.sums:
         return None
-    offsets = _load(file, "kv_offsets").long()
-    a, b = int(offsets[first]), int(offsets[stop])
-    keys, values = (_compact(file.get_slice(name)[:, :, a:b]) for name in ("keys", "values"))
-    values_scale = _compact(file.get_slice("values_scale")[:, :, a:b]) if "kv" in form else None
-    pos = _maybe(file, "kv_pos", a, b)
+    whole = file.offsets("kv_offsets")
+    offsets = whole[first : stop + 1]
+    keys, values = (file.frames(name, offsets, first) for name in ("keys", "values"))
+    pos = file.maybe("kv_pos")
     return KVBlock(
-        rest.thaw_keys(keys, _maybe(file, "keys_scale"), offsets, first, stop, form),
-        rest.thaw_values(values, values_scale, form),
-        offsets[first : stop + 1] - a,
-        None if pos is None else pos.to(torch.int32),
+        rest.thaw_keys(keys, file.maybe("keys_scale"), whole, first, stop, form),
+        rest.thaw_values(values, file.maybe_frames("values_scale", offsets, first), form),
+        offsets - offsets[0],
+        None if pos is None else pos[int(offsets[0]) : int(offsets[-1])].to(torch.int32),
     )
 
 
-def _key_means(file: Any, form: Form, repeats: Tensor | None) -> Tensor | None:
-    means = _maybe(file, "key_means")
-    return None if means is None else rest.thaw_means(means, _maybe(file, "key_means_scale"), repeats, form)
+def _clip(file: Checked) -> Tensor:
+    return rest.thaw_clip(file.load("clip"), file.maybe("clip_scale"), file.maybe("repeats"))
 
 
-def _load(file: Any, name: str) -> Tensor:
-    # safetensors hands out a view of the mapped file: copy, so that a tensor outlives whatever happens to the file
-    tensor: Tensor = file.get_tensor(name)
-    return tensor.clone()
+def _key_means(file: Checked, form: Form) -> Tensor:
+    return rest.thaw_means(file.load("key_means"), file.maybe("key_means_scale"), file.maybe("repeats"), form)
 
 
-def _maybe(file: Any, name: str, first: int = 0, stop: int | None = None) -> Tensor | None:
-    """Rows first..stop-1 of a tensor that not every segment has."""
-    if name not in file.keys():  # noqa: SIM118  (safe_open is no dict)
-        return None
-    rows: Tensor = file.get_slice(name)[first:stop]
-    return rows.clone()
-
-
-def _compact(view: Tensor) -> Tensor:
-    return view.clone(memory_format=torch.contiguous_format)
-
-
-def _alone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor contiguous, on the CPU and with memory of its own: safetensors refuses shared memory, and two of
-    ours may share it (a segment without time tags has the same offsets twice)."""
-    seen: set[int] = set()
-    alone = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        if tensor.untyped_storage().data_ptr() in seen:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        alone[name] = tensor
-    return alone
+__all__ = [
+    "AS_MADE",
+    "FORMAT",
+    "DamagedError",
+    "Head",
+    "check",
+    "pack",
+    "read",
+    "read_frames",
+    "read_head",
+    "read_index",
+    "read_seal",
+    "read_times",
+    "seal",
+]

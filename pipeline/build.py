@@ -49,13 +49,11 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
     retriever = call("retriever", part(config, "retriever"), embedder=clip, queries=backbone.queries)
     reader = call("reader", part(config, "reader"), backbone)
     check_pairs(config, call("prefill", new_prefill, backbone), retriever, reader)
-    stored = at_rest(config, backbone)
     bank = MemoryBank.open(
         config.bank,
-        provenance(config, backbone, clip) | {"quantisation": str(stored)},
+        provenance(config, backbone, clip),
         retriever,
         recent_frames=config.recent_frames,
-        at_rest=stored,
     )
     return VideoQA(
         bank=bank,
@@ -98,6 +96,7 @@ def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | 
         "compressor": short(config.compressor),
         "segmenter": short(config.segmenter),
         "prefill": short(config.prefill),
+        "quantisation": str(at_rest(config, backbone)),
     }
 
 

@@ -1,7 +1,7 @@
 """The command `reelbank TASK key=value ...`: composes the configuration, runs the task, tells errors in one line.
 
-Exit codes: 0 done, 1 the bank has damage (verify), 2 bad input; a traceback only with HYDRA_FULL_ERROR=1. Knows no part;
-heavy imports happen inside a task, so that help and mistakes answer at once.
+Exit codes: 0 done, 1 the bank has damage (verify, repair), 2 bad input; a traceback only with HYDRA_FULL_ERROR=1.
+Knows no part; heavy imports happen inside a task, so that help and mistakes answer at once.
 """
 
 import gc
@@ -25,6 +25,8 @@ USAGE = """reelbank TASK key=value ...
   ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
   bank    action=ls|verify bank=DIR   look after a bank
+  bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
+  backbones                           the models that can be chosen, and what an hour of video costs with each
 
 Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
 backbone=llava_ov_7b, retriever=clip, reader=tokens, compressor=pool, segmenter=scene.
@@ -49,7 +51,13 @@ def _bank(config: DictConfig) -> int:
     return bank(config)
 
 
-TASKS: dict[str, Callable[[DictConfig], int]] = {"ask": _ask, "ingest": _ingest, "bank": _bank}
+def _backbones(config: DictConfig) -> int:
+    from pipeline.commands import backbones
+
+    return backbones(config)
+
+
+TASKS: dict[str, Callable[[DictConfig], int]] = {"ask": _ask, "ingest": _ingest, "bank": _bank, "backbones": _backbones}
 
 
 def configure(task: str, overrides: Sequence[str]) -> DictConfig:
@@ -57,7 +65,9 @@ def configure(task: str, overrides: Sequence[str]) -> DictConfig:
     settings.register()
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            config = compose(task, overrides=[_literal(override) for override in overrides])
+            # only mending a bank needs the parts that it was made with
+            name = "repair" if task == "bank" and "action=repair" in overrides else task
+            config = compose(name, overrides=[_literal(override) for override in overrides])
             OmegaConf.to_container(config, resolve=True)  # a value that refers to nothing is told here
             return config
     except ValueError as error:  # Hydra's own, about a group; it does not name the override

@@ -4,21 +4,23 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from encoders.errors import UserError
 from pipeline.schema import Answer, Ingested
 
 if TYPE_CHECKING:  # these bring torch: loaded when a task needs them, not for a mistake on the command line
     from memory.bank import MemoryBank
+    from memory.disk import Problem
     from pipeline.qa import Progress as Report
     from pipeline.qa import VideoQA
 
@@ -96,10 +98,12 @@ def ask(config: DictConfig) -> int:
     with _opened(config) as (qa, source):
         from memory.schema import Question
 
-        _encode(config, qa, source)
+        encoded = _encode(config, qa, source)
         live = config.format == "text" and sys.stdout.isatty()
         emit = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
         answer = qa.ask(Question(config.question, source.info.video_id, asked_at), emit)
+        more = encoded.warning.removeprefix(answer.warning).strip()  # what is said of the file is in both
+        answer = replace(answer, warning=" ".join(filter(None, [answer.warning, more])))
     if config.format == "json":
         print(json.dumps(asdict(answer)))
     else:
@@ -137,17 +141,62 @@ def ingest(config: DictConfig) -> int:
     return 0
 
 
+def backbones(config: DictConfig) -> int:
+    """reelbank backbones."""
+    from pipeline.backbones import HEADS, all_facts, as_row, facts, legend
+    from pipeline.build import check_format
+    from pipeline.parts import check
+
+    check_format(config)
+    for group in ("prefill",) if config.backbone is None else ("backbone", "prefill"):
+        check(config, group)
+    dtype = config.prefill.get("dtype")
+    if config.backbone is None:
+        rows = all_facts(config.fps, dtype)
+    else:
+        node: Any = OmegaConf.to_container(config.backbone, resolve=True)
+        rows = [facts(node, config.fps, dtype)]
+    if config.format == "json":
+        print(json.dumps([asdict(row) for row in rows]))
+        return 0
+    console = Console()
+    if console.is_terminal:
+        table = Table()
+        for head in HEADS:
+            table.add_column(head, overflow="fold")
+        for row in rows:
+            table.add_row(*as_row(row))
+        console.print(table)
+    else:  # as Markdown: to read, to paste and to cut by column
+        for cells in (HEADS, ("---",) * len(HEADS), *(as_row(row) for row in rows)):
+            print("| " + " | ".join(cells) + " |")
+        print()
+    print(legend(config.fps, dtype, rows))
+    return 0
+
+
 def bank(config: DictConfig) -> int:
     """reelbank bank."""
     from memory.bank import MemoryBank
+    from memory.catalog import CatalogDamagedError
+    from memory.disk import Problem
     from memory.search import UniformRetriever
     from pipeline.build import check_format
 
     check_format(config)
-    if config.action not in ("ls", "verify"):
-        raise UserError(f"action={config.action} is not known; use ls or verify.")
-    with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
-        return _list(config, held) if config.action == "ls" else _verify(config, held)
+    if config.action not in ("ls", "verify", "repair"):
+        raise UserError(f"action={config.action} is not known; use ls, verify or repair.")
+    if config.action == "repair":
+        return _repair(config)
+    try:
+        with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
+            if config.action == "ls":
+                return _list(config, held)
+            return _verified(config, held.verify(), sum(len(held.segments(video.info.video_id)) for video in held.videos()))
+    except CatalogDamagedError as error:
+        if config.action == "ls":
+            raise
+        return _verified(config, [Problem("catalog", Path(config.bank) / "catalog.sqlite", str(error))], 0)
 
 
 def _list(config: DictConfig, held: "MemoryBank") -> int:
@@ -163,6 +212,7 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
                 "frames": rows[-1].stop if rows else 0,
                 "nbytes": sum(row.nbytes for row in rows),
                 "finished": video.finished,
+                "gaps": [[gap.start, gap.end] for gap in held.gaps(video.info.video_id)],
                 "broke_at": video.info.broke_at,
                 "note": video.info.note,
             }
@@ -175,6 +225,8 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
         state = "complete" if row["finished"] else "unfinished"
         if row["broke_at"] is not None:
             state = f"file breaks at {row['broke_at']:.1f} s"
+        if row["gaps"]:
+            state = "missing " + ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in row["gaps"])
         print(
             f"{row['video_id']}  {clock_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
             f"{row['nbytes'] / 1e6:.1f} MB  {state}  {row['path']}"
@@ -184,13 +236,28 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
     return 0
 
 
-def _verify(config: DictConfig, held: "MemoryBank") -> int:
-    problems = held.verify()
+def _verified(config: DictConfig, problems: "Sequence[Problem]", count: int) -> int:
     if config.format == "json":
         print(json.dumps([asdict(problem) | {"path": str(problem.path)} for problem in problems]))
     elif problems:
         print("\n".join(str(problem) for problem in problems))
     else:
-        count = sum(len(held.segments(video.info.video_id)) for video in held.videos())
         print(f"{config.bank}: all {count} segments are whole")
     return 1 if problems else 0
+
+
+def _repair(config: DictConfig) -> int:
+    from pipeline.mend import mend
+
+    done = mend(config)
+    if config.format == "json":
+        print(json.dumps([asdict(each) for each in done]))
+    else:
+        print("\n".join([*(str(each) for each in done), f"{config.bank}: {_tally([each.whole for each in done])}"]))
+    return 0 if all(each.whole for each in done) else 1
+
+
+def _tally(whole: Sequence[bool]) -> str:
+    if not whole:
+        return "nothing was damaged"
+    return f"{sum(whole)} mended" + (f", {len(whole) - sum(whole)} missing" if not all(whole) else ", all is whole")

@@ -42,15 +42,18 @@ class Gaze:
         """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text."""
         self.frames_of = frames_of
         self.mass: dict[int, float] = {}
+        self._since: dict[int, int] = {}  # layer -> tokens that came behind the context
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
         """A backbone Listener: query [1, Hq, n, Dh] (its last position answers), key [1, H, S', Dh]."""
-        heads = key.shape[1]
+        heads, length = key.shape[1:3]
+        self._since[layer] = self._since.get(layer, 0) + query.shape[2]
+        context = self.frames_of[layer]
+        owner = context[len(context) + self._since[layer] - length :]  # a sliding layer has dropped what came before
+        if not len(owner):
+            return
         last = query[0, :, -1].unflatten(0, (heads, -1)).float()  # [H, group, Dh]
         share = torch.einsum("hgd,hsd->hgs", last, key[0].float()).mul_(scaling).softmax(-1).sum((0, 1))  # [S']
-        owner = self.frames_of[layer]
-        if len(share) < len(owner):  # a sliding layer has dropped frames: its keys cannot be told apart by place
-            return
         ordinals, place = owner.unique(return_inverse=True)
         summed = torch.zeros(len(ordinals)).index_add_(0, place, share[: len(owner)].cpu())
         for ordinal, mass in zip(ordinals.tolist(), summed.tolist(), strict=True):

@@ -63,9 +63,34 @@ class Bank:
     format: str = "text"
 
 
+@dataclass
+class Backbones:
+    """reelbank backbones."""
+
+    fps: float = 1.0  # sampled frames per second of video, for the bytes per hour
+    format: str = "text"
+    backbone: Any = None  # one of them alone, perhaps with a path; None = all
+    prefill: Any = MISSING  # its dtype is the bank's
+
+
+@dataclass
+class Repair(Ingest):
+    """reelbank bank action=repair."""
+
+    video: str = ""  # the bank knows where its videos were
+    action: str = "repair"
+
+
 def register() -> None:
     """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
-    for name, node in (("ask_schema", Ask), ("ingest_schema", Ingest), ("bank_schema", Bank)):
+    schemas = {
+        "ask_schema": Ask,
+        "ingest_schema": Ingest,
+        "bank_schema": Bank,
+        "repair_schema": Repair,
+        "backbones_schema": Backbones,
+    }
+    for name, node in schemas.items():
         store.store(name=name, node=node)
     OmegaConf.register_new_resolver("weights", lambda name: str(WEIGHTS / name), replace=True)

@@ -5,6 +5,7 @@ import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from encoders.backbone import VideoLLM
+from encoders.internvl import InternVL
+from encoders.llava_ov import LlavaOneVision
 from encoders.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL
 from encoders.schema import Frames
+from encoders.smolvlm import INTRO, SmolVLM
 from pipeline.tiny import questions, tokenizer
+from tests.toys import toy_checkpoint
 
 import transformers as T  # isort: skip
 
@@ -37,17 +42,24 @@ class Family:
     name: str
     adapter: Callable[..., VideoLLM]
     settings: dict[str, Any]
-    make: Callable[[], tuple[Any, Any]]  # -> model, processor
+    make: Callable[[], Path]  # -> a folder with the toy checkpoint
     reference: Callable[[VideoLLM, Frames, str], tuple[torch.Tensor, dict[str, Any]]]  # -> logits [S, V], inputs
+    needs: str = ""  # a package without which the library does not make the processor
 
     def load(self, **settings: Any) -> VideoLLM:
         return self.adapter(str(folder(self.name)), dtype="float32", **(self.settings | settings))
 
 
-def words(*special: str) -> Any:
+def words(*special: str, **named: str) -> Any:
+    """The toy tokenizer with more special tokens; the named ones become attributes of it."""
     made = tokenizer.build(questions.corpus())
     made.add_special_tokens({"additional_special_tokens": list(special)})
-    return made
+    if not named:
+        return made
+    return T.PreTrainedTokenizerFast(
+        tokenizer_object=made.backend_tokenizer, eos_token=made.eos_token, pad_token=made.pad_token,
+        extra_special_tokens=named,
+    )  # fmt: skip
 
 
 def text_config(made: Any, **more: Any) -> dict[str, Any]:
@@ -134,12 +146,107 @@ def processed(backbone: VideoLLM, frames: Frames, question: str) -> tuple[torch.
         return backbone.model(**inputs, use_cache=False).logits[0], dict(inputs)
 
 
+INTERNVL_MARKS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+# The template that the library's conversion script gives to InternVL checkpoints.
+INTERNVL_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'video' %}"
+    "{{ '<video>\n' }}{% else %}{{ c.text }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def internvl() -> tuple[Any, Any]:
+    made = words(*INTERNVL_MARKS.values(), **INTERNVL_MARKS)
+    vision = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=[56, 56],
+        patch_size=[14, 14],
+    )  # fmt: skip
+    config = T.InternVLConfig(
+        vision_config=vision, text_config=T.Qwen2Config(**text_config(made)), image_seq_length=4, tie_word_embeddings=True,
+        image_token_id=made.convert_tokens_to_ids("<IMG_CONTEXT>"),
+    )  # fmt: skip
+    size = {"height": 56, "width": 56}
+    processor = T.InternVLProcessor(
+        T.GotOcr2ImageProcessor(size=size), made, T.InternVLVideoProcessor(size=size), image_seq_length=4,
+        chat_template=INTERNVL_TEMPLATE,
+    )  # fmt: skip
+    return T.InternVLForConditionalGeneration(config), processor
+
+
+SMOLVLM_MARKS = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<image>", "<video>")
+
+
+def smolvlm() -> tuple[Any, Any]:
+    made = words(*SMOLVLM_MARKS)
+    vision = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16
+    )
+    config = T.SmolVLMConfig(
+        vision_config=vision, text_config=T.LlamaConfig(**text_config(made)), scale_factor=2, tie_word_embeddings=True,
+        image_token_id=made.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    sizes = {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 64}}
+    processor = T.SmolVLMProcessor(
+        T.SmolVLMImageProcessor(**sizes), made, T.SmolVLMVideoProcessor(**sizes), image_seq_len=4, chat_template=QWEN_TEMPLATE
+    )  # the template for videos is in the library
+    return T.SmolVLMForConditionalGeneration(config), processor
+
+
+def without_numbers(backbone: VideoLLM, frames: Frames, question: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """What SmolVLM's processor makes of it, but for the opening sentence: the ids of ours in the place of its ids."""
+    _, inputs = processed(backbone, frames, question)
+    ids = inputs["input_ids"][0].tolist()
+    from num2words import num2words
+
+    count, seconds = num2words(len(frames)), int(frames.times[-1])
+    told = f"You are provided the following series of {count} frames from a 0:00:{seconds:02d} [H:MM:SS] video.\n"
+    theirs, ours = backbone.ids(told), backbone.ids(INTRO)
+    at = next(i for i in range(len(ids)) if ids[i : i + len(theirs)] == theirs)
+    new = torch.tensor([ids[:at] + ours + ids[at + len(theirs) :]])
+    inputs |= {"input_ids": new, "attention_mask": torch.ones_like(new)}
+    with torch.inference_mode():
+        return backbone.model(**inputs, use_cache=False).logits[0], inputs
+
+
+def ids_and_pixels(backbone: VideoLLM, frames: Frames, question: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """LLaVA-OneVision's processor has no time tags: its forward over the same ids, and pixels as its processor makes them."""
+    video = [backbone.config.video_token_id]
+    ids = backbone.preamble_ids()
+    for t in frames.times:
+        ids = ids + backbone.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]") + video * backbone.tokens_per_frame
+    ids = ids + video + backbone.tail_ids(question)  # the library's features end with the newline
+    pixels = backbone.processor.video_processor(
+        [torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)], do_resize=False, return_tensors="pt"
+    )
+    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64), **pixels}
+    with torch.inference_mode():
+        return backbone.model(**inputs, use_cache=False).logits[0], inputs
+
+
+def saved(make: Callable[[], tuple[Any, Any]]) -> Path:
+    """A folder with the model and the processor that `make` returns, the model's weights made larger."""
+    torch.manual_seed(0)
+    model, processor = make()
+    target = Path(tempfile.mkdtemp(prefix=f"reelbank-{make.__name__}-"))
+    louder(model).save_pretrained(target)
+    processor.save_pretrained(target)
+    return target
+
+
 FAMILIES = {
     family.name: family
     for family in (
-        Family("qwen2_vl", Qwen2VL, {"width": 84, "height": 56, "fps": FPS}, qwen2_vl, processed),
-        Family("qwen2_5_vl", Qwen25VL, {"width": 84, "height": 56, "fps": FPS}, qwen2_5_vl, processed),
-        Family("qwen3_vl", Qwen3VL, {"width": 96, "height": 64}, qwen3_vl, processed),
+        Family("llava_ov", LlavaOneVision, {}, toy_checkpoint, ids_and_pixels),
+        Family("qwen2_vl", Qwen2VL, {"width": 84, "height": 56, "fps": FPS}, partial(saved, qwen2_vl), processed),
+        Family("qwen2_5_vl", Qwen25VL, {"width": 84, "height": 56, "fps": FPS}, partial(saved, qwen2_5_vl), processed),
+        Family("qwen3_vl", Qwen3VL, {"width": 96, "height": 64}, partial(saved, qwen3_vl), processed),
+        Family("internvl", InternVL, {"fps": FPS}, partial(saved, internvl), processed),
+        Family("smolvlm", SmolVLM, {}, partial(saved, smolvlm), without_numbers, needs="num2words"),
     )
 }
 
@@ -147,12 +254,7 @@ FAMILIES = {
 @functools.cache
 def folder(name: str) -> Path:
     """A folder with the family's toy checkpoint."""
-    torch.manual_seed(0)
-    model, processor = FAMILIES[name].make()
-    target = Path(tempfile.mkdtemp(prefix=f"reelbank-{name}-"))
-    louder(model).save_pretrained(target)
-    processor.save_pretrained(target)
-    return target
+    return FAMILIES[name].make()
 
 
 @functools.cache

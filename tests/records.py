@@ -117,6 +117,8 @@ def same(a: object, b: object) -> bool:
         return a.dtype == b.dtype and a.shape == b.shape and raw(a) == raw(b)
     if hasattr(a, "__dataclass_fields__") and type(a) is type(b):
         return all(same(getattr(a, name), getattr(b, name)) for name in a.__dataclass_fields__)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
 
 

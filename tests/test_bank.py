@@ -421,9 +421,12 @@ def test_another_format_is_refused(tmp_path):
     opened(tmp_path).close()
     path = tmp_path / "bank.json"
     data = json.loads(path.read_text())
-    assert data == {"format": 1, "provenance": PROVENANCE}
-    path.write_text(json.dumps(data | {"format": 2}))
-    with pytest.raises(UserError, match="has format 2 and this Reelbank reads format 1"):
+    assert data == {"format": 2, "provenance": PROVENANCE}
+    path.write_text(json.dumps(data | {"format": 1}))
+    with pytest.raises(UserError, match="has format 1 and this Reelbank reads format 2; encode its videos into another bank"):
+        opened(tmp_path)
+    path.write_text(json.dumps(data | {"format": 3}))
+    with pytest.raises(UserError, match="has format 3 and this Reelbank reads format 2; use a newer Reelbank"):
         opened(tmp_path)
     path.write_text("{")
     with pytest.raises(UserError, match=r"bank\.json is damaged"):
@@ -451,3 +454,51 @@ def test_a_bank_without_keys(tmp_path):
         check(bank.recall(NEEDLE, read_tokens=20), video, 20)
     with opened(tmp_path, KVRetriever(queries=queries)) as bank, pytest.raises(UserError, match="has no keys"):
         bank.recall(NEEDLE, read_tokens=20)
+
+
+# ---- damaged segments that were dropped
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gap_is_passed_over_and_filled_under_the_eyes_of_a_reader(tmp_path, name):
+    """Questions of the process that drops, of one that had asked before, and of one that opens the bank later."""
+    video = make_video(segments=6, needle=17)
+    with opened(tmp_path, built(name)) as writer, opened(tmp_path, built(name)) as reader:
+        write_video(writer, video)
+        banks = [writer, reader]
+        for bank in banks:
+            assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 24
+        writer.discard("v", [0, 3])
+        with opened(tmp_path, built(name)) as later:
+            for bank in [*banks, later]:
+                evidence = bank.recall(NEEDLE, read_tokens=1000)
+                assert [run.segment for run in evidence.runs] == [1, 2, 4, 5] and ordinals(evidence) == list(range(16))
+                assert all(same(run.tokens, video[run.segment].tokens) for run in evidence.runs)
+                small = bank.recall(NEEDLE, read_tokens=12)
+                assert not bank._retriever.reads or any(17.0 in run.tokens.times.tolist() for run in small.runs)
+        gaps = [(gap.first, gap.stop, gap.start, gap.end) for gap in reader.gaps("v")]
+        assert gaps == [(0, 1, 0.0, 4.0), (3, 4, 12.0, 16.0)] and reader.next("v") == (6, 24.0)
+        assert [run.segment for run in writer.tail("v", 6, before=3)] == [1, 2] and writer.tail("v", 6, before=0) == []
+        assert {problem.kind for problem in writer.verify()} == {"gap"}
+        with pytest.raises(ValueError, match="out of turn"):
+            writer.write(make_segment("v", 2))
+        with pytest.raises(UserError, match="would reach into segment 4"):
+            writer.write(make_segment("v", 3, frames=9, start=12.0))
+        for segment in (video[0], video[3]):
+            writer.write(segment)
+        for bank in banks:
+            check(bank.recall(NEEDLE, read_tokens=1000), video, 1000)
+            assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 24
+            assert not bank._retriever.reads or 17 in ordinals(bank.recall(NEEDLE, read_tokens=12))
+        assert writer.verify() == []
+        writer.write(make_segment("v", 6))
+        assert all(bank.recall(NEEDLE, read_tokens=1000).frame_count == 28 for bank in banks)
+
+
+def test_a_video_that_is_written_anew_is_seen_anew(tmp_path):
+    with opened(tmp_path, built("clip")) as writer, opened(tmp_path, built("clip")) as reader:
+        write_video(writer, make_video("v", needle=3, tokens=[2] * 4))
+        assert 3 in ordinals(reader.recall(NEEDLE, read_tokens=8))
+        writer.drop("v")
+        write_video(writer, make_video("v", needle=16, tokens=[2] * 4))
+        assert 16 in ordinals(reader.recall(NEEDLE, read_tokens=8))

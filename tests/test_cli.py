@@ -186,7 +186,7 @@ def test_bad_settings_are_told_and_nothing_is_made(run, films, other, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "ask, ingest, bank"),
+        ([], "ask, ingest, bank, backbones"),
         (["nix"], "'nix'"),
         (["ask", "question=x"], "video="),
         (["ask", "video=x"], "question="),
@@ -214,7 +214,7 @@ def test_bad_commands(run, tmp_path, arguments, words):
         (["prefill.window_frames=4"], "window_frames=32"),
         (["backbone.dtype=bfloat16"], "dtype=float32 (this run: bfloat16)"),
         (["segmenter.seconds=4"], "segmenter=FixedWindow(seconds=8.0)"),
-        (["kv_dtype=int4"], "quantisation=none (this run: kv=int4)"),
+        (["kv_dtype=int4"], "quantisation=none (this run: kv=int4, window=32)"),
         (["token_dtype=int8"], "quantisation=none (this run: tokens=int8)"),
         (["OTHER MODEL"], "weights="),
     ],
@@ -307,7 +307,7 @@ def test_answer_as_text_and_json(run, films, bank):
     assert answer["question"] == "What color is the star, please?"
     assert answer["asked_at"] == 7.0 and answer["frames_read"] == 8 and answer["warning"] == ""
     assert answer["shown"] is True and answer["spans"] and all(a < b <= 8.0 for a, b in answer["spans"])
-    assert {"ordinal", "segment", "time", "weight", "score"} == set(answer["cited"][0])
+    assert {"ordinal", "segment", "time", "end", "weight", "score"} == set(answer["cited"][0])
     assert {"search", "load", "lay_out", "first_token", "decode", "total"} == set(answer["seconds"])
 
 

@@ -1,14 +1,17 @@
 """Every YAML of every group: it composes, its settings fit its class, and unless it needs a download it answers a question
 about a real file. Pairs that cannot work are refused before anything is encoded. The README's commands compose."""
 
+import inspect
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra.utils import get_object
 
+from encoders.backbone import VideoLLM
 from encoders.errors import UserError
 from memory.schema import Question
 from pipeline import cli, settings
@@ -20,7 +23,8 @@ from tests.videos import numbered, write_video
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = sorted((path.parent.name, path.stem) for path in (ROOT / "conf").glob("*/*.yaml"))
-DOWNLOADED = {("backbone", "llava_ov_0p5b"), ("backbone", "llava_ov_7b"), ("clip", "b32")}
+DOWNLOADED = {("clip", "b32")} | {("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"}
+ADAPTERS = [option for group, option in OPTIONS if group == "backbone"]
 SHIPPED = {("backbone", "embedded"), ("clip", "embedded")}  # here with the toy models in their place
 SECONDS = 10
 
@@ -44,6 +48,12 @@ def answer(film: Path, bank: Path, *overrides: str, parts: list[str] | None = No
         return qa.ask(Question(config.question, source.info.video_id))
 
 
+def skip_without_its_adapter(target: str) -> None:
+    """A config may come before its adapter; once the file is there, everything is held to."""
+    if find_spec(target.rpartition(".")[0]) is None:
+        pytest.skip(f"{target} is not there yet")
+
+
 def test_the_groups_are_those_that_are_built() -> None:
     assert {group for group, _ in OPTIONS} == {*GROUPS, "experiment"}
 
@@ -53,8 +63,29 @@ def test_the_groups_are_those_that_are_built() -> None:
 def test_every_option_composes_and_fits_its_class(task: str, group: str, option: str) -> None:
     config = cli.configure(task, [f"{group}={option}"])
     for name in [group] if group in GROUPS else GROUPS:  # an experiment sets several
+        skip_without_its_adapter(config[name]._target_)
         check(config, name)
         assert callable(get_object(config[name]._target_))
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> None:
+    """A new adapter is picked up from its YAML alone."""
+    config = cli.configure("ask", [f"backbone={name}", "fps=0.5"])
+    node = config.backbone
+    skip_without_its_adapter(node._target_)
+    adapter = get_object(node._target_)
+    assert issubclass(adapter, VideoLLM)
+    known = inspect.signature(adapter).parameters
+    assert {"path", "dtype", "device", "attention", "revision"} <= set(known)
+    assert all(known[key].kind is known[key].KEYWORD_ONLY for key in set(known) - {"path"})
+    assert {"path", "dtype", "device", "attention"} <= set(node) and (name == "embedded" or "revision" in node)
+    assert "fps" not in known or node.fps == 0.5  # the bank's, never a second one
+    overrides = [f"backbone={name}", "+backbone.nix=1"]
+    with pytest.raises(UserError, match=r"backbone\.nix"):
+        check(cli.configure("ask", overrides), "backbone")
+    for method in ("look", "tokens_per_frame", "frame_size"):
+        assert getattr(adapter, method) is not getattr(VideoLLM, method), f"{name} has no {method} of its own"
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -175,7 +206,7 @@ def test_commands_of_the_readme_compose(line: str) -> None:
     _, task, *overrides = shlex.split(line.removeprefix("$ "), comments=True)
     assert task in cli.TASKS
     config = cli.configure(task, [o for o in overrides if o != "--cfg"])
-    for group in GROUPS if task != "bank" else ():
+    for group in GROUPS if task in ("ask", "ingest") else ():
         check(config, group)
 
 

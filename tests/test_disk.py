@@ -1,6 +1,5 @@
 """Segments on disk: the bytes come back, a crash anywhere leaves whole segments or none, damage is named (law 4)."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -15,10 +14,11 @@ import pytest
 import torch
 
 from encoders.errors import UserError
-from memory import atomic, segment_file
+from memory import atomic, segment_file, sums
 from memory.bank import MemoryBank
 from memory.disk import DiskStore
 from memory.search import UniformRetriever
+from tests.children import heard, start
 from tests.records import files, info, make_segment, make_video, raw, same
 
 
@@ -184,24 +184,15 @@ def write_until_killed(root: Path, acknowledged: Connection) -> None:
 def test_acknowledged_segments_survive_kill_9(tmp_path):
     """Each round opens the bank that the kill before left behind. The moments are random; whatever they are, the
     claims hold, so this cannot flake."""
-    context = multiprocessing.get_context("forkserver")  # imports torch once for all rounds
-    context.set_forkserver_preload(["memory.bank", "tests.records"])
     chance = random.Random(0)
     for _ in range(5):
-        here, there = context.Pipe(duplex=False)
-        writer = context.Process(target=write_until_killed, args=(tmp_path, there))
-        writer.start()
-        there.close()
+        writer, here = start(write_until_killed, tmp_path)
         acknowledged = [here.recv() for _ in range(chance.randint(1, 4))]
         time.sleep(chance.uniform(0, 0.02))
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        try:
-            while True:
-                acknowledged.append(here.recv())
-        except EOFError:
-            pass
+        acknowledged += heard(here)
         store = DiskStore(tmp_path)
         numbers = list(store.numbers("v"))
         assert numbers[: acknowledged[-1] + 1] == list(range(acknowledged[-1] + 1))
@@ -230,3 +221,9 @@ def test_an_interrupted_bank_has_the_same_bytes(tmp_path):
         parts.put(segment)
     assert files(tmp_path / "whole") == files(tmp_path / "parts")
     assert raw(parts.get("v", 3).clip) == raw(video[3].clip)
+
+
+def test_sums_of_a_tensor_do_not_depend_on_how_it_lies_in_memory():
+    long = torch.arange(12, dtype=torch.float64)
+    for cut, laid in ((long[::2][2:3], torch.tensor([4.0])), (long.view(3, 4).T, long.view(3, 4).T.contiguous())):
+        assert sums.of({"a": cut}) == sums.of({"a": laid.double()})

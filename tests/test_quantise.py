@@ -1,5 +1,7 @@
 """Whole numbers at rest: how far they are off, how many bytes they are, and that a part reads like the whole."""
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from encoders.compress import Merge
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment
-from memory import quantise, rest, segment_file
+from memory import quantise, rest, segment_file, steps
 from memory.bank import MemoryBank
 from memory.disk import DiskStore
 from memory.quantise import Packed
@@ -214,7 +216,7 @@ WINDOW = AtRest("int4", "int8", window_frames=6)
 
 
 def opened(root, at_rest=WINDOW) -> MemoryBank:
-    return MemoryBank.open(root, {"model": "m"}, UniformRetriever(), recent_frames=1, at_rest=at_rest)
+    return MemoryBank.open(root, {"quantisation": str(at_rest)}, UniformRetriever(), recent_frames=1)
 
 
 def held(root) -> list[str]:
@@ -262,6 +264,207 @@ def test_a_window_that_a_crash_left_behind_is_cleared(tmp_path):
         assert bank.verify() == []
         bank.drop("v")
     assert before == ["v/000000.safetensors", "v/000001.safetensors"] and held(tmp_path) == []
+
+
+def patches() -> Segment:
+    """Of a model with temporal patches and three axes."""
+    segment = uneven()
+    assert segment.kv is not None
+    pos = torch.arange(3 * int(segment.kv.offsets[-1]), dtype=torch.int32).reshape(-1, 3)
+    seen = replace(segment.tokens, firsts=segment.tokens.times - 0.5)
+    return replace(segment, tokens=seen, kv=replace(segment.kv, pos=pos))
+
+
+@every
+@pytest.mark.parametrize("make", [uneven, merged, patches])
+def test_a_flipped_byte_of_a_quantised_segment_never_comes_back(tmp_path, at_rest, make):
+    """Codes, scales, narrowed places and all else: `verify` names the file, and a read fails or gives what was written."""
+    store, segment = DiskStore(tmp_path, at_rest), make()
+    store.put(segment)
+    path = store.path("v", 0)
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    head = json.loads(data[8:start])
+    spans = {name: head[name]["data_offsets"] for name in head if name != "__metadata__"}
+    assert {"tokens_scale", "keys_scale", "values_scale", "clip_scale", "key_means_scale"} < set(spans)
+    assert ("repeats" in spans) == (make is merged) and ({"firsts", "kv_pos"} <= set(spans)) == (make is patches)
+    part, rows = store.frames("v", 0, 2, 4), store.index("v", 0, {"clip", "key_means"})
+    reached: dict[str, int] = {}
+    chance = torch.Generator().manual_seed(0)
+    for name, (a, b) in spans.items():
+        for at in {a, b - 1, *torch.randint(a, b, (4,), generator=chance).tolist()}:
+            hurt = bytearray(data)
+            hurt[start + at] ^= 1
+            path.write_bytes(hurt)
+            assert [problem.kind for problem in store.verify()] == ["checksum"], name
+            with pytest.raises(UserError, match="is damaged"):
+                store.get("v", 0)
+            for read, written in ((lambda: store.frames("v", 0, 2, 4), part), (lambda: store.index("v", 0, {"clip"}), rows)):
+                try:
+                    found = read()
+                except UserError:
+                    reached[name] = reached.get(name, 0) + 1
+                else:
+                    assert same(found, written) or same(found.clip, written.clip)
+    assert {"offsets", "times", "kv_offsets", "keys_scale", "clip", "clip_scale"} <= set(reached)
+    assert {"repeats", "firsts", "kv_pos"} & set(spans) <= set(reached)
+    assert "key_means" not in reached  # nobody read them
+    store.close()
+
+
+def test_settings_at_rest_are_told_and_read_back():
+    for at_rest in (AtRest(), AtRest("int4"), AtRest(None, "int8", 6), AtRest("bfloat16", None, 3), WINDOW):
+        assert str(AtRest.parse(str(at_rest))) == str(at_rest)
+        assert AtRest.parse(str(at_rest)).keeps_window == at_rest.keeps_window
+    for told in ("kv=int4, entropy=yes", "kv=int4, window=x", "something"):
+        with pytest.raises(UserError, match="does not know"):
+            AtRest.parse(told)
+
+
+# ---- the window, damaged
+
+
+def unfinished(root) -> list[Segment]:
+    video = make_video("v", 4)
+    with opened(root) as bank:
+        write_video(bank, video)
+    return video
+
+
+def test_a_flipped_byte_of_the_window_never_comes_back(tmp_path):
+    """Every byte of the header and a sample of the data: `verify` names the block; what reads it is refused, or gets exactly
+    what was made."""
+    unfinished(tmp_path)
+    path = tmp_path / "window" / "v" / "000003.safetensors"
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    store = DiskStore(tmp_path, WINDOW)
+    whole = store.made("v", 3, 0, 2)
+    chance = torch.Generator().manual_seed(0)
+    passed = 0
+    for at in [*range(start), *torch.randint(start, len(data), (150,), generator=chance).tolist()]:
+        hurt = bytearray(data)
+        hurt[at] ^= 1 << int(torch.randint(0, 8, (1,), generator=chance))
+        path.write_bytes(hurt)
+        assert [(problem.kind, problem.path) for problem in store.verify_window()] == [("window", path)], at
+        try:
+            found = store.made("v", 3, 0, 2)
+        except UserError as error:
+            assert str(path) in str(error) and "action=repair" in str(error)
+        else:
+            assert same(found, whole), at
+            passed += 1
+    assert passed > 20  # other frames' bytes and sums
+    for torn in (b"", data[:5], data[:-1]):
+        path.write_bytes(torn)
+        with pytest.raises(UserError, match="is damaged"):
+            store.made("v", 3, 0, 2)
+    store.close()
+
+
+def test_a_block_of_another_segment_is_not_taken(tmp_path):
+    unfinished(tmp_path)
+    folder = tmp_path / "window" / "v"
+    (folder / "000003.safetensors").write_bytes((folder / "000002.safetensors").read_bytes())
+    with opened(tmp_path) as bank:
+        assert [problem.kind for problem in bank.verify()] == ["window"]
+        for use in (lambda: bank.tail("v", 6), lambda: bank.recall(Question("x", "v"), read_tokens=1000)):
+            with pytest.raises(UserError, match=r"000003\.safetensors is damaged"):
+                use()
+        (fixed,) = bank.clear_window()
+        assert fixed.path.name == "000003.safetensors" and "damaged" in fixed.text
+        assert not bank.tail_is_made("v", 6) and len(bank.refill_window()) == 1
+        assert bank.verify() == [] and bank.tail_is_made("v", 6)
+        assert same(bank.tail("v", 6)[1].kv, bank.segment("v", 3).kv)
+
+
+def test_a_missing_block_is_named_and_the_stored_one_is_read(tmp_path):
+    video = unfinished(tmp_path)
+    path = tmp_path / "window" / "v" / "000002.safetensors"
+    path.unlink()
+    with opened(tmp_path) as bank:
+        (problem,) = bank.verify()
+        assert (problem.kind, problem.path) == ("window", path) and problem.text.startswith("missing; what is encoded")
+        assert not problem.harmless and not bank.tail_is_made("v", 6)
+        runs = bank.tail("v", 6)
+        assert same(runs[0].kv, bank.segment("v", 2).kv) and same(runs[1].kv, video[3].kv)
+        bank.record_video(bank.video("v").info, 1.0, finished=True)
+        assert bank.verify() == []
+
+
+def test_what_lies_in_a_window_and_does_not_belong_there_is_named_and_swept(tmp_path):
+    unfinished(tmp_path)
+    for name in ("v/000000.safetensors", "v/notes.txt", "gone/000000.safetensors", "v/000003.safetensors.9.tmp"):
+        (tmp_path / "window" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "window" / name).write_bytes(b"x")
+    with opened(tmp_path) as bank:
+        assert sorted(problem.kind for problem in bank.verify()) == ["orphan", "orphan", "orphan", "temporary"]
+        bank.begin_writing()
+        assert bank.verify() == [] and held(tmp_path) == ["v/000002.safetensors", "v/000003.safetensors"]
+
+
+def test_a_rebuilt_catalog_finds_the_window(tmp_path):
+    video = unfinished(tmp_path)
+    for path in tmp_path.glob("catalog.sqlite*"):
+        path.unlink()
+    with opened(tmp_path) as bank:
+        assert bank.verify() == [] and bank.tail_is_made("v", 6)
+        assert [same(run.kv, segment.kv) for run, segment in zip(bank.tail("v", 6), video[2:], strict=True)] == [True, True]
+        bank.write(make_video("v", 5)[4])
+        assert held(tmp_path) == ["v/000003.safetensors", "v/000004.safetensors"] and bank.verify() == []
+
+
+def test_a_segment_that_comes_again_leaves_the_window_as_it_was(tmp_path):
+    """Those behind it were encoded with the block that is there, and so are those to come."""
+    video = unfinished(tmp_path)
+    with opened(tmp_path) as bank:
+        bank.discard("v", [2])
+        assert held(tmp_path) == ["v/000002.safetensors", "v/000003.safetensors"]
+    with opened(tmp_path) as bank:
+        bank.write(replace(video[2], kv=replace(video[2].kv, keys=-video[2].kv.keys)))
+        assert bank.verify() == [] and same(bank.tail("v", 6)[0].kv, video[2].kv)
+        bank.discard("v", [0])
+        bank.write(video[0])  # far behind the window: no block
+        assert bank.verify() == [] and held(tmp_path) == ["v/000002.safetensors", "v/000003.safetensors"]
+
+
+class Killed(BaseException):
+    """The process ends here: nothing behind it is done, and nobody cleans up."""
+
+
+def test_a_kill_at_any_step_leaves_a_window_to_go_on_from(tmp_path, monkeypatch):
+    """Of a put: of the block, of the segment, of the row. memory/steps.py names the steps."""
+    video, whole = make_video("v", 5), tmp_path / "whole"
+    with opened(whole) as bank:
+        write_video(bank, video)
+    for count in range(1, 100):
+        root = tmp_path / str(count)
+        passed: list[str] = []
+
+        def hook(name: str, passed: list[str] = passed, count: int = count) -> None:
+            passed.append(name)
+            if len(passed) == count:
+                raise Killed
+
+        with opened(root) as bank:
+            write_video(bank, video[:3])
+            with monkeypatch.context() as patch, suppress(Killed):
+                patch.setattr(steps, "hook", hook)
+                bank.write(video[3])
+        with opened(root) as bank:
+            assert all(problem.harmless for problem in bank.verify()), passed
+            bank.begin_writing()
+            due = bank.next("v")[0]
+            assert bank.verify() == [] and bank.tail_is_made("v", 6)
+            tail = bank.tail("v", 6)
+            assert all(same(run.kv, video[number].kv) for run, number in zip(tail, range(due - 2, due), strict=True))
+            for segment in video[due:]:
+                bank.write(segment)
+            assert bank.verify() == []
+        assert files(root) == files(whole)
+        if len(passed) < count:
+            break
+    assert passed.count("rename") == 2 and passed[-1] == "commit"  # the last time it came through
 
 
 def test_a_plain_bank_has_no_window(tmp_path):

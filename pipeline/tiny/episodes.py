@@ -37,6 +37,9 @@ GUIDED_WEIGHTS = {
 ORDER_WEIGHTS = {
     "code": 1.2, "name": 0.5, "color": 1.0, "shape": 1.6, "icon": 0.5, "order": 6.0, "count": 3.2, "not_shown": 2.2,
 }  # fmt: skip
+LAST_WEIGHTS = {
+    "code": 1.2, "name": 0.4, "color": 0.7, "shape": 3.5, "icon": 0.4, "order": 6.0, "count": 3.0, "not_shown": 2.2,
+}  # fmt: skip
 SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
 

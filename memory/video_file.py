@@ -1,0 +1,44 @@
+"""A copy of what is known of a video beside its segments, for the day when the catalog is lost.
+
+Knows nothing of segments. Layout: <bank>/segments/<video_id>/video.json; written before the catalog's row. Whether the video
+is finished is not in it: the last segments may be lost together with the catalog, and encoding a video again that turns
+out to be whole costs a look at its end.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from encoders.schema import VideoInfo
+from memory.atomic import make_folder, write_atomically
+from memory.catalog import VideoRow
+from memory.sums import of_bytes
+
+NAME = "video.json"
+
+
+def write(folder: Path, row: VideoRow) -> None:
+    """Keep path, interval and so on durably. Writes nothing where they are kept already."""
+    told = {"info": asdict(row.info), "interval": row.interval}
+    data = json.dumps({"row": told, "sum": _sum(told)}, indent=2, sort_keys=True).encode() + b"\n"
+    path = folder / NAME
+    if path.is_file() and path.read_bytes() == data:
+        return
+    make_folder(folder)
+    write_atomically(path, data)
+
+
+def read(folder: Path) -> VideoRow | None:
+    """What is known, as a video that is not finished. None when the file is missing or damaged."""
+    try:
+        data = json.loads((folder / NAME).read_bytes())
+        told = data["row"]
+        if data["sum"] != _sum(told):
+            return None
+        return VideoRow(VideoInfo(**told["info"]), told["interval"], finished=False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _sum(told: dict) -> str:
+    return of_bytes(json.dumps(told, sort_keys=True).encode())
