@@ -261,14 +261,20 @@ class VideoLLM:
         return self._tag_ids[whole]
 
     def with_tags(self, seen: VisualTokens) -> FrameEmbeds:
-        """Every frame's visual tokens with the text around them."""
+        """Every frame's visual tokens with the text around them. A frame that repeats another goes on where that one ends,
+        without its time tag; where text closes a frame, it keeps its text: marks come in pairs, and on three axes what stands
+        behind a frame says where the next one begins."""
         width = self.model.get_input_embeddings().weight.shape[1]
         lengths: list[int] = []
         text: list[int] = []
         visual: list[Tensor] = []
         places: list[Tensor] = []
-        for (a, b), start, end in zip(seen.ranges(), seen.starts.tolist(), seen.times.tolist(), strict=True):
+        repeats = [False] * len(seen.times) if seen.repeats is None else seen.repeats.tolist()
+        times = zip(seen.starts.tolist(), seen.times.tolist(), strict=True)
+        for (a, b), (start, end), repeated in zip(seen.ranges(), times, repeats, strict=True):
             before, behind = self.around(start, end)
+            if repeated and not behind:
+                before = []
             text += before + behind
             lengths.append(len(before) + b - a + len(behind))
             visual.append(torch.zeros(lengths[-1], dtype=torch.bool))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from encoders.schema import Compressor, VisualTokens
 
@@ -37,21 +37,22 @@ class Pool:
 
     def __call__(self, seen: VisualTokens) -> VisualTokens:
         rows, columns = grid(seen)
-        high, wide = min(self.size, len(rows)), min(self.size, len(columns))
-        frames, width = len(seen.times), seen.tokens.shape[1]
-        tokens = seen.tokens.float().reshape(frames, len(rows), len(columns), width).permute(0, 3, 1, 2)
-        pooled = adaptive_avg_pool2d(tokens, (high, wide))  # [T, D, high, wide]
-        pos = torch.cartesian_prod(
-            torch.arange(frames, dtype=seen.pos.dtype, device=seen.pos.device),
-            rows[_middles(len(rows), high)],
-            columns[_middles(len(columns), wide)],
-        )  # [T * high * wide, 3]
-        return replace(
-            seen,
-            tokens=pooled.permute(0, 2, 3, 1).reshape(-1, width).to(seen.tokens.dtype),
-            pos=pos,
-            offsets=torch.arange(frames + 1, dtype=torch.int64) * (high * wide),
-        )
+        return _pooled(seen, rows, columns, min(self.size, len(rows)), min(self.size, len(columns)))
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """Both sides of the grid divided by `by` and rounded up, whatever the model's grid: each cell becomes its mean."""
+
+    by: int = 2
+
+    def __post_init__(self) -> None:
+        if self.by < 1:
+            raise ValueError(f"by={self.by}: a side is divided by 1 or more; 2 keeps a quarter of the tokens")
+
+    def __call__(self, seen: VisualTokens) -> VisualTokens:
+        rows, columns = grid(seen)
+        return _pooled(seen, rows, columns, -(-len(rows) // self.by), -(-len(columns) // self.by))
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,35 @@ class FrameDiff:
     def __call__(self, seen: VisualTokens) -> VisualTokens:
         change = changes(seen)
         return seen.keep((change > self.threshold) | most_changed(seen, change))
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Near-duplicate frames become one token, the mean of theirs (after StreamMem, arXiv 2508.15717).
+
+    A frame is a near-duplicate when the mean of its tokens has a cosine above `threshold` with that of the last frame that
+    was none: what drifts away slowly is kept anew. It keeps its place in time, so ordinals, times and spans stay true; it
+    is marked in `repeats`, so that no text is spent on it and a search finds the whole frame first. Causal; the first frame
+    of a segment is never merged, so a segment is read without its neighbours.
+    """
+
+    threshold: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold={self.threshold} is no cosine of near-duplicates; use a value above 0, up to 1")
+
+    def __call__(self, seen: VisualTokens) -> VisualTokens:
+        means = torch.stack([seen.tokens[a:b].float().mean(0) for a, b in seen.ranges()])  # [T, D]
+        repeats = near_duplicates(means, self.threshold).to(seen.offsets.device)
+        if seen.repeats is not None:
+            repeats |= seen.repeats
+        middles = ((seen.offsets[:-1] + seen.offsets[1:] - 1) // 2)[repeats]
+        mask = ~repeats.repeat_interleave(seen.offsets.diff())
+        mask[middles] = True
+        tokens = seen.tokens.clone()
+        tokens[middles] = means[repeats].to(tokens.dtype)
+        return replace(replace(seen, tokens=tokens).keep(mask), repeats=repeats)
 
 
 @dataclass(frozen=True)
@@ -103,8 +133,21 @@ def grid(seen: VisualTokens) -> tuple[Tensor, Tensor]:
     return rows, columns
 
 
+def near_duplicates(features: Tensor, threshold: float) -> Tensor:
+    """[T] bool: frames whose feature (features: [T, D] float32) has a cosine above `threshold` with that of the last
+    frame before them that is no near-duplicate. Never the first."""
+    unit = normalize(features, dim=1)
+    alike = (unit @ unit.T > threshold).tolist()
+    last, found = 0, [False]
+    for t in range(1, len(features)):
+        found.append(alike[last][t])
+        last = last if alike[last][t] else t
+    return torch.tensor(found)
+
+
 def changes(seen: VisualTokens) -> Tensor:
-    """[N] float32: how far each token moved from the token at its place one frame before, in lengths of that token.
+    """[N] float32: how far each token moved from the token at its place one frame before, in lengths of that token; before
+    frames that repeat another, from the one they repeat.
 
     Infinite where that place held no token: in the first frame, or after another compressor.
     """
@@ -112,13 +155,14 @@ def changes(seen: VisualTokens) -> Tensor:
     high, wide = int(row.max()) + 1, int(column.max()) + 1
     place = (frame * high + row) * wide + column  # [N] one number for each place of each frame
     known, order = place.sort()
-    wanted = place - high * wide  # the same place, one frame before
+    before = torch.cat([torch.tensor([-1]), seen.stands_for[:-1]]).to(place.device)  # [T]
+    wanted = (before[frame] * high + row) * wide + column  # the same place there
     found = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
     there = known[found] == wanted  # [N] bool
-    now, before = seen.tokens[there].float(), seen.tokens[order[found[there]]].float()
+    now, then = seen.tokens[there].float(), seen.tokens[order[found[there]]].float()
     change = torch.full((len(place),), torch.inf, device=seen.tokens.device)
-    lengths = before.norm(dim=1).clamp(min=1e-6)
-    change[there.to(change.device)] = (now - before).norm(dim=1) / lengths
+    lengths = then.norm(dim=1).clamp(min=1e-6)
+    change[there.to(change.device)] = (now - then).norm(dim=1) / lengths
     return change.to(seen.offsets.device)
 
 
@@ -128,6 +172,24 @@ def most_changed(seen: VisualTokens, change: Tensor) -> Tensor:
     for first, stop in seen.ranges():
         mask[first + int(change[first:stop].argmax())] = True
     return mask
+
+
+def _pooled(seen: VisualTokens, rows: Tensor, columns: Tensor, high: int, wide: int) -> VisualTokens:
+    """The means of the cells of a high x wide grid laid over the frames' grid of these rows and columns."""
+    frames, width = len(seen.times), seen.tokens.shape[1]
+    tokens = seen.tokens.float().reshape(frames, len(rows), len(columns), width).permute(0, 3, 1, 2)
+    pooled = adaptive_avg_pool2d(tokens, (high, wide))  # [T, D, high, wide]
+    pos = torch.cartesian_prod(
+        torch.arange(frames, dtype=seen.pos.dtype, device=seen.pos.device),
+        rows[_middles(len(rows), high)],
+        columns[_middles(len(columns), wide)],
+    )  # [T * high * wide, 3]
+    return replace(
+        seen,
+        tokens=pooled.permute(0, 2, 3, 1).reshape(-1, width).to(seen.tokens.dtype),
+        pos=pos,
+        offsets=torch.arange(frames + 1, dtype=torch.int64) * (high * wide),
+    )
 
 
 def _middles(cells: int, pooled: int) -> Tensor:

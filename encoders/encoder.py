@@ -33,15 +33,17 @@ class Encoder:
             block = self.prefill(seen)
         with timer("clip"):
             rows = self._per_patch(self.clip.embed_frames(frames))
+        # A frame that repeats another is found as that one: with equal scores the earlier frame, the whole one, comes first
+        shown = seen.stands_for
         return Segment(
             video_id=frames.video_id,
             number=number,
             start=float(frames.times[0]),
             end=float(frames.times[-1]) + self.interval,
             tokens=seen,
-            clip=rows,
+            clip=rows[shown],
             kv=block,
-            key_means=None if block is None else key_means(block),
+            key_means=None if block is None else key_means(block)[shown],
         )
 
     def _per_patch(self, rows: Tensor) -> Tensor:

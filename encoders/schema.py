@@ -62,11 +62,18 @@ class VisualTokens:
     times: Tensor  # [T] float64 seconds from the start of the video; of a temporal patch, its last sampled frame's: from
     # then on it is known
     firsts: Tensor | None = None  # [T] float64 seconds of each temporal patch's first sampled frame; None = times
+    repeats: Tensor | None = None  # [T] bool: frames that look like the last one before them that is none; None = none does
 
     @property
     def starts(self) -> Tensor:
         """[T] float64 seconds at which each frame's stretch of video begins."""
         return self.times if self.firsts is None else self.firsts
+
+    @property
+    def stands_for(self) -> Tensor:
+        """[T] int64: the frame of this record that each frame repeats, itself where it repeats none."""
+        own = torch.arange(len(self.times))
+        return own if self.repeats is None else own.masked_fill(self.repeats, 0).cummax(0).values
 
     def keep(self, mask: Tensor) -> "VisualTokens":
         """Drop the tokens whose mask is False (mask: [N] bool)."""
@@ -85,8 +92,8 @@ class VisualTokens:
         """The record of frames first..stop-1 alone, its frame numbers starting at 0 again."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
         pos = self.pos[a:b] - torch.tensor([first, 0, 0], dtype=self.pos.dtype)
-        firsts = None if self.firsts is None else self.firsts[first:stop]
-        return VisualTokens(self.tokens[a:b], pos, self.offsets[first : stop + 1] - a, self.times[first:stop], firsts)
+        firsts, repeats = (None if x is None else x[first:stop] for x in (self.firsts, self.repeats))
+        return VisualTokens(self.tokens[a:b], pos, self.offsets[first : stop + 1] - a, self.times[first:stop], firsts, repeats)
 
 
 def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
@@ -98,7 +105,11 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
         frames, base = frames + len(part.times), base + int(part.offsets[-1])
     firsts = None if parts[0].firsts is None else torch.cat([part.starts for part in parts])
     tokens, times = (torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "times"))
-    return VisualTokens(tokens, torch.cat(pos), torch.cat(offsets), times, firsts)
+    repeats = None
+    if any(part.repeats is not None for part in parts):
+        none = (torch.zeros(len(part.times), dtype=torch.bool) for part in parts)
+        repeats = torch.cat([other if part.repeats is None else part.repeats for part, other in zip(parts, none, strict=True)])
+    return VisualTokens(tokens, torch.cat(pos), torch.cat(offsets), times, firsts, repeats)
 
 
 @dataclass(frozen=True, slots=True)

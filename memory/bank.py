@@ -3,6 +3,7 @@
 Knows neither pixels nor prompts. Layout of <bank>/:
     bank.json writer.lock                       format, provenance; held while writing    memory/bank_file.py
     catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py, restore.py
+    window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
     index/<video>.faiss                         a cache, rebuilt when it does not fit     memory/index.py
 A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
 sentence, and what was acknowledged stays.
@@ -29,6 +30,7 @@ from memory.catalog import Gap, SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
 from memory.plan import Choice, Timeline
 from memory.refusal import told
+from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
 from memory.search import hits
 
@@ -46,11 +48,12 @@ class MemoryBank:
         *,
         recent_frames: int,
         ram_bytes: int,
+        at_rest: AtRest,
     ) -> None:
         """For `open` only: it makes sure that there is a bank at `root` and that it fits."""
         self.root = root
         self.provenance = provenance
-        self._store = DiskStore(root)
+        self._store = DiskStore(root, at_rest)
         self._retriever = retriever
         self._recent_frames = recent_frames
         self._runs = RunCache(ram_bytes)
@@ -74,10 +77,12 @@ class MemoryBank:
         """Open the bank at `root`, or create it. UserError when it is missing (create=False), is no bank, or was made
         with other settings. provenance None: only looking after an existing bank, whatever made it.
         recent_frames: newest frames that every question sees. ram_bytes: for frames that were read before.
-        mend: rebuild a damaged catalog as well; one that is gone is always rebuilt."""
+        mend: rebuild a damaged catalog as well; one that is gone is always rebuilt.
+        How segments are stored is in the provenance, under "quantisation" (memory/rest.py)."""
         root = Path(root)
         with told(root):
             stored = open_bank_file(root, provenance, create=create and provenance is not None)
+            at_rest = AtRest.parse(str(stored.get("quantisation") or "none"))
             if restore.is_due(root, mend):
                 lock = WriterLock(root)
                 try:
@@ -85,7 +90,7 @@ class MemoryBank:
                         restore.rebuild(root)
                 finally:
                     lock.release()
-            return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes)
+            return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes, at_rest=at_rest)
 
     # ---- write path
 
@@ -132,6 +137,7 @@ class MemoryBank:
         self.begin_writing()
         with told(self.root):
             self._store.put(segment)  # 1
+        segment = self.at_rest.settle(segment)
         with self._lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
@@ -192,11 +198,16 @@ class MemoryBank:
 
     def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
         """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
-        what a resumed encoder rebuilds its window from. before: only segments below this number."""
-        rows = [row for row in self._store.catalog.segments(video_id) if before is None or row.number < before]
-        while len(rows) > 1 and rows[-1].stop - rows[1].first >= frames:
-            rows = rows[1:]
-        return [Run(row.number, row.first, *self._store.frames(video_id, row.number, 0, row.frames)) for row in rows]
+        what a resumed encoder rebuilds its window from; as they were made, where they are still in the recent window.
+        before: only segments below this number."""
+        rows = self._store.catalog.newest(video_id, frames, before)
+        return [self._read(video_id, row.number, row.first, 0, row.frames, kv=True)[0] for row in rows]
+
+    def tail_is_made(self, video_id: str, frames: int, before: int | None = None) -> bool:
+        """Whether that tail is all as it was made. False: what is encoded behind it can differ from what an uninterrupted run
+        gives."""
+        rows = self._store.catalog.newest(video_id, frames, before)
+        return not self.at_rest.keeps_window or all(self._store.window.has(video_id, row.number) for row in rows)
 
     # ---- what is there
 
@@ -231,6 +242,23 @@ class MemoryBank:
     def verify_videos(self) -> list[Problem]:
         """The part of it that concerns no segment: what is kept of videos beside their segments."""
         return self._store.verify_videos()
+
+    @property
+    def at_rest(self) -> AtRest:
+        """How segments are stored."""
+        return self._store.at_rest
+
+    def clear_window(self) -> list[Problem]:
+        """Delete the damaged blocks of recent windows; what was wrong with windows before."""
+        self.begin_writing()
+        with told(self.root):
+            return self._store.clear_window()
+
+    def refill_window(self) -> list[Problem]:
+        """Put what the segments store in the place of blocks of recent windows that are missing; those that were."""
+        self.begin_writing()
+        with told(self.root):
+            return self._store.refill_window()
 
     def close(self) -> None:
         """Save the indexes and let others write."""
@@ -331,7 +359,15 @@ class MemoryBank:
             key = (video_id, number, first, stop, kv)
             run = self._runs.get(key)
             if run is None:
-                tokens, block = self._store.frames(video_id, number, first - at, stop - at, kv=kv)
-                run = self._runs.keep(key, Run(number, first, tokens, block))
+                run, lasting = self._read(video_id, number, first, first - at, stop - at, kv=kv)
+                if lasting:
+                    self._runs.keep(key, run)
             loaded.append(run)
         return tuple(loaded)
+
+    def _read(self, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool) -> tuple[Run, bool]:
+        """Frames first..stop-1 of a segment, and whether they will read the same later: keys and values in the recent
+        window are those that were made, and afterwards what the bank stores of them."""
+        exact = self._store.made(video_id, number, first, stop) if kv else None
+        tokens, block = self._store.frames(video_id, number, first, stop, kv=kv and exact is None)
+        return Run(number, ordinal, tokens, block if exact is None else exact), exact is None

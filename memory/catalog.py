@@ -193,6 +193,19 @@ class Catalog:
         rows = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id)
         return self._segment(rows[0]) if rows else None
 
+    def newest(self, video_id: str, frames: int, before: int | None = None) -> list[SegmentRow]:
+        """The last segments, in time order, that together hold at least `frames` frames, or all there are; at least one
+        where there is one. before: only segments below this number."""
+        below = (1 << 62) if before is None else before
+        where = "WHERE video_id = ? AND number < ? ORDER BY number DESC LIMIT 1"
+        found = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, below)
+        if not found:
+            return []
+        last = self._segment(found[0])
+        where = "WHERE video_id = ? AND number < ? AND (first_ordinal + frames > ? OR number = ?) ORDER BY number"
+        rows = self._all(f"SELECT {_SEGMENT} FROM segments {where}", video_id, below, last.stop - frames, last.number)
+        return [self._segment(row) for row in rows]
+
     def all_segments(self) -> Iterator[SegmentRow]:
         """Every segment of every video, one video in memory at a time."""
         for (video_id,) in self._all("SELECT DISTINCT video_id FROM segments ORDER BY video_id"):

@@ -1,9 +1,11 @@
 """Segments on disk, one file each, and the promise that a segment once put survives a crash, bit-exact.
 
 Knows nothing of retrieval, of questions or of who may write (the bank sees to it that only one process does).
-Layout:  <bank>/catalog.sqlite, <bank>/segments/<video_id>/<number:06d>.safetensors, beside them video.json
+Layout:  <bank>/catalog.sqlite, <bank>/segments/<video_id>/<number:06d>.safetensors, beside them video.json; in a quantised
+bank <bank>/window/<video_id>/ while a video is written
 
 The commit protocol. Order of `put`:
+    0 in a quantised bank, the segment's block into the recent window      memory/window.py
     1 temporary file in the folder of the segment, fsync
     2 rename to its name, fsync of the folder
     3 row in the catalog, committed with synchronous=FULL: from here on the segment exists
@@ -34,7 +36,9 @@ from encoders.schema import KVBlock, Segment, VisualTokens
 from memory import segment_file, steps, video_file
 from memory.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
 from memory.catalog import Catalog, SegmentRow, VideoRow
+from memory.rest import AtRest
 from memory.schema import SegmentIndex
+from memory.window import RecentWindow
 
 Got = TypeVar("Got")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folder
@@ -44,7 +48,7 @@ _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folde
 class Problem:
     """Something `verify` found."""
 
-    kind: str  # something is lost: missing, size, checksum, gap, catalog, video; harmless: orphan, temporary
+    kind: str  # something is lost: missing, size, checksum, gap, catalog, video, window; harmless: orphan, temporary
     path: Path
     text: str
     video_id: str = ""
@@ -62,8 +66,10 @@ class Problem:
 class DiskStore:
     """Segments of many videos under one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, at_rest: AtRest = segment_file.AS_MADE) -> None:
         self._root = Path(root)
+        self.at_rest = at_rest  # of what is put; a file says itself how to read it
+        self.window = RecentWindow(self._root / "window")
         make_folder(self._root / "segments")
         self.catalog = Catalog(self._root / "catalog.sqlite")
 
@@ -74,16 +80,19 @@ class DiskStore:
         return self._root / "segments" / video_id / f"{number:06d}.safetensors"
 
     def record(self, row: VideoRow) -> None:
-        """Keep what is known of a video."""
+        """Keep what is known of a video. When it is finished, its recent window goes."""
         video_file.write(self.path(row.info.video_id, 0).parent, row)
         self.catalog.put_video(row)
+        if row.finished:
+            self.window.drop(row.info.video_id)
 
     def put(self, segment: Segment) -> None:
         """Keep the next segment of its video, or one that is missing. When this returns, it is durable."""
         path = self.path(segment.video_id, segment.number)
         before = self._before(segment)
-        data = segment_file.pack(segment)
+        data = segment_file.pack(segment, self.at_rest)
         make_folder(path.parent)
+        self._put_block(segment)  # 0
         write_atomically(path, data)  # 1, 2
         row = SegmentRow(
             segment.video_id,
@@ -98,6 +107,7 @@ class DiskStore:
             tokens=np.diff(segment.tokens.offsets.cpu().numpy()),
         )
         self.catalog.add_segment(row)  # 3
+        self.window.keep(segment.video_id, self._window_of(segment.video_id))
 
     def get(self, video_id: str, number: int) -> Segment:
         return self._read(video_id, number, lambda path, row: segment_file.read(path, row.checksum))
@@ -112,6 +122,16 @@ class DiskStore:
             lambda path, row: segment_file.read_frames(path, first, stop, kv=kv, sealed=row.checksum),
         )
 
+    def made(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
+        """Keys and values of these frames as they were made; None when they are not (or no longer) in the recent window.
+        UserError when they are damaged."""
+        if not self.at_rest.keeps_window:
+            return None
+        try:
+            return self.window.frames(video_id, number, first, stop)
+        except (OSError, segment_file.DamagedError) as error:
+            raise self._told(self.window.path(video_id, number), f"damaged ({error})") from error
+
     def index(self, video_id: str, number: int, want: Set[str]) -> SegmentIndex:
         """The rows that a retriever takes in."""
         return self._read(
@@ -123,7 +143,8 @@ class DiskStore:
 
     def verify(self) -> list[Problem]:
         """Read every file and say what is wrong. A segment that is just being put may be called an orphan."""
-        files = sorted(path for path in (self._root / "segments").rglob("*") if path.is_file())
+        folders = (self._root / "segments", self.window.root)
+        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
         problems = [Problem("catalog", self._root / "catalog.sqlite", text) for text in self.catalog.damage()]
         if problems:
             return problems  # without a catalog nothing says which files should be there
@@ -138,6 +159,8 @@ class DiskStore:
                 Problem("gap", self.path(video.info.video_id, gap.first), gap.text, video.info.video_id)
                 for gap in self.catalog.gaps(video.info.video_id)
             ]
+            acknowledged |= {self.window.path(video.info.video_id, number) for number in self._window_of(video.info.video_id)}
+        problems += self.verify_window()
         for path in files:
             if path.name.endswith(TEMPORARY):
                 problems.append(Problem("temporary", path, "a write was cut off; the next writer deletes this file"))
@@ -151,8 +174,41 @@ class DiskStore:
         paths = [self._video_path(video) for video in self.catalog.videos()]
         return [Problem("video", path, text, path.parent.name) for path in paths if video_file.read(path.parent) is None]
 
+    def verify_window(self) -> list[Problem]:
+        """Blocks of recent windows that an encoder would go on with and that are not there as they were made."""
+        found = []
+        for video_id in (video.info.video_id for video in self.catalog.videos()):
+            for number in self._needed(video_id):
+                what = self.window.problem(video_id, number)
+                if what is not None and number in self._needed(video_id):  # a writer may have gone on meanwhile
+                    text = f"{what}; what is encoded from here on can differ from an uninterrupted run's"
+                    found.append(Problem("window", self.window.path(video_id, number), text, video_id))
+        return found
+
+    def clear_window(self) -> list[Problem]:
+        """Delete the damaged blocks of recent windows; what `verify_window` found before."""
+        found = self.verify_window()
+        for problem in found:
+            problem.path.unlink(missing_ok=True)
+        return found
+
+    def refill_window(self) -> list[Problem]:
+        """Put what the segments store in the place of blocks that are missing; those that this was done for."""
+        done = []
+        for problem in self.verify_window():
+            number = int(problem.path.stem)
+            row = self.catalog.segment(problem.video_id, number)
+            assert row is not None  # verify_window goes by the rows
+            block = self.frames(problem.video_id, number, 0, row.frames)[1]
+            if block is not None:
+                self.window.put(problem.video_id, number, block)
+                done.append(problem)
+        return done
+
     def sweep(self) -> None:
         """Delete what a crash left behind. For the one writer, before it writes."""
+        for video_id in self.window.videos():
+            self.window.keep(video_id, self._window_of(video_id))
         for folder in filter(Path.is_dir, (self._root / "segments").iterdir()):
             keep = {video_file.NAME} if self.catalog.video(folder.name) is not None else set()
             keep |= {self.path(folder.name, number).name for number in self.numbers(folder.name)}
@@ -168,11 +224,13 @@ class DiskStore:
         for number in numbers:
             self.path(video_id, number).unlink(missing_ok=True)
         sync_folder(self.path(video_id, 0).parent)
+        self.window.keep(video_id, self._window_of(video_id))
 
     def drop(self, video_id: str) -> None:
         """Delete a video. Rows go first: a crash in between leaves files that the next writer deletes."""
         folder = self.path(video_id, 0).parent
         self.catalog.drop(video_id)
+        self.window.drop(video_id)
         if folder.exists():
             shutil.rmtree(folder)
             sync_folder(folder.parent)
@@ -200,6 +258,31 @@ class DiskStore:
             )
         return self.catalog.segment(segment.video_id, segment.number - 1)
 
+    def _put_block(self, segment: Segment) -> None:
+        """Step 0. A segment that fills a gap finds its block there or needs none: those behind it were encoded with it."""
+        if not self.at_rest.keeps_window or segment.kv is None:
+            return
+        video_id, number = segment.video_id, segment.number
+        last = self.catalog.last(video_id)
+        fills = last is not None and number < last.number
+        if fills and (number not in self._window_of(video_id) or self.window.problem(video_id, number) is None):
+            return
+        self.window.put(video_id, number, segment.kv)
+
+    def _needed(self, video_id: str) -> list[int]:
+        """Numbers of the segments that a resumed encoder of this video begins with; none of a finished one."""
+        if not self.at_rest.keeps_window:
+            return []
+        video = self.catalog.video(video_id)
+        if video is None or video.finished:
+            return []
+        return [row.number for row in self.catalog.newest(video_id, self.at_rest.window_frames)]
+
+    def _window_of(self, video_id: str) -> range:
+        """The same with those between them that were dropped and may come again."""
+        needed = self._needed(video_id)
+        return range(needed[0], needed[-1] + 1) if needed else range(0)
+
     def _read(self, video_id: str, number: int, read: Callable[[Path, SegmentRow], Got]) -> Got:
         """What `read` makes of an acknowledged segment; KeyError when it was never put, UserError when its file is not
         as it was written."""
@@ -214,9 +297,12 @@ class DiskStore:
             return read(path, row)
         except (OSError, segment_file.DamagedError) as error:
             what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
-            raise UserError(
-                f"{path} is {what}; `reelbank bank action=verify bank={self._root}` lists all damage, action=repair mends it"
-            ) from error
+            raise self._told(path, what) from error
+
+    def _told(self, path: Path, what: str) -> UserError:
+        return UserError(
+            f"{path} is {what}; `reelbank bank action=verify bank={self._root}` lists all damage, action=repair mends it"
+        )
 
 
 def _check(path: Path, row: SegmentRow) -> list[Problem]:

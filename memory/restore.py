@@ -2,7 +2,8 @@
 
 Knows nothing of who may write (the bank holds the lock) and of retrieval. All that the catalog held comes back, except for
 files that cannot be read, which become gaps, and whether a video is finished. A file that was whole but never acknowledged
-is taken in.
+is taken in. Recent windows (memory/window.py) stay as they are: a block was written before its segment, so that of the last
+one is there. A video that was finished has none; until the next `ingest` has looked, `verify` names it as missing.
 Order: 1 the rows into a catalog under a temporary name, 2 the old catalog and its log out of the way, 3 rename.
 A crash before 3 leaves no catalog, which the next opening finds and begins anew.
 """

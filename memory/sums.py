@@ -14,7 +14,14 @@ from torch import Tensor
 Sums = dict[str, str | list[str]]
 
 # name -> offsets tensor that cuts it into frames, and the axis that is cut
-BY_FRAME = {"tokens": ("offsets", 0), "pos": ("offsets", 0), "keys": ("kv_offsets", 2), "values": ("kv_offsets", 2)}
+BY_FRAME = {
+    "tokens": ("offsets", 0),
+    "tokens_scale": ("offsets", 0),  # the scales of keys are not cut: a group may reach over many frames (memory/quantise.py)
+    "pos": ("offsets", 0),
+    "keys": ("kv_offsets", 2),
+    "values": ("kv_offsets", 2),
+    "values_scale": ("kv_offsets", 2),
+}
 
 
 def of_bytes(data: bytes) -> str:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from encoders.errors import UserError
 from encoders.segment import WholePatches
 from memory.bank import MemoryBank
+from memory.rest import AtRest
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
 
@@ -95,8 +96,18 @@ def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | 
         "compressor": short(config.compressor),
         "segmenter": short(config.segmenter),
         "prefill": short(config.prefill),
-        "quantisation": "none",
+        "quantisation": str(at_rest(config, backbone)),
     }
+
+
+def at_rest(config: DictConfig, backbone: Any) -> AtRest:
+    """What a bank does with keys, values and visual tokens; the dtype that they have anyway is no quantisation."""
+    made = str(backbone.dtype).removeprefix("torch.")
+    return AtRest(
+        kv=None if config.kv_dtype == config.prefill.get("dtype") else config.kv_dtype,
+        tokens=None if config.token_dtype == made else config.token_dtype,
+        window_frames=config.prefill.get("window_frames", 0),
+    )
 
 
 def short(node: DictConfig) -> str:
@@ -118,6 +129,7 @@ def check_dials(config: DictConfig) -> None:
             raise UserError(f"{name}={config[name]} is too small; use {least:g} or more.")
     if config.cite_share > 1:
         raise UserError(f"cite_share={config.cite_share} is too large; use a share from 0 to 1.")
+    AtRest(config.kv_dtype, config.token_dtype)  # refuses what it does not know
     check_format(config)
 
 
@@ -133,6 +145,10 @@ def check_pairs(config: DictConfig, prefill: Any, retriever: Any, reader: Any) -
         raise UserError(
             f"prefill=none keeps no keys and values, which {type(retriever).__name__} searches; "
             "use retriever=clip or uniform, or prefill=window."
+        )
+    if not prefill.keeps_kv and config.kv_dtype is not None:
+        raise UserError(
+            f"kv_dtype={config.kv_dtype} has no effect with prefill=none, which keeps no keys and values; leave it out."
         )
     if "question" not in config:
         return  # whoever only encodes may choose the reader later

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +98,12 @@ def ask(config: DictConfig) -> int:
     with _opened(config) as (qa, source):
         from memory.schema import Question
 
-        _encode(config, qa, source)
+        encoded = _encode(config, qa, source)
         live = config.format == "text" and sys.stdout.isatty()
         emit = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
         answer = qa.ask(Question(config.question, source.info.video_id, asked_at), emit)
+        more = encoded.warning.removeprefix(answer.warning).strip()  # what is said of the file is in both
+        answer = replace(answer, warning=" ".join(filter(None, [answer.warning, more])))
     if config.format == "json":
         print(json.dumps(asdict(answer)))
     else:

@@ -3,8 +3,11 @@
 Knows no command line. One damaged segment is one segment to encode: its window is rebuilt from the segments before it, so it
 gets the bytes that it had, and what was encoded after it stays as it is. Where the video is gone the number stays free:
 questions go on without it, and a later `ingest` of the video fills it.
+In a quantised bank the window as it was made is gone (memory/window.py): the segment is encoded behind what is stored of the
+frames before it, so its bytes can differ from those that it had. Sums are compared, and the outcome says which it was.
 Order: 1 find everything, 2 load a model if one is needed (a bank made with other settings is refused here, before anything
-is dropped), 3 video by video: drop, then encode from the first number that is missing to the last.
+is dropped), 3 video by video: drop, then encode from the first number that is missing to the last, 4 what is wrong with
+recent windows.
 """
 
 import re
@@ -55,12 +58,13 @@ def mend(config: DictConfig) -> list[Mended]:
         hurt = _hurt(bank)  # 1
         there = {video_id for video_id in hurt if _why_not(_row(bank, video_id)) is None}
         qa = _encoding(config, bank) if there else None  # 2
+        windows = {problem.path: problem.text for problem in bank.clear_window()}
         for video_id, segments in hurt.items():  # 3
             done += _mended(config, bank, qa if video_id in there else None, video_id, segments)
-        return done + _rows(bank)
+        return done + _rows(bank) + _windows(bank, windows)  # 4
 
 
-Hurt = dict[int, tuple[float, float, str]]  # number -> start, end, what is wrong
+Hurt = dict[int, tuple[float, float, str, str]]  # number -> start, end, what is wrong, checksum that it had ("" if unknown)
 
 
 def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
@@ -69,11 +73,11 @@ def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
     for problem in bank.verify():
         if problem.number is not None:
             row = next(row for row in bank.segments(problem.video_id) if row.number == problem.number)
-            found.setdefault(problem.video_id, {})[problem.number] = (row.start, row.end, problem.text)
+            found.setdefault(problem.video_id, {})[problem.number] = (row.start, row.end, problem.text, row.checksum)
     for video in bank.videos():
         for gap in bank.gaps(video.info.video_id):
             for number in range(gap.first, gap.stop):
-                found.setdefault(video.info.video_id, {})[number] = (gap.start, gap.end, "missing since before")
+                found.setdefault(video.info.video_id, {})[number] = (gap.start, gap.end, "missing since before", "")
     return {video_id: dict(sorted(segments.items())) for video_id, segments in found.items()}
 
 
@@ -86,11 +90,31 @@ def _mended(config: DictConfig, bank: MemoryBank, qa: VideoQA | None, video_id: 
             qa.ingest(_source(config, qa, video), until=None if video.finished else last)
     except UserError as error:
         why = str(error)
-    there = {row.number for row in bank.segments(video_id)}
-    dropped = f"dropped, and missing from now on, as {why or _why_not(video)}"
+    there = {row.number: row.checksum for row in bank.segments(video_id)}
+    done = []
+    for number, (start, end, problem, checksum) in segments.items():
+        outcome = f"dropped, and missing from now on, as {why or _why_not(video)}"
+        if number in there:
+            outcome = "encoded again" + _unlike(bank, checksum, there[number])
+        done.append(Mended(video_id, number, start, end, problem, outcome, number in there))
+    return done
+
+
+def _unlike(bank: MemoryBank, before: str, after: str) -> str:
+    """What is to be said of a segment's bytes; nothing where they are those that it had."""
+    if before == after or (not before and not bank.at_rest.keeps_window):
+        return ""
+    bytes_ = "its bytes are not those that it had" if before else "its bytes can differ from those that it had"
+    behind = "behind what the quantised bank stores of the frames before it" if bank.at_rest.keeps_window else ""
+    return f" {behind}, so {bytes_}" if behind else f", but {bytes_}"
+
+
+def _windows(bank: MemoryBank, before: dict[Path, str]) -> list[Mended]:
+    """Put what the segments store in the place of lost blocks of recent windows. before: what was wrong with them."""
+    outcome = "replaced by what the bank stores of it"
     return [
-        Mended(video_id, number, start, end, problem, "encoded again" if number in there else dropped, number in there)
-        for number, (start, end, problem) in segments.items()
+        Mended(p.video_id, None, 0, 0, f"block {p.path.name} of its window: {before.get(p.path, p.text)}", outcome, True)
+        for p in bank.refill_window()
     ]
 
 

@@ -42,7 +42,8 @@ class VideoQA:
         self, source: FrameSource, progress: Progress = lambda seconds, nbytes: None, until: int | None = None
     ) -> Ingested:
         """Encode what the bank does not hold yet of this video: what was dropped as damaged, then what comes after the last
-        segment. Resumes after an interruption with the same bytes. When this returns, all of it is durable.
+        segment. Resumes after an interruption with the same bytes, or says that it could not. When this returns, all of it
+        is durable.
 
         until: stop after the segment of this number and leave the video unfinished. UserError when the source yields no
         frame.
@@ -54,15 +55,17 @@ class VideoQA:
         self.bank.begin_writing()  # before looking at what is missing: nobody else may add it meanwhile
         self.bank.record_video(source.info, self.interval, finished=False)
         new = nbytes = 0
+        unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
         with BackgroundWriter(self.bank.write) as writer:
             for first, stop in self._missing(video_id, until):
                 writer.flush()  # what the next segments depend on is read from the bank
-                encoder, batches = self._resumed(source, first, clock)
+                encoder, batches, made = self._resumed(source, first, clock)
                 number = first
                 for frames in islice(batches, None if stop is None else stop - first):
                     segment = encoder.encode(frames, number, clock)
                     with clock("write"):
                         writer.put(segment)
+                    unlike += [] if made else [number]
                     new, nbytes, number = new + 1, nbytes + _nbytes(segment), number + 1
                     progress(segment.end, nbytes)
                 if stop is not None and number < stop:
@@ -71,7 +74,8 @@ class VideoQA:
                     )
         if until is None:
             self.bank.record_video(source.info, self.interval, finished=True)
-        return self._report(video_id, clock, new, nbytes, _warning(source.info))
+        warning = " ".join(filter(None, [_warning(source.info), _differing(unlike)]))
+        return self._report(video_id, clock, new, nbytes, warning)
 
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""
@@ -79,12 +83,14 @@ class VideoQA:
         rest = [] if until is not None and number > until else [(number, None if until is None else until + 1)]
         return [*((gap.first, gap.stop) for gap in self.bank.gaps(video_id)), *rest]
 
-    def _resumed(self, source: FrameSource, number: int, clock: Clock) -> tuple[Encoder, Iterator[Frames]]:
-        """An encoder with the window that it had at this segment, and the frames of each segment from there on."""
-        prefill = self.new_prefill()
+    def _resumed(self, source: FrameSource, number: int, clock: Clock) -> tuple[Encoder, Iterator[Frames], bool]:
+        """An encoder with the window that it had at this segment, the frames of each segment from there on, and whether that
+        window is as it was made: a quantised bank keeps no such window of what was encoded long ago."""
+        prefill, made = self.new_prefill(), True
         begin = resume = 0.0
         if number:
             video_id = source.info.video_id
+            made = self.bank.tail_is_made(video_id, prefill.window_frames, before=number)
             tail = self.bank.tail(video_id, prefill.window_frames, before=number)
             prefill.restore(run.kv for run in tail if run.kv is not None)
             times = [float(t) for row in self.bank.segments(video_id) if row.number < number for t in row.times]
@@ -95,7 +101,7 @@ class VideoQA:
                 # right behind a frame, so that temporal patches come out as in the first pass
                 begin = math.nextafter(before[-1], math.inf) if before else 0.0
         encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval)
-        return encoder, self.segmenter.segments(_timed(source.frames(begin), clock), after=resume)
+        return encoder, self.segmenter.segments(_timed(source.frames(begin), clock), after=resume), made
 
     def ask(self, question: Question, emit: Emit = lambda text: None) -> Answer:
         """Answer from the bank alone. UserError on an empty question, a video that the bank does not hold, or a moment
@@ -151,6 +157,17 @@ def _warning(info: VideoInfo) -> str:
     if info.broke_at is None:
         return info.note if "could be decoded" in info.note else ""
     return f"The file breaks at {info.broke_at:.1f} s; only what comes before is used."
+
+
+def _differing(numbers: list[int]) -> str:
+    """What a user must know about segments that were encoded behind quantised frames."""
+    if not numbers:
+        return ""
+    which = f"Segment {numbers[0]} was" if len(numbers) == 1 else f"{len(numbers)} segments from number {numbers[0]} on were"
+    return (
+        f"{which} encoded behind what the quantised bank stores of the frames before, as their keys and values as they were "
+        "made are gone; the bytes can differ from those of an uninterrupted run."
+    )
 
 
 def _timed(batches: Any, clock: Clock) -> Any:

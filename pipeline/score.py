@@ -56,3 +56,25 @@ def cell(results: Sequence[tuple[str, bool]]) -> str:
     """ "97.5 (95.0-99.2), 120": per cent, interval, questions."""
     mean, low, high, count = share(results)
     return f"{100 * mean:.1f} ({100 * low:.1f}-{100 * high:.1f}), n={count}" if count else "-"
+
+
+def difference(
+    results: Sequence[tuple[str, bool]], reference: Sequence[tuple[str, bool]], draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float, int]:
+    """(share of True minus that of the reference, lower, upper, count) of the same questions in the same order, pair by
+    pair, resampling videos. ValueError when they are not the same questions."""
+    if [video for video, _ in results] != [video for video, _ in reference]:
+        raise ValueError("two results of different questions cannot be compared in pairs")
+    if not results:
+        return float("nan"), float("nan"), float("nan"), 0
+    videos = sorted({video for video, _ in results})
+    gained = dict.fromkeys(videos, 0)
+    asked = dict.fromkeys(videos, 0)
+    for (video, right), (_, before) in zip(results, reference, strict=True):
+        gained[video] += int(right) - int(before)
+        asked[video] += 1
+    pairs = np.array([[gained[video], asked[video]] for video in videos])
+    drawn = pairs[np.random.default_rng(seed).integers(0, len(videos), (draws, len(videos)))].sum(1)  # [draws, 2]
+    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
+    total = pairs.sum(0)
+    return float(total[0] / total[1]), float(low), float(high), int(total[1])

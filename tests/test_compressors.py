@@ -7,8 +7,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from encoders.compress import Chain, FrameDiff, NoCompression, Pool
-from encoders.schema import Compressor, VisualTokens
+from encoders.compress import Chain, FrameDiff, Merge, NoCompression, Pool, Shrink, near_duplicates
+from encoders.schema import Compressor, VisualTokens, joined
 
 FILES = sorted((Path(__file__).parents[1] / "conf" / "compressor").glob("*.yaml"))
 every = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -143,12 +143,71 @@ def test_framediff_keeps_what_it_cannot_compare() -> None:
 
 
 @pytest.mark.parametrize(
+    ("high", "wide", "by", "size"), [(4, 4, 2, (2, 2)), (9, 12, 2, (5, 6)), (1, 4, 3, (1, 2)), (3, 3, 5, (1, 1))]
+)
+def test_shrink_divides_any_grid(high: int, wide: int, by: int, size: tuple[int, int]) -> None:
+    given = seen(2, high, wide)
+    got = Shrink(by)(given)
+    assert got.offsets.tolist() == [0, size[0] * size[1], 2 * size[0] * size[1]]
+    if high == wide:
+        torch.testing.assert_close(got.tokens, Pool(size[0])(given).tokens)
+
+
+def still(frames: int, scenes: list[int]) -> VisualTokens:
+    """Frames of 2 x 3 tokens; a new scene begins at each of these frames, and within a scene little changes."""
+    make = torch.Generator().manual_seed(0)
+    tokens, now = [], torch.zeros(6, 16)
+    for t in range(frames):
+        now = torch.randn(6, 16, generator=make) if t in scenes else now
+        tokens.append(now + 0.01 * torch.randn(6, 16, generator=make))
+    pos = torch.cartesian_prod(torch.arange(frames), torch.arange(2), torch.arange(3)).int()
+    return VisualTokens(torch.cat(tokens), pos, torch.arange(frames + 1) * 6, torch.arange(frames, dtype=torch.float64))
+
+
+def test_merge_keeps_one_mean_token_of_a_near_duplicate() -> None:
+    given = still(7, [0, 3, 4])
+    got = Merge(0.95)(given)
+    assert got.repeats is not None and got.repeats.tolist() == [False, True, True, False, False, True, True]
+    assert got.stands_for.tolist() == [0, 0, 0, 3, 4, 4, 4]
+    assert got.offsets.tolist() == [0, 6, 7, 8, 14, 20, 21, 22]
+    torch.testing.assert_close(got.tokens[7], given.tokens[12:18].mean(0))
+    assert got.pos[7].tolist() == [2, 0, 2]  # the middle one of its tokens
+    assert torch.equal(got.frames(3, 4).tokens, given.frames(3, 4).tokens)  # frames that are none stay whole
+    assert torch.equal(got.times, given.times)
+    part = got.frames(1, 5)
+    assert part.repeats is not None and part.repeats.tolist() == [True, True, False, False]
+    again = joined([got.frames(0, 3), given.frames(3, 4), got.frames(4, 7)])
+    assert again.repeats is not None and torch.equal(again.repeats, got.repeats)
+    assert joined([given, given]).repeats is None
+
+
+def test_merge_looks_at_the_last_frame_that_stayed() -> None:
+    """Slow drift: each frame is like the one before it, and not like the one at the beginning."""
+    angle = torch.arange(20) * 0.1
+    features = torch.stack([angle.cos(), angle.sin()], dim=1)
+    found = near_duplicates(features, 0.95)  # 0.95 is 0.318 radians
+    assert found.tolist() == [t % 4 != 0 for t in range(20)]
+
+
+def test_framediff_compares_with_the_frame_that_was_repeated() -> None:
+    given = still(4, [0])
+    tokens = given.tokens.clone()
+    tokens[3 * 6 + 1] *= -20.0  # the last frame is no repeat, and one of its tokens changed
+    got = FrameDiff(0.3)(Merge(0.95)(VisualTokens(tokens, given.pos, given.offsets, given.times)))
+    assert got.offsets.tolist() == [0, 6, 7, 8, 9] and got.pos[-1].tolist() == [3, 0, 1]
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Pool(0), "size=0"),
         (lambda: FrameDiff(0.0), "threshold=0"),
         (lambda: FrameDiff(float("nan")), "threshold=nan"),
         (lambda: Chain([]), "at least one"),
+        (lambda: Shrink(0), "by=0"),
+        (lambda: Merge(0.0), "threshold=0"),
+        (lambda: Merge(1.01), "threshold=1.01"),
+        (lambda: Merge(float("nan")), "threshold=nan"),
     ],
 )
 def test_wrong_values_are_refused(make: type, words: str) -> None:

@@ -55,16 +55,17 @@ def skip_without_its_adapter(target: str) -> None:
 
 
 def test_the_groups_are_those_that_are_built() -> None:
-    assert {group for group, _ in OPTIONS} == set(GROUPS)
+    assert {group for group, _ in OPTIONS} == {*GROUPS, "experiment"}
 
 
 @pytest.mark.parametrize("task", ["ask", "ingest"])
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_fits_its_class(task: str, group: str, option: str) -> None:
     config = cli.configure(task, [f"{group}={option}"])
-    skip_without_its_adapter(config[group]._target_)
-    check(config, group)
-    assert callable(get_object(config[group]._target_))
+    for name in [group] if group in GROUPS else GROUPS:  # an experiment sets several
+        skip_without_its_adapter(config[name]._target_)
+        check(config, name)
+        assert callable(get_object(config[name]._target_))
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -213,14 +214,14 @@ def test_the_readme_names_every_option() -> None:
     """In the table of groups: `group` | option, option, ..."""
     text = (ROOT / "README.md").read_text()
     told = {name: set(re.split(r",\s*", options)) for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)}
-    for group in GROUPS:
-        if group != "source":
+    for group in (*GROUPS, "experiment"):
+        if group != "source":  # what is left is the user's to choose
             assert told.get(group) == {option for g, option in OPTIONS if g == group}, group
 
 
 def test_dials_say_what_they_are() -> None:
     """--cfg prints names; what they mean stands beside them in settings.py."""
     lines = (ROOT / "pipeline" / "settings.py").read_text().splitlines()
-    for name in ("bank", "fps", "read_tokens", "recent_frames", "cite_share"):
+    for name in ("bank", "fps", "read_tokens", "recent_frames", "cite_share", "kv_dtype", "token_dtype"):
         assert any(line.strip().startswith(f"{name}:") and "  # " in line for line in lines)
     assert settings.WEIGHTS.name == "weights"

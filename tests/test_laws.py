@@ -251,6 +251,8 @@ qa.ingest(source)
 WAYS = {
     "window": ("prefill.dtype=bfloat16", "prefill.window_frames=11", "segmenter.seconds=6"),
     "scene": ("prefill.dtype=bfloat16", "segmenter=scene", "segmenter.memory=24", "segmenter.warm_up=4"),
+    "int8": ("kv_dtype=int8", "token_dtype=int8", "prefill.window_frames=11", "segmenter.seconds=6"),
+    "int4": ("kv_dtype=int4", "token_dtype=int8", "prefill.window_frames=11", "segmenter.seconds=6", "compressor=merge"),
 }
 
 
