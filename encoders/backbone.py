@@ -206,6 +206,16 @@ class VideoLLM:
         if frames.pixels.shape[1:3] != self.frame_size[::-1]:
             raise ValueError(f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes {self.frame_size[::-1]}")
 
+    def _processed(self, frames: np.ndarray) -> Any:
+        """What the checkpoint's own processor makes of one clip, [T, H, W, 3] uint8: frames have their size already, so it
+        must not choose another by the length of the clip."""
+        return self.processor.video_processor(
+            videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+            do_resize=False,
+            do_sample_frames=False,
+            return_tensors="pt",
+        )
+
     def _record(self, seen: list[Tensor], frames: Frames) -> VisualTokens:
         """What the tower made of the frames, in parts [n, rows * columns, D], for families that see each frame alone."""
         tokens = torch.cat(seen)  # [T, rows * columns, D]

@@ -83,14 +83,8 @@ class _Qwen(VideoLLM):
         return rows * columns
 
     def pixels(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """[2 * T, H, W, 3] uint8 -> the tower's flattened patches and grid [1, 3], by the checkpoint's own processor; frames
-        have their size already, so it must not choose another by the length of the clip."""
-        out = self.processor.video_processor(
-            videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
-            do_resize=False,
-            do_sample_frames=False,
-            return_tensors="pt",
-        )
+        """[2 * T, H, W, 3] uint8 -> the tower's flattened patches and grid [1, 3]."""
+        out = self._processed(frames)
         return out["pixel_values_videos"].to(self.device, self.dtype), out["video_grid_thw"].to(self.device)
 
     @torch.inference_mode()

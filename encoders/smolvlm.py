@@ -85,13 +85,7 @@ class SmolVLM(VideoLLM):
 
     def pixels(self, frames: np.ndarray) -> Tensor:
         """[T, H, W, 3] uint8 -> [T, 3, H, W] normalised by the checkpoint's own processor, in the model's dtype."""
-        out = self.processor.video_processor(
-            videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
-            do_resize=False,
-            do_sample_frames=False,
-            return_tensors="pt",
-        )
-        found: Tensor = out["pixel_values"][0].to(self.device, self.dtype)
+        found: Tensor = self._processed(frames)["pixel_values"][0].to(self.device, self.dtype)
         return found
 
     @torch.inference_mode()
