@@ -83,7 +83,6 @@ class FixedCache(Cache):
     """A cache of FixedLayers; the buffers of all layers lie in two tensors that can be kept and used again."""
 
     layers: list[FixedLayer]
-    reusable = True
     cursor = Cursor()  # where the next token stands; whoever appends moves it
 
     def __init__(self, layers: int, heads: int, capacity: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -123,8 +122,6 @@ class LibraryCache(DynamicCache):
     """transformers' own cache with a cursor, for models with sliding or recurrent layers: nothing can be laid into it or
     taken back, so it is made anew for every question."""
 
-    reusable = False
-    capacity = 0
     cursor = Cursor()
 
 

@@ -149,11 +149,6 @@ def narrow(numbers: Tensor) -> Tensor:
     return numbers
 
 
-def plain_nbytes(block: KVBlock) -> int:
-    """Bytes of the block's keys and values in bfloat16."""
-    return 2 * (block.keys.numel() + block.values.numel())
-
-
 def _freeze_tokens(tokens: Tensor, at_rest: AtRest, form: Form) -> dict[str, Tensor]:
     if at_rest.tokens not in _BITS:
         return {"tokens": tokens if at_rest.tokens is None else tokens.to(_dtype(at_rest.tokens))}

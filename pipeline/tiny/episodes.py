@@ -19,30 +19,20 @@ from torch import Tensor
 from pipeline.tiny.questions import FAMILIES, Asked, ask_one
 from pipeline.tiny.world import KINDS, Needle
 
-# How often each family is asked, and how often once the easy ones are read: order and counting are learnt last.
-WEIGHTS = {
-    "code": 1.0, "name": 0.8, "color": 1.0, "shape": 1.0, "icon": 0.8, "order": 2.2, "count": 2.4, "not_shown": 1.4,
-}  # fmt: skip
-LATE_WEIGHTS = {
-    "code": 0.5, "name": 0.4, "color": 0.5, "shape": 1.8, "icon": 0.4, "order": 5.5, "count": 3.0, "not_shown": 1.8,
-}  # fmt: skip
+
+def mix(*weights: float) -> dict[str, float]:
+    """How often each family is asked, in the order of FAMILIES: code, name, color, shape, icon, order, count, not_shown."""
+    return dict(zip(FAMILIES, weights, strict=True))
 
 
-FINAL_WEIGHTS = {
-    "code": 1.5, "name": 0.8, "color": 1.2, "shape": 1.5, "icon": 0.8, "order": 4.0, "count": 3.0, "not_shown": 1.8,
-}  # fmt: skip
-GUIDED_WEIGHTS = {
-    "code": 1.5, "name": 0.6, "color": 1.0, "shape": 1.6, "icon": 0.6, "order": 4.0, "count": 3.5, "not_shown": 2.2,
-}  # fmt: skip
-ORDER_WEIGHTS = {
-    "code": 1.2, "name": 0.5, "color": 1.0, "shape": 1.6, "icon": 0.5, "order": 6.0, "count": 3.2, "not_shown": 2.2,
-}  # fmt: skip
-LAST_WEIGHTS = {
-    "code": 1.2, "name": 0.4, "color": 0.7, "shape": 3.5, "icon": 0.4, "order": 6.0, "count": 3.0, "not_shown": 2.2,
-}  # fmt: skip
-HALF_ORDER_WEIGHTS = {
-    "code": 1.2, "name": 0.4, "color": 0.7, "shape": 2.0, "icon": 0.4, "order": 10.0, "count": 3.2, "not_shown": 2.1,
-}  # fmt: skip
+# Order and counting are learnt last.
+WEIGHTS = mix(1.0, 0.8, 1.0, 1.0, 0.8, 2.2, 2.4, 1.4)
+LATE_WEIGHTS = mix(0.5, 0.4, 0.5, 1.8, 0.4, 5.5, 3.0, 1.8)
+FINAL_WEIGHTS = mix(1.5, 0.8, 1.2, 1.5, 0.8, 4.0, 3.0, 1.8)
+GUIDED_WEIGHTS = mix(1.5, 0.6, 1.0, 1.6, 0.6, 4.0, 3.5, 2.2)
+ORDER_WEIGHTS = mix(1.2, 0.5, 1.0, 1.6, 0.5, 6.0, 3.2, 2.2)
+LAST_WEIGHTS = mix(1.2, 0.4, 0.7, 3.5, 0.4, 6.0, 3.0, 2.2)
+HALF_ORDER_WEIGHTS = mix(1.2, 0.4, 0.7, 2.0, 0.4, 10.0, 3.2, 2.1)
 SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
 
