@@ -33,6 +33,7 @@ GUIDED_WEIGHTS = mix(1.5, 0.6, 1.0, 1.6, 0.6, 4.0, 3.5, 2.2)
 ORDER_WEIGHTS = mix(1.2, 0.5, 1.0, 1.6, 0.5, 6.0, 3.2, 2.2)
 LAST_WEIGHTS = mix(1.2, 0.4, 0.7, 3.5, 0.4, 6.0, 3.0, 2.2)
 HALF_ORDER_WEIGHTS = mix(1.2, 0.4, 0.7, 2.0, 0.4, 10.0, 3.2, 2.1)
+HARD_WEIGHTS = mix(1.4, 0.4, 0.7, 3.2, 0.8, 8.0, 2.8, 3.4)
 SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
 
@@ -48,7 +49,11 @@ class Episode:
 
 
 class Pool:
-    """Which rows show which needle: rows of event e are e * per_event + i."""
+    """Which rows show which needle: rows of event e are e * per_event + i.
+
+    `lookalikes` are the events of footage that resemble cards most, as a retriever would pick them; empty until somebody
+    who sees pixels or tokens fills it.
+    """
 
     def __init__(self, needles: list[Needle | None], per_event: int) -> None:
         self.per_event = per_event
@@ -60,6 +65,7 @@ class Pool:
             assert needle is not None
             self.by_shape.setdefault(needle.text, []).append(i)
         self.needles = needles
+        self.lookalikes: list[int] = []
 
 
 def _how_many(rng: np.random.Generator, most: int) -> int:
@@ -89,9 +95,15 @@ def _events(rng: np.random.Generator, pool: Pool, room: int) -> list[int]:
 
 
 def draw_episode(
-    rng: np.random.Generator, pool: Pool, frames: int, questions: int, family_weights: Mapping[str, float] = WEIGHTS
+    rng: np.random.Generator,
+    pool: Pool,
+    frames: int,
+    questions: int,
+    family_weights: Mapping[str, float] = WEIGHTS,
+    lookalikes: float = 0.0,
 ) -> Episode:
-    """A film of exactly `frames` frames."""
+    """A film of exactly `frames` frames; this share of the films has footage that resembles cards and nothing else."""
+    blank = pool.lookalikes if lookalikes and rng.random() < lookalikes else pool.blank
     events = _events(rng, pool, room=max(1, frames // 2))
     shown = [int(rng.choice((1, 2, 3), p=(0.25, 0.6, 0.15))) for _ in events]
     while sum(shown) > frames:
@@ -102,7 +114,7 @@ def draw_episode(
     rows: list[int] = []
     owner: list[int] = []
     for slot in range(len(gaps)):
-        rows += [int(rng.choice(pool.blank)) * pool.per_event + int(rng.integers(pool.per_event)) for _ in range(gaps[slot])]
+        rows += [int(rng.choice(blank)) * pool.per_event + int(rng.integers(pool.per_event)) for _ in range(gaps[slot])]
         owner += [-1] * int(gaps[slot])
         if slot < len(events):
             order = rng.permutation(pool.per_event)

@@ -21,6 +21,7 @@ from pipeline.tiny.episodes import (
     FINAL_WEIGHTS,
     GUIDED_WEIGHTS,
     HALF_ORDER_WEIGHTS,
+    HARD_WEIGHTS,
     LAST_WEIGHTS,
     LATE_WEIGHTS,
     ORDER_WEIGHTS,
@@ -55,7 +56,20 @@ def make_pool(video_llm: Any, footage: Path | None, shards: int, seed: int, even
             with torch.autocast("cpu", torch.bfloat16):
                 seen = model.visual_tokens(video_llm, torch.from_numpy(shard.pixels[i : i + 128]))
             tokens.append(seen.to(torch.bfloat16))
-    return Pool(needles, PER_EVENT), torch.cat(tokens)
+    pool, found = Pool(needles, PER_EVENT), torch.cat(tokens)
+    pool.lookalikes = lookalikes(pool, found)
+    return pool, found
+
+
+def lookalikes(pool: Pool, tokens: Tensor, share: float = 0.1) -> list[int]:
+    """Events of footage with a frame whose mean token is nearest (cosine) to the mean of a kind of card: the top `share`."""
+    means = F.normalize(tokens.float().mean(1), dim=-1).unflatten(0, (-1, pool.per_event))  # [events, per_event, D]
+    blank = means[pool.blank]
+    middle = blank.mean((0, 1))
+    cards = F.normalize(torch.stack([means[kind].mean((0, 1)) - middle for kind in pool.by_kind.values() if kind]), dim=-1)
+    nearness = (F.normalize(blank - middle, dim=-1) @ cards.T).amax((1, 2))  # [blank events]
+    most = nearness.topk(max(1, round(share * len(pool.blank)))).indices
+    return sorted(pool.blank[i] for i in most.tolist())
 
 
 def _guided(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
@@ -103,12 +117,12 @@ class Layout:
         return self.encode(self._split(question)[1])
 
 
-def make_batch(
-    seed: int, step: int, pool: Pool, layout: Layout, frames: int, weights: Mapping[str, float] = WEIGHTS, films: int = FILMS
-) -> Batch:
+def make_batch(seed: int, step: int, pool: Pool, layout: Layout, frames: int, cycle: "Cycle") -> Batch:
     """The films of this step: the same for the same seed, step and pool."""
     rng = np.random.default_rng((seed, step))
-    drawn = [draw_episode(rng, pool, frames, FILMS * QUESTIONS // films, weights) for _ in range(films)]
+    films = cycle.films if frames <= 12 else FILMS
+    questions = FILMS * QUESTIONS // films
+    drawn = [draw_episode(rng, pool, frames, questions, cycle.weights, cycle.lookalikes) for _ in range(films)]
     # Pooled frames cost a third of the time and teach the same; they also make the model fit for compressor=pool.
     per_frame = 4 if rng.random() < 0.6 else model.TOKENS_PER_FRAME
     return collate(rng, drawn, layout.encode, layout.preamble, layout.tail, layout.end, per_frame)
@@ -171,6 +185,7 @@ class Cycle:
     gaze: float = 0.0  # weight of the loss that guides attention to the frames an answer rests on
     biases: float = 1.0  # learning rate of the biases, in rates
     films: int = FILMS  # of a step with films of up to 12 frames; FILMS * QUESTIONS questions in any case
+    lookalikes: float = 0.0  # share of the films whose footage resembles cards
 
     def rate_at(self, step: int) -> float:
         """Learning rate of the cycle's step."""
@@ -199,6 +214,8 @@ CYCLES = (
     Cycle(2600, 1.2e-3, 0.65, 1_000_099, ((1.0, (8, 12, 16, 8, 12, 24)),), LAST_WEIGHTS, 0.0, 0.3, 10.0, 16),
     # Order alone still lags when the rate has fallen: half of the questions.
     Cycle(900, 1e-3, 1.0, 1_000_117, ((1.0, (8, 12, 16, 24)),), HALF_ORDER_WEIGHTS, 0.0, 0.3, 10.0, 16),
+    # Long videos: what is recalled of footage is what resembles cards, so films of just that, beside more order and shapes.
+    Cycle(2000, 1e-3, 1.0, 1_000_133, ((1.0, (8, 12, 16, 24)),), HARD_WEIGHTS, 0.0, 0.3, 10.0, 16, 0.6),
 )
 
 
@@ -257,9 +274,7 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
             print(f"lm: pool of {len(tokens)} frames, {time.time() - started:.0f} s", flush=True)
         recent: list[tuple[float, float]] = []
         for step in range(max(first, done), last):
-            length = cycle.frames_at(step - first)
-            films = cycle.films if length <= 12 else FILMS
-            batch = make_batch(seed, step, pool, layout, length, cycle.weights, films)
+            batch = make_batch(seed, step, pool, layout, cycle.frames_at(step - first), cycle)
             with torch.autocast("cpu", torch.bfloat16):
                 scores, labels, attention = forward(video_llm, batch, tokens)
             loss = F.cross_entropy(scores.float(), labels)
