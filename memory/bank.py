@@ -4,35 +4,40 @@ Knows neither pixels nor prompts. Layout of <bank>/:
     bank.json writer.lock                       format, provenance; held while writing    memory/bank_file.py
     catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py, restore.py
     window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
-    index/<video>.faiss                         a cache, rebuilt when it does not fit     memory/index.py
+    index/<video>/*/                            rows, a cache: rebuilt when it does not fit memory/row_files.py
 A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
 sentence, and what was acknowledged stays.
 Threads: one writes, many ask. Processes: one writes (a lock file sees to it), many ask.
 """
 
 import math
+import sqlite3
 import threading
 import time
+import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from encoders.errors import UserError
-from encoders.schema import Segment, VideoInfo
-from memory import plan, restore
+from encoders.schema import KVBlock, Segment, VideoInfo, VisualTokens
+from memory import plan, restore, row_files
 from memory.atomic import TEMPORARY
 from memory.bank_file import Provenance, WriterLock, open_bank_file
-from memory.cache import RunCache
 from memory.catalog import Gap, SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
 from memory.plan import Choice, Timeline
+from memory.prefetch import Prefetcher
 from memory.refusal import told
 from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
 from memory.search import hits
+from memory.tiers import FrameTiers, Key, Lease
 
 _HELD_VIDEOS = 8  # videos whose index rows stay in memory; the one asked least recently goes first
 
@@ -46,9 +51,12 @@ class MemoryBank:
         provenance: dict[str, str | int | float | None],
         retriever: Retriever,
         *,
+        at_rest: AtRest,
         recent_frames: int,
         ram_bytes: int,
-        at_rest: AtRest,
+        device_bytes: int,
+        device: torch.device | None,
+        prefetch_frames: int,
     ) -> None:
         """For `open` only: it makes sure that there is a bank at `root` and that it fits."""
         self.root = root
@@ -56,7 +64,11 @@ class MemoryBank:
         self._store = DiskStore(root, at_rest)
         self._retriever = retriever
         self._recent_frames = recent_frames
-        self._runs = RunCache(ram_bytes)
+        self._ram_bytes = ram_bytes
+        self._tiers = FrameTiers(ram_bytes, device_bytes, device)
+        self._prefetch_frames = prefetch_frames
+        self._prefetcher = Prefetcher()
+        self._asked: dict[str, bool] = {}  # videos that were asked about -> with keys and values, the last time
         self._writer: WriterLock | None = None
         self._lock = threading.RLock()  # around what is held; never while a model embeds a question or a file is put
         self._held: OrderedDict[str, Timeline] = OrderedDict()  # videos whose frames the retriever knows
@@ -71,12 +83,18 @@ class MemoryBank:
         *,
         recent_frames: int,
         create: bool = True,
-        ram_bytes: int = 256 << 20,
+        ram_bytes: int = 1 << 30,
+        device_bytes: int = 1 << 30,
+        device: torch.device | None = None,
+        prefetch_frames: int = 0,
         mend: bool = False,
     ) -> "MemoryBank":
         """Open the bank at `root`, or create it. UserError when it is missing (create=False), is no bank, or was made
         with other settings. provenance None: only looking after an existing bank, whatever made it.
-        recent_frames: newest frames that every question sees. ram_bytes: for frames that were read before.
+        recent_frames: newest frames that every question sees.
+        ram_bytes: for the retriever's rows and, with what they leave, for frames that were read before (memory/tiers.py).
+        device, device_bytes: where evidence is wanted other than in RAM, and the budget there.
+        prefetch_frames: neighbours of what a question recalled that are read ahead when its evidence is let go; 0 = none.
         mend: rebuild a damaged catalog as well; one that is gone is always rebuilt.
         How segments are stored is in the provenance, under "quantisation" (memory/rest.py)."""
         root = Path(root)
@@ -90,7 +108,17 @@ class MemoryBank:
                         restore.rebuild(root)
                 finally:
                     lock.release()
-            return cls(root, stored, retriever, recent_frames=recent_frames, ram_bytes=ram_bytes, at_rest=at_rest)
+            return cls(
+                root,
+                stored,
+                retriever,
+                at_rest=at_rest,
+                recent_frames=recent_frames,
+                ram_bytes=ram_bytes,
+                device_bytes=device_bytes,
+                device=device,
+                prefetch_frames=prefetch_frames,
+            )
 
     # ---- write path
 
@@ -105,9 +133,9 @@ class MemoryBank:
                     raise UserError(f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open the bank again")
                 self._writer = lock
                 self._store.sweep()
-                for folder in (self.root, self._index_folder):
-                    for path in folder.glob(f"*{TEMPORARY}*"):  # * behind: SQLite adds its own suffixes
-                        path.unlink(missing_ok=True)
+                leftovers = f"*{TEMPORARY}*"  # * behind: SQLite adds its own suffixes
+                for path in (*self.root.glob(leftovers), *self._index_folder.rglob(leftovers)):
+                    path.unlink(missing_ok=True)
 
     def record_video(self, info: VideoInfo, interval: float, finished: bool) -> None:
         """Say what is known of a video: before its first segment, and again when it is finished.
@@ -142,14 +170,15 @@ class MemoryBank:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
                 self._catch_up(segment.video_id, fresh=segment)  # 2, 3
+        self._keep_newest(segment)
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, damaged ones as a rule. Questions go on without them; `write` takes them again."""
         self.begin_writing()
         with self._lock, told(self.root):
+            row_files.drop(self._index_folder / video_id)
             self._store.discard(video_id, numbers)
-            self._runs.forget(video_id)
-            (self._index_folder / f"{video_id}.faiss").unlink(missing_ok=True)
+            self._tiers.forget(video_id)
 
     def drop(self, video_id: str) -> None:
         """Delete a video from the bank."""
@@ -158,9 +187,9 @@ class MemoryBank:
         with self._lock, told(self.root):
             if self._held.pop(video_id, None) is not None:
                 self._retriever.forget(video_id)
-            self._runs.forget(video_id)
+            self._tiers.forget(video_id)
+            row_files.drop(self._index_folder / video_id)
             self._store.drop(video_id)
-            (self._index_folder / f"{video_id}.faiss").unlink(missing_ok=True)
 
     # ---- read path
 
@@ -185,16 +214,21 @@ class MemoryBank:
             with self._lock:
                 self._searching[question.video_id] -= 1
         searched = time.perf_counter()
-        loaded = self._load(question.video_id, choice.frames, timeline, kv)
-        return Evidence(
+        self._asked[question.video_id] = kv
+        runs, lease = self._load(_keys(question.video_id, choice.frames, timeline, kv), choice.frames)
+        evidence = Evidence(
             question=question,
-            runs=loaded,
+            runs=runs,
             hits=found,
             recent=len(choice.recent),
             interval=video.interval,
             per_layer=None if per_layer is None else torch.from_numpy(per_layer),
             seconds={"search": searched - begun, "load": time.perf_counter() - searched},
+            came_from=dict(lease.came_from),
         )
+        likely = plan.neighbours(choice, len(timeline), self._prefetch_frames)
+        weakref.finalize(evidence, self._let_go_of, lease, _keys(question.video_id, likely, timeline, kv)).atexit = False
+        return evidence
 
     def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
         """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
@@ -235,6 +269,11 @@ class MemoryBank:
         """Where damaged segments were dropped and not yet written again, in time order."""
         return self._store.catalog.gaps(video_id)
 
+    def nbytes(self) -> dict[str, int]:
+        """Bytes in memory: "index" (the retriever's rows), "ram" and "device" (frames)."""
+        with self._lock:
+            return {"index": self._retriever.nbytes} | self._tiers.nbytes()
+
     def verify(self) -> list[Problem]:
         """Read everything and say what is damaged."""
         return self._store.verify()
@@ -262,6 +301,7 @@ class MemoryBank:
 
     def close(self) -> None:
         """Save the indexes and let others write."""
+        self._prefetcher.close()
         with self._lock:
             for video_id in self._held:
                 self._save_index(video_id)
@@ -298,14 +338,14 @@ class MemoryBank:
             if self._searching[video_id]:
                 return timeline  # somebody is searching these rows: the next question sees what has changed
             self._retriever.forget(video_id)
-            self._runs.forget(video_id)
+            self._tiers.forget(video_id)
             del self._held[video_id]
             timeline = Timeline.empty()
             revision, rows = self._store.catalog.news(video_id)
         if rows:
             extended = timeline.extended([(row.number, row.times, row.tokens) for row in rows], revision)
             if video_id not in self._held:
-                self._retriever.load(self._index_folder, video_id, extended.edges)
+                self._retriever.load(self._index_folder, video_id, extended)
             for row in rows:
                 if row.stop > self._retriever.known(video_id):
                     self._retriever.add(self._index_of(row, fresh))  # 2
@@ -313,6 +353,7 @@ class MemoryBank:
         self._held[video_id] = timeline  # 3
         self._held.move_to_end(video_id)
         self._let_go()
+        self._tiers.resize_ram(max(0, self._ram_bytes - self._retriever.nbytes))
         return timeline
 
     def _index_of(self, row: SegmentRow, fresh: Segment | None) -> SegmentIndex:
@@ -334,8 +375,9 @@ class MemoryBank:
     def _save_index(self, video_id: str) -> None:
         """Save what a later opening would have to read the segments for, unless they are not what they were."""
         try:
-            if self._store.catalog.revision() == self._held[video_id].revision:
-                self._retriever.save(self._index_folder, video_id)
+            held = self._held[video_id]
+            if self._store.catalog.revision() == held.revision and self._retriever.known(video_id) == len(held):
+                self._retriever.save(self._index_folder, video_id, held)
         except OSError:  # full or read-only: it is a cache, and the next opening builds it anew
             pass
 
@@ -352,18 +394,34 @@ class MemoryBank:
             return found, *plan.fill_layers(choice, found.per_layer.numpy(), found.frames.tolist(), cost)
         return found, plan.fill(choice, found.frames.tolist(), cost), None
 
-    def _load(self, video_id: str, frames: list[int], timeline: Timeline, kv: bool) -> tuple[Run, ...]:
-        loaded = []
-        for place, first, stop in plan.runs(frames, timeline.edges):
-            number, at = timeline.numbers[place], timeline.edges[place]
-            key = (video_id, number, first, stop, kv)
-            run = self._runs.get(key)
-            if run is None:
-                run, lasting = self._read(video_id, number, first, first - at, stop - at, kv=kv)
-                if lasting:
-                    self._runs.keep(key, run)
-            loaded.append(run)
-        return tuple(loaded)
+    def _load(self, keys: list[Key], ordinals: list[int]) -> tuple[tuple[Run, ...], Lease]:
+        held, lease = self._tiers.take(keys, self._read_range)
+        frames = zip(keys, ordinals, held, strict=True)
+        return tuple(Run(key.segment, ordinal, frame.tokens, frame.kv) for key, ordinal, frame in frames), lease
+
+    def _read_range(self, first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+        run, lasting = self._read(first.video_id, first.segment, 0, first.frame, first.frame + count, kv=first.kv)
+        return run.tokens, run.kv, lasting
+
+    def _let_go_of(self, lease: Lease, likely: list[Key]) -> None:
+        """Nobody holds the evidence any more: its frames may go, and there is time for what the next question may need.
+        Called by the garbage collector, so nothing is done here."""
+        self._tiers.end(lease)
+        if likely:
+            self._prefetcher.submit(partial(self._prefetch, likely))
+
+    def _prefetch(self, keys: list[Key], stop: Callable[[], bool]) -> None:
+        with suppress(UserError, KeyError, sqlite3.Error):  # damaged or deleted: whoever asks for it is told
+            self._tiers.fetch(keys, self._read_range, stop)
+
+    def _keep_newest(self, segment: Segment) -> None:
+        """The newest frames of a video that is being asked about are wanted by every question: no need to read them back."""
+        kv = self._asked.get(segment.video_id)
+        if kv is None or self.at_rest != AtRest() or (kv and segment.kv is None):
+            return
+        first = max(0, len(segment) - self._recent_frames)
+        keys = [Key(segment.video_id, segment.number, frame, kv) for frame in range(first, len(segment))]
+        self._tiers.fetch(keys, partial(_of_segment, segment))
 
     def _read(self, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool) -> tuple[Run, bool]:
         """Frames first..stop-1 of a segment, and whether they will read the same later: keys and values in the recent
@@ -371,3 +429,16 @@ class MemoryBank:
         exact = self._store.made(video_id, number, first, stop) if kv else None
         tokens, block = self._store.frames(video_id, number, first, stop, kv=kv and exact is None)
         return Run(number, ordinal, tokens, block if exact is None else exact), exact is None
+
+
+def _keys(video_id: str, ordinals: Iterable[int], timeline: Timeline, kv: bool) -> list[Key]:
+    """Where frames are kept, by segment. ordinals: rising."""
+    places = ((place, ordinal) for place, first, stop in plan.runs(ordinals, timeline.edges) for ordinal in range(first, stop))
+    return [Key(video_id, timeline.numbers[place], ordinal - timeline.edges[place], kv) for place, ordinal in places]
+
+
+def _of_segment(segment: Segment, first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+    """Frames of a segment in hand, as reading them back would give them."""
+    stop = first.frame + count
+    block = segment.kv.frames(first.frame, stop) if first.kv and segment.kv is not None else None
+    return segment.tokens.frames(first.frame, stop), block, True

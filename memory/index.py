@@ -1,22 +1,14 @@
 """A FAISS inner-product index over the frames of one video; the row number is the frame's ordinal.
 
-Knows nothing of texts, segments or videos. The file is a cache: whatever is wrong with it, the rows are in the segments
-and the caller builds it anew. File: what `faiss.read_index` reads, then 16 bytes of checksum (FAISS reads a flipped bit
-without complaint).
+Knows nothing of texts, segments, videos or files.
 """
 
-import hashlib
 import threading
-from pathlib import Path
 
 import faiss
 import numpy as np
 import torch
 from torch import Tensor
-
-from memory.atomic import make_folder, write_atomically
-
-_DIGEST = 16  # bytes
 
 
 class FrameIndex:
@@ -32,6 +24,10 @@ class FrameIndex:
     @property
     def width(self) -> int:
         return int(self._index.d)
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * len(self) * self.width
 
     def add(self, rows: Tensor) -> None:
         """Append rows: [T, E] float32."""
@@ -61,34 +57,13 @@ class FrameIndex:
             scores, ordinals = self._index.search(_plain(query[None]), k, params=only)
         return ordinals[0], scores[0]
 
-    def save(self, path: Path) -> None:
-        """Write the index so that a crash leaves the old file or the new one."""
+    def part(self, first: int, stop: int) -> np.ndarray:
+        """Rows first..stop-1: [stop - first, E] float32."""
         with self._lock:
-            data = faiss.serialize_index(self._index).tobytes()
-        make_folder(path.parent)
-        write_atomically(path, data + _digest(data))
-
-    @classmethod
-    def load(cls, path: Path, rows: int) -> "FrameIndex | None":
-        """The saved index if it is whole and holds exactly `rows` rows, otherwise None: build it from the segments."""
-        if not path.is_file():
-            return None
-        data = path.read_bytes()
-        data, digest = data[:-_DIGEST], data[-_DIGEST:]
-        if _digest(data) != digest:
-            return None
-        index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
-        if index.ntotal != rows:  # behind: the writer was killed before it saved; ahead: the bank was put back
-            return None
-        loaded = cls(index.d)
-        loaded._index = index
-        return loaded
+            rows: np.ndarray = self._index.reconstruct_n(first, stop - first)
+        return rows
 
 
 def _plain(rows: Tensor) -> np.ndarray:
     """What FAISS takes: float32, contiguous, on the CPU."""
     return rows.detach().to("cpu", torch.float32).contiguous().numpy()
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_DIGEST).digest()

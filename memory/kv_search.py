@@ -4,13 +4,14 @@ Knows no model: the queries come from a partner, keys and queries are both from 
 that share a key head are summed before they are handed in: same ranking, an index several times smaller.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
+from memory import row_files
+from memory.plan import Timeline
 from memory.rows import RamBudget, Rows
 from memory.schema import Hits, Question, SegmentIndex
 from memory.search import Queries, hits, is_next, refuse_unknown
@@ -34,7 +35,7 @@ class KVRetriever:
         *,
         queries: Queries | None,
         per_layer: bool = False,
-        ram_bytes: int = 1 << 30,
+        ram_bytes: int = 512 << 20,
         embedder: FrameEmbedder | None = None,
     ) -> None:
         if queries is None:
@@ -43,6 +44,11 @@ class KVRetriever:
         self._per_layer = per_layer
         self._budget = RamBudget(ram_bytes)
         self._rows: dict[str, Rows] = {}  # each [T, L, H * Dh]
+        self._saved: dict[str, int] = {}  # rows that are kept in files
+
+    @property
+    def nbytes(self) -> int:
+        return sum(rows.nbytes for rows in list(self._rows.values()))
 
     def add(self, segment: SegmentIndex) -> None:
         if not is_next(segment, self.known(segment.video_id)):
@@ -80,13 +86,21 @@ class KVRetriever:
     def known(self, video_id: str) -> int:
         return len(self._rows.get(video_id, ()))
 
-    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
-        pass  # the rows are read from the segments, nothing faster is kept
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        for block in row_files.load(folder / video_id / "keys", timeline):
+            if video_id not in self._rows:
+                self._rows[video_id] = Rows(block.shape[1:], self._budget)
+            self._rows[video_id].append(block)
+        self._saved[video_id] = self.known(video_id)
 
-    def save(self, folder: Path, video_id: str) -> None:
-        pass
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        known = self.known(video_id)
+        if known > self._saved.get(video_id, 0):
+            row_files.save(folder / video_id / "keys", known, self._rows[video_id].part, timeline)
+            self._saved[video_id] = known
 
     def forget(self, video_id: str) -> None:
+        self._saved.pop(video_id, None)
         rows = self._rows.pop(video_id, None)
         if rows is not None:
             rows.release()

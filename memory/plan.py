@@ -117,7 +117,7 @@ def fill_layers(choice: Choice, rankings: np.ndarray, shared: Sequence[int], cos
     return filled, np.array([sorted(frames) for frames in own], dtype=np.int64).reshape(len(own), count)
 
 
-def runs(frames: Sequence[int], edges: Sequence[int]) -> list[tuple[int, int, int]]:
+def runs(frames: Iterable[int], edges: Sequence[int]) -> list[tuple[int, int, int]]:
     """Neighbouring frames of one segment together: (its place among `edges`, first ordinal, ordinal after the last).
     frames: rising."""
     found: list[tuple[int, int, int]] = []
@@ -129,6 +129,20 @@ def runs(frames: Sequence[int], edges: Sequence[int]) -> list[tuple[int, int, in
             found.append((segment, ordinal, ordinal + 1))
     assert all(a[2] <= b[1] for a, b in pairwise(found)), found
     return found
+
+
+def neighbours(choice: Choice, frames: int, most: int) -> list[int]:
+    """The `most` frames nearest to the best ones that were chosen, those of better ones first, and not chosen themselves;
+    rising. What a follow-up ("and after that?") is likely to recall. frames: that there are."""
+    taken, found = set(choice.recent + choice.ranked), dict[int, None]()
+    for distance in range(1, most + 1):
+        for ordinal in choice.ranked[:most]:
+            for near in (ordinal + distance, ordinal - distance):
+                if len(found) < most and 0 <= near < frames and near not in taken:
+                    found[near] = None
+        if len(found) >= most:
+            break
+    return sorted(found)
 
 
 def how_many(cost: np.ndarray, choice: Choice) -> int:

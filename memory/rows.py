@@ -42,7 +42,7 @@ class Rows:
         self._budget = budget
         self._blocks: list[np.ndarray] = []  # each [_BLOCK, *shape]
         self._count = 0
-        self._in_ram = 0  # bytes taken from the budget
+        self.nbytes = 0  # in RAM, taken from the budget
 
     def __len__(self) -> int:
         return self._count
@@ -64,16 +64,22 @@ class Rows:
         for at in range(0, stop, _BLOCK):
             yield self._blocks[at // _BLOCK][: stop - at].astype(np.float32)
 
+    def part(self, first: int, stop: int) -> np.ndarray:
+        """Rows first..stop-1 as they are held: [stop - first, *shape] float16."""
+        places = range(first // _BLOCK, -(-stop // _BLOCK))
+        cuts = [self._blocks[i][max(first - i * _BLOCK, 0) : stop - i * _BLOCK] for i in places]
+        return np.concatenate(cuts)
+
     def release(self) -> None:
         """Give the budget back. The rows are not used afterwards."""
-        self._budget.give_back(self._in_ram)
-        self._in_ram = 0
+        self._budget.give_back(self.nbytes)
+        self.nbytes = 0
 
     def _new_block(self) -> np.ndarray:
         shape = (_BLOCK, *self.shape)
         nbytes = 2 * math.prod(shape)
         if self._budget.take(nbytes):
-            self._in_ram += nbytes
+            self.nbytes += nbytes
             return np.empty(shape, np.float16)
         with tempfile.TemporaryFile() as file:  # the mapping keeps the file alive after it is closed
             return np.memmap(file, np.float16, "w+", shape=shape)

@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
+from memory.plan import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring frames of one segment that were recalled, with all that a reader may need of them."""
+    """A frame, or neighbouring frames of one segment, with all that a reader may need of them."""
 
     segment: int  # number of the segment within its video
     first: int  # ordinal of the first frame
@@ -48,9 +49,12 @@ class Run:
         return range(self.first, self.first + len(self.tokens.times))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Evidence:
-    """What was recalled for a question: runs in time order, no frame twice, nothing after the question's moment."""
+    """What was recalled for a question: runs in time order, no frame twice, nothing after the question's moment.
+
+    The bank keeps the frames of evidence that somebody holds in memory, and counts them in its budgets.
+    """
 
     question: Question
     runs: tuple[Run, ...]
@@ -59,6 +63,7 @@ class Evidence:
     interval: float  # seconds between sampled frames: frame at time t stands for [t, t + interval)
     per_layer: Tensor | None = None  # [L, k] int64 rising ordinals: frames that each layer reads; None = all read all
     seconds: dict[str, float] = field(default_factory=dict)  # search, load
+    came_from: dict[str, int] = field(default_factory=dict)  # frames from "device", "ram" and "disk"
 
     @property
     def frame_count(self) -> int:
@@ -112,6 +117,11 @@ class Retriever(Protocol):
         """Which tensors of a SegmentIndex `add` looks at, out of {"clip", "key_means"}; the others may be None."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """RAM that the rows of all videos take."""
+        ...
+
     def add(self, segment: SegmentIndex) -> None:
         """Take in the next segment of its video. Called in time order; frames taken in before are passed over."""
         ...
@@ -125,13 +135,13 @@ class Retriever(Protocol):
         """How many frames of this video were taken in (0 for a video never seen)."""
         ...
 
-    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
-        """Take back what `save` left in `folder`, if it holds exactly the frames 0..edges[-1]-1; otherwise do nothing.
-        Segment s of the video holds the frames edges[s]..edges[s+1]-1."""
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        """Take back what `save` left in `folder` of the first segments of this timeline, if that is what it holds; otherwise
+        do nothing."""
         ...
 
-    def save(self, folder: Path, video_id: str) -> None:
-        """Leave in `folder` what makes the next `load` fast; may do nothing."""
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        """Leave in `folder` what makes the next `load` fast; may do nothing. timeline: of the frames taken in. OSError."""
         ...
 
     def forget(self, video_id: str) -> None:

@@ -5,9 +5,9 @@ Convention for every retriever, so that whoever builds them needs no case distin
 and the partial is called with the same two partners, `embedder` and `queries`. Each class says what it does with both.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
+from memory import row_files
 from memory.index import FrameIndex
+from memory.plan import Timeline
 from memory.schema import Hits, Question, Retriever, SegmentIndex
 
 Queries = Callable[[str], Tensor]  # question text -> [L, H * Dh], heads of a group summed
@@ -56,6 +58,10 @@ class UniformRetriever:
     def __init__(self, *, embedder: FrameEmbedder | None = None, queries: Queries | None = None) -> None:
         self._known: Counter[str] = Counter()
 
+    @property
+    def nbytes(self) -> int:
+        return 0
+
     def add(self, segment: SegmentIndex) -> None:
         if is_next(segment, self.known(segment.video_id)):
             self._known[segment.video_id] += len(segment)
@@ -69,10 +75,10 @@ class UniformRetriever:
     def known(self, video_id: str) -> int:
         return self._known[video_id]
 
-    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
-        self._known[video_id] = edges[-1]
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        self._known[video_id] = len(timeline)
 
-    def save(self, folder: Path, video_id: str) -> None:
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         pass
 
     def forget(self, video_id: str) -> None:
@@ -100,6 +106,10 @@ class ClipRetriever:
         self._index: dict[str, FrameIndex] = {}
         self._edges: dict[str, list[int]] = {}  # first ordinal of each segment
         self._saved: dict[str, int] = {}  # rows that the file holds
+
+    @property
+    def nbytes(self) -> int:
+        return sum(index.nbytes for index in list(self._index.values()))
 
     def add(self, segment: SegmentIndex) -> None:
         if not is_next(segment, self.known(segment.video_id)):
@@ -150,17 +160,21 @@ class ClipRetriever:
         index = self._index.get(video_id)
         return 0 if index is None else len(index)
 
-    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
-        index = FrameIndex.load(_index_path(folder, video_id), rows=edges[-1])
-        if index is not None and len(index) > 0:
-            self._edges[video_id] = list(edges[:-1])
-            self._index[video_id] = index
-            self._saved[video_id] = len(index)
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        for block in row_files.load(_rows_of(folder, video_id), timeline):
+            if video_id not in self._index:
+                self._index[video_id] = FrameIndex(block.shape[1])
+            self._index[video_id].add(torch.from_numpy(block))
+        known = self.known(video_id)
+        if known:
+            self._edges[video_id] = list(timeline.edges[: bisect_left(timeline.edges, known)])
+            self._saved[video_id] = known
 
-    def save(self, folder: Path, video_id: str) -> None:
-        if self.known(video_id) > self._saved.get(video_id, 0):
-            self._index[video_id].save(_index_path(folder, video_id))
-            self._saved[video_id] = self.known(video_id)
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        known = self.known(video_id)
+        if known > self._saved.get(video_id, 0):
+            row_files.save(_rows_of(folder, video_id), known, self._index[video_id].part, timeline)
+            self._saved[video_id] = known
 
     def forget(self, video_id: str) -> None:
         self._index.pop(video_id, None)
@@ -198,6 +212,10 @@ class FusedRetriever:
         self._k0 = k0
         self.reads = frozenset[str]().union(*(part.reads for part in self._parts.values()))
 
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self._parts.values())
+
     def add(self, segment: SegmentIndex) -> None:
         for part in self._parts.values():
             part.add(segment)
@@ -215,21 +233,21 @@ class FusedRetriever:
     def known(self, video_id: str) -> int:
         return min(part.known(video_id) for part in self._parts.values())
 
-    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         for part in self._parts.values():
-            part.load(folder, video_id, edges)
+            part.load(folder, video_id, timeline)
 
-    def save(self, folder: Path, video_id: str) -> None:
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         for part in self._parts.values():
-            part.save(folder, video_id)
+            part.save(folder, video_id, timeline)
 
     def forget(self, video_id: str) -> None:
         for part in self._parts.values():
             part.forget(video_id)
 
 
-def _index_path(folder: Path, video_id: str) -> Path:
-    return folder / f"{video_id}.faiss"
+def _rows_of(folder: Path, video_id: str) -> Path:
+    return folder / video_id / "clip"
 
 
 def _coarse_to_fine(count: int) -> list[int]:

@@ -21,6 +21,7 @@ from pipeline.qa import VideoQA
 
 READ_FRAMES = 24  # what an answer reads by default; more frames without a needle invite the embedded model to see one
 
+_NOT_NEGATIVE = ("recent_frames", "cite_share", "threads", "ram_mb", "device_mb", "prefetch_frames")
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
@@ -54,6 +55,10 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         provenance(config, backbone, clip),
         retriever,
         recent_frames=config.recent_frames,
+        ram_bytes=config.ram_mb * 10**6,
+        device_bytes=config.device_mb * 10**6,
+        device=None if backbone.device.type == "cpu" else backbone.device,
+        prefetch_frames=config.prefetch_frames,
     )
     return VideoQA(
         bank=bank,
@@ -124,7 +129,8 @@ def short(node: DictConfig) -> str:
 
 def check_dials(config: DictConfig) -> None:
     """UserError on a dial outside its range."""
-    for name, least in (("fps", 1e-3), ("read_tokens", 1), ("recent_frames", 0), ("cite_share", 0), ("threads", 0)):
+    least_of = {"fps": 1e-3, "read_tokens": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
+    for name, least in least_of.items():
         if config[name] is not None and not config[name] >= least:  # refuses nan as well
             raise UserError(f"{name}={config[name]} is too small; use {least:g} or more.")
     if config.cite_share > 1:

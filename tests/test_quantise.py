@@ -235,18 +235,23 @@ def test_the_window_is_as_made_and_goes_when_the_video_is_finished(tmp_path):
         assert same(bank.tail("v", 6)[-1].kv, bank.segment("v", 3).kv)
 
 
+def each_frame(block: KVBlock) -> list[KVBlock]:
+    return [block.frames(frame, frame + 1) for frame in range(len(block.offsets) - 1)]
+
+
 def test_a_question_reads_the_window_while_there_is_one(tmp_path):
     video = make_video("v", 4)
     ask = Question("x", "v")
     with opened(tmp_path) as bank:
         write_video(bank, video)
         running = [bank.recall(ask, read_tokens=1000).runs for _ in range(2)]
-        stored = [bank.segment("v", number).kv for number in range(4)]
+        stored = [frame for number in range(4) for frame in each_frame(bank.segment("v", number).kv)]
         bank.record_video(bank.video("v").info, 1.0, finished=True)
         later = bank.recall(ask, read_tokens=1000).runs
+    made = [frame for segment in video for frame in each_frame(segment.kv)]
     for runs in running:
-        assert [same(run.kv, segment.kv) for run, segment in zip(runs, video, strict=True)] == [False, False, True, True]
-        assert all(same(run.kv, block) for run, block in zip(runs[:2], stored[:2], strict=True))
+        assert [same(run.kv, frame) for run, frame in zip(runs, made, strict=True)] == [False] * 8 + [True] * 8
+        assert all(same(run.kv, frame) for run, frame in zip(runs[:8], stored[:8], strict=True))
     assert all(same(run.kv, block) for run, block in zip(later, stored, strict=True))
 
 

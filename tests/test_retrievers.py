@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.errors import UserError
+from encoders.schema import Segment
 from memory.kv_search import KVRetriever
+from memory.plan import Timeline
 from memory.rows import RamBudget, Rows
 from memory.schema import Hits, Question, SegmentIndex
 from memory.search import ClipRetriever, FusedRetriever, UniformRetriever
@@ -135,14 +137,26 @@ def test_a_segment_twice_is_passed_over_and_a_gap_is_refused(retriever):
         retriever.add(SegmentIndex.of(make_segment("v", 4), 16))
 
 
+def timeline_of(video: list[Segment]) -> Timeline:
+    return Timeline.empty().extended([(s.number, s.times.numpy(), s.tokens.offsets.diff().numpy()) for s in video])
+
+
 def test_saved_and_loaded_is_the_same(retriever, request, tmp_path):
-    video = make_video(segments=6)
-    feed(retriever, video).save(tmp_path, "v")
-    again = built(request.node.callspec.params["retriever"])
-    again.load(tmp_path, "v", range(0, 25, 4))
+    video, name = make_video(segments=6), request.node.callspec.params["retriever"]
+    feed(retriever, video[:4]).save(tmp_path, "v", timeline_of(video[:4]))
+    again = built(name)
+    again.load(tmp_path, "v", timeline_of(video))
+    assert again.known("v") == (24 if name == "uniform" else 16)
     feed(again, video)  # what was loaded is passed over, what was not is taken in
     assert again.known("v") == 24
-    assert same(retriever.search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20))
+    assert same(feed(retriever, video).search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20))
+    again.save(tmp_path, "v", timeline_of(video))
+    third = built(name)
+    third.load(tmp_path, "v", timeline_of(video))
+    assert third.known("v") == 24 and same(third.search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20))
+    other = built(name)
+    other.load(tmp_path, "v", timeline_of([*video[:2], *video[3:]]))  # a segment was dropped since
+    assert other.known("v") == (20 if name == "uniform" else 0)
 
 
 def test_a_missing_partner_is_one_sentence():
@@ -177,7 +191,7 @@ def test_partners_of_another_bank_are_one_sentence():
 def test_uniform_is_even(visible, data):
     k = data.draw(st.integers(1, visible))
     retriever = UniformRetriever()
-    retriever.load(Path(), "v", [0, visible])
+    retriever.load(Path(), "v", Timeline(np.arange(visible), np.ones(visible), (0, visible), (0,)))
     frames = retriever.search(NEEDLE, k, visible).frames.tolist()
     edges = [-0.5 * visible / k, *sorted(frames), visible + 0.5 * visible / k]
     assert all(abs((b - a) - visible / k) <= 1 for a, b in pairwise(edges[1:-1]))

@@ -1,0 +1,96 @@
+"""Rows of a video's frames, kept beside the bank so that opening it reads one place instead of every segment. A cache.
+
+Knows nothing of what a row means; whatever is wrong with the files, the rows are in the segments. Layout of a folder:
+    <first row>-<rows>.npy      a block, as numpy writes it; full blocks never change
+    head.json                   how many rows, which segments they are of, the checksum of every block
+Saving writes the blocks that are new, then the head, then deletes what the head names no more: a crash leaves the old head
+or the new one, and a head that does not fit its blocks is nothing. Rows of the first segments are of use when more have come
+since; rows of other segments (one was dropped, and ordinals moved) are not, so the head carries a signature of theirs.
+"""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from memory.atomic import make_folder, write_atomically
+from memory.plan import Timeline
+from memory.sums import of_bytes
+
+_BLOCK = 8 << 20  # bytes, about
+Part = Callable[[int, int], np.ndarray]  # (first, stop) -> [stop - first, *shape]
+
+
+def save(folder: Path, rows: int, part: Part, timeline: Timeline) -> None:
+    """Keep the first `rows` rows, which are those of the first segments of this timeline. OSError."""
+    if not rows:
+        return
+    step = max(1, _BLOCK // part(0, 1).nbytes)
+    before = _head(folder)
+    fits = before is not None and before["signature"] == _signature(timeline, before["rows"])
+    blocks: dict[str, str] = {}
+    make_folder(folder)
+    for first in range(0, rows, step):
+        stop = min(first + step, rows)
+        name = f"{first:010d}-{stop - first}.npy"
+        if before is not None and fits and name in before["blocks"]:
+            blocks[name] = before["blocks"][name]
+        else:
+            data = _packed(part(first, stop))
+            write_atomically(folder / name, data)
+            blocks[name] = of_bytes(data)
+    head = {"rows": rows, "signature": _signature(timeline, rows), "blocks": blocks}
+    told = json.dumps(head)
+    write_atomically(folder / "head.json", json.dumps({"head": head, "sum": of_bytes(told.encode())}).encode())
+    for path in folder.glob("*.npy"):
+        if path.name not in blocks:
+            path.unlink(missing_ok=True)
+
+
+def load(folder: Path, timeline: Timeline) -> Iterator[np.ndarray]:
+    """The blocks of rows that are kept, if they are those of the first segments of this timeline and whole; else nothing.
+    Every block is checked before the first is handed out: some rows without the others would be no prefix of segments."""
+    head = _head(folder)
+    if head is None or head["signature"] != _signature(timeline, head["rows"]):
+        return
+    found = []
+    for name, told in head["blocks"].items():
+        try:
+            data = (folder / name).read_bytes()
+        except OSError:
+            return
+        if of_bytes(data) != told:
+            return
+        found.append(np.load(io.BytesIO(data), allow_pickle=False))
+    yield from found
+
+
+def drop(folder: Path) -> None:
+    """Delete what is kept."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _head(folder: Path) -> dict | None:
+    try:
+        told = json.loads((folder / "head.json").read_bytes())
+        return told["head"] if of_bytes(json.dumps(told["head"]).encode()) == told["sum"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _signature(timeline: Timeline, rows: int) -> str | None:
+    """Of the segments that the first rows are of; None when these are no whole segments of the timeline."""
+    edges = np.array(timeline.edges, np.int64)
+    count = int(np.searchsorted(edges, rows))
+    if count >= len(edges) or edges[count] != rows:
+        return None
+    return of_bytes(np.concatenate([edges[: count + 1], np.array(timeline.numbers[:count], np.int64)]).tobytes())
+
+
+def _packed(rows: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
+    return file.getvalue()
