@@ -76,6 +76,7 @@ def test_a_question_reads_what_it_recalls(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_bank_of_a_hundred_thousand_segments(tmp_path, monkeypatch):
     fill(tmp_path, 100_000)
     told = [ask(tmp_path, monkeypatch) for _ in range(3)]
