@@ -21,6 +21,10 @@ from torch import Tensor
 
 from encoders.schema import KVBlock, VisualTokens
 
+_OBJECTS = (
+    4096  # bytes of Python's and torch's objects around a frame's numbers: 4,128 by the growth of a process, 12,000 frames
+)
+
 Read = Callable[["Key", int], tuple[VisualTokens, KVBlock | None, bool]]
 """(first frame, number of frames from there on) -> tokens, keys and values, and whether they will read the same later."""
 
@@ -48,7 +52,8 @@ class Held:
     @property
     def nbytes(self) -> int:
         seen = self.tokens
-        return sum(x.nbytes for x in (seen.tokens, seen.pos, seen.offsets, seen.times)) + (self.kv.nbytes if self.kv else 0)
+        numbers = sum(x.nbytes for x in (seen.tokens, seen.pos, seen.offsets, seen.times)) + (self.kv.nbytes if self.kv else 0)
+        return numbers + _OBJECTS
 
 
 @dataclass(slots=True, eq=False)

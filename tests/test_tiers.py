@@ -49,8 +49,8 @@ def counted(tier: Tier, leases: list[Lease]) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    ram=st.integers(0, 30_000),
-    device=st.integers(0, 30_000) | st.none(),
+    ram=st.integers(0, 100_000),
+    device=st.integers(0, 100_000) | st.none(),
     moves=st.lists(
         st.tuples(st.sampled_from(["take", "end", "forget", "resize", "fetch"]), st.integers(0, 23), st.integers(1, 9)),
         max_size=25,
@@ -73,7 +73,7 @@ def test_budgets_hold_and_frames_in_use_stay(ram, device, moves):
         elif what == "forget":
             tiers.forget("v")
         elif what == "resize":
-            tiers.resize_ram(at * 1000)
+            tiers.resize_ram(at * 4000)
         told = tiers.nbytes()
         in_use = {id(h): h for lease in leases for t, h in lease.pins if t is tiers.ram and h.counted}
         assert told["ram"] == counted(tiers.ram, leases) and told["device"] == counted(tiers.device, leases)

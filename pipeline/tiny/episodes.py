@@ -34,6 +34,7 @@ ORDER_WEIGHTS = mix(1.2, 0.5, 1.0, 1.6, 0.5, 6.0, 3.2, 2.2)
 LAST_WEIGHTS = mix(1.2, 0.4, 0.7, 3.5, 0.4, 6.0, 3.0, 2.2)
 HALF_ORDER_WEIGHTS = mix(1.2, 0.4, 0.7, 2.0, 0.4, 10.0, 3.2, 2.1)
 HARD_WEIGHTS = mix(1.4, 0.4, 0.7, 3.2, 0.8, 8.0, 2.8, 3.4)
+CLUTTER_WEIGHTS = mix(2.0, 0.5, 1.0, 3.2, 0.8, 6.5, 3.6, 3.8)
 SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
 

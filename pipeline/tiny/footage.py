@@ -19,7 +19,7 @@ UNUSABLE = frozenset({"corrupted", "video_90"})
 
 def clips(folder: Path, *, held_out: bool) -> list[Path]:
     """The usable clips of one side of the split, by name."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".mp4", ".mkv", ".mov"))
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".mp4", ".mkv", ".mov", ".avi"))
     return [p for p in files if p.stem not in UNUSABLE and (p.stem in HELD_OUT) == held_out]
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from pipeline.tiny import data, model
 from pipeline.tiny.episodes import (
+    CLUTTER_WEIGHTS,
     FINAL_WEIGHTS,
     GUIDED_WEIGHTS,
     HALF_ORDER_WEIGHTS,
@@ -61,7 +62,7 @@ def make_pool(video_llm: Any, footage: Path | None, shards: int, seed: int, even
     return pool, found
 
 
-def lookalikes(pool: Pool, tokens: Tensor, share: float = 0.1) -> list[int]:
+def lookalikes(pool: Pool, tokens: Tensor, share: float = 0.2) -> list[int]:
     """Events of footage with a frame whose mean token is nearest (cosine) to the mean of a kind of card: the top `share`."""
     means = F.normalize(tokens.float().mean(1), dim=-1).unflatten(0, (-1, pool.per_event))  # [events, per_event, D]
     blank = means[pool.blank]
@@ -216,6 +217,9 @@ CYCLES = (
     Cycle(900, 1e-3, 1.0, 1_000_117, ((1.0, (8, 12, 16, 24)),), HALF_ORDER_WEIGHTS, 0.0, 0.3, 10.0, 16),
     # Long videos: what is recalled of footage is what resembles cards, so films of just that, beside more order and shapes.
     Cycle(2000, 1e-3, 1.0, 1_000_133, ((1.0, (8, 12, 16, 24)),), HARD_WEIGHTS, 0.0, 0.3, 10.0, 16, 0.6),
+    # One held-out clip, a concert full of straight edges, made six of the eight errors that were left on long videos: 806 more
+    # pictures and eight more clips (screenshots, diagrams, landscapes, textures) for the footage, none of concerts.
+    Cycle(1500, 8e-4, 1.0, 1_000_151, ((1.0, (8, 12, 16, 24)),), CLUTTER_WEIGHTS, 0.0, 0.3, 10.0, 16, 0.6),
 )
 
 
