@@ -22,7 +22,7 @@ class Dials:
     read_tokens: int | None = None  # visual tokens that an answer may read; None = 24 uncompressed frames'
     recent_frames: int = 4  # newest frames that every answer reads
     kv_dtype: str | None = None  # keys and values at rest: bfloat16, int8 or int4; None = prefill.dtype
-    token_dtype: str | None = None  # visual tokens at rest: bfloat16 or int8; None = as the model makes them
+    token_dtype: str | None = None  # visual tokens at rest: bfloat16, int8 or int4; None = as the model makes them
     cite_share: float = 0.4  # cite frames with at least this share of the heaviest frame's weight
     seed: int = 0
     threads: int = 0  # torch threads; 0 = as many as there are cores

@@ -127,7 +127,7 @@ BAD = {
     "unknown dtype of a part": (["prefill.dtype=int3"], "prefill.dtype=int3"),
     "unknown dtype": (["backbone.dtype=int3"], "backbone.dtype=int3"),
     "unknown dtype at rest": (["kv_dtype=int3"], "kv_dtype=int3 is not known; use bfloat16, int8, int4, or null"),
-    "unknown dtype of tokens": (["token_dtype=int4"], "token_dtype=int4 is not known; use bfloat16, int8, or null"),
+    "unknown dtype of tokens": (["token_dtype=int3"], "token_dtype=int3 is not known; use bfloat16, int8, int4, or null"),
     "nothing to quantise": (
         ["kv_dtype=int8", "prefill=none", "retriever=clip", "reader=tokens"],
         "kv_dtype=int8 has no effect",
