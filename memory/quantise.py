@@ -49,10 +49,13 @@ def pack_by_channel(x: Tensor, groups: Sequence[int], bits: int) -> Packed:
     return Packed(_to_bytes(codes, bits), torch.cat([low, step], dim=-1))
 
 
-def unpack_by_channel(packed: Packed, where: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
-    """[..., M, n] of dtype. where: [M] group of each token, counted in `packed.scale`."""
-    low, step = packed.scale.float().chunk(2, dim=-1)
-    return (low[..., where, :] + step[..., where, :] * _from_bytes(packed.codes, bits)).to(dtype)
+def unpack_by_channel(packed: Packed, groups: Sequence[int], bits: int, dtype: torch.dtype) -> Tensor:
+    """[..., M, n] of dtype. groups: as above, of these tokens."""
+    scale = packed.scale.float()
+    if len(groups) > 2:  # one group alone fits all tokens as it is
+        scale = scale[..., group_of(groups), :]
+    low, step = scale.chunk(2, dim=-1)
+    return (low + step * _from_bytes(packed.codes, bits)).to(dtype)
 
 
 def pack_by_token(x: Tensor, width: int, bits: int) -> Tensor:

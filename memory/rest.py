@@ -9,6 +9,7 @@ what was cut is dequantised. With int8 or int4 keys and values everything beside
 Every cut by frames is a cut of codes; the scales of keys are read whole, so a range equals the slice of the whole, bit by bit.
 """
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -125,8 +126,10 @@ def thaw_keys(keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, s
     if scale is None:
         return keys
     edges: list[int] = offsets.tolist()
-    where = quantise.group_of(quantise.token_groups(edges))[edges[first] : edges[stop]]
-    return quantise.unpack_by_channel(Packed(keys, scale), where, _BITS[form["kv"]], _dtype(form["kv_as"]))
+    groups, a, b = quantise.token_groups(edges), edges[first], edges[stop]
+    g, h = bisect_right(groups, a) - 1, bisect_left(groups, b)  # groups g..h-1 hold these tokens
+    inside = [min(max(edge, a), b) - a for edge in groups[g : h + 1]]
+    return quantise.unpack_by_channel(Packed(keys, scale[..., g:h, :]), inside, _BITS[form["kv"]], _dtype(form["kv_as"]))
 
 
 def thaw_clip(clip: Tensor, repeats: Tensor | None, form: Form) -> Tensor:

@@ -46,7 +46,7 @@ def test_a_number_is_off_by_half_a_step(bits, seed, spread, offset):
     groups = [0, 20, 21, 50]
     packed = quantise.pack_by_channel(x, groups, bits)
     where = quantise.group_of(groups)
-    back = quantise.unpack_by_channel(packed, where, bits, torch.float32)
+    back = quantise.unpack_by_channel(packed, groups, bits, torch.float32)
     step = packed.scale.float().chunk(2, -1)[1]
     slack = 1e-6 * x.abs().max()  # float32
     assert bool(((x - back).abs() <= step[..., where, :] / 2 + slack).all())
