@@ -77,8 +77,11 @@ def unpack_by_token(packed: Tensor, width: int, bits: int, dtype: torch.dtype) -
 
 
 def width_for(channels: int, most: int = CHANNELS_IN_GROUP) -> int:
-    """Channels in a group: the largest divisor of `channels` up to `most`."""
-    return max(width for width in range(1, min(channels, most) + 1) if channels % width == 0)
+    """Channels in a group: the largest divisor of `channels` up to `most`; an even one, if `channels` are even, as 4-bit codes
+    lie two in a byte."""
+    return max(
+        width for width in range(1, min(channels, most) + 1) if channels % width == 0 and not (width % 2 and channels % 2 == 0)
+    )
 
 
 def token_groups(edges: Sequence[int], least: int = TOKENS_IN_GROUP) -> list[int]:

@@ -90,7 +90,9 @@ def test_groups_are_whole_frames_and_large_enough(lengths, least):
     assert len(quantise.group_of(groups)) == edges[-1]
 
 
-@pytest.mark.parametrize(("channels", "most", "width"), [(64, 64, 64), (128, 64, 64), (80, 64, 40), (8, 64, 8), (7, 4, 1)])
+@pytest.mark.parametrize(
+    ("channels", "most", "width"), [(64, 64, 64), (128, 64, 64), (80, 64, 40), (8, 64, 8), (7, 4, 1), (126, 64, 42)]
+)
 def test_groups_of_channels_divide_them(channels, most, width):
     assert quantise.width_for(channels, most) == width
 
