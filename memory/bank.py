@@ -154,9 +154,9 @@ class MemoryBank:
         with told(self.root):
             self._store.record(VideoRow(info, interval, finished))
 
-    def write(self, segment: Segment) -> None:
+    def write(self, segment: Segment) -> int:
         """Keep the next segment of a recorded video, or one that is missing. When this returns it survives a crash and can
-        be recalled. UserError when the disk does not take it: then it is not there.
+        be recalled. Returns the bytes of its file. UserError when the disk does not take it: then it is not there.
 
         1 store, 2 retriever, 3 publish the frames: nothing is found before it can be read.
         """
@@ -164,13 +164,14 @@ class MemoryBank:
             raise ValueError(f"video {segment.video_id} is not recorded; call record_video before the first segment")
         self.begin_writing()
         with told(self.root):
-            self._store.put(segment)  # 1
+            row = self._store.put(segment)  # 1
         segment = self.at_rest.settle(segment)
         with self._lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
                 self._catch_up(segment.video_id, fresh=segment)  # 2, 3
         self._keep_newest(segment)
+        return row.nbytes
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, damaged ones as a rule. Questions go on without them; `write` takes them again."""

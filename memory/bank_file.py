@@ -13,7 +13,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from memory.atomic import TEMPORARY, make_folder, write_atomically
 
-FORMAT = 2  # 1 had segments without checksums of their own
+FORMAT = 3  # that of the segments (memory/segment_file.py)
 Provenance = Mapping[str, str | int | float | None]
 
 

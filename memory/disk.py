@@ -86,7 +86,7 @@ class DiskStore:
         if row.finished:
             self.window.drop(row.info.video_id)
 
-    def put(self, segment: Segment) -> None:
+    def put(self, segment: Segment) -> SegmentRow:
         """Keep the next segment of its video, or one that is missing. When this returns, it is durable."""
         path = self.path(segment.video_id, segment.number)
         before = self._before(segment)
@@ -108,6 +108,7 @@ class DiskStore:
         )
         self.catalog.add_segment(row)  # 3
         self.window.keep(segment.video_id, self._window_of(segment.video_id))
+        return row
 
     def get(self, video_id: str, number: int) -> Segment:
         return self._read(video_id, number, lambda path, row: segment_file.read(path, row.checksum))
@@ -291,7 +292,6 @@ class DiskStore:
             raise KeyError((video_id, number))
         path = self.path(video_id, number)
         try:
-            # mapping a file that was cut short kills the process with SIGBUS instead of raising
             if path.stat().st_size != row.nbytes:
                 raise segment_file.DamagedError(f"it has {path.stat().st_size} bytes, not {row.nbytes}")
             return read(path, row)

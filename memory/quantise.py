@@ -6,8 +6,9 @@ values is some channels of one token. Keys are quantised before rotary embedding
 
 A group stores `low` and `step` in float16 and one code a number: x ~ low + step * code. `low` is rounded down and `step` up,
 so that every number of the group lies between the first code and the last: |x - x'| <= step / 2, before x' is rounded to
-the dtype asked for. 4-bit codes lie two in a byte along the last axis: code i in the low half, code i + n/2 in the high one;
-the other axes stay as they are and can be cut anywhere.
+the dtype asked for. 4-bit codes lie two in a byte along the last axis: code i in the low half, code i + n/2 in the high one,
+of the n numbers of a group or of a token; the other axes stay as they are and can be cut anywhere. Keys have their scales in
+a tensor of their own, as a group of them reaches over many tokens; those of a token stand behind its codes, group by group.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ from torch import Tensor
 BITS = (4, 8)
 TOKENS_IN_GROUP = 128  # at least, of the keys of one channel: more cost precision, fewer cost scales (4 bytes a group)
 CHANNELS_IN_GROUP = 64  # at most, of one token's values
+SCALE_BYTES = 4  # of a group: low and step
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Codes and what turns them back. `scale` has `low` and behind it `step` along its last axis."""
+    """Codes of keys and what turns them back. `scale` has `low` and behind it `step` along its last axis."""
 
     codes: Tensor  # [..., n * bits / 8] uint8
     scale: Tensor  # [..., 2 * groups] float16
@@ -47,32 +49,39 @@ def pack_by_channel(x: Tensor, groups: Sequence[int], bits: int) -> Packed:
     return Packed(_to_bytes(codes, bits), torch.cat([low, step], dim=-1))
 
 
-def unpack_by_channel(packed: Packed, where: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
-    """[..., M, n] of dtype. where: [M] group of each token, counted in `packed.scale`."""
-    low, step = packed.scale.float().chunk(2, dim=-1)
-    return (low[..., where, :] + step[..., where, :] * _from_bytes(packed.codes, bits)).to(dtype)
+def unpack_by_channel(packed: Packed, groups: Sequence[int], bits: int, dtype: torch.dtype) -> Tensor:
+    """[..., M, n] of dtype. groups: as above, of these tokens."""
+    scale = packed.scale.float()
+    if len(groups) > 2:  # one group alone fits all tokens as it is
+        scale = scale[..., group_of(groups), :]
+    low, step = scale.chunk(2, dim=-1)
+    return (low + step * _from_bytes(packed.codes, bits)).to(dtype)
 
 
-def pack_by_token(x: Tensor, width: int, bits: int) -> Packed:
+def pack_by_token(x: Tensor, width: int, bits: int) -> Tensor:
     """Values and visual tokens: x [..., n], one scale for each token and `width` channels; width divides n.
 
-    Returns codes [..., n * bits / 8] and scale [..., 2n / width]. ValueError as above."""
+    Returns uint8 [..., n / width * (width * bits / 8 + 4)]: of each group its codes, low and step. ValueError as above."""
     cut = x.float().unflatten(-1, (-1, width))  # [..., groups, width]
     low, step = _scale(cut.amin(-1), cut.amax(-1), bits)
-    codes = _codes(cut, low[..., None], step[..., None], bits).flatten(-2)
-    return Packed(_to_bytes(codes, bits), torch.cat([low, step], dim=-1))
+    codes = _to_bytes(_codes(cut, low[..., None], step[..., None], bits), bits)
+    scale = torch.stack([low, step], dim=-1).view(torch.uint8)  # [..., groups, 4]
+    return torch.cat([codes, scale], dim=-1).flatten(-2)
 
 
-def unpack_by_token(packed: Packed, bits: int, dtype: torch.dtype) -> Tensor:
+def unpack_by_token(packed: Tensor, width: int, bits: int, dtype: torch.dtype) -> Tensor:
     """[..., n] of dtype."""
-    low, step = packed.scale.float().chunk(2, dim=-1)  # [..., groups]
-    codes = _from_bytes(packed.codes, bits).unflatten(-1, (low.shape[-1], -1))
-    return (low[..., None] + step[..., None] * codes).flatten(-2).to(dtype)
+    groups = packed.unflatten(-1, (-1, width * bits // 8 + SCALE_BYTES))
+    low, step = groups[..., -SCALE_BYTES:].contiguous().view(torch.float16).float().chunk(2, dim=-1)  # [..., groups, 1]
+    return (low + step * _from_bytes(groups[..., :-SCALE_BYTES], bits)).flatten(-2).to(dtype)
 
 
 def width_for(channels: int, most: int = CHANNELS_IN_GROUP) -> int:
-    """Channels in a group: the largest divisor of `channels` up to `most`."""
-    return max(width for width in range(1, min(channels, most) + 1) if channels % width == 0)
+    """Channels in a group: the largest divisor of `channels` up to `most`; an even one, if `channels` are even, as 4-bit codes
+    lie two in a byte."""
+    return max(
+        width for width in range(1, min(channels, most) + 1) if channels % width == 0 and not (width % 2 and channels % 2 == 0)
+    )
 
 
 def token_groups(edges: Sequence[int], least: int = TOKENS_IN_GROUP) -> list[int]:

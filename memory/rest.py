@@ -3,13 +3,15 @@
 Knows records and tensors; no files, no catalog. `freeze` names the tensors of a file, `thaw_*` turns cut tensors back; only
 what was cut is dequantised. With int8 or int4 keys and values everything beside them is stored small as well:
     tokens, values     quantised per token; keys per channel, in groups of whole frames           memory/quantise.py
-    key_means          per channel, in one group, with the bits of the keys; clip int8 per row
+    key_means          not stored: they are the means of the keys that come back
+    clip               int8 per row, one row for frames that repeat each other (VisualTokens.repeats)
     pos, offsets       as the smallest integers that hold them, exactly
-    clip, key_means    one row for frames that repeat each other (VisualTokens.repeats)
 Every cut by frames is a cut of codes; the scales of keys are read whole, so a range equals the slice of the whole, bit by bit.
 """
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,8 +23,8 @@ from memory import quantise
 from memory.quantise import Packed
 
 KV_DTYPES = ("bfloat16", "int8", "int4")
-TOKEN_DTYPES = ("bfloat16", "int8")
-TOKEN_CHANNELS = 128  # at most, in a group of a visual token's or a clip row's channels
+TOKEN_DTYPES = ("bfloat16", "int8", "int4")
+TOKEN_CHANNELS = {"int8": 128, "int4": 64}  # at most, in a group of a visual token's or a clip row's channels
 _BITS = {"int8": 8, "int4": 4}
 Form = dict[str, str]  # what a file says of itself: {"kv": "int4", "kv_as": "bfloat16"}; empty = as made
 
@@ -70,12 +72,14 @@ class AtRest:
         a restart."""
         if not self.small:
             return segment
-        tensors, form = _freeze_rows(segment, str(self.kv))
-        repeats = segment.tokens.repeats
-        means = None
-        if segment.key_means is not None:
-            means = thaw_means(tensors["key_means"], tensors["key_means_scale"], repeats, form)
-        return replace(segment, clip=thaw_clip(tensors["clip"], tensors["clip_scale"], repeats), key_means=means)
+        clip, form = _freeze_clip(segment)
+        means = segment.key_means
+        if means is not None and segment.kv is not None:
+            edges = segment.kv.offsets
+            keys = _freeze_keys(segment.kv, str(self.kv), form)
+            kept = thaw_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
+            means = key_means(kept, edges, segment.tokens.repeats)
+        return replace(segment, clip=thaw_clip(clip, segment.tokens.repeats, form), key_means=means)
 
 
 def freeze(segment: Segment, at_rest: AtRest) -> tuple[dict[str, Tensor], Form]:
@@ -85,7 +89,7 @@ def freeze(segment: Segment, at_rest: AtRest) -> tuple[dict[str, Tensor], Form]:
     tensors = {"pos": seen.pos, "offsets": seen.offsets, "times": seen.times, "clip": segment.clip}
     if segment.key_means is not None:
         tensors["key_means"] = segment.key_means
-    tensors |= _freeze_tokens(seen.tokens, at_rest, form)
+    tensors["tokens"] = _freeze_tokens(seen.tokens, at_rest, form)
     if seen.firsts is not None:
         tensors["firsts"] = seen.firsts
     if seen.repeats is not None:
@@ -96,24 +100,25 @@ def freeze(segment: Segment, at_rest: AtRest) -> tuple[dict[str, Tensor], Form]:
             tensors["kv_pos"] = block.pos
     if at_rest.small:
         tensors |= {name: narrow(tensors[name]) for name in ("pos", "offsets", "kv_offsets", "kv_pos") if name in tensors}
-        rows, says = _freeze_rows(segment, str(at_rest.kv))
-        tensors |= rows
+        tensors["clip"], says = _freeze_clip(segment)
         form |= says
+        if block is not None and tensors.pop("key_means", None) is not None:
+            form["key_means"] = "of keys"
     return tensors, form
 
 
-def thaw_tokens(tokens: Tensor, scale: Tensor | None, form: Form) -> Tensor:
-    """[n, D] visual tokens from what was cut of `tokens` and `tokens_scale`."""
-    if scale is None:
+def thaw_tokens(tokens: Tensor, form: Form) -> Tensor:
+    """[n, D] visual tokens from what was cut of `tokens`."""
+    if "tokens" not in form:
         return tokens
-    return quantise.unpack_by_token(Packed(tokens, scale), _BITS[form["tokens"]], _dtype(form["tokens_as"]))
+    return quantise.unpack_by_token(tokens, int(form["tokens_width"]), _BITS[form["tokens"]], _dtype(form["tokens_as"]))
 
 
-def thaw_values(values: Tensor, scale: Tensor | None, form: Form) -> Tensor:
-    """[L, H, n, Dh] from what was cut of `values` and `values_scale`."""
-    if scale is None:
+def thaw_values(values: Tensor, form: Form) -> Tensor:
+    """[L, H, n, Dh] from what was cut of `values`."""
+    if "kv" not in form:
         return values
-    return quantise.unpack_by_token(Packed(values, scale), _BITS[form["kv"]], _dtype(form["kv_as"]))
+    return quantise.unpack_by_token(values, int(form["values_width"]), _BITS[form["kv"]], _dtype(form["kv_as"]))
 
 
 def thaw_keys(keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, stop: int, form: Form) -> Tensor:
@@ -121,24 +126,25 @@ def thaw_keys(keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, s
     if scale is None:
         return keys
     edges: list[int] = offsets.tolist()
-    where = quantise.group_of(quantise.token_groups(edges))[edges[first] : edges[stop]]
-    return quantise.unpack_by_channel(Packed(keys, scale), where, _BITS[form["kv"]], _dtype(form["kv_as"]))
+    groups, a, b = quantise.token_groups(edges), edges[first], edges[stop]
+    g, h = bisect_right(groups, a) - 1, bisect_left(groups, b)  # groups g..h-1 hold these tokens
+    inside = [min(max(edge, a), b) - a for edge in groups[g : h + 1]]
+    return quantise.unpack_by_channel(Packed(keys, scale[..., g:h, :]), inside, _BITS[form["kv"]], _dtype(form["kv_as"]))
 
 
-def thaw_clip(clip: Tensor, scale: Tensor | None, repeats: Tensor | None) -> Tensor:
-    """[T, E] float32 unit rows from `clip`, `clip_scale` and `repeats`."""
-    if scale is None:
+def thaw_clip(clip: Tensor, repeats: Tensor | None, form: Form) -> Tensor:
+    """[T, E] float32 unit rows from `clip` and `repeats`."""
+    if "clip_width" not in form:
         return clip
-    return _spread(normalize(quantise.unpack_by_token(Packed(clip, scale), 8, torch.float32), dim=1), repeats)
+    return _spread(normalize(quantise.unpack_by_token(clip, int(form["clip_width"]), 8, torch.float32), dim=1), repeats)
 
 
-def thaw_means(means: Tensor, scale: Tensor | None, repeats: Tensor | None, form: Form) -> Tensor:
-    """[T, L, H * Dh] float32 from `key_means` and `key_means_scale`."""
-    if scale is None:
-        return means
-    where = torch.zeros(len(means), dtype=torch.int64)
-    rows = quantise.unpack_by_channel(Packed(means, scale), where, _BITS[form["rows"]], torch.float32)
-    return _spread(rows, repeats).unflatten(1, (int(form["layers"]), -1))
+def key_means(keys: Tensor, offsets: Tensor, repeats: Tensor | None) -> Tensor:
+    """[T, L, H * Dh] float32 from the keys of all frames, which `offsets` cuts, and `repeats`."""
+    edges, exact = offsets.tolist(), keys.float()
+    skipped = [False] * (len(edges) - 1) if repeats is None else repeats.tolist()
+    rows = [exact[:, :, a:b].mean(2) for (a, b), skip in zip(pairwise(edges), skipped, strict=True) if not skip]
+    return _spread(torch.stack(rows).flatten(2), repeats)
 
 
 def narrow(numbers: Tensor) -> Tensor:
@@ -149,37 +155,35 @@ def narrow(numbers: Tensor) -> Tensor:
     return numbers
 
 
-def _freeze_tokens(tokens: Tensor, at_rest: AtRest, form: Form) -> dict[str, Tensor]:
+def _freeze_tokens(tokens: Tensor, at_rest: AtRest, form: Form) -> Tensor:
     if at_rest.tokens not in _BITS:
-        return {"tokens": tokens if at_rest.tokens is None else tokens.to(_dtype(at_rest.tokens))}
-    width = quantise.width_for(tokens.shape[1], TOKEN_CHANNELS)
-    packed = quantise.pack_by_token(tokens, width, _BITS[at_rest.tokens])
-    form |= {"tokens": at_rest.tokens, "tokens_as": _name(tokens.dtype)}
-    return {"tokens": packed.codes, "tokens_scale": packed.scale}
+        return tokens if at_rest.tokens is None else tokens.to(_dtype(at_rest.tokens))
+    width = quantise.width_for(tokens.shape[1], TOKEN_CHANNELS[at_rest.tokens])
+    form |= {"tokens": at_rest.tokens, "tokens_as": _name(tokens.dtype), "tokens_width": str(width)}
+    return quantise.pack_by_token(tokens, width, _BITS[at_rest.tokens])
 
 
 def _freeze_kv(block: KVBlock, at_rest: AtRest, form: Form) -> dict[str, Tensor]:
     if at_rest.kv not in _BITS:
         dtype = block.keys.dtype if at_rest.kv is None else _dtype(at_rest.kv)
         return {"keys": block.keys.to(dtype), "values": block.values.to(dtype)}
-    bits = _BITS[at_rest.kv]
-    keys = quantise.pack_by_channel(block.keys, quantise.token_groups(block.offsets.tolist()), bits)
-    values = quantise.pack_by_token(block.values, quantise.width_for(block.values.shape[-1]), bits)
-    form |= {"kv": at_rest.kv, "kv_as": _name(block.keys.dtype)}
-    return {"keys": keys.codes, "keys_scale": keys.scale, "values": values.codes, "values_scale": values.scale}
+    width = quantise.width_for(block.values.shape[-1])
+    form["values_width"] = str(width)
+    values = quantise.pack_by_token(block.values, width, _BITS[at_rest.kv])
+    return _freeze_keys(block, at_rest.kv, form) | {"values": values}
 
 
-def _freeze_rows(segment: Segment, kind: str) -> tuple[dict[str, Tensor], Form]:
-    """Index rows of the frames that repeat none. Mean keys differ little from frame to frame beside how channels differ."""
+def _freeze_keys(block: KVBlock, kind: str, form: Form) -> dict[str, Tensor]:
+    form |= {"kv": kind, "kv_as": _name(block.keys.dtype)}
+    keys = quantise.pack_by_channel(block.keys, quantise.token_groups(block.offsets.tolist()), _BITS[kind])
+    return {"keys": keys.codes, "keys_scale": keys.scale}
+
+
+def _freeze_clip(segment: Segment) -> tuple[Tensor, Form]:
+    """Rows of the frames that repeat none."""
     kept = torch.unique(segment.tokens.stands_for)
-    clip = quantise.pack_by_token(segment.clip[kept], quantise.width_for(segment.clip.shape[1], TOKEN_CHANNELS), 8)
-    tensors, form = {"clip": clip.codes, "clip_scale": clip.scale}, {"rows": kind}
-    if segment.key_means is not None:
-        means = segment.key_means[kept].flatten(1)  # [K, L * H * Dh]
-        packed = quantise.pack_by_channel(means, [0, len(means)], _BITS[kind])
-        tensors |= {"key_means": packed.codes, "key_means_scale": packed.scale}
-        form["layers"] = str(segment.key_means.shape[1])
-    return tensors, form
+    width = quantise.width_for(segment.clip.shape[1], TOKEN_CHANNELS["int8"])
+    return quantise.pack_by_token(segment.clip[kept], width, 8), {"clip_width": str(width)}
 
 
 def _spread(rows: Tensor, repeats: Tensor | None) -> Tensor:

@@ -6,8 +6,9 @@ rebuilt from the files. A chain of sums reaches every byte: the seal (kept in th
 data. Whatever is read is checked before it is handed out, and only that: a range of frames costs the sums of these frames.
 Tensors: tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]; with a KV cache also keys and values
 [L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. firsts [T] for models with temporal patches,
-kv_pos [M, 3] for models with positions on three axes; repeats [T] where a compressor merged frames. Any dtype that torch
-has. In a quantised bank (memory/rest.py) tensors are codes, NAME_scale lies beside them, and the header says which form.
+kv_pos [M, 3] for models with positions on three axes; repeats [T] where a compressor merged frames. Dtypes: those
+of memory/checked.py. In a quantised bank (memory/rest.py) tensors are codes, keys_scale lies beside keys, key_means are made
+of the keys when they are read, and the header says which form.
 """
 
 from collections.abc import Iterator, Set
@@ -25,7 +26,7 @@ from memory.checked import Checked, DamagedError, read_seal, seal
 from memory.rest import AtRest, Form
 from memory.schema import SegmentIndex
 
-FORMAT = 2  # 1 had no sums
+FORMAT = 3  # 1 had no sums; 2 had them in hex digits, and small banks kept scales and mean keys apart
 AS_MADE = AtRest()
 
 
@@ -64,15 +65,16 @@ def read(path: Path, sealed: str | None = None) -> Segment:
     """The whole segment, bit-exact. sealed: the seal that the file must carry. DamagedError, here and below."""
     with _opened(path, sealed) as (file, head):
         frames = len(file.load("times"))
+        kv = _kv(file, head.form, 0, frames)
         return Segment(
             video_id=head.video_id,
             number=head.number,
             start=head.start,
             end=head.end,
             tokens=_tokens(file, head.form, 0, frames),
-            clip=_clip(file),
-            kv=_kv(file, head.form, 0, frames),
-            key_means=_key_means(file, head.form) if "key_means" in file.sums else None,
+            clip=_clip(file, head.form),
+            kv=kv,
+            key_means=_key_means(file, head.form, None if kv is None else kv.keys),
         )
 
 
@@ -88,16 +90,16 @@ def read_frames(
 def read_index(
     path: Path, first: int, want: Set[str] = frozenset({"clip", "key_means"}), sealed: str | None = None
 ) -> SegmentIndex:
-    """The rows that a retriever takes in. `first`: ordinal of the first frame, which the file does not know."""
+    """The rows that a retriever takes in. `first`: ordinal of the first frame, which the file does not know. In a small bank
+    mean keys cost reading the keys."""
     with _opened(path, sealed) as (file, head):
-        there = want & file.sums.keys()
         return SegmentIndex(
             head.video_id,
             head.number,
             first,
             times=file.load("times"),
-            clip=_clip(file) if "clip" in there else None,
-            key_means=_key_means(file, head.form) if "key_means" in there else None,
+            clip=_clip(file, head.form) if "clip" in want else None,
+            key_means=_key_means(file, head.form) if "key_means" in want else None,
         )
 
 
@@ -126,11 +128,11 @@ def _tokens(file: Checked, form: Form, first: int, stop: int) -> VisualTokens:
     """Visual tokens of frames first..stop-1."""
     offsets = file.offsets("offsets")[first : stop + 1]
     tokens = file.frames("tokens", offsets, first)
-    pos = file.frames("pos", offsets, first).to(torch.int32)
+    pos = file.load("pos")[int(offsets[0]) : int(offsets[-1])].to(torch.int32, copy=True)  # of these frames alone
     pos[:, 0] -= first
     firsts, repeats = (file.maybe(name) for name in ("firsts", "repeats"))
     return VisualTokens(
-        rest.thaw_tokens(tokens, file.maybe_frames("tokens_scale", offsets, first), form),
+        rest.thaw_tokens(tokens, form),
         pos,
         offsets - offsets[0],
         file.load("times")[first:stop],
@@ -145,22 +147,34 @@ def _kv(file: Checked, form: Form, first: int, stop: int) -> KVBlock | None:
         return None
     whole = file.offsets("kv_offsets")
     offsets = whole[first : stop + 1]
-    keys, values = (file.frames(name, offsets, first) for name in ("keys", "values"))
+    values = file.frames("values", offsets, first)
     pos = file.maybe("kv_pos")
     return KVBlock(
-        rest.thaw_keys(keys, file.maybe("keys_scale"), whole, first, stop, form),
-        rest.thaw_values(values, file.maybe_frames("values_scale", offsets, first), form),
+        _keys(file, form, whole, first, stop),
+        rest.thaw_values(values, form),
         offsets - offsets[0],
         None if pos is None else pos[int(offsets[0]) : int(offsets[-1])].to(torch.int32),
     )
 
 
-def _clip(file: Checked) -> Tensor:
-    return rest.thaw_clip(file.load("clip"), file.maybe("clip_scale"), file.maybe("repeats"))
+def _keys(file: Checked, form: Form, whole: Tensor, first: int, stop: int) -> Tensor:
+    """Keys of frames first..stop-1. whole: offsets of all frames."""
+    keys = file.frames("keys", whole[first : stop + 1], first)
+    return rest.thaw_keys(keys, file.maybe("keys_scale"), whole, first, stop, form)
 
 
-def _key_means(file: Checked, form: Form) -> Tensor:
-    return rest.thaw_means(file.load("key_means"), file.maybe("key_means_scale"), file.maybe("repeats"), form)
+def _clip(file: Checked, form: Form) -> Tensor:
+    return rest.thaw_clip(file.load("clip"), file.maybe("repeats"), form)
+
+
+def _key_means(file: Checked, form: Form, keys: Tensor | None = None) -> Tensor | None:
+    """Mean keys as they are stored or as the keys give them; None when the segment has none. keys: of all frames, where they
+    were read already."""
+    if "key_means" not in form:
+        return file.maybe("key_means")
+    offsets, repeats = file.offsets("kv_offsets"), file.maybe("repeats")
+    keys = _keys(file, form, offsets, 0, len(offsets) - 1) if keys is None else keys
+    return rest.key_means(keys, offsets, repeats)
 
 
 __all__ = [

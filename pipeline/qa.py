@@ -11,7 +11,7 @@ from typing import Any
 
 from encoders.encoder import Encoder
 from encoders.errors import UserError
-from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segment, Segmenter, VideoInfo
+from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segmenter, VideoInfo
 from memory.bank import MemoryBank
 from memory.schema import Question
 from pipeline.clock import Clock
@@ -20,7 +20,7 @@ from pipeline.reader import Emit, KVReader, TokenReader
 from pipeline.schema import Answer, Ingested
 from pipeline.writer import BackgroundWriter
 
-Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes written so far
+Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class VideoQA:
             return self._report(video_id, clock, 0, 0, _warning(known.info))
         self.bank.begin_writing()  # before looking at what is missing: nobody else may add it meanwhile
         self.bank.record_video(source.info, self.interval, finished=False)
-        new = nbytes = 0
+        new = 0
         unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
         with BackgroundWriter(self.bank.write) as writer:
             for first, stop in self._missing(video_id, until):
@@ -66,8 +66,8 @@ class VideoQA:
                     with clock("write"):
                         writer.put(segment)
                     unlike += [] if made else [number]
-                    new, nbytes, number = new + 1, nbytes + _nbytes(segment), number + 1
-                    progress(segment.end, nbytes)
+                    new, number = new + 1, number + 1
+                    progress(segment.end, writer.nbytes)
                 if stop is not None and number < stop:
                     raise UserError(
                         f"{source.info.path} ends before segment {number}, which was made of it; is the file whole?"
@@ -75,7 +75,7 @@ class VideoQA:
         if until is None:
             self.bank.record_video(source.info, self.interval, finished=True)
         warning = " ".join(filter(None, [_warning(source.info), _differing(unlike)]))
-        return self._report(video_id, clock, new, nbytes, warning)
+        return self._report(video_id, clock, new, writer.nbytes, warning)
 
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""
@@ -179,10 +179,3 @@ def _timed(batches: Any, clock: Clock) -> Any:
         if batch is None:
             return
         yield batch
-
-
-def _nbytes(segment: Segment) -> int:
-    parts = [segment.tokens.tokens, segment.tokens.pos, segment.clip]
-    if segment.kv is not None and segment.key_means is not None:
-        parts += [segment.kv.keys, segment.kv.values, segment.key_means]
-    return sum(part.nbytes for part in parts)

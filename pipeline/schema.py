@@ -41,6 +41,6 @@ class Ingested:
     segments: int
     frames: int
     new_segments: int  # encoded by this call; 0 when the bank had them all
-    nbytes: int  # written by this call
+    nbytes: int  # of the segment files that this call wrote
     seconds: dict[str, float]
     warning: str = ""

@@ -22,7 +22,7 @@ class Dials:
     read_tokens: int | None = None  # visual tokens that an answer may read; None = 24 uncompressed frames'
     recent_frames: int = 4  # newest frames that every answer reads
     kv_dtype: str | None = None  # keys and values at rest: bfloat16, int8 or int4; None = prefill.dtype
-    token_dtype: str | None = None  # visual tokens at rest: bfloat16 or int8; None = as the model makes them
+    token_dtype: str | None = None  # visual tokens at rest: bfloat16, int8 or int4; None = as the model makes them
     ram_mb: int = 1024  # RAM of the bank: search rows, and frames that were read before (10^6 bytes each)
     device_mb: int = 1024  # the same frames in a GPU's memory; nothing on a CPU
     prefetch_frames: int = 16  # neighbours of what was recalled, read ahead after an answer

@@ -44,11 +44,10 @@ def encode(config: Any, backbone: Any, bank: Path, on: bool) -> tuple[float, flo
     with qa.bank:
         write, frames = qa.bank.write, 0
 
-        def counted(segment: Segment) -> None:
+        def counted(segment: Segment) -> int:
             nonlocal frames
             frames += len(segment)
-            if on:
-                write(segment)
+            return write(segment) if on else 0
 
         qa.bank.write = counted  # type: ignore[method-assign]
         began, used = time.perf_counter(), time.process_time()

@@ -1,8 +1,8 @@
 """A background writer with a bounded queue: encoding goes on while the bank writes, and never runs away from it.
 
-Knows segments only as things to hand to `write`. A segment is acknowledged when `write` has returned, not when it was put:
-`flush` waits for all of them. An error of the writer is raised where the next segment is put, or by `flush`; what was put
-after it is not written.
+Knows segments only as things to hand to `write`, which says how many bytes each became. A segment is acknowledged when
+`write` has returned, not when it was put: `flush` waits for all of them. An error of the writer is raised where the next
+segment is put, or by `flush`; what was put after it is not written.
 """
 
 import queue
@@ -16,8 +16,9 @@ from encoders.schema import Segment
 class BackgroundWriter:
     """`with BackgroundWriter(bank.write) as writer: writer.put(segment)`; leaving the block flushes."""
 
-    def __init__(self, write: Callable[[Segment], None], depth: int = 4) -> None:
+    def __init__(self, write: Callable[[Segment], int], depth: int = 4) -> None:
         """depth: segments that may wait; a full queue makes `put` wait (back-pressure, bounded memory)."""
+        self.nbytes = 0  # of the segments that are written
         self._write = write
         self._queue: queue.Queue[Segment | None] = queue.Queue(depth)
         self._error: BaseException | None = None
@@ -51,7 +52,7 @@ class BackgroundWriter:
         while (segment := self._queue.get()) is not None:
             if self._error is None:
                 try:
-                    self._write(segment)
+                    self.nbytes += self._write(segment)
                 except BaseException as error:  # handed to the caller's thread, which raises it
                     self._error = error
             self._queue.task_done()

@@ -69,9 +69,10 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
     qa = build.build_qa(config, backbone)
     write = qa.bank.write
 
-    def acknowledge(segment: Any) -> None:
-        write(segment)
+    def acknowledge(segment: Any) -> int:
+        nbytes: int = write(segment)
         told.send(("acknowledged", segment.number))
+        return nbytes
 
     qa.bank.write = acknowledge  # type: ignore[method-assign]
     with qa.bank:

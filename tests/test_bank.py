@@ -428,12 +428,12 @@ def test_another_format_is_refused(tmp_path):
     opened(tmp_path).close()
     path = tmp_path / "bank.json"
     data = json.loads(path.read_text())
-    assert data == {"format": 2, "provenance": PROVENANCE}
-    path.write_text(json.dumps(data | {"format": 1}))
-    with pytest.raises(UserError, match="has format 1 and this Reelbank reads format 2; encode its videos into another bank"):
+    assert data == {"format": 3, "provenance": PROVENANCE}
+    path.write_text(json.dumps(data | {"format": 2}))
+    with pytest.raises(UserError, match="has format 2 and this Reelbank reads format 3; encode its videos into another bank"):
         opened(tmp_path)
-    path.write_text(json.dumps(data | {"format": 3}))
-    with pytest.raises(UserError, match="has format 3 and this Reelbank reads format 2; use a newer Reelbank"):
+    path.write_text(json.dumps(data | {"format": 4}))
+    with pytest.raises(UserError, match="has format 4 and this Reelbank reads format 3; use a newer Reelbank"):
         opened(tmp_path)
     path.write_text("{")
     with pytest.raises(UserError, match=r"bank\.json is damaged"):

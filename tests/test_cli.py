@@ -127,7 +127,7 @@ BAD = {
     "unknown dtype of a part": (["prefill.dtype=int3"], "prefill.dtype=int3"),
     "unknown dtype": (["backbone.dtype=int3"], "backbone.dtype=int3"),
     "unknown dtype at rest": (["kv_dtype=int3"], "kv_dtype=int3 is not known; use bfloat16, int8, int4, or null"),
-    "unknown dtype of tokens": (["token_dtype=int4"], "token_dtype=int4 is not known; use bfloat16, int8, or null"),
+    "unknown dtype of tokens": (["token_dtype=int3"], "token_dtype=int3 is not known; use bfloat16, int8, int4, or null"),
     "nothing to quantise": (
         ["kv_dtype=int8", "prefill=none", "retriever=clip", "reader=tokens"],
         "kv_dtype=int8 has no effect",
@@ -325,13 +325,22 @@ def test_an_answer_that_nothing_shows(run, films, tmp_path):
 def test_ingest_as_text_and_json(run, films, tmp_path):
     common = ["ingest", f"video={films / 'good.mp4'}", f"bank={tmp_path / 'b'}", *toy_parts()]
     code, out, err = run(*common)
-    assert (code, err) == (0, "") and "00:12 in 2 segments, 12 frames (2 new segments" in out
+    stored = sum(path.stat().st_size for path in (tmp_path / "b" / "segments").rglob("*.safetensors"))
+    assert (code, err) == (0, "") and f"00:12 in 2 segments, 12 frames (2 new segments, {stored / 1e6:.1f} MB, " in out
     code, out, err = run(*common)
     assert (code, err) == (0, "") and "nothing new" in out
     code, out, err = run(*common, "format=json")
     done = json.loads(out)
     assert list(done) == [field.name for field in fields(Ingested)]
     assert (done["new_segments"], done["segments"], done["frames"], done["video_seconds"]) == (0, 2, 12, 12.0)
+    assert done["nbytes"] == 0
+
+
+@pytest.mark.parametrize("dials", [[], ["kv_dtype=int4", "token_dtype=int4"]])
+def test_ingest_tells_the_bytes_that_it_wrote(run, films, tmp_path, dials):
+    code, out, _ = run("ingest", f"video={films / 'good.mp4'}", f"bank={tmp_path / 'b'}", *toy_parts(), *dials, "format=json")
+    stored = sum(path.stat().st_size for path in (tmp_path / "b" / "segments").rglob("*.safetensors"))
+    assert code == 0 and json.loads(out)["nbytes"] == stored > 0
 
 
 def test_a_part_of_a_video_is_another_video(run, films, tmp_path):

@@ -6,6 +6,7 @@ time tags.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import pytest
 from pipeline import haystack, throughput
 from pipeline.build import build_backbone
 from pipeline.cli import configure, run
-from pipeline.score import difference, holds, is_right
-from pipeline.tiny.sizes import SETTINGS, Row, stored_and_plain, table
+from pipeline.score import Scored, difference, holds, is_right
+from pipeline.tiny.sizes import SETTINGS, Row, Size, sizes_of, table
 from pipeline.tiny.world import Needle
 
 SECONDS = 64
@@ -40,16 +41,16 @@ def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
     files = {str(p.relative_to(bank)): p.stat().st_size for p in bank.rglob("*") if p.is_file()}
     counted = sum(size for name, size in files.items() if not name.startswith(("catalog.sqlite", "index/")))
     backbone = build_backbone(configure("ask", ["video=-", "question=-"]))
-    stored, plain, frames = stored_and_plain(bank, backbone)
+    (size,) = sizes_of(bank, backbone)
     shape = backbone.kv_shape
-    assert frames == SECONDS
-    assert plain == SECONDS * (backbone.tokens_per_frame + 2) * 2 * 2 * shape.layers * shape.heads * shape.width
-    assert stored < counted <= plain / 16, files
+    assert (size.name, size.frames) == (path.stem, SECONDS)
+    assert size.plain == SECONDS * (backbone.tokens_per_frame + 2) * 2 * 2 * shape.layers * shape.heads * shape.width
+    assert size.stored < counted <= size.plain / 16, files
 
 
 def test_other_settings_are_refused(video, tmp_path, capsys):
     """Also the dial alone: an int8 bank is no int4 bank."""
-    with pytest.raises(Exception, match=r"quantisation=kv=int4, tokens=int8, window=32 \(this run: kv=int8, "):
+    with pytest.raises(Exception, match=r"quantisation=kv=int4, tokens=int4, window=32 \(this run: kv=int8, "):
         common = [f"video={video[0]}", f"bank={tmp_path}/bank", "end=3", "experiment=compact"]
         assert run("ingest", common) == 0
         run("ingest", [*common, "kv_dtype=int8"])
@@ -62,10 +63,14 @@ def test_settings_of_the_table_compose(name):
 
 
 def test_the_table_has_a_line_for_each_setting():
-    row = Row(1e8, 1 / 16, [0.01, 0.02], [], [], (1.0, 2.0), (3.0, 4.0))
-    lines = table({"bf16": row, "int8": row})
-    assert len(lines) == 4 and "| int8 | 100.0 | 1/16.0 | 1.00 2.00 |" in lines[3]
-    assert {line.count("|") for line in lines} == {9}
+    """Bytes over all videos, and the worst of them beside it."""
+    right = {"kv": [Scored("a", "code", True, None, [])], "tokens": [Scored("a", "code", False, None, [])]}
+    sizes = [Size("small", 10**6, 4 * 10**7, 60), Size("large", 3 * 10**6, 4 * 10**7, 60)]
+    row = Row(sizes, 1.0, [0.01, 0.02], right, (1.0, 2.0), (3.0, 4.0))
+    lines = table({"bf16": row, "int8": replace(row, fps=2.0)})
+    assert len(lines) == 4 and "| int8 | 240.0 | 1/20.0 (1/13.3: large) | 1.00 2.00 | 100.0 (" in lines[3]
+    assert "n=1 | - | 0.0 (" in lines[2] and "n=1 | +0.0 (+0.0 to +0.0) | 0.0 (" in lines[3]
+    assert {line.count("|") for line in lines} == {11}
 
 
 @pytest.mark.parametrize("arguments", [["video=gone.mp4"], ["pairs=0", "video=gone.mp4"], ["video=gone.mp4", "kv_dtype=int3"]])

@@ -164,10 +164,10 @@ def test_a_segment_of_another_video_or_format_is_not_taken(tmp_path, monkeypatch
     shutil.copyfile(store.path("v", 1), store.path("v", 2))  # whole, the right size, and wrong
     with pytest.raises(UserError, match="header is not the one"):
         store.frames("v", 2, 0, 1)
-    monkeypatch.setattr(segment_file, "FORMAT", 1)
+    monkeypatch.setattr(segment_file, "FORMAT", 2)
     store.path("v", 1).write_bytes(segment_file.pack(make_segment("v", 1, tokens=[2] * 4)))
     monkeypatch.undo()
-    with pytest.raises(segment_file.DamagedError, match="segment format 1, not 2"):
+    with pytest.raises(segment_file.DamagedError, match="segment format 2, not 3"):
         segment_file.read_head(store.path("v", 1))
     assert {problem.number for problem in store.verify()} == {1, 2}
 
@@ -510,11 +510,11 @@ def test_a_lost_description_of_a_video_is_written_again(run, made, bank):
 
 def test_an_older_format_says_what_to_do(run, film, bank):
     path = bank / "bank.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     for arguments in (["bank", "action=verify"], ["bank", "action=repair"], ["ask", f"video={film}", "question=x"]):
         code, out, err = run(*arguments, f"bank={bank}")
         assert (code, out) == (2, "")
-        sentence(err, "has format 1 and this Reelbank reads format 2; encode its videos into another bank=DIR")
+        sentence(err, "has format 2 and this Reelbank reads format 3; encode its videos into another bank=DIR")
 
 
 def test_the_second_writer_is_refused_and_questions_go_on(run, film, bank, tmp_path):

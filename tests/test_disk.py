@@ -11,10 +11,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from encoders.errors import UserError
-from memory import atomic, segment_file, sums
+from memory import atomic, checked, segment_file, sums
 from memory.bank import MemoryBank
 from memory.disk import DiskStore
 from memory.search import UniformRetriever
@@ -65,6 +66,65 @@ def test_a_range_of_frames_is_the_slice_of_the_whole(store, first, stop):
     assert same(kv, segment.kv.frames(first, stop))
     assert kv.keys.is_contiguous() and kv.keys.untyped_storage().nbytes() == kv.keys.nbytes  # not a view of the file
     assert store.frames("v", 0, first, stop, kv=False)[1] is None
+
+
+def test_files_are_plain_safetensors():
+    """Anybody's reader reads them, and finds the same."""
+    segment = make_segment()
+    found = safetensors.torch.load(segment_file.pack(segment))
+    assert segment.kv is not None
+    assert same(found["keys"], segment.kv.keys) and same(found["tokens"], segment.tokens.tokens)
+    assert {"values", "pos", "offsets", "kv_offsets", "times", "clip", "key_means"} < set(found)
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_an_error(tmp_path):
+    """And does not end the process, as a mapped one would."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(segment_file.pack(big_segment(0)))
+    with pytest.raises(segment_file.DamagedError, match="ends too early"), checked.opened(path) as file:
+        os.truncate(path, file.header.size // 2)
+        file.all()
+
+
+def test_a_header_that_lies_is_never_believed(tmp_path):
+    """Without a seal to compare: each byte flipped, read right after the sound file (whose header is kept)."""
+    path, segment = tmp_path / "x.safetensors", make_segment(frames=2)
+    data = segment_file.pack(segment)
+    path.write_bytes(data)
+    refused = 0
+    for at in range(8 + int.from_bytes(data[:8], "little")):
+        hurt = bytearray(data)
+        hurt[at] ^= 1 << at % 7
+        path.write_bytes(hurt)
+        try:
+            times, _ = segment_file.read_times(path)
+        except segment_file.DamagedError:
+            refused += 1
+        else:
+            assert same(times, segment.times), at
+    assert refused > 200  # places, dtypes, shapes; the sums of other tensors and what the head tells are not needed here
+    head = 8 + int.from_bytes(data[:8], "little")
+    for lie in (b"[1000000000000]", b"[99999]", b"[-1]", b"[1.5]", b"null"):  # of the shape of the times, [2]
+        told = data[8:head].replace(b'"dtype":"F64","shape":[2]', b'"dtype":"F64","shape":' + lie, 1)
+        assert told != data[8:head]
+        path.write_bytes(len(told).to_bytes(8, "little") + told + data[head:])
+        with pytest.raises(segment_file.DamagedError):
+            segment_file.read_times(path)
+
+
+def test_damage_is_told_by_frame(store):
+    store.put(make_segment(tokens=[2, 2, 2, 2], dtype=torch.float32))
+    path = store.path("v", 0)
+    data = bytearray(path.read_bytes())
+    with checked.opened(path) as file:
+        place = file.header.places["tokens"]
+    data[place.begin + 5 * 8 * 4] ^= 1  # the sixth token of eight numbers: frame 2
+    path.write_bytes(data)
+    for first, stop in ((0, 4), (2, 3), (1, 3)):
+        with pytest.raises(UserError, match="its tokens of frame 2 are not those"):
+            store.frames("v", 0, first, stop)
+    for first, stop in ((0, 2), (3, 4)):
+        store.frames("v", 0, first, stop)  # nothing of frame 2 is read
 
 
 def test_the_index_rows_are_read_alone(store):

@@ -265,6 +265,7 @@ def test_an_interrupted_bank_goes_on_with_the_same_bytes(family, film, tmp_path,
                         if len(written) == 2:
                             raise KeyboardInterrupt
                         written.append(real(segment))
+                        return written[-1]
 
                     qa.bank.write = write
                     with pytest.raises(KeyboardInterrupt):

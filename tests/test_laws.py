@@ -242,9 +242,10 @@ source = build_source(config, backbone)
 qa = build_qa(config, backbone)
 write = qa.bank.write
 def and_die(segment):
-    write(segment)
+    nbytes = write(segment)
     if segment.number == {MIDDLE - 1}:
         os.kill(os.getpid(), signal.SIGKILL)
+    return nbytes
 qa.bank.write = and_die
 qa.ingest(source)
 """
@@ -314,10 +315,10 @@ def test_a_write_that_fails_is_told_and_can_be_resumed(film, tmp_path):
     with opened(film, tmp_path / "bank") as (qa, source):
         write = qa.bank.write
 
-        def full(segment) -> None:
+        def full(segment) -> int:
             if segment.number == 1:
                 raise OSError(28, "No space left on device")
-            write(segment)
+            return write(segment)
 
         qa.bank.write = full
         with pytest.raises(OSError, match="No space left"):

@@ -6,12 +6,13 @@ The videos are those of pipeline/tiny/evaluate.py and are shared with it (same -
 questions about them. Columns:
 bytes an hour   all segment files of the ten-minute videos (of the short ones with --long 0), scaled to 3600 frames; the
                 catalog (20 bytes a frame), bank.json and the index (a cache, rebuilt when it is gone) are not counted
-of plain KV     the same, against bfloat16 keys and values of all tokens before compression: visual tokens and time tags
+of plain KV     the same, against bfloat16 keys and values of all tokens before compression: visual tokens and time tags; the
+                largest share of a single video, and which, behind it
 attention       for each layer |x - x'| / |x| in per cent: x what attention hands to the output projection at the question's
                 tokens with keys and values as they were made, x' with those that come back from the bank; errors of the
                 layers below included; mean over questions of the first short videos, all of whose frames are recalled
-needles         per cent right over both kinds of videos; difference to bf16, same questions in pairs, 95 % interval
-                bootstrapped over videos
+needles         per cent right over both kinds of videos, by each reader: reader=kv reads keys and values, reader=tokens
+                reads visual tokens; difference to bf16, same questions in pairs, 95 % interval bootstrapped over videos
 write, read     MB of files and frames a second, keys, values and visual tokens, one thread, median of 5: `put` with fsync
                 of the segments of a video into an empty bank, and all their frames back from the page cache
 Prints Markdown and leaves it in sizes.md; results.jsonl of each setting keeps every question.
@@ -48,12 +49,13 @@ from pipeline.tiny.footage import clips
 SETTINGS: dict[str, tuple[str, ...]] = {  # the first is what the others are compared with
     "bf16": ("kv_dtype=bfloat16", "token_dtype=bfloat16"),
     "int8": ("kv_dtype=int8", "token_dtype=int8"),
-    "int4": ("kv_dtype=int4", "token_dtype=int8"),
+    "int4": ("kv_dtype=int4", "token_dtype=int4"),
     "pooled, bf16": ("kv_dtype=bfloat16", "token_dtype=bfloat16", "compressor=shrink"),
     "compact": ("experiment=compact",),
 }
 PROBED = 8  # short videos for attention errors
 PARTS = ("short", "long")
+READERS = ("kv", "tokens")
 TIMED = 5  # repetitions for speeds
 TIMED_SECONDS = 120.0  # of the first long video
 
@@ -62,24 +64,37 @@ TIMED_SECONDS = 120.0  # of the first long video
 class Row:
     """What was measured of one setting."""
 
-    hourly: float  # bytes
-    of_plain: float  # share
+    sizes: list["Size"]  # of each video
+    fps: float
     errors: list[float]  # of each layer
-    short: list[Scored]
-    long: list[Scored]
+    scored: dict[str, list[Scored]]  # by reader
     write: tuple[float, float]  # MB and frames a second
     read: tuple[float, float]
 
 
-def stored_and_plain(bank: Path, backbone: Any) -> tuple[int, int, int]:
-    """(bytes of segment files, bytes of bfloat16 keys and values of all tokens before compression, frames)."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of one video in a bank."""
+
+    name: str  # of its file
+    stored: int  # bytes of segment files
+    plain: int  # bytes of bfloat16 keys and values of all tokens before compression
+    frames: int
+
+
+def sizes_of(bank: Path, backbone: Any) -> list[Size]:
+    """Of each video of a bank, counted on the disk."""
     shape = backbone.kv_shape
     token = 2 * 2 * shape.layers * shape.heads * shape.width
-    stored = sum(path.stat().st_size for path in (bank / "segments").rglob("*") if path.is_file())
-    store = DiskStore(bank)
-    times = [t for row in store.catalog.all_segments() for t in row.times.tolist()]
+    store, found = DiskStore(bank), []
+    for video in store.catalog.videos():
+        times = [t for row in store.catalog.segments(video.info.video_id) for t in row.times.tolist()]
+        files = (path for path in (bank / "segments" / video.info.video_id).iterdir() if path.is_file())
+        stored = sum(path.stat().st_size for path in files)
+        plain = sum(backbone.tokens_per_frame + backbone.tag_length(t) for t in times) * token
+        found.append(Size(Path(video.info.path).stem, stored, plain, len(times)))
     store.close()
-    return stored, sum(backbone.tokens_per_frame + backbone.tag_length(t) for t in times) * token, len(times)
+    return found
 
 
 def encoded(config: Any, qa: Any, path: Path, end: float | None = None) -> Iterator[Segment]:
@@ -160,11 +175,12 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> Row:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     overrides = SETTINGS[name]
-    scored = {part: run_part(part, {name: overrides}, videos[part], folder).get(name, []) for part in videos if videos[part]}
+    arms = {reader: (*overrides, f"reader={reader}") for reader in READERS}
+    answers = [run_part(part, arms, videos[part], folder) for part in videos if videos[part]]
     parts = [part for part in ("long", "short") if videos[part]]
     config = configure("ask", [f"bank={folder / ('bank-' + parts[-1])}", "video=-", "question=-", *overrides])
     backbone = build_backbone(config)
-    stored, plain, frames = stored_and_plain(folder / f"bank-{parts[0]}", backbone)
+    sizes = sizes_of(folder / f"bank-{parts[0]}", backbone)
     qa = build_qa(config, backbone)
     with qa.bank:
         errors = attention_errors(config, qa, videos[parts[-1]][:PROBED])
@@ -172,32 +188,41 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> Row:
     write, read = speeds(made, at_rest(config, backbone), folder / "speed")
     for part in parts:
         shutil.rmtree(folder / f"bank-{part}")  # hundreds of MB; the questions stay
-    hourly = stored / frames * 3600 * float(config.fps)
-    return Row(hourly, stored / plain, errors, scored.get("short", []), scored.get("long", []), write, read)
+    scored = {reader: [one for each in answers for one in each[reader]] for reader in READERS}
+    return Row(sizes, float(config.fps), errors, scored, write, read)
 
 
 def table(rows: dict[str, Row]) -> list[str]:
     """Markdown, one setting a line."""
     reference = next(iter(rows.values()))
     lines = [
-        "| setting | MB an hour | of plain KV | attention error, layers 1.. (%) | needles right (%) | less bf16 (points) "
-        "| write MB/s (frames/s) | read MB/s (frames/s) |",
-        "|---" * 8 + "|",
+        "| setting | MB an hour | of plain KV (worst video) | attention error, layers 1.. (%) "
+        + "".join(f"| {reader} reader: needles right (%) | less bf16 (points) " for reader in READERS)
+        + "| write MB/s (frames/s) | read MB/s (frames/s) |",
+        "|---" * 10 + "|",
     ]
     for name, row in rows.items():
         errors = " ".join(f"{100 * error:.2f}" for error in row.errors) if any(row.errors) else "as made"
-        right, against = ([(r.video, r.right) for r in each.short + each.long] for each in (row, reference))
-        mean, low, high, count = share(right)
-        less = "-"
-        if row is not reference:
-            change, least, most, _ = difference(right, against)
-            less = f"{100 * change:+.1f} ({100 * least:+.1f} to {100 * most:+.1f})"
+        stored, plain, frames = (sum(getattr(size, what) for size in row.sizes) for what in ("stored", "plain", "frames"))
+        worst = max(row.sizes, key=lambda size: size.stored / size.plain)
+        right = " | ".join(_right(row, reference, reader) for reader in READERS)
         lines.append(
-            f"| {name} | {row.hourly / 1e6:.1f} | 1/{1 / row.of_plain:.1f} | {errors} "
-            f"| {100 * mean:.1f} ({100 * low:.1f}-{100 * high:.1f}), n={count} | {less} "
+            f"| {name} | {stored / frames * 3600 * row.fps / 1e6:.1f} "
+            f"| 1/{plain / stored:.1f} (1/{worst.plain / worst.stored:.1f}: {worst.name}) | {errors} | {right} "
             f"| {row.write[0]:.0f} ({row.write[1]:.0f}) | {row.read[0]:.0f} ({row.read[1]:.0f}) |"
         )
     return lines
+
+
+def _right(row: Row, reference: Row, reader: str) -> str:
+    """Two cells: per cent right, and what that is less than the reference."""
+    right, against = ([(one.video, one.right) for one in each.scored[reader]] for each in (row, reference))
+    mean, low, high, count = share(right)
+    cell = f"{100 * mean:.1f} ({100 * low:.1f}-{100 * high:.1f}), n={count}"
+    if row is reference:
+        return f"{cell} | -"
+    change, least, most, _ = difference(right, against)
+    return f"{cell} | {100 * change:+.1f} ({100 * least:+.1f} to {100 * most:+.1f})"
 
 
 def main() -> None:
