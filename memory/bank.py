@@ -162,7 +162,7 @@ class MemoryBank:
                 self._retriever.forget(video_id)
             self._runs.forget(video_id)
             self._store.drop(video_id)
-            self._forget_index(video_id)
+            (self._index_folder / f"{video_id}.faiss").unlink(missing_ok=True)
 
     def prune(self, rule: Rule, dry_run: bool = False) -> list[Cut]:
         """Delete what a rule names: of each video a beginning, or all. Returns what went, or with dry_run what would, which
@@ -175,14 +175,14 @@ class MemoryBank:
         cuts = self._cuts(rule)
         with self._lock, told(self.root):
             for cut in () if dry_run else cuts:
-                if cut.first is None:
-                    self.drop(cut.video_id)
-                    continue
                 # a stale index must never meet as many frames again: it goes first, and what a reader saved meanwhile after
                 self._forget_index(cut.video_id)
-                self._store.prune(cut.video_id, cut.first)
+                if cut.first is None:
+                    self.drop(cut.video_id)
+                else:
+                    self._store.prune(cut.video_id, cut.first)
+                    self._runs.forget(cut.video_id)
                 self._forget_index(cut.video_id)
-                self._runs.forget(cut.video_id)
         return cuts
 
     # ---- read path

@@ -118,9 +118,8 @@ class VideoQA:
     def _began(self, video_id: str, number: int) -> float | None:
         """Unix seconds of second 0 of the session that segment `number` belongs to. What comes after the last segment is of
         this session; what was lost before it is of the one that it was of."""
-        known = self.bank.began(video_id, number)
         comes_last = number == self.bank.next(video_id)[0]
-        return self.began if self.began is not None and (comes_last or known is None) else known
+        return self.began if comes_last and self.began is not None else self.bank.began(video_id, number)
 
     def ask(self, question: Question, emit: Emit = lambda text: None) -> Answer:
         """Answer from the bank alone. UserError on an empty question, a video that the bank does not hold, or a moment

@@ -198,10 +198,10 @@ def test_an_index_never_outlives_its_frames(tmp_path):
         write_video(bank, walled("v", 4, tokens=[2] * 4))
         bank.recall(NEEDLE, read_tokens=8)
     index = tmp_path / "index"
-    assert (index / "v.faiss").is_file()
-    (index / "v").mkdir()
-    (index / "v" / "part").write_text("x")
-    (index / "v.other").mkdir()
+    assert any(path.name.startswith("v") for path in index.iterdir())
+    for folder in (index / "v", index / "v.other"):
+        folder.mkdir(exist_ok=True)
+        (folder / "part").write_text("x")
     (index / "vv.faiss").write_text("of another video")
     with opened(tmp_path, built("fused")) as bank:
         bank.prune(Rule(before=NOON + 5))
