@@ -24,6 +24,7 @@ class Encoder:
     prefill: WindowPrefill | NoPrefill
     clip: FrameEmbedder
     interval: float  # seconds between sampled frames
+    began: float | None = None  # Unix seconds of second 0 of the video, where somebody knows
 
     def encode(self, frames: Frames, number: int, timer: Timer) -> Segment:
         """The segment of these frames; `number` is its place in the video."""
@@ -35,15 +36,17 @@ class Encoder:
             rows = self._per_patch(self.clip.embed_frames(frames))
         # A frame that repeats another is found as that one: with equal scores the earlier frame, the whole one, comes first
         shown = seen.stands_for
+        start = float(frames.times[0])
         return Segment(
             video_id=frames.video_id,
             number=number,
-            start=float(frames.times[0]),
+            start=start,
             end=float(frames.times[-1]) + self.interval,
             tokens=seen,
             clip=rows[shown],
             kv=block,
             key_means=None if block is None else key_means(block)[shown],
+            wall=None if self.began is None else self.began + start,
         )
 
     def _per_patch(self, rows: Tensor) -> Tensor:

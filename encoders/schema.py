@@ -159,6 +159,7 @@ class Segment:
     clip: Tensor  # [T, E] float32 unit rows, one per frame
     kv: KVBlock | None  # None when the bank keeps tokens only
     key_means: Tensor | None  # [T, L, H * Dh] float32: mean key of each frame before rotary embedding
+    wall: float | None = None  # Unix seconds of `start` by the clock on the wall, where somebody knows
 
     @property
     def times(self) -> Tensor:

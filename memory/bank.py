@@ -26,13 +26,14 @@ import torch
 
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VideoInfo, VisualTokens
-from memory import plan, restore, row_files
+from memory import plan, prune, restore, row_files, steps
 from memory.atomic import TEMPORARY
 from memory.bank_file import Provenance, WriterLock, open_bank_file
 from memory.catalog import Gap, SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
 from memory.plan import Choice, Timeline
 from memory.prefetch import Prefetcher
+from memory.prune import Cut, Piece, Rule
 from memory.refusal import told
 from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
@@ -192,6 +193,27 @@ class MemoryBank:
             row_files.drop(self._index_folder / video_id)
             self._store.drop(video_id)
 
+    def prune(self, rule: Rule, dry_run: bool = False) -> list[Cut]:
+        """Delete what a rule names: of each video a beginning, or all. Returns what went, or with dry_run what would, which
+        changes nothing. What went is not missing: it is neither reported nor encoded again. UserError when the rule's video is
+        not there, or when another process writes."""
+        if rule.video_id is not None:
+            self._known_video(rule.video_id)
+        if not dry_run:
+            self.begin_writing()  # before looking: what is planned is what is there
+        cuts = self._cuts(rule)
+        with self._lock, told(self.root):
+            for cut in () if dry_run else cuts:
+                # a stale index must never meet as many frames again: it goes first, and what a reader saved meanwhile after
+                self._forget_index(cut.video_id)
+                if cut.first is None:
+                    self.drop(cut.video_id)
+                else:
+                    self._store.prune(cut.video_id, cut.first)
+                    self._tiers.forget(cut.video_id)
+                self._forget_index(cut.video_id)
+        return cuts
+
     # ---- read path
 
     def recall(self, question: Question, *, read_tokens: int, token_overhead: int = 0, kv: bool = True) -> Evidence:
@@ -242,6 +264,9 @@ class MemoryBank:
         """Whether that tail is all as it was made. False: what is encoded behind it can differ from what an uninterrupted run
         gives."""
         rows = self._store.catalog.newest(video_id, frames, before)
+        video = self.video(video_id)
+        if video is not None and video.pruned is not None and sum(row.frames for row in rows) < frames:
+            return False  # some of it was deleted
         return not self.at_rest.keeps_window or all(self._store.window.has(video_id, row.number) for row in rows)
 
     # ---- what is there
@@ -261,10 +286,32 @@ class MemoryBank:
         """A whole segment; KeyError when it was never put."""
         return self._store.get(video_id, number)
 
+    def overlapping(
+        self,
+        video_id: str | None = None,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[SegmentRow]:
+        """Segments of a video, or of all, that share time with start..end (seconds of video time) and with since..until (Unix
+        seconds; only those whose wall-clock time is known). None: no bound. By video, then in time order."""
+        return self._store.catalog.overlapping(video_id, start=start, end=end, since=since, until=until)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all segment files."""
+        return self._store.catalog.nbytes()
+
+    def began(self, video_id: str, number: int) -> float | None:
+        """Unix seconds of second 0 of the session that segment `number` is or was of, as its neighbours tell; None where they
+        do not know, or where there is none."""
+        return self._store.catalog.began(video_id, number)
+
     def next(self, video_id: str) -> tuple[int, float]:
         """Number of the next segment, and the second from which encoding resumes. (0, 0.0) for a new video."""
-        last = self._store.catalog.last(video_id)
-        return (0, 0.0) if last is None else (last.number + 1, last.end)
+        return self._store.catalog.next(video_id)
 
     def gaps(self, video_id: str) -> list[Gap]:
         """Where damaged segments were dropped and not yet written again, in time order."""
@@ -323,6 +370,24 @@ class MemoryBank:
     @property
     def _index_folder(self) -> Path:
         return self.root / "index"
+
+    def _forget_index(self, video_id: str) -> None:
+        """Delete all that retrievers have saved of a video; it is a cache."""
+        row_files.drop(self._index_folder / video_id)
+        steps.passed("index")
+
+    def _cuts(self, rule: Rule) -> list[Cut]:
+        store, frames = self._store, prune.window_frames(self.provenance)
+        videos: dict[str, list[Piece]] = {}
+        kept: dict[str, int] = {}
+        for video in self.videos():
+            video_id = video.info.video_id
+            rows = self.segments(video_id)
+            videos[video_id] = [Piece(row.number, row.start, row.end, row.nbytes, store.moment(row)) for row in rows]
+            newest = [] if video.finished else store.catalog.newest(video_id, frames)
+            if newest:
+                kept[video_id] = newest[0].number
+        return prune.plan(rule, videos, kept)
 
     def _known_video(self, video_id: str) -> VideoRow:
         video = self._store.catalog.video(video_id)

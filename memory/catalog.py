@@ -7,6 +7,8 @@ many processes while one writes. On a read-only disk it can be read.
 Segments are numbered 0, 1, 2, ... within a video. A number may be missing when a damaged segment was dropped; ordinals
 of frames have no gaps. So whatever is not an addition at the end moves ordinals: it raises `revision`, and who has read
 the catalog before starts again. Revision: SQLite's user_version, one for all videos.
+
+A video may have lost its beginning on purpose (`prune`): segments below `Pruned.first` are neither there nor missing.
 """
 
 import os
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,20 +35,38 @@ from memory.sums import of_bytes
 _TABLES = """
 CREATE TABLE IF NOT EXISTS videos (
     id TEXT PRIMARY KEY, path TEXT NOT NULL, duration REAL NOT NULL, decoder TEXT NOT NULL, broke_at REAL,
-    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, sum TEXT NOT NULL
+    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, sum TEXT NOT NULL,
+    pruned_first INTEGER, pruned_start REAL
 );
 CREATE TABLE IF NOT EXISTS segments (
     video_id TEXT NOT NULL, number INTEGER NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL,
     frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum TEXT NOT NULL,
-    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, PRIMARY KEY (video_id, number)
+    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, wall REAL, PRIMARY KEY (video_id, number)
 );
 """
-_VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished, sum"
-_SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens, sum'
+# what catalogs did not have from the beginning; NULL in all rows that were written before
+_LATER = {"videos": ("pruned_first INTEGER", "pruned_start REAL"), "segments": ("wall REAL",)}
+# An overlap has two ends, and an index can bound only one: the length of the longest segment bounds the other
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS segments_by_start ON segments (video_id, start);
+CREATE INDEX IF NOT EXISTS segments_by_wall ON segments (video_id, wall);
+CREATE INDEX IF NOT EXISTS segments_by_length ON segments ("end" - start);
+"""
+_VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished, sum, pruned_first, pruned_start"
+_SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens, sum, wall'
+_SLACK_S = 1e-3  # of a Unix time a float64 keeps 2e-7 s
 
 
 class CatalogDamagedError(UserError):
     """The catalog cannot be used; it can be rebuilt from the segment files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """The beginning of a video that was deleted on purpose."""
+
+    first: int  # number of the first segment that was kept
+    start: float  # seconds: where that begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +76,12 @@ class VideoRow:
     info: VideoInfo
     interval: float  # seconds between sampled frames
     finished: bool  # encoded to the end, or up to the end that was asked for
+    pruned: Pruned | None = None  # None: nothing was
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Segments that are missing between others, or before the first."""
+    """Segments that are missing between others, or before the first of those that were not pruned."""
 
     first: int  # number
     stop: int  # number after the last
@@ -86,6 +108,7 @@ class SegmentRow:
     checksum: str  # the file's seal: of its header, which has those of the data (memory/segment_file.py)
     times: np.ndarray  # [frames] float64 seconds
     tokens: np.ndarray  # [frames] int32: visual tokens of each frame
+    wall: float | None = None  # Unix seconds of `start`, where known
 
     @property
     def stop(self) -> int:
@@ -148,6 +171,31 @@ class Catalog:
             db.execute("UPDATE videos SET finished = 0 WHERE id = ?", (video_id,))
             self._renumber(video_id)
 
+    def prune(self, video: VideoRow) -> None:
+        """Forget the segments before `video.pruned`, and keep with the video that it was done on purpose."""
+        assert video.pruned is not None
+        with self._transaction() as db:
+            sql = "DELETE FROM segments WHERE video_id = ? AND number < ?"
+            db.execute(sql, (video.info.video_id, video.pruned.first))
+            self._put(video)
+            self._renumber(video.info.video_id)
+            steps.passed("rows")
+        steps.passed("rows commit")
+
+    def overlapping(
+        self,
+        video_id: str | None = None,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[SegmentRow]:
+        """Segments of a video, or of all of them, that share time with start..end (seconds of video time) and with
+        since..until (Unix seconds; segments whose wall-clock time nobody knows are in no such range). None: no bound.
+        By video, then in time order. What is elsewhere is not read."""
+        return [self._segment(row) for row in self._all(*self._overlapping(video_id, start, end, since, until))]
+
     def segments(self, video_id: str, since: int = 0) -> list[SegmentRow]:
         """Segments of a video from number `since` on, in time order."""
         where = "WHERE video_id = ? AND number >= ? ORDER BY number"
@@ -170,12 +218,17 @@ class Catalog:
         """Numbers of the segments of a video, rising."""
         return [number for (number,) in self._all("SELECT number FROM segments WHERE video_id = ? ORDER BY number", video_id)]
 
+    def nbytes(self) -> int:
+        """Bytes of the files of all segments."""
+        return int(self._all("SELECT total(bytes) FROM segments")[0][0])
+
     def gaps(self, video_id: str) -> list[Gap]:
         """Where segments are missing before the last one."""
+        due, at = self._begin(video_id)
         ((count, last),) = self._all("SELECT count(*), max(number) FROM segments WHERE video_id = ?", video_id)
-        if count == 0 or last == count - 1:
+        if count == 0 or last == due + count - 1:
             return []
-        found, due, at = [], 0, 0.0
+        found = []
         rows = self._all('SELECT number, start, "end" FROM segments WHERE video_id = ? ORDER BY number', video_id)
         for number, start, end in rows:
             if number > due:
@@ -186,6 +239,22 @@ class Catalog:
     def segment(self, video_id: str, number: int) -> SegmentRow | None:
         rows = self._all(f"SELECT {_SEGMENT} FROM segments WHERE video_id = ? AND number = ?", video_id, number)
         return self._segment(rows[0]) if rows else None
+
+    def next(self, video_id: str) -> tuple[int, float]:
+        """Number of the segment that comes after the last one, and the second at which that ended."""
+        last = self.last(video_id)
+        return self._begin(video_id) if last is None else (last.number + 1, last.end)
+
+    def began(self, video_id: str, number: int) -> float | None:
+        """Unix seconds of second 0 of the session that segment `number` is or was of, as its neighbours tell, the one before
+        it first. None where they do not know, or where there is none."""
+        for where in ("number < ? ORDER BY number DESC", "number >= ? ORDER BY number"):
+            found = self._all(f"SELECT {_SEGMENT} FROM segments WHERE video_id = ? AND {where} LIMIT 1", video_id, number)
+            if found:
+                row = self._segment(found[0])
+                # whoever says when a video began says it in milliseconds: so it comes back bit by bit
+                return None if row.wall is None else round(row.wall - row.start, 3)
+        return None
 
     def last(self, video_id: str) -> SegmentRow | None:
         """The newest segment of a video."""
@@ -250,15 +319,16 @@ class Catalog:
             yield self._db
 
     def _video(self, row: tuple) -> VideoRow:
-        video_id, path, duration, decoder, broke_at, note, interval, finished, written = row
-        self._compare(written, *row[:-2])
-        return VideoRow(VideoInfo(video_id, path, duration, decoder, broke_at, note), interval, bool(finished))
+        video_id, path, duration, decoder, broke_at, note, interval, finished, written, *pruned = row
+        self._compare(written, *row[:7], *_known(*pruned))
+        info = VideoInfo(video_id, path, duration, decoder, broke_at, note)
+        return VideoRow(info, interval, bool(finished), None if pruned[0] is None else Pruned(*pruned))
 
     def _segment(self, row: tuple) -> SegmentRow:
-        video_id, number, start, end, frames, first, nbytes, checksum, times, tokens, written = row
-        self._compare(written, *row[:5], *row[6:-1])
+        video_id, number, start, end, frames, first, nbytes, checksum, times, tokens, written, wall = row
+        self._compare(written, *row[:5], *row[6:10], *_known(wall))
         arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
-        return SegmentRow(video_id, number, start, end, frames, first, nbytes, checksum, *arrays)
+        return SegmentRow(video_id, number, start, end, frames, first, nbytes, checksum, *arrays, wall)
 
     def _compare(self, written: str, *values: str | float | bytes | None) -> None:
         if _sum(*values) != written:
@@ -267,14 +337,42 @@ class Catalog:
     def _put(self, row: VideoRow) -> None:
         info = row.info
         values = (info.video_id, info.path, info.duration, info.decoder, info.broke_at, info.note, row.interval)
-        sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self._db.execute(sql, (*values, int(row.finished), _sum(*values)))
+        pruned = (None, None) if row.pruned is None else (row.pruned.first, row.pruned.start)
+        sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (*values, int(row.finished), _sum(*values, *_known(*pruned)), *pruned))
 
     def _insert(self, row: SegmentRow) -> None:
         head = (row.video_id, row.number, row.start, row.end, row.frames)
         tail = (row.nbytes, row.checksum, row.times.astype("<f8").tobytes(), row.tokens.astype("<i4").tobytes())
-        sql = f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self._db.execute(sql, (*head, row.first, *tail, _sum(*head, *tail)))
+        sql = f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (*head, row.first, *tail, _sum(*head, *tail, *_known(row.wall)), row.wall))
+
+    def _overlapping(
+        self, video_id: str | None, start: float | None, end: float | None, since: float | None, until: float | None
+    ) -> tuple[Any, ...]:
+        """The query, and its values."""
+        # by id in any case: both indexes begin with it
+        where, values = ["video_id IN (SELECT id FROM videos)"], list[str | float]()
+        if video_id is not None:
+            where, values = ["video_id = ?"], [video_id]
+        for column, low, high in (("start", start, end), ("wall", since, until)):
+            if low is not None:
+                where += [f"{column} > ?", f'{column} + ("end" - start) > ?']
+                values += [low - self._longest() - _SLACK_S, low]
+            if high is not None:
+                where.append(f"{column} < ?")
+                values.append(high)
+        return f"SELECT {_SEGMENT} FROM segments WHERE {' AND '.join(where)} ORDER BY video_id, number", *values
+
+    def _longest(self) -> float:
+        """Seconds of the longest segment."""
+        found = self._all('SELECT "end" - start FROM segments ORDER BY "end" - start DESC LIMIT 1')
+        return float(found[0][0]) if found else 0.0
+
+    def _begin(self, video_id: str) -> tuple[int, float]:
+        """Number of the first segment that a video should have, and the second at which it begins."""
+        video = self.video(video_id)
+        return (0, 0.0) if video is None or video.pruned is None else (video.pruned.first, video.pruned.start)
 
     def _renumber(self, video_id: str) -> None:
         """Count the ordinals of a video anew."""
@@ -290,7 +388,7 @@ class Catalog:
         (revision,) = self._db.execute("PRAGMA user_version").fetchone()
         self._db.execute(f"PRAGMA user_version = {revision + 1}")  # part of the transaction
 
-    def _all(self, sql: str, *values: str | int) -> Sequence[tuple]:
+    def _all(self, sql: str, *values: str | float) -> Sequence[tuple]:
         try:
             with self._lock:
                 return self._db.execute(sql, values).fetchall()  # damage may show at the first row or at the last
@@ -309,12 +407,43 @@ def _connect(path: Path) -> sqlite3.Connection:
         # log is there that was never taken in.
         log = path.with_name(path.name + "-wal")
         still = "" if log.exists() and log.stat().st_size else "&immutable=1"
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False)
+        for table, columns in _lacking(db).items():  # a temporary view of that name is what queries find first
+            more = ", ".join(f"NULL AS {column.split()[0]}" for column in columns)
+            db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {more} FROM main.{table}")
+        return db
     db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
     db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
     db.executescript(_TABLES)
+    if _lacking(db):
+        _bring_up_to_date(db)
+    db.executescript(_INDEXES)
     return db
+
+
+def _lacking(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """Columns that an older catalog does not have, by table."""
+    found = {}
+    for table, columns in _LATER.items():
+        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+        missing = [column for column in columns if column.split()[0] not in there]
+        if there and missing:
+            found[table] = missing
+    return found
+
+
+def _bring_up_to_date(db: sqlite3.Connection) -> None:
+    db.execute("BEGIN IMMEDIATE")  # of two that open the same old catalog one finds it done
+    for table, columns in _lacking(db).items():
+        for column in columns:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    db.commit()
+
+
+def _known(*values: float | None) -> tuple[float, ...]:
+    """Without None: what a row says beyond what older catalogs have is in its sum only where it says something."""
+    return tuple(value for value in values if value is not None)
 
 
 def _damaged(what: str, root: Path) -> CatalogDamagedError:

@@ -20,12 +20,20 @@ of them, so every byte of every file.
 
 A damaged segment can be dropped (`discard`): number and file are gone, later segments stay, and the number can be put
 again. Order: rows first, files last; a crash in between leaves files that the next writer deletes.
+
+The beginning of a video can be deleted on purpose (`prune`). Order:
+    1 video.json says which number is the first now: a catalog that is rebuilt neither misses what was before it nor takes it in
+    2 rows, and the same in the row of the video, in one transaction: from here on the segments do not exist
+    3 files
+A crash before 2 leaves all segments; the next writer's `sweep` puts video.json right. One after it leaves files, as above.
 """
 
+import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,7 +43,7 @@ from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
 from memory import segment_file, steps, video_file
 from memory.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
-from memory.catalog import Catalog, SegmentRow, VideoRow
+from memory.catalog import Catalog, Pruned, SegmentRow, VideoRow
 from memory.rest import AtRest
 from memory.schema import SegmentIndex
 from memory.window import RecentWindow
@@ -80,7 +88,9 @@ class DiskStore:
         return self._root / "segments" / video_id / f"{number:06d}.safetensors"
 
     def record(self, row: VideoRow) -> None:
-        """Keep what is known of a video. When it is finished, its recent window goes."""
+        """Keep what is known of a video; what was pruned of it stays as it is. When it is finished, its recent window goes."""
+        known = self.catalog.video(row.info.video_id)
+        row = replace(row, pruned=None if known is None else known.pruned)
         video_file.write(self.path(row.info.video_id, 0).parent, row)
         self.catalog.put_video(row)
         if row.finished:
@@ -105,6 +115,7 @@ class DiskStore:
             checksum=segment_file.seal(data),
             times=segment.times.cpu().numpy(),
             tokens=np.diff(segment.tokens.offsets.cpu().numpy()),
+            wall=segment.wall,
         )
         self.catalog.add_segment(row)  # 3
         self.window.keep(segment.video_id, self._window_of(segment.video_id))
@@ -211,11 +222,20 @@ class DiskStore:
         for video_id in self.window.videos():
             self.window.keep(video_id, self._window_of(video_id))
         for folder in filter(Path.is_dir, (self._root / "segments").iterdir()):
-            keep = {video_file.NAME} if self.catalog.video(folder.name) is not None else set()
+            if folder.name.endswith(TEMPORARY):
+                shutil.rmtree(folder)
+                continue
+            video = self.catalog.video(folder.name)
+            keep = set() if video is None else {video_file.NAME}
             keep |= {self.path(folder.name, number).name for number in self.numbers(folder.name)}
             for path in folder.iterdir():
                 if path.name not in keep:
                     path.unlink()
+            told = video_file.read(folder)
+            if video is not None and told is not None and told.pruned != video.pruned:
+                video_file.write(folder, video)  # a prune that came to step 1 and no further
+            if video is None and not any(folder.iterdir()):
+                folder.rmdir()
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, which then is not finished: what is missing can be put again."""
@@ -227,14 +247,48 @@ class DiskStore:
         sync_folder(self.path(video_id, 0).parent)
         self.window.keep(video_id, self._window_of(video_id))
 
-    def drop(self, video_id: str) -> None:
-        """Delete a video. Rows go first: a crash in between leaves files that the next writer deletes."""
+    def prune(self, video_id: str, first: int) -> None:
+        """Delete the segments of a video before number `first`, which is there. They are not missing afterwards."""
+        video, row = self.catalog.video(video_id), self.catalog.segment(video_id, first)
+        if video is None or row is None:
+            raise KeyError((video_id, first))
+        gone = [number for number in self.numbers(video_id) if number < first]
+        video = replace(video, pruned=Pruned(first, row.start))
         folder = self.path(video_id, 0).parent
+        video_file.write(folder, video)  # 1
+        self.catalog.prune(video)  # 2
+        for number in gone:
+            self.path(video_id, number).unlink(missing_ok=True)  # 3
+            steps.passed("file")
+        sync_folder(folder)
+        steps.passed("sync files")
+
+    def moment(self, row: SegmentRow) -> float:
+        """Unix seconds at which a segment was over, or, where nobody knows, at which its file was written; of a file that is
+        gone, a moment before all others."""
+        if row.wall is not None:
+            return row.wall + row.end - row.start
+        try:
+            return self.path(row.video_id, row.number).stat().st_mtime
+        except FileNotFoundError:
+            return -math.inf
+
+    def drop(self, video_id: str) -> None:
+        """Delete a video. Rows go first: a crash in between leaves files that the next writer deletes. The folder goes under
+        another name: a catalog that is rebuilt never finds half a video."""
+        folder = self.path(video_id, 0).parent
+        gone = folder.with_name(folder.name + TEMPORARY)
         self.catalog.drop(video_id)
+        steps.passed("video dropped")
         self.window.drop(video_id)
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(gone, ignore_errors=True)
+            os.replace(folder, gone)
             sync_folder(folder.parent)
+            steps.passed("folder renamed")
+            shutil.rmtree(gone)
+            sync_folder(folder.parent)
+            steps.passed("folder gone")
 
     def close(self) -> None:
         self.catalog.close()
@@ -244,10 +298,9 @@ class DiskStore:
 
     def _before(self, segment: Segment) -> SegmentRow | None:
         """The row of the segment before, None for the first. ValueError when it is not this segment's turn."""
-        last = self.catalog.last(segment.video_id)
-        due = 0 if last is None else last.number + 1
+        due, _ = self.catalog.next(segment.video_id)
         if segment.number == due:
-            return last
+            return self.catalog.last(segment.video_id)
         gap = next((g for g in self.catalog.gaps(segment.video_id) if g.first == segment.number), None)
         if gap is None:
             raise ValueError(f"segment {segment.number} of video {segment.video_id} is out of turn: {due} is next")
@@ -289,6 +342,7 @@ class DiskStore:
         as it was written."""
         row = self.catalog.segment(video_id, number)
         if row is None:
+            self._refuse_pruned(video_id, number)
             raise KeyError((video_id, number))
         path = self.path(video_id, number)
         try:
@@ -296,8 +350,15 @@ class DiskStore:
                 raise segment_file.DamagedError(f"it has {path.stat().st_size} bytes, not {row.nbytes}")
             return read(path, row)
         except (OSError, segment_file.DamagedError) as error:
+            self._refuse_pruned(video_id, number)
             what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
             raise self._told(path, what) from error
+
+    def _refuse_pruned(self, video_id: str, number: int) -> None:
+        """UserError when another process has deleted the segment since it was found."""
+        video = self.catalog.video(video_id)
+        if video is not None and video.pruned is not None and number < video.pruned.first:
+            raise UserError(f"segment {number} of video {video_id} was pruned from bank {self._root} meanwhile; ask again")
 
     def _told(self, path: Path, what: str) -> UserError:
         return UserError(

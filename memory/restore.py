@@ -53,8 +53,13 @@ def rebuild(root: Path) -> None:
     remove(temporary)
     catalog = Catalog(temporary)  # 1
     for folder in sorted(filter(Path.is_dir, (root / "segments").iterdir())):
-        rows = list(_rows(folder))
-        video = video_file.read(folder) or _guessed(folder.name, rows)
+        if folder.name.endswith(TEMPORARY):
+            continue  # of a video that was being deleted
+        told = video_file.read(folder)
+        # files of segments that were pruned are left where a crash came in between: the next writer deletes them
+        begin = 0 if told is None or told.pruned is None else told.pruned.first
+        rows = list(_rows(folder, begin))
+        video = told or _guessed(folder.name, rows)
         catalog.add_all([video] if video is not None else [], rows)
     catalog.close()  # takes its log in
     if path.exists():
@@ -73,8 +78,8 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _rows(folder: Path) -> Iterator[SegmentRow]:
-    """Rows of the files of one video that can be read, in time order."""
+def _rows(folder: Path, begin: int) -> Iterator[SegmentRow]:
+    """Rows of the files of one video that can be read, from number `begin` on, in time order."""
     first = 0
     for path in sorted(folder.glob("*.safetensors"), key=lambda path: (len(path.name), path.name)):
         try:
@@ -84,6 +89,8 @@ def _rows(folder: Path) -> Iterator[SegmentRow]:
             continue
         if (head.video_id, f"{head.number:06d}") != (folder.name, path.stem):
             continue  # a copy of another segment
+        if head.number < begin:
+            continue
         yield SegmentRow(
             head.video_id,
             head.number,
@@ -95,6 +102,7 @@ def _rows(folder: Path) -> Iterator[SegmentRow]:
             checksum=segment_file.read_seal(path),
             times=times.numpy(),
             tokens=np.diff(offsets.numpy()),
+            wall=head.wall,
         )
         first += len(times)
 

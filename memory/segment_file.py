@@ -1,9 +1,10 @@
 """A segment as the bytes of one safetensors file, and back; whole, a range of frames, or its index rows alone.
 
 Knows nothing of durability, of the catalog or of what the tensors are for. The file describes itself: the header holds
-format version, video id, number, start, end and the checksums of all tensors (memory/checked.py), so a catalog can be
-rebuilt from the files. A chain of sums reaches every byte: the seal (kept in the catalog) covers the header, the header the
-data. Whatever is read is checked before it is handed out, and only that: a range of frames costs the sums of these frames.
+format version, video id, number, start, end, wall-clock time where known and the checksums of all tensors
+(memory/checked.py), so a catalog can be rebuilt from the files. A chain of sums reaches every byte: the seal (kept in the
+catalog) covers the header, the header the data. Whatever is read is checked before it is handed out, and only that: a range
+of frames costs the sums of these frames.
 Tensors: tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]; with a KV cache also keys and values
 [L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. firsts [T] for models with temporal patches,
 kv_pos [M, 3] for models with positions on three axes; repeats [T] where a compressor merged frames. Dtypes: those
@@ -39,6 +40,7 @@ class Head:
     start: float
     end: float
     form: Form = field(compare=False, default_factory=dict)  # how its tensors are stored; empty: as made
+    wall: float | None = None  # Unix seconds of `start`
 
 
 def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
@@ -53,6 +55,8 @@ def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
     }
     if form:
         head["form"] = form
+    if segment.wall is not None:
+        head["wall"] = segment.wall
     return checked.packed(tensors, head)
 
 
@@ -75,6 +79,7 @@ def read(path: Path, sealed: str | None = None) -> Segment:
             clip=_clip(file, head.form),
             kv=kv,
             key_means=_key_means(file, head.form, None if kv is None else kv.keys),
+            wall=head.wall,
         )
 
 
@@ -121,7 +126,8 @@ def _opened(path: Path, sealed: str | None) -> Iterator[tuple[Checked, Head]]:
         told = file.told
         if told.get("format") != FORMAT:
             raise DamagedError(f"it has segment format {told.get('format')}, not {FORMAT}")
-        yield file, Head(told["video_id"], told["number"], told["start"], told["end"], told.get("form", {}))
+        place = told["video_id"], told["number"], told["start"], told["end"]
+        yield file, Head(*place, told.get("form", {}), told.get("wall"))
 
 
 def _tokens(file: Checked, form: Form, first: int, stop: int) -> VisualTokens:

@@ -2,16 +2,17 @@
 
 Knows nothing of segments. Layout: <bank>/segments/<video_id>/video.json; written before the catalog's row. Whether the video
 is finished is not in it: the last segments may be lost together with the catalog, and encoding a video again that turns
-out to be whole costs a look at its end.
+out to be whole costs a look at its end. What was deleted of its beginning on purpose is in it: it is not missing.
 """
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from encoders.schema import VideoInfo
 from memory.atomic import make_folder, write_atomically
-from memory.catalog import VideoRow
+from memory.catalog import Pruned, VideoRow
 from memory.sums import of_bytes
 
 NAME = "video.json"
@@ -19,7 +20,9 @@ NAME = "video.json"
 
 def write(folder: Path, row: VideoRow) -> None:
     """Keep path, interval and so on durably. Writes nothing where they are kept already."""
-    told = {"info": asdict(row.info), "interval": row.interval}
+    told: dict[str, Any] = {"info": asdict(row.info), "interval": row.interval}
+    if row.pruned is not None:
+        told["pruned"] = asdict(row.pruned)
     data = json.dumps({"row": told, "sum": _sum(told)}, indent=2, sort_keys=True).encode() + b"\n"
     path = folder / NAME
     if path.is_file() and path.read_bytes() == data:
@@ -35,7 +38,8 @@ def read(folder: Path) -> VideoRow | None:
         told = data["row"]
         if data["sum"] != _sum(told):
             return None
-        return VideoRow(VideoInfo(**told["info"]), told["interval"], finished=False)
+        pruned = Pruned(**told["pruned"]) if "pruned" in told else None
+        return VideoRow(VideoInfo(**told["info"]), told["interval"], finished=False, pruned=pruned)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

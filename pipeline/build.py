@@ -16,6 +16,7 @@ from encoders.errors import UserError
 from encoders.segment import WholePatches
 from memory.bank import MemoryBank
 from memory.rest import AtRest
+from pipeline import units
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
 
@@ -71,6 +72,7 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         interval=1.0 / config.fps,
         read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,
+        began=units.moment("began", config.began) if config.began else None,
     )
 
 
@@ -136,6 +138,8 @@ def check_dials(config: DictConfig) -> None:
     if config.cite_share > 1:
         raise UserError(f"cite_share={config.cite_share} is too large; use a share from 0 to 1.")
     AtRest(config.kv_dtype, config.token_dtype)  # refuses what it does not know
+    if config.began:
+        units.moment("began", config.began)
     check_format(config)
 
 

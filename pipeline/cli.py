@@ -24,7 +24,8 @@ USAGE = """reelbank TASK key=value ...
 
   ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
-  bank    action=ls|verify bank=DIR   look after a bank
+  bank    action=ls|verify bank=DIR   look after a bank; ls video=ID start=10 end=60, or since=ISO until=ISO: its segments
+  bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
   backbones                           the models that can be chosen, and what an hour of video costs with each
 
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    texts = {field.name for field in fields(settings.Ask) if field.type is str}
+    texts = {field.name for task in (settings.Ask, settings.Bank) for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):
         return override

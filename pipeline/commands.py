@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from encoders.errors import UserError
+from pipeline import units
 from pipeline.schema import Answer, Ingested
 
 if TYPE_CHECKING:  # these bring torch: loaded when a task needs them, not for a mistake on the command line
@@ -82,10 +83,23 @@ def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
 
 def _encode(config: DictConfig, qa: "VideoQA", source: Any) -> Ingested:
     known = qa.bank.video(source.info.video_id)
+    if known is not None and qa.began is not None:
+        _refuse_other_began(config, qa, source.info.video_id)
     if known is not None and known.finished:
         return qa.ingest(source)
     with progress_bar(Path(config.video).name, source.info.duration) as report:
         return qa.ingest(source, report)
+
+
+def _refuse_other_began(config: DictConfig, qa: "VideoQA", video_id: str) -> None:
+    """UserError when the bank says otherwise when a file began: it did so once."""
+    began = qa.bank.began(video_id, qa.bank.next(video_id)[0])
+    if began != qa.began and qa.bank.segments(video_id):
+        stored = "without began=" if began is None else f"with began={units.written(began)}"
+        raise UserError(
+            f"began={config.began} does not fit: {config.video} is in bank {config.bank} {stored}; leave began= out, or encode "
+            "into another bank=DIR"
+        )
 
 
 def ask(config: DictConfig) -> int:
@@ -181,20 +195,24 @@ def bank(config: DictConfig) -> int:
     from memory.catalog import CatalogDamagedError
     from memory.disk import Problem
     from memory.search import UniformRetriever
+    from pipeline import keeping
     from pipeline.build import check_format
 
     check_format(config)
-    if config.action not in ("ls", "verify", "repair"):
-        raise UserError(f"action={config.action} is not known; use ls, verify or repair.")
+    if config.action not in ("ls", "verify", "repair", "prune"):
+        raise UserError(f"action={config.action} is not known; use ls, verify, repair or prune.")
     if config.action == "repair":
         return _repair(config)
+    keeping.check(config)
     try:
         with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
+            if config.action == "prune":
+                return keeping.prune(config, held)
             if config.action == "ls":
-                return _list(config, held)
+                return keeping.list_segments(config, held) if keeping.is_of_segments(config) else _list(config, held)
             return _verified(config, held.verify(), sum(len(held.segments(video.info.video_id)) for video in held.videos()))
     except CatalogDamagedError as error:
-        if config.action == "ls":
+        if config.action != "verify":
             raise
         return _verified(config, [Problem("catalog", Path(config.bank) / "catalog.sqlite", str(error))], 0)
 
@@ -213,6 +231,7 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
                 "nbytes": sum(row.nbytes for row in rows),
                 "finished": video.finished,
                 "gaps": [[gap.start, gap.end] for gap in held.gaps(video.info.video_id)],
+                "pruned_before": None if video.pruned is None else video.pruned.start,
                 "broke_at": video.info.broke_at,
                 "note": video.info.note,
             }
@@ -227,6 +246,8 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
             state = f"file breaks at {row['broke_at']:.1f} s"
         if row["gaps"]:
             state = "missing " + ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in row["gaps"])
+        if row["pruned_before"] is not None:
+            state += f", pruned before {units.on_the_clock(row['pruned_before'])}"
         print(
             f"{row['video_id']}  {clock_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
             f"{row['nbytes'] / 1e6:.1f} MB  {state}  {row['path']}"

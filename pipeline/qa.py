@@ -37,6 +37,7 @@ class VideoQA:
     interval: float  # seconds between sampled frames
     read_tokens: int  # visual tokens that an answer may read, whatever the video's length
     cite_share: float
+    began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
     def ingest(
         self, source: FrameSource, progress: Progress = lambda seconds, nbytes: None, until: int | None = None
@@ -58,8 +59,8 @@ class VideoQA:
         unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
         with BackgroundWriter(self.bank.write) as writer:
             for first, stop in self._missing(video_id, until):
-                writer.flush()  # what the next segments depend on is read from the bank
-                encoder, batches, made = self._resumed(source, first, clock)
+                writer.flush()  # what the next segments depend on is read from the bank, such as when the video began
+                encoder, batches, made = self._resumed(source, first, clock, unlike)
                 number = first
                 for frames in islice(batches, None if stop is None else stop - first):
                     segment = encoder.encode(frames, number, clock)
@@ -83,25 +84,42 @@ class VideoQA:
         rest = [] if until is not None and number > until else [(number, None if until is None else until + 1)]
         return [*((gap.first, gap.stop) for gap in self.bank.gaps(video_id)), *rest]
 
-    def _resumed(self, source: FrameSource, number: int, clock: Clock) -> tuple[Encoder, Iterator[Frames], bool]:
+    def _resumed(
+        self, source: FrameSource, number: int, clock: Clock, unlike: list[int]
+    ) -> tuple[Encoder, Iterator[Frames], bool]:
         """An encoder with the window that it had at this segment, the frames of each segment from there on, and whether that
-        window is as it was made: a quantised bank keeps no such window of what was encoded long ago."""
+        window is as it was made: a quantised bank keeps no such window of what was encoded long ago, of a pruned video it may
+        be gone, and segments that are `unlike` what they were may be in it."""
         prefill, made = self.new_prefill(), True
         begin = resume = 0.0
         if number:
             video_id = source.info.video_id
             made = self.bank.tail_is_made(video_id, prefill.window_frames, before=number)
             tail = self.bank.tail(video_id, prefill.window_frames, before=number)
+            made = made and not any(run.segment in unlike for run in tail)
             prefill.restore(run.kv for run in tail if run.kv is not None)
             times = [float(t) for row in self.bank.segments(video_id) if row.number < number for t in row.times]
             # not the end of the last segment: where frames are unevenly spaced the next one may come before it
-            begin = resume = math.nextafter(times[-1], math.inf)
+            begin = resume = math.nextafter(times[-1], math.inf) if times else self._left_from(video_id)
             if self.segmenter.look_back:
                 before = times[: -self.segmenter.look_back]
                 # right behind a frame, so that temporal patches come out as in the first pass
                 begin = math.nextafter(before[-1], math.inf) if before else 0.0
-        encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval)
+        encoder = Encoder(
+            self.backbone, self.compressor, prefill, self.clip, self.interval, self._began(source.info.video_id, number)
+        )
         return encoder, self.segmenter.segments(_timed(source.frames(begin), clock), after=resume), made
+
+    def _left_from(self, video_id: str) -> float:
+        """Seconds at which what was not pruned begins."""
+        video = self.bank.video(video_id)
+        return 0.0 if video is None or video.pruned is None else video.pruned.start
+
+    def _began(self, video_id: str, number: int) -> float | None:
+        """Unix seconds of second 0 of the session that segment `number` belongs to. What comes after the last segment is of
+        this session; what was lost before it is of the one that it was of."""
+        comes_last = number == self.bank.next(video_id)[0]
+        return self.began if comes_last and self.began is not None else self.bank.began(video_id, number)
 
     def ask(self, question: Question, emit: Emit = lambda text: None) -> Answer:
         """Answer from the bank alone. UserError on an empty question, a video that the bank does not hold, or a moment
@@ -160,13 +178,13 @@ def _warning(info: VideoInfo) -> str:
 
 
 def _differing(numbers: list[int]) -> str:
-    """What a user must know about segments that were encoded behind quantised frames."""
+    """What a user must know about segments that were encoded behind quantised frames, or behind fewer."""
     if not numbers:
         return ""
     which = f"Segment {numbers[0]} was" if len(numbers) == 1 else f"{len(numbers)} segments from number {numbers[0]} on were"
     return (
-        f"{which} encoded behind what the quantised bank stores of the frames before, as their keys and values as they were "
-        "made are gone; the bytes can differ from those of an uninterrupted run."
+        f"{which} encoded behind what the bank still has of the frames before, as their keys and values as they were made are "
+        "gone (quantised, or pruned); the bytes can differ from those of an uninterrupted run."
     )
 
 

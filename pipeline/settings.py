@@ -47,6 +47,7 @@ class Ingest(Dials):
     video: str = MISSING
     start: float = 0.0  # seconds of the video to begin at
     end: float | None = None  # seconds to stop at; None = the end of the video
+    began: str = ""  # when second 0 of the video was, such as 2026-11-20T12:00:00+01:00; "" = nobody knows
 
 
 @dataclass
@@ -64,6 +65,14 @@ class Bank:
     bank: str = "reelbank-bank"
     action: str = "ls"
     format: str = "text"
+    video: str = ""  # id or path of one video; "" = all
+    start: float | None = None  # ls: segments from these seconds of video time on
+    end: float | None = None
+    since: str = ""  # ls: segments from this moment on, such as 2026-11-20T12:00 (local time) or with an offset
+    until: str = ""
+    older_than: str = ""  # prune: segments that were over so long ago: 7d, 12h, 30m, 90s
+    max_bytes: str = ""  # prune: the oldest segments, until the rest takes no more: 10GB, 500MB
+    dry_run: bool = False  # prune: only say what would go
 
 
 @dataclass

@@ -18,6 +18,7 @@ import torch
 
 from memory import steps
 from memory.bank import MemoryBank
+from memory.prune import Rule
 from memory.search import UniformRetriever
 from pipeline import build, cli
 from tests import toys, videos  # noqa: F401  (imported for the server)
@@ -77,6 +78,23 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
     qa.bank.write = acknowledge  # type: ignore[method-assign]
     with qa.bank:
         qa.ingest(source)
+
+
+def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
+    """Prune a bank. Says the name of each step; SIGKILL at the step of this number, counted from 1."""
+    torch.set_num_threads(1)
+    count = 0
+
+    def passed(name: str) -> None:
+        nonlocal count
+        told.send(name)
+        count += 1
+        if count == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0, create=False) as bank:
+        steps.hook = passed
+        bank.prune(rule)
 
 
 def command(arguments: Sequence[str], told: Connection) -> None:
