@@ -11,36 +11,29 @@ Threads: one writes, many ask. Processes: one writes (a lock file sees to it), m
 """
 
 import math
-import sqlite3
-import threading
 import time
-import weakref
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from encoders.errors import UserError
-from encoders.schema import KVBlock, Segment, VideoInfo, VisualTokens
-from memory import plan, prune, restore, row_files, steps
+from encoders.schema import Segment, VideoInfo
+from memory import plan, prune, restore, steps
 from memory.atomic import TEMPORARY
 from memory.bank_file import Provenance, WriterLock, open_bank_file
 from memory.catalog import Gap, SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
-from memory.plan import Choice, Timeline
-from memory.prefetch import Prefetcher
+from memory.held import HeldVideos
+from memory.plan import Choice
 from memory.prune import Cut, Piece, Rule
+from memory.recalled import RecalledFrames, keys_of
 from memory.refusal import told
 from memory.rest import AtRest
-from memory.schema import Evidence, Hits, Question, Retriever, Run, SegmentIndex
+from memory.schema import Evidence, Hits, Question, Retriever, Run
 from memory.search import hits
-from memory.tiers import FrameTiers, Key, Lease
-
-_HELD_VIDEOS = 8  # videos whose index rows stay in memory; the one asked least recently goes first
+from memory.tiers import FrameTiers
 
 
 class MemoryBank:
@@ -63,17 +56,11 @@ class MemoryBank:
         self.root = root
         self.provenance = provenance
         self._store = DiskStore(root, at_rest)
-        self._retriever = retriever
         self._recent_frames = recent_frames
         self._ram_bytes = ram_bytes
-        self._tiers = FrameTiers(ram_bytes, device_bytes, device)
-        self._prefetch_frames = prefetch_frames
-        self._prefetcher = Prefetcher()
-        self._asked: dict[str, bool] = {}  # videos that were asked about -> with keys and values, the last time
+        self._frames = RecalledFrames(self._store, FrameTiers(ram_bytes, device_bytes, device), prefetch_frames)
+        self._held = HeldVideos(self._store, retriever, self._index_folder, changed=self._frames.tiers.forget)
         self._writer: WriterLock | None = None
-        self._lock = threading.RLock()  # around what is held; never while a model embeds a question or a file is put
-        self._held: OrderedDict[str, Timeline] = OrderedDict()  # videos whose frames the retriever knows
-        self._searching: Counter[str] = Counter()  # askers inside the retriever: their videos must stay held
 
     @classmethod
     def open(
@@ -126,7 +113,7 @@ class MemoryBank:
     def begin_writing(self) -> None:
         """Become the one writer, and clean up after one that was killed. UserError when another process writes. Writing
         begins with it anyway; call it before looking up what is missing, so that nobody else adds it meanwhile."""
-        with self._lock, told(self.root):
+        with self._held.lock, told(self.root):
             if self._writer is None:
                 lock = WriterLock(self.root)
                 if self._store.catalog.replaced:
@@ -167,30 +154,30 @@ class MemoryBank:
         with told(self.root):
             row = self._store.put(segment)  # 1
         segment = self.at_rest.settle(segment)
-        with self._lock:
+        with self._held.lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
-                self._catch_up(segment.video_id, fresh=segment)  # 2, 3
-        self._keep_newest(segment)
+                self._held.catch_up(segment.video_id, fresh=segment)  # 2, 3
+        self._frames.keep_newest(segment, self._recent_frames)
+        self._share_ram()
         return row.nbytes
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, damaged ones as a rule. Questions go on without them; `write` takes them again."""
         self.begin_writing()
-        with self._lock, told(self.root):
-            row_files.drop(self._index_folder / video_id)
+        with self._held.lock, told(self.root):
+            self._held.drop_saved(video_id)
             self._store.discard(video_id, numbers)
-            self._tiers.forget(video_id)
+            self._frames.tiers.forget(video_id)
 
     def drop(self, video_id: str) -> None:
         """Delete a video from the bank."""
         self._known_video(video_id)
         self.begin_writing()
-        with self._lock, told(self.root):
-            if self._held.pop(video_id, None) is not None:
-                self._retriever.forget(video_id)
-            self._tiers.forget(video_id)
-            row_files.drop(self._index_folder / video_id)
+        with self._held.lock, told(self.root):
+            self._held.forget(video_id)
+            self._frames.tiers.forget(video_id)
+            self._held.drop_saved(video_id)
             self._store.drop(video_id)
 
     def prune(self, rule: Rule, dry_run: bool = False) -> list[Cut]:
@@ -202,7 +189,7 @@ class MemoryBank:
         if not dry_run:
             self.begin_writing()  # before looking: what is planned is what is there
         cuts = self._cuts(rule)
-        with self._lock, told(self.root):
+        with self._held.lock, told(self.root):
             for cut in () if dry_run else cuts:
                 # a stale index must never meet as many frames again: it goes first, and what a reader saved meanwhile after
                 self._forget_index(cut.video_id)
@@ -210,7 +197,7 @@ class MemoryBank:
                     self.drop(cut.video_id)
                 else:
                     self._store.prune(cut.video_id, cut.first)
-                    self._tiers.forget(cut.video_id)
+                    self._frames.tiers.forget(cut.video_id)
                 self._forget_index(cut.video_id)
         return cuts
 
@@ -225,20 +212,14 @@ class MemoryBank:
         """
         video = self._known_video(question.video_id)
         begun = time.perf_counter()
-        with self._lock:
-            timeline = self._catch_up(question.video_id)
-            self._searching[question.video_id] += 1
-        try:
+        with self._held.searching(question.video_id) as timeline:
             visible = timeline.visible(question.asked_at)
             cost = timeline.tokens[:visible] + token_overhead
             plan.refuse_too_small(cost, self._recent_frames, read_tokens)
             found, choice, per_layer = self._choose(question, cost, read_tokens)
-        finally:
-            with self._lock:
-                self._searching[question.video_id] -= 1
         searched = time.perf_counter()
-        self._asked[question.video_id] = kv
-        runs, lease = self._load(_keys(question.video_id, choice.frames, timeline, kv), choice.frames)
+        self._share_ram()
+        runs, lease = self._frames.load(keys_of(question.video_id, choice.frames, timeline, kv), choice.frames)
         evidence = Evidence(
             question=question,
             runs=runs,
@@ -249,16 +230,15 @@ class MemoryBank:
             seconds={"search": searched - begun, "load": time.perf_counter() - searched},
             came_from=dict(lease.came_from),
         )
-        likely = plan.neighbours(choice, len(timeline), self._prefetch_frames)
-        weakref.finalize(evidence, self._let_go_of, lease, _keys(question.video_id, likely, timeline, kv)).atexit = False
-        return evidence
+        likely = plan.neighbours(choice, len(timeline), self._frames.prefetch_frames)
+        return self._frames.hand_out(evidence, lease, keys_of(question.video_id, likely, timeline, kv))
 
     def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
         """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
         what a resumed encoder rebuilds its window from; as they were made, where they are still in the recent window.
         before: only segments below this number."""
         rows = self._store.catalog.newest(video_id, frames, before)
-        return [self._read(video_id, row.number, row.first, 0, row.frames, kv=True)[0] for row in rows]
+        return [self._frames.read(video_id, row.number, row.first, 0, row.frames, kv=True)[0] for row in rows]
 
     def tail_is_made(self, video_id: str, frames: int, before: int | None = None) -> bool:
         """Whether that tail is all as it was made. False: what is encoded behind it can differ from what an uninterrupted run
@@ -317,10 +297,9 @@ class MemoryBank:
         """Where damaged segments were dropped and not yet written again, in time order."""
         return self._store.catalog.gaps(video_id)
 
-    def nbytes(self) -> dict[str, int]:
+    def in_memory(self) -> dict[str, int]:
         """Bytes in memory: "index" (the retriever's rows), "ram" and "device" (frames)."""
-        with self._lock:
-            return {"index": self._retriever.nbytes} | self._tiers.nbytes()
+        return {"index": self._held.retriever.nbytes} | self._frames.tiers.nbytes()
 
     def verify(self) -> list[Problem]:
         """Read everything and say what is damaged."""
@@ -349,11 +328,9 @@ class MemoryBank:
 
     def close(self) -> None:
         """Save the indexes and let others write."""
-        self._prefetcher.close()
-        with self._lock:
-            for video_id in self._held:
-                self._save_index(video_id)
-            self._held.clear()
+        self._frames.close()
+        with self._held.lock:
+            self._held.close()
             self._store.close()
             if self._writer is not None:
                 self._writer.release()
@@ -373,7 +350,7 @@ class MemoryBank:
 
     def _forget_index(self, video_id: str) -> None:
         """Delete all that retrievers have saved of a video; it is a cache."""
-        row_files.drop(self._index_folder / video_id)
+        self._held.drop_saved(video_id)
         steps.passed("index")
 
     def _cuts(self, rule: Rule) -> list[Cut]:
@@ -395,57 +372,9 @@ class MemoryBank:
             raise UserError(f"video {video_id} is not in bank {self.root}; encode it first with `reelbank ingest`")
         return video
 
-    def _catch_up(self, video_id: str, fresh: Segment | None = None) -> Timeline:
-        """Let the retriever take in what the catalog has and it does not, and publish these frames: written just now
-        (`fresh` saves reading it back), by another process, or before this bank was opened. Call with the lock held."""
-        timeline = self._held.get(video_id, Timeline.empty())
-        revision, rows = self._store.catalog.news(video_id, since=timeline.next)
-        if video_id in self._held and revision != timeline.revision:
-            if self._searching[video_id]:
-                return timeline  # somebody is searching these rows: the next question sees what has changed
-            self._retriever.forget(video_id)
-            self._tiers.forget(video_id)
-            del self._held[video_id]
-            timeline = Timeline.empty()
-            revision, rows = self._store.catalog.news(video_id)
-        if rows:
-            extended = timeline.extended([(row.number, row.times, row.tokens) for row in rows], revision)
-            if video_id not in self._held:
-                self._retriever.load(self._index_folder, video_id, extended)
-            for row in rows:
-                if row.stop > self._retriever.known(video_id):
-                    self._retriever.add(self._index_of(row, fresh))  # 2
-            timeline = extended
-        self._held[video_id] = timeline  # 3
-        self._held.move_to_end(video_id)
-        self._let_go()
-        self._tiers.resize_ram(max(0, self._ram_bytes - self._retriever.nbytes))
-        return timeline
-
-    def _index_of(self, row: SegmentRow, fresh: Segment | None) -> SegmentIndex:
-        if fresh is not None and fresh.number == row.number:
-            return SegmentIndex.of(fresh, row.first)
-        if not self._retriever.reads:  # times are in the catalog: no need to open 450 files for an hour of video
-            return SegmentIndex(row.video_id, row.number, row.first, torch.from_numpy(row.times.copy()))
-        return self._store.index(row.video_id, row.number, self._retriever.reads)
-
-    def _let_go(self) -> None:
-        """Forget the videos asked least recently beyond those that may be held. Call with the lock held."""
-        *older, _ = self._held
-        for video_id in older[: max(len(self._held) - _HELD_VIDEOS, 0)]:
-            if not self._searching[video_id]:
-                self._save_index(video_id)
-                self._retriever.forget(video_id)
-                del self._held[video_id], self._searching[video_id]
-
-    def _save_index(self, video_id: str) -> None:
-        """Save what a later opening would have to read the segments for, unless they are not what they were."""
-        try:
-            held = self._held[video_id]
-            if self._store.catalog.revision() == held.revision and self._retriever.known(video_id) == len(held):
-                self._retriever.save(self._index_folder, video_id, held)
-        except OSError:  # full or read-only: it is a cache, and the next opening builds it anew
-            pass
+    def _share_ram(self) -> None:
+        """Search rows come first; recalled frames get what they leave."""
+        self._frames.tiers.resize_ram(max(0, self._ram_bytes - self._held.retriever.nbytes))
 
     def _choose(self, question: Question, cost: np.ndarray, read_tokens: int) -> tuple[Hits, Choice, np.ndarray | None]:
         """Frames within the budget; cost: [visible] tokens of each frame. Ranks them even where all fit: who reads the
@@ -453,58 +382,9 @@ class MemoryBank:
         choice = plan.newest(cost, self._recent_frames, read_tokens)
         if len(cost) == 0:
             return hits([], []), choice, None
-        found = self._retriever.search(question, plan.how_many(cost, choice), len(cost))
+        found = self._held.retriever.search(question, plan.how_many(cost, choice), len(cost))
         if int(cost.sum()) <= read_tokens:
             return found, plan.fill(choice, range(len(cost)), cost), None
         if found.per_layer is not None:
             return found, *plan.fill_layers(choice, found.per_layer.numpy(), found.frames.tolist(), cost)
         return found, plan.fill(choice, found.frames.tolist(), cost), None
-
-    def _load(self, keys: list[Key], ordinals: list[int]) -> tuple[tuple[Run, ...], Lease]:
-        held, lease = self._tiers.take(keys, self._read_range)
-        frames = zip(keys, ordinals, held, strict=True)
-        return tuple(Run(key.segment, ordinal, frame.tokens, frame.kv) for key, ordinal, frame in frames), lease
-
-    def _read_range(self, first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
-        run, lasting = self._read(first.video_id, first.segment, 0, first.frame, first.frame + count, kv=first.kv)
-        return run.tokens, run.kv, lasting
-
-    def _let_go_of(self, lease: Lease, likely: list[Key]) -> None:
-        """Nobody holds the evidence any more: its frames may go, and there is time for what the next question may need.
-        Called by the garbage collector, so nothing is done here."""
-        self._tiers.end(lease)
-        if likely:
-            self._prefetcher.submit(partial(self._prefetch, likely))
-
-    def _prefetch(self, keys: list[Key], stop: Callable[[], bool]) -> None:
-        with suppress(UserError, KeyError, sqlite3.Error):  # damaged or deleted: whoever asks for it is told
-            self._tiers.fetch(keys, self._read_range, stop)
-
-    def _keep_newest(self, segment: Segment) -> None:
-        """The newest frames of a video that is being asked about are wanted by every question: no need to read them back."""
-        kv = self._asked.get(segment.video_id)
-        if kv is None or self.at_rest != AtRest() or (kv and segment.kv is None):
-            return
-        first = max(0, len(segment) - self._recent_frames)
-        keys = [Key(segment.video_id, segment.number, frame, kv) for frame in range(first, len(segment))]
-        self._tiers.fetch(keys, partial(_of_segment, segment))
-
-    def _read(self, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool) -> tuple[Run, bool]:
-        """Frames first..stop-1 of a segment, and whether they will read the same later: keys and values in the recent
-        window are those that were made, and afterwards what the bank stores of them."""
-        exact = self._store.made(video_id, number, first, stop) if kv else None
-        tokens, block = self._store.frames(video_id, number, first, stop, kv=kv and exact is None)
-        return Run(number, ordinal, tokens, block if exact is None else exact), exact is None
-
-
-def _keys(video_id: str, ordinals: Iterable[int], timeline: Timeline, kv: bool) -> list[Key]:
-    """Where frames are kept, by segment. ordinals: rising."""
-    places = ((place, ordinal) for place, first, stop in plan.runs(ordinals, timeline.edges) for ordinal in range(first, stop))
-    return [Key(video_id, timeline.numbers[place], ordinal - timeline.edges[place], kv) for place, ordinal in places]
-
-
-def _of_segment(segment: Segment, first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
-    """Frames of a segment in hand, as reading them back would give them."""
-    stop = first.frame + count
-    block = segment.kv.frames(first.frame, stop) if first.kv and segment.kv is not None else None
-    return segment.tokens.frames(first.frame, stop), block, True

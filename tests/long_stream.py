@@ -110,7 +110,7 @@ def stream(root: Path, hours: float, samples: int = 48) -> Curve:
                 evidence = bank.recall(Question("?" * (number % 97), "stream"), read_tokens=24 * TOKENS)
                 asks.append(time.perf_counter() - began)
                 assert evidence.frame_count == min(24, FRAMES * (number + 1))
-            held = bank.nbytes()
+            held = bank.in_memory()
             assert held["index"] + held["ram"] <= RAM and held["device"] <= DEVICE, (number, held)
             if (number + 1) % max(1, segments // samples) == 0:
                 curve.hours.append((number + 1) * FRAMES / 3600)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from encoders.errors import UserError
 from encoders.schema import Segment
-from memory import bank as bank_module
+from memory import held as held_module
 from memory import plan
 from memory.bank import MemoryBank
 from memory.kv_search import KVRetriever
@@ -105,7 +105,7 @@ def test_the_budget_is_used_up(filled):
 
 def test_the_needle_is_recalled_within_a_small_budget(filled):
     bank, _ = filled
-    if not bank._retriever.reads:
+    if not bank._held.retriever.reads:
         pytest.skip("looks at no content")
     evidence = bank.recall(NEEDLE, read_tokens=16)
     assert 33 in ordinals(evidence)
@@ -157,9 +157,9 @@ def test_frames_kept_in_ram_stay_within_their_budget(tmp_path, ram_bytes):
         write_video(bank, video)
         for text in ("a", "b", "a", "c", "a"):
             check(bank.recall(Question(text, "v"), read_tokens=30), video, 30)
-            ram = bank._tiers.ram
-            assert bank.nbytes()["ram"] == sum(held.nbytes for held in ram._held.values()) <= ram.budget
-            assert ram.nbytes + bank.nbytes()["index"] <= max(ram_bytes, bank.nbytes()["index"])
+            ram = bank._frames.tiers.ram
+            assert bank.in_memory()["ram"] == sum(held.nbytes for held in ram._held.values()) <= ram.budget
+            assert ram.nbytes + bank.in_memory()["index"] <= max(ram_bytes, bank.in_memory()["index"])
         assert bool(len(ram)) == (ram_bytes > 0)
 
 
@@ -196,7 +196,7 @@ class StoredFirst(UniformRetriever):
 
     def add(self, segment: SegmentIndex) -> None:
         assert len(self.bank.segment(segment.video_id, segment.number)) == len(segment)
-        assert segment.video_id not in self.bank._held or len(self.bank._held[segment.video_id]) <= segment.first
+        assert segment.video_id not in self.bank._held or len(self.bank._held.timelines[segment.video_id]) <= segment.first
         super().add(segment)
 
 
@@ -268,7 +268,7 @@ def test_a_question_never_holds_the_writer_up(tmp_path):
 
 
 def test_a_video_is_not_let_go_while_it_is_searched(tmp_path, monkeypatch):
-    monkeypatch.setattr(bank_module, "_HELD_VIDEOS", 1)
+    monkeypatch.setattr(held_module, "_VIDEOS", 1)
 
     class Others(Words):
         def embed_text(self, text: str) -> torch.Tensor:
@@ -280,9 +280,9 @@ def test_a_video_is_not_let_go_while_it_is_searched(tmp_path, monkeypatch):
         write_video(bank, make_video("v", needle=5))
         write_video(bank, make_video("w"))
         assert 5 in ordinals(bank.recall(NEEDLE, read_tokens=8))
-        assert list(bank._held) == ["v", "w"]
+        assert list(bank._held.timelines) == ["v", "w"]
         bank.recall(Question("other", "w"), read_tokens=8)
-        assert list(bank._held) == ["w"]
+        assert list(bank._held.timelines) == ["w"]
 
 
 # ---- opening, resuming, other processes
@@ -327,7 +327,7 @@ def test_a_resumed_video_is_whole_for_questions(tmp_path):
         with opened(tmp_path / name, built(name)) as bank:
             assert bank.next("v") == (3, 12.0)
             bank.write(video[3])  # before any question: an ingest that goes on reads nothing back
-            assert bank._retriever.known("v") == 0
+            assert bank._held.retriever.known("v") == 0
             assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 16
             bank.write(video[4])  # after one
             evidence = bank.recall(NEEDLE, read_tokens=1000)
@@ -381,14 +381,14 @@ def test_videos_are_recorded(tmp_path):
 
 
 def test_many_videos_are_held_in_turn(tmp_path, monkeypatch):
-    monkeypatch.setattr(bank_module, "_HELD_VIDEOS", 2)
+    monkeypatch.setattr(held_module, "_VIDEOS", 2)
     with opened(tmp_path, built("fused")) as bank:
         for name in "abcd":
             write_video(bank, make_video(name, needle=7))
-        assert list(bank._held) == ["c", "d"] and bank._retriever.known("a") == 0
+        assert list(bank._held.timelines) == ["c", "d"] and bank._held.retriever.known("a") == 0
         for name in "abcda":
             evidence = bank.recall(Question("needle", name), read_tokens=8)
-            assert 7 in ordinals(evidence) and len(bank._held) == 2
+            assert 7 in ordinals(evidence) and len(bank._held.timelines) == 2
         bank.write(make_segment("b", 5))  # not held at the moment
         assert bank.recall(Question("needle", "b"), read_tokens=1000).frame_count == 24
 
@@ -485,7 +485,7 @@ def test_a_gap_is_passed_over_and_filled_under_the_eyes_of_a_reader(tmp_path, na
                     same(run.tokens, video[run.segment].tokens.frames(o % 4, o % 4 + 1)) for o, run in enumerate(evidence.runs)
                 )
                 small = bank.recall(NEEDLE, read_tokens=12)
-                assert not bank._retriever.reads or any(17.0 in run.tokens.times.tolist() for run in small.runs)
+                assert not bank._held.retriever.reads or any(17.0 in run.tokens.times.tolist() for run in small.runs)
         gaps = [(gap.first, gap.stop, gap.start, gap.end) for gap in reader.gaps("v")]
         assert gaps == [(0, 1, 0.0, 4.0), (3, 4, 12.0, 16.0)] and reader.next("v") == (6, 24.0)
         assert [run.segment for run in writer.tail("v", 6, before=3)] == [1, 2] and writer.tail("v", 6, before=0) == []
@@ -499,7 +499,7 @@ def test_a_gap_is_passed_over_and_filled_under_the_eyes_of_a_reader(tmp_path, na
         for bank in banks:
             check(bank.recall(NEEDLE, read_tokens=1000), video, 1000)
             assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 24
-            assert not bank._retriever.reads or 17 in ordinals(bank.recall(NEEDLE, read_tokens=12))
+            assert not bank._held.retriever.reads or 17 in ordinals(bank.recall(NEEDLE, read_tokens=12))
         assert writer.verify() == []
         writer.write(make_segment("v", 6))
         assert all(bank.recall(NEEDLE, read_tokens=1000).frame_count == 28 for bank in banks)

@@ -148,13 +148,13 @@ def test_evidence_pins_its_frames_until_nobody_holds_it(tmp_path):
     with opened(tmp_path, built("clip"), ram_bytes=1 << 20) as bank:
         write_video(bank, video)
         evidence = bank.recall(NEEDLE, read_tokens=30)
-        pins = [held.pins for held in bank._tiers.ram._held.values()]
+        pins = [held.pins for held in bank._frames.tiers.ram._held.values()]
         assert len(pins) == evidence.frame_count and set(pins) == {1}
         second = bank.recall(NEEDLE, read_tokens=30)
         assert second.came_from["ram"] == second.frame_count and second.runs[0].kv is evidence.runs[0].kv  # not copied
         del evidence, second
         gc.collect()
-        assert bank.nbytes()["ram"] > 0 and {held.pins for held in bank._tiers.ram._held.values()} == {0}
+        assert bank.in_memory()["ram"] > 0 and {held.pins for held in bank._frames.tiers.ram._held.values()} == {0}
 
 
 def test_neighbours_of_what_was_recalled():
@@ -173,8 +173,8 @@ def test_a_follow_up_finds_its_frames_in_ram(tmp_path):
         ranked = evidence.hits.frames.tolist()
         got = ordinals(evidence)
         del evidence
-        assert bank._prefetcher.wait(30)
-        ahead = {key.segment * 4 + key.frame for key in bank._tiers.ram._held} - set(got)
+        assert bank._frames.prefetcher.wait(30)
+        ahead = {key.segment * 4 + key.frame for key in bank._frames.tiers.ram._held} - set(got)
         best = next(frame for frame in ranked if frame in got and frame < 46)
         assert ahead and len(ahead) <= 12 and {best + 1, best - 1} <= ahead | set(got)
         again = bank.recall(Question("x", "v"), read_tokens=1000)
@@ -203,7 +203,7 @@ def test_damage_met_while_reading_ahead_is_told_to_who_asks(tmp_path):
             if number not in read_already:
                 path.unlink()
         del evidence
-        assert bank._prefetcher.wait(30)
+        assert bank._frames.prefetcher.wait(30)
         with pytest.raises(Exception, match="missing"):
             bank.recall(Question("x", "v"), read_tokens=1000)
 
