@@ -10,14 +10,14 @@ Knows no pixels and no model; a frame is a row of the pool.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.tiny.questions import FAMILIES, Asked, ask_one
-from pipeline.tiny.world import KINDS, Needle
+from pipeline.tiny.world import COLORS, KINDS, Needle
 
 
 def mix(*weights: float) -> dict[str, float]:
@@ -34,6 +34,7 @@ ORDER_WEIGHTS = mix(1.2, 0.5, 1.0, 1.6, 0.5, 6.0, 3.2, 2.2)
 LAST_WEIGHTS = mix(1.2, 0.4, 0.7, 3.5, 0.4, 6.0, 3.0, 2.2)
 HALF_ORDER_WEIGHTS = mix(1.2, 0.4, 0.7, 2.0, 0.4, 10.0, 3.2, 2.1)
 HARD_WEIGHTS = mix(1.4, 0.4, 0.7, 3.2, 0.8, 8.0, 2.8, 3.4)
+APART_WEIGHTS = mix(1.6, 0.5, 2.0, 6.0, 0.8, 5.0, 3.4, 3.2)
 CLUTTER_WEIGHTS = mix(2.0, 0.5, 1.0, 3.2, 0.8, 6.5, 3.6, 3.8)
 SINK = -2  # owner of the preamble's tokens: where an answer looks that rests on nothing in the video
 
@@ -47,6 +48,7 @@ class Episode:
     owner: np.ndarray  # [F] needle index of each frame, -1 for footage
     times: np.ndarray  # [F] seconds, rising
     asked: tuple[Asked, ...]
+    shift: np.ndarray  # [F] int64: which colour a frame's card is given in place of its own, see `recoloured`
 
 
 class Pool:
@@ -102,8 +104,10 @@ def draw_episode(
     questions: int,
     family_weights: Mapping[str, float] = WEIGHTS,
     lookalikes: float = 0.0,
+    recolour: float = 0.0,
 ) -> Episode:
-    """A film of exactly `frames` frames; this share of the films has footage that resembles cards and nothing else."""
+    """A film of exactly `frames` frames. lookalikes: share of the films whose footage resembles cards and nothing else;
+    recolour: share of the films whose shapes get other colours, drawn anew for every card (`train_lm.Recolour`)."""
     blank = pool.lookalikes if lookalikes and rng.random() < lookalikes else pool.blank
     events = _events(rng, pool, room=max(1, frames // 2))
     shown = [int(rng.choice((1, 2, 3), p=(0.25, 0.6, 0.15))) for _ in events]
@@ -123,7 +127,11 @@ def draw_episode(
             owner += [slot] * shown[slot]
     scale = float(rng.choice((0.0, 3.0, 30.0, 90.0)))
     steps = [1.0 if i and owner[i] == owner[i - 1] >= 0 else 1.0 + np.floor(rng.exponential(scale)) for i in range(frames)]
-    scene = tuple(n for n in (pool.needles[e] for e in events) if n is not None)
+    shown_as = [pool.needles[e] for e in events]
+    given = np.full(len(events) + 1, -1)  # the last one: footage
+    if recolour and rng.random() < recolour:
+        shown_as, given[:-1] = recoloured(rng, shown_as)
+    scene = tuple(n for n in shown_as if n is not None)
     weights = np.array([family_weights[f] for f in FAMILIES])
     asked: list[Asked] = []
     while len(asked) < questions:
@@ -131,7 +139,20 @@ def draw_episode(
         if one is not None:
             asked.append(one)
     times = np.minimum(np.cumsum(steps) + rng.integers(0, 600) - 1, 5999)
-    return Episode(scene, np.array(rows), np.array(owner), times, tuple(asked))
+    return Episode(scene, np.array(rows), np.array(owner), times, tuple(asked), given[np.array(owner)])
+
+
+def recoloured(rng: np.random.Generator, needles: list[Needle | None]) -> tuple[list[Needle | None], list[int]]:
+    """The same cards, shapes in other colours where that makes no card twice, and for each card (own colour) * 8 + new one, -1
+    where nothing changes. Eight colours: world.COLORS in order."""
+    colors = list(COLORS)
+    seen, shifts = list(needles), [-1] * len(needles)
+    for i, needle in enumerate(needles):
+        if needle is not None and needle.kind == "shape":
+            other = replace(needle, color=colors[int(rng.integers(len(colors)))])
+            if other not in seen:
+                seen[i], shifts[i] = other, colors.index(needle.color) * len(colors) + colors.index(other.color)
+    return seen, shifts
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +161,7 @@ class Batch:
 
     ids: Tensor  # [B, S] int64 token ids; 0 where a visual token or newline goes
     visual: Tensor  # [B, F] int64 pool rows
+    shift: Tensor  # [B, F] int64: Episode.shift
     visual_at: Tensor  # [F * per_frame] int64 places of the visual tokens in S (the same for all episodes)
     newline_at: Tensor  # [n, 2] int64 (episode, place)
     positions: Tensor  # [B, S] int64
@@ -223,6 +245,7 @@ def collate(
     return Batch(
         ids,
         torch.from_numpy(np.stack([e.rows for e in episodes])),
+        torch.from_numpy(np.stack([e.shift for e in episodes])),
         visual_at,
         torch.tensor(newline_at),
         positions,

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from pipeline.tiny import data, model
 from pipeline.tiny.episodes import (
+    APART_WEIGHTS,
     CLUTTER_WEIGHTS,
     FINAL_WEIGHTS,
     GUIDED_WEIGHTS,
@@ -33,7 +34,7 @@ from pipeline.tiny.episodes import (
     draw_episode,
 )
 from pipeline.tiny.log import Curve
-from pipeline.tiny.world import Needle
+from pipeline.tiny.world import COLORS, ICON0, SHAPE0, SHAPES, Needle
 
 from transformers import AttentionInterface  # isort: skip  (after model.py declared torchvision's operators)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
@@ -46,20 +47,60 @@ GAZE = (3, [0, 2])  # layer and heads (one of each KV group) whose attention is 
 EVERY = 50  # steps between checkpoints; divides every cycle
 
 
+class Recolour:
+    """Gives a shape's frames another colour by moving their visual tokens, so that the language model meets shapes in colours
+    that no picture of its training shows, and must read colour and shape apart: with pictures alone it learns which shapes a
+    colour comes with. (After feature-space composition in zero-shot learning; no picture of a held-out pair is made.)
+
+    The direction from colour a to b: mean over shapes, of those that both colours have, of the difference of the mean tokens;
+    one for tokens that show some of the shape and one for the others.
+    """
+
+    def __init__(self, pool: Pool, tokens: Tensor, on_shape: Tensor) -> None:
+        """tokens [rows, 16, D]; on_shape [rows, 16] bool."""
+        self.on_shape = on_shape
+        colors, shapes = list(COLORS), list(SHAPES)
+        sums = torch.zeros(2, len(colors), len(shapes), tokens.shape[2])
+        counts = torch.zeros(2, len(colors), len(shapes), 1)
+        for event in pool.by_kind["shape"]:
+            needle = pool.needles[event]
+            assert needle is not None
+            at = colors.index(needle.color), shapes.index(needle.text)
+            rows = slice(event * pool.per_event, (event + 1) * pool.per_event)
+            for part in (0, 1):
+                found = tokens[rows][on_shape[rows] == bool(part)].float()
+                sums[part, *at] += found.sum(0)
+                counts[part, *at] += len(found)
+        means, there = sums / counts.clamp_min(1), counts > 0  # [2, colours, shapes, D]
+        both = (there[:, :, None] & there[:, None]).float()  # [2, from, to, shapes, 1]
+        apart = (means[:, None] - means[:, :, None]) * both
+        self.moves = (apart.sum(3) / both.sum(3).clamp_min(1)).flatten(1, 2)  # [2, from * 8 + to, D]
+
+    def __call__(self, seen: Tensor, rows: Tensor, shift: Tensor) -> Tensor:
+        """seen [B, F, 16, D] of these rows [B, F], with the shifts [B, F] of `episodes.recoloured` applied."""
+        move = self.moves[:, shift.clamp_min(0)] * (shift >= 0)[..., None]  # [2, B, F, D]
+        return seen + torch.where(self.on_shape[rows][..., None], move[1][:, :, None], move[0][:, :, None]).to(seen.dtype)
+
+
 @torch.inference_mode()
-def make_pool(video_llm: Any, footage: Path | None, shards: int, seed: int, events: int = 1024) -> tuple[Pool, Tensor]:
-    """Pool of shards * events events, and its visual tokens [rows, 16, WIDTH] bf16."""
+def make_pool(
+    video_llm: Any, footage: Path | None, shards: int, seed: int, events: int = 1024
+) -> tuple[Pool, Tensor, "Recolour"]:
+    """Pool of shards * events events, its visual tokens [rows, 16, WIDTH] bf16, and how they change colour."""
     needles: list[Needle | None] = []
     tokens: list[Tensor] = []
+    shows: list[Tensor] = []
     for shard in data.shards(seed, range(shards), events, PER_EVENT, footage):
         needles += shard.needles
         for i in range(0, len(shard.pixels), 128):
             with torch.autocast("cpu", torch.bfloat16):
                 seen = model.visual_tokens(video_llm, torch.from_numpy(shard.pixels[i : i + 128]))
             tokens.append(seen.to(torch.bfloat16))
+        dense = torch.from_numpy((shard.dense >= SHAPE0) & (shard.dense < ICON0)).float()  # [n, patches, patches]
+        shows.append(F.adaptive_max_pool2d(dense, round(model.TOKENS_PER_FRAME**0.5)).flatten(1) > 0)
     pool, found = Pool(needles, PER_EVENT), torch.cat(tokens)
     pool.lookalikes = lookalikes(pool, found)
-    return pool, found
+    return pool, found, Recolour(pool, found, torch.cat(shows))
 
 
 def lookalikes(pool: Pool, tokens: Tensor, share: float = 0.2) -> list[int]:
@@ -123,7 +164,8 @@ def make_batch(seed: int, step: int, pool: Pool, layout: Layout, frames: int, cy
     rng = np.random.default_rng((seed, step))
     films = cycle.films if frames <= 12 else FILMS
     questions = FILMS * QUESTIONS // films
-    drawn = [draw_episode(rng, pool, frames, questions, cycle.weights, cycle.lookalikes) for _ in range(films)]
+    options = (cycle.weights, cycle.lookalikes, cycle.recolour)
+    drawn = [draw_episode(rng, pool, frames, questions, *options) for _ in range(films)]
     # Pooled frames cost a third of the time and teach the same; they also make the model fit for compressor=pool.
     per_frame = 4 if rng.random() < 0.6 else model.TOKENS_PER_FRAME
     return collate(rng, drawn, layout.encode, layout.preamble, layout.tail, layout.end, per_frame)
@@ -138,11 +180,11 @@ def pooled(seen: Tensor, per_frame: int) -> Tensor:
     return grid.mean((3, 5)).flatten(2, 3)
 
 
-def forward(video_llm: Any, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def forward(video_llm: Any, batch: Batch, tokens: Tensor, recolour: Recolour) -> tuple[Tensor, Tensor, Tensor]:
     """-> logits [n, vocabulary] at the n places that have a label, labels [n], attention [B, 2, S, S] of GAZE."""
     embed = video_llm.get_input_embeddings()
     inputs = embed(batch.ids)
-    seen = tokens[batch.visual].to(inputs.dtype)  # [B, F, 16, D]
+    seen = recolour(tokens[batch.visual].to(inputs.dtype), batch.visual, batch.shift)  # [B, F, 16, D]
     per_frame = len(batch.visual_at) // batch.visual.shape[1]
     inputs = inputs.index_copy(1, batch.visual_at, pooled(seen, per_frame).flatten(1, 2))
     newline = video_llm.model.image_newline.to(inputs.dtype).expand(len(batch.newline_at), -1)
@@ -187,6 +229,7 @@ class Cycle:
     biases: float = 1.0  # learning rate of the biases, in rates
     films: int = FILMS  # of a step with films of up to 12 frames; FILMS * QUESTIONS questions in any case
     lookalikes: float = 0.0  # share of the films whose footage resembles cards
+    recolour: float = 0.0  # share of the films whose shapes are given other colours
 
     def rate_at(self, step: int) -> float:
         """Learning rate of the cycle's step."""
@@ -220,11 +263,15 @@ CYCLES = (
     # One held-out clip, a concert full of straight edges, made six of the eight errors that were left on long videos: 806 more
     # pictures and eight more clips (screenshots, diagrams, landscapes, textures) for the footage, none of concerts.
     Cycle(1500, 8e-4, 1.0, 1_000_151, ((1.0, (8, 12, 16, 24)),), CLUTTER_WEIGHTS, 0.0, 0.3, 10.0, 16, 0.6),
+    # Shapes of the pairs that training shows were all read rightly by now, those of unseen pairs in 42 % (n=826 and 164).
+    Cycle(450, 6e-4, 1.0, 1_000_159, ((1.0, (8, 12, 16, 24)),), APART_WEIGHTS, 0.0, 0.3, 10.0, 16, 0.5, 0.7),
 )
 
 
 @torch.inference_mode()
-def accuracy(video_llm: Any, pool: Pool, tokens: Tensor, layout: Layout, frames: int, batches: int = 4) -> dict[str, float]:
+def accuracy(
+    video_llm: Any, pool: Pool, tokens: Tensor, recolour: Recolour, layout: Layout, frames: int, batches: int = 4
+) -> dict[str, float]:
     """Share of answers whose every token is the most likely one (teacher forced), over all and per family."""
     right: dict[str, list[bool]] = {}
     for number in range(batches):
@@ -232,7 +279,7 @@ def accuracy(video_llm: Any, pool: Pool, tokens: Tensor, layout: Layout, frames:
         films = [draw_episode(rng, pool, frames, QUESTIONS) for _ in range(FILMS)]
         batch = collate(rng, films, layout.encode, layout.preamble, layout.tail, layout.end, model.TOKENS_PER_FRAME)
         with torch.autocast("cpu", torch.bfloat16):
-            scores, labels, _ = forward(video_llm, batch, tokens)
+            scores, labels, _ = forward(video_llm, batch, tokens, recolour)
         hit = scores.argmax(-1) == labels
         at = 0
         for film in films:
@@ -269,18 +316,18 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
             opt.load_state_dict(state)
         done = saved["step"]
     curve = Curve(out / "lm.csv", keep=done // EVERY)
-    check, check_tokens = make_pool(video_llm, footage, 1, VALIDATION_SEED, events=768)
+    check = make_pool(video_llm, footage, 1, VALIDATION_SEED, events=768)
     first, started = 0, time.time()
     for cycle in CYCLES:
         last = first + cycle.steps
         if done < last:
-            pool, tokens = make_pool(video_llm, footage, pool_shards, cycle.pool_seed)
+            pool, tokens, recolour = make_pool(video_llm, footage, pool_shards, cycle.pool_seed)
             print(f"lm: pool of {len(tokens)} frames, {time.time() - started:.0f} s", flush=True)
         recent: list[tuple[float, float]] = []
         for step in range(max(first, done), last):
             batch = make_batch(seed, step, pool, layout, cycle.frames_at(step - first), cycle)
             with torch.autocast("cpu", torch.bfloat16):
-                scores, labels, attention = forward(video_llm, batch, tokens)
+                scores, labels, attention = forward(video_llm, batch, tokens, recolour)
             loss = F.cross_entropy(scores.float(), labels)
             recent.append((loss.item(), 0.0))
             if cycle.gaze:
@@ -297,7 +344,7 @@ def train(video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_
                 opt.step()
             if (step + 1) % EVERY == 0:
                 row = {"step": step + 1, "loss": mean(r[0] for r in recent), "gaze": mean(r[1] for r in recent)}
-                row |= accuracy(video_llm, check, check_tokens, layout, 16, batches=2)
+                row |= accuracy(video_llm, *check, layout, 16, batches=2)
                 recent.clear()
                 curve.add(row)
                 state = {"model": video_llm.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step + 1}
