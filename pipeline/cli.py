@@ -26,6 +26,7 @@ USAGE = """reelbank TASK key=value ...
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
   bank    action=ls|verify bank=DIR   look after a bank
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
+  needle  preset=small out=DIR        needle benchmark: make films and questions, ask, score, report; resumes
   backbones                           the models that can be chosen, and what an hour of video costs with each
 
 Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
@@ -57,7 +58,19 @@ def _backbones(config: DictConfig) -> int:
     return backbones(config)
 
 
-TASKS: dict[str, Callable[[DictConfig], int]] = {"ask": _ask, "ingest": _ingest, "bank": _bank, "backbones": _backbones}
+def _needle(config: DictConfig) -> int:
+    from pipeline.needle.command import needle
+
+    return needle(config)
+
+
+TASKS: dict[str, Callable[[DictConfig], int]] = {
+    "ask": _ask,
+    "ingest": _ingest,
+    "bank": _bank,
+    "needle": _needle,
+    "backbones": _backbones,
+}
 
 
 def configure(task: str, overrides: Sequence[str]) -> DictConfig:
@@ -82,6 +95,8 @@ def run(task: str, overrides: Sequence[str]) -> int:
     if task not in TASKS:
         raise UserError(f"There is no task {task!r}; use one of {', '.join(TASKS)}.")
     config = configure(task, [o for o in overrides if o != "--cfg"])
+    if "given" in config:  # arms are composed on top of it
+        config.given = [o for o in overrides if o != "--cfg"]
     if "--cfg" in overrides:
         print(OmegaConf.to_yaml(config))
         return 0
