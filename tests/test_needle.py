@@ -177,9 +177,10 @@ def test_needles_keep_apart_and_stand_at_their_depths() -> None:
     assert len(seen) == 5 * 5 * 2 and set(seen.values()) == {1}  # every kind of card at every depth
 
 
-def test_no_rule_over_the_options_beats_chance() -> None:
+@pytest.mark.parametrize("minutes", [1.0, 5.0])
+def test_no_rule_over_the_options_beats_chance(minutes: float) -> None:
     """2,000 questions and more: a quarter of right options at every rank and letter. Seeded; four standard errors wide."""
-    films, items = make.make(replace(GRID, minutes=(5.0,), films=(130,)))
+    films, items = make.make(replace(GRID, minutes=(minutes,), films=(130,)))
     by_name = {film.name: film for film in films}
     for task in ("retrieve", "order", "count", "most_frequent", "confuser", "multi_key", "updated", "chain"):
         own = [item for item in items if item.task == task]
@@ -315,7 +316,7 @@ def test_each_arm_sees_what_it_should(ran: Path) -> None:
             assert row["frames_read"] == 0 and row["found"] == []
         if row["arm"] == "oracle":
             near = [any(a - 1 <= t < b + 1 for a, b in row["needles"]) for t in row["read"]]
-            assert all(near) and all(row["found"]) and row["frames_read"] <= 8 * len(row["needles"])
+            assert all(near) and all(row["found"]) and row["frames_read"] <= 4 * len(row["needles"])
         if row["arm"] == "full":
             assert row["frames_read"] == film.seconds
         if row["arm"] == "window":
@@ -369,6 +370,7 @@ BAD = {
     "depth": (["depths=[50,101]"], "101"),
     "too short": (["minutes=[0.01]"], "shorter than a needle"),
     "too many": (["minutes=[0.3]", "tasks=[order]"], "has room for"),
+    "none fits": (["minutes=[0.2]", "tasks=[count]"], "has room for"),
     "look": (["looks=[hologram]"], "'hologram'"),
     "films": (["films=[1,2,3]"], "films=[1,2,3]"),
     "length": (["minutes=[2000]"], "2000"),

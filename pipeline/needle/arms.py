@@ -12,6 +12,7 @@ An arm is built from the command line's own overrides and a few more. Knows no f
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,9 +29,16 @@ from pipeline.needle.schema import Film, Item
 from pipeline.qa import VideoQA
 
 CONTROLS = ("blind", "haystack_only", "needle_only", "oracle", "uniform", "window", "full")
-ORACLE_FRAMES = 8  # that perfect retrieval may read of each needle, with neighbours
 _ENCODING = ("backbone", "clip", "segmenter", "compressor", "prefill", "fps", "kv_dtype", "token_dtype")
 _ANSWERING = ("retriever", "reader", "read_tokens", "recent_frames", "cite_share", "answers", "seed")
+
+
+def near(times: np.ndarray, spans: Sequence[Sequence[float]]) -> np.ndarray:
+    """[T] bool: which frames show the needles of these spans, or are neighbours of one that does."""
+    step = float(times[1] - times[0]) if len(times) > 1 else 1.0
+    inside = [(times >= start - step) & (times < end + step) for start, end in spans]
+    found: np.ndarray = np.any(inside, axis=0)
+    return found
 
 
 class Truth:
@@ -42,13 +50,6 @@ class Truth:
     def __init__(self, **partners: Any) -> None:
         self._times: dict[str, np.ndarray] = {}
 
-    def frames(self, question: Question) -> list[int]:
-        times = self._times[question.video_id]
-        step = float(times[1] - times[0]) if len(times) > 1 else 1.0
-        inside = [(times >= a - step) & (times < b + step) for a, b in json.loads(question.id)]
-        found: list[int] = np.flatnonzero(np.any(inside, axis=0)).tolist()
-        return found
-
     def add(self, segment: SegmentIndex) -> None:
         if is_next(segment, self.known(segment.video_id)):
             before = self._times.get(segment.video_id, np.empty(0))
@@ -56,7 +57,8 @@ class Truth:
 
     def search(self, question: Question, k: int, visible: int) -> Hits:
         refuse_unknown(question, self.known(question.video_id), visible)
-        frames = self.frames(question)[:k]
+        times = self._times[question.video_id][:visible]
+        frames = np.flatnonzero(near(times, json.loads(question.id)))[:k]
         return hits(frames, np.linspace(1, 0.5, len(frames)))
 
     def known(self, video_id: str) -> int:
@@ -120,11 +122,12 @@ class Arm:
             return frames * self._parts(self.config).tokens_per_frame <= self.config.full_tokens
         return self.control != "haystack_only" or film.seconds <= 60 * self.config.twin_minutes
 
-    def budget(self, item: Item) -> int:
-        """Visual tokens that an answer may read."""
-        if self.control == "oracle":
-            return int(self.qa.backbone.tokens_per_frame) * ORACLE_FRAMES * len(item.needles)
-        return self.qa.read_tokens
+    def budget(self, item: Item, film: Film) -> int:
+        """Visual tokens that an answer may read; perfect retrieval reads what it is told and nothing else."""
+        if self.control != "oracle":
+            return self.qa.read_tokens
+        times = np.arange(math.ceil(film.seconds * self.config.fps)) / self.config.fps
+        return int(near(times, film.spans(item.needles)).sum() * self.qa.backbone.tokens_per_frame)
 
     def close(self) -> None:
         """Close its bank, if it was opened."""

@@ -94,7 +94,7 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
     sheet = SHEETS[task](rng, room)
     if len(sheet.cards) > room or not sheet.drafts:
         raise UserError(
-            f"task {task} shows {max(len(sheet.cards), 1)} needles of {grid.needle_seconds:g} s, and a film of {seconds:g} s "
+            f"task {task} shows {max(len(sheet.cards), 6)} needles of {grid.needle_seconds:g} s, and a film of {seconds:g} s "
             f"has room for {max(room, 0)}; give more minutes, or fewer needle_seconds."
         )
     starts = _starts(rng, grid, sheet, seconds, number)

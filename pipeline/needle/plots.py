@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure  # not pyplot: a notebook that imports this keeps its own backend
 
 from pipeline.needle import score
 from pipeline.needle.score import Row
@@ -22,9 +19,8 @@ def heat_map(rows: Sequence[Row], depths: Sequence[float], path: Path, title: st
     lone = [row for row in score.shown(rows) if row["depth"] is not None]
     lengths = sorted({row["minutes"] for row in lone})
     values = np.full((len(depths), len(lengths)), np.nan)
-    figure, axes = plt.subplots(
-        figsize=(2.2 + 1.3 * max(len(lengths), 2), 1.4 + 0.55 * max(len(depths), 3)), layout="constrained"
-    )
+    figure = Figure(figsize=(2.2 + 1.3 * max(len(lengths), 2), 1.4 + 0.55 * max(len(depths), 3)), layout="constrained")
+    axes = figure.subplots()
     for j, minutes in enumerate(lengths):
         for i, depth in enumerate(depths):
             hits = [r["right"] for r in lone if r["minutes"] == minutes and score.nearest(r["depth"], depths) == depth]
@@ -39,13 +35,13 @@ def heat_map(rows: Sequence[Row], depths: Sequence[float], path: Path, title: st
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axes, label="right")
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def length_curves(rows: Sequence[Row], task: str, path: Path) -> None:
     """Accuracy against length with its interval, a line an arm."""
     own = [row for row in rows if row["task"] == task]
-    figure, axes = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.5, 4.4), layout="constrained")
+    axes = figure.subplots()
     arms = list(score.by(own, "arm").items())
     for number, (arm, mine) in enumerate(arms):
         at = sorted(score.by(mine, "minutes").items())
@@ -53,7 +49,7 @@ def length_curves(rows: Sequence[Row], task: str, path: Path) -> None:
         # apart from each other: many arms lie at 0 or at 100
         x = np.array([m for m, _ in at]) * (1 + 0.03 * (number - len(arms) / 2))
         style = "-" if not mine[0]["control"] else "--"
-        color = plt.get_cmap("tab20")(number % 20)
+        color = colormaps["tab20"](number % 20)
         axes.errorbar(x, means, [means - lows, highs - means], label=arm, ls=style, marker="o", ms=4, capsize=2, color=color)
     axes.set_xscale("log")
     lengths = sorted({row["minutes"] for row in own})
@@ -65,12 +61,12 @@ def length_curves(rows: Sequence[Row], task: str, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def recall_curves(rows: Sequence[Row], path: Path) -> None:
     """Evidence recall@k of each configuration: needles of which a frame is among the first k."""
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
     for arm, mine in score.by([row for row in rows if row["control"] in ("", "uniform")], "arm").items():
         pairs = [score.share(score.recall_at(mine, k))[0] * 100 for k in score.KS if score.recall_at(mine, k)]
         if pairs:
@@ -85,7 +81,6 @@ def recall_curves(rows: Sequence[Row], path: Path) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def length_name(minutes: float) -> str:

@@ -67,7 +67,11 @@ def sections(
             else [],
         ),
         ("What an answer costs", "Medians. Bytes are of keys and values (or tokens) that were read.", score.cost_table(rows)),
-        ("What encoding costs", "Films that were encoded in one go.", score.encoding_table(encodings)),
+        (
+            "What encoding costs",
+            "Films that were encoded in one go, without those of controls.",
+            score.encoding_table([row for row in encodings if row["film"] in by_name]),
+        ),
     ]
     return [section for section in found if section[2]]
 
@@ -120,9 +124,10 @@ def write(
     (out / "report.md").write_text("\n".join(lines), encoding="utf-8")
     first = rows[0]["arm"]
     main = [row for row in rows if row["arm"] == first]
-    plots.heat_map(main, depths, out / "heatmap.png", f"questions about one needle, {first}")
     tasks = list(score.by(score.shown(rows), "task"))
-    plots.length_curves(rows, "retrieve" if "retrieve" in tasks else tasks[0], out / "length.png")
+    task = "retrieve" if "retrieve" in tasks else tasks[0]
+    plots.heat_map([row for row in main if row["task"] == task], depths, out / "heatmap.png", f"{task}, {first}")
+    plots.length_curves(rows, task, out / "length.png")
     plots.recall_curves(rows, out / "recall.png")
     (out / "report.html").write_text(_page(head, parts, main, films, out), encoding="utf-8")
 
@@ -165,7 +170,7 @@ def _failure(row: Row, film: Film) -> str:
     pictures = "".join(_frame(film, t, css) for t, css in times)
     cited = ", ".join(f"{clock_time(a)}-{clock_time(b)}" for a, b in row["cited"]) or "nothing"
     seen = f"{sum(row['found'])} of {len(row['found'])} needles read" if row["found"] else "nothing to find"
-    options = f"; options: {', '.join(row['options'])}" if row["options"] else ""
+    options = f"; options: {' | '.join(row['options'])}" if row["options"] else ""
     return (
         f'<section class="{kind}"><h3>{html.escape(row["question"])}</h3><p><b>{html.escape(row["text"])}</b> '
         f"(truth: {html.escape(row['truth'])}{html.escape(options)})<br>{html.escape(row['task'])}, "

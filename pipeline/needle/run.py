@@ -79,21 +79,26 @@ def run(
     for film, item, arm, name in wanted:
         if name not in done:
             todo.setdefault(film.name, []).append((item, arm))
+    writers: dict[Path, Arm] = {}  # a bank has one writer: the arm that needed it first writes for all
     with (out / "results.jsonl").open("a", encoding="utf-8") as results:
         for film in films:
-            written: list[tuple[Arm, str]] = []  # what is in banks for this film
+            written: dict[tuple[Path, str], None] = {}  # banks and videos of this film
             for variant in ("film", "haystack", "needles", ""):
                 pairs = [(item, arm) for item, arm in todo.get(film.name, ()) if arm.film_of == variant]
                 for arm in dict.fromkeys(arm for _, arm in pairs):
-                    video_id = _encoded(arm, _variant(film, variant), out, written, report) if variant else ""
+                    video_id = ""
+                    if variant:
+                        writer = writers.setdefault(arm.bank, arm)
+                        video_id = _encoded(writer, _variant(film, variant), out, report)
+                        written[arm.bank, video_id] = None
                     for item in (item for item, other in pairs if other is arm):
                         row = _row(item, film, arm, video_id)
                         done[row["key"]] = row
                         results.write(json.dumps(row) + "\n")
                         results.flush()
                         report(f"{film.name}: {arm.name}", 0.0, 1)
-            for arm, video_id in () if keep_banks else written:
-                arm.qa.bank.drop(video_id)
+            for bank, video_id in () if keep_banks else written:
+                writers[bank].qa.bank.drop(video_id)
     return [done[name] for *_, name in wanted]
 
 
@@ -109,11 +114,10 @@ def source(film: Film, out: Path, fps: float, size: tuple[int, int]) -> FrameSou
     return FilmSource(film, fps, width=width, height=height)
 
 
-def _encoded(arm: Arm, film: Film, out: Path, written: list[tuple[Arm, str]], report: Report) -> str:
-    """Have the film in the arm's bank; its id there. The arm that wrote first writes on: a bank has one writer."""
-    frames = source(film, out, arm.config.fps, arm.qa.backbone.frame_size)
+def _encoded(writer: Arm, film: Film, out: Path, report: Report) -> str:
+    """Have the film in the writer's bank; its id there."""
+    frames = source(film, out, writer.config.fps, writer.qa.backbone.frame_size)
     video_id = frames.info.video_id
-    writer = next((other for other, _ in written if other.bank == arm.bank), arm)
     known = writer.qa.bank.video(video_id)
     if known is None or not known.finished:
         last = 0.0
@@ -125,9 +129,7 @@ def _encoded(arm: Arm, film: Film, out: Path, written: list[tuple[Arm, str]], re
 
         made = writer.qa.ingest(frames, told)
         with (out / "encodings.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"film": film.name, "bank": arm.bank.name} | asdict(made)) + "\n")
-    if (writer, video_id) not in [(other, name) for other, name in written]:
-        written.append((writer, video_id))
+            log.write(json.dumps({"film": film.name, "bank": writer.bank.name} | asdict(made)) + "\n")
     return video_id
 
 
@@ -140,7 +142,7 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
         none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
         evidence = Evidence(question, (), none, 0, qa.interval)
     else:
-        evidence = qa.bank.recall(question, read_tokens=arm.budget(item), kv=qa.reader.needs_kv)
+        evidence = qa.bank.recall(question, read_tokens=arm.budget(item, film), kv=qa.reader.needs_kv)
     reading = qa.reader.read(evidence, clock)
     total = sum(evidence.seconds.values()) + clock.total()  # options are not part of what a user waits for
     shown = is_shown(reading.text)

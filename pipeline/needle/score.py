@@ -118,13 +118,18 @@ def evidence_table(rows: Sequence[Row]) -> list[str]:
             [
                 arm,
                 cell(evidence(own)),
-                *(f"{100 * share(recall_at(own, k))[0]:.1f}" if recall_at(own, k) else "-" for k in (1, 4, 16)),
+                *(f"{100 * share(recall_at(own, k))[0]:.1f}" if _ranks(own) else "-" for k in (1, 4, 16)),
                 cell(overlap(own)),
                 cell(false_positives(own)),
             ]
         )
     head = ["", "needles read", "@1", "@4", "@16", "IoU of right answers' spans", "false positives on not shown"]
     return markdown(head, lines)
+
+
+def _ranks(rows: Sequence[Row]) -> bool:
+    """Whether these rows have a ranking that means something: the other controls read what they read unasked."""
+    return rows[0]["control"] in ("", "uniform") and bool(recall_at(rows, 1))
 
 
 def cost_table(rows: Sequence[Row]) -> list[str]:

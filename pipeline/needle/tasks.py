@@ -135,16 +135,15 @@ def order(rng: Rng, room: int) -> Sheet:
 
 
 def count(rng: Rng, room: int) -> Sheet:
-    """How many codes, names or icons, and shapes of one form: 1 to 6, as many questions as the film has room for."""
-    kinds = pick(rng, ("code", "name", "icon", "shape"), 4)
+    """How many codes, names or icons, and shapes of one form: 1 to 6, as many questions as the film has room for whatever
+    their numbers are: were a high number left out where it does not fit, low ones would be the better guess."""
+    kinds = pick(rng, ("code", "name", "icon", "shape"), min(3, room // 6))
     drafts: list[Draft] = []
     groups: list[list[Card]] = []
     for kind in kinds:
         options = [str(n) for n in rng.choice(np.arange(1, 7), 4, replace=False)]
         slot = _slot(rng)
         number = int(options[slot])
-        if sum(map(len, groups)) + number > room or len(groups) == 3:
-            continue
         if kind == "shape":
             shape = one_of(rng, SHAPES)
             groups.append([Card(kind, shape, color) for color in pick(rng, tuple(COLORS), number)])
