@@ -98,15 +98,15 @@ def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film
 
     folder = out / "VNBench"
     folder.mkdir(parents=True, exist_ok=True)
-    done = []
+    done, before = [], 0.0
     with _bar() as bar:
         job = bar.add_task("writing films", total=round(sum(film.seconds for film in films)))
         for film in films:
             name = f"{film.name}-{fingerprint(film)}.mp4"  # another plan is another file
             if not (folder / name).exists():
-                before = bar.tasks[0].completed
                 write(film, folder / name, lambda t, before=before: bar.update(job, completed=before + t))  # type: ignore[misc]
-            bar.update(job, advance=0)
+            before += film.seconds
+            bar.update(job, completed=before)
             done.append(replace(film, file=f"VNBench/{name}"))
     by_name = {film.name: film for film in done}
     for item in items:

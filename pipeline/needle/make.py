@@ -154,7 +154,7 @@ def _starts(rng: np.random.Generator, grid: Grid, sheet: Sheet, seconds: float, 
 def _nearest(wanted: float, taken: list[float], needle_seconds: float, last: float) -> float:
     """The moment nearest to the wanted one that keeps its distance from those that are taken."""
     step = needle_seconds + GAP_S
-    options = [wanted, *(t - step for t in taken), *(t + step for t in taken)]
+    options = [wanted, 0.0, last, *(t - step for t in taken), *(t + step for t in taken)]
     fits = [t for t in options if 0 <= t <= last and all(abs(t - other) >= step - 1e-6 for other in taken)]
     if not fits:
         raise UserError(f"Needles at these depths do not fit side by side into {last + needle_seconds:g} s; give more minutes.")
