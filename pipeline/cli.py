@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    texts = {field.name for field in fields(settings.Ask) if field.type is str}
+    texts = {field.name for task in (settings.Ask, settings.Needle) for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):
         return override

@@ -144,10 +144,10 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
     else:
         evidence = qa.bank.recall(question, read_tokens=arm.budget(item, film), kv=qa.reader.needs_kv)
     reading = qa.reader.read(evidence, clock)
-    total = sum(evidence.seconds.values()) + clock.total()  # options are not part of what a user waits for
     shown = is_shown(reading.text)
     cited = cite(evidence, reading.weights, qa.cite_share) if shown else ()
     read = {o: float(t) for run in evidence.runs for o, t in zip(run.ordinals, run.tokens.times.tolist(), strict=True)}
+    # frames that are ranked and not read are known by number; in files they lie up to one of the file's frames later
     ranked = [o * qa.interval for o in evidence.hits.frames.tolist()]
     # where there is no needle there is none to find
     needles = _variant(film, arm.film_of).spans(item.needles) if arm.film_of in ("film", "needles") else ()
@@ -175,7 +175,9 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
         "gt": letters_of(item.slot) if item.options else [],
         "needles": needles,
         "sampled": [sampled(film, i, arm.config.fps) for i in item.needles] if needles else [],
-        "ranks": [_first(ranked, span) for span in needles],  # of a frame that shows the needle; None below RANKED
+        "ranks": [
+            _first(ranked, span) for span in needles
+        ],  # of a frame that shows the needle; None if no such frame is ranked
         "ranked": [round(t, 3) for t in ranked[:RANKED]],
         "read": [round(t, 3) for t in sorted(read.values())],
         "found": [any(a <= t < b for t in read.values()) for a, b in needles],
@@ -183,7 +185,7 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
         "frames_read": evidence.frame_count,
         "visual_tokens": sum(len(run.tokens.tokens) for run in evidence.runs),
         "read_bytes": sum(run.kv.nbytes if run.kv else run.tokens.tokens.nbytes for run in evidence.runs),
-        "seconds": evidence.seconds | {k: v for k, v in clock.seconds.items() if k != "options"} | {"total": total},
+        "seconds": evidence.seconds | clock.seconds,  # of each stage; which option is meant is not what a user waits for
         "config": settings_of(arm.config),
     }
 

@@ -134,15 +134,16 @@ def _ranks(rows: Sequence[Row]) -> bool:
 
 def cost_table(rows: Sequence[Row]) -> list[str]:
     """Median milliseconds of each stage, tokens and bytes read."""
-    stages = ("search", "load", "lay_out", "first_token", "decode", "total")
+    stages = ("search", "load", "lay_out", "first_token", "decode")
     lines = []
     for arm, own in by(rows, "arm").items():
         for minutes, mine in sorted(by(own, "minutes").items()):
             times = [f"{1000 * median(row['seconds'].get(stage, 0.0) for row in mine):.0f}" for stage in stages]
+            whole = median(sum(row["seconds"].get(stage, 0.0) for stage in stages) for row in mine)
             tokens = median(row["visual_tokens"] for row in mine)
             size = median(row["read_bytes"] for row in mine) / 1e6
-            lines.append([arm, f"{minutes:g}", *times, f"{tokens:.0f}", f"{size:.2f}"])
-    return markdown(["", "minutes", *(f"{stage} ms" for stage in stages), "tokens read", "MB read"], lines)
+            lines.append([arm, f"{minutes:g}", *times, f"{1000 * whole:.0f}", f"{tokens:.0f}", f"{size:.2f}"])
+    return markdown(["", "minutes", *(f"{stage} ms" for stage in stages), "all ms", "tokens read", "MB read"], lines)
 
 
 def encoding_table(encodings: Sequence[Row]) -> list[str]:
