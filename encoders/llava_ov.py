@@ -26,8 +26,10 @@ class LlavaOneVision(VideoLLM):
         attention: str = "sdpa",
         revision: str | None = None,
         batch: int = 16,
+        time_tags: bool = True,
     ) -> None:
-        """batch: frames that go through the tower at once; bounds memory, changes nothing else."""
+        """batch: frames that go through the tower at once; bounds memory, changes nothing else.
+        time_tags: "[mm:ss]" before each frame; False leaves them out, to measure what they bring."""
         super().__init__(
             path=path,
             model_class=LlavaOnevisionForConditionalGeneration,
@@ -38,6 +40,7 @@ class LlavaOneVision(VideoLLM):
             revision=revision,
         )
         self.batch = batch
+        self._time_tags = time_tags
         images = self.processor.image_processor
         self._mean = torch.tensor(images.image_mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(images.image_std, device=self.device).view(1, 3, 1, 1)
@@ -53,6 +56,13 @@ class LlavaOneVision(VideoLLM):
         """The tower's patch grid, pooled 2 x 2 with odd sides rounded up."""
         vision = self.config.vision_config
         return int((-(-(vision.image_size // vision.patch_size) // 2)) ** 2)
+
+    def around(self, start: float, end: float) -> tuple[list[int], list[int]]:
+        return super().around(start, end) if self._time_tags else ([], [])
+
+    def fingerprint(self) -> str:
+        """As of every model; keys that never saw a time tag are another model's."""
+        return super().fingerprint() + ("" if self._time_tags else "-no-time-tags")
 
     def pixels(self, frames: np.ndarray) -> Tensor:
         """[T, H, W, 3] uint8 -> [T, 3, H, W] normalised as the checkpoint's processor says, in the model's dtype."""

@@ -23,6 +23,9 @@ class KVRetriever:
     Each layer's dot products are z-scored over the visible frames, and the mean over layers is one ranking for all
     layers (a loud layer cannot outvote the others, and a frame is read once for all).
     per_layer: also name each layer's own best frames (Hits.per_layer), as ReKV reads; costs reading their union.
+    top: with per_layer, the most frames that a layer names, and no frame is named that no layer does; None = what the budget
+    holds.
+    similarity: "dot" or "cosine". A plain dot product also prefers frames whose keys are long.
     ram_bytes: RAM for mean keys in float16 (a 7B model at 1 frame a second: about 100 MB an hour); beyond it they go to
     a mapped temporary file.
     Partners: `queries` turns the question into [L, H * Dh]; `embedder` is not used.
@@ -35,13 +38,19 @@ class KVRetriever:
         *,
         queries: Queries | None,
         per_layer: bool = False,
+        top: int | None = None,
+        similarity: str = "dot",
         ram_bytes: int = 512 << 20,
         embedder: FrameEmbedder | None = None,
     ) -> None:
         if queries is None:
             raise UserError("retriever=kv needs a backbone that gives queries, and this run has none; use another one")
+        if similarity not in ("dot", "cosine"):
+            raise UserError(f"retriever.similarity={similarity} is not known; use dot or cosine")
+        if top is not None and (top < 1 or not per_layer):
+            raise UserError(f"retriever.top={top} needs to be 1 or more, and retriever.per_layer=true; leave it out")
         self._queries = queries
-        self._per_layer = per_layer
+        self._per_layer, self._top, self._cosine = per_layer, top, similarity == "cosine"
         self._budget = RamBudget(ram_bytes)
         self._rows: dict[str, Rows] = {}  # each [T, L, H * Dh]
         self._saved: dict[str, int] = {}  # rows that are kept in files
@@ -74,14 +83,27 @@ class KVRetriever:
                 f"the question's queries are {list(queries.shape)} but the bank's keys {list(rows.shape)}; "
                 "use the backbone that the bank was made with"
             )
-        scores = np.concatenate([np.einsum("tlw,lw->lt", block, queries) for block in rows.blocks(visible)], axis=1)
+        scores = np.concatenate([self._compared(block, queries) for block in rows.blocks(visible)], axis=1)
         scores = _standardise(scores)  # [L, visible]
         shared = scores.mean(axis=0)  # [visible]
         best = _best(shared, k)
         found = hits(best, shared[best])
         if not self._per_layer:
             return found
-        return Hits(found.frames, found.scores, hits(np.stack([_best(layer, k) for layer in scores]), []).frames)
+        own = np.stack([_best(layer, min(k, self._top or k)) for layer in scores])  # [L, k or top]
+        if self._top is not None:
+            named = np.unique(own)
+            best = named[_best(shared[named], len(named))]
+            found = hits(best, shared[best])
+        return Hits(found.frames, found.scores, hits(own, []).frames)
+
+    def _compared(self, keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        """[T, L, W] keys, [L, W] queries -> [L, T]."""
+        scores: np.ndarray = np.einsum("tlw,lw->lt", keys, queries)
+        if self._cosine:  # a query's own length changes no ranking of its layer
+            lengths = np.sqrt(np.einsum("tlw,tlw->lt", keys, keys, dtype=np.float32))
+            scores = np.divide(scores, lengths, out=np.zeros_like(scores), where=lengths > 0)
+        return scores
 
     def known(self, video_id: str) -> int:
         return len(self._rows.get(video_id, ()))

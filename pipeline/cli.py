@@ -27,6 +27,7 @@ USAGE = """reelbank TASK key=value ...
   bank    action=ls|verify bank=DIR   look after a bank; ls video=ID start=10 end=60, or since=ISO until=ISO: its segments
   bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
+  needle  preset=small out=DIR        needle benchmark: make films and questions, ask, score, report; resumes
   backbones                           the models that can be chosen, and what an hour of video costs with each
 
 Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
@@ -58,7 +59,19 @@ def _backbones(config: DictConfig) -> int:
     return backbones(config)
 
 
-TASKS: dict[str, Callable[[DictConfig], int]] = {"ask": _ask, "ingest": _ingest, "bank": _bank, "backbones": _backbones}
+def _needle(config: DictConfig) -> int:
+    from pipeline.needle.command import needle
+
+    return needle(config)
+
+
+TASKS: dict[str, Callable[[DictConfig], int]] = {
+    "ask": _ask,
+    "ingest": _ingest,
+    "bank": _bank,
+    "needle": _needle,
+    "backbones": _backbones,
+}
 
 
 def configure(task: str, overrides: Sequence[str]) -> DictConfig:
@@ -83,6 +96,8 @@ def run(task: str, overrides: Sequence[str]) -> int:
     if task not in TASKS:
         raise UserError(f"There is no task {task!r}; use one of {', '.join(TASKS)}.")
     config = configure(task, [o for o in overrides if o != "--cfg"])
+    if "given" in config:  # arms are composed on top of it
+        config.given = [o for o in overrides if o != "--cfg"]
     if "--cfg" in overrides:
         print(OmegaConf.to_yaml(config))
         return 0
@@ -121,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    texts = {field.name for task in (settings.Ask, settings.Bank) for field in fields(task) if field.type is str}
+    tasks = (settings.Ask, settings.Bank, settings.Needle)
+    texts = {field.name for task in tasks for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):
         return override

@@ -39,8 +39,8 @@ def touching(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> 
     return tuple(any(a < n.end and n.start < b for n in needles) for a, b in spans)
 
 
-def share(results: Sequence[tuple[str, bool]], draws: int = 2000, seed: int = 0) -> tuple[float, float, float, int]:
-    """(share of True, lower, upper, count) of (video, outcome) pairs, resampling videos."""
+def share(results: Sequence[tuple[str, float]], draws: int = 2000, seed: int = 0) -> tuple[float, float, float, int]:
+    """(share of True or mean, lower, upper, count) of (video, outcome) pairs, resampling videos."""
     if not results:
         return float("nan"), float("nan"), float("nan"), 0
     videos = sorted({video for video, _ in results})
@@ -52,7 +52,7 @@ def share(results: Sequence[tuple[str, bool]], draws: int = 2000, seed: int = 0)
     return float(total[0] / total[1]), float(low), float(high), int(total[1])
 
 
-def cell(results: Sequence[tuple[str, bool]]) -> str:
+def cell(results: Sequence[tuple[str, float]]) -> str:
     """ "97.5 (95.0-99.2), 120": per cent, interval, questions."""
     mean, low, high, count = share(results)
     return f"{100 * mean:.1f} ({100 * low:.1f}-{100 * high:.1f}), n={count}" if count else "-"

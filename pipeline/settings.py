@@ -3,7 +3,7 @@
 Hydra's structured configs: conf/TASK.yaml begins with the task's dataclass. Knows no part.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,33 @@ class Repair(Ingest):
     action: str = "repair"
 
 
+@dataclass
+class Needle(Dials):
+    """reelbank needle."""
+
+    action: str = "all"  # make, run, score, or all of them
+    out: str = "runs/needle"  # folder: films, items, rows, report
+    minutes: list[float] = MISSING  # lengths of films
+    depths: list[float] = MISSING  # per cent of the film, of needles that are asked for alone
+    tasks: list[str] = MISSING
+    films: list[int] = MISSING  # of each task: one number for each length, or one for all
+    looks: list[str] = MISSING  # card, subtitle, fullscreen, picture, object: each needle has one of them
+    needle_seconds: float = 2.0
+    spliced: bool = False  # footage stops while a needle shows; False: it goes on underneath
+    haystack: list[str] = MISSING  # files, or a folder of them; [] = procedural footage
+    files: bool = False  # write films as H.264 and read those; False: frames are rendered while they stream
+    width: int = 192  # of films, in pixels
+    height: int = 108
+    arms: dict[str, list[str]] = MISSING  # name -> overrides
+    controls: list[str] = MISSING
+    twin_minutes: float = 60.0  # longer films have no haystack_only control: it costs encoding them twice
+    full_tokens: int = 4096  # films with more visual tokens have no full control
+    answers: str = "words"  # or letters: ask four times as VNBench does; the embedded model was never taught letters
+    keep_banks: bool = False  # True: a film stays in the bank after its questions; 0.2 GB an hour of the embedded model
+    predictions: str = ""  # with action=score: a file of results in one of VNBench's forms, scored by its rules
+    given: list[str] = field(default_factory=list)  # the command line itself, for the arms; filled in by the command
+
+
 def register() -> None:
     """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
@@ -102,6 +129,7 @@ def register() -> None:
         "bank_schema": Bank,
         "repair_schema": Repair,
         "backbones_schema": Backbones,
+        "needle_schema": Needle,
     }
     for name, node in schemas.items():
         store.store(name=name, node=node)

@@ -3,6 +3,7 @@
 Random rows cannot pass for the planted one: see PLANTED in records.py; all seeds are fixed.
 """
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +40,10 @@ def built(choice: str) -> Any:
     return instantiate(node)(embedder=Words(), queries=queries)
 
 
-@pytest.fixture(params=[*NAMES, PER_LAYER])
+COSINE = "kv retriever.similarity=cosine"
+
+
+@pytest.fixture(params=[*NAMES, PER_LAYER, COSINE])
 def retriever(request):
     return built(request.param)
 
@@ -104,6 +108,40 @@ def test_equal_frames_come_in_time_order(retriever):
         assert all(group == sorted(group) for group in groups.values())
     if retriever.reads == {"key_means"}:
         assert found.frames.tolist() == list(range(20))
+
+
+def test_cosine_does_not_prefer_long_keys():
+    """The same directions with other lengths: the dot product ranks by length as well, the cosine does not."""
+    video = make_video(segments=6)
+    rng = np.random.default_rng(0)
+    lengths = [torch.from_numpy(rng.uniform(0.2, 5.0, (4, 1, 1))) for _ in video]
+    long = [replace(part, key_means=part.key_means * by) for part, by in zip(video, lengths, strict=True)]
+    rankings = {
+        similarity: [
+            feed(built(f"kv retriever.similarity={similarity}"), each).search(NEEDLE, 24, 24) for each in (video, long)
+        ]
+        for similarity in ("dot", "cosine")
+    }
+    plain, stretched = rankings["cosine"]
+    assert plain.scores.numpy() == pytest.approx(stretched.scores.numpy(), abs=0.05)  # rows are kept in float16
+    assert not torch.equal(*(found.frames for found in rankings["dot"]))
+
+
+def test_top_limits_what_each_layer_names():
+    """As ReKV: each layer its own best, and no frame that no layer names."""
+    video = make_video(segments=10, needle=21)
+    every = feed(built(PER_LAYER), video).search(NEEDLE, 40, 40)
+    found = feed(built(f"{PER_LAYER} retriever.top=3"), video).search(NEEDLE, 40, 40)
+    assert found.per_layer.tolist() == every.per_layer[:, :3].tolist()
+    assert set(found.frames.tolist()) == set(found.per_layer.flatten().tolist())
+    kept = [frame for frame in every.frames.tolist() if frame in set(found.frames.tolist())]
+    assert found.frames.tolist() == kept
+
+
+@pytest.mark.parametrize(("wrong", "word"), [("similarity=l2", "dot or cosine"), ("top=3", "per_layer=true")])
+def test_settings_of_kv_that_do_not_fit(wrong, word):
+    with pytest.raises(UserError, match=word):
+        built(f"kv retriever.{wrong}")
 
 
 def test_videos_do_not_mix(retriever):
