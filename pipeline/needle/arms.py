@@ -22,6 +22,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from memory.plan import Timeline
 from memory.schema import Hits, Question, SegmentIndex
 from memory.search import UniformRetriever, hits, is_next, refuse_unknown
 from pipeline.build import READ_FRAMES, build_qa
@@ -50,6 +51,10 @@ class Truth:
     def __init__(self, **partners: Any) -> None:
         self._times: dict[str, np.ndarray] = {}
 
+    @property
+    def nbytes(self) -> int:
+        return sum(times.nbytes for times in list(self._times.values()))
+
     def add(self, segment: SegmentIndex) -> None:
         if is_next(segment, self.known(segment.video_id)):
             before = self._times.get(segment.video_id, np.empty(0))
@@ -64,10 +69,10 @@ class Truth:
     def known(self, video_id: str) -> int:
         return len(self._times.get(video_id, ()))
 
-    def load(self, folder: Path, video_id: str, edges: Sequence[int]) -> None:
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         pass
 
-    def save(self, folder: Path, video_id: str) -> None:
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         pass
 
     def forget(self, video_id: str) -> None:
