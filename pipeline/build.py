@@ -72,7 +72,7 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         interval=1.0 / config.fps,
         read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,
-        began=units.moment("began", config.began) if config.began else None,
+        began=began(config),
     )
 
 
@@ -138,9 +138,13 @@ def check_dials(config: DictConfig) -> None:
     if config.cite_share > 1:
         raise UserError(f"cite_share={config.cite_share} is too large; use a share from 0 to 1.")
     AtRest(config.kv_dtype, config.token_dtype)  # refuses what it does not know
-    if config.began:
-        units.moment("began", config.began)
+    began(config)
     check_format(config)
+
+
+def began(config: DictConfig) -> float | None:
+    """Unix seconds of second 0 of the video, where the task has the dial and it was turned. UserError on what is no moment."""
+    return units.moment("began", config.began) if "began" in config and config.began else None
 
 
 def check_format(config: DictConfig) -> None:

@@ -42,7 +42,7 @@ def content(bank: Path) -> dict[str, Any]:
     }
     found["revision"] = db.execute("PRAGMA user_version").fetchall()
     db.close()
-    told = {str(path.relative_to(bank)): path.read_bytes() for path in sorted(bank.rglob("*.json"))}
+    told = {str(path.relative_to(bank)): path.read_bytes() for path in (*bank.glob("*.json"), *bank.glob("segments/*/*.json"))}
     return found | files(bank) | told
 
 
