@@ -1,6 +1,7 @@
 """The command `reelbank TASK key=value ...`: composes the configuration, runs the task, tells errors in one line.
 
-Exit codes: 0 done, 1 the bank has damage (verify, repair), 2 bad input; a traceback only with HYDRA_FULL_ERROR=1.
+Exit codes: 0 done, 1 the bank has damage (verify, repair) or a question failed (batch), 2 bad input; a traceback only with
+HYDRA_FULL_ERROR=1.
 Knows no part; heavy imports happen inside a task, so that help and mistakes answer at once.
 """
 
@@ -24,6 +25,7 @@ USAGE = """reelbank TASK key=value ...
 
   ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
+  batch   jobs=FILE out=DIR           many questions about many videos; resumes (action=compare runs=[A,B])
   bank    action=ls|verify bank=DIR   look after a bank
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
   backbones                           the models that can be chosen, and what an hour of video costs with each
@@ -45,6 +47,12 @@ def _ingest(config: DictConfig) -> int:
     return ingest(config)
 
 
+def _batch(config: DictConfig) -> int:
+    from pipeline.batch.run import batch
+
+    return batch(config)
+
+
 def _bank(config: DictConfig) -> int:
     from pipeline.commands import bank
 
@@ -57,7 +65,13 @@ def _backbones(config: DictConfig) -> int:
     return backbones(config)
 
 
-TASKS: dict[str, Callable[[DictConfig], int]] = {"ask": _ask, "ingest": _ingest, "bank": _bank, "backbones": _backbones}
+TASKS: dict[str, Callable[[DictConfig], int]] = {
+    "ask": _ask,
+    "ingest": _ingest,
+    "batch": _batch,
+    "bank": _bank,
+    "backbones": _backbones,
+}
 
 
 def configure(task: str, overrides: Sequence[str]) -> DictConfig:
@@ -120,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    texts = {field.name for field in fields(settings.Ask) if field.type is str}
+    texts = {field.name for task in (settings.Ask, settings.Batch) for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):
         return override
