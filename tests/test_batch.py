@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,10 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def grown(path: Path, before: int) -> bool:
+    return lines(path) > before
+
+
 def kill_after(process: subprocess.Popen[bytes], grown: Any, seconds: float) -> bool:
     """SIGKILL so long after `grown` became true; whether it came before the end."""
     while process.poll() is None and not grown():
@@ -349,11 +354,26 @@ def test_killed_in_the_middle_and_resumed(folder, whole, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_that_dies_is_replaced(folder, whole, tmp_path):
+    """What it was at is tried once more, by a new one that takes over its bank."""
+    out = tmp_path / "out"
+    process = command(folder, out, "compute.workers=2", "threads=1")
+    while process.poll() is None and not grown(out / "answers.jsonl", 0):
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    assert process.wait() == 0
+    assert same(answers(out), answers(whole), "bank")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_twenty_times_at_random(tmp_path, workers):
     """The embedded model, films of half a minute: every kill lands somewhere between loading and the last answer."""
-    films.make(tmp_path, 4, 30.0, 6, size=(192, 108))
+    films.make(tmp_path, 5, 30.0, 8, size=(192, 108))
 
     def start(out: Path, bank: str) -> subprocess.Popen[bytes]:
         words = [f"jobs={tmp_path / 'jobs.jsonl'}", f"out={out}", f"bank={tmp_path / bank}", f"compute.workers={workers}"]
@@ -365,16 +385,14 @@ def test_killed_twenty_times_at_random(tmp_path, workers):
     assert start(tmp_path / "whole", "bank-of-whole").wait() == 0
     rng, out, kills = random.Random(workers), tmp_path / "out", 0
 
-    def grown() -> int:
-        return lines(out / "answers.jsonl") + lines(out / "videos.jsonl")
-
     while kills < 20:
-        before = grown()
         process = start(out, "bank")
-        if rng.random() < 0.3:  # while it loads, or encodes the first thing
+        moment = rng.random()
+        if moment < 0.2:  # while it loads, or encodes the first thing
             killed = kill_after(process, (out / "run.json").exists, rng.uniform(0, 6))
-        else:  # right behind the next row of either file
-            killed = kill_after(process, lambda before=before: grown() > before, rng.uniform(0, 0.05))
+        else:  # right behind the next row: of an answer, or of a video
+            path = out / ("videos.jsonl" if moment < 0.4 else "answers.jsonl")
+            killed = kill_after(process, partial(grown, path, lines(path)), rng.uniform(0, 0.05))
         kills += killed
         if not killed:
             assert process.returncode == 0

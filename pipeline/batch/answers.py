@@ -7,6 +7,7 @@
 Knows no model and no bank. A line is whole when its newline is there: the rest of a line that kill -9 cut off is taken away.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -75,8 +76,14 @@ class Lines:
         self._file = path.open("ab", buffering=0)
 
     def append(self, row: Row) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")  # in one call
-        os.fsync(self._file.fileno())
+        """UserError when the disk does not take it: then what was there before stays."""
+        try:
+            data = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            if self._file.write(data) != len(data):  # the disk is full; the next run takes the rest of the line away
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror}); make room and run the same again") from error
         self.rows.append(row)
 
     def keep(self, rows: Sequence[Row]) -> None:

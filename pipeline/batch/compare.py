@@ -33,9 +33,9 @@ def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
 
 
 def _differing(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
-    mean, low, high, count = difference(
-        [(b["video"], b["right"]) for _, b in pairs], [(a["video"], a["right"]) for a, _ in pairs]
-    )
+    # by the first run's names: the second may have found the videos in another folder
+    after, before = ([(pair[0]["video"], pair[i]["right"]) for pair in pairs] for i in (1, 0))
+    mean, low, high, count = difference(after, before)
     return {
         "first": sum(a["right"] for a, _ in pairs) / count,
         "second": sum(b["right"] for _, b in pairs) / count,

@@ -50,15 +50,18 @@ class Worker:
         if not task.finished:
             qa.bank.begin_writing()
         try:
-            video_id = self._encode(qa, task)
+            encoded = self._encode(qa, task)
         except Exception as error:
             self._failed(task, task.jobs, error)
             return
+        self._tell(encoded)
         for job in sorted(task.jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at):
             try:
-                self._tell(Answered(self._answer(qa, task, job, video_id)))
+                row = self._answer(qa, task, job, encoded.video_id)
             except Exception as error:
                 self._failed(task, [job], error)
+            else:
+                self._tell(Answered(row))
 
     def close(self) -> None:
         if self._qa is not None:
@@ -77,26 +80,23 @@ class Worker:
         assert isinstance(merged, DictConfig)
         return merged
 
-    def _encode(self, qa: VideoQA, task: Task) -> str:
+    def _encode(self, qa: VideoQA, task: Task) -> Encoded:
         began = time.perf_counter()
         path = fetched(task.video, self._downloads)
         source = build_source(self._with(video=str(path), start=task.start, end=task.end), self._backbone)
         length = min(source.info.duration, math.inf if task.end is None else task.end)
         done = qa.ingest(source, lambda seconds, nbytes: self._tell(Encoding(task.name, seconds, length)))
-        self._tell(
-            Encoded(
-                video=task.name,
-                video_id=done.video_id,
-                video_seconds=done.video_seconds,
-                frames=done.frames,
-                new_segments=done.new_segments,
-                nbytes=done.nbytes,
-                seconds=time.perf_counter() - began,
-                bank=task.bank,
-                warning=done.warning,
-            )
+        return Encoded(
+            video=task.name,
+            video_id=done.video_id,
+            video_seconds=done.video_seconds,
+            frames=done.frames,
+            new_segments=done.new_segments,
+            nbytes=done.nbytes,
+            seconds=time.perf_counter() - began,
+            bank=task.bank,
+            warning=done.warning,
         )
-        return done.video_id
 
     def _answer(self, qa: VideoQA, task: Task, job: Job, video_id: str) -> dict[str, Any]:
         chosen: Chosen | None = None
