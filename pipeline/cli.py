@@ -1,6 +1,7 @@
 """The command `reelbank TASK key=value ...`: composes the configuration, runs the task, tells errors in one line.
 
-Exit codes: 0 done, 1 the bank has damage (verify, repair), 2 bad input; a traceback only with HYDRA_FULL_ERROR=1.
+Exit codes: 0 done, 1 the bank has damage (verify, repair) or a question failed (batch), 2 bad input; a traceback only with
+HYDRA_FULL_ERROR=1.
 Knows no part; heavy imports happen inside a task, so that help and mistakes answer at once.
 """
 
@@ -24,6 +25,7 @@ USAGE = """reelbank TASK key=value ...
 
   ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
+  batch   jobs=FILE out=DIR           many questions about many videos; resumes (action=compare runs=[A,B])
   bank    action=ls|verify bank=DIR   look after a bank; ls video=ID start=10 end=60, or since=ISO until=ISO: its segments
   bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
@@ -47,6 +49,12 @@ def _ingest(config: DictConfig) -> int:
     return ingest(config)
 
 
+def _batch(config: DictConfig) -> int:
+    from pipeline.batch.run import batch
+
+    return batch(config)
+
+
 def _bank(config: DictConfig) -> int:
     from pipeline.commands import bank
 
@@ -68,6 +76,7 @@ def _needle(config: DictConfig) -> int:
 TASKS: dict[str, Callable[[DictConfig], int]] = {
     "ask": _ask,
     "ingest": _ingest,
+    "batch": _batch,
     "bank": _bank,
     "needle": _needle,
     "backbones": _backbones,
@@ -136,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    tasks = (settings.Ask, settings.Bank, settings.Needle)
+    tasks = (settings.Ask, settings.Bank, settings.Batch, settings.Needle)
     texts = {field.name for task in tasks for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):

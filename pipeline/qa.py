@@ -13,14 +13,15 @@ from encoders.encoder import Encoder
 from encoders.errors import UserError
 from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segmenter, VideoInfo
 from memory.bank import MemoryBank
-from memory.schema import Question
+from memory.schema import Evidence, Question
 from pipeline.clock import Clock
 from pipeline.evidence import cite, is_shown, spans
-from pipeline.reader import Emit, KVReader, TokenReader
+from pipeline.reader import Emit, KVReader, Reading, TokenReader
 from pipeline.schema import Answer, Ingested
 from pipeline.writer import BackgroundWriter
 
 Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
+Read = Callable[[Evidence, Clock], Reading]
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,11 @@ class VideoQA:
         comes_last = number == self.bank.next(video_id)[0]
         return self.began if comes_last and self.began is not None else self.bank.began(video_id, number)
 
-    def ask(self, question: Question, emit: Emit = lambda text: None) -> Answer:
+    def ask(self, question: Question, emit: Emit = lambda text: None, read: Read | None = None) -> Answer:
         """Answer from the bank alone. UserError on an empty question, a video that the bank does not hold, or a moment
-        before its first frame."""
+        before its first frame.
+
+        read: how an answer is got from the evidence, where it is not simply read out: one option chosen out of several."""
         if not question.text.strip():
             raise UserError('The question is empty; give one, such as question="What is the code on the card?".')
         known = self.bank.video(question.video_id)
@@ -133,7 +136,7 @@ class VideoQA:
         evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
         if not evidence.frame_count:
             raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
-        reading = self.reader.read(evidence, clock, emit)
+        reading = self.reader.read(evidence, clock, emit) if read is None else read(evidence, clock)
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
         return Answer(

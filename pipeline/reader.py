@@ -8,8 +8,9 @@ The context is always: preamble | recalled and recent frames in time order, each
 no retrieval and no rotary embedding.
 """
 
+import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -117,11 +118,48 @@ class _Reader:
                     token = next(stream, None)
         return Reading(self.backbone.text_of(ids).strip(), gaze.weights())
 
+    def weigh(
+        self, evidence: Evidence, question: str, answers: Sequence[Sequence[int]], timer: Timer, *, ends: bool = True
+    ) -> tuple[list[float], dict[int, float]]:
+        """Log-likelihood of each answer (token ids, none empty) behind this question, and the frames' weights while the
+        likeliest one is given: those that `read` returns if that is what it says.
+
+        ends: the end of the answer belongs to it, so that of "red" and "red star" each is a whole answer.
+        """
+        tail = self.tail(question)
+        with self.context(evidence, len(tail) + max(map(len, answers)), timer) as (cache, frames_of):
+            gaze = Gaze(frames_of)
+            with timer("first_token"):
+                hidden = self.backbone.advance(tail, cache, gaze)[-1:]  # [1, D]
+            with timer("options"):
+                mark = cache.mark() if isinstance(cache, FixedCache) else None
+                scores = [self._likelihood(hidden, list(ids), cache, mark, ends) for ids in answers]
+                best = max(range(len(scores)), key=scores.__getitem__)
+                for token in answers[best]:  # one by one, as decoding does
+                    self.backbone.advance(self.backbone.embed([token]), cache, gaze)
+        return scores, gaze.weights()
+
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
         """[n, V] float32 logits at every tail position: what the exactness law compares."""
         tail = self.tail(evidence.question.text)
         with self.context(evidence, len(tail), timer) as (cache, _):
             return self.backbone.logits(self.backbone.advance(tail, cache))
+
+    def _likelihood(
+        self, hidden: Tensor, ids: list[int], cache: FixedCache | LibraryCache, mark: Mark | None, ends: bool
+    ) -> float:
+        """Of token ids behind the last hidden state [1, D]; leaves the cache as it was."""
+        # nothing can be taken back from the library's cache, so a copy takes its place
+        scratch = copy.deepcopy(cache) if mark is None else cache
+        more = self.backbone.advance(self.backbone.embed(ids), scratch)  # [n, D]
+        if mark is not None:
+            assert isinstance(cache, FixedCache)
+            cache.rewind(mark)
+        logs = self.backbone.logits(torch.cat([hidden, more])).log_softmax(-1)  # [n + 1, V]
+        told = logs[:-1].gather(1, torch.tensor(ids, device=logs.device)[:, None]).sum()
+        if ends:
+            told = told + logs[-1, sorted(self.backbone.stop_ids())].logsumexp(0)
+        return float(told)
 
     def _room_for(self, capacity: int) -> FixedCache | LibraryCache:
         if self._cache is None or self._cache.capacity < capacity:

@@ -120,6 +120,24 @@ class Needle(Dials):
     given: list[str] = field(default_factory=list)  # the command line itself, for the arms; filled in by the command
 
 
+@dataclass
+class Batch(Dials):
+    """reelbank batch."""
+
+    jobs: str = MISSING  # JSONL, JSON, CSV, TSV or Parquet; what its columns mean is annotations=
+    out: str = MISSING  # folder of answers, tables and run.json; the same folder again goes on
+    videos: str = ""  # where relative paths of videos begin; "" = beside the job file
+    downloads: str = ""  # where videos from URLs are kept; "" = out/videos
+    shard: str = ""  # K/N: only the videos of this part, each with an out and a bank of its own
+    strict: bool = False  # true: a row that cannot be used stops the run before it begins
+    unlabelled: bool = False  # true: take questions with options whose right one is not told
+    action: str = "run"  # or compare
+    runs: list[str] = field(default_factory=list)  # two folders, with action=compare
+    annotations: Any = MISSING
+    choice: Any = MISSING
+    compute: Any = MISSING
+
+
 def register() -> None:
     """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
@@ -130,6 +148,7 @@ def register() -> None:
         "repair_schema": Repair,
         "backbones_schema": Backbones,
         "needle_schema": Needle,
+        "batch_schema": Batch,
     }
     for name, node in schemas.items():
         store.store(name=name, node=node)

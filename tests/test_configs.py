@@ -16,14 +16,16 @@ from encoders.errors import UserError
 from memory.schema import Question
 from pipeline import cli, settings
 from pipeline.build import GROUPS, build_backbone, build_qa, build_source
-from pipeline.parts import check
+from pipeline.parts import check, part
 from pipeline.schema import Answer
 from tests.toys import FRAME_TOKENS, toy_parts
 from tests.videos import numbered, write_video
 
 ROOT = Path(__file__).parents[1]
 PRESETS = "preset"  # what a needle benchmark makes, asks and compares: no part, see test_needle.py
-OPTIONS = sorted((p.parent.name, p.stem) for p in (ROOT / "conf").glob("*/*.yaml") if p.parent.name != PRESETS)
+BATCH = ("annotations", "choice", "compute")  # parts of a batch alone, see test_batch.py and its neighbours
+EVERY = sorted((p.parent.name, p.stem) for p in (ROOT / "conf").glob("*/*.yaml") if p.parent.name != PRESETS)
+OPTIONS = [(group, name) for group, name in EVERY if group not in BATCH]
 DOWNLOADED = {("clip", "b32")} | {("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"}
 ADAPTERS = [option for group, option in OPTIONS if group == "backbone"]
 SHIPPED = {("backbone", "embedded"), ("clip", "embedded")}  # here with the toy models in their place
@@ -69,6 +71,13 @@ def test_every_option_composes_and_fits_its_class(task: str, group: str, option:
         assert callable(get_object(config[name]._target_))
 
 
+@pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in BATCH])
+def test_every_option_of_a_batch_can_be_made(group: str, option: str) -> None:
+    config = cli.configure("batch", [f"{group}={option}"])
+    check(config, group)
+    assert callable(part(config, group))
+
+
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> None:
     """A new adapter is picked up from its YAML alone."""
@@ -89,7 +98,7 @@ def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> No
         assert getattr(adapter, method) is not getattr(VideoLLM, method), f"{name} has no {method} of its own"
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(("group", "option"), EVERY)
 def test_every_option_says_what_it_trades(group: str, option: str) -> None:
     assert (ROOT / "conf" / group / f"{option}.yaml").read_text().startswith(("# ", "_target_", "defaults"))
     assert "# " in (ROOT / "conf" / group / f"{option}.yaml").read_text()
@@ -215,9 +224,9 @@ def test_the_readme_names_every_option() -> None:
     """In the table of groups: `group` | option, option, ..."""
     text = (ROOT / "README.md").read_text()
     told = {name: set(re.split(r",\s*", options)) for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)}
-    for group in (*GROUPS, "experiment"):
+    for group in (*GROUPS, *BATCH, "experiment"):
         if group != "source":  # what is left is the user's to choose
-            assert told.get(group) == {option for g, option in OPTIONS if g == group}, group
+            assert told.get(group) == {option for g, option in EVERY if g == group}, group
 
 
 def test_dials_say_what_they_are() -> None:

@@ -1,0 +1,48 @@
+"""Two runs of the same questions, pair by pair: difference with its interval, wins and losses. Knows rows only."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from encoders.errors import UserError
+from pipeline.batch.answers import Row
+from pipeline.batch.report import by
+from pipeline.score import difference
+
+
+def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
+    """Second less first, over questions that both have an outcome for. UserError when there are none, or when one id stands
+    for two questions."""
+    before = {row["id"]: row for row in first if row["right"] is not None}
+    after = {row["id"]: row for row in second if row["right"] is not None}
+    both = sorted(before.keys() & after.keys())
+    if not both:
+        raise UserError("the two runs have no question in common that both answered; compare runs of the same jobs")
+    other = [one for one in both if before[one]["job"] != after[one]["job"]]
+    if other:
+        raise UserError(f"id {other[0]} stands for two different questions; compare runs of the same jobs")
+    pairs = [(before[one], after[one]) for one in both]
+    tasks = by(({"task": a["task"], "pair": (a, b)} for a, b in pairs), lambda row: row["task"])
+    return {
+        "all": _differing(pairs),
+        "per_task": {name: _differing([row["pair"] for row in some]) for name, some in tasks.items()},
+        "only_first": len(before) - len(both),
+        "only_second": len(after) - len(both),
+        "won": [a["id"] for a, b in pairs if b["right"] and not a["right"]],
+        "lost": [a["id"] for a, b in pairs if a["right"] and not b["right"]],
+    }
+
+
+def _differing(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+    # by the first run's names: the second may have found the videos in another folder
+    after, before = ([(pair[0]["video"], pair[i]["right"]) for pair in pairs] for i in (1, 0))
+    mean, low, high, count = difference(after, before)
+    return {
+        "first": sum(a["right"] for a, _ in pairs) / count,
+        "second": sum(b["right"] for _, b in pairs) / count,
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "wins": sum(b["right"] and not a["right"] for a, b in pairs),
+        "losses": sum(a["right"] and not b["right"] for a, b in pairs),
+        "n": count,
+    }

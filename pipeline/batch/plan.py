@@ -1,0 +1,72 @@
+"""Jobs -> tasks: the questions about one video together, and which bank has it already. Knows the banks' catalogs and no
+model.
+
+Two names of one file are one video. A question that has its answer is not asked again.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from encoders.container import fingerprint
+from encoders.errors import UserError
+from memory.bank import MemoryBank
+from memory.search import UniformRetriever
+from pipeline.batch.fetch import place
+from pipeline.batch.schema import Job, Task
+
+Known = dict[str, tuple[str, bool]]  # video id -> bank, and whether all of it is there
+
+
+def sharded(jobs: Sequence[Job], shard: str) -> list[Job]:
+    """The jobs of shard "K/N", K = 0 .. N-1: all questions of a video are in one. "" = all."""
+    if not shard:
+        return list(jobs)
+    found = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise UserError(f"shard={shard} is no part of the whole; write K/N with K from 0 to N-1, such as shard=0/4")
+    number, count = int(found[1]), int(found[2])
+    return [job for job in jobs if _spread(job.video.rsplit("/", 1)[-1]) % count == number]
+
+
+def tasks(jobs: Sequence[Job], banks: Iterable[str], downloads: Path) -> list[Task]:
+    """One task for each video (or part of one, where jobs have start or end), in the order of the jobs."""
+    grouped: dict[tuple[str, float, float | None], list[Job]] = {}
+    for job in jobs:
+        path = place(job.video, downloads)
+        key = fingerprint(path) if path.is_file() and path.stat().st_size else job.video
+        grouped.setdefault((key, job.start, job.end), []).append(job)
+    known = _known(banks)
+    found = []
+    for (key, start, end), some in grouped.items():
+        bank, finished = _held(known, key, start, end)
+        found.append(Task(some[0].video, some[0].video, start, end, bank, finished, tuple(some)))
+    return found
+
+
+def _spread(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def _known(banks: Iterable[str]) -> Known:
+    """Every video of all banks; one that is complete somewhere counts as there."""
+    known: Known = {}
+    for bank in banks:
+        if not Path(bank, "bank.json").is_file():
+            continue
+        with MemoryBank.open(bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
+            for video in held.videos():
+                if not known.get(video.info.video_id, ("", False))[1]:
+                    known[video.info.video_id] = (bank, video.finished and not held.gaps(video.info.video_id))
+    return known
+
+
+def _held(known: Known, key: str, start: float, end: float | None) -> tuple[str, bool]:
+    """The bank that has this part of the file with this fingerprint. ("", False): none has."""
+    for video_id, where in known.items():
+        name, *rest = video_id.split("-")
+        bounds = dict(zip(rest[::2], map(float, rest[1::2]), strict=False))
+        if name == key and bounds.get("from", 0.0) == start and bounds.get("to") == end:
+            return where
+    return "", False

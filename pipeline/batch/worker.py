@@ -1,0 +1,204 @@
+"""One worker: a model, and one bank at a time. Takes the questions about one video, makes sure that the bank has it, answers.
+
+Knows neither the job file nor the answers' file: what happens is told as events. A video or a question that fails becomes a
+row that says why, and the next one is taken; what concerns the whole run (a bank that others write, a bank made with other
+settings) is a UserError.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from encoders.errors import UserError
+from memory.bank import MemoryBank
+from memory.schema import Evidence, Question
+from pipeline.batch.choice import Choice, Chosen
+from pipeline.batch.fetch import fetched
+from pipeline.batch.schema import Answered, Encoded, Encoding, Job, Task, Tell
+from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.clock import Clock
+from pipeline.parts import part
+from pipeline.qa import VideoQA
+from pipeline.reader import Reading
+from pipeline.schema import Answer
+from pipeline.score import is_right
+
+Span = tuple[float, float]
+
+
+class Worker:
+    """`work(task)` for one task after the other, then `close()`."""
+
+    def __init__(self, config: DictConfig, downloads: Path, tell: Tell) -> None:
+        """config: of the batch. downloads: where remote videos are kept."""
+        self._config, self._downloads, self._tell = config, downloads, tell
+        self._choice: Choice = part(config, "choice")
+        self._backbone = build_backbone(config)
+        self._qa: VideoQA | None = None
+        self._bank = ""
+
+    def work(self, task: Task) -> None:
+        """Encode what the bank lacks of the video, and answer. UserError when nothing can go on."""
+        qa = self._opened(task.bank)
+        if not task.finished:
+            qa.bank.begin_writing()
+        try:
+            encoded = self._encode(qa, task)
+        except Exception as error:
+            self._failed(task, task.jobs, error)
+            return
+        self._tell(encoded)
+        for job in sorted(task.jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at):
+            try:
+                row = self._answer(qa, task, job, encoded.video_id)
+            except Exception as error:
+                self._failed(task, [job], error)
+            else:
+                self._tell(Answered(row))
+
+    def close(self) -> None:
+        if self._qa is not None:
+            self._qa.bank.close()
+            self._qa = None
+
+    def _opened(self, bank: str) -> VideoQA:
+        if self._qa is None or self._bank != bank:
+            self.close()
+            self._qa = build_qa(self._with(bank=bank), self._backbone)
+            self._bank = bank
+        return self._qa
+
+    def _with(self, **values: Any) -> DictConfig:
+        merged = OmegaConf.merge(self._config, values)
+        assert isinstance(merged, DictConfig)
+        return merged
+
+    def _encode(self, qa: VideoQA, task: Task) -> Encoded:
+        began = time.perf_counter()
+        path = fetched(task.video, self._downloads)
+        source = build_source(self._with(video=str(path), start=task.start, end=task.end), self._backbone)
+        length = min(source.info.duration, math.inf if task.end is None else task.end)
+        done = qa.ingest(source, lambda seconds, nbytes: self._tell(Encoding(task.name, seconds, length)))
+        return Encoded(
+            video=task.name,
+            video_id=done.video_id,
+            video_seconds=done.video_seconds,
+            frames=done.frames,
+            new_segments=done.new_segments,
+            nbytes=done.nbytes,
+            seconds=time.perf_counter() - began,
+            bank=task.bank,
+            warning=done.warning,
+        )
+
+    def _answer(self, qa: VideoQA, task: Task, job: Job, video_id: str) -> dict[str, Any]:
+        chosen: Chosen | None = None
+
+        def choose(evidence: Evidence, clock: Clock) -> Reading:
+            nonlocal chosen
+            chosen = self._choice(job, qa.reader, evidence, clock)
+            return chosen.reading
+
+        moment = math.inf if job.asked_at is None else job.asked_at
+        answer = qa.ask(Question(job.question, video_id, moment, job.id), read=choose if job.options else None)
+        right = None
+        if job.options and job.letter is not None:
+            right = chosen is not None and chosen.letter == job.letter
+        elif not job.options and job.answer is not None:
+            right = is_right(answer.text, job.answer)
+        known = qa.bank.video(video_id)
+        return blank(task, job) | {
+            "video_id": video_id,
+            "video_seconds": 0.0 if known is None else known.info.duration,
+            "answer": answer.text,
+            "choice": None if chosen is None else chosen.letter,
+            "right": right,
+            "scores": [] if chosen is None else list(chosen.scores),
+            **_evidence(answer, job),
+            "seconds": answer.seconds,
+            "frames_read": answer.frames_read,
+            "visual_tokens": answer.visual_tokens,
+            "answer_tokens": len(self._backbone.ids(answer.text)),
+            "bank_id": bank_id(qa.bank),
+            "warning": answer.warning,
+        }
+
+    def _failed(self, task: Task, jobs: Sequence[Job], error: Exception) -> None:
+        for job in jobs:
+            self._tell(failure(task, job, error))
+
+
+def failure(task: Task, job: Job, error: Exception | str) -> Answered:
+    """The row of a question that got no answer."""
+    why = str(error) if isinstance(error, UserError | str) else f"{type(error).__name__}: {error}"
+    return Answered(blank(task, job) | {"error": " ".join(why.split())})
+
+
+def blank(task: Task, job: Job) -> dict[str, Any]:
+    """All columns of answers.jsonl, with what is known before there is an answer."""
+    return {
+        "id": job.id,
+        "video": task.name,
+        "video_id": None,
+        "question": job.question,
+        "options": list(job.options),
+        "asked_at": job.asked_at,
+        "answer": None,
+        "choice": None,
+        "truth": job.letter if job.options else job.answer,
+        "right": None,
+        "scores": [],
+        "spans": [],
+        "cited": [],
+        "evidence_cited": None,
+        "evidence_seconds_cited": None,
+        "seconds": {},
+        "video_seconds": None,
+        "frames_read": None,
+        "visual_tokens": None,
+        "answer_tokens": None,
+        "task": job.task,
+        "duration": job.duration,
+        "group": job.group,
+        "bank": task.bank,
+        "bank_id": None,
+        "warning": "",
+        "error": None,
+        "job": job.digest(),
+    }
+
+
+def bank_id(bank: MemoryBank) -> str:
+    """8 hex digits over what the bank was made with: two banks of equal id hold the same of the same video."""
+    return hashlib.sha256(json.dumps(dict(bank.provenance), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
+    """What is cited, and how it lies to the seconds that the right answer rests on."""
+    told: dict[str, Any] = {
+        "spans": [list(span) for span in answer.spans],
+        "cited": [asdict(frame) for frame in answer.cited],
+    }
+    if job.evidence:
+        covered, whole = _covered(job.evidence, answer.spans)
+        told |= {"evidence_cited": covered > 0, "evidence_seconds_cited": covered / whole if whole else None}
+    return told
+
+
+def _covered(wanted: Sequence[Span], cited: Sequence[Span]) -> tuple[float, float]:
+    """Seconds of `wanted` that lie in `cited` (spans that do not overlap), and all seconds of `wanted`."""
+    merged: list[list[float]] = []
+    for start, end in sorted(wanted):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([start, end])
+    covered = sum(max(0.0, min(b, d) - max(a, c)) for a, b in merged for c, d in cited)
+    return covered, sum(b - a for a, b in merged)

@@ -1,0 +1,76 @@
+"""Figures of a run from rows written out by hand, and what progress says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encoders.errors import UserError
+from pipeline.batch import progress, report
+from pipeline.batch.answers import Lines
+from pipeline.batch.schema import Answered, Encoding, Job, Task
+from pipeline.batch.worker import _covered, blank, failure
+
+
+def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:
+    plain = blank(Task(video, video, 0.0, None, "bank", True, ()), Job("1", video, "q"))
+    return plain | {"right": right, "video_seconds": 60.0} | cells
+
+
+def test_what_names_no_option_is_wrong_and_what_failed_has_no_outcome():
+    rows = [
+        row("a", True, options=["x", "y"], choice="A"),
+        row("a", False, options=["x", "y"], choice=None),
+        row("b", None),
+        row("c", None, error="gone"),
+    ]
+    told = report.summary(rows, asked=5, bad=2)
+    assert (told["asked"], told["answered"], told["failed"], told["bad_rows"], told["unparsed"]) == (5, 3, 1, 2, 1)
+    assert (told["accuracy"]["share"], told["accuracy"]["n"]) == (0.5, 2)
+    assert report.summary([row("a", None)], 1, 0)["accuracy"] == {"share": None, "n": 0}
+
+
+def test_intervals_are_clustered_by_video():
+    """Ten answers of one video that are all alike say as much as one: resampling videos gives all or nothing of each."""
+    alike = [row(str(video), video % 2 == 0) for video in range(4) for _ in range(10)]
+    spread = [row(str(number), number % 2 == 0) for number in range(40)]
+    few, many = report.accuracy(alike), report.accuracy(spread)
+    assert few["share"] == many["share"] == 0.5
+    assert few["high"] - few["low"] > 2 * (many["high"] - many["low"])
+
+
+def test_tasks_groups_durations_and_evidence():
+    rows = [
+        row("a", True, task="t", group="1", evidence_cited=True),
+        row("a", True, task="t", group="1", evidence_cited=False),
+        row("b", True, task="t", group="2", video_seconds=120.0),
+        row("b", False, task="u", group="2", video_seconds=7200.0, duration="long"),
+    ]
+    told = report.summary(rows, 4, 0)
+    assert {name: some["share"] for name, some in told["per_task"].items()} == {"t": 1.0, "u": 0.0}
+    assert told["mean_over_tasks"] == 0.5 and told["accuracy"]["share"] == 0.75
+    assert {name: some["n"] for name, some in told["per_duration"].items()} == {"under 2 min": 2, "2 to 15 min": 1, "long": 1}
+    assert (told["groups_all_right"]["share"], told["groups_all_right"]["n"]) == (0.5, 2)
+    assert (told["evidence_cited"]["share"], told["evidence_cited"]["n"]) == (0.5, 2)
+
+
+def test_seconds_of_evidence_that_are_cited():
+    assert _covered([(8, 11), (10, 12), (20, 22)], [(0, 9), (11, 21)]) == (3.0, 6)
+    assert _covered([(5, 5)], [(0, 9)]) == (0.0, 0)
+
+
+def test_progress_counts_videos_questions_and_failures():
+    tasks = [Task(name, name, 0.0, None, "", False, (Job("1", name, "q"), Job("2", name, "q"))) for name in ("a.mp4", "b.mp4")]
+    counts = progress._Counts(tasks)
+    counts.take(Encoding("a.mp4", 8.0, 120.0))
+    assert progress.line(counts, 5) == "videos 0 of 2, questions 0 of 4, 0 failed, no answer yet; encoding a.mp4: 8 of 120 s"
+    counts.take(Answered(row("a.mp4", True)))
+    counts.take(failure(tasks[0], tasks[0].jobs[1], "broken"))
+    assert progress.line(counts, 10).startswith("videos 1 of 2, questions 2 of 4, 1 failed, 10 s left; ")
+
+
+def test_a_full_disk_is_one_sentence():
+    lines = Lines(Path("/dev/full"))
+    with pytest.raises(UserError, match=r"/dev/full cannot be written .* make room"):
+        lines.append({"id": "1"})
+    assert lines.rows == []
