@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+import torch
 
 from memory.bank import MemoryBank
 from memory.search import UniformRetriever
@@ -322,7 +323,8 @@ def test_comparing_by_the_command(folder, whole, capsys):
 
 
 def command(folder: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    # as many threads as here: sums of other parts round differently, and answers are compared with those of this process
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "OMP_WAIT_POLICY": "passive"}
     words = [sys.executable, "-m", "pipeline.cli", "batch", *overrides(folder, out, *more)]
     return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
