@@ -132,7 +132,7 @@ def draw(curve: Curve, target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 7), sharex=True, constrained_layout=True)
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(11, 7), sharex=True, constrained_layout=True)
     total = [index + ram for index, ram in zip(curve.index, curve.ram, strict=True)]
     for name, line in (
         ("search rows", curve.index),
@@ -145,11 +145,11 @@ def draw(curve: Curve, target: Path) -> None:
         above.axhline(budget / MB, color="black", linewidth=0.8, linestyle="--")
         above.annotate(name, (0, budget / MB), textcoords="offset points", xytext=(2, 3), fontsize=8)
     above.set(ylabel="MB", title="What a bank holds in memory while a stream is written and asked")
-    above.legend(loc="center right")
+    above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     below.plot(curve.hours, curve.write_ms, label="writing a segment")
     below.plot(curve.hours, curve.ask_ms, label="recalling for a question")
     below.set(xlabel="hours of video", ylabel="ms (median)", ylim=(0, None))
-    below.legend()
+    below.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(target, dpi=110)
 
 
