@@ -153,11 +153,10 @@ class MemoryBank:
         self.begin_writing()
         with told(self.root):
             row = self._store.put(segment)  # 1
-        segment = self.at_rest.settle(segment)
         with self._held.lock:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
-                self._held.catch_up(segment.video_id, fresh=segment)  # 2, 3
+                self._held.catch_up(segment.video_id, fresh=self.at_rest.settle(segment))  # 2, 3
         self._frames.keep_newest(segment, self._recent_frames)
         self._share_ram()
         return row.nbytes

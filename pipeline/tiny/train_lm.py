@@ -259,6 +259,7 @@ CYCLES = (
     # Order alone still lags when the rate has fallen: half of the questions.
     Cycle(900, 1e-3, 1.0, 1_000_117, ((1.0, (8, 12, 16, 24)),), HALF_ORDER_WEIGHTS, 0.0, 0.3, 10.0, 16),
     # Long videos: what is recalled of footage is what resembles cards, so films of just that, beside more order and shapes.
+    # (Run with the nearest tenth as lookalikes; the two below with a fifth.)
     Cycle(2000, 1e-3, 1.0, 1_000_133, ((1.0, (8, 12, 16, 24)),), HARD_WEIGHTS, 0.0, 0.3, 10.0, 16, 0.6),
     # One held-out clip, a concert full of straight edges, made six of the eight errors that were left on long videos: 806 more
     # pictures and eight more clips (screenshots, diagrams, landscapes, textures) for the footage, none of concerts.
