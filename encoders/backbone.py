@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,9 @@ from encoders.checkpoint import (
 )
 from encoders.errors import UserError
 from encoders.kv import FixedCache, LibraryCache
-from encoders.positions import Line, Positions
+from encoders.positions import Cursor, Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
+from encoders.stacked import StackedCache
 
 from transformers import AttentionInterface, AutoProcessor, DynamicCache  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
@@ -47,8 +48,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 from transformers.utils import logging as transformers_logging  # isort: skip
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# A listener gets (layer, query [1, Hq, n, Dh], key [1, H, S, Dh], scaling) of every attention call it was passed to: the
-# keys that the last query attends to, which are the last S of the context.
+# A listener gets (layer, query [B, Hq, n, Dh], key [B, H, S, Dh], scaling) of every attention call it was passed to: the
+# keys that the last query attends to, which are the last S of the context. B is 1 but for stacked contexts.
 Listener = Callable[[int, Tensor, Tensor, float], None]
 
 
@@ -329,7 +330,7 @@ class VideoLLM:
         if self.full_attention:
             return LibraryCache(config=self.config.get_text_config())
         shape = self.kv_shape
-        return FixedCache(shape.layers, shape.heads, capacity, shape.width, self.dtype, self.device)
+        return FixedCache.empty(shape.layers, shape.heads, capacity, shape.width, self.dtype, self.device)
 
     @torch.inference_mode()
     def advance(
@@ -358,6 +359,39 @@ class VideoLLM:
         ).last_hidden_state
         cache.cursor = cursor
         return hidden[0]
+
+    def stack(self, rows: int, capacity: int) -> StackedCache:
+        """Empty caches of several contexts side by side. For models that keep keys and values of every token."""
+        shape = self.kv_shape
+        return StackedCache.empty(rows, shape.layers, shape.heads, capacity, shape.width, self.dtype, self.device)
+
+    @torch.inference_mode()
+    def advance_all(self, texts: Sequence[Tensor], stack: StackedCache, listener: Listener | None = None) -> Tensor:
+        """Run a text [n, D] (n may be 0) behind each row of a joined stack in one call; -> hidden states [B, longest n, D], of
+        which a shorter text's last ones mean nothing."""
+        lengths = [len(text) for text in texts]
+        width = max(lengths)
+        embeds = torch.nn.utils.rnn.pad_sequence([text.to(self.dtype) for text in texts], batch_first=True)
+        placed = []
+        for row, length in zip(stack.rows, lengths, strict=True):
+            positions, row.cursor = self.positions.of_text(length, row.cursor) if length else (None, row.cursor)
+            at = torch.zeros((self.positions.axes, width), dtype=torch.int64)
+            if positions is not None:
+                at[:, :length] = positions
+            placed.append(at)
+        positions = torch.stack(placed, dim=1).to(self.device)  # [axes, B, width]
+        mask = stack.widen(lengths, width)
+        if self.model.config.get_text_config()._attn_implementation == ATTENTIONS["eager"]:
+            mask = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill_(~mask, torch.finfo(self.dtype).min)
+        hidden: Tensor = self.decoder(
+            inputs_embeds=embeds,
+            position_ids=positions[0] if self.positions.axes == 1 else positions,
+            attention_mask=mask,
+            past_key_values=stack.whole,
+            use_cache=True,
+            **({} if listener is None else {"listener": listener}),
+        ).last_hidden_state
+        return hidden
 
     def lay(self, block: KVBlock, cache: FixedCache) -> None:
         """Append stored frames at the cache's cursor: one rotation of each key, no prefill."""
@@ -391,13 +425,17 @@ class VideoLLM:
             if step + 1 < most:
                 hidden = self.advance(self.embed([token]), cache, listener)[-1]
 
-    @torch.inference_mode()
     def queries(self, question: str) -> Tensor:
         """[L, H * Dh] float32: mean query of the question's tokens per layer, before rotary embedding.
 
         The query heads that share a KV head are summed: sum_h <q_h, k_g(h)> = <sum_h q_h, k_g>, so the ranking of frames
         by mean key is that of all heads, and the index is smaller by the group size.
         """
+        return self.queries_of([question])[0]
+
+    @torch.inference_mode()
+    def queries_of(self, questions: Sequence[str]) -> Tensor:
+        """[B, L, H * Dh] float32: the same of several questions, in one pass of the decoder."""
         shape = self.kv_shape
         caught: list[Tensor] = []
         asker = threading.get_ident()
@@ -409,17 +447,29 @@ class VideoLLM:
         # Projections before rotary embedding are not handed out by transformers; a hook in a `try` leaves no trace.
         # Qwen3 normalises queries behind the projection.
         parts = [getattr(layer.self_attn, "q_norm", layer.self_attn.q_proj) for layer in self.decoder.layers]
+        lead = self.preamble_ids()
+        texts = [self.tail_ids(question) for question in questions]
+        longest = len(lead) + max(map(len, texts))
+        padded = [lead + ids + [0] * (longest - len(lead) - len(ids)) for ids in texts]  # behind the text, so nothing sees it
+        positions, _ = self.positions.of_text(longest, Cursor())
         hooks = [part.register_forward_hook(catch) for part in parts]
         try:
-            lead, text = self.preamble_ids(), self.tail_ids(question)
-            cache = self.cache(len(lead) + len(text))
-            self.advance(self.embed(lead + text), cache)
+            self.decoder(
+                inputs_embeds=torch.stack([self.embed(ids) for ids in padded]).to(self.dtype),
+                position_ids=_batched(positions.to(self.device)).expand(*positions.shape[:-1], len(texts), -1),
+                use_cache=False,
+            )
         finally:
             for hook in hooks:
                 hook.remove()
-        found = torch.stack([q[0, len(lead) :].float().mean(0).flatten() for q in caught])  # [L, Hq * Dh]
-        grouped = found.view(shape.layers, shape.heads, self.query_heads // shape.heads, shape.width).sum(2)
-        return grouped.flatten(1).cpu()
+        found = torch.stack(
+            [
+                torch.stack([q[b, len(lead) : len(lead) + len(ids)].float().mean(0).flatten() for q in caught])
+                for b, ids in enumerate(texts)
+            ]
+        )  # [B, L, Hq * Dh]
+        grouped = found.view(len(texts), shape.layers, shape.heads, self.query_heads // shape.heads, shape.width).sum(3)
+        return grouped.flatten(2).cpu()
 
     # -- identity ---------------------------------------------------------------------------------------------------
 

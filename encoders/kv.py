@@ -43,7 +43,7 @@ class FixedLayer(CacheLayerMixin):
     is_croppable = True
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values [1, H, capacity, Dh]: the buffers, in the model's dtype, on its device."""
+        """keys, values [B, H, capacity, Dh]: the buffers, in the model's dtype, on its device."""
         super().__init__()
         self.buffers = (keys, values)
         self.filled = 0
@@ -54,7 +54,7 @@ class FixedLayer(CacheLayerMixin):
         """Nothing to do: the buffers came with the constructor."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
-        """Append [1, H, n, Dh]; return views of all that is filled. ValueError when the capacity is exceeded."""
+        """Append [B, H, n, Dh]; return views of all that is filled. ValueError when the capacity is exceeded."""
         stop = self.filled + key_states.shape[-2]
         if stop > self.buffers[0].shape[-2]:
             raise ValueError(f"cache of {self.buffers[0].shape[-2]} tokens cannot hold {stop}")
@@ -75,8 +75,12 @@ class FixedLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last tokens; transformers passes them as a negative number."""
-        self.filled += min(tokens_to_remove, 0)
-        self.keys, self.values = (buffer[..., : self.filled, :] for buffer in self.buffers)
+        self.hold(self.filled + min(tokens_to_remove, 0))
+
+    def hold(self, length: int) -> None:
+        """Count the first `length` tokens of the buffers as filled."""
+        self.filled = length
+        self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
 
 
 class FixedCache(Cache):
@@ -85,10 +89,17 @@ class FixedCache(Cache):
     layers: list[FixedLayer]
     cursor = Cursor()  # where the next token stands; whoever appends moves it
 
-    def __init__(self, layers: int, heads: int, capacity: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (layers, 1, heads, capacity, width)
-        self.keys, self.values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
-        super().__init__(layers=[FixedLayer(self.keys[i], self.values[i]) for i in range(layers)])
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. B rows are filled alike."""
+        self.keys, self.values = keys, values
+        super().__init__(layers=[FixedLayer(*layer) for layer in zip(keys, values, strict=True)])
+
+    @classmethod
+    def empty(
+        cls, layers: int, heads: int, capacity: int, width: int, dtype: torch.dtype, device: torch.device
+    ) -> "FixedCache":
+        """One row with buffers of its own."""
+        return cls(*(torch.empty((layers, 1, heads, capacity, width), dtype=dtype, device=device) for _ in range(2)))
 
     @property
     def capacity(self) -> int:
@@ -101,11 +112,16 @@ class FixedCache(Cache):
     def rewind(self, mark: Mark) -> None:
         """Forget what was appended since the mark was taken."""
         length, self.cursor = mark
+        self.rewind_to(length)
+
+    def rewind_to(self, length: int) -> None:
+        """Hold the first `length` tokens of the buffers, wherever the cursor stands."""
         for layer in self.layers:
-            layer.crop(length - layer.filled)
+            layer.hold(length)
 
     def append(self, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> None:
-        """Append blocks with stored keys [L, H, M, Dh] (before rotary embedding) at the positions of cos, sin [M, Dh]."""
+        """Append blocks with stored keys [L, H, M, Dh] (before rotary embedding) at the positions of cos, sin [M, Dh]; for a
+        cache of one row."""
         rotated = rotate(keys.to(cos.device), cos, sin).to(self.keys.dtype)
         placed = values.to(device=self.values.device, dtype=self.values.dtype)
         for i, layer in enumerate(self.layers):

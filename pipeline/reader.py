@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from encoders.kv import FixedCache, LibraryCache, Mark, concatenate
 from encoders.positions import Cursor
 from encoders.schema import KVBlock, joined
 from memory.schema import Evidence
+from pipeline.gaze import Gaze
 
 Emit = Callable[[str], None]
 Timer = Callable[[str], AbstractContextManager[None]]
@@ -36,39 +38,17 @@ class Reading:
     weights: dict[int, float]  # frame ordinal -> share of the attention on frames while answering; sums to 1 (or empty)
 
 
-class Gaze:
-    """Adds up how much attention the answering position pays to each frame, over all layers, heads and steps."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A context that is ready to be laid behind the sink."""
 
-    def __init__(self, frames_of: Tensor) -> None:
-        """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text."""
-        self.frames_of = frames_of
-        self.mass: dict[int, float] = {}
-        self._since: dict[int, int] = {}  # layer -> tokens that came behind the context
-
-    def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
-        """A backbone Listener: query [1, Hq, n, Dh] (its last position answers), key [1, H, S', Dh]."""
-        heads, length = key.shape[1:3]
-        self._since[layer] = self._since.get(layer, 0) + query.shape[2]
-        context = self.frames_of[layer]
-        owner = context[len(context) + self._since[layer] - length :]  # a sliding layer has dropped what came before
-        if not len(owner):
-            return
-        last = query[0, :, -1].unflatten(0, (heads, -1)).float()  # [H, group, Dh]
-        share = torch.einsum("hgd,hsd->hgs", last, key[0].float()).mul_(scaling).softmax(-1).sum((0, 1))  # [S']
-        ordinals, place = owner.unique(return_inverse=True)
-        summed = torch.zeros(len(ordinals)).index_add_(0, place, share[: len(owner)].cpu())
-        for ordinal, mass in zip(ordinals.tolist(), summed.tolist(), strict=True):
-            if ordinal >= 0:
-                self.mass[ordinal] = self.mass.get(ordinal, 0.0) + mass
-
-    def weights(self) -> dict[int, float]:
-        """Shares that sum to 1."""
-        total = sum(self.mass.values())
-        return {ordinal: mass / total for ordinal, mass in sorted(self.mass.items())} if total else {}
+    length: int  # tokens, the sink's among them
+    frames_of: Tensor  # [L, S] int64 ordinal of each context token per layer, -1 for text
+    lay: Callable[[Any], object]  # into a cache that holds the sink and has room
 
 
 class _Reader:
-    """What both readers share. `lay_out` fills the cache with preamble and frames."""
+    """What both readers share. `layout` says what of the evidence goes into a cache."""
 
     needs_kv: bool  # whether recall has to load keys and values
 
@@ -76,22 +56,30 @@ class _Reader:
         if max_new_tokens < 1:
             raise UserError(f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or more.")
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
-        self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
+        self.sink = backbone.embed(backbone.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
         self._cache: FixedCache | None = None  # kept between questions: a large new buffer is faulted in page by page
         self._lock = threading.Lock()  # one question at a time on the buffer
 
-    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache | LibraryCache, Tensor]:
-        """-> cache with preamble and frames and `room` tokens free, [L, S] ordinal per context token (-1 = text)."""
+    def layout(self, evidence: Evidence) -> Layout:
+        """Preamble and frames of a context. UserError when the evidence does not hold what this reader reads."""
         raise NotImplementedError
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Nobody else computes answers meanwhile."""
+        with self._lock:
+            yield
 
     @contextmanager
     def context(self, evidence: Evidence, room: int, timer: Timer) -> Iterator[tuple[FixedCache | LibraryCache, Tensor]]:
         """The laid-out context, held for one question."""
         with self._lock:
             with timer("lay_out"):
-                laid = self.lay_out(evidence, room)
-            yield laid
+                layout = self.layout(evidence)
+                cache = self._room_for(layout.length + room)
+                layout.lay(cache)
+            yield cache, layout.frames_of
 
     def tail(self, question: str) -> Tensor:
         """[n, D] embeddings of what follows the frames."""
@@ -164,16 +152,21 @@ class _Reader:
     def _room_for(self, capacity: int) -> FixedCache | LibraryCache:
         if self._cache is None or self._cache.capacity < capacity:
             cache = self.backbone.cache(capacity + 256)
-            self.backbone.advance(self._sink, cache)
+            self.backbone.advance(self.sink, cache)
             if isinstance(cache, LibraryCache):
                 return cache
             self._cache, self._empty = cache, cache.mark()
         self._cache.rewind(self._empty)
         return self._cache
 
+    def _bare(self) -> Layout:
+        """No frames at all."""
+        owners = self._owners([]).expand(self.backbone.kv_shape.layers, -1)
+        return Layout(len(self.sink), owners, lambda cache: None)
+
     def _owners(self, lengths: list[tuple[int, int]]) -> Tensor:
         """[S] ordinal per context token from (ordinal, tokens) of each frame in order; -1 for the preamble."""
-        counts = torch.tensor([len(self._sink), *(n for _, n in lengths)])
+        counts = torch.tensor([len(self.sink), *(n for _, n in lengths)])
         return torch.tensor([-1, *(ordinal for ordinal, _ in lengths)]).repeat_interleave(counts)
 
 
@@ -182,18 +175,17 @@ class TokenReader(_Reader):
 
     needs_kv = False
 
-    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache | LibraryCache, Tensor]:
+    def layout(self, evidence: Evidence) -> Layout:
         """Every layer reads the same frames; per-layer hits are a matter of keys and values (UserError)."""
         if evidence.per_layer is not None:
             raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")
         if not evidence.runs:
-            return self._room_for(len(self._sink) + room), self._owners([]).expand(self.backbone.kv_shape.layers, -1)
+            return self._bare()
         frames = self.backbone.with_tags(joined([run.tokens for run in evidence.runs]))
         ordinals = (ordinal for run in evidence.runs for ordinal in run.ordinals)
         lengths = list(zip(ordinals, frames.offsets.diff().tolist(), strict=True))
-        cache = self._room_for(len(self._sink) + len(frames) + room)
-        self.backbone.advance(frames, cache)
-        return cache, self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
+        owners = self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
+        return Layout(len(self.sink) + len(frames), owners, lambda cache: self.backbone.advance(frames, cache))
 
 
 class KVReader(_Reader):
@@ -205,7 +197,7 @@ class KVReader(_Reader):
         require_full_attention(backbone)
         super().__init__(backbone, max_new_tokens=max_new_tokens)
 
-    def lay_out(self, evidence: Evidence, room: int) -> tuple[FixedCache | LibraryCache, Tensor]:
+    def layout(self, evidence: Evidence) -> Layout:
         """UserError when the bank keeps no keys and values; with per-layer hits each layer gets its own frames."""
         blocks: list[KVBlock] = []
         lengths: list[tuple[int, int]] = []
@@ -214,11 +206,11 @@ class KVReader(_Reader):
                 raise UserError("This bank keeps no keys and values (prefill=none); ask with reader=tokens.")
             blocks.append(run.kv)
             lengths += zip(run.ordinals, run.kv.offsets.diff().tolist(), strict=True)
-        owners = self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
         if not blocks:
-            return self._room_for(len(self._sink) + room), owners
+            return self._bare()
+        owners = self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
         block = concatenate(blocks)
-        sink = len(self._sink)
+        sink = len(self.sink)
         if evidence.per_layer is not None:
             if block.pos is not None:
                 raise UserError("retriever.per_layer=true needs positions on one axis, and this model has three (M-RoPE).")
@@ -227,10 +219,7 @@ class KVReader(_Reader):
             keys, values = block.keys.gather(2, spread), block.values.gather(2, spread)
             block = KVBlock(keys, values, torch.tensor([0, index.shape[1]]))
             owners = torch.cat([owners[:, :sink], owners[:, sink:].gather(1, index)], dim=1)
-        cache = self._room_for(sink + block.keys.shape[2] + room)
-        assert isinstance(cache, FixedCache)  # require_full_attention saw to it
-        self.backbone.lay(block, cache)
-        return cache, owners
+        return Layout(sink + block.keys.shape[2], owners, lambda cache: self.backbone.lay(block, cache))
 
     @staticmethod
     def _tokens_per_layer(per_layer: Tensor, owner: Tensor) -> Tensor:
