@@ -81,12 +81,13 @@ class Together:
     @contextmanager
     def _laid(self, group: Sequence[Evidence], room: int, timer: Timer) -> Iterator[tuple[StackedCache, Gaze]]:
         """Contexts side by side with `room` tokens free behind the longest; nobody else has the buffer meanwhile."""
-        with self.reader.turn(), timer("lay_out"):
-            layouts = [self.reader.layout(evidence) for evidence in group]
-            stack = self._room_for(len(group), max(layout.length for layout in layouts) + room)
-            for layout, row in zip(layouts, stack.rows, strict=False):
-                layout.lay(row)
-            stack.join()
+        with self.reader.turn():
+            with timer("lay_out"):
+                layouts = [self.reader.layout(evidence) for evidence in group]
+                stack = self._room_for(len(group), max(layout.length for layout in layouts) + room)
+                for layout, row in zip(layouts, stack.rows, strict=True):
+                    layout.lay(row)
+                stack.join()
             yield stack, Gaze([layout.frames_of for layout in layouts], stack.seen)
 
     def _room_for(self, rows: int, capacity: int) -> StackedCache:
