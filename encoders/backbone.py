@@ -382,7 +382,9 @@ class VideoLLM:
         positions = torch.stack(placed, dim=1).to(self.device)  # [axes, B, width]
         mask = stack.widen(lengths, width)
         if self.model.config.get_text_config()._attn_implementation == ATTENTIONS["eager"]:
-            mask = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill_(~mask, torch.finfo(self.dtype).min)
+            mask = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill_(
+                ~mask, torch.finfo(self.dtype).min
+            )
         hidden: Tensor = self.decoder(
             inputs_embeds=embeds,
             position_ids=positions[0] if self.positions.axes == 1 else positions,

@@ -5,6 +5,7 @@ open_clip's own factory.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import encoders.torchvision_ops  # noqa: F401  (first: open_clip imports torchvision)
@@ -48,11 +49,15 @@ class ClipEncoder:
             rows.append(self.clip.encode_image((pixels / 255.0 - self._mean) / self._std).float())
         return F.normalize(torch.cat(rows), dim=-1).cpu()
 
-    @torch.inference_mode()
     def embed_text(self, text: str) -> Tensor:
         """[E] float32, unit length. Text over the model's context is cut."""
-        found = self.clip.encode_text(self.tokenizer([text]).to(self.device)).float()
-        return F.normalize(found[0], dim=-1).cpu()
+        return self.embed_texts([text])[0]
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """[B, E] float32, unit rows: the same of several texts, in one pass."""
+        found = self.clip.encode_text(self.tokenizer(list(texts)).to(self.device)).float()
+        return F.normalize(found, dim=-1).cpu()
 
     def fingerprint(self) -> str:
         """16 hex digits over name, tag and, for a local folder, weights."""

@@ -12,7 +12,7 @@ Threads: one writes, many ask. Processes: one writes (a lock file sees to it), m
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -209,28 +209,48 @@ class MemoryBank:
         frame counts its visual tokens and `token_overhead` (its time tag). If all fits, all is recalled.
         kv=False: without keys and values, for a reader that works from tokens.
         """
-        video = self._known_video(question.video_id)
+        return self.recall_all([question], read_tokens=read_tokens, token_overhead=token_overhead, kv=kv)[0]
+
+    def recall_all(
+        self, questions: Sequence[Question], *, read_tokens: int, token_overhead: int = 0, kv: bool = True
+    ) -> list[Evidence]:
+        """The same for several questions about one video; a frame that several of them recall is loaded once. `seconds` of
+        each: of its own search, and its share of loading."""
+        video_id = questions[0].video_id
+        if any(question.video_id != video_id for question in questions):
+            raise ValueError("questions about several videos cannot share what they recall")
+        video = self._known_video(video_id)
+        chosen = []
+        with self._held.searching(video_id) as timeline:
+            for question in questions:
+                begun = time.perf_counter()
+                visible = timeline.visible(question.asked_at)
+                cost = timeline.tokens[:visible] + token_overhead
+                plan.refuse_too_small(cost, self._recent_frames, read_tokens)
+                found, choice, per_layer = self._choose(question, cost, read_tokens)
+                chosen.append((question, found, choice, per_layer, time.perf_counter() - begun))
         begun = time.perf_counter()
-        with self._held.searching(question.video_id) as timeline:
-            visible = timeline.visible(question.asked_at)
-            cost = timeline.tokens[:visible] + token_overhead
-            plan.refuse_too_small(cost, self._recent_frames, read_tokens)
-            found, choice, per_layer = self._choose(question, cost, read_tokens)
-        searched = time.perf_counter()
         self._share_ram()
-        runs, lease = self._frames.load(keys_of(question.video_id, choice.frames, timeline, kv), choice.frames)
-        evidence = Evidence(
-            question=question,
-            runs=runs,
-            hits=found,
-            recent=len(choice.recent),
-            interval=video.interval,
-            per_layer=None if per_layer is None else torch.from_numpy(per_layer),
-            seconds={"search": searched - begun, "load": time.perf_counter() - searched},
-            came_from=dict(lease.came_from),
-        )
-        likely = plan.neighbours(choice, len(timeline), self._frames.prefetch_frames)
-        return self._frames.hand_out(evidence, lease, keys_of(question.video_id, likely, timeline, kv))
+        union = sorted(set().union(*(choice.frames for _, _, choice, _, _ in chosen)))
+        runs, lease = self._frames.load(keys_of(video_id, union, timeline, kv), union)
+        run_of = dict(zip(union, runs, strict=True))
+        loading = (time.perf_counter() - begun) / len(questions)
+        group = [
+            Evidence(
+                question=question,
+                runs=tuple(run_of[ordinal] for ordinal in choice.frames),
+                hits=found,
+                recent=len(choice.recent),
+                interval=video.interval,
+                per_layer=None if per_layer is None else torch.from_numpy(per_layer),
+                seconds={"search": searching, "load": loading},
+                came_from=dict(lease.came_from),
+            )
+            for question, found, choice, per_layer, searching in chosen
+        ]
+        likely = [plan.neighbours(choice, len(timeline), self._frames.prefetch_frames) for _, _, choice, _, _ in chosen]
+        ahead = sorted(set().union(*likely).difference(union))
+        return self._frames.hand_out(group, lease, keys_of(video_id, ahead, timeline, kv))
 
     def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
         """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):

@@ -5,9 +5,10 @@ Knows the store and the tiers (memory/tiers.py); nothing of search, and question
 
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import count
 
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
@@ -37,10 +38,12 @@ class RecalledFrames:
         frames = zip(keys, ordinals, held, strict=True)
         return tuple(Run(key.segment, ordinal, frame.tokens, frame.kv) for key, ordinal, frame in frames), lease
 
-    def hand_out(self, evidence: Evidence, lease: Lease, likely: list[Key]) -> Evidence:
-        """Keep the lease for as long as somebody holds the evidence; then read the likely ones ahead."""
-        weakref.finalize(evidence, self._let_go_of, lease, likely).atexit = False
-        return evidence
+    def hand_out(self, group: list[Evidence], lease: Lease, likely: list[Key]) -> list[Evidence]:
+        """Keep the lease for as long as somebody holds any of the evidence; then read the likely ones ahead."""
+        let_go = count(1)  # `next` is one step of the interpreter: evidence may be collected in several threads
+        for evidence in group:
+            weakref.finalize(evidence, self._let_go_of, lease, likely, let_go, len(group)).atexit = False
+        return group
 
     def keep_newest(self, segment: Segment, frames: int) -> None:
         """The newest frames of a video that is being asked about are wanted by every question: no need to read them back."""
@@ -64,8 +67,10 @@ class RecalledFrames:
         run, lasting = self.read(first.video_id, first.segment, 0, first.frame, first.frame + count, kv=first.kv)
         return run.tokens, run.kv, lasting
 
-    def _let_go_of(self, lease: Lease, likely: list[Key]) -> None:
+    def _let_go_of(self, lease: Lease, likely: list[Key], let_go: Iterator[int], of: int) -> None:
         """Called by the garbage collector, so nothing is done here."""
+        if next(let_go) < of:
+            return
         self.tiers.end(lease)
         if likely:
             self.prefetcher.submit(partial(self._prefetch, likely))

@@ -17,8 +17,10 @@ from encoders.segment import WholePatches
 from memory.bank import MemoryBank
 from memory.rest import AtRest
 from pipeline import units
+from pipeline.ahead import Ahead, TextAhead
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
+from pipeline.together import Together
 
 READ_FRAMES = 24  # what an answer reads by default; more frames without a needle invite the embedded model to see one
 
@@ -48,7 +50,8 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         segmenter = WholePatches(segmenter, backbone.temporal_patch)
     compressor = part(config, "compressor")
     new_prefill = part(config, "prefill")
-    retriever = call("retriever", part(config, "retriever"), embedder=clip, queries=backbone.queries)
+    texts, queries = TextAhead(clip), Ahead(backbone.queries_of)
+    retriever = call("retriever", part(config, "retriever"), embedder=texts, queries=queries)
     reader = call("reader", part(config, "reader"), backbone)
     check_pairs(config, call("prefill", new_prefill, backbone), retriever, reader)
     bank = MemoryBank.open(
@@ -69,6 +72,8 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         compressor=compressor,
         new_prefill=lambda: call("prefill", new_prefill, backbone),
         reader=reader,
+        together=Together(reader),
+        ahead=(texts.ahead, queries),
         interval=1.0 / config.fps,
         read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,

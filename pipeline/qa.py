@@ -5,7 +5,8 @@ The two meet only in the bank: `ask` never sees a frame source and `ingest` neve
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,16 +15,20 @@ from encoders.encoder import Encoder
 from encoders.errors import UserError
 from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segmenter, VideoInfo
 from memory.bank import MemoryBank
+from memory.catalog import VideoRow
 from memory.schema import Evidence, Question
+from pipeline.ahead import Ahead
 from pipeline.clock import Clock
 from pipeline.evidence import cite, is_shown, spans
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
 from pipeline.schema import Answer, Ingested
 from pipeline.streaming import AnswerStream
+from pipeline.together import Together
 from pipeline.writer import BackgroundWriter
 
 Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
 Read = Callable[[Evidence, Clock], Reading]
+ReadAll = Callable[[Sequence[Evidence], Clock], Sequence[Reading]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class VideoQA:
     compressor: Compressor
     new_prefill: Callable[[], Any]  # a fresh window for each video
     reader: TokenReader | KVReader
+    together: Together  # the same for several questions in one pass
+    ahead: tuple[Ahead, ...]  # what the retriever needs of a question's text, of several in one pass
     interval: float  # seconds between sampled frames
     read_tokens: int  # visual tokens that an answer may read, whatever the video's length
     cite_share: float
@@ -141,16 +148,58 @@ class VideoQA:
 
         read: how an answer is got from the evidence, where it is not simply read out: one option chosen out of several.
         cancelled: once it is set, reading out ends between two tokens with Cancelled (pipeline/reader.py)."""
+        known = self._known(question)
+        clock = Clock()
+        evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
+        _refuse_nothing(evidence)
+        reading = self.reader.read(evidence, clock, emit, cancelled) if read is None else read(evidence, clock)
+        return self._answer(known, evidence, reading, clock.seconds | {"total": clock.total()})
+
+    def ask_all(self, questions: Sequence[Question], read: ReadAll | None = None) -> list[Answer | UserError]:
+        """The same for several questions about one video, in one pass of the model; a question that cannot be answered has its
+        error in its place, and the others go on. `seconds` of each: its share.
+
+        What is said is what `ask` says up to rounding, which depends on the group: ask in the same groups for the same answers.
+        """
+        found: list[Answer | UserError | None] = [None] * len(questions)
+        known: dict[int, VideoRow] = {}
+        for number, question in enumerate(questions):
+            try:
+                known[number] = self._known(question)
+            except UserError as error:
+                found[number] = error
+        clock = Clock()
+        if known:
+            asked = [questions[number] for number in known]
+            with ExitStack() as prepared:
+                for ahead in self.ahead:
+                    prepared.enter_context(ahead.prepared([question.text for question in asked]))
+                group = self.bank.recall_all(asked, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
+            seen: dict[int, Evidence] = {}
+            for number, evidence in zip(known, group, strict=True):
+                try:
+                    _refuse_nothing(evidence)
+                    seen[number] = evidence
+                except UserError as error:
+                    found[number] = error
+            readings = (self.together.read if read is None else read)(list(seen.values()), clock) if seen else []
+            share = {stage: seconds / len(seen) for stage, seconds in clock.seconds.items()}
+            share["total"] = clock.total() / max(len(seen), 1)
+            for (number, evidence), reading in zip(seen.items(), readings, strict=True):
+                found[number] = self._answer(known[number], evidence, reading, share)
+        return [answer for answer in found if answer is not None]
+
+    def _known(self, question: Question) -> VideoRow:
+        """What the bank knows of the video. UserError when it cannot be asked about."""
         if not question.text.strip():
             raise UserError('The question is empty; give one, such as question="What is the code on the card?".')
         known = self.bank.video(question.video_id)
         if known is None:
             raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
-        clock = Clock()
-        evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
-        if not evidence.frame_count:
-            raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
-        reading = self.reader.read(evidence, clock, emit, cancelled) if read is None else read(evidence, clock)
+        return known
+
+    def _answer(self, known: VideoRow, evidence: Evidence, reading: Reading, seconds: dict[str, float]) -> Answer:
+        question = evidence.question
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
         return Answer(
@@ -163,7 +212,7 @@ class VideoQA:
             asked_at=None if question.asked_at == float("inf") else question.asked_at,
             frames_read=evidence.frame_count,
             visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
-            seconds=evidence.seconds | clock.seconds | {"total": clock.total()},
+            seconds=evidence.seconds | seconds,
             warning=" ".join(filter(None, [_warning(known.info), self._lacking(question)])),
         )
 
@@ -185,6 +234,12 @@ class VideoQA:
             seconds=clock.seconds | {"total": clock.total()},
             warning=warning,
         )
+
+
+def _refuse_nothing(evidence: Evidence) -> None:
+    if not evidence.frame_count:
+        moment = evidence.question.asked_at
+        raise UserError(f"asked_at={moment:g} comes before the first frame in the bank; ask at a later second.")
 
 
 def _warning(info: VideoInfo) -> str:

@@ -32,16 +32,15 @@ def group(backbone) -> list[Evidence]:
     """Four questions that read different frames, one of them none: contexts of unequal length."""
     frames = frames_for(backbone, 12)
     prefill = WindowPrefill(backbone, window_frames=4, dtype="float32")
-    runs, first = [], 0
+    runs: list[Run] = []
+    first = 0
     for number in range(3):
         seen = backbone.look(frames.part(4 * number, 4 * number + 4))
         runs.append(Run(number, first, seen, prefill(seen)))
         first += len(seen.times)
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    read = (runs, runs[:1], [], runs[1:])
-    return [
-        Evidence(Question(text, "toy"), tuple(own), none, 0, 0.5) for text, own in zip(QUESTIONS, read, strict=True)
-    ]
+    read: tuple[list[Run], ...] = (runs, runs[:1], [], runs[1:])
+    return [Evidence(Question(text, "toy"), tuple(own), none, 0, 0.5) for text, own in zip(QUESTIONS, read, strict=True)]
 
 
 def close(one: dict[int, float], other: dict[int, float]) -> bool:

@@ -7,11 +7,7 @@ such as the embedded one, answers in words; then the four tries cannot differ, a
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
 
-import torch
-
-from encoders.kv import FixedCache
 from memory.schema import Evidence
 from pipeline.needle.vnbench import LETTERS, ORDERS, prompt, tries
 from pipeline.reader import KVReader, TokenReader
@@ -47,33 +43,8 @@ def letters_of(choice: int) -> list[str]:
     return [LETTERS[order.index(choice)] for order in ORDERS]
 
 
-@torch.inference_mode()
 def likelihoods(reader: Reader, evidence: Evidence, options: Sequence[str]) -> list[float]:
     """Log-probability of each option as the whole answer, in the spelling (with or without a space) that is likelier."""
-    backbone = reader.backbone
-    stop = min(backbone.stop_ids())
-    tail = reader.tail(evidence.question.text)
-    spelled = [[backbone.ids(space + option) for space in ("", " ")] for option in options]
-    longest = max(len(ids) for both in spelled for ids in both)
-
-    def score(hidden: torch.Tensor, cache: Any, ids: list[int]) -> float:
-        states = torch.cat([hidden, backbone.advance(backbone.embed(ids), cache)])  # [1 + n, D]
-        logs = backbone.logits(states).log_softmax(-1)
-        return float(logs[torch.arange(len(ids) + 1), torch.tensor([*ids, stop])].sum())
-
-    def fresh(ids: list[int]) -> float:  # a library cache cannot go back
-        with reader.context(evidence, len(tail) + longest + 1, _untimed) as (cache, _):
-            return score(backbone.advance(tail, cache)[-1:], cache, ids)
-
-    with reader.context(evidence, len(tail) + longest + 1, _untimed) as (cache, _):
-        if isinstance(cache, FixedCache):
-            hidden = backbone.advance(tail, cache)[-1:]
-            mark, found = cache.mark(), []
-            for both in spelled:
-                scores = []
-                for ids in both:
-                    cache.rewind(mark)
-                    scores.append(score(hidden, cache, ids))
-                found.append(max(scores))
-            return found
-    return [max(fresh(ids) for ids in both) for both in spelled]
+    forms = [reader.backbone.ids(space + option) for option in options for space in ("", " ")]
+    scores, _ = reader.weigh(evidence, evidence.question.text, forms, _untimed)
+    return [max(scores[i : i + 2]) for i in range(0, len(scores), 2)]
