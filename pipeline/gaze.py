@@ -1,7 +1,8 @@
 """How much attention an answer pays to each frame: what citations are made of. Knows no text, no question and no disk.
 
-A backbone calls its listener in every layer, with the queries of a step and all keys. The share that the answering position
-gives to every token of the context is added up over heads and steps by layer; only at the end tokens are put down to frames.
+A backbone calls its listener in every layer, with the queries of a step and all keys. While an answer is being given only the
+query of its position is kept; when it is over, one product a layer says what share each query gave to every token of the
+context, and the shares are put down to frames.
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_AT_ONCE = 1 << 24  # scores in one product; more steps are taken in parts
+
 
 class Gaze:
-    """A backbone's Listener for one context, or for several side by side (`encoders/stacked.py`)."""
+    """A backbone's Listener for one context, or for several side by side (`encoders/stacked.py`). Call `settle` while the
+    cache still holds the answer."""
 
     def __init__(self, frames_of: Tensor | Sequence[Tensor], seen: Tensor | None = None) -> None:
         """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text; several: one for each row.
@@ -21,31 +25,60 @@ class Gaze:
         self._length = max(owners.shape[1] for owners in self._owners)  # of the longest context
         self._mass: dict[int, Tensor] = {}  # layer -> [B, S] float32
         self._since: dict[int, int] = {}  # layer -> tokens that came behind the context
+        self._steps: dict[int, list[tuple[Tensor, int, Tensor | None]]] = {}  # queries, keys that they saw, rows that count
+        self._keys: dict[int, tuple[Tensor, float]] = {}  # layer -> the newest view of all keys, and the scaling
         self._at: Tensor | None = None
         self._active: Tensor | None = None
 
     def aim(self, at: Sequence[int], active: Sequence[bool]) -> None:
         """For the next steps of several rows: which query of each answers, and whether it does. (One alone: the last.)"""
-        self._at, self._active = torch.tensor(at), torch.tensor(active)[:, None]
+        self._at, self._active = torch.tensor(at), torch.tensor(active)
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
         """query [B, Hq, n, Dh], key [B, H, S', Dh]."""
-        rows, heads, length = key.shape[:3]
+        rows, _, length = key.shape[:3]
         self._since[layer] = self._since.get(layer, 0) + query.shape[2]
-        first = self._length + self._since[layer] - length if self._seen is None else 0  # a sliding layer drops what is old
-        if first >= self._length:
+        last = query[:, :, -1] if self._at is None else query[torch.arange(rows), :, self._at]  # [B, Hq, Dh]
+        dropped = self._length + self._since[layer] - length if self._seen is None else 0
+        if dropped:  # a sliding layer holds these keys only now
+            if dropped < self._length:
+                self._add(layer, key, scaling, [(last, length, None)], dropped)
             return
-        last = query[:, :, -1] if self._at is None else query[torch.arange(rows), :, self._at.to(query.device)]  # [B, Hq, Dh]
-        grouped = last.unflatten(1, (heads, -1)).float()  # [B, H, group, Dh]
-        scores = torch.matmul(grouped, key.float().transpose(2, 3)).mul_(scaling)  # [B, H, group, S']
-        if self._seen is not None:
-            scores.masked_fill_(~self._seen[:, None, None, :length], -torch.inf)
-        share = scores.softmax(-1).sum((1, 2))[:, : self._length - first]
-        if self._active is not None:
-            share = share * self._active.to(share.device)
+        self._steps.setdefault(layer, []).append((last, length, self._active))
+        self._keys[layer] = key, scaling
+
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Make shares of what was kept, and let go of the keys."""
+        for layer, steps in self._steps.items():
+            key, scaling = self._keys[layer]
+            part = max(1, _AT_ONCE // (steps[0][0].shape[0] * steps[0][0].shape[1] * key.shape[2]))
+            for a in range(0, len(steps), part):
+                self._add(layer, key, scaling, steps[a : a + part], 0)
+        self._steps, self._keys = {}, {}
+
+    def _add(
+        self, layer: int, key: Tensor, scaling: float, steps: Sequence[tuple[Tensor, int, Tensor | None]], dropped: int
+    ) -> None:
+        rows, heads, length = key.shape[:3]
+        queries = torch.stack([query for query, _, _ in steps], dim=1)  # [B, T, Hq, Dh]
+        grouped = queries.unflatten(2, (heads, -1)).permute(0, 2, 1, 3, 4).float()  # [B, H, T, group, Dh]
+        scores = torch.matmul(grouped.flatten(2, 3), key.float().transpose(2, 3)).mul_(scaling)  # [B, H, T * group, S']
+        scores = scores.unflatten(2, (len(steps), -1))
+        hidden = torch.arange(length) >= torch.tensor([count for _, count, _ in steps])[:, None]  # [T, S'] came later
+        hidden = hidden.to(key.device)
+        if self._seen is None:
+            scores.masked_fill_(hidden[:, None], -torch.inf)
+        else:
+            scores.masked_fill_((hidden | ~self._seen[:, None, :length])[:, None, :, None], -torch.inf)
+        share = scores.softmax(-1).sum((1, 3))  # [B, T, S']
+        if steps[0][2] is not None:
+            share = share * torch.stack([active for _, _, active in steps if active is not None], dim=1)[..., None].to(
+                key.device
+            )
         if layer not in self._mass:
             self._mass[layer] = torch.zeros(rows, self._length, device=key.device)
-        self._mass[layer][:, first:] += share
+        self._mass[layer][:, dropped:] += share.sum(1)[:, : self._length - dropped]
 
     def weights(self, row: int = 0) -> dict[int, float]:
         """Share of each frame in the attention on frames, over all layers; they sum to 1."""

@@ -124,6 +124,8 @@ class _Reader:
                         emit(text[len(told) :])
                         told = text
                     token = next(stream, None)
+            with timer("cite"):
+                gaze.settle()
         text = self.backbone.text_of(ids).strip()
         if text != told:
             emit(text[len(told) :])
@@ -148,6 +150,8 @@ class _Reader:
                 best = max(range(len(scores)), key=scores.__getitem__)
                 for token in answers[best]:  # one by one, as decoding does
                     self.backbone.advance(self.backbone.embed([token]), cache, gaze)
+            with timer("cite"):
+                gaze.settle()
         return scores, gaze.weights()
 
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:

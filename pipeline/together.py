@@ -40,6 +40,8 @@ class Together:
                 hidden = self._asked(tails, stack, gaze)  # [B, D]
             with timer("decode"):
                 answers = self._decoded(hidden, stack, gaze, most)
+            with timer("cite"):
+                gaze.settle()
         return [Reading(self.backbone.text_of(ids).strip(), gaze.weights(row)) for row, ids in enumerate(answers)]
 
     def weigh(
@@ -71,6 +73,8 @@ class Together:
                     stack.rewind(mark)
                 best = [max(range(len(own)), key=own.__getitem__) for own in scores]
                 self._tell([list(own[i]) for own, i in zip(answers, best, strict=True)], stack, gaze)
+            with timer("cite"):
+                gaze.settle()
         return [(own, gaze.weights(row)) for row, own in enumerate(scores)]
 
     # ---- inside
