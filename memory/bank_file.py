@@ -17,6 +17,10 @@ FORMAT = 3  # that of the segments (memory/segment_file.py)
 Provenance = Mapping[str, str | int | float | None]
 
 
+class BankBusyError(UserError):
+    """Another process writes to the bank; whoever can do with another bank takes that."""
+
+
 def open_bank_file(root: Path, provenance: Provenance | None, *, create: bool) -> dict[str, str | int | float | None]:
     """The provenance of the bank at `root`, after making sure that it agrees with `provenance` (None: only looking, so
     anything goes). A bank that is not there is created if allowed."""
@@ -57,7 +61,7 @@ class WriterLock:
         except BlockingIOError as error:
             owner = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._handle)
-            raise UserError(
+            raise BankBusyError(
                 f"bank {root} is being written by another process (id {owner}); wait for it or use another bank=DIR"
             ) from error
         os.ftruncate(self._handle, 0)

@@ -124,11 +124,15 @@ def replace(path: Path, data: bytes) -> None:
     half.replace(path)
 
 
+def table(rows: Sequence[Row]) -> pyarrow.Table:
+    """Rows as they stand in answers.jsonl, with the columns and types of answers.parquet."""
+    return pyarrow.Table.from_pylist([row | {"seconds": list(row["seconds"].items())} for row in rows], schema=SCHEMA)
+
+
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
-    """answers.parquet, of rows as they stand in answers.jsonl."""
-    plain = [row | {"seconds": list(row["seconds"].items())} for row in rows]
+    """answers.parquet."""
     half = path.with_name(path.name + ".partial")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(plain, schema=SCHEMA), half)
+    pyarrow.parquet.write_table(table(rows), half)
     half.replace(path)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from pipeline.batch import answers, plan
 from pipeline.batch.schema import Answered, Event, Task, Tell
 
 _TRIES = 2  # of a task whose worker died
@@ -36,6 +37,9 @@ class Local:
         self.workers = workers
         self.devices: list[str] = [str(device) for device in devices or ()]
 
+    def check(self, config: DictConfig) -> None:
+        """Anything goes."""
+
     def __call__(self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: Tell) -> None:
         """Run all tasks. UserError when none can go on."""
         if not tasks:
@@ -47,11 +51,14 @@ class Local:
 
     def banks(self, bank: str) -> list[str]:
         """All banks that there may be: of each worker, and of an earlier run that had more."""
-        names, number = [bank], 1
-        while number < self.workers or Path(f"{bank}.{number}", "bank.json").is_file():
-            names.append(f"{bank}.{number}")
-            number += 1
-        return names
+        return plan.banks(bank, self.workers)
+
+    def write(self, path: Path, rows: Sequence[answers.Row]) -> None:
+        """answers.parquet."""
+        answers.write_parquet(path, rows)
+
+    def close(self) -> None:
+        """Nothing is left open: workers end with their last task."""
 
     def settings(self, config: DictConfig, number: int) -> DictConfig:
         """The configuration of a worker: its device, and its share of the cores."""

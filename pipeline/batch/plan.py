@@ -6,7 +6,8 @@ Two names of one file are one video. A question that has its answer is not asked
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, takewhile
 from pathlib import Path
 
 from encoders.container import fingerprint
@@ -26,8 +27,8 @@ def sharded(jobs: Sequence[Job], shard: str) -> list[Job]:
     found = re.fullmatch(r"(\d+)/(\d+)", shard)
     if found is None or not int(found[1]) < int(found[2]):
         raise UserError(f"shard={shard} is no part of the whole; write K/N with K from 0 to N-1, such as shard=0/4")
-    number, count = int(found[1]), int(found[2])
-    return [job for job in jobs if _spread(job.video.rsplit("/", 1)[-1]) % count == number]
+    number, parts = int(found[1]), int(found[2])
+    return [job for job in jobs if _spread(job.video.rsplit("/", 1)[-1]) % parts == number]
 
 
 def tasks(jobs: Sequence[Job], banks: Iterable[str], downloads: Path) -> list[Task]:
@@ -43,6 +44,18 @@ def tasks(jobs: Sequence[Job], banks: Iterable[str], downloads: Path) -> list[Ta
         bank, finished = _held(known, key, start, end)
         found.append(Task(some[0].video, some[0].video, start, end, bank, finished, tuple(some)))
     return found
+
+
+def bank_names(bank: str) -> Iterator[str]:
+    """DIR, DIR.1, DIR.2, ... without end: a bank has one writer, so each worker writes to one of its own."""
+    yield bank
+    yield from (f"{bank}.{number}" for number in count(1))
+
+
+def banks(bank: str, workers: int) -> list[str]:
+    """All banks that there may be: one for each worker, and those of an earlier run that had more."""
+    names = enumerate(bank_names(bank))
+    return [name for _, name in takewhile(lambda one: one[0] < workers or Path(one[1], "bank.json").is_file(), names)]
 
 
 def _spread(name: str) -> int:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 from pipeline.batch import answers, compare, jobs, plan, progress, report, tables
-from pipeline.batch.schema import Answered, Bad, Encoded, Event, Job
+from pipeline.batch.schema import Answered, Bad, Compute, Encoded, Event, Job
 from pipeline.build import check_dials
 from pipeline.parts import check, part
 
@@ -41,7 +41,8 @@ def batch(config: DictConfig) -> int:
     for group in ("annotations", "choice", "compute"):
         check(config, group)
     part(config, "choice")  # a mistake in it is told before a model is loaded
-    compute = part(config, "compute")
+    compute: Compute = part(config, "compute")
+    compute.check(config)
     out = Path(config.out)
     wanted, bad = read_jobs(config)
     with answers.locked(out):
@@ -65,7 +66,7 @@ def read_jobs(config: DictConfig) -> tuple[list[Job], list[Bad]]:
     return found, bad
 
 
-def _run(config: DictConfig, compute: Any, wanted: list[Job], bad: list[Bad], out: Path) -> int:
+def _run(config: DictConfig, compute: Compute, wanted: list[Job], bad: list[Bad], out: Path) -> int:
     downloads = Path(config.downloads) if config.downloads else out / "videos"
     told, encoded = answers.Lines(out / "answers.jsonl"), answers.Lines(out / "videos.jsonl")
     try:
@@ -75,6 +76,7 @@ def _run(config: DictConfig, compute: Any, wanted: list[Job], bad: list[Bad], ou
         _write_run(config, out, began | {"asked": len(wanted), "refused": [asdict(one) for one in bad]})
         todo = plan.tasks(left, compute.banks(str(config.bank)), downloads)  # 3
         plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        assert isinstance(plain, DictConfig)
         clock = time.perf_counter()
         with progress.shown(todo) as show:
 
@@ -96,10 +98,11 @@ def _run(config: DictConfig, compute: Any, wanted: list[Job], bad: list[Bad], ou
             "refused": [asdict(one) for one in bad],
             "failures": [{"id": row["id"], "video": row["video"], "error": row["error"]} for row in rows if row["error"]],
         }
-        answers.write_parquet(out / "answers.parquet", rows)
+        compute.write(out / "answers.parquet", rows)
         answers.write_csv(out / "videos.csv", report.videos(rows, encoded.rows))
         _write_run(config, out, figures)
     finally:
+        compute.close()
         told.close()
         encoded.close()
     print(json.dumps(figures) if config.format == "json" else _told(figures, out))

@@ -3,9 +3,13 @@ and no model."""
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import DictConfig
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -71,6 +75,10 @@ class Task:
     finished: bool  # the bank has all of it
     jobs: tuple[Job, ...]
 
+    def in_order(self) -> list[Job]:
+        """The questions by the moment that they are asked at, those about the whole video last."""
+        return sorted(self.jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -105,3 +113,22 @@ class Answered:
 
 Event = Encoded | Encoding | Answered
 Tell = Callable[[Event], None]
+
+
+class Compute(Protocol):
+    """Where the work is done."""
+
+    def check(self, config: DictConfig) -> None:
+        """UserError when the rest of the configuration does not fit; before anything is written."""
+
+    def banks(self, bank: str) -> list[str]:
+        """All banks that may hold a video of the job."""
+
+    def __call__(self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: Tell) -> None:
+        """Run all tasks, each question told exactly once. UserError when none can go on."""
+
+    def write(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+        """answers.parquet, of rows as they stand in answers.jsonl."""
+
+    def close(self) -> None:
+        """Leave nothing running."""

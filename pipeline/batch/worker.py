@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,22 +46,33 @@ class Worker:
 
     def work(self, task: Task) -> None:
         """Encode what the bank lacks of the video, and answer. UserError when nothing can go on."""
+        for event in self.events(task):
+            self._tell(event)
+
+    def events(self, task: Task) -> Iterator[Encoded | Answered]:
+        """The same, told to whoever iterates (but not how far encoding is): the video, unless it failed, then a row for each
+        question, by the moment that it is asked at."""
+        jobs = task.in_order()
         qa = self._opened(task.bank)
         if not task.finished:
             qa.bank.begin_writing()
         try:
             encoded = self._encode(qa, task)
         except Exception as error:
-            self._failed(task, task.jobs, error)
+            yield from (failure(task, job, error) for job in jobs)
             return
-        self._tell(encoded)
-        for job in sorted(task.jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at):
+        yield encoded
+        for job in jobs:
             try:
                 row = self._answer(qa, task, job, encoded.video_id)
             except Exception as error:
-                self._failed(task, [job], error)
+                yield failure(task, job, error)
             else:
-                self._tell(Answered(row))
+                yield Answered(row)
+
+    def claim(self, bank: str) -> None:
+        """Become the one who writes to this bank, until another one is opened. BankBusyError when somebody else does."""
+        self._opened(bank).bank.begin_writing()
 
     def close(self) -> None:
         if self._qa is not None:
@@ -129,10 +140,6 @@ class Worker:
             "bank_id": bank_id(qa.bank),
             "warning": answer.warning,
         }
-
-    def _failed(self, task: Task, jobs: Sequence[Job], error: Exception) -> None:
-        for job in jobs:
-            self._tell(failure(task, job, error))
 
 
 def failure(task: Task, job: Job, error: Exception | str) -> Answered:
