@@ -131,6 +131,7 @@ class Batch(Dials):
     shard: str = ""  # K/N: only the videos of this part, each with an out and a bank of its own
     strict: bool = False  # true: a row that cannot be used stops the run before it begins
     unlabelled: bool = False  # true: take questions with options whose right one is not told
+    at_once: int = 8  # questions about one video in one pass of the model; each takes the memory of what an answer reads
     action: str = "run"  # or compare
     runs: list[str] = field(default_factory=list)  # two folders, with action=compare
     annotations: Any = MISSING

@@ -141,12 +141,14 @@ def test_choosing_what_the_model_says_cites_what_it_says(tmp_path):
         said = qa.reader.read(evidence, Clock())
         others = tuple(word for word in ("9", "red", "the triangle", "not in the video") if word != said.text)
         job = Job("1", "v", "How many stars were shown?", (*others, said.text))
-        chosen = ByLikelihood(prompt="{question}", candidate="text", per_token=False)(job, qa.reader, evidence, Clock())
+        chosen = ByLikelihood(prompt="{question}", candidate="text", per_token=False)([job], qa.together, [evidence], Clock())[
+            0
+        ]
         assert chosen.reading.text == said.text and chosen.letter == "ABCDE"[len(others)]
         assert len(chosen.scores) == len(job.options) and max(chosen.scores) == chosen.scores[-1] <= 0
         assert chosen.reading.weights.keys() == said.weights.keys()
         assert all(chosen.reading.weights[i] == pytest.approx(weight, abs=1e-5) for i, weight in said.weights.items())
-        mean = ByLikelihood(prompt="{question}", candidate="text", per_token=True)(job, qa.reader, evidence, Clock())
+        mean = ByLikelihood(prompt="{question}", candidate="text", per_token=True)([job], qa.together, [evidence], Clock())[0]
         assert all(a >= b for a, b in zip(mean.scores, chosen.scores, strict=True)) and mean.scores != chosen.scores
         letters = ByLikelihood(prompt="{question}\n{options}", candidate="letter", per_token=False)
-        assert letters(job, qa.reader, evidence, Clock()).letter in "ABCDE"
+        assert letters([job], qa.together, [evidence], Clock())[0].letter in "ABCDE"

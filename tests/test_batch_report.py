@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from encoders.errors import UserError
-from pipeline.batch import progress, report
+from pipeline.batch import plan, progress, report
 from pipeline.batch.answers import Lines
 from pipeline.batch.schema import Answered, Encoding, Job, Task
 from pipeline.batch.worker import _covered, blank, failure
 
 
 def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:
-    plain = blank(Task(video, video, 0.0, None, "bank", True, ()), Job("1", video, "q"))
+    plain = blank(Task(video, video, 0.0, None, "bank", True, (), ()), Job("1", video, "q"))
     return plain | {"right": right, "video_seconds": 60.0} | cells
 
 
@@ -74,3 +74,18 @@ def test_a_full_disk_is_one_sentence():
     with pytest.raises(UserError, match=r"/dev/full cannot be written .* make room"):
         lines.append({"id": "1"})
     assert lines.rows == []
+
+
+def test_groups_do_not_depend_on_what_is_left(tmp_path):
+    jobs = [Job(str(i), f"v{i % 2}", "q", ("a", "b") if i % 3 else (), asked_at=None if i % 5 else float(i)) for i in range(40)]
+    whole = plan.tasks(jobs, [], tmp_path, at_once=4)
+    left = plan.tasks(jobs, [], tmp_path, at_once=4, answered={job.id for job in jobs[:31]} | {"35", "37", "39"})
+    assert [len(task.jobs) for task in left] == [5, 1] and [len(task.jobs) for task in whole] == [20, 20]
+    assert [task.groups for task in left] == [task.groups for task in whole]
+    for task in whole:
+        asked = [job for group in task.groups for job in group]
+        assert sorted(job.id for job in asked) == sorted(job.id for job in task.jobs)
+        assert all(len(group) <= 4 and len({bool(job.options) for job in group}) == 1 for group in task.groups)
+        opened = [job.asked_at for job in asked if not job.options]
+        assert opened == sorted(opened, key=lambda moment: float("inf") if moment is None else moment)
+    assert not plan.tasks(jobs, [], tmp_path, answered={job.id for job in jobs})

@@ -1,12 +1,12 @@
 """Which option an answer chooses: the one that the model finds likeliest, or the one that its words name.
 
-Knows the reader and nothing of files. Every part takes a question with options and returns what was chosen; open questions
-do not come here. What names no option is no choice, which counts as wrong and is reported.
+Knows the reader and nothing of files. Every part takes questions with options and returns what was chosen of each; open
+questions do not come here. What names no option is no choice, which counts as wrong and is reported.
 """
 
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,9 +14,8 @@ from encoders.errors import UserError
 from memory.schema import Evidence
 from pipeline.batch.schema import LETTERS, Job
 from pipeline.clock import Clock
-from pipeline.reader import KVReader, Reading, TokenReader
-
-Reader = TokenReader | KVReader
+from pipeline.reader import Reading
+from pipeline.together import Together, Weighed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Chosen:
 class Choice(Protocol):
     """How an option is chosen."""
 
-    def __call__(self, job: Job, reader: Reader, evidence: Evidence, clock: Clock) -> Chosen: ...
+    def __call__(self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock) -> list[Chosen]: ...
 
 
 class ByLikelihood:
@@ -48,14 +47,24 @@ class ByLikelihood:
             raise UserError("choice.candidate=letter needs {options} in choice.prompt: letters say nothing without them")
         self.prompt, self.candidate, self.per_token = prompt, candidate, per_token
 
-    def __call__(self, job: Job, reader: Reader, evidence: Evidence, clock: Clock) -> Chosen:
-        words = list(job.options) if self.candidate == "text" else list(LETTERS[: len(job.options)])
+    def __call__(self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock) -> list[Chosen]:
+        letters = self.candidate == "letter"
+        words = [list(LETTERS[: len(job.options)]) if letters else list(job.options) for job in jobs]
         # a word behind a blank is another token than at the beginning, and models differ in which they were taught
-        forms = [(i, reader.backbone.ids(lead + word)) for i, word in enumerate(words) for lead in ("", " ")]
-        likelihoods, weights = reader.weigh(
-            evidence, asked(self.prompt, job), [ids for _, ids in forms], clock, ends=self.candidate == "text"
+        ids = reader.backbone.ids
+        forms = [[(i, ids(lead + word)) for i, word in enumerate(own) for lead in ("", " ")] for own in words]
+        weighed = reader.weigh(
+            group,
+            [asked(self.prompt, job) for job in jobs],
+            [[tokens for _, tokens in own] for own in forms],
+            clock,
+            ends=not letters,
         )
-        scores = [float("-inf")] * len(words)
+        return [self._chosen(*one) for one in zip(jobs, forms, weighed, strict=True)]
+
+    def _chosen(self, job: Job, forms: Sequence[tuple[int, list[int]]], weighed: Weighed) -> Chosen:
+        likelihoods, weights = weighed
+        scores = [float("-inf")] * len(job.options)
         for (i, ids), likelihood in zip(forms, likelihoods, strict=True):
             scores[i] = max(scores[i], likelihood / len(ids) if self.per_token else likelihood)
         best = max(range(len(scores)), key=scores.__getitem__)
@@ -70,10 +79,13 @@ class ByParsing:
         _check_prompt(prompt)
         self.prompt = prompt
 
-    def __call__(self, job: Job, reader: Reader, evidence: Evidence, clock: Clock) -> Chosen:
-        prompted = replace(evidence, question=replace(evidence.question, text=asked(self.prompt, job)))
-        reading = reader.read(prompted, clock)
-        return Chosen(reading, parse(reading.text, job.options))
+    def __call__(self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock) -> list[Chosen]:
+        prompted = [
+            replace(evidence, question=replace(evidence.question, text=asked(self.prompt, job)))
+            for job, evidence in zip(jobs, group, strict=True)
+        ]
+        readings = reader.read(prompted, clock)
+        return [Chosen(reading, parse(reading.text, job.options)) for job, reading in zip(jobs, readings, strict=True)]
 
 
 def asked(prompt: str, job: Job) -> str:

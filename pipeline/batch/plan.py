@@ -5,8 +5,9 @@ Two names of one file are one video. A question that has its answer is not asked
 """
 
 import hashlib
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -31,19 +32,34 @@ def sharded(jobs: Sequence[Job], shard: str) -> list[Job]:
     return [job for job in jobs if _spread(job.video.rsplit("/", 1)[-1]) % parts == number]
 
 
-def tasks(jobs: Sequence[Job], banks: Iterable[str], downloads: Path) -> list[Task]:
-    """One task for each video (or part of one, where jobs have start or end), in the order of the jobs."""
-    grouped: dict[tuple[str, float, float | None], list[Job]] = {}
+def tasks(
+    jobs: Sequence[Job], banks: Iterable[str], downloads: Path, *, at_once: int = 1, answered: Container[str] = ()
+) -> list[Task]:
+    """One task for each video (or part of one, where jobs have start or end) with questions left, in the order of the jobs.
+
+    at_once: how many questions are asked together. answered: ids that have their answer."""
+    by_video: dict[tuple[str, float, float | None], list[Job]] = {}
     for job in jobs:
         path = place(job.video, downloads)
         key = fingerprint(path) if path.is_file() and path.stat().st_size else job.video
-        grouped.setdefault((key, job.start, job.end), []).append(job)
+        by_video.setdefault((key, job.start, job.end), []).append(job)
     known = _known(banks)
     found = []
-    for (key, start, end), some in grouped.items():
-        bank, finished = _held(known, key, start, end)
-        found.append(Task(some[0].video, some[0].video, start, end, bank, finished, tuple(some)))
+    for (key, start, end), some in by_video.items():
+        left = tuple(job for job in some if job.id not in answered)
+        if left:
+            bank, finished = _held(known, key, start, end)
+            found.append(Task(some[0].video, some[0].video, start, end, bank, finished, groups(some, at_once), left))
     return found
+
+
+def groups(jobs: Sequence[Job], at_once: int) -> tuple[tuple[Job, ...], ...]:
+    """Questions about one video that are asked together: by the moment that they are asked at, those about the whole video
+    last, open ones apart from those with options. They are cut from all questions, not from those that are left: a matrix
+    product of several rows rounds by their number, and who resumes must get the same answers."""
+    ordered = sorted(jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at)
+    kinds = [[job for job in ordered if bool(job.options) == chosen] for chosen in (False, True)]
+    return tuple(tuple(kind[a : a + at_once]) for kind in kinds for a in range(0, len(kind), at_once))
 
 
 def bank_names(bank: str) -> Iterator[str]:

@@ -38,6 +38,8 @@ def batch(config: DictConfig) -> int:
         return _compare(config)
     if config.action != "run":
         raise UserError(f"action={config.action} is not known; use run or compare.")
+    if config.at_once < 1:
+        raise UserError(f"at_once={config.at_once} asks nothing; use 1 or more.")
     for group in ("annotations", "choice", "compute"):
         check(config, group)
     part(config, "choice")  # a mistake in it is told before a model is loaded
@@ -74,7 +76,9 @@ def _run(config: DictConfig, compute: Compute, wanted: list[Job], bad: list[Bad]
         left = _left(wanted, told, out)
         began = {"began": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "state": "running"}
         _write_run(config, out, began | {"asked": len(wanted), "refused": [asdict(one) for one in bad]})
-        todo = plan.tasks(left, compute.banks(str(config.bank)), downloads)  # 3
+        done = {row["id"] for row in told.rows}
+        banks = compute.banks(str(config.bank))
+        todo = plan.tasks(wanted, banks, downloads, at_once=config.at_once, answered=done)  # 3
         plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
         assert isinstance(plain, DictConfig)
         clock = time.perf_counter()

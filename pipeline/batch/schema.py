@@ -3,7 +3,6 @@ and no model."""
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,11 +72,13 @@ class Task:
     end: float | None
     bank: str
     finished: bool  # the bank has all of it
-    jobs: tuple[Job, ...]
+    groups: tuple[tuple[Job, ...], ...]  # asked together; they do not depend on what is left
+    jobs: tuple[Job, ...]  # what is left to answer, some or all of the groups' questions
 
     def in_order(self) -> list[Job]:
-        """The questions by the moment that they are asked at, those about the whole video last."""
-        return sorted(self.jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at)
+        """What is left, as the groups have it."""
+        left = {job.id for job in self.jobs}
+        return [job for group in self.groups for job in group if job.id in left]
 
 
 @dataclass(frozen=True, slots=True)

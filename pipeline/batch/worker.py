@@ -53,6 +53,7 @@ class Worker:
         """The same, told to whoever iterates (but not how far encoding is): the video, unless it failed, then a row for each
         question, by the moment that it is asked at."""
         jobs = task.in_order()
+        left = {job.id for job in jobs}
         qa = self._opened(task.bank)
         if not task.finished:
             qa.bank.begin_writing()
@@ -62,13 +63,10 @@ class Worker:
             yield from (failure(task, job, error) for job in jobs)
             return
         yield encoded
-        for job in jobs:
-            try:
-                row = self._answer(qa, task, job, encoded.video_id)
-            except Exception as error:
-                yield failure(task, job, error)
-            else:
-                yield Answered(row)
+        for group in task.groups:
+            if any(job.id in left for job in group):
+                rows = self._answers(qa, task, group, encoded.video_id)
+                yield from (row for job, row in zip(group, rows, strict=True) if job.id in left)
 
     def claim(self, bank: str) -> None:
         """Become the one who writes to this bank, until another one is opened. BankBusyError when somebody else does."""
@@ -109,24 +107,44 @@ class Worker:
             warning=done.warning,
         )
 
-    def _answer(self, qa: VideoQA, task: Task, job: Job, video_id: str) -> dict[str, Any]:
-        chosen: Chosen | None = None
+    def _answers(self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str) -> list[Answered]:
+        """A row for each question. What stops a group is looked for in its questions one by one."""
+        try:
+            return self._answered(qa, task, group, video_id)
+        except Exception as error:
+            if len(group) == 1:
+                return [failure(task, group[0], error)]
+            return [row for job in group for row in self._answers(qa, task, [job], video_id)]
 
-        def choose(evidence: Evidence, clock: Clock) -> Reading:
-            nonlocal chosen
-            chosen = self._choice(job, qa.reader, evidence, clock)
-            return chosen.reading
+    def _answered(self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str) -> list[Answered]:
+        jobs = {job.id: job for job in group}
+        chosen: dict[str, Chosen] = {}
 
-        moment = math.inf if job.asked_at is None else job.asked_at
-        answer = qa.ask(Question(job.question, video_id, moment, job.id), read=choose if job.options else None)
+        def choose(some: Sequence[Evidence], clock: Clock) -> list[Reading]:
+            ids = [evidence.question.id for evidence in some]
+            chosen.update(zip(ids, self._choice([jobs[id] for id in ids], qa.together, some, clock), strict=True))
+            return [chosen[id].reading for id in ids]
+
+        questions = [
+            Question(job.question, video_id, math.inf if job.asked_at is None else job.asked_at, job.id) for job in group
+        ]
+        answers = qa.ask_all(questions, read=choose if group[0].options else None)
+        return [
+            failure(task, job, answer)
+            if isinstance(answer, UserError)
+            else self._row(qa, task, job, answer, chosen.get(job.id))
+            for job, answer in zip(group, answers, strict=True)
+        ]
+
+    def _row(self, qa: VideoQA, task: Task, job: Job, answer: Answer, chosen: Chosen | None) -> Answered:
         right = None
         if job.options and job.letter is not None:
             right = chosen is not None and chosen.letter == job.letter
         elif not job.options and job.answer is not None:
             right = is_right(answer.text, job.answer)
-        known = qa.bank.video(video_id)
-        return blank(task, job) | {
-            "video_id": video_id,
+        known = qa.bank.video(answer.video_id)
+        told = {
+            "video_id": answer.video_id,
             "video_seconds": 0.0 if known is None else known.info.duration,
             "answer": answer.text,
             "choice": None if chosen is None else chosen.letter,
@@ -140,6 +158,7 @@ class Worker:
             "bank_id": bank_id(qa.bank),
             "warning": answer.warning,
         }
+        return Answered(blank(task, job) | told)
 
 
 def failure(task: Task, job: Job, error: Exception | str) -> Answered:
