@@ -60,9 +60,9 @@ class Rows:
         self._count += done  # last: whoever reads the count finds the rows there
 
     def blocks(self, stop: int) -> Iterator[np.ndarray]:
-        """Rows 0..stop-1 as float32, block by block: [<= 1024, *shape]."""
+        """Rows 0..stop-1 as they are held, block by block: [<= 1024, *shape] float16."""
         for at in range(0, stop, _BLOCK):
-            yield self._blocks[at // _BLOCK][: stop - at].astype(np.float32)
+            yield self._blocks[at // _BLOCK][: stop - at]
 
     def part(self, first: int, stop: int) -> np.ndarray:
         """Rows first..stop-1 as they are held: [stop - first, *shape] float16."""

@@ -60,7 +60,8 @@ def test_seconds_of_evidence_that_are_cited():
 
 
 def test_progress_counts_videos_questions_and_failures():
-    tasks = [Task(name, name, 0.0, None, "", False, (Job("1", name, "q"), Job("2", name, "q"))) for name in ("a.mp4", "b.mp4")]
+    pairs = {name: (Job("1", name, "q"), Job("2", name, "q")) for name in ("a.mp4", "b.mp4")}
+    tasks = [Task(name, name, 0.0, None, "", False, (pair,), pair) for name, pair in pairs.items()]
     counts = progress._Counts(tasks)
     counts.take(Encoding("a.mp4", 8.0, 120.0))
     assert progress.line(counts, 5) == "videos 0 of 2, questions 0 of 4, 0 failed, no answer yet; encoding a.mp4: 8 of 120 s"
