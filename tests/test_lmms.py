@@ -108,6 +108,7 @@ def test_each_video_is_encoded_once_and_answers_come_in_order(tmp_path: Path) ->
     (tmp_path / "link.mp4").symlink_to("a.mp4")
     names = ["a.mp4", "b.mp4", "gone.mp4", "a.mp4", "link.mp4", "b.mp4"]
     requests = [Asked(Clip(str(tmp_path / name)), f"Is it {i}?", 3) for i, name in enumerate(names)]
+    requests.append(Asked(Clip(str(tmp_path / "a.mp4"), 1.0, 2.5), "Is it 0?", 3))
     heard: list[str] = []
     failed: list[str] = []
     settings = dict(part.split("=", 1) for part in toy_parts()) | {"bank": str(tmp_path / "bank"), "threads": 1}
@@ -122,12 +123,12 @@ def test_each_video_is_encoded_once_and_answers_come_in_order(tmp_path: Path) ->
     def encoded() -> int:
         return sum("segments encoded" in line for line in heard)
 
-    coming = run(*range(6))
+    coming = run(*range(7))
     told = [next(coming)]
     assert encoded() == 1  # the first answer does not wait for the second video
     told += coming
-    assert [one.tokens > 0 for one in told] == [True, True, False, True, True, True] and told[2].text == ""
-    assert encoded() == 2  # the link is the same film
+    assert [one.tokens > 0 for one in told] == [True, True, False, True, True, True, True] and told[2].text == ""
+    assert encoded() == 3  # the link is the same film, a part of it is another
     assert len(failed) == 1 and "gone.mp4" in failed[0]
     heard.clear()
     assert list(run(5, 3, 0)) == [told[5], told[3], told[0]] and encoded() == 0
