@@ -54,12 +54,11 @@ def tasks(
 
 
 def groups(jobs: Sequence[Job], at_once: int) -> tuple[tuple[Job, ...], ...]:
-    """Questions about one video that are asked together: by the moment that they are asked at, those about the whole video
-    last, open ones apart from those with options. They are cut from all questions, not from those that are left: a matrix
-    product of several rows rounds by their number, and who resumes must get the same answers."""
+    """Questions about one video that are asked together, by the moment that they are asked at, those about the whole video
+    last. They are cut from all questions, not from those that are left: a matrix product of several rows rounds by their
+    number, and who resumes must get the same answers."""
     ordered = sorted(jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at)
-    kinds = [[job for job in ordered if bool(job.options) == chosen] for chosen in (False, True)]
-    return tuple(tuple(kind[a : a + at_once]) for kind in kinds for a in range(0, len(kind), at_once))
+    return tuple(tuple(ordered[a : a + at_once]) for a in range(0, len(ordered), at_once))
 
 
 def bank_names(bank: str) -> Iterator[str]:

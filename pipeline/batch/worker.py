@@ -120,15 +120,24 @@ class Worker:
         jobs = {job.id: job for job in group}
         chosen: dict[str, Chosen] = {}
 
-        def choose(some: Sequence[Evidence], clock: Clock) -> list[Reading]:
-            ids = [evidence.question.id for evidence in some]
-            chosen.update(zip(ids, self._choice([jobs[id] for id in ids], qa.together, some, clock), strict=True))
-            return [chosen[id].reading for id in ids]
+        def read(some: Sequence[Evidence], clock: Clock) -> list[Reading]:
+            readings: dict[str, Reading] = {}
+            to_choose = [evidence for evidence in some if jobs[evidence.question.id].options]
+            others = [evidence for evidence in some if not jobs[evidence.question.id].options]
+            if to_choose:
+                asked = [jobs[evidence.question.id] for evidence in to_choose]
+                made = self._choice(asked, qa.together, to_choose, clock)
+                chosen.update({job.id: one for job, one in zip(asked, made, strict=True)})
+                readings = {id: one.reading for id, one in chosen.items()}
+            if others:
+                said = qa.together.read(others, clock)
+                readings |= {evidence.question.id: one for evidence, one in zip(others, said, strict=True)}
+            return [readings[evidence.question.id] for evidence in some]
 
         questions = [
             Question(job.question, video_id, math.inf if job.asked_at is None else job.asked_at, job.id) for job in group
         ]
-        answers = qa.ask_all(questions, read=choose if group[0].options else None)
+        answers = qa.ask_all(questions, read=read)
         return [
             failure(task, job, answer)
             if isinstance(answer, UserError)
