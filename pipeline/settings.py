@@ -131,8 +131,8 @@ class Batch(Dials):
     shard: str = ""  # K/N: only the videos of this part, each with an out and a bank of its own
     strict: bool = False  # true: a row that cannot be used stops the run before it begins
     unlabelled: bool = False  # true: take questions with options whose right one is not told
-    action: str = "run"  # or compare
-    runs: list[str] = field(default_factory=list)  # two folders, with action=compare
+    action: str = "run"  # or compare, or join: the runs of shards into one
+    runs: list[str] = field(default_factory=list)  # folders: two with action=compare, two or more with action=join
     annotations: Any = MISSING
     choice: Any = MISSING
     compute: Any = MISSING
