@@ -25,7 +25,7 @@ USAGE = """reelbank TASK key=value ...
 
   ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
-  batch   jobs=FILE out=DIR           many questions about many videos; resumes (action=compare runs=[A,B])
+  batch   jobs=FILE out=DIR           many questions about many videos; resumes (action=compare|join runs=[A,B])
   bank    action=ls|verify bank=DIR   look after a bank; ls video=ID start=10 end=60, or since=ISO until=ISO: its segments
   bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there

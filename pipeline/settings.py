@@ -132,8 +132,8 @@ class Batch(Dials):
     strict: bool = False  # true: a row that cannot be used stops the run before it begins
     unlabelled: bool = False  # true: take questions with options whose right one is not told
     at_once: int = 8  # questions about one video in one pass of the model; each takes the memory of what an answer reads
-    action: str = "run"  # or compare
-    runs: list[str] = field(default_factory=list)  # two folders, with action=compare
+    action: str = "run"  # or compare, or join: the runs of shards into one
+    runs: list[str] = field(default_factory=list)  # folders: two with action=compare, two or more with action=join
     annotations: Any = MISSING
     choice: Any = MISSING
     compute: Any = MISSING

@@ -319,6 +319,45 @@ def test_comparing_by_the_command(folder, whole, capsys):
     assert "is +0.0 (+0.0 to +0.0), 0 won, 0 lost, n=9" in out and out.count("\n") == 2 + ASKED
 
 
+def test_shards_are_joined_into_what_one_run_gives(folder, whole, tmp_path, capsys):
+    bank = f"bank={whole.parent / 'bank'}"  # has the videos already
+    parts = [tmp_path / "a", tmp_path / "b"]
+    for number, out in enumerate(parts):
+        assert run(folder, out, bank, f"shard={number}/2") == 0
+    assert all(answers(out) for out in parts)
+    given = ["action=join", f"runs=[{parts[0]},{parts[1]}]"]
+    assert cli.run("batch", [*given, f"out={tmp_path / 'all'}"]) == 0
+    assert "9 of 9 answered" in capsys.readouterr().out
+    assert same(answers(tmp_path / "all"), answers(whole)) and len(encoded(tmp_path / "all")) == VIDEOS
+    one, other = (json.loads((out / "run.json").read_text()) for out in (tmp_path / "all", whole))
+    assert {key: one[key] for key in ("accuracy", "per_task", "settings", "asked")} == {
+        key: other[key] for key in ("accuracy", "per_task", "settings", "asked")
+    }
+    assert sorted(row["video"] for row in table(tmp_path / "all" / "videos.csv")) == [
+        str(folder / f"{i}.mp4") for i in range(3)
+    ]
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {path.name for path in whole.iterdir()}
+    # what is joined can be gone on with
+    assert run(folder, tmp_path / "all", bank, "format=json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["answered_by_this_run"] == 0
+
+    def refused(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as done:
+            cli.main(["batch", "action=join", *arguments])
+        assert done.value.code == 2 and not (tmp_path / "none").exists()
+        return capsys.readouterr().err
+
+    none = f"out={tmp_path / 'none'}"
+    assert "holds answers already" in refused(given[1], f"out={tmp_path / 'all'}")
+    assert "two runs or more, not 1" in refused(f"runs=[{parts[0]}]", none)
+    assert "one run twice" in refused(f"runs=[{parts[0]},{parts[0]}]", none)
+    assert "there is no run in" in refused(f"runs=[{parts[0]},{tmp_path}]", none)
+    changed = json.loads((parts[1] / "run.json").read_text())
+    changed["settings"]["fps"] = 2.0
+    (parts[1] / "run.json").write_text(json.dumps(changed))
+    assert "were made with fps=1.0 and 2.0" in refused(given[1], none)
+
+
 # ---- kill -9
 
 

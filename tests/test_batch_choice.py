@@ -12,6 +12,7 @@ from pipeline.batch.choice import ByLikelihood, ByParsing, asked, parse
 from pipeline.batch.schema import Job
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.clock import Clock
+from pipeline.parts import part
 from tests import films
 from tests.toys import toy_parts
 from tests.videos import write_video
@@ -77,6 +78,44 @@ def test_an_option_within_another_is_not_taken_for_it():
 def test_a_prompt_takes_question_and_options_as_they_are():
     job = Job("1", "v", "Is {options} {0}?", ("a {question}", "b\\1"))
     assert asked("{question}\n{options}\n{end}", job) == "Is {options} {0}?\nA. a {question}\nB. b\\1\n{end}"
+    assert asked("{options_in_brackets}", job) == "(A) a {question}\n(B) b\\1"
+    assert asked("{options_in_line}", job) == "A. a {question}; B. b\\1;"
+
+
+PROMPTS = {  # how benchmarks ask, by their published code
+    "video_mme": "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
+    "Respond with only the letter (A, B, C, or D) of the correct option.\nWhy?\nA. red\nB. blue\n\n"
+    "Answer with the option's letter from the given choices directly.",
+    "mlvu": "Why?\n(A) red\n(B) blue\nOnly give the best option.\nBest option: (",
+    "cg_bench": "Select the best answer to the following multiple-choice question based on the video.\nWhy?\nA. red\nB. blue\n"
+    "Answer with the option letter only.",
+    "ovo_bench": "\nQuestion: Why?\nOptions:\nA. red; B. blue;\n\nRespond only with the letter corresponding to your chosen "
+    "option (e.g., A, B, C). \nDo not include any additional text or explanation in your response.",
+    "vnbench": "Why?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly.",
+    "table": "Why?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly.",
+}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "annotations").glob("*.yaml"))
+)
+def test_each_benchmark_is_asked_as_its_own_code_asks(name):
+    """Whatever they say: the question and all options are in it."""
+    job = Job("1", "v", "Why?", ("red", "blue"))
+    prompt = part(cli.configure("batch", [f"annotations={name}", "choice=parse"]), "choice").prompt
+    text = asked(prompt, job)
+    assert "Why?" in text and "{" not in text and (name == "mf2" or ("red" in text and "blue" in text))
+    assert text == PROMPTS.get(name, text)
+
+
+def test_a_prompt_on_the_command_line_goes_before_the_benchmarks():
+    mine = cli.configure("batch", ["annotations=mlvu", "choice=parse", "choice.prompt='Say {question}'"])
+    assert part(mine, "choice").prompt == "Say {question}"
+
+
+def test_yes_and_no_have_initials():
+    assert [parse(text, ("Yes", "No")) for text in ("Y", "n.", "Yes.", "No, not yet", "A", "maybe")] == [*"ABABA", None]
+    assert parse("y", ("yellow", "no")) is None
 
 
 @pytest.mark.parametrize(

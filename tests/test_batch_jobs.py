@@ -46,7 +46,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def collected(path: Path, annotations: Any = None, **options: Any) -> tuple[list[Job], list[Bad]]:
-    return jobs.collect(tables.rows(path), annotations or Table(), path.parent, **options)
+    return jobs.collect(tables.rows(path), annotations or Table(prompt="{question}"), path.parent, **options)
 
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
@@ -75,6 +75,8 @@ REFUSED = {  # a row -> words of the refusal
     "no time": ({"video": "v", "question": "q", "asked_at": "noon"}, "asked_at='noon' is no time"),
     "negative time": ({"video": "v", "question": "q", "start": -1}, "start=-1 is no time"),
     "start behind end": ({"video": "v", "question": "q", "start": 5, "end": 5}, "start=5 is not before end=5"),
+    "a rule": ({"video": "v", "question": "q", "rule": "nix"}, "rule='nix' is not known"),
+    "a prompt": ({"video": "v", "question": "q", "prompt": "what?"}, "prompt='what?' asks nothing"),
     "no spans": ({"video": "v", "question": "q", "evidence": [1, 2]}, "no list of [start, end]"),
     "glob of nothing": ({"video": "none-*.mp4", "question": "q"}, "matches no file"),
     "unknown protocol": ({"video": "nix://x/*.mp4", "question": "q"}, "cannot be looked up"),
@@ -247,6 +249,37 @@ BENCHMARKS: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
          "options": ["a dog", "a cat", "a person"], "gt": 2},
         [{"id": "0", "video": "Ego4D/clips/e.mp4", "letter": "C", "asked_at": 215.0, "task": "EPM"}],
     ),
+    (
+        "ovo_bench",
+        {"id": 1558, "task": "REC", "video": "r.mp4", "activity": "breaking something", "start_times": [6], "end_times": [17],
+         "test_info": [{"realtime": 5, "count": 0}, {"realtime": 17.5, "count": 1}]},
+        [{"id": "1558_0", "asked_at": 5.0, "answer": "0", "rule": "number", "options": (), "task": "REC",
+          "question": "How often is this done in the video: breaking something? Answer with a single number."},
+         {"id": "1558_1", "asked_at": 17.5, "answer": "1"}],
+    ),
+    (
+        "ovo_bench",
+        {"id": 1516, "task": "SSR", "video": "s.mp4", "tutorial": "PutOnHairExtensions", "all_steps": ["comb"],
+         "test_info": [{"realtime": 27, "step": "comb", "type": 1}, {"realtime": 40, "step": "comb", "type": 0}]},
+        [{"id": "1516_0", "options": ("Yes", "No"), "letter": "A", "asked_at": 27.0, "task": "SSR",
+          "prompt": "{question}\nAnswer only with Yes or No."},
+         {"id": "1516_1", "letter": "B", "asked_at": 40.0}],
+    ),
+    (
+        "ovo_bench",
+        {"id": 1468, "task": "CRR", "video": "c.mp4", "question": "What does she pass?", "answer": "A car.", "ask_time": 297,
+         "clue_time": 308, "test_info": [{"realtime": 297, "type": 0}, {"realtime": 310, "type": 1}]},
+        [{"letter": "B", "question": "Does the video so far show enough to answer this question: What does she pass?"},
+         {"letter": "A", "asked_at": 310.0}],
+    ),
+    (
+        "vnbench",
+        {"video": "./VNBench/v_Pk_ord_insert2.mp4", "question": "What is the order?", "gt": "cow, car",
+         "options": ["car, cow", "cow, car", "cow, bus", "bus, car"], "gt_option": "B", "needle_time": [12, 25.5],
+         "length": 95, "type": "ord_insert2", "try": 3},
+        [{"id": "v_Pk_ord_insert2_3", "video": "VNBench/v_Pk_ord_insert2.mp4", "letter": "B", "group": "v_Pk_ord_insert2",
+          "task": "ord_insert2", "evidence": ((12.0, 13.0), (25.5, 26.5))}],
+    ),
 ]  # fmt: skip
 
 
@@ -266,7 +299,19 @@ def test_every_reader_of_benchmarks_has_a_row_above():
 
 
 NOT_THESE = {
-    "ovo_bench": ({"id": 1, "task": "REC", "video": "v", "test_info": [{"realtime": 1, "count": 1}]}, "not supported"),
+    "ovo_bench": ({"id": 1, "task": "NIX", "video": "v", "test_info": [{"realtime": 1, "type": 1}]}, "none of the forward"),
+    "vnbench": (
+        {
+            "video": "v.mp4",
+            "question": "q",
+            "options": OPTIONS,
+            "gt_option": "A",
+            "type": "ret_edit1",
+            "try": 0,
+            "needle_time": 3,
+        },
+        "no list of seconds",
+    ),
     "streaming_bench": ({"video_path": "v", "questions": [{"ground_truth_output": "3"}]}, "proactive"),
     "video_mme": ({"question": "q"}, "the field options is missing"),
     "cg_bench": ({"qid": 1, "question": "q", "choices": [], "right_answer": "A", "sub_category": ""}, "field video_uid"),

@@ -2,7 +2,9 @@
 the way; what is refused. Real clusters on this machine: nodes are processes of their own, and share its file system.
 """
 
+import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +18,7 @@ import pytest
 from encoders.errors import UserError
 from pipeline import cli
 from pipeline.batch.ray_cluster import RayCluster
-from tests.test_batch import answers, encoded, jobs, lines, overrides, put, run, same
+from tests.test_batch import answers, command, encoded, jobs, kill_after, lines, overrides, put, run, same
 from tests.videos import write_video
 
 
@@ -101,6 +103,38 @@ def test_a_node_is_lost_on_the_way(tmp_path, monkeypatch):
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_and_resumed(tmp_path):
+    """kill -9 of the command takes the cluster that it started with it; the same command goes on."""
+    folder = make(tmp_path, 3, 12, 3)
+    (tmp_path / "whole").mkdir()
+    assert run(folder, tmp_path / "whole" / "out", "threads=1") == 0
+    out, ray = tmp_path / "out", ["threads=1", "compute=ray"]
+    process = command(folder, out, *ray)
+    assert kill_after(process, lambda: lines(out / "answers.jsonl") >= 2, 0.0)
+    assert 2 <= lines(out / "answers.jsonl") < 9
+    first = (out / "answers.jsonl").read_bytes()
+    until = time.monotonic() + 60
+    while (left := daemons(process.pid)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left
+    assert run(folder, out, *ray) == 0
+    assert (out / "answers.jsonl").read_bytes().startswith(first[: first.rfind(b"\n") + 1])
+    assert same(answers(out), answers(tmp_path / "whole" / "out"), "bank")
+
+
+def daemons(session: int) -> list[str]:
+    """Ray's processes of the cluster that the process with this id started: the id is in its folder's name."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if re.search(rf"session_\S+_{session}\b", words):
+                found.append(words)
+    return found
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from encoders.errors import UserError
 from pipeline.batch import plan, progress, report
 from pipeline.batch.answers import Lines
 from pipeline.batch.schema import Answered, Encoding, Job, Task
-from pipeline.batch.worker import _covered, blank, failure
+from pipeline.batch.worker import _covered, _is_right, blank, failure
 
 
 def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:
@@ -28,6 +28,23 @@ def test_what_names_no_option_is_wrong_and_what_failed_has_no_outcome():
     assert (told["asked"], told["answered"], told["failed"], told["bad_rows"], told["unparsed"]) == (5, 3, 1, 2, 1)
     assert (told["accuracy"]["share"], told["accuracy"]["n"]) == (0.5, 2)
     assert report.summary([row("a", None)], 1, 0)["accuracy"] == {"share": None, "n": 0}
+
+
+def test_four_tries_count_together_and_tasks_alike():
+    """VNBench: two videos of one task, one of another; a video counts when all its tries are right."""
+    tries = [("a", "ret", 4), ("b", "ret", 3), ("c", "cnt", 4)]
+    rows = [row(name, n < hits, task=task, group=name) for name, task, hits in tries for n in range(4)]
+    told = report.summary(rows, 12, 0)
+    assert told["groups_all_right"]["share"] == pytest.approx(2 / 3)
+    assert told["groups_all_right_per_task"] == {"cnt": 1.0, "ret": 0.5} and told["mean_over_tasks_of_groups"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("text", "right"), [("3", True), ("The answer is 3.", True), ("1 or 2", False), ("three", False), ("13", False)]
+)
+def test_a_number_is_right_by_its_digits(text, right):
+    assert _is_right(text, Job("1", "v", "q", answer="3", rule="number")) == right
+    assert _is_right(text, Job("1", "v", "q", answer="3")) == (text == "3")
 
 
 def test_intervals_are_clustered_by_video():

@@ -1,7 +1,8 @@
 """The annotation files of benchmarks, one small class each: their row -> rows in our columns (pipeline/batch/jobs.py).
 
 Knows field names and nothing else. `video` is the path of a video below videos=DIR, with the row's fields in braces; it is
-a setting because people keep their copies differently.
+a setting because people keep their copies differently. `prompt` is how the benchmark's own code asks, as far as we know its
+words; choice=parse takes it.
 """
 
 import re
@@ -11,33 +12,39 @@ from pipeline.batch.jobs import text
 from pipeline.batch.schema import LETTERS, Refused
 
 Values = dict[str, Any]
+_YES_NO = ("Yes", "No")
+_YES_NO_PROMPT = "{question}\nAnswer only with Yes or No."
 _INSIDE = re.compile(r"^\s*\(([A-Z])\)\s*(.+?)\s*$", re.MULTILINE)  # options that stand inside a question, one a line
+
+
+class Layout:
+    """What all of them are told."""
+
+    def __init__(self, *, video: str, prompt: str) -> None:
+        self.video, self.prompt = video, prompt
 
 
 class Table:
     """Rows that have our columns already."""
 
+    def __init__(self, *, prompt: str) -> None:
+        self.prompt = prompt
+
     def __call__(self, values: Values) -> list[Values]:
         return [values]
 
 
-class VideoMME:
+class VideoMME(Layout):
     """question_id, videoID, duration (short, medium, long), task_type, question, options ("A. ..."), answer (letter)."""
-
-    def __init__(self, *, video: str) -> None:
-        self.video = video
 
     def __call__(self, values: Values) -> list[Values]:
         row = _picked(values, "question", "options", "answer", id="question_id", task="task_type", duration="duration")
         return [row | {"video": _named(self.video, values)}]
 
 
-class MLVU:
+class MLVU(Layout):
     """As published: video, question, candidates, answer (text), question_type. As in lmms-eval: video_name, task_type, the
     options as lines "(A) ..." inside the question, answer (letter)."""
-
-    def __init__(self, *, video: str) -> None:
-        self.video = video
 
     def __call__(self, values: Values) -> list[Values]:
         if "candidates" in values:
@@ -52,12 +59,9 @@ class MLVU:
         return [row | {"video": _named(self.video, values | {"video": name, "task": row["task"]})}]
 
 
-class LongVideoBench:
+class LongVideoBench(Layout):
     """id, video_path, question, correct_choice (index), question_category, duration_group; candidates, or option0 to option4
     with "N/A" behind the last one."""
-
-    def __init__(self, *, video: str) -> None:
-        self.video = video
 
     def __call__(self, values: Values) -> list[Values]:
         row = _picked(values, "question", id="id", task="question_category", duration="duration_group")
@@ -67,34 +71,25 @@ class LongVideoBench:
         return [row | {"options": options, "answer": _by_index(values, "correct_choice"), "video": _named(self.video, values)}]
 
 
-class EgoSchema:
+class EgoSchema(Layout):
     """question_idx, video_idx, question, option (5 times "A. ..."), answer ("0" to "4"; absent in the hidden part)."""
-
-    def __init__(self, *, video: str) -> None:
-        self.video = video
 
     def __call__(self, values: Values) -> list[Values]:
         row = _picked(values, "question", id="question_idx", options="option")
         return [row | {"answer": _by_index(values, "answer"), "video": _named(self.video, values)}]
 
 
-class CGBench:
+class CGBench(Layout):
     """qid, video_uid, question, choices, right_answer (letter), sub_category, and clue_intervals: the seconds that the answer
     rests on, which the citations are held against."""
-
-    def __init__(self, *, video: str) -> None:
-        self.video = video
 
     def __call__(self, values: Values) -> list[Values]:
         row = _picked(values, "question", id="qid", options="choices", answer="right_answer", task="sub_category")
         return [row | {"evidence": values.get("clue_intervals"), "video": _named(self.video, values)}]
 
 
-class MF2:
+class MF2(Layout):
     """movie_id, true_claim, false_claim: two questions that count as right together."""
-
-    def __init__(self, *, video: str) -> None:
-        self.video = video
 
     def __call__(self, values: Values) -> list[Values]:
         video = _named(self.video, values)
@@ -102,7 +97,7 @@ class MF2:
         return [
             {
                 "video": video,
-                "question": f"Is this statement about the movie TRUE or FALSE? {text(values, column)}",
+                "question": f"Statement: {text(values, column)}\nBased on the movie, is the above statement TRUE or FALSE?",
                 "options": ["TRUE", "FALSE"],
                 "answer": truth,
                 "task": column,
@@ -112,13 +107,14 @@ class MF2:
         ]
 
 
-class Conversations:
+class Conversations(Layout):
     """ReKV's layout, in which QAEgo4D-MC comes: video_id, video_path, and conversations with question, choices, answer (text),
     question_type, and temporal_windows or start_time and end_time in seconds."""
 
-    def __init__(self, *, video: str, asked_at_end: bool) -> None:
+    def __init__(self, *, video: str, prompt: str, asked_at_end: bool) -> None:
         """asked_at_end: a question is asked at its end_time, as in the streaming sets; False: after the whole video."""
-        self.video, self.asked_at_end = video, asked_at_end
+        super().__init__(video=video, prompt=prompt)
+        self.asked_at_end = asked_at_end
 
     def __call__(self, values: Values) -> list[Values]:
         video = _named(self.video, values)
@@ -131,11 +127,8 @@ class Conversations:
         return rows
 
 
-class StreamingBench:
+class StreamingBench(Layout):
     """video_path and questions with task_type, question, time_stamp ("hh:mm:ss", when it is asked), options and answer."""
-
-    def __init__(self, *, video: str) -> None:
-        self.video = video
 
     def __call__(self, values: Values) -> list[Values]:
         video = _named(self.video, values)
@@ -148,17 +141,59 @@ class StreamingBench:
         return rows
 
 
-class OVOBench:
-    """id, task, video, realtime (when it is asked), question, options, gt (index): the backward and real-time tasks."""
+class OVOBench(Layout):
+    """id, task, video, realtime (when it is asked), question, options, gt (index): the backward and real-time tasks.
 
-    def __init__(self, *, video: str) -> None:
-        self.video = video
+    The forward tasks have test_info instead, one row for each of its moments `realtime`: REC (activity; count), SSR (step;
+    type 1 = yes) and CRR (question; type). Their questions are in our words.
+    """
 
     def __call__(self, values: Values) -> list[Values]:
         if "test_info" in values:
-            raise Refused(f"task {values.get('task')} asks again and again while the video goes on, which is not supported")
+            return self._forward(values)
         row = _picked(values, "question", "options", id="id", task="task", asked_at="realtime")
         return [row | {"answer": _by_index(values, "gt"), "video": _named(self.video, values)}]
+
+    def _forward(self, values: Values) -> list[Values]:
+        task, video, ident = text(values, "task"), _named(self.video, values), text(values, "id")
+        rows = []
+        for number, moment in enumerate(_list(values, "test_info")):
+            row: Values = {"id": f"{ident}_{number}", "task": task, "video": video, "asked_at": text(moment, "realtime")}
+            if task == "REC":
+                row["question"] = (
+                    f"How often is this done in the video: {text(values, 'activity')}? Answer with a single number."
+                )
+                row |= {"answer": text(moment, "count"), "rule": "number"}
+            else:
+                row |= {"options": list(_YES_NO), "answer": _YES_NO[text(moment, "type") == "0"], "prompt": _YES_NO_PROMPT}
+                if task == "SSR":
+                    row["question"] = f"Is somebody in the video doing this step right now: {text(moment, 'step')}"
+                elif task == "CRR":
+                    row["question"] = f"Does the video so far show enough to answer this question: {text(values, 'question')}"
+                else:
+                    raise Refused(f"task={task} is none of the forward tasks REC, SSR and CRR")
+            rows.append(row)
+        return rows
+
+
+class VNBench(Layout):
+    """video, question, options, gt, gt_option, needle_time (seconds at which needles begin), length, type, try (0 to 3): a
+    question counts when all four tries at it are right."""
+
+    def __init__(self, *, video: str, prompt: str, needle_seconds: float) -> None:
+        """needle_seconds: how long a needle shows; the annotation does not say."""
+        super().__init__(video=video, prompt=prompt)
+        self.needle_seconds = needle_seconds
+
+    def __call__(self, values: Values) -> list[Values]:
+        row = _picked(values, "question", "options", answer="gt_option", task="type")
+        name = text(values, "video").rsplit("/", 1)[-1].removesuffix(".mp4")
+        times = values.get("needle_time") or []
+        if not isinstance(times, list) or not all(isinstance(time, int | float) for time in times):
+            raise Refused(f"needle_time={times!r} is no list of seconds")
+        evidence = [[time, time + self.needle_seconds] for time in times]
+        row |= {"id": f"{name}_{text(values, 'try')}", "group": name, "evidence": evidence}
+        return [row | {"video": _named(self.video, values)}]
 
 
 def _picked(values: Values, *same: str, **renamed: str) -> Values:

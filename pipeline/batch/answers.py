@@ -78,7 +78,7 @@ class Lines:
     def append(self, row: Row) -> None:
         """UserError when the disk does not take it: then what was there before stays."""
         try:
-            data = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            data = written([row])
             if self._file.write(data) != len(data):  # the disk is full; the next run takes the rest of the line away
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
@@ -89,7 +89,7 @@ class Lines:
     def keep(self, rows: Sequence[Row]) -> None:
         """Only these rows, all at once."""
         self._file.close()
-        replace(self.path, b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+        replace(self.path, written(rows))
         self.rows, self._file = list(rows), self.path.open("ab", buffering=0)
 
     def close(self) -> None:
@@ -112,6 +112,11 @@ def read(out: Path) -> list[Row]:
         raise UserError(f"there are no answers in {out}; give the out=DIR of a batch")
     data = path.read_bytes()
     return list(parsed(path, data[: data.rfind(b"\n") + 1]))
+
+
+def written(rows: Sequence[Row]) -> bytes:
+    """Rows as lines."""
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
 def replace(path: Path, data: bytes) -> None:

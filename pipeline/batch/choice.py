@@ -43,7 +43,7 @@ class ByLikelihood:
         _check_prompt(prompt)
         if candidate not in ("text", "letter"):
             raise UserError(f"choice.candidate={candidate} is not known; use text or letter")
-        if candidate == "letter" and "{options}" not in prompt:
+        if candidate == "letter" and "{options" not in prompt:
             raise UserError("choice.candidate=letter needs {options} in choice.prompt: letters say nothing without them")
         self.prompt, self.candidate, self.per_token = prompt, candidate, per_token
 
@@ -75,39 +75,52 @@ class ByParsing:
     """The option that the model's own words name."""
 
     def __init__(self, *, prompt: str) -> None:
-        """prompt: what is asked, with {question} and {options}."""
+        """prompt: what is asked, with {question} and {options}; a row that brings a prompt of its own is asked that."""
         _check_prompt(prompt)
         self.prompt = prompt
 
     def __call__(self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock) -> list[Chosen]:
         prompted = [
-            replace(evidence, question=replace(evidence.question, text=asked(self.prompt, job)))
+            replace(evidence, question=replace(evidence.question, text=asked(job.prompt or self.prompt, job)))
             for job, evidence in zip(jobs, group, strict=True)
         ]
         readings = reader.read(prompted, clock)
         return [Chosen(reading, parse(reading.text, job.options)) for job, reading in zip(jobs, readings, strict=True)]
 
 
+_FORMS = {  # how options are listed: one of them, and what stands between
+    "options": ("{}. {}", "\n"),
+    "options_in_brackets": ("({}) {}", "\n"),
+    "options_in_line": ("{}. {};", " "),
+}
+
+
 def asked(prompt: str, job: Job) -> str:
-    """The prompt with question and options in their places, as "A. red", one a line."""
-    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, job.options, strict=False))
+    """The prompt with the question in its place, and the options as "A. red", one a line ({options}), as "(A) red"
+    ({options_in_brackets}), or as "A. red; B. blue;" ({options_in_line})."""
+    filled = {"question": job.question}
+    for name, (form, between) in _FORMS.items():
+        filled[name] = between.join(form.format(*pair) for pair in zip(LETTERS, job.options, strict=False))
     # not str.format: questions and options may hold braces
-    return re.sub(r"\{(question|options)\}", lambda m: job.question if m[1] == "question" else listed, prompt)
+    return re.sub(rf"\{{({'|'.join(filled)})\}}", lambda m: filled[m[1]], prompt)
 
 
 def parse(text: str, options: tuple[str, ...]) -> str | None:
     """The letter of the option that an answer names, None when it names none or several.
 
     In this order: 1 thinking is cut off, 2 a frame around the answer (<answer>, \\boxed, JSON "result") is opened, 3 the answer
-    is nothing but a letter, 4 it is an option's text, 5 a phrase such as "the answer is (B)", the last one, 6 a letter with a
-    mark at the beginning ("B. red"), 7 an option's text somewhere in it, 8 a letter in brackets, or a single letter at the end.
+    is nothing but a letter (Y and N stand for Yes and No), 4 it is an option's text, 5 a phrase such as "the answer is (B)",
+    the last one, 6 a letter with a mark at the beginning ("B. red"), 7 an option's text somewhere in it, 8 a letter in
+    brackets, or a single letter at the end.
     """
     text = _opened(_thought(text)).strip()
     known = LETTERS[: len(options)]
     alone = re.fullmatch(r"[\s*_(\[\"'`]*([A-Za-z])[\s*_)\]\"'`.:,]*", text)  # 3
-    if alone is not None:
-        return alone[1].upper() if alone[1].upper() in known else None
     plain = [_plain(option) for option in options]
+    if alone is not None:
+        if set(plain) == {"yes", "no"} and alone[1].lower() in "yn":
+            return LETTERS[[option[0] for option in plain].index(alone[1].lower())]
+        return alone[1].upper() if alone[1].upper() in known else None
     if plain.count(_plain(text)) == 1:  # 4
         return LETTERS[plain.index(_plain(text))]
     rules: tuple[Callable[[str, str], str | None], ...] = (_phrase, _leading)

@@ -1,6 +1,6 @@
 """Rows -> jobs: columns checked, options told from answers, videos found, ids made unique. Knows no benchmark and no model.
 
-Columns: video and question; optional id, options, answer, start, end, asked_at, task, duration, group, evidence.
+Columns: video and question; optional id, options, answer, start, end, asked_at, task, duration, group, evidence, prompt, rule.
 A video is a path (below `videos`, else beside the job file), a glob (the question is asked of each file that it matches) or
 a URL of fsspec. A row without an id gets one from what it asks, so that lines may be added and moved between two runs.
 """
@@ -84,6 +84,8 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
         duration=str(values.get("duration") or ""),
         group=str(values.get("group") or ""),
         evidence=_evidence(values.get("evidence")),
+        prompt=_prompt(values.get("prompt")),
+        rule=_rule(values.get("rule")),
         place=place,
     )
 
@@ -148,6 +150,18 @@ def _letter(answer: str, options: tuple[str, ...]) -> str | None:
     letter = found[1].upper()
     rest = (found[2] or "").strip()
     return letter if not rest or rest.casefold() == texts[LETTERS.index(letter)] else None
+
+
+def _prompt(value: Any) -> str:
+    if value and "{question}" not in str(value):
+        raise Refused(f"prompt={value!r} asks nothing; put {{question}} into it")
+    return str(value or "")
+
+
+def _rule(value: Any) -> str:
+    if value not in (None, "", "number"):
+        raise Refused(f"rule={value!r} is not known; write number, or leave it out")
+    return str(value or "")
 
 
 def _evidence(value: Any) -> tuple[tuple[float, float], ...]:

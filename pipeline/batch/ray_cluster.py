@@ -52,13 +52,14 @@ class RayCluster:
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
         self.tries, self.store_mb = tries, store_mb
         self._connected = False
-        self._banks: list[str] = []
+        self._bank = ""
 
     def __call__(self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: Tell) -> None:
         """Run all tasks. UserError when none can go on."""
         if not tasks:
             return
         settings = OmegaConf.to_container(self.settings(config), resolve=True)
+        self._bank = str(config.bank)
         self._connect()
         import ray
 
@@ -85,7 +86,6 @@ class RayCluster:
                         continue  # asked again by a retry
                     if event is not None:
                         tell(event)
-        self._banks = self.banks(str(config.bank))
         if left:
             from pipeline.batch.worker import failure
 
@@ -140,7 +140,7 @@ class RayCluster:
             ray.shutdown()
             self._connected = False
             until = time.monotonic() + _END_S
-            while any(map(_written, self._banks)) and time.monotonic() < until:
+            while any(map(_written, self.banks(self._bank))) and time.monotonic() < until:
                 time.sleep(0.05)
 
     def _connect(self) -> None:

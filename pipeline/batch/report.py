@@ -34,6 +34,14 @@ def summary(rows: Sequence[Row], asked: int, bad: int) -> dict[str, Any]:
     if groups:
         whole = [(some[0]["video"], all(row["right"] for row in some)) for some in groups.values()]
         told["groups_all_right"] = _figures(share(whole))
+        of_task = by((some[0] for some in groups.values() if len({row["task"] for row in some}) == 1), lambda row: row["task"])
+        if len(of_task) > 1:  # VNBench counts a question's four tries together, and its nine tasks alike
+            shares = {
+                name: sum(all(row["right"] for row in groups[one["group"]]) for one in some) / len(some)
+                for name, some in of_task.items()
+            }
+            told["groups_all_right_per_task"] = shares
+            told["mean_over_tasks_of_groups"] = sum(shares.values()) / len(shares)
     cited = [(row["video"], row["evidence_cited"]) for row in answered if row["evidence_cited"] is not None]
     if cited:
         told["evidence_cited"] = _figures(share(cited))

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
-from pipeline.batch import answers, compare, jobs, plan, progress, report, tables
+from pipeline.batch import answers, compare, jobs, join, plan, progress, report, tables
 from pipeline.batch.schema import Answered, Bad, Compute, Encoded, Event, Job
 from pipeline.build import check_dials
 from pipeline.parts import check, part
@@ -28,6 +28,7 @@ from pipeline.parts import check, part
 _FREE = (
     "jobs out videos downloads bank shard strict unlabelled action runs compute threads ram_mb device_mb prefetch_frames format"
 )
+_FREE_KEYS = ("backbone.device", "annotations.prompt")  # choice.prompt says what was asked
 _PACKAGES = "reelbank torch transformers open_clip_torch numpy faiss-cpu av decord pyarrow fsspec hydra-core".split()
 
 
@@ -36,8 +37,10 @@ def batch(config: DictConfig) -> int:
     check_dials(config)
     if config.action == "compare":
         return _compare(config)
+    if config.action == "join":
+        return _join(config)
     if config.action != "run":
-        raise UserError(f"action={config.action} is not known; use run or compare.")
+        raise UserError(f"action={config.action} is not known; use run, join or compare.")
     if config.at_once < 1:
         raise UserError(f"at_once={config.at_once} asks nothing; use 1 or more.")
     for group in ("annotations", "choice", "compute"):
@@ -152,7 +155,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
             kept[path] = node
 
     walk("", OmegaConf.to_container(config, resolve=True))
-    return {key: value for key, value in kept.items() if key.split(".")[0] not in _FREE.split() and key != "backbone.device"}
+    return {key: value for key, value in kept.items() if key.split(".")[0] not in _FREE.split() and key not in _FREE_KEYS}
 
 
 def _write_run(config: DictConfig, out: Path, figures: dict[str, Any]) -> None:
@@ -202,9 +205,17 @@ def _told(figures: dict[str, Any], out: Path) -> str:
         lines += [f"  {name}: {_cell(some)}" for name, some in figures[title].items()]
     for title in ("groups_all_right", "evidence_cited"):
         lines += [f"{title.replace('_', ' ')} {_cell(figures[title])}"] if title in figures else []
-    lines += [f"mean over tasks {100 * figures['mean_over_tasks']:.1f} %"] if "mean_over_tasks" in figures else []
+    for title in ("mean_over_tasks", "mean_over_tasks_of_groups"):
+        lines += [f"{title.replace('_', ' ')} {100 * figures[title]:.1f} %"] if title in figures else []
     lines += [f"failed {one['id']} ({one['video']}): {one['error']}" for one in figures["failures"][:10]]
     return "\n".join(lines)
+
+
+def _join(config: DictConfig) -> int:
+    """reelbank batch action=join."""
+    figures = join.join([Path(run) for run in config.runs], Path(config.out))
+    print(json.dumps(figures) if config.format == "json" else _told(figures, Path(config.out)))
+    return 1 if figures["bad_rows"] or figures["failed"] or figures["answered"] < figures["asked"] else 0
 
 
 def _compare(config: DictConfig) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
+_BESIDE = ("place", "task", "duration", "group", "prompt", "rule")  # of a job: what its question does not depend on
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -53,11 +54,13 @@ class Job:
     duration: str = ""  # the benchmark's name for how long the video is
     group: str = ""  # rows that count as right together, such as the two claims of a pair
     evidence: tuple[tuple[float, float], ...] = ()  # seconds that the right answer rests on
+    prompt: str = ""  # asked with choice=parse in place of its prompt, where a benchmark's tasks are asked in different ways
+    rule: str = ""  # "number": an open answer is right when its digits are those of `answer`; "" = when the words are
     place: str = ""  # where the row stands
 
     def digest(self) -> str:
         """8 hex digits over what is asked, whichever folder the video is in: whoever resumes compares them."""
-        asked = {key: value for key, value in asdict(self).items() if key not in ("place", "task", "duration", "group")}
+        asked = {key: value for key, value in asdict(self).items() if key not in _BESIDE}
         asked["video"] = self.video.rsplit("/", 1)[-1]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -8,6 +8,7 @@ settings) is a UserError.
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -150,7 +151,7 @@ class Worker:
         if job.options and job.letter is not None:
             right = chosen is not None and chosen.letter == job.letter
         elif not job.options and job.answer is not None:
-            right = is_right(answer.text, job.answer)
+            right = _is_right(answer.text, job)
         known = qa.bank.video(answer.video_id)
         told = {
             "video_id": answer.video_id,
@@ -213,6 +214,13 @@ def blank(task: Task, job: Job) -> dict[str, Any]:
 def bank_id(bank: MemoryBank) -> str:
     """8 hex digits over what the bank was made with: two banks of equal id hold the same of the same video."""
     return hashlib.sha256(json.dumps(dict(bank.provenance), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _is_right(text: str, job: Job) -> bool:
+    """Whether an open answer is the one that was told."""
+    if job.rule == "number":
+        return "".join(re.findall(r"\d+", text)) == job.answer
+    return is_right(text, job.answer or "")
 
 
 def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
