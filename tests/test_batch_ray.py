@@ -170,7 +170,8 @@ REFUSED = {
     "tries": (["compute.tries=0"], "compute.tries=0"),
     "no cores": (["compute.cpus=0"], "compute.cpus=0"),
     "no share": (["compute.gpus=1.5"], "compute.gpus=1.5"),
-    "a device": (["backbone.device=cuda"], "say compute.gpus=1"),
+    "an address": (["compute.address=127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+    "a device": (["backbone.device=cuda"], "use compute.gpus=1"),
 }
 
 

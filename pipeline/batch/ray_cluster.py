@@ -12,7 +12,9 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
+import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -34,6 +36,7 @@ from pipeline.batch.schema import Answered, Encoded, Task, Tell
 ROOT = Path(__file__).parents[2]  # where our packages are: the same on all nodes, unless they are installed there
 
 _END_S = 20.0  # how long actors may take to end
+_ANSWER_S = 10.0  # how long a cluster may take to answer
 
 
 class RayCluster:
@@ -93,12 +96,18 @@ class RayCluster:
                 tell(failure(task, job, "Ray gave it up; the same command asks it again"))
 
     def check(self, config: DictConfig) -> None:
-        """UserError when the configuration asks for what an actor does not get."""
+        """UserError when an actor does not get what the configuration asks for, or nobody is at the cluster's address."""
         device = config.backbone.device
         if device != "cpu" and not self.gpus:
             raise UserError(
-                f"backbone.device={device} needs a GPU, and actors have none; say compute.gpus=1, or a share as 0.5"
+                f"backbone.device={device} needs a GPU, and actors have none; use compute.gpus=1 or a share like 0.5"
             )
+        found = re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", self.address or "")
+        if found is not None:  # Ray itself would try for minutes
+            try:
+                socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
+            except (OSError, OverflowError) as error:
+                raise UserError(f"no Ray cluster answers at {self.address} ({error}); check compute.address=") from error
 
     def banks(self, bank: str) -> list[str]:
         """All banks that there may be, as with processes: a run may go on with other compute."""
@@ -165,8 +174,9 @@ class RayCluster:
                 **own,
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            where = f"no Ray cluster answers at {self.address}" if self.address else "Ray cannot be started"
-            raise UserError(f"{where} ({_line(error)}); check compute.address=") from error
+            if self.address is None:
+                raise UserError(f"Ray cannot be started here ({_line(error)}); use compute=local") from error
+            raise UserError(f"Ray at {self.address} does not answer ({_line(error)}); check compute.address=") from error
         self._connected = True
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
