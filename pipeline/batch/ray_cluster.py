@@ -10,6 +10,7 @@ share. Actors wait when answers are not taken off their hands, so the object sto
 
 import json
 import logging
+import math
 import os
 import pickle
 import re
@@ -18,7 +19,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from itertools import chain
@@ -71,7 +72,7 @@ class RayCluster:
         actors = ray.data.ActorPoolStrategy(size=min(self.workers, len(tasks)), max_tasks_in_flight_per_actor=1)
         found = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Actor,
-            fn_constructor_args=(settings, self.workers, self.tries, str(downloads)),
+            fn_constructor_args=(settings, self.workers, self.tries, str(downloads), os.getcwd()),
             batch_size=1,
             batch_format="pyarrow",
             compute=actors,
@@ -131,7 +132,7 @@ class RayCluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        parts = path.with_name(path.name + ".parts")
+        parts = path.absolute().with_name(path.name + ".parts")  # whoever writes has another working folder
         shutil.rmtree(parts, ignore_errors=True)
         with _refusals():
             table = ray.data.from_arrow(answers.table(rows))
@@ -162,7 +163,7 @@ class RayCluster:
 
         own: dict[str, Any] = {}
         if self.address is None:
-            own = {"num_cpus": max(1, -(-self.workers * self.cpus // 1)), "object_store_memory": self.store_mb * 10**6}
+            own = {"num_cpus": max(1, math.ceil(self.workers * self.cpus)), "object_store_memory": self.store_mb * 10**6}
             own |= {"include_dashboard": False}
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
@@ -193,7 +194,9 @@ class RayCluster:
 class _Actor:
     """What Ray keeps on a node: a model, loaded for the first video."""
 
-    def __init__(self, settings: Any, workers: int, tries: int, downloads: str) -> None:
+    def __init__(self, settings: Any, workers: int, tries: int, downloads: str, folder: str) -> None:
+        with suppress(OSError):  # where paths are relative to; a node that has no such folder needs absolute ones
+            os.chdir(folder)
         self._settings, self._workers, self._tries, self._downloads = settings, workers, tries, Path(downloads)
         self._worker: Any = None
         self._own = ""
