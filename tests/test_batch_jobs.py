@@ -16,9 +16,11 @@ import pytest
 from encoders.errors import UserError
 from pipeline.batch import jobs, plan, tables
 from pipeline.batch.annotations import Table
+from pipeline.batch.choice import asked
 from pipeline.batch.fetch import fetched
 from pipeline.batch.schema import Bad, Entry, Job
 from pipeline.cli import configure
+from pipeline.needle import vnbench
 from pipeline.parts import part
 
 ROWS: list[dict[str, Any]] = [
@@ -330,6 +332,16 @@ def test_rows_that_a_benchmark_reader_refuses(option):
     annotations = part(configure("batch", [f"annotations={option}"]), "annotations")
     found, bad = jobs.collect([Entry("rows.json entry 1", row)], annotations, Path("."))
     assert found == [] and len(bad) == 1 and words in bad[0].why, bad
+
+
+def test_vnbench_rows_are_those_of_the_needle_benchmark():
+    """Four tries at a question: one group, the letter of each, and the prompt word by word."""
+    rows = vnbench.tries("./VNBench/x_ret_edit1.mp4", "ret_edit1", "What?", ["Ann", "Bob", "Eve", "Jim"], 2, [3.0], 20.0)
+    config = configure("batch", ["annotations=vnbench", "choice=parse"])
+    found, bad = jobs.collect([Entry(str(i), row) for i, row in enumerate(rows)], part(config, "annotations"), Path("."))
+    assert bad == [] and len({job.id for job in found}) == 4 and {job.group for job in found} == {"x_ret_edit1"}
+    assert [job.letter for job in found] == [row["gt_option"] for row in rows]
+    assert [asked(config.choice.prompt, job) for job in found] == [vnbench.prompt(row) for row in rows]
 
 
 def test_hidden_answers_are_taken_when_told():

@@ -3,6 +3,7 @@ the way; what is refused. Real clusters on this machine: nodes are processes of 
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -72,21 +73,30 @@ def test_a_node_is_lost_on_the_way(tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
     from ray.experimental import internal_kv
 
-    folder = make(tmp_path, 6, 40, 6)
-    (tmp_path / "whole").mkdir()
-    assert run(folder, tmp_path / "whole" / "out", "threads=1") == 0
+    make(tmp_path, 6, 40, 6)
     store = 80 * 2**20
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": store}
     )
     try:
         nodes = [cluster.add_node(num_cpus=1, object_store_memory=store) for _ in range(2)]
-        out, seen = tmp_path / "out", []
+        monkeypatch.chdir(tmp_path)  # nodes were started elsewhere: relative paths are the command's
+        folder, out, seen = Path(), Path("lost", "out"), []
+        Path("whole").mkdir()
+        assert run(folder, Path("whole", "out"), "threads=1") == 0
 
         def kill() -> None:
-            while lines(out / "answers.jsonl") < 5:
-                time.sleep(0.01)
-            cluster.remove_node(nodes[0], allow_graceful=False)
+            """The node whose actor has just told the first answer of a video: it is at the next ones."""
+            told: list[bytes] = []
+            while len(told) < 4 or not json.loads(told[-1])["id"].endswith("-0"):
+                time.sleep(0.005)
+                data = (out / "answers.jsonl").read_bytes() if (out / "answers.jsonl").exists() else b""
+                told = data[: data.rfind(b"\n") + 1].splitlines()
+            last = json.loads(told[-1])
+            actor = Path(last["bank"], "writer.lock").read_text().strip()
+            raylet = int(Path("/proc", actor, "stat").read_text().rpartition(")")[2].split()[1])  # its parent
+            (node,) = (one for one in nodes if one.all_processes["raylet"][0].process.pid == raylet)
+            cluster.remove_node(node, allow_graceful=False)
             seen.append(lines(out / "answers.jsonl"))
 
         killer = threading.Thread(target=kill, daemon=True)
@@ -94,7 +104,8 @@ def test_a_node_is_lost_on_the_way(tmp_path, monkeypatch):
         assert run(folder, out, "threads=1", "compute=ray", f"compute.address={cluster.address}") == 0
         killer.join(60)
         assert seen and seen[0] < 36
-        assert same(answers(out), answers(tmp_path / "whole" / "out"), "bank") and len(answers(out)) == 36
+        assert same(answers(out), answers(Path("whole", "out")), "bank") and len(answers(out)) == 36
+        assert {Path(row["bank"]).parent.name for row in answers(out).values()} == {"lost"} and Path("lost", "bank").is_dir()
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
         keys = internal_kv._internal_kv_list(b"reelbank ")
         tries = [int(internal_kv._internal_kv_get(key)) for key in keys]
@@ -170,7 +181,8 @@ REFUSED = {
     "tries": (["compute.tries=0"], "compute.tries=0"),
     "no cores": (["compute.cpus=0"], "compute.cpus=0"),
     "no share": (["compute.gpus=1.5"], "compute.gpus=1.5"),
-    "a device": (["backbone.device=cuda"], "say compute.gpus=1"),
+    "an address": (["compute.address=127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+    "a device": (["backbone.device=cuda"], "use compute.gpus=1"),
 }
 
 

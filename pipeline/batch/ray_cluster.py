@@ -10,13 +10,16 @@ share. Actors wait when answers are not taken off their hands, so the object sto
 
 import json
 import logging
+import math
 import os
 import pickle
+import re
 import shutil
+import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from itertools import chain
@@ -34,6 +37,7 @@ from pipeline.batch.schema import Answered, Encoded, Task, Tell
 ROOT = Path(__file__).parents[2]  # where our packages are: the same on all nodes, unless they are installed there
 
 _END_S = 20.0  # how long actors may take to end
+_ANSWER_S = 10.0  # how long a cluster may take to answer
 
 
 class RayCluster:
@@ -68,7 +72,7 @@ class RayCluster:
         actors = ray.data.ActorPoolStrategy(size=min(self.workers, len(tasks)), max_tasks_in_flight_per_actor=1)
         found = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Actor,
-            fn_constructor_args=(settings, self.workers, self.tries, str(downloads)),
+            fn_constructor_args=(settings, self.workers, self.tries, str(downloads), os.getcwd()),
             batch_size=1,
             batch_format="pyarrow",
             compute=actors,
@@ -93,12 +97,18 @@ class RayCluster:
                 tell(failure(task, job, "Ray gave it up; the same command asks it again"))
 
     def check(self, config: DictConfig) -> None:
-        """UserError when the configuration asks for what an actor does not get."""
+        """UserError when an actor does not get what the configuration asks for, or nobody is at the cluster's address."""
         device = config.backbone.device
         if device != "cpu" and not self.gpus:
             raise UserError(
-                f"backbone.device={device} needs a GPU, and actors have none; say compute.gpus=1, or a share as 0.5"
+                f"backbone.device={device} needs a GPU, and actors have none; use compute.gpus=1 or a share like 0.5"
             )
+        found = re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", self.address or "")
+        if found is not None:  # Ray itself would try for minutes
+            try:
+                socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
+            except (OSError, OverflowError) as error:
+                raise UserError(f"no Ray cluster answers at {self.address} ({error}); check compute.address=") from error
 
     def banks(self, bank: str) -> list[str]:
         """All banks that there may be, as with processes: a run may go on with other compute."""
@@ -122,7 +132,7 @@ class RayCluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        parts = path.with_name(path.name + ".parts")
+        parts = path.absolute().with_name(path.name + ".parts")  # whoever writes has another working folder
         shutil.rmtree(parts, ignore_errors=True)
         with _refusals():
             table = ray.data.from_arrow(answers.table(rows))
@@ -153,7 +163,7 @@ class RayCluster:
 
         own: dict[str, Any] = {}
         if self.address is None:
-            own = {"num_cpus": max(1, -(-self.workers * self.cpus // 1)), "object_store_memory": self.store_mb * 10**6}
+            own = {"num_cpus": max(1, math.ceil(self.workers * self.cpus)), "object_store_memory": self.store_mb * 10**6}
             own |= {"include_dashboard": False}
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
@@ -165,8 +175,9 @@ class RayCluster:
                 **own,
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            where = f"no Ray cluster answers at {self.address}" if self.address else "Ray cannot be started"
-            raise UserError(f"{where} ({_line(error)}); check compute.address=") from error
+            if self.address is None:
+                raise UserError(f"Ray cannot be started here ({_line(error)}); use compute=local") from error
+            raise UserError(f"Ray at {self.address} does not answer ({_line(error)}); check compute.address=") from error
         self._connected = True
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -183,7 +194,9 @@ class RayCluster:
 class _Actor:
     """What Ray keeps on a node: a model, loaded for the first video."""
 
-    def __init__(self, settings: Any, workers: int, tries: int, downloads: str) -> None:
+    def __init__(self, settings: Any, workers: int, tries: int, downloads: str, folder: str) -> None:
+        with suppress(OSError):  # where paths are relative to; a node that has no such folder needs absolute ones
+            os.chdir(folder)
         self._settings, self._workers, self._tries, self._downloads = settings, workers, tries, Path(downloads)
         self._worker: Any = None
         self._own = ""
