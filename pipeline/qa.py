@@ -12,8 +12,10 @@ from typing import Any
 from encoders.encoder import Encoder
 from encoders.errors import UserError
 from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segmenter, VideoInfo
+from encoders.text.lines import TextExtractor
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
+from pipeline import recalled_text, words
 from pipeline.clock import Clock
 from pipeline.evidence import cite, is_shown, spans
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
@@ -38,6 +40,8 @@ class VideoQA:
     interval: float  # seconds between sampled frames
     read_tokens: int  # visual tokens that an answer may read, whatever the video's length
     cite_share: float
+    text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
+    read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
     def ingest(
@@ -52,13 +56,16 @@ class VideoQA:
         """
         clock, video_id = Clock(), source.info.video_id
         known = self.bank.video(video_id)
+        found = words.Beside(self.bank, self.text, words.video_file(source.info))
         if known is not None and known.finished:
+            with found:
+                pass
             return self._report(video_id, clock, 0, 0, _warning(known.info))
         self.bank.begin_writing()  # before looking at what is missing: nobody else may add it meanwhile
         self.bank.record_video(source.info, self.interval, finished=False)
         new = 0
         unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
-        with BackgroundWriter(self.bank.write) as writer:
+        with found, BackgroundWriter(self.bank.write) as writer:
             for first, stop in self._missing(video_id, until):
                 writer.flush()  # what the next segments depend on is read from the bank, such as when the video began
                 encoder, batches, made = self._resumed(source, first, clock, unlike)
@@ -133,7 +140,12 @@ class VideoQA:
         if known is None:
             raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
         clock = Clock()
-        evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
+        with clock("search_text"):
+            found = recalled_text.find(self.bank, question, known.info.duration)
+            read_lines = recalled_text.fitting(found, self.backbone, self.read_text_tokens)
+        evidence = self.bank.recall(
+            question, read_tokens=self.read_tokens, kv=self.reader.needs_kv, lines=read_lines, near=recalled_text.spans(found)
+        )
         if not evidence.frame_count:
             raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
         reading = self.reader.read(evidence, clock, emit) if read is None else read(evidence, clock)
@@ -145,6 +157,7 @@ class VideoQA:
             shown=shown,
             spans=spans(cited, evidence.interval),
             cited=cited,
+            lines=recalled_text.cited(found, evidence.lines) if shown else (),
             video_id=question.video_id,
             asked_at=None if question.asked_at == float("inf") else question.asked_at,
             frames_read=evidence.frame_count,
@@ -161,6 +174,7 @@ class VideoQA:
 
     def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
         rows = self.bank.segments(video_id)
+        names = [extractor.name for extractor in self.text]
         return Ingested(
             video_id=video_id,
             video_seconds=rows[-1].end if rows else 0.0,
@@ -169,7 +183,8 @@ class VideoQA:
             new_segments=new,
             nbytes=nbytes,
             seconds=clock.seconds | {"total": clock.total()},
-            warning=warning,
+            warning=" ".join(filter(None, [warning, words.notes(self.bank, video_id, names)])),
+            text_lines={run.extractor: run.lines for run in self.bank.texts(video_id) if run.extractor in names},
         )
 
 
