@@ -63,7 +63,7 @@ def main() -> None:
     path = args.folder / f"lecture-{len(phrases)}.mp4"
     if not path.exists():
         begun = time.perf_counter()
-        lecture.write(path.with_suffix(".part.mp4"), fps=3.0)
+        lecture.write(path.with_suffix(".part.mp4"), fps=2.5)
         path.with_suffix(".part.mp4").rename(path)
         print(f"film: {lecture.seconds:.0f} s, made in {time.perf_counter() - begun:.0f} s", flush=True)
     video = VideoFile("lecture", path)
