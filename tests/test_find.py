@@ -271,15 +271,15 @@ def test_frames_where_words_were_found_are_recalled(bank, film) -> None:
 # ---- questions whose answer is only spoken
 
 
-def talks(folder: Path, count: int, rng: np.random.Generator) -> list[tuple[str, str, float]]:
-    """Subtitle files of `count` talks of 20 minutes; (question, video, second at which its answer is said) for facts in them.
+def talks(folder: Path, count: int, rng: np.random.Generator, seconds: float = 1200.0) -> list[tuple[str, str, float]]:
+    """Subtitle files of `count` talks; (question, video, second at which its answer is said) for facts in them.
     Every subject and every verb comes many times; a fact is one pair of them, half of the time over two cues."""
     asked = []
     pairs = [(subject, verb) for subject in _SUBJECTS for verb in _VERBS]
     order = [pairs[i] for i in rng.permutation(len(pairs))]
     for number in range(count):
         cues, at = [], 2.0
-        while at < 1190:
+        while at < seconds - 10:
             subject, verb = order.pop() if order else ("", "")
             thing, when = _OBJECTS[int(rng.integers(len(_OBJECTS)))], _ENDS[int(rng.integers(len(_ENDS)))]
             if not subject or rng.random() < 0.7:  # small talk about the same things
@@ -297,7 +297,7 @@ def talks(folder: Path, count: int, rng: np.random.Generator) -> list[tuple[str,
             f"{i}\n{stamp(0, int(a // 60), a % 60)} --> {stamp(0, int(b // 60), b % 60)}\n{words}\n\n".replace(".", ",")
             for i, (a, b, words) in enumerate(cues, 1)
         )
-        (folder / f"talk{number}.mp4").touch()
+        (folder / f"talk{number}.mp4").touch()  # where there is none
         (folder / f"talk{number}.srt").write_text(text)
     return asked
 
