@@ -9,6 +9,7 @@ import html
 import io
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ def _with_pictures(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple
             raise UserError(
                 f"bank {config.bank} was made with another frame embedder ({made}); give its clip=, or channels without picture"
             )
+        print("reelbank: warning: pictures are left out: the bank's were embedded by another clip=", file=sys.stderr)
         return tuple(channel for channel in channels if channel != PICTURE), UniformRetriever()
     return channels, ClipRetriever(embedder=clip)
 
