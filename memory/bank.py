@@ -4,6 +4,7 @@ Knows neither pixels nor prompts. Layout of <bank>/:
     bank.json writer.lock                       format, provenance; held while writing    memory/bank_file.py
     catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py, restore.py
     window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
+    text/<video>/<extractor>/*.jsonl            words of videos                           memory/text_store.py
     index/<video>/*/                            rows, a cache: rebuilt when it does not fit memory/row_files.py
 A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
 sentence, and what was acknowledged stays.
@@ -20,11 +21,13 @@ import torch
 
 from encoders.errors import UserError
 from encoders.schema import Segment, VideoInfo
-from memory import plan, prune, restore, steps
+from encoders.text.lines import TextBlock, TextLine
+from memory import plan, prune, restore, steps, text_search
 from memory.atomic import TEMPORARY
 from memory.bank_file import Provenance, WriterLock, open_bank_file
 from memory.catalog import Gap, SegmentRow, VideoRow
 from memory.disk import DiskStore, Problem
+from memory.fusion import Moment
 from memory.held import HeldVideos
 from memory.plan import Choice
 from memory.prune import Cut, Piece, Rule
@@ -32,8 +35,12 @@ from memory.recalled import RecalledFrames, keys_of
 from memory.refusal import told
 from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run
-from memory.search import hits
+from memory.search import hits, with_frames
 from memory.tail import TailFrames, Tails, moved, visible
+from memory.text_rows import RunRow
+from memory.text_search import Found, Wanted
+from memory.text_store import TextGap
+from memory.text_words import Query
 from memory.tiers import FrameTiers
 
 
@@ -214,23 +221,79 @@ class MemoryBank:
                 self._forget_index(cut.video_id)
         return cuts
 
+    # ---- text
+
+    def write_text(self, block: TextBlock) -> None:
+        """Keep the next lines that an extractor found of a recorded video, or some that are missing. When this returns they
+        survive a crash and can be found. UserError when the disk does not take them."""
+        self.begin_writing()
+        with told(self.root):
+            self._store.text.put(block)
+
+    def drop_text(self, video_id: str, extractor: str) -> None:
+        """Forget all that an extractor found of a video."""
+        self.begin_writing()
+        run = self._store.text.rows.run(video_id, extractor)
+        if run is not None:
+            with told(self.root):
+                self._store.text.drop_run(run)
+
+    def missing_text(self, video_id: str, extractor: str) -> list[TextGap]:
+        """What an extractor has not found yet of a video; empty when it is through."""
+        return self._store.text.missing(video_id, extractor)
+
+    def texts(self, video_id: str | None = None) -> list[RunRow]:
+        """What extractors have found, of one video or of all."""
+        return self._store.text.rows.runs(video_id)
+
+    def find_text(self, query: Query, wanted: Wanted, most: int = 50) -> list[Found]:
+        """Lines for a question, best first."""
+        return text_search.search(self._store.text.rows, query, wanted, most)
+
+    def mend_text(self) -> list[Problem]:
+        """Write damaged files of text again; those that were damaged."""
+        self.begin_writing()
+        with told(self.root):
+            return self._store.mend_text()
+
     # ---- read path
 
-    def recall(self, question: Question, *, read_tokens: int, token_overhead: int = 0, kv: bool = True) -> Evidence:
+    def recall(
+        self,
+        question: Question,
+        *,
+        read_tokens: int,
+        token_overhead: int = 0,
+        kv: bool = True,
+        lines: Sequence[TextLine] = (),
+        near: Sequence[tuple[float, float]] = (),
+    ) -> Evidence:
         """What a reader needs for a question, from frames at or before its moment.
 
         The newest frames are always there, the rest are the retriever's best, as many as `read_tokens` holds; each
         frame counts its visual tokens and `token_overhead` (its time tag). If all fits, all is recalled. Frames that are
         not written yet (`show`) are among the newest; beside others they take half of the tokens at most, the newest first.
         kv=False: without keys and values, for a reader that works from tokens.
+        lines: words that are read with the frames. near: stretches of video time (seconds, best first) that words point to:
+        their frames are ranked together with the retriever's.
         """
-        return self.recall_all([question], read_tokens=read_tokens, token_overhead=token_overhead, kv=kv)[0]
+        return self.recall_all(
+            [question], read_tokens=read_tokens, token_overhead=token_overhead, kv=kv, lines=[lines], near=[near]
+        )[0]
 
     def recall_all(
-        self, questions: Sequence[Question], *, read_tokens: int, token_overhead: int = 0, kv: bool = True
+        self,
+        questions: Sequence[Question],
+        *,
+        read_tokens: int,
+        token_overhead: int = 0,
+        kv: bool = True,
+        lines: Sequence[Sequence[TextLine]] | None = None,
+        near: Sequence[Sequence[tuple[float, float]]] | None = None,
     ) -> list[Evidence]:
         """The same for several questions about one video; a frame that several of them recall is loaded once. `seconds` of
-        each: of its own search, and its share of loading."""
+        each: of its own search, and its share of loading. lines, near: of each question."""
+        none: list[tuple[()]] = [()] * len(questions)
         video_id = questions[0].video_id
         if any(question.video_id != video_id for question in questions):
             raise ValueError("questions about several videos cannot share what they recall")
@@ -238,19 +301,21 @@ class MemoryBank:
         chosen = []
         shown = self._tails.of(video_id)  # before the timeline: what is written meanwhile is in that
         with self._held.searching(video_id) as timeline:
-            for question in questions:
+            for question, read, spans in zip(questions, lines or none, near or none, strict=True):
                 begun = time.perf_counter()
-                first = timeline.first(question.since)
-                cost = timeline.tokens[first : timeline.visible(question.asked_at)] + token_overhead
+                first, stop = timeline.first(question.since), timeline.visible(question.asked_at)
+                cost = timeline.tokens[first:stop] + token_overhead
                 tail = visible(shown, question, number=timeline.next, first=len(timeline), overhead=token_overhead, kv=kv)
                 plan.refuse_too_small(np.concatenate([cost, tail.cost]), self._recent_frames, read_tokens)
                 if len(tail):
                     tail = tail.newest(max(read_tokens // 2, int(tail.cost[-1])) if len(cost) else read_tokens)
-                made = self._choose(question, first, cost, tail, read_tokens - int(tail.cost.sum()))
-                chosen.append((question, tail, made, time.perf_counter() - begun))
+                places = [timeline.frame_of(start, end, stop) for start, end in spans]
+                named = [at for at in places if at is not None and at >= first]
+                made = self._choose(question, first, cost, tail, read_tokens - int(tail.cost.sum()), named)
+                chosen.append((question, tuple(read), tail, made, time.perf_counter() - begun))
         begun = time.perf_counter()
         self._share_ram()
-        union = sorted(set().union(*(choice.frames for _, _, (_, choice, _), _ in chosen)))
+        union = sorted(set().union(*(choice.frames for _, _, _, (_, choice, _), _ in chosen)))
         runs, lease = self._frames.load(keys_of(video_id, union, timeline, kv), union)
         run_of = dict(zip(union, runs, strict=True))
         loading = (time.perf_counter() - begun) / len(questions)
@@ -264,12 +329,38 @@ class MemoryBank:
                 per_layer=None if per_layer is None else torch.from_numpy(per_layer),
                 seconds={"search": searching, "load": loading},
                 came_from=dict(lease.came_from) | ({"tail": len(tail)} if len(tail) else {}),
+                lines=read,
             )
-            for question, tail, (found, choice, per_layer), searching in chosen
+            for question, read, tail, (found, choice, per_layer), searching in chosen
         ]
-        likely = [plan.neighbours(choice, len(timeline), self._frames.prefetch_frames) for _, _, (_, choice, _), _ in chosen]
+        likely = [plan.neighbours(choice, len(timeline), self._frames.prefetch_frames) for _, _, _, (_, choice, _), _ in chosen]
         ahead = sorted(set().union(*likely).difference(union))
         return self._frames.hand_out(group, lease, keys_of(video_id, ahead, timeline, kv))
+
+    def rank_frames(
+        self,
+        text: str,
+        video_id: str,
+        *,
+        during: tuple[float, float] = (0.0, math.inf),
+        asked_at: float = math.inf,
+        most: int = 50,
+    ) -> list[Moment]:
+        """Frames for a text by the retriever alone, best first, as moments with its scores; none outside of `during` (seconds)
+        or after `asked_at`. Nothing of the frames is read."""
+        video = self._known_video(video_id)
+        with self._held.searching(video_id) as timeline:
+            visible = timeline.visible(asked_at)
+            if visible == 0:
+                return []
+            bounded = during != (0.0, math.inf)
+            found = self._held.retriever.search(Question(text, video_id, asked_at), visible if bounded else most, visible)
+            moments = []
+            for ordinal, score in zip(found.frames.tolist(), found.scores.tolist(), strict=True):
+                start = float(timeline.times[ordinal])
+                if start < during[1] and start + video.interval > during[0]:
+                    moments.append(Moment(video_id, start, start + video.interval, score, (), at=start))
+            return moments[:most]
 
     def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
         """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
@@ -429,7 +520,7 @@ class MemoryBank:
         self._frames.tiers.resize_ram(max(0, self._ram_bytes - self._held.retriever.nbytes))
 
     def _choose(
-        self, question: Question, first: int, cost: np.ndarray, tail: TailFrames, read_tokens: int
+        self, question: Question, first: int, cost: np.ndarray, tail: TailFrames, read_tokens: int, near: Sequence[int]
     ) -> tuple[Hits, Choice, np.ndarray | None]:
         """Frames within the budget, which the tail does not take from; cost: [visible] tokens of each frame from ordinal
         `first` on. Ranks them even where all fit: who reads the answer wants to know which frames the question pointed at."""
@@ -437,6 +528,7 @@ class MemoryBank:
         if len(cost) == 0:
             return hits([], []), choice, None
         found = self._held.retriever.search(question, plan.how_many(cost, choice), first + len(cost), first)
+        found = with_frames(found, near) if near and found.per_layer is None else found
         ranking = [*(i - first for i in question.keep if 0 <= i - first < len(cost)), *(found.frames - first).tolist()]
         if int(cost.sum()) <= read_tokens:
             return found, plan.fill(choice, range(len(cost)), cost).later(first), None

@@ -24,7 +24,7 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
-from memory import steps
+from memory import steps, text_rows
 from memory.atomic import sync_folder
 from memory.refusal import sentence
 from memory.sums import of_bytes
@@ -131,6 +131,7 @@ class Catalog:
         self._inode = path.stat().st_ino
         if fresh:
             sync_folder(path.parent)
+        self.text = text_rows.TextRows(self)
 
     def put_video(self, row: VideoRow) -> None:
         """Record a video, replacing what was recorded of it."""
@@ -179,6 +180,7 @@ class Catalog:
             db.execute(sql, (video.info.video_id, video.pruned.first))
             self._put(video)
             self._renumber(video.info.video_id)
+            text_rows.forget_before(db, video.info.video_id, video.pruned.start)
             steps.passed("rows")
         steps.passed("rows commit")
 
@@ -285,6 +287,7 @@ class Catalog:
         with self._transaction() as db:
             db.execute("DELETE FROM segments WHERE video_id = ?", (video_id,))
             db.execute("DELETE FROM videos WHERE id = ?", (video_id,))
+            text_rows.forget_video(db, video_id)
             self._revise()
 
     def damage(self) -> list[str]:
@@ -297,7 +300,7 @@ class Catalog:
                 if row.first != ordinals.get(row.video_id, 0):
                     found.append(f"segment {row.number} of video {row.video_id} does not count its frames from where it should")
                 ordinals[row.video_id] = row.stop
-            return found
+            return found + self.text.damage()
         except UserError as error:
             return [str(error)]
 
@@ -312,6 +315,20 @@ class Catalog:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """For whoever keeps rows of its own here: all of it is committed on the way out, or none."""
+        with self._transaction() as db:
+            yield db
+
+    def all(self, sql: str, *values: str | float) -> Sequence[tuple]:
+        """The rows of a query. CatalogDamagedError when the file cannot be used."""
+        return self._all(sql, *values)
+
+    def row_damaged(self) -> "CatalogDamagedError":
+        """What is raised about a row that does not fit its sum."""
+        return _damaged(f"catalog {self._path} has a row that is not as it was written", self._path.parent)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -332,7 +349,7 @@ class Catalog:
 
     def _compare(self, written: str, *values: str | float | bytes | None) -> None:
         if _sum(*values) != written:
-            raise _damaged(f"catalog {self._path} has a row that is not as it was written", self._path.parent)
+            raise self.row_damaged()
 
     def _put(self, row: VideoRow) -> None:
         info = row.info

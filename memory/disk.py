@@ -2,7 +2,7 @@
 
 Knows nothing of retrieval, of questions or of who may write (the bank sees to it that only one process does).
 Layout:  <bank>/catalog.sqlite, <bank>/segments/<video_id>/<number:06d>.safetensors, beside them video.json; in a quantised
-bank <bank>/window/<video_id>/ while a video is written
+bank <bank>/window/<video_id>/ while a video is written; words of videos in <bank>/text/ (memory/text_store.py)
 
 The commit protocol. Order of `put`:
     0 in a quantised bank, the segment's block into the recent window      memory/window.py
@@ -24,7 +24,7 @@ again. Order: rows first, files last; a crash in between leaves files that the n
 The beginning of a video can be deleted on purpose (`prune`). Order:
     1 video.json says which number is the first now: a catalog that is rebuilt neither misses what was before it nor takes it in
     2 rows, and the same in the row of the video, in one transaction: from here on the segments do not exist
-    3 files
+    3 files, those of text last
 A crash before 2 leaves all segments; the next writer's `sweep` puts video.json right. One after it leaves files, as above.
 """
 
@@ -46,6 +46,7 @@ from memory.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
 from memory.catalog import Catalog, Pruned, SegmentRow, VideoRow
 from memory.rest import AtRest
 from memory.schema import SegmentIndex
+from memory.text_store import TextProblem, TextStore
 from memory.window import RecentWindow
 
 Got = TypeVar("Got")
@@ -56,7 +57,7 @@ _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folde
 class Problem:
     """Something `verify` found."""
 
-    kind: str  # something is lost: missing, size, checksum, gap, catalog, video, window; harmless: orphan, temporary
+    kind: str  # something is lost: missing, size, checksum, gap, catalog, video, window, text; harmless: orphan, temporary
     path: Path
     text: str
     video_id: str = ""
@@ -80,6 +81,7 @@ class DiskStore:
         self.window = RecentWindow(self._root / "window")
         make_folder(self._root / "segments")
         self.catalog = Catalog(self._root / "catalog.sqlite")
+        self.text = TextStore(self._root, self.catalog)
 
     def path(self, video_id: str, number: int) -> Path:
         """Where a segment is kept."""
@@ -173,6 +175,7 @@ class DiskStore:
             ]
             acknowledged |= {self.window.path(video.info.video_id, number) for number in self._window_of(video.info.video_id)}
         problems += self.verify_window()
+        problems += self.verify_text()
         for path in files:
             if path.name.endswith(TEMPORARY):
                 problems.append(Problem("temporary", path, "a write was cut off; the next writer deletes this file"))
@@ -196,6 +199,14 @@ class DiskStore:
                     text = f"{what}; what is encoded from here on can differ from an uninterrupted run's"
                     found.append(Problem("window", self.window.path(video_id, number), text, video_id))
         return found
+
+    def verify_text(self) -> list[Problem]:
+        """What is wrong with the files of text (memory/text_store.py)."""
+        return [_of_text(problem) for problem in self.text.verify()]
+
+    def mend_text(self) -> list[Problem]:
+        """Write damaged files of text again from the catalog; those that this was done for."""
+        return [_of_text(problem) for problem in self.text.mend()]
 
     def clear_window(self) -> list[Problem]:
         """Delete the damaged blocks of recent windows; what `verify_window` found before."""
@@ -236,6 +247,7 @@ class DiskStore:
                 video_file.write(folder, video)  # a prune that came to step 1 and no further
             if video is None and not any(folder.iterdir()):
                 folder.rmdir()
+        self.text.sweep()
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, which then is not finished: what is missing can be put again."""
@@ -262,6 +274,7 @@ class DiskStore:
             steps.passed("file")
         sync_folder(folder)
         steps.passed("sync files")
+        self.text.settle(video_id)
 
     def moment(self, row: SegmentRow) -> float:
         """Unix seconds at which a segment was over, or, where nobody knows, at which its file was written; of a file that is
@@ -281,6 +294,7 @@ class DiskStore:
         self.catalog.drop(video_id)
         steps.passed("video dropped")
         self.window.drop(video_id)
+        self.text.drop(video_id)
         if folder.exists():
             shutil.rmtree(gone, ignore_errors=True)
             os.replace(folder, gone)
@@ -364,6 +378,11 @@ class DiskStore:
         return UserError(
             f"{path} is {what}; `reelbank bank action=verify bank={self._root}` lists all damage, action=repair mends it"
         )
+
+
+def _of_text(problem: TextProblem) -> Problem:
+    kind = "temporary" if problem.temporary else "orphan" if problem.orphan else "text"
+    return Problem(kind, problem.path, problem.text, problem.video_id)
 
 
 def _check(path: Path, row: SegmentRow) -> list[Problem]:

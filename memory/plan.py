@@ -47,6 +47,12 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.times)
 
+    def frame_of(self, start: float, end: float, visible: int) -> int | None:
+        """The frame in the middle of a stretch of seconds, among the first `visible`: else the last one before it; None where
+        there is none."""
+        at = int(np.searchsorted(self.times[:visible], (start + min(end, start + 60.0)) / 2, side="right")) - 1
+        return at if at >= 0 else None
+
     def visible(self, asked_at: float) -> int:
         """How many frames were there at this second: a frame at exactly `asked_at` was."""
         return int(np.searchsorted(self.times, asked_at, side="right"))

@@ -1,9 +1,10 @@
 """Rebuild a catalog that was lost from the segment files, which describe themselves, and the video.json beside them.
 
 Knows nothing of who may write (the bank holds the lock) and of retrieval. All that the catalog held comes back, except for
-files that cannot be read, which become gaps, and whether a video is finished. A file that was whole but never acknowledged
-is taken in. Recent windows (memory/window.py) stay as they are: a block was written before its segment, so that of the last
-one is there. A video that was finished has none; until the next `ingest` has looked, `verify` names it as missing.
+files that cannot be read, which become gaps, and whether a video is finished. A file that was whole but never acknowledged is
+taken in, and so is the text of videos (memory/text_store.py). Recent windows (memory/window.py) stay as they are: a block was
+written before its segment, so that of the last one is there. A video that was finished has none; until the next `ingest` has
+looked, `verify` names it as missing.
 Order: 1 the rows into a catalog under a temporary name, 2 the old catalog and its log out of the way, 3 rename.
 A crash before 3 leaves no catalog, which the next opening finds and begins anew.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.schema import VideoInfo
-from memory import segment_file, video_file
+from memory import segment_file, text_store, video_file
 from memory.atomic import TEMPORARY, sync_folder
 from memory.catalog import Catalog, CatalogDamagedError, SegmentRow, VideoRow
 
@@ -23,9 +24,10 @@ NAME = "catalog.sqlite"
 
 
 def is_lost(root: Path) -> bool:
-    """Whether there are segments but no catalog, or an empty file in its place (which SQLite would take for a new one)."""
+    """Whether there are segments or text but no catalog, or an empty file in its place (SQLite takes that for a new one)."""
     path = root / NAME
-    return not (path.exists() and path.stat().st_size) and any((root / "segments").glob("*/*.safetensors"))
+    kept = (any((root / "segments").glob("*/*.safetensors")), text_store.any_of(root))
+    return not (path.exists() and path.stat().st_size) and any(kept)
 
 
 def damage(root: Path) -> str | None:
@@ -61,6 +63,10 @@ def rebuild(root: Path) -> None:
         rows = list(_rows(folder, begin))
         video = told or _guessed(folder.name, rows)
         catalog.add_all([video] if video is not None else [], rows)
+        if video is not None:
+            pruned = 0.0 if video.pruned is None else video.pruned.start
+            for block, seal in text_store.blocks_of(root, folder.name, pruned):
+                catalog.text.add(block, seal)
     catalog.close()  # takes its log in
     if path.exists():
         os.replace(path, root / f"{NAME}.damaged")  # 2 kept: somebody may want to look at it

@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
+from encoders.text.lines import TextLine
 from memory.plan import Timeline
 
 
@@ -72,6 +73,7 @@ class Evidence:
     per_layer: Tensor | None = None  # [L, k] int64 rising ordinals: frames that each layer reads; None = all read all
     seconds: dict[str, float] = field(default_factory=dict)  # search, load
     came_from: dict[str, int] = field(default_factory=dict)  # frames from "device", "ram" and "disk"
+    lines: tuple[TextLine, ...] = ()  # words of the video that are read with the frames, in time order
 
     @property
     def frame_count(self) -> int:

@@ -7,7 +7,7 @@ and the partial is called with the same two partners, `embedder` and `queries`. 
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,16 @@ def hits(ordinals: Iterable[int] | np.ndarray, scores: Iterable[float] | np.ndar
     """A record out of plain numbers."""
     frames = torch.as_tensor(np.array(ordinals, dtype=np.int64))  # [k]
     return Hits(frames, torch.as_tensor(np.array(scores, dtype=np.float32)))
+
+
+def with_frames(found: Hits, near: Sequence[int], k0: float = 60.0) -> Hits:
+    """A ranking fused with frames that something else points to, best first, by reciprocal rank."""
+    scores: defaultdict[int, float] = defaultdict(float)
+    for ranking in (found.frames.tolist(), list(dict.fromkeys(near))):
+        for rank, ordinal in enumerate(ranking, start=1):
+            scores[ordinal] += 1 / (k0 + rank)
+    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
+    return hits(best, [scores[ordinal] for ordinal in best])
 
 
 def refuse_unknown(question: Question, known: int, visible: int) -> None:

@@ -16,15 +16,17 @@ from encoders.errors import UserError
 from encoders.segment import WholePatches
 from memory.bank import MemoryBank
 from memory.rest import AtRest
-from pipeline import units
+from pipeline import units, words
 from pipeline.ahead import Ahead, TextAhead
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
+from pipeline.recalled_text import TOKENS
+from pipeline.settings import WEIGHTS
 from pipeline.together import Together
 
 READ_FRAMES = 24  # what an answer reads by default; more frames without a needle invite the embedded model to see one
 
-_NOT_NEGATIVE = ("recent_frames", "cite_share", "threads", "ram_mb", "device_mb", "prefetch_frames")
+_NOT_NEGATIVE = ("recent_frames", "read_text_tokens", "cite_share", "threads", "ram_mb", "device_mb", "prefetch_frames")
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
@@ -53,6 +55,7 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
     texts, queries = TextAhead(clip), Ahead(backbone.queries_of)
     retriever = call("retriever", part(config, "retriever"), embedder=texts, queries=queries)
     reader = call("reader", part(config, "reader"), backbone)
+    text = words.extractors(config)
     check_pairs(config, call("prefill", new_prefill, backbone), retriever, reader)
     bank = MemoryBank.open(
         config.bank,
@@ -77,6 +80,8 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         interval=1.0 / config.fps,
         read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,
+        text=text,
+        read_text_tokens=read_text_tokens(config, backbone),
         began=began(config),
     )
 
@@ -94,6 +99,13 @@ def build_source(config: DictConfig, backbone: Any) -> Any:
         start=config.start,
         end=config.end,
     )
+
+
+def read_text_tokens(config: DictConfig, backbone: Any) -> int:
+    """Tokens of recalled words in a prompt. The embedded model knows its own questions and no other text."""
+    if config.read_text_tokens is not None:
+        return int(config.read_text_tokens)
+    return 0 if Path(backbone.path).absolute() == (WEIGHTS / "video_llm").absolute() else TOKENS
 
 
 def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | int | float | None]:

@@ -26,6 +26,7 @@ USAGE = """reelbank TASK key=value ...
   ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
   batch   jobs=FILE out=DIR           many questions about many videos; resumes (action=compare|join runs=[A,B])
+  find    query="..." bank=DIR        moments where something is said, written or shown; no language model (format=json|html)
   bank    action=ls|verify bank=DIR   look after a bank; ls video=ID start=10 end=60, or since=ISO until=ISO: its segments
   bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
@@ -55,6 +56,12 @@ def _batch(config: DictConfig) -> int:
     return batch(config)
 
 
+def _find(config: DictConfig) -> int:
+    from pipeline.find import find
+
+    return find(config)
+
+
 def _bank(config: DictConfig) -> int:
     from pipeline.commands import bank
 
@@ -77,6 +84,7 @@ TASKS: dict[str, Callable[[DictConfig], int]] = {
     "ask": _ask,
     "ingest": _ingest,
     "batch": _batch,
+    "find": _find,
     "bank": _bank,
     "needle": _needle,
     "backbones": _backbones,
@@ -145,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    tasks = (settings.Ask, settings.Bank, settings.Batch, settings.Needle)
+    tasks = (settings.Ask, settings.Bank, settings.Batch, settings.Find, settings.Needle)
     texts = {field.name for task in tasks for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):

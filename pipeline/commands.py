@@ -17,7 +17,7 @@ from rich.table import Table
 
 from encoders.errors import UserError
 from pipeline import units
-from pipeline.schema import Answer, Ingested
+from pipeline.schema import Answer, CitedLine, Ingested
 
 if TYPE_CHECKING:  # these bring torch: loaded when a task needs them, not for a mistake on the command line
     from memory.bank import MemoryBank
@@ -132,14 +132,22 @@ def told(answer: Answer) -> str:
         lines = ["seen at " + ", ".join(f"{clock_time(a)}-{clock_time(b)} ({a:.1f}-{b:.1f} s)" for a, b in answer.spans)]
     else:
         lines = ["no moment of the video shows it" if not answer.shown else "no single moment stands out"]
+    lines += [f"{_channel(line)} at {clock_time(line.start)} ({line.start:.1f} s): {line.text}" for line in answer.lines[:3]]
     lines += [f"warning: {answer.warning}"] if answer.warning else []
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in answer.seconds.items())
     lines.append(f"{answer.frames_read} frames, {answer.visual_tokens} visual tokens; seconds: {stages}")
     return "\n".join(lines)
 
 
+def _channel(line: CitedLine) -> str:
+    """ "subtitle", or with a hint that the answer does not rest on it."""
+    return line.channel if line.read else f"beside it, {line.channel}"
+
+
 def ingest(config: DictConfig) -> int:
     """reelbank ingest."""
+    if OmegaConf.is_missing(config, "video") and config.text:
+        return _words_alone(config)
     with _opened(config) as (qa, source):
         done = _encode(config, qa, source)
     if config.format == "json":
@@ -150,8 +158,44 @@ def ingest(config: DictConfig) -> int:
         f"{config.video}: {clock_time(done.video_seconds)} in {done.segments} segments, {done.frames} frames ({new}, "
         f"{done.seconds['total']:.1f} s) in bank {config.bank}"
     )
+    if done.text_lines:
+        print("words: " + ", ".join(f"{count} lines by {name}" for name, count in done.text_lines.items()))
     if done.warning:
         print(f"warning: {done.warning}")
+    return 0
+
+
+def _words_alone(config: DictConfig) -> int:
+    """The words of all videos of a bank; their pictures stay as they are."""
+    from memory.bank import MemoryBank
+    from memory.search import UniformRetriever
+    from pipeline import words
+    from pipeline.build import check_format
+
+    check_format(config)
+    found = words.extractors(config)
+    names = [extractor.name for extractor in found]
+    table: list[dict[str, Any]] = []
+    with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
+        held.begin_writing()
+        for video in held.videos():
+            failed = ""
+            try:
+                with words.Beside(held, found, words.video_file(video.info)):
+                    pass
+            except UserError as error:  # its file is gone, say; the other videos go on
+                failed = str(error)
+            lines = {run.extractor: run.lines for run in held.texts(video.info.video_id) if run.extractor in names}
+            note = failed or words.notes(held, video.info.video_id, names)
+            table.append({"video_id": video.info.video_id, "path": video.info.path, "text_lines": lines, "warning": note})
+    if config.format == "json":
+        print(json.dumps({"bank": config.bank, "videos": table}))
+        return 0
+    for row in table:
+        counts = ", ".join(f"{count} lines by {name}" for name, count in row["text_lines"].items()) or "no words"
+        print(f"{row['video_id']}  {counts}  {row['path']}" + (f"\nwarning: {row['warning']}" if row["warning"] else ""))
+    if not table:
+        print("no video yet; `reelbank ingest video=FILE` adds one")
     return 0
 
 
@@ -234,6 +278,10 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
                 "pruned_before": None if video.pruned is None else video.pruned.start,
                 "broke_at": video.info.broke_at,
                 "note": video.info.note,
+                "text": [
+                    {"extractor": run.extractor, "lines": run.lines, "until": run.until, "finished": run.finished}
+                    for run in held.texts(video.info.video_id)
+                ],
             }
         )
     if config.format == "json":
@@ -252,6 +300,9 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
             f"{row['video_id']}  {clock_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
             f"{row['nbytes'] / 1e6:.1f} MB  {state}  {row['path']}"
         )
+        for text in row["text"]:
+            until = "" if text["finished"] else f", up to {units.on_the_clock(text['until'])}"
+            print(f"  {text['extractor']}: {text['lines']} lines{until}")
     if not table:
         print("no video yet; `reelbank ingest video=FILE` adds one")
     return 0

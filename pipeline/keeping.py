@@ -42,7 +42,7 @@ def is_of_segments(config: DictConfig) -> bool:
 
 def list_segments(config: DictConfig, held: "MemoryBank") -> int:
     """The segments that share time with what is asked for."""
-    video = _video(config, held)
+    video = video_of(config, held)
     times = _times(config)
     paths = {row.info.video_id: row.info.path for row in held.videos()}
     found: list[dict[str, Any]] = [
@@ -76,7 +76,7 @@ def prune(config: DictConfig, held: "MemoryBank") -> int:
     """Delete what the rules name, or say what would go."""
     from memory.prune import Rule
 
-    video = _video(config, held)
+    video = video_of(config, held)
     before, max_bytes = _limits(config)
     paths = {row.info.video_id: row.info.path for row in held.videos()}
     cuts = held.prune(Rule(None if video is None else video.info.video_id, before, max_bytes), config.dry_run)
@@ -120,7 +120,7 @@ def _times(config: DictConfig) -> dict[str, float | None]:
     return times
 
 
-def _video(config: DictConfig, held: "MemoryBank") -> "VideoRow | None":
+def video_of(config: DictConfig, held: "MemoryBank") -> "VideoRow | None":
     """The one video that is meant by id or by path; None when none is named."""
     if not config.video:
         return None

@@ -7,7 +7,7 @@ In a quantised bank the window as it was made is gone (memory/window.py): the se
 frames before it, so its bytes can differ from those that it had. Sums are compared, and the outcome says which it was.
 Order: 1 find everything, 2 load a model if one is needed (a bank made with other settings is refused here, before anything
 is dropped), 3 video by video: drop, then encode from the first number that is missing to the last, 4 what is wrong with
-recent windows.
+recent windows and with text.
 """
 
 import re
@@ -61,7 +61,7 @@ def mend(config: DictConfig) -> list[Mended]:
         windows = {problem.path: problem.text for problem in bank.clear_window()}
         for video_id, segments in hurt.items():  # 3
             done += _mended(config, bank, qa if video_id in there else None, video_id, segments)
-        return done + _rows(bank) + _windows(bank, windows)  # 4
+        return done + _rows(bank) + _windows(bank, windows) + _text(bank)  # 4
 
 
 Hurt = dict[int, tuple[float, float, str, str]]  # number -> start, end, what is wrong, checksum that it had ("" if unknown)
@@ -126,6 +126,14 @@ def _rows(bank: MemoryBank) -> list[Mended]:
         bank.record_video(video.info, video.interval, video.finished)
         done.append(Mended(problem.video_id, None, 0, 0, f"{problem.path.name}: {problem.text}", "written again", True))
     return done
+
+
+def _text(bank: MemoryBank) -> list[Mended]:
+    """Write files of text again, from the catalog."""
+    return [
+        Mended(p.video_id, None, 0, 0, f"text {p.path.parent.name}/{p.path.name}: {p.text}", "written again", True)
+        for p in bank.mend_text()
+    ]
 
 
 def _encoding(config: DictConfig, bank: MemoryBank) -> VideoQA:

@@ -14,9 +14,12 @@ from typing import Any
 from encoders.encoder import Encoder
 from encoders.errors import UserError
 from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, LiveSource, Segment, Segmenter, VideoInfo
+from encoders.text.lines import TextExtractor, TextLine
 from memory.bank import MemoryBank
 from memory.catalog import VideoRow
 from memory.schema import Evidence, Question
+from memory.text_search import Found
+from pipeline import recalled_text, words
 from pipeline.ahead import Ahead
 from pipeline.clock import Clock
 from pipeline.evidence import cite, is_shown, spans
@@ -56,6 +59,8 @@ class VideoQA:
     interval: float  # seconds between sampled frames
     read_tokens: int  # visual tokens that an answer may read, whatever the video's length
     cite_share: float
+    text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
+    read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
     def follow(
@@ -95,13 +100,16 @@ class VideoQA:
         clock, video_id = Clock(), source.info.video_id
         repeats = live is None or live.source.repeats
         known = self.bank.video(video_id)
+        found = words.Beside(self.bank, self.text, words.video_file(source.info))
         if known is not None and known.finished:
+            with found:
+                pass
             return self._report(video_id, clock, 0, 0, _warning(known.info))
         self.bank.begin_writing()  # before looking at what is missing: nobody else may add it meanwhile
         self.bank.record_video(source.info, self.interval, finished=False)
         new = 0
         unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
-        with BackgroundWriter(self.bank.write) as writer:
+        with found, BackgroundWriter(self.bank.write) as writer:
             for first, stop in self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]:
                 writer.flush()  # what the next segments depend on is read from the bank, such as when the video began
                 encoder, batches, resume, made = self._resumed(source, first, clock, unlike, live)
@@ -201,10 +209,18 @@ class VideoQA:
         cancelled: once it is set, reading out ends between two tokens with Cancelled (pipeline/reader.py)."""
         known = self._known(question)
         clock = Clock()
-        evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
+        with clock("search_text"):
+            words_found, lines = self._words(question, known)
+        evidence = self.bank.recall(
+            question,
+            read_tokens=self.read_tokens,
+            kv=self.reader.needs_kv,
+            lines=lines,
+            near=recalled_text.spans(words_found),
+        )
         _refuse_nothing(evidence)
         reading = self.reader.read(evidence, clock, emit, cancelled) if read is None else read(evidence, clock)
-        return self._answer(known, evidence, reading, clock.seconds | {"total": clock.total()})
+        return self._answer(known, words_found, evidence, reading, clock.seconds | {"total": clock.total()})
 
     def ask_all(self, questions: Sequence[Question], read: ReadAll | None = None) -> list[Answer | UserError]:
         """The same for several questions about one video, in one pass of the model; a question that cannot be answered has its
@@ -222,22 +238,31 @@ class VideoQA:
         clock = Clock()
         if known:
             asked = [questions[number] for number in known]
+            with clock("search_text"):
+                said = [self._words(question, known[number]) for number, question in zip(known, asked, strict=True)]
             with ExitStack() as prepared:
                 for ahead in self.ahead:
                     prepared.enter_context(ahead.prepared([question.text for question in asked]))
-                group = self.bank.recall_all(asked, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
+                group = self.bank.recall_all(
+                    asked,
+                    read_tokens=self.read_tokens,
+                    kv=self.reader.needs_kv,
+                    lines=[lines for _, lines in said],
+                    near=[recalled_text.spans(one) for one, _ in said],
+                )
             seen: dict[int, Evidence] = {}
-            for number, evidence in zip(known, group, strict=True):
+            words_of: dict[int, tuple[Found, ...]] = {}
+            for number, evidence, (words_found, _) in zip(known, group, said, strict=True):
                 try:
                     _refuse_nothing(evidence)
-                    seen[number] = evidence
+                    seen[number], words_of[number] = evidence, words_found
                 except UserError as error:
                     found[number] = error
             readings = (self.together.read if read is None else read)(list(seen.values()), clock) if seen else []
             share = {stage: seconds / len(seen) for stage, seconds in clock.seconds.items()}
             share["total"] = clock.total() / max(len(seen), 1)
             for (number, evidence), reading in zip(seen.items(), readings, strict=True):
-                found[number] = self._answer(known[number], evidence, reading, share)
+                found[number] = self._answer(known[number], words_of[number], evidence, reading, share)
         return [answer for answer in found if answer is not None]
 
     def _known(self, question: Question) -> VideoRow:
@@ -249,7 +274,14 @@ class VideoQA:
             raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
         return known
 
-    def _answer(self, known: VideoRow, evidence: Evidence, reading: Reading, seconds: dict[str, float]) -> Answer:
+    def _words(self, question: Question, known: VideoRow) -> tuple[tuple[Found, ...], tuple[TextLine, ...]]:
+        """The video's words that belong to a question, and those of them that the model reads."""
+        found = recalled_text.find(self.bank, question, known.info.duration)
+        return found, recalled_text.fitting(found, self.backbone, self.read_text_tokens)
+
+    def _answer(
+        self, known: VideoRow, words_found: Sequence[Found], evidence: Evidence, reading: Reading, seconds: dict[str, float]
+    ) -> Answer:
         question = evidence.question
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
@@ -259,6 +291,7 @@ class VideoQA:
             shown=shown,
             spans=spans(cited, evidence.interval),
             cited=cited,
+            lines=recalled_text.cited(words_found, evidence.lines) if shown else (),
             video_id=question.video_id,
             asked_at=None if question.asked_at == float("inf") else question.asked_at,
             frames_read=evidence.frame_count,
@@ -275,6 +308,7 @@ class VideoQA:
 
     def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
         rows = self.bank.segments(video_id)
+        names = [extractor.name for extractor in self.text]
         return Ingested(
             video_id=video_id,
             video_seconds=rows[-1].end if rows else 0.0,
@@ -283,7 +317,8 @@ class VideoQA:
             new_segments=new,
             nbytes=nbytes,
             seconds=clock.seconds | {"total": clock.total()},
-            warning=warning,
+            warning=" ".join(filter(None, [warning, words.notes(self.bank, video_id, names)])),
+            text_lines={run.extractor: run.lines for run in self.bank.texts(video_id) if run.extractor in names},
         )
 
 

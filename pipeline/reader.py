@@ -4,8 +4,8 @@ Two readers, one trade. TokenReader prefills the stored visual tokens again: exa
 KVReader lays the stored keys and values out at contiguous positions: no prefill, but a frame's keys saw the window it was
 encoded in, not its new neighbours. With everything recalled and inside the window both equal a plain forward (law 1).
 
-The context is always: preamble | recalled and recent frames in time order, each after its time tag | tail. Knows no disk,
-no retrieval and no rotary embedding.
+The context is always: preamble | recalled and recent frames in time order, each after its time tag | tail. The tail is the
+question, behind recalled words of the video where there are any. Knows no disk, no retrieval and no rotary embedding.
 """
 
 import copy
@@ -23,8 +23,10 @@ from encoders.errors import UserError
 from encoders.kv import FixedCache, LibraryCache, Mark, concatenate
 from encoders.positions import Cursor
 from encoders.schema import KVBlock, joined
+from encoders.text.lines import TextLine
 from memory.schema import Evidence
 from pipeline.gaze import Gaze
+from pipeline.recalled_text import prompt
 
 Emit = Callable[[str], None]
 Timer = Callable[[str], AbstractContextManager[None]]
@@ -93,9 +95,10 @@ class _Reader:
                 layout.lay(cache)
             yield cache, layout.frames_of
 
-    def tail(self, question: str) -> Tensor:
-        """[n, D] embeddings of what follows the frames."""
-        return torch.cat([self.backbone.after_video(), self.backbone.embed(self.backbone.tail_ids(question))])
+    def tail(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
+        """[n, D] embeddings of what follows the frames: recalled words of the video, if there are any, and the question."""
+        text = prompt(lines, question)
+        return torch.cat([self.backbone.after_video(), self.backbone.embed(self.backbone.tail_ids(text))])
 
     def read(
         self,
@@ -106,7 +109,7 @@ class _Reader:
     ) -> Reading:
         """Answer the question of the evidence; `emit` gets the text in pieces as it is produced, which joined are the text.
         cancelled: looked at before every token; once it is set, Cancelled is raised and the reader is free for others."""
-        tail = self.tail(evidence.question.prompt)
+        tail = self.tail(evidence.question.prompt, evidence.lines)
         with self.context(evidence, len(tail) + self.max_new_tokens, timer, cancelled) as (cache, frames_of):
             gaze = Gaze(frames_of)
             ids: list[int] = []
@@ -139,7 +142,7 @@ class _Reader:
 
         ends: the end of the answer belongs to it, so that of "red" and "red star" each is a whole answer.
         """
-        tail = self.tail(question)
+        tail = self.tail(question, evidence.lines)
         with self.context(evidence, len(tail) + max(map(len, answers)), timer) as (cache, frames_of):
             gaze = Gaze(frames_of)
             with timer("first_token"):
@@ -156,7 +159,7 @@ class _Reader:
 
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
         """[n, V] float32 logits at every tail position: what the exactness law compares."""
-        tail = self.tail(evidence.question.text)
+        tail = self.tail(evidence.question.text, evidence.lines)
         with self.context(evidence, len(tail), timer) as (cache, _):
             return self.backbone.logits(self.backbone.advance(tail, cache))
 

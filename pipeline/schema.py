@@ -1,6 +1,6 @@
 """The records that leave the system. Knows nothing of models or disks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,18 @@ class CitedFrame:
     end: float  # seconds at which the next frame is sampled
     weight: float  # share of the reader's attention on recalled frames while it answered, 0..1
     score: float | None  # of the retriever; None when the frame was there as one of the newest
+
+
+@dataclass(frozen=True, slots=True)
+class CitedLine:
+    """Words of the video that belong to an answer."""
+
+    start: float  # seconds
+    end: float
+    channel: str  # subtitle, ocr, speech or caption (what a model wrote about the pictures)
+    text: str
+    coverage: float  # 0..1: how much of what the question asks for stands in it and near it
+    read: bool  # whether the model read it; False: it was found beside the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,7 @@ class Answer:
     visual_tokens: int
     seconds: dict[str, float]  # per stage: search, load, lay_out, first_token, decode, cite, total
     warning: str = ""  # what the user must know about the source, such as that it broke off
+    lines: tuple[CitedLine, ...] = ()  # words of the video, best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +57,4 @@ class Ingested:
     nbytes: int  # of the segment files that this call wrote
     seconds: dict[str, float]
     warning: str = ""
+    text_lines: dict[str, int] = field(default_factory=dict)  # extractor -> lines in the bank

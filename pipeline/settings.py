@@ -20,6 +20,7 @@ class Dials:
     bank: str = "reelbank-bank"  # folder
     fps: float = 1.0  # sampled frames per second of video
     read_tokens: int | None = None  # visual tokens that an answer may read; None = 24 uncompressed frames'
+    read_text_tokens: int | None = None  # tokens of recalled words in the prompt; None = 512, of the embedded model 0
     recent_frames: int = 4  # newest frames that every answer reads
     kv_dtype: str | None = None  # keys and values at rest: bfloat16, int8 or int4; None = prefill.dtype
     token_dtype: str | None = None  # visual tokens at rest: bfloat16, int8 or int4; None = as the model makes them
@@ -38,6 +39,7 @@ class Dials:
     prefill: Any = MISSING
     retriever: Any = MISSING
     reader: Any = MISSING
+    text: Any = MISSING
 
 
 @dataclass
@@ -56,6 +58,25 @@ class Ask(Ingest):
 
     question: str = MISSING
     asked_at: float | None = None  # seconds; nothing after it is seen
+
+
+@dataclass
+class Find:
+    """reelbank find."""
+
+    query: str = MISSING  # words, "quoted words", and perhaps a time: in the first half, after 12:30
+    bank: str = "reelbank-bank"
+    video: str = ""  # id or path of one video; "" = the whole bank
+    channels: list[str] = field(default_factory=lambda: ["subtitle", "speech", "ocr", "caption", "picture"])
+    start: float | None = None  # only moments from these seconds of video time on
+    end: float | None = None
+    asked_at: float | None = None  # seconds; with video=: nothing after it is seen
+    top: int = 10  # moments
+    widen: float = 0.0  # seconds of neighbourhood on each side of a moment
+    format: str = "text"  # or json, or html
+    out: str = "find.html"  # format=html: the page
+    thumbnails: bool = False  # format=json: a small JPEG of each moment, as base64
+    clip: Any = MISSING
 
 
 @dataclass
@@ -146,6 +167,7 @@ def register() -> None:
         "ask_schema": Ask,
         "ingest_schema": Ingest,
         "bank_schema": Bank,
+        "find_schema": Find,
         "repair_schema": Repair,
         "backbones_schema": Backbones,
         "needle_schema": Needle,

@@ -34,7 +34,7 @@ class Together:
         if self._alone(group):
             return [self.reader.read(evidence, timer) for evidence in group]
         most = self.reader.max_new_tokens
-        tails = [self.reader.tail(evidence.question.text) for evidence in group]
+        tails = [self.reader.tail(evidence.question.prompt, evidence.lines) for evidence in group]
         with self._laid(group, max(map(len, tails)) + most, timer) as (stack, gaze):
             with timer("first_token"):
                 hidden = self._asked(tails, stack, gaze)  # [B, D]
@@ -57,7 +57,7 @@ class Together:
         if self._alone(group):
             asked = zip(group, questions, answers, strict=True)
             return [self.reader.weigh(one, question, own, timer, ends=ends) for one, question, own in asked]
-        tails = [self.reader.tail(question) for question in questions]
+        tails = [self.reader.tail(question, one.lines) for question, one in zip(questions, group, strict=True)]
         longest = max(len(ids) for own in answers for ids in own)
         with self._laid(group, max(map(len, tails)) + longest, timer) as (stack, gaze):
             with timer("first_token"):

@@ -24,8 +24,9 @@ from tests.videos import numbered, write_video
 ROOT = Path(__file__).parents[1]
 PRESETS = "preset"  # what a needle benchmark makes, asks and compares: no part, see test_needle.py
 BATCH = ("annotations", "choice", "compute")  # parts of a batch alone, see test_batch.py and its neighbours
+WORDS = "text"  # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 EVERY = sorted((p.parent.name, p.stem) for p in (ROOT / "conf").glob("*/*.yaml") if p.parent.name != PRESETS)
-OPTIONS = [(group, name) for group, name in EVERY if group not in BATCH]
+OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, WORDS)]
 DOWNLOADED = {("clip", "b32")} | {("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"}
 ADAPTERS = [option for group, option in OPTIONS if group == "backbone"]
 SHIPPED = {("backbone", "embedded"), ("clip", "embedded")}  # here with the toy models in their place
@@ -76,6 +77,21 @@ def test_every_option_of_a_batch_can_be_made(group: str, option: str) -> None:
     config = cli.configure("batch", [f"{group}={option}"])
     check(config, group)
     assert callable(part(config, group))
+
+
+@pytest.mark.parametrize("option", [name for group, name in EVERY if group == WORDS])
+def test_every_extractor_of_words_can_be_made(option: str) -> None:
+    config = cli.configure("ingest", [f"text={option}"])
+    check(config, WORDS)
+    assert list(config.text) == ([] if option == "none" else [option])
+    for name in config.text:
+        extractor = part(config.text, name)
+        assert extractor.name == name and isinstance(extractor.missing(), str)
+
+
+def test_several_extractors_are_a_list() -> None:
+    names = sorted(name for group, name in EVERY if group == WORDS and name != "none")
+    assert list(cli.configure("ask", [f"text=[{','.join(names)}]"]).text) == names
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -224,7 +240,7 @@ def test_the_readme_names_every_option() -> None:
     """In the table of groups: `group` | option, option, ..."""
     text = (ROOT / "README.md").read_text()
     told = {name: set(re.split(r",\s*", options)) for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)}
-    for group in (*GROUPS, *BATCH, "experiment"):
+    for group in (*GROUPS, *BATCH, WORDS, "experiment"):
         if group != "source":  # what is left is the user's to choose
             assert told.get(group) == {option for g, option in EVERY if g == group}, group
 

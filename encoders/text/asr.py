@@ -1,0 +1,92 @@
+"""Speech -> lines: faster-whisper with local weights, or else pocketsphinx, whose wheel carries an English model.
+
+Nothing is fetched. Every STRETCH_S seconds of sound stand alone, so that an interrupted run goes on with the same lines; a word
+over such a border may be lost. A line is known when it has been said.
+"""
+
+import importlib.metadata
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from encoders.container import fingerprint, inspect
+from encoders.errors import UserError
+from encoders.text import asr_worker, sound
+from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
+
+STRETCH_S = 120.0
+
+
+@dataclass(frozen=True)
+class Asr:
+    """The `asr` extractor.
+
+    path: folder of a faster-whisper (CTranslate2) model; "" = pocketsphinx, which is rough and knows English only.
+    workers: processes that listen; 0 = in this one.
+    """
+
+    path: str = ""
+    workers: int = 1
+    name = "asr"
+
+    def __post_init__(self) -> None:
+        if self.path and not (Path(self.path) / "model.bin").is_file():
+            raise UserError(f"text.asr.path={self.path} holds no faster-whisper model (no model.bin); give the folder of one")
+        if self.workers < 0:
+            raise UserError(f"text.asr.workers={self.workers} is too small; use 0 or more")
+
+    def missing(self) -> str:
+        """Whether the recogniser is there."""
+        package = "faster_whisper" if self.path else "pocketsphinx"
+        return "" if find_spec(package) else f"{package} is not installed: pip install 'reelbank[asr]'"
+
+    def made_with(self, video: VideoFile) -> str:
+        """With the fingerprint of the weights, where there are some."""
+        if self.path:
+            weights = fingerprint(Path(self.path) / "model.bin")
+            return f"Asr(faster-whisper {importlib.metadata.version('faster-whisper')}, {weights})"
+        return f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough)"
+
+    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+        """One for every two minutes."""
+        end = video.end if video.end is not None else max(video.duration, after)
+        if not sound.has_sound(video.path):
+            yield Stretch(after, end, (), True, f"{video.path.name} has no sound track")
+            return
+        facts = inspect(video.path)
+        zero, heard = float(facts.zero * facts.clock), False
+        listen = partial(asr_worker.by_whisper, path=self.path) if self.path else asr_worker.by_sphinx
+        with ProcessPoolExecutor(max(self.workers, 1), mp_context=multiprocessing.get_context("spawn")) as pool:
+            at, last = after, False
+            while not last:
+                stop = min((at // STRETCH_S + 1) * STRETCH_S, end)
+                last = stop >= end
+                samples = sound.stretch(video.path, zero, max(at, video.begin), stop)
+                loud = sound.loudness(samples) > sound.SILENT
+                heard = heard or loud
+                said = []
+                if loud:
+                    said = pool.submit(listen, samples).result() if self.workers else listen(samples)
+                begin = max(at, video.begin)
+                lines = [
+                    piece
+                    for a, b, text, confidence in said
+                    for piece in lines_of(
+                        TextLine(
+                            video.video_id, begin + a, min(begin + b, stop), "speech", text, min(begin + b, stop), confidence
+                        )
+                    )
+                ]
+                yield Stretch(at, stop, tuple(lines), last, self._note(video, last and after == 0, heard))
+                at = stop
+
+    def _note(self, video: VideoFile, whole: bool, heard: bool) -> str:
+        if whole and not heard:
+            return f"the sound of {video.path.name} is silent"
+        if whole and not self.path:
+            return "speech was recognised by pocketsphinx, which is rough; text.asr.path= names a better model"
+        return ""

@@ -1,0 +1,61 @@
+"""Speech recognition in a process of its own. Imports nothing heavy of ours. Knows samples; times are seconds within them."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+Heard = tuple[float, float, str, float]  # seconds, seconds, words, confidence
+ROUGH = 0.3  # confidence of all that pocketsphinx hears: it does not tell, and many of its words are wrong
+
+
+@lru_cache(maxsize=1)
+def _sphinx() -> Any:
+    import pocketsphinx
+
+    pocketsphinx.set_loglevel("FATAL")
+    return pocketsphinx.Decoder(samprate=16_000)
+
+
+@lru_cache(maxsize=1)
+def _whisper(path: str) -> Any:
+    from faster_whisper import WhisperModel
+
+    return WhisperModel(path, device="auto", compute_type="default", local_files_only=True)
+
+
+def by_sphinx(samples: np.ndarray) -> list[Heard]:
+    """English, roughly. samples: [n] int16 at 16 kHz."""
+    from pocketsphinx import Endpointer
+
+    gate, found = Endpointer(sample_rate=16_000), []
+    size, begun, held = gate.frame_bytes // 2, 0.0, b""
+    for at in range(0, len(samples) - size + 1, size):
+        frame = samples[at : at + size].tobytes()
+        spoke = gate.in_speech
+        more = gate.process(frame)
+        if more is not None:
+            begun = begun if spoke else gate.speech_start
+            held += more
+        if spoke and not gate.in_speech:
+            found += _words(held, begun, gate.speech_end)
+            held = b""
+    if held:
+        found += _words(held, begun, len(samples) / 16_000)
+    return found
+
+
+def by_whisper(samples: np.ndarray, path: str) -> list[Heard]:
+    """Any language that the model at `path` knows. samples: [n] int16 at 16 kHz."""
+    parts, _ = _whisper(path).transcribe(samples.astype(np.float32) / 32768, vad_filter=True)
+    return [(part.start, part.end, part.text.strip(), round(float(np.exp(part.avg_logprob)), 4)) for part in parts]
+
+
+def _words(pcm: bytes, start: float, end: float) -> list[Heard]:
+    decoder = _sphinx()
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    decoder.end_utt()
+    hypothesis = decoder.hyp()
+    text = hypothesis.hypstr.strip() if hypothesis is not None else ""
+    return [(start, end, text, ROUGH)] if text else []

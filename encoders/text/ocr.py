@@ -1,0 +1,151 @@
+"""Print on the screen, read by rapidocr, which carries its models in its wheel. Works in processes beside the encoder.
+
+Frames come at a steady rate and at their own size (short side at most `short_side`), keyframes.py chooses few of them, workers
+read them, repeats.py makes one line of what stays. Every STRETCH_S seconds all starts anew, so that a stretch depends on its
+own frames alone and an interrupted run goes on with the same lines; what stays on the screen over that moment is two lines.
+A line is known from the frame on that its words were read from.
+"""
+
+import importlib.metadata
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import av
+
+from encoders.errors import UserError
+from encoders.frames import FileSource
+from encoders.text import ocr_worker
+from encoders.text.lines import Stretch, VideoFile
+from encoders.text.ocr_worker import Print
+from encoders.text.repeats import Repeats, telling
+
+STRETCH_S = 120.0
+CREDIT = 4.0  # readings that a stretch may begin with, one after the other
+_WAITING = 6  # pictures that wait for a worker: 2.8 MB each at 720p
+
+
+@dataclass(frozen=True)
+class Ocr:
+    """The `ocr` extractor.
+
+    fps: frames a second that are looked at. every: seconds of video for each reading, on average.
+    policy: change, steady or scene (encoders/text/keyframes.py); refresh: seconds after which a still picture is read again.
+    short_side: pixels; a larger picture is scaled down to it.
+    confidence: of the reader, below which a line is left out. alike: share of letters that may differ in the same line.
+    workers: processes that read; 0 = in this one.
+    """
+
+    fps: float = 2.0
+    every: float = 4.0
+    policy: str = "change"
+    refresh: float = 30.0
+    short_side: int = 720
+    confidence: float = 0.6
+    alike: float = 0.2
+    workers: int = 1
+    name = "ocr"
+
+    def __post_init__(self) -> None:
+        if self.policy not in ("change", "steady", "scene"):
+            raise UserError(f"text.ocr.policy={self.policy} is not known; use change, steady or scene")
+        for name, least in {"fps": 1e-2, "every": 1e-2, "refresh": 0, "short_side": 32, "confidence": 0, "workers": 0}.items():
+            if not getattr(self, name) >= least:
+                raise UserError(f"text.ocr.{name}={getattr(self, name)} is too small; use {least:g} or more")
+        if not 0 <= self.alike < 1:
+            raise UserError(f"text.ocr.alike={self.alike} is no share of letters; use 0 or more and less than 1")
+
+    def missing(self) -> str:
+        """Whether rapidocr and onnxruntime are there."""
+        gone = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
+        return f"{' and '.join(gone)} not installed: pip install 'reelbank[ocr]'" if gone else ""
+
+    def made_with(self, video: VideoFile) -> str:
+        """Without the number of workers, which changes nothing."""
+        version = importlib.metadata.version("rapidocr")
+        names = ("fps", "every", "policy", "refresh", "short_side", "confidence", "alike")
+        return f"Ocr(rapidocr {version}, " + ", ".join(f"{name}={getattr(self, name)}" for name in names) + ")"
+
+    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+        """One for every two minutes."""
+        width, height = size_of(video, self.short_side)
+        source = FileSource(video.path, self.fps, width=width, height=height, batch=4, start=video.begin, end=video.end)
+
+        with self._readers() as pool:
+            work = _Work(self, video, pool, after)
+            last_time = after
+            for batch in source.frames(after):
+                for picture, time in zip(batch.pixels, batch.times.tolist(), strict=True):
+                    while time >= work.stop:
+                        yield work.finished(work.stop, last=False)
+                        work = _Work(self, video, pool, work.stop)
+                    work.look(picture, time)
+                    last_time = time
+            yield work.finished(last_time + 1.0 / self.fps, last=True)
+
+    def _readers(self) -> "ProcessPoolExecutor | nullcontext[None]":
+        if not self.workers:
+            return nullcontext()
+        # a new interpreter: it loads onnxruntime and nothing of torch
+        return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+class _Work:
+    """One stretch on its way through the readers."""
+
+    def __init__(self, ocr: Ocr, video: VideoFile, pool: ProcessPoolExecutor | None, start: float) -> None:
+        from encoders.text.keyframes import KeyFrames  # here, as it needs OpenCV, which comes with rapidocr
+
+        self._ocr, self._pool, self._start = ocr, pool, start
+        self.stop = (start // STRETCH_S + 1) * STRETCH_S
+        self._chosen = KeyFrames(credit_rate(ocr.every), CREDIT, ocr.policy, refresh=ocr.refresh)
+        self._repeats = Repeats(video.video_id, ocr.alike)
+        self._waiting: deque[tuple[float, float, Future[list[Print]]]] = deque()
+
+    def look(self, picture, time: float) -> None:  # type: ignore[no-untyped-def]
+        """One frame: [height, width, 3] uint8 at `time` seconds."""
+        wanted = self._chosen.wants(picture, time)
+        if not wanted:
+            return
+        changed_at = self._chosen.changed_at if self._chosen.changed_at is not None else time
+        self._chosen.changed_at = None
+        if self._pool is None:
+            future: Future[list[Print]] = Future()
+            future.set_result(ocr_worker.read(picture))
+        else:
+            future = self._pool.submit(ocr_worker.read, picture)
+        self._waiting.append((time, changed_at, future))
+        while len(self._waiting) > _WAITING:
+            self._take()
+
+    def finished(self, end: float, last: bool) -> Stretch:
+        while self._waiting:
+            self._take()
+        return Stretch(self._start, end, self._repeats.finish(end), last)
+
+    def _take(self) -> None:
+        time, changed_at, future = self._waiting.popleft()
+        self._repeats.take(time, telling(future.result(), self._ocr.confidence), changed_at)
+
+
+def credit_rate(every: float) -> float:
+    """Readings that are earned a second: a stretch makes one for every so many seconds, those of its beginning included."""
+    return max(STRETCH_S / every - CREDIT, 0.0) / STRETCH_S
+
+
+def size_of(video: VideoFile, short_side: int) -> tuple[int, int]:
+    """Width and height at which a video is read: its own, scaled down to the short side, upright."""
+    try:
+        with av.open(str(video.path), metadata_errors="replace") as container:
+            frame = next(container.decode(video=0))
+            width, height = frame.width, frame.height
+            if frame.rotation // 90 % 2:
+                width, height = height, width
+    except (av.FFmpegError, StopIteration, IndexError) as error:
+        raise UserError(f"{video.path} shows no picture that print could be read from") from error
+    scale = min(1.0, short_side / min(width, height))
+    return max(2, round(width * scale)), max(2, round(height * scale))

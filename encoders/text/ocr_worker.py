@@ -1,0 +1,38 @@
+"""rapidocr in a process of its own, so that reading print does not keep encoding waiting. Imports nothing heavy of ours.
+
+Knows one picture at a time; times and repeats are the extractor's affair (encoders/text/ocr.py).
+"""
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+# text, confidence, (left, top, right, bottom) as shares of the picture
+Print = tuple[str, float, tuple[float, float, float, float]]
+
+
+@lru_cache(maxsize=1)
+def _engine(threads: int) -> Any:
+    from rapidocr import RapidOCR
+
+    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
+    # without the model that turns upside-down lines: it costs time and turns lines that stood right
+    settings = {"Global.log_level": "error", "Global.use_cls": False, "EngineConfig.onnxruntime.intra_op_num_threads": threads}
+    return RapidOCR(params=settings)
+
+
+def read(picture: np.ndarray, threads: int = 1) -> list[Print]:
+    """The lines of print in a picture [height, width, 3] uint8 RGB, from top to bottom."""
+    height, width = picture.shape[:2]
+    found = _engine(threads)(np.ascontiguousarray(picture[:, :, ::-1]))  # it expects BGR
+    if found.txts is None or found.boxes is None or found.scores is None:
+        return []
+    lines: list[Print] = []
+    for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True):
+        left, top = np.asarray(corners).min(0) / (width, height)
+        right, bottom = np.asarray(corners).max(0) / (width, height)
+        sides = [round(float(np.clip(side, 0, 1)), 4) for side in (left, top, right, bottom)]
+        lines.append((str(text), round(float(score), 4), (sides[0], sides[1], sides[2], sides[3])))
+    return sorted(lines, key=lambda line: (round(line[2][1], 2), line[2][0]))

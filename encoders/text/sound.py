@@ -1,0 +1,49 @@
+"""The sound of a video as 16 kHz mono, a stretch of it at a time. Knows PyAV; nothing of speech."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+RATE = 16_000  # samples a second
+SILENT = 60.0  # of 32768: sound below it (root mean square) is silence: -55 dB
+
+
+def has_sound(path: Path) -> bool:
+    """Whether there is a sound track."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        return bool(container.streams.audio)
+
+
+def stretch(path: Path, zero: float, start: float, end: float) -> np.ndarray:
+    """[n] int16 samples from start to end, in seconds of video time; zeros where there is no sound, shorter where it ends.
+    zero: the file's own time of its first picture, in seconds. What cannot be decoded is left out."""
+    found = np.zeros(round((end - start) * RATE), np.int16)
+    filled = 0
+    with av.open(str(path), metadata_errors="replace") as container:
+        track = container.streams.audio[0]
+        if start + zero > 1:
+            container.seek(int((start + zero - 1) * av.time_base))
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+        try:
+            for frame in container.decode(track):
+                if frame.time is None:
+                    continue
+                if frame.time - zero >= end:
+                    break
+                at = round((frame.time - zero - start) * RATE)
+                for part in resampler.resample(frame):
+                    samples = part.to_ndarray().reshape(-1)
+                    a, b = max(at, 0), min(at + len(samples), len(found))
+                    if a < b:
+                        found[a:b] = samples[a - at : b - at]
+                        filled = max(filled, b)
+                    at += len(samples)
+        except av.FFmpegError:
+            pass  # the file breaks here: what was heard counts
+    return found[:filled]
+
+
+def loudness(samples: np.ndarray) -> float:
+    """Root mean square of int16 samples; 0 of none."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0

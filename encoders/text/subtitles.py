@@ -1,0 +1,207 @@
+"""Subtitles: files beside a video (.srt, .vtt, .ass, .ssa) and tracks inside it. Knows pysubs2 and PyAV's demuxer.
+
+A file belongs to a video when its name is the video's up to an extension, perhaps with a language before it: talk.srt and
+talk.en.vtt belong to talk.mp4. What a cue says counts as known when the cue ends. Cues whose times make no sense are left out
+and counted; cues may overlap.
+"""
+
+import codecs
+import importlib.metadata
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import av
+import av.subtitles.stream
+
+from encoders.container import fingerprint, inspect
+from encoders.errors import UserError
+from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
+
+SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+STRETCH_S = 600.0  # of video in one stretch
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_ARROW = re.compile(r"\n*[^\n]*-->.*", re.DOTALL)  # a line of times inside a cue: they could not be read
+_SKIPPED = re.compile(r"\\[Nnh]")
+_TAGS = re.compile(r"\{[^{}]*\}|</?[a-zA-Z][^<>]*>")
+
+Cue = tuple[float, float, str]  # seconds, seconds, text
+
+
+@dataclass(frozen=True)
+class Subtitles:
+    """The `subtitles` extractor.
+
+    path: one subtitle file, for the one video that is read; "" = the files beside each video.
+    tracks: whether tracks inside the video are read, where no file is there.
+    """
+
+    path: str = ""
+    tracks: bool = True
+    name = "subtitles"
+
+    def missing(self) -> str:
+        """Whether pysubs2 is there."""
+        return "" if find_spec("pysubs2") else "pysubs2 is not installed: pip install pysubs2"
+
+    def made_with(self, video: VideoFile) -> str:
+        """With the fingerprints of the files: an edited one is read again."""
+        files = ", ".join(f"{path.name}:{fingerprint(path)}" for path in self._files(video))
+        version = importlib.metadata.version("pysubs2")
+        return f"Subtitles(pysubs2 {version}, tracks={self.tracks}, files=[{files}])"
+
+    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+        """One for every ten minutes."""
+        cues, notes = self._cues(video)
+        end = video.end if video.end is not None else max(video.duration, video.begin)
+        kept = sorted({cue for cue in cues if video.begin <= cue[0] < end and cue[0] >= after})
+        late = sum(cue[0] >= max(video.duration, 1e-9) for cue in cues)
+        if late:
+            notes.append(f"{late} of {len(cues)} subtitles come after the video's end and were left out")
+        lines = [
+            piece
+            for a, b, text in kept
+            for piece in lines_of(TextLine(video.video_id, a, min(b, end), "subtitle", text, min(b, end)))
+        ]
+        at, note = after, "; ".join(notes)
+        while True:
+            stop = (at // STRETCH_S + 1) * STRETCH_S
+            last = stop >= end
+            stop = max(end, at) if last else stop
+            yield Stretch(
+                at, stop, tuple(line for line in lines if line.start >= at and (last or line.start < stop)), last, note
+            )
+            if last:
+                return
+            at, note = stop, ""
+
+    def _files(self, video: VideoFile) -> list[Path]:
+        if self.path:
+            path = Path(self.path)
+            if not path.is_file():
+                raise UserError(f"text.subtitles.path={self.path} is not a file; give a .srt, .vtt or .ass file")
+            return [path]
+        stem = video.path.stem
+        beside = (path for path in video.path.parent.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+        return sorted(path for path in beside if path.stem == stem or path.stem.startswith(stem + "."))
+
+    def _cues(self, video: VideoFile) -> tuple[list[Cue], list[str]]:
+        cues: list[Cue] = []
+        notes: list[str] = []
+        files = self._files(video)
+        for path in files:
+            found, note = read_file(path)
+            if self.path and not found:
+                raise UserError(f"{note or f'{path} has no subtitle in it'}; mend the file or leave text.subtitles.path= out")
+            cues += found
+            notes += [note] if note else []
+        if not cues and self.tracks:
+            cues, more = read_tracks(video.path)
+            notes += more
+        if not cues and not notes:
+            notes.append(f"no subtitles are beside {video.path.name} or in it")
+        return cues, notes
+
+
+def read_file(path: Path) -> tuple[list[Cue], str]:
+    """Cues of a subtitle file, in the file's order, and what is wrong with it ("" if nothing)."""
+    import pysubs2
+
+    text, wrong = _decoded(path)
+    if text is None:
+        return [], wrong
+    notes = [wrong] if wrong else []
+    try:
+        events = [event for event in pysubs2.SSAFile.from_string(text, format_=_format(path)) if not event.is_comment]
+    except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, TypeError) as error:
+        return [], f"{path} cannot be read as subtitles ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    cues, bad = [], 0
+    for event in events:
+        words = event.plaintext
+        bad += words.count("-->")
+        words = _ARROW.sub("", "\n" + words).strip()
+        if not 0 <= event.start < event.end:
+            bad += 1
+        elif words:
+            cues.append((event.start / 1000, event.end / 1000, words))
+    stated = text.count("-->")
+    bad = max(bad, stated - len(events)) if stated else bad
+    if bad:
+        total = max(stated, len(events))
+        notes.append(f"{bad} of {total} subtitles in {path.name} were left out, as their times make no sense")
+    if not cues and not bad:
+        notes.append(f"{path.name} has no subtitle in it")
+    return cues, "; ".join(notes)
+
+
+def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
+    """Cues of all text tracks inside a video, and what is to be said of the others."""
+    zero = 0.0
+    cues: list[Cue] = []
+    notes: list[str] = []
+    with av.open(str(path), metadata_errors="replace") as container:
+        tracks = list(container.streams.subtitles)
+        if not tracks:
+            return [], []
+        facts = inspect(path)
+        zero = float(facts.zero * facts.clock)
+        pictured = [t for t in tracks if t.codec_context is None or "bitmap" in _kind(t)]
+        if pictured:
+            notes.append(f"{len(pictured)} of {len(tracks)} subtitle tracks of {path.name} are pictures; text=ocr reads those")
+        written = [track for track in tracks if track not in pictured]
+        try:
+            for packet in container.demux(written) if written else ():
+                if packet.pts is None or packet.time_base is None or not packet.size:
+                    continue
+                start = float(packet.pts * packet.time_base) - zero
+                end = start + float((packet.duration or 0) * packet.time_base)
+                words = " ".join(_words(packet))
+                if words and start < end:
+                    cues.append((max(start, 0.0), end, words))
+        except av.FFmpegError:
+            notes.append(f"the subtitles inside {path.name} break off")
+    return cues, notes
+
+
+def _kind(track: "av.subtitles.stream.SubtitleStream") -> str:
+    name = track.codec_context.name
+    return "bitmap" if name in ("dvdsub", "dvd_subtitle", "pgssub", "hdmv_pgs_subtitle", "dvbsub", "xsub") else name
+
+
+def _words(packet: "av.Packet") -> Iterator[str]:
+    for shown in packet.decode():
+        told: bytes = getattr(shown, "dialogue", b"") or getattr(shown, "text", b"")
+        yield _TAGS.sub("", _SKIPPED.sub(" ", told.decode("utf-8", "replace"))).strip()
+
+
+def _format(path: Path) -> str | None:
+    return {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}.get(path.suffix.lower())
+
+
+def _decoded(path: Path) -> tuple[str | None, str]:
+    """The text of a file, whatever its encoding, and what is to be said of that."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return None, f"{path} cannot be read ({(error.strerror or str(error)).lower()})"
+    marked = next((name for bom, name in _BOMS if data.startswith(bom)), None)
+    try:
+        return _unix(data.decode(marked or "utf-8")), ""
+    except UnicodeDecodeError:
+        if marked is not None or b"\0" in data:
+            return None, f"{path} is no text file"
+    name = "cp1252"
+    if find_spec("charset_normalizer"):
+        from charset_normalizer import from_bytes
+
+        best = from_bytes(data).best()
+        name = best.encoding if best is not None else name
+    return _unix(
+        data.decode(name, "replace")
+    ), f"{path.name} is not UTF-8 and was read as {name}; save it as UTF-8 if it looks wrong"
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
