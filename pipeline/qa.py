@@ -41,6 +41,7 @@ class VideoQA:
     read_tokens: int  # visual tokens that an answer may read, whatever the video's length
     cite_share: float
     text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
+    described: tuple[TextExtractor, ...] = ()  # what makes text of a video that is encoded
     read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
@@ -60,6 +61,7 @@ class VideoQA:
         if known is not None and known.finished:
             with found:
                 pass
+            self._describe(source.info)
             return self._report(video_id, clock, 0, 0, _warning(known.info))
         self.bank.begin_writing()  # before looking at what is missing: nobody else may add it meanwhile
         self.bank.record_video(source.info, self.interval, finished=False)
@@ -83,8 +85,13 @@ class VideoQA:
                     )
         if until is None:
             self.bank.record_video(source.info, self.interval, finished=True)
+            self._describe(source.info)
         warning = " ".join(filter(None, [_warning(source.info), _differing(unlike)]))
         return self._report(video_id, clock, new, writer.nbytes, warning)
+
+    def _describe(self, info: VideoInfo) -> None:
+        for extractor in self.described:
+            words.extract(self.bank, extractor, words.video_file(info))
 
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""
@@ -174,7 +181,7 @@ class VideoQA:
 
     def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
         rows = self.bank.segments(video_id)
-        names = [extractor.name for extractor in self.text]
+        names = [extractor.name for extractor in (*self.text, *self.described)]
         return Ingested(
             video_id=video_id,
             video_seconds=rows[-1].end if rows else 0.0,
