@@ -12,9 +12,10 @@ from typing import Any
 from encoders.encoder import Encoder
 from encoders.errors import UserError
 from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segmenter, VideoInfo
-from encoders.text.lines import TextExtractor
+from encoders.text.lines import TextExtractor, TextLine
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
+from memory.text_search import Found
 from pipeline import recalled_text, words
 from pipeline.clock import Clock
 from pipeline.evidence import cite, is_shown, spans
@@ -147,9 +148,12 @@ class VideoQA:
         if known is None:
             raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
         clock = Clock()
-        with clock("search_text"):
-            found = recalled_text.find(self.bank, question, known.info.duration)
-            read_lines = recalled_text.fitting(found, self.backbone, self.read_text_tokens)
+        found: tuple[Found, ...] = ()
+        read_lines: tuple[TextLine, ...] = ()
+        if self.bank.texts(question.video_id):
+            with clock("search_text"):
+                found = recalled_text.find(self.bank, question, known.info.duration)
+                read_lines = recalled_text.fitting(found, self.backbone, self.read_text_tokens)
         evidence = self.bank.recall(
             question, read_tokens=self.read_tokens, kv=self.reader.needs_kv, lines=read_lines, near=recalled_text.spans(found)
         )

@@ -40,7 +40,7 @@ class Answer:
     asked_at: float | None  # seconds of video time; None = the whole video
     frames_read: int
     visual_tokens: int
-    seconds: dict[str, float]  # per stage: search_text, search, load, lay_out, first_token, decode, total
+    seconds: dict[str, float]  # per stage: search_text (where there is text), search, load, lay_out, first_token, decode, total
     warning: str = ""  # what the user must know about the source, such as that it broke off
     lines: tuple[CitedLine, ...] = ()  # words of the video, best first
 
