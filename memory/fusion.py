@@ -14,6 +14,7 @@ from encoders.text.lines import TextLine
 K0 = 60.0  # after Cormack et al.: agreement of several channels beats one channel's first place
 NEAR_S = 4.0  # moments of one video closer than this are one
 _LINES = 4  # of a moment, by one channel
+_WIDEST_S = 15.0  # of a moment that two channels make
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,9 @@ def _gap(a: Moment, b: Moment) -> float:
 
 
 def _joined(best: Moment, more: Moment, score: float, channel: str) -> Moment:
-    """The better one's frame and, where the other lies within reach, both stretches."""
-    start, end = (min(best.start, more.start), max(best.end, more.end)) if _gap(best, more) <= 0 else (best.start, best.end)
-    if end - start > 4 * max(best.end - best.start, 1.0):
+    """The better one's frame, and both stretches."""
+    start, end = min(best.start, more.start), max(best.end, more.end)
+    if end - start > max(4 * (best.end - best.start), _WIDEST_S):
         start, end = best.start, best.end  # a slide that stays for minutes does not widen what was said for a second
     return replace(
         best,

@@ -10,7 +10,7 @@ Knows SQLite and the catalog's connection; no files, no ranking. The tables come
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -127,15 +127,10 @@ class TextRows:
             steps.passed("text rows")
         steps.passed("text rows commit")
 
-    def remove(self, run: RunRow, numbers: Iterable[int] | None = None) -> None:
-        """Forget blocks of a run, or all of it."""
+    def remove(self, run: RunRow) -> None:
+        """Forget a run."""
         with self._catalog.transaction() as db:
-            chosen = None if numbers is None else set(numbers)
-            for row in [row for row in self.blocks(run) if chosen is None or row.number in chosen]:
-                _forget_lines(db, row.first_id, row.stop_id)
-                db.execute("DELETE FROM text_blocks WHERE run = ? AND number = ?", (run.id, row.number))
-            if numbers is None:
-                db.execute("DELETE FROM text_runs WHERE id = ?", (run.id,))
+            _forget_run(db, run.id)
 
     def lines(self, ids: Sequence[int]) -> dict[int, TextLine]:
         """Lines by id; those that are gone are not among them."""
@@ -149,12 +144,6 @@ class TextRows:
                 if video_id is not None:
                     found[values[0]] = self._line(video_id, values)
         return found
-
-    def between(self, run: RunRow, start: float, end: float, most: int) -> list[tuple[int, TextLine]]:
-        """The first lines of a run that share time with start..end, in time order."""
-        sql = f'SELECT {_LINE} FROM text_lines WHERE id >= ? AND id < ? AND start < ? AND "end" > ? ORDER BY start, id LIMIT ?'
-        rows = self._catalog.all(sql, run.ids.start, run.ids.stop, end, start, most)
-        return [(values[0], self._line(run.video_id, values)) for values in rows]
 
     def matching(
         self,
@@ -232,9 +221,7 @@ def forget_video(db: sqlite3.Connection, video_id: str) -> None:
     if not exists(db):
         return
     for (run,) in db.execute("SELECT id FROM text_runs WHERE video_id = ?", (video_id,)).fetchall():
-        _forget_lines(db, run << _BITS, (run + 1) << _BITS)
-        db.execute("DELETE FROM text_blocks WHERE run = ?", (run,))
-        db.execute("DELETE FROM text_runs WHERE id = ?", (run,))
+        _forget_run(db, run)
 
 
 def forget_before(db: sqlite3.Connection, video_id: str, start: float) -> None:
@@ -264,6 +251,12 @@ def without(block: TextBlock, start: float) -> TextBlock | None:
     if s.end <= start and not s.last and not lines:
         return None
     return replace(block, stretch=replace(s, start=start, end=max(s.end, start), lines=lines))
+
+
+def _forget_run(db: sqlite3.Connection, run: int) -> None:
+    _forget_lines(db, run << _BITS, (run + 1) << _BITS)
+    db.execute("DELETE FROM text_blocks WHERE run = ?", (run,))
+    db.execute("DELETE FROM text_runs WHERE id = ?", (run,))
 
 
 def _forget_lines(db: sqlite3.Connection, first: int, stop: int) -> None:

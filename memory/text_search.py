@@ -64,8 +64,8 @@ def search(rows: TextRows, query: Query, wanted: Wanted, most: int = 50) -> list
 
 
 class _Scope:
-    """The lines that may be found. Who asks at a moment meets the words of one video as they were
-    then: how common a word is must not tell of what comes later."""
+    """The lines that may be found. Who asks at a moment meets the words of one video as they were then: how common a word is
+    must not tell of what comes later."""
 
     def __init__(self, rows: TextRows, wanted: Wanted) -> None:
         self._rows, self._wanted = rows, wanted

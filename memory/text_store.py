@@ -144,6 +144,13 @@ class TextStore:
                 what = self._wrong(path, row)
                 if what:
                     yield TextProblem(path, what, run.video_id)
+            for gap in self.missing(run.video_id, run.extractor):
+                if gap.stop is not None:  # what comes after the last stretch was never there
+                    path = self.path(run.video_id, run.extractor, gap.first)
+                    text = (
+                        f"the words from {gap.start:.1f} s on are lost; `reelbank ingest text={run.extractor}` finds them again"
+                    )
+                    yield TextProblem(path, text, run.video_id)
         for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
             if path.is_file() and path not in known:
                 cut = path.name.endswith(TEMPORARY)

@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-
-import snowballstemmer
+from typing import Any
 
 _ALONE = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
@@ -22,7 +21,6 @@ _ALONE = (
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
 _KEPT_MARKS = "\u3099\u309a"  # the dots that tell Kana apart
 _MARKED = range(0x0E00, 0x1800)  # scripts whose marks are vowels: never dropped
-_STEMMER = snowballstemmer.stemmer("english")
 _QUOTED = re.compile(
     '["\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d]([^"\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d]{1,200})["\u201c\u201d\u00ab\u00bb\u300d]'
 )
@@ -107,4 +105,11 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _stem(token: str) -> str:
-    return str(_STEMMER.stemWord(token)) if token.isascii() and token.isalpha() else token
+    return str(_stemmer().stemWord(token)) if token.isascii() and token.isalpha() else token
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Any:
+    import snowballstemmer  # here: it brings forty languages, and most commands need none
+
+    return snowballstemmer.stemmer("english")

@@ -18,6 +18,7 @@ from memory.bank import MemoryBank
 from memory.rest import AtRest
 from pipeline import units, words
 from pipeline.ahead import Ahead, TextAhead
+from pipeline.captions import Captions
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
 from pipeline.recalled_text import TOKENS
@@ -80,7 +81,8 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         interval=1.0 / config.fps,
         read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,
-        text=text,
+        text=tuple(one for one in text if not isinstance(one, Captions)),
+        described=tuple(one.bound(bank, reader) for one in text if isinstance(one, Captions)),
         read_text_tokens=read_text_tokens(config, backbone),
         began=began(config),
     )

@@ -173,6 +173,8 @@ def _words_alone(config: DictConfig) -> int:
     from pipeline.build import check_format
 
     check_format(config)
+    if "captions" in config.text:
+        raise UserError("text=captions asks the model about the encoded video; give video=FILE as well")
     found = words.extractors(config)
     names = [extractor.name for extractor in found]
     table: list[dict[str, Any]] = []

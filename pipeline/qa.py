@@ -60,6 +60,7 @@ class VideoQA:
     read_tokens: int  # visual tokens that an answer may read, whatever the video's length
     cite_share: float
     text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
+    described: tuple[TextExtractor, ...] = ()  # what makes text of a video that is encoded
     read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
@@ -104,6 +105,7 @@ class VideoQA:
         if known is not None and known.finished:
             with found:
                 pass
+            self._describe(source.info)
             return self._report(video_id, clock, 0, 0, _warning(known.info))
         self.bank.begin_writing()  # before looking at what is missing: nobody else may add it meanwhile
         self.bank.record_video(source.info, self.interval, finished=False)
@@ -133,8 +135,13 @@ class VideoQA:
                     )
         if until is None and repeats:
             self.bank.record_video(source.info, self.interval, finished=True)
+            self._describe(source.info)
         warning = " ".join(filter(None, [_warning(source.info), _differing(unlike)]))
         return self._report(video_id, clock, new, writer.nbytes, warning)
+
+    def _describe(self, info: VideoInfo) -> None:
+        for extractor in self.described:
+            words.extract(self.bank, extractor, words.video_file(info))
 
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""
@@ -209,8 +216,7 @@ class VideoQA:
         cancelled: once it is set, reading out ends between two tokens with Cancelled (pipeline/reader.py)."""
         known = self._known(question)
         clock = Clock()
-        with clock("search_text"):
-            words_found, lines = self._words(question, known)
+        words_found, lines = self._words(question, known, clock)
         evidence = self.bank.recall(
             question,
             read_tokens=self.read_tokens,
@@ -238,8 +244,7 @@ class VideoQA:
         clock = Clock()
         if known:
             asked = [questions[number] for number in known]
-            with clock("search_text"):
-                said = [self._words(question, known[number]) for number, question in zip(known, asked, strict=True)]
+            said = [self._words(question, known[number], clock) for number, question in zip(known, asked, strict=True)]
             with ExitStack() as prepared:
                 for ahead in self.ahead:
                     prepared.enter_context(ahead.prepared([question.text for question in asked]))
@@ -259,7 +264,7 @@ class VideoQA:
                 except UserError as error:
                     found[number] = error
             readings = (self.together.read if read is None else read)(list(seen.values()), clock) if seen else []
-            share = {stage: seconds / len(seen) for stage, seconds in clock.seconds.items()}
+            share = {stage: seconds / max(len(seen), 1) for stage, seconds in clock.seconds.items()}
             share["total"] = clock.total() / max(len(seen), 1)
             for (number, evidence), reading in zip(seen.items(), readings, strict=True):
                 found[number] = self._answer(known[number], words_of[number], evidence, reading, share)
@@ -274,10 +279,13 @@ class VideoQA:
             raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
         return known
 
-    def _words(self, question: Question, known: VideoRow) -> tuple[tuple[Found, ...], tuple[TextLine, ...]]:
+    def _words(self, question: Question, known: VideoRow, clock: Clock) -> tuple[tuple[Found, ...], tuple[TextLine, ...]]:
         """The video's words that belong to a question, and those of them that the model reads."""
-        found = recalled_text.find(self.bank, question, known.info.duration)
-        return found, recalled_text.fitting(found, self.backbone, self.read_text_tokens)
+        if not self.bank.texts(question.video_id):
+            return (), ()
+        with clock("search_text"):
+            found = recalled_text.find(self.bank, question, known.info.duration)
+            return found, recalled_text.fitting(found, self.backbone, self.read_text_tokens)
 
     def _answer(
         self, known: VideoRow, words_found: Sequence[Found], evidence: Evidence, reading: Reading, seconds: dict[str, float]
@@ -308,7 +316,7 @@ class VideoQA:
 
     def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
         rows = self.bank.segments(video_id)
-        names = [extractor.name for extractor in self.text]
+        names = [extractor.name for extractor in (*self.text, *self.described)]
         return Ingested(
             video_id=video_id,
             video_seconds=rows[-1].end if rows else 0.0,

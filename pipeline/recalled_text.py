@@ -23,8 +23,6 @@ LABELS = {"subtitle": "said", "speech": "said", "ocr": "on screen", "caption": "
 
 def find(bank: MemoryBank, question: Question, duration: float) -> tuple[Found, ...]:
     """The lines that belong to a question, best first; none after its moment."""
-    if not bank.texts(question.video_id):
-        return ()
     plan = planner.plan(question.text)
     start, end = plan.when(duration)
     found = bank.find_text(

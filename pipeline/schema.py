@@ -40,7 +40,9 @@ class Answer:
     asked_at: float | None  # seconds of video time; None = the whole video
     frames_read: int
     visual_tokens: int
-    seconds: dict[str, float]  # per stage: search, load, lay_out, first_token, decode, cite, total
+    seconds: dict[
+        str, float
+    ]  # by stage: search_text (where there is text), search, load, lay_out, first_token, decode, cite, total
     warning: str = ""  # what the user must know about the source, such as that it broke off
     lines: tuple[CitedLine, ...] = ()  # words of the video, best first
 

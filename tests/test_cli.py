@@ -308,7 +308,7 @@ def test_answer_as_text_and_json(run, films, bank):
     assert answer["asked_at"] == 7.0 and answer["frames_read"] == 8 and answer["warning"] == ""
     assert answer["shown"] is True and answer["spans"] and all(a < b <= 8.0 for a, b in answer["spans"])
     assert {"ordinal", "segment", "time", "end", "weight", "score"} == set(answer["cited"][0])
-    assert {"search", "load", "lay_out", "first_token", "decode", "total"} == set(answer["seconds"])
+    assert {"search", "load", "lay_out", "first_token", "decode", "cite", "total"} == set(answer["seconds"])
 
 
 def test_an_answer_that_nothing_shows(run, films, tmp_path):

@@ -212,6 +212,30 @@ def test_a_video_that_is_gone_does_not_stop_the_others(run, bank, film, tmp_path
     assert code == 0 and "gone.mp4 is not there" in out and "3 lines by subtitles" in out
 
 
+def test_captions_are_written_once_and_are_another_kind(film, tmp_path, monkeypatch) -> None:
+    """The model says the same about each segment."""
+    common = [f"video={film}", f"bank={tmp_path / 'bank'}", *toy_parts(says="red star"), "question=-"]
+    config = cli.configure("ask", [*common, "text=[captions,subtitles]"])
+    backbone = build_backbone(config)
+    qa, source = build_qa(config, backbone), build_source(config, backbone)
+    with qa.bank:
+        assert qa.ingest(source).text_lines == {"captions": 3, "subtitles": 3}
+        found = Finder(qa.bank, ("caption",)).find("star")
+        assert {line.text for m in found for line in m.lines} == {"red star"} and found[0].channels == ("caption",)
+        lines = [line for m in found for line in m.lines]
+        stretches = [(row.start, row.end, row.end) for row in qa.bank.segments(source.info.video_id)]
+        assert sorted((line.start, line.end, line.known) for line in lines) == stretches
+        assert Finder(qa.bank, ("subtitle", "ocr", "speech")).find("star") == []
+        monkeypatch.setattr(type(qa.reader), "read", None)  # it is not asked again
+        assert qa.ingest(source).text_lines == {"captions": 3, "subtitles": 3} and qa.bank.verify() == []
+
+
+def test_captions_of_a_bank_need_its_video(run, bank) -> None:
+    code, out, err = run("ingest", f"bank={bank}", "text=captions")
+    assert (code, out) == (2, "")
+    sentence(err, "text=captions", "video=FILE")
+
+
 # ---- answers
 
 

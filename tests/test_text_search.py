@@ -132,6 +132,14 @@ def test_what_two_channels_find_comes_before_what_one_finds() -> None:
     assert {m.start for m in found} == {10, 50, 90, 200}
 
 
+def test_a_moment_of_two_channels_reaches_over_both_unless_one_is_long() -> None:
+    (near,) = fuse({"a": [moment(10)], "b": [moment(15)]}, {"a": 2.0})
+    assert (near.start, near.end, near.at) == (10, 17, 10)
+    slide = Moment("v", 0, 600, 1.0, ())
+    (short,) = fuse({"a": [moment(10)], "b": [slide]}, {"a": 2.0})
+    assert (short.start, short.end) == (10, 12)
+
+
 def test_neighbours_of_a_better_moment_are_dropped_within_a_channel() -> None:
     found = fuse({"a": [moment(10), moment(13), moment(11), moment(30), moment(10, video_id="w")]}, {})
     assert [(m.video_id, m.start) for m in found] == [("v", 10), ("v", 30), ("w", 10)]

@@ -159,8 +159,11 @@ def test_what_no_block_file_and_no_row_has_is_missing_and_comes_again(root: Path
         assert found(bank, "salt") == [] and found(bank, "granite") == ["with granite"]
         (gap,) = bank.missing_text("v", "subtitles")
         assert (gap.first, gap.stop, gap.start) == (1, 2, 10.0)
+        (problem,) = bank.verify()
+        assert problem.kind == "text" and "text=subtitles" in problem.text
         bank.write_text(BLOCKS[1])
         assert found(bank, "salt") == ["bread needs salt"] and bank.missing_text("v", "subtitles") == []
+        assert bank.verify() == []
 
 
 @pytest.mark.parametrize("catalog_lost", [False, True])

@@ -46,7 +46,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """A stretch as the bank keeps it: which extractor found it, made how, as the how-manieth."""
+    """A stretch as the bank keeps it, with where it comes from."""
 
     video_id: str
     extractor: str
