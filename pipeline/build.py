@@ -164,7 +164,7 @@ def check_pairs(config: DictConfig, prefill: Any, retriever: Any, reader: Any) -
         raise UserError(
             f"kv_dtype={config.kv_dtype} has no effect with prefill=none, which keeps no keys and values; leave it out."
         )
-    if not {"question", "arms", "jobs"} & config.keys():
+    if not {"question", "arms", "jobs", "host"} & config.keys():
         return  # whoever only encodes may choose the reader later
     if not prefill.keeps_kv and reader.needs_kv:
         raise UserError("prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or prefill=window.")
