@@ -4,6 +4,7 @@ The two meet only in the bank: `ask` never sees a frame source and `ingest` neve
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,7 @@ from pipeline.clock import Clock
 from pipeline.evidence import cite, is_shown, spans
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
 from pipeline.schema import Answer, Ingested
+from pipeline.streaming import AnswerStream
 from pipeline.writer import BackgroundWriter
 
 Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
@@ -122,11 +124,23 @@ class VideoQA:
         comes_last = number == self.bank.next(video_id)[0]
         return self.began if comes_last and self.began is not None else self.bank.began(video_id, number)
 
-    def ask(self, question: Question, emit: Emit = lambda text: None, read: Read | None = None) -> Answer:
+    def stream(self, question: Question) -> AnswerStream:
+        """The same answer in pieces while it is being read: `for piece in stream`, then `stream.answer`."""
+        return AnswerStream(lambda emit, cancelled: self.ask(question, emit, cancelled=cancelled))
+
+    def ask(
+        self,
+        question: Question,
+        emit: Emit = lambda text: None,
+        read: Read | None = None,
+        *,
+        cancelled: threading.Event | None = None,
+    ) -> Answer:
         """Answer from the bank alone. UserError on an empty question, a video that the bank does not hold, or a moment
         before its first frame.
 
-        read: how an answer is got from the evidence, where it is not simply read out: one option chosen out of several."""
+        read: how an answer is got from the evidence, where it is not simply read out: one option chosen out of several.
+        cancelled: once it is set, reading out ends between two tokens with Cancelled (pipeline/reader.py)."""
         if not question.text.strip():
             raise UserError('The question is empty; give one, such as question="What is the code on the card?".')
         known = self.bank.video(question.video_id)
@@ -136,7 +150,7 @@ class VideoQA:
         evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
         if not evidence.frame_count:
             raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
-        reading = self.reader.read(evidence, clock, emit) if read is None else read(evidence, clock)
+        reading = self.reader.read(evidence, clock, emit, cancelled) if read is None else read(evidence, clock)
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
         return Answer(

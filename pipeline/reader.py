@@ -26,6 +26,11 @@ from memory.schema import Evidence
 
 Emit = Callable[[str], None]
 Timer = Callable[[str], AbstractContextManager[None]]
+_LOOK_S = 0.05  # how often a question that waits for another one looks whether it is still wanted
+
+
+class Cancelled(Exception):
+    """Nobody wants this answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +91,35 @@ class _Reader:
         raise NotImplementedError
 
     @contextmanager
-    def context(self, evidence: Evidence, room: int, timer: Timer) -> Iterator[tuple[FixedCache | LibraryCache, Tensor]]:
-        """The laid-out context, held for one question."""
-        with self._lock:
+    def context(
+        self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
+    ) -> Iterator[tuple[FixedCache | LibraryCache, Tensor]]:
+        """The laid-out context, held for one question. Cancelled when it is set before its turn has come."""
+        while not self._lock.acquire(timeout=-1 if cancelled is None else _LOOK_S):
+            _go_on(cancelled)
+        try:
+            _go_on(cancelled)
             with timer("lay_out"):
                 laid = self.lay_out(evidence, room)
             yield laid
+        finally:
+            self._lock.release()
 
     def tail(self, question: str) -> Tensor:
         """[n, D] embeddings of what follows the frames."""
         return torch.cat([self.backbone.after_video(), self.backbone.embed(self.backbone.tail_ids(question))])
 
-    def read(self, evidence: Evidence, timer: Timer, emit: Emit = lambda text: None) -> Reading:
-        """Answer the question of the evidence; `emit` gets the text in pieces as it is produced."""
+    def read(
+        self,
+        evidence: Evidence,
+        timer: Timer,
+        emit: Emit = lambda text: None,
+        cancelled: threading.Event | None = None,
+    ) -> Reading:
+        """Answer the question of the evidence; `emit` gets the text in pieces as it is produced, which joined are the text.
+        cancelled: looked at before every token; once it is set, Cancelled is raised and the reader is free for others."""
         tail = self.tail(evidence.question.text)
-        with self.context(evidence, len(tail) + self.max_new_tokens, timer) as (cache, frames_of):
+        with self.context(evidence, len(tail) + self.max_new_tokens, timer, cancelled) as (cache, frames_of):
             gaze = Gaze(frames_of)
             ids: list[int] = []
             told = ""
@@ -110,13 +129,17 @@ class _Reader:
                 token = next(stream, None)
             with timer("decode"):
                 while token is not None:
+                    _go_on(cancelled)
                     ids.append(token)
-                    text = self.backbone.text_of(ids).lstrip()
-                    if not text.endswith("\ufffd"):  # half a character waits for its other half
+                    text = self.backbone.text_of(ids).strip()  # a blank at the end waits: it may be the last thing said
+                    if not text.endswith("\ufffd") and text != told:  # half a character waits for its other half
                         emit(text[len(told) :])
                         told = text
                     token = next(stream, None)
-        return Reading(self.backbone.text_of(ids).strip(), gaze.weights())
+        text = self.backbone.text_of(ids).strip()
+        if text != told:
+            emit(text[len(told) :])
+        return Reading(text, gaze.weights())
 
     def weigh(
         self, evidence: Evidence, question: str, answers: Sequence[Sequence[int]], timer: Timer, *, ends: bool = True
@@ -175,6 +198,11 @@ class _Reader:
         """[S] ordinal per context token from (ordinal, tokens) of each frame in order; -1 for the preamble."""
         counts = torch.tensor([len(self._sink), *(n for _, n in lengths)])
         return torch.tensor([-1, *(ordinal for ordinal, _ in lengths)]).repeat_interleave(counts)
+
+
+def _go_on(cancelled: threading.Event | None) -> None:
+    if cancelled is not None and cancelled.is_set():
+        raise Cancelled
 
 
 class TokenReader(_Reader):
