@@ -144,4 +144,4 @@ def build_service(config: DictConfig) -> Any:
 
 def _plain(config: DictConfig) -> Any:
     """Without the schema, which knows no video=."""
-    return OmegaConf.create(OmegaConf.to_container(config))  # type: ignore[call-overload]
+    return OmegaConf.create(OmegaConf.to_container(config))

@@ -23,6 +23,7 @@ from pipeline.server.errors import ApiError
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 _CONNECT_S = 10.0
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,9 @@ def is_public(address: str) -> bool:
     """Whether an address is one of the open internet, also where an IPv6 address carries an IPv4 one."""
     found = ipaddress.ip_address(address.split("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
-        if inner is None and found in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inner is not None and not is_public(str(inner)):
+        if found.ipv4_mapped or found in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+        carried = found.sixtofour or (found.teredo[1] if found.teredo else None)
+        if carried is not None and not is_public(str(carried)):
             return False
-        if found.ipv4_mapped:
-            return True
     return found.is_global and not found.is_multicast and not found.is_reserved

@@ -21,7 +21,7 @@ from typing import IO
 
 import av
 
-from encoders.container import fingerprint
+from encoders.container import check_file, fingerprint
 from encoders.errors import UserError
 from memory.atomic import TEMPORARY, make_folder, write_atomically
 from pipeline.server.errors import ApiError
@@ -150,6 +150,7 @@ class FileStore:
     def _facts(self, path: Path, name: str) -> tuple[str, str, float]:
         """Suffix, media type, seconds. UserError in the client's words: the server's paths are none of its business."""
         try:
+            check_file(path)
             kind = container_of(path)
             return *FORMATS[kind], self._check(path)
         except UserError as error:
