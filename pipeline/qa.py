@@ -16,7 +16,7 @@ from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segm
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from pipeline.clock import Clock
-from pipeline.evidence import cite, is_shown, spans
+from pipeline.evidence import cite, is_shown, recalled, spans
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
 from pipeline.schema import Answer, Ingested
 from pipeline.streaming import AnswerStream
@@ -165,6 +165,7 @@ class VideoQA:
             visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
             seconds=evidence.seconds | clock.seconds | {"total": clock.total()},
             warning=" ".join(filter(None, [_warning(known.info), self._lacking(question)])),
+            recalled=recalled(evidence),
         )
 
     def _lacking(self, question: Question) -> str:

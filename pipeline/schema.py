@@ -30,6 +30,7 @@ class Answer:
     visual_tokens: int
     seconds: dict[str, float]  # per stage: search, load, lay_out, first_token, decode, total
     warning: str = ""  # what the user must know about the source, such as that it broke off
+    recalled: tuple[tuple[float, float], ...] = ()  # seconds, half open, rising: unions of all frames that were read
 
 
 @dataclass(frozen=True, slots=True)

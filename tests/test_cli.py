@@ -186,7 +186,7 @@ def test_bad_settings_are_told_and_nothing_is_made(run, films, other, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "ask, ingest, batch, bank, needle, serve, backbones"),
+        ([], "ask, ingest, batch, bank, needle, serve, demo, backbones"),
         (["nix"], "'nix'"),
         (["ask", "question=x"], "video="),
         (["ask", "video=x"], "question="),

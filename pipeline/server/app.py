@@ -7,20 +7,18 @@ GET  /health, /metrics
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.types import Receive, Scope, Send
 
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
-from pipeline.server import errors, figures, replies, wanted
+from pipeline.server import errors, figures, replies, uploads, wanted
 from pipeline.server.answering import Answering
 from pipeline.server.encoding import Encodings
 from pipeline.server.errors import ApiError
@@ -241,18 +239,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
     async def upload(request: Request) -> JSONResponse:
         place = service.uploads.enter()
         try:
-            if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-                raise ApiError(415, "Send the video as multipart/form-data with a part named file.", param="file")
-            try:
-                async with request.form(max_files=1, max_fields=16) as form:
-                    file, purpose = form.get("file"), form.get("purpose") or "user_data"
-                    if not isinstance(file, UploadFile):
-                        raise ApiError(400, "There is no part named file with a file name; that is the video.", param="file")
-                    if not isinstance(purpose, str) or not purpose.isidentifier() or len(purpose) > 40:
-                        raise ApiError(400, "purpose must be a word such as user_data.", param="purpose")
-                    stored = await asyncio.to_thread(service.files.put, _read(file.file), file.filename or "", purpose)
-            except (MultiPartException, KeyError, UnicodeError) as error:
-                raise ApiError(400, "The multipart body cannot be read.", param="file") from error
+            stored = await uploads.stored(request, service.files)
         finally:
             place.leave()
         with suppress(ApiError):  # too many are on their way: the first question brings it back
@@ -279,8 +266,3 @@ def _add_files(app: FastAPI, service: Service) -> None:
         file = service.files.delete(file_id)
         await asyncio.wrap_future(service.encodings.drop(file))
         return {"id": file.id, "object": "file", "deleted": True}
-
-
-def _read(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(_PIECE):
-        yield piece

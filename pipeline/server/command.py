@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def api_key(config: DictConfig) -> str:
 
 def build_service(config: DictConfig) -> Any:
     """3 and 4: the parts of a server (pipeline/server/app.Service)."""
-    from pipeline.build import build_backbone, build_qa, build_source
+    from pipeline.build import build_backbone, build_qa
     from pipeline.server.answering import Answering
     from pipeline.server.app import Limits, Service
     from pipeline.server.encoding import Encodings
@@ -109,23 +110,16 @@ def build_service(config: DictConfig) -> Any:
     from pipeline.server.files import FileStore
     from pipeline.server.line import Line
 
-    def new_source(path: Path) -> Any:
-        merged = OmegaConf.merge(OmegaConf.create({"video": str(path), "start": 0.0, "end": None}), _plain(config))
-        return build_source(merged, backbone)  # type: ignore[arg-type]
-
-    def length(path: Path) -> float:
-        seconds: float = new_source(path).info.duration
-        return seconds
-
     backbone = build_backbone(config)
+    new = new_source(config, backbone)
     files = FileStore(
         Path(config.files or f"{Path(config.bank)}-files"),
-        length,
+        lambda path: float(new(path).info.duration),
         file_bytes=config.upload_mb * 10**6,
         total_bytes=int(config.files_gb * 10**9),
     )
     qa = build_qa(config, backbone)
-    encodings = Encodings(qa, lambda file: new_source(file.path), config.waiting)
+    encodings = Encodings(qa, lambda file: new(file.path), config.waiting)
     fetcher = Fetcher(tuple(config.hosts), config.private, config.seconds)
     return Service(
         qa=qa,
@@ -142,6 +136,14 @@ def build_service(config: DictConfig) -> Any:
     )
 
 
-def _plain(config: DictConfig) -> Any:
-    """Without the schema, which knows no video=."""
-    return OmegaConf.create(OmegaConf.to_container(config))
+def new_source(config: DictConfig, backbone: Any) -> Callable[[Path], Any]:
+    """The frames of any file, whole, with these settings."""
+    from pipeline.build import build_source
+
+    plain = OmegaConf.create(OmegaConf.to_container(config))  # the schema of a server knows no video=
+
+    def new(path: Path) -> Any:
+        merged = OmegaConf.merge(plain, {"video": str(path), "start": 0.0, "end": None})
+        return build_source(merged, backbone)  # type: ignore[arg-type]
+
+    return new

@@ -1,0 +1,305 @@
+// The player, the timeline and the sources of the page. Asks /watch/state once a second and draws what it says.
+// Knows the elements of pipeline/demo/page.py by id; the conversation is Gradio's, this only reads its data-... marks.
+(() => {
+  "use strict";
+  const $ = (id) => document.getElementById(id);
+  const clock = (seconds) => {
+    const whole = Math.max(0, Math.floor(seconds)), h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60;
+    const two = (n) => String(n).padStart(2, "0");
+    return h ? `${h}:${two(m)}:${two(whole % 60)}` : `${two(m)}:${two(whole % 60)}`;
+  };
+  const bytes = (n) => (n >= 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.round(n / 1e3)} kB`);
+  const make = (tag, attributes = {}, text = "") => {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.textContent = text;
+    return node;
+  };
+
+  let state = {}; // what /watch/state said last
+  let lit = null; // the answer whose moments are lit up: a .turn
+  let looking = null; // second of a live source that is looked back at
+  let stream = null; // of this browser's camera or screen
+  let until = null; // second at which a cited moment ends
+  let drawn = ""; // what the thumbnails were drawn for
+
+  // ---- talking to the server
+
+  const tell = (text, bad = false) => {
+    const told = $("told");
+    if (!told) return;
+    told.textContent = text;
+    told.classList.toggle("bad", bad);
+  };
+  const post = async (path, body) => {
+    const sent = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body || {}) };
+    const answer = await fetch(path, sent);
+    const told = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error((told.error && told.error.message) || `The server answered ${answer.status}.`);
+    return told;
+  };
+  const start = async (what) => {
+    if (what.browser === undefined) hang();
+    tell("Starting…");
+    try {
+      const watch = await post("watch/start", what);
+      tell("");
+      await look();
+      return watch;
+    } catch (error) {
+      tell(error.message, true);
+      throw error;
+    }
+  };
+
+  // ---- what to watch
+
+  const upload = (file) => {
+    const form = new FormData();
+    form.append("file", file);
+    const request = new XMLHttpRequest();
+    request.upload.onprogress = (event) => tell(`Sending ${file.name}: ${Math.round((100 * event.loaded) / event.total)} %`);
+    request.onload = () => {
+      let told = {};
+      try { told = JSON.parse(request.responseText); } catch { /* told below */ }
+      if (request.status !== 200) return tell((told.error && told.error.message) || "The video could not be sent.", true);
+      start({ file: told.file, real_time: $("real-time").checked }).catch(() => {});
+    };
+    request.onerror = () => tell("The video could not be sent: the connection broke off.", true);
+    request.open("POST", "watch/upload");
+    request.send(form);
+    tell(`Sending ${file.name}…`);
+  };
+
+  const hang = () => {
+    if (stream) stream.getTracks().forEach((track) => track.stop());
+    stream = null;
+  };
+  const share = async (kind) => {
+    if (!navigator.mediaDevices) return tell("This browser gives pictures only to pages at https or localhost.", true);
+    hang();
+    try {
+      stream = kind === "camera"
+        ? await navigator.mediaDevices.getUserMedia({ video: { width: 1280, height: 720, facingMode: "environment" } })
+        : await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 5 } });
+    } catch (error) {
+      return tell(kind === "camera" ? "There is no camera, or it may not be used." : "The screen may not be shown.", true);
+    }
+    const mine = stream;
+    const watch = await start({ browser: kind }).catch(() => hang());
+    if (!watch) return;
+    const player = $("player"), canvas = document.createElement("canvas");
+    player.srcObject = mine;
+    player.controls = false;
+    player.play().catch(() => {});
+    mine.getVideoTracks()[0].addEventListener("ended", () => post("watch/stop").catch(() => {}));
+    while (stream === mine && mine.active) {
+      if (player.videoWidth) {
+        canvas.width = Math.min(640, player.videoWidth);
+        canvas.height = Math.round((canvas.width * player.videoHeight) / player.videoWidth);
+        canvas.getContext("2d").drawImage(player, 0, 0, canvas.width, canvas.height);
+        const picture = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.8));
+        const answer = await fetch(`watch/frame/${watch.id}`, { method: "POST", body: picture }).catch(() => null);
+        if (answer && answer.status === 404) break; // something else is watched now
+      }
+      await new Promise((done) => setTimeout(done, 400));
+    }
+    if (stream === mine) hang();
+  };
+
+  // ---- the player
+
+  const show = () => {
+    const player = $("player"), still = $("still");
+    if (!player) return;
+    const live = state.kind === "live", back = looking !== null;
+    player.hidden = !state.id || live || back;
+    still.hidden = !(live || back);
+    $("empty").hidden = Boolean(state.id);
+    $("back").hidden = !back;
+    $("badge").hidden = !(state.id && state.kind !== "file" && state.state === "running");
+    $("badge").textContent = back ? clock(looking) : "Live";
+    if (state.kind === "file" && player.dataset.watch !== state.id) {
+      player.dataset.watch = state.id;
+      player.srcObject = null;
+      player.controls = true;
+      player.src = state.media;
+      if ($("real-time").checked) player.play().catch(() => {});
+    }
+    if (state.kind !== "file") player.removeAttribute("src");
+  };
+  const seek = (seconds, end) => {
+    if (state.kind === "file") {
+      const player = $("player");
+      until = end === undefined ? null : end;
+      player.currentTime = seconds;
+      player.play().catch(() => {});
+    } else {
+      looking = seconds;
+      $("still").src = `watch/picture/${state.id}?at=${seconds}`;
+      $("still").alt = `Picture at ${clock(seconds)}`;
+      show();
+    }
+    $("screen-box").scrollIntoView({ block: "nearest", behavior: "smooth" });
+  };
+  const refresh = () => {
+    if (state.kind === "live" && looking === null && state.id && !document.hidden) {
+      const next = new Image();
+      next.onload = () => { if (looking === null) { $("still").src = next.src; $("still").alt = "Live picture"; } };
+      next.src = `watch/picture/${state.id}?t=${Date.now()}`;
+    }
+  };
+
+  // ---- the timeline
+
+  const spans = (name) => {
+    try { return lit && lit.isConnected ? JSON.parse(lit.dataset[name] || "[]") : []; } catch { return []; }
+  };
+  const draw = () => {
+    const box = $("timeline");
+    if (!box) return;
+    const length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
+    box.hidden = !state.id || length <= 0;
+    if (box.hidden) return;
+    const track = $("track"), at = (seconds) => `${((100 * seconds) / length).toFixed(3)}%`;
+    const piece = (kind, a, b) => {
+      const node = make("i", { class: kind });
+      node.style.left = at(a);
+      node.style.width = at(Math.max(b - a, 0));
+      return node;
+    };
+    const parts = [piece("seen", 0, state.seen_until || 0)];
+    for (const [a] of (state.segments || []).slice(1)) parts.push(piece("cut", a, a));
+    for (const [a, b] of spans("recalled")) parts.push(piece("read", a, Math.min(b, length)));
+    for (const [a, b] of spans("cited")) parts.push(piece("cited", a, Math.min(b, length)));
+    const head = piece("head", 0, 0);
+    head.id = "head";
+    parts.push(head);
+    track.replaceChildren(...parts);
+    move();
+    const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => make("span", {}, clock(share * length)));
+    $("ticks").replaceChildren(...ticks);
+    thumbs(length);
+  };
+  const thumbs = (length) => {
+    const count = window.innerWidth < 600 ? 4 : 6, seen = state.seen_until || 0;
+    const cited = spans("cited").map(([a, b]) => [Math.min((a + b) / 2, seen), true]).slice(0, count);
+    const even = Array.from({ length: count }, (_, i) => [((i + 0.5) * length) / count, false]).filter(([t]) => t <= seen);
+    const step = length / count / 2;
+    const all = [...cited, ...even.filter(([t]) => cited.every(([c]) => Math.abs(c - t) > step))].sort((x, y) => x[0] - y[0]);
+    const shown = all.map(([t, hot]) => [Math.round(t * 2) / 2, hot]);
+    const key = JSON.stringify([state.id, shown]);
+    if (key === drawn) return;
+    drawn = key;
+    const focused = document.activeElement && document.activeElement.closest("#thumbs") ? document.activeElement.dataset.start : null;
+    $("thumbs").replaceChildren(...shown.map(([t, hot]) => {
+      const item = make("li"), button = make("button", { type: "button", class: hot ? "thumb hot" : "thumb", "data-start": t, "aria-label": `Show ${clock(t)}` });
+      const picture = make("img", { src: `watch/picture/${state.id}?at=${t}`, alt: "", loading: "lazy" });
+      button.append(picture, make("span", {}, clock(t)));
+      item.append(button);
+      return item;
+    }));
+    if (focused !== null) { const same = document.querySelector(`#thumbs [data-start="${focused}"]`); if (same) same.focus(); }
+  };
+  const move = () => {
+    const head = $("head"), player = $("player");
+    if (!head || !player) return;
+    const length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
+    const now = state.kind === "file" ? player.currentTime : looking !== null ? looking : state.seen_until || 0;
+    head.style.left = `${Math.min(100, (100 * now) / Math.max(length, 1e-6))}%`;
+    const end = state.kind === "file" ? ` / ${clock(state.duration || 0)}` : "";
+    $("clock").textContent = state.id ? `${clock(now)}${end}` : "";
+  };
+
+  // ---- the figures
+
+  const NAMES = { waiting: "waiting for pictures", running: "watching", ended: "all seen", stopped: "stopped", failed: "failed" };
+  const figures = () => {
+    const list = $("figures");
+    if (!list) return;
+    const memory = state.in_memory || {}, bank = state.in_bank || {};
+    const rows = !state.id ? [["On disk", bytes(state.bank_bytes || 0)]] : [
+      ["State", NAMES[state.state] || state.state],
+      ["Seen", clock(state.seen_until || 0)],
+      ["Speed", `${(state.speed || 0).toFixed(1)}× real time`],
+      ["Frames", `${state.frames}`],
+      ["Dropped", `${state.dropped}`],
+      ["Reconnected", `${state.reconnects}×`],
+      ["On disk", bytes(bank.bytes || 0)],
+      ["In RAM", bytes((memory.ram || 0) + (memory.index || 0))],
+      ["On the GPU", bytes(memory.device || 0)],
+    ];
+    const kept = list.children.length === 2 * rows.length;
+    rows.forEach(([name, value], i) => {
+      if (kept) { list.children[2 * i].firstChild.textContent = name; list.children[2 * i + 1].firstChild.textContent = value; }
+    });
+    if (!kept) list.replaceChildren(...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+  };
+
+  // ---- the loop
+
+  const look = async () => {
+    try {
+      const answer = await fetch("watch/state");
+      if (!answer.ok) return;
+      const before = state.id;
+      state = await answer.json();
+      if (before !== state.id) { looking = null; until = null; drawn = ""; lit = null; }
+    } catch { return; } // the server is away for the moment
+    $("title") && ($("title").textContent = state.title || "");
+    $("stop") && ($("stop").hidden = !(state.id && ["waiting", "running"].includes(state.state)));
+    if (state.error) tell(state.error, true);
+    show();
+    draw();
+    figures();
+  };
+  const newest = () => {
+    const turn = document.querySelector("#talk .turn.newest");
+    if (turn && turn !== lit) { light(turn); turn.scrollIntoView({ block: "nearest" }); }
+  };
+  const light = (turn) => {
+    document.querySelectorAll("#talk .turn.lit").forEach((other) => other.classList.remove("lit"));
+    turn.classList.add("lit");
+    lit = turn;
+    draw();
+  };
+
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("button, .turn, #track");
+    if (!target) return;
+    if (target.matches(".cite")) { light(target.closest(".turn")); seek(Number(target.dataset.start), Number(target.dataset.end)); }
+    else if (target.matches(".thumb")) seek(Number(target.dataset.start));
+    else if (target.matches(".turn")) light(target);
+    else if (target.id === "track") {
+      const box = target.getBoundingClientRect(), length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
+      seek(((event.clientX - box.left) / box.width) * length);
+    }
+    else if (target.id === "pick") $("file").click();
+    else if (target.id === "camera" || target.id === "screen") share(target.id);
+    else if (target.id === "back") { looking = null; show(); refresh(); }
+    else if (target.id === "stop") { hang(); post("watch/stop").then(look).catch((error) => tell(error.message, true)); }
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "address-form") return;
+    event.preventDefault();
+    start({ url: $("address").value }).catch(() => {});
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "file" && event.target.files.length) { upload(event.target.files[0]); event.target.value = ""; }
+  });
+  document.addEventListener("timeupdate", (event) => {
+    const player = event.target;
+    if (player.id !== "player") return;
+    if (until !== null && player.currentTime >= until) { until = null; player.pause(); }
+    move();
+  }, true);
+
+  const ready = () => {
+    if (!$("talk") || !$("player")) return setTimeout(ready, 50);
+    new MutationObserver(newest).observe($("talk"), { childList: true, subtree: true });
+    look();
+    setInterval(look, 1000);
+    setInterval(refresh, 500);
+  };
+  ready();
+})();

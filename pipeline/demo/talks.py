@@ -1,0 +1,99 @@
+"""Conversations: one for each page that is open, all about what is watched now. Knows the stage and answers; no component.
+
+A new question of the same page ends the answer that is still running there.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+
+from encoders.errors import UserError
+from pipeline.demo.text import MOST_TURNS, Turn
+from pipeline.demo.watch import Stage
+from pipeline.reader import Cancelled
+from pipeline.streaming import AnswerStream
+
+_PAGES = 256  # whose conversations are kept; the one heard of least recently goes first
+
+
+class Talk:
+    """One page's conversation."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._lock = threading.Lock()
+        self._turns: tuple[Turn, ...] = ()
+        self._running: AnswerStream | None = None
+        self._watch = ""
+
+    def ask(self, text: str) -> Iterator[tuple[Turn, ...]]:
+        """All turns, each time there is more of the answer."""
+        turn = Turn(" ".join(text.split()))
+        try:
+            watch = self._stage.asked()
+            stream = watch.session.ask(text)
+        except UserError as error:
+            yield self._told(replace(turn, state="failed", text=_sentence(error)))
+            return
+        with self._lock:
+            if self._running is not None:
+                self._running.cancel()
+            self._running = stream
+            if self._watch != watch.id:  # moments of another video would lead nowhere
+                self._turns, self._watch = (), watch.id
+        with stream:
+            yield from self._answered(turn, stream)
+
+    def cancel(self) -> None:
+        """End the running answer."""
+        with self._lock:
+            if self._running is not None:
+                self._running.cancel()
+
+    def _answered(self, turn: Turn, stream: AnswerStream) -> Iterator[tuple[Turn, ...]]:
+        with self._lock:
+            self._turns = (*self._turns, turn)[-MOST_TURNS:]
+            place = turn
+        yield self._turns
+        try:
+            for piece in stream:
+                before, place = place, replace(place, text=place.text + piece)
+                yield self._replaced(before, place)
+            yield self._replaced(place, place.answered(stream.answer))
+        except Cancelled:
+            yield self._replaced(place, replace(place, state="cancelled", note="Stopped."))
+        except UserError as error:
+            yield self._replaced(place, replace(place, state="failed", text=_sentence(error)))
+
+    def _replaced(self, before: Turn, after: Turn) -> tuple[Turn, ...]:
+        with self._lock:
+            self._turns = tuple(after if turn is before else turn for turn in self._turns)
+            return self._turns
+
+    def _told(self, turn: Turn) -> tuple[Turn, ...]:
+        with self._lock:
+            self._turns = (*self._turns, turn)[-MOST_TURNS:]
+            return self._turns
+
+
+class Talks:
+    """`of(page)`; threads may use it at the same time."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self._lock = threading.Lock()
+        self._talks: OrderedDict[str, Talk] = OrderedDict()
+
+    def of(self, page: str) -> Talk:
+        """The conversation of a page, begun if it is new."""
+        with self._lock:
+            talk = self._talks.setdefault(page, Talk(self.stage))
+            self._talks.move_to_end(page)
+            while len(self._talks) > _PAGES:
+                self._talks.popitem(last=False)[1].cancel()
+            return talk
+
+
+def _sentence(error: UserError) -> str:
+    return f"{' '.join(str(error).split()).rstrip('. ')}."
