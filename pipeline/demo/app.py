@@ -51,6 +51,7 @@ class Demo:
     upload_bytes: int
     body_seconds: float
     names: tuple[str, ...] = ()
+    about: str = ""  # a sentence on what the model understands
     auth: str = ""  # user:password; "" = no login
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ def build_app(demo: Demo) -> FastAPI:
         body_bytes={"/watch/upload": demo.upload_bytes + (1 << 20), "/watch/frame/": FRAME_BYTES},
         body_seconds=demo.body_seconds,
     )
-    blocks = page.build(Talks(demo.stage))
+    blocks = page.build(Talks(demo.stage), demo.about)
     return gr.mount_gradio_app(
         app, blocks, "/", footer_links=[], blocked_paths=["/"], allowed_paths=[], max_file_size=1, ssr_mode=False,
         show_error=False, enable_monitoring=False, theme=_theme(), css=page.CSS, head=f"<script>{page.SCRIPT}</script>",
@@ -85,9 +86,17 @@ def build_app(demo: Demo) -> FastAPI:
 
 
 def _theme() -> Any:
-    """Fonts of the visitor's machine: none is fetched."""
+    """Fonts of the visitor's machine: none is fetched. Greys and teal dark enough to be read by everybody (4.5 to 1)."""
     font = ["system-ui", "sans-serif"]
-    return gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "monospace"])
+    return theme.set(
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+    )
 
 
 class Door:

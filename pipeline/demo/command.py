@@ -12,6 +12,12 @@ from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from pipeline.server import command
+from pipeline.settings import WEIGHTS
+
+EMBEDDED = (
+    "The built-in model knows cards with a 4-digit code, a name, a coloured shape or an icon, and nothing else of the world; "
+    "start the page with another backbone= for real footage."
+)
 
 
 def demo(config: DictConfig) -> int:
@@ -80,5 +86,6 @@ def build_demo(config: DictConfig) -> Any:
         upload_bytes=config.upload_mb * 10**6,
         body_seconds=config.body_seconds,
         names=tuple(config.names),
+        about=EMBEDDED if Path(str(config.backbone.get("path"))).is_relative_to(WEIGHTS) else "",
         auth=auth(config),
     )

@@ -17,7 +17,8 @@
   };
 
   let state = {}; // what /watch/state said last
-  let lit = null; // the answer whose moments are lit up: a .turn
+  let lit = ""; // data-id of the answer whose moments are lit up
+  let latest = ""; // data-id of the newest answer
   let looking = null; // second of a live source that is looked back at
   let stream = null; // of this browser's camera or screen
   let until = null; // second at which a cited moment ends
@@ -153,7 +154,8 @@
   // ---- the timeline
 
   const spans = (name) => {
-    try { return lit && lit.isConnected ? JSON.parse(lit.dataset[name] || "[]") : []; } catch { return []; }
+    const turn = lit && document.querySelector(`#talk .turn[data-id="${lit}"]`);
+    return turn ? JSON.parse(turn.dataset[name] || "[]") : [];
   };
   const draw = () => {
     const box = $("timeline");
@@ -173,7 +175,7 @@
     for (const [a, b] of spans("recalled")) parts.push(piece("read", a, Math.min(b, length)));
     for (const [a, b] of spans("cited")) parts.push(piece("cited", a, Math.min(b, length)));
     const head = piece("head", 0, 0);
-    head.id = "head";
+    head.id = "playhead";
     parts.push(head);
     track.replaceChildren(...parts);
     move();
@@ -202,7 +204,7 @@
     if (focused !== null) { const same = document.querySelector(`#thumbs [data-start="${focused}"]`); if (same) same.focus(); }
   };
   const move = () => {
-    const head = $("head"), player = $("player");
+    const head = $("playhead"), player = $("player");
     if (!head || !player) return;
     const length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
     const now = state.kind === "file" ? player.currentTime : looking !== null ? looking : state.seen_until || 0;
@@ -221,7 +223,7 @@
     const rows = !state.id ? [["On disk", bytes(state.bank_bytes || 0)]] : [
       ["State", NAMES[state.state] || state.state],
       ["Seen", clock(state.seen_until || 0)],
-      ["Speed", `${(state.speed || 0).toFixed(1)}× real time`],
+      ["Speed", `${(state.speed || 0).toFixed(1)}×`],
       ["Frames", `${state.frames}`],
       ["Dropped", `${state.dropped}`],
       ["Reconnected", `${state.reconnects}×`],
@@ -229,11 +231,14 @@
       ["In RAM", bytes((memory.ram || 0) + (memory.index || 0))],
       ["On the GPU", bytes(memory.device || 0)],
     ];
-    const kept = list.children.length === 2 * rows.length;
+    if (list.children.length !== rows.length) {
+      list.replaceChildren(...rows.map(() => { const row = make("div"); row.append(make("dt"), make("dd")); return row; }));
+    }
     rows.forEach(([name, value], i) => {
-      if (kept) { list.children[2 * i].firstChild.textContent = name; list.children[2 * i + 1].firstChild.textContent = value; }
+      const [term, told] = list.children[i].children;
+      if (term.textContent !== name) term.textContent = name;
+      if (told.textContent !== value) told.textContent = value; // unchanged ones stay selectable
     });
-    if (!kept) list.replaceChildren(...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   };
 
   // ---- the loop
@@ -244,7 +249,7 @@
       if (!answer.ok) return;
       const before = state.id;
       state = await answer.json();
-      if (before !== state.id) { looking = null; until = null; drawn = ""; lit = null; }
+      if (before !== state.id) { looking = null; until = null; drawn = ""; }
     } catch { return; } // the server is away for the moment
     $("title") && ($("title").textContent = state.title || "");
     $("stop") && ($("stop").hidden = !(state.id && ["waiting", "running"].includes(state.state)));
@@ -253,23 +258,25 @@
     draw();
     figures();
   };
-  const newest = () => {
-    const turn = document.querySelector("#talk .turn.newest");
-    if (turn && turn !== lit) { light(turn); turn.scrollIntoView({ block: "nearest" }); }
-  };
-  const light = (turn) => {
-    document.querySelectorAll("#talk .turn.lit").forEach((other) => other.classList.remove("lit"));
-    turn.classList.add("lit");
-    lit = turn;
+  const light = (id) => {
+    lit = id;
+    for (const turn of document.querySelectorAll("#talk .turn")) turn.classList.toggle("lit", turn.dataset.id === id);
     draw();
+  };
+  const changed = () => { // Gradio keeps elements and rewrites their attributes: the class is put back, the moments are drawn again
+    const turn = document.querySelector("#talk .turn.newest");
+    const fresh = Boolean(turn) && turn.dataset.id !== latest;
+    latest = turn ? turn.dataset.id : "";
+    light(fresh ? latest : lit);
+    if (turn && turn.parentElement) turn.parentElement.scrollTop = fresh ? turn.parentElement.scrollHeight : turn.parentElement.scrollTop;
   };
 
   document.addEventListener("click", (event) => {
     const target = event.target.closest("button, .turn, #track");
     if (!target) return;
-    if (target.matches(".cite")) { light(target.closest(".turn")); seek(Number(target.dataset.start), Number(target.dataset.end)); }
+    if (target.matches(".cite")) { light(target.closest(".turn").dataset.id); seek(Number(target.dataset.start), Number(target.dataset.end)); }
     else if (target.matches(".thumb")) seek(Number(target.dataset.start));
-    else if (target.matches(".turn")) light(target);
+    else if (target.matches(".turn")) light(target.dataset.id);
     else if (target.id === "track") {
       const box = target.getBoundingClientRect(), length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
       seek(((event.clientX - box.left) / box.width) * length);
@@ -278,6 +285,9 @@
     else if (target.id === "camera" || target.id === "screen") share(target.id);
     else if (target.id === "back") { looking = null; show(); refresh(); }
     else if (target.id === "stop") { hang(); post("watch/stop").then(look).catch((error) => tell(error.message, true)); }
+  });
+  document.addEventListener("keydown", (event) => { // a conversation can be walked through with Tab and Enter
+    if (event.key === "Enter" && event.target.matches(".turn")) light(event.target.dataset.id);
   });
   document.addEventListener("submit", (event) => {
     if (event.target.id !== "address-form") return;
@@ -296,7 +306,8 @@
 
   const ready = () => {
     if (!$("talk") || !$("player")) return setTimeout(ready, 50);
-    new MutationObserver(newest).observe($("talk"), { childList: true, subtree: true });
+    const watching = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-id", "data-cited"] };
+    new MutationObserver(changed).observe($("talk"), watching);
     look();
     setInterval(look, 1000);
     setInterval(refresh, 500);

@@ -4,6 +4,7 @@ Knows Gradio's components, the stage and the script's elements by id; draws no t
 /watch/state). None of Gradio's file components is used: whatever they take in, Gradio would serve again.
 """
 
+import html
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ _HEAD = """
 _SOURCES = """
 <section class="sources" aria-label="What to watch">
   <div class="row">
-    <button type="button" class="act main" id="pick">Choose a video file</button>
+    <button type="button" class="act first" id="pick">Choose a video file</button>
     <input type="file" id="file" accept="video/*,.mkv,.avi,.ts,.mp4,.mov,.webm" tabindex="-1" aria-label="Video file" hidden>
     <button type="button" class="act" id="camera">Camera</button>
     <button type="button" class="act" id="screen">Screen</button>
@@ -62,19 +63,21 @@ _STAGE = """
     <p class="legend" aria-hidden="true"><i class="seen"></i>in memory <i class="read"></i>read for the answer
       <i class="cited"></i>cited</p>
   </div>
-  <dl class="figures" id="figures" aria-label="Figures"></dl>
 </section>
 """
 
+_NUMBERS = '<dl class="figures" id="figures" aria-label="Figures"></dl>'
 
-def build(talks: Talks) -> gr.Blocks:
-    """The page's components and what they do."""
+
+def build(talks: Talks, about: str) -> gr.Blocks:
+    """The page's components and what they do. about: a sentence on what the model understands; "" = none."""
     with gr.Blocks(title="Reelbank", analytics_enabled=False) as page:
-        gr.HTML(_HEAD, elem_id="head", js_on_load=None)
+        gr.HTML(_HEAD, elem_id="top", js_on_load=None)
         with gr.Row(elem_id="body"):
             with gr.Column(scale=3, min_width=340, elem_id="left"):
                 gr.HTML(_SOURCES, elem_id="sources", js_on_load=None)
                 gr.HTML(_STAGE, elem_id="stage", js_on_load=None)
+                gr.HTML(_NUMBERS, elem_id="numbers", js_on_load=None)
             with gr.Column(scale=2, min_width=340, elem_id="right"):
                 talk = gr.HTML(conversation(()), elem_id="talk", js_on_load=None)
                 with gr.Row(elem_id="asking"):
@@ -84,6 +87,7 @@ def build(talks: Talks) -> gr.Blocks:
                     )  # fmt: skip
                     send = gr.Button("Ask", variant="primary", elem_id="send", scale=1, min_width=72)
                     stop = gr.Button("Stop", elem_id="quiet", scale=1, min_width=72, visible=False)
+                gr.HTML(f'<p class="about">{html.escape(about)}</p>', elem_id="about", js_on_load=None)
         shown = [talk, question, send, stop]
         for asked in (question.submit, send.click):
             asked(

@@ -26,10 +26,13 @@ class Talk:
         self._turns: tuple[Turn, ...] = ()
         self._running: AnswerStream | None = None
         self._watch = ""
+        self._count = 0
 
     def ask(self, text: str) -> Iterator[tuple[Turn, ...]]:
         """All turns, each time there is more of the answer."""
-        turn = Turn(" ".join(text.split()))
+        with self._lock:
+            self._count += 1
+            turn = Turn(" ".join(text.split()), self._count)
         try:
             watch = self._stage.asked()
             stream = watch.session.ask(text)
@@ -52,23 +55,20 @@ class Talk:
                 self._running.cancel()
 
     def _answered(self, turn: Turn, stream: AnswerStream) -> Iterator[tuple[Turn, ...]]:
-        with self._lock:
-            self._turns = (*self._turns, turn)[-MOST_TURNS:]
-            place = turn
-        yield self._turns
+        yield self._told(turn)
         try:
             for piece in stream:
-                before, place = place, replace(place, text=place.text + piece)
-                yield self._replaced(before, place)
-            yield self._replaced(place, place.answered(stream.answer))
+                turn = replace(turn, text=turn.text + piece)
+                yield self._replaced(turn)
+            yield self._replaced(turn.answered(stream.answer))
         except Cancelled:
-            yield self._replaced(place, replace(place, state="cancelled", note="Stopped."))
+            yield self._replaced(replace(turn, state="cancelled", note="Stopped."))
         except UserError as error:
-            yield self._replaced(place, replace(place, state="failed", text=_sentence(error)))
+            yield self._replaced(replace(turn, state="failed", text=_sentence(error)))
 
-    def _replaced(self, before: Turn, after: Turn) -> tuple[Turn, ...]:
+    def _replaced(self, after: Turn) -> tuple[Turn, ...]:
         with self._lock:
-            self._turns = tuple(after if turn is before else turn for turn in self._turns)
+            self._turns = tuple(after if turn.id == after.id else turn for turn in self._turns)
             return self._turns
 
     def _told(self, turn: Turn) -> tuple[Turn, ...]:

@@ -20,6 +20,7 @@ class Turn:
     """A question, and what has been said to it so far."""
 
     question: str
+    id: int = 0  # counts up within a conversation
     text: str = ""
     state: str = "running"  # or done, failed, cancelled
     cited: Spans = ()
@@ -49,7 +50,7 @@ def _turn(turn: Turn, newest: bool) -> str:
     note = f'<p class="note">{html.escape(turn.note)}</p>' if turn.note else ""
     data = f'data-recalled="{_data(turn.recalled)}" data-cited="{_data(turn.cited)}"'
     kind = "turn newest" if newest else "turn"
-    return f'<article class="{kind}" tabindex="0" {data}><p class="asked">{question}</p>{said}{seen}{note}</article>'
+    return f'<article class="{kind}" tabindex="0" data-id="{turn.id}" {data}><p class="asked">{question}</p>{said}{seen}{note}</article>'
 
 
 def cite(start: float, end: float) -> str:
