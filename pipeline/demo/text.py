@@ -50,7 +50,8 @@ def _turn(turn: Turn, newest: bool) -> str:
     note = f'<p class="note">{html.escape(turn.note)}</p>' if turn.note else ""
     data = f'data-recalled="{_data(turn.recalled)}" data-cited="{_data(turn.cited)}"'
     kind = "turn newest" if newest else "turn"
-    return f'<article class="{kind}" tabindex="0" data-id="{turn.id}" {data}><p class="asked">{question}</p>{said}{seen}{note}</article>'
+    said = f'<p class="asked">{question}</p>{said}'
+    return f'<article class="{kind}" tabindex="0" data-id="{turn.id}" {data}>{said}{seen}{note}</article>'
 
 
 def cite(start: float, end: float) -> str:

@@ -60,6 +60,25 @@ class ShownPushes(PushedSource):
         return sampled
 
 
+class Speed:
+    """How fast video has gone by since the first frame that could be asked about: `told` of each new one's second."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None  # (monotonic second, video second)
+        self._last = (0.0, 0.0)
+
+    def told(self, seconds: float) -> None:
+        self._last = (time.monotonic(), seconds)
+        self._first = self._first or self._last
+
+    @property
+    def value(self) -> float:
+        """Times real time."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return 0.0
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+
 @dataclass(frozen=True)
 class Watch:
     """One thing that is watched."""
@@ -69,7 +88,7 @@ class Watch:
     title: str
     session: Session
     pictures: Pictures
-    began: float  # monotonic second
+    speed: Speed
     file: StoredFile | None = None
 
     def state(self) -> dict[str, Any]:
@@ -89,7 +108,7 @@ class Watch:
             "in_bank": {
                 "segments": len(rows), "frames": rows[-1].stop if rows else 0, "bytes": sum(row.nbytes for row in rows),
             },
-            "speed": round(figures.sealed_until / max(time.monotonic() - self.began, 1e-3), 2),
+            "speed": round(self.speed.value, 2),
             "error": _sentence(figures.error),
         }  # fmt: skip
 
@@ -166,7 +185,9 @@ class Stage:
         with self._lock:
             self.stop()
             session = Session(self.qa, source, at_once=self._at_once)
-            self._current = Watch(secrets.token_urlsafe(9), kind, title, session, pictures, time.monotonic(), file)
+            speed = Speed()
+            session.listen(speed.told)
+            self._current = Watch(secrets.token_urlsafe(9), kind, title, session, pictures, speed, file)
             session.start()
             return self._current
 
