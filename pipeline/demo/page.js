@@ -308,6 +308,7 @@
     if (!$("talk") || !$("player")) return setTimeout(ready, 50);
     const watching = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-id", "data-cited"] };
     new MutationObserver(changed).observe($("talk"), watching);
+    $("screen").hidden = !(navigator.mediaDevices && navigator.mediaDevices.getDisplayMedia); // phones cannot
     look();
     setInterval(look, 1000);
     setInterval(refresh, 500);

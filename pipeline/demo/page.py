@@ -28,7 +28,7 @@ _HEAD = """
 _SOURCES = """
 <section class="sources" aria-label="What to watch">
   <div class="row">
-    <button type="button" class="act first" id="pick">Choose a video file</button>
+    <button type="button" class="act first" id="pick">Choose a file</button>
     <input type="file" id="file" accept="video/*,.mkv,.avi,.ts,.mp4,.mov,.webm" tabindex="-1" aria-label="Video file" hidden>
     <button type="button" class="act" id="camera">Camera</button>
     <button type="button" class="act" id="screen">Screen</button>
@@ -36,7 +36,7 @@ _SOURCES = """
   <form class="row" id="address-form">
     <label class="hidden" for="address">Address of a stream or camera</label>
     <input type="text" id="address" maxlength="2000" autocomplete="off" spellcheck="false"
-      placeholder="rtsp://… , https://….m3u8 , camera:0">
+      placeholder="rtsp://… or camera:0">
     <button type="submit" class="act">Watch</button>
   </form>
   <label class="check"><input type="checkbox" id="real-time" checked>

@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from encoders.errors import UserError
+from pipeline.commands import clock_time
 from pipeline.demo.text import MOST_TURNS, Turn
 from pipeline.demo.watch import Stage
+from pipeline.dialogue import Dialogue
+from pipeline.dialogue import Turn as Understood
 from pipeline.reader import Cancelled
+from pipeline.session import Session
 from pipeline.streaming import AnswerStream
 
 _PAGES = 256  # whose conversations are kept; the one heard of least recently goes first
@@ -24,8 +28,7 @@ class Talk:
         self._stage = stage
         self._lock = threading.Lock()
         self._turns: tuple[Turn, ...] = ()
-        self._running: AnswerStream | None = None
-        self._watch = ""
+        self._dialogue: Dialogue | None = None
         self._count = 0
 
     def ask(self, text: str) -> Iterator[tuple[Turn, ...]]:
@@ -34,33 +37,35 @@ class Talk:
             self._count += 1
             turn = Turn(" ".join(text.split()), self._count)
         try:
-            watch = self._stage.asked()
-            stream = watch.session.ask(text)
+            understood = self._about(self._stage.asked().session).ask(text)  # ends the answer before it
         except UserError as error:
             yield self._told(replace(turn, state="failed", text=_sentence(error)))
             return
-        with self._lock:
-            if self._running is not None:
-                self._running.cancel()
-            self._running = stream
-            if self._watch != watch.id:  # moments of another video would lead nowhere
-                self._turns, self._watch = (), watch.id
-        with stream:
-            yield from self._answered(turn, stream)
+        with understood.stream as stream:
+            yield from self._answered(turn, stream, _how(understood))
 
     def cancel(self) -> None:
         """End the running answer."""
         with self._lock:
-            if self._running is not None:
-                self._running.cancel()
+            if self._dialogue is not None:
+                self._dialogue.cancel()
 
-    def _answered(self, turn: Turn, stream: AnswerStream) -> Iterator[tuple[Turn, ...]]:
+    def _about(self, session: Session) -> Dialogue:
+        """The dialogue about what is watched now; a new one where that is something else than before."""
+        with self._lock:
+            if self._dialogue is None or self._dialogue.session is not session:
+                if self._dialogue is not None:
+                    self._dialogue.cancel()
+                self._dialogue, self._turns = Dialogue(session), ()  # moments of another video would lead nowhere
+            return self._dialogue
+
+    def _answered(self, turn: Turn, stream: AnswerStream, how: str) -> Iterator[tuple[Turn, ...]]:
         yield self._told(turn)
         try:
             for piece in stream:
                 turn = replace(turn, text=turn.text + piece)
                 yield self._replaced(turn)
-            yield self._replaced(turn.answered(stream.answer))
+            yield self._replaced(turn.answered(stream.answer, how))
         except Cancelled:
             yield self._replaced(replace(turn, state="cancelled", note="Stopped."))
         except UserError as error:
@@ -93,6 +98,14 @@ class Talks:
             while len(self._talks) > _PAGES:
                 self._talks.popitem(last=False)[1].cancel()
             return talk
+
+
+def _how(turn: Understood) -> str:
+    """How a question was understood, where that is not plain."""
+    if turn.since is None and turn.until is None:
+        return "" if turn.text == turn.said else f"Understood as: {turn.text}"
+    times = f"from {clock_time(turn.since or 0.0)}" + (" on" if turn.until is None else f" to {clock_time(turn.until)}")
+    return f"Understood as: {turn.text} ({times})"
 
 
 def _sentence(error: UserError) -> str:
