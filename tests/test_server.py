@@ -167,6 +167,17 @@ def test_a_video_in_the_request_is_the_same_video(server, client, card, films):
     assert service.encodings.frames == frames
 
 
+def test_what_is_not_heeded_is_said(client, card):
+    messages = [{"role": "system", "content": "Be brief."}, *asking(of_file(card))]
+    done = client.chat.completions.create(model="reelbank", messages=messages, max_tokens=1, temperature=0.7)
+    warning = done.choices[0].message.warning
+    assert warning == (
+        "System messages are not read. max_tokens is not heeded. Answers are greedy; temperature is not heeded."
+    )  # fmt: skip
+    plain = client.chat.completions.create(model="reelbank", messages=asking(of_file(card)))
+    assert not hasattr(plain.choices[0].message, "warning")
+
+
 def test_models_and_health(server, client):
     assert [model.id for model in client.models.list()] == ["reelbank"]
     assert client.models.retrieve("reelbank").owned_by == "reelbank"

@@ -18,6 +18,7 @@ from PIL import Image
 _WIDTH = 480  # of a picture that is kept or looked at
 _KEPT = 3600  # of a live source: some 30 MB
 _DECODED = 256  # of a file
+_FIRST_S = 2.0  # the first picture comes a moment after a live source's second 0, and stands for it
 
 
 class Pictures(Protocol):
@@ -101,6 +102,8 @@ class KeptPictures:
     def at(self, seconds: float) -> bytes | None:
         with self._lock:
             place = bisect_right(self._times, seconds + 1e-3) - 1
+            if place < 0 and self._times and self._times[0] - seconds <= _FIRST_S:
+                place = 0
             return self._data[place] if place >= 0 else None
 
     def newest(self) -> bytes | None:

@@ -67,6 +67,7 @@ class _Body(BaseModel):
     n: int | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
     tools: list[Any] | None = None
     asked_at: float | None = Field(None, ge=0, allow_inf_nan=False)
     cite_in_text: bool = True
@@ -86,25 +87,15 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What was said before."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """What a chat request asks for."""
 
     model: str
     question: str
     video: Video
-    before: tuple[Turn, ...]  # earlier rounds, oldest first
     asked_at: float  # seconds; inf = all of the video
     stream: bool
     usage: bool  # whether a stream ends with its token counts
-    most_tokens: int | None
     cite_in_text: bool
     warning: str  # what of the request is not heeded
 
@@ -135,18 +126,15 @@ def read(data: bytes, *, most_letters: int) -> Wanted:
             400, f"The question has {len(question)} letters; at most {most_letters} are read here.", param="messages",
             code="question_too_long",
         )  # fmt: skip
-    system = any(message.role in ("system", "developer") for message in body.messages)
     return Wanted(
         model=body.model,
         question=question,
         video=_video(body.messages),
-        before=_before(body.messages),
         asked_at=math.inf if body.asked_at is None else body.asked_at,
         stream=body.stream,
         usage=body.stream_options is not None and body.stream_options.include_usage,
-        most_tokens=body.max_completion_tokens or body.max_tokens,
         cite_in_text=body.cite_in_text,
-        warning="System messages are not read." if system else "",
+        warning=_unheeded(body),
     )
 
 
@@ -171,15 +159,16 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _before(messages: list[_Message]) -> tuple[Turn, ...]:
-    turns, asked = list[Turn](), ""
-    for message in messages[:-1]:
-        if message.role == "user":
-            asked = _text(message).strip()
-        elif message.role == "assistant" and asked:
-            turns.append(Turn(asked, _text(message).strip()))
-            asked = ""
-    return tuple(turns)
+def _unheeded(body: _Body) -> str:
+    """What of the request does nothing, in words."""
+    roles = {message.role for message in body.messages}
+    found = {
+        "System messages are not read.": bool(roles & {"system", "developer"}),
+        "Earlier rounds are not read.": "assistant" in roles,
+        "max_tokens is not heeded.": bool(body.max_tokens or body.max_completion_tokens),
+        "Answers are greedy; temperature is not heeded.": bool(body.temperature),
+    }
+    return " ".join(text for text, is_so in found.items() if is_so)
 
 
 def _video(messages: list[_Message]) -> Video:
