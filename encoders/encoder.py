@@ -26,12 +26,13 @@ class Encoder:
     interval: float  # seconds between sampled frames
     began: float | None = None  # Unix seconds of second 0 of the video, where somebody knows
 
-    def encode(self, frames: Frames, number: int, timer: Timer) -> Segment:
-        """The segment of these frames; `number` is its place in the video."""
+    def encode(self, frames: Frames, number: int, timer: Timer, *, still_open: bool = False) -> Segment:
+        """The segment of these frames; `number` is its place in the video. still_open: they are its beginning, and it will
+        come again with more; what follows is encoded as if this had not been."""
         with timer("look"):
             seen = self.compressor(self.backbone.look(frames))
         with timer("prefill"):
-            block = self.prefill(seen)
+            block = self.prefill(seen, keep=not still_open)
         with timer("clip"):
             rows = self._per_patch(self.clip.embed_frames(frames))
         # A frame that repeats another is found as that one: with equal scores the earlier frame, the whole one, comes first

@@ -46,8 +46,8 @@ class WindowPrefill:
         for block in blocks:
             self._push(block)
 
-    def __call__(self, seen: VisualTokens) -> KVBlock:
-        """Encode the next segment of the stream."""
+    def __call__(self, seen: VisualTokens, keep: bool = True) -> KVBlock:
+        """Encode the next segment of the stream. keep=False: the window stays as it was, so it comes again, perhaps longer."""
         new = self.backbone.with_tags(seen)
         held = sum(block.keys.shape[2] for block in self._window)
         start = len(self._sink) + held
@@ -58,7 +58,8 @@ class WindowPrefill:
         self.backbone.advance(new, cache)
         keys, values = cache.stored(start, *self.backbone.rope(positions), self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
-        self._push(block)
+        if keep:
+            self._push(block)
         return block
 
     def _ready(self, capacity: int) -> FixedCache:
@@ -92,7 +93,7 @@ class NoPrefill:
     def restore(self, blocks: Iterable[KVBlock]) -> None:
         """Nothing to restore."""
 
-    def __call__(self, seen: VisualTokens) -> None:
+    def __call__(self, seen: VisualTokens, keep: bool = True) -> None:
         return None
 
 

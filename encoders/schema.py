@@ -195,6 +195,30 @@ class FrameSource(Protocol):
         ...
 
 
+class LiveSource(FrameSource, Protocol):
+    """Frames that come while they are encoded: of a camera, or of a file that is played."""
+
+    repeats: bool  # whether `frames(start)` finds what was there before, as in a file; False: it goes on with what comes now
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all frames that have come were taken."""
+        ...
+
+    @property
+    def now(self) -> float:
+        """Seconds of video time of this moment: every frame that has come was sampled at it or before."""
+        ...
+
+    def begins(self, start: float) -> float | None:
+        """Asked before `frames(start)`, for video time `start` is now: Unix seconds of second 0; None where nobody knows."""
+        ...
+
+    def close(self) -> None:
+        """End the stream soon: `frames` ends, or raises `SourceStopped` where it repeats and so can go on later."""
+        ...
+
+
 class Segmenter(Protocol):
     """Cuts a stream of frames into the frames of each segment. Causal: a cut never depends on frames after it by more
     than the stated lag, and the frames of all segments joined are the frames that went in."""

@@ -33,6 +33,7 @@ from memory.refusal import told
 from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run
 from memory.search import hits
+from memory.tail import TailFrames, Tails, moved, visible
 from memory.tiers import FrameTiers
 
 
@@ -60,6 +61,8 @@ class MemoryBank:
         self._ram_bytes = ram_bytes
         self._frames = RecalledFrames(self._store, FrameTiers(ram_bytes, device_bytes, device), prefetch_frames)
         self._held = HeldVideos(self._store, retriever, self._index_folder, changed=self._frames.tiers.forget)
+        self._tails = Tails()
+        self._device = device
         self._writer: WriterLock | None = None
 
     @classmethod
@@ -157,9 +160,19 @@ class MemoryBank:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
                 self._held.catch_up(segment.video_id, fresh=self.at_rest.settle(segment))  # 2, 3
+        self._tails.hide(segment.video_id, until=segment.number)  # after 3: some question sees each frame at every moment
         self._frames.keep_newest(segment, self._recent_frames)
         self._share_ram()
         return row.nbytes
+
+    def show(self, segment: Segment) -> None:
+        """Let questions see a segment before it is written, or the beginning of one that is still open: as the newest frames,
+        in memory only, until the segment of this number is written or another is shown for it (memory/tail.py)."""
+        self._tails.show(segment)
+
+    def hide(self, video_id: str) -> None:
+        """Show nothing that is not written."""
+        self._tails.hide(video_id)
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, damaged ones as a rule. Questions go on without them; `write` takes them again."""
@@ -175,6 +188,7 @@ class MemoryBank:
         self.begin_writing()
         with self._held.lock, told(self.root):
             self._held.forget(video_id)
+            self._tails.hide(video_id)
             self._frames.tiers.forget(video_id)
             self._held.drop_saved(video_id)
             self._store.drop(video_id)
@@ -206,28 +220,33 @@ class MemoryBank:
         """What a reader needs for a question, from frames at or before its moment.
 
         The newest frames are always there, the rest are the retriever's best, as many as `read_tokens` holds; each
-        frame counts its visual tokens and `token_overhead` (its time tag). If all fits, all is recalled.
+        frame counts its visual tokens and `token_overhead` (its time tag). If all fits, all is recalled. Frames that are
+        not written yet (`show`) are among the newest; beside others they take half of the tokens at most, the newest first.
         kv=False: without keys and values, for a reader that works from tokens.
         """
         video = self._known_video(question.video_id)
         begun = time.perf_counter()
+        shown = self._tails.of(question.video_id)  # before the timeline: what is written meanwhile is in that
         with self._held.searching(question.video_id) as timeline:
-            visible = timeline.visible(question.asked_at)
-            cost = timeline.tokens[:visible] + token_overhead
-            plan.refuse_too_small(cost, self._recent_frames, read_tokens)
-            found, choice, per_layer = self._choose(question, cost, read_tokens)
+            first = timeline.first(question.since)
+            cost = timeline.tokens[first : timeline.visible(question.asked_at)] + token_overhead
+            tail = visible(shown, question, number=timeline.next, first=len(timeline), overhead=token_overhead, kv=kv)
+            plan.refuse_too_small(np.concatenate([cost, tail.cost]), self._recent_frames, read_tokens)
+            if len(tail):
+                tail = tail.newest(max(read_tokens // 2, int(tail.cost[-1])) if len(cost) else read_tokens)
+            found, choice, per_layer = self._choose(question, first, cost, tail, read_tokens - int(tail.cost.sum()))
         searched = time.perf_counter()
         self._share_ram()
         runs, lease = self._frames.load(keys_of(question.video_id, choice.frames, timeline, kv), choice.frames)
         evidence = Evidence(
             question=question,
-            runs=runs,
+            runs=(*runs, *moved(tail.runs, self._device)),
             hits=found,
-            recent=len(choice.recent),
+            recent=len(choice.recent) + len(tail),
             interval=video.interval,
             per_layer=None if per_layer is None else torch.from_numpy(per_layer),
             seconds={"search": searched - begun, "load": time.perf_counter() - searched},
-            came_from=dict(lease.came_from),
+            came_from=dict(lease.came_from) | ({"tail": len(tail)} if len(tail) else {}),
         )
         likely = plan.neighbours(choice, len(timeline), self._frames.prefetch_frames)
         return self._frames.hand_out(evidence, lease, keys_of(question.video_id, likely, timeline, kv))
@@ -287,6 +306,20 @@ class MemoryBank:
         """Unix seconds of second 0 of the session that segment `number` is or was of, as its neighbours tell; None where they
         do not know, or where there is none."""
         return self._store.catalog.began(video_id, number)
+
+    def video_time(self, video_id: str, wall: float) -> float | None:
+        """Seconds of video time of the first moment that is not before these Unix seconds; infinite where all came before,
+        None where nobody knows when the video was."""
+        known = False
+        last = self._store.catalog.last(video_id)
+        found = self._store.catalog.overlapping(video_id, since=wall)[:1]
+        pieces: list[SegmentRow | Segment] = [*(found or ([last] if last else [])), *self._tails.of(video_id)]
+        for piece in pieces:
+            if piece.wall is not None:
+                known = True
+                if wall < piece.wall + piece.end - piece.start:
+                    return piece.start + max(wall - piece.wall, 0.0)
+        return math.inf if known else None
 
     def next(self, video_id: str) -> tuple[int, float]:
         """Number of the next segment, and the second from which encoding resumes. (0, 0.0) for a new video."""
@@ -375,15 +408,21 @@ class MemoryBank:
         """Search rows come first; recalled frames get what they leave."""
         self._frames.tiers.resize_ram(max(0, self._ram_bytes - self._held.retriever.nbytes))
 
-    def _choose(self, question: Question, cost: np.ndarray, read_tokens: int) -> tuple[Hits, Choice, np.ndarray | None]:
-        """Frames within the budget; cost: [visible] tokens of each frame. Ranks them even where all fit: who reads the
-        answer wants to know which frames the question pointed at."""
-        choice = plan.newest(cost, self._recent_frames, read_tokens)
+    def _choose(
+        self, question: Question, first: int, cost: np.ndarray, tail: TailFrames, read_tokens: int
+    ) -> tuple[Hits, Choice, np.ndarray | None]:
+        """Frames within the budget, which the tail does not take from; cost: [visible] tokens of each frame from ordinal
+        `first` on. Ranks them even where all fit: who reads the answer wants to know which frames the question pointed at."""
+        choice = plan.newest(cost, max(self._recent_frames - len(tail), 0), read_tokens)
         if len(cost) == 0:
             return hits([], []), choice, None
-        found = self._held.retriever.search(question, plan.how_many(cost, choice), len(cost))
+        found = self._held.retriever.search(question, plan.how_many(cost, choice), first + len(cost), first)
+        ranking = [*(i - first for i in question.keep if 0 <= i - first < len(cost)), *(found.frames - first).tolist()]
         if int(cost.sum()) <= read_tokens:
-            return found, plan.fill(choice, range(len(cost)), cost), None
-        if found.per_layer is not None:
-            return found, *plan.fill_layers(choice, found.per_layer.numpy(), found.frames.tolist(), cost)
-        return found, plan.fill(choice, found.frames.tolist(), cost), None
+            return found, plan.fill(choice, range(len(cost)), cost).later(first), None
+        if found.per_layer is None:
+            return found, plan.fill(choice, ranking, cost).later(first), None
+        choice, layers = plan.fill_layers(choice, (found.per_layer - first).numpy(), ranking, cost)
+        newest = np.array([run.first for run in tail.runs], np.int64)  # every layer reads them
+        layers = np.concatenate([first + layers, np.tile(newest, (len(layers), 1))], axis=1)
+        return found, choice.later(first), layers

@@ -34,25 +34,26 @@ class FrameIndex:
         with self._lock:
             self._index.add(_plain(rows))
 
-    def search(self, query: Tensor, k: int, visible: int) -> tuple[np.ndarray, np.ndarray]:
-        """The min(k, visible) rows below `visible` with the largest inner product: ordinals int64, scores float32.
-        Equal scores come in rising order, and the cut at k keeps the lower ordinals."""
-        k = min(k, visible)
+    def search(self, query: Tensor, k: int, visible: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The k rows (or all) from `first` on and below `visible` with the largest inner product: ordinals int64, scores
+        float32. Equal scores come in rising order, and the cut at k keeps the lower ordinals."""
+        there = visible - first
+        k = min(k, there)
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         ask = k + 1  # one more than wanted shows whether the cut falls between equal scores
         while True:
-            ask = min(ask, visible)
-            ordinals, scores = self._top(query, ask, visible)
+            ask = min(ask, there)
+            ordinals, scores = self._top(query, ask, first, visible)
             # FAISS is free to choose among equal scores: take them all in, then cut in our order
-            if ask == visible or scores[k - 1] > scores[-1]:
+            if ask == there or scores[k - 1] > scores[-1]:
                 order = np.lexsort((ordinals, -scores))[:k]
                 return ordinals[order], scores[order]
             ask *= 2
 
-    def _top(self, query: Tensor, k: int, visible: int) -> tuple[np.ndarray, np.ndarray]:
+    def _top(self, query: Tensor, k: int, first: int, visible: int) -> tuple[np.ndarray, np.ndarray]:
         # law 3: the future is not searched
-        only = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, visible))  # type: ignore[call-arg]
+        only = faiss.SearchParameters(sel=faiss.IDSelectorRange(first, visible))  # type: ignore[call-arg]
         with self._lock:
             scores, ordinals = self._index.search(_plain(query[None]), k, params=only)
         return ordinals[0], scores[0]

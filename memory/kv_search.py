@@ -71,9 +71,9 @@ class KVRetriever:
             self._rows[segment.video_id] = Rows(tuple(segment.key_means.shape[1:]), self._budget)
         self._rows[segment.video_id].append(segment.key_means.float().cpu().numpy())
 
-    def search(self, question: Question, k: int, visible: int) -> Hits:
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         refuse_unknown(question, self.known(question.video_id), visible)
-        k = min(k, visible)
+        k = min(k, visible - first)
         if k == 0:
             return hits([], [])
         rows = self._rows[question.video_id]
@@ -84,18 +84,18 @@ class KVRetriever:
                 "use the backbone that the bank was made with"
             )
         scores = np.concatenate([self._compared(block, queries) for block in rows.blocks(visible)], axis=1)
-        scores = _standardise(scores)  # [L, visible]
-        shared = scores.mean(axis=0)  # [visible]
+        scores = _standardise(scores[:, first:])  # [L, visible - first]
+        shared = scores.mean(axis=0)  # [visible - first]
         best = _best(shared, k)
-        found = hits(best, shared[best])
+        found = hits(first + best, shared[best])
         if not self._per_layer:
             return found
         own = np.stack([_best(layer, min(k, self._top or k)) for layer in scores])  # [L, k or top]
         if self._top is not None:
             named = np.unique(own)
             best = named[_best(shared[named], len(named))]
-            found = hits(best, shared[best])
-        return Hits(found.frames, found.scores, hits(own, []).frames)
+            found = hits(first + best, shared[best])
+        return Hits(found.frames, found.scores, hits(first + own, []).frames)
 
     def _compared(self, keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
         """[T, L, W] keys, [L, W] queries -> [L, T]."""

@@ -51,6 +51,10 @@ class Timeline:
         """How many frames were there at this second: a frame at exactly `asked_at` was."""
         return int(np.searchsorted(self.times, asked_at, side="right"))
 
+    def first(self, since: float) -> int:
+        """The first frame at this second or later; as many as there are, where none is."""
+        return int(np.searchsorted(self.times, since, side="left"))
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -63,6 +67,10 @@ class Choice:
     @property
     def frames(self) -> list[int]:
         return sorted(self.recent + self.ranked)
+
+    def later(self, first: int) -> "Choice":
+        """The same frames, counted from `first` frames earlier."""
+        return Choice([first + i for i in self.recent], [first + i for i in self.ranked], self.left)
 
 
 def newest(cost: np.ndarray, recent_frames: int, budget: int) -> Choice:

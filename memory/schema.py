@@ -18,12 +18,20 @@ from memory.plan import Timeline
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, of which video, and at which moment: nothing after `asked_at` may be seen."""
+    """What is asked, of which video, and at which moment: nothing after `asked_at` may be seen, nor before `since`."""
 
     text: str
     video_id: str
     asked_at: float = math.inf  # seconds of video time
     id: str = ""
+    since: float = -math.inf  # seconds of video time
+    keep: tuple[int, ...] = ()  # ordinals of frames that come before the retriever's best, the most wanted first
+    told: str = ""  # what a model is told before the question, such as earlier questions; nothing is searched for it
+
+    @property
+    def prompt(self) -> str:
+        """What a model reads."""
+        return f"{self.told}\n\n{self.text}" if self.told else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ class Store(Protocol):
 
 
 class Retriever(Protocol):
-    """Ranks the frames of one video for a question. Never names a frame with ordinal >= visible.
+    """Ranks the frames of one video for a question. Never names a frame with ordinal >= visible or < first.
 
     One thread adds while many search. What a retriever holds in memory comes from the segments and can be dropped and
     taken in again at any time, so nothing here has to be durable.
@@ -126,9 +134,9 @@ class Retriever(Protocol):
         """Take in the next segment of its video. Called in time order; frames taken in before are passed over."""
         ...
 
-    def search(self, question: Question, k: int, visible: int) -> Hits:
-        """The best min(k, visible) frames, ordinal below `visible`; equal scores give the lower ordinal first.
-        UserError when the video was never taken in."""
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        """The best k frames (or all), ordinal below `visible` and not below `first`; equal scores give the lower ordinal
+        first. UserError when the video was never taken in."""
         ...
 
     def known(self, video_id: str) -> int:

@@ -66,11 +66,12 @@ class UniformRetriever:
         if is_next(segment, self.known(segment.video_id)):
             self._known[segment.video_id] += len(segment)
 
-    def search(self, question: Question, k: int, visible: int) -> Hits:
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         refuse_unknown(question, self.known(question.video_id), visible)
-        k = min(k, visible)
+        there = visible - first
+        k = min(k, there)
         order = _coarse_to_fine(k)
-        return hits([(2 * i + 1) * visible // (2 * k) for i in order], [1 / (rank + 1) for rank in range(k)])
+        return hits([first + (2 * i + 1) * there // (2 * k) for i in order], [1 / (rank + 1) for rank in range(k)])
 
     def known(self, video_id: str) -> int:
         return self._known[video_id]
@@ -126,9 +127,10 @@ class ClipRetriever:
         self._edges[segment.video_id].append(segment.first)
         self._index[segment.video_id].add(segment.clip)
 
-    def search(self, question: Question, k: int, visible: int) -> Hits:
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         refuse_unknown(question, self.known(question.video_id), visible)
-        k = min(k, visible)
+        there = visible - first
+        k = min(k, there)
         if k == 0:
             return hits([], [])
         index, edges = self._index[question.video_id], self._edges[question.video_id]
@@ -138,14 +140,14 @@ class ClipRetriever:
                 f"the question embeds to {query.shape[-1]} numbers but the bank's frames to {index.width}; "
                 "use the frame embedder that the bank was made with"
             )
-        wanted = min(visible, 4 * k)
+        wanted = min(there, 4 * k)
         while True:  # look deeper until round 1 alone fills k; seen whole, the later rounds fill the rest
-            ordinals, scores = index.search(query, wanted, visible)
+            ordinals, scores = index.search(query, wanted, visible, first)
             rounds = self._rounds(ordinals, edges)
-            if wanted == visible or int((rounds == 0).sum()) >= k:
+            if wanted == there or int((rounds == 0).sum()) >= k:
                 best = np.argsort(rounds, kind="stable")[:k]  # stable: within a round the order by score stays
                 return hits(ordinals[best], scores[best])
-            wanted = min(visible, 4 * wanted)
+            wanted = min(there, 4 * wanted)
 
     def _rounds(self, ordinals: np.ndarray, edges: list[int]) -> np.ndarray:
         """[k] the round in which each frame comes, for frames given best first."""
@@ -220,12 +222,12 @@ class FusedRetriever:
         for part in self._parts.values():
             part.add(segment)
 
-    def search(self, question: Question, k: int, visible: int) -> Hits:
-        k = min(k, visible)
-        depth = min(visible, max(4 * k, 100))
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        k = min(k, visible - first)
+        depth = min(visible - first, max(4 * k, 100))
         scores: defaultdict[int, float] = defaultdict(float)
         for name, part in self._parts.items():
-            for rank, ordinal in enumerate(part.search(question, depth, visible).frames.tolist(), start=1):
+            for rank, ordinal in enumerate(part.search(question, depth, visible, first).frames.tolist(), start=1):
                 scores[ordinal] += self._weights[name] / (self._k0 + rank)
         best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))[:k]
         return hits(best, [scores[ordinal] for ordinal in best])

@@ -12,11 +12,12 @@ from typing import Any
 
 from encoders.encoder import Encoder
 from encoders.errors import UserError
-from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, Segmenter, VideoInfo
+from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, LiveSource, Segment, Segmenter, VideoInfo
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from pipeline.clock import Clock
 from pipeline.evidence import cite, is_shown, recalled, spans
+from pipeline.open_segment import OpenSegment
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
 from pipeline.schema import Answer, Ingested
 from pipeline.streaming import AnswerStream
@@ -24,6 +25,14 @@ from pipeline.writer import BackgroundWriter
 
 Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
 Read = Callable[[Evidence, Clock], Reading]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What `follow` adds to `ingest`."""
+
+    source: LiveSource
+    show: Callable[[Segment], None]  # lets questions see a segment that is not written yet
 
 
 @dataclass(frozen=True)
@@ -42,17 +51,42 @@ class VideoQA:
     cite_share: float
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
+    def follow(
+        self,
+        source: LiveSource,
+        progress: Progress = lambda seconds, nbytes: None,
+        shown: Callable[[float], None] = lambda seconds: None,
+    ) -> Ingested:
+        """`ingest` for frames that are still coming: questions see those of the open segment as well, whenever the encoder has
+        nothing else to do. What does not repeat stays unfinished, and goes on behind the last segment the next time.
+        shown: gets the second of the newest frame that questions see, each time there are more."""
+
+        def show(segment: Segment) -> None:
+            self.bank.show(segment)
+            shown(float(segment.times[-1]))
+
+        try:
+            return self.ingest(source, progress, live=Live(source, show))
+        finally:
+            self.bank.hide(source.info.video_id)
+
     def ingest(
-        self, source: FrameSource, progress: Progress = lambda seconds, nbytes: None, until: int | None = None
+        self,
+        source: FrameSource,
+        progress: Progress = lambda seconds, nbytes: None,
+        until: int | None = None,
+        *,
+        live: Live | None = None,
     ) -> Ingested:
         """Encode what the bank does not hold yet of this video: what was dropped as damaged, then what comes after the last
         segment. Resumes after an interruption with the same bytes, or says that it could not. When this returns, all of it
         is durable.
 
-        until: stop after the segment of this number and leave the video unfinished. UserError when the source yields no
-        frame.
+        until: stop after the segment of this number and leave the video unfinished. live: by `follow`.
+        UserError when the source yields no frame.
         """
         clock, video_id = Clock(), source.info.video_id
+        repeats = live is None or live.source.repeats
         known = self.bank.video(video_id)
         if known is not None and known.finished:
             return self._report(video_id, clock, 0, 0, _warning(known.info))
@@ -61,12 +95,18 @@ class VideoQA:
         new = 0
         unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
         with BackgroundWriter(self.bank.write) as writer:
-            for first, stop in self._missing(video_id, until):
+            for first, stop in self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]:
                 writer.flush()  # what the next segments depend on is read from the bank, such as when the video began
-                encoder, batches, made = self._resumed(source, first, clock, unlike)
+                encoder, batches, resume, made = self._resumed(source, first, clock, unlike, live)
+                open_ = None if live is None else self._shown(batches, encoder, first, resume, live)
                 number = first
-                for frames in islice(batches, None if stop is None else stop - first):
+                cuts = self.segmenter.segments(batches if open_ is None else iter(open_), after=resume)
+                for frames in islice(cuts, None if stop is None else stop - first):
                     segment = encoder.encode(frames, number, clock)
+                    if open_ is not None:
+                        open_.cut(frames)
+                    if live is not None:
+                        live.show(segment)  # from here on it is under way to the disk
                     with clock("write"):
                         writer.put(segment)
                     unlike += [] if made else [number]
@@ -76,7 +116,7 @@ class VideoQA:
                     raise UserError(
                         f"{source.info.path} ends before segment {number}, which was made of it; is the file whole?"
                     )
-        if until is None:
+        if until is None and repeats:
             self.bank.record_video(source.info, self.interval, finished=True)
         warning = " ".join(filter(None, [_warning(source.info), _differing(unlike)]))
         return self._report(video_id, clock, new, writer.nbytes, warning)
@@ -88,11 +128,11 @@ class VideoQA:
         return [*((gap.first, gap.stop) for gap in self.bank.gaps(video_id)), *rest]
 
     def _resumed(
-        self, source: FrameSource, number: int, clock: Clock, unlike: list[int]
-    ) -> tuple[Encoder, Iterator[Frames], bool]:
-        """An encoder with the window that it had at this segment, the frames of each segment from there on, and whether that
-        window is as it was made: a quantised bank keeps no such window of what was encoded long ago, of a pruned video it may
-        be gone, and segments that are `unlike` what they were may be in it."""
+        self, source: FrameSource, number: int, clock: Clock, unlike: list[int], live: Live | None
+    ) -> tuple[Encoder, Iterator[Frames], float, bool]:
+        """An encoder with the window that it had at this segment, the frames for the segmenter, the second at which the segment
+        begins, and whether that window is as it was made: a quantised bank keeps no such window of what was encoded long ago,
+        of a pruned video it may be gone, and segments that are `unlike` what they were may be in it."""
         prefill, made = self.new_prefill(), True
         begin = resume = 0.0
         if number:
@@ -104,14 +144,25 @@ class VideoQA:
             times = [float(t) for row in self.bank.segments(video_id) if row.number < number for t in row.times]
             # not the end of the last segment: where frames are unevenly spaced the next one may come before it
             begin = resume = math.nextafter(times[-1], math.inf) if times else self._left_from(video_id)
-            if self.segmenter.look_back:
+            if self.segmenter.look_back and (live is None or live.source.repeats):
                 before = times[: -self.segmenter.look_back]
                 # right behind a frame, so that temporal patches come out as in the first pass
                 begin = math.nextafter(before[-1], math.inf) if before else 0.0
-        encoder = Encoder(
-            self.backbone, self.compressor, prefill, self.clip, self.interval, self._began(source.info.video_id, number)
-        )
-        return encoder, self.segmenter.segments(_timed(source.frames(begin), clock), after=resume), made
+        began = None if live is None else live.source.begins(begin)
+        began = self._began(source.info.video_id, number) if began is None else began
+        encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval, began)
+        return encoder, _timed(source.frames(begin), clock), resume, made
+
+    def _shown(self, batches: Iterator[Frames], encoder: Encoder, first: int, resume: float, live: Live) -> OpenSegment:
+        """The same batches; what is in no segment yet is shown to questions. first: number of the next segment."""
+
+        def show(frames: Frames) -> None:
+            number = first + opened.cuts
+            live.show(encoder.encode(frames, number, Clock(), still_open=True))
+
+        source, patch = live.source, self.backbone.temporal_patch
+        opened = OpenSegment(batches, show, has_time=lambda: source.is_idle, after=resume, patch=patch)
+        return opened
 
     def _left_from(self, video_id: str) -> float:
         """Seconds at which what was not pruned begins."""

@@ -118,7 +118,7 @@ class _Reader:
     ) -> Reading:
         """Answer the question of the evidence; `emit` gets the text in pieces as it is produced, which joined are the text.
         cancelled: looked at before every token; once it is set, Cancelled is raised and the reader is free for others."""
-        tail = self.tail(evidence.question.text)
+        tail = self.tail(evidence.question.prompt)
         with self.context(evidence, len(tail) + self.max_new_tokens, timer, cancelled) as (cache, frames_of):
             gaze = Gaze(frames_of)
             ids: list[int] = []

@@ -48,6 +48,11 @@ class AnswerStream:
         return self._answer
 
     @property
+    def result(self) -> Answer | None:
+        """The answer if it was given to its end by now, else None."""
+        return self._answer
+
+    @property
     def is_done(self) -> bool:
         """Whether the answer is whole, has failed or was cancelled."""
         return not self._thread.is_alive()

@@ -318,7 +318,7 @@ class Fixed(UniformRetriever):
         super().__init__(**partners)
         self.order = order
 
-    def search(self, question: Question, k: int, visible: int) -> Hits:
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         return Hits(torch.tensor(self.order[:k]), torch.zeros(len(self.order[:k])))
 
 
