@@ -121,6 +121,28 @@ def test_a_film_is_asked_about_while_it_runs_and_the_player_jumps_to_the_cited_m
 
 
 @pytest.mark.slow
+def test_a_standing_request_is_told_once_when_it_is_shown_and_leads_there(opened, films):
+    film(films / "star.mp4", "shape:red star@8", seconds=16.0)
+    tab = opened(1280, 900)
+    tab.set_input_files("#file", films / "star.mp4")
+    tab.wait_for_function("document.getElementById('title').textContent === 'star.mp4'")
+    tab.fill("#request", "a dog barks")
+    tab.press("#request", "Enter")
+    tab.wait_for_function("document.getElementById('refused').textContent.includes('does not know')")
+    tab.fill("#request", "a red star appears")
+    tab.press("#request", "Enter")
+    tab.wait_for_selector("#requests li")
+    tab.wait_for_selector("#notices li")
+    pictured(tab, "standing")
+    tab.wait_for_function("document.querySelector('#figures dd').textContent === 'all seen'")
+    assert tab.locator("#notices li").count() == 1
+    tab.click("#notices .cite")
+    tab.wait_for_function("Math.abs(document.getElementById('player').currentTime - 9) < 2.5")
+    tab.click("#requests button")
+    tab.wait_for_function("!document.querySelector('#requests li')")
+
+
+@pytest.mark.slow
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(opened, films):
     tab = opened(390, 844, device_scale_factor=2, is_mobile=True, has_touch=True)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
@@ -271,7 +293,8 @@ def test_no_file_of_the_server_can_be_read(page, films):
         ("start", {"json": {"url": "/etc/passwd"}}, 400, "does not take"),
         ("start", {"json": {"url": ""}}, 400, "address is empty"),
         ("start", {"json": {}}, 422, "what to watch"),
-        ("start", {"content": b"{", "headers": {"Content-Type": "application/json"}}, 422, "what to watch"),
+        ("start", {"content": b"{", "headers": {"Content-Type": "application/json"}}, 422, "as JSON"),
+        ("request", {"json": {"request": 5}}, 422, "as JSON"),
         ("start", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, "application/json"),
         ("frame/x", {"content": b"no picture"}, 400, "no JPEG"),
         ("frame/x", {"content": b"\0" * 2_000_001}, 413, "larger than"),

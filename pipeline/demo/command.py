@@ -73,12 +73,14 @@ def build_demo(config: DictConfig) -> Any:
         file_bytes=config.upload_mb * 10**6,
         total_bytes=int(config.files_gb * 10**9),
     )
+    embedded = Path(str(config.backbone.get("path"))).is_relative_to(WEIGHTS)
     stage = Stage(
         build_qa(config, backbone),
         new_source,
         size=backbone.frame_size,
         hosts=None if is_own(config.host) and not config.hosts else tuple(host.lower() for host in config.hosts),
         at_once=config.running,
+        embedded=embedded,
     )
     return Demo(
         stage=stage,
@@ -86,6 +88,6 @@ def build_demo(config: DictConfig) -> Any:
         upload_bytes=config.upload_mb * 10**6,
         body_seconds=config.body_seconds,
         names=tuple(config.names),
-        about=EMBEDDED if Path(str(config.backbone.get("path"))).is_relative_to(WEIGHTS) else "",
+        about=EMBEDDED if embedded else "",
         auth=auth(config),
     )

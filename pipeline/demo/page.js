@@ -241,6 +241,31 @@
     });
   };
 
+  // ---- standing requests
+
+  const refuse = (text) => { $("refused").textContent = text; $("refused").classList.toggle("bad", Boolean(text)); };
+  const standing = () => {
+    const told = state.standing || { requests: [], told: [] };
+    const requests = $("requests"), notices = $("notices");
+    if (!requests) return;
+    const key = JSON.stringify([state.id, told]);
+    if (requests.dataset.key === key) return;
+    requests.dataset.key = key;
+    requests.replaceChildren(...told.requests.map((text, i) => {
+      const item = make("li");
+      item.append(make("span", {}, text), make("button", { type: "button", class: "act small", "data-remove": i, "aria-label": `Remove: ${text}` }, "Remove"));
+      return item;
+    }));
+    const known = new Set([...notices.children].map((item) => item.dataset.key));
+    const fresh = told.told.filter((notice) => !known.has(`${state.id}-${notice.id}`)).reverse();
+    for (const item of [...notices.children]) if (!item.dataset.key.startsWith(`${state.id}-`)) item.remove();
+    for (const notice of fresh) { // only what is new is added, so that it is read out once
+      const item = make("li", { "data-key": `${state.id}-${notice.id}` });
+      item.append(make("span", {}, notice.request), make("button", { type: "button", class: "cite", "data-start": notice.at, title: `Show ${clock(notice.at)}` }, clock(notice.at)));
+      notices.prepend(item);
+    }
+  };
+
   // ---- the loop
 
   const look = async () => {
@@ -257,6 +282,7 @@
     show();
     draw();
     figures();
+    standing();
   };
   const light = (id) => {
     lit = id;
@@ -274,7 +300,12 @@
   document.addEventListener("click", (event) => {
     const target = event.target.closest("button, .turn, #track");
     if (!target) return;
-    if (target.matches(".cite")) { light(target.closest(".turn").dataset.id); seek(Number(target.dataset.start), Number(target.dataset.end)); }
+    if (target.matches(".cite")) {
+      const turn = target.closest(".turn");
+      if (turn) light(turn.dataset.id);
+      seek(Number(target.dataset.start), turn ? Number(target.dataset.end) : undefined);
+    }
+    else if (target.dataset.remove) post("watch/request", { remove: Number(target.dataset.remove) }).then(look).catch((error) => refuse(error.message));
     else if (target.matches(".thumb")) seek(Number(target.dataset.start));
     else if (target.matches(".turn")) light(target.dataset.id);
     else if (target.id === "track") {
@@ -290,9 +321,11 @@
     if (event.key === "Enter" && event.target.matches(".turn")) light(event.target.dataset.id);
   });
   document.addEventListener("submit", (event) => {
-    if (event.target.id !== "address-form") return;
+    if (!["address-form", "request-form"].includes(event.target.id)) return;
     event.preventDefault();
-    start({ url: $("address").value }).catch(() => {});
+    if (event.target.id === "address-form") return start({ url: $("address").value }).catch(() => {});
+    refuse("");
+    post("watch/request", { request: $("request").value }).then(() => { $("request").value = ""; return look(); }).catch((error) => refuse(error.message));
   });
   document.addEventListener("change", (event) => {
     if (event.target.id === "file" && event.target.files.length) { upload(event.target.files[0]); event.target.value = ""; }

@@ -1,4 +1,4 @@
-"""The page: what stands where, and what happens when a question or a standing request is sent.
+"""The page: what stands where, and what happens when a question is sent.
 
 Knows Gradio's components, the stage and the script's elements by id; draws no timeline itself (page.js does, from
 /watch/state). None of Gradio's file components is used: whatever they take in, Gradio would serve again.
@@ -69,6 +69,22 @@ _STAGE = """
 _NUMBERS = '<dl class="figures" id="figures" aria-label="Figures"></dl>'
 
 
+_STANDING = """
+<section class="standing" aria-label="Standing requests">
+  <form id="request-form">
+    <label for="request">Tell me when…</label>
+    <div class="row">
+      <input type="text" id="request" maxlength="300" autocomplete="off" placeholder="a red star appears">
+      <button type="submit" class="act">Add</button>
+    </div>
+  </form>
+  <p id="refused" role="status" aria-live="polite"></p>
+  <ul id="requests" aria-label="Requests"></ul>
+  <ul id="notices" aria-label="What was told" aria-live="polite"></ul>
+</section>
+"""
+
+
 def build(talks: Talks, about: str) -> gr.Blocks:
     """The page's components and what they do. about: a sentence on what the model understands; "" = none."""
     with gr.Blocks(title="Reelbank", analytics_enabled=False) as page:
@@ -87,6 +103,7 @@ def build(talks: Talks, about: str) -> gr.Blocks:
                     )  # fmt: skip
                     send = gr.Button("Ask", variant="primary", elem_id="send", scale=1, min_width=72)
                     stop = gr.Button("Stop", elem_id="quiet", scale=1, min_width=72, visible=False)
+                gr.HTML(_STANDING, elem_id="standing", js_on_load=None)
                 gr.HTML(f'<p class="about">{html.escape(about)}</p>', elem_id="about", js_on_load=None)
         shown = [talk, question, send, stop]
         for asked in (question.submit, send.click):

@@ -19,17 +19,20 @@ from pipeline.demo.watch import Stage, Watch
 from pipeline.server import uploads
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
+from pipeline.session import QUESTION_LETTERS
 
 FRAME_BYTES = 2_000_000  # of one picture that a browser sends
 _SIDE = 4096  # pixels of its longer side
 _UNSTORED = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-class _Start(BaseModel):
+class _Wanted(BaseModel):
     file: str | None = None
     real_time: bool = True
     url: str | None = None
     browser: str | None = None
+    request: str | None = None
+    remove: int | None = None
 
 
 def add_routes(app: FastAPI, stage: Stage, files: FileStore) -> None:
@@ -66,6 +69,17 @@ def add_routes(app: FastAPI, stage: Stage, files: FileStore) -> None:
         await asyncio.to_thread(stage.stop)
         return {}
 
+    @app.post("/watch/request")
+    async def request_(request: Request) -> dict[str, Any]:
+        """A standing request to add, or the place of one to remove."""
+        wanted = await _read(request)
+        requests = stage.asked().requests
+        if wanted.request is not None:
+            await asyncio.to_thread(requests.add, wanted.request[:QUESTION_LETTERS])
+        elif wanted.remove is not None:
+            requests.remove(wanted.remove)
+        return requests.state()
+
     @app.post("/watch/frame/{watch_id}")
     async def frame(watch_id: str, request: Request) -> dict[str, Any]:
         picture = await asyncio.to_thread(_decoded, await request.body())
@@ -98,13 +112,13 @@ def _watched(stage: Stage, watch_id: str) -> Watch:
     return watch
 
 
-async def _read(request: Request) -> _Start:
+async def _read(request: Request) -> _Wanted:
     if request.headers.get("content-type", "").split(";")[0] != "application/json":
         raise ApiError(415, "Send the request as Content-Type: application/json.")
     try:
-        return _Start.model_validate_json(await request.body())
+        return _Wanted.model_validate_json(await request.body())
     except ValidationError:
-        raise ApiError(422, "Say what to watch: file, url or browser.") from None
+        raise ApiError(422, "Say what to watch or to do, as JSON.") from None
 
 
 def _decoded(data: bytes) -> np.ndarray:

@@ -8,6 +8,7 @@ import re
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -25,8 +26,10 @@ from pipeline.demo.pictures import FilePictures, KeptPictures, Pictures
 from pipeline.qa import VideoQA
 from pipeline.server.files import StoredFile
 from pipeline.session import Session
+from pipeline.standing import Decision, Standing, Watcher, check_for
 
 _LOOKS = 4.0  # pictures a second of a live source that the page can show
+_REQUESTS, _NOTICES = 8, 50  # standing ones at a time; of what was told, what is shown
 _EDGES = 400  # segments that the timeline shows one by one; of more, every n-th
 
 
@@ -61,22 +64,57 @@ class ShownPushes(PushedSource):
 
 
 class Speed:
-    """How fast video has gone by since the first frame that could be asked about: `told` of each new one's second."""
+    """How fast video goes by, from now and then being told how far it is."""
 
     def __init__(self) -> None:
         self._first: tuple[float, float] | None = None  # (monotonic second, video second)
         self._last = (0.0, 0.0)
 
-    def told(self, seconds: float) -> None:
-        self._last = (time.monotonic(), seconds)
-        self._first = self._first or self._last
-
-    @property
-    def value(self) -> float:
-        """Times real time."""
+    def at(self, seconds: float) -> float:
+        """Times real time, since it was told for the first time; it stands still when the video has ended."""
+        if seconds and seconds != self._last[1]:
+            self._last = (time.monotonic(), seconds)
+            self._first = self._first or self._last
         if self._first is None or self._last[0] <= self._first[0]:
             return 0.0
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+
+class Requests:
+    """Standing requests about one watch, and what was told of them."""
+
+    def __init__(self, session: Session, embedded: bool) -> None:
+        """embedded: whether the model knows its own questions only."""
+        self._session, self._embedded = session, embedded
+        self._lock = threading.Lock()
+        self._told: deque[dict[str, Any]] = deque(maxlen=_NOTICES)
+        self._count = 0
+        self._watcher = Watcher(session, self._tell)
+
+    def add(self, text: str) -> None:
+        """UserError when it is none, or when there are too many."""
+        if len(self._watcher.requests) >= _REQUESTS:
+            raise UserError(f"There are {_REQUESTS} requests already; remove one first.")
+        self._watcher.add(Standing(self._session, text.strip(), check_for(text, embedded=self._embedded)))
+
+    def remove(self, number: int) -> None:
+        """The request at this place, if there is one."""
+        requests = self._watcher.requests
+        if 0 <= number < len(requests):
+            self._watcher.remove(requests[number])
+
+    def state(self) -> dict[str, Any]:
+        """JSON: what is requested, and what was told, the newest first."""
+        with self._lock:
+            return {"requests": [each.request for each in self._watcher.requests], "told": list(self._told)[::-1]}
+
+    def close(self) -> None:
+        self._watcher.close()
+
+    def _tell(self, standing: Standing, decision: Decision) -> None:
+        with self._lock:
+            self._count += 1
+            self._told.append({"id": self._count, "request": standing.request, "at": round(decision.time, 2)})
 
 
 @dataclass(frozen=True)
@@ -88,6 +126,7 @@ class Watch:
     title: str
     session: Session
     pictures: Pictures
+    requests: Requests
     speed: Speed
     file: StoredFile | None = None
 
@@ -108,7 +147,8 @@ class Watch:
             "in_bank": {
                 "segments": len(rows), "frames": rows[-1].stop if rows else 0, "bytes": sum(row.nbytes for row in rows),
             },
-            "speed": round(self.speed.value, 2),
+            "speed": round(self.speed.at(seen), 2),
+            "standing": self.requests.state(),
             "error": _sentence(figures.error),
         }  # fmt: skip
 
@@ -124,11 +164,13 @@ class Stage:
         size: tuple[int, int],
         hosts: tuple[str, ...] | None,
         at_once: int,
+        embedded: bool,
     ) -> None:
         """new_file: the frames of a file. size: width and height that the model wants. hosts: from which streams are taken,
-        with the machine's own cameras as "camera"; None = all. at_once: questions that are answered at the same time."""
+        with the machine's own cameras as "camera"; None = all. at_once: questions that are answered at the same time.
+        embedded: whether the model is the one that knows its own questions only."""
         self.qa, self._new_file, self._size, self._hosts, self._at_once = qa, new_file, size, hosts, at_once
-        self._fps = 1.0 / qa.interval
+        self._fps, self._embedded = 1.0 / qa.interval, embedded
         self._lock = threading.Lock()
         self._current: Watch | None = None
 
@@ -175,6 +217,7 @@ class Stage:
         if (watch := self._current) is not None:
             with suppress(Exception):  # what went wrong with it is in its figures
                 watch.session.stop()
+                watch.requests.close()
 
     def close(self) -> None:
         with self._lock:
@@ -185,9 +228,8 @@ class Stage:
         with self._lock:
             self.stop()
             session = Session(self.qa, source, at_once=self._at_once)
-            speed = Speed()
-            session.listen(speed.told)
-            self._current = Watch(secrets.token_urlsafe(9), kind, title, session, pictures, speed, file)
+            requests = Requests(session, self._embedded)
+            self._current = Watch(secrets.token_urlsafe(9), kind, title, session, pictures, requests, Speed(), file)
             session.start()
             return self._current
 
