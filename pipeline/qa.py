@@ -55,15 +55,15 @@ class VideoQA:
         self,
         source: LiveSource,
         progress: Progress = lambda seconds, nbytes: None,
-        shown: Callable[[float], None] = lambda seconds: None,
+        shown: Callable[[Segment], None] = lambda segment: None,
     ) -> Ingested:
         """`ingest` for frames that are still coming: questions see those of the open segment as well, whenever the encoder has
         nothing else to do. What does not repeat stays unfinished, and goes on behind the last segment the next time.
-        shown: gets the second of the newest frame that questions see, each time there are more."""
+        shown: gets what questions see more of, each time: the open segment so far, or one that is whole."""
 
         def show(segment: Segment) -> None:
             self.bank.show(segment)
-            shown(float(segment.times[-1]))
+            shown(segment)
 
         try:
             return self.ingest(source, progress, live=Live(source, show))
