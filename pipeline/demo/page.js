@@ -20,6 +20,7 @@
   let lit = ""; // data-id of the answer whose moments are lit up
   let latest = ""; // data-id of the newest answer
   let looking = null; // second of a live source that is looked back at
+  let unplayable = ""; // id of a watch whose file this browser cannot play: its pictures are shown instead
   let stream = null; // of this browser's camera or screen
   let until = null; // second at which a cited moment ends
   let drawn = ""; // what the thumbnails were drawn for
@@ -110,16 +111,20 @@
 
   // ---- the player
 
+  const plays = () => state.kind === "file" && unplayable !== state.id;
+  const pictured = () => state.kind === "live" || (state.kind === "file" && !plays());
   const show = () => {
     const player = $("player"), still = $("still");
     if (!player) return;
-    const live = state.kind === "live", back = looking !== null;
+    const live = pictured(), back = looking !== null;
     player.hidden = !state.id || live || back;
     still.hidden = !(live || back);
     $("empty").hidden = Boolean(state.id);
     $("back").hidden = !back;
     $("badge").hidden = !(state.id && state.kind !== "file" && state.state === "running");
     $("badge").textContent = back ? clock(looking) : "Live";
+    $("badge").classList.toggle("back", back);
+    $("back").textContent = state.kind === "file" ? "Back to the newest" : "Back to live";
     if (state.kind === "file" && player.dataset.watch !== state.id) {
       player.dataset.watch = state.id;
       player.srcObject = null;
@@ -130,7 +135,7 @@
     if (state.kind !== "file") player.removeAttribute("src");
   };
   const seek = (seconds, end) => {
-    if (state.kind === "file") {
+    if (plays()) {
       const player = $("player");
       until = end === undefined ? null : end;
       player.currentTime = seconds;
@@ -144,10 +149,10 @@
     $("screen-box").scrollIntoView({ block: "nearest", behavior: "smooth" });
   };
   const refresh = () => {
-    if (state.kind === "live" && looking === null && state.id && !document.hidden) {
-      const next = new Image();
+    if (pictured() && looking === null && state.id && !document.hidden) {
+      const next = new Image(), when = state.kind === "live" ? `t=${Date.now()}` : `at=${state.seen_until || 0}`;
       next.onload = () => { if (looking === null) { $("still").src = next.src; $("still").alt = "Live picture"; } };
-      next.src = `watch/picture/${state.id}?t=${Date.now()}`;
+      next.src = `watch/picture/${state.id}?${when}`;
     }
   };
 
@@ -207,7 +212,7 @@
     const head = $("playhead"), player = $("player");
     if (!head || !player) return;
     const length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
-    const now = state.kind === "file" ? player.currentTime : looking !== null ? looking : state.seen_until || 0;
+    const now = plays() ? player.currentTime : looking !== null ? looking : state.seen_until || 0;
     head.style.left = `${Math.min(100, (100 * now) / Math.max(length, 1e-6))}%`;
     const end = state.kind === "file" ? ` / ${clock(state.duration || 0)}` : "";
     $("clock").textContent = state.id ? `${clock(now)}${end}` : "";
@@ -335,6 +340,13 @@
     if (player.id !== "player") return;
     if (until !== null && player.currentTime >= until) { until = null; player.pause(); }
     move();
+  }, true);
+
+  document.addEventListener("error", (event) => { // does not bubble, so it is caught on the way down
+    if (event.target.id !== "player" || state.kind !== "file" || !event.target.error) return;
+    unplayable = state.id;
+    tell("This browser cannot play this file's format; its pictures are shown instead.");
+    show();
   }, true);
 
   const ready = () => {
