@@ -13,6 +13,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from encoders.live import PlayedFile, UrlSource, is_live
+from encoders.schema import LiveSource
 from encoders.segment import WholePatches
 from memory.bank import MemoryBank
 from memory.rest import AtRest
@@ -89,6 +91,17 @@ def build_source(config: DictConfig, backbone: Any) -> Any:
         start=config.start,
         end=config.end,
     )
+
+
+def build_live(config: DictConfig, backbone: Any, *, speed: float = 1.0, name: str | None = None) -> LiveSource:
+    """What config.video names, as it comes: a URL or a camera, else a file that is played.
+
+    speed: of a file, times real time; infinite = as fast as it goes. name: of a stream in the bank; None: made of its address.
+    """
+    width, height = backbone.frame_size
+    if is_live(config.video):
+        return UrlSource(config.video, config.fps, width=width, height=height, name=name)
+    return PlayedFile(build_source(config, backbone), speed)
 
 
 def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | int | float | None]:

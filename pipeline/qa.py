@@ -199,6 +199,8 @@ class VideoQA:
             raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
         clock = Clock()
         evidence = self.bank.recall(question, read_tokens=self.read_tokens, kv=self.reader.needs_kv)
+        if not evidence.frame_count and question.since > -math.inf:
+            raise UserError(f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about another time.")
         if not evidence.frame_count:
             raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
         reading = self.reader.read(evidence, clock, emit, cancelled) if read is None else read(evidence, clock)

@@ -57,11 +57,11 @@ class Rule:
     policy: Policy = "gate"
     every_s: float = 8.0  # gate: ask after so long anyway; every: ask so often
     window_s: float = 8.0  # frames that a check sees, at most
-    spread: float = 2.0  # deviations above the mean that open the gate
+    spread: float = 3.0  # deviations above the median that open the gate
     sure: float = 0.85  # told at once
     fair: float = 0.6  # told when it comes twice in a row
     rest_s: float = 3.0  # the same appearance, when it is seen again within so long
-    memory: int = 64  # frames that mean and deviation are of
+    memory: int = 64  # frames that median and deviation are of
     warm_up: int = 8  # with fewer every frame opens the gate
 
 
@@ -197,8 +197,11 @@ def _first(words: Sequence[str], options: Iterable[str]) -> str:
 
 
 def _stands_out(value: float, before: Sequence[float], rule: Rule) -> bool:
-    """Whether a number is far above those before it."""
+    """Whether a number is far above those before it. By median and median deviation: a request that was met a moment ago must
+    not close the gate for the next time, as it does to a mean."""
     if len(before) < rule.warm_up:
         return True
     known = torch.tensor(list(before), dtype=torch.float64)
-    return value > float(known.mean() + rule.spread * known.std()) + 1e-6
+    middle = known.median()
+    deviation = 1.4826 * (known - middle).abs().median()  # the standard deviation, where the numbers are normal
+    return value > float(middle + rule.spread * deviation) + 1e-6

@@ -9,7 +9,7 @@ from tests.test_session import embedded, feed, pushed, wait_until_seen, world  #
 
 
 def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):  # noqa: F811
-    paint = world("shape:blue circle@6", "shape:red star@12", "shape:red star@24")
+    paint = world("shape:blue circle@3", "shape:red star@6", "shape:red star@14")
     with embedded(tmp_path / "bank") as qa:
         source, told = pushed(qa), []
         with Session(qa, source) as session:
@@ -20,14 +20,14 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path): 
             )
             watcher.add(star)
             watcher.add(cross)
-            for second in range(30):  # the requests look at each frame as it comes
+            for second in range(18):  # the requests look at each frame as it comes
                 feed(source, paint, second, second + 1)
                 wait_until_seen(session, second)
             watcher.close()
     assert [text for text, _ in told] == [star.request] * 2  # twice shown, each for two frames, and told once each
-    assert 12 <= told[0][1] <= 15 and 24 <= told[1][1] <= 27
+    assert 6 <= told[0][1] <= 9 and 14 <= told[1][1] <= 17
     for standing in (star, cross):
-        assert [d.time for d in standing.log] == [float(second) for second in range(30)]
+        assert [d.time for d in standing.log] == [float(second) for second in range(18)]
         assert all((d.score is None) == (not d.gate) and (not d.told or d.score > 0.6) for d in standing.log)
     assert any(not d.gate for d in cross.log)  # the gate spares the model some frames
 

@@ -176,9 +176,9 @@
       return node;
     };
     const parts = [piece("seen", 0, state.seen_until || 0)];
-    for (const [a] of (state.segments || []).slice(1)) parts.push(piece("cut", a, a));
     for (const [a, b] of spans("recalled")) parts.push(piece("read", a, Math.min(b, length)));
     for (const [a, b] of spans("cited")) parts.push(piece("cited", a, Math.min(b, length)));
+    for (const [a] of (state.segments || []).slice(1)) parts.push(piece("cut", a, a));
     const head = piece("head", 0, 0);
     head.id = "playhead";
     parts.push(head);
