@@ -26,8 +26,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from encoders.errors import SourceStopped, UserError
-from encoders.frames import FileSource, sampled
-from encoders.schema import Frames, VideoInfo
+from encoders.frames import sampled
+from encoders.schema import Frames, FrameSource, VideoInfo
 
 # scheme -> what FFmpeg may open on its behalf: a playlist must not lead to files of this machine
 _SCHEMES = {
@@ -255,7 +255,7 @@ class PlayedFile:
     repeats = True
     dropped = reconnects = 0
 
-    def __init__(self, source: FileSource, speed: float = 1.0) -> None:
+    def __init__(self, source: FrameSource, speed: float = 1.0) -> None:
         """speed: times real time; infinite: as fast as the frames are taken."""
         if not speed > 0:
             raise UserError(f"speed={speed} does not play a file; use 1 for real time, or inf for as fast as it goes")

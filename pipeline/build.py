@@ -13,6 +13,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from encoders.live import PlayedFile, UrlSource, is_live
+from encoders.schema import LiveSource
 from encoders.segment import WholePatches
 from memory.bank import MemoryBank
 from memory.rest import AtRest
@@ -110,6 +112,17 @@ def read_text_tokens(config: DictConfig, backbone: Any) -> int:
     return 0 if Path(backbone.path).absolute() == (WEIGHTS / "video_llm").absolute() else TOKENS
 
 
+def build_live(config: DictConfig, backbone: Any, *, speed: float = 1.0, name: str | None = None) -> LiveSource:
+    """What config.video names, as it comes: a URL or a camera, else a file that is played.
+
+    speed: of a file, times real time; infinite = as fast as it goes. name: of a stream in the bank; None: made of its address.
+    """
+    width, height = backbone.frame_size
+    if is_live(config.video):
+        return UrlSource(config.video, config.fps, width=width, height=height, name=name)
+    return PlayedFile(build_source(config, backbone), speed)
+
+
 def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | int | float | None]:
     """What a bank must agree on with whoever writes to it or reads it (law 5)."""
     return {
@@ -183,7 +196,7 @@ def check_pairs(config: DictConfig, prefill: Any, retriever: Any, reader: Any) -
         raise UserError(
             f"kv_dtype={config.kv_dtype} has no effect with prefill=none, which keeps no keys and values; leave it out."
         )
-    if not {"question", "arms", "jobs"} & config.keys():
+    if not {"question", "arms", "jobs", "host"} & config.keys():
         return  # whoever only encodes may choose the reader later
     if not prefill.keeps_kv and reader.needs_kv:
         raise UserError("prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or prefill=window.")

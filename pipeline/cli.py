@@ -31,6 +31,8 @@ USAGE = """reelbank TASK key=value ...
   bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
   needle  preset=small out=DIR        needle benchmark: make films and questions, ask, score, report; resumes
+  serve   bank=DIR                    answer over HTTP as OpenAI's API does, with videos as content parts (port=8321)
+  demo    bank=DIR                    a page to show it a file, a camera or a stream, and to ask while it runs (port=7860)
   backbones                           the models that can be chosen, and what an hour of video costs with each
 
 Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
@@ -80,6 +82,18 @@ def _needle(config: DictConfig) -> int:
     return needle(config)
 
 
+def _serve(config: DictConfig) -> int:
+    from pipeline.server.command import serve
+
+    return serve(config)
+
+
+def _demo(config: DictConfig) -> int:
+    from pipeline.demo.command import demo
+
+    return demo(config)
+
+
 TASKS: dict[str, Callable[[DictConfig], int]] = {
     "ask": _ask,
     "ingest": _ingest,
@@ -87,6 +101,8 @@ TASKS: dict[str, Callable[[DictConfig], int]] = {
     "find": _find,
     "bank": _bank,
     "needle": _needle,
+    "serve": _serve,
+    "demo": _demo,
     "backbones": _backbones,
 }
 
@@ -153,7 +169,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    tasks = (settings.Ask, settings.Bank, settings.Batch, settings.Find, settings.Needle)
+    tasks = (
+        settings.Ask,
+        settings.Bank,
+        settings.Batch,
+        settings.Find,
+        settings.Needle,
+        settings.Serve,
+        settings.Demo,
+    )
     texts = {field.name for task in tasks for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):

@@ -28,10 +28,26 @@ def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[C
 
 def spans(cited: tuple[CitedFrame, ...], interval: float) -> tuple[tuple[float, float], ...]:
     """Unions of the cited frames' stretches, in time order; those less than half an interval apart become one span."""
+    return _united([(frame.time, frame.end) for frame in cited], interval)
+
+
+def recalled(evidence: Evidence) -> tuple[tuple[float, float], ...]:
+    """The same of all frames that were read."""
+    return _united(
+        [
+            (start, time + evidence.interval)
+            for run in evidence.runs
+            for start, time in zip(run.tokens.starts.tolist(), run.tokens.times.tolist(), strict=True)
+        ],
+        evidence.interval,
+    )
+
+
+def _united(stretches: list[tuple[float, float]], interval: float) -> tuple[tuple[float, float], ...]:
     merged: list[list[float]] = []
-    for frame in sorted(cited, key=lambda f: f.time):
-        if merged and frame.time <= merged[-1][1] + 0.5 * interval:
-            merged[-1][1] = frame.end
+    for start, end in sorted(stretches):
+        if merged and start <= merged[-1][1] + 0.5 * interval:
+            merged[-1][1] = max(end, merged[-1][1])
         else:
-            merged.append([frame.time, frame.end])
+            merged.append([start, end])
     return tuple((round(a, 3), round(b, 3)) for a, b in merged)

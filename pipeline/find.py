@@ -155,6 +155,7 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
 def _with_pictures(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple[str, ...], Any]:
     """The retriever of frames; without it where the bank's frames were embedded by another model or a text alone is meant."""
     with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as bank:
+        keeping.video_of(config, bank)  # a name that is wrong is told before anything else is
         made = bank.provenance.get("clip")
     clip = part(config, "clip")
     if made is not None and made != clip.fingerprint():

@@ -22,7 +22,7 @@ from memory.text_search import Found
 from pipeline import recalled_text, words
 from pipeline.ahead import Ahead
 from pipeline.clock import Clock
-from pipeline.evidence import cite, is_shown, spans
+from pipeline.evidence import cite, is_shown, recalled, spans
 from pipeline.open_segment import OpenSegment
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
 from pipeline.schema import Answer, Ingested
@@ -68,15 +68,15 @@ class VideoQA:
         self,
         source: LiveSource,
         progress: Progress = lambda seconds, nbytes: None,
-        shown: Callable[[float], None] = lambda seconds: None,
+        shown: Callable[[Segment], None] = lambda segment: None,
     ) -> Ingested:
         """`ingest` for frames that are still coming: questions see those of the open segment as well, whenever the encoder has
         nothing else to do. What does not repeat stays unfinished, and goes on behind the last segment the next time.
-        shown: gets the second of the newest frame that questions see, each time there are more."""
+        shown: gets what questions see more of, each time: the open segment so far, or one that is whole."""
 
         def show(segment: Segment) -> None:
             self.bank.show(segment)
-            shown(float(segment.times[-1]))
+            shown(segment)
 
         try:
             return self.ingest(source, progress, live=Live(source, show))
@@ -306,6 +306,7 @@ class VideoQA:
             visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
             seconds=evidence.seconds | seconds,
             warning=" ".join(filter(None, [_warning(known.info), self._lacking(question)])),
+            recalled=recalled(evidence),
         )
 
     def _lacking(self, question: Question) -> str:
@@ -331,8 +332,11 @@ class VideoQA:
 
 
 def _refuse_nothing(evidence: Evidence) -> None:
+    question = evidence.question
+    if not evidence.frame_count and question.since > -math.inf:
+        raise UserError(f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about another time.")
     if not evidence.frame_count:
-        moment = evidence.question.asked_at
+        moment = question.asked_at
         raise UserError(f"asked_at={moment:g} comes before the first frame in the bank; ask at a later second.")
 
 

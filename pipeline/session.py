@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from encoders.errors import SourceStopped, UserError
-from encoders.schema import Frames, LiveSource, VideoInfo
+from encoders.schema import Frames, LiveSource, Segment, VideoInfo
 from memory.schema import Question
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer, Ingested
@@ -26,7 +26,7 @@ from pipeline.streaming import AnswerStream
 from pipeline.turns import Turns
 
 QUESTION_LETTERS = 2000  # longer ones are refused: nobody asks them, and they would take the place of frames
-Told = Callable[[float], None]  # gets the second up to which frames can be asked about
+Told = Callable[[Segment], None]  # gets the open segment so far, or one that is whole, when it can be asked about
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ class Session:
         return self._watch.seen if self._watch.seen is not None else self.qa.bank.next(self.info.video_id)[1]
 
     def listen(self, told: Told) -> None:
-        """Be told whenever there are more frames to ask about, in the writer's thread: return at once."""
+        """Be told whenever there are more frames to ask about, in the writer's thread: return at once. Frames of an open
+        segment come again with it."""
         self._heard.append(told)
 
     def figures(self) -> Figures:
@@ -205,10 +206,10 @@ class Session:
     def _sealed_to(self, seconds: float, nbytes: int) -> None:
         self._sealed, self._nbytes = seconds, nbytes
 
-    def _seen_to(self, seconds: float) -> None:
-        self._watch.shown(seconds)
+    def _seen_to(self, segment: Segment) -> None:
+        self._watch.shown(float(segment.times[-1]))
         for told in self._heard:
-            told(seconds)
+            told(segment)
 
 
 class _Watch:

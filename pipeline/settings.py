@@ -160,6 +160,42 @@ class Batch(Dials):
     compute: Any = MISSING
 
 
+@dataclass
+class Listen(Dials):
+    """What `serve` and `demo` have in common."""
+
+    host: str = "127.0.0.1"  # address to listen at; 0.0.0.0 = all of this machine's, for everybody who can reach it
+    port: int = 8321  # 0 = any that is free
+    names: list[str] = field(default_factory=list)  # names under which others reach it, beside localhost and IP addresses
+    files: str = ""  # folder of the videos that are handed in; "" = BANK-files
+    hosts: list[str] = field(default_factory=list)  # from which videos are fetched, or streams taken; see the README
+    running: int = 2  # questions that are answered at once
+    upload_mb: int = 4096  # of one video
+    files_gb: float = 50.0  # of all videos that were handed in
+    body_seconds: float = 600.0  # that a request may take to come in
+
+
+@dataclass
+class Serve(Listen):
+    """reelbank serve."""
+
+    api_key: str = ""  # "" = that of the environment variable REELBANK_API_KEY, or none
+    model: str = "reelbank"  # the name that clients ask for
+    private: bool = False  # true: videos are also fetched from addresses that are not public
+    waiting: int = 16  # questions that may wait, and videos that may wait to be encoded; more are refused with 429
+    seconds: float = 300.0  # that a question may take, encoding included
+    request_mb: int = 64  # of a chat request, with videos in base64
+    letters: int = 2000  # of a question
+
+
+@dataclass
+class Demo(Listen):
+    """reelbank demo."""
+
+    port: int = 7860
+    auth: str = ""  # NAME:PASSWORD; "" = that of the environment variable REELBANK_AUTH, or no login
+
+
 def register() -> None:
     """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
@@ -172,6 +208,8 @@ def register() -> None:
         "backbones_schema": Backbones,
         "needle_schema": Needle,
         "batch_schema": Batch,
+        "serve_schema": Serve,
+        "demo_schema": Demo,
     }
     for name, node in schemas.items():
         store.store(name=name, node=node)

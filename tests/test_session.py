@@ -17,7 +17,7 @@ from encoders.errors import UserError
 from encoders.frames import FileSource
 from encoders.live import PlayedFile, PushedSource, UrlSource
 from memory.schema import Question
-from pipeline.build import build_backbone, build_qa
+from pipeline.build import build_backbone, build_live, build_qa
 from pipeline.cli import configure
 from pipeline.haystack import Shown, parse, procedural_footage
 from pipeline.qa import VideoQA
@@ -223,6 +223,14 @@ def test_a_stream_is_taken_up_again_and_asked_by_the_clock(tmp_path):
         assert 1 <= answer.frames_read <= 3
 
 
+def test_a_source_is_what_the_name_says(tmp_path):
+    write_video(tmp_path / "a.mp4", 2, 5)
+    for video, kind in ((tmp_path / "a.mp4", PlayedFile), ("rtsp://user:secret@camera/door", UrlSource)):
+        config = configure("ask", [f"video={video}", "question=x", *toy_parts()])
+        source = build_live(config, build_backbone(config))
+        assert type(source) is kind and "secret" not in str(source.info)
+
+
 def test_a_question_that_is_none_is_refused(tmp_path):
     with parts(tmp_path / "bank", *toy_parts()) as qa:
         source = pushed(qa)
@@ -232,6 +240,8 @@ def test_a_question_that_is_none_is_refused(tmp_path):
             for text, told in (("  ", "is empty"), ("why " * 1000, "has 4000 letters")):
                 with pytest.raises(UserError, match=told):
                     session.ask(text)
+            with pytest.raises(UserError, match=r"Nothing was seen from 1.2 s to 1.8 s"):
+                list(session.ask("x", since=1.2, until=1.8))
             with pytest.raises(UserError, match="ends before it begins"):
                 session.ask("x", since=1.0, until=0.5)
 

@@ -1,0 +1,140 @@
+"""The application of `reelbank demo`: the page under /, what its script asks for under /watch, and a door before both.
+
+Knows HTTP and Gradio's paths; builds neither the model nor the bank. Of Gradio's paths only those are open that the page uses:
+it serves files, takes uploads and forwards requests too, and nothing of that is wanted here.
+"""
+
+import asyncio
+import base64
+import hmac
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.demo import page
+from pipeline.demo.routes import FRAME_BYTES, add_routes
+from pipeline.demo.talks import Talks
+from pipeline.demo.watch import Stage
+from pipeline.server import errors
+from pipeline.server.errors import ApiError
+from pipeline.server.files import FileStore
+from pipeline.server.guard import Guard
+
+_OPEN = re.compile(
+    r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static|svelte|_app)/.*|/watch/.*|"
+    r"/gradio_api/(queue/(join|data)|heartbeat/[a-z0-9]+|startup-events|app_id|cancel|reset|theme\.css)/?"
+)
+_HEADERS = {
+    # scripts and fonts of this server only; Gradio's own code needs inline and eval
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' "
+    "'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
+    "worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The parts of a running page."""
+
+    stage: Stage
+    files: FileStore
+    upload_bytes: int
+    body_seconds: float
+    names: tuple[str, ...] = ()
+    about: str = ""  # a sentence on what the model understands
+    auth: str = ""  # user:password; "" = no login
+
+    def close(self) -> None:
+        self.stage.close()
+        self.stage.qa.bank.close()
+
+
+def build_app(demo: Demo) -> FastAPI:
+    """The application. It closes the demo when it is shut down."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(demo.close)
+
+    app = FastAPI(title="Reelbank", openapi_url=None, lifespan=lifespan)
+    errors.install(app)
+    add_routes(app, demo.stage, demo.files)
+    app.add_middleware(Door, auth=demo.auth)
+    app.add_middleware(
+        Guard,
+        names=demo.names,
+        api_key="",
+        body_bytes={"/watch/upload": demo.upload_bytes + (1 << 20), "/watch/frame/": FRAME_BYTES},
+        body_seconds=demo.body_seconds,
+    )
+    blocks = page.build(Talks(demo.stage), demo.about)
+    return gr.mount_gradio_app(
+        app, blocks, "/", footer_links=[], blocked_paths=["/"], allowed_paths=[], max_file_size=1, ssr_mode=False,
+        show_error=False, enable_monitoring=False, theme=_theme(), css=page.CSS, head=f"<script>{page.SCRIPT}</script>",
+    )  # fmt: skip
+
+
+def _theme() -> Any:
+    """Fonts of the visitor's machine: none is fetched. Greys and teal dark enough to be read by everybody (4.5 to 1)."""
+    font = ["system-ui", "sans-serif"]
+    theme = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "monospace"])
+    return theme.set(
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+    )
+
+
+class Door:
+    """An ASGI middleware: login where there is one, closed paths, headers."""
+
+    def __init__(self, app: ASGIApp, auth: str) -> None:
+        """auth: user:password, which browsers ask for and send (HTTP Basic); "" = nobody has to."""
+        self._app, self._wanted = app, auth.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {key.lower() for key, _ in message["headers"]}
+                more = [(key.lower().encode(), value.encode()) for key, value in _HEADERS.items()]
+                message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in present)]
+            await send(message)
+
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if not self._is_known(dict(scope["headers"]).get(b"authorization", b"")):
+            headers = {"WWW-Authenticate": 'Basic realm="Reelbank", charset="UTF-8"'}
+            body = ApiError(401, "Log in with the name and password of this page.").body()
+            await JSONResponse(body, 401, headers)(scope, receive, sending)
+        elif not _OPEN.fullmatch(scope["path"]) or ".." in scope["path"]:
+            await ApiError(404, "There is nothing here.").response()(scope, receive, sending)
+        else:
+            await self._app(scope, receive, sending)
+
+    def _is_known(self, header: bytes) -> bool:
+        if not self._wanted:
+            return True
+        scheme, _, given = header.partition(b" ")
+        try:
+            return scheme.lower() == b"basic" and hmac.compare_digest(base64.b64decode(given, validate=True), self._wanted)
+        except ValueError:
+            return False

@@ -1,0 +1,93 @@
+"""`reelbank demo`: checks the settings, builds the parts of the page, listens until it is told to stop.
+
+The order is that of `reelbank serve` (pipeline/server/command.py).
+"""
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from encoders.errors import UserError
+from pipeline.server import command
+from pipeline.settings import WEIGHTS
+
+EMBEDDED = (
+    "The built-in model knows cards with a 4-digit code, a name, a coloured shape or an icon, and nothing else of the world; "
+    "start the page with another backbone= for real footage."
+)
+
+
+def demo(config: DictConfig) -> int:
+    """reelbank demo."""
+    check(config)
+    listening = command.listen(config)
+    try:
+        import uvicorn
+
+        from pipeline.demo.app import build_app
+
+        app = build_app(build_demo(config))
+        gc.freeze()
+        gc.enable()
+        command.told(config, listening, "reelbank: open the page")
+        uvicorn.Server(command.uvicorn_settings(app)).run(sockets=[listening])
+        return 0
+    finally:
+        listening.close()
+
+
+def check(config: DictConfig) -> None:
+    """UserError on a setting outside its range."""
+    command.check(config)
+    if auth(config) and not all(auth(config).partition(":")[::2]):
+        raise UserError("auth= is no login; write auth=NAME:PASSWORD")
+
+
+def auth(config: DictConfig) -> str:
+    """Of the settings, or else of the environment, where other users of the machine do not see it."""
+    return str(config.auth or os.environ.get("REELBANK_AUTH", ""))
+
+
+def is_own(host: str) -> bool:
+    """Whether only users of this machine reach a server at this address."""
+    return host in ("127.0.0.1", "localhost", "::1")
+
+
+def build_demo(config: DictConfig) -> Any:
+    """The parts of the page (pipeline/demo/app.Demo)."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from pipeline.build import build_backbone, build_qa
+    from pipeline.demo.app import Demo
+    from pipeline.demo.watch import Stage
+    from pipeline.server.files import FileStore
+
+    backbone = build_backbone(config)
+    new_source = command.new_source(config, backbone)
+    files = FileStore(
+        Path(config.files or f"{Path(config.bank)}-files"),
+        lambda path: float(new_source(path).info.duration),
+        file_bytes=config.upload_mb * 10**6,
+        total_bytes=int(config.files_gb * 10**9),
+    )
+    embedded = Path(str(config.backbone.get("path"))).is_relative_to(WEIGHTS)
+    stage = Stage(
+        build_qa(config, backbone),
+        new_source,
+        size=backbone.frame_size,
+        hosts=None if is_own(config.host) and not config.hosts else tuple(host.lower() for host in config.hosts),
+        at_once=config.running,
+        embedded=embedded,
+    )
+    return Demo(
+        stage=stage,
+        files=files,
+        upload_bytes=config.upload_mb * 10**6,
+        body_seconds=config.body_seconds,
+        names=tuple(config.names),
+        about=EMBEDDED if embedded else "",
+        auth=auth(config),
+    )

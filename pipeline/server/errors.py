@@ -1,0 +1,61 @@
+"""What a client is told when something is wrong: one sentence, the right status, in the form that OpenAI's clients read.
+
+Knows HTTP statuses and our UserError; no route and no model.
+"""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from encoders.errors import UserError
+
+log = logging.getLogger("reelbank.server")
+
+
+class ApiError(Exception):
+    """A refusal: status, sentence, and where it helps what field or code it is about."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        """retry_after: seconds after which trying again makes sense."""
+        super().__init__(message)
+        self.status, self.message, self.code, self.param, self.retry_after = status, message, code, param, retry_after
+
+    def body(self) -> dict[str, Any]:
+        """As OpenAI writes it."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        if self.status == 429:
+            kind = "rate_limit_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.body(), self.status, headers)
+
+
+def as_api_error(error: BaseException) -> ApiError:
+    """Any error as one that may be told. What nobody expected is logged and told without its inside."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, UserError):
+        return ApiError(400, f"{' '.join(str(error).split()).rstrip('. ')}.")
+    if isinstance(error, HTTPException):
+        return ApiError(error.status_code, f"{str(error.detail).rstrip('. ')}.")
+    log.error("a request failed", exc_info=error)
+    return ApiError(500, "The server failed; its log says why.", code="internal_error")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app in that form."""
+
+    async def told(_request: Request, error: Exception) -> JSONResponse:
+        return as_api_error(error).response()
+
+    for kind in (ApiError, UserError, HTTPException, Exception):
+        app.add_exception_handler(kind, told)
