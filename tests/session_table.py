@@ -2,7 +2,7 @@
 
     python -m tests.session_table needle --times 20                 # how long after a needle it can be asked about
     python -m tests.session_table askers --askers 20 --minutes 5    # time to first token on one running stream
-    python -m tests.session_table memory --hours 2 --picture docs/session.png  # a stream as fast as it goes: what the process holds
+    python -m tests.session_table memory --hours 2 --picture docs/session.png  # what the process holds, as fast as it goes
 
 `needle` and `askers` play in real time; their pictures come from a sender of this process, MPEG-TS over TCP.
 """
