@@ -67,6 +67,7 @@ def opened(page, browser):
         tab.on("request", lambda request: request.url.startswith((page[0], "blob:", "data:")) or wrong.append(request.url))
         tab.goto(page[0])
         tab.wait_for_selector(BOX)
+        tab.wait_for_selector("#figures div")  # the script has drawn
         return tab
 
     yield open_at
