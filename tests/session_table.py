@@ -2,7 +2,7 @@
 
     python -m tests.session_table needle --times 20                 # how long after a needle it can be asked about
     python -m tests.session_table askers --askers 20 --minutes 5    # time to first token on one running stream
-    python -m tests.session_table memory --hours 2 docs/session.png # a stream as fast as it goes: what the process holds
+    python -m tests.session_table memory --hours 2 --picture docs/session.png  # what the process holds, as fast as it goes
 
 `needle` and `askers` play in real time; their pictures come from a sender of this process, MPEG-TS over TCP.
 """
@@ -158,7 +158,7 @@ def _draw(curve: list[tuple[float, int]], target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["needle", "askers", "memory"])
-    parser.add_argument("picture", type=Path, nargs="?")
+    parser.add_argument("--picture", type=Path, help="PNG of the curve, with memory")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--askers", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=5.0)
