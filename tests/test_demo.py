@@ -67,6 +67,7 @@ def opened(page, browser):
         tab.on("request", lambda request: request.url.startswith((page[0], "blob:", "data:")) or wrong.append(request.url))
         tab.goto(page[0])
         tab.wait_for_selector(BOX)
+        tab.wait_for_selector("#figures div")  # the script has drawn
         return tab
 
     yield open_at
@@ -347,6 +348,7 @@ def test_pictures_of_a_browser_are_bounded_and_belong_to_what_is_watched(page):
     ends = time.monotonic() + 20
     while (seen := httpx.get(f"{address}/watch/state").json())["state"] != "running":
         assert time.monotonic() < ends, seen
+        httpx.post(f"{address}/watch/frame/{started['id']}", content=out.getvalue())  # the first ones may come before it begins
         time.sleep(0.05)
     shown = httpx.get(f"{address}/watch/picture/{started['id']}")
     assert shown.headers["content-type"] == "image/jpeg" and Image.open(io.BytesIO(shown.content)).size == (320, 180)

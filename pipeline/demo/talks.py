@@ -37,7 +37,9 @@ class Talk:
             self._count += 1
             turn = Turn(" ".join(text.split()), self._count)
         try:
-            understood = self._about(self._stage.asked().session).ask(text)  # ends the answer before it
+            session = self._stage.asked().session
+            with self._lock:  # two questions at once are taken one after the other
+                understood = self._about(session).ask(text)  # ends the answer before it
         except UserError as error:
             yield self._told(replace(turn, state="failed", text=_sentence(error)))
             return
@@ -51,13 +53,12 @@ class Talk:
                 self._dialogue.cancel()
 
     def _about(self, session: Session) -> Dialogue:
-        """The dialogue about what is watched now; a new one where that is something else than before."""
-        with self._lock:
-            if self._dialogue is None or self._dialogue.session is not session:
-                if self._dialogue is not None:
-                    self._dialogue.cancel()
-                self._dialogue, self._turns = Dialogue(session), ()  # moments of another video would lead nowhere
-            return self._dialogue
+        """The dialogue about what is watched now; a new one where that is something else than before. With the lock held."""
+        if self._dialogue is None or self._dialogue.session is not session:
+            if self._dialogue is not None:
+                self._dialogue.cancel()
+            self._dialogue, self._turns = Dialogue(session), ()  # moments of another video would lead nowhere
+        return self._dialogue
 
     def _answered(self, turn: Turn, stream: AnswerStream, how: str) -> Iterator[tuple[Turn, ...]]:
         yield self._told(turn)

@@ -89,10 +89,13 @@ class Requests:
         self._lock = threading.Lock()
         self._told: deque[dict[str, Any]] = deque(maxlen=_NOTICES)
         self._count = 0
+        self._closed = False
         self._watcher = Watcher(session, self._tell)
 
     def add(self, text: str) -> None:
-        """UserError when it is none, or when there are too many."""
+        """UserError when it is none, when there are too many, or when nothing more comes."""
+        if self._closed:
+            raise UserError("This is not watched any more; start it again to be told of what it shows.")
         if len(self._watcher.requests) >= _REQUESTS:
             raise UserError(f"There are {_REQUESTS} requests already; remove one first.")
         self._watcher.add(Standing(self._session, text.strip(), check_for(text, embedded=self._embedded)))
@@ -109,6 +112,9 @@ class Requests:
             return {"requests": [each.request for each in self._watcher.requests], "told": list(self._told)[::-1]}
 
     def close(self) -> None:
+        """Look at nothing more."""
+        self._closed = True
+        self._watcher.requests = []  # what waits to be looked at need not be
         self._watcher.close()
 
     def _tell(self, standing: Standing, decision: Decision) -> None:
@@ -217,7 +223,7 @@ class Stage:
         if (watch := self._current) is not None:
             with suppress(Exception):  # what went wrong with it is in its figures
                 watch.session.stop()
-                watch.requests.close()
+            watch.requests.close()
 
     def close(self) -> None:
         with self._lock:
