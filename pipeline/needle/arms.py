@@ -60,10 +60,10 @@ class Truth:
             before = self._times.get(segment.video_id, np.empty(0))
             self._times[segment.video_id] = np.concatenate([before, segment.times.numpy()])
 
-    def search(self, question: Question, k: int, visible: int) -> Hits:
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         refuse_unknown(question, self.known(question.video_id), visible)
-        times = self._times[question.video_id][:visible]
-        frames = np.flatnonzero(near(times, json.loads(question.id)))[:k]
+        times = self._times[question.video_id][first:visible]
+        frames = first + np.flatnonzero(near(times, json.loads(question.id)))[:k]
         return hits(frames, np.linspace(1, 0.5, len(frames)))
 
     def known(self, video_id: str) -> int:
