@@ -30,6 +30,7 @@ USAGE = """reelbank TASK key=value ...
   bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
   bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
   needle  preset=small out=DIR        needle benchmark: make films and questions, ask, score, report; resumes
+  bench   bench_preset=embedded       how fast it is, beside transformers alone; bench_preset=store: the bank's parts
   backbones                           the models that can be chosen, and what an hour of video costs with each
 
 Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
@@ -73,12 +74,19 @@ def _needle(config: DictConfig) -> int:
     return needle(config)
 
 
+def _bench(config: DictConfig) -> int:
+    from pipeline.bench.command import bench
+
+    return bench(config)
+
+
 TASKS: dict[str, Callable[[DictConfig], int]] = {
     "ask": _ask,
     "ingest": _ingest,
     "batch": _batch,
     "bank": _bank,
     "needle": _needle,
+    "bench": _bench,
     "backbones": _backbones,
 }
 
@@ -145,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _literal(override: str) -> str:
     """An override as Hydra has to be given it: a question or a path is taken as it stands, also with commas, brackets,
     quotes or ${...} in it, which Hydra's grammar would read as something else."""
-    tasks = (settings.Ask, settings.Bank, settings.Batch, settings.Needle)
+    tasks = (settings.Ask, settings.Bank, settings.Batch, settings.Needle, settings.Bench)
     texts = {field.name for task in tasks for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
     if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):
