@@ -157,6 +157,7 @@ class Bench(Dials):
     ours: dict[str, list[str]] = MISSING  # name -> overrides
     plain: list[str] = MISSING  # which baselines
     chunk_frames: list[int] = MISSING  # what the baseline that keeps its cache may take at once; the fastest one is used
+    tune_frames: int = 600  # on which that is found out
     round_seconds: float = 300.0  # an arm with a slower call is measured once, and not at all over longer videos
     memory_mb: int = 8000  # an arm that would grow by more is left out (10^6 bytes)
     matmul_side: int = 2048  # of the matrices whose product says what the machine can do

@@ -404,16 +404,20 @@ def _long_table(rows: Sequence[Row]) -> Table:
         for temperature in ("cold", "warm"):
             asked = _long_asks(rows, row["hours"], temperature)
             least = _long_asks(rows, about[0]["hours"], temperature)
-            ratios = [own["wall_s"] / other["wall_s"] for own, other in zip(asked, least, strict=True)]
-            columns = [middle([one[key] for one in asked], 0, 1e3) for key in ("wall_s", "first_token_s", "first_s")]
+            ratios = [
+                middle([own[key] / other[key] for own, other in zip(asked, least, strict=True)], 2)
+                for key in ("wall_s", "cpu_s")
+            ]
+            keys = ("wall_s", "cpu_s", "first_token_s", "first_s")
+            columns = [middle([one[key] for one in asked], 0, 1e3) for key in keys]
             size = f"{row['frames']:,}", f"{row['bytes'] / 1e9:.2f}"
-            lines.append([f"{row['hours']:g} h", *size, temperature, *columns, middle(ratios, 2)])
+            lines.append([f"{row['hours']:g} h", *size, temperature, *columns, *ratios])
     words = (
         "Real files of the shapes that encoding writes. The bank is opened, a first question takes its search rows in, the "
         "next one is timed; the ratio is to the shortest bank in the same round."
     )
-    head = ["bank", "frames", "GB", "page cache", "question ms", "first token ms", "first question after opening ms"]
-    return Table("Long banks", words, [*head, f"times {about[0]['hours']:g} h" if about else ""], lines)
+    head = ["bank", "frames", "GB", "page cache", "question ms", "CPU ms", "first token ms", "first question after opening ms"]
+    return Table("Long banks", words, [*head, "times the shortest", "the same in CPU time"], lines)
 
 
 def _long_asks(rows: Sequence[Row], hours: float, temperature: str) -> list[Row]:

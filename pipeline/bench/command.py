@@ -11,6 +11,7 @@ before any of them.
 
 import copy
 import functools
+import gc
 import json
 import os
 import sys
@@ -72,7 +73,9 @@ def check(config: DictConfig) -> None:
         "together": 1,
         "more_frames": 1,
     }
-    for name, smallest in (least | {"keep_freed_mb": 0, "memory_mb": 1, "round_seconds": 0, "film_seconds": 0}).items():
+    for name, smallest in (
+        least | {"keep_freed_mb": 0, "memory_mb": 1, "round_seconds": 0, "film_seconds": 0, "tune_frames": 1}
+    ).items():
         if not config[name] >= smallest:
             raise UserError(f"{name}={config[name]} is too small; use {smallest} or more.")
     for name in ("lengths", "index_rows", "retriever_rows", "chunk_frames", "hours"):
@@ -109,6 +112,9 @@ def _measured(config: DictConfig, folder: Path) -> "tuple[dict[str, Any], list[R
         sizes: Any = OmegaConf.to_container(config.made, resolve=True)
         config.backbone.path = str(make(sizes, folder / "model", str(config.backbone.dtype), config.seed))
     backbone = backbone_of(config)
+    if not gc.isenabled():  # as in every command: what was imported and loaded stays; see cli.main
+        gc.freeze()
+        gc.enable()
     composed = functools.cache(lambda more: configure("bench", [*config.given, *more]))  # a third of a second each time
 
     def recompose(more: Sequence[str]) -> DictConfig:

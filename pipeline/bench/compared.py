@@ -24,7 +24,6 @@ from pipeline.build import build_source, provenance
 from pipeline.parts import part
 
 KEPT, WHOLE = BASELINES
-_TUNED_ON = 256  # frames at most, for choosing the baseline's chunk
 
 
 def measure(
@@ -36,7 +35,7 @@ def measure(
     arms = _ours(config, backbone, recompose, work)
     library = Library(backbone, config.new_tokens) if config.plain else None
     if library is not None and KEPT in config.plain:
-        chunk, tried = fastest_chunk(library, frames.part(0, min(len(frames), _TUNED_ON)), list(config.chunk_frames))
+        chunk, tried = fastest_chunk(library, frames.part(0, min(len(frames), config.tune_frames)), list(config.chunk_frames))
         rows.append({"kind": "chunk", "arm": KEPT, "chosen": chunk, "seconds": {str(k): v for k, v in tried.items()}})
         arms.append(KeptCache(library, chunk, KEPT))
     if library is not None and WHOLE in config.plain:
@@ -44,7 +43,10 @@ def measure(
     kinds = {"bfloat16": torch.bfloat16, str(backbone.dtype).removeprefix("torch."): backbone.dtype}
 
     def rates() -> dict[str, float]:
-        return {name: machine.matmul_rate(dtype, backbone.device, config.matmul_side) for name, dtype in kinds.items()}
+        found = {}
+        for name, dtype in kinds.items():
+            found[name], found[f"{name}, CPU"] = machine.matmul_rate(dtype, backbone.device, config.matmul_side)
+        return found
 
     run = Rounds(config.rounds, config.questions, Limits(config.round_seconds, config.memory_mb * 1e6), rates, rows)
     for length in sorted(config.lengths):
@@ -65,15 +67,15 @@ def counted(config: DictConfig, backbone: LlavaOneVision, rows: Sequence[Row]) -
         else:
             window = config.prefill.get("window_frames", 0)
             did = operations.windowed(backbone.config, length, tokens=tagged, sink=sink, segment=segment, window=window)
-        rates = [
-            did.total / row["wall_s"]
-            for row in rows
-            if row["kind"] == "encode" and (row["arm"], row["frames"]) == (arm, length)
-        ]
-        row: Row = {"kind": "operations", "arm": arm, "frames": length, "reached": statistics.median(rates)}
-        row |= {"operations": asdict(did) | {"total": did.total}}
-        for name in ("bfloat16", str(backbone.dtype).removeprefix("torch.")):
-            row[f"peak_{name}"] = max(r[name] for r in rows if r["kind"] == "rate")
+        timed = [row for row in rows if row["kind"] == "encode" and (row["arm"], row["frames"]) == (arm, length)]
+        row: Row = {"kind": "operations", "arm": arm, "frames": length, "operations": asdict(did) | {"total": did.total}}
+        row["reached"] = statistics.median(did.total / one["wall_s"] for one in timed)
+        row["reached, CPU"] = statistics.median(did.total / one["cpu_s"] for one in timed)
+        row["peaks"] = {
+            name: max(r[name] for r in rows if r["kind"] == "rate")
+            for kind in ("bfloat16", str(backbone.dtype).removeprefix("torch."))
+            for name in (kind, f"{kind}, CPU")
+        }
         found.append(row)
     return found
 
@@ -179,22 +181,22 @@ def _encoding(rows: Sequence[Row], length: int, reference: str) -> Table:
         warm, gone = _one(rows, "warm_up", arm), _one(rows, "left_out", arm)
         timed = [row for row in rows if row["kind"] == "encode" and row["arm"] == arm]
         if gone is not None:
-            lines.append([arm, f"left out: {gone['why']}", "", "", "", ""])
+            lines.append([arm, f"left out: {gone['why']}", "", "", "", "", ""])
         elif warm is not None and timed:
             each = 1e3 / length
-            ratios = _ratios(rows, "encode", arm, reference)
+            ratios, used = (middle(_ratios(rows, "encode", arm, reference, key), 2) for key in ("wall_s", "cpu_s"))
             seen = middle([row["wall_s"] for row in timed], 2, each), middle([row["cpu_s"] for row in timed], 2, each)
             rate = middle([length / row["wall_s"] for row in timed], 1)
-            lines.append([arm, *seen, rate, middle(ratios, 2), _mb(warm["encode_bytes"])])
+            lines.append([arm, *seen, rate, ratios, used, _mb(warm["encode_bytes"])])
         elif warm is not None and warm["keeps"]:
             once = f"{1e3 * warm['encode_s'] / length:.2f}", f"{1e3 * warm['encode_cpu_s'] / length:.2f}"
             rate = f"{length / warm['encode_s']:.1f}"
-            lines.append([arm, *map(_once, once), rate, "too slow for rounds", _mb(warm["encode_bytes"])])
+            lines.append([arm, *map(_once, once), rate, "too slow for rounds", "", _mb(warm["encode_bytes"])])
     return Table(
         f"Encoding {length} frames",
         "Frames in memory, decoded before. Medians of the rounds, in brackets the least and the most; ratios are of each "
         "round. An arm that is not here asks the bank of another one.",
-        ["arm", "ms a frame", "CPU ms a frame", "frames/s", f"times as fast as {reference}", "peak MB"],
+        ["arm", "ms a frame", "CPU ms a frame", "frames/s", f"times as fast as {reference}", "in CPU time", "peak MB"],
         lines,
     )
 
@@ -210,13 +212,14 @@ def _asking(rows: Sequence[Row], length: int, reference: str) -> Table:
                 for key, digits in (("wall_s", 0), ("cpu_s", 0), ("first_token_s", 0), ("per_token_s", 2))
             ]
             ratios = [
-                middle(_ratios(rows, "ask", arm, reference, key), 2) for key in ("wall_s", "first_token_s", "per_token_s")
+                middle(_ratios(rows, "ask", arm, reference, key), 2)
+                for key in ("wall_s", "cpu_s", "first_token_s", "per_token_s")
             ]
             lines.append([arm, *columns, *ratios, _mb(warm["ask_bytes"])])
         elif warm is not None:
             keys = (("ask_s", 0), ("ask_cpu_s", 0), ("first_token_s", 0), ("per_token_s", 2))
             columns = [_once(f"{1e3 * warm[key]:.{digits}f}") for key, digits in keys]
-            lines.append([arm, *columns, "too slow for rounds", "", "", _mb(warm["ask_bytes"])])
+            lines.append([arm, *columns, "too slow for rounds", "", "", "", _mb(warm["ask_bytes"])])
     return Table(
         f"A question over {length} frames",
         "The same questions for all arms, none twice; every answer has as many new tokens. Peak: since before encoding.",
@@ -227,6 +230,7 @@ def _asking(rows: Sequence[Row], length: int, reference: str) -> Table:
             "first token ms",
             "ms a token",
             f"times as fast as {reference}",
+            "in CPU time",
             "first token",
             "a token",
             "peak MB",
@@ -263,17 +267,19 @@ def _operations(rows: Sequence[Row]) -> Table:
     for row in rows:
         if row["kind"] == "operations":
             did, per = row["operations"], 1e9 * row["frames"]
-            peaks = {key.removeprefix("peak_"): value for key, value in row.items() if key.startswith("peak_")}
             parts = [f"{did[name] / per:.3f}" for name in ("tower", "decoder", "attention", "total")]
-            shares = ", ".join(f"{100 * row['reached'] / rate:.0f} % of {name}" for name, rate in peaks.items())
+            shares = "; ".join(
+                f"{100 * row['reached, CPU' if name.endswith('CPU') else 'reached'] / rate:.0f} % of {name}"
+                for name, rate in row["peaks"].items()
+            )
             lines.append([str(row["frames"]), row["arm"], *parts, f"{row['reached'] / 1e9:.1f}", shares])
     rated = [row for row in rows if row["kind"] == "rate"]
     names = [key for key in (rated[0] if rated else {}) if key not in ("kind", "frames", "round")]
-    measured = ", ".join(f"{name} {max(row[name] for row in rated) / 1e9:.0f}" for name in names)
+    measured = "; ".join(f"{name} {max(row[name] for row in rated) / 1e9:.0f}" for name in names)
     return Table(
         "Operations of encoding",
         f"Counted from the configuration (pipeline/bench/operations.py), in 10^9 a frame. Measured rates of square matrix "
-        f"products, the best of the run, in 10^9 a second: {measured}.",
+        f"products, the best of the run, in 10^9 a second: {measured}. CPU: a second of CPU time, of all threads together.",
         ["frames", "arm", "tower", "decoder", "attention", "all", "reached, 10^9/s", "share"],
         lines,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure  # not pyplot: a notebook that imports this keeps its own backend
+from matplotlib.ticker import NullLocator
 
 from pipeline.bench.schema import Row
 
@@ -37,6 +38,9 @@ def cost(rows: Sequence[Row], kind: str, path: Path) -> None:
             axes.plot([row["frames"] for row in once], heights, "o", mfc="none", ms=9, color=color, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    lengths = sorted({row["frames"] for row in rows if row["kind"] == "warm_up"})
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("frames in the video")
     axes.set_ylabel("ms a frame, encoding" if kind == "encode" else "ms a question")
     axes.grid(alpha=0.3, which="both")
@@ -55,7 +59,12 @@ def shares(rows: Sequence[Row], path: Path) -> None:
             longest = max(row["frames"] for row in own)
             timed = [row["stages"] for row in own if row["frames"] == longest]
             names = [name for name in timed[0] if "beside" not in name]
-            bars.append((f"{arm}\n{longest} frames", {n: statistics.median(s.get(n, 0.0) for s in timed) for n in names}))
+            bars.append(
+                (
+                    arm.replace(", ", ",\n") + f"\n{longest:,} frames",
+                    {n: statistics.median(s.get(n, 0.0) for s in timed) for n in names},
+                )
+            )
         names = list(dict.fromkeys(name for _, stages in bars for name in stages))
         bottom = np.zeros(len(bars))
         for number, name in enumerate(names):
