@@ -19,7 +19,7 @@ from memory.bank import MemoryBank
 from memory.schema import Evidence, Hits, Question, Run
 from memory.search import UniformRetriever
 from pipeline import cli
-from pipeline.bench import long_bank, operations
+from pipeline.bench import long_bank, machine, operations
 from pipeline.bench.clocks import peak, resident
 from pipeline.bench.plain import KeptCache, Library, WholePrompt, fastest_chunk
 from pipeline.bench.rounds import Limits, Rounds, question, turned
@@ -213,6 +213,23 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, override: str, words: str) ->
         cli.run("bench", ["bench_preset=smoke", f"out={out}", override])
     assert words in str(told.value)
     assert not out.exists() or not list(out.iterdir())  # nothing half-written
+
+
+def test_what_was_measured_before_it_was_stopped_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def stop(*args: object) -> tuple[float, float]:
+        begun.append(args)
+        if len(begun) > 2:  # two kinds of numbers in the first round
+            raise KeyboardInterrupt
+        return 1.0, 1.0
+
+    monkeypatch.setattr(machine, "matmul_rate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        cli.run("bench", ["bench_preset=smoke", "part=arms", "plain=[]", f"out={tmp_path}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.unfinished.json"]
+    rows = json.loads((tmp_path / "bench.unfinished.json").read_text())["rows"]
+    assert [row["kind"] for row in rows] == ["warm_up", "warm_up", "rate", "encode"]
 
 
 def test_an_arm_with_another_backbone_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from memory.schema import Question, Retriever, SegmentIndex
 from pipeline.ahead import Ahead, TextAhead
 from pipeline.bench import footage
 from pipeline.bench.clocks import middle, quantile, watch
+from pipeline.bench.compared import Recompose
 from pipeline.bench.long_bank import grow
 from pipeline.bench.ours import TO_FIRST
 from pipeline.bench.rounds import question
@@ -38,11 +39,9 @@ _SEGMENT = 8  # frames of a made-up segment, about what the segmenter makes
 _CHUNK = 8192  # made-up rows at a time
 _HITS = 64
 
-Recompose = Callable[[list[str]], DictConfig]
 
-
-def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path) -> list[Row]:
-    """All rows of this part."""
+def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path, rows: list[Row]) -> None:
+    """Everything of this part, into `rows` as it comes."""
     own = recompose([])
     own.bank = str(work / "short")
     frames = footage.noise(max(config.lengths), config.fps, backbone.frame_size, video_id="short")
@@ -50,7 +49,8 @@ def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, 
     with qa.bank:
         qa.ingest(footage.ReadyFrames(frames, config.fps))
         pattern = [qa.bank.segment("short", row.number) for row in qa.bank.segments("short")]
-        rows = _at_once(config, qa) + _overhead(config, qa)
+        rows += _at_once(config, qa)
+        rows += _overhead(config, qa)
         provenance = dict(qa.bank.provenance)
         text = qa.clip.embed_text
     whole = [segment for segment in pattern if len(segment) == len(pattern[0])]
@@ -58,7 +58,6 @@ def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, 
     rows += _index(config, text)
     rows += _retrievers(config, backbone, recompose, whole[0])
     rows += _long_banks(config, backbone, recompose, whole, provenance, work)
-    return rows
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:

@@ -27,6 +27,7 @@ from encoders.errors import UserError
 if TYPE_CHECKING:  # it brings torch
     from pipeline.bench.schema import Row
 
+UNFINISHED = "bench.unfinished.json"
 PARTS = ("arms", "store", "all")
 BASELINES = ("transformers, KV kept", "transformers, whole prompt")
 
@@ -47,7 +48,14 @@ def bench(config: DictConfig) -> int:
     work.mkdir(parents=True, exist_ok=True)
     # not /tmp unless told: it may be no disk
     with tempfile.TemporaryDirectory(prefix="bench-", dir=work) as folder:
-        facts, rows = _measured(config, Path(folder))
+        rows: list[Row] = []
+        try:
+            facts = _measured(config, Path(folder), rows)
+        except BaseException:
+            if rows:  # hours may be in them
+                _dump({"config": OmegaConf.to_container(config, resolve=True), "stopped": True}, rows, out / UNFINISHED)
+                print(f"bench: what was measured is in {out / UNFINISHED}; a run begins anew.", file=sys.stderr)
+            raise
     facts["keep_freed"] = f"{config.keep_freed_mb} MB" if kept else "as the system does"
     facts["load_at_end"] = [round(value, 2) for value in os.getloadavg()]
     _write(config, facts, rows, out)
@@ -100,8 +108,8 @@ def check(config: DictConfig) -> None:
         check_file(Path(config.video))
 
 
-def _measured(config: DictConfig, folder: Path) -> "tuple[dict[str, Any], list[Row]]":
-    """What it was measured on, and the rows."""
+def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, Any]:
+    """Measure, into `rows` as it comes; what it was measured on."""
     from pipeline.bench import alone, compared, machine
     from pipeline.bench.ours import backbone_of
     from pipeline.cli import configure
@@ -132,21 +140,25 @@ def _measured(config: DictConfig, folder: Path) -> "tuple[dict[str, Any], list[R
         "tokens_per_frame": backbone.tokens_per_frame,
     }
     print(f"bench: {machine.told(facts)}", file=sys.stderr, flush=True)
-    rows: list[Row] = []
     if config.part in ("arms", "all"):
-        rows += compared.measure(config, backbone, recompose, folder)
+        compared.measure(config, backbone, recompose, folder, rows)
     if config.part in ("store", "all"):
-        rows += alone.measure(config, backbone, recompose, folder)
-    return facts, rows
+        alone.measure(config, backbone, recompose, folder, rows)
+    return facts
+
+
+def _dump(facts: dict[str, Any], rows: "list[Row]", path: Path) -> None:
+    half = path.with_name(path.name + ".partial")
+    half.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1), encoding="utf-8")
+    half.replace(path)
 
 
 def _write(config: DictConfig, facts: dict[str, Any], rows: "list[Row]", out: Path) -> None:
     """bench.json, bench.md and the figures."""
     from pipeline.bench import alone, compared, machine, plots
 
-    half = out / "bench.json.partial"
-    half.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1), encoding="utf-8")
-    half.replace(out / "bench.json")
+    _dump(facts, rows, out / "bench.json")
+    (out / UNFINISHED).unlink(missing_ok=True)
     model = (
         f"Model: {facts['parameters'] / 1e6:.1f} M parameters{' with random weights' if config.made is not None else ''}, "
         f"{facts['dtype']}, {facts['tokens_per_frame']} tokens a frame; an answer reads {config.read_frames} frames and has "

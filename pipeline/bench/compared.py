@@ -24,14 +24,16 @@ from pipeline.build import build_source, provenance
 from pipeline.parts import part
 
 KEPT, WHOLE = BASELINES
+_KEEPS_ALL = "encoders.compress.NoCompression"  # the compressor that changes no number of tokens
 
 
-def measure(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Callable[[list[str]], DictConfig], work: Path
-) -> list[Row]:
-    """All rows. recompose: overrides -> the configuration with them on top. UserError on arms that do not exist."""
+Recompose = Callable[[list[str]], DictConfig]
+
+
+def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path, rows: list[Row]) -> None:
+    """Everything of this part, into `rows` as it comes. recompose: overrides -> the configuration with them on top. UserError
+    on arms that cannot be compared, before anything is measured."""
     frames = _frames(config, backbone, max(config.lengths))
-    rows: list[Row] = []
     arms = _ours(config, backbone, recompose, work)
     library = Library(backbone, config.new_tokens) if config.plain else None
     if library is not None and KEPT in config.plain:
@@ -51,22 +53,17 @@ def measure(
     run = Rounds(config.rounds, config.questions, Limits(config.round_seconds, config.memory_mb * 1e6), rates, rows)
     for length in sorted(config.lengths):
         run.at(_named(frames.part(0, length), length), arms)
+    rows += _counted(config, backbone, recompose, rows)
     rows += _from_file(config, backbone, recompose, work)
-    return rows + counted(config, backbone, rows)
 
 
-def counted(config: DictConfig, backbone: LlavaOneVision, rows: Sequence[Row]) -> list[Row]:
+def _counted(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[Row]) -> list[Row]:
     """Operations of encoding each length, and the share of the measured rate that was reached."""
     found: list[Row] = []
-    sink = len(backbone.preamble_ids())
-    tagged = backbone.tokens_per_frame + backbone.tag_length()
-    segment = round(float(config.segmenter.get("seconds", 8.0)) * config.fps)
     for length, arm in sorted({(row["frames"], row["arm"]) for row in rows if row["kind"] == "encode"}):
-        if arm == KEPT:
-            did = operations.growing(backbone.config, length, tokens=backbone.tokens_per_frame, sink=sink)
-        else:
-            window = config.prefill.get("window_frames", 0)
-            did = operations.windowed(backbone.config, length, tokens=tagged, sink=sink, segment=segment, window=window)
+        did = _needed(backbone, None if arm == KEPT else recompose(list(config.ours[arm])), length)
+        if did is None:
+            continue
         timed = [row for row in rows if row["kind"] == "encode" and (row["arm"], row["frames"]) == (arm, length)]
         row: Row = {"kind": "operations", "arm": arm, "frames": length, "operations": asdict(did) | {"total": did.total}}
         row["reached"] = statistics.median(did.total / one["wall_s"] for one in timed)
@@ -78,6 +75,24 @@ def counted(config: DictConfig, backbone: LlavaOneVision, rows: Sequence[Row]) -
         }
         found.append(row)
     return found
+
+
+def _needed(backbone: LlavaOneVision, own: DictConfig | None, frames: int) -> operations.Operations | None:
+    """What encoding needs, by ours as configured or (None) by a kept cache; None where it depends on what the frames show, or
+    where nothing is prefilled."""
+    sink = len(backbone.preamble_ids())
+    if own is None:
+        return operations.growing(backbone.config, frames, tokens=backbone.tokens_per_frame, sink=sink)
+    if own.compressor._target_ != _KEEPS_ALL or "window_frames" not in own.prefill or "seconds" not in own.segmenter:
+        return None
+    return operations.windowed(
+        backbone.config,
+        frames,
+        tokens=backbone.tokens_per_frame + backbone.tag_length(),
+        sink=sink,
+        segment=max(1, round(own.segmenter.seconds * own.fps)),
+        window=own.prefill.window_frames,
+    )
 
 
 def tables(rows: Sequence[Row], reference: str = KEPT) -> list[Table]:
@@ -120,9 +135,7 @@ def _ours(config: DictConfig, backbone: LlavaOneVision, recompose: Callable[[lis
     return arms
 
 
-def _from_file(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Callable[[list[str]], DictConfig], work: Path
-) -> list[Row]:
+def _from_file(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path) -> list[Row]:
     """Decoding alone, and encoding from the file: how much of the whole its slowest stage takes."""
     if not config.film_seconds and not config.video:
         return []
