@@ -155,7 +155,7 @@ class Bench(Dials):
     lengths: list[int] = MISSING  # frames
     questions: int = 2  # in each round, every arm the same ones
     ours: dict[str, list[str]] = MISSING  # name -> overrides
-    plain: list[str] = MISSING  # which baselines
+    plain: list[str] = MISSING  # which baselines: kv_kept, whole_prompt
     chunk_frames: list[int] = MISSING  # what the baseline that keeps its cache may take at once; the fastest one is used
     tune_frames: int = 600  # on which that is found out
     round_seconds: float = 300.0  # an arm with a slower call is measured once, and not at all over longer videos

@@ -23,7 +23,8 @@ from pipeline.bench.schema import Arm, Row, Table
 from pipeline.build import build_source, provenance
 from pipeline.parts import part
 
-KEPT, WHOLE = BASELINES
+KEPT, WHOLE = BASELINES["kv_kept"], BASELINES["whole_prompt"]
+_OURS = "ours, "  # before the name of an arm, in tables
 _KEEPS_ALL = "encoders.compress.NoCompression"  # the compressor that changes no number of tokens
 
 
@@ -36,11 +37,11 @@ def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, 
     frames = _frames(config, backbone, max(config.lengths))
     arms = _ours(config, backbone, recompose, work)
     library = Library(backbone, config.new_tokens) if config.plain else None
-    if library is not None and KEPT in config.plain:
+    if library is not None and "kv_kept" in config.plain:
         chunk, tried = fastest_chunk(library, frames.part(0, min(len(frames), config.tune_frames)), list(config.chunk_frames))
         rows.append({"kind": "chunk", "arm": KEPT, "chosen": chunk, "seconds": {str(k): v for k, v in tried.items()}})
         arms.append(KeptCache(library, chunk, KEPT))
-    if library is not None and WHOLE in config.plain:
+    if library is not None and "whole_prompt" in config.plain:
         arms.append(WholePrompt(library, WHOLE))
     kinds = {"bfloat16": torch.bfloat16, str(backbone.dtype).removeprefix("torch."): backbone.dtype}
 
@@ -61,7 +62,7 @@ def _counted(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose,
     """Operations of encoding each length, and the share of the measured rate that was reached."""
     found: list[Row] = []
     for length, arm in sorted({(row["frames"], row["arm"]) for row in rows if row["kind"] == "encode"}):
-        did = _needed(backbone, None if arm == KEPT else recompose(list(config.ours[arm])), length)
+        did = _needed(backbone, None if arm == KEPT else recompose(list(config.ours[arm.removeprefix(_OURS)])), length)
         if did is None:
             continue
         timed = [row for row in rows if row["kind"] == "encode" and (row["arm"], row["frames"]) == (arm, length)]
@@ -129,7 +130,7 @@ def _ours(config: DictConfig, backbone: LlavaOneVision, recompose: Callable[[lis
         made = str(provenance(own, backbone, part(own, "clip")))
         leader = leaders.get(made)
         bank = work / f"bank-{len(leaders) if leader is None else list(leaders).index(made)}"
-        arm = Ours(name, own, backbone, bank, leader)
+        arm = Ours(_OURS + name, own, backbone, bank, leader)
         leaders.setdefault(made, arm)
         arms.append(arm)
     return arms
