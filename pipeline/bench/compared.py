@@ -96,9 +96,13 @@ def _needed(backbone: LlavaOneVision, own: DictConfig | None, frames: int) -> op
     )
 
 
-def tables(rows: Sequence[Row], reference: str = KEPT) -> list[Table]:
-    """Of the rows; ratios to the reference arm, round by round."""
-    found = []
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """Of the rows; ratios, round by round, to the baseline that keeps its cache, or without it to the first arm."""
+    found: list[Table] = []
+    arms = _arms(rows)
+    if not arms:
+        return found
+    reference = KEPT if KEPT in arms else arms[0]
     for length in sorted({row["frames"] for row in rows if row["kind"] in ("warm_up", "left_out")}):
         own = [row for row in rows if row.get("frames") == length]
         found += [_encoding(own, length, reference), _asking(own, length, reference)]
