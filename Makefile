@@ -37,13 +37,17 @@ define CHECK
 .venv/bin/mypy --no-error-summary
 endef
 
+# Two processes with a thread each: most tests wait for one another's Python, not for the cores.
+TWO := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
 test: $(READY) ## style, types and the tests that take seconds
 	$(CHECK)
-	.venv/bin/python -m pytest -q -m "not slow"
+	$(TWO)
 
-test-all: $(READY) ## the same with the slow tests
+test-all: $(READY) ## the same, then the slow tests one by one
 	$(CHECK)
-	.venv/bin/python -m pytest -q
+	$(TWO)
+	.venv/bin/python -m pytest -q -m slow
 
 demo: $(READY) ## the main job from end to end on a video made on the spot
 	@.venv/bin/python -m pipeline.tour

@@ -30,11 +30,15 @@ class Encoder:
         """The segment of these frames; `number` is its place in the video. still_open: they are its beginning, and it will
         come again with more; what follows is encoded as if this had not been."""
         with timer("look"):
-            seen = self.compressor(self.backbone.look(frames))
+            seen = self.backbone.look(frames)
+        with timer("compress"):
+            seen = self.compressor(seen)
         with timer("prefill"):
             block = self.prefill(seen, keep=not still_open)
         with timer("clip"):
             rows = self._per_patch(self.clip.embed_frames(frames))
+        with timer("key_means"):
+            means = None if block is None else key_means(block)
         # A frame that repeats another is found as that one: with equal scores the earlier frame, the whole one, comes first
         shown = seen.stands_for
         start = float(frames.times[0])
@@ -46,7 +50,7 @@ class Encoder:
             tokens=seen,
             clip=rows[shown],
             kv=block,
-            key_means=None if block is None else key_means(block)[shown],
+            key_means=None if means is None else means[shown],
             wall=None if self.began is None else self.began + start,
         )
 

@@ -33,6 +33,7 @@ USAGE = """reelbank TASK key=value ...
   needle  preset=small out=DIR        needle benchmark: make films and questions, ask, score, report; resumes
   serve   bank=DIR                    answer over HTTP as OpenAI's API does, with videos as content parts (port=8321)
   demo    bank=DIR                    a page to show it a file, a camera or a stream, and to ask while it runs (port=7860)
+  bench   bench_preset=embedded       how fast it is, beside transformers alone; bench_preset=store: the bank's parts
   backbones                           the models that can be chosen, and what an hour of video costs with each
 
 Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
@@ -94,6 +95,12 @@ def _demo(config: DictConfig) -> int:
     return demo(config)
 
 
+def _bench(config: DictConfig) -> int:
+    from pipeline.bench.command import bench
+
+    return bench(config)
+
+
 TASKS: dict[str, Callable[[DictConfig], int]] = {
     "ask": _ask,
     "ingest": _ingest,
@@ -103,6 +110,7 @@ TASKS: dict[str, Callable[[DictConfig], int]] = {
     "needle": _needle,
     "serve": _serve,
     "demo": _demo,
+    "bench": _bench,
     "backbones": _backbones,
 }
 
@@ -175,6 +183,7 @@ def _literal(override: str) -> str:
         settings.Batch,
         settings.Find,
         settings.Needle,
+        settings.Bench,
         settings.Serve,
         settings.Demo,
     )

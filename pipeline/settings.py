@@ -196,6 +196,42 @@ class Demo(Listen):
     auth: str = ""  # NAME:PASSWORD; "" = that of the environment variable REELBANK_AUTH, or no login
 
 
+@dataclass
+class Bench(Dials):
+    """reelbank bench."""
+
+    part: str = "arms"  # beside transformers alone; or store: the bank's parts alone
+    out: str = "runs/bench"  # folder: bench.json, bench.md, figures
+    work: str = ""  # folder for banks and made models while it runs; "" = inside out
+    video: str = ""  # its frames, decoded once; "" = frames and a film made on the spot
+    start: float = 0.0  # seconds of the video to begin at
+    end: float | None = None
+    made: Any = None  # sizes of a random model made on the spot (vision, text); None = the backbone as it is configured
+    rounds: int = 5
+    new_tokens: int = 32  # of every answer, no more and no less
+    read_frames: int = 64  # that an answer reads; read_tokens follows from it
+    lengths: list[int] = MISSING  # frames
+    questions: int = 2  # in each round, every arm the same ones
+    ours: dict[str, list[str]] = MISSING  # name -> overrides
+    plain: list[str] = MISSING  # which baselines: kv_kept, whole_prompt
+    chunk_frames: list[int] = MISSING  # what the baseline that keeps its cache may take at once; the fastest one is used
+    tune_frames: int = 600  # on which that is found out
+    round_seconds: float = 300.0  # an arm with a slower call is measured once, and not at all over longer videos
+    memory_mb: int = 8000  # an arm that would grow by more is left out (10^6 bytes)
+    matmul_side: int = 2048  # of the matrices whose product says what the machine can do
+    film_seconds: float = 20.0  # of the film that is encoded from a file; 0 = none
+    film_width: int = 1280
+    film_height: int = 720
+    keep_freed_mb: int = 0  # what the allocator may keep of freed memory; 0 = as the system does
+    hours: list[float] = MISSING  # store: banks of so long a video at one frame a second, shortest first
+    index_rows: list[int] = MISSING  # store: rows of the frame index
+    retriever_rows: list[int] = MISSING  # store: frames that the retrievers search
+    more_frames: int = 128  # store: that are encoded at the end of a long bank, in each round
+    asked: int = 40  # store: queries of each search
+    together: int = 8  # store: questions at once
+    given: list[str] = field(default_factory=list)  # the command line itself, for the arms; filled in by the command
+
+
 def register() -> None:
     """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
@@ -210,6 +246,7 @@ def register() -> None:
         "batch_schema": Batch,
         "serve_schema": Serve,
         "demo_schema": Demo,
+        "bench_schema": Bench,
     }
     for name, node in schemas.items():
         store.store(name=name, node=node)

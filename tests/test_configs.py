@@ -22,10 +22,10 @@ from tests.toys import FRAME_TOKENS, toy_parts
 from tests.videos import numbered, write_video
 
 ROOT = Path(__file__).parents[1]
-PRESETS = "preset"  # what a needle benchmark makes, asks and compares: no part, see test_needle.py
+PRESETS = ("preset", "bench_preset")  # what a benchmark makes, asks and compares: no part, see test_needle.py, test_bench.py
 BATCH = ("annotations", "choice", "compute")  # parts of a batch alone, see test_batch.py and its neighbours
 WORDS = "text"  # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
-EVERY = sorted((p.parent.name, p.stem) for p in (ROOT / "conf").glob("*/*.yaml") if p.parent.name != PRESETS)
+EVERY = sorted((p.parent.name, p.stem) for p in (ROOT / "conf").glob("*/*.yaml") if p.parent.name not in PRESETS)
 OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, WORDS)]
 DOWNLOADED = {("clip", "b32")} | {("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"}
 ADAPTERS = [option for group, option in OPTIONS if group == "backbone"]

@@ -13,6 +13,7 @@ from pipeline.score import share
 Row = Mapping[str, Any]
 Pairs = list[tuple[str, float]]  # (film, outcome)
 KS = (1, 2, 4, 8, 16, 24, 32, 64)
+_ENCODING = ("decode", "look", "compress", "prefill", "clip")  # stages in the table
 
 
 def cell(pairs: Pairs) -> str:
@@ -153,11 +154,22 @@ def encoding_table(encodings: Sequence[Row]) -> list[str]:
     for (bank, minutes), own in sorted(_grouped(whole).items()):
         frames = sum(row["frames"] for row in own)
         seconds = sum(row["seconds"]["total"] for row in own)
-        stages = {name: sum(row["seconds"].get(name, 0.0) for row in own) for name in ("decode", "look", "prefill", "clip")}
+        stages = {name: sum(row["seconds"].get(name, 0.0) for row in own) for name in _ENCODING}
         size = sum(row["nbytes"] for row in own) / max(frames, 1)
         cells = [f"{1000 * s / max(frames, 1):.1f}" for s in stages.values()]
         lines.append([bank, f"{minutes:g}", f"{len(own)}", f"{frames / max(seconds, 1e-9):.1f}", *cells, f"{size / 1000:.1f}"])
-    head = ["bank", "minutes", "films", "frames/s", "render ms a frame", "look ms", "prefill ms", "clip ms", "kB a frame"]
+    head = [
+        "bank",
+        "minutes",
+        "films",
+        "frames/s",
+        "render ms a frame",
+        "look ms",
+        "compress ms",
+        "prefill ms",
+        "clip ms",
+        "kB a frame",
+    ]
     return markdown(head, lines)
 
 
