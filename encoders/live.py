@@ -177,6 +177,7 @@ class UrlSource(PushedSource):
             queue_frames=queue_frames,
             path=self._shown,
         )
+        self._in_bursts = url.startswith("http")  # HLS comes in stretches of seconds, and a file all at once
         self._timeout_s, self._back_off_s, self._give_up_s = timeout_s, back_off_s, give_up_s
         self._options = {"protocol_whitelist": allowed} if allowed else {}
         if url.startswith("rtsp"):
@@ -225,7 +226,7 @@ class UrlSource(PushedSource):
             self._fail(error)
 
     def _due(self, container: "av.container.InputContainer") -> Iterator[tuple[av.VideoFrame, float]]:
-        """Pictures with their times, none before it is due."""
+        """Pictures with their times; of what comes in bursts none before it is due, of the rest each when it comes."""
         if not container.streams.video:
             raise UserError(f"{self._shown} has no video stream; give an address with pictures")
         stream = container.streams.video[0]
@@ -244,8 +245,10 @@ class UrlSource(PushedSource):
             if zero is None or not -_LATE_S <= stamp - zero[0] + zero[1] - now <= _EARLY_S:
                 zero = (stamp, now)
             at = stamp - zero[0] + zero[1]
-            if at > now:
+            if at > now and self._in_bursts:
                 self._closed.wait(at - now)
+            elif at > now:  # earlier than its due time: the first picture was old, as what came while connecting was kept
+                zero, at = (stamp, now), now
             yield frame, at
 
 

@@ -61,6 +61,20 @@ def test_a_stream_that_stalls_and_breaks_off_goes_on(sender):
     assert np.ptp(times - shown / 10) < 1.0, (times - shown / 10).tolist()
 
 
+@pytest.mark.parametrize("sender", [Sender, RtspSender])
+def test_what_came_while_connecting_does_not_make_the_rest_late(sender):
+    with sender(counting) as there:
+        source = watched(there.url)
+        source.begins(0.0)
+        behind: list[float] = []
+        for frame in source.frames():
+            behind.append(there.now - read_number(frame.pixels[0]) / 10)
+            if len(behind) == 15:
+                break
+        source.close()
+    assert max(behind[-5:]) < 1.0, behind
+
+
 def test_the_newest_frames_wait_and_dropped_ones_are_counted():
     source = PushedSource("page", 1.0, width=64, height=64, queue_frames=3)
     assert not source.push(numbered(0, (80, 80)), at=0.0)  # nobody has begun yet
