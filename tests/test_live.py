@@ -3,7 +3,12 @@
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import av
 import numpy as np
 import pytest
 
@@ -159,18 +164,61 @@ def test_a_camera_of_another_system_is_told():
         list(source.frames())
 
 
-def test_a_stream_without_pictures_is_told(tmp_path):
+@contextmanager
+def sent(data: bytes) -> Iterator[str]:
+    """The address of somebody who sends just this to the first one who connects."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             link, _ = server.accept()
             with link:
-                link.sendall(b"no video at all " * 4096)
+                link.sendall(data)
 
         threading.Thread(target=serve, daemon=True).start()
-        source = watched(f"tcp://127.0.0.1:{server.getsockname()[1]}")
-        with pytest.raises(UserError, match="gives no picture"):
-            list(source.frames())
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_stream_without_pictures_is_told():
+    with sent(b"no video at all " * 4096) as url, pytest.raises(UserError, match="gives no picture"):
+        list(watched(url).frames())
+
+
+def test_a_codec_that_nobody_knows_is_told(tmp_path):
+    path = tmp_path / "a.mkv"
+    write_video(path, 2, 5)
+    data = path.read_bytes()
+    assert data.count(b"V_MPEG4/ISO/AVC") == 1
+    data = data.replace(b"V_MPEG4/ISO/AVC", b"V_NOTHING/KNOWN")
+    with sent(data) as url, pytest.raises(UserError, match="let it send H"):
+        list(watched(url).frames())
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="format that is not supported; convert it"):
+        FileSource(str(path), fps=1.0, width=64, height=64)
+
+
+def test_hls_comes_in_stretches_and_is_played_in_its_time(tmp_path):
+    with av.open(str(tmp_path / "a.m3u8"), "w", format="hls", options={"hls_time": "1", "hls_list_size": "0"}) as out:
+        stream = out.add_stream("libx264", rate=10, options={"g": "10"})
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        for number in range(30):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number, SIZE), format="rgb24")))
+        out.mux(stream.encode())
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = watched(f"http://127.0.0.1:{server.server_address[1]}/a.m3u8")
+        source.begins(0.0)
+        seen = []
+        for frame in source.frames():
+            assert frame.times[0] <= source.now  # none before it is due, though a stretch comes at once
+            seen.append((float(frame.times[0]), read_number(frame.pixels[0])))
+            if len(seen) == 12:
+                break
+        source.close()
+        server.shutdown()
+    times, shown = (np.array(column) for column in zip(*seen, strict=True))
+    assert np.ptp(times - shown / 10) < 0.3 and (np.diff(shown) == 2).all()
 
 
 def test_names():
