@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from pipeline.reader import Cancelled
 
@@ -31,7 +32,7 @@ class Turns:
             self._line.append(me)
         try:
             with self._moved:
-                while me not in [each for _, each in zip(range(self._at_once), self._line)]:  # noqa: B905
+                while me not in islice(self._line, self._at_once):
                     self._moved.wait(_LOOK_S)
                     if cancelled is not None and cancelled.is_set():
                         raise Cancelled

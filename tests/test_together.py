@@ -9,6 +9,7 @@ import torch
 
 from encoders.prefill import WindowPrefill
 from memory.schema import Evidence, Hits, Question, Run
+from pipeline import gaze
 from pipeline.reader import KVReader, TokenReader
 from pipeline.together import Together
 from tests.families import FAMILIES, backbone_of, frames_for
@@ -89,3 +90,13 @@ def test_plain_attention_hides_the_same():
     asked = group(backbone)
     found = Together(reader).read(asked, silent)
     assert [reading.text for reading in found] == [reader.read(evidence, silent).text for evidence in asked]
+
+
+def test_shares_do_not_depend_on_how_many_steps_are_settled_at_once(monkeypatch):
+    reader = KVReader(backbone_of("llava_ov"), max_new_tokens=6)
+    asked = group(reader.backbone)
+    whole = [reader.read(asked[0], silent), *Together(reader).read(asked, silent)]
+    monkeypatch.setattr(gaze, "_AT_ONCE", 1)  # a part for every step
+    parts = [reader.read(asked[0], silent), *Together(reader).read(asked, silent)]
+    assert any(reading.weights for reading in whole)
+    assert all(close(a.weights, b.weights) for a, b in zip(whole, parts, strict=True))
