@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """`with clock("search"): ...` adds to that stage's seconds. One object per question or video; not thread-safe."""
+    """`with clock("search"): ...` adds to that stage's seconds. One object per question or video. Several threads may
+    add to it at a time, each to stages of its own."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -5,13 +5,14 @@ The two meet only in the bank: `ask` never sees a frame source and `ingest` neve
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
-from encoders.encoder import Encoder
+from encoders.encoder import Encoder, Seen
 from encoders.errors import UserError
 from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, LiveSource, Segment, Segmenter, VideoInfo
 from encoders.text.lines import TextExtractor, TextLine
@@ -22,6 +23,7 @@ from memory.text_search import Found
 from pipeline import recalled_text, words
 from pipeline.ahead import Ahead
 from pipeline.clock import Clock
+from pipeline.conveyor import RunAhead, shared_cores, worker
 from pipeline.evidence import cite, is_shown, recalled, spans
 from pipeline.open_segment import OpenSegment
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
@@ -30,6 +32,7 @@ from pipeline.streaming import AnswerStream
 from pipeline.together import Together
 from pipeline.writer import BackgroundWriter
 
+T = TypeVar("T")
 Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
 Read = Callable[[Evidence, Clock], Reading]
 ReadAll = Callable[[Sequence[Evidence], Clock], Sequence[Reading]]
@@ -99,6 +102,7 @@ class VideoQA:
         UserError when the source yields no frame.
         """
         clock, video_id = Clock(), source.info.video_id
+        coming: AbstractContextManager[Iterator[Seen]]
         repeats = live is None or live.source.repeats
         known = self.bank.video(video_id)
         found = words.Beside(self.bank, self.text, words.video_file(source.info))
@@ -111,24 +115,26 @@ class VideoQA:
         self.bank.record_video(source.info, self.interval, finished=False)
         new = 0
         unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
-        with found, BackgroundWriter(self.bank.write) as writer:
+        with found, BackgroundWriter(self.bank.write) as writer, shared_cores() as threads, worker(threads) as beside:
             for first, stop in self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]:
                 writer.flush()  # what the next segments depend on is read from the bank, such as when the video began
                 encoder, batches, resume, made = self._resumed(source, first, clock, unlike, live)
-                open_ = None if live is None else self._shown(batches, encoder, first, resume, live)
                 number = first
-                cuts = self.segmenter.segments(batches if open_ is None else iter(open_), after=resume)
-                for frames in islice(cuts, None if stop is None else stop - first):
-                    segment = encoder.encode(frames, number, clock)
-                    if open_ is not None:
-                        open_.cut(frames)
-                    if live is not None:
-                        live.show(segment)  # from here on it is under way to the disk
-                    with clock("write"):
-                        writer.put(segment)
-                    unlike += [] if made else [number]
-                    new, number = new + 1, number + 1
-                    progress(segment.end, writer.nbytes)
+                count = None if stop is None else stop - first
+                if live is None:
+                    coming = self._seen_ahead(encoder, batches, resume, count, clock, beside, threads)
+                else:
+                    coming = nullcontext(self._seen_as_it_comes(encoder, batches, resume, first, live, clock, beside))
+                with coming as all_seen:
+                    for seen in _timed(all_seen, clock, "wait"):
+                        segment = encoder.remember(seen, number, clock)
+                        if live is not None:
+                            live.show(segment)  # from here on it is under way to the disk
+                        with clock("write"):
+                            writer.put(segment)
+                        unlike += [] if made else [number]
+                        new, number = new + 1, number + 1
+                        progress(segment.end, writer.nbytes)
                 if stop is not None and number < stop:
                     raise UserError(
                         f"{source.info.path} ends before segment {number}, which was made of it; is the file whole?"
@@ -173,18 +179,47 @@ class VideoQA:
         began = None if live is None else live.source.begins(begin)
         began = self._began(source.info.video_id, number) if began is None else began
         encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval, began)
-        return encoder, _timed(source.frames(begin), clock), resume, made
+        return encoder, _timed(source.frames(begin), clock, "decode"), resume, made
 
-    def _shown(self, batches: Iterator[Frames], encoder: Encoder, first: int, resume: float, live: Live) -> OpenSegment:
-        """The same batches; what is in no segment yet is shown to questions. first: number of the next segment."""
+    @contextmanager
+    def _seen_ahead(
+        self,
+        encoder: Encoder,
+        batches: Iterator[Frames],
+        resume: float,
+        count: int | None,
+        clock: Clock,
+        beside: Executor,
+        threads: int,
+    ) -> Iterator[Iterator[Seen]]:
+        """What is seen of the next segments (`count` of them, or all): decoding runs ahead in one thread by a batch, looking in
+        another by a segment."""
+        with RunAhead(batches, depth=1) as decoded:
+            cuts = islice(self.segmenter.segments(decoded, after=resume), count)
+            with RunAhead((encoder.see(frames, clock, beside) for frames in cuts), depth=1, threads=threads) as seen:
+                yield seen
+
+    def _seen_as_it_comes(
+        self,
+        encoder: Encoder,
+        batches: Iterator[Frames],
+        resume: float,
+        first: int,
+        live: Live,
+        clock: Clock,
+        beside: Executor,
+    ) -> Iterator[Seen]:
+        """What is seen of each segment of a stream; what is in no segment yet is shown to questions. first: number of the next
+        segment."""
 
         def show(frames: Frames) -> None:
-            number = first + opened.cuts
-            live.show(encoder.encode(frames, number, Clock(), still_open=True))
+            live.show(encoder.encode(frames, first + opened.cuts, Clock(), beside, still_open=True))
 
         source, patch = live.source, self.backbone.temporal_patch
         opened = OpenSegment(batches, show, has_time=lambda: source.is_idle, after=resume, patch=patch)
-        return opened
+        for frames in self.segmenter.segments(iter(opened), after=resume):
+            yield encoder.see(frames, clock, beside)
+            opened.cut(frames)
 
     def _left_from(self, video_id: str) -> float:
         """Seconds at which what was not pruned begins."""
@@ -358,12 +393,16 @@ def _differing(numbers: list[int]) -> str:
     )
 
 
-def _timed(batches: Any, clock: Clock) -> Any:
-    """The same batches, with the time that decoding them took."""
-    iterator = iter(batches)
-    while True:
-        with clock("decode"):
-            batch = next(iterator, None)
-        if batch is None:
-            return
-        yield batch
+def _timed(items: Iterable[T], clock: Clock, stage: str) -> Iterator[T]:
+    """The same items, with the time that waiting for each took."""
+    iterator = iter(items)
+    try:
+        while True:
+            with clock(stage):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()
