@@ -47,6 +47,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward  # i
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask  # isort: skip
 from transformers.utils import logging as transformers_logging  # isort: skip
 
+_FOLDED = 1 << 20  # entries of a mask up to which it is written out for every query head of a group
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # A listener gets (layer, query [B, Hq, n, Dh], key [B, H, S, Dh], scaling) of every attention call it was passed to: the
 # keys that the last query attends to, which are the last S of the context. B is 1 but for stacked contexts.
@@ -66,6 +67,30 @@ def _listening(attend: Callable[..., Any]) -> Callable[..., Any]:
     return listening
 
 
+def _fused(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
+    """torch's fused attention as transformers calls it; on a CPU, several queries behind a mask go the same way with less work
+    around: the mask becomes numbers once a pass and not once a layer, and the query heads that share a key head stand one
+    behind the other, instead of the keys and values being copied for each of them. The same sums.
+
+    query [B, Hq, n, Dh], key and value [B, H, S, Dh], mask bool [B or 1, 1, n, S]; -> [B, n, Hq, Dh]. `masks` among the keyword
+    arguments: what this pass has made of its masks, by their identity."""
+    folds: dict[int, Tensor] = kwargs.pop("masks", {})
+    if mask is None or mask.dtype != torch.bool or query.device.type != "cpu":
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    batch, heads, count, width = query.shape
+    group = heads // key.shape[1]
+    group = group if group * mask[0].numel() <= _FOLDED else 1
+    if id(mask) not in folds:  # it lives as long as the pass does
+        numbers = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+        folds[id(mask)] = numbers.repeat(1, 1, group, 1)
+    if group == 1:
+        return sdpa_attention_forward(module, query, key, value, folds[id(mask)], **kwargs)
+    found = torch.nn.functional.scaled_dot_product_attention(
+        query.reshape(batch, heads // group, group * count, width), key, value, folds[id(mask)], scale=kwargs["scaling"]
+    )
+    return found.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
+
+
 def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
     """Plain attention as the text model's own file defines it: families differ in it (attention sinks, soft caps)."""
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
@@ -74,7 +99,7 @@ def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
 # What the decoder's attention is called in transformers: torch's fused kernels, or plain matrix products (slow, to compare
 # with). Others cannot be listened to, and an answer without a listener cites nothing.
 ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
-AttentionInterface.register(ATTENTIONS["sdpa"], _listening(sdpa_attention_forward))
+AttentionInterface.register(ATTENTIONS["sdpa"], _listening(_fused))
 AttentionInterface.register(ATTENTIONS["eager"], _listening(_own_eager))
 AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)  # without its own mask function a custom attention gets none
 AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)
@@ -341,7 +366,7 @@ class VideoLLM:
         Positions go on at the cache's cursor, always given: default positions and state on the model's modules (Qwen's
         rope_deltas) are never used, so streams on one model cannot disturb each other.
         """
-        extra: dict[str, Any] = {} if listener is None else {"listener": listener}
+        extra: dict[str, Any] = {"masks": {}} if listener is None else {"masks": {}, "listener": listener}
         if isinstance(embeds, FrameEmbeds):
             positions, cursor = self.positions.of_frames(embeds.pos, embeds.offsets, cache.cursor)
             if embeds.deepstack:
@@ -391,6 +416,7 @@ class VideoLLM:
             attention_mask=mask,
             past_key_values=stack.whole,
             use_cache=True,
+            masks={},
             **({} if listener is None else {"listener": listener}),
         ).last_hidden_state
         return hidden
@@ -460,6 +486,7 @@ class VideoLLM:
                 inputs_embeds=torch.stack([self.embed(ids) for ids in padded]).to(self.dtype),
                 position_ids=_batched(positions.to(self.device)).expand(*positions.shape[:-1], len(texts), -1),
                 use_cache=False,
+                masks={},
             )
         finally:
             for hook in hooks:

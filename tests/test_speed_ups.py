@@ -1,0 +1,69 @@
+"""What was made faster gives what it gave before: attention with grouped heads, open_clip's images, pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import backbone
+from encoders.clip import ClipEncoder
+from encoders.errors import UserError
+from encoders.schema import Frames
+from pipeline.settings import WEIGHTS
+
+from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
+
+CLIP = f"local-dir:{WEIGHTS / 'clip'}"
+
+
+class _Layer:
+    def __init__(self, groups: int) -> None:
+        self.num_key_value_groups, self.is_causal = groups, True
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (14, 2), (3, 3)])
+@pytest.mark.parametrize(("batch", "new", "held"), [(1, 9, 40), (1, 1, 40), (3, 5, 30), (1, 300, 600)])
+def test_attention_is_the_librarys(dtype, heads, kv_heads, batch, new, held):
+    """Also behind a mask too large to be written out for every head of a group (14 x 300 x 900 entries)."""
+    generator = torch.Generator().manual_seed(new)
+    query = torch.randn((batch, new, heads, 16), generator=generator).to(dtype).transpose(1, 2)
+    key, value = (torch.randn((batch, kv_heads, held + new, 16), generator=generator).to(dtype) for _ in range(2))
+    mask = torch.ones((batch, 1, new, held + new), dtype=torch.bool).tril(held)
+    mask[-1, :, :, 3:7] = False  # padding of one row
+    layer = _Layer(heads // kv_heads)
+    wanted, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.25)
+    masks: dict[int, torch.Tensor] = {}
+    for _ in range(2):  # the second layer finds the mask made
+        found, _ = backbone._fused(layer, query, key, value, mask, scaling=0.25, masks=masks)
+        assert found.shape == wanted.shape == (batch, new, heads, 16)
+        torch.testing.assert_close(found, wanted, atol=1e-6 if dtype == torch.float32 else 1e-2, rtol=0)
+    assert len(masks) == 1
+
+
+def test_images_in_either_layout_embed_alike():
+    frames = Frames("v", np.random.default_rng(0).integers(0, 256, (5, 96, 96, 3), dtype=np.uint8), np.arange(5.0))
+    clip = ClipEncoder(CLIP)
+    stack = clip.clip.visual.transformer
+    assert not stack.batch_first  # the shipped model has three heads
+    found = clip.embed_frames(frames)
+    for layer in (stack, *(block.attn for block in stack.resblocks)):
+        layer.batch_first = True
+    torch.testing.assert_close(found, clip.embed_frames(frames), atol=1e-6, rtol=0)
+
+
+def test_bfloat16_embeds_nearly_alike_and_is_another_model_to_a_bank():
+    frames = Frames("v", np.random.default_rng(0).integers(0, 256, (5, 96, 96, 3), dtype=np.uint8), np.arange(5.0))
+    exact, half = ClipEncoder(CLIP), ClipEncoder(CLIP, dtype="bfloat16")
+    for a, b in (
+        (exact.embed_frames(frames), half.embed_frames(frames)),
+        (exact.embed_texts(["a red star"]), half.embed_texts(["a red star"])),
+    ):
+        assert b.dtype == torch.float32
+        torch.testing.assert_close(b.norm(dim=-1), torch.ones(len(b)))
+        assert (a * b).sum(-1).min() > 0.999
+    assert half.fingerprint() == f"{exact.fingerprint()}-bfloat16"
+
+
+def test_unknown_clip_dtype_is_one_sentence():
+    with pytest.raises(UserError, match=r"clip\.dtype=int3 is not known; use one of float32, bfloat16"):
+        ClipEncoder(CLIP, dtype="int3")
