@@ -219,7 +219,7 @@ class Bench(Dials):
     round_seconds: float = 300.0  # an arm with a slower call is measured once, and not at all over longer videos
     memory_mb: int = 8000  # an arm that would grow by more is left out (10^6 bytes)
     matmul_side: int = 2048  # of the matrices whose product says what the machine can do
-    film_seconds: float = 20.0  # of the film that is encoded from a file; 0 = none
+    film_seconds: float = 60.0  # of the film that is encoded from a file; 0 = none
     film_width: int = 1280
     film_height: int = 720
     keep_freed_mb: int = 0  # what the allocator may keep of freed memory; 0 = as the system does

@@ -40,6 +40,16 @@ def test_attention_is_the_librarys(dtype, heads, kv_heads, batch, new, held):
     assert len(masks) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_of_one_token_without_a_mask_is_the_librarys(dtype):
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn((1, 4, 1, 64), generator=generator).to(dtype)
+    key, value = (torch.randn((1, 2, 900, 64), generator=generator).to(dtype)[:, :, :700] for _ in range(2))
+    wanted, _ = sdpa_attention_forward(_Layer(2), query, key, value, None, scaling=0.125)
+    found, _ = backbone._fused(_Layer(2), query, key, value, None, scaling=0.125)
+    torch.testing.assert_close(found, wanted, atol=1e-6 if dtype == torch.float32 else 1e-2, rtol=0)
+
+
 def test_images_in_either_layout_embed_alike():
     frames = Frames("v", np.random.default_rng(0).integers(0, 256, (5, 96, 96, 3), dtype=np.uint8), np.arange(5.0))
     clip = ClipEncoder(CLIP)

@@ -308,7 +308,7 @@ def _file_table(rows: Sequence[Row]) -> Table:
     if not own:
         return Table("From a file", "", [], [])
     each = 1e3 / own[0]["frames"]
-    stages = [name for name in own[0]["stages"] if name != "other"]
+    stages = [name for name in own[0]["stages"] if name not in ("other", "wait", "write")]  # the last two wait for others
     slowest = [max(row["stages"][name] for name in stages) / row["wall_s"] for row in own]
     cells = [middle([row["stages"][name] for row in own], 2, each) for name in stages]
     whole = [middle([row[key] for row in own], 2, each) for key in ("decode_s", "wall_s")]

@@ -50,7 +50,8 @@ def cost(rows: Sequence[Row], kind: str, path: Path) -> None:
 
 
 def shares(rows: Sequence[Row], path: Path) -> None:
-    """Stages of encoding and of a question, as shares of the whole, at the longest length that each arm was timed at."""
+    """Stages of encoding and of a question, as shares of all their seconds, at the longest length that each arm was timed at.
+    What runs beside counts like the rest; waiting for it does not."""
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("encode", "ask"), strict=True):
         bars: list[tuple[str, dict[str, float]]] = []
@@ -58,7 +59,7 @@ def shares(rows: Sequence[Row], path: Path) -> None:
             own = [row for row in rows if row["kind"] == kind and row["arm"] == arm]
             longest = max(row["frames"] for row in own)
             timed = [row["stages"] for row in own if row["frames"] == longest]
-            names = [name for name in timed[0] if "beside" not in name]
+            names = [name for name in timed[0] if name != "wait"]
             bars.append(
                 (
                     arm.replace(", ", ",\n") + f"\n{longest:,} frames",
@@ -69,10 +70,17 @@ def shares(rows: Sequence[Row], path: Path) -> None:
         bottom = np.zeros(len(bars))
         for number, name in enumerate(names):
             heights = np.array([100 * max(s.get(name, 0.0), 0.0) / sum(max(v, 0.0) for v in s.values()) for _, s in bars])
-            axes.bar(range(len(bars)), heights, bottom=bottom, label=name, color=colormaps["tab20"](number), width=0.6)
+            axes.bar(
+                range(len(bars)),
+                heights,
+                bottom=bottom,
+                label=name.removesuffix(", beside"),
+                color=colormaps["tab20"](number),
+                width=0.6,
+            )
             bottom += heights
         axes.set_xticks(range(len(bars)), [label for label, _ in bars], fontsize=7)
-        axes.set_ylabel("share of the whole, %")
+        axes.set_ylabel("share of all stages' seconds, %")
         axes.set_title("encoding" if kind == "encode" else "a question", fontsize=10)
         if bars:
             axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
