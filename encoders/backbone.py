@@ -10,9 +10,8 @@ puts behind them, and the tail is what comes after a video, the question and the
 
 import hashlib
 import json
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from encoders.attention import ATTENTIONS, Listener
 from encoders.checkpoint import (
     check_device,
     check_memory,
@@ -41,69 +41,11 @@ from encoders.positions import Cursor, Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
 from encoders.stacked import StackedCache
 
-from transformers import AttentionInterface, AutoProcessor, DynamicCache  # isort: skip
+from transformers import AutoProcessor, DynamicCache  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
-from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
-from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask  # isort: skip
 from transformers.utils import logging as transformers_logging  # isort: skip
 
-_FOLDED = 1 << 20  # entries of a mask up to which it is written out for every query head of a group
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# A listener gets (layer, query [B, Hq, n, Dh], key [B, H, S, Dh], scaling) of every attention call it was passed to: the
-# keys that the last query attends to, which are the last S of the context. B is 1 but for stacked contexts.
-Listener = Callable[[int, Tensor, Tensor, float], None]
-
-
-def _listening(attend: Callable[..., Any]) -> Callable[..., Any]:
-    """An attention function; a `listener` among the call's keyword arguments sees queries and keys first."""
-
-    def listening(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
-        listener: Listener | None = kwargs.pop("listener", None)
-        if listener is not None:
-            window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
-            listener(module.layer_idx, query, key if window is None else key[:, :, -window:], kwargs["scaling"])
-        return attend(module, query, key, value, mask, **kwargs)
-
-    return listening
-
-
-def _fused(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
-    """torch's fused attention as transformers calls it; on a CPU with less work around the same sums: the mask becomes numbers
-    once a pass and not once a layer, and the query heads that share a key head stand one behind the other, instead of the keys
-    and values being copied for each of them (a token behind 1,200 in bfloat16: a sixth of the time).
-
-    query [B, Hq, n, Dh], key and value [B, H, S, Dh], mask bool [B or 1, 1, n, S]; -> [B, n, Hq, Dh]. `masks` among the keyword
-    arguments: what this pass has made of its masks, by their identity."""
-    made: dict[int, Tensor] = kwargs.pop("masks", {})
-    batch, heads, count, width = query.shape
-    group = heads // key.shape[1]
-    if query.device.type != "cpu" or (mask is None and count > 1) or (mask is not None and mask.dtype != torch.bool):
-        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    if mask is not None:
-        group = group if group * mask[0].numel() <= _FOLDED else 1
-        if id(mask) not in made:  # it lives as long as the pass does
-            numbers = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
-            made[id(mask)] = numbers.repeat(1, 1, group, 1)
-        mask = made[id(mask)]
-    if group == 1:
-        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    folded = query.reshape(batch, heads // group, group * count, width)
-    found = torch.nn.functional.scaled_dot_product_attention(folded, key, value, mask, scale=kwargs["scaling"])
-    return found.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
-
-
-def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
-    """Plain attention as the text model's own file defines it: families differ in it (attention sinks, soft caps)."""
-    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
-
-
-# What the decoder's attention is called in transformers: torch's fused kernels, or plain matrix products (slow, to compare
-# with). Others cannot be listened to, and an answer without a listener cites nothing.
-ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
-AttentionInterface.register(ATTENTIONS["sdpa"], _listening(_fused))
-AttentionInterface.register(ATTENTIONS["eager"], _listening(_own_eager))
-AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)  # without its own mask function a custom attention gets none
-AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +99,10 @@ class VideoLLM:
             self.processor = AutoProcessor.from_pretrained(path, **common)
         except (OSError, ValueError, ImportError) as error:  # ImportError: a processor's own package, which it names
             raise UserError(f"Cannot load a model from backbone.path={path}: {first_line(error)}") from error
-        implementation = {"text_config": ATTENTIONS[attention], "vision_config": attention}
+        implementation = {
+            "text_config": ATTENTIONS[attention],
+            "vision_config": attention if attention == "eager" else ATTENTIONS[attention],
+        }
         with told_if_too_large(path, self.dtype, self.device):
             self.model = self._load(model_class, attn_implementation=implementation, **common)
             self.model.to(self.device)

@@ -88,14 +88,15 @@ def worker(threads: int) -> ThreadPoolExecutor:
 
 
 @contextmanager
-def shared_cores() -> Iterator[int]:
-    """Half of this thread's torch threads for it and each of its workers, as two of them are busy at most times; -> how many.
-    Two workers with half of the cores each come further than both with all of them: small matrices do not divide well."""
+def shared_cores(workers: int = 2) -> Iterator[int]:
+    """This thread's torch threads divided among so many workers that compute at most times, itself among them; -> how many
+    each takes. Two workers with half of the cores each come further with small matrices, which do not divide well, than both
+    with all of them; with large ones it is the other way round, as one has to wait at the beginning and at the end."""
     before = torch.get_num_threads()
-    half = max(1, before // 2)
-    take_threads(half)
+    each = max(1, before // workers)
+    take_threads(each)
     try:
-        yield half
+        yield each
     finally:
         take_threads(before)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import backbone
+from encoders.attention import _attend
 from encoders.clip import ClipEncoder
 from encoders.errors import UserError
 from encoders.schema import Frames
@@ -34,7 +34,7 @@ def test_attention_is_the_librarys(dtype, heads, kv_heads, batch, new, held):
     wanted, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.25)
     masks: dict[int, torch.Tensor] = {}
     for _ in range(2):  # the second layer finds the mask made
-        found, _ = backbone._fused(layer, query, key, value, mask, scaling=0.25, masks=masks)
+        found, _ = _attend(layer, query, key, value, mask, scaling=0.25, masks=masks)
         assert found.shape == wanted.shape == (batch, new, heads, 16)
         torch.testing.assert_close(found, wanted, atol=1e-6 if dtype == torch.float32 else 1e-2, rtol=0)
     assert len(masks) == 1
@@ -46,7 +46,7 @@ def test_attention_of_one_token_without_a_mask_is_the_librarys(dtype):
     query = torch.randn((1, 4, 1, 64), generator=generator).to(dtype)
     key, value = (torch.randn((1, 2, 900, 64), generator=generator).to(dtype)[:, :, :700] for _ in range(2))
     wanted, _ = sdpa_attention_forward(_Layer(2), query, key, value, None, scaling=0.125)
-    found, _ = backbone._fused(_Layer(2), query, key, value, None, scaling=0.125)
+    found, _ = _attend(_Layer(2), query, key, value, None, scaling=0.125)
     torch.testing.assert_close(found, wanted, atol=1e-6 if dtype == torch.float32 else 1e-2, rtol=0)
 
 
