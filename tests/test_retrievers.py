@@ -5,7 +5,7 @@ Random rows cannot pass for the planted one: see PLANTED in records.py; all seed
 
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from memory.plan import Timeline
 from memory.rows import RamBudget, Rows
 from memory.schema import Hits, Question, SegmentIndex
 from memory.search import ClipRetriever, FusedRetriever, UniformRetriever
+from pipeline.bench.clocks import resident
 from tests.records import EMBED, Words, feed, make_segment, make_video, queries, same
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -304,8 +305,38 @@ def test_rows_beyond_the_ram_budget_are_the_same_rows():
     assert len(kept) == 2500 and not budget.take(1)
     back = np.concatenate(list(kept.blocks(2400)))
     assert np.array_equal(back, rows[:2400].astype(np.float16).astype(np.float32))
+    assert np.array_equal(np.concatenate(list(kept.blocks(2300, 900))), back[900:2300])
+    assert np.array_equal(kept.part(1000, 2100), back[1000:2100])
+    places = np.array([0, 5, 1023, 1024, 1600, 2399])
+    assert np.array_equal(kept.take(places), back[places])
     kept.release()
     assert budget.take(1024 * 3 * 5 * 2)
+
+
+def test_mapped_rows_are_not_held_by_the_process():
+    """64 MB go through a budget of nothing; what stays resident is a fraction of that."""
+    kept, block = Rows((1024,), RamBudget(0), np.float32), np.ones((1024, 1024), np.float32)
+    before = resident()
+    for _ in range(16):
+        kept.append(block)
+    assert sum(float(part[0, 0]) for part in kept.blocks(len(kept))) == 16
+    assert kept.take(np.arange(0, len(kept), 100)).shape == (164, 1024)
+    assert kept.nbytes == 0 and resident() - before < 24 << 20
+
+
+def test_a_frame_scores_the_same_wherever_it_stands():
+    """Equal rows have equal scores at every place and in every block, so that ties are ties."""
+    rows = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(5))
+    for similarity in ("dot", "cosine"):
+        retriever = KVRetriever(queries=queries, similarity=similarity)
+        for number, first in enumerate(range(0, 3000, 60)):
+            part = torch.zeros(60, 3, 16)
+            part[number::7] = rows
+            retriever.add(SegmentIndex("v", number, first, torch.zeros(60), key_means=part))
+        found = retriever.search(NEEDLE, 2500, 2999, first=3)
+        equal = [len(list(group)) for _, group in groupby(found.scores.tolist())]
+        assert len(equal) == 2
+        assert all(a < b for a, b in pairwise(found.frames.tolist()[: equal[0]]))
 
 
 # ---- fused
