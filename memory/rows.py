@@ -11,6 +11,7 @@ import mmap
 import tempfile
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Rows:
         """The rows at these places, rising: [len(places), *shape]."""
         found = np.empty((len(places), *self.shape), self._dtype)
         blocks, firsts = np.unique(places // _BLOCK, return_index=True)
-        for block, a, b in zip(blocks.tolist(), firsts.tolist(), [*firsts.tolist()[1:], len(places)], strict=True):
+        for block, (a, b) in zip(blocks.tolist(), pairwise([*firsts.tolist(), len(places)]), strict=True):
             found[a:b] = self._blocks[block][places[a:b] - block * _BLOCK]
             self._let_go(block)
         return found
