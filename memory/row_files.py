@@ -83,11 +83,11 @@ def _head(folder: Path) -> dict | None:
 
 def _signature(timeline: Timeline, rows: int) -> str | None:
     """Of the segments that the first rows are of; None when these are no whole segments of the timeline."""
-    edges = np.array(timeline.edges, np.int64)
+    edges = timeline.edges
     count = int(np.searchsorted(edges, rows))
     if count >= len(edges) or edges[count] != rows:
         return None
-    return of_bytes(np.concatenate([edges[: count + 1], np.array(timeline.numbers[:count], np.int64)]).tobytes())
+    return of_bytes(np.concatenate([edges[: count + 1], timeline.numbers[:count]]).tobytes())
 
 
 def _packed(rows: np.ndarray) -> bytes:

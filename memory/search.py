@@ -204,7 +204,7 @@ class ClipRetriever:
             self._take_in(video_id, torch.from_numpy(block))
         known = self.known(video_id)
         if known:
-            self._edges[video_id] = list(timeline.edges[: bisect_left(timeline.edges, known)])
+            self._edges[video_id] = timeline.edges[: bisect_left(timeline.edges, known)].tolist()
             self._saved[video_id] = known
 
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:

@@ -230,7 +230,7 @@ def test_partners_of_another_bank_are_one_sentence():
 def test_uniform_is_even(visible, data):
     k = data.draw(st.integers(1, visible))
     retriever = UniformRetriever()
-    retriever.load(Path(), "v", Timeline(np.arange(visible), np.ones(visible), (0, visible), (0,)))
+    retriever.load(Path(), "v", Timeline(np.arange(visible), np.ones(visible), np.array([0, visible]), np.zeros(1)))
     frames = retriever.search(NEEDLE, k, visible).frames.tolist()
     edges = [-0.5 * visible / k, *sorted(frames), visible + 0.5 * visible / k]
     assert all(abs((b - a) - visible / k) <= 1 for a, b in pairwise(edges[1:-1]))
