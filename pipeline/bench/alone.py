@@ -234,9 +234,9 @@ def _long_banks(
                 rows.append({"kind": "long_ask", "hours": hours, "round": number, "temperature": temperature} | told)
     for number in range(config.rounds if banks else 0):
         for hours in config.hours if number % 2 == 0 else reversed(config.hours):
-            each, cpu = _append(config, backbone, recompose, banks[hours][0], hours)
+            each, cpu, tokens = _append(config, backbone, recompose, banks[hours][0], hours)
             rows.append({"kind": "append", "hours": hours, "round": number, "frame_s": each, "frame_cpu_s": cpu})
-            rows[-1]["frames"] = banks[hours][1]
+            rows[-1] |= {"frames": banks[hours][1], "tokens": tokens}
     return rows
 
 
@@ -264,8 +264,8 @@ def _ask_once(
 
 def _append(
     config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, root: Path, hours: float
-) -> tuple[float, float]:
-    """(seconds, CPU seconds) a frame of encoding on at the end of a bank; what it costs to begin with is not in it."""
+) -> tuple[float, float, float]:
+    """(seconds, CPU seconds, tokens) a frame of encoding on at the end of a bank; what it costs to begin with is not in it."""
     qa = _opened(backbone, recompose, root)
     video_id = f"long-{hours:g}"
     marks: list[tuple[float, float, float]] = []
@@ -282,8 +282,10 @@ def _append(
             marks.append((seconds, time.perf_counter(), time.process_time()))
 
         qa.ingest(source, mark, until=last)  # the video stays unfinished
+        made = qa.bank.segment(video_id, last)
+    tokens = (made.tokens.offsets if made.kv is None else made.kv.offsets)[-1].item() / len(made)
     frames = (marks[-1][0] - marks[0][0]) * config.fps
-    return (marks[-1][1] - marks[0][1]) / frames, (marks[-1][2] - marks[0][2]) / frames
+    return (marks[-1][1] - marks[0][1]) / frames, (marks[-1][2] - marks[0][2]) / frames, tokens
 
 
 # ---- tables
@@ -381,6 +383,14 @@ def _append_table(rows: Sequence[Row]) -> Table:
         ratios = [a["frame_s"] / b["frame_s"] for a, b in zip(mine, least, strict=True)]
         used = [a["frame_cpu_s"] / b["frame_cpu_s"] for a, b in zip(mine, least, strict=True)]
         times = middle([row["frame_s"] for row in mine], 2, 1e3), middle([row["frame_cpu_s"] for row in mine], 2, 1e3)
-        lines.append([f"{mine[0]['frames']:,}", *times, middle(ratios, 3), middle(used, 3)])
-    head = ["frames in the bank", "ms a frame", "CPU ms a frame", "times the shortest", "the same in CPU time"]
-    return Table("Encoding on at the end of a bank", "In each round some more frames; ratios within a round.", head, lines)
+        lines.append([f"{mine[0]['frames']:,}", *times, middle(ratios, 3), middle(used, 3), f"{mine[-1]['tokens']:.1f}"])
+    head = [
+        "frames in the bank",
+        "ms a frame",
+        "CPU ms a frame",
+        "times the shortest",
+        "the same in CPU time",
+        "tokens a frame",
+    ]
+    words = "In each round some more frames; ratios within a round. Tokens with the time tag, which is longer for later frames."
+    return Table("Encoding on at the end of a bank", words, head, lines)
