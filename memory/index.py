@@ -22,7 +22,6 @@ from memory.sealed import Sealed, key_of
 SWITCH = 1 << 17  # rows: 36 hours at a frame a second
 _BLOCK = 1 << 16  # rows; at either end as many may have to be looked at one by one
 _DEEPEST = 256  # a question that wants more than one in so many rows gets them exactly
-_SPARE = 32  # candidates beyond what is wanted: codes of a byte are off by a thousandth
 
 Kept = Callable[[str], Sealed | None]  # the key of a block's rows -> the block, where somebody kept it
 
@@ -114,10 +113,11 @@ class FrameIndex:
 
     def _inside(self, query: np.ndarray, k: int, blocks: range) -> tuple[np.ndarray, np.ndarray]:
         """Candidates of sealed blocks with their exact scores."""
-        found = [self._sealed[block].search(query, k + _SPARE) for block in blocks]
+        k += self._sealed[blocks.start].spare
+        found = [self._sealed[block].search(query, k) for block in blocks]
         ordinals = np.concatenate([block * self._block + places for block, (places, _) in zip(blocks, found, strict=True)])
         about = np.concatenate([scores for _, scores in found])
-        named = np.sort(ordinals[ranking.best(about, k + _SPARE)])
+        named = np.sort(ordinals[ranking.best(about, k)])
         return named, _products(self._rows.take(named), query)
 
     def _seal(self) -> None:

@@ -100,6 +100,26 @@ def test_how_rows_came_changes_nothing(rows, step):
         assert found(whole, query, 10, COUNT) == found(parts, query, 10, COUNT)
 
 
+def test_wide_rows_are_found_by_fewer_numbers(rows, tmp_path):
+    """Codes hold a quarter of them; what is found is scored by all."""
+    turn = torch.linalg.qr(torch.randn(512, 512, generator=torch.Generator().manual_seed(6)))[0]
+    wide = (
+        normalize(torch.cat([rows, 0.02 * torch.randn(COUNT, 496, generator=torch.Generator().manual_seed(7))], 1), dim=1)
+        @ turn
+    )
+    index = index_of(wide)
+    assert max(block.nbytes for block in index.sealed) < 512 * BLOCK + 4 * 128 * 512 + 4 * 8 * 128 + 10_000
+    for query in queries(5):
+        asked = torch.cat([query, torch.zeros(496)]) @ turn
+        ordinals, scores = index.search(asked, 10, COUNT)
+        truth = (wide.double() @ asked.double()).sort(descending=True, stable=True)
+        assert ordinals.tolist() == truth.indices[:10].tolist()
+        assert scores == pytest.approx(truth.values[:10].numpy(), abs=1e-5)
+    sealed.save(tmp_path, index.sealed)
+    again = sealed.load(tmp_path, index.sealed[3].key)
+    assert again is not None and again.spare == index.sealed[3].spare and again.packed() == index.sealed[3].packed()
+
+
 def test_rows_beyond_the_budget_give_the_same(rows):
     whole, mapped = index_of(rows), index_of(rows, budget=RamBudget(0))
     assert mapped.nbytes < whole.nbytes
