@@ -82,18 +82,13 @@ class FrameIndex:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         wanted = _plain(query)
         blocks = range(-(-first // self._block), visible // self._block)
-        if there <= self.switch or not blocks or k > there // _DEEPEST:
-            scores = self._scores(wanted, first, visible)
-            best = ranking.best(scores, k)
-            return first + best, scores[best]
-        ends = [(first, blocks.start * self._block), (blocks.stop * self._block, visible)]
-        ordinals, scores = self._inside(wanted, k, blocks)
-        for a, b in ends:
-            seen = self._scores(wanted, a, b)
-            best = ranking.best(seen, k)
-            ordinals, scores = np.concatenate([ordinals, a + best]), np.concatenate([scores, seen[best]])
-        order = np.lexsort((ordinals, -scores))[:k]
-        return ordinals[order], scores[order]
+        if there > self.switch and blocks and k <= there // _DEEPEST:
+            ordinals, scores = self._mostly(wanted, k, blocks, first, visible)
+            if len(ordinals) == k:
+                return ordinals, scores
+        scores = self._scores(wanted, first, visible)
+        best = ranking.best(scores, k)
+        return first + best, scores[best]
 
     def part(self, first: int, stop: int) -> np.ndarray:
         """Rows first..stop-1: [stop - first, E] float32."""
@@ -110,6 +105,16 @@ class FrameIndex:
             scores[at : at + len(rows)] = _products(rows, query)
             at += len(rows)
         return scores
+
+    def _mostly(self, query: np.ndarray, k: int, blocks: range, first: int, visible: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best k, or fewer, of what sealed blocks name and of all rows before and after them."""
+        ordinals, scores = self._inside(query, k, blocks)
+        for a, b in ((first, blocks.start * self._block), (blocks.stop * self._block, visible)):
+            seen = self._scores(query, a, b)
+            best = ranking.best(seen, k)
+            ordinals, scores = np.concatenate([ordinals, a + best]), np.concatenate([scores, seen[best]])
+        order = np.lexsort((ordinals, -scores))[:k]
+        return ordinals[order], scores[order]
 
     def _inside(self, query: np.ndarray, k: int, blocks: range) -> tuple[np.ndarray, np.ndarray]:
         """Candidates of sealed blocks with their exact scores."""

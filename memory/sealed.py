@@ -42,22 +42,23 @@ class Sealed:
     def train(cls, rows: np.ndarray) -> "Sealed":
         """Of rows: [n, E] float32. The same rows give the same block."""
         count, width = rows.shape
-        narrow = min(width, WIDEST)
-        lists = min(LISTS, max(count // _EACH, 1))
-        coarse = faiss.IndexFlatIP(narrow)
-        kind = faiss.ScalarQuantizer.QT_8bit
-        # not by residual: a query would be compared with another table for every list
-        lookup = faiss.IndexIVFScalarQuantizer(coarse, narrow, lists, kind, faiss.METRIC_INNER_PRODUCT, False)
-        lookup.cp.niter, lookup.cp.max_points_per_centroid, lookup.cp.seed = _ROUNDS, _EACH, 1
-        lookup.nprobe = PROBED
-        index: faiss.Index = lookup
-        if narrow < width:
-            turn = faiss.LinearTransform(width, narrow, False)
-            faiss.copy_array_to_vector(_axes(rows, narrow).ravel(), turn.A)
+        turn, narrow = None, rows
+        if width > WIDEST:
+            turn = faiss.LinearTransform(width, WIDEST, False)
+            faiss.copy_array_to_vector(_axes(rows, WIDEST).ravel(), turn.A)
             turn.is_trained = True
-            index = faiss.IndexPreTransform(turn, lookup)
-        index.train(rows)
-        index.add(rows)
+            narrow = turn.apply(rows)
+        lists = _lists(faiss.IndexFlatIP(narrow.shape[1]), min(LISTS, max(count // _EACH, 1)))
+        lists.train(narrow)
+        _, nearest = lists.quantizer.search(narrow, 1)
+        used = np.unique(nearest)
+        if len(used) < lists.nlist:  # of a still scene most would be empty, and looked into instead of the one that is not
+            coarse = faiss.IndexFlatIP(narrow.shape[1])
+            coarse.add(lists.quantizer.reconstruct_batch(used))
+            lists = _lists(coarse, len(used))
+            lists.train(narrow)
+        lists.add(narrow)
+        index = lists if turn is None else faiss.IndexPreTransform(turn, lists)
         return cls.unpacked(key_of(rows), faiss.serialize_index(index))  # while lists grow FAISS takes up to twice the room
 
     @classmethod
@@ -76,6 +77,16 @@ class Sealed:
         scores, places = self._index.search(query[None], k)
         there = places[0] >= 0  # fewer were in the lists
         return places[0][there], scores[0][there]
+
+
+def _lists(coarse: faiss.Index, count: int) -> faiss.IndexIVF:
+    """An inverted file of so many lists; `coarse` may have their centroids."""
+    kind = faiss.ScalarQuantizer.QT_8bit
+    # not by residual: a query would be compared with another table for every list
+    index = faiss.IndexIVFScalarQuantizer(coarse, coarse.d, count, kind, faiss.METRIC_INNER_PRODUCT, False)
+    index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = _ROUNDS, _EACH, 1
+    index.nprobe = PROBED
+    return index
 
 
 def _axes(rows: np.ndarray, count: int) -> np.ndarray:

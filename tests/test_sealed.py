@@ -71,8 +71,30 @@ def test_an_inverted_file_is_asked_beyond_the_switch(rows, monkeypatch):
     monkeypatch.setattr(sealed.Sealed, "search", lambda block, query, k: (np.empty(0, np.int64), np.empty(0, np.float32)))
     index, query = index_of(rows), queries(1)[0]
     assert min(found(index, query, 10, COUNT)[0]) >= 5 * BLOCK  # the tail alone
-    assert len(found(index, query, 10, SWITCH)[0]) == 10  # up to the switch nobody asks it
     assert set(found(index, query, 6, COUNT, first=BLOCK + 7)[0]) <= {*range(BLOCK + 7, 2 * BLOCK), *range(5 * BLOCK, COUNT)}
+    every = found(index, query, SWITCH, SWITCH)
+    assert found(index, query, 10, SWITCH) == (every[0][:10], every[1][:10])  # up to the switch nobody asks it
+
+
+def test_where_lists_name_too_few_all_rows_are_looked_at(rows, monkeypatch):
+    index, query = index_of(rows[: 5 * BLOCK]), queries(1)[0]
+    truth = found(index, query, 5 * BLOCK, 5 * BLOCK)[0][:8]
+    few = np.arange(1), np.zeros(1, np.float32)
+    monkeypatch.setattr(sealed.Sealed, "search", lambda block, query, k: few)
+    assert found(index, query, 8, 5 * BLOCK)[0] == truth
+
+
+@pytest.mark.parametrize("like", [1.0, -1.0])
+def test_a_still_scene_is_found(like):
+    """Hours of one picture with something beside it: it is in one list, which lists without a row would stand before."""
+    generator = torch.Generator().manual_seed(8)
+    rows = normalize(torch.randn(1, 16, generator=generator), dim=1).repeat(4 * 8192, 1)
+    rows[::2000] = normalize(torch.randn(17, 16, generator=generator), dim=1)
+    index = FrameIndex(16, block=8192, switch=8192)
+    index.add(rows)
+    ordinals, scores = index.search(like * rows[1], 100, len(rows))
+    truth = (like * rows.double() @ rows[1].double()).sort(descending=True).values[:100]
+    assert len(ordinals) == 100 and scores == pytest.approx(truth.numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize("k", [12, 900, COUNT])
