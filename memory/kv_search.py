@@ -122,10 +122,13 @@ class KVRetriever:
         return len(self._rows.get(video_id, ()))
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        for block in row_files.load(folder / video_id / "keys", timeline):
-            if video_id not in self._rows:
-                self._rows[video_id] = Rows(block.shape[1:], self._budget)
-            self._rows[video_id].append(block)
+        try:
+            for block in row_files.load(folder / video_id / "keys", timeline):
+                if video_id not in self._rows:
+                    self._rows[video_id] = Rows(block.shape[1:], self._budget)
+                self._rows[video_id].append(block)
+        except OSError:
+            self.forget(video_id)
         self._saved[video_id] = self.known(video_id)
 
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:

@@ -197,11 +197,14 @@ class ClipRetriever:
         return 0 if index is None else len(index)
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        for block in row_files.load(_rows_of(folder, video_id), timeline):
-            if video_id not in self._index:
-                kept = partial(sealed.load, _blocks_of(folder, video_id))
-                self._index[video_id] = FrameIndex(block.shape[1], self._budget, kept=kept)
-            self._take_in(video_id, torch.from_numpy(block))
+        try:
+            for block in row_files.load(_rows_of(folder, video_id), timeline):
+                if video_id not in self._index:
+                    kept = partial(sealed.load, _blocks_of(folder, video_id))
+                    self._index[video_id] = FrameIndex(block.shape[1], self._budget, kept=kept)
+                self._take_in(video_id, torch.from_numpy(block))
+        except OSError:
+            self.forget(video_id)
         known = self.known(video_id)
         if known:
             self._edges[video_id] = timeline.edges[: bisect_left(timeline.edges, known)].tolist()

@@ -204,6 +204,8 @@ def test_a_grown_bank_is_whole_and_can_be_asked_and_continued(tmp_path: Path) ->
         ("+made.text.nix=1", "made.text.nix is not a setting of Qwen2Config"),
         ("backbone.dtype=float8", "float8"),
         ("format=xml", "format=xml"),
+        ("index_kinds=[cats]", "index_kinds= has 'cats', which is not known; use film, random or both"),
+        ("index_frames=1", "index_frames=1 is too small; use 2"),
         ("film_width=8", "film_width=8"),
     ],
 )

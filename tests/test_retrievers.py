@@ -3,6 +3,7 @@
 Random rows cannot pass for the planted one: see PLANTED in records.py; all seeds are fixed.
 """
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, pairwise
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from encoders.errors import UserError
 from encoders.schema import Segment
+from memory import row_files
 from memory.kv_search import KVRetriever
 from memory.plan import Timeline
 from memory.rows import RamBudget, Rows
@@ -196,6 +198,27 @@ def test_saved_and_loaded_is_the_same(retriever, request, tmp_path):
     other = built(name)
     other.load(tmp_path, "v", timeline_of([*video[:2], *video[3:]]))  # a segment was dropped since
     assert other.known("v") == (20 if name == "uniform" else 0)
+
+
+def test_rows_that_go_while_they_are_loaded_are_taken_in_anew(retriever, request, tmp_path, monkeypatch):
+    """Blocks of a few rows, read twice, of which one goes after the first look."""
+    monkeypatch.setattr(row_files, "_BLOCK", 1000)
+    monkeypatch.setattr(row_files, "_HELD", 0)
+    video, times = make_video(segments=6), timeline_of(make_video(segments=6))
+    feed(retriever, video).save(tmp_path, "v", times)
+    real, looks = row_files._checked, Counter[Path]()
+
+    def checked(path: Path, told: str) -> bytes:
+        looks[path] += 1
+        if looks[path] == 2 and not path.name.startswith("0000000000"):
+            raise FileNotFoundError(path)
+        return real(path, told)
+
+    monkeypatch.setattr(row_files, "_checked", checked)
+    again = built(request.node.callspec.params["retriever"])
+    again.load(tmp_path, "v", times)
+    assert (again.known("v") == 0 and max(looks.values()) == 2) or not retriever.reads
+    assert same(retriever.search(NEEDLE, 9, 20), feed(again, video).search(NEEDLE, 9, 20))
 
 
 def test_a_missing_partner_is_one_sentence():

@@ -95,6 +95,7 @@ def test_a_still_scene_is_found(like):
     ordinals, scores = index.search(like * rows[1], 100, len(rows))
     truth = (like * rows.double() @ rows[1].double()).sort(descending=True).values[:100]
     assert len(ordinals) == 100 and scores == pytest.approx(truth.numpy(), abs=1e-6)
+    assert len(index.sealed[0].search((like * rows[1]).numpy(), 100)[0]) == 100  # by the lists, not by looking at all
 
 
 @pytest.mark.parametrize("k", [12, 900, COUNT])
