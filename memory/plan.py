@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from encoders.errors import UserError
+from memory.growing import Growing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,29 +21,34 @@ class Timeline:
 
     times: np.ndarray  # [T] float64 seconds, rising
     tokens: np.ndarray  # [T] int64 visual tokens of each frame
-    edges: tuple[int, ...] = (0,)  # segment s of those that are there holds the frames edges[s]..edges[s + 1] - 1
-    numbers: tuple[int, ...] = ()  # number of segment s: s itself, unless some are missing
+    edges: np.ndarray  # [S + 1] int64: segment s of those that are there holds the frames edges[s]..edges[s + 1] - 1
+    numbers: np.ndarray  # [S] int64: number of segment s; s itself, unless some are missing
     revision: int = 0  # of the catalog that this was read from
+    _room: tuple[Growing, ...] = ()  # where the four arrays lie, shared with the timelines that this one is a beginning of
 
     @classmethod
     def empty(cls) -> "Timeline":
-        return cls(np.empty(0, np.float64), np.empty(0, np.int64))
+        return cls(np.empty(0, np.float64), np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int64))
 
     def extended(self, segments: Sequence[tuple[int, np.ndarray, np.ndarray]], revision: int = 0) -> "Timeline":
-        """With further segments, each as (number, times, tokens), read at this revision."""
-        edges = np.cumsum([self.edges[-1], *(len(times) for _, times, _ in segments)]).tolist()
-        return Timeline(
-            np.concatenate([self.times, *(times for _, times, _ in segments)]),
-            np.concatenate([self.tokens, *(tokens for _, _, tokens in segments)]),
-            (*self.edges, *edges[1:]),
-            (*self.numbers, *(number for number, _, _ in segments)),
-            revision,
+        """With further segments, each as (number, times, tokens), read at this revision. What is there is not copied, so that a
+        segment costs the same after a day as after a minute."""
+        room = self._room
+        if not (room and room[0].follows(len(self.times)) and room[3].follows(len(self.numbers))):
+            room = tuple(Growing(np.asarray(each)) for each in (self.times, self.tokens, self.edges, self.numbers))
+        more = (
+            np.concatenate([times for _, times, _ in segments]),
+            np.concatenate([tokens for _, _, tokens in segments]),
+            self.edges[-1] + np.cumsum([len(times) for _, times, _ in segments]),
+            np.array([number for number, _, _ in segments], np.int64),
         )
+        times, tokens, edges, numbers = (each.with_more(part) for each, part in zip(room, more, strict=True))
+        return Timeline(times, tokens, edges, numbers, revision, room)
 
     @property
     def next(self) -> int:
         """The number that the next segment will have."""
-        return self.numbers[-1] + 1 if self.numbers else 0
+        return int(self.numbers[-1]) + 1 if len(self.numbers) else 0
 
     def __len__(self) -> int:
         return len(self.times)
@@ -131,7 +137,7 @@ def fill_layers(choice: Choice, rankings: np.ndarray, shared: Sequence[int], cos
     return filled, np.array([sorted(frames) for frames in own], dtype=np.int64).reshape(len(own), count)
 
 
-def runs(frames: Iterable[int], edges: Sequence[int]) -> list[tuple[int, int, int]]:
+def runs(frames: Iterable[int], edges: Sequence[int] | np.ndarray) -> list[tuple[int, int, int]]:
     """Neighbouring frames of one segment together: (its place among `edges`, first ordinal, ordinal after the last).
     frames: rising."""
     found: list[tuple[int, int, int]] = []

@@ -83,7 +83,7 @@ class RecalledFrames:
 def keys_of(video_id: str, ordinals: Iterable[int], timeline: Timeline, kv: bool) -> list[Key]:
     """Where frames are kept, by segment. ordinals: rising."""
     places = ((place, ordinal) for place, first, stop in plan.runs(ordinals, timeline.edges) for ordinal in range(first, stop))
-    return [Key(video_id, timeline.numbers[place], ordinal - timeline.edges[place], kv) for place, ordinal in places]
+    return [Key(video_id, int(timeline.numbers[place]), ordinal - int(timeline.edges[place]), kv) for place, ordinal in places]
 
 
 def _of_segment(segment: Segment, first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:

@@ -21,6 +21,7 @@ from memory.plan import Timeline
 from memory.sums import of_bytes
 
 _BLOCK = 8 << 20  # bytes, about
+_HELD = 256 << 20  # bytes of blocks that may wait in memory
 Part = Callable[[int, int], np.ndarray]  # (first, stop) -> [stop - first, *shape]
 
 
@@ -52,25 +53,35 @@ def save(folder: Path, rows: int, part: Part, timeline: Timeline) -> None:
 
 def load(folder: Path, timeline: Timeline) -> Iterator[np.ndarray]:
     """The blocks of rows that are kept, if they are those of the first segments of this timeline and whole; else nothing.
-    Every block is checked before the first is handed out: some rows without the others would be no prefix of segments."""
+    Every block is checked before the first is handed out: some rows without the others would be no prefix of segments. OSError
+    when one of them is not there any more when its turn comes: then what was handed out is to be thrown away."""
     head = _head(folder)
     if head is None or head["signature"] != _signature(timeline, head["rows"]):
         return
-    found = []
+    found: list[bytes | None] = []
+    held = 0
     for name, told in head["blocks"].items():
         try:
-            data = (folder / name).read_bytes()
+            data = _checked(folder / name, told)
         except OSError:
             return
-        if of_bytes(data) != told:
-            return
-        found.append(np.load(io.BytesIO(data), allow_pickle=False))
-    yield from found
+        held += len(data)
+        found.append(data if held <= _HELD else None)  # beyond it blocks are read twice: all at once would be too many bytes
+    for (name, told), kept in zip(head["blocks"].items(), found, strict=True):
+        yield np.load(io.BytesIO(_checked(folder / name, told) if kept is None else kept), allow_pickle=False)
 
 
 def drop(folder: Path) -> None:
     """Delete what is kept."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checked(path: Path, told: str) -> bytes:
+    """The bytes of a file. OSError when they are not those of this checksum."""
+    data = path.read_bytes()
+    if of_bytes(data) != told:
+        raise OSError(f"{path} is not as it was written")
+    return data
 
 
 def _head(folder: Path) -> dict | None:
@@ -83,11 +94,11 @@ def _head(folder: Path) -> dict | None:
 
 def _signature(timeline: Timeline, rows: int) -> str | None:
     """Of the segments that the first rows are of; None when these are no whole segments of the timeline."""
-    edges = np.array(timeline.edges, np.int64)
+    edges = timeline.edges
     count = int(np.searchsorted(edges, rows))
     if count >= len(edges) or edges[count] != rows:
         return None
-    return of_bytes(np.concatenate([edges[: count + 1], np.array(timeline.numbers[:count], np.int64)]).tobytes())
+    return of_bytes(np.concatenate([edges[: count + 1], timeline.numbers[:count]]).tobytes())
 
 
 def _packed(rows: np.ndarray) -> bytes:

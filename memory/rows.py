@@ -2,13 +2,16 @@
 
 Knows nothing of what a row means. Blocks never move, so a search reads while a writer appends. Beyond the budget new
 blocks live in an unlinked temporary file that is mapped (TMPDIR says where): slower when cold, but RAM stays bounded at
-any stream length (law 6), and nothing is left behind when the process ends.
+any stream length (law 6), and nothing is left behind when the process ends. What was read of a mapped block is let go at
+once, else the process would seem to hold all that it ever read.
 """
 
 import math
+import mmap
 import tempfile
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,12 +38,15 @@ class RamBudget:
 
 
 class Rows:
-    """[n, *shape] float16. Half the bytes of float32: keys need range (Qwen biases reach hundreds), not digits."""
+    """[n, *shape] float16, or as `dtype` says. Half the bytes of float32: keys need range (Qwen biases reach hundreds), not
+    digits."""
 
-    def __init__(self, shape: tuple[int, ...], budget: RamBudget) -> None:
+    def __init__(self, shape: tuple[int, ...], budget: RamBudget, dtype: type[np.floating] = np.float16) -> None:
         self.shape = shape
-        self._budget = budget
+        self.block = _BLOCK  # rows that lie together
+        self._budget, self._dtype = budget, np.dtype(dtype)
         self._blocks: list[np.ndarray] = []  # each [_BLOCK, *shape]
+        self._maps: list[mmap.mmap | None] = []  # what each lies in, None: RAM
         self._count = 0
         self.nbytes = 0  # in RAM, taken from the budget
 
@@ -53,33 +59,60 @@ class Rows:
         while done < len(rows):
             at = (self._count + done) % _BLOCK
             if at == 0:
-                self._blocks.append(self._new_block())
+                self._add_block()
             part = rows[done : done + _BLOCK - at]
             self._blocks[-1][at : at + len(part)] = part
             done += len(part)
+            if at + len(part) == _BLOCK:
+                self._let_go(len(self._blocks) - 1)
         self._count += done  # last: whoever reads the count finds the rows there
 
-    def blocks(self, stop: int) -> Iterator[np.ndarray]:
-        """Rows 0..stop-1 as they are held, block by block: [<= 1024, *shape] float16."""
-        for at in range(0, stop, _BLOCK):
-            yield self._blocks[at // _BLOCK][: stop - at]
+    def blocks(self, stop: int, first: int = 0) -> Iterator[np.ndarray]:
+        """Rows first..stop-1 as they are held, block by block: [<= 1024, *shape]. A block is to be used before the next one
+        is asked for."""
+        for place in range(first // _BLOCK, -(-stop // _BLOCK)):
+            yield self._blocks[place][max(first - place * _BLOCK, 0) : stop - place * _BLOCK]
+            self._let_go(place)
 
     def part(self, first: int, stop: int) -> np.ndarray:
-        """Rows first..stop-1 as they are held: [stop - first, *shape] float16."""
-        places = range(first // _BLOCK, -(-stop // _BLOCK))
-        cuts = [self._blocks[i][max(first - i * _BLOCK, 0) : stop - i * _BLOCK] for i in places]
-        return np.concatenate(cuts)
+        """Rows first..stop-1 as they are held: [stop - first, *shape]."""
+        found = np.empty((stop - first, *self.shape), self._dtype)
+        at = 0
+        for block in self.blocks(stop, first):
+            found[at : at + len(block)] = block
+            at += len(block)
+        return found
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """The rows at these places, rising: [len(places), *shape]."""
+        found = np.empty((len(places), *self.shape), self._dtype)
+        blocks, firsts = np.unique(places // _BLOCK, return_index=True)
+        for block, (a, b) in zip(blocks.tolist(), pairwise([*firsts.tolist(), len(places)]), strict=True):
+            found[a:b] = self._blocks[block][places[a:b] - block * _BLOCK]
+            self._let_go(block)
+        return found
 
     def release(self) -> None:
         """Give the budget back. The rows are not used afterwards."""
         self._budget.give_back(self.nbytes)
         self.nbytes = 0
 
-    def _new_block(self) -> np.ndarray:
+    def _add_block(self) -> None:
         shape = (_BLOCK, *self.shape)
-        nbytes = 2 * math.prod(shape)
+        nbytes = self._dtype.itemsize * math.prod(shape)
         if self._budget.take(nbytes):
             self.nbytes += nbytes
-            return np.empty(shape, np.float16)
+            self._maps.append(None)
+            self._blocks.append(np.empty(shape, self._dtype))
+            return
         with tempfile.TemporaryFile() as file:  # the mapping keeps the file alive after it is closed
-            return np.memmap(file, np.float16, "w+", shape=shape)
+            file.truncate(nbytes)
+            mapped = mmap.mmap(file.fileno(), nbytes)
+        self._maps.append(mapped)
+        self._blocks.append(np.frombuffer(mapped, self._dtype).reshape(shape))
+
+    def _let_go(self, block: int) -> None:
+        """Of a mapped block: its pages stay in the page cache or go to the file, and count as this process's no longer."""
+        mapped = self._maps[block]
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)

@@ -5,9 +5,11 @@ Convention for every retriever, so that whoever builds them needs no case distin
 and the partial is called with the same two partners, `embedder` and `queries`. Each class says what it does with both.
 """
 
+import logging
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,13 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
-from memory import row_files
+from memory import row_files, sealed
 from memory.index import FrameIndex
 from memory.plan import Timeline
+from memory.rows import RamBudget
 from memory.schema import Hits, Question, Retriever, SegmentIndex
+
+log = logging.getLogger("reelbank.memory")
 
 Queries = Callable[[str], Tensor]  # question text -> [L, H * Dh], heads of a group summed
 
@@ -102,18 +107,28 @@ class ClipRetriever:
     per_segment: how many frames of one segment may come before every other segment's best. Exactly: rank the frames of
     each segment by score; the first `per_segment` of every segment form round 1, the next `per_segment` round 2, and so
     on; the ranking is round 1 by score, then round 2 by score, ... A large value is the plain ranking by score.
+    ram_bytes: RAM for embeddings (128 numbers at a frame a second: 44 MB a day); beyond it they go to a mapped temporary file.
+    Videos of more than 131,072 frames are searched approximately (memory/index.py): some 140 bytes a frame on top.
     Partners: `embedder` embeds the question; `queries` is not used.
     """
 
     reads = frozenset({"clip"})
 
-    def __init__(self, *, embedder: FrameEmbedder | None, per_segment: int = 2, queries: Queries | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        embedder: FrameEmbedder | None,
+        per_segment: int = 2,
+        ram_bytes: int = 512 << 20,
+        queries: Queries | None = None,
+    ) -> None:
         if embedder is None:
             raise UserError("retriever=clip needs a frame embedder, and this run has none; use retriever=kv or uniform")
         if per_segment < 1:
             raise UserError(f"per_segment={per_segment} would rank no frame; set it to 1 or more")
         self._embedder = embedder
         self._per_segment = per_segment
+        self._budget = RamBudget(ram_bytes)
         self._index: dict[str, FrameIndex] = {}
         self._edges: dict[str, list[int]] = {}  # first ordinal of each segment
         self._saved: dict[str, int] = {}  # rows that the file holds
@@ -131,11 +146,11 @@ class ClipRetriever:
                 "needs; use retriever=kv or uniform, or another bank=DIR"
             )
         if segment.video_id not in self._index:
-            self._index[segment.video_id] = FrameIndex(segment.clip.shape[1])
+            self._index[segment.video_id] = FrameIndex(segment.clip.shape[1], self._budget)
             self._edges[segment.video_id] = []
         # edge before rows: a search that finds a row must find its segment
         self._edges[segment.video_id].append(segment.first)
-        self._index[segment.video_id].add(segment.clip)
+        self._take_in(segment.video_id, segment.clip)
 
     def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         refuse_unknown(question, self.known(question.video_id), visible)
@@ -159,6 +174,15 @@ class ClipRetriever:
                 return hits(ordinals[best], scores[best])
             wanted = min(there, 4 * wanted)
 
+    def _take_in(self, video_id: str, rows: Tensor) -> None:
+        index = self._index[video_id]
+        was = index.approximate
+        index.add(rows)
+        if index.approximate and not was:
+            log.info(
+                "video %s has more than %d frames: from now on its frames are searched approximately", video_id, index.switch
+            )
+
     def _rounds(self, ordinals: np.ndarray, edges: list[int]) -> np.ndarray:
         """[k] the round in which each frame comes, for frames given best first."""
         taken: Counter[int] = Counter()
@@ -173,23 +197,30 @@ class ClipRetriever:
         return 0 if index is None else len(index)
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        for block in row_files.load(_rows_of(folder, video_id), timeline):
-            if video_id not in self._index:
-                self._index[video_id] = FrameIndex(block.shape[1])
-            self._index[video_id].add(torch.from_numpy(block))
+        try:
+            for block in row_files.load(_rows_of(folder, video_id), timeline):
+                if video_id not in self._index:
+                    kept = partial(sealed.load, _blocks_of(folder, video_id))
+                    self._index[video_id] = FrameIndex(block.shape[1], self._budget, kept=kept)
+                self._take_in(video_id, torch.from_numpy(block))
+        except OSError:
+            self.forget(video_id)
         known = self.known(video_id)
         if known:
-            self._edges[video_id] = list(timeline.edges[: bisect_left(timeline.edges, known)])
+            self._edges[video_id] = timeline.edges[: bisect_left(timeline.edges, known)].tolist()
             self._saved[video_id] = known
 
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         known = self.known(video_id)
         if known > self._saved.get(video_id, 0):
             row_files.save(_rows_of(folder, video_id), known, self._index[video_id].part, timeline)
+            sealed.save(_blocks_of(folder, video_id), self._index[video_id].sealed)
             self._saved[video_id] = known
 
     def forget(self, video_id: str) -> None:
-        self._index.pop(video_id, None)
+        index = self._index.pop(video_id, None)
+        if index is not None:
+            index.release()
         self._edges.pop(video_id, None)
         self._saved.pop(video_id, None)
 
@@ -260,6 +291,10 @@ class FusedRetriever:
 
 def _rows_of(folder: Path, video_id: str) -> Path:
     return folder / video_id / "clip"
+
+
+def _blocks_of(folder: Path, video_id: str) -> Path:
+    return folder / video_id / "clip-blocks"
 
 
 def _coarse_to_fine(count: int) -> list[int]:

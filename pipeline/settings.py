@@ -225,6 +225,8 @@ class Bench(Dials):
     keep_freed_mb: int = 0  # what the allocator may keep of freed memory; 0 = as the system does
     hours: list[float] = MISSING  # store: banks of so long a video at one frame a second, shortest first
     index_rows: list[int] = MISSING  # store: rows of the frame index
+    index_kinds: list[str] = field(default_factory=lambda: ["film", "random"])  # store: what they are like
+    index_frames: int = 4096  # store: frames that are embedded for rows like a film's
     retriever_rows: list[int] = MISSING  # store: frames that the retrievers search
     more_frames: int = 128  # store: that are encoded at the end of a long bank, in each round
     asked: int = 40  # store: queries of each search

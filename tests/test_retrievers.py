@@ -3,9 +3,10 @@
 Random rows cannot pass for the planted one: see PLANTED in records.py; all seeds are fixed.
 """
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from hypothesis import strategies as st
 
 from encoders.errors import UserError
 from encoders.schema import Segment
+from memory import row_files
 from memory.kv_search import KVRetriever
 from memory.plan import Timeline
 from memory.rows import RamBudget, Rows
 from memory.schema import Hits, Question, SegmentIndex
 from memory.search import ClipRetriever, FusedRetriever, UniformRetriever
+from pipeline.bench.clocks import resident
 from tests.records import EMBED, Words, feed, make_segment, make_video, queries, same
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -197,6 +200,27 @@ def test_saved_and_loaded_is_the_same(retriever, request, tmp_path):
     assert other.known("v") == (20 if name == "uniform" else 0)
 
 
+def test_rows_that_go_while_they_are_loaded_are_taken_in_anew(retriever, request, tmp_path, monkeypatch):
+    """Blocks of a few rows, read twice, of which one goes after the first look."""
+    monkeypatch.setattr(row_files, "_BLOCK", 1000)
+    monkeypatch.setattr(row_files, "_HELD", 0)
+    video, times = make_video(segments=6), timeline_of(make_video(segments=6))
+    feed(retriever, video).save(tmp_path, "v", times)
+    real, looks = row_files._checked, Counter[Path]()
+
+    def checked(path: Path, told: str) -> bytes:
+        looks[path] += 1
+        if looks[path] == 2 and not path.name.startswith("0000000000"):
+            raise FileNotFoundError(path)
+        return real(path, told)
+
+    monkeypatch.setattr(row_files, "_checked", checked)
+    again = built(request.node.callspec.params["retriever"])
+    again.load(tmp_path, "v", times)
+    assert (again.known("v") == 0 and max(looks.values()) == 2) or not retriever.reads
+    assert same(retriever.search(NEEDLE, 9, 20), feed(again, video).search(NEEDLE, 9, 20))
+
+
 def test_a_missing_partner_is_one_sentence():
     for make, name in ((ClipRetriever, "clip"), (KVRetriever, "kv")):
         with pytest.raises(UserError, match=f"retriever={name} needs"):
@@ -229,7 +253,7 @@ def test_partners_of_another_bank_are_one_sentence():
 def test_uniform_is_even(visible, data):
     k = data.draw(st.integers(1, visible))
     retriever = UniformRetriever()
-    retriever.load(Path(), "v", Timeline(np.arange(visible), np.ones(visible), (0, visible), (0,)))
+    retriever.load(Path(), "v", Timeline(np.arange(visible), np.ones(visible), np.array([0, visible]), np.zeros(1)))
     frames = retriever.search(NEEDLE, k, visible).frames.tolist()
     edges = [-0.5 * visible / k, *sorted(frames), visible + 0.5 * visible / k]
     assert all(abs((b - a) - visible / k) <= 1 for a, b in pairwise(edges[1:-1]))
@@ -304,8 +328,38 @@ def test_rows_beyond_the_ram_budget_are_the_same_rows():
     assert len(kept) == 2500 and not budget.take(1)
     back = np.concatenate(list(kept.blocks(2400)))
     assert np.array_equal(back, rows[:2400].astype(np.float16).astype(np.float32))
+    assert np.array_equal(np.concatenate(list(kept.blocks(2300, 900))), back[900:2300])
+    assert np.array_equal(kept.part(1000, 2100), back[1000:2100])
+    places = np.array([0, 5, 1023, 1024, 1600, 2399])
+    assert np.array_equal(kept.take(places), back[places])
     kept.release()
     assert budget.take(1024 * 3 * 5 * 2)
+
+
+def test_mapped_rows_are_not_held_by_the_process():
+    """64 MB go through a budget of nothing; what stays resident is a fraction of that."""
+    kept, block = Rows((1024,), RamBudget(0), np.float32), np.ones((1024, 1024), np.float32)
+    before = resident()
+    for _ in range(16):
+        kept.append(block)
+    assert sum(float(part[0, 0]) for part in kept.blocks(len(kept))) == 16
+    assert kept.take(np.arange(0, len(kept), 100)).shape == (164, 1024)
+    assert kept.nbytes == 0 and resident() - before < 24 << 20
+
+
+def test_a_frame_scores_the_same_wherever_it_stands():
+    """Equal rows have equal scores at every place and in every block, so that ties are ties."""
+    rows = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(5))
+    for similarity in ("dot", "cosine"):
+        retriever = KVRetriever(queries=queries, similarity=similarity)
+        for number, first in enumerate(range(0, 3000, 60)):
+            part = torch.zeros(60, 3, 16)
+            part[number::7] = rows
+            retriever.add(SegmentIndex("v", number, first, torch.zeros(60), key_means=part))
+        found = retriever.search(NEEDLE, 2500, 2999, first=3)
+        equal = [len(list(group)) for _, group in groupby(found.scores.tolist())]
+        assert len(equal) == 2
+        assert all(a < b for a, b in pairwise(found.frames.tolist()[: equal[0]]))
 
 
 # ---- fused

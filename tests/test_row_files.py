@@ -16,9 +16,10 @@ def timeline(segments: int, without: int | None = None) -> Timeline:
     return Timeline.empty().extended([(number, np.arange(8.0) + 8 * number, np.ones(8, np.int64)) for number in numbers])
 
 
-@pytest.fixture
-def rows(monkeypatch) -> np.ndarray:
+@pytest.fixture(params=[256 << 20, 13_000], ids=["blocks wait in memory", "blocks are read twice"])
+def rows(monkeypatch, request) -> np.ndarray:
     monkeypatch.setattr(row_files, "_BLOCK", 1000 * 12)  # 1,000 rows a block
+    monkeypatch.setattr(row_files, "_HELD", request.param)
     return np.random.default_rng(0).normal(size=(4000, 3)).astype(np.float32)
 
 
@@ -95,3 +96,14 @@ def test_a_save_that_was_cut_off_leaves_the_one_before(tmp_path, rows, monkeypat
         with pytest.raises(OSError, match="full"):
             keep(tmp_path, rows, 390)
         assert np.array_equal(kept(tmp_path, timeline(390)), rows[:1600])
+
+
+def test_a_block_that_goes_between_two_looks_ends_it(tmp_path, rows, monkeypatch):
+    """Whoever takes rows in throws them away then: see the retrievers."""
+    monkeypatch.setattr(row_files, "_HELD", 0)
+    keep(tmp_path, rows, 300)
+    blocks = row_files.load(tmp_path, timeline(300))
+    assert np.array_equal(next(blocks), rows[:1000])
+    (tmp_path / "0000001000-1000.npy").write_bytes(b"other")
+    with pytest.raises(OSError, match="not as it was written"):
+        next(blocks)

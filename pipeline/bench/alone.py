@@ -5,7 +5,7 @@ have them). Builds what it needs from the configuration; no baseline.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch.nn.functional import normalize
 
 from encoders.llava_ov import LlavaOneVision
 from encoders.schema import Frames, Segment, VideoInfo
 from memory.catalog import VideoRow
 from memory.disk import DiskStore
-from memory.index import FrameIndex
 from memory.schema import Question, Retriever, SegmentIndex
 from pipeline.ahead import Ahead, TextAhead
-from pipeline.bench import footage
+from pipeline.bench import footage, frame_index
 from pipeline.bench.clocks import middle, quantile, watch
 from pipeline.bench.compared import Recompose
+from pipeline.bench.frame_index import HITS
 from pipeline.bench.long_bank import grow
 from pipeline.bench.ours import TO_FIRST
 from pipeline.bench.rounds import question
@@ -37,7 +36,6 @@ from pipeline.throughput import forget, read_frames, read_plainly
 
 _SEGMENT = 8  # frames of a made-up segment, about what the segmenter makes
 _CHUNK = 8192  # made-up rows at a time
-_HITS = 64
 
 
 def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path, rows: list[Row]) -> None:
@@ -52,17 +50,17 @@ def measure(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, 
         rows += _at_once(config, qa)
         rows += _overhead(config, qa)
         provenance = dict(qa.bank.provenance)
-        text = qa.clip.embed_text
+        clip = qa.clip
     whole = [segment for segment in pattern if len(segment) == len(pattern[0])]
     rows += _files(config, whole, work)
-    rows += _index(config, text)
+    rows += frame_index.measure(config, clip)
     rows += _retrievers(config, backbone, recompose, whole[0])
     rows += _long_banks(config, backbone, recompose, whole, provenance, work)
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
     """Of the rows."""
-    made = [_files_table, _index_table, _retrievers_table, _at_once_table, _overhead_table, _long_table, _append_table]
+    made = [_files_table, frame_index.table, _retrievers_table, _at_once_table, _overhead_table, _long_table, _append_table]
     return [table for table in (make(rows) for make in made) if table.rows]
 
 
@@ -153,7 +151,7 @@ def _files(config: DictConfig, pattern: Sequence[Segment], work: Path) -> list[R
     return rows
 
 
-# ---- index and retrievers
+# ---- retrievers
 
 
 def _made_rows(count: int, width: int, seed: int) -> np.ndarray:
@@ -168,43 +166,6 @@ def _made_rows(count: int, width: int, seed: int) -> np.ndarray:
     return rows
 
 
-def _index(config: DictConfig, embed_text: Callable[[str], torch.Tensor]) -> list[Row]:
-    """A text query to hits: embedding, then the search; recall against exact products. A third of the queries lie near a row,
-    as a question about something shown does; the others are texts, which lie anywhere."""
-    found: list[Row] = []
-    for count in config.index_rows:
-        width = len(embed_text("a"))
-        rows = _made_rows(count, width, config.seed)
-        index = FrameIndex(width)
-        with watch() as adding:
-            for a in range(0, count, _CHUNK):
-                index.add(torch.from_numpy(rows[a : a + _CHUNK]))
-        rng = np.random.default_rng(config.seed + 1)
-        embedding, searching, recalls = [], [], []
-        for number in range(config.asked + 2):  # two warm up
-            began = time.perf_counter()
-            query = embed_text(question(number))
-            between = time.perf_counter()
-            if number % 3 == 0:
-                near = rows[int(rng.integers(count))] + 0.5 / width**0.5 * rng.standard_normal(width, dtype=np.float32)
-                query = normalize(torch.from_numpy(near), dim=0)
-            searched = time.perf_counter()
-            ordinals, _ = index.search(query, _HITS, count)
-            done = time.perf_counter()
-            exact = np.argpartition(-(rows @ query.numpy()), min(_HITS, count) - 1)[: min(_HITS, count)]
-            if number >= 2:
-                embedding.append(between - began)
-                searching.append(done - searched)
-                recalls.append(len(np.intersect1d(exact, ordinals)) / len(exact))
-        row: Row = {"kind": "index", "rows": count, "width": width, "bytes": index.nbytes, "add_s": adding.wall_s}
-        whole = [a + b for a, b in zip(embedding, searching, strict=True)]
-        for name, values in (("embed", embedding), ("search", searching), ("whole", whole)):
-            row |= {f"{name}_p50_s": quantile(values, 0.5), f"{name}_p95_s": quantile(values, 0.95)}
-        found.append(row | {"recall": float(np.mean(recalls)), "queries": len(recalls)})
-        del rows, index
-    return found
-
-
 def _retrievers(config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, like: Segment) -> list[Row]:
     """Each retriever over so many frames, as a question asks it."""
     found: list[Row] = []
@@ -217,7 +178,7 @@ def _retrievers(config: DictConfig, backbone: LlavaOneVision, recompose: Recompo
             times = []
             for number in range(config.asked + 2):
                 with watch() as took:
-                    retriever.search(Question(question(number), "made"), _HITS, count)
+                    retriever.search(Question(question(number), "made"), HITS, count)
                 if number >= 2:
                     times.append(took.wall_s)
             row: Row = {"kind": "retriever", "retriever": name, "rows": count, "bytes": retriever.nbytes}
@@ -273,9 +234,9 @@ def _long_banks(
                 rows.append({"kind": "long_ask", "hours": hours, "round": number, "temperature": temperature} | told)
     for number in range(config.rounds if banks else 0):
         for hours in config.hours if number % 2 == 0 else reversed(config.hours):
-            each, cpu = _append(config, backbone, recompose, banks[hours][0], hours)
+            each, cpu, tokens = _append(config, backbone, recompose, banks[hours][0], hours)
             rows.append({"kind": "append", "hours": hours, "round": number, "frame_s": each, "frame_cpu_s": cpu})
-            rows[-1]["frames"] = banks[hours][1]
+            rows[-1] |= {"frames": banks[hours][1], "tokens": tokens}
     return rows
 
 
@@ -303,8 +264,8 @@ def _ask_once(
 
 def _append(
     config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, root: Path, hours: float
-) -> tuple[float, float]:
-    """(seconds, CPU seconds) a frame of encoding on at the end of a bank; what it costs to begin with is not in it."""
+) -> tuple[float, float, float]:
+    """(seconds, CPU seconds, tokens) a frame of encoding on at the end of a bank; what it costs to begin with is not in it."""
     qa = _opened(backbone, recompose, root)
     video_id = f"long-{hours:g}"
     marks: list[tuple[float, float, float]] = []
@@ -321,8 +282,10 @@ def _append(
             marks.append((seconds, time.perf_counter(), time.process_time()))
 
         qa.ingest(source, mark, until=last)  # the video stays unfinished
+        made = qa.bank.segment(video_id, last)
+    tokens = (made.tokens.offsets if made.kv is None else made.kv.offsets)[-1].item() / len(made)
     frames = (marks[-1][0] - marks[0][0]) * config.fps
-    return (marks[-1][1] - marks[0][1]) / frames, (marks[-1][2] - marks[0][2]) / frames
+    return (marks[-1][1] - marks[0][1]) / frames, (marks[-1][2] - marks[0][2]) / frames, tokens
 
 
 # ---- tables
@@ -344,18 +307,6 @@ def _files_table(rows: Sequence[Row]) -> Table:
     return Table("Files", "Real segments through the store.", ["", "ms", "CPU ms", "MB/s"], lines)
 
 
-def _index_table(rows: Sequence[Row]) -> Table:
-    lines = []
-    for row in rows:
-        if row["kind"] == "index":
-            times = [f"{1e3 * row[f'{n}_{p}_s']:.2f}" for n in ("embed", "search", "whole") for p in ("p50", "p95")]
-            size = f"{row['bytes'] / 1e6:.0f}"
-            lines.append([f"{row['rows']:,} x {row['width']}", *times, f"{row['recall']:.3f}", size, str(row["queries"])])
-    head = ["rows", *(f"{n} {p} ms" for n in ("embed text", "search", "text to hits") for p in ("p50", "p95"))]
-    words = f"{_HITS} hits; rows in scenes of 30 that resemble each other. Recall against exact products."
-    return Table("Index", words, [*head, f"recall@{_HITS}", "MB", "queries"], lines)
-
-
 def _retrievers_table(rows: Sequence[Row]) -> Table:
     lines = [
         [
@@ -368,7 +319,7 @@ def _retrievers_table(rows: Sequence[Row]) -> Table:
         for row in rows
         if row["kind"] == "retriever"
     ]
-    words = f"From the question's text to {_HITS} frames, embedding or queries included, none of it kept between questions."
+    words = f"From the question's text to {HITS} frames, embedding or queries included, none of it kept between questions."
     return Table("Retrievers", words, ["retriever", "frames", "p50 ms", "p95 ms", "MB of rows"], lines)
 
 
@@ -432,6 +383,14 @@ def _append_table(rows: Sequence[Row]) -> Table:
         ratios = [a["frame_s"] / b["frame_s"] for a, b in zip(mine, least, strict=True)]
         used = [a["frame_cpu_s"] / b["frame_cpu_s"] for a, b in zip(mine, least, strict=True)]
         times = middle([row["frame_s"] for row in mine], 2, 1e3), middle([row["frame_cpu_s"] for row in mine], 2, 1e3)
-        lines.append([f"{mine[0]['frames']:,}", *times, middle(ratios, 3), middle(used, 3)])
-    head = ["frames in the bank", "ms a frame", "CPU ms a frame", "times the shortest", "the same in CPU time"]
-    return Table("Encoding on at the end of a bank", "In each round some more frames; ratios within a round.", head, lines)
+        lines.append([f"{mine[0]['frames']:,}", *times, middle(ratios, 3), middle(used, 3), f"{mine[-1]['tokens']:.1f}"])
+    head = [
+        "frames in the bank",
+        "ms a frame",
+        "CPU ms a frame",
+        "times the shortest",
+        "the same in CPU time",
+        "tokens a frame",
+    ]
+    words = "In each round some more frames; ratios within a round. Tokens with the time tag, which is longer for later frames."
+    return Table("Encoding on at the end of a bank", words, head, lines)

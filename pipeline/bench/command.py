@@ -82,6 +82,7 @@ def check(config: DictConfig) -> None:
         "matmul_side": 16,
         "asked": 1,
         "together": 1,
+        "index_frames": 2,
         "more_frames": 1,
     }
     for name, smallest in (
@@ -92,6 +93,9 @@ def check(config: DictConfig) -> None:
     for name in ("lengths", "index_rows", "retriever_rows", "chunk_frames", "hours"):
         if any(not value > 0 for value in config[name]):
             raise UserError(f"{name}={list(config[name])} has a number that is not above 0; leave it out.")
+    for kind in config.index_kinds:
+        if kind not in ("film", "random"):
+            raise UserError(f"index_kinds= has {kind!r}, which is not known; use film, random or both.")
     if not config.lengths:
         raise UserError("lengths=[] leaves nothing to encode; give one number of frames or more, such as lengths=[64].")
     for name in config.plain:
