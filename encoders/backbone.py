@@ -45,6 +45,7 @@ from transformers import AutoProcessor, DynamicCache  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
 from transformers.utils import logging as transformers_logging  # isort: skip
 
+_WIDE = 768  # width from which a decoder's matrix products keep all cores busy
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -139,6 +140,11 @@ class VideoLLM:
         return model
 
     # -- what differs between families ------------------------------------------------------------------------------
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the decoder's matrix products are too small to be divided among many cores."""
+        return int(self.config.get_text_config().hidden_size) < _WIDE
 
     @property
     def decoder(self) -> Any:

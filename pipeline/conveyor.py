@@ -6,7 +6,7 @@ the same shapes and the same number of threads as without running ahead, so the 
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
@@ -101,14 +101,38 @@ def shared_cores(workers: int = 2) -> Iterator[int]:
         take_threads(before)
 
 
+@contextmanager
+def one_thread(alone: bool = True) -> Iterator[None]:
+    """One of torch's threads for what this thread computes, if `alone`: the products of a single token of a small model take
+    longer divided than whole."""
+    before = torch.get_num_threads()
+    if alone:
+        take_threads(1)
+    try:
+        yield
+    finally:
+        take_threads(before)
+
+
 def take_threads(count: int) -> None:
     """Let torch compute what the calling thread asks for in so many threads.
 
-    `torch.set_num_threads` means the calling thread and every thread that computes for the first time after it; the latter is
-    set back, by a thread that ends at once."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    if count != before:
-        back = threading.Thread(target=torch.set_num_threads, args=(before,))
-        back.start()
-        back.join()
+    `torch.set_num_threads` means the calling thread, and every thread that computes for the first time after it; the latter is
+    seen and set back by threads that end at once. Takes a tenth of a millisecond."""
+    if count == torch.get_num_threads():
+        return
+    usual: list[int] = []
+    with _setting:
+        _elsewhere(lambda: usual.append(torch.get_num_threads()))
+        torch.set_num_threads(count)
+        _elsewhere(lambda: torch.set_num_threads(usual[0]))
+
+
+_setting = threading.Lock()  # two that set at once would take each other's number for the usual one
+
+
+def _elsewhere(call: Callable[[], None]) -> None:
+    """In a thread that has never computed."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()

@@ -32,7 +32,6 @@ from pipeline.streaming import AnswerStream
 from pipeline.together import Together
 from pipeline.writer import BackgroundWriter
 
-_WIDE = 768  # width of a decoder from which its matrix products keep all cores busy
 T = TypeVar("T")
 Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
 Read = Callable[[Evidence, Clock], Reading]
@@ -119,7 +118,7 @@ class VideoQA:
         with (
             found,
             BackgroundWriter(self.bank.write) as writer,
-            shared_cores(self._workers) as threads,
+            shared_cores(2 if self.backbone.is_narrow else 1) as threads,
             worker(threads) as beside,
         ):
             for first, stop in self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]:
@@ -150,11 +149,6 @@ class VideoQA:
             self._describe(source.info)
         warning = " ".join(filter(None, [_warning(source.info), _differing(unlike)]))
         return self._report(video_id, clock, new, writer.nbytes, warning)
-
-    @property
-    def _workers(self) -> int:
-        """Among how many the cores are divided while encoding."""
-        return 2 if self.backbone.config.get_text_config().hidden_size < _WIDE else 1
 
     def _describe(self, info: VideoInfo) -> None:
         for extractor in self.described:
