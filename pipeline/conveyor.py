@@ -101,19 +101,6 @@ def shared_cores(workers: int = 2) -> Iterator[int]:
         take_threads(before)
 
 
-@contextmanager
-def one_thread(alone: bool = True) -> Iterator[None]:
-    """One of torch's threads for what this thread computes, if `alone`: the products of a single token of a small model take
-    longer divided than whole."""
-    before = torch.get_num_threads()
-    if alone:
-        take_threads(1)
-    try:
-        yield
-    finally:
-        take_threads(before)
-
-
 def take_threads(count: int) -> None:
     """Let torch compute what the calling thread asks for in so many threads.
 
