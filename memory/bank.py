@@ -418,6 +418,10 @@ class MemoryBank:
         do not know, or where there is none."""
         return self._store.catalog.began(video_id, number)
 
+    def walls(self) -> dict[str, tuple[float, float]]:
+        """Unix seconds of the first and the last moment of every video that knows when it was; of written segments alone."""
+        return self._store.catalog.walls()
+
     def video_time(self, video_id: str, wall: float) -> float | None:
         """Seconds of video time of the first moment that is not before these Unix seconds; infinite where all came before,
         None where nobody knows when the video was."""

@@ -258,6 +258,11 @@ class Catalog:
                 return None if row.wall is None else round(row.wall - row.start, 3)
         return None
 
+    def walls(self) -> dict[str, tuple[float, float]]:
+        """Unix seconds of the first and the last moment of every video that knows when it was."""
+        sql = 'SELECT video_id, min(wall), max(wall + "end" - start) FROM segments WHERE wall IS NOT NULL GROUP BY video_id'
+        return {video_id: (first, last) for video_id, first, last in self._all(sql)}
+
     def last(self, video_id: str) -> SegmentRow | None:
         """The newest segment of a video."""
         where = "WHERE video_id = ? ORDER BY number DESC LIMIT 1"

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from memory.bank import MemoryBank
 from memory.fusion import Moment, fuse, widened
 from memory.search import ClipRetriever, UniformRetriever
 from memory.text_search import Found, Wanted
-from pipeline import keeping, planner, units
+from pipeline import keeping, planner, units, when
 from pipeline.parts import check, part
 from pipeline.planner import PICTURE, Plan
+from pipeline.when import NOWHERE, Meant
 
 DEPTH = 50  # moments of each channel that are fused
+OWN = 64  # videos with stretches of their own that are searched each for itself; of more, what is found elsewhere is left out
 
 
 @dataclass(frozen=True)
@@ -50,31 +53,43 @@ class Finder:
         top: int = 10,
     ) -> list[Moment]:
         """At most `top` moments, best first, fused from all channels."""
-        plan = planner.plan(question)
-        return fuse(self.rankings(plan, video_id, start=start, end=end, asked_at=asked_at), plan.weights)[:top]
+        plan, meant = self.read(question, video_id)
+        return fuse(self.rankings(plan, video_id, meant, start=start, end=end, asked_at=asked_at), plan.weights)[:top]
+
+    def read(self, question: str, video_id: str | None = None) -> tuple[Plan, Meant]:
+        """How a question is looked for, and what it says by the clock on the wall."""
+        ids = [video_id] if video_id else [row.info.video_id for row in self.bank.videos()]
+        meant = when.meant(question, self.bank, ids, time.time())
+        return planner.plan(meant.text), meant
 
     def rankings(
         self,
         plan: Plan,
         video_id: str | None = None,
+        meant: Meant | None = None,
         *,
         start: float = 0.0,
         end: float = math.inf,
         asked_at: float = math.inf,
     ) -> dict[str, list[Moment]]:
         """The moments of each channel, best first."""
-        durations = {row.info.video_id: row.info.duration for row in self.bank.videos()}
-        whens = {each: plan.when(duration) for each, duration in durations.items() if video_id in (None, each)}
-        spans = {each: (max(start, low), min(end, high)) for each, (low, high) in whens.items()}
-        low, high = (start, end) if not plan.absolute else next(iter(spans.values()), (start, end))
-        if video_id is not None:
-            low, high = spans.get(video_id, (start, end))
+        everywhere = {}
+        for row in self.bank.videos():
+            if video_id in (None, row.info.video_id):
+                low, high = plan.when(row.info.duration)
+                if meant is not None:
+                    low, high = meant.within(row.info.video_id, (low, high))
+                everywhere[row.info.video_id] = max(start, low), min(end, high)
+        spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
+        alike = len(set(everywhere.values())) == 1  # as a rule
+        low, high = next(iter(everywhere.values())) if alike else (start, end)
+        own = {} if alike or len(spans) > OWN else spans
         found: dict[str, list[Moment]] = {}
         kinds = tuple(channel for channel in self.channels if channel in KINDS)
         if kinds:
-            wanted = Wanted(video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at)
-            for one in self.bank.find_text(plan.query, wanted, DEPTH * len(kinds)):
-                inside = spans.get(one.line.video_id, (low, high))
+            wanted = Wanted(video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at, own)
+            for one in self.bank.find_text(plan.query, wanted, DEPTH * len(kinds)) if spans else ():
+                inside = spans.get(one.line.video_id, NOWHERE)
                 if one.line.kind in kinds and one.line.start < inside[1] and one.line.end > inside[0]:
                     found.setdefault(one.line.kind, []).append(_moment(one))
         if PICTURE in self.channels:
@@ -109,10 +124,14 @@ def find(config: DictConfig) -> int:
             "asked_at": math.inf if config.asked_at is None else config.asked_at,
         }
         video_id = None if video is None else video.info.video_id
-        moments = Finder(bank, channels).find(config.query, video_id, top=config.top, **limits)
+        finder = Finder(bank, channels)
+        plan, meant = finder.read(config.query, video_id)
+        moments = fuse(finder.rankings(plan, video_id, meant, **limits), plan.weights)[: config.top]
         rows = {row.info.video_id: row.info for row in bank.videos()}
         moments = [widened(moment, config.widen, rows[moment.video_id].duration) for moment in moments]
         empty = not bank.texts(video_id)
+    if meant.note:
+        print(f"reelbank: warning: {meant.note}", file=sys.stderr)
     paths = {moment.video_id: rows[moment.video_id].path for moment in moments}
     if config.format == "json":
         print(json.dumps({"query": config.query, "bank": config.bank, "moments": [_told(config, m, paths) for m in moments]}))
