@@ -35,7 +35,7 @@ from memory.recalled import RecalledFrames, keys_of
 from memory.refusal import told
 from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run
-from memory.search import hits, with_frames
+from memory.search import FusedRetriever, hits, with_frames
 from memory.tail import TailFrames, Tails, moved, visible
 from memory.text_rows import RunRow
 from memory.text_search import Found, Wanted
@@ -345,16 +345,20 @@ class MemoryBank:
         during: tuple[float, float] = (0.0, math.inf),
         asked_at: float = math.inf,
         most: int = 50,
+        part: str = "",
     ) -> list[Moment]:
         """Frames for a text by the retriever alone, best first, as moments with its scores; none outside of `during` (seconds)
-        or after `asked_at`. Nothing of the frames is read."""
+        or after `asked_at`. Nothing of the frames is read. part: of a fused retriever, the ranking of the part of this name."""
         video = self._known_video(video_id)
+        retriever = self._held.retriever
+        if part and isinstance(retriever, FusedRetriever):
+            retriever = retriever.parts[part]
         with self._held.searching(video_id) as timeline:
             visible = timeline.visible(asked_at)
             if visible == 0:
                 return []
             bounded = during != (0.0, math.inf)
-            found = self._held.retriever.search(Question(text, video_id, asked_at), visible if bounded else most, visible)
+            found = retriever.search(Question(text, video_id, asked_at), visible if bounded else most, visible)
             moments = []
             for ordinal, score in zip(found.frames.tolist(), found.scores.tolist(), strict=True):
                 start = float(timeline.times[ordinal])

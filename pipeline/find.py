@@ -1,7 +1,7 @@
 """`reelbank find`: moments of one video or of the whole bank for a few words, without any language model.
 
-Knows the bank, the planner and the frame embedder; no backbone. Channels: the kinds of text lines, and `picture`, the nearness
-of frames to the words (clip). Each ranks by itself, the ranks are fused (memory/fusion.py) with the planner's weights.
+What the command checks, builds and prints; the search itself is pipeline/finder.py. A backbone is loaded only for the channel
+`kv`, which nobody gets who does not ask for it.
 """
 
 import base64
@@ -10,8 +10,7 @@ import io
 import json
 import math
 import sys
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,102 +19,22 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.errors import UserError
-from encoders.text.lines import KINDS
 from memory.atomic import write_atomically
 from memory.bank import MemoryBank
 from memory.fusion import Moment, fuse, widened
-from memory.search import ClipRetriever, UniformRetriever
-from memory.text_search import Found, Wanted
-from pipeline import keeping, planner, units, when
+from memory.kv_search import KVRetriever
+from memory.search import ClipRetriever, FusedRetriever, UniformRetriever
+from pipeline import keeping, planner, units
+from pipeline.ahead import Ahead, TextAhead
+from pipeline.finder import Finder
 from pipeline.parts import check, part
-from pipeline.planner import PICTURE, Plan
-from pipeline.when import NOWHERE, Meant
-
-DEPTH = 50  # moments of each channel that are fused
-OWN = 64  # videos with stretches of their own that are searched each for itself; of more, what is found elsewhere is left out
-
-
-@dataclass(frozen=True)
-class Finder:
-    """Searches a bank."""
-
-    bank: MemoryBank
-    channels: tuple[str, ...] = planner.CHANNELS
-
-    def find(
-        self,
-        question: str,
-        video_id: str | None = None,
-        *,
-        start: float = 0.0,
-        end: float = math.inf,
-        asked_at: float = math.inf,
-        top: int = 10,
-    ) -> list[Moment]:
-        """At most `top` moments, best first, fused from all channels."""
-        plan, meant = self.read(question, video_id)
-        return fuse(self.rankings(plan, video_id, meant, start=start, end=end, asked_at=asked_at), plan.weights)[:top]
-
-    def read(self, question: str, video_id: str | None = None) -> tuple[Plan, Meant]:
-        """How a question is looked for, and what it says by the clock on the wall."""
-        ids = [video_id] if video_id else [row.info.video_id for row in self.bank.videos()]
-        meant = when.meant(question, self.bank, ids, time.time())
-        return planner.plan(meant.text), meant
-
-    def rankings(
-        self,
-        plan: Plan,
-        video_id: str | None = None,
-        meant: Meant | None = None,
-        *,
-        start: float = 0.0,
-        end: float = math.inf,
-        asked_at: float = math.inf,
-    ) -> dict[str, list[Moment]]:
-        """The moments of each channel, best first."""
-        everywhere = {}
-        for row in self.bank.videos():
-            if video_id in (None, row.info.video_id):
-                low, high = plan.when(row.info.duration)
-                if meant is not None:
-                    low, high = meant.within(row.info.video_id, (low, high))
-                everywhere[row.info.video_id] = max(start, low), min(end, high)
-        spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
-        alike = len(set(everywhere.values())) == 1  # as a rule
-        low, high = next(iter(everywhere.values())) if alike else (start, end)
-        own = {} if alike or len(spans) > OWN else spans
-        found: dict[str, list[Moment]] = {}
-        kinds = tuple(channel for channel in self.channels if channel in KINDS)
-        if kinds:
-            wanted = Wanted(video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at, own)
-            for one in self.bank.find_text(plan.query, wanted, DEPTH * len(kinds)) if spans else ():
-                inside = spans.get(one.line.video_id, NOWHERE)
-                if one.line.kind in kinds and one.line.start < inside[1] and one.line.end > inside[0]:
-                    found.setdefault(one.line.kind, []).append(_moment(one))
-        if PICTURE in self.channels:
-            shown = [
-                moment
-                for each, span in spans.items()
-                for moment in self.bank.rank_frames(plan.text, each, during=span, asked_at=asked_at, most=DEPTH)
-            ]
-            shown.sort(key=lambda moment: (-moment.score, moment.video_id, moment.start))
-            found[PICTURE] = shown[:DEPTH]
-        return found
-
-
-def _moment(found: Found) -> Moment:
-    line = found.line
-    at = (line.start + min(line.end, line.start + 2.0)) / 2  # early in what may stay for minutes
-    return Moment(line.video_id, found.start, found.end, found.score, (line.kind,), (line,), at, found.coverage)
+from pipeline.planner import FRAMES, KV, PICTURE
 
 
 def find(config: DictConfig) -> int:
     """reelbank find."""
     channels = _checked(config)
-    retriever: Any = UniformRetriever()
-    if PICTURE in channels:
-        check(config, "clip")
-        channels, retriever = _with_pictures(config, channels)
+    channels, retriever, ahead = of_frames(config, channels)
     with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
         video = keeping.video_of(config, bank)
         limits = {
@@ -124,7 +43,7 @@ def find(config: DictConfig) -> int:
             "asked_at": math.inf if config.asked_at is None else config.asked_at,
         }
         video_id = None if video is None else video.info.video_id
-        finder = Finder(bank, channels)
+        finder = Finder(bank, channels, ahead)
         plan, meant = finder.read(config.query, video_id)
         moments = fuse(finder.rankings(plan, video_id, meant, **limits), plan.weights)[: config.top]
         rows = {row.info.video_id: row.info for row in bank.videos()}
@@ -150,9 +69,9 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     """UserError on settings that make no sense; the channels."""
     if not str(config.query).strip():
         raise UserError('The query is empty; give a few words, such as query="rebuilt in granite".')
-    unknown = [channel for channel in config.channels if channel not in planner.CHANNELS]
+    unknown = [channel for channel in config.channels if channel not in (*planner.CHANNELS, KV)]
     if unknown or not config.channels:
-        raise UserError(f"channels={list(config.channels)} are not known; use some of {', '.join(planner.CHANNELS)}")
+        raise UserError(f"channels={list(config.channels)} are not known; use some of {', '.join((*planner.CHANNELS, KV))}")
     if config.format not in ("text", "json", "html"):
         raise UserError(f"format={config.format} is not known; use text, json or html.")
     if config.top < 1:
@@ -171,20 +90,44 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(config.channels))
 
 
-def _with_pictures(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple[str, ...], Any]:
-    """The retriever of frames; without it where the bank's frames were embedded by another model or a text alone is meant."""
+def of_frames(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple[str, ...], Any, tuple[Ahead, ...]]:
+    """The channels that work here, the retriever of those that look at frames, and what it needs of a text. Pictures are left
+    out where the bank's frames were embedded by another model or a text alone is meant; a backbone has to be the bank's."""
+    groups = {PICTURE: "clip", KV: "backbone"}
+    for channel in (channel for channel in FRAMES if channel in channels):
+        check(config, groups[channel])
+    if not set(FRAMES) & set(channels):
+        return channels, UniformRetriever(), ()
     with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as bank:
         keeping.video_of(config, bank)  # a name that is wrong is told before anything else is
-        made = bank.provenance.get("clip")
-    clip = part(config, "clip")
-    if made is not None and made != clip.fingerprint():
-        if channels == (PICTURE,):
+        made = bank.provenance
+    parts: dict[str, Any] = {}
+    texts: TextAhead | None = None
+    queries: Ahead | None = None
+    if PICTURE in channels:
+        clip = part(config, "clip")
+        if made.get("clip") in (None, clip.fingerprint()):
+            texts, parts[PICTURE] = TextAhead(clip), ClipRetriever
+        elif channels == (PICTURE,):
             raise UserError(
-                f"bank {config.bank} was made with another frame embedder ({made}); give its clip=, or channels without picture"
+                f"bank {config.bank} was made with another frame embedder ({made['clip']}); give its clip=, or channels "
+                "without picture"
             )
-        print("reelbank: warning: pictures are left out: the bank's were embedded by another clip=", file=sys.stderr)
-        return tuple(channel for channel in channels if channel != PICTURE), UniformRetriever()
-    return channels, ClipRetriever(embedder=clip)
+        else:
+            print("reelbank: warning: pictures are left out: the bank's were embedded by another clip=", file=sys.stderr)
+            channels = tuple(channel for channel in channels if channel != PICTURE)
+    if KV in channels:
+        backbone = part(config, "backbone")
+        if made.get("weights") != backbone.fingerprint():
+            raise UserError(
+                f"bank {config.bank} was made with backbone {made.get('model')} ({made.get('weights')}), and only that can "
+                "search its keys; give its backbone=, or channels without kv"
+            )
+        queries, parts[KV] = Ahead(backbone.queries_of), KVRetriever
+    if not parts:
+        return channels, UniformRetriever(), ()
+    ahead = (*(() if texts is None else (texts.ahead,)), *(() if queries is None else (queries,)))
+    return channels, FusedRetriever(parts, embedder=texts, queries=queries), ahead
 
 
 def _told(config: DictConfig, moment: Moment, paths: dict[str, str]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from memory import text_words
 from memory.text_words import Query
 
 CHANNELS = ("subtitle", "speech", "ocr", "caption", "picture")
-PICTURE = "picture"
+PICTURE, KV = "picture", "kv"
+FRAMES = (PICTURE, KV)  # channels that look at frames; kv needs the backbone, so it has to be asked for
 
-_USUAL = {"subtitle": 1.0, "speech": 1.0, "ocr": 1.0, "caption": 0.7, PICTURE: 1.0}
+# kv: as in conf/retriever/fused.yaml, its keys tell footage apart rather than what is asked
+_USUAL = {"subtitle": 1.0, "speech": 1.0, "ocr": 1.0, "caption": 0.7, PICTURE: 1.0, KV: 0.3}
 _CUES = (  # words of a question -> weights of channels
     (
         r"sa(?:y|ys|id|ying)|tells?|told|talk\w*|speak\w*|spoken?|speech|mention\w*|explain\w*|hears?|heard|announc\w*|discuss\w*"
@@ -27,7 +29,10 @@ _CUES = (  # words of a question -> weights of channels
         r"|banner|poster|numbers?|digits?|printed|prints?|spells?|spelled|logo",
         {"ocr": 2.0},
     ),
-    (r"colou?rs?|coloured|colored|shapes?|icons?|wears?|wearing|looks? like|pictures?|holds?|holding|stands?", {PICTURE: 1.5}),
+    (
+        r"colou?rs?|coloured|colored|shapes?|icons?|wears?|wearing|looks? like|pictures?|holds?|holding|stands?",
+        {PICTURE: 1.5, KV: 0.5},
+    ),
 )
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "ten": 10, "fifteen": 15, "twenty": 20}
 _UNIT_S = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
@@ -61,7 +66,7 @@ def plan(question: str) -> Plan:
         cues |= set() if PICTURE in more else {word.lower() for word in found}  # "written" need not be written there
     query = text_words.query(text, cues)
     if query.phrases:
-        weights = {name: weight if name == PICTURE else max(weight, 2.0) for name, weight in weights.items()}
+        weights = {name: weight if name in FRAMES else max(weight, 2.0) for name, weight in weights.items()}
     return Plan(text, query, weights, when)
 
 

@@ -67,7 +67,7 @@ class Find:
     query: str = MISSING  # words, "quoted words", and perhaps a time: in the first half, after 12:30
     bank: str = "reelbank-bank"
     video: str = ""  # id or path of one video; "" = the whole bank
-    channels: list[str] = field(default_factory=lambda: ["subtitle", "speech", "ocr", "caption", "picture"])
+    channels: list[str] = field(default_factory=lambda: ["subtitle", "speech", "ocr", "caption", "picture"])  # and kv
     start: float | None = None  # only moments from these seconds of video time on
     end: float | None = None
     asked_at: float | None = None  # seconds; with video=: nothing after it is seen
@@ -76,7 +76,9 @@ class Find:
     format: str = "text"  # or json, or html
     out: str = "find.html"  # format=html: the page
     thumbnails: bool = False  # format=json: a small JPEG of each moment, as base64
+    fps: float = 1.0  # the bank's: some backbones want to know
     clip: Any = MISSING
+    backbone: Any = MISSING  # the bank's, loaded for channels=[...,kv] alone
 
 
 @dataclass

@@ -10,7 +10,7 @@ from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
 from memory.search import UniformRetriever
 from pipeline import cli
-from pipeline.find import Finder
+from pipeline.finder import Finder
 from pipeline.when import NOWHERE, meant
 from tests.records import info, make_segment
 from tests.test_find import SRT
@@ -67,7 +67,7 @@ def test_a_search_keeps_to_them(bank: MemoryBank, monkeypatch) -> None:
     def starts(question: str, video_id: str | None = None) -> list[tuple[str, float]]:
         return [(m.video_id, m.start) for m in sorted(Finder(bank, ("subtitle",)).find(question, video_id), key=str)]
 
-    monkeypatch.setattr("pipeline.find.time.time", lambda: NOW)
+    monkeypatch.setattr("pipeline.finder.time.time", lambda: NOW)
     assert starts("bread yesterday between 12:00:05 and 12:00:20") == [("door", 51.0)]
     assert starts("bread between 10:00:10 and 10:00:20", "door") == [("door", 11.0)]
     assert starts("bread between 0:10 and 0:20", "door") == [("door", 11.0)]  # it was not running then
