@@ -5,6 +5,7 @@ Knows neither pixels nor prompts. Layout of <bank>/:
     catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py, restore.py
     window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
     text/<video>/<extractor>/*.jsonl            words of videos                           memory/text_store.py
+    vectors/<video>/<extractor>/*.vec           vectors of these lines, where wanted      memory/text_vectors.py
     index/<video>/*/                            rows, a cache: rebuilt when it does not fit memory/row_files.py
 A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
 sentence, and what was acknowledged stays.
@@ -13,7 +14,7 @@ Threads: one writes, many ask. Processes: one writes (a lock file sees to it), m
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from encoders.errors import UserError
 from encoders.schema import Segment, VideoInfo
 from encoders.text.lines import TextBlock, TextLine
-from memory import plan, prune, restore, steps, text_search
+from memory import dense_search, plan, prune, restore, steps, text_search
 from memory.atomic import TEMPORARY
 from memory.bank_file import Provenance, WriterLock, open_bank_file
 from memory.catalog import Gap, SegmentRow, VideoRow
@@ -37,7 +38,7 @@ from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run
 from memory.search import FusedRetriever, hits, with_frames
 from memory.tail import TailFrames, Tails, moved, visible
-from memory.text_rows import RunRow
+from memory.text_rows import BlockRow, RunRow
 from memory.text_search import Found, Wanted
 from memory.text_store import TextGap
 from memory.text_words import Query
@@ -250,6 +251,39 @@ class MemoryBank:
         """Lines for a question, best first."""
         return text_search.search(self._store.text.rows, query, wanted, most)
 
+    def missing_vectors(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
+        """Stretches of text of a video whose lines have no vectors yet."""
+        return self._store.text.vectors.missing(video_id)
+
+    def lines_of(self, run: RunRow, row: BlockRow) -> tuple[TextLine, ...]:
+        """The lines of a stretch."""
+        return self._store.text.rows.block(run, row).stretch.lines
+
+    def write_vectors(self, run: RunRow, row: BlockRow, vectors: np.ndarray, made_with: str) -> None:
+        """Keep the vectors of a stretch's lines: [lines, E], unit. When this returns they survive a crash and can be searched.
+        UserError when the bank has those of another model, or the disk does not take them."""
+        self.begin_writing()
+        with told(self.root):
+            self._store.text.vectors.put(run, row, vectors, made_with)
+
+    @property
+    def vectors_made_with(self) -> str | None:
+        """What the vectors of lines were made with; None where there are none."""
+        return self._store.text.vectors.made_with
+
+    def refuse_other_vectors(self, made_with: str) -> None:
+        """UserError when the bank's lines have vectors of another model."""
+        self._store.text.vectors.refuse_other(made_with)
+
+    def count_vectors(self) -> tuple[int, int]:
+        """Lines that have a vector, and all lines."""
+        rows = self._store.text.rows
+        return self._store.text.vectors.counted(), rows.count() if rows.there else 0
+
+    def find_near(self, query: np.ndarray, wanted: Wanted, most: int = 50) -> list[Found]:
+        """Lines whose vectors are nearest to a question's, best first; `score` and `coverage` are the cosine. query: [E]."""
+        return dense_search.search(self._store.text.rows, self._store.text.vectors, query, wanted, most)
+
     def mend_text(self) -> list[Problem]:
         """Write damaged files of text again; those that were damaged."""
         self.begin_writing()
@@ -414,8 +448,12 @@ class MemoryBank:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all segment files."""
-        return self._store.catalog.nbytes()
+        """Bytes of the files of all segments, and of all words with their vectors."""
+        return self._store.catalog.nbytes() + sum(self.text_bytes(video.info.video_id) for video in self.videos())
+
+    def text_bytes(self, video_id: str) -> int:
+        """Bytes of the files of a video's words, vectors included."""
+        return self._store.text.nbytes(video_id)
 
     def began(self, video_id: str, number: int) -> float | None:
         """Unix seconds of second 0 of the session that segment `number` is or was of, as its neighbours tell; None where they
@@ -449,8 +487,8 @@ class MemoryBank:
         return self._store.catalog.gaps(video_id)
 
     def in_memory(self) -> dict[str, int]:
-        """Bytes in memory: "index" (the retriever's rows), "ram" and "device" (frames)."""
-        return {"index": self._held.retriever.nbytes} | self._frames.tiers.nbytes()
+        """Bytes in memory: "index" (the retriever's rows and lines' vectors), "ram" and "device" (frames)."""
+        return {"index": self._index_bytes()} | self._frames.tiers.nbytes()
 
     def verify(self) -> list[Problem]:
         """Read everything and say what is damaged."""
@@ -515,7 +553,7 @@ class MemoryBank:
             newest = [] if video.finished else store.catalog.newest(video_id, frames)
             if newest:
                 kept[video_id] = newest[0].number
-        return prune.plan(rule, videos, kept)
+        return prune.plan(rule, videos, kept, {video_id: self.text_bytes(video_id) for video_id in videos})
 
     def _known_video(self, video_id: str) -> VideoRow:
         video = self._store.catalog.video(video_id)
@@ -525,7 +563,10 @@ class MemoryBank:
 
     def _share_ram(self) -> None:
         """Search rows come first; recalled frames get what they leave."""
-        self._frames.tiers.resize_ram(max(0, self._ram_bytes - self._held.retriever.nbytes))
+        self._frames.tiers.resize_ram(max(0, self._ram_bytes - self._index_bytes()))
+
+    def _index_bytes(self) -> int:
+        return self._held.retriever.nbytes + self._store.text.vectors.nbytes
 
     def _choose(
         self, question: Question, first: int, cost: np.ndarray, tail: TailFrames, read_tokens: int, near: Sequence[int]

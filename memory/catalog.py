@@ -212,6 +212,11 @@ class Catalog:
             finally:
                 self._db.rollback()
 
+    def state(self) -> tuple[int, int]:
+        """Another one after every change, whoever made it."""
+        with self._lock:
+            return int(self._all("PRAGMA data_version")[0][0]), self._db.total_changes
+
     def revision(self) -> int:
         """Changes with every change that is not an addition at the end."""
         return int(self._all("PRAGMA user_version")[0][0])

@@ -29,11 +29,13 @@ from pipeline.ahead import Ahead, TextAhead
 from pipeline.finder import Finder
 from pipeline.parts import check, part
 from pipeline.planner import FRAMES, KV, PICTURE
+from pipeline.words import sentence_encoder
 
 
 def find(config: DictConfig) -> int:
     """reelbank find."""
     channels = _checked(config)
+    sentences = sentence_encoder(config)
     channels, retriever, ahead = of_frames(config, channels)
     with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
         video = keeping.video_of(config, bank)
@@ -43,7 +45,9 @@ def find(config: DictConfig) -> int:
             "asked_at": math.inf if config.asked_at is None else config.asked_at,
         }
         video_id = None if video is None else video.info.video_id
-        finder = Finder(bank, channels, ahead)
+        finder = Finder(bank, channels, sentences, config.late_lines, ahead)
+        if sentences is not None:
+            _check_vectors(config, bank, sentences)
         plan, meant = finder.read(config.query, video_id)
         moments = fuse(finder.rankings(plan, video_id, meant, **limits), plan.weights)[: config.top]
         rows = {row.info.video_id: row.info for row in bank.videos()}
@@ -76,6 +80,8 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
         raise UserError(f"format={config.format} is not known; use text, json or html.")
     if config.top < 1:
         raise UserError(f"top={config.top} finds nothing; use 1 or more.")
+    if config.late_lines < 0 or (config.late_lines and not config.dense):
+        raise UserError(f"late_lines={config.late_lines} needs to be 0 or more, and dense=minilm; leave it out")
     if not config.widen >= 0:
         raise UserError(f"widen={config.widen} is below 0; give seconds, 0 or more.")
     for key in ("start", "end", "asked_at"):
@@ -88,6 +94,18 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     if config.format == "html" and not Path(config.out).absolute().parent.is_dir():
         raise UserError(f"out={config.out} is in a folder that is not there; make it, or choose another path")
     return tuple(dict.fromkeys(config.channels))
+
+
+def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: Any) -> None:
+    """UserError when the lines have vectors of another model; a warning when some have none."""
+    bank.refuse_other_vectors(sentences.made_with)
+    there, lines = bank.count_vectors()
+    if there < lines:
+        print(
+            f"reelbank: warning: {lines - there} of {lines} lines are searched by their words alone; `reelbank ingest bank="
+            f"{config.bank} dense=...` gives them vectors",
+            file=sys.stderr,
+        )
 
 
 def of_frames(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple[str, ...], Any, tuple[Ahead, ...]]:

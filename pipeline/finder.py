@@ -2,23 +2,26 @@
 
 Knows the bank, the planner and the clock; no configuration, no output. Channels: the kinds of text lines; `picture`, the
 nearness of frames to the words (clip); `kv`, the frames whose keys answer the question's queries in the language model. For the
-last two the bank's retriever is fused and has parts of these names. Ranks are fused (memory/fusion.py) with the planner's
-weights.
+last two the bank's retriever is fused and has parts of these names. With a sentence encoder lines are also ranked by their
+vectors (`dense`) and by their tokens (`late`). Ranks are fused (memory/fusion.py) with the planner's weights.
 """
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from encoders.text.lines import KINDS
 from memory.bank import MemoryBank
 from memory.fusion import Moment, fuse
+from memory.late import maxsim
 from memory.text_search import Found, Wanted
 from pipeline import planner, when
 from pipeline.ahead import Ahead
-from pipeline.planner import FRAMES, Plan
-from pipeline.when import NOWHERE, Meant
+from pipeline.planner import DENSE, FRAMES, LATE, Plan
+from pipeline.when import NOWHERE, Meant, Span
 
 DEPTH = 50  # moments of each channel that are fused
 OWN = 64  # videos with stretches of their own that are searched each for itself; of more, what is found elsewhere is left out
@@ -30,6 +33,8 @@ class Finder:
 
     bank: MemoryBank
     channels: tuple[str, ...] = planner.CHANNELS
+    sentences: Any = None  # encoders/text/dense.py; None: lines are ranked by their words alone
+    late_lines: int = 0  # the best so many by words and by vectors that are compared token by token
     ahead: tuple[Ahead, ...] = ()  # what the bank's retrievers need of a text: computed once, not for every video
 
     def find(
@@ -79,9 +84,9 @@ class Finder:
         if kinds:
             wanted = Wanted(video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at, own)
             for one in self.bank.find_text(plan.query, wanted, DEPTH * len(kinds)) if spans else ():
-                inside = spans.get(one.line.video_id, NOWHERE)
-                if one.line.kind in kinds and one.line.start < inside[1] and one.line.end > inside[0]:
+                if one.line.kind in kinds and _overlaps(one, spans):
                     found.setdefault(one.line.kind, []).append(_moment(one))
+            found |= self._by_meaning(plan, wanted, kinds, spans)
         with ExitStack() as stack:
             for ahead in self.ahead:
                 stack.enter_context(ahead.prepared([plan.text]))
@@ -96,6 +101,29 @@ class Finder:
                 shown.sort(key=lambda moment: (-moment.score, moment.video_id, moment.start))
                 found[channel] = shown[:DEPTH]
         return found
+
+    def _by_meaning(
+        self, plan: Plan, wanted: Wanted, kinds: tuple[str, ...], spans: Mapping[str, Span]
+    ) -> dict[str, list[Moment]]:
+        """Lines by their vectors, and the best lines by their tokens. Quoted words have to be there: then only words count."""
+        if self.sentences is None or plan.query.phrases or not spans:
+            return {}
+        near = self.bank.find_near(self.sentences.embed([plan.text])[0].numpy(), wanted, DEPTH)
+        near = [one for one in near if _overlaps(one, spans)]
+        found = {DENSE: [_moment(one) for one in near]}
+        if self.late_lines:
+            named = self.bank.find_text(plan.query, wanted, self.late_lines)
+            both = {one.line: one for one in (*named, *near[: self.late_lines]) if _overlaps(one, spans)}
+            question, *lines = self.sentences.tokens([plan.text, *(line.text for line in both)])
+            scored = [(maxsim(question, tokens), one) for tokens, one in zip(lines, both.values(), strict=True)]
+            scored.sort(key=lambda pair: (-pair[0], pair[1].line.video_id, pair[1].line.start))
+            found[LATE] = [_moment(replace(one, score=score, coverage=score)) for score, one in scored]
+        return found
+
+
+def _overlaps(found: Found, spans: Mapping[str, Span]) -> bool:
+    low, high = spans.get(found.line.video_id, NOWHERE)
+    return found.line.start < high and found.line.end > low
 
 
 def _moment(found: Found) -> Moment:

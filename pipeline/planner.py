@@ -14,10 +14,11 @@ from memory.text_words import Query
 
 CHANNELS = ("subtitle", "speech", "ocr", "caption", "picture")
 PICTURE, KV = "picture", "kv"
+DENSE, LATE = "dense", "late"  # lines by meaning: their vectors; their tokens
 FRAMES = (PICTURE, KV)  # channels that look at frames; kv needs the backbone, so it has to be asked for
 
 # kv: as in conf/retriever/fused.yaml, its keys tell footage apart rather than what is asked
-_USUAL = {"subtitle": 1.0, "speech": 1.0, "ocr": 1.0, "caption": 0.7, PICTURE: 1.0, KV: 0.3}
+_USUAL = {"subtitle": 1.0, "speech": 1.0, "ocr": 1.0, "caption": 0.7, PICTURE: 1.0, KV: 0.3, DENSE: 1.0, LATE: 1.0}
 _CUES = (  # words of a question -> weights of channels
     (
         r"sa(?:y|ys|id|ying)|tells?|told|talk\w*|speak\w*|spoken?|speech|mention\w*|explain\w*|hears?|heard|announc\w*|discuss\w*"

@@ -61,6 +61,7 @@ class VideoQA:
     cite_share: float
     text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
     described: tuple[TextExtractor, ...] = ()  # what makes text of a video that is encoded
+    sentences: Any = None  # makes vectors of lines (encoders/text/dense.py); None: they are searched by their words alone
     read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
@@ -101,7 +102,7 @@ class VideoQA:
         clock, video_id = Clock(), source.info.video_id
         repeats = live is None or live.source.repeats
         known = self.bank.video(video_id)
-        found = words.Beside(self.bank, self.text, words.video_file(source.info))
+        found = words.Beside(self.bank, self.text, words.video_file(source.info), self.sentences)
         if known is not None and known.finished:
             with found:
                 pass
@@ -142,6 +143,8 @@ class VideoQA:
     def _describe(self, info: VideoInfo) -> None:
         for extractor in self.described:
             words.extract(self.bank, extractor, words.video_file(info))
+        if self.described and self.sentences is not None:
+            words.add_vectors(self.bank, self.sentences, info.video_id)
 
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""

@@ -40,6 +40,7 @@ class Dials:
     retriever: Any = MISSING
     reader: Any = MISSING
     text: Any = MISSING
+    dense: Any = MISSING
 
 
 @dataclass
@@ -77,7 +78,9 @@ class Find:
     out: str = "find.html"  # format=html: the page
     thumbnails: bool = False  # format=json: a small JPEG of each moment, as base64
     fps: float = 1.0  # the bank's: some backbones want to know
+    late_lines: int = 0  # with dense=: so many of the best lines are compared with the query token by token; 0 = none
     clip: Any = MISSING
+    dense: Any = MISSING  # lines that mean the same in other words; the bank's
     backbone: Any = MISSING  # the bank's, loaded for channels=[...,kv] alone
 
 
