@@ -89,18 +89,22 @@ def store(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_million_lines_in_a_tenth_of_a_second(store: DiskStore) -> None:
-    """The median is held to the limit; what is printed is what the README says."""
+    """Held to the limit: the median, and the longest in CPU time, which does not depend on what else the machine does. What is
+    printed is what the README says."""
     words = vocabulary(np.random.default_rng(0))
-    medians = []
+    medians, spent = [], []
     for name, asked in questions(words, np.random.default_rng(2)).items():
-        took, found = [], 0
+        took, cpu, found = [], [], 0
         for text, wanted in asked:
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.thread_time()
             found += len(search(store.text.rows, query(text), wanted))
             took.append(1e3 * (time.perf_counter() - begun))
+            cpu.append(1e3 * (time.thread_time() - used))
+        spent.append(max(cpu))
         medians.append(statistics.median(took))
-        print(f"{name}: median {medians[-1]:.0f} ms, longest {max(took):.0f} ms (n={len(took)}), {found} lines found")
-    assert max(medians) < LIMIT_MS
+        longest = f"longest {max(took):.0f} ms, {max(cpu):.0f} ms of CPU time"
+        print(f"{name}: median {medians[-1]:.0f} ms, {longest} (n={len(took)}), {found} lines found")
+    assert max(medians) < LIMIT_MS and max(spent) < LIMIT_MS
 
 
 @pytest.mark.slow
