@@ -189,7 +189,8 @@ def _words_alone(config: DictConfig) -> int:
                     pass
             except UserError as error:  # its file is gone, say; the other videos go on
                 failed = str(error)
-            lines = {run.extractor: run.lines for run in held.texts(video.info.video_id) if run.extractor in names}
+            texts = held.texts(video.info.video_id)
+            lines = {run.extractor: run.lines for run in texts if run.extractor in names or not names}
             note = failed or words.notes(held, video.info.video_id, names)
             table.append({"video_id": video.info.video_id, "path": video.info.path, "text_lines": lines, "warning": note})
     if config.format == "json":

@@ -5,11 +5,13 @@ What the command checks, builds and prints; the search itself is pipeline/finder
 """
 
 import base64
+import functools
 import html
 import io
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,11 @@ from memory.bank import MemoryBank
 from memory.fusion import Moment, fuse, widened
 from memory.kv_search import KVRetriever
 from memory.search import ClipRetriever, FusedRetriever, UniformRetriever
-from pipeline import keeping, planner, units
+from pipeline import keeping, units
 from pipeline.ahead import Ahead, TextAhead
 from pipeline.finder import Finder
-from pipeline.parts import check, part
-from pipeline.planner import FRAMES, KV, PICTURE
+from pipeline.parts import call, check, part
+from pipeline.planner import CHANNELS, FRAMES, KV, PICTURE
 from pipeline.words import sentence_encoder
 
 
@@ -36,7 +38,10 @@ def find(config: DictConfig) -> int:
     """reelbank find."""
     channels = _checked(config)
     sentences = sentence_encoder(config)
-    channels, retriever, ahead = of_frames(config, channels)
+    backbone = functools.cache(lambda: _backbone(config))
+    check(config, "planner")
+    planner = call("planner", part(config, "planner"), backbone=backbone)
+    channels, retriever, ahead = of_frames(config, channels, backbone)
     with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
         video = keeping.video_of(config, bank)
         limits = {
@@ -45,7 +50,7 @@ def find(config: DictConfig) -> int:
             "asked_at": math.inf if config.asked_at is None else config.asked_at,
         }
         video_id = None if video is None else video.info.video_id
-        finder = Finder(bank, channels, sentences, config.late_lines, ahead)
+        finder = Finder(bank, channels, sentences, config.late_lines, planner, ahead)
         if sentences is not None:
             _check_vectors(config, bank, sentences)
         plan, meant = finder.read(config.query, video_id)
@@ -53,8 +58,8 @@ def find(config: DictConfig) -> int:
         rows = {row.info.video_id: row.info for row in bank.videos()}
         moments = [widened(moment, config.widen, rows[moment.video_id].duration) for moment in moments]
         empty = not bank.texts(video_id)
-    if meant.note:
-        print(f"reelbank: warning: {meant.note}", file=sys.stderr)
+    for note in filter(None, (meant.note, plan.note)):
+        print(f"reelbank: warning: {note}", file=sys.stderr)
     paths = {moment.video_id: rows[moment.video_id].path for moment in moments}
     if config.format == "json":
         print(json.dumps({"query": config.query, "bank": config.bank, "moments": [_told(config, m, paths) for m in moments]}))
@@ -73,9 +78,9 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     """UserError on settings that make no sense; the channels."""
     if not str(config.query).strip():
         raise UserError('The query is empty; give a few words, such as query="rebuilt in granite".')
-    unknown = [channel for channel in config.channels if channel not in (*planner.CHANNELS, KV)]
+    unknown = [channel for channel in config.channels if channel not in (*CHANNELS, KV)]
     if unknown or not config.channels:
-        raise UserError(f"channels={list(config.channels)} are not known; use some of {', '.join((*planner.CHANNELS, KV))}")
+        raise UserError(f"channels={list(config.channels)} are not known; use some of {', '.join((*CHANNELS, KV))}")
     if config.format not in ("text", "json", "html"):
         raise UserError(f"format={config.format} is not known; use text, json or html.")
     if config.top < 1:
@@ -108,12 +113,19 @@ def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: Any) -> None
         )
 
 
-def of_frames(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple[str, ...], Any, tuple[Ahead, ...]]:
-    """The channels that work here, the retriever of those that look at frames, and what it needs of a text. Pictures are left
-    out where the bank's frames were embedded by another model or a text alone is meant; a backbone has to be the bank's."""
-    groups = {PICTURE: "clip", KV: "backbone"}
-    for channel in (channel for channel in FRAMES if channel in channels):
-        check(config, groups[channel])
+def _backbone(config: DictConfig) -> Any:
+    check(config, "backbone")
+    return part(config, "backbone")
+
+
+def of_frames(
+    config: DictConfig, channels: tuple[str, ...], backbone: Callable[[], Any]
+) -> tuple[tuple[str, ...], Any, tuple[Ahead, ...]]:
+    """The channels that work here, the retriever of those that look at frames, and what it needs of a text. backbone: loads it.
+    Pictures are left out where the bank's frames were embedded by another model or a text alone is meant; a backbone has to be
+    the bank's."""
+    if PICTURE in channels:
+        check(config, "clip")
     if not set(FRAMES) & set(channels):
         return channels, UniformRetriever(), ()
     with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as bank:
@@ -135,13 +147,13 @@ def of_frames(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple[str,
             print("reelbank: warning: pictures are left out: the bank's were embedded by another clip=", file=sys.stderr)
             channels = tuple(channel for channel in channels if channel != PICTURE)
     if KV in channels:
-        backbone = part(config, "backbone")
-        if made.get("weights") != backbone.fingerprint():
+        model = backbone()
+        if made.get("weights") != model.fingerprint():
             raise UserError(
                 f"bank {config.bank} was made with backbone {made.get('model')} ({made.get('weights')}), and only that can "
                 "search its keys; give its backbone=, or channels without kv"
             )
-        queries, parts[KV] = Ahead(backbone.queries_of), KVRetriever
+        queries, parts[KV] = Ahead(model.queries_of), KVRetriever
     if not parts:
         return channels, UniformRetriever(), ()
     ahead = (*(() if texts is None else (texts.ahead,)), *(() if queries is None else (queries,)))

@@ -8,7 +8,7 @@ vectors (`dense`) and by their tokens (`late`). Ranks are fused (memory/fusion.p
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +35,7 @@ class Finder:
     channels: tuple[str, ...] = planner.CHANNELS
     sentences: Any = None  # encoders/text/dense.py; None: lines are ranked by their words alone
     late_lines: int = 0  # the best so many by words and by vectors that are compared token by token
+    planner: Callable[[str], Plan] = planner.plan
     ahead: tuple[Ahead, ...] = ()  # what the bank's retrievers need of a text: computed once, not for every video
 
     def find(
@@ -55,7 +56,7 @@ class Finder:
         """How a question is looked for, and what it says by the clock on the wall."""
         ids = [video_id] if video_id else [row.info.video_id for row in self.bank.videos()]
         meant = when.meant(question, self.bank, ids, time.time())
-        return planner.plan(meant.text), meant
+        return self.planner(meant.text), meant
 
     def rankings(
         self,

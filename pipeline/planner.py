@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from memory import text_words
 from memory.text_words import Query
@@ -54,6 +55,17 @@ class Plan:
     query: Query
     weights: dict[str, float]
     when: Callable[[float], Span] = field(default=lambda duration: (0.0, math.inf))  # seconds of a video -> stretch of it
+    note: str = ""  # what the user must know
+
+
+class Rules:
+    """The rules as a part that can be chosen: `planner=rules`. It needs no backbone."""
+
+    def __init__(self, *, backbone: Callable[[], Any] | None = None) -> None:
+        pass
+
+    def __call__(self, question: str) -> Plan:
+        return plan(question)
 
 
 def plan(question: str) -> Plan:

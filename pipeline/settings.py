@@ -81,7 +81,8 @@ class Find:
     late_lines: int = 0  # with dense=: so many of the best lines are compared with the query token by token; 0 = none
     clip: Any = MISSING
     dense: Any = MISSING  # lines that mean the same in other words; the bank's
-    backbone: Any = MISSING  # the bank's, loaded for channels=[...,kv] alone
+    planner: Any = MISSING  # who says how much each channel counts
+    backbone: Any = MISSING  # loaded for channels=[...,kv], which needs the bank's, and for planner=model
 
 
 @dataclass

@@ -129,9 +129,11 @@ class Beside(AbstractContextManager["Beside"]):
 
     def _run(self) -> None:
         try:
-            for extractor in self._extractors:
-                extract(self._bank, extractor, self._video, self._stop.is_set, self._encoder)
-            if self._encoder is not None:
-                add_vectors(self._bank, self._encoder, self._video.video_id, self._stop.is_set)
+            try:
+                for extractor in self._extractors:
+                    extract(self._bank, extractor, self._video, self._stop.is_set, self._encoder)
+            finally:
+                if self._encoder is not None:  # also where a file is gone: its lines are there
+                    add_vectors(self._bank, self._encoder, self._video.video_id, self._stop.is_set)
         except BaseException as error:  # handed to the caller's thread, which raises it
             self._error = error

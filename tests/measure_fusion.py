@@ -19,6 +19,7 @@ from memory.fusion import Moment, fuse, mean_of_scores
 from pipeline import cli, haystack, planner
 from pipeline.find import of_frames
 from pipeline.finder import Finder
+from pipeline.parts import part
 from pipeline.tiny.world import COLORS, NAMES, SHAPES, Needle, random_needle
 from tests.test_find import talks
 
@@ -83,7 +84,7 @@ def main() -> None:
         options = [f"video={path}", f"bank={args.folder / 'bank'}", "text=[subtitles,ocr]"]
         cli.run("ingest", options)
     config = cli.configure("find", ["query=-", f"bank={args.folder / 'bank'}"])
-    channels, retriever, ahead = of_frames(config, (*planner.CHANNELS, planner.KV))
+    channels, retriever, ahead = of_frames(config, (*planner.CHANNELS, planner.KV), lambda: part(config, "backbone"))
     ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     with MemoryBank.open(args.folder / "bank", None, retriever, recent_frames=0) as bank:
         ids = {Path(row.info.path).name: row.info.video_id for row in bank.videos()}

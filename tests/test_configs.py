@@ -24,7 +24,7 @@ from tests.videos import numbered, write_video
 ROOT = Path(__file__).parents[1]
 PRESETS = ("preset", "bench_preset")  # what a benchmark makes, asks and compares: no part, see test_needle.py, test_bench.py
 BATCH = ("annotations", "choice", "compute")  # parts of a batch alone, see test_batch.py and its neighbours
-LINES = ("dense",)  # how lines of text are searched, see test_dense.py
+LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
 WORDS = "text"  # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 EVERY = sorted((p.parent.name, p.stem) for p in (ROOT / "conf").glob("*/*.yaml") if p.parent.name not in PRESETS)
 OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, *LINES, WORDS)]
@@ -81,9 +81,8 @@ def test_every_option_of_a_batch_can_be_made(group: str, option: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in LINES])
-@pytest.mark.parametrize("task", ["ask", "ingest", "find"])
-def test_every_way_of_searching_lines_composes_and_fits(task: str, group: str, option: str) -> None:
-    config = cli.configure(task, [f"{group}={option}"])
+def test_every_way_of_searching_lines_composes_and_fits(group: str, option: str) -> None:
+    config = cli.configure("find", [f"{group}={option}"])
     check(config, group)
     assert not config[group] or callable(get_object(config[group]._target_))
 
