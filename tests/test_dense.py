@@ -179,6 +179,14 @@ def test_vectors_come_later_to_lines_that_are_there_and_follow_them(root: Path) 
         assert vectors(root) == {} and bank.videos() == [] and not (root / "vectors" / "v").exists()
 
 
+def test_a_lost_catalog_comes_back_with_vectors_that_fit(root: Path) -> None:
+    for path in root.glob("catalog.sqlite*"):
+        path.unlink()
+    with opened(root) as bank:
+        assert bank.count_vectors() == (4, 4) and near(bank, "bread needs salt") == ["bread needs salt"]
+        assert bank.verify() == [] and list(bank.missing_vectors("v")) == []
+
+
 def test_another_open_bank_sees_vectors_that_came(root: Path) -> None:
     with opened(root) as asking, opened(root) as writing:
         assert asking.count_vectors() == (4, 4)
