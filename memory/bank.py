@@ -425,6 +425,10 @@ class MemoryBank:
         """None when the bank does not have it."""
         return self._store.catalog.video(video_id)
 
+    def length(self, video: VideoRow) -> float:
+        """Seconds of a video: as its file says; of a stream, which says nothing, up to the last segment."""
+        return video.info.duration or self.next(video.info.video_id)[1]
+
     def segments(self, video_id: str) -> list[SegmentRow]:
         """Acknowledged segments, in time order."""
         return self._store.catalog.segments(video_id)

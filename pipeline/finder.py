@@ -72,7 +72,7 @@ class Finder:
         everywhere = {}
         for row in self.bank.videos():
             if video_id in (None, row.info.video_id):
-                low, high = plan.when(row.info.duration)
+                low, high = plan.when(self.bank.length(row))
                 if meant is not None:
                     low, high = meant.within(row.info.video_id, (low, high))
                 everywhere[row.info.video_id] = max(start, low), min(end, high)

@@ -287,7 +287,7 @@ class VideoQA:
         if not self.bank.texts(question.video_id):
             return (), ()
         with clock("search_text"):
-            found = recalled_text.find(self.bank, question, known.info.duration)
+            found = recalled_text.find(self.bank, question, self.bank.length(known))
             return found, recalled_text.fitting(found, self.backbone, self.read_text_tokens)
 
     def _answer(

@@ -76,6 +76,19 @@ def test_a_search_keeps_to_them(bank: MemoryBank, monkeypatch) -> None:
     assert starts("bread today") == [] and len(starts("bread today", "talk")) == 8
 
 
+def test_parts_of_a_stream_are_of_what_came_so_far(tmp_path: Path) -> None:
+    """A stream's own length is 0: nobody knows it."""
+    with MemoryBank.open(tmp_path / "bank", {"model": "m"}, UniformRetriever(), recent_frames=1) as held:
+        held.record_video(replace(info("v"), duration=0.0), 1.0, finished=False)
+        for number in range(5):
+            held.write(make_segment("v", number))
+        lines = tuple(TextLine("v", at, at + 2, "subtitle", "bread and salt", at + 2) for at in (1.0, 11.0))
+        held.write_text(TextBlock("v", "subtitles", "made so", 0, Stretch(0, 20, lines, False)))
+        finder = Finder(held, ("subtitle",))
+        assert [m.start for m in finder.find("bread in the last 10 seconds")] == [11.0]
+        assert [m.start for m in finder.find("bread in the first half")] == [1.0]
+
+
 def test_what_does_not_know_when_it_was_is_said(bank: MemoryBank) -> None:
     assert "leaves out 1 of 3 videos" in meant("bread yesterday", bank, STARTS, NOW).note
     alone = meant("bread yesterday", bank, ["talk"], NOW)
