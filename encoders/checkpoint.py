@@ -17,6 +17,7 @@ from huggingface_hub import constants, get_session
 from encoders.errors import UserError
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig  # isort: skip  (after the operators are declared)
+from transformers.utils import logging as transformers_logging  # isort: skip
 
 HUB_SECONDS = 5.0  # for one knock; the hub's client alone knocks five times, for 23 s, at every file
 INDEX = "model.safetensors.index.json"
@@ -146,3 +147,16 @@ def first_line(error: BaseException) -> str:
     """The first sentence of an error, or its kind."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+@contextmanager
+def quiet(local: bool) -> Iterator[None]:
+    """No bar while weights are read from a folder, which takes moments; a download keeps its bar."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    if local:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if local and shown:
+            transformers_logging.enable_progress_bar()

@@ -5,6 +5,7 @@ Knows neither pixels nor prompts. Layout of <bank>/:
     catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py, restore.py
     window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
     text/<video>/<extractor>/*.jsonl            words of videos                           memory/text_store.py
+    vectors/<video>/<extractor>/*.vec           vectors of these lines, where wanted      memory/text_vectors.py
     index/<video>/*/                            rows, a cache: rebuilt when it does not fit memory/row_files.py
 A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
 sentence, and what was acknowledged stays.
@@ -13,7 +14,7 @@ Threads: one writes, many ask. Processes: one writes (a lock file sees to it), m
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from encoders.errors import UserError
 from encoders.schema import Segment, VideoInfo
 from encoders.text.lines import TextBlock, TextLine
-from memory import plan, prune, restore, steps, text_search
+from memory import dense_search, plan, prune, restore, steps, text_search
 from memory.atomic import TEMPORARY
 from memory.bank_file import Provenance, WriterLock, open_bank_file
 from memory.catalog import Gap, SegmentRow, VideoRow
@@ -35,9 +36,9 @@ from memory.recalled import RecalledFrames, keys_of
 from memory.refusal import told
 from memory.rest import AtRest
 from memory.schema import Evidence, Hits, Question, Retriever, Run
-from memory.search import hits, with_frames
+from memory.search import FusedRetriever, hits, with_frames
 from memory.tail import TailFrames, Tails, moved, visible
-from memory.text_rows import RunRow
+from memory.text_rows import BlockRow, RunRow
 from memory.text_search import Found, Wanted
 from memory.text_store import TextGap
 from memory.text_words import Query
@@ -250,6 +251,39 @@ class MemoryBank:
         """Lines for a question, best first."""
         return text_search.search(self._store.text.rows, query, wanted, most)
 
+    def missing_vectors(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
+        """Stretches of text of a video whose lines have no vectors yet."""
+        return self._store.text.vectors.missing(video_id)
+
+    def lines_of(self, run: RunRow, row: BlockRow) -> tuple[TextLine, ...]:
+        """The lines of a stretch."""
+        return self._store.text.rows.block(run, row).stretch.lines
+
+    def write_vectors(self, run: RunRow, row: BlockRow, vectors: np.ndarray, made_with: str) -> None:
+        """Keep the vectors of a stretch's lines: [lines, E], unit. When this returns they survive a crash and can be searched.
+        UserError when the bank has those of another model, or the disk does not take them."""
+        self.begin_writing()
+        with told(self.root):
+            self._store.text.vectors.put(run, row, vectors, made_with)
+
+    @property
+    def vectors_made_with(self) -> str | None:
+        """What the vectors of lines were made with; None where there are none."""
+        return self._store.text.vectors.made_with
+
+    def refuse_other_vectors(self, made_with: str) -> None:
+        """UserError when the bank's lines have vectors of another model."""
+        self._store.text.vectors.refuse_other(made_with)
+
+    def count_vectors(self) -> tuple[int, int]:
+        """Lines that have a vector, and all lines."""
+        rows = self._store.text.rows
+        return self._store.text.vectors.counted(), rows.count() if rows.there else 0
+
+    def find_near(self, query: np.ndarray, wanted: Wanted, most: int = 50) -> list[Found]:
+        """Lines whose vectors are nearest to a question's, best first; `score` and `coverage` are the cosine. query: [E]."""
+        return dense_search.search(self._store.text.rows, self._store.text.vectors, query, wanted, most)
+
     def mend_text(self) -> list[Problem]:
         """Write damaged files of text again; those that were damaged."""
         self.begin_writing()
@@ -345,16 +379,20 @@ class MemoryBank:
         during: tuple[float, float] = (0.0, math.inf),
         asked_at: float = math.inf,
         most: int = 50,
+        part: str = "",
     ) -> list[Moment]:
         """Frames for a text by the retriever alone, best first, as moments with its scores; none outside of `during` (seconds)
-        or after `asked_at`. Nothing of the frames is read."""
+        or after `asked_at`. Nothing of the frames is read. part: of a fused retriever, the ranking of the part of this name."""
         video = self._known_video(video_id)
+        retriever = self._held.retriever
+        if part and isinstance(retriever, FusedRetriever):
+            retriever = retriever.parts[part]
         with self._held.searching(video_id) as timeline:
             visible = timeline.visible(asked_at)
             if visible == 0:
                 return []
             bounded = during != (0.0, math.inf)
-            found = self._held.retriever.search(Question(text, video_id, asked_at), visible if bounded else most, visible)
+            found = retriever.search(Question(text, video_id, asked_at), visible if bounded else most, visible)
             moments = []
             for ordinal, score in zip(found.frames.tolist(), found.scores.tolist(), strict=True):
                 start = float(timeline.times[ordinal])
@@ -387,6 +425,10 @@ class MemoryBank:
         """None when the bank does not have it."""
         return self._store.catalog.video(video_id)
 
+    def length(self, video: VideoRow) -> float:
+        """Seconds of a video: as its file says; of a stream, which says nothing, up to the last segment."""
+        return video.info.duration or self.next(video.info.video_id)[1]
+
     def segments(self, video_id: str) -> list[SegmentRow]:
         """Acknowledged segments, in time order."""
         return self._store.catalog.segments(video_id)
@@ -410,13 +452,21 @@ class MemoryBank:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all segment files."""
-        return self._store.catalog.nbytes()
+        """Bytes of the files of all segments, and of all words with their vectors."""
+        return self._store.catalog.nbytes() + sum(self.text_bytes(video.info.video_id) for video in self.videos())
+
+    def text_bytes(self, video_id: str) -> int:
+        """Bytes of the files of a video's words, vectors included."""
+        return self._store.text.nbytes(video_id)
 
     def began(self, video_id: str, number: int) -> float | None:
         """Unix seconds of second 0 of the session that segment `number` is or was of, as its neighbours tell; None where they
         do not know, or where there is none."""
         return self._store.catalog.began(video_id, number)
+
+    def walls(self) -> dict[str, tuple[float, float]]:
+        """Unix seconds of the first and the last moment of every video that knows when it was; of written segments alone."""
+        return self._store.catalog.walls()
 
     def video_time(self, video_id: str, wall: float) -> float | None:
         """Seconds of video time of the first moment that is not before these Unix seconds; infinite where all came before,
@@ -441,8 +491,8 @@ class MemoryBank:
         return self._store.catalog.gaps(video_id)
 
     def in_memory(self) -> dict[str, int]:
-        """Bytes in memory: "index" (the retriever's rows), "ram" and "device" (frames)."""
-        return {"index": self._held.retriever.nbytes} | self._frames.tiers.nbytes()
+        """Bytes in memory: "index" (the retriever's rows and lines' vectors), "ram" and "device" (frames)."""
+        return {"index": self._index_bytes()} | self._frames.tiers.nbytes()
 
     def verify(self) -> list[Problem]:
         """Read everything and say what is damaged."""
@@ -507,7 +557,7 @@ class MemoryBank:
             newest = [] if video.finished else store.catalog.newest(video_id, frames)
             if newest:
                 kept[video_id] = newest[0].number
-        return prune.plan(rule, videos, kept)
+        return prune.plan(rule, videos, kept, {video_id: self.text_bytes(video_id) for video_id in videos})
 
     def _known_video(self, video_id: str) -> VideoRow:
         video = self._store.catalog.video(video_id)
@@ -517,7 +567,10 @@ class MemoryBank:
 
     def _share_ram(self) -> None:
         """Search rows come first; recalled frames get what they leave."""
-        self._frames.tiers.resize_ram(max(0, self._ram_bytes - self._held.retriever.nbytes))
+        self._frames.tiers.resize_ram(max(0, self._ram_bytes - self._index_bytes()))
+
+    def _index_bytes(self) -> int:
+        return self._held.retriever.nbytes + self._store.text.vectors.nbytes
 
     def _choose(
         self, question: Question, first: int, cost: np.ndarray, tail: TailFrames, read_tokens: int, near: Sequence[int]

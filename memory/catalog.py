@@ -212,6 +212,11 @@ class Catalog:
             finally:
                 self._db.rollback()
 
+    def state(self) -> tuple[int, int]:
+        """Another one after every change, whoever made it."""
+        with self._lock:
+            return int(self._all("PRAGMA data_version")[0][0]), self._db.total_changes
+
     def revision(self) -> int:
         """Changes with every change that is not an addition at the end."""
         return int(self._all("PRAGMA user_version")[0][0])
@@ -257,6 +262,11 @@ class Catalog:
                 # whoever says when a video began says it in milliseconds: so it comes back bit by bit
                 return None if row.wall is None else round(row.wall - row.start, 3)
         return None
+
+    def walls(self) -> dict[str, tuple[float, float]]:
+        """Unix seconds of the first and the last moment of every video that knows when it was."""
+        sql = 'SELECT video_id, min(wall), max(wall + "end" - start) FROM segments WHERE wall IS NOT NULL GROUP BY video_id'
+        return {video_id: (first, last) for video_id, first, last in self._all(sql)}
 
     def last(self, video_id: str) -> SegmentRow | None:
         """The newest segment of a video."""

@@ -17,7 +17,7 @@ class Rule:
 
     video_id: str | None = None
     before: float | None = None  # Unix seconds: segments that were over by then
-    max_bytes: float | None = None  # segments, oldest first, until the files of all that are left take no more
+    max_bytes: float | None = None  # segments, oldest first, until the files of all that are left take no more, words included
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,19 @@ class Cut:
     first: int | None  # number of the first segment that stays; None: nothing does, and the video goes
     segments: int
     seconds: float
-    nbytes: int
+    nbytes: int  # of segments; of words as well where all of the video goes
 
 
-def plan(rule: Rule, videos: Mapping[str, Sequence[Piece]], kept: Mapping[str, int]) -> list[Cut]:
+def plan(
+    rule: Rule, videos: Mapping[str, Sequence[Piece]], kept: Mapping[str, int], words: Mapping[str, int] | None = None
+) -> list[Cut]:
     """The cuts that a rule makes, by video. videos: all segments of all videos, in time order. kept: for videos that are not
-    finished, the number from which on segments stay, whatever a rule says."""
+    finished, the number from which on segments stay, whatever a rule says. words: bytes of each video's words, which go when
+    its last segment goes: a part of a video takes so few of them with it that they are not counted."""
+    words = words or {}
     if rule.before is None and rule.max_bytes is None:
-        return [_cut(rule.video_id, videos[rule.video_id], len(videos[rule.video_id]))] if rule.video_id is not None else []
+        video_id = rule.video_id
+        return [] if video_id is None else [_cut(video_id, videos[video_id], len(videos[video_id]), words.get(video_id, 0))]
     chosen = {video_id: videos[video_id] for video_id in videos if rule.video_id in (None, video_id)}
     free = [
         (moment, video_id, piece.number, piece.nbytes)
@@ -54,15 +59,15 @@ def plan(rule: Rule, videos: Mapping[str, Sequence[Piece]], kept: Mapping[str, i
         for moment, piece in zip(_moments(pieces), pieces, strict=True)
         if piece.number < kept.get(video_id, piece.number + 1)
     ]
-    left = sum(piece.nbytes for piece in chain.from_iterable(videos.values()))
+    left = sum(piece.nbytes for piece in chain.from_iterable(videos.values())) + sum(words.values())
     going = dict.fromkeys(chosen, 0)
     for moment, video_id, _, nbytes in sorted(free):  # oldest first: of each video, a beginning
         old = rule.before is not None and moment < rule.before
         if not old and (rule.max_bytes is None or left <= rule.max_bytes):
             break
         going[video_id] += 1
-        left -= nbytes
-    return [_cut(video_id, chosen[video_id], count) for video_id, count in going.items() if count]
+        left -= nbytes + (words.get(video_id, 0) if going[video_id] == len(chosen[video_id]) else 0)
+    return [_cut(video_id, chosen[video_id], count, words.get(video_id, 0)) for video_id, count in going.items() if count]
 
 
 def window_frames(provenance: Mapping[str, object]) -> int:
@@ -76,8 +81,9 @@ def _moments(pieces: Sequence[Piece]) -> Iterable[float]:
     return reversed(list(accumulate((piece.moment for piece in reversed(pieces)), min)))
 
 
-def _cut(video_id: str, pieces: Sequence[Piece], count: int) -> Cut:
+def _cut(video_id: str, pieces: Sequence[Piece], count: int, words: int) -> Cut:
     gone = pieces[:count]
     first = pieces[count].number if count < len(pieces) else None
     seconds = sum(piece.end - piece.start for piece in gone)
-    return Cut(video_id, first, count, seconds, sum(piece.nbytes for piece in gone))
+    nbytes = sum(piece.nbytes for piece in gone) + (words if first is None else 0)
+    return Cut(video_id, first, count, seconds, nbytes)

@@ -256,6 +256,11 @@ class FusedRetriever:
         self.reads = frozenset[str]().union(*(part.reads for part in self._parts.values()))
 
     @property
+    def parts(self) -> Mapping[str, Retriever]:
+        """By name, for whoever wants the ranking of one."""
+        return self._parts
+
+    @property
     def nbytes(self) -> int:
         return sum(part.nbytes for part in self._parts.values())
 

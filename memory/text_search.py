@@ -12,8 +12,9 @@ Which lines are seen depends on the question's moment (no look-ahead) and on the
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from encoders.text.lines import TextLine
 from memory import text_words
@@ -37,6 +38,7 @@ class Wanted:
     start: float = 0.0  # seconds of video time
     end: float = math.inf
     asked_at: float = math.inf  # seconds: what was not known by then is not found
+    within: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # only these videos, each between its seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +78,33 @@ class _Scope:
     @property
     def bounded(self) -> bool:
         """Whether only a stretch of time is asked for."""
-        return (self._wanted.start, self._wanted.end) != (0.0, math.inf)
+        return (self._wanted.start, self._wanted.end) != (0.0, math.inf) or bool(self._wanted.within)
 
     def matching(self, *matches: str, most: int, always: bool = False) -> list[int]:
         """Ids of lines; always: whatever the stretch of time."""
-        match, wanted = " AND ".join((*matches, *self._kinds)), self._wanted
-        during = (0.0, math.inf) if always else (wanted.start, wanted.end)
+        match = " AND ".join((*matches, *self._kinds))
         found: list[int] = []
-        for ids in [None] if self._runs is None else self._runs:
-            found += self._rows.matching(match, ids, wanted.asked_at, during, most=most - len(found))
+        for ids, during in self._everywhere() if always else self._parts:
+            found += self._rows.matching(match, ids, self._wanted.asked_at, during, most=most - len(found))
         return found
+
+    @cached_property
+    def _parts(self) -> list[tuple[range | None, tuple[float, float]]]:
+        """Ids of lines and seconds."""
+        wanted = self._wanted
+        if not wanted.within:
+            return [(ids, (wanted.start, wanted.end)) for ids, _ in self._everywhere()]
+        spans = wanted.within if wanted.video_id is None else {wanted.video_id: wanted.within.get(wanted.video_id, (0.0, 0.0))}
+        parts: list[tuple[range | None, tuple[float, float]]] = []
+        for video_id, (low, high) in sorted(spans.items()):
+            during = max(low, wanted.start), min(high, wanted.end)
+            if during[0] < during[1]:
+                parts += [(run.ids, during) for run in self._rows.runs(video_id)]
+        return parts
+
+    def _everywhere(self) -> list[tuple[range | None, tuple[float, float]]]:
+        always = (0.0, math.inf)
+        return [(None, always)] if self._runs is None else [(ids, always) for ids in self._runs]
 
     def count(self) -> int:
         if self._runs is None:
@@ -137,7 +156,8 @@ def _ranked(lines: dict[int, TextLine], idf: dict[tuple[str, ...], float], wante
                 start, end = min(start, lines[other].start), max(end, lines[other].end)
         covered = sum(idf[term] for term in (*own, *more))
         score = sum(own.values()) + _NEIGHBOUR * sum(more.values())
-        shown = replace(line, end=min(line.end, wanted.asked_at))  # that it stayed is not known yet
+        # that it stayed is not known yet; a copy of every line would be a tenth of a search
+        shown = line if line.end <= wanted.asked_at else replace(line, end=wanted.asked_at)
         found.append(Found(shown, score, min(covered / asked, 1.0), start, min(end, wanted.asked_at)))
     return sorted(found, key=lambda each: (-each.score, each.line.video_id, each.line.start))
 

@@ -21,6 +21,7 @@ from memory import steps, text_file
 from memory.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
 from memory.catalog import Catalog
 from memory.text_rows import BlockRow, RunRow, TextRows, without
+from memory.text_vectors import TextVectors
 
 FOLDER = "text"
 
@@ -52,6 +53,7 @@ class TextStore:
         self._root = root / FOLDER
         self._catalog = catalog
         self.rows: TextRows = catalog.text
+        self.vectors = TextVectors(root, catalog)
 
     def path(self, video_id: str, extractor: str, number: int) -> Path:
         """Where a block is kept."""
@@ -86,9 +88,16 @@ class TextStore:
         """Delete what an extractor has found of a video: rows first, then files."""
         self.rows.remove(run)
         shutil.rmtree(self._root / run.video_id / run.extractor, ignore_errors=True)
+        self.vectors.drop(run.video_id, run.extractor)
+
+    def nbytes(self, video_id: str) -> int:
+        """Bytes of the files of a video's text, vectors included."""
+        folders = (self._root / video_id, self.vectors.folder(video_id))
+        return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
     def drop(self, video_id: str) -> None:
         """Delete the files of a video whose rows are gone."""
+        self.vectors.drop(video_id)
         folder = self._root / video_id
         if folder.exists():
             shutil.rmtree(folder)
@@ -111,10 +120,12 @@ class TextStore:
                 if run is not None and row.start == begin:  # no other one is cut
                     self._rewrite(run, row)
             sync_folder(part)
+        self.vectors.sweep(video_id)  # what was cut is another text
         steps.passed("text settled")
 
     def sweep(self) -> None:
         """Delete what a crash left behind. For the one writer, before it writes."""
+        self.vectors.sweep()
         if not self._root.is_dir():
             return
         runs = {(run.video_id, run.extractor): run for run in self.rows.runs()}
@@ -157,9 +168,14 @@ class TextStore:
                 text = "a write was cut off" if cut else "never acknowledged"
                 yield TextProblem(path, f"{text}; the next writer deletes this file", orphan=not cut, temporary=cut)
 
+        for path, what, video_id in self.vectors.problems():
+            gone = "of lines that are no longer there; the next writer deletes this file"
+            yield TextProblem(path, what or gone, video_id, orphan=not what)
+
     def mend(self) -> list[TextProblem]:
-        """Write damaged and missing files again from the rows; those that this was done for."""
-        done = []
+        """Write damaged and missing files again from the rows, and delete damaged vectors, which the lines give again; those
+        that this was done for."""
+        done = [TextProblem(*each) for each in self.vectors.clear()]
         for run in self.rows.runs():
             for row in self.rows.blocks(run):
                 path = self.path(run.video_id, run.extractor, row.number)

@@ -59,6 +59,7 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
     retriever = call("retriever", part(config, "retriever"), embedder=texts, queries=queries)
     reader = call("reader", part(config, "reader"), backbone)
     text = words.extractors(config)
+    sentences = words.sentence_encoder(config)
     check_pairs(config, call("prefill", new_prefill, backbone), retriever, reader)
     bank = MemoryBank.open(
         config.bank,
@@ -70,6 +71,12 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         device=None if backbone.device.type == "cpu" else backbone.device,
         prefetch_frames=config.prefetch_frames,
     )
+    if sentences is not None:
+        try:
+            bank.refuse_other_vectors(sentences.made_with)  # before an hour of video is encoded, not after it
+        except UserError:
+            bank.close()
+            raise
     return VideoQA(
         bank=bank,
         backbone=backbone,
@@ -85,6 +92,7 @@ def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
         cite_share=config.cite_share,
         text=tuple(one for one in text if not isinstance(one, Captions)),
         described=tuple(one.bound(bank, reader) for one in text if isinstance(one, Captions)),
+        sentences=sentences,
         read_text_tokens=read_text_tokens(config, backbone),
         began=began(config),
     )

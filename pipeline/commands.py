@@ -146,7 +146,7 @@ def _channel(line: CitedLine) -> str:
 
 def ingest(config: DictConfig) -> int:
     """reelbank ingest."""
-    if OmegaConf.is_missing(config, "video") and config.text:
+    if OmegaConf.is_missing(config, "video") and (config.text or config.dense):
         return _words_alone(config)
     with _opened(config) as (qa, source):
         done = _encode(config, qa, source)
@@ -175,19 +175,22 @@ def _words_alone(config: DictConfig) -> int:
     check_format(config)
     if "captions" in config.text:
         raise UserError("text=captions asks the model about the encoded video; give video=FILE as well")
-    found = words.extractors(config)
+    found, sentences = words.extractors(config), words.sentence_encoder(config)
     names = [extractor.name for extractor in found]
     table: list[dict[str, Any]] = []
     with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
         held.begin_writing()
+        if sentences is not None:
+            held.refuse_other_vectors(sentences.made_with)
         for video in held.videos():
             failed = ""
             try:
-                with words.Beside(held, found, words.video_file(video.info)):
+                with words.Beside(held, found, words.video_file(video.info), sentences):
                     pass
             except UserError as error:  # its file is gone, say; the other videos go on
                 failed = str(error)
-            lines = {run.extractor: run.lines for run in held.texts(video.info.video_id) if run.extractor in names}
+            texts = held.texts(video.info.video_id)
+            lines = {run.extractor: run.lines for run in texts if run.extractor in names or not names}
             note = failed or words.notes(held, video.info.video_id, names)
             table.append({"video_id": video.info.video_id, "path": video.info.path, "text_lines": lines, "warning": note})
     if config.format == "json":
@@ -275,6 +278,7 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
                 "segments": len(rows),
                 "frames": rows[-1].stop if rows else 0,
                 "nbytes": sum(row.nbytes for row in rows),
+                "text_nbytes": held.text_bytes(video.info.video_id),
                 "finished": video.finished,
                 "gaps": [[gap.start, gap.end] for gap in held.gaps(video.info.video_id)],
                 "pruned_before": None if video.pruned is None else video.pruned.start,
@@ -298,9 +302,10 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
             state = "missing " + ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in row["gaps"])
         if row["pruned_before"] is not None:
             state += f", pruned before {units.on_the_clock(row['pruned_before'])}"
+        words = f" and {row['text_nbytes'] / 1e6:.3f} MB of words" if row["text_nbytes"] else ""
         print(
             f"{row['video_id']}  {clock_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
-            f"{row['nbytes'] / 1e6:.1f} MB  {state}  {row['path']}"
+            f"{row['nbytes'] / 1e6:.1f} MB{words}  {state}  {row['path']}"
         )
         for text in row["text"]:
             until = "" if text["finished"] else f", up to {units.on_the_clock(text['until'])}"

@@ -1,16 +1,18 @@
 """`reelbank find`: moments of one video or of the whole bank for a few words, without any language model.
 
-Knows the bank, the planner and the frame embedder; no backbone. Channels: the kinds of text lines, and `picture`, the nearness
-of frames to the words (clip). Each ranks by itself, the ranks are fused (memory/fusion.py) with the planner's weights.
+What the command checks, builds and prints; the search itself is pipeline/finder.py. A backbone is loaded only for the channel
+`kv`, which nobody gets who does not ask for it.
 """
 
 import base64
+import functools
 import html
 import io
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,88 +21,27 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.errors import UserError
-from encoders.text.lines import KINDS
 from memory.atomic import write_atomically
 from memory.bank import MemoryBank
 from memory.fusion import Moment, fuse, widened
-from memory.search import ClipRetriever, UniformRetriever
-from memory.text_search import Found, Wanted
-from pipeline import keeping, planner, units
-from pipeline.parts import check, part
-from pipeline.planner import PICTURE, Plan
-
-DEPTH = 50  # moments of each channel that are fused
-
-
-@dataclass(frozen=True)
-class Finder:
-    """Searches a bank."""
-
-    bank: MemoryBank
-    channels: tuple[str, ...] = planner.CHANNELS
-
-    def find(
-        self,
-        question: str,
-        video_id: str | None = None,
-        *,
-        start: float = 0.0,
-        end: float = math.inf,
-        asked_at: float = math.inf,
-        top: int = 10,
-    ) -> list[Moment]:
-        """At most `top` moments, best first, fused from all channels."""
-        plan = planner.plan(question)
-        return fuse(self.rankings(plan, video_id, start=start, end=end, asked_at=asked_at), plan.weights)[:top]
-
-    def rankings(
-        self,
-        plan: Plan,
-        video_id: str | None = None,
-        *,
-        start: float = 0.0,
-        end: float = math.inf,
-        asked_at: float = math.inf,
-    ) -> dict[str, list[Moment]]:
-        """The moments of each channel, best first."""
-        durations = {row.info.video_id: row.info.duration for row in self.bank.videos()}
-        whens = {each: plan.when(duration) for each, duration in durations.items() if video_id in (None, each)}
-        spans = {each: (max(start, low), min(end, high)) for each, (low, high) in whens.items()}
-        low, high = (start, end) if not plan.absolute else next(iter(spans.values()), (start, end))
-        if video_id is not None:
-            low, high = spans.get(video_id, (start, end))
-        found: dict[str, list[Moment]] = {}
-        kinds = tuple(channel for channel in self.channels if channel in KINDS)
-        if kinds:
-            wanted = Wanted(video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at)
-            for one in self.bank.find_text(plan.query, wanted, DEPTH * len(kinds)):
-                inside = spans.get(one.line.video_id, (low, high))
-                if one.line.kind in kinds and one.line.start < inside[1] and one.line.end > inside[0]:
-                    found.setdefault(one.line.kind, []).append(_moment(one))
-        if PICTURE in self.channels:
-            shown = [
-                moment
-                for each, span in spans.items()
-                for moment in self.bank.rank_frames(plan.text, each, during=span, asked_at=asked_at, most=DEPTH)
-            ]
-            shown.sort(key=lambda moment: (-moment.score, moment.video_id, moment.start))
-            found[PICTURE] = shown[:DEPTH]
-        return found
-
-
-def _moment(found: Found) -> Moment:
-    line = found.line
-    at = (line.start + min(line.end, line.start + 2.0)) / 2  # early in what may stay for minutes
-    return Moment(line.video_id, found.start, found.end, found.score, (line.kind,), (line,), at, found.coverage)
+from memory.kv_search import KVRetriever
+from memory.search import ClipRetriever, FusedRetriever, UniformRetriever
+from pipeline import keeping, units
+from pipeline.ahead import Ahead, TextAhead
+from pipeline.finder import Finder
+from pipeline.parts import call, check, part
+from pipeline.planner import CHANNELS, FRAMES, KV, PICTURE
+from pipeline.words import sentence_encoder
 
 
 def find(config: DictConfig) -> int:
     """reelbank find."""
     channels = _checked(config)
-    retriever: Any = UniformRetriever()
-    if PICTURE in channels:
-        check(config, "clip")
-        channels, retriever = _with_pictures(config, channels)
+    sentences = sentence_encoder(config)
+    backbone = functools.cache(lambda: _backbone(config))
+    check(config, "planner")
+    planner = call("planner", part(config, "planner"), backbone=backbone)
+    channels, retriever, ahead = of_frames(config, channels, backbone)
     with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
         video = keeping.video_of(config, bank)
         limits = {
@@ -109,10 +50,16 @@ def find(config: DictConfig) -> int:
             "asked_at": math.inf if config.asked_at is None else config.asked_at,
         }
         video_id = None if video is None else video.info.video_id
-        moments = Finder(bank, channels).find(config.query, video_id, top=config.top, **limits)
+        finder = Finder(bank, channels, sentences, config.late_lines, planner, ahead)
+        if sentences is not None:
+            _check_vectors(config, bank, sentences)
+        plan, meant = finder.read(config.query, video_id)
+        moments = fuse(finder.rankings(plan, video_id, meant, **limits), plan.weights)[: config.top]
         rows = {row.info.video_id: row.info for row in bank.videos()}
         moments = [widened(moment, config.widen, rows[moment.video_id].duration) for moment in moments]
         empty = not bank.texts(video_id)
+    for note in filter(None, (meant.note, plan.note)):
+        print(f"reelbank: warning: {note}", file=sys.stderr)
     paths = {moment.video_id: rows[moment.video_id].path for moment in moments}
     if config.format == "json":
         print(json.dumps({"query": config.query, "bank": config.bank, "moments": [_told(config, m, paths) for m in moments]}))
@@ -131,13 +78,15 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     """UserError on settings that make no sense; the channels."""
     if not str(config.query).strip():
         raise UserError('The query is empty; give a few words, such as query="rebuilt in granite".')
-    unknown = [channel for channel in config.channels if channel not in planner.CHANNELS]
+    unknown = [channel for channel in config.channels if channel not in (*CHANNELS, KV)]
     if unknown or not config.channels:
-        raise UserError(f"channels={list(config.channels)} are not known; use some of {', '.join(planner.CHANNELS)}")
+        raise UserError(f"channels={list(config.channels)} are not known; use some of {', '.join((*CHANNELS, KV))}")
     if config.format not in ("text", "json", "html"):
         raise UserError(f"format={config.format} is not known; use text, json or html.")
     if config.top < 1:
         raise UserError(f"top={config.top} finds nothing; use 1 or more.")
+    if config.late_lines < 0 or (config.late_lines and not config.dense):
+        raise UserError(f"late_lines={config.late_lines} needs to be 0 or more, and dense=minilm; leave it out")
     if not config.widen >= 0:
         raise UserError(f"widen={config.widen} is below 0; give seconds, 0 or more.")
     for key in ("start", "end", "asked_at"):
@@ -152,20 +101,63 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(config.channels))
 
 
-def _with_pictures(config: DictConfig, channels: tuple[str, ...]) -> tuple[tuple[str, ...], Any]:
-    """The retriever of frames; without it where the bank's frames were embedded by another model or a text alone is meant."""
+def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: Any) -> None:
+    """UserError when the lines have vectors of another model; a warning when some have none."""
+    bank.refuse_other_vectors(sentences.made_with)
+    there, lines = bank.count_vectors()
+    if there < lines:
+        print(
+            f"reelbank: warning: {lines - there} of {lines} lines are searched by their words alone; `reelbank ingest bank="
+            f"{config.bank} dense=...` gives them vectors",
+            file=sys.stderr,
+        )
+
+
+def _backbone(config: DictConfig) -> Any:
+    check(config, "backbone")
+    return part(config, "backbone")
+
+
+def of_frames(
+    config: DictConfig, channels: tuple[str, ...], backbone: Callable[[], Any]
+) -> tuple[tuple[str, ...], Any, tuple[Ahead, ...]]:
+    """The channels that work here, the retriever of those that look at frames, and what it needs of a text. backbone: loads it.
+    Pictures are left out where the bank's frames were embedded by another model or a text alone is meant; a backbone has to be
+    the bank's."""
+    if PICTURE in channels:
+        check(config, "clip")
+    if not set(FRAMES) & set(channels):
+        return channels, UniformRetriever(), ()
     with MemoryBank.open(config.bank, None, UniformRetriever(), recent_frames=0, create=False) as bank:
         keeping.video_of(config, bank)  # a name that is wrong is told before anything else is
-        made = bank.provenance.get("clip")
-    clip = part(config, "clip")
-    if made is not None and made != clip.fingerprint():
-        if channels == (PICTURE,):
+        made = bank.provenance
+    parts: dict[str, Any] = {}
+    texts: TextAhead | None = None
+    queries: Ahead | None = None
+    if PICTURE in channels:
+        clip = part(config, "clip")
+        if made.get("clip") in (None, clip.fingerprint()):
+            texts, parts[PICTURE] = TextAhead(clip), ClipRetriever
+        elif channels == (PICTURE,):
             raise UserError(
-                f"bank {config.bank} was made with another frame embedder ({made}); give its clip=, or channels without picture"
+                f"bank {config.bank} was made with another frame embedder ({made['clip']}); give its clip=, or channels "
+                "without picture"
             )
-        print("reelbank: warning: pictures are left out: the bank's were embedded by another clip=", file=sys.stderr)
-        return tuple(channel for channel in channels if channel != PICTURE), UniformRetriever()
-    return channels, ClipRetriever(embedder=clip)
+        else:
+            print("reelbank: warning: pictures are left out: the bank's were embedded by another clip=", file=sys.stderr)
+            channels = tuple(channel for channel in channels if channel != PICTURE)
+    if KV in channels:
+        model = backbone()
+        if made.get("weights") != model.fingerprint():
+            raise UserError(
+                f"bank {config.bank} was made with backbone {made.get('model')} ({made.get('weights')}), and only that can "
+                "search its keys; give its backbone=, or channels without kv"
+            )
+        queries, parts[KV] = Ahead(model.queries_of), KVRetriever
+    if not parts:
+        return channels, UniformRetriever(), ()
+    ahead = (*(() if texts is None else (texts.ahead,)), *(() if queries is None else (queries,)))
+    return channels, FusedRetriever(parts, embedder=texts, queries=queries), ahead
 
 
 def _told(config: DictConfig, moment: Moment, paths: dict[str, str]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Finds the phrase, says which stretch of wall-clock time it means, and leaves the
 no clock. Knows no bank and no video. English; what it does not know it leaves in the question.
 
 A moment without an end ("at noon", "at 14:05") means a quarter of an hour either way for round words and a minute for clock
-times. Local time. Where a day is not named, it is the latest one on which the time is over or has begun.
+times. Local time. Where a day is not named, it is the latest one on which the time is over or has begun. "Before noon" begins
+with that day, "after noon" goes on until now.
 """
 
 import re
@@ -37,25 +38,33 @@ class Phrase:
     until: float
     said: str  # the words that name it
     rest: str  # the question without them
+    dated: bool  # a day or a distance from now is named; if not, it is a time of day
+    bare: bool  # digits alone, such as 12:30: in a question about a video this may be a time of the video
 
 
-def find(text: str, now: float) -> Phrase | None:
+def find(text: str, now: float, on: date | None = None) -> Phrase | None:
     """The first phrase of time in a question asked at `now` (Unix seconds), or None. What is still to come counts up to
-    `now`; a stretch that lies in the future altogether is none."""
+    `now`; a stretch that lies in the future altogether is none. on: the day that is meant where none is named; a time of that
+    day does not depend on `now`."""
     when = datetime.fromtimestamp(now)
     for pattern, meant in _PHRASES:
         found = pattern.search(text)
         if found is None:
             continue
+        named = found.groupdict()
+        dated = any(named.get(key) for key in ("day", "day2", "unit")) or (named.get("which") or "in the").lower() != "in the"
+        given = on is not None and not dated
         try:
-            since, until = meant(found, when)
-        except ValueError:  # 25:00, 13 pm
+            since, until = meant(found, datetime.combine(on, time()) + timedelta(days=1) if on and given else when)
+        except (ValueError, OverflowError):  # 25:00, 13 pm
             continue
-        a, b = since.timestamp(), min(until.timestamp(), now)
+        a, b = since.timestamp(), until.timestamp() if given else min(until.timestamp(), now)
         if a < b:
             rest = re.sub(r"\s+", " ", text[: found.start()] + " " + text[found.end() :])
             rest = re.sub(r"\s+([?.!,])", r"\1", rest).strip(" ,")
-            return Phrase(a, b, found.group().strip(), rest[:1].upper() + rest[1:])
+            clocks = [named[key] for key in ("from_", "to", "at") if named.get(key)]
+            bare = bool(clocks) and not dated and all(re.fullmatch(r"[\d:]+", clock) for clock in clocks)
+            return Phrase(a, b, found.group().strip(), rest[:1].upper() + rest[1:], dated, bare)
     return None
 
 
@@ -80,6 +89,11 @@ def _between(found: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
 def _since(found: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
     at = _clock(found["at"])
     return datetime.combine(_day(found, now, at), at), now
+
+
+def _before(found: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
+    moment, _ = _since(found, now)
+    return datetime.combine(moment.date(), time()), moment
 
 
 def _at(found: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
@@ -146,7 +160,8 @@ _PHRASES: tuple[tuple[re.Pattern[str], _Meant], ...] = (  # the longer ones firs
     (_compiled(rf"(?:{_DAY} )?(?:between|from) {_FROM} (?:and|to|until) {_TO}(?: {_DAY.replace('day>', 'day2>')})?"), _between),
     (_compiled(rf"(?:in|during|within|over) the (?:last|past) (?:{_COUNT} )?{_UNIT}"), _last),
     (_compiled(rf"{_COUNT} {_UNIT} ago"), _ago),
-    (_compiled(rf"(?:{_DAY} )?since {_AT}"), _since),
+    (_compiled(rf"(?:{_DAY} )?(?:since|after) {_AT}"), _since),
+    (_compiled(rf"(?:{_DAY} )?before {_AT}"), _before),
     (_compiled(rf"{_DAY} (?:at|around) {_AT}"), _at),
     (_compiled(rf"(?:at|around) {_AT}(?: {_DAY})?"), _at),
     (_compiled(rf"(?P<which>this|last|yesterday|in the) {_PART}"), _part),

@@ -1,21 +1,25 @@
 """A question -> how its moments are looked for: the words, the stretch of video time, and how much each channel counts.
 
-Rules over English phrases; knows no bank and no model. Moments on the clock on the wall ("yesterday at noon") are not meant
-here. What a rule takes for a time is cut out of the words that are searched.
+Rules over English phrases; knows no bank and no model. Moments on the clock on the wall ("yesterday at noon") are for
+pipeline/when.py. What a rule takes for a time is cut out of the words that are searched.
 """
 
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from memory import text_words
 from memory.text_words import Query
 
 CHANNELS = ("subtitle", "speech", "ocr", "caption", "picture")
-PICTURE = "picture"
+PICTURE, KV = "picture", "kv"
+DENSE, LATE = "dense", "late"  # lines by meaning: their vectors; their tokens
+FRAMES = (PICTURE, KV)  # channels that look at frames; kv needs the backbone, so it has to be asked for
 
-_USUAL = {"subtitle": 1.0, "speech": 1.0, "ocr": 1.0, "caption": 0.7, PICTURE: 1.0}
+# kv: as in conf/retriever/fused.yaml, its keys tell footage apart rather than what is asked
+_USUAL = {"subtitle": 1.0, "speech": 1.0, "ocr": 1.0, "caption": 0.7, PICTURE: 1.0, KV: 0.3, DENSE: 1.0, LATE: 1.0}
 _CUES = (  # words of a question -> weights of channels
     (
         r"sa(?:y|ys|id|ying)|tells?|told|talk\w*|speak\w*|spoken?|speech|mention\w*|explain\w*|hears?|heard|announc\w*|discuss\w*"
@@ -27,7 +31,10 @@ _CUES = (  # words of a question -> weights of channels
         r"|banner|poster|numbers?|digits?|printed|prints?|spells?|spelled|logo",
         {"ocr": 2.0},
     ),
-    (r"colou?rs?|coloured|colored|shapes?|icons?|wears?|wearing|looks? like|pictures?|holds?|holding|stands?", {PICTURE: 1.5}),
+    (
+        r"colou?rs?|coloured|colored|shapes?|icons?|wears?|wearing|looks? like|pictures?|holds?|holding|stands?",
+        {PICTURE: 1.5, KV: 0.5},
+    ),
 )
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "ten": 10, "fifteen": 15, "twenty": 20}
 _UNIT_S = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
@@ -48,12 +55,22 @@ class Plan:
     query: Query
     weights: dict[str, float]
     when: Callable[[float], Span] = field(default=lambda duration: (0.0, math.inf))  # seconds of a video -> stretch of it
-    absolute: bool = True  # the stretch is the same whatever the video's length
+    note: str = ""  # what the user must know
+
+
+class Rules:
+    """The rules as a part that can be chosen: `planner=rules`. It needs no backbone."""
+
+    def __init__(self, *, backbone: Callable[[], Any] | None = None) -> None:
+        pass
+
+    def __call__(self, question: str) -> Plan:
+        return plan(question)
 
 
 def plan(question: str) -> Plan:
     """The rules, in this order: times, quoted words, cue words."""
-    text, when, absolute = _cut_time(question)
+    text, when = _cut_time(question)
     bare = re.sub(r"[\"\u201c\u201d\u201e\u00ab\u00bb][^\"\u201c\u201d\u00ab\u00bb]*[\"\u201c\u201d\u00ab\u00bb]", " ", text)
     weights, cues = dict(_USUAL), set[str]()
     for words, more in _CUES:
@@ -62,19 +79,19 @@ def plan(question: str) -> Plan:
         cues |= set() if PICTURE in more else {word.lower() for word in found}  # "written" need not be written there
     query = text_words.query(text, cues)
     if query.phrases:
-        weights = {name: weight if name == PICTURE else max(weight, 2.0) for name, weight in weights.items()}
-    return Plan(text, query, weights, when, absolute)
+        weights = {name: weight if name in FRAMES else max(weight, 2.0) for name, weight in weights.items()}
+    return Plan(text, query, weights, when)
 
 
-def _cut_time(question: str) -> tuple[str, Callable[[float], Span], bool]:
-    """The question without its time, the time, and whether that is absolute."""
-    for pattern, made, absolute in _TIMES:
+def _cut_time(question: str) -> tuple[str, Callable[[float], Span]]:
+    """The question without its time, and the time."""
+    for pattern, made in _TIMES:
         found = pattern.search(question)
         if found is not None:
             rest = (question[: found.start()] + " " + question[found.end() :]).strip(" ,")
             if re.search(r"\w", rest):
-                return " ".join(rest.split()), made(found), absolute
-    return question, lambda duration: (0.0, math.inf), True
+                return " ".join(rest.split()), made(found)
+    return question, lambda duration: (0.0, math.inf)
 
 
 def _seconds(text: str) -> float:
@@ -107,31 +124,27 @@ def _rule(pattern: str) -> re.Pattern[str]:
 
 
 _IN = r"(?:in|during|within|over|of)"
-_TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Callable[[float], Span]], bool], ...] = (
+_TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Callable[[float], Span]]], ...] = (
     (
         _rule(rf"(?:between|from) ({_TIME}) (?:and|to|until|till) ({_TIME})"),
         lambda m: _fixed(_seconds(m[1]), _seconds(m[2])),
-        True,
     ),
-    (_rule(rf"{_IN} the first ({_COUNT} ?{_UNIT}\b)"), lambda m: _fixed(0.0, _seconds(m[1])), True),
+    (_rule(rf"{_IN} the first ({_COUNT} ?{_UNIT}\b)"), lambda m: _fixed(0.0, _seconds(m[1]))),
     (
         _rule(rf"{_IN} the (?:last|final) ({_COUNT} ?{_UNIT}\b)"),
         lambda m: lambda duration: (max(duration - _seconds(m[1]), 0.0), duration),
-        False,
     ),
     (
         _rule(rf"{_IN} the (first|second|third|fourth|last|final) (half|third|quarter)\b"),
         lambda m: _shares(*_part(m[1].lower(), {"half": 2, "third": 3, "quarter": 4}[m[2].lower()])),
-        False,
     ),
-    (_rule(r"(?:at|in|near|towards?) the (?:very )?(?:beginning|start)\b"), lambda m: _shares(0.0, _EDGE), False),
-    (_rule(r"(?:at|in|near|towards?) the (?:very )?end\b"), lambda m: _shares(1 - _EDGE, 1.0), False),
-    (_rule(r"(?:in|near|around) the middle\b"), lambda m: _shares(1 / 3, 2 / 3), False),
-    (_rule(rf"(?:after|since) ({_TIME})"), lambda m: _fixed(_seconds(m[1]), math.inf), True),
-    (_rule(rf"(?:before|until|up to|by) ({_TIME})"), lambda m: _fixed(0.0, _seconds(m[1])), True),
+    (_rule(r"(?:at|in|near|towards?) the (?:very )?(?:beginning|start)\b"), lambda m: _shares(0.0, _EDGE)),
+    (_rule(r"(?:at|in|near|towards?) the (?:very )?end\b"), lambda m: _shares(1 - _EDGE, 1.0)),
+    (_rule(r"(?:in|near|around) the middle\b"), lambda m: _shares(1 / 3, 2 / 3)),
+    (_rule(rf"(?:after|since) ({_TIME})"), lambda m: _fixed(_seconds(m[1]), math.inf)),
+    (_rule(rf"(?:before|until|up to|by) ({_TIME})"), lambda m: _fixed(0.0, _seconds(m[1]))),
     (
         _rule(rf"(?:at|around|about|near) ({_TIME})"),
         lambda m: _fixed(_seconds(m[1]) - _ABOUT_S, _seconds(m[1]) + _ABOUT_S),
-        True,
     ),
 )

@@ -64,6 +64,7 @@ class VideoQA:
     cite_share: float
     text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
     described: tuple[TextExtractor, ...] = ()  # what makes text of a video that is encoded
+    sentences: Any = None  # makes vectors of lines (encoders/text/dense.py); None: they are searched by their words alone
     read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
@@ -105,7 +106,7 @@ class VideoQA:
         coming: AbstractContextManager[Iterator[Seen]]
         repeats = live is None or live.source.repeats
         known = self.bank.video(video_id)
-        found = words.Beside(self.bank, self.text, words.video_file(source.info))
+        found = words.Beside(self.bank, self.text, words.video_file(source.info), self.sentences)
         if known is not None and known.finished:
             with found:
                 pass
@@ -153,6 +154,8 @@ class VideoQA:
     def _describe(self, info: VideoInfo) -> None:
         for extractor in self.described:
             words.extract(self.bank, extractor, words.video_file(info))
+        if self.described and self.sentences is not None:
+            words.add_vectors(self.bank, self.sentences, info.video_id)
 
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""
@@ -324,7 +327,7 @@ class VideoQA:
         if not self.bank.texts(question.video_id):
             return (), ()
         with clock("search_text"):
-            found = recalled_text.find(self.bank, question, known.info.duration)
+            found = recalled_text.find(self.bank, question, self.bank.length(known))
             return found, recalled_text.fitting(found, self.backbone, self.read_text_tokens)
 
     def _answer(

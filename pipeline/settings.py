@@ -40,6 +40,7 @@ class Dials:
     retriever: Any = MISSING
     reader: Any = MISSING
     text: Any = MISSING
+    dense: Any = MISSING
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Find:
     query: str = MISSING  # words, "quoted words", and perhaps a time: in the first half, after 12:30
     bank: str = "reelbank-bank"
     video: str = ""  # id or path of one video; "" = the whole bank
-    channels: list[str] = field(default_factory=lambda: ["subtitle", "speech", "ocr", "caption", "picture"])
+    channels: list[str] = field(default_factory=lambda: ["subtitle", "speech", "ocr", "caption", "picture"])  # and kv
     start: float | None = None  # only moments from these seconds of video time on
     end: float | None = None
     asked_at: float | None = None  # seconds; with video=: nothing after it is seen
@@ -76,7 +77,12 @@ class Find:
     format: str = "text"  # or json, or html
     out: str = "find.html"  # format=html: the page
     thumbnails: bool = False  # format=json: a small JPEG of each moment, as base64
+    fps: float = 1.0  # the bank's: some backbones want to know
+    late_lines: int = 0  # with dense=: so many of the best lines are compared with the query token by token; 0 = none
     clip: Any = MISSING
+    dense: Any = MISSING  # lines that mean the same in other words; the bank's
+    planner: Any = MISSING  # who says how much each channel counts
+    backbone: Any = MISSING  # loaded for channels=[...,kv], which needs the bank's, and for planner=model
 
 
 @dataclass

@@ -16,9 +16,9 @@ import numpy as np
 
 from memory.bank import MemoryBank
 from memory.fusion import Moment, fuse, mean_of_scores
-from memory.search import ClipRetriever
 from pipeline import cli, haystack, planner
-from pipeline.find import Finder
+from pipeline.find import of_frames
+from pipeline.finder import Finder
 from pipeline.parts import part
 from pipeline.tiny.world import COLORS, NAMES, SHAPES, Needle, random_needle
 from tests.test_find import talks
@@ -83,15 +83,19 @@ def main() -> None:
         questions += make(args.folder, number, args.seconds)
         options = [f"video={path}", f"bank={args.folder / 'bank'}", "text=[subtitles,ocr]"]
         cli.run("ingest", options)
-    config = cli.configure("find", ["query=-"])
+    config = cli.configure("find", ["query=-", f"bank={args.folder / 'bank'}"])
+    channels, retriever, ahead = of_frames(config, (*planner.CHANNELS, planner.KV), lambda: part(config, "backbone"))
     ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    with MemoryBank.open(args.folder / "bank", None, ClipRetriever(embedder=part(config, "clip")), recent_frames=0) as bank:
+    with MemoryBank.open(args.folder / "bank", None, retriever, recent_frames=0) as bank:
         ids = {Path(row.info.path).name: row.info.video_id for row in bank.videos()}
-        finder = Finder(bank)
+        finder = Finder(bank, channels, ahead=ahead)
         for asked in questions:
             plan = planner.plan(asked.text)
             rankings = finder.rankings(plan, ids[asked.film])
-            arms = {channel: fuse({channel: rankings.get(channel, [])}, {}) for channel in ("subtitle", "ocr", "picture")}
+            alone = ("subtitle", "ocr", "picture", "kv")
+            arms = {channel: fuse({channel: rankings.get(channel, [])}, {}) for channel in alone}
+            arms["all fused, with kv"] = fuse(rankings, plan.weights)
+            rankings.pop("kv")
             arms["fused, planner's weights"] = fuse(rankings, plan.weights)
             arms["fused, equal weights"] = fuse(rankings, {})
             arms["mean of scores"] = mean_of_scores(rankings)

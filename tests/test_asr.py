@@ -1,5 +1,6 @@
 """Speech: what is heard, and what is said of videos that nothing can be heard in. Needs pocketsphinx; made-up voices."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,29 @@ def test_sound_comes_at_its_time(tmp_path: Path) -> None:
         heard = sound.stretch(tmp_path / "a.mp4", 0.0, start, end)
         loud = np.flatnonzero(np.abs(heard) > 2000) / sound.RATE + start
         assert abs(loud[0] - max(1.0, start)) < 0.08 and abs(loud[-1] - 2.0) < 0.08
+
+
+def test_stretches_end_in_pauses_and_go_on_there(tmp_path: Path, monkeypatch) -> None:
+    """Faint noise, which nobody listens to, with gaps; from any of the borders the same ones follow."""
+    monkeypatch.setattr("encoders.text.asr.STRETCH_S", 6.0)
+    monkeypatch.setattr("encoders.text.asr.PAUSE_S", 2.0)
+    noise = (40 * np.random.default_rng(0).normal(0, 1, 20 * 16_000)).astype(np.int16)
+    for gap in (4.7, 8.0, 11.2):  # the second is not near a border
+        noise[round((gap - 0.25) * 16_000) : round((gap + 0.25) * 16_000)] = 0
+    film_with_sound(tmp_path / "a.mp4", noise, 16_000)
+    found = listened(tmp_path / "a.mp4", 20.0)
+    assert [stretch.end for stretch in found][:2] == pytest.approx([4.7, 11.2], abs=0.15)
+    assert 16.0 <= found[2].end < 18.0 and found[-1].end == 20.0 and [s.last for s in found] == [False] * 3 + [True]
+    assert all(a.end == b.start for a, b in pairwise(found))
+    again = Asr(workers=0).stretches(VideoFile("v", tmp_path / "a.mp4", duration=20.0), found[1].start)
+    assert [(s.start, s.end) for s in again] == [(s.start, s.end) for s in found[1:]]
+
+
+def test_the_quietest_moment() -> None:
+    samples = np.full(16_000, 1000, np.int16)
+    assert sound.pause(samples[:100]) == 0.0 and sound.pause(samples) == pytest.approx(0.85)  # of equal ones the last
+    samples[4000:9000] = 3
+    assert sound.pause(samples) == pytest.approx((9000 - 2400) / 16_000)
 
 
 def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:

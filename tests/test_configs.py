@@ -24,9 +24,10 @@ from tests.videos import numbered, write_video
 ROOT = Path(__file__).parents[1]
 PRESETS = ("preset", "bench_preset")  # what a benchmark makes, asks and compares: no part, see test_needle.py, test_bench.py
 BATCH = ("annotations", "choice", "compute")  # parts of a batch alone, see test_batch.py and its neighbours
+LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
 WORDS = "text"  # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 EVERY = sorted((p.parent.name, p.stem) for p in (ROOT / "conf").glob("*/*.yaml") if p.parent.name not in PRESETS)
-OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, WORDS)]
+OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, *LINES, WORDS)]
 DOWNLOADED = {("clip", "b32")} | {("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"}
 ADAPTERS = [option for group, option in OPTIONS if group == "backbone"]
 SHIPPED = {("backbone", "embedded"), ("clip", "embedded")}  # here with the toy models in their place
@@ -77,6 +78,13 @@ def test_every_option_of_a_batch_can_be_made(group: str, option: str) -> None:
     config = cli.configure("batch", [f"{group}={option}"])
     check(config, group)
     assert callable(part(config, group))
+
+
+@pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in LINES])
+def test_every_way_of_searching_lines_composes_and_fits(group: str, option: str) -> None:
+    config = cli.configure("find", [f"{group}={option}"])
+    check(config, group)
+    assert not config[group] or callable(get_object(config[group]._target_))
 
 
 @pytest.mark.parametrize("option", [name for group, name in EVERY if group == WORDS])
@@ -240,7 +248,7 @@ def test_the_readme_names_every_option() -> None:
     """In the table of groups: `group` | option, option, ..."""
     text = (ROOT / "README.md").read_text()
     told = {name: set(re.split(r",\s*", options)) for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)}
-    for group in (*GROUPS, *BATCH, WORDS, "experiment"):
+    for group in (*GROUPS, *BATCH, *LINES, WORDS, "experiment"):
         if group != "source":  # what is left is the user's to choose
             assert told.get(group) == {option for g, option in EVERY if g == group}, group
 

@@ -17,12 +17,12 @@ from memory.search import UniformRetriever
 from pipeline import cli, recalled_text
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.clock import Clock
-from pipeline.find import Finder
+from pipeline.finder import Finder
 from pipeline.words import extract, video_file
 from tests.lectures import _ENDS, _OBJECTS, _SUBJECTS, _VERBS
 from tests.records import files, info
 from tests.test_cli import sentence
-from tests.toys import toy_parts
+from tests.toys import toy_checkpoint, toy_parts
 from tests.videos import write_video
 
 SECONDS = 20
@@ -100,6 +100,27 @@ def test_pictures_and_words_are_fused_and_shown_on_a_page(run, bank, tmp_path) -
     moments = json.loads(out)["moments"]
     assert code == 0 and "picture" in {channel for each in moments for channel in each["channels"]}
     assert moments[0]["lines"][0]["text"].startswith("Bread") and len(moments[0]["thumbnail"]) > 100
+
+
+def test_frames_are_also_found_by_the_language_models_own_keys(run, bank, film) -> None:
+    """As the same retriever ranks them for an answer."""
+    code, out, err = run("find", f"bank={bank}", "query=bread and salt", *toy_parts(), "channels=[kv,subtitle]", "format=json")
+    moments = json.loads(out)["moments"]
+    assert (code, err) == (0, "") and {"kv", "subtitle"} == {channel for each in moments for channel in each["channels"]}
+    code, out, _ = run("find", f"bank={bank}", "query=bread and salt", *toy_parts(), "channels=[kv]", "format=json", "top=3")
+    found = [each["start"] for each in json.loads(out)["moments"]]
+    qa, source = parts(film, bank, "retriever=kv")
+    with qa.bank:
+        ranked = [m.start for m in qa.bank.rank_frames("bread and salt", source.info.video_id)]
+    assert code == 0 and ranked[0] == found[0] and all(min(abs(at - other) for other in ranked[:10]) == 0 for at in found)
+
+
+def test_keys_of_another_model_are_refused_and_nothing_is_loaded_unasked(run, bank, monkeypatch) -> None:
+    code, out, err = run("find", f"bank={bank}", "query=bread", f"backbone.path={toy_checkpoint(seed=1)}", "channels=[kv]")
+    assert (code, out) == (2, "")
+    sentence(err, "only that can search its keys", "backbone=")
+    monkeypatch.setattr("encoders.llava_ov.LlavaOneVision.__init__", None)
+    assert run("find", f"bank={bank}", "query=bread", toy_parts()[1])[0] == 0
 
 
 def test_a_time_in_the_question_and_a_moment_limit_what_is_found(run, bank, film) -> None:

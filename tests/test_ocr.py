@@ -15,7 +15,7 @@ from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_rate, size_of
 from encoders.text.repeats import Repeats, distance, telling
 from memory.bank import MemoryBank
 from memory.search import UniformRetriever
-from pipeline.find import Finder
+from pipeline.finder import Finder
 from pipeline.words import extract
 from tests.lectures import Lecture, plan
 from tests.records import info

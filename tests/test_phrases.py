@@ -35,6 +35,8 @@ def at(day: int, clock: str) -> datetime:
         ("Who came at 14:05?", at(21, "14:04"), at(21, "14:06"), "Who came?"),
         ("Who came at 15:00?", at(20, "14:59"), at(20, "15:01"), "Who came?"),  # not yet today
         ("Who came half an hour ago?", at(21, "13:57"), at(21, "14:03"), "Who came?"),
+        ("Who came after noon?", at(21, "12:00"), NOW, "Who came?"),
+        ("Who came yesterday before 9:30?", at(20, "0:00"), at(20, "9:30"), "Who came?"),
         ("Who came today?", at(21, "0:00"), NOW, "Who came?"),
         ("Who came the day before yesterday?", at(19, "0:00"), at(20, "0:00"), "Who came?"),
     ],
@@ -51,6 +53,26 @@ def test_phrases(text, since, until, rest):
 )
 def test_what_names_no_time(text):
     assert find(text, NOW.timestamp()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "since", "until", "dated", "bare"),
+    [
+        ("Who came at 14:05?", at(3, "14:04"), at(3, "14:06"), False, True),
+        ("Who came between 23:30 and 0:10?", at(3, "23:30"), at(4, "0:10"), False, True),
+        ("Who came at noon?", at(3, "11:45"), at(3, "12:15"), False, False),
+        ("Who came in the morning?", at(3, "5:00"), at(3, "12:00"), False, False),
+        ("Who came after 0:00?", at(3, "0:00"), at(4, "0:00"), False, True),
+        ("Who came yesterday at 14:05?", at(20, "14:04"), at(20, "14:06"), True, False),
+        ("Who came this morning?", at(21, "5:00"), at(21, "12:00"), True, False),
+        ("Who came an hour ago?", at(21, "13:24"), at(21, "13:36"), True, False),
+    ],
+)
+def test_a_time_of_day_on_another_day(text, since, until, dated, bare):
+    found = find(text, NOW.timestamp(), at(3, "0:00").date())
+    assert found is not None
+    assert (datetime.fromtimestamp(found.since), datetime.fromtimestamp(found.until)) == (since, until)
+    assert (found.dated, found.bare) == (dated, bare)
 
 
 MOMENTS = st.datetimes(datetime(1990, 1, 2), datetime(2100, 1, 1)).map(lambda when: when.replace(microsecond=0))

@@ -133,6 +133,16 @@ def test_what_a_rule_names(rule, kept, gone):
         assert cut == Cut(cut.video_id, None if whole else cut.segments, cut.segments, 4.0 * cut.segments, nbytes)
 
 
+def test_words_count_and_go_with_the_last_segment_of_their_video():
+    words = {"v": 7, "w": 50}
+    assert plan(Rule(max_bytes=297), VIDEOS, {}, words) == []
+    assert [(cut.video_id, cut.nbytes) for cut in plan(Rule(max_bytes=296), VIDEOS, {}, words)] == [("v", 10)]
+    (cut,) = plan(Rule("w", max_bytes=47), VIDEOS, {}, words)
+    assert (cut.first, cut.nbytes) == (None, 250)
+    assert [cut.segments for cut in plan(Rule("w", max_bytes=147), VIDEOS, {}, words)] == [2]
+    assert plan(Rule("w"), VIDEOS, {}, words)[0].nbytes == 250
+
+
 def test_a_mended_segment_is_as_old_as_those_around_it():
     assert [cut.first for cut in plan(Rule(before=31), {"v": pieces(10, 99, 30, 40)}, {})] == [3]
     assert plan(Rule(before=9), {"v": pieces(99, 99, 10, 40)}, {}) == []

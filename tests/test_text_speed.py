@@ -5,19 +5,20 @@ Words are drawn as they are in speech: a few make up most of what is said (Zipf)
 
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from encoders.schema import VideoInfo
 from encoders.text.lines import Stretch, TextBlock, TextLine
+from memory import dense_search
 from memory.catalog import VideoRow
 from memory.disk import DiskStore
 from memory.text_search import Wanted, search
 from memory.text_words import STOP, query
 
 VIDEOS, LINES, WORDS = 1000, 1000, 50_000
+WIDTH = 384
 LIMIT_MS = 100.0
 SMALL_WORDS = sorted(STOP)[:60]
 
@@ -71,26 +72,79 @@ def questions(words: np.ndarray, rng: np.random.Generator) -> dict[str, list[tup
     }
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_a_million_lines_in_a_tenth_of_a_second(tmp_path: Path) -> None:
-    """The median is held to the limit; what is printed is what the README says."""
-    words = vocabulary(np.random.default_rng(0))
-    store = DiskStore(tmp_path)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("million")
+    opened = DiskStore(root)
     begun = time.perf_counter()
-    fill(store, words, VIDEOS)
-    size = (tmp_path / "catalog.sqlite").stat().st_size / 1e6
+    fill(opened, vocabulary(np.random.default_rng(0)), VIDEOS)
+    size = (root / "catalog.sqlite").stat().st_size / 1e6
     print(
         f"\n{VIDEOS * LINES:,} lines of {VIDEOS:,} videos written in {time.perf_counter() - begun:.0f} s; catalog {size:.0f} MB"
     )
-    medians = []
+    yield opened
+    opened.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_million_lines_in_a_tenth_of_a_second(store: DiskStore) -> None:
+    """Held to the limit: the median, and the longest in CPU time, which does not depend on what else the machine does. What is
+    printed is what the README says."""
+    words = vocabulary(np.random.default_rng(0))
+    medians, spent = [], []
     for name, asked in questions(words, np.random.default_rng(2)).items():
-        took, found = [], 0
+        took, cpu, found = [], [], 0
         for text, wanted in asked:
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.thread_time()
             found += len(search(store.text.rows, query(text), wanted))
             took.append(1e3 * (time.perf_counter() - begun))
+            cpu.append(1e3 * (time.thread_time() - used))
+        spent.append(max(cpu))
         medians.append(statistics.median(took))
-        print(f"{name}: median {medians[-1]:.0f} ms, longest {max(took):.0f} ms (n={len(took)}), {found} lines found")
+        longest = f"longest {max(took):.0f} ms, {max(cpu):.0f} ms of CPU time"
+        print(f"{name}: median {medians[-1]:.0f} ms, {longest} (n={len(took)}), {found} lines found")
+    assert max(medians) < LIMIT_MS and max(spent) < LIMIT_MS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_million_vectors_in_a_tenth_of_a_second(store: DiskStore) -> None:
+    """Random vectors, as a search reads all of them whatever they are; questions near a line. Embedding the question comes on
+    top, and is the model's."""
+    rng = np.random.default_rng(3)
+    vectors, picked = store.text.vectors, []
+    begun = time.perf_counter()
+    for video in store.catalog.videos():
+        for run, row in list(vectors.missing(video.info.video_id)):
+            rows = rng.standard_normal((row.lines, WIDTH)).astype(np.float32)
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            vectors.put(run, row, rows, "random")
+            picked.append((row.first_id, rows[0]))
+    written = time.perf_counter() - begun
+    begun = time.perf_counter()
+    count = vectors.counted()
+    print(
+        f"\n{count:,} vectors of {WIDTH} written in {written:.0f} s, read at the first question in "
+        f"{time.perf_counter() - begun:.1f} s; {vectors.nbytes / 1e6:.0f} MB in RAM"
+    )
+    medians = []
+    for name, wanted in {
+        "all": Wanted(),
+        "print alone": Wanted(kinds=("ocr",)),
+        "the second half hour": Wanted(start=1800.0),
+        "one video": Wanted("v0500"),
+    }.items():
+        took, right = [], 0
+        for number in rng.integers(0, len(picked), 20):
+            id_, near = picked[number]
+            near = near + 0.05 * rng.standard_normal(WIDTH).astype(np.float32)
+            near /= np.linalg.norm(near)
+            begun = time.perf_counter()
+            found = dense_search.search(store.text.rows, vectors, near, wanted, 50)
+            took.append(1e3 * (time.perf_counter() - begun))
+            right += bool(found) and found[0].line == store.text.rows.lines([id_])[id_]
+        medians.append(statistics.median(took))
+        print(f"vectors, {name}: median {medians[-1]:.0f} ms, longest {max(took):.0f} ms (n={len(took)}), {right} found first")
+        assert name != "all" or right == len(took)
     assert max(medians) < LIMIT_MS
-    store.close()

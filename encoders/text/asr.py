@@ -1,7 +1,8 @@
 """Speech -> lines: faster-whisper with local weights, or else pocketsphinx, whose wheel carries an English model.
 
-Nothing is fetched. Every STRETCH_S seconds of sound stand alone, so that an interrupted run goes on with the same lines; a word
-over such a border may be lost. A line is known when it has been said.
+Nothing is fetched. Stretches of STRETCH_S seconds of sound stand alone, so that an interrupted run goes on with the same lines.
+Each ends at the quietest moment of its last PAUSE_S seconds: what is said without a pause for so long may lose a word there. A
+line is known when it has been said.
 """
 
 import importlib.metadata
@@ -19,6 +20,7 @@ from encoders.text import asr_worker, sound
 from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
 
 STRETCH_S = 120.0
+PAUSE_S = 12.0  # people breathe several times in it
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,11 @@ class Asr:
         """With the fingerprint of the weights, where there are some."""
         if self.path:
             weights = fingerprint(Path(self.path) / "model.bin")
-            return f"Asr(faster-whisper {importlib.metadata.version('faster-whisper')}, {weights})"
-        return f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough)"
+            return f"Asr(faster-whisper {importlib.metadata.version('faster-whisper')}, {weights}, cut at pauses)"
+        return f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough, cut at pauses)"
 
     def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
-        """One for every two minutes."""
+        """One for about every two minutes."""
         end = video.end if video.end is not None else max(video.duration, after)
         if not sound.has_sound(video.path):
             yield Stretch(after, end, (), True, f"{video.path.name} has no sound track")
@@ -63,15 +65,18 @@ class Asr:
         with ProcessPoolExecutor(max(self.workers, 1), mp_context=multiprocessing.get_context("spawn")) as pool:
             at, last = after, False
             while not last:
-                stop = min((at // STRETCH_S + 1) * STRETCH_S, end)
+                begin = max(at, video.begin)
+                stop = min(((at + PAUSE_S) // STRETCH_S + 1) * STRETCH_S, end)
                 last = stop >= end
-                samples = sound.stretch(video.path, zero, max(at, video.begin), stop)
+                samples = sound.stretch(video.path, zero, begin, stop)
+                if not last and stop - PAUSE_S > begin:
+                    stop = stop - PAUSE_S + sound.pause(samples[round((stop - PAUSE_S - begin) * sound.RATE) :])
+                    samples = samples[: round((stop - begin) * sound.RATE)]
                 loud = sound.loudness(samples) > sound.SILENT
                 heard = heard or loud
                 said = []
                 if loud:
                     said = pool.submit(listen, samples).result() if self.workers else listen(samples)
-                begin = max(at, video.begin)
                 lines = [
                     piece
                     for a, b, text, confidence in said

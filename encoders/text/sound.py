@@ -47,3 +47,14 @@ def stretch(path: Path, zero: float, start: float, end: float) -> np.ndarray:
 def loudness(samples: np.ndarray) -> float:
     """Root mean square of int16 samples; 0 of none."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+
+
+def pause(samples: np.ndarray, seconds: float = 0.3) -> float:
+    """Seconds from the beginning to the middle of the quietest stretch of so many seconds, of equal ones the last; 0 where the
+    samples are fewer."""
+    size = round(seconds * RATE)
+    if len(samples) < size:
+        return 0.0
+    power = np.concatenate([[0], np.cumsum(np.square(samples, dtype=np.int64))])
+    loud = power[size:] - power[:-size]  # of the window that begins at each sample
+    return float(len(loud) - 1 - int(np.argmin(loud[::-1])) + size / 2) / RATE

