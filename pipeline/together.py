@@ -136,11 +136,15 @@ class Together:
     def _stepped(self, tokens: Sequence[list[int]], stack: StackedCache, gaze: Gaze) -> Tensor:
         """One token, or none, behind each row; -> [B, D]."""
         gaze.aim([0] * len(tokens), [bool(ids) for ids in tokens])
-        return self.backbone.advance_all([self.backbone.embed(ids) for ids in tokens], stack, gaze)[:, -1]
+        return self.backbone.advance_all(self._embedded(tokens), stack, gaze)[:, -1]
+
+    def _embedded(self, texts: Sequence[list[int]]) -> Sequence[Tensor]:
+        """[n, D] of each text's token ids, looked up at once."""
+        return self.backbone.embed([token for ids in texts for token in ids]).split([len(ids) for ids in texts])
 
     def _likelihoods(self, hidden: Tensor, some: Sequence[list[int]], stack: StackedCache, ends: bool) -> list[float]:
         """Of token ids behind the last hidden states [B, D]; of a row without any, of saying nothing."""
-        more = self.backbone.advance_all([self.backbone.embed(ids) for ids in some], stack)  # [B, n, D]
+        more = self.backbone.advance_all(self._embedded(some), stack)  # [B, n, D]
         logs = self.backbone.logits(torch.cat([hidden[:, None], more], dim=1)).log_softmax(-1)  # [B, n + 1, V]
         found = []
         for own, ids in zip(logs, some, strict=True):
