@@ -327,7 +327,7 @@ class VideoQA:
         if not self.bank.texts(question.video_id):
             return (), ()
         with clock("search_text"):
-            found = recalled_text.find(self.bank, question, self.bank.length(known))
+            found = recalled_text.find(self.bank, question, self.bank.length(known), self.sentences)
             return found, recalled_text.fitting(found, self.backbone, self.read_text_tokens)
 
     def _answer(

@@ -1,6 +1,8 @@
 """Lines found by their meaning: vectors that come with the lines and go with them. Real model, files and SQLite."""
 
+import json
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from memory.bank import MemoryBank
 from memory.late import maxsim
 from memory.line_index import LineIndex
 from memory.prune import Rule
+from memory.schema import Question
 from memory.text_search import Wanted
 from memory.vector_file import DamagedVectorsError, pack, unpack
-from pipeline import cli
+from pipeline import cli, recalled_text
 from pipeline.finder import Finder
 from pipeline.words import add_vectors
 from tests.children import heard, start
@@ -288,3 +291,27 @@ def test_the_commands_add_vectors_to_words_that_are_there_and_find_by_them(run, 
     code, out, err = run("find", f"bank={bank}", "query=x", "late_lines=5")
     assert (code, out) == (2, "")
     sentence(err, "late_lines=5", "dense=minilm")
+
+
+def test_an_answer_names_lines_that_say_it_in_other_words(run, film, tmp_path) -> None:  # noqa: F811
+    question = "question=Was the port constructed again?"
+    parts = [f"video={film}", f"bank={tmp_path / 'bank'}", "format=json", "text=subtitles", *toy_parts()]
+    code, out, _ = run("ask", question, *parts)
+    assert code == 0 and json.loads(out)["lines"] == []
+    code, out, _ = run("ask", question, "dense=minilm", *parts)  # the words are there: they get their vectors now
+    assert code == 0 and "harbour was rebuilt" in json.loads(out)["lines"][0]["text"]
+    code, out, _ = run("ask", 'question=Was the "port" constructed again?', "dense=minilm", *parts)
+    assert code == 0 and json.loads(out)["lines"] == []
+
+
+def test_words_and_vectors_are_fused_by_rank_and_a_line_comes_once(root: Path) -> None:
+    with opened(root) as bank:
+        question = Question("harbour", "v")
+        by_words = recalled_text.find(bank, question, 20.0)
+        both = recalled_text.find(bank, question, 20.0, Directions())
+        assert {one.line.text for one in by_words} == {"the harbour was rebuilt", "and the harbour again"}
+        assert {one.line for one in both} >= {one.line for one in by_words}
+        assert len({one.line for one in both}) == len(both)
+        earlier = recalled_text.find(bank, replace(question, asked_at=15.0), 20.0, Directions())
+        assert {one.line.text for one in earlier} >= {"the harbour was rebuilt"}
+        assert not any(one.line.known > 15.0 for one in earlier)
