@@ -101,6 +101,19 @@ def shared_cores(workers: int = 2) -> Iterator[int]:
         take_threads(before)
 
 
+@contextmanager
+def one_thread(alone: bool = True) -> Iterator[None]:
+    """One of torch's threads for what this thread computes, if `alone`. A token of a small model is hundreds of products of
+    some microseconds each: where waiting threads sleep (OMP_WAIT_POLICY=passive), waking them takes longer than the product."""
+    before = torch.get_num_threads()
+    if alone:
+        take_threads(1)
+    try:
+        yield
+    finally:
+        take_threads(before)
+
+
 def take_threads(count: int) -> None:
     """Let torch compute what the calling thread asks for in so many threads.
 

@@ -25,6 +25,7 @@ from encoders.positions import Cursor
 from encoders.schema import KVBlock, joined
 from encoders.text.lines import TextLine
 from memory.schema import Evidence
+from pipeline.conveyor import one_thread
 from pipeline.gaze import Gaze
 from pipeline.recalled_text import prompt
 
@@ -114,11 +115,11 @@ class _Reader:
             gaze = Gaze(frames_of)
             ids: list[int] = []
             told = ""
-            with timer("first_token"):
+            with timer("first_token"), one_thread(self.backbone.is_narrow):
                 hidden = self.backbone.advance(tail, cache, gaze)[-1]
                 stream = self.backbone.decode(hidden, cache, self.max_new_tokens, gaze)
                 token = next(stream, None)
-            with timer("decode"):
+            with timer("decode"), one_thread(self.backbone.is_narrow):
                 while token is not None:
                     _go_on(cancelled)
                     ids.append(token)

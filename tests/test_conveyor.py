@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from encoders.errors import UserError
-from pipeline.conveyor import RunAhead, shared_cores, worker
+from pipeline.conveyor import RunAhead, one_thread, shared_cores, worker
 
 
 def test_same_items_in_order() -> None:
@@ -103,6 +103,10 @@ def test_cores_are_shared_and_given_back() -> None:
             thread.start()
             thread.join()
         assert torch.get_num_threads() == 4
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        with one_thread(False):
+            assert torch.get_num_threads() == 4
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join()

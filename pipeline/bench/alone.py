@@ -30,6 +30,7 @@ from pipeline.bench.rounds import question
 from pipeline.bench.schema import Row, Table
 from pipeline.build import build_qa
 from pipeline.clock import Clock
+from pipeline.conveyor import one_thread
 from pipeline.parts import call, part
 from pipeline.qa import VideoQA
 from pipeline.throughput import forget, read_frames, read_plainly
@@ -91,7 +92,8 @@ def _overhead(config: DictConfig, qa: VideoQA) -> list[Row]:
     for number in range(-1, config.rounds):
         clock = Clock()
         qa.reader.read(evidence, clock)
-        bare = _bare_steps(qa, evidence, steps)
+        with one_thread(qa.backbone.is_narrow):  # as reading does
+            bare = _bare_steps(qa, evidence, steps)
         if number >= 0:
             rows.append(
                 {"kind": "overhead", "round": number, "ours_s": clock.seconds["decode"] / steps, "bare_s": bare / steps}
