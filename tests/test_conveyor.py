@@ -31,16 +31,16 @@ def test_no_more_is_made_than_may_wait() -> None:
 
 
 def test_runs_beside_its_taker() -> None:
+    made = [threading.Event() for _ in range(5)]
+
     def items() -> Iterator[int]:
-        for number in range(10):
-            time.sleep(0.05)
+        for number, event in enumerate(made):
+            event.set()
             yield number
 
-    began = time.perf_counter()
     with RunAhead(items(), depth=1) as ahead:
-        for _ in ahead:
-            time.sleep(0.05)
-    assert time.perf_counter() - began < 0.8  # 1.0 one after the other
+        for number in ahead:  # the next item is made while this one is held, or this would wait for ever
+            assert made[min(number + 1, 4)].wait(60)
 
 
 def test_error_comes_where_its_item_would_have_come() -> None:

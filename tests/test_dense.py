@@ -30,7 +30,7 @@ from tests.paraphrases import facts, shared
 from tests.records import make_video, write_video
 from tests.test_cli import sentence
 from tests.test_find import film, run  # noqa: F401
-from tests.test_text_store import block, line, opened
+from tests.test_text_store import BLOCKS, block, line, opened
 from tests.toys import toy_parts
 from tests.vectors import Directions, die
 
@@ -41,13 +41,6 @@ if find_spec(dense.PACKAGE) is None:
 @pytest.fixture(scope="session")
 def encoder() -> SentenceEncoder:
     return SentenceEncoder()
-
-
-BLOCKS = (
-    block(0, line(1, "the harbour was rebuilt"), line(8, "with granite", seconds=5)),
-    block(1, line(12, "bread needs salt")),
-    block(2, line(21, "and the harbour again"), last=True),
-)
 
 
 @pytest.fixture
