@@ -8,6 +8,7 @@ decoder's call; whoever makes one pass through many layers passes `masks={}` alo
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
@@ -25,8 +26,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 Listener = Callable[[int, Tensor, Tensor, float], None]
 
 _FOLDED = 1 << 20  # entries of a mask up to which it is written out for every query head of a group
-_SCORES = 1 << 23  # scores that a block may have: about what the last cache holds, in bfloat16
-_ROWS = 128  # queries in a block at most: the last keys of a causal block are those of its last query
+_SCORES = 3 << 20  # scores that a block may have: they stay in the caches between the products
+_ROWS = 256  # queries in a block at most: the last keys of a causal block are those of its last query
 _FEW = 8  # queries below which a block is not worth its overhead
 
 
@@ -50,20 +51,19 @@ class _Seen:
     mask: Tensor  # bool [B or 1, 1, n, S]; held, so that its identity stays its own
     numbers: Tensor  # the same in the model's dtype: 0 or minus infinity
     folded: Tensor | None = None  # the numbers for every query head of a group, one behind the other
-    whole: int = 0  # keys before this one are seen by every query
-    ends: list[int] = field(default_factory=list)  # of each query: how many keys come before its last one and with it
+    starts: list[int] = field(default_factory=list)  # of each query: how many keys it sees before the first that it does not
+    ends: list[int] = field(default_factory=list)  # of each query: how many keys come before the last that it sees and with it
 
     @classmethod
     def of(cls, mask: Tensor, dtype: torch.dtype) -> "_Seen":
         return cls(mask, torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
 
     def measure(self) -> None:
-        """`whole` and `ends`."""
+        """`starts` and `ends`."""
         length = self.mask.shape[-1]
-        by_all = self.mask.flatten(0, 2).all(0)  # [S]
-        self.whole = length if by_all.all() else int(by_all.int().argmin())
-        places = torch.arange(1, length + 1, dtype=torch.int32)
-        self.ends = (self.mask.any(0)[0] * places).amax(-1).tolist()
+        places = torch.arange(length, dtype=torch.int32)
+        self.starts = places.masked_fill(self.mask.all(0)[0], length).amin(-1).tolist()
+        self.ends = (places + 1).masked_fill(~self.mask.any(0)[0], 0).amax(-1).tolist()
 
 
 def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
@@ -101,29 +101,48 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
 
 
 def _in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float, seen: _Seen | None) -> Tensor:
-    """softmax(scaling * q k^T + mask) v over blocks of queries, each with all the keys that it sees; -> [B, n, Hq, Dh]."""
+    """softmax(scaling * q k^T + mask) v in blocks; -> [B, n, Hq, Dh]. A block is whole key heads, where several fit and all is
+    seen, else some queries of one key head with the keys that they see."""
     batch, heads, count, width = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
     group = heads // kv_heads
+    scaled = query * scaling
+    if seen is None and 2 * group * count * length <= _SCORES:
+        found = _whole_heads(scaled.reshape(batch * kv_heads, group * count, width), key.flatten(0, 1), value.flatten(0, 1))
+        return found.view(batch, heads, count, -1).transpose(1, 2).contiguous()
     if seen is not None and not seen.ends:
         seen.measure()
-    keys, values = key.reshape(batch * kv_heads, length, width).transpose(1, 2), value.reshape(batch * kv_heads, length, -1)
-    scaled = query * scaling
-    step = max(1, min(_ROWS, count, _SCORES // (batch * heads * length)))
-    buffers = query.new_empty((2, batch * heads * step * length))  # new ones for every block would be faulted in every time
+    rows = max(1, min(count, _ROWS, _SCORES // (group * length)))
+    buffer = query.new_empty(group * rows * length)  # a new one for every block would be faulted in every time
     out = query.new_empty((batch, count, heads, value.shape[-1]))
-    for first in range(0, count, step):
-        stop = min(first + step, count)
-        rows, end = stop - first, length if seen is None else max(seen.ends[first:stop])
-        size = batch * heads * rows * end
-        scores, shares = (part[:size].view(batch * kv_heads, group * rows, end) for part in buffers)
-        torch.bmm(scaled[:, :, first:stop].reshape(batch * kv_heads, group * rows, width), keys[:, :, :end], out=scores)
-        if seen is not None and seen.whole < end:
-            hidden = seen.numbers[:, :, first:stop, seen.whole : end]  # [B or 1, 1, rows, ...]
-            scores.view(batch, heads, rows, end)[..., seen.whole :].add_(hidden)
-        torch.softmax(scores, -1, out=shares)
-        found = torch.bmm(shares, values[:, :end])
-        out[:, first:stop] = found.view(batch, heads, rows, -1).transpose(1, 2)
+    for row, head in product(range(batch), range(kv_heads)):
+        keys, values, own = key[row, head].t(), value[row, head], slice(head * group, (head + 1) * group)
+        for first in range(0, count, rows):
+            block = slice(first, min(first + rows, count))
+            wanted = scaled[row, own, block].reshape(-1, width)
+            end = length if seen is None else max(seen.ends[block])
+            scores = buffer[: len(wanted) * end].view(-1, end)
+            torch.mm(wanted, keys[:, :end], out=scores)
+            if seen is not None and (whole := min(seen.starts[block])) < end:
+                hidden = seen.numbers[row % len(seen.numbers), 0, block, whole:end]
+                scores.view(group, -1, end)[..., whole:].add_(hidden)
+            torch.softmax(scores, -1, out=scores)
+            out[row, block, own] = torch.mm(scores, values[:end]).view(group, -1, value.shape[-1]).transpose(0, 1)
+    return out
+
+
+def _whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of [N, n, Dh] queries to all of [N, S, Dh] keys, a few of the N at a time; -> [N, n, Dh]."""
+    number, count, _ = scaled.shape
+    step = min(number, _SCORES // (count * keys.shape[1]))
+    buffer = scaled.new_empty((step, count, keys.shape[1]))
+    out = scaled.new_empty((number, count, values.shape[-1]))
+    for first in range(0, number, step):
+        block = slice(first, min(first + step, number))
+        scores = buffer[: block.stop - first]
+        torch.bmm(scaled[block], keys[block].transpose(1, 2), out=scores)
+        torch.softmax(scores, -1, out=scores)
+        torch.bmm(scores, values[block], out=out[block])
     return out
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -317,24 +318,34 @@ class VideoLLM:
         Positions go on at the cache's cursor, always given: default positions and state on the model's modules (Qwen's
         rope_deltas) are never used, so streams on one model cannot disturb each other.
         """
-        extra: dict[str, Any] = {"masks": {}} if listener is None else {"masks": {}, "listener": listener}
+        extra = {} if listener is None else {"listener": listener}
+        placed, cursor = self._placed(embeds, cache.cursor)
+        hidden: Tensor = self.decoder(past_key_values=cache, use_cache=True, **placed, **extra).last_hidden_state
+        cache.cursor = cursor
+        return hidden[0]
+
+    @torch.inference_mode()
+    def fill(self, embeds: Tensor | FrameEmbeds, cache: FixedCache | LibraryCache) -> None:
+        """The same for keys and values alone: what the last layer would make of them is left out."""
+        placed, cursor = self._placed(embeds, cache.cursor)
+        with cache.filling() if isinstance(cache, FixedCache) else nullcontext():
+            self.decoder(past_key_values=cache, use_cache=True, **placed)
+        cache.cursor = cursor
+
+    def _placed(self, embeds: Tensor | FrameEmbeds, cursor: Cursor) -> tuple[dict[str, Any], Cursor]:
+        """What the decoder takes of text [n, D] or frames that stand at a cursor, and where the next token stands."""
+        extra: dict[str, Any] = {"masks": {}}
         if isinstance(embeds, FrameEmbeds):
-            positions, cursor = self.positions.of_frames(embeds.pos, embeds.offsets, cache.cursor)
+            positions, after = self.positions.of_frames(embeds.pos, embeds.offsets, cursor)
             if embeds.deepstack:
                 extra["visual_pos_masks"] = embeds.visual[None].to(self.device)
                 extra["deepstack_visual_embeds"] = list(embeds.deepstack)
             embeds = embeds.embeds
         else:
-            positions, cursor = self.positions.of_text(len(embeds), cache.cursor)
-        hidden: Tensor = self.decoder(
-            inputs_embeds=embeds[None].to(self.dtype),
-            position_ids=_batched(positions.to(self.device)),
-            past_key_values=cache,
-            use_cache=True,
-            **extra,
-        ).last_hidden_state
-        cache.cursor = cursor
-        return hidden[0]
+            positions, after = self.positions.of_text(len(embeds), cursor)
+        extra["inputs_embeds"] = embeds[None].to(self.dtype)
+        extra["position_ids"] = _batched(positions.to(self.device))
+        return extra, after
 
     def stack(self, rows: int, capacity: int) -> StackedCache:
         """Empty caches of several contexts side by side. For models that keep keys and values of every token."""

@@ -9,7 +9,8 @@ rotate(x)[i] = x[i] cos - x[i + Dh/2] sin, rotate(x)[i + Dh/2] = x[i + Dh/2] cos
 (YaRN) cos and sin carry s, so the inverse divides by s^2 = cos^2 + sin^2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -83,11 +84,16 @@ class FixedLayer(CacheLayerMixin):
         self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
 
 
+class _Filled(Exception):
+    """Every layer has the keys and values of the new tokens."""
+
+
 class FixedCache(Cache):
     """A cache of FixedLayers; the buffers of all layers lie in two tensors that can be kept and used again."""
 
     layers: list[FixedLayer]
     cursor = Cursor()  # where the next token stands; whoever appends moves it
+    _ends = False
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. B rows are filled alike."""
@@ -100,6 +106,28 @@ class FixedCache(Cache):
     ) -> "FixedCache":
         """One row with buffers of its own."""
         return cls(*(torch.empty((layers, 1, heads, capacity, width), dtype=dtype, device=device) for _ in range(2)))
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append to a layer, as a decoder does; in `filling` the pass ends with the last one."""
+        seen: tuple[Tensor, Tensor] = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if self._ends and layer_idx == len(self.layers) - 1:
+            raise _Filled
+        return seen
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """`with cache.filling(): decoder(..., past_key_values=cache)` for keys and values alone: as soon as the last layer has
+        them the pass is left. What that layer would make of them, its attention and its MLP, nobody asks for: of a decoder of
+        24 layers that is a twenty-fourth, of one of five nearly a fifth."""
+        self._ends = True
+        try:
+            yield
+        except _Filled:
+            pass
+        finally:
+            self._ends = False
 
     @property
     def capacity(self) -> int:

@@ -55,7 +55,7 @@ class WindowPrefill:
         for block in self._window:
             self.backbone.lay(block, cache)
         positions, _ = self.backbone.positions.of_frames(new.pos, new.offsets, cache.cursor)
-        self.backbone.advance(new, cache)
+        self.backbone.fill(new, cache)
         keys, values = cache.stored(start, *self.backbone.rope(positions), self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         if keep:
@@ -67,7 +67,7 @@ class WindowPrefill:
         if self._cache is None or self._cache.capacity < capacity:
             cache = self.backbone.cache(max(capacity, 2 * (self._cache.capacity if self._cache else 0)))
             assert isinstance(cache, FixedCache)  # require_full_attention saw to it
-            self.backbone.advance(self._sink, cache)
+            self.backbone.fill(self._sink, cache)
             self._cache, self._empty = cache, cache.mark()
         self._cache.rewind(self._empty)
         return self._cache

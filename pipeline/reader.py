@@ -183,7 +183,7 @@ class _Reader:
     def _room_for(self, capacity: int) -> FixedCache | LibraryCache:
         if self._cache is None or self._cache.capacity < capacity:
             cache = self.backbone.cache(capacity + 256)
-            self.backbone.advance(self.sink, cache)
+            self.backbone.fill(self.sink, cache)
             if isinstance(cache, LibraryCache):
                 return cache
             self._cache, self._empty = cache, cache.mark()
@@ -221,7 +221,7 @@ class TokenReader(_Reader):
         ordinals = (ordinal for run in evidence.runs for ordinal in run.ordinals)
         lengths = list(zip(ordinals, frames.offsets.diff().tolist(), strict=True))
         owners = self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
-        return Layout(len(self.sink) + len(frames), owners, lambda cache: self.backbone.advance(frames, cache))
+        return Layout(len(self.sink) + len(frames), owners, lambda cache: self.backbone.fill(frames, cache))
 
 
 class KVReader(_Reader):

@@ -99,7 +99,7 @@ class Together:
             self._stack = None  # before the new one is made, so that there are never two
             stack = self.backbone.stack(rows, capacity + 256)
             for row in stack.rows:
-                self.backbone.advance(self.reader.sink, row)
+                self.backbone.fill(self.reader.sink, row)
             self._stack, self._empty = stack, stack.rows[0].mark()
         assert self._empty is not None
         self._stack.empty_rows(self._empty)

@@ -108,6 +108,27 @@ def test_chunked_look_equals_whole_clip(family):
     assert torch.allclose(whole, parts, atol=1e-5)
 
 
+def test_filling_a_cache_leaves_what_a_whole_pass_leaves(family):
+    backbone = backbone_of(family.name)
+    seen = backbone.with_tags(backbone.look(frames_for(backbone, 4)))
+    sink = backbone.embed(backbone.preamble_ids())
+    tail = backbone.embed(backbone.tail_ids(QUESTION))
+    caches = [backbone.cache(len(sink) + len(seen) + len(tail)) for _ in range(2)]
+    thought = []
+    last = backbone.decoder.layers[-1].mlp.register_forward_hook(lambda *_: thought.append(run))
+    for run, cache in zip((backbone.advance, backbone.fill), caches, strict=True):
+        run(sink, cache)
+        run(seen, cache)
+    last.remove()
+    assert thought == 2 * [backbone.advance]  # filling left the last layer early
+    whole, filled = caches
+    assert filled.mark() == whole.mark()
+    stop = whole.mark()[0]
+    for a, b in ((whole.keys, filled.keys), (whole.values, filled.values)):
+        assert torch.equal(a[..., :stop, :], b[..., :stop, :])
+    assert torch.equal(backbone.advance(tail, whole), backbone.advance(tail, filled))  # and goes on as any other
+
+
 def test_a_block_reads_equal_wherever_it_was_written(family):
     """Keys are stored before rotary embedding: a frame without a window gives the same block first or fourth, and with
     what went before dropped the answer is that of the shorter video."""

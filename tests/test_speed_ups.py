@@ -50,6 +50,35 @@ def test_attention_of_one_token_without_a_mask_is_the_librarys(dtype):
     torch.testing.assert_close(found, wanted, atol=1e-6 if dtype == torch.float32 else 1e-2, rtol=0)
 
 
+@pytest.mark.parametrize(("scores", "rows"), [(1 << 14, 256), (1 << 18, 7), (3 << 20, 256)])
+@pytest.mark.parametrize(("heads", "kv_heads", "new", "held"), [(14, 2, 90, 300), (4, 4, 65, 0), (3, 3, 64, 0)])
+def test_blocks_of_any_size_are_the_whole(monkeypatch, heads, kv_heads, new, held, scores, rows):
+    """Key heads together, one at a time, some of their queries; what a query does not see is not even touched by NaN."""
+    generator = torch.Generator().manual_seed(new)
+    query = torch.randn((2, heads, new, 16), generator=generator).bfloat16()
+    key, value = (torch.randn((2, kv_heads, held + new + 50, 16), generator=generator).bfloat16() for _ in range(2))
+    key[:, :, held + new :], value[:, :, held + new :] = torch.nan, torch.nan  # the cache's room for more
+    key, value = key[:, :, : held + new], value[:, :, : held + new]
+    mask = torch.ones((2, 1, new, held + new), dtype=torch.bool).tril(held) if held else None
+    layer = _Layer(heads // kv_heads)
+    layer.is_causal = False
+    wanted, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.25)
+    monkeypatch.setattr("encoders.attention._SCORES", scores)
+    monkeypatch.setattr("encoders.attention._ROWS", rows)
+    found, _ = _attend(layer, query, key, value, mask, scaling=0.25)
+    torch.testing.assert_close(found, wanted, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 707, 736, 4096, 7200])
+def test_softmax_may_write_where_it_reads(width):
+    """Blocks of scores rely on it; torch promises it nowhere."""
+    scores = torch.randn((70, width), generator=torch.Generator().manual_seed(width)).bfloat16() * 9
+    scores[:, width // 2 + 1 :] = -torch.inf
+    wanted = torch.softmax(scores, -1)
+    torch.softmax(scores, -1, out=scores)
+    assert torch.equal(scores, wanted)
+
+
 def test_images_in_either_layout_embed_alike():
     frames = Frames("v", np.random.default_rng(0).integers(0, 256, (5, 96, 96, 3), dtype=np.uint8), np.arange(5.0))
     clip = ClipEncoder(CLIP)
