@@ -37,6 +37,7 @@ from encoders.checkpoint import (
     told_if_too_large,
 )
 from encoders.errors import UserError
+from encoders.fused import fuse_gelu
 from encoders.kv import FixedCache, LibraryCache
 from encoders.positions import Cursor, Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
@@ -108,6 +109,7 @@ class VideoLLM:
             self.model = self._load(model_class, attn_implementation=implementation, **common)
             self.model.to(self.device)
         self.model.eval().requires_grad_(False)
+        fuse_gelu(self.model)
         self.config = config
         text = config.get_text_config()
         self.kv_shape = KVShape.of(config)

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
+from encoders.fused import fuse_gelu
 from encoders.schema import Frames
+from encoders.traced import Traced
 
 import open_clip  # isort: skip
 
@@ -49,6 +51,8 @@ class ClipEncoder:
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"open_clip cannot load clip.model={model}: {str(error).splitlines()[0]}") from error
         self.clip.eval().requires_grad_(False)
+        fuse_gelu(self.clip)
+        self._image = Traced(self.clip.encode_image, self.clip.visual)
         visual = self.clip.visual
         _batch_last_where_faster(visual)
         size = visual.image_size
@@ -65,7 +69,7 @@ class ClipEncoder:
             if pixels.shape[-2:] != self.size:
                 pixels = F.interpolate(pixels, self.size, mode="bicubic", antialias=True).clamp_(0, 255)
             scaled = pixels.div_(255.0).sub_(self._mean).div_(self._std)
-            rows.append(self.clip.encode_image(scaled.to(getattr(torch, self._dtype))).float())
+            rows.append(self._image(scaled.to(getattr(torch, self._dtype))).float())
         return F.normalize(torch.cat(rows), dim=-1).cpu()
 
     def embed_text(self, text: str) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from encoders.backbone import VideoLLM
 from encoders.schema import Frames, VisualTokens
+from encoders.traced import Traced
 
 from transformers import LlavaOnevisionForConditionalGeneration  # isort: skip  (after backbone declared the operators)
 
@@ -44,6 +45,7 @@ class LlavaOneVision(VideoLLM):
         images = self.processor.image_processor
         self._mean = torch.tensor(images.image_mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(images.image_std, device=self.device).view(1, 3, 1, 1)
+        self._tower = Traced(self._features, self.model.model.vision_tower)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -79,9 +81,14 @@ class LlavaOneVision(VideoLLM):
         seen: list[Tensor] = []
         for a in range(0, len(frames), self.batch):
             pixels = self.pixels(frames.pixels[a : a + self.batch])
-            out = self.model.get_video_features(pixels[None]).pooler_output  # [1, n * per_frame + 1, D], newline last
+            out = self._tower(pixels)
             seen.append(out[0, :-1].view(len(pixels), -1, out.shape[-1]))
         return self._record(seen, frames)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        """[n, 3, H, W] -> [1, n * per_frame + 1, D], newline last."""
+        found: Tensor = self.model.get_video_features(pixels[None]).pooler_output
+        return found
 
     def after_video(self) -> Tensor:
         """[1, D]: the learnt newline that ends a video."""

@@ -20,6 +20,7 @@ from memory.bank import MemoryBank
 from memory.rest import AtRest
 from pipeline import units, words
 from pipeline.ahead import Ahead, TextAhead
+from pipeline.allocator import keep_freed
 from pipeline.captions import Captions
 from pipeline.parts import call, check, part
 from pipeline.qa import VideoQA
@@ -29,7 +30,16 @@ from pipeline.together import Together
 
 READ_FRAMES = 24  # what an answer reads by default; more frames without a needle invite the embedded model to see one
 
-_NOT_NEGATIVE = ("recent_frames", "read_text_tokens", "cite_share", "threads", "ram_mb", "device_mb", "prefetch_frames")
+_NOT_NEGATIVE = (
+    "recent_frames",
+    "read_text_tokens",
+    "cite_share",
+    "threads",
+    "ram_mb",
+    "device_mb",
+    "prefetch_frames",
+    "keep_freed_mb",
+)
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
@@ -41,13 +51,28 @@ def build_backbone(config: DictConfig) -> Any:
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    return part(config, "backbone")
+    backbone = part(config, "backbone")
+    _settle_allocator(config.keep_freed_mb, backbone)
+    return backbone
 
 
-def build_qa(config: DictConfig, backbone: Any) -> VideoQA:
+def _settle_allocator(wanted_mb: int | None, backbone: Any) -> None:
+    """Before there are threads. UserError where somebody asked for what cannot be had."""
+    wide = backbone.device.type == "cpu" and not backbone.is_narrow
+    megabytes = (1024 if wide else 0) if wanted_mb is None else wanted_mb
+    if megabytes and not keep_freed(megabytes * 10**6) and wanted_mb is not None:
+        raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
+
+
+def build_clip(config: DictConfig) -> Any:
+    """The frame embedder. Whoever opens one bank after another makes it once."""
+    return part(config, "clip")
+
+
+def build_qa(config: DictConfig, backbone: Any, clip: Any = None) -> VideoQA:
     """Everything else that `ask` and `ingest` need. Last the bank, which is created if it is not there: a mistake in a part
-    creates nothing."""
-    clip = part(config, "clip")
+    creates nothing. clip: of the same settings, made before; None = made here."""
+    clip = clip or build_clip(config)
     segmenter = part(config, "segmenter")
     if isinstance(segmenter, functools.partial):
         segmenter = call("segmenter", segmenter, embedder=clip)

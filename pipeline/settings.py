@@ -30,6 +30,7 @@ class Dials:
     cite_share: float = 0.4  # cite frames with at least this share of the heaviest frame's weight
     seed: int = 0
     threads: int = 0  # torch threads; 0 = as many as there are cores
+    keep_freed_mb: int | None = None  # freed memory that the process may keep; None = 1024 for a wide model on a CPU, else 0
     format: str = "text"  # or json
     backbone: Any = MISSING
     clip: Any = MISSING
@@ -228,7 +229,6 @@ class Bench(Dials):
     film_seconds: float = 60.0  # of the film that is encoded from a file; 0 = none
     film_width: int = 1280
     film_height: int = 720
-    keep_freed_mb: int = 0  # what the allocator may keep of freed memory; 0 = as the system does
     hours: list[float] = MISSING  # store: banks of so long a video at one frame a second, shortest first
     index_rows: list[int] = MISSING  # store: rows of the frame index
     index_kinds: list[str] = field(default_factory=lambda: ["film", "random"])  # store: what they are like

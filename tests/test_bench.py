@@ -116,6 +116,11 @@ def test_operations_are_those_that_torch_counts(untagged: LlavaOneVision) -> Non
         hidden = untagged.advance(torch.randn(new, width), cache)
     rectangle = operations.attention(config, new * (held + new))  # torch multiplies what the mask hides as well
     assert counted.get_total_flops() == pytest.approx(operations.decoder(config, new) + rectangle, rel=1e-3)
+    untagged.advance(torch.randn(held, width), filled := untagged.cache(held + new))
+    with FlopCounterMode(display=False) as counted:
+        untagged.fill(torch.randn(new, width), filled)
+    rectangle = operations.attention(config, new * (held + new), filled=True)
+    assert counted.get_total_flops() == pytest.approx(operations.decoder(config, new, filled=True) + rectangle, rel=1e-3)
     with FlopCounterMode(display=False) as counted:
         untagged.logits(hidden)
     assert counted.get_total_flops() == operations.head(config, new)

@@ -1,4 +1,10 @@
-"""What was made faster gives what it gave before: attention with grouped heads, open_clip's images, pixels."""
+"""What was made faster gives what it gave before: attention in blocks and with grouped heads, open_clip's images, traced
+graphs, products with their GELU, memory that is kept."""
+
+import platform
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -7,9 +13,12 @@ import torch
 from encoders.attention import _attend
 from encoders.clip import ClipEncoder
 from encoders.errors import UserError
+from encoders.fused import LinearGELU, fuse_gelu
 from encoders.schema import Frames
+from encoders.traced import Traced
 from pipeline.settings import WEIGHTS
 
+from transformers import SiglipVisionConfig, SiglipVisionModel  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
 
 CLIP = f"local-dir:{WEIGHTS / 'clip'}"
@@ -106,3 +115,142 @@ def test_bfloat16_embeds_nearly_alike_and_is_another_model_to_a_bank():
 def test_unknown_clip_dtype_is_one_sentence():
     with pytest.raises(UserError, match=r"clip\.dtype=int3 is not known; use one of float32, bfloat16"):
         ClipEncoder(CLIP, dtype="int3")
+
+
+def _counted(function):
+    """A function and the threads that called it from Python."""
+    calls: list[str] = []
+
+    def counting(x):
+        calls.append(threading.current_thread().name)
+        return function(x)
+
+    return counting, calls
+
+
+def test_a_graph_takes_over_for_the_shape_that_comes_often():
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()).requires_grad_(False)
+    function, calls = _counted(layer)
+    traced = Traced(function, layer, after=3)
+    often, rare = torch.randn(20, 4, 8), torch.randn(2, 8)
+    for number, x in enumerate(often):
+        assert torch.equal(traced(x), layer(x))
+        assert torch.equal(traced(rare), layer(rare)) if number < 2 else True
+        if number == 2:
+            before = len(calls)  # with those that traced and compared
+    assert len(calls) == before > 3  # afterwards Python was not asked again
+
+
+def test_what_a_graph_cannot_say_stays_a_function():
+    """A branch on the numbers: the graph of one side is another function."""
+    layer = torch.nn.Linear(4, 4).requires_grad_(False)
+    function, calls = _counted(lambda x: layer(x) if x.sum() > 0 else -layer(x))
+    traced = Traced(function, layer, after=2)
+    for x in torch.randn(12, 3, 4, generator=torch.Generator().manual_seed(1)):
+        assert torch.equal(traced(x), layer(x) if x.sum() > 0 else -layer(x))
+    tries = len(calls)
+    traced(torch.ones(3, 4))
+    assert len(calls) == tries + 1
+
+
+def test_a_large_model_is_not_traced(monkeypatch):
+    monkeypatch.setattr("encoders.traced._SMALL", 10)
+    layer = torch.nn.Linear(4, 4).requires_grad_(False)
+    function, calls = _counted(layer)
+    traced = Traced(function, layer, after=1)
+    for _ in range(5):
+        traced(torch.ones(2, 4))
+    assert len(calls) == 5
+
+
+def test_threads_that_share_a_model_trace_it_once_and_agree():
+    layer = torch.nn.Linear(16, 16).requires_grad_(False)
+    traced = Traced(layer, layer, after=4)
+    inputs, wrong = torch.randn(60, 5, 16), []
+
+    def go() -> None:
+        wrong.extend(i for i, x in enumerate(inputs) if not torch.equal(traced(x), layer(x)))
+
+    threads = [threading.Thread(target=go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and len(traced._graphs) == 1
+
+
+def test_the_embedded_models_are_traced_and_look_alike():
+    """As they are encoded with: in bfloat16, eight frames at a time."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), dtype=np.uint8)
+    clip = ClipEncoder(CLIP, dtype="bfloat16")
+    clip._image._after = 2
+    rows = [clip.embed_frames(Frames("v", pixels, np.arange(8.0))) for _ in range(4)]
+    assert len(clip._image._graphs) == 1
+    assert all(torch.equal(row, rows[0]) for row in rows)
+
+
+@pytest.mark.parametrize(("dtype", "inner", "act", "replaced"), [
+    (torch.bfloat16, 4304, "gelu_pytorch_tanh", 2),
+    (torch.bfloat16, 4304, "gelu", 2),
+    (torch.bfloat16, 4304, "quick_gelu", 0),
+    (torch.bfloat16, 64, "gelu_pytorch_tanh", 0),
+    (torch.float32, 4304, "gelu_pytorch_tanh", 0),
+])  # fmt: skip
+def test_a_gelu_goes_into_the_product_before_it(dtype, inner, act, replaced):
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(
+        hidden_size=256, intermediate_size=inner, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=16,
+        hidden_act=act, vision_use_head=False,
+    )  # fmt: skip
+    model = SiglipVisionModel(config).to(dtype).eval().requires_grad_(False)
+    pixels = torch.randn(3, 3, 32, 32).to(dtype)
+    before = model(pixels).last_hidden_state
+    assert fuse_gelu(model) == replaced == sum(isinstance(module, LinearGELU) for module in model.modules())
+    after = model(pixels).last_hidden_state
+    torch.testing.assert_close(after, before, atol=0.05 if replaced else 0, rtol=0)
+    assert fuse_gelu(model) == 0
+
+
+def test_an_mlp_that_would_say_something_else_is_left_alone():
+    """It has the names of SigLIP's parts and puts them together in another way."""
+
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = torch.nn.Linear(256, 4304)
+            self.activation_fn = torch.nn.GELU()
+
+        def forward(self, x):
+            return self.fc1(self.activation_fn(x))
+
+    torch.manual_seed(0)
+    odd = Odd().bfloat16().requires_grad_(False)
+    x = torch.randn(1, 5, 256).bfloat16()
+    before = odd(x)
+    assert fuse_gelu(odd) == 0 and torch.equal(odd(x), before)
+
+
+FAULTS = """
+import resource, sys, threading
+import torch
+from pipeline import allocator
+if sys.argv[1] == "kept":
+    assert allocator.keep_freed(5 * 10**9) and allocator.kept() == 2**31 - 1
+def work():
+    for _ in range(20):
+        torch.ones(40_000_000, dtype=torch.uint8)
+for thread in [threading.Thread(target=work) for _ in range(2)]:
+    thread.start(); thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_is_kept_also_for_threads():
+    """40 MB taken and given back twenty times: the pages are made once, not each time."""
+    faults = {
+        kind: int(subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, text=True, check=True).stdout)
+        for kind in ("kept", "as the system does")
+    }
+    assert faults["kept"] < faults["as the system does"] / 3, faults

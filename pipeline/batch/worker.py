@@ -23,7 +23,7 @@ from memory.schema import Evidence, Question
 from pipeline.batch.choice import Choice, Chosen
 from pipeline.batch.fetch import fetched
 from pipeline.batch.schema import Answered, Encoded, Encoding, Job, Task, Tell
-from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.build import build_backbone, build_clip, build_qa, build_source
 from pipeline.clock import Clock
 from pipeline.parts import part
 from pipeline.qa import VideoQA
@@ -41,7 +41,7 @@ class Worker:
         """config: of the batch. downloads: where remote videos are kept."""
         self._config, self._downloads, self._tell = config, downloads, tell
         self._choice: Choice = part(config, "choice")
-        self._backbone = build_backbone(config)
+        self._backbone, self._clip = build_backbone(config), build_clip(config)
         self._qa: VideoQA | None = None
         self._bank = ""
 
@@ -81,7 +81,7 @@ class Worker:
     def _opened(self, bank: str) -> VideoQA:
         if self._qa is None or self._bank != bank:
             self.close()
-            self._qa = build_qa(self._with(bank=bank), self._backbone)
+            self._qa = build_qa(self._with(bank=bank), self._backbone, self._clip)
             self._bank = bank
         return self._qa
 

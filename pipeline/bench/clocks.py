@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-
 
 class Watch:
     """Seconds of the block that `watch` opened; 0 while it runs."""
@@ -60,15 +58,6 @@ def resident() -> int | None:
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
     return _status("VmRSS")
-
-
-def keep_freed(nbytes: int) -> bool:
-    """Let the allocator keep freed memory up to so many bytes instead of returning it; whether it could be set (glibc)."""
-    try:
-        libc = ctypes.CDLL(None)
-        return bool(libc.mallopt(_MMAP_THRESHOLD, nbytes)) and bool(libc.mallopt(_TRIM_THRESHOLD, nbytes))
-    except (AttributeError, OSError):
-        return False
 
 
 def middle(values: Sequence[float], digits: int = 1, scale: float = 1.0) -> str:

@@ -25,7 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from encoders.errors import UserError
 
 if TYPE_CHECKING:  # it brings torch
-    from pipeline.bench.schema import Row
+    from pipeline.allocator import kept
+from pipeline.allocator import kept
+from pipeline.bench.schema import Row
 
 UNFINISHED = "bench.unfinished.json"
 PARTS = ("arms", "store", "all")
@@ -40,11 +42,6 @@ def bench(config: DictConfig) -> int:
     check(config)
     # Waiting OpenMP threads sleep instead of spinning, for all arms alike; libraries read it when they are loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from pipeline.bench.clocks import keep_freed
-
-    kept = keep_freed(config.keep_freed_mb * 10**6) if config.keep_freed_mb else None
-    if kept is False:
-        raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     work = Path(config.work) if config.work else out
@@ -59,7 +56,7 @@ def bench(config: DictConfig) -> int:
                 _dump({"config": OmegaConf.to_container(config, resolve=True), "stopped": True}, rows, out / UNFINISHED)
                 print(f"bench: what was measured is in {out / UNFINISHED}; a run begins anew.", file=sys.stderr)
             raise
-    facts["keep_freed"] = f"{config.keep_freed_mb} MB" if kept else "as the system does"
+    facts["keep_freed"] = f"{kept() / 10**6:.0f} MB" if kept() else "as the system does"
     facts["load_at_end"] = [round(value, 2) for value in os.getloadavg()]
     _write(config, facts, rows, out)
     if config.format == "json":
@@ -85,9 +82,7 @@ def check(config: DictConfig) -> None:
         "index_frames": 2,
         "more_frames": 1,
     }
-    for name, smallest in (
-        least | {"keep_freed_mb": 0, "memory_mb": 1, "round_seconds": 0, "film_seconds": 0, "tune_frames": 1}
-    ).items():
+    for name, smallest in (least | {"memory_mb": 1, "round_seconds": 0, "film_seconds": 0, "tune_frames": 1}).items():
         if not config[name] >= smallest:
             raise UserError(f"{name}={config[name]} is too small; use {smallest} or more.")
     for name in ("lengths", "index_rows", "retriever_rows", "chunk_frames", "hours"):

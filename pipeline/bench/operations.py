@@ -34,20 +34,22 @@ def tower(config: Any, frames: int) -> float:
     return float(frames * (embed + vision.num_hidden_layers * layer + project))
 
 
-def decoder(config: Any, tokens: int) -> float:
-    """The decoder's matrix products over so many tokens."""
+def decoder(config: Any, tokens: int, *, filled: bool = False) -> float:
+    """The decoder's matrix products over so many tokens. filled: for keys and values alone, so that the last layer ends with
+    its projections of queries, keys and values."""
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     queries, keys = text.num_attention_heads * width, text.num_key_value_heads * width
-    each = text.hidden_size * (2 * queries + 2 * keys + 3 * text.intermediate_size)
-    return 2.0 * tokens * each * text.num_hidden_layers
+    inwards = text.hidden_size * (queries + 2 * keys)
+    rest = text.hidden_size * (queries + 3 * text.intermediate_size)
+    return 2.0 * tokens * (inwards * text.num_hidden_layers + rest * (text.num_hidden_layers - filled))
 
 
-def attention(config: Any, pairs: float) -> float:
-    """The decoder's attention over so many pairs of a query and a key, in each layer."""
+def attention(config: Any, pairs: float, *, filled: bool = False) -> float:
+    """The decoder's attention over so many pairs of a query and a key, in each layer; filled: but the last."""
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 4.0 * pairs * text.num_attention_heads * width * text.num_hidden_layers
+    return 4.0 * pairs * text.num_attention_heads * width * (text.num_hidden_layers - filled)
 
 
 def head(config: Any, tokens: int) -> float:
@@ -68,7 +70,8 @@ def windowed(config: Any, frames: int, *, tokens: int, sink: int, segment: int, 
     for first in range(0, frames, segment):
         new = min(segment, frames - first)
         found += pairs(new * tokens, sink + min(first, window) * tokens)
-    return Operations(tower(config, frames), decoder(config, frames * tokens), attention(config, found))
+    held = decoder(config, frames * tokens, filled=True)
+    return Operations(tower(config, frames), held, attention(config, found, filled=True))
 
 
 def growing(config: Any, frames: int, *, tokens: int, sink: int) -> Operations:

@@ -18,7 +18,7 @@ from memory.schema import Question
 from pipeline.bench.clocks import watch
 from pipeline.bench.footage import ReadyFrames
 from pipeline.bench.schema import Timed
-from pipeline.build import build_backbone, build_qa
+from pipeline.build import build_backbone, build_clip, build_qa
 from pipeline.qa import VideoQA
 
 # As the other arms call it. Decoding, looking and embedding run in threads of their own; encoding waits for what is not ready.
@@ -61,6 +61,7 @@ class Ours:
         self.name, self._config, self._backbone, self._leader = name, config, backbone, leader
         self._bank = bank
         config.bank = str(bank)
+        self._clip: Any = None
         self._qa: VideoQA | None = None
         self._video_id = ""
 
@@ -112,5 +113,6 @@ class Ours:
 
     def _opened(self) -> VideoQA:
         if self._qa is None:
-            self._qa = build_qa(self._config, self._backbone)
+            self._clip = self._clip or build_clip(self._config)
+            self._qa = build_qa(self._config, self._backbone, self._clip)
         return self._qa
