@@ -72,4 +72,4 @@ def _traced(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", "`torch.jit.trace`", DeprecationWarning)
-        return torch.jit.trace(function, x, check_trace=False)
+        return torch.jit.trace(lambda one: function(one), x, check_trace=False)  # a module's method by itself is refused

@@ -13,7 +13,7 @@ import torch
 from encoders.attention import _attend
 from encoders.clip import ClipEncoder
 from encoders.errors import UserError
-from encoders.fused import LinearGELU, fuse_gelu
+from encoders.fused import LinearGELU, SigmoidGELU, fuse_gelu
 from encoders.schema import Frames
 from encoders.traced import Traced
 from pipeline.settings import WEIGHTS
@@ -190,14 +190,15 @@ def test_the_embedded_models_are_traced_and_look_alike():
     assert all(torch.equal(row, rows[0]) for row in rows)
 
 
-@pytest.mark.parametrize(("dtype", "inner", "act", "replaced"), [
-    (torch.bfloat16, 4304, "gelu_pytorch_tanh", 2),
-    (torch.bfloat16, 4304, "gelu", 2),
-    (torch.bfloat16, 4304, "quick_gelu", 0),
-    (torch.bfloat16, 64, "gelu_pytorch_tanh", 0),
-    (torch.float32, 4304, "gelu_pytorch_tanh", 0),
+@pytest.mark.parametrize(("dtype", "inner", "act", "kind"), [
+    (torch.bfloat16, 4304, "gelu_pytorch_tanh", LinearGELU),
+    (torch.bfloat16, 4304, "gelu", LinearGELU),
+    (torch.bfloat16, 4304, "quick_gelu", None),
+    (torch.bfloat16, 64, "gelu_pytorch_tanh", SigmoidGELU),
+    (torch.bfloat16, 64, "gelu", None),
+    (torch.float32, 4304, "gelu_pytorch_tanh", None),
 ])  # fmt: skip
-def test_a_gelu_goes_into_the_product_before_it(dtype, inner, act, replaced):
+def test_a_gelu_goes_into_the_product_before_it(dtype, inner, act, kind):
     torch.manual_seed(0)
     config = SiglipVisionConfig(
         hidden_size=256, intermediate_size=inner, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=16,
@@ -206,10 +207,20 @@ def test_a_gelu_goes_into_the_product_before_it(dtype, inner, act, replaced):
     model = SiglipVisionModel(config).to(dtype).eval().requires_grad_(False)
     pixels = torch.randn(3, 3, 32, 32).to(dtype)
     before = model(pixels).last_hidden_state
-    assert fuse_gelu(model) == replaced == sum(isinstance(module, LinearGELU) for module in model.modules())
-    after = model(pixels).last_hidden_state
-    torch.testing.assert_close(after, before, atol=0.05 if replaced else 0, rtol=0)
+    assert fuse_gelu(model) == (2 if kind else 0)
+    found = [type(module) for module in model.modules() if isinstance(module, (LinearGELU, SigmoidGELU))]
+    assert found == ([kind, kind] if kind else [])
+    torch.testing.assert_close(model(pixels).last_hidden_state, before, atol=0.05 if kind else 0, rtol=0)
     assert fuse_gelu(model) == 0
+
+
+def test_gelu_by_its_sigmoid_is_as_exact_as_torchs():
+    x = torch.linspace(-9, 9, 40_001).bfloat16()
+    wanted = torch.nn.functional.gelu(x.double(), approximate="tanh")
+    ours, theirs = (
+        (found.double() - wanted).abs() for found in (SigmoidGELU()(x), torch.nn.functional.gelu(x, approximate="tanh"))
+    )
+    assert ours.max() <= theirs.max() and ours.mean() <= 1.001 * theirs.mean()
 
 
 def test_an_mlp_that_would_say_something_else_is_left_alone():
