@@ -50,13 +50,19 @@ class _Seen:
 
     mask: Tensor  # bool [B or 1, 1, n, S]; held, so that its identity stays its own
     numbers: Tensor  # the same in the model's dtype: 0 or minus infinity
-    folded: Tensor | None = None  # the numbers for every query head of a group, one behind the other
+    folded: Tensor | None = None
     starts: list[int] = field(default_factory=list)  # of each query: how many keys it sees before the first that it does not
     ends: list[int] = field(default_factory=list)  # of each query: how many keys come before the last that it sees and with it
 
     @classmethod
     def of(cls, mask: Tensor, dtype: torch.dtype) -> "_Seen":
         return cls(mask, torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
+
+    def for_all(self, group: int) -> Tensor:
+        """The numbers for every query head of a group, one behind the other: [B or 1, 1, group * n, S]."""
+        if self.folded is None:
+            self.folded = self.numbers.repeat(1, 1, group, 1)
+        return self.folded
 
     def measure(self) -> None:
         """`starts` and `ends`."""
@@ -79,25 +85,33 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
     batch, heads, count, width = query.shape
     if query.device.type != "cpu" or (mask is not None and mask.dtype != torch.bool) or kwargs.get("dropout"):
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    in_blocks = query.dtype == torch.bfloat16 and count >= _FEW
+    several = count >= _FEW
     causal = getattr(module, "is_causal", True) if kwargs.get("is_causal") is None else kwargs["is_causal"]
-    if mask is None and count > 1 and (causal or not in_blocks):
+    half = query.dtype == torch.bfloat16
+    if mask is None and count > 1 and (causal or not (half and several)):
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     seen = None
     if mask is not None:
         if id(mask) not in made:
             made[id(mask)] = _Seen.of(mask, query.dtype)
         seen = made[id(mask)]
-    if in_blocks:
-        return _in_blocks(query, key, value, kwargs["scaling"], seen), None
     group = heads // key.shape[1]
+    if half and seen is not None and _in_one_piece(key, value) and heads * count * key.shape[2] * batch <= _SCORES:
+        return _side_by_side(query * kwargs["scaling"], key, value, seen.for_all(group)), None
+    if half and several:
+        return _in_blocks(query, key, value, kwargs["scaling"], seen), None
     if group == 1 or (mask is not None and group * mask[0].numel() > _FOLDED):
         return sdpa_attention_forward(module, query, key, value, None if seen is None else seen.numbers, **kwargs)
-    if seen is not None and seen.folded is None:
-        seen.folded = seen.numbers.repeat(1, 1, group, 1)
     folded = query.reshape(batch, heads // group, group * count, width)
-    found = scaled_dot_product_attention(folded, key, value, None if seen is None else seen.folded, scale=kwargs["scaling"])
+    found = scaled_dot_product_attention(
+        folded, key, value, None if seen is None else seen.for_all(group), scale=kwargs["scaling"]
+    )
     return found.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
+
+
+def _in_one_piece(key: Tensor, value: Tensor) -> bool:
+    """Whether these are several contexts that lie close together."""
+    return len(key) > 1 and key.is_contiguous() and value.is_contiguous()
 
 
 def _in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float, seen: _Seen | None) -> Tensor:
@@ -129,6 +143,18 @@ def _in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float, seen: 
             torch.softmax(scores, -1, out=scores)
             out[row, block, own] = torch.mm(scores, values[:end]).view(group, -1, value.shape[-1]).transpose(0, 1)
     return out
+
+
+def _side_by_side(query: Tensor, key: Tensor, value: Tensor, numbers: Tensor) -> Tensor:
+    """A few scaled queries in each of several contexts, whose keys and values lie in one piece: one product for all of them (a
+    third of the fused kernel's time, for eight contexts of 1,200 tokens); -> [B, n, Hq, Dh]."""
+    batch, heads, count, width = query.shape
+    kv_heads, length = key.shape[1], key.shape[2]
+    scores = torch.bmm(query.reshape(batch * kv_heads, -1, width), key.flatten(0, 1).transpose(1, 2))
+    scores.view(batch, kv_heads, -1, length).add_(numbers)
+    torch.softmax(scores, -1, out=scores)
+    found = torch.bmm(scores, value.flatten(0, 1))
+    return found.view(batch, heads, count, -1).transpose(1, 2).contiguous()
 
 
 def _whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class SigmoidGELU(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.scale: Tensor
         self.register_buffer("scale", torch.tensor(2 * math.sqrt(2 / math.pi)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,8 +25,12 @@ Mark = tuple[int, Cursor]  # tokens held and where the next one stands
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x [..., M, Dh] any dtype, cos and sin [M, Dh] float32 -> float32 [..., M, Dh] at those positions."""
     x = x.float()
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    out = torch.empty_like(x)  # written by halves: half of the passes over memory, and the same numbers
+    torch.mul(first, cos[..., :half], out=out[..., :half]).sub_(second * sin[..., :half])
+    torch.mul(second, cos[..., half:], out=out[..., half:]).add_(first * sin[..., half:])
+    return out
 
 
 def unrotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -43,10 +47,11 @@ class FixedLayer(CacheLayerMixin):
     is_sliding = False
     is_croppable = True
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values [B, H, capacity, Dh]: the buffers, in the model's dtype, on its device."""
+    def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:
+        """keys, values [B, H, capacity, Dh]: the buffers, in the model's dtype, on its device. whole: `update` returns them
+        with what is not filled, which the caller masks."""
         super().__init__()
-        self.buffers = (keys, values)
+        self.buffers, self.whole = (keys, values), whole
         self.filled = 0
         self.is_initialized = True
         self.dtype, self.device = keys.dtype, keys.device
@@ -55,7 +60,7 @@ class FixedLayer(CacheLayerMixin):
         """Nothing to do: the buffers came with the constructor."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
-        """Append [B, H, n, Dh]; return views of all that is filled. ValueError when the capacity is exceeded."""
+        """Append [B, H, n, Dh]; return views of what is filled, or the buffers. ValueError when the capacity is exceeded."""
         stop = self.filled + key_states.shape[-2]
         if stop > self.buffers[0].shape[-2]:
             raise ValueError(f"cache of {self.buffers[0].shape[-2]} tokens cannot hold {stop}")
@@ -63,13 +68,13 @@ class FixedLayer(CacheLayerMixin):
             buffer[..., self.filled : stop, :] = new
         self.filled = stop
         self.keys, self.values = (buffer[..., :stop, :] for buffer in self.buffers)
-        return self.keys, self.values
+        return self.buffers if self.whole else (self.keys, self.values)
 
     def get_seq_length(self) -> int:
         return self.filled
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.filled + query_length, 0
+        return self.get_max_length() if self.whole else self.filled + query_length, 0
 
     def get_max_length(self) -> int:
         return int(self.buffers[0].shape[-2])
@@ -95,17 +100,19 @@ class FixedCache(Cache):
     cursor = Cursor()  # where the next token stands; whoever appends moves it
     _ends = False
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. B rows are filled alike."""
+    def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:
+        """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. B rows are filled alike. whole: see
+        FixedLayer."""
         self.keys, self.values = keys, values
-        super().__init__(layers=[FixedLayer(*layer) for layer in zip(keys, values, strict=True)])
+        super().__init__(layers=[FixedLayer(*layer, whole) for layer in zip(keys, values, strict=True)])
 
     @classmethod
     def empty(
         cls, layers: int, heads: int, capacity: int, width: int, dtype: torch.dtype, device: torch.device
     ) -> "FixedCache":
         """One row with buffers of its own."""
-        return cls(*(torch.empty((layers, 1, heads, capacity, width), dtype=dtype, device=device) for _ in range(2)))
+        keys, values = (torch.empty((layers, 1, heads, capacity, width), dtype=dtype, device=device) for _ in range(2))
+        return cls(keys, values)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object

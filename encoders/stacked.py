@@ -5,12 +5,13 @@ longest one, and a mask keeps what belongs to no token of a row out of that row'
 row's cursor, not from where it lies. Knows no question, no disk, no model.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from encoders.kv import FixedCache, Mark
+from encoders.kv import FixedCache
 from encoders.positions import Cursor
 
 StackMark = tuple[int, tuple[Cursor, ...]]  # tokens held and where each row stands
@@ -20,8 +21,9 @@ class StackedCache:
     """Keys and values of B rows in two tensors. First each of `rows` is laid, then `join`, then steps."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values [L, B, H, capacity, Dh]: the buffers."""
-        self.whole = FixedCache(keys, values)
+        """keys, values [L, B, H, capacity, Dh]: the buffers. Steps attend to them as they are, for a product of many contexts
+        takes its operands in one piece: cut to what is filled they would be copied in every layer."""
+        self.whole = FixedCache(keys, values, whole=True)
         self.rows = [FixedCache(keys[:, b : b + 1], values[:, b : b + 1]) for b in range(keys.shape[1])]
         self.seen = torch.zeros(keys.shape[1], keys.shape[3], dtype=torch.bool, device=keys.device)  # [B, capacity]: tokens
 
@@ -36,8 +38,18 @@ class StackedCache:
     def capacity(self) -> int:
         return self.whole.capacity
 
-    def empty_rows(self, mark: Mark) -> None:
-        """Take every row back to this state, which each was in before."""
+    def of(self, capacity: int) -> "StackedCache":
+        """A smaller one in the same memory, which this one must not use meanwhile: rows lie close together again. The numbers
+        in it are those of whoever had the memory before."""
+        layers, rows, heads, _, width = self.whole.keys.shape
+        shape = (layers, rows, heads, capacity, width)
+        return StackedCache(*(part.flatten()[: math.prod(shape)].view(shape) for part in (self.whole.keys, self.whole.values)))
+
+    def begin(self, cache: FixedCache) -> None:
+        """Every row holds what this cache of one row holds, and nothing else."""
+        length, _ = mark = cache.mark()
+        self.whole.keys[..., :length, :] = cache.keys[..., :length, :]
+        self.whole.values[..., :length, :] = cache.values[..., :length, :]
         for row in self.rows:
             row.rewind(mark)
 
@@ -61,9 +73,9 @@ class StackedCache:
     def widen(self, lengths: Sequence[int], width: int) -> Tensor:
         """Say that the next `width` places hold so many tokens of each row, left first.
 
-        -> [B, 1, width, S + width] bool, S tokens held: which keys each query sees, its own among them."""
+        -> [B, 1, width, capacity] bool: which keys each query sees, its own among them."""
         start = self.whole.mark()[0]
         new = torch.arange(width)
         self.seen[:, start : start + width] = new < torch.tensor(lengths)[:, None]
-        causal = torch.ones(width, start + width, dtype=torch.bool, device=self.seen.device).tril_(start)
-        return (self.seen[:, None, : start + width] & causal)[:, None]
+        causal = torch.ones(width, self.capacity, dtype=torch.bool, device=self.seen.device).tril_(start)
+        return (self.seen[:, None] & causal)[:, None]

@@ -18,6 +18,10 @@ _SMALL = 50_000_000  # parameters up to which an operation takes no longer than 
 _SHAPES = 8  # graphs kept at most; a video has segments of few lengths
 
 log = logging.getLogger(__name__)
+# Numbers read off a shape stand in a graph, which is for this shape alone. For the process, as filters for a block are taken
+# back by whichever thread leaves its own first.
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
 
 
 class Traced:
@@ -68,8 +72,5 @@ class Traced:
 
 def _traced(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
     """torch means to replace tracing by compilation; that needs a C++ compiler on the user's machine and takes a hundred times
-    as long. Numbers read off a shape stand in the graph, which is for this shape alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        warnings.filterwarnings("ignore", "`torch.jit.trace`", DeprecationWarning)
-        return torch.jit.trace(lambda one: function(one), x, check_trace=False)  # a module's method by itself is refused
+    as long."""
+    return torch.jit.trace(lambda one: function(one), x, check_trace=False)  # a module's method by itself is refused

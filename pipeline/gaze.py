@@ -35,9 +35,11 @@ class Gaze:
         self._at, self._active = torch.tensor(at), torch.tensor(active)
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
-        """query [B, Hq, n, Dh], key [B, H, S', Dh]."""
+        """query [B, Hq, n, Dh], key [B, H, S', Dh]; of several contexts perhaps with room behind what they hold."""
         rows, _, length = key.shape[:3]
         self._since[layer] = self._since.get(layer, 0) + query.shape[2]
+        if self._seen is not None:
+            length = self._length + self._since[layer]
         last = query[:, :, -1] if self._at is None else query[torch.arange(rows), :, self._at]  # [B, Hq, Dh]
         dropped = self._length + self._since[layer] - length if self._seen is None else 0
         if dropped:  # a sliding layer holds these keys only now
@@ -45,7 +47,7 @@ class Gaze:
                 self._add(layer, key, scaling, [(last, length, None)], dropped)
             return
         self._steps.setdefault(layer, []).append((last, length, self._active))
-        self._keys[layer] = key, scaling
+        self._keys[layer] = key[:, :, :length], scaling
 
     @torch.inference_mode()
     def settle(self) -> None:

@@ -7,16 +7,19 @@ keep no context that could be laid beside others: they are asked one by one. Kno
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
 
-from encoders.kv import Mark
+from encoders.kv import FixedCache
 from encoders.stacked import StackedCache
 from memory.schema import Evidence
+from pipeline.conveyor import one_thread
 from pipeline.gaze import Gaze
 from pipeline.reader import KVReader, Reading, Timer, TokenReader
+
+_STEP = 64  # tokens by which the buffer's length goes
 
 Weighed = tuple[list[float], dict[int, float]]
 
@@ -27,7 +30,7 @@ class Together:
     def __init__(self, reader: TokenReader | KVReader) -> None:
         self.reader, self.backbone = reader, reader.backbone
         self._stack: StackedCache | None = None
-        self._empty: Mark | None = None  # a row with the sink alone
+        self._sink: FixedCache | None = None  # what every row begins with
 
     def read(self, group: Sequence[Evidence], timer: Timer) -> list[Reading]:
         """The answers to the questions of the evidence, in order."""
@@ -36,9 +39,9 @@ class Together:
         most = self.reader.max_new_tokens
         tails = [self.reader.tail(evidence.question.prompt, evidence.lines) for evidence in group]
         with self._laid(group, max(map(len, tails)) + most, timer) as (stack, gaze):
-            with timer("first_token"):
+            with timer("first_token"), self._narrowed():
                 hidden = self._asked(tails, stack, gaze)  # [B, D]
-            with timer("decode"):
+            with timer("decode"), self._narrowed():
                 answers = self._decoded(hidden, stack, gaze, most)
             with timer("cite"):
                 gaze.settle()
@@ -60,9 +63,9 @@ class Together:
         tails = [self.reader.tail(question, one.lines) for question, one in zip(questions, group, strict=True)]
         longest = max(len(ids) for own in answers for ids in own)
         with self._laid(group, max(map(len, tails)) + longest, timer) as (stack, gaze):
-            with timer("first_token"):
+            with timer("first_token"), self._narrowed():
                 hidden = self._asked(tails, stack, gaze)
-            with timer("options"):
+            with timer("options"), self._narrowed():
                 mark = stack.mark()
                 scores: list[list[float]] = [[] for _ in group]
                 for number in range(max(map(len, answers))):
@@ -82,11 +85,16 @@ class Together:
     def _alone(self, group: Sequence[Evidence]) -> bool:
         return len(group) < 2 or bool(self.backbone.full_attention)
 
+    def _narrowed(self) -> AbstractContextManager[None]:
+        """One of torch's threads for what waits for threads longer than it computes (a row of eight is still a small product);
+        how citations are made up divides well."""
+        return one_thread(self.backbone.is_narrow)
+
     @contextmanager
     def _laid(self, group: Sequence[Evidence], room: int, timer: Timer) -> Iterator[tuple[StackedCache, Gaze]]:
         """Contexts side by side with `room` tokens free behind the longest; nobody else has the buffer meanwhile."""
         with self.reader.turn():
-            with timer("lay_out"):
+            with timer("lay_out"), self._narrowed():
                 layouts = [self.reader.layout(evidence) for evidence in group]
                 stack = self._room_for(len(group), max(layout.length for layout in layouts) + room)
                 for layout, row in zip(layouts, stack.rows, strict=True):
@@ -95,15 +103,19 @@ class Together:
             yield stack, Gaze([layout.frames_of for layout in layouts], stack.seen)
 
     def _room_for(self, rows: int, capacity: int) -> StackedCache:
+        """As large as it must be, for every step reads all of it; in memory that is kept for the next group."""
+        capacity = -(-capacity // _STEP) * _STEP
         if self._stack is None or len(self._stack.rows) != rows or self._stack.capacity < capacity:
             self._stack = None  # before the new one is made, so that there are never two
-            stack = self.backbone.stack(rows, capacity + 256)
-            for row in stack.rows:
-                self.backbone.fill(self.reader.sink, row)
-            self._stack, self._empty = stack, stack.rows[0].mark()
-        assert self._empty is not None
-        self._stack.empty_rows(self._empty)
-        return self._stack
+            self._stack = self.backbone.stack(rows, capacity + 256)
+        if self._sink is None:
+            cache = self.backbone.cache(len(self.reader.sink))
+            assert isinstance(cache, FixedCache)  # others are asked one by one
+            self.backbone.fill(self.reader.sink, cache)
+            self._sink = cache
+        stack = self._stack.of(capacity)
+        stack.begin(self._sink)
+        return stack
 
     def _asked(self, tails: Sequence[Tensor], stack: StackedCache, gaze: Gaze) -> Tensor:
         """[B, D] hidden states of the tails' last tokens."""
