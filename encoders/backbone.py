@@ -37,8 +37,8 @@ from encoders.checkpoint import (
     told_if_too_large,
 )
 from encoders.errors import UserError
-from encoders.fused import fuse_gelu
 from encoders.kv import FixedCache, LibraryCache
+from encoders.packed import pack
 from encoders.positions import Cursor, Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
 from encoders.stacked import StackedCache
@@ -109,7 +109,7 @@ class VideoLLM:
             self.model = self._load(model_class, attn_implementation=implementation, **common)
             self.model.to(self.device)
         self.model.eval().requires_grad_(False)
-        fuse_gelu(self.model)
+        pack(self.model)
         self.config = config
         text = config.get_text_config()
         self.kv_shape = KVShape.of(config)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
-from encoders.fused import fuse_gelu
+from encoders.packed import pack
 from encoders.schema import Frames
 from encoders.traced import Traced
 
@@ -51,7 +51,7 @@ class ClipEncoder:
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"open_clip cannot load clip.model={model}: {str(error).splitlines()[0]}") from error
         self.clip.eval().requires_grad_(False)
-        fuse_gelu(self.clip)
+        pack(self.clip)
         self._image = Traced(self.clip.encode_image, self.clip.visual)
         visual = self.clip.visual
         _batch_last_where_faster(visual)

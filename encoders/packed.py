@@ -1,0 +1,135 @@
+"""Linear layers of wide models in bfloat16 on a CPU, as oneDNN wants them, and GELU in vision transformers.
+
+torch hands oneDNN a layer's weights as they are, which are put into its own order again in every call; packed once, an hour of
+video is encoded in a twentieth less time. A GELU behind such a layer is applied while the product's rows are still in the
+cache. In small models, which are better off as graphs (encoders/traced.py), only GELU's tanh gives way to the sigmoid that it
+is: torch's takes as long as the product before it. Knows two shapes that an MLP can have and no model.
+"""
+
+import math
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+_FORMS = {"gelu_pytorch_tanh": "tanh", "gelu": "none"}  # as transformers calls them: as torch does
+_WIDE = 1 << 19  # weights from which a layer is packed
+_CLOSE = 0.05  # what rounding may make of outputs of size one
+
+
+class PackedLinear(nn.Module):
+    """x W^T + b, or the GELU of that, [..., in] -> [..., out] bfloat16. Holds the weights in oneDNN's order and no others."""
+
+    def __init__(self, linear: nn.Linear, gelu: str = "") -> None:
+        """gelu: "tanh" or "none", as torch.nn.functional.gelu takes it; "": none at all. RuntimeError where torch or the
+        processor has no such product."""
+        super().__init__()
+        self.in_features, self.out_features, self.gelu = linear.in_features, linear.out_features, gelu
+        self.bias = linear.bias
+        # no parameter: nothing but the product can read it
+        self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        after: tuple[str, list[float], str] = ("gelu", [], self.gelu) if self.gelu else ("none", [], "")
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *after)
+        return found
+
+
+class SigmoidGELU(nn.Module):
+    """GELU in its tanh form: x (1 + tanh u) / 2 = x sigmoid(2u) with u = sqrt(2 / pi) (x + 0.044715 x^3), any shape.
+
+    Computed in float32, as torch's is, and rounded once; in half of its time, for tanh is slow where sigmoid is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor(2 * math.sqrt(2 / math.pi)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        inner = torch.addcmul(self.scale, wide, wide, value=0.044715 * 2 * math.sqrt(2 / math.pi))
+        return inner.mul_(wide).sigmoid_().mul_(wide).to(x.dtype)
+
+
+def pack(model: nn.Module) -> None:
+    """Replace, in place, the GELUs that this file knows how to compute faster, then every linear layer of a wide model that
+    shares its weights with nobody. Each MLP, and the first layer, are tried before and after, and left as they were unless both
+    say the same up to rounding. Only what is in bfloat16 on a CPU that has instructions for it."""
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return
+    for module in list(model.modules()):
+        _without_gelu(module)
+    held = Counter(id(one) for module in model.modules() for one in module._parameters.values() if one is not None)
+    for module in list(model.modules()):
+        for name, linear in list(module._modules.items()):
+            if isinstance(linear, nn.Linear) and _wide(linear) and held[id(linear.weight)] == 1:
+                packed = PackedLinear(linear)
+                if not held[0] and not _alike(linear, packed, linear.in_features):
+                    return
+                held[0] = 1  # no object has this number: the first one was tried
+                module._modules[name] = packed
+
+
+def _without_gelu(mlp: nn.Module) -> None:
+    """The GELU of an MLP into the layer before it, or by its sigmoid: of `fc1` with an `activation_fn` beside it (SigLIP's), or
+    of a linear layer before a GELU in an nn.Sequential (open_clip's)."""
+    names = list(mlp._modules)
+    if isinstance(mlp, nn.Sequential):
+        pairs = list(pairwise(names))
+    else:
+        pairs = [("fc1", "activation_fn")] if {"fc1", "activation_fn"} <= set(names) else []
+    for first, second in pairs:
+        linear, form = mlp._modules[first], _form(mlp._modules[second])
+        if not isinstance(linear, nn.Linear) or form is None or not _suits(linear):
+            continue
+        if _wide(linear):
+            _replace(mlp, {first: PackedLinear(linear, form), second: nn.Identity()}, linear.in_features)
+        elif form == "tanh":
+            _replace(mlp, {second: SigmoidGELU()}, linear.in_features)
+
+
+def _suits(linear: nn.Linear) -> bool:
+    return linear.weight.dtype == torch.bfloat16 and linear.weight.device.type == "cpu"
+
+
+def _wide(linear: nn.Linear) -> bool:
+    return _suits(linear) and linear.weight.numel() >= _WIDE
+
+
+def _form(activation: Any) -> str | None:
+    """Which GELU it is, if it is one."""
+    if isinstance(activation, nn.GELU):
+        return activation.approximate
+    return next((form for name, form in _FORMS.items() if type(activation) is type(ACT2FN[name])), None)
+
+
+def _replace(mlp: nn.Module, parts: dict[str, nn.Module], width: int) -> None:
+    """Give the MLP these parts, if it does the same with them."""
+    before = {name: mlp._modules[name] for name in parts}
+    wanted = _said(mlp, width)
+    mlp._modules.update(parts)
+    if wanted is None or not _close(wanted, _said(mlp, width)):
+        mlp._modules.update(before)
+
+
+def _alike(module: nn.Module, other: nn.Module, width: int) -> bool:
+    wanted = _said(module, width)
+    return wanted is not None and _close(wanted, _said(other, width))
+
+
+@torch.inference_mode()
+def _said(module: nn.Module, width: int) -> Tensor | None:
+    """What a module makes of some rows; None where it takes something else."""
+    probe = torch.linspace(-3, 3, 4 * width).view(1, 4, width).sin().bfloat16()
+    try:
+        found = module(probe)
+    except (RuntimeError, TypeError, AttributeError):
+        return None
+    return found if isinstance(found, Tensor) else None
+
+
+def _close(a: Tensor, b: Tensor | None) -> bool:
+    return b is not None and torch.allclose(a, b, atol=_CLOSE * max(1.0, float(a.abs().max())), rtol=0)
