@@ -56,21 +56,39 @@ class SigmoidGELU(nn.Module):
 
 def pack(model: nn.Module) -> None:
     """Replace, in place, the GELUs that this file knows how to compute faster, then every linear layer of a wide model that
-    shares its weights with nobody. Each MLP, and the first layer, are tried before and after, and left as they were unless both
-    say the same up to rounding. Only what is in bfloat16 on a CPU that has instructions for it."""
-    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    shares its weights with nobody. Each MLP, and the first layer, are tried before and after, and all is left as it was unless
+    both say the same up to rounding. Only what is in bfloat16 on a CPU that has instructions for it."""
+    if not _supported():
         return
     for module in list(model.modules()):
         _without_gelu(module)
     held = Counter(id(one) for module in model.modules() for one in module._parameters.values() if one is not None)
-    for module in list(model.modules()):
-        for name, linear in list(module._modules.items()):
-            if isinstance(linear, nn.Linear) and _wide(linear) and held[id(linear.weight)] == 1:
-                packed = PackedLinear(linear)
-                if not held[0] and not _alike(linear, packed, linear.in_features):
-                    return
-                held[0] = 1  # no object has this number: the first one was tried
-                module._modules[name] = packed
+    places = [(module, name) for module in list(model.modules()) for name in list(module._modules)]
+    tried = False
+    for module, name in places:
+        linear = module._modules[name]
+        if not isinstance(linear, nn.Linear) or not _wide(linear) or held[id(linear.weight)] > 1:
+            continue
+        packed = PackedLinear(linear)
+        if not tried and not _close(_said(linear, linear.in_features), _said(packed, linear.in_features)):
+            return
+        tried = True
+        module._modules[name] = packed  # one at a time, so that the weights are there twice of one layer only
+
+
+def weights(model: nn.Module) -> int:
+    """How many numbers a model has learnt, packed or not."""
+    packed = (one for one in model.modules() if isinstance(one, PackedLinear))
+    return sum(one.numel() for one in model.parameters()) + sum(one.in_features * one.out_features for one in packed)
+
+
+def _supported() -> bool:
+    """Whether torch has these products, and the processor bfloat16."""
+    try:
+        probe = nn.Linear(64, 64).bfloat16().requires_grad_(False)
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _said(PackedLinear(probe, "tanh"), 64) is not None
+    except (RuntimeError, AttributeError):
+        return False
 
 
 def _without_gelu(mlp: nn.Module) -> None:
@@ -111,13 +129,8 @@ def _replace(mlp: nn.Module, parts: dict[str, nn.Module], width: int) -> None:
     before = {name: mlp._modules[name] for name in parts}
     wanted = _said(mlp, width)
     mlp._modules.update(parts)
-    if wanted is None or not _close(wanted, _said(mlp, width)):
+    if not _close(wanted, _said(mlp, width)):
         mlp._modules.update(before)
-
-
-def _alike(module: nn.Module, other: nn.Module, width: int) -> bool:
-    wanted = _said(module, width)
-    return wanted is not None and _close(wanted, _said(other, width))
 
 
 @torch.inference_mode()
@@ -131,5 +144,7 @@ def _said(module: nn.Module, width: int) -> Tensor | None:
     return found if isinstance(found, Tensor) else None
 
 
-def _close(a: Tensor, b: Tensor | None) -> bool:
-    return b is not None and torch.allclose(a, b, atol=_CLOSE * max(1.0, float(a.abs().max())), rtol=0)
+def _close(wanted: Tensor | None, found: Tensor | None) -> bool:
+    if wanted is None or found is None or wanted.shape != found.shape:
+        return False
+    return torch.allclose(wanted, found, atol=_CLOSE * max(1.0, float(wanted.abs().max())), rtol=0)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encoders.packed import PackedLinear
+from encoders.packed import PackedLinear, weights
 
 _SMALL = 50_000_000  # parameters up to which an operation takes no longer than what stands around it
 _SHAPES = 8  # graphs kept at most; a video has segments of few lengths
@@ -38,8 +38,11 @@ class Traced:
         self._calls: Counter[torch.Size] = Counter()
         self._tracing = threading.Lock()
         devices = {one.device.type for one in module.parameters()}
-        small = sum(one.numel() for one in module.parameters()) <= _SMALL
-        self._suits = small and devices == {"cpu"} and not any(isinstance(one, PackedLinear) for one in module.modules())
+        self._suits = (
+            weights(module) <= _SMALL
+            and devices == {"cpu"}
+            and not any(isinstance(one, PackedLinear) for one in module.modules())
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         graph = self._graphs.get(x.shape)

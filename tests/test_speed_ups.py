@@ -13,7 +13,7 @@ import torch
 from encoders.attention import _attend
 from encoders.clip import ClipEncoder
 from encoders.errors import UserError
-from encoders.packed import PackedLinear, SigmoidGELU, pack
+from encoders.packed import PackedLinear, SigmoidGELU, _supported, pack, weights
 from encoders.schema import Frames
 from encoders.traced import Traced
 from pipeline.settings import WEIGHTS
@@ -199,7 +199,7 @@ def test_the_embedded_models_are_traced_and_look_alike():
     (torch.float32, 4304, "gelu_pytorch_tanh", 0, 0, 0),
 ])  # fmt: skip
 def test_wide_layers_are_packed_and_take_their_gelu_in(dtype, inner, act, packed, gelus, sigmoids):
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if dtype == torch.bfloat16 and not _supported():
         pytest.skip("a processor without bfloat16 products")
     torch.manual_seed(0)
     config = SiglipVisionConfig(
@@ -208,15 +208,33 @@ def test_wide_layers_are_packed_and_take_their_gelu_in(dtype, inner, act, packed
     )  # fmt: skip
     model = SiglipVisionModel(config).to(dtype).eval().requires_grad_(False)
     pixels = torch.randn(3, 3, 32, 32).to(dtype)
-    before = model(pixels).last_hidden_state
+    before, size = model(pixels).last_hidden_state, weights(model)
     for _ in range(2):  # a second time finds nothing to do
         pack(model)
         found = [module for module in model.modules() if isinstance(module, PackedLinear)]
+        assert weights(model) == size
         assert len(found) == packed and sum(bool(one.gelu) for one in found) == gelus
         assert sum(isinstance(module, SigmoidGELU) for module in model.modules()) == sigmoids
         close = {"atol": 0.05} if packed or sigmoids else {"atol": 0}
         torch.testing.assert_close(model(pixels).last_hidden_state, before, rtol=0, **close)
     assert Traced(model, model)._suits is not bool(packed)
+
+
+def test_nothing_is_packed_where_torch_has_no_such_product(monkeypatch):
+    def missing(*_args):
+        raise RuntimeError("this build has no oneDNN")
+
+    monkeypatch.setattr("encoders.packed.PackedLinear.forward", missing)
+    layer = torch.nn.Sequential(torch.nn.Linear(1024, 1024)).bfloat16().requires_grad_(False)
+    pack(layer)
+    assert type(layer[0]) is torch.nn.Linear
+
+
+def test_a_model_that_would_say_something_else_packed_is_left_alone(monkeypatch):
+    monkeypatch.setattr("encoders.packed.PackedLinear.forward", lambda _self, x: 2 * x)
+    layer = torch.nn.Sequential(torch.nn.Linear(1024, 1024)).bfloat16().requires_grad_(False)
+    pack(layer)
+    assert type(layer[0]) is torch.nn.Linear
 
 
 def test_weights_that_others_share_are_left_alone():

@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from pipeline.allocator import kept
 
 if TYPE_CHECKING:  # it brings torch
-    from pipeline.allocator import kept
-from pipeline.allocator import kept
-from pipeline.bench.schema import Row
+    from pipeline.bench.schema import Row
 
 UNFINISHED = "bench.unfinished.json"
 PARTS = ("arms", "store", "all")
@@ -112,6 +111,7 @@ def check(config: DictConfig) -> None:
 
 def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, Any]:
     """Measure, into `rows` as it comes; what it was measured on."""
+    from encoders.packed import weights
     from pipeline.bench import alone, compared, machine
     from pipeline.bench.ours import backbone_of
     from pipeline.cli import configure
@@ -137,7 +137,7 @@ def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, 
 
     facts = machine.facts(backbone.device) | {
         "config": OmegaConf.to_container(config, resolve=True),
-        "parameters": sum(p.numel() for p in backbone.model.parameters()),
+        "parameters": weights(backbone.model),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "tokens_per_frame": backbone.tokens_per_frame,
     }
