@@ -2,7 +2,7 @@
 
 Layers of a wide model take and give back tens of megabytes at a time. As the system does it, each is a mapping of its own whose
 pages are made and zeroed anew: a tenth of the time of encoding. Threads get heaps of their own, which are returned as soon as
-they are empty, so all share the main one.
+they are empty, so new threads share those that are there, most often the main one.
 """
 
 import ctypes
@@ -14,8 +14,8 @@ _kept = 0
 
 
 def keep_freed(nbytes: int) -> bool:
-    """Let the process keep freed memory up to so many bytes instead of returning it; whether it could be set (glibc). For
-    threads that are not there yet as well."""
+    """Let the process keep freed memory up to so many bytes instead of returning it; whether it could be set (glibc). Heaps
+    that libraries made for their threads before this call stay, and a new thread may be given one of them."""
     global _kept
     size = min(nbytes, _LARGEST)
     with suppress(AttributeError, OSError):

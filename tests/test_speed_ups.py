@@ -78,6 +78,18 @@ def test_blocks_of_any_size_are_the_whole(monkeypatch, heads, kv_heads, new, hel
     torch.testing.assert_close(found, wanted, atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("new", [1, 9])
+def test_contexts_in_one_piece_are_attended_to_like_each_alone(new):
+    """Five of them, whose masks differ, in one product."""
+    generator = torch.Generator().manual_seed(new)
+    query = torch.randn((5, 4, new, 16), generator=generator).bfloat16()
+    key, value = (torch.randn((5, 2, 70, 16), generator=generator).bfloat16() for _ in range(2))
+    mask = torch.rand((5, 1, new, 70), generator=generator) > 0.3
+    wanted, _ = sdpa_attention_forward(_Layer(2), query, key, value, mask, scaling=0.25)
+    found, _ = _attend(_Layer(2), query, key, value, mask, scaling=0.25, masks={})
+    torch.testing.assert_close(found, wanted, atol=1e-2, rtol=0)
+
+
 @pytest.mark.parametrize("width", [1, 31, 32, 33, 707, 736, 4096, 7200])
 def test_softmax_may_write_where_it_reads(width):
     """Blocks of scores rely on it; torch promises it nowhere."""
@@ -277,10 +289,10 @@ def test_an_mlp_that_would_say_something_else_is_left_alone():
 
 FAULTS = """
 import resource, sys, threading
-import torch
 from pipeline import allocator
 if sys.argv[1] == "kept":
     assert allocator.keep_freed(5 * 10**9) and allocator.kept() == 2**31 - 1
+import torch
 def work():
     for _ in range(20):
         torch.ones(40_000_000, dtype=torch.uint8)
@@ -298,4 +310,4 @@ def test_freed_memory_is_kept_also_for_threads():
         kind: int(subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, text=True, check=True).stdout)
         for kind in ("kept", "as the system does")
     }
-    assert faults["kept"] < faults["as the system does"] / 3, faults
+    assert faults["kept"] < faults["as the system does"] / 2, faults
