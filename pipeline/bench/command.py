@@ -55,7 +55,6 @@ def bench(config: DictConfig) -> int:
                 _dump({"config": OmegaConf.to_container(config, resolve=True), "stopped": True}, rows, out / UNFINISHED)
                 print(f"bench: what was measured is in {out / UNFINISHED}; a run begins anew.", file=sys.stderr)
             raise
-    facts["keep_freed"] = f"{kept() / 10**6:.0f} MB" if kept() else "as the system does"
     facts["load_at_end"] = [round(value, 2) for value in os.getloadavg()]
     _write(config, facts, rows, out)
     if config.format == "json":
@@ -137,6 +136,7 @@ def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, 
 
     facts = machine.facts(backbone.device) | {
         "config": OmegaConf.to_container(config, resolve=True),
+        "keep_freed": f"{kept() / 10**6:.0f} MB" if kept() else "as the system does",
         "parameters": weights(backbone.model),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "tokens_per_frame": backbone.tokens_per_frame,

@@ -45,7 +45,7 @@ def told(found: dict[str, Any]) -> str:
     return (
         f"Machine: {found['processor']} ({found['machine']}), {found['cores']} cores, {found['ram_gb']} GB, device "
         f"{found['device']}, {found['torch_threads']} torch threads; OpenMP and allocator: {settings}; freed memory kept: "
-        f"{found.get('keep_freed', 'as the system does')}. Load at the start {found['load'][0]:.1f}, at the end "
+        f"{found['keep_freed']}. Load at the start {found['load'][0]:.1f}, at the end "
         f"{found.get('load_at_end', found['load'])[0]:.1f}. {found['when']}. {versions}."
     )
 
