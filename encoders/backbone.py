@@ -163,7 +163,7 @@ class VideoLLM:
 
     def around(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """Token ids before and behind the visual tokens of a frame whose pictures were sampled from `start` to `end`
-        seconds (the same but for temporal patches). Here: the time tag "[mm:ss]", and nothing."""
+        seconds (the same but for temporal patches). Here: the time tag, and nothing."""
         return self.tag_ids(end), []
 
     def grid(self) -> tuple[int, int]:
@@ -244,10 +244,14 @@ class VideoLLM:
         return self.ids(self._tail_template.replace("{question}", question))
 
     def tag_ids(self, seconds: float) -> list[int]:
-        """The time tag of a frame: "[mm:ss]", minutes going on above 59; whole seconds, rounded down."""
+        """The time tag of a frame: "[mm:ss]", minutes going on above 59, or "[hh:mm:ss]" where this tokenizer has fewer tokens
+        for it, so that a frame late in a long video costs little more than an early one; whole seconds, rounded down."""
         whole = int(seconds + 1e-6)
         if whole not in self._tag_ids:
-            self._tag_ids[whole] = self.ids(f"[{whole // 60:02d}:{whole % 60:02d}]")
+            minutes, rest = divmod(whole, 60)
+            by_minutes = self.ids(f"[{minutes:02d}:{rest:02d}]")
+            by_hours = self.ids(f"[{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}]")
+            self._tag_ids[whole] = min(by_minutes, by_hours, key=len)  # the first of equals
         return self._tag_ids[whole]
 
     def with_tags(self, seen: VisualTokens) -> FrameEmbeds:

@@ -30,7 +30,7 @@ class LlavaOneVision(VideoLLM):
         time_tags: bool = True,
     ) -> None:
         """batch: frames that go through the tower at once; bounds memory, changes nothing else.
-        time_tags: "[mm:ss]" before each frame; False leaves them out, to measure what they bring."""
+        time_tags: "[mm:ss]" or "[hh:mm:ss]" before each frame; False leaves them out, to measure what they bring."""
         super().__init__(
             path=path,
             model_class=LlavaOnevisionForConditionalGeneration,

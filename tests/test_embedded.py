@@ -3,15 +3,19 @@
 Not a measurement: `python -m pipeline.tiny.evaluate` is. The video's seed was not used in training.
 """
 
+import copy
+import functools
 import json
 
 import numpy as np
 import pytest
 
+from encoders.llava_ov import LlavaOneVision
 from pipeline import haystack
 from pipeline.cli import run
 from pipeline.score import holds, is_right
 from pipeline.settings import WEIGHTS
+from pipeline.tiny import questions, tokenizer
 from pipeline.tiny.world import Needle
 
 SCENE = [Needle("code", "4821"), Needle("shape", "star", "green"), Needle("name", "Olivia"), Needle("icon", "key")]
@@ -29,6 +33,34 @@ def test_weights_are_safetensors_and_small():
     assert {"model.safetensors", "open_clip_model.safetensors"} <= {file.name for file in files}
     assert sum(file.stat().st_size for file in files) <= 40 * 2**20
     assert not [file for file in files if file.suffix in (".pt", ".bin", ".pkl")]
+
+
+def test_the_tokenizer_that_ships_is_the_one_that_is_built():
+    built = json.loads(tokenizer.build(questions.corpus()).backend_tokenizer.to_str())
+    shipped = json.loads((WEIGHTS / "video_llm" / "tokenizer.json").read_text())
+    assert [shipped[part] for part in ("model", "added_tokens")] == [built[part] for part in ("model", "added_tokens")]
+
+
+@pytest.mark.parametrize("seconds, text, tokens", [
+    (0, "[00:00]", 2), (3599.9, "[59:59]", 2), (5999, "[99:59]", 2), (6000, "[01:40:00]", 3), (100_000, "[27:46:40]", 3),
+    (359_999, "[99:59:59]", 3), (360_000, "[6000:00]", 5),
+])  # fmt: skip
+def test_time_tags_stay_short_for_four_days(seconds, text, tokens):
+    found = embedded().tag_ids(seconds)
+    assert (embedded().text_of(found), len(found)) == (text, tokens)
+
+
+def test_minutes_go_on_where_hours_take_more_tokens(monkeypatch):
+    """As with the tokenizers of Qwen, which write digits one by one."""
+    other = copy.copy(embedded())
+    monkeypatch.setattr(other, "_tag_ids", {})
+    monkeypatch.setattr(other, "ids", lambda text: [ord(letter) for letter in text])
+    assert bytes(other.tag_ids(100_000)) == b"[1666:40]"
+
+
+@functools.cache
+def embedded() -> LlavaOneVision:
+    return LlavaOneVision(str(WEIGHTS / "video_llm"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import encoders.torchvision_ops  # noqa: F401  (first: the model class imports t
 import torch
 
 from pipeline.tiny.data import SIDE
+from pipeline.tiny.tokenizer import minute
 
 from transformers import (  # isort: skip
     LlavaOnevisionConfig,
@@ -56,6 +57,21 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaOnevisionFo
     )
     config._attn_implementation = "sdpa"
     return LlavaOnevisionForConditionalGeneration(config)
+
+
+def grown(
+    model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> LlavaOnevisionForConditionalGeneration:
+    """The model with a row for every token; its own tokenizer had the first of them. The minutes of tags "[hh:mm:ss]", where it
+    had none, begin as those of "[mm:ss]": only their place in the tag is new to it."""
+    known = model.get_input_embeddings().weight.shape[0]
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    rows, token = model.get_input_embeddings().weight, tokenizer.convert_tokens_to_ids
+    with torch.no_grad():
+        for number in range(60):
+            if token(minute(number)) >= known:
+                rows[token(minute(number))] = rows[token(f"[{number:02d}:")]
+    return model
 
 
 def visual_tokens(model: LlavaOnevisionForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:

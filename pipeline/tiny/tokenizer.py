@@ -18,8 +18,14 @@ CHAT_TEMPLATE = (
 )
 
 
+def minute(number: int) -> str:
+    """The middle of a time tag "[hh:mm:ss]"."""
+    return f"{number:02d}:"
+
+
 def build(corpus: Iterable[str], size: int = 1536) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the corpus; digits stay single; time tags "[mm:ss]" are two tokens."""
+    """Byte-level BPE over the corpus; digits stay single; time tags are two tokens, "[mm:" and "ss]", and beyond 100 minutes
+    three, "[hh:", "mm:" and "ss]"."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -38,6 +44,6 @@ def build(corpus: Iterable[str], size: int = 1536) -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="right"
     )
-    tokenizer.add_tokens([f"[{i:02d}:" for i in range(100)] + [f"{i:02d}]" for i in range(60)])
+    tokenizer.add_tokens([f"[{i:02d}:" for i in range(100)] + [f"{i:02d}]" for i in range(60)] + [minute(i) for i in range(60)])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

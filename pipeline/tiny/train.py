@@ -3,7 +3,8 @@
     python -m pipeline.tiny.footage ../shared/data/clips runs/footage.npz      (optional: real backgrounds)
     python -m pipeline.tiny.train --out runs/tiny --footage runs/footage.npz
 
-With --start-from the stages lm and clip begin with a finished checkpoint's tower, and lm with its language model.
+With --start-from the stages lm and clip begin with a finished checkpoint's tower, and lm with its language model; export
+writes that checkpoint again, with the rows that the tokenizer has gained since.
 Stages: tower (supervised directly), lm (on the frozen tower's tokens), clip (from a copy of the tower). Each resumes from
 its checkpoint in --out. A fixed seed and shard numbers decide the data. Imports torch, transformers, numpy and Pillow;
 the clip stage alone imports open_clip.
@@ -36,7 +37,7 @@ def main() -> None:
     if args.stage in ("all", "tower"):
         train_tower.train(video_llm, args.out, args.footage)
     if args.start_from is not None:
-        video_llm.load_state_dict(type(video_llm).from_pretrained(args.start_from).state_dict())
+        video_llm.load_state_dict(model.grown(type(video_llm).from_pretrained(args.start_from), words).state_dict())
     elif args.stage != "tower":
         state = torch.load(args.out / "tower.pt", weights_only=True)["model"]
         video_llm.load_state_dict({k: v for k, v in state.items() if "language_model" not in k}, strict=False)
@@ -48,7 +49,8 @@ def main() -> None:
         clip = train_clip.train(video_llm.model.vision_tower, args.out, args.footage, args.clip_shards)
         train_clip.save(clip, WEIGHTS / "clip")
     if args.stage in ("all", "lm", "export"):
-        video_llm.load_state_dict(torch.load(args.out / "lm.pt", weights_only=True)["model"])
+        if args.stage != "export" or args.start_from is None:
+            video_llm.load_state_dict(torch.load(args.out / "lm.pt", weights_only=True)["model"])
         checkpoint.save(video_llm.float(), words, WEIGHTS / "video_llm")
 
 
