@@ -302,6 +302,18 @@ def test_a_request_that_is_too_large_is_told_with_and_without_a_length(server):
     until(lambda: server[1].questions.inside == 0)
 
 
+def test_who_reads_only_when_all_is_sent_is_told_too(server):
+    """A server that closes on unread bytes resets the connection: the client cannot send on, nor read what it was told."""
+    with connected(server[0]) as client:
+        post(client, b" " * 20_000_000)
+        time.sleep(0.2)
+        told = b""
+        while piece := client.recv(1 << 16):
+            told += piece
+    assert b" 413 " in told and b"larger than 2 MB" in told
+    until(lambda: server[1].questions.inside == 0)
+
+
 def test_pages_of_other_sites_and_other_names_are_refused(server, card):
     address = f"{server[0]}/v1/chat/completions"
     body = chat(of_file(card), TEXT)

@@ -5,10 +5,12 @@ Knows headers and bytes; no route and no JSON.
   at it (DNS rebinding). IP addresses are always ours.
 - Origin: a page of another site is refused, so that what a user has open in a browser cannot upload or ask.
 - Key: where one is set, every path but /health wants it as `Authorization: Bearer KEY`.
-- Body: counted while it comes in, with or without a Content-Length, and bounded in time.
+- Body: counted while it comes in, with or without a Content-Length, and bounded in time. What comes after a refusal is read
+  and thrown away for some seconds: closing on unread bytes resets the connection, and takes the sentence with it.
 """
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import time
@@ -20,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.server.errors import ApiError
 
 OPEN = ("/health",)  # paths without key
+_LINGER = 5.0  # seconds in which a client that is refused may still send
 
 
 class Guard:
@@ -134,5 +137,22 @@ async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return
     response = error.response()
-    response.headers["Connection"] = "close"  # the rest of a body is not read
-    await response(scope, receive, send)
+    response.headers["Connection"] = "close"  # not all of a body is read
+
+    async def lingering(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await send({**message, "more_body": True})  # the client has all of it, the server may not close yet
+            await _throw_away(receive)
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    await response(scope, receive, lingering)
+
+
+async def _throw_away(receive: Receive) -> None:
+    """What a client still sends, until it is done or gone or out of time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            more = True
+            while more:
+                more = (await receive()).get("more_body", False)  # the news that the client has gone has none
