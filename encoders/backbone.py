@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from encoders.checkpoint import (
 )
 from encoders.errors import UserError
 from encoders.kv import FixedCache, LibraryCache
-from encoders.packed import pack
+from encoders.packed import ANY, pack
 from encoders.positions import Cursor, Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
 from encoders.stacked import StackedCache
@@ -68,6 +68,10 @@ class KVShape:
     def nbytes(self, dtype: torch.dtype) -> int:
         """Bytes of keys and values of one token."""
         return 2 * self.layers * self.heads * self.width * dtype.itemsize
+
+
+class _Heard(Exception):
+    """Every layer has said its queries."""
 
 
 class VideoLLM:
@@ -110,6 +114,7 @@ class VideoLLM:
             self.model.to(self.device)
         self.model.eval().requires_grad_(False)
         pack(self.model)
+        pack(self.decoder, ANY)  # which calls for other shapes in every step, so no graph is made of it
         self.config = config
         text = config.get_text_config()
         self.kv_shape = KVShape.of(config)
@@ -117,6 +122,7 @@ class VideoLLM:
         self.full_attention = other_layers(text)
         self._preamble_text, self._tail_template = self._split_chat()
         self._tag_ids: dict[int, list[int]] = {}
+        self._rope = torch.zeros(0, dtype=torch.int64), (torch.zeros(0), torch.zeros(0))  # positions, and cos and sin there
 
     def _load(self, model_class: Any, **settings: Any) -> Any:
         """The model with its weights. UserError when they cannot be read or are not all there."""
@@ -303,9 +309,14 @@ class VideoLLM:
     # -- the decoder ------------------------------------------------------------------------------------------------
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin [n, Dh] float32 at positions [n], or [3, n] on three axes; attention scaling included."""
+        """cos and sin [n, Dh] float32 at positions [n], or [3, n] on three axes; attention scaling included. Not to be written
+        to: what was asked for last is kept, for contexts of several questions stand at the same positions."""
+        before, found = self._rope
+        if torch.equal(positions, before):
+            return found
         probe = torch.empty(0, dtype=torch.float32, device=self.device)  # says dtype and device, nothing else
         cos, sin = self.decoder.rotary_emb(probe, _batched(positions.to(self.device)))
+        self._rope = positions, (cos[0], sin[0])
         return cos[0], sin[0]
 
     def cache(self, capacity: int) -> FixedCache | LibraryCache:
@@ -365,14 +376,11 @@ class VideoLLM:
         lengths = [len(text) for text in texts]
         width = max(lengths)
         embeds = torch.nn.utils.rnn.pad_sequence([text.to(self.dtype) for text in texts], batch_first=True)
-        placed = []
-        for row, length in zip(stack.rows, lengths, strict=True):
-            positions, row.cursor = self.positions.of_text(length, row.cursor) if length else (None, row.cursor)
-            at = torch.zeros((self.positions.axes, width), dtype=torch.int64)
-            if positions is not None:
-                at[:, :length] = positions
-            placed.append(at)
-        positions = torch.stack(placed, dim=1).to(self.device)  # [axes, B, width]
+        positions = torch.zeros((self.positions.axes, len(lengths), width), dtype=torch.int64)
+        for b, (row, length) in enumerate(zip(stack.rows, lengths, strict=True)):
+            if length:
+                positions[:, b, :length], row.cursor = self.positions.of_text(length, row.cursor)
+        positions = positions.to(self.device)
         mask = stack.widen(lengths, width)
         if self.model.config.get_text_config()._attn_implementation == ATTENTIONS["eager"]:
             mask = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill_(
@@ -439,6 +447,8 @@ class VideoLLM:
         def catch(_module: Any, _args: Any, out: Tensor) -> None:
             if threading.get_ident() == asker:  # another thread may be encoding with the same modules
                 caught.append(out)
+                if len(caught) == len(parts):
+                    raise _Heard  # what the last layer makes of them, nobody asks for
 
         # Projections before rotary embedding are not handed out by transformers; a hook in a `try` leaves no trace.
         # Qwen3 normalises queries behind the projection.
@@ -450,12 +460,13 @@ class VideoLLM:
         positions, _ = self.positions.of_text(longest, Cursor())
         hooks = [part.register_forward_hook(catch) for part in parts]
         try:
-            self.decoder(
-                inputs_embeds=torch.stack([self.embed(ids) for ids in padded]).to(self.dtype),
-                position_ids=_batched(positions.to(self.device)).expand(*positions.shape[:-1], len(texts), -1),
-                use_cache=False,
-                masks={},
-            )
+            with suppress(_Heard):
+                self.decoder(
+                    inputs_embeds=torch.stack([self.embed(ids) for ids in padded]).to(self.dtype),
+                    position_ids=_batched(positions.to(self.device)).expand(*positions.shape[:-1], len(texts), -1),
+                    use_cache=False,
+                    masks={},
+                )
         finally:
             for hook in hooks:
                 hook.remove()

@@ -67,8 +67,8 @@ class FixedLayer(CacheLayerMixin):
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[..., self.filled : stop, :] = new
         self.filled = stop
-        self.keys, self.values = (buffer[..., :stop, :] for buffer in self.buffers)
-        return self.buffers if self.whole else (self.keys, self.values)
+        self.keys, self.values = self.buffers if self.whole else (buffer[..., :stop, :] for buffer in self.buffers)
+        return self.keys, self.values
 
     def get_seq_length(self) -> int:
         return self.filled
@@ -178,10 +178,11 @@ class LibraryCache(DynamicCache):
 
 def concatenate(blocks: Sequence[KVBlock]) -> KVBlock:
     """Blocks one after another as one block. blocks must not be empty."""
-    offsets, base = [blocks[0].offsets[:1]], 0
-    for block in blocks:
-        offsets.append(block.offsets[1:] + base)
-        base += int(block.offsets[-1])
+    ends = torch.tensor([len(b.offsets) for b in blocks]).cumsum(0) - 1
+    counts = torch.cat([b.offsets for b in blocks]).diff()
+    within = torch.ones(len(counts), dtype=torch.bool)
+    within[ends[:-1]] = False  # from one block to the next
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts[within].cumsum(0)])
     keys, values = torch.cat([b.keys for b in blocks], dim=2), torch.cat([b.values for b in blocks], dim=2)
     pos = [b.pos for b in blocks if b.pos is not None]
-    return KVBlock(keys, values, torch.cat(offsets), torch.cat(pos) if pos else None)
+    return KVBlock(keys, values, offsets, torch.cat(pos) if pos else None)

@@ -1,9 +1,10 @@
-"""Linear layers of wide models in bfloat16 on a CPU, as oneDNN wants them, and GELU in vision transformers.
+"""Linear layers in bfloat16 on a CPU, as oneDNN wants them, and GELU in vision transformers.
 
 torch hands oneDNN a layer's weights as they are, which are put into its own order again in every call; packed once,
-encoding takes 4 % less time (0.6 B parameters). A GELU behind such a layer is applied while the product's rows are still in the
-cache. In small models, which are better off as graphs (encoders/traced.py), only GELU's tanh gives way to the sigmoid that it
-is: torch's takes as long as the product before it. Knows two shapes that an MLP can have and no model.
+encoding takes 4 % less time (0.6 B parameters), and a small decoder's products for one token a third less. A GELU behind such
+a layer is applied while the product's rows are still in the cache. In small towers, which are better off as graphs
+(encoders/traced.py), only GELU's tanh gives way to the sigmoid that it is: torch's takes as long as the product before it.
+Knows two shapes that an MLP can have and no model.
 """
 
 import math
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 _FORMS = {"gelu_pytorch_tanh": "tanh", "gelu": "none"}  # as transformers calls them: as torch does
-_WIDE = 1 << 19  # weights from which a layer is packed
+WIDE = 1 << 19  # weights from which a layer is packed where a graph could be made instead
+ANY = 1 << 14  # and where not: below, reordering costs nothing
 _CLOSE = 0.05  # what rounding may make of outputs of size one
 
 
@@ -54,20 +56,20 @@ class SigmoidGELU(nn.Module):
         return inner.mul_(wide).sigmoid_().mul_(wide).to(x.dtype)
 
 
-def pack(model: nn.Module) -> None:
-    """Replace, in place, the GELUs that this file knows how to compute faster, then every linear layer of a wide model that
-    shares its weights with nobody. Each MLP, and the first layer, are tried before and after, and all is left as it was unless
+def pack(model: nn.Module, least: int = WIDE) -> None:
+    """Replace, in place, the GELUs that this file knows how to compute faster, then every linear layer of `least` weights that
+    shares them with nobody. Each MLP, and the first layer, are tried before and after, and all is left as it was unless
     both say the same up to rounding. Only what is in bfloat16 on a CPU that has instructions for it."""
     if not _supported():
         return
     for module in list(model.modules()):
-        _without_gelu(module)
+        _without_gelu(module, least)
     held = Counter(id(one) for module in model.modules() for one in module._parameters.values() if one is not None)
     places = [(module, name) for module in list(model.modules()) for name in list(module._modules)]
     tried = False
     for module, name in places:
         linear = module._modules[name]
-        if not isinstance(linear, nn.Linear) or not _wide(linear) or held[id(linear.weight)] > 1:
+        if not isinstance(linear, nn.Linear) or not _wide(linear, least) or held[id(linear.weight)] > 1:
             continue
         packed = PackedLinear(linear)
         if not tried and not _close(_said(linear, linear.in_features), _said(packed, linear.in_features)):
@@ -91,7 +93,7 @@ def _supported() -> bool:
         return False
 
 
-def _without_gelu(mlp: nn.Module) -> None:
+def _without_gelu(mlp: nn.Module, least: int) -> None:
     """The GELU of an MLP into the layer before it, or by its sigmoid: of `fc1` with an `activation_fn` beside it (SigLIP's), or
     of a linear layer before a GELU in an nn.Sequential (open_clip's)."""
     names = list(mlp._modules)
@@ -103,7 +105,7 @@ def _without_gelu(mlp: nn.Module) -> None:
         linear, form = mlp._modules[first], _form(mlp._modules[second])
         if not isinstance(linear, nn.Linear) or form is None or not _suits(linear):
             continue
-        if _wide(linear):
+        if _wide(linear, least):
             _replace(mlp, {first: PackedLinear(linear, form), second: nn.Identity()}, linear.in_features)
         elif form == "tanh":
             _replace(mlp, {second: SigmoidGELU()}, linear.in_features)
@@ -113,8 +115,8 @@ def _suits(linear: nn.Linear) -> bool:
     return linear.weight.dtype == torch.bfloat16 and linear.weight.device.type == "cpu"
 
 
-def _wide(linear: nn.Linear) -> bool:
-    return _suits(linear) and linear.weight.numel() >= _WIDE
+def _wide(linear: nn.Linear, least: int) -> bool:
+    return _suits(linear) and linear.weight.numel() >= least
 
 
 def _form(activation: Any) -> str | None:

@@ -55,7 +55,7 @@ class Run:
 
     @property
     def ordinals(self) -> range:
-        return range(self.first, self.first + len(self.tokens.times))
+        return range(self.first, self.first + self.tokens.times.numel())
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -77,7 +77,7 @@ class Evidence:
 
     @property
     def frame_count(self) -> int:
-        return sum(len(run.ordinals) for run in self.runs)
+        return sum(run.tokens.times.numel() for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)

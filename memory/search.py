@@ -185,11 +185,11 @@ class ClipRetriever:
 
     def _rounds(self, ordinals: np.ndarray, edges: list[int]) -> np.ndarray:
         """[k] the round in which each frame comes, for frames given best first."""
-        taken: Counter[int] = Counter()
+        segments = np.array([bisect_right(edges, ordinal) for ordinal in ordinals.tolist()], np.int64)
+        order = np.argsort(segments, kind="stable")  # a segment's frames together, best first
+        first = np.searchsorted(segments[order], segments[order])  # where each one's segment begins
         rounds = np.empty(len(ordinals), np.int64)
-        for at, segment in enumerate(bisect_right(edges, ordinal) for ordinal in ordinals.tolist()):
-            rounds[at] = taken[segment] // self._per_segment
-            taken[segment] += 1
+        rounds[order] = (np.arange(len(ordinals)) - first) // self._per_segment
         return rounds
 
     def known(self, video_id: str) -> int:

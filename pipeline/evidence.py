@@ -1,5 +1,7 @@
 """From attention to citation: which recalled frames an answer rests on, as time spans. Knows no model."""
 
+import torch
+
 from memory.schema import Evidence
 from pipeline.schema import CitedFrame
 
@@ -17,10 +19,10 @@ def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[C
         return ()
     scores = dict(zip(evidence.hits.frames.tolist(), evidence.hits.scores.tolist(), strict=True))
     least = max(share * max(weights.values()), 1.0 / len(weights))
+    frames = ((run.segment, ordinal) for run in evidence.runs for ordinal in run.ordinals)
     cited = [
-        CitedFrame(ordinal, run.segment, start, time + evidence.interval, weights[ordinal], scores.get(ordinal))
-        for run in evidence.runs
-        for ordinal, start, time in zip(run.ordinals, run.tokens.starts.tolist(), run.tokens.times.tolist(), strict=True)
+        CitedFrame(ordinal, segment, start, end, weights[ordinal], scores.get(ordinal))
+        for (segment, ordinal), (start, end) in zip(frames, _stretches(evidence), strict=True)
         if weights.get(ordinal, 0.0) >= least
     ]
     return tuple(sorted(cited, key=lambda frame: (-frame.weight, frame.time)))
@@ -33,14 +35,16 @@ def spans(cited: tuple[CitedFrame, ...], interval: float) -> tuple[tuple[float, 
 
 def recalled(evidence: Evidence) -> tuple[tuple[float, float], ...]:
     """The same of all frames that were read."""
-    return _united(
-        [
-            (start, time + evidence.interval)
-            for run in evidence.runs
-            for start, time in zip(run.tokens.starts.tolist(), run.tokens.times.tolist(), strict=True)
-        ],
-        evidence.interval,
-    )
+    return _united(_stretches(evidence), evidence.interval)
+
+
+def _stretches(evidence: Evidence) -> list[tuple[float, float]]:
+    """What each frame stands for, from its start to its end, in time order."""
+    if not evidence.runs:
+        return []
+    starts = torch.cat([run.tokens.starts for run in evidence.runs]).tolist()
+    times = torch.cat([run.tokens.times for run in evidence.runs]).tolist()
+    return [(start, time + evidence.interval) for start, time in zip(starts, times, strict=True)]
 
 
 def _united(stretches: list[tuple[float, float]], interval: float) -> tuple[tuple[float, float], ...]:

@@ -26,7 +26,7 @@ class Gaze:
         self._mass: dict[int, Tensor] = {}  # layer -> [B, S] float32
         self._since: dict[int, int] = {}  # layer -> tokens that came behind the context
         self._steps: dict[int, list[tuple[Tensor, int, Tensor | None]]] = {}  # queries, keys that they saw, rows that count
-        self._keys: dict[int, tuple[Tensor, float]] = {}  # layer -> the newest view of all keys, and the scaling
+        self._keys: dict[int, tuple[Tensor, float]] = {}  # layer -> all keys, and the scaling
         self._at: Tensor | None = None
         self._active: Tensor | None = None
 
@@ -40,14 +40,15 @@ class Gaze:
         self._since[layer] = self._since.get(layer, 0) + query.shape[2]
         if self._seen is not None:
             length = self._length + self._since[layer]
-        last = query[:, :, -1] if self._at is None else query[torch.arange(rows), :, self._at]  # [B, Hq, Dh]
+        alone = self._at is None or query.shape[2] == 1
+        last = query[:, :, -1] if alone else query[torch.arange(rows), :, self._at]  # [B, Hq, Dh]
         dropped = self._length + self._since[layer] - length if self._seen is None else 0
         if dropped:  # a sliding layer holds these keys only now
             if dropped < self._length:
                 self._add(layer, key, scaling, [(last, length, None)], dropped)
             return
         self._steps.setdefault(layer, []).append((last, length, self._active))
-        self._keys[layer] = key[:, :, :length], scaling
+        self._keys[layer] = key, scaling  # of several with the room: in one piece
 
     @torch.inference_mode()
     def settle(self) -> None:
@@ -64,24 +65,27 @@ class Gaze:
     ) -> None:
         rows, heads, length = key.shape[:3]
         queries = torch.stack([query for query, _, _ in steps], dim=1)  # [B, T, Hq, Dh]
-        grouped = queries.unflatten(2, (heads, -1)).permute(0, 2, 1, 3, 4).float()  # [B, H, T, group, Dh]
-        scores = torch.matmul(grouped.flatten(2, 3), key.float().transpose(2, 3)).mul_(scaling)  # [B, H, T * group, S']
-        scores = scores.unflatten(2, (len(steps), -1))
-        hidden = torch.arange(length) >= torch.tensor([count for _, count, _ in steps])[:, None]  # [T, S'] came later
-        hidden = hidden.to(key.device)
-        if self._seen is None:
-            scores.masked_fill_(hidden[:, None], -torch.inf)
-        else:
-            scores.masked_fill_((hidden | ~self._seen[:, None, :length])[:, None, :, None], -torch.inf)
-        share = scores.softmax(-1).view(rows, -1, length)  # [B, H * T * group, S']
-        counts = torch.ones(rows, len(steps), device=key.device)
+        asked = (queries * scaling).unflatten(2, (heads, -1)).permute(0, 2, 1, 3, 4)  # [B, H, T, group, Dh]
+        group = asked.shape[3]
+        # in the model's dtype, as attention itself does it: the shares are those that the answer was made with
+        scores = torch.matmul(asked.flatten(2, 3), key.transpose(2, 3))  # [B, H, T * group, S']
+        counts = torch.tensor([count for _, count, _ in steps])
+        whole = int(counts.min())  # keys that all see: nearly all of them
+        if self._seen is not None:
+            whole = min(whole, int(self._seen[:, :whole].all(0).int().cumprod(0).sum()))
+        hidden = (torch.arange(whole, length) >= counts[:, None]).to(key.device)  # [T, S' - whole]: others came later
+        if self._seen is not None:
+            hidden = hidden | ~self._seen[:, None, whole:length]  # [B, T, S' - whole]
+        scores.unflatten(2, (len(steps), group))[..., whole:].masked_fill_(hidden.unsqueeze(-2).unsqueeze(-4), -torch.inf)
+        share = torch.softmax(scores, -1, out=scores).view(rows, -1, length)  # [B, H * T * group, S']
+        counted = torch.ones(rows, len(steps), dtype=key.dtype, device=key.device)
         if steps[0][2] is not None:
-            counts = torch.stack([active for _, _, active in steps if active is not None], dim=1).to(key.device).float()
-        counts = counts[:, None, :, None].expand(-1, heads, -1, share.shape[1] // (heads * len(steps)))  # [B, H, T, group]
+            counted = torch.stack([active for _, _, active in steps if active is not None], dim=1).to(counted)
+        counted = counted[:, None, :, None].expand(-1, heads, -1, group)  # [B, H, T, group]
         if layer not in self._mass:
             self._mass[layer] = torch.zeros(rows, self._length, device=key.device)
         # a product instead of two sums over the same numbers: a tenth of the time
-        summed = torch.bmm(counts.reshape(rows, 1, -1), share)[:, 0]  # [B, S']
+        summed = torch.bmm(counted.reshape(rows, 1, -1), share)[:, 0]  # [B, S']
         self._mass[layer][:, dropped:] += summed[:, : self._length - dropped]
 
     def weights(self, row: int = 0) -> dict[int, float]:

@@ -376,11 +376,11 @@ class VideoQA:
 
 def _refuse_nothing(evidence: Evidence) -> None:
     question = evidence.question
-    if not evidence.frame_count and question.since > -math.inf:
+    if evidence.frame_count:
+        return
+    if question.since > -math.inf:
         raise UserError(f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about another time.")
-    if not evidence.frame_count:
-        moment = question.asked_at
-        raise UserError(f"asked_at={moment:g} comes before the first frame in the bank; ask at a later second.")
+    raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
 
 
 def _warning(info: VideoInfo) -> str:

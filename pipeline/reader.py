@@ -192,13 +192,18 @@ class _Reader:
 
     def _bare(self) -> Layout:
         """No frames at all."""
-        owners = self._owners([]).expand(self.backbone.kv_shape.layers, -1)
+        owners = self._owners([], torch.zeros(0, dtype=torch.int64)).expand(self.backbone.kv_shape.layers, -1)
         return Layout(len(self.sink), owners, lambda cache: None)
 
-    def _owners(self, lengths: list[tuple[int, int]]) -> Tensor:
-        """[S] ordinal per context token from (ordinal, tokens) of each frame in order; -1 for the preamble."""
-        counts = torch.tensor([len(self.sink), *(n for _, n in lengths)])
-        return torch.tensor([-1, *(ordinal for ordinal, _ in lengths)]).repeat_interleave(counts)
+    def _owners(self, ordinals: list[int], counts: Tensor) -> Tensor:
+        """[S] ordinal per context token from each frame's in order and [T] its tokens; -1 for the preamble."""
+        every = torch.cat([torch.tensor([len(self.sink)]), counts])
+        return torch.tensor([-1, *ordinals]).repeat_interleave(every)
+
+
+def _ordinals(evidence: Evidence) -> list[int]:
+    """Of all its frames, in order."""
+    return [int(ordinal) for run in evidence.runs for ordinal in run.ordinals]
 
 
 def _go_on(cancelled: threading.Event | None) -> None:
@@ -218,9 +223,7 @@ class TokenReader(_Reader):
         if not evidence.runs:
             return self._bare()
         frames = self.backbone.with_tags(joined([run.tokens for run in evidence.runs]))
-        ordinals = (ordinal for run in evidence.runs for ordinal in run.ordinals)
-        lengths = list(zip(ordinals, frames.offsets.diff().tolist(), strict=True))
-        owners = self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
+        owners = self._owners(_ordinals(evidence), frames.offsets.diff()).expand(self.backbone.kv_shape.layers, -1)
         return Layout(len(self.sink) + len(frames), owners, lambda cache: self.backbone.fill(frames, cache))
 
 
@@ -236,16 +239,14 @@ class KVReader(_Reader):
     def layout(self, evidence: Evidence) -> Layout:
         """UserError when the bank keeps no keys and values; with per-layer hits each layer gets its own frames."""
         blocks: list[KVBlock] = []
-        lengths: list[tuple[int, int]] = []
         for run in evidence.runs:
             if run.kv is None:
                 raise UserError("This bank keeps no keys and values (prefill=none); ask with reader=tokens.")
             blocks.append(run.kv)
-            lengths += zip(run.ordinals, run.kv.offsets.diff().tolist(), strict=True)
         if not blocks:
             return self._bare()
-        owners = self._owners(lengths).expand(self.backbone.kv_shape.layers, -1)
         block = concatenate(blocks)
+        owners = self._owners(_ordinals(evidence), block.offsets.diff()).expand(self.backbone.kv_shape.layers, -1)
         sink = len(self.sink)
         if evidence.per_layer is not None:
             if block.pos is not None:

@@ -20,6 +20,7 @@ from pipeline.gaze import Gaze
 from pipeline.reader import KVReader, Reading, Timer, TokenReader
 
 _STEP = 64  # tokens by which the buffer's length goes
+_MANY = 128  # tokens of one pass that keep all cores busy, however narrow the decoder
 
 Weighed = tuple[list[float], dict[int, float]]
 
@@ -39,7 +40,7 @@ class Together:
         most = self.reader.max_new_tokens
         tails = [self.reader.tail(evidence.question.prompt, evidence.lines) for evidence in group]
         with self._laid(group, max(map(len, tails)) + most, timer) as (stack, gaze):
-            with timer("first_token"), self._narrowed():
+            with timer("first_token"), self._narrowed(sum(map(len, tails))):
                 hidden = self._asked(tails, stack, gaze)  # [B, D]
             with timer("decode"), self._narrowed():
                 answers = self._decoded(hidden, stack, gaze, most)
@@ -63,7 +64,7 @@ class Together:
         tails = [self.reader.tail(question, one.lines) for question, one in zip(questions, group, strict=True)]
         longest = max(len(ids) for own in answers for ids in own)
         with self._laid(group, max(map(len, tails)) + longest, timer) as (stack, gaze):
-            with timer("first_token"), self._narrowed():
+            with timer("first_token"), self._narrowed(sum(map(len, tails))):
                 hidden = self._asked(tails, stack, gaze)
             with timer("options"), self._narrowed():
                 mark = stack.mark()
@@ -85,10 +86,10 @@ class Together:
     def _alone(self, group: Sequence[Evidence]) -> bool:
         return len(group) < 2 or bool(self.backbone.full_attention)
 
-    def _narrowed(self) -> AbstractContextManager[None]:
+    def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:
         """One of torch's threads for what waits for threads longer than it computes (a row of eight is still a small product);
-        how citations are made up divides well."""
-        return one_thread(self.backbone.is_narrow)
+        a pass over many tokens, and how citations are made up, divide well."""
+        return one_thread(self.backbone.is_narrow and tokens < _MANY)
 
     @contextmanager
     def _laid(self, group: Sequence[Evidence], room: int, timer: Timer) -> Iterator[tuple[StackedCache, Gaze]]:

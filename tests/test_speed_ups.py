@@ -13,10 +13,13 @@ import torch
 from encoders.attention import _attend
 from encoders.clip import ClipEncoder
 from encoders.errors import UserError
+from encoders.kv import concatenate
+from encoders.llava_ov import LlavaOneVision
 from encoders.packed import PackedLinear, SigmoidGELU, _supported, pack, weights
-from encoders.schema import Frames
+from encoders.schema import Frames, KVBlock
 from encoders.traced import Traced
 from pipeline.settings import WEIGHTS
+from tests.toys import toy_backbone
 
 from transformers import SiglipVisionConfig, SiglipVisionModel  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
@@ -90,10 +93,11 @@ def test_contexts_in_one_piece_are_attended_to_like_each_alone(new):
     torch.testing.assert_close(found, wanted, atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("width", [1, 31, 32, 33, 707, 736, 4096, 7200])
-def test_softmax_may_write_where_it_reads(width):
-    """Blocks of scores rely on it; torch promises it nowhere."""
-    scores = torch.randn((70, width), generator=torch.Generator().manual_seed(width)).bfloat16() * 9
+def test_softmax_may_write_where_it_reads(width, dtype):
+    """Blocks of scores rely on it, and what citations are made of; torch promises it nowhere."""
+    scores = torch.randn((70, width), generator=torch.Generator().manual_seed(width)).to(dtype) * 9
     scores[:, width // 2 + 1 :] = -torch.inf
     wanted = torch.softmax(scores, -1)
     torch.softmax(scores, -1, out=scores)
@@ -232,6 +236,17 @@ def test_wide_layers_are_packed_and_take_their_gelu_in(dtype, inner, act, packed
     assert Traced(model, model)._suits is not bool(packed)
 
 
+def test_all_of_a_decoders_layers_are_packed_however_small():
+    if not _supported():
+        pytest.skip("a processor without bfloat16 products")
+    plain, packed = (LlavaOneVision(str(WEIGHTS / "video_llm"), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    layers = [module for module in packed.decoder.modules() if isinstance(module, PackedLinear)]
+    assert len(layers) == 7 * packed.kv_shape.layers and weights(packed.model) == weights(plain.model)
+    assert not [module for module in packed.model.model.vision_tower.modules() if isinstance(module, PackedLinear)]
+    wanted, found = (model.queries("Which icon appears in the video?") for model in (plain, packed))
+    torch.testing.assert_close(found, wanted, atol=0.03 * float(wanted.abs().max()), rtol=0)
+
+
 def test_nothing_is_packed_where_torch_has_no_such_product(monkeypatch):
     def missing(*_args):
         raise RuntimeError("this build has no oneDNN")
@@ -311,3 +326,23 @@ def test_freed_memory_is_kept_also_for_threads():
         for kind in ("kept", "as the system does")
     }
     assert faults["kept"] < faults["as the system does"] / 2, faults
+
+
+def test_blocks_one_after_another_keep_their_frames():
+    generator = torch.Generator().manual_seed(0)
+    blocks = []
+    for counts in ([3], [2, 5, 1], [4, 4]):
+        keys, values = (torch.randn((2, 2, sum(counts), 8), generator=generator) for _ in range(2))
+        blocks.append(KVBlock(keys, values, torch.tensor([0, *counts]).cumsum(0)))
+    joined = concatenate(blocks)
+    assert joined.offsets.tolist() == [0, 3, 5, 10, 11, 15, 19] and concatenate(blocks[:1]).offsets.tolist() == [0, 3]
+    assert torch.equal(joined.frames(1, 4).keys, blocks[1].keys) and torch.equal(joined.frames(4, 6).values, blocks[2].values)
+
+
+def test_rotations_are_those_of_the_positions_asked_for():
+    model = toy_backbone()
+    here, there = torch.arange(5), torch.arange(7, 12)
+    first, other = model.rope(here), model.rope(there)
+    assert not torch.equal(first[1], other[1])
+    for again, wanted in ((model.rope(here), first), (model.rope(here.clone()), first), (model.rope(there), other)):
+        assert all(map(torch.equal, again, wanted))
