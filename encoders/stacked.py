@@ -67,6 +67,7 @@ class StackedCache:
         """Forget what was appended to all rows since the mark was taken."""
         filled, cursors = mark
         self.whole.rewind_to(filled)
+        self.seen[:, filled:] = False
         for row, cursor in zip(self.rows, cursors, strict=True):
             row.cursor = cursor
 
@@ -77,5 +78,7 @@ class StackedCache:
         start = self.whole.mark()[0]
         new = torch.arange(width)
         self.seen[:, start : start + width] = new < torch.tensor(lengths)[:, None]
+        if width == 1:  # nothing lies behind it
+            return self.seen[:, None, None]
         causal = torch.ones(width, self.capacity, dtype=torch.bool, device=self.seen.device).tril_(start)
         return (self.seen[:, None] & causal)[:, None]
