@@ -1,0 +1,25 @@
+"""What time tags of late frames do to answers, without films of many hours: every frame says a later time than it has.
+
+    .venv/bin/python -m pipeline.cli needle preset=small minutes=[1] films=[24] tasks=[order,count,confuser,retrieve] seed=5 \
+        '~arms.clip' '~arms.rekv' controls=[oracle] backbone._target_=tests.late_tags.LateTags +backbone.times=300 out=runs/late
+
+Not a test: a number to compare with that of times=1. Knows no question.
+"""
+
+from typing import Any
+
+from encoders.llava_ov import LlavaOneVision
+
+
+class LateTags(LlavaOneVision):
+    """Frames a second apart are tagged as if `times` seconds lay between them: a film of a minute as one of five hours (300)."""
+
+    def __init__(self, path: str, *, times: float, **settings: Any) -> None:
+        super().__init__(path, **settings)
+        self.times = times
+
+    def tag_ids(self, seconds: float) -> list[int]:
+        return super().tag_ids(seconds * self.times)
+
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint()}-times-{self.times:g}"
