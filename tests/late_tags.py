@@ -6,16 +6,16 @@
 Not a test: a number to compare with that of times=1. Knows no question.
 """
 
-from typing import Any
-
 from encoders.llava_ov import LlavaOneVision
 
 
 class LateTags(LlavaOneVision):
     """Frames a second apart are tagged as if `times` seconds lay between them: a film of a minute as one of five hours (300)."""
 
-    def __init__(self, path: str, *, times: float, **settings: Any) -> None:
-        super().__init__(path, **settings)
+    def __init__(
+        self, path: str, *, times: float, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa"
+    ) -> None:
+        super().__init__(path, dtype=dtype, device=device, attention=attention)
         self.times = times
 
     def tag_ids(self, seconds: float) -> list[int]:
