@@ -10,7 +10,7 @@ from encoders.llava_ov import LlavaOneVision
 
 
 class LateTags(LlavaOneVision):
-    """Frames a second apart are tagged as if `times` seconds lay between them: a film of a minute as one of five hours (300)."""
+    """Frames a second apart are tagged as if `times` seconds lay between them: 300 makes five hours of a minute."""
 
     def __init__(
         self, path: str, *, times: float, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa"
