@@ -41,7 +41,7 @@ define CHECK
 endef
 
 # Two processes with a thread each: most tests wait for one another's Python, not for the cores.
-TWO := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+TWO := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test: $(READY) ## style, types and the tests that take seconds
 	$(CHECK)

@@ -85,7 +85,7 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
     run = Run(0, 0, seen, prefill(seen))
     reader = KVReader(untagged, max_new_tokens=8)
     said = set[str]()
-    for number in (0, 1, 0):
+    for number in (0, 9, 0):  # the random model says something else to the ninth
         texts = []
         for arm in arms:
             texts.append(untagged.text_of(list(arm.ask(question(number)).ids)).strip())
