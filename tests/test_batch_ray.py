@@ -23,6 +23,13 @@ from tests.test_batch import answers, command, encoded, jobs, kill_after, lines,
 from tests.videos import write_video
 
 
+@pytest.fixture(autouse=True)
+def others_do_not_come_first(monkeypatch):
+    """Ray's workers give way to all other processes (nice 15): beside four busy ones they get a hundredth of the cores, and a
+    test no further than its imports."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
 def make(path: Path, videos: int, seconds: int, asked: int) -> Path:
     """Videos and questions about them, the first of each with options."""
     rows: list[dict[str, Any]] = []
