@@ -82,6 +82,12 @@ class RunAhead(Generic[T]):
                 items.close()
 
 
+def may_share() -> bool:
+    """Whether this thread has more than one of torch's threads. With one there is nothing to divide: two workers would take
+    turns on one core, or take a core that somebody meant for others (`threads=1`, OMP_NUM_THREADS=1)."""
+    return torch.get_num_threads() > 1
+
+
 def worker(threads: int) -> ThreadPoolExecutor:
     """One thread for single pieces of work, which takes so many of torch's threads. Use it in a `with`."""
     return ThreadPoolExecutor(1, "beside", initializer=take_threads, initargs=(threads,))

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from memory.text_search import Found
 from pipeline import recalled_text, words
 from pipeline.ahead import Ahead
 from pipeline.clock import Clock
-from pipeline.conveyor import RunAhead, shared_cores, worker
+from pipeline.conveyor import RunAhead, may_share, shared_cores, worker
 from pipeline.evidence import cite, is_shown, recalled, spans
 from pipeline.open_segment import OpenSegment
 from pipeline.reader import Emit, KVReader, Reading, TokenReader
@@ -104,6 +104,7 @@ class VideoQA:
         """
         clock, video_id = Clock(), source.info.video_id
         coming: AbstractContextManager[Iterator[Seen]]
+        together = self.backbone.device.type != "cpu" or may_share()
         repeats = live is None or live.source.repeats
         known = self.bank.video(video_id)
         found = words.Beside(self.bank, self.text, words.video_file(source.info), self.sentences)
@@ -120,7 +121,7 @@ class VideoQA:
             found,
             BackgroundWriter(self.bank.write) as writer,
             shared_cores(2 if self.backbone.is_narrow else 1) as threads,
-            worker(threads) as beside,
+            worker(threads) if together else nullcontext() as beside,
         ):
             for first, stop in self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]:
                 writer.flush()  # what the next segments depend on is read from the bank, such as when the video began
@@ -130,9 +131,9 @@ class VideoQA:
                 if live is None:
                     coming = self._seen_ahead(encoder, batches, resume, count, clock, beside, threads)
                 else:
-                    coming = nullcontext(self._seen_as_it_comes(encoder, batches, resume, first, live, clock, beside))
+                    coming = closing(self._seen_as_it_comes(encoder, batches, resume, first, live, clock, beside))
                 with coming as all_seen:
-                    for seen in _timed(all_seen, clock, "wait"):
+                    for seen in all_seen:
                         segment = encoder.remember(seen, number, clock)
                         if live is not None:
                             live.show(segment)  # from here on it is under way to the disk
@@ -197,15 +198,18 @@ class VideoQA:
         resume: float,
         count: int | None,
         clock: Clock,
-        beside: Executor,
+        beside: Executor | None,
         threads: int,
     ) -> Iterator[Iterator[Seen]]:
         """What is seen of the next segments (`count` of them, or all): decoding runs ahead in one thread by a batch, looking in
-        another by a segment."""
+        another by a segment; or in this one where nothing is computed `beside` it."""
         with RunAhead(batches, depth=1) as decoded:
             cuts = islice(self.segmenter.segments(decoded, after=resume), count)
+            if beside is None:
+                yield (encoder.see(frames, clock) for frames in _timed(cuts, clock, "wait"))
+                return
             with RunAhead((encoder.see(frames, clock, beside) for frames in cuts), depth=1, threads=threads) as seen:
-                yield seen
+                yield _timed(seen, clock, "wait")
 
     def _seen_as_it_comes(
         self,
@@ -215,8 +219,8 @@ class VideoQA:
         first: int,
         live: Live,
         clock: Clock,
-        beside: Executor,
-    ) -> Iterator[Seen]:
+        beside: Executor | None,
+    ) -> Generator[Seen]:
         """What is seen of each segment of a stream; what is in no segment yet is shown to questions. first: number of the next
         segment."""
 
@@ -225,7 +229,7 @@ class VideoQA:
 
         source, patch = live.source, self.backbone.temporal_patch
         opened = OpenSegment(batches, show, has_time=lambda: source.is_idle, after=resume, patch=patch)
-        for frames in self.segmenter.segments(iter(opened), after=resume):
+        for frames in _timed(self.segmenter.segments(iter(opened), after=resume), clock, "wait"):
             yield encoder.see(frames, clock, beside)
             opened.cut(frames)
 

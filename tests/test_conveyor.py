@@ -3,12 +3,19 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from encoders.encoder import Encoder
 from encoders.errors import UserError
+from pipeline import build, cli
 from pipeline.conveyor import RunAhead, one_thread, shared_cores, worker
+from tests.records import files
+from tests.toys import toy_parts
+from tests.videos import write_video
 
 
 def test_same_items_in_order() -> None:
@@ -113,3 +120,30 @@ def test_cores_are_shared_and_given_back() -> None:
         assert seen == [4, 4]
     finally:
         torch.set_num_threads(usual)
+
+
+def test_with_one_thread_nothing_is_computed_beside_and_the_bytes_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads are one for each of two workers: the same products as with one thread in one worker."""
+    usual, see, where = torch.get_num_threads(), Encoder.see, []
+
+    def seen(self: Encoder, *args: Any, **options: Any) -> Any:
+        where.append(threading.current_thread().name)
+        return see(self, *args, **options)
+
+    monkeypatch.setattr(Encoder, "see", seen)
+    write_video(tmp_path / "a.mp4", 6, 5)
+    try:
+        for threads in (1, 2):
+            more = [f"video={tmp_path / 'a.mp4'}", "segmenter.seconds=2", f"threads={threads}", *toy_parts()]
+            config = cli.configure("ingest", [f"bank={tmp_path / str(threads)}", *more])
+            backbone = build.build_backbone(config)
+            qa = build.build_qa(config, backbone)
+            with qa.bank:
+                qa.ingest(build.build_source(config, backbone))
+    finally:
+        torch.set_num_threads(usual)
+    assert where == ["MainThread"] * 3 + ["run-ahead"] * 3
+    one, two = files(tmp_path / "1"), files(tmp_path / "2")
+    assert len(one) == 3 and one == two
