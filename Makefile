@@ -41,7 +41,10 @@ define CHECK
 endef
 
 # Two processes with a thread each: most tests wait for one another's Python, not for the cores.
-TWO := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+# A test is told to end after 300 s (pyproject.toml); one that cannot hear it, in C or waiting for a process that does not end,
+# ends the run after 400, with what every thread was at.
+TWO := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow" \
+	--max-worker-restart=0 -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true
 
 test: $(READY) ## style, types and the tests that take seconds
 	$(CHECK)

@@ -29,7 +29,7 @@ class Dials:
     prefetch_frames: int = 16  # neighbours of what was recalled, read ahead after an answer
     cite_share: float = 0.4  # cite frames with at least this share of the heaviest frame's weight
     seed: int = 0
-    threads: int = 0  # torch threads; 0 = as many as there are cores
+    threads: int = 0  # torch threads; 0 = as many as there are cores; 1 = one core, and nothing is computed beside anything
     keep_freed_mb: int | None = None  # freed memory that the process may keep; None = 1024 for a wide model on a CPU, else 0
     format: str = "text"  # or json
     backbone: Any = MISSING
