@@ -11,6 +11,8 @@ from matplotlib.ticker import NullLocator
 
 from pipeline.bench.schema import Row
 
+_BESIDE = ", beside"  # behind the name of a stage that ran in another thread
+
 
 def cost(rows: Sequence[Row], kind: str, path: Path) -> None:
     """Milliseconds a frame ("encode") or a question ("ask") against frames: medians with the least and the most, a line an arm.
@@ -51,7 +53,7 @@ def cost(rows: Sequence[Row], kind: str, path: Path) -> None:
 
 def shares(rows: Sequence[Row], path: Path) -> None:
     """Stages of encoding and of a question, as shares of all their seconds, at the longest length that each arm was timed at.
-    What runs beside counts like the rest; waiting for it does not."""
+    What runs beside counts like the rest, under the same name as where it does not; waiting for it does not count."""
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("encode", "ask"), strict=True):
         bars: list[tuple[str, dict[str, float]]] = []
@@ -59,11 +61,12 @@ def shares(rows: Sequence[Row], path: Path) -> None:
             own = [row for row in rows if row["kind"] == kind and row["arm"] == arm]
             longest = max(row["frames"] for row in own)
             timed = [row["stages"] for row in own if row["frames"] == longest]
-            names = [name for name in timed[0] if name != "wait"]
+            # "write" beside "write, beside" is waiting for the writer
+            names = [name for name in timed[0] if name != "wait" and f"{name}{_BESIDE}" not in timed[0]]
             bars.append(
                 (
                     arm.replace(", ", ",\n") + f"\n{longest:,} frames",
-                    {n: statistics.median(s.get(n, 0.0) for s in timed) for n in names},
+                    {n.removesuffix(_BESIDE): statistics.median(s.get(n, 0.0) for s in timed) for n in names},
                 )
             )
         names = list(dict.fromkeys(name for _, stages in bars for name in stages))
@@ -74,7 +77,7 @@ def shares(rows: Sequence[Row], path: Path) -> None:
                 range(len(bars)),
                 heights,
                 bottom=bottom,
-                label=name.removesuffix(", beside"),
+                label=name,
                 color=colormaps["tab20"](number),
                 width=0.6,
             )
