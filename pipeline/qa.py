@@ -68,6 +68,11 @@ class VideoQA:
     read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
 
+    @property
+    def computes_beside(self) -> bool:
+        """Whether a segment is looked at and embedded while the one before it is remembered. Decoding always runs ahead."""
+        return self.backbone.device.type != "cpu" or may_share()
+
     def follow(
         self,
         source: LiveSource,
@@ -104,7 +109,7 @@ class VideoQA:
         """
         clock, video_id = Clock(), source.info.video_id
         coming: AbstractContextManager[Iterator[Seen]]
-        together = self.backbone.device.type != "cpu" or may_share()
+        together = self.computes_beside  # before the cores are shared
         repeats = live is None or live.source.repeats
         known = self.bank.video(video_id)
         found = words.Beside(self.bank, self.text, words.video_file(source.info), self.sentences)

@@ -58,6 +58,9 @@ def test_the_smoke_preset_runs_and_measures_every_arm(tmp_path: Path, capsys: py
             for row in asked + encoded:
                 stages = sum(s for name, s in row["stages"].items() if "beside" not in name)
                 assert row["cpu_s"] > 0 and stages == pytest.approx(row["wall_s"], rel=0.2, abs=0.02), row
+            if arm == "ours, kv":  # with one thread nothing is computed beside
+                share = [name for name in encoded[0]["stages"] if "beside" in name and not name.startswith(("decode", "write"))]
+                assert (torch.get_num_threads() > 1) == ("tower, beside" in share) == bool(share), share
             for row in asked:
                 rest = row["stages"]["decode"]
                 assert row["first_token_s"] + rest <= row["wall_s"] * 1.001 and row["per_token_s"] == rest / 3

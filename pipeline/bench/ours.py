@@ -21,8 +21,11 @@ from pipeline.bench.schema import Timed
 from pipeline.build import build_backbone, build_clip, build_qa
 from pipeline.qa import VideoQA
 
-# As the other arms call it. Decoding, looking and embedding run in threads of their own; encoding waits for what is not ready.
-_STAGES = {"look": "tower, beside", "decode": "decode, beside", "compress": "compress, beside", "clip": "clip, beside"}
+# As the other arms call it. Decoding runs in a thread of its own, and so do looking and embedding where there is more than one
+# core for them (`computes_beside`); encoding waits for what is not ready.
+_AHEAD = {"decode": "decode, beside"}
+_ALONE = _AHEAD | {"look": "tower"}
+_TOGETHER = _AHEAD | {"look": "tower, beside", "compress": "compress, beside", "clip": "clip, beside"}
 TO_FIRST = ("search", "load", "lay_out", "first_token")
 
 
@@ -89,7 +92,8 @@ class Ours:
         with watch() as took:
             done = qa.ingest(source)
         self._video_id = source.info.video_id
-        stages = {_STAGES.get(name, name): seconds for name, seconds in (done.seconds | spent).items() if name != "total"}
+        names = _TOGETHER if qa.computes_beside else _ALONE
+        stages = {names.get(name, name): seconds for name, seconds in (done.seconds | spent).items() if name != "total"}
         stages["other"] = took.wall_s - sum(seconds for name, seconds in stages.items() if not name.endswith("beside"))
         facts = {"bytes": done.nbytes, "segments": done.segments, "frames": done.frames}
         return Timed(took.wall_s, took.cpu_s, stages, facts=facts)
