@@ -56,13 +56,13 @@ test-all: $(READY) ## the same, then the slow tests one by one
 	.venv/bin/python -m pytest -q -m slow
 
 demo: $(READY) ## the main job from end to end on a video made on the spot
-	@.venv/bin/python -m pipeline.tour
+	@.venv/bin/python -m pipeline.evaluation.tour
 
 train: $(READY) ## train the small model that the repository ships
-	.venv/bin/python -m pipeline.tiny.train
+	.venv/bin/python -m pipeline.embedded.train
 
 table: $(READY) ## measure the small model again, for the table in the README
-	.venv/bin/python -m pipeline.tiny.evaluate
+	.venv/bin/python -m pipeline.evaluation.embedded
 
 format: $(READY) ## repair what ruff can repair
 	.venv/bin/ruff check --quiet --fix-only .

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from encoders.backbone import VideoLLM
+from encoders.models.video_llm import VideoLLM
 from encoders.prefill import NoPrefill, WindowPrefill, key_means
 from encoders.schema import Compressor, FrameEmbedder, Frames, Segment, VisualTokens
 
-Timer = Callable[[str], AbstractContextManager[None]]  # `with timer("look"): ...`; pipeline/clock.py has one
+# `with timer("look"): ...`; pipeline/runtime/stage_timer.py has one
+Timer = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +42,33 @@ class Encoder:
     began: float | None = None  # Unix seconds of second 0 of the video, where somebody knows
 
     def encode(
-        self, frames: Frames, number: int, timer: Timer, beside: Executor | None = None, *, still_open: bool = False
+        self,
+        frames: Frames,
+        number: int,
+        timer: Timer,
+        beside: Executor | None = None,
+        *,
+        still_open: bool = False,
     ) -> Segment:
         """The segment of these frames: `see`, then `remember`."""
         return self.remember(self.see(frames, timer, beside), number, timer, still_open=still_open)
 
     def see(self, frames: Frames, timer: Timer, beside: Executor | None = None) -> Seen:
         """Frames through tower, compressor and frame embedder. beside: embeds while the tower looks; None = before it."""
-        rows = _now(self._embed, frames, timer) if beside is None else beside.submit(self._embed, frames, timer)
+        rows = (
+            _now(self._embed, frames, timer)
+            if beside is None
+            else beside.submit(self._embed, frames, timer)
+        )
         with timer("look"):
             tokens = self.backbone.look(frames)
         with timer("compress"):
             tokens = self.compressor(tokens)
         return Seen(frames, tokens, rows)
 
-    def remember(self, seen: Seen, number: int, timer: Timer, *, still_open: bool = False) -> Segment:
+    def remember(
+        self, seen: Seen, number: int, timer: Timer, *, still_open: bool = False
+    ) -> Segment:
         """The segment of what was seen; `number` is its place in the video. still_open: it is a segment's beginning, and will
         come again with more; what follows is encoded as if this had not been."""
         tokens, frames = seen.tokens, seen.frames

@@ -15,10 +15,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from encoders.backbone import DTYPES, VideoLLM, require_full_attention
 from encoders.errors import UserError
-from encoders.kv import FixedCache, Mark
-from encoders.positions import Cursor
+from encoders.models.kv_cache import FixedCache, Mark
+from encoders.models.positions import Cursor
+from encoders.models.video_llm import DTYPES, VideoLLM, require_full_attention
 from encoders.schema import KVBlock, VisualTokens
 
 
@@ -27,7 +27,9 @@ class WindowPrefill:
 
     keeps_kv = True
 
-    def __init__(self, backbone: VideoLLM, *, window_frames: int = 32, dtype: str = "float32") -> None:
+    def __init__(
+        self, backbone: VideoLLM, *, window_frames: int = 32, dtype: str = "float32"
+    ) -> None:
         """window_frames: how far back a frame sees; dtype: of the stored keys and values."""
         if window_frames < 0:
             raise UserError(f"prefill.window_frames={window_frames} is negative; use 0 or more.")
@@ -38,7 +40,8 @@ class WindowPrefill:
         self._window: deque[KVBlock] = deque()
         self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
-        self._cache: FixedCache | None = None  # reused: fresh large buffers are faulted in page by page
+        # reused: fresh large buffers are faulted in page by page
+        self._cache: FixedCache | None = None
 
     def restore(self, blocks: Iterable[KVBlock]) -> None:
         """Set the window from stored blocks in time order, as if they had just been encoded."""
@@ -65,7 +68,9 @@ class WindowPrefill:
     def _ready(self, capacity: int) -> FixedCache:
         """A cache that holds the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
-            cache = self.backbone.cache(max(capacity, 2 * (self._cache.capacity if self._cache else 0)))
+            cache = self.backbone.cache(
+                max(capacity, 2 * (self._cache.capacity if self._cache else 0))
+            )
             assert isinstance(cache, FixedCache)  # require_full_attention saw to it
             self.backbone.fill(self._sink, cache)
             self._cache, self._empty = cache, cache.mark()

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_EPS_S = 1e-3  # Matroska rounds times to milliseconds: 1/3 s is stored as 0.333 and must not count as too early
+# Matroska rounds times to milliseconds: 1/3 s is stored as 0.333 and must not count as too early
+_EPS_S = 1e-3
 
 
 def ticks(times: np.ndarray, fps: float) -> np.ndarray:
@@ -56,13 +57,18 @@ def join(parts: Sequence[Frames]) -> Frames:
 class VisualTokens:
     """What the language model sees of T frames, one variable-length group per frame."""
 
-    tokens: Tensor  # [N, D] in the language model's embedding space; D and its DeepStack levels' one after another
+    # [N, D] in the language model's embedding space; D and its DeepStack levels' one after another
+    tokens: Tensor
     pos: Tensor  # [N, 3] int32 (frame of this record, row, column); survives compression
-    offsets: Tensor  # [T + 1] int64: tokens of frame t are offsets[t]:offsets[t + 1]; every frame keeps at least one
-    times: Tensor  # [T] float64 seconds from the start of the video; of a temporal patch, its last sampled frame's: from
+    # [T + 1] int64: tokens of frame t are offsets[t]:offsets[t + 1]; every frame keeps at least one
+    offsets: Tensor
+    # [T] float64 seconds from the start of the video; of a temporal patch, its last sampled frame's: from
+    times: Tensor
     # then on it is known
-    firsts: Tensor | None = None  # [T] float64 seconds of each temporal patch's first sampled frame; None = times
-    repeats: Tensor | None = None  # [T] bool: frames that look like the last one before them that is none; None = none does
+    # [T] float64 seconds of each temporal patch's first sampled frame; None = times
+    firsts: Tensor | None = None
+    # [T] bool: frames that look like the last one before them that is none; None = none does
+    repeats: Tensor | None = None
 
     @property
     def starts(self) -> Tensor:
@@ -92,8 +98,17 @@ class VisualTokens:
         """The record of frames first..stop-1 alone, its frame numbers starting at 0 again."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
         pos = self.pos[a:b] - torch.tensor([first, 0, 0], dtype=self.pos.dtype)
-        firsts, repeats = (None if x is None else x[first:stop] for x in (self.firsts, self.repeats))
-        return VisualTokens(self.tokens[a:b], pos, self.offsets[first : stop + 1] - a, self.times[first:stop], firsts, repeats)
+        firsts, repeats = (
+            None if x is None else x[first:stop] for x in (self.firsts, self.repeats)
+        )
+        return VisualTokens(
+            self.tokens[a:b],
+            pos,
+            self.offsets[first : stop + 1] - a,
+            self.times[first:stop],
+            firsts,
+            repeats,
+        )
 
 
 def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
@@ -104,11 +119,18 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
         offsets.append(part.offsets[1:] + base)
         frames, base = frames + len(part.times), base + int(part.offsets[-1])
     firsts = None if parts[0].firsts is None else torch.cat([part.starts for part in parts])
-    tokens, times = (torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "times"))
+    tokens, times = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "times")
+    )
     repeats = None
     if any(part.repeats is not None for part in parts):
         none = (torch.zeros(len(part.times), dtype=torch.bool) for part in parts)
-        repeats = torch.cat([other if part.repeats is None else part.repeats for part, other in zip(parts, none, strict=True)])
+        repeats = torch.cat(
+            [
+                other if part.repeats is None else part.repeats
+                for part, other in zip(parts, none, strict=True)
+            ]
+        )
     return VisualTokens(tokens, torch.cat(pos), torch.cat(offsets), times, firsts, repeats)
 
 
@@ -119,8 +141,10 @@ class FrameEmbeds:
     embeds: Tensor  # [M, D]
     offsets: Tensor  # [T + 1] int64: frame t with its text is offsets[t]:offsets[t + 1]
     visual: Tensor  # [M] bool: visual tokens; the others are text
-    pos: Tensor | None = None  # [M, 3] int32 (time, row, column) relative to the frame; None for models with one axis
-    deepstack: tuple[Tensor, ...] = ()  # [N, D] each: added to the visual tokens behind the first layers (arXiv 2406.04334)
+    # [M, 3] int32 (time, row, column) relative to the frame; None for models with one axis
+    pos: Tensor | None = None
+    # [N, D] each: added to the visual tokens behind the first layers (arXiv 2406.04334)
+    deepstack: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.embeds)
@@ -133,13 +157,16 @@ class KVBlock:
     keys: Tensor  # [L, H, M, Dh] before rotary embedding
     values: Tensor  # [L, H, M, Dh]
     offsets: Tensor  # [T + 1] int64: frame t with its time tag is offsets[t]:offsets[t + 1]
-    pos: Tensor | None = None  # [M, 3] int32 (time, row, column) relative to the frame; None for models with one axis
+    # [M, 3] int32 (time, row, column) relative to the frame; None for models with one axis
+    pos: Tensor | None = None
 
     def frames(self, first: int, stop: int) -> "KVBlock":
         """The block of frames first..stop-1 alone."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
         pos = None if self.pos is None else self.pos[a:b]
-        return KVBlock(self.keys[:, :, a:b], self.values[:, :, a:b], self.offsets[first : stop + 1] - a, pos)
+        return KVBlock(
+            self.keys[:, :, a:b], self.values[:, :, a:b], self.offsets[first : stop + 1] - a, pos
+        )
 
     @property
     def nbytes(self) -> int:
@@ -158,8 +185,10 @@ class Segment:
     tokens: VisualTokens
     clip: Tensor  # [T, E] float32 unit rows, one per frame
     kv: KVBlock | None  # None when the bank keeps tokens only
-    key_means: Tensor | None  # [T, L, H * Dh] float32: mean key of each frame before rotary embedding
-    wall: float | None = None  # Unix seconds of `start` by the clock on the wall, where somebody knows
+    # [T, L, H * Dh] float32: mean key of each frame before rotary embedding
+    key_means: Tensor | None
+    # Unix seconds of `start` by the clock on the wall, where somebody knows
+    wall: float | None = None
 
     @property
     def times(self) -> Tensor:
@@ -198,7 +227,8 @@ class FrameSource(Protocol):
 class LiveSource(FrameSource, Protocol):
     """Frames that come while they are encoded: of a camera, or of a file that is played."""
 
-    repeats: bool  # whether `frames(start)` finds what was there before, as in a file; False: it goes on with what comes now
+    # whether `frames(start)` finds what was there before, as in a file; False: it goes on with what comes now
+    repeats: bool
 
     @property
     def is_idle(self) -> bool:

@@ -1,12 +1,12 @@
 """The memory bank: segments of many videos go in, evidence for a question comes out. Where the two paths meet.
 
 Knows neither pixels nor prompts. Layout of <bank>/:
-    bank.json writer.lock                       format, provenance; held while writing    memory/bank_file.py
-    catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/disk.py, restore.py
-    window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/window.py
-    text/<video>/<extractor>/*.jsonl            words of videos                           memory/text_store.py
-    vectors/<video>/<extractor>/*.vec           vectors of these lines, where wanted      memory/text_vectors.py
-    index/<video>/*/                            rows, a cache: rebuilt when it does not fit memory/row_files.py
+    bank.json writer.lock                       format, provenance; held while writing    memory/storage/manifest.py
+    catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/store.py, restore.py
+    window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/storage/recent_window.py
+    text/<video>/<extractor>/*.jsonl            words of videos                           memory/text/store.py
+    vectors/<video>/<extractor>/*.vec           vectors of these lines, where wanted      memory/text/vectors.py
+    index/<video>/*/                            rows, a cache: rebuilt when it does not fit memory/retrieval/row_cache.py
 A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
 sentence, and what was acknowledged stays.
 Threads: one writes, many ask. Processes: one writes (a lock file sees to it), many ask.
@@ -23,26 +23,29 @@ import torch
 from encoders.errors import UserError
 from encoders.schema import Segment, VideoInfo
 from encoders.text.lines import TextBlock, TextLine
-from memory import dense_search, plan, prune, restore, steps, text_search
-from memory.atomic import TEMPORARY
-from memory.bank_file import Provenance, WriterLock, open_bank_file
-from memory.catalog import Gap, SegmentRow, VideoRow
-from memory.disk import DiskStore, Problem
-from memory.fusion import Moment
-from memory.held import HeldVideos
-from memory.plan import Choice
-from memory.prune import Cut, Piece, Rule
-from memory.recalled import RecalledFrames, keys_of
-from memory.refusal import told
-from memory.rest import AtRest
+from memory import frame_budget, rebuild
+from memory.cache.loader import RecalledFrames, keys_of
+from memory.cache.tiers import FrameTiers
+from memory.frame_budget import Choice
+from memory.pending import TailFrames, Tails, moved, visible
+from memory.retrieval.clip import FusedRetriever, hits, with_frames
+from memory.retrieval.fusion import Moment
+from memory.retrieval.searchable import HeldVideos
 from memory.schema import Evidence, Hits, Question, Retriever, Run
-from memory.search import FusedRetriever, hits, with_frames
-from memory.tail import TailFrames, Tails, moved, visible
-from memory.text_rows import BlockRow, RunRow
-from memory.text_search import Found, Wanted
-from memory.text_store import TextGap
-from memory.text_words import Query
-from memory.tiers import FrameTiers
+from memory.storage import crash_points
+from memory.storage import retention as prune
+from memory.storage.atomic import TEMPORARY
+from memory.storage.catalog import Gap, SegmentRow, VideoRow
+from memory.storage.manifest import Provenance, WriterLock, open_bank_file
+from memory.storage.os_errors import told
+from memory.storage.retention import Cut, Piece, Rule
+from memory.storage.segment_codec import AtRest
+from memory.store import DiskStore, Problem
+from memory.text import bm25, nearest
+from memory.text.bm25 import Found, Wanted
+from memory.text.rows import BlockRow, RunRow
+from memory.text.store import TextGap
+from memory.text.tokenizer import Query
 
 
 class MemoryBank:
@@ -67,8 +70,12 @@ class MemoryBank:
         self._store = DiskStore(root, at_rest)
         self._recent_frames = recent_frames
         self._ram_bytes = ram_bytes
-        self._frames = RecalledFrames(self._store, FrameTiers(ram_bytes, device_bytes, device), prefetch_frames)
-        self._held = HeldVideos(self._store, retriever, self._index_folder, changed=self._frames.tiers.forget)
+        self._frames = RecalledFrames(
+            self._store, FrameTiers(ram_bytes, device_bytes, device), prefetch_frames
+        )
+        self._held = HeldVideos(
+            self._store, retriever, self._index_folder, changed=self._frames.tiers.forget
+        )
         self._tails = Tails()
         self._device = device
         self._writer: WriterLock | None = None
@@ -91,20 +98,20 @@ class MemoryBank:
         """Open the bank at `root`, or create it. UserError when it is missing (create=False), is no bank, or was made
         with other settings. provenance None: only looking after an existing bank, whatever made it.
         recent_frames: newest frames that every question sees.
-        ram_bytes: for the retriever's rows and, with what they leave, for frames that were read before (memory/tiers.py).
+        ram_bytes: for the retriever's rows and, with what they leave, for frames that were read before (memory/cache/tiers.py).
         device, device_bytes: where evidence is wanted other than in RAM, and the budget there.
         prefetch_frames: neighbours of what a question recalled that are read ahead when its evidence is let go; 0 = none.
         mend: rebuild a damaged catalog as well; one that is gone is always rebuilt.
-        How segments are stored is in the provenance, under "quantisation" (memory/rest.py)."""
+        How segments are stored is in the provenance, under "quantisation" (memory/storage/segment_codec.py)."""
         root = Path(root)
         with told(root):
             stored = open_bank_file(root, provenance, create=create and provenance is not None)
             at_rest = AtRest.parse(str(stored.get("quantisation") or "none"))
-            if restore.is_due(root, mend):
+            if rebuild.is_due(root, mend):
                 lock = WriterLock(root)
                 try:
-                    if restore.is_due(root, mend):  # nobody else has done it before we got here
-                        restore.rebuild(root)
+                    if rebuild.is_due(root, mend):  # nobody else has done it before we got here
+                        rebuild.rebuild(root)
                 finally:
                     lock.release()
             return cls(
@@ -129,7 +136,9 @@ class MemoryBank:
                 lock = WriterLock(self.root)
                 if self._store.catalog.replaced:
                     lock.release()
-                    raise UserError(f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open the bank again")
+                    raise UserError(
+                        f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open the bank again"
+                    )
                 self._writer = lock
                 self._store.sweep()
                 leftovers = f"*{TEMPORARY}*"  # * behind: SQLite adds its own suffixes
@@ -160,7 +169,9 @@ class MemoryBank:
         1 store, 2 retriever, 3 publish the frames: nothing is found before it can be read.
         """
         if self._store.catalog.video(segment.video_id) is None:
-            raise ValueError(f"video {segment.video_id} is not recorded; call record_video before the first segment")
+            raise ValueError(
+                f"video {segment.video_id} is not recorded; call record_video before the first segment"
+            )
         self.begin_writing()
         with told(self.root):
             row = self._store.put(segment)  # 1
@@ -168,14 +179,15 @@ class MemoryBank:
             # a video that was resumed and not yet asked about is taken in whole at its first question, not here
             if segment.video_id in self._held or self.next(segment.video_id)[0] == 1:
                 self._held.catch_up(segment.video_id, fresh=self.at_rest.settle(segment))  # 2, 3
-        self._tails.hide(segment.video_id, until=segment.number)  # after 3: some question sees each frame at every moment
+        # after 3: some question sees each frame at every moment
+        self._tails.hide(segment.video_id, until=segment.number)
         self._frames.keep_newest(segment, self._recent_frames)
         self._share_ram()
         return row.nbytes
 
     def show(self, segment: Segment) -> None:
         """Let questions see a segment before it is written, or the beginning of one that is still open: as the newest frames,
-        in memory only, until the segment of this number is written or another is shown for it (memory/tail.py)."""
+        in memory only, until the segment of this number is written or another is shown for it (memory/pending.py)."""
         self._tails.show(segment)
 
     def hide(self, video_id: str) -> None:
@@ -249,7 +261,7 @@ class MemoryBank:
 
     def find_text(self, query: Query, wanted: Wanted, most: int = 50) -> list[Found]:
         """Lines for a question, best first."""
-        return text_search.search(self._store.text.rows, query, wanted, most)
+        return bm25.search(self._store.text.rows, query, wanted, most)
 
     def missing_vectors(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
         """Stretches of text of a video whose lines have no vectors yet."""
@@ -259,7 +271,9 @@ class MemoryBank:
         """The lines of a stretch."""
         return self._store.text.rows.block(run, row).stretch.lines
 
-    def write_vectors(self, run: RunRow, row: BlockRow, vectors: np.ndarray, made_with: str) -> None:
+    def write_vectors(
+        self, run: RunRow, row: BlockRow, vectors: np.ndarray, made_with: str
+    ) -> None:
         """Keep the vectors of a stretch's lines: [lines, E], unit. When this returns they survive a crash and can be searched.
         UserError when the bank has those of another model, or the disk does not take them."""
         self.begin_writing()
@@ -282,7 +296,7 @@ class MemoryBank:
 
     def find_near(self, query: np.ndarray, wanted: Wanted, most: int = 50) -> list[Found]:
         """Lines whose vectors are nearest to a question's, best first; `score` and `coverage` are the cosine. query: [E]."""
-        return dense_search.search(self._store.text.rows, self._store.text.vectors, query, wanted, most)
+        return nearest.search(self._store.text.rows, self._store.text.vectors, query, wanted, most)
 
     def mend_text(self) -> list[Problem]:
         """Write damaged files of text again; those that were damaged."""
@@ -312,7 +326,12 @@ class MemoryBank:
         their frames are ranked together with the retriever's.
         """
         return self.recall_all(
-            [question], read_tokens=read_tokens, token_overhead=token_overhead, kv=kv, lines=[lines], near=[near]
+            [question],
+            read_tokens=read_tokens,
+            token_overhead=token_overhead,
+            kv=kv,
+            lines=[lines],
+            near=[near],
         )[0]
 
     def recall_all(
@@ -333,19 +352,33 @@ class MemoryBank:
             raise ValueError("questions about several videos cannot share what they recall")
         video = self._known_video(video_id)
         chosen = []
-        shown = self._tails.of(video_id)  # before the timeline: what is written meanwhile is in that
+        # before the timeline: what is written meanwhile is in that
+        shown = self._tails.of(video_id)
         with self._held.searching(video_id) as timeline:
             for question, read, spans in zip(questions, lines or none, near or none, strict=True):
                 begun = time.perf_counter()
                 first, stop = timeline.first(question.since), timeline.visible(question.asked_at)
                 cost = timeline.tokens[first:stop] + token_overhead
-                tail = visible(shown, question, number=timeline.next, first=len(timeline), overhead=token_overhead, kv=kv)
-                plan.refuse_too_small(np.concatenate([cost, tail.cost]), self._recent_frames, read_tokens)
+                tail = visible(
+                    shown,
+                    question,
+                    number=timeline.next,
+                    first=len(timeline),
+                    overhead=token_overhead,
+                    kv=kv,
+                )
+                frame_budget.refuse_too_small(
+                    np.concatenate([cost, tail.cost]), self._recent_frames, read_tokens
+                )
                 if len(tail):
-                    tail = tail.newest(max(read_tokens // 2, int(tail.cost[-1])) if len(cost) else read_tokens)
+                    tail = tail.newest(
+                        max(read_tokens // 2, int(tail.cost[-1])) if len(cost) else read_tokens
+                    )
                 places = [timeline.frame_of(start, end, stop) for start, end in spans]
                 named = [at for at in places if at is not None and at >= first]
-                made = self._choose(question, first, cost, tail, read_tokens - int(tail.cost.sum()), named)
+                made = self._choose(
+                    question, first, cost, tail, read_tokens - int(tail.cost.sum()), named
+                )
                 chosen.append((question, tuple(read), tail, made, time.perf_counter() - begun))
         begun = time.perf_counter()
         self._share_ram()
@@ -356,7 +389,10 @@ class MemoryBank:
         group = [
             Evidence(
                 question=question,
-                runs=(*(run_of[ordinal] for ordinal in choice.frames), *moved(tail.runs, self._device)),
+                runs=(
+                    *(run_of[ordinal] for ordinal in choice.frames),
+                    *moved(tail.runs, self._device),
+                ),
                 hits=found,
                 recent=len(choice.recent) + len(tail),
                 interval=video.interval,
@@ -367,7 +403,10 @@ class MemoryBank:
             )
             for question, read, tail, (found, choice, per_layer), searching in chosen
         ]
-        likely = [plan.neighbours(choice, len(timeline), self._frames.prefetch_frames) for _, _, _, (_, choice, _), _ in chosen]
+        likely = [
+            frame_budget.neighbours(choice, len(timeline), self._frames.prefetch_frames)
+            for _, _, _, (_, choice, _), _ in chosen
+        ]
         ahead = sorted(set().union(*likely).difference(union))
         return self._frames.hand_out(group, lease, keys_of(video_id, ahead, timeline, kv))
 
@@ -392,12 +431,16 @@ class MemoryBank:
             if visible == 0:
                 return []
             bounded = during != (0.0, math.inf)
-            found = retriever.search(Question(text, video_id, asked_at), visible if bounded else most, visible)
+            found = retriever.search(
+                Question(text, video_id, asked_at), visible if bounded else most, visible
+            )
             moments = []
             for ordinal, score in zip(found.frames.tolist(), found.scores.tolist(), strict=True):
                 start = float(timeline.times[ordinal])
                 if start < during[1] and start + video.interval > during[0]:
-                    moments.append(Moment(video_id, start, start + video.interval, score, (), at=start))
+                    moments.append(
+                        Moment(video_id, start, start + video.interval, score, (), at=start)
+                    )
             return moments[:most]
 
     def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
@@ -405,16 +448,25 @@ class MemoryBank:
         what a resumed encoder rebuilds its window from; as they were made, where they are still in the recent window.
         before: only segments below this number."""
         rows = self._store.catalog.newest(video_id, frames, before)
-        return [self._frames.read(video_id, row.number, row.first, 0, row.frames, kv=True)[0] for row in rows]
+        return [
+            self._frames.read(video_id, row.number, row.first, 0, row.frames, kv=True)[0]
+            for row in rows
+        ]
 
     def tail_is_made(self, video_id: str, frames: int, before: int | None = None) -> bool:
         """Whether that tail is all as it was made. False: what is encoded behind it can differ from what an uninterrupted run
         gives."""
         rows = self._store.catalog.newest(video_id, frames, before)
         video = self.video(video_id)
-        if video is not None and video.pruned is not None and sum(row.frames for row in rows) < frames:
+        if (
+            video is not None
+            and video.pruned is not None
+            and sum(row.frames for row in rows) < frames
+        ):
             return False  # some of it was deleted
-        return not self.at_rest.keeps_window or all(self._store.window.has(video_id, row.number) for row in rows)
+        return not self.at_rest.keeps_window or all(
+            self._store.window.has(video_id, row.number) for row in rows
+        )
 
     # ---- what is there
 
@@ -448,12 +500,16 @@ class MemoryBank:
     ) -> list[SegmentRow]:
         """Segments of a video, or of all, that share time with start..end (seconds of video time) and with since..until (Unix
         seconds; only those whose wall-clock time is known). None: no bound. By video, then in time order."""
-        return self._store.catalog.overlapping(video_id, start=start, end=end, since=since, until=until)
+        return self._store.catalog.overlapping(
+            video_id, start=start, end=end, since=since, until=until
+        )
 
     @property
     def nbytes(self) -> int:
         """Bytes of the files of all segments, and of all words with their vectors."""
-        return self._store.catalog.nbytes() + sum(self.text_bytes(video.info.video_id) for video in self.videos())
+        return self._store.catalog.nbytes() + sum(
+            self.text_bytes(video.info.video_id) for video in self.videos()
+        )
 
     def text_bytes(self, video_id: str) -> int:
         """Bytes of the files of a video's words, vectors included."""
@@ -474,7 +530,10 @@ class MemoryBank:
         known = False
         last = self._store.catalog.last(video_id)
         found = self._store.catalog.overlapping(video_id, since=wall)[:1]
-        pieces: list[SegmentRow | Segment] = [*(found or ([last] if last else [])), *self._tails.of(video_id)]
+        pieces: list[SegmentRow | Segment] = [
+            *(found or ([last] if last else [])),
+            *self._tails.of(video_id),
+        ]
         for piece in pieces:
             if piece.wall is not None:
                 known = True
@@ -544,7 +603,7 @@ class MemoryBank:
     def _forget_index(self, video_id: str) -> None:
         """Delete all that retrievers have saved of a video; it is a cache."""
         self._held.drop_saved(video_id)
-        steps.passed("index")
+        crash_points.passed("index")
 
     def _cuts(self, rule: Rule) -> list[Cut]:
         store, frames = self._store, prune.window_frames(self.provenance)
@@ -553,16 +612,22 @@ class MemoryBank:
         for video in self.videos():
             video_id = video.info.video_id
             rows = self.segments(video_id)
-            videos[video_id] = [Piece(row.number, row.start, row.end, row.nbytes, store.moment(row)) for row in rows]
+            videos[video_id] = [
+                Piece(row.number, row.start, row.end, row.nbytes, store.moment(row)) for row in rows
+            ]
             newest = [] if video.finished else store.catalog.newest(video_id, frames)
             if newest:
                 kept[video_id] = newest[0].number
-        return prune.plan(rule, videos, kept, {video_id: self.text_bytes(video_id) for video_id in videos})
+        return prune.plan(
+            rule, videos, kept, {video_id: self.text_bytes(video_id) for video_id in videos}
+        )
 
     def _known_video(self, video_id: str) -> VideoRow:
         video = self._store.catalog.video(video_id)
         if video is None:
-            raise UserError(f"video {video_id} is not in bank {self.root}; encode it first with `reelbank ingest`")
+            raise UserError(
+                f"video {video_id} is not in bank {self.root}; encode it first with `reelbank ingest`"
+            )
         return video
 
     def _share_ram(self) -> None:
@@ -573,21 +638,34 @@ class MemoryBank:
         return self._held.retriever.nbytes + self._store.text.vectors.nbytes
 
     def _choose(
-        self, question: Question, first: int, cost: np.ndarray, tail: TailFrames, read_tokens: int, near: Sequence[int]
+        self,
+        question: Question,
+        first: int,
+        cost: np.ndarray,
+        tail: TailFrames,
+        read_tokens: int,
+        near: Sequence[int],
     ) -> tuple[Hits, Choice, np.ndarray | None]:
         """Frames within the budget, which the tail does not take from; cost: [visible] tokens of each frame from ordinal
         `first` on. Ranks them even where all fit: who reads the answer wants to know which frames the question pointed at."""
-        choice = plan.newest(cost, max(self._recent_frames - len(tail), 0), read_tokens)
+        choice = frame_budget.newest(cost, max(self._recent_frames - len(tail), 0), read_tokens)
         if len(cost) == 0:
             return hits([], []), choice, None
-        found = self._held.retriever.search(question, plan.how_many(cost, choice), first + len(cost), first)
+        found = self._held.retriever.search(
+            question, frame_budget.how_many(cost, choice), first + len(cost), first
+        )
         found = with_frames(found, near) if near and found.per_layer is None else found
-        ranking = [*(i - first for i in question.keep if 0 <= i - first < len(cost)), *(found.frames - first).tolist()]
+        ranking = [
+            *(i - first for i in question.keep if 0 <= i - first < len(cost)),
+            *(found.frames - first).tolist(),
+        ]
         if int(cost.sum()) <= read_tokens:
-            return found, plan.fill(choice, range(len(cost)), cost).later(first), None
+            return found, frame_budget.fill(choice, range(len(cost)), cost).later(first), None
         if found.per_layer is None:
-            return found, plan.fill(choice, ranking, cost).later(first), None
-        choice, layers = plan.fill_layers(choice, (found.per_layer - first).numpy(), ranking, cost)
+            return found, frame_budget.fill(choice, ranking, cost).later(first), None
+        choice, layers = frame_budget.fill_layers(
+            choice, (found.per_layer - first).numpy(), ranking, cost
+        )
         newest = np.array([run.first for run in tail.runs], np.int64)  # every layer reads them
         layers = np.concatenate([first + layers, np.tile(newest, (len(layers), 1))], axis=1)
         return found, choice.later(first), layers

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
 from encoders.text.lines import TextLine
-from memory.plan import Timeline
+from memory.frame_budget import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ class Question:
     asked_at: float = math.inf  # seconds of video time
     id: str = ""
     since: float = -math.inf  # seconds of video time
-    keep: tuple[int, ...] = ()  # ordinals of frames that come before the retriever's best, the most wanted first
-    told: str = ""  # what a model is told before the question, such as earlier questions; nothing is searched for it
+    # ordinals of frames that come before the retriever's best, the most wanted first
+    keep: tuple[int, ...] = ()
+    # what a model is told before the question, such as earlier questions; nothing is searched for it
+    told: str = ""
 
     @property
     def prompt(self) -> str:
@@ -68,12 +70,16 @@ class Evidence:
     question: Question
     runs: tuple[Run, ...]
     hits: Hits
-    recent: int  # how many of the frames are there because they are the newest, not because they were ranked
+    # how many of the frames are there because they are the newest, not because they were ranked
+    recent: int
     interval: float  # seconds between sampled frames: frame at time t stands for [t, t + interval)
-    per_layer: Tensor | None = None  # [L, k] int64 rising ordinals: frames that each layer reads; None = all read all
+    # [L, k] int64 rising ordinals: frames that each layer reads; None = all read all
+    per_layer: Tensor | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # search, load
-    came_from: dict[str, int] = field(default_factory=dict)  # frames from "device", "ram" and "disk"
-    lines: tuple[TextLine, ...] = ()  # words of the video that are read with the frames, in time order
+    # frames from "device", "ram" and "disk"
+    came_from: dict[str, int] = field(default_factory=dict)
+    # words of the video that are read with the frames, in time order
+    lines: tuple[TextLine, ...] = ()
 
     @property
     def frame_count(self) -> int:
@@ -93,7 +99,9 @@ class SegmentIndex:
 
     @classmethod
     def of(cls, segment: Segment, first: int) -> "SegmentIndex":
-        return cls(segment.video_id, segment.number, first, segment.times, segment.clip, segment.key_means)
+        return cls(
+            segment.video_id, segment.number, first, segment.times, segment.clip, segment.key_means
+        )
 
     def __len__(self) -> int:
         return len(self.times)

@@ -13,22 +13,24 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
-from encoders.live import PlayedFile, UrlSource, is_live
 from encoders.schema import LiveSource
-from encoders.segment import WholePatches
+from encoders.segmenters import WholePatches
+from encoders.sources.live import PlayedFile, UrlSource, is_live
 from memory.bank import MemoryBank
-from memory.rest import AtRest
-from pipeline import units, words
-from pipeline.ahead import Ahead, TextAhead
-from pipeline.allocator import keep_freed
-from pipeline.captions import Captions
-from pipeline.parts import call, check, part
+from memory.storage.segment_codec import AtRest
+from pipeline.answer.batched_reader import Together
+from pipeline.answer.text_evidence import TOKENS
+from pipeline.config import units
+from pipeline.config.parts import call, check, part
+from pipeline.config.settings import WEIGHTS
+from pipeline.ingest import text as words
+from pipeline.ingest.captions import Captions
 from pipeline.qa import VideoQA
-from pipeline.recalled_text import TOKENS
-from pipeline.settings import WEIGHTS
-from pipeline.together import Together
+from pipeline.query.batched import Ahead, TextAhead
+from pipeline.runtime.malloc import keep_freed
 
-READ_FRAMES = 24  # what an answer reads by default; more frames without a needle invite the embedded model to see one
+# what an answer reads by default; more frames without a needle invite the embedded model to see one
+READ_FRAMES = 24
 
 _NOT_NEGATIVE = (
     "recent_frames",
@@ -98,7 +100,8 @@ def build_qa(config: DictConfig, backbone: Any, clip: Any = None) -> VideoQA:
     )
     if sentences is not None:
         try:
-            bank.refuse_other_vectors(sentences.made_with)  # before an hour of video is encoded, not after it
+            # before an hour of video is encoded, not after it
+            bank.refuse_other_vectors(sentences.made_with)
         except UserError:
             bank.close()
             raise
@@ -145,7 +148,9 @@ def read_text_tokens(config: DictConfig, backbone: Any) -> int:
     return 0 if Path(backbone.path).absolute() == (WEIGHTS / "video_llm").absolute() else TOKENS
 
 
-def build_live(config: DictConfig, backbone: Any, *, speed: float = 1.0, name: str | None = None) -> LiveSource:
+def build_live(
+    config: DictConfig, backbone: Any, *, speed: float = 1.0, name: str | None = None
+) -> LiveSource:
     """What config.video names, as it comes: a URL or a camera, else a file that is played.
 
     speed: of a file, times real time; infinite = as fast as it goes. name: of a stream in the bank; None: made of its address.
@@ -159,7 +164,8 @@ def build_live(config: DictConfig, backbone: Any, *, speed: float = 1.0, name: s
 def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | int | float | None]:
     """What a bank must agree on with whoever writes to it or reads it (law 5)."""
     return {
-        "model": Path(backbone.path).name,  # a copied bank or checkpoint stays the same; the hash below tells apart
+        # a copied bank or checkpoint stays the same; the hash below tells apart
+        "model": Path(backbone.path).name,
         "weights": backbone.fingerprint(),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "frame_size": "x".join(str(side) for side in backbone.frame_size),
@@ -187,11 +193,30 @@ def short(node: DictConfig) -> str:
     values: Any = OmegaConf.to_container(node, resolve=True)
     name = str(values.pop("_target_")).rsplit(".", 1)[-1]
     values = {k: v for k, v in values.items() if not k.startswith("_")}
-    text = ", ".join(f"{k}={v}" for k, v in sorted(values.items()) if not isinstance(v, dict | list))
+    text = ", ".join(
+        f"{k}={v}" for k, v in sorted(values.items()) if not isinstance(v, dict | list)
+    )
     nested = {k: v for k, v in values.items() if isinstance(v, dict | list)}
     if nested:
-        text += " " + hashlib.sha256(json.dumps(nested, sort_keys=True).encode()).hexdigest()[:8]
+        plain = json.dumps(_without_modules(nested), sort_keys=True)
+        text += " " + hashlib.sha256(plain.encode()).hexdigest()[:8]
     return f"{name}({text.strip()})"
+
+
+def _without_modules(value: Any) -> Any:
+    """Nested settings with a fixed prefix in place of the module of each part.
+
+    A part keeps its digest when its module moves. The prefix is the module that nested parts had
+    when banks began to record this digest.
+    """
+    if isinstance(value, list):
+        return [_without_modules(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {key: _without_modules(item) for key, item in value.items()}
+    if "_target_" in plain:
+        plain["_target_"] = "encoders.compress." + str(plain["_target_"]).rpartition(".")[2]
+    return plain
 
 
 def check_dials(config: DictConfig) -> None:
@@ -232,7 +257,9 @@ def check_pairs(config: DictConfig, prefill: Any, retriever: Any, reader: Any) -
     if not {"question", "arms", "jobs", "host"} & config.keys():
         return  # whoever only encodes may choose the reader later
     if not prefill.keeps_kv and reader.needs_kv:
-        raise UserError("prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or prefill=window.")
+        raise UserError(
+            "prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or prefill=window."
+        )
     if OmegaConf.select(config, "retriever.parts.kv.per_layer"):
         raise UserError(
             "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one ranking for all layers; "

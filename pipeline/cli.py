@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from encoders.errors import UserError
-from pipeline import settings
+from pipeline.config import settings
 
 USAGE = """reelbank TASK key=value ...
 
@@ -42,43 +42,43 @@ The embedded model understands the needle world only: cards with codes, names, s
 
 
 def _ask(config: DictConfig) -> int:
-    from pipeline.commands import ask
+    from pipeline.commands.ask import ask
 
     return ask(config)
 
 
 def _ingest(config: DictConfig) -> int:
-    from pipeline.commands import ingest
+    from pipeline.commands.ask import ingest
 
     return ingest(config)
 
 
 def _batch(config: DictConfig) -> int:
-    from pipeline.batch.run import batch
+    from pipeline.batch.command import batch
 
     return batch(config)
 
 
 def _find(config: DictConfig) -> int:
-    from pipeline.find import find
+    from pipeline.commands.find import find
 
     return find(config)
 
 
 def _bank(config: DictConfig) -> int:
-    from pipeline.commands import bank
+    from pipeline.commands.ask import bank
 
     return bank(config)
 
 
 def _backbones(config: DictConfig) -> int:
-    from pipeline.commands import backbones
+    from pipeline.commands.ask import backbones
 
     return backbones(config)
 
 
 def _needle(config: DictConfig) -> int:
-    from pipeline.needle.command import needle
+    from pipeline.evaluation.needle.command import needle
 
     return needle(config)
 
@@ -96,7 +96,7 @@ def _demo(config: DictConfig) -> int:
 
 
 def _bench(config: DictConfig) -> int:
-    from pipeline.bench.command import bench
+    from pipeline.evaluation.speed.command import bench
 
     return bench(config)
 
@@ -123,11 +123,14 @@ def configure(task: str, overrides: Sequence[str]) -> DictConfig:
             # only mending a bank needs the parts that it was made with
             name = "repair" if task == "bank" and "action=repair" in overrides else task
             config = compose(name, overrides=[_literal(override) for override in overrides])
-            OmegaConf.to_container(config, resolve=True)  # a value that refers to nothing is told here
+            # a value that refers to nothing is told here
+            OmegaConf.to_container(config, resolve=True)
             return config
     except ValueError as error:  # Hydra's own, about a group; it does not name the override
         given = " ".join(overrides)
-        raise UserError(f"A part is chosen by name, as in reader=kv, and a setting as key=value; look at {given}") from error
+        raise UserError(
+            f"A part is chosen by name, as in reader=kv, and a setting as key=value; look at {given}"
+        ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{_sentence(error)}; `reelbank {task} --cfg` prints every key") from error
 
@@ -145,7 +148,9 @@ def run(task: str, overrides: Sequence[str]) -> int:
     try:
         return TASKS[task](config)
     except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key}= is missing; say `reelbank {task} {error.full_key}=...`") from error
+        raise UserError(
+            f"{error.full_key}= is missing; say `reelbank {task} {error.full_key}=...`"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -158,7 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     try:
         if not arguments:
-            raise UserError(f"No task is given; use one of {', '.join(TASKS)}, or `reelbank --help`")
+            raise UserError(
+                f"No task is given; use one of {', '.join(TASKS)}, or `reelbank --help`"
+            )
         code = run(arguments[0], arguments[1:])
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -167,7 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"reelbank: {line}.", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("reelbank: stopped; what was written stays, and the same command goes on from there.", file=sys.stderr)
+        print(
+            "reelbank: stopped; what was written stays, and the same command goes on from there.",
+            file=sys.stderr,
+        )
         code = 130
     finally:
         gc.enable()
@@ -189,7 +199,11 @@ def _literal(override: str) -> str:
     )
     texts = {field.name for task in tasks for field in fields(task) if field.type is str}
     key, equals, value = override.partition("=")
-    if not equals or key not in texts or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL):
+    if (
+        not equals
+        or key not in texts
+        or re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL)
+    ):
         return override
     value = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", value)
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
@@ -204,7 +218,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(cause, OverrideParseException):
         return f"{cause.override} cannot be read as key=value; put quotes around a value with blanks, commas or brackets"
     if str(cause).startswith("Ambiguous value"):
-        return str(cause).splitlines()[0] + " with several values; give one, or put quotes around it"
+        return (
+            str(cause).splitlines()[0] + " with several values; give one, or put quotes around it"
+        )
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     first = (lines[0] if lines else type(error).__name__).rstrip(".")
     key = getattr(cause, "full_key", None)

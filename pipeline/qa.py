@@ -14,26 +14,37 @@ from typing import Any, TypeVar
 
 from encoders.encoder import Encoder, Seen
 from encoders.errors import UserError
-from encoders.schema import Compressor, FrameEmbedder, Frames, FrameSource, LiveSource, Segment, Segmenter, VideoInfo
+from encoders.schema import (
+    Compressor,
+    FrameEmbedder,
+    Frames,
+    FrameSource,
+    LiveSource,
+    Segment,
+    Segmenter,
+    VideoInfo,
+)
 from encoders.text.lines import TextExtractor, TextLine
 from memory.bank import MemoryBank
-from memory.catalog import VideoRow
 from memory.schema import Evidence, Question
-from memory.text_search import Found
-from pipeline import recalled_text, words
-from pipeline.ahead import Ahead
-from pipeline.clock import Clock
-from pipeline.conveyor import RunAhead, may_share, shared_cores, worker
-from pipeline.evidence import cite, is_shown, recalled, spans
-from pipeline.open_segment import OpenSegment
-from pipeline.reader import Emit, KVReader, Reading, TokenReader
+from memory.storage.catalog import VideoRow
+from memory.text.bm25 import Found
+from pipeline.answer import text_evidence
+from pipeline.answer.batched_reader import Together
+from pipeline.answer.citations import cite, is_shown, recalled, spans
+from pipeline.answer.reader import Emit, KVReader, Reading, TokenReader
+from pipeline.answer.stream import AnswerStream
+from pipeline.ingest import text as words
+from pipeline.ingest.open_segment import OpenSegment
+from pipeline.query.batched import Ahead
+from pipeline.runtime.background_writer import BackgroundWriter
+from pipeline.runtime.run_ahead import RunAhead, may_share, shared_cores, worker
+from pipeline.runtime.stage_timer import Clock
 from pipeline.schema import Answer, Ingested
-from pipeline.streaming import AnswerStream
-from pipeline.together import Together
-from pipeline.writer import BackgroundWriter
 
 T = TypeVar("T")
-Progress = Callable[[float, int], None]  # video seconds encoded so far, bytes of segment files written so far
+# video seconds encoded so far, bytes of segment files written so far
+Progress = Callable[[float, int], None]
 Read = Callable[[Evidence, Clock], Reading]
 ReadAll = Callable[[Sequence[Evidence], Clock], Sequence[Reading]]
 
@@ -58,15 +69,19 @@ class VideoQA:
     new_prefill: Callable[[], Any]  # a fresh window for each video
     reader: TokenReader | KVReader
     together: Together  # the same for several questions in one pass
-    ahead: tuple[Ahead, ...]  # what the retriever needs of a question's text, of several in one pass
+    # what the retriever needs of a question's text, of several in one pass
+    ahead: tuple[Ahead, ...]
     interval: float  # seconds between sampled frames
     read_tokens: int  # visual tokens that an answer may read, whatever the video's length
     cite_share: float
     text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
     described: tuple[TextExtractor, ...] = ()  # what makes text of a video that is encoded
-    sentences: Any = None  # makes vectors of lines (encoders/text/dense.py); None: they are searched by their words alone
-    read_text_tokens: int = 0  # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
-    began: float | None = None  # Unix seconds of second 0 of the video that is encoded, where the user said so
+    # makes vectors of lines (encoders/text/dense.py); None: they are searched by their words alone
+    sentences: Any = None
+    # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
+    read_text_tokens: int = 0
+    # Unix seconds of second 0 of the video that is encoded, where the user said so
+    began: float | None = None
 
     @property
     def computes_beside(self) -> bool:
@@ -118,7 +133,8 @@ class VideoQA:
                 pass
             self._describe(source.info)
             return self._report(video_id, clock, 0, 0, _warning(known.info))
-        self.bank.begin_writing()  # before looking at what is missing: nobody else may add it meanwhile
+        # before looking at what is missing: nobody else may add it meanwhile
+        self.bank.begin_writing()
         self.bank.record_video(source.info, self.interval, finished=False)
         new = 0
         unlike: list[int] = []  # segments whose bytes can differ from an uninterrupted run's
@@ -128,15 +144,22 @@ class VideoQA:
             shared_cores(2 if self.backbone.is_narrow else 1) as threads,
             worker(threads) if together else nullcontext() as beside,
         ):
-            for first, stop in self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]:
-                writer.flush()  # what the next segments depend on is read from the bank, such as when the video began
+            for first, stop in (
+                self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]
+            ):
+                # what the next segments depend on is read from the bank, such as when the video began
+                writer.flush()
                 encoder, batches, resume, made = self._resumed(source, first, clock, unlike, live)
                 number = first
                 count = None if stop is None else stop - first
                 if live is None:
-                    coming = self._seen_ahead(encoder, batches, resume, count, clock, beside, threads)
+                    coming = self._seen_ahead(
+                        encoder, batches, resume, count, clock, beside, threads
+                    )
                 else:
-                    coming = closing(self._seen_as_it_comes(encoder, batches, resume, first, live, clock, beside))
+                    coming = closing(
+                        self._seen_as_it_comes(encoder, batches, resume, first, live, clock, beside)
+                    )
                 with coming as all_seen:
                     for seen in all_seen:
                         segment = encoder.remember(seen, number, clock)
@@ -166,7 +189,11 @@ class VideoQA:
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""
         number, _ = self.bank.next(video_id)
-        rest = [] if until is not None and number > until else [(number, None if until is None else until + 1)]
+        rest = (
+            []
+            if until is not None and number > until
+            else [(number, None if until is None else until + 1)]
+        )
         return [*((gap.first, gap.stop) for gap in self.bank.gaps(video_id)), *rest]
 
     def _resumed(
@@ -183,9 +210,16 @@ class VideoQA:
             tail = self.bank.tail(video_id, prefill.window_frames, before=number)
             made = made and not any(run.segment in unlike for run in tail)
             prefill.restore(run.kv for run in tail if run.kv is not None)
-            times = [float(t) for row in self.bank.segments(video_id) if row.number < number for t in row.times]
+            times = [
+                float(t)
+                for row in self.bank.segments(video_id)
+                if row.number < number
+                for t in row.times
+            ]
             # not the end of the last segment: where frames are unevenly spaced the next one may come before it
-            begin = resume = math.nextafter(times[-1], math.inf) if times else self._left_from(video_id)
+            begin = resume = (
+                math.nextafter(times[-1], math.inf) if times else self._left_from(video_id)
+            )
             if self.segmenter.look_back and (live is None or live.source.repeats):
                 before = times[: -self.segmenter.look_back]
                 # right behind a frame, so that temporal patches come out as in the first pass
@@ -213,7 +247,9 @@ class VideoQA:
             if beside is None:
                 yield (encoder.see(frames, clock) for frames in _timed(cuts, clock, "wait"))
                 return
-            with RunAhead((encoder.see(frames, clock, beside) for frames in cuts), depth=1, threads=threads) as seen:
+            with RunAhead(
+                (encoder.see(frames, clock, beside) for frames in cuts), depth=1, threads=threads
+            ) as seen:
                 yield _timed(seen, clock, "wait")
 
     def _seen_as_it_comes(
@@ -233,7 +269,9 @@ class VideoQA:
             live.show(encoder.encode(frames, first + opened.cuts, Clock(), beside, still_open=True))
 
         source, patch = live.source, self.backbone.temporal_patch
-        opened = OpenSegment(batches, show, has_time=lambda: source.is_idle, after=resume, patch=patch)
+        opened = OpenSegment(
+            batches, show, has_time=lambda: source.is_idle, after=resume, patch=patch
+        )
         for frames in _timed(self.segmenter.segments(iter(opened), after=resume), clock, "wait"):
             yield encoder.see(frames, clock, beside)
             opened.cut(frames)
@@ -247,7 +285,11 @@ class VideoQA:
         """Unix seconds of second 0 of the session that segment `number` belongs to. What comes after the last segment is of
         this session; what was lost before it is of the one that it was of."""
         comes_last = number == self.bank.next(video_id)[0]
-        return self.began if comes_last and self.began is not None else self.bank.began(video_id, number)
+        return (
+            self.began
+            if comes_last and self.began is not None
+            else self.bank.began(video_id, number)
+        )
 
     def stream(self, question: Question) -> AnswerStream:
         """The same answer in pieces while it is being read: `for piece in stream`, then `stream.answer`."""
@@ -265,7 +307,7 @@ class VideoQA:
         before its first frame.
 
         read: how an answer is got from the evidence, where it is not simply read out: one option chosen out of several.
-        cancelled: once it is set, reading out ends between two tokens with Cancelled (pipeline/reader.py)."""
+        cancelled: once it is set, reading out ends between two tokens with Cancelled (pipeline/answer/reader.py)."""
         known = self._known(question)
         clock = Clock()
         words_found, lines = self._words(question, known, clock)
@@ -274,13 +316,21 @@ class VideoQA:
             read_tokens=self.read_tokens,
             kv=self.reader.needs_kv,
             lines=lines,
-            near=recalled_text.spans(words_found),
+            near=text_evidence.spans(words_found),
         )
         _refuse_nothing(evidence)
-        reading = self.reader.read(evidence, clock, emit, cancelled) if read is None else read(evidence, clock)
-        return self._answer(known, words_found, evidence, reading, clock.seconds | {"total": clock.total()})
+        reading = (
+            self.reader.read(evidence, clock, emit, cancelled)
+            if read is None
+            else read(evidence, clock)
+        )
+        return self._answer(
+            known, words_found, evidence, reading, clock.seconds | {"total": clock.total()}
+        )
 
-    def ask_all(self, questions: Sequence[Question], read: ReadAll | None = None) -> list[Answer | UserError]:
+    def ask_all(
+        self, questions: Sequence[Question], read: ReadAll | None = None
+    ) -> list[Answer | UserError]:
         """The same for several questions about one video, in one pass of the model; a question that cannot be answered has its
         error in its place, and the others go on. `seconds` of each: its share.
 
@@ -296,7 +346,10 @@ class VideoQA:
         clock = Clock()
         if known:
             asked = [questions[number] for number in known]
-            said = [self._words(question, known[number], clock) for number, question in zip(known, asked, strict=True)]
+            said = [
+                self._words(question, known[number], clock)
+                for number, question in zip(known, asked, strict=True)
+            ]
             with ExitStack() as prepared:
                 for ahead in self.ahead:
                     prepared.enter_context(ahead.prepared([question.text for question in asked]))
@@ -305,7 +358,7 @@ class VideoQA:
                     read_tokens=self.read_tokens,
                     kv=self.reader.needs_kv,
                     lines=[lines for _, lines in said],
-                    near=[recalled_text.spans(one) for one, _ in said],
+                    near=[text_evidence.spans(one) for one, _ in said],
                 )
             seen: dict[int, Evidence] = {}
             words_of: dict[int, tuple[Found, ...]] = {}
@@ -315,32 +368,49 @@ class VideoQA:
                     seen[number], words_of[number] = evidence, words_found
                 except UserError as error:
                     found[number] = error
-            readings = (self.together.read if read is None else read)(list(seen.values()), clock) if seen else []
+            readings = (
+                (self.together.read if read is None else read)(list(seen.values()), clock)
+                if seen
+                else []
+            )
             share = {stage: seconds / max(len(seen), 1) for stage, seconds in clock.seconds.items()}
             share["total"] = clock.total() / max(len(seen), 1)
             for (number, evidence), reading in zip(seen.items(), readings, strict=True):
-                found[number] = self._answer(known[number], words_of[number], evidence, reading, share)
+                found[number] = self._answer(
+                    known[number], words_of[number], evidence, reading, share
+                )
         return [answer for answer in found if answer is not None]
 
     def _known(self, question: Question) -> VideoRow:
         """What the bank knows of the video. UserError when it cannot be asked about."""
         if not question.text.strip():
-            raise UserError('The question is empty; give one, such as question="What is the code on the card?".')
+            raise UserError(
+                'The question is empty; give one, such as question="What is the code on the card?".'
+            )
         known = self.bank.video(question.video_id)
         if known is None:
-            raise UserError(f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`.")
+            raise UserError(
+                f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`."
+            )
         return known
 
-    def _words(self, question: Question, known: VideoRow, clock: Clock) -> tuple[tuple[Found, ...], tuple[TextLine, ...]]:
+    def _words(
+        self, question: Question, known: VideoRow, clock: Clock
+    ) -> tuple[tuple[Found, ...], tuple[TextLine, ...]]:
         """The video's words that belong to a question, and those of them that the model reads."""
         if not self.bank.texts(question.video_id):
             return (), ()
         with clock("search_text"):
-            found = recalled_text.find(self.bank, question, self.bank.length(known), self.sentences)
-            return found, recalled_text.fitting(found, self.backbone, self.read_text_tokens)
+            found = text_evidence.find(self.bank, question, self.bank.length(known), self.sentences)
+            return found, text_evidence.fitting(found, self.backbone, self.read_text_tokens)
 
     def _answer(
-        self, known: VideoRow, words_found: Sequence[Found], evidence: Evidence, reading: Reading, seconds: dict[str, float]
+        self,
+        known: VideoRow,
+        words_found: Sequence[Found],
+        evidence: Evidence,
+        reading: Reading,
+        seconds: dict[str, float],
     ) -> Answer:
         question = evidence.question
         shown = is_shown(reading.text)
@@ -351,7 +421,7 @@ class VideoQA:
             shown=shown,
             spans=spans(cited, evidence.interval),
             cited=cited,
-            lines=recalled_text.cited(words_found, evidence.lines) if shown else (),
+            lines=text_evidence.cited(words_found, evidence.lines) if shown else (),
             video_id=question.video_id,
             asked_at=None if question.asked_at == float("inf") else question.asked_at,
             frames_read=evidence.frame_count,
@@ -365,7 +435,11 @@ class VideoQA:
         """What was dropped as damaged and could have been seen."""
         gaps = [gap for gap in self.bank.gaps(question.video_id) if gap.start < question.asked_at]
         times = ", ".join(f"{gap.start:.1f}-{gap.end:.1f} s" for gap in gaps)
-        return f"The bank has lost {times} of this video; `reelbank ingest` encodes it again." if gaps else ""
+        return (
+            f"The bank has lost {times} of this video; `reelbank ingest` encodes it again."
+            if gaps
+            else ""
+        )
 
     def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
         rows = self.bank.segments(video_id)
@@ -379,7 +453,11 @@ class VideoQA:
             nbytes=nbytes,
             seconds=clock.seconds | {"total": clock.total()},
             warning=" ".join(filter(None, [warning, words.notes(self.bank, video_id, names)])),
-            text_lines={run.extractor: run.lines for run in self.bank.texts(video_id) if run.extractor in names},
+            text_lines={
+                run.extractor: run.lines
+                for run in self.bank.texts(video_id)
+                if run.extractor in names
+            },
         )
 
 
@@ -388,8 +466,12 @@ def _refuse_nothing(evidence: Evidence) -> None:
     if evidence.frame_count:
         return
     if question.since > -math.inf:
-        raise UserError(f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about another time.")
-    raise UserError(f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second.")
+        raise UserError(
+            f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about another time."
+        )
+    raise UserError(
+        f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second."
+    )
 
 
 def _warning(info: VideoInfo) -> str:
@@ -403,7 +485,11 @@ def _differing(numbers: list[int]) -> str:
     """What a user must know about segments that were encoded behind quantised frames, or behind fewer."""
     if not numbers:
         return ""
-    which = f"Segment {numbers[0]} was" if len(numbers) == 1 else f"{len(numbers)} segments from number {numbers[0]} on were"
+    which = (
+        f"Segment {numbers[0]} was"
+        if len(numbers) == 1
+        else f"{len(numbers)} segments from number {numbers[0]} on were"
+    )
     return (
         f"{which} encoded behind what the bank still has of the frames before, as their keys and values as they were made are "
         "gone (quantised, or pruned); the bytes can differ from those of an uninterrupted run."

@@ -45,7 +45,8 @@ class Answer:
     ]  # by stage: search_text (where there is text), search, load, lay_out, first_token, decode, cite, total
     warning: str = ""  # what the user must know about the source, such as that it broke off
     lines: tuple[CitedLine, ...] = ()  # words of the video, best first
-    recalled: tuple[tuple[float, float], ...] = ()  # seconds, half open, rising: unions of all frames that were read
+    # seconds, half open, rising: unions of all frames that were read
+    recalled: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

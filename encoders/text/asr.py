@@ -14,8 +14,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from encoders.container import fingerprint, inspect
 from encoders.errors import UserError
+from encoders.sources.container import fingerprint, inspect
 from encoders.text import asr_worker, sound
 from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
 
@@ -37,21 +37,27 @@ class Asr:
 
     def __post_init__(self) -> None:
         if self.path and not (Path(self.path) / "model.bin").is_file():
-            raise UserError(f"text.asr.path={self.path} holds no faster-whisper model (no model.bin); give the folder of one")
+            raise UserError(
+                f"text.asr.path={self.path} holds no faster-whisper model (no model.bin); give the folder of one"
+            )
         if self.workers < 0:
             raise UserError(f"text.asr.workers={self.workers} is too small; use 0 or more")
 
     def missing(self) -> str:
         """Whether the recogniser is there."""
         package = "faster_whisper" if self.path else "pocketsphinx"
-        return "" if find_spec(package) else f"{package} is not installed: pip install 'reelbank[asr]'"
+        return (
+            "" if find_spec(package) else f"{package} is not installed: pip install 'reelbank[asr]'"
+        )
 
     def made_with(self, video: VideoFile) -> str:
         """With the fingerprint of the weights, where there are some."""
         if self.path:
             weights = fingerprint(Path(self.path) / "model.bin")
             return f"Asr(faster-whisper {importlib.metadata.version('faster-whisper')}, {weights}, cut at pauses)"
-        return f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough, cut at pauses)"
+        return (
+            f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough, cut at pauses)"
+        )
 
     def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
         """One for about every two minutes."""
@@ -61,8 +67,12 @@ class Asr:
             return
         facts = inspect(video.path)
         zero, heard = float(facts.zero * facts.clock), False
-        listen = partial(asr_worker.by_whisper, path=self.path) if self.path else asr_worker.by_sphinx
-        with ProcessPoolExecutor(max(self.workers, 1), mp_context=multiprocessing.get_context("spawn")) as pool:
+        listen = (
+            partial(asr_worker.by_whisper, path=self.path) if self.path else asr_worker.by_sphinx
+        )
+        with ProcessPoolExecutor(
+            max(self.workers, 1), mp_context=multiprocessing.get_context("spawn")
+        ) as pool:
             at, last = after, False
             while not last:
                 begin = max(at, video.begin)
@@ -70,23 +80,37 @@ class Asr:
                 last = stop >= end
                 samples = sound.stretch(video.path, zero, begin, stop)
                 if not last and stop - PAUSE_S > begin:
-                    stop = stop - PAUSE_S + sound.pause(samples[round((stop - PAUSE_S - begin) * sound.RATE) :])
+                    stop = (
+                        stop
+                        - PAUSE_S
+                        + sound.pause(samples[round((stop - PAUSE_S - begin) * sound.RATE) :])
+                    )
                     samples = samples[: round((stop - begin) * sound.RATE)]
                 loud = sound.loudness(samples) > sound.SILENT
                 heard = heard or loud
                 said = []
                 if loud:
-                    said = pool.submit(listen, samples).result() if self.workers else listen(samples)
+                    said = (
+                        pool.submit(listen, samples).result() if self.workers else listen(samples)
+                    )
                 lines = [
                     piece
                     for a, b, text, confidence in said
                     for piece in lines_of(
                         TextLine(
-                            video.video_id, begin + a, min(begin + b, stop), "speech", text, min(begin + b, stop), confidence
+                            video.video_id,
+                            begin + a,
+                            min(begin + b, stop),
+                            "speech",
+                            text,
+                            min(begin + b, stop),
+                            confidence,
                         )
                     )
                 ]
-                yield Stretch(at, stop, tuple(lines), last, self._note(video, last and after == 0, heard))
+                yield Stretch(
+                    at, stop, tuple(lines), last, self._note(video, last and after == 0, heard)
+                )
                 at = stop
 
     def _note(self, video: VideoFile, whole: bool, heard: bool) -> str:

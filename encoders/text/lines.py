@@ -16,7 +16,8 @@ WRITTEN = ("caption",)
 KINDS = OBSERVED + WRITTEN
 
 LONGEST = 1000  # characters of a line; a longer one becomes several of the same times
-_GONE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")  # steer only how text is drawn
+# steer only how text is drawn
+_GONE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class TextLine:
     text: str
     known: float  # seconds: who asks before this second does not see the line
     confidence: float = 1.0  # 0..1; 1 where nothing was guessed
-    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom as shares of the picture
+    # left, top, right, bottom as shares of the picture
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class TextBlock:
 
     video_id: str
     extractor: str
-    made_with: str  # name, version and settings of the extractor; lines of different ones never stand side by side
+    # name, version and settings of the extractor; lines of different ones never stand side by side
+    made_with: str
     number: int  # 0, 1, 2, ... in time order within the run
     stretch: Stretch
 

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 import av
 
 from encoders.errors import UserError
-from encoders.frames import FileSource
+from encoders.sources.file import FileSource
 from encoders.text import ocr_worker
 from encoders.text.lines import Stretch, VideoFile
 from encoders.text.ocr_worker import Print
@@ -52,12 +52,25 @@ class Ocr:
 
     def __post_init__(self) -> None:
         if self.policy not in ("change", "steady", "scene"):
-            raise UserError(f"text.ocr.policy={self.policy} is not known; use change, steady or scene")
-        for name, least in {"fps": 1e-2, "every": 1e-2, "refresh": 0, "short_side": 32, "confidence": 0, "workers": 0}.items():
+            raise UserError(
+                f"text.ocr.policy={self.policy} is not known; use change, steady or scene"
+            )
+        for name, least in {
+            "fps": 1e-2,
+            "every": 1e-2,
+            "refresh": 0,
+            "short_side": 32,
+            "confidence": 0,
+            "workers": 0,
+        }.items():
             if not getattr(self, name) >= least:
-                raise UserError(f"text.ocr.{name}={getattr(self, name)} is too small; use {least:g} or more")
+                raise UserError(
+                    f"text.ocr.{name}={getattr(self, name)} is too small; use {least:g} or more"
+                )
         if not 0 <= self.alike < 1:
-            raise UserError(f"text.ocr.alike={self.alike} is no share of letters; use 0 or more and less than 1")
+            raise UserError(
+                f"text.ocr.alike={self.alike} is no share of letters; use 0 or more and less than 1"
+            )
 
     def missing(self) -> str:
         """Whether rapidocr and onnxruntime are there."""
@@ -68,12 +81,24 @@ class Ocr:
         """Without the number of workers, which changes nothing."""
         version = importlib.metadata.version("rapidocr")
         names = ("fps", "every", "policy", "refresh", "short_side", "confidence", "alike")
-        return f"Ocr(rapidocr {version}, " + ", ".join(f"{name}={getattr(self, name)}" for name in names) + ")"
+        return (
+            f"Ocr(rapidocr {version}, "
+            + ", ".join(f"{name}={getattr(self, name)}" for name in names)
+            + ")"
+        )
 
     def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
         """One for every two minutes."""
         width, height = size_of(video, self.short_side)
-        source = FileSource(video.path, self.fps, width=width, height=height, batch=4, start=video.begin, end=video.end)
+        source = FileSource(
+            video.path,
+            self.fps,
+            width=width,
+            height=height,
+            batch=4,
+            start=video.begin,
+            end=video.end,
+        )
 
         with self._readers() as pool:
             work = _Work(self, video, pool, after)
@@ -97,8 +122,11 @@ class Ocr:
 class _Work:
     """One stretch on its way through the readers."""
 
-    def __init__(self, ocr: Ocr, video: VideoFile, pool: ProcessPoolExecutor | None, start: float) -> None:
-        from encoders.text.keyframes import KeyFrames  # here, as it needs OpenCV, which comes with rapidocr
+    def __init__(
+        self, ocr: Ocr, video: VideoFile, pool: ProcessPoolExecutor | None, start: float
+    ) -> None:
+        # here, as it needs OpenCV, which comes with rapidocr
+        from encoders.text.keyframes import KeyFrames
 
         self._ocr, self._pool, self._start = ocr, pool, start
         self.stop = (start // STRETCH_S + 1) * STRETCH_S

@@ -19,7 +19,11 @@ def _engine(threads: int) -> Any:
 
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
     # without the model that turns upside-down lines: it costs time and turns lines that stood right
-    settings = {"Global.log_level": "error", "Global.use_cls": False, "EngineConfig.onnxruntime.intra_op_num_threads": threads}
+    settings = {
+        "Global.log_level": "error",
+        "Global.use_cls": False,
+        "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+    }
     return RapidOCR(params=settings)
 
 

@@ -56,7 +56,16 @@ class Repeats:
         end = max(end, shown.seen + 1e-3)
         known = min(shown.known, end)
         self._ended += lines_of(
-            TextLine(self._video_id, shown.start, end, "ocr", shown.text, known, shown.confidence, shown.box)
+            TextLine(
+                self._video_id,
+                shown.start,
+                end,
+                "ocr",
+                shown.text,
+                known,
+                shown.confidence,
+                shown.box,
+            )
         )
 
 
@@ -66,7 +75,9 @@ def telling(prints: Iterable[Print], least: float) -> list[Print]:
     for text, confidence, box in prints:
         text = cleaned(text)
         letters = [c for c in text if c.isalnum()]
-        if confidence >= least and (len(letters) >= 2 or (letters and ord(letters[0]) > 0x2E7F and confidence >= 0.9)):
+        if confidence >= least and (
+            len(letters) >= 2 or (letters and ord(letters[0]) > 0x2E7F and confidence >= 0.9)
+        ):
             found.append((text, confidence, box))
     return found
 

@@ -16,14 +16,19 @@ from pathlib import Path
 import av
 import av.subtitles.stream
 
-from encoders.container import fingerprint, inspect
 from encoders.errors import UserError
+from encoders.sources.container import fingerprint, inspect
 from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 STRETCH_S = 600.0  # of video in one stretch
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_ARROW = re.compile(r"\n*[^\n]*-->.*", re.DOTALL)  # a line of times inside a cue: they could not be read
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# a line of times inside a cue: they could not be read
+_ARROW = re.compile(r"\n*[^\n]*-->.*", re.DOTALL)
 _SKIPPED = re.compile(r"\\[Nnh]")
 _TAGS = re.compile(r"\{[^{}]*\}|</?[a-zA-Z][^<>]*>")
 
@@ -59,11 +64,15 @@ class Subtitles:
         kept = sorted({cue for cue in cues if video.begin <= cue[0] < end and cue[0] >= after})
         late = sum(cue[0] >= max(video.duration, 1e-9) for cue in cues)
         if late:
-            notes.append(f"{late} of {len(cues)} subtitles come after the video's end and were left out")
+            notes.append(
+                f"{late} of {len(cues)} subtitles come after the video's end and were left out"
+            )
         lines = [
             piece
             for a, b, text in kept
-            for piece in lines_of(TextLine(video.video_id, a, min(b, end), "subtitle", text, min(b, end)))
+            for piece in lines_of(
+                TextLine(video.video_id, a, min(b, end), "subtitle", text, min(b, end))
+            )
         ]
         at, note = after, "; ".join(notes)
         while True:
@@ -71,7 +80,11 @@ class Subtitles:
             last = stop >= end
             stop = max(end, at) if last else stop
             yield Stretch(
-                at, stop, tuple(line for line in lines if line.start >= at and (last or line.start < stop)), last, note
+                at,
+                stop,
+                tuple(line for line in lines if line.start >= at and (last or line.start < stop)),
+                last,
+                note,
             )
             if last:
                 return
@@ -81,11 +94,19 @@ class Subtitles:
         if self.path:
             path = Path(self.path)
             if not path.is_file():
-                raise UserError(f"text.subtitles.path={self.path} is not a file; give a .srt, .vtt or .ass file")
+                raise UserError(
+                    f"text.subtitles.path={self.path} is not a file; give a .srt, .vtt or .ass file"
+                )
             return [path]
         stem = video.path.stem
-        beside = (path for path in video.path.parent.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-        return sorted(path for path in beside if path.stem == stem or path.stem.startswith(stem + "."))
+        beside = (
+            path
+            for path in video.path.parent.iterdir()
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        )
+        return sorted(
+            path for path in beside if path.stem == stem or path.stem.startswith(stem + ".")
+        )
 
     def _cues(self, video: VideoFile) -> tuple[list[Cue], list[str]]:
         cues: list[Cue] = []
@@ -94,7 +115,9 @@ class Subtitles:
         for path in files:
             found, note = read_file(path)
             if self.path and not found:
-                raise UserError(f"{note or f'{path} has no subtitle in it'}; mend the file or leave text.subtitles.path= out")
+                raise UserError(
+                    f"{note or f'{path} has no subtitle in it'}; mend the file or leave text.subtitles.path= out"
+                )
             cues += found
             notes += [note] if note else []
         if not cues and self.tracks:
@@ -114,9 +137,16 @@ def read_file(path: Path) -> tuple[list[Cue], str]:
         return [], wrong
     notes = [wrong] if wrong else []
     try:
-        events = [event for event in pysubs2.SSAFile.from_string(text, format_=_format(path)) if not event.is_comment]
+        events = [
+            event
+            for event in pysubs2.SSAFile.from_string(text, format_=_format(path))
+            if not event.is_comment
+        ]
     except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, TypeError) as error:
-        return [], f"{path} cannot be read as subtitles ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        return (
+            [],
+            f"{path} cannot be read as subtitles ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+        )
     cues, bad = [], 0
     for event in events:
         words = event.plaintext
@@ -130,7 +160,9 @@ def read_file(path: Path) -> tuple[list[Cue], str]:
     bad = max(bad, stated - len(events)) if stated else bad
     if bad:
         total = max(stated, len(events))
-        notes.append(f"{bad} of {total} subtitles in {path.name} were left out, as their times make no sense")
+        notes.append(
+            f"{bad} of {total} subtitles in {path.name} were left out, as their times make no sense"
+        )
     if not cues and not bad:
         notes.append(f"{path.name} has no subtitle in it")
     return cues, "; ".join(notes)
@@ -149,7 +181,9 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
         zero = float(facts.zero * facts.clock)
         pictured = [t for t in tracks if t.codec_context is None or "bitmap" in _kind(t)]
         if pictured:
-            notes.append(f"{len(pictured)} of {len(tracks)} subtitle tracks of {path.name} are pictures; text=ocr reads those")
+            notes.append(
+                f"{len(pictured)} of {len(tracks)} subtitle tracks of {path.name} are pictures; text=ocr reads those"
+            )
         written = [track for track in tracks if track not in pictured]
         try:
             for packet in container.demux(written) if written else ():
@@ -167,7 +201,11 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
 
 def _kind(track: "av.subtitles.stream.SubtitleStream") -> str:
     name = track.codec_context.name
-    return "bitmap" if name in ("dvdsub", "dvd_subtitle", "pgssub", "hdmv_pgs_subtitle", "dvbsub", "xsub") else name
+    return (
+        "bitmap"
+        if name in ("dvdsub", "dvd_subtitle", "pgssub", "hdmv_pgs_subtitle", "dvbsub", "xsub")
+        else name
+    )
 
 
 def _words(packet: "av.Packet") -> Iterator[str]:

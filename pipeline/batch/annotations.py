@@ -14,7 +14,8 @@ from pipeline.batch.schema import LETTERS, Refused
 Values = dict[str, Any]
 _YES_NO = ("Yes", "No")
 _YES_NO_PROMPT = "{question}\nAnswer only with Yes or No."
-_INSIDE = re.compile(r"^\s*\(([A-Z])\)\s*(.+?)\s*$", re.MULTILINE)  # options that stand inside a question, one a line
+# options that stand inside a question, one a line
+_INSIDE = re.compile(r"^\s*\(([A-Z])\)\s*(.+?)\s*$", re.MULTILINE)
 
 
 class Layout:
@@ -38,7 +39,15 @@ class VideoMME(Layout):
     """question_id, videoID, duration (short, medium, long), task_type, question, options ("A. ..."), answer (letter)."""
 
     def __call__(self, values: Values) -> list[Values]:
-        row = _picked(values, "question", "options", "answer", id="question_id", task="task_type", duration="duration")
+        row = _picked(
+            values,
+            "question",
+            "options",
+            "answer",
+            id="question_id",
+            task="task_type",
+            duration="duration",
+        )
         return [row | {"video": _named(self.video, values)}]
 
 
@@ -53,8 +62,13 @@ class MLVU(Layout):
             row = _picked(values, "question", "answer", task="task_type")
             found = _INSIDE.findall(row["question"])
             if [letter for letter, _ in found] != list(LETTERS[: len(found)]) or len(found) < 2:
-                raise Refused("the question holds no options (A) ... on lines of their own, and there are no candidates")
-            row |= {"options": [option for _, option in found], "question": row["question"].split("\n(A)")[0].strip()}
+                raise Refused(
+                    "the question holds no options (A) ... on lines of their own, and there are no candidates"
+                )
+            row |= {
+                "options": [option for _, option in found],
+                "question": row["question"].split("\n(A)")[0].strip(),
+            }
         name = values.get("video") or values.get("video_name")
         return [row | {"video": _named(self.video, values | {"video": name, "task": row["task"]})}]
 
@@ -64,11 +78,24 @@ class LongVideoBench(Layout):
     with "N/A" behind the last one."""
 
     def __call__(self, values: Values) -> list[Values]:
-        row = _picked(values, "question", id="id", task="question_category", duration="duration_group")
+        row = _picked(
+            values, "question", id="id", task="question_category", duration="duration_group"
+        )
         options = values.get("candidates")
         if options is None:
-            options = [values[key] for key in sorted(values) if re.fullmatch(r"option\d", key) and values[key] != "N/A"]
-        return [row | {"options": options, "answer": _by_index(values, "correct_choice"), "video": _named(self.video, values)}]
+            options = [
+                values[key]
+                for key in sorted(values)
+                if re.fullmatch(r"option\d", key) and values[key] != "N/A"
+            ]
+        return [
+            row
+            | {
+                "options": options,
+                "answer": _by_index(values, "correct_choice"),
+                "video": _named(self.video, values),
+            }
+        ]
 
 
 class EgoSchema(Layout):
@@ -84,8 +111,17 @@ class CGBench(Layout):
     rests on, which the citations are held against."""
 
     def __call__(self, values: Values) -> list[Values]:
-        row = _picked(values, "question", id="qid", options="choices", answer="right_answer", task="sub_category")
-        return [row | {"evidence": values.get("clue_intervals"), "video": _named(self.video, values)}]
+        row = _picked(
+            values,
+            "question",
+            id="qid",
+            options="choices",
+            answer="right_answer",
+            task="sub_category",
+        )
+        return [
+            row | {"evidence": values.get("clue_intervals"), "video": _named(self.video, values)}
+        ]
 
 
 class MF2(Layout):
@@ -120,7 +156,10 @@ class Conversations(Layout):
         video = _named(self.video, values)
         rows = []
         for turn in _list(values, "conversations"):
-            row = _picked(turn, "question", "answer", task="question_type") | {"options": turn.get("choices"), "video": video}
+            row = _picked(turn, "question", "answer", task="question_type") | {
+                "options": turn.get("choices"),
+                "video": video,
+            }
             row["evidence"] = turn.get("temporal_windows")
             row["asked_at"] = turn.get("end_time") if self.asked_at_end else None
             rows.append(row)
@@ -136,7 +175,9 @@ class StreamingBench(Layout):
         for turn in _list(values, "questions"):
             if "ground_truth_output" in turn:
                 raise Refused("proactive tasks, which ask when to speak, are not supported")
-            row = _picked(turn, "question", "options", "answer", task="task_type", asked_at="time_stamp")
+            row = _picked(
+                turn, "question", "options", "answer", task="task_type", asked_at="time_stamp"
+            )
             rows.append(row | {"video": video})
         return rows
 
@@ -158,18 +199,31 @@ class OVOBench(Layout):
         task, video, ident = text(values, "task"), _named(self.video, values), text(values, "id")
         rows = []
         for number, moment in enumerate(_list(values, "test_info")):
-            row: Values = {"id": f"{ident}_{number}", "task": task, "video": video, "asked_at": text(moment, "realtime")}
+            row: Values = {
+                "id": f"{ident}_{number}",
+                "task": task,
+                "video": video,
+                "asked_at": text(moment, "realtime"),
+            }
             if task == "REC":
                 row["question"] = (
                     f"How often is this done in the video: {text(values, 'activity')}? Answer with a single number."
                 )
                 row |= {"answer": text(moment, "count"), "rule": "number"}
             else:
-                row |= {"options": list(_YES_NO), "answer": _YES_NO[text(moment, "type") == "0"], "prompt": _YES_NO_PROMPT}
+                row |= {
+                    "options": list(_YES_NO),
+                    "answer": _YES_NO[text(moment, "type") == "0"],
+                    "prompt": _YES_NO_PROMPT,
+                }
                 if task == "SSR":
-                    row["question"] = f"Is somebody in the video doing this step right now: {text(moment, 'step')}"
+                    row["question"] = (
+                        f"Is somebody in the video doing this step right now: {text(moment, 'step')}"
+                    )
                 elif task == "CRR":
-                    row["question"] = f"Does the video so far show enough to answer this question: {text(values, 'question')}"
+                    row["question"] = (
+                        f"Does the video so far show enough to answer this question: {text(values, 'question')}"
+                    )
                 else:
                     raise Refused(f"task={task} is none of the forward tasks REC, SSR and CRR")
             rows.append(row)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from encoders.errors import UserError
-from pipeline.batch.answers import Row
-from pipeline.batch.report import by
-from pipeline.score import difference
+from pipeline.batch.run_folder import Row
+from pipeline.batch.summary import by
+from pipeline.needle_world.scoring import difference
 
 
 def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
@@ -16,15 +16,21 @@ def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
     after = {row["id"]: row for row in second if row["right"] is not None}
     both = sorted(before.keys() & after.keys())
     if not both:
-        raise UserError("the two runs have no question in common that both answered; compare runs of the same jobs")
+        raise UserError(
+            "the two runs have no question in common that both answered; compare runs of the same jobs"
+        )
     other = [one for one in both if before[one]["job"] != after[one]["job"]]
     if other:
-        raise UserError(f"id {other[0]} stands for two different questions; compare runs of the same jobs")
+        raise UserError(
+            f"id {other[0]} stands for two different questions; compare runs of the same jobs"
+        )
     pairs = [(before[one], after[one]) for one in both]
     tasks = by(({"task": a["task"], "pair": (a, b)} for a, b in pairs), lambda row: row["task"])
     return {
         "all": _differing(pairs),
-        "per_task": {name: _differing([row["pair"] for row in some]) for name, some in tasks.items()},
+        "per_task": {
+            name: _differing([row["pair"] for row in some]) for name, some in tasks.items()
+        },
         "only_first": len(before) - len(both),
         "only_second": len(after) - len(both),
         "won": [a["id"] for a, b in pairs if b["right"] and not a["right"]],

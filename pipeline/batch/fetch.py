@@ -34,7 +34,9 @@ def fetched(video: str, downloads: Path) -> Path:
                 local.write(data)
         half.replace(path)
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{video} cannot be fetched ({str(error) or type(error).__name__}); check the URL") from error
+        raise UserError(
+            f"{video} cannot be fetched ({str(error) or type(error).__name__}); check the URL"
+        ) from error
     finally:
         half.unlink(missing_ok=True)
     return path

@@ -28,7 +28,11 @@ class Annotations(Protocol):
 
 
 def collect(
-    entries: Iterable[Entry | Bad], annotations: Annotations, root: Path, *, unlabelled: bool = False
+    entries: Iterable[Entry | Bad],
+    annotations: Annotations,
+    root: Path,
+    *,
+    unlabelled: bool = False,
 ) -> tuple[list[Job], list[Bad]]:
     """Jobs in the order of the file, and what was refused. root: where relative paths begin.
     unlabelled: take questions with options whose right one is not told, as in a hidden test set."""
@@ -39,14 +43,22 @@ def collect(
             bad.append(entry)
             continue
         try:
-            parsed = [parse(entry.place, values, unlabelled=unlabelled) for values in annotations(entry.values)]
+            parsed = [
+                parse(entry.place, values, unlabelled=unlabelled)
+                for values in annotations(entry.values)
+            ]
             found = [job for one in parsed for job in _located(one, root)]
         except Refused as error:
             bad.append(Bad(entry.place, str(error)))
             continue
         for job in found:
             if job.id in jobs:
-                bad.append(Bad(entry.place, f"id {job.id} stands at {jobs[job.id].place} already; give each row its own id"))
+                bad.append(
+                    Bad(
+                        entry.place,
+                        f"id {job.id} stands at {jobs[job.id].place} already; give each row its own id",
+                    )
+                )
             else:
                 jobs[job.id] = job
     return list(jobs.values()), bad
@@ -71,7 +83,9 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
         raise Refused(f"start={start:g} is not before end={end:g}")
     key = json.dumps([video, question, options, start, end, values.get("asked_at")])
     return Job(
-        id=str(values["id"]).strip() if values.get("id") not in (None, "") else hashlib.sha256(key.encode()).hexdigest()[:12],
+        id=str(values["id"]).strip()
+        if values.get("id") not in (None, "")
+        else hashlib.sha256(key.encode()).hexdigest()[:12],
         video=video,
         question=question,
         options=options,
@@ -117,7 +131,9 @@ def seconds(values: dict[str, Any], column: str) -> float | None:
 def stripped(options: tuple[str, ...]) -> tuple[str, ...]:
     """Options without the letters A, B, C, ... before them, if all have them."""
     found = [_PREFIX.match(option) for option in options]
-    if all(m is not None and m[1].upper() == LETTERS[i] and m[2].strip() for i, m in enumerate(found)):
+    if all(
+        m is not None and m[1].upper() == LETTERS[i] and m[2].strip() for i, m in enumerate(found)
+    ):
         return tuple(m[2].strip() for m in found if m is not None)
     return options
 
@@ -130,12 +146,16 @@ def _options(value: Any) -> tuple[str, ...]:
         try:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split("|")
         except json.JSONDecodeError as error:
-            raise Refused(f"options={value!r} is not a list in JSON; write it so, or put | between the options") from error
+            raise Refused(
+                f"options={value!r} is not a list in JSON; write it so, or put | between the options"
+            ) from error
     if not isinstance(value, list | tuple):
         raise Refused(f"options={value!r} is no list")
     options = tuple(str(option).strip() for option in value if option is not None)
     if not 2 <= len(options) <= len(LETTERS) or not all(options):
-        raise Refused(f"options={list(options)} must be 2 to {len(LETTERS)} texts, none of them empty")
+        raise Refused(
+            f"options={list(options)} must be 2 to {len(LETTERS)} texts, none of them empty"
+        )
     return options
 
 
@@ -188,7 +208,9 @@ def _located(job: Job, root: Path) -> Iterator[Job]:
             paths = [str(path)]
         else:
             pattern = path.relative_to(path.anchor) if path.is_absolute() else path
-            paths = sorted(str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file())
+            paths = sorted(
+                str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file()
+            )
     if not paths:
         raise Refused(f"video={job.video} matches no file")
     for path_or_url in paths:

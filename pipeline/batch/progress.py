@@ -18,7 +18,8 @@ class _Counts:
     """What has happened so far."""
 
     def __init__(self, tasks: list[Task]) -> None:
-        self.left = {task.name: 0 for task in tasks}  # questions of each video; a file may come in several parts
+        # questions of each video; a file may come in several parts
+        self.left = {task.name: 0 for task in tasks}
         for task in tasks:
             self.left[task.name] += len(task.jobs)
         self.videos, self.questions = len(self.left), sum(self.left.values())
@@ -70,7 +71,11 @@ def shown(tasks: list[Task]) -> Iterator[Tell]:
 
 def line(counts: _Counts, seconds: float) -> str:
     """ "videos 3 of 20, questions 31 of 200, 0 failed, 125 s left; encoding a.mp4: 8 of 120 s"."""
-    left = f"{seconds / counts.done * (counts.questions - counts.done):.0f} s left" if counts.done else "no answer yet"
+    left = (
+        f"{seconds / counts.done * (counts.questions - counts.done):.0f} s left"
+        if counts.done
+        else "no answer yet"
+    )
     return (
         f"videos {counts.videos_done} of {counts.videos}, questions {counts.done} of {counts.questions}, "
         f"{counts.failed} failed, {left}; {counts.now}"

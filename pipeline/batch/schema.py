@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
-_BESIDE = ("place", "task", "duration", "group", "prompt", "rule")  # of a job: what its question does not depend on
+# of a job: what its question does not depend on
+_BESIDE = ("place", "task", "duration", "group", "prompt", "rule")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -54,8 +55,10 @@ class Job:
     duration: str = ""  # the benchmark's name for how long the video is
     group: str = ""  # rows that count as right together, such as the two claims of a pair
     evidence: tuple[tuple[float, float], ...] = ()  # seconds that the right answer rests on
-    prompt: str = ""  # asked with choice=parse in place of its prompt, where a benchmark's tasks are asked in different ways
-    rule: str = ""  # "number": an open answer is right when its digits are those of `answer`; "" = when the words are
+    # asked with choice=parse in place of its prompt, where a benchmark's tasks are asked in different ways
+    prompt: str = ""
+    # "number": an open answer is right when its digits are those of `answer`; "" = when the words are
+    rule: str = ""
     place: str = ""  # where the row stands
 
     def digest(self) -> str:
@@ -128,7 +131,9 @@ class Compute(Protocol):
     def banks(self, bank: str) -> list[str]:
         """All banks that may hold a video of the job."""
 
-    def __call__(self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: Tell) -> None:
+    def __call__(
+        self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: Tell
+    ) -> None:
         """Run all tasks, each question told exactly once. UserError when none can go on."""
 
     def write(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:

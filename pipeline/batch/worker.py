@@ -20,16 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
-from pipeline.batch.choice import Choice, Chosen
+from pipeline.answer.reader import Reading
 from pipeline.batch.fetch import fetched
+from pipeline.batch.option_choice import Choice, Chosen
 from pipeline.batch.schema import Answered, Encoded, Encoding, Job, Task, Tell
 from pipeline.build import build_backbone, build_clip, build_qa, build_source
-from pipeline.clock import Clock
-from pipeline.parts import part
+from pipeline.config.parts import part
+from pipeline.needle_world.scoring import is_right
 from pipeline.qa import VideoQA
-from pipeline.reader import Reading
+from pipeline.runtime.stage_timer import Clock
 from pipeline.schema import Answer
-from pipeline.score import is_right
 
 Span = tuple[float, float]
 
@@ -93,9 +93,13 @@ class Worker:
     def _encode(self, qa: VideoQA, task: Task) -> Encoded:
         began = time.perf_counter()
         path = fetched(task.video, self._downloads)
-        source = build_source(self._with(video=str(path), start=task.start, end=task.end), self._backbone)
+        source = build_source(
+            self._with(video=str(path), start=task.start, end=task.end), self._backbone
+        )
         length = min(source.info.duration, math.inf if task.end is None else task.end)
-        done = qa.ingest(source, lambda seconds, nbytes: self._tell(Encoding(task.name, seconds, length)))
+        done = qa.ingest(
+            source, lambda seconds, nbytes: self._tell(Encoding(task.name, seconds, length))
+        )
         return Encoded(
             video=task.name,
             video_id=done.video_id,
@@ -108,7 +112,9 @@ class Worker:
             warning=done.warning,
         )
 
-    def _answers(self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str) -> list[Answered]:
+    def _answers(
+        self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str
+    ) -> list[Answered]:
         """A row for each question. What stops a group is looked for in its questions one by one."""
         try:
             return self._answered(qa, task, group, video_id)
@@ -117,7 +123,9 @@ class Worker:
                 return [failure(task, group[0], error)]
             return [row for job in group for row in self._answers(qa, task, [job], video_id)]
 
-    def _answered(self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str) -> list[Answered]:
+    def _answered(
+        self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str
+    ) -> list[Answered]:
         jobs = {job.id: job for job in group}
         chosen: dict[str, Chosen] = {}
 
@@ -132,11 +140,16 @@ class Worker:
                 readings = {id: one.reading for id, one in chosen.items()}
             if others:
                 said = qa.together.read(others, clock)
-                readings |= {evidence.question.id: one for evidence, one in zip(others, said, strict=True)}
+                readings |= {
+                    evidence.question.id: one for evidence, one in zip(others, said, strict=True)
+                }
             return [readings[evidence.question.id] for evidence in some]
 
         questions = [
-            Question(job.question, video_id, math.inf if job.asked_at is None else job.asked_at, job.id) for job in group
+            Question(
+                job.question, video_id, math.inf if job.asked_at is None else job.asked_at, job.id
+            )
+            for job in group
         ]
         answers = qa.ask_all(questions, read=read)
         return [
@@ -146,7 +159,9 @@ class Worker:
             for job, answer in zip(group, answers, strict=True)
         ]
 
-    def _row(self, qa: VideoQA, task: Task, job: Job, answer: Answer, chosen: Chosen | None) -> Answered:
+    def _row(
+        self, qa: VideoQA, task: Task, job: Job, answer: Answer, chosen: Chosen | None
+    ) -> Answered:
         right = None
         if job.options and job.letter is not None:
             right = chosen is not None and chosen.letter == job.letter
@@ -213,7 +228,9 @@ def blank(task: Task, job: Job) -> dict[str, Any]:
 
 def bank_id(bank: MemoryBank) -> str:
     """8 hex digits over what the bank was made with: two banks of equal id hold the same of the same video."""
-    return hashlib.sha256(json.dumps(dict(bank.provenance), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(dict(bank.provenance), sort_keys=True).encode()).hexdigest()[
+        :8
+    ]
 
 
 def _is_right(text: str, job: Job) -> bool:
@@ -231,7 +248,10 @@ def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
     }
     if job.evidence:
         covered, whole = _covered(job.evidence, answer.spans)
-        told |= {"evidence_cited": covered > 0, "evidence_seconds_cited": covered / whole if whole else None}
+        told |= {
+            "evidence_cited": covered > 0,
+            "evidence_seconds_cited": covered / whole if whole else None,
+        }
     return told
 
 

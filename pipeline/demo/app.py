@@ -19,9 +19,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.demo import page
+from pipeline.demo.conversations import Talks
 from pipeline.demo.routes import FRAME_BYTES, add_routes
-from pipeline.demo.talks import Talks
-from pipeline.demo.watch import Stage
+from pipeline.demo.watching import Stage
 from pipeline.server import errors
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
@@ -88,7 +88,9 @@ def build_app(demo: Demo) -> FastAPI:
 def _theme() -> Any:
     """Fonts of the visitor's machine: none is fetched. Greys and teal dark enough to be read by everybody (4.5 to 1)."""
     font = ["system-ui", "sans-serif"]
-    theme = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(
+        primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "monospace"]
+    )
     return theme.set(
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
@@ -115,7 +117,10 @@ class Door:
             if message["type"] == "http.response.start":
                 present = {key.lower() for key, _ in message["headers"]}
                 more = [(key.lower().encode(), value.encode()) for key, value in _HEADERS.items()]
-                message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in present)]
+                message["headers"] = [
+                    *message["headers"],
+                    *(pair for pair in more if pair[0] not in present),
+                ]
             await send(message)
 
         if scope["type"] != "http":
@@ -135,6 +140,8 @@ class Door:
             return True
         scheme, _, given = header.partition(b" ")
         try:
-            return scheme.lower() == b"basic" and hmac.compare_digest(base64.b64decode(given, validate=True), self._wanted)
+            return scheme.lower() == b"basic" and hmac.compare_digest(
+                base64.b64decode(given, validate=True), self._wanted
+            )
         except ValueError:
             return False

@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from encoders.errors import UserError
+from pipeline.config.settings import WEIGHTS
 from pipeline.server import command
-from pipeline.settings import WEIGHTS
 
 EMBEDDED = (
     "The built-in model knows cards with a 4-digit code, a name, a coloured shape or an icon, and nothing else of the world; "
@@ -62,7 +62,7 @@ def build_demo(config: DictConfig) -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from pipeline.build import build_backbone, build_qa
     from pipeline.demo.app import Demo
-    from pipeline.demo.watch import Stage
+    from pipeline.demo.watching import Stage
     from pipeline.server.files import FileStore
 
     backbone = build_backbone(config)
@@ -78,7 +78,9 @@ def build_demo(config: DictConfig) -> Any:
         build_qa(config, backbone),
         new_source,
         size=backbone.frame_size,
-        hosts=None if is_own(config.host) and not config.hosts else tuple(host.lower() for host in config.hosts),
+        hosts=None
+        if is_own(config.host) and not config.hosts
+        else tuple(host.lower() for host in config.hosts),
         at_once=config.running,
         embedded=embedded,
     )

@@ -233,7 +233,7 @@
       ["Dropped", `${state.dropped}`],
       ["Reconnected", `${state.reconnects}×`],
       ["On disk", bytes(bank.bytes || 0)],
-      ["In RAM", bytes((memory.ram || 0) + (memory.index || 0))],
+      ["In RAM", bytes((memory.ram || 0) + (memory.retrieval.frame_index || 0))],
       ["On the GPU", bytes(memory.device || 0)],
     ];
     if (list.children.length !== rows.length) {

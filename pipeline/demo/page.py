@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from pipeline.demo.talks import Talks
-from pipeline.demo.text import conversation
-from pipeline.session import QUESTION_LETTERS
+from pipeline.demo.answer_html import conversation
+from pipeline.demo.conversations import Talks
+from pipeline.live.session import QUESTION_LETTERS
 
 HERE = Path(__file__).parent
 CSS, SCRIPT = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
@@ -101,17 +101,28 @@ def build(talks: Talks, about: str) -> gr.Blocks:
                         label="Your question", placeholder="What is the code on the card?", max_length=QUESTION_LETTERS,
                         elem_id="question", lines=1, max_lines=4, scale=5, min_width=200,
                     )  # fmt: skip
-                    send = gr.Button("Ask", variant="primary", elem_id="send", scale=1, min_width=72)
+                    send = gr.Button(
+                        "Ask", variant="primary", elem_id="send", scale=1, min_width=72
+                    )
                     stop = gr.Button("Stop", elem_id="quiet", scale=1, min_width=72, visible=False)
                 gr.HTML(_STANDING, elem_id="standing", js_on_load=None)
-                gr.HTML(f'<p class="about">{html.escape(about)}</p>', elem_id="about", js_on_load=None)
+                gr.HTML(
+                    f'<p class="about">{html.escape(about)}</p>', elem_id="about", js_on_load=None
+                )
         shown = [talk, question, send, stop]
         for asked in (question.submit, send.click):
             asked(
                 _asking(talks), [question], shown, show_progress="hidden", concurrency_limit=16, trigger_mode="multiple",
                 concurrency_id="ask", api_visibility="private",
             )  # fmt: skip
-        stop.click(_stopping(talks), None, None, show_progress="hidden", queue=False, api_visibility="private")
+        stop.click(
+            _stopping(talks),
+            None,
+            None,
+            show_progress="hidden",
+            queue=False,
+            api_visibility="private",
+        )
     page.queue(max_size=64, api_open=False)
     return page
 
@@ -122,7 +133,12 @@ def _asking(talks: Talks) -> Callable[..., Iterator[tuple[Any, ...]]]:
         emptied: Any = ""
         for turns in talks.of(str(request.session_hash)).ask(text):
             running = turns[-1].state == "running"
-            yield conversation(turns), emptied, gr.update(visible=not running), gr.update(visible=running)
+            yield (
+                conversation(turns),
+                emptied,
+                gr.update(visible=not running),
+                gr.update(visible=running),
+            )
             emptied = gr.skip()
 
     return ask

@@ -34,7 +34,10 @@ class Pictures(Protocol):
 def jpeg(picture: Image.Image, width: int = _WIDTH) -> bytes:
     """Scaled down to this width, its shape kept."""
     if picture.width > width:
-        picture = picture.resize((width, max(1, round(picture.height * width / picture.width))), Image.Resampling.BILINEAR)
+        picture = picture.resize(
+            (width, max(1, round(picture.height * width / picture.width))),
+            Image.Resampling.BILINEAR,
+        )
     out = io.BytesIO()
     picture.convert("RGB").save(out, "JPEG", quality=80)
     return out.getvalue()
@@ -45,7 +48,8 @@ class FilePictures:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()  # one decoder at a time: thumbnails must not take the cores from the model
+        # one decoder at a time: thumbnails must not take the cores from the model
+        self._lock = threading.Lock()
         self._found: OrderedDict[int, bytes | None] = OrderedDict()  # tenths of a second -> JPEG
 
     def at(self, seconds: float) -> bytes | None:
@@ -92,7 +96,9 @@ class KeptPictures:
 
     def keep(self, picture: "av.VideoFrame | np.ndarray", at: float, sampled: bool) -> None:
         """sampled: whether the picture went to the encoder, and is one to look back at."""
-        data = jpeg(picture.to_image() if isinstance(picture, av.VideoFrame) else Image.fromarray(picture))
+        data = jpeg(
+            picture.to_image() if isinstance(picture, av.VideoFrame) else Image.fromarray(picture)
+        )
         with self._lock:
             self._newest = data
             if sampled:

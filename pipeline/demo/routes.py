@@ -15,11 +15,11 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
-from pipeline.demo.watch import Stage, Watch
+from pipeline.demo.watching import Stage, Watch
+from pipeline.live.session import QUESTION_LETTERS
 from pipeline.server import uploads
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
-from pipeline.session import QUESTION_LETTERS
 
 FRAME_BYTES = 2_000_000  # of one picture that a browser sends
 _SIDE = 4096  # pixels of its longer side
@@ -42,7 +42,10 @@ def add_routes(app: FastAPI, stage: Stage, files: FileStore) -> None:
     async def state() -> JSONResponse:
         watch = stage.current
         told = {} if watch is None else await asyncio.to_thread(watch.state)
-        return JSONResponse(told | {"bank_bytes": await asyncio.to_thread(lambda: stage.qa.bank.nbytes)}, headers=_UNSTORED)
+        return JSONResponse(
+            told | {"bank_bytes": await asyncio.to_thread(lambda: stage.qa.bank.nbytes)},
+            headers=_UNSTORED,
+        )
 
     @app.post("/watch/upload")
     async def upload(request: Request) -> dict[str, Any]:
@@ -58,7 +61,9 @@ def add_routes(app: FastAPI, stage: Stage, files: FileStore) -> None:
         elif wanted.url is not None:
             watch = await asyncio.to_thread(stage.watch_url, wanted.url[:2000])
         elif wanted.browser in ("camera", "screen"):
-            title = "Camera of this browser" if wanted.browser == "camera" else "Screen of this browser"
+            title = (
+                "Camera of this browser" if wanted.browser == "camera" else "Screen of this browser"
+            )
             watch = await asyncio.to_thread(stage.watch_browser, title)
         else:
             raise ApiError(422, "Say what to watch: file, url or browser.")

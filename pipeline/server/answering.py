@@ -12,15 +12,15 @@ from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from memory.schema import Question
+from pipeline.answer.reader import Cancelled
 from pipeline.qa import VideoQA
-from pipeline.reader import Cancelled
 from pipeline.schema import Answer
-from pipeline.server.encoding import Encodings, StoppedError
+from pipeline.server.admission import Place
+from pipeline.server.chat_request import Video, Wanted
+from pipeline.server.encode_queue import Encodings, StoppedError
 from pipeline.server.errors import ApiError
 from pipeline.server.fetch import Fetcher
 from pipeline.server.files import FileStore, StoredFile
-from pipeline.server.line import Place
-from pipeline.server.wanted import Video, Wanted
 
 _AGAIN_S = 600.0  # a URL that was fetched so recently is not fetched again
 _URLS = 1000  # that are remembered
@@ -34,7 +34,14 @@ class Answering:
     """`file_of(video)`, then `events(...)`."""
 
     def __init__(
-        self, qa: VideoQA, files: FileStore, fetcher: Fetcher, encodings: Encodings, *, running: int, seconds: float
+        self,
+        qa: VideoQA,
+        files: FileStore,
+        fetcher: Fetcher,
+        encodings: Encodings,
+        *,
+        running: int,
+        seconds: float,
     ) -> None:
         """running: questions that are answered at once. seconds: that a question may take, encoding included."""
         self._qa, self._files, self._fetcher, self._encodings = qa, files, fetcher, encodings
@@ -47,7 +54,9 @@ class Answering:
         if video.file_id:
             return self._files.get(video.file_id)
         if video.data:
-            return await asyncio.to_thread(self._files.put, [video.data], video.filename, "user_data")
+            return await asyncio.to_thread(
+                self._files.put, [video.data], video.filename, "user_data"
+            )
         return await asyncio.to_thread(self._fetch, video.url)
 
     async def events(self, file: StoredFile, wanted: Wanted, place: Place) -> AsyncGenerator[Event]:
@@ -65,7 +74,13 @@ class Answering:
 
             def work() -> None:
                 try:
-                    tell(self._qa.ask(Question(wanted.question, file.video_id, wanted.asked_at), tell, cancelled=stop))
+                    tell(
+                        self._qa.ask(
+                            Question(wanted.question, file.video_id, wanted.asked_at),
+                            tell,
+                            cancelled=stop,
+                        )
+                    )
                 except BaseException as error:
                     tell(error)
 
@@ -75,7 +90,9 @@ class Answering:
                 try:
                     event = await asyncio.wait_for(events.get(), max(0.0, ends - time.monotonic()))
                 except TimeoutError:
-                    raise ApiError(504, f"The answer took longer than {self._seconds:g} s.", retry_after=5) from None
+                    raise ApiError(
+                        504, f"The answer took longer than {self._seconds:g} s.", retry_after=5
+                    ) from None
                 if isinstance(event, Cancelled):
                     raise ApiError(503, "The server is being shut down.")
                 if isinstance(event, BaseException):
@@ -106,11 +123,15 @@ class Answering:
                     retry_after=10,
                 )
             yield encoding.share
-            await asyncio.wait({done}, timeout=min(_HEARTBEAT_S, max(0.01, ends - time.monotonic())))
+            await asyncio.wait(
+                {done}, timeout=min(_HEARTBEAT_S, max(0.01, ends - time.monotonic()))
+            )
         try:
             done.result()
         except StoppedError:
-            raise ApiError(503, "The video was deleted, or the server is being shut down.") from None
+            raise ApiError(
+                503, "The video was deleted, or the server is being shut down."
+            ) from None
 
     def _fetch(self, url: str) -> StoredFile:
         file_id, when = self._fetched.get(url, ("", 0.0))

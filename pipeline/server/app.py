@@ -18,13 +18,13 @@ from starlette.types import Receive, Scope, Send
 
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
-from pipeline.server import errors, figures, replies, uploads, wanted
+from pipeline.server import chat_request, errors, metrics, responses, uploads
+from pipeline.server.admission import Line, Place
 from pipeline.server.answering import Answering
-from pipeline.server.encoding import Encodings
+from pipeline.server.encode_queue import Encodings
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.guard import Guard
-from pipeline.server.line import Line, Place
 
 _PIECE = 1 << 20
 
@@ -70,7 +70,8 @@ def build_app(service: Service) -> FastAPI:
         yield
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="Reelbank", openapi_url=None, lifespan=lifespan)  # its pages would fetch scripts from elsewhere
+    # its pages would fetch scripts from elsewhere
+    app = FastAPI(title="Reelbank", openapi_url=None, lifespan=lifespan)
     errors.install(app)
     counted = _count(service)
     limits = service.limits
@@ -82,42 +83,64 @@ def build_app(service: Service) -> FastAPI:
         body_seconds=limits.body_seconds,
         keyed=("/v1/", "/metrics"),
     )
-    app.add_middleware(figures.Measured, figures=counted)
+    app.add_middleware(metrics.Measured, figures=counted)
     _add_chat(app, service, counted)
     _add_files(app, service)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [replies.model_object(service.model, service.created)]}
+        return {"object": "list", "data": [responses.model_object(service.model, service.created)]}
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> dict[str, Any]:
         _check_model(service, name)
-        return replies.model_object(service.model, service.created)
+        return responses.model_object(service.model, service.created)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        videos = await asyncio.to_thread(service.qa.bank.videos)  # a bank that cannot be read is no health
-        return {"status": "ok", "model": service.model, "videos": len(videos), "encoding": len(service.encodings)}
+        # a bank that cannot be read is no health
+        videos = await asyncio.to_thread(service.qa.bank.videos)
+        return {
+            "status": "ok",
+            "model": service.model,
+            "videos": len(videos),
+            "encoding": len(service.encodings),
+        }
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(await asyncio.to_thread(counted.text), media_type=figures.CONTENT_TYPE)
+        return Response(await asyncio.to_thread(counted.text), media_type=metrics.CONTENT_TYPE)
 
     return app
 
 
-def _count(service: Service) -> figures.Figures:
-    counted = figures.Figures()
+def _count(service: Service) -> metrics.Figures:
+    counted = metrics.Figures()
     bank, encodings, files = service.qa.bank, service.encodings, service.files
-    counted.gauge("questions_inside", "Questions that are being answered or wait", lambda: service.questions.inside)
-    counted.gauge("encodings_under_way", "Videos that are being encoded or wait", lambda: len(encodings))
+    counted.gauge(
+        "questions_inside",
+        "Questions that are being answered or wait",
+        lambda: service.questions.inside,
+    )
+    counted.gauge(
+        "encodings_under_way", "Videos that are being encoded or wait", lambda: len(encodings)
+    )
     counted.gauge("files_bytes", "Bytes of the videos that were handed in", lambda: files.nbytes)
     counted.gauge("bank_bytes", "Bytes of the bank's segments", lambda: bank.nbytes)
     for tier in ("index", "ram", "device"):
-        counted.gauge(f"memory_{tier}_bytes", f"Bytes in memory: {tier}", lambda tier=tier: bank.in_memory().get(tier, 0))  # type: ignore[misc]
-    counted.counter("questions_refused", "Questions that were turned away with 429", lambda: service.questions.refused)
-    counted.counter("encodings", "Videos that were encoded, in whole or in part", lambda: encodings.runs)
+        counted.gauge(
+            f"memory_{tier}_bytes",
+            f"Bytes in memory: {tier}",
+            lambda tier=tier: bank.in_memory().get(tier, 0),
+        )  # type: ignore[misc]
+    counted.counter(
+        "questions_refused",
+        "Questions that were turned away with 429",
+        lambda: service.questions.refused,
+    )
+    counted.counter(
+        "encodings", "Videos that were encoded, in whole or in part", lambda: encodings.runs
+    )
     counted.counter("frames_encoded", "Frames that were encoded", lambda: encodings.frames)
     return counted
 
@@ -130,7 +153,9 @@ class _Events(StreamingResponse):
 
     def __init__(self, pieces: AsyncGenerator[str], place: Place) -> None:
         super().__init__(
-            pieces, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            pieces,
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
         self._pieces, self._place = pieces, place
 
@@ -143,15 +168,18 @@ class _Events(StreamingResponse):
                 self._place.leave()
 
 
-def _add_chat(app: FastAPI, service: Service, counted: figures.Figures) -> None:
+def _add_chat(app: FastAPI, service: Service, counted: metrics.Figures) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        place, events = service.questions.enter(), None  # before the body is read: what waits in memory is bounded too
+        # before the body is read: what waits in memory is bounded too
+        place, events = service.questions.enter(), None
         try:
             _check_json(request)
-            asked = wanted.read(await request.body(), most_letters=service.limits.question_letters)
+            asked = chat_request.read(
+                await request.body(), most_letters=service.limits.question_letters
+            )
             _check_model(service, asked.model)
-            reply = replies.Reply(asked, await service.answering.file_of(asked.video))
+            reply = responses.Reply(asked, await service.answering.file_of(asked.video))
             if asked.stream:
                 events = _Events(_streamed(service, counted, reply, place), place)
                 return events
@@ -162,7 +190,9 @@ def _add_chat(app: FastAPI, service: Service, counted: figures.Figures) -> None:
                 place.leave()
 
 
-async def _whole(service: Service, counted: figures.Figures, reply: replies.Reply, place: Place) -> Answer:
+async def _whole(
+    service: Service, counted: metrics.Figures, reply: responses.Reply, place: Place
+) -> Answer:
     with counted.answer() as note:
         async with aclosing(service.answering.events(reply.file, reply.wanted, place)) as events:
             async for event in events:
@@ -172,11 +202,15 @@ async def _whole(service: Service, counted: figures.Figures, reply: replies.Repl
     raise AssertionError("an answer ends with the answer")
 
 
-async def _streamed(service: Service, counted: figures.Figures, reply: replies.Reply, place: Place) -> AsyncGenerator[str]:
+async def _streamed(
+    service: Service, counted: metrics.Figures, reply: responses.Reply, place: Place
+) -> AsyncGenerator[str]:
     yield reply.opening()
     try:
         with counted.answer() as note:
-            async with aclosing(service.answering.events(reply.file, reply.wanted, place)) as events:
+            async with aclosing(
+                service.answering.events(reply.file, reply.wanted, place)
+            ) as events:
                 async for event in events:
                     note(event)
                     if isinstance(event, Answer):
@@ -184,9 +218,9 @@ async def _streamed(service: Service, counted: figures.Figures, reply: replies.R
                     elif isinstance(event, str):
                         yield reply.piece(event)
                     else:
-                        yield replies.heartbeat(event)
+                        yield responses.heartbeat(event)
     except Exception as error:  # the status is gone already: it is told as an event
-        yield replies.failed(errors.as_api_error(error).body())
+        yield responses.failed(errors.as_api_error(error).body())
 
 
 async def _unless_gone(request: Request, answering: Any) -> Answer:
@@ -214,7 +248,9 @@ async def _unless_gone(request: Request, answering: Any) -> Answer:
 
 def _usage(service: Service, answer: Answer) -> dict[str, int]:
     backbone = service.qa.backbone
-    return replies.usage(answer, len(backbone.tail_ids(answer.question)), len(backbone.ids(answer.text)))
+    return responses.usage(
+        answer, len(backbone.tail_ids(answer.question)), len(backbone.ids(answer.text))
+    )
 
 
 def _check_json(request: Request) -> None:
@@ -225,7 +261,12 @@ def _check_json(request: Request) -> None:
 
 def _check_model(service: Service, name: str) -> None:
     if name != service.model:
-        raise ApiError(404, f"There is no model {name[:60]!r}; use {service.model!r}.", code="model_not_found", param="model")
+        raise ApiError(
+            404,
+            f"There is no model {name[:60]!r}; use {service.model!r}.",
+            code="model_not_found",
+            param="model",
+        )
 
 
 # ---- files
@@ -233,7 +274,9 @@ def _check_model(service: Service, name: str) -> None:
 
 def _add_files(app: FastAPI, service: Service) -> None:
     def described(file: StoredFile) -> dict[str, Any]:
-        return replies.file_object(file, service.encodings.is_whole(file), service.encodings.share(file))
+        return responses.file_object(
+            file, service.encodings.is_whole(file), service.encodings.share(file)
+        )
 
     @app.post("/v1/files")
     async def upload(request: Request) -> JSONResponse:

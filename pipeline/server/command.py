@@ -48,7 +48,12 @@ def uvicorn_settings(app: Any) -> Any:
     import uvicorn
 
     return uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=10
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=10,
     )
 
 
@@ -60,9 +65,13 @@ def check(config: DictConfig) -> None:
     if config.port > 65535:
         raise UserError(f"port={config.port} is too large; use one up to 65535.")
     for host in config.get("hosts", []):
-        _, _, port = host.rpartition(":") if ":" in host and not host.endswith("]") else (host, "", "0")
+        _, _, port = (
+            host.rpartition(":") if ":" in host and not host.endswith("]") else (host, "", "0")
+        )
         if not host or "/" in host or not port.isdigit():
-            raise UserError(f"hosts=[{host}] is no host; write a name such as videos.example.org, *.example.org or name:8080.")
+            raise UserError(
+                f"hosts=[{host}] is no host; write a name such as videos.example.org, *.example.org or name:8080."
+            )
 
 
 def listen(config: DictConfig) -> socket.socket:
@@ -80,7 +89,11 @@ def told(config: DictConfig, listening: socket.socket, what: str) -> None:
     """Say on stderr where the server is, and warn when it is open to others without a lock."""
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
-    print(f"{what} at http://{host}:{port}, bank {config.bank}; Ctrl-C stops it", file=sys.stderr, flush=True)
+    print(
+        f"{what} at http://{host}:{port}, bank {config.bank}; Ctrl-C stops it",
+        file=sys.stderr,
+        flush=True,
+    )
     if config.host not in ("127.0.0.1", "localhost", "::1") and not locked(config):
         print(
             f"warning: host={config.host} lets everybody who can reach this machine use it; set api_key= or auth=, and put TLS "
@@ -103,12 +116,12 @@ def api_key(config: DictConfig) -> str:
 def build_service(config: DictConfig) -> Any:
     """3 and 4: the parts of a server (pipeline/server/app.Service)."""
     from pipeline.build import build_backbone, build_qa
+    from pipeline.server.admission import Line
     from pipeline.server.answering import Answering
     from pipeline.server.app import Limits, Service
-    from pipeline.server.encoding import Encodings
+    from pipeline.server.encode_queue import Encodings
     from pipeline.server.fetch import Fetcher
     from pipeline.server.files import FileStore
-    from pipeline.server.line import Line
 
     backbone = build_backbone(config)
     new = new_source(config, backbone)
@@ -125,10 +138,14 @@ def build_service(config: DictConfig) -> Any:
         qa=qa,
         files=files,
         encodings=encodings,
-        answering=Answering(qa, files, fetcher, encodings, running=config.running, seconds=config.seconds),
+        answering=Answering(
+            qa, files, fetcher, encodings, running=config.running, seconds=config.seconds
+        ),
         questions=Line("questions", config.running, config.waiting),
         uploads=Line("uploads", 4, 0),
-        limits=Limits(config.letters, config.request_mb * 10**6, config.upload_mb * 10**6, config.body_seconds),
+        limits=Limits(
+            config.letters, config.request_mb * 10**6, config.upload_mb * 10**6, config.body_seconds
+        ),
         model=config.model,
         created=int(time.time()),
         names=tuple(config.names),
@@ -140,7 +157,8 @@ def new_source(config: DictConfig, backbone: Any) -> Callable[[Path], Any]:
     """The frames of any file, whole, with these settings."""
     from pipeline.build import build_source
 
-    plain = OmegaConf.create(OmegaConf.to_container(config))  # the schema of a server knows no video=
+    # the schema of a server knows no video=
+    plain = OmegaConf.create(OmegaConf.to_container(config))
 
     def new(path: Path) -> Any:
         merged = OmegaConf.merge(plain, {"video": str(path), "start": 0.0, "end": None})

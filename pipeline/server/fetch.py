@@ -30,7 +30,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 class Fetcher:
     """`with fetcher.pieces(url) as pieces: ...`"""
 
-    hosts: tuple[str, ...]  # "videos.example.org", "*.example.org" (all below it), either with :port; none: no URL is taken
+    # "videos.example.org", "*.example.org" (all below it), either with :port; none: no URL is taken
+    hosts: tuple[str, ...]
     private: bool  # whether addresses that are not public are allowed
     seconds: float  # for all of a download
 
@@ -43,22 +44,42 @@ class Fetcher:
             with httpcore.ConnectionPool(network_backend=_Pinned(self.private), retries=0) as pool:
                 for _ in range(6):
                     parts = self._allowed(url)
-                    headers = [(b"Host", _host_header(parts)), (b"User-Agent", b"reelbank"), (b"Accept-Encoding", b"identity")]
-                    limits = dict.fromkeys(("connect", "read", "write", "pool"), min(_CONNECT_S, self.seconds))
-                    with pool.stream("GET", url, headers=headers, extensions={"timeout": limits}) as response:
+                    headers = [
+                        (b"Host", _host_header(parts)),
+                        (b"User-Agent", b"reelbank"),
+                        (b"Accept-Encoding", b"identity"),
+                    ]
+                    limits = dict.fromkeys(
+                        ("connect", "read", "write", "pool"), min(_CONNECT_S, self.seconds)
+                    )
+                    with pool.stream(
+                        "GET", url, headers=headers, extensions={"timeout": limits}
+                    ) as response:
                         if response.status in _REDIRECTS:
                             url = urljoin(url, _header(response, b"location"))
                             continue
                         if response.status != 200:
-                            raise ApiError(502, f"{parts.hostname} answered {response.status} instead of a video.", param="url")
+                            raise ApiError(
+                                502,
+                                f"{parts.hostname} answered {response.status} instead of a video.",
+                                param="url",
+                            )
                         yield _before(response.iter_stream(), ends, parts.hostname or "")
                         return
             raise ApiError(502, "The URL leads to one redirect after another.", param="url")
         except httpcore.TimeoutException as error:
-            raise ApiError(504, "The host of the URL does not answer in time.", param="url") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
+            raise ApiError(
+                504, "The host of the URL does not answer in time.", param="url"
+            ) from error
+        except (
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.UnsupportedProtocol,
+        ) as error:
             why = str(error) or type(error).__name__
-            raise ApiError(502, f"The URL cannot be fetched ({why}); check it.", param="url") from error
+            raise ApiError(
+                502, f"The URL cannot be fetched ({why}); check it.", param="url"
+            ) from error
 
     def _allowed(self, url: str) -> SplitResult:
         """The URL in parts. ApiError when it is not one that may be fetched."""
@@ -69,7 +90,11 @@ class Fetcher:
             raise ApiError(400, "The URL cannot be read; check it.", param="url") from None
         if parts.scheme not in _PORTS:
             raise ApiError(400, "Only http and https URLs (and data: URLs) are taken.", param="url")
-        if not host or not url.isascii() or any(letter.isspace() or not letter.isprintable() for letter in url):
+        if (
+            not host
+            or not url.isascii()
+            or any(letter.isspace() or not letter.isprintable() for letter in url)
+        ):
             raise ApiError(400, "The URL cannot be read; check it.", param="url")
         if parts.username is not None or parts.password is not None:
             raise ApiError(400, "A URL with a user name or password is not taken.", param="url")
@@ -88,7 +113,9 @@ class Fetcher:
 
 def _fits(allowed: str, host: str, port: int) -> bool:
     name, _, only = (
-        allowed.lower().rpartition(":") if ":" in allowed and not allowed.endswith("]") else (allowed.lower(), "", "")
+        allowed.lower().rpartition(":")
+        if ":" in allowed and not allowed.endswith("]")
+        else (allowed.lower(), "", "")
     )
     if port != int(only) if only else port not in _PORTS.values():
         return False
@@ -99,7 +126,9 @@ def _fits(allowed: str, host: str, port: int) -> bool:
 def _before(pieces: Iterable[bytes], ends: float, host: str) -> Iterator[bytes]:
     for piece in pieces:
         if time.monotonic() > ends:
-            raise ApiError(504, f"{host} is too slow; upload the file to /v1/files instead.", param="url")
+            raise ApiError(
+                504, f"{host} is too slow; upload the file to /v1/files instead.", param="url"
+            )
         yield piece
 
 
@@ -125,7 +154,9 @@ class _Pinned(httpcore.NetworkBackend):
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in self.addresses(host, port):
             try:
-                return self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                return self._backend.connect_tcp(
+                    address, port, timeout, local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         raise failed
@@ -139,7 +170,10 @@ class _Pinned(httpcore.NetworkBackend):
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not self._private and not all(is_public(address) for address in addresses):
             raise ApiError(
-                400, f"{host} is not a public address, and those are not fetched from.", code="host_not_allowed", param="url"
+                400,
+                f"{host} is not a public address, and those are not fetched from.",
+                code="host_not_allowed",
+                param="url",
             )
         return addresses
 

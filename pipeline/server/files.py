@@ -21,9 +21,9 @@ from typing import IO
 
 import av
 
-from encoders.container import check_file, fingerprint
 from encoders.errors import UserError
-from memory.atomic import TEMPORARY, make_folder, write_atomically
+from encoders.sources.container import check_file, fingerprint
+from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
 from pipeline.server.errors import ApiError
 
 ID = re.compile(r"file-[0-9a-f]{32}")
@@ -62,7 +62,9 @@ class StoredFile:
 class FileStore:
     """Put, get, list, delete. Threads may use it at the same time."""
 
-    def __init__(self, folder: Path, check: Callable[[Path], float], *, file_bytes: int, total_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, check: Callable[[Path], float], *, file_bytes: int, total_bytes: int
+    ) -> None:
         """check: seconds of a video file, or UserError with what is wrong with it. file_bytes, total_bytes: of one video, of
         all together."""
         self._folder, self._check = folder.absolute(), check
@@ -93,7 +95,11 @@ class FileStore:
         with self._lock:
             stored = self._files.get(file_id) if ID.fullmatch(file_id) else None
         if stored is None:
-            raise ApiError(404, f"There is no file {_short(file_id)}; /v1/files lists those there are.", code="file_not_found")
+            raise ApiError(
+                404,
+                f"There is no file {_short(file_id)}; /v1/files lists those there are.",
+                code="file_not_found",
+            )
         return stored
 
     def put(self, pieces: Iterable[bytes], filename: str, purpose: str) -> StoredFile:
@@ -104,7 +110,10 @@ class FileStore:
             for piece in pieces:
                 nbytes += len(piece)
                 if nbytes > self.file_bytes:
-                    raise ApiError(413, f"The video is larger than {self.file_bytes / 1e6:g} MB, which is the limit here.")
+                    raise ApiError(
+                        413,
+                        f"The video is larger than {self.file_bytes / 1e6:g} MB, which is the limit here.",
+                    )
                 digest.update(piece)
                 half.write(piece)
             half.flush()
@@ -115,33 +124,59 @@ class FileStore:
                     return self._files[file_id]
             name = clean(filename)
             suffix, media_type, duration = self._facts(Path(half.name), name)
-            return self._add(Path(half.name), file_id, suffix, media_type, duration, nbytes, name, purpose)
+            return self._add(
+                Path(half.name), file_id, suffix, media_type, duration, nbytes, name, purpose
+            )
 
     def delete(self, file_id: str) -> StoredFile:
         """ApiError 404 when it is not there."""
         with self._lock:
             stored = self.get(file_id)
             del self._files[file_id]
-            stored.path.with_suffix(".json").unlink(missing_ok=True)  # first: without it the video does not exist
+            # first: without it the video does not exist
+            stored.path.with_suffix(".json").unlink(missing_ok=True)
             stored.path.unlink(missing_ok=True)
             return stored
 
     def _add(
-        self, half: Path, file_id: str, suffix: str, media_type: str, duration: float, nbytes: int, name: str, purpose: str
+        self,
+        half: Path,
+        file_id: str,
+        suffix: str,
+        media_type: str,
+        duration: float,
+        nbytes: int,
+        name: str,
+        purpose: str,
     ) -> StoredFile:
         with self._lock:
             if file_id in self._files:  # somebody else handed the same in meanwhile
                 return self._files[file_id]
             if self.nbytes + nbytes > self.total_bytes:
                 raise ApiError(
-                    413, f"The server keeps {self.total_bytes / 1e9:g} GB of videos at most; delete some of them first."
+                    413,
+                    f"The server keeps {self.total_bytes / 1e9:g} GB of videos at most; delete some of them first.",
                 )
             video_id = fingerprint(half)
-            if any(stored.video_id == video_id for stored in self._files.values()):  # it reads a part of a long file only
-                raise ApiError(409, "Another video has the same fingerprint in the bank; change this one by a byte.")
+            # it reads a part of a long file only
+            if any(stored.video_id == video_id for stored in self._files.values()):
+                raise ApiError(
+                    409,
+                    "Another video has the same fingerprint in the bank; change this one by a byte.",
+                )
             path = self._folder / f"{file_id}{suffix}"
             half.replace(path)
-            stored = StoredFile(file_id, path, name, nbytes, int(time.time()), purpose, media_type, video_id, duration)
+            stored = StoredFile(
+                file_id,
+                path,
+                name,
+                nbytes,
+                int(time.time()),
+                purpose,
+                media_type,
+                video_id,
+                duration,
+            )
             record = asdict(stored) | {"path": path.name}
             write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1).encode())
             self._files[file_id] = stored
@@ -185,7 +220,9 @@ def container_of(path: Path) -> str:
             for stream in container.streams.video:
                 size = stream.codec_context
                 if size is not None and size.width * size.height > MOST_PIXELS:
-                    raise UserError(f"{path} has pictures of {size.width} x {size.height} pixels, which is too large")
+                    raise UserError(
+                        f"{path} has pictures of {size.width} x {size.height} pixels, which is too large"
+                    )
             names = container.format.name.split(",")
     except av.FFmpegError:
         names = []

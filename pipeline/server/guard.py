@@ -41,7 +41,11 @@ class Guard:
         """names: host names that are ours, beside localhost and all IP addresses. api_key: "" = none is wanted.
         body_bytes: beginning of a path -> bytes of a body there, the first that fits. keyed: beginnings of paths that want
         the key."""
-        self._app, self._names, self._key = app, {"localhost", *(name.lower() for name in names)}, api_key.encode()
+        self._app, self._names, self._key = (
+            app,
+            {"localhost", *(name.lower() for name in names)},
+            api_key.encode(),
+        )
         self._body_bytes, self._body_seconds, self._keyed = body_bytes, body_seconds, keyed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +78,10 @@ class Guard:
     def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if not self._is_ours(host):
-            raise ApiError(421, "This server does not go by that name; use its address, or start it with names=[...].")
+            raise ApiError(
+                421,
+                "This server does not go by that name; use its address, or start it with names=[...].",
+            )
         origin = headers.get(b"origin")
         if origin is not None and scope.get("method") not in ("GET", "HEAD", "OPTIONS"):
             theirs = urlsplit(origin.decode("latin-1")).netloc
@@ -84,7 +91,11 @@ class Guard:
         if self._key and path not in OPEN and path.startswith(self._keyed):
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._key):
-                raise ApiError(401, "The API key is missing or wrong; send Authorization: Bearer KEY.", code="invalid_api_key")
+                raise ApiError(
+                    401,
+                    "The API key is missing or wrong; send Authorization: Bearer KEY.",
+                    code="invalid_api_key",
+                )
         most = self._most(scope)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > most:
@@ -104,7 +115,10 @@ class Guard:
         return True
 
     def _most(self, scope: Scope) -> int:
-        return next((most for begin, most in self._body_bytes.items() if scope["path"].startswith(begin)), 1 << 16)
+        return next(
+            (most for begin, most in self._body_bytes.items() if scope["path"].startswith(begin)),
+            1 << 16,
+        )
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         most, ends = self._most(scope), time.monotonic() + self._body_seconds
@@ -117,7 +131,9 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, ends - time.monotonic()))
             except TimeoutError:
-                raise ApiError(408, f"The request was not complete after {self._body_seconds:g} s.") from None
+                raise ApiError(
+                    408, f"The request was not complete after {self._body_seconds:g} s."
+                ) from None
             if message["type"] == "http.request":
                 count += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
@@ -141,7 +157,8 @@ async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -
 
     async def lingering(message: Message) -> None:
         if message["type"] == "http.response.body":
-            await send({**message, "more_body": True})  # the client has all of it, the server may not close yet
+            # the client has all of it, the server may not close yet
+            await send({**message, "more_body": True})
             await _throw_away(receive)
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await send(message)
@@ -155,4 +172,5 @@ async def _throw_away(receive: Receive) -> None:
         async with asyncio.timeout(_LINGER):
             more = True
             while more:
-                more = (await receive()).get("more_body", False)  # the news that the client has gone has none
+                # the news that the client has gone has none
+                more = (await receive()).get("more_body", False)

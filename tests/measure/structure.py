@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-PACKAGES = ("encoders", "memory", "pipeline")  # whose classes, functions, types and names are measured
+# whose classes, functions, types and names are measured
+PACKAGES = ("encoders", "memory", "pipeline")
 FOLDERS = (*PACKAGES, "conf", "tests")  # whose files and lines are counted
 LONG_FUNCTION = 50  # lines
 LONG_LINE = 100  # characters
 LONG_SENTENCE = 25  # words
-PARTICIPLES = frozenset("told found made held seen known asked wanted given shown kept gone used".split())
+PARTICIPLES = frozenset(
+    "told found made held seen known asked wanted given shown kept gone used".split()
+)
 
 # Lowest layer first. A module may import modules of lower layers and of its own unit; units of one line are siblings.
 LAYERS = """
@@ -42,7 +45,7 @@ pipeline.config pipeline.query pipeline.embedded pipeline.provenance
 pipeline.ingest pipeline.answer
 pipeline.moments pipeline.qa
 pipeline.build pipeline.live
-pipeline.commands pipeline.batch pipeline.server
+pipeline.commands.ask pipeline.batch pipeline.server
 pipeline.demo pipeline.evaluation
 pipeline.cli
 """
@@ -96,7 +99,12 @@ class Checkout:
     def classes(self) -> list[tuple[int, str]]:
         """(public methods and properties, name) of every class, widest first. Inherited ones do not count."""
         widths = [
-            (sum(isinstance(one, Function) and not one.name.startswith("_") for one in node.body), f"{module.path}:{name}")
+            (
+                sum(
+                    isinstance(one, Function) and not one.name.startswith("_") for one in node.body
+                ),
+                f"{module.path}:{name}",
+            )
             for module in self.modules
             for name, node in _scopes(module.tree)
             if isinstance(node, ast.ClassDef)
@@ -106,7 +114,10 @@ class Checkout:
     def graph(self, *, everywhere: bool) -> Graph:
         """Who imports whom. everywhere: also inside functions and under TYPE_CHECKING."""
         names = {module.name for module in self.modules}
-        return {module.name: set(_imports(module, names, everywhere=everywhere)) for module in self.modules}
+        return {
+            module.name: set(_imports(module, names, everywhere=everywhere))
+            for module in self.modules
+        }
 
     def loose_files(self) -> Counter[str]:
         """Python files that lie directly in each folder; an empty __init__.py does not count."""
@@ -115,7 +126,11 @@ class Checkout:
 
     def sentences(self) -> list[int]:
         """Words of every sentence in docstrings."""
-        nodes = (node for module in self.modules for node in (module.tree, *(node for _, node in _scopes(module.tree))))
+        nodes = (
+            node
+            for module in self.modules
+            for node in (module.tree, *(node for _, node in _scopes(module.tree)))
+        )
         texts = (ast.get_docstring(node) or "" for node in nodes)
         return [len(sentence.split()) for text in texts for sentence in _sentences(text)]
 
@@ -139,7 +154,11 @@ def _sentences(text: str) -> Iterator[str]:
     for paragraph in re.split(r"\n\s*\n", text):
         lines = [line for line in paragraph.splitlines() if line.strip()]
         if lines and not any(line.startswith((" ", "\t", "|")) for line in lines):
-            yield from (part for part in re.split(r"(?<=[.!?;:])\s+(?=[A-Z])", " ".join(lines)) if part.strip())
+            yield from (
+                part
+                for part in re.split(r"(?<=[.!?;:])\s+(?=[A-Z])", " ".join(lines))
+                if part.strip()
+            )
 
 
 def _imports(module: Module, names: set[str], *, everywhere: bool) -> Iterator[str]:
@@ -162,7 +181,9 @@ def _imports(module: Module, names: set[str], *, everywhere: bool) -> Iterator[s
 def _absolute(module: Module, node: ast.ImportFrom) -> str:
     if not node.level:
         return node.module or ""
-    package = module.name.split(".") if module.path.name == "__init__.py" else module.name.split(".")[:-1]
+    package = (
+        module.name.split(".") if module.path.name == "__init__.py" else module.name.split(".")[:-1]
+    )
     return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
 
 
@@ -230,12 +251,23 @@ def signatures(checkout: Checkout) -> tuple[int, int, int]:
         for node in ast.walk(module.tree):
             if isinstance(node, Function):
                 own = node.args
-                parameters = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, [own.vararg, own.kwarg])]
-                hints = [hint for hint in (*(one.annotation for one in parameters), node.returns) if hint is not None]
+                parameters = [
+                    *own.posonlyargs,
+                    *own.args,
+                    *own.kwonlyargs,
+                    *filter(None, [own.vararg, own.kwarg]),
+                ]
+                hints = [
+                    hint
+                    for hint in (*(one.annotation for one in parameters), node.returns)
+                    if hint is not None
+                ]
                 total += sum(map(_anys, hints))
                 bare += sum(_is_bare(hint) for hint in hints)
             elif isinstance(node, ast.ClassDef):
-                fields += sum(_is_bare(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign))
+                fields += sum(
+                    _is_bare(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)
+                )
     return total, bare, fields
 
 
@@ -245,7 +277,9 @@ def _anys(hint: ast.expr) -> int:
     for node in ast.walk(hint):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             count += len(re.findall(r"\bAny\b", node.value))
-        count += (isinstance(node, ast.Name) and node.id == "Any") or (isinstance(node, ast.Attribute) and node.attr == "Any")
+        count += (isinstance(node, ast.Name) and node.id == "Any") or (
+            isinstance(node, ast.Attribute) and node.attr == "Any"
+        )
     return count
 
 
@@ -271,7 +305,9 @@ def participles(checkout: Checkout) -> Counter[tuple[str, str]]:
 def _bound(scope: ast.AST, own: str) -> Iterator[tuple[str, str]]:
     """(kind, name) of what a scope binds, not counting the scopes inside it. own: what its plain names are."""
     if isinstance(scope, Function):
-        yield from (("parameter", node.arg) for node in ast.walk(scope.args) if isinstance(node, ast.arg))
+        yield from (
+            ("parameter", node.arg) for node in ast.walk(scope.args) if isinstance(node, ast.arg)
+        )
     todo = list(ast.iter_child_nodes(scope))
     while todo:
         node = todo.pop()
@@ -295,18 +331,28 @@ def _readme(checkout: Checkout) -> bytes:
 
 def _circles(checkout: Checkout, *, everywhere: bool) -> str:
     components = circles(checkout.graph(everywhere=everywhere))
-    return f"{len(components)}" + (f" ({' + '.join(str(len(one)) for one in components)} modules)" if components else "")
+    return f"{len(components)}" + (
+        f" ({' + '.join(str(len(one)) for one in components)} modules)" if components else ""
+    )
 
 
 def _upward(checkout: Checkout) -> str:
     if not (checkout.root / "memory" / "storage").is_dir():
         return "no layers yet"
-    outside = sum(unit_of(module.name) is None and "." in module.name for module in checkout.modules)
-    return f"{len(upward(checkout.graph(everywhere=True)))}" + (f" ({outside} modules in no layer)" if outside else "")
+    outside = sum(
+        unit_of(module.name) is None and "." in module.name for module in checkout.modules
+    )
+    return f"{len(upward(checkout.graph(everywhere=True)))}" + (
+        f" ({outside} modules in no layer)" if outside else ""
+    )
 
 
 def _long_lines(checkout: Checkout, *, tests: bool) -> str:
-    files = [path for path in checkout.files if (path.relative_to(checkout.root).parts[0] == "tests") == tests]
+    files = [
+        path
+        for path in checkout.files
+        if (path.relative_to(checkout.root).parts[0] == "tests") == tests
+    ]
     lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     return f"{sum(len(line) > LONG_LINE for line in lines):,} of {len(lines):,}"
 
@@ -317,7 +363,9 @@ def _share(part: int, whole: int) -> str:
 
 def _docstrings(checkout: Checkout) -> str:
     modules = [module for module in checkout.modules if module.text.strip()]
-    return _share(sum(ast.get_docstring(module.tree) is not None for module in modules), len(modules))
+    return _share(
+        sum(ast.get_docstring(module.tree) is not None for module in modules), len(modules)
+    )
 
 
 def _long_sentences(checkout: Checkout) -> str:
@@ -329,12 +377,27 @@ NUMBERS: list[Number] = [
     ("README lines", lambda one: f"{len(_readme(one).splitlines()):,}"),
     ("README bytes", lambda one: f"{len(_readme(one)):,}"),
     ("modules (encoders, memory, pipeline)", lambda one: f"{len(one.modules)}"),
-    ("most loose files in a folder", lambda one: "{1} ({0})".format(*one.loose_files().most_common(1)[0])),
-    ("folders with more than 12 loose files", lambda one: f"{sum(count > 12 for count in one.loose_files().values())}"),
+    (
+        "most loose files in a folder",
+        lambda one: "{1} ({0})".format(*one.loose_files().most_common(1)[0]),
+    ),
+    (
+        "folders with more than 12 loose files",
+        lambda one: f"{sum(count > 12 for count in one.loose_files().values())}",
+    ),
     ("public methods of the widest class", lambda one: f"{one.classes[0][0]}"),
-    ("classes with more than 15 public methods", lambda one: f"{sum(width > 15 for width, _ in one.classes)}"),
-    ("function lines, median", lambda one: f"{statistics.median(lines for lines, _ in one.functions):g}"),
-    (f"functions over {LONG_FUNCTION} lines", lambda one: f"{sum(lines > LONG_FUNCTION for lines, _ in one.functions)}"),
+    (
+        "classes with more than 15 public methods",
+        lambda one: f"{sum(width > 15 for width, _ in one.classes)}",
+    ),
+    (
+        "function lines, median",
+        lambda one: f"{statistics.median(lines for lines, _ in one.functions):g}",
+    ),
+    (
+        f"functions over {LONG_FUNCTION} lines",
+        lambda one: f"{sum(lines > LONG_FUNCTION for lines, _ in one.functions)}",
+    ),
     ("`Any` in parameters and returns", lambda one: f"{signatures(one)[0]}"),
     ("parameters and returns that are just `Any`", lambda one: f"{signatures(one)[1]}"),
     ("fields that are just `Any`", lambda one: f"{signatures(one)[2]}"),
@@ -350,7 +413,10 @@ NUMBERS: list[Number] = [
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)) + "\n"
+    return (
+        "\n".join("| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows))
+        + "\n"
+    )
 
 
 def _ranking(title: str, columns: list[list[tuple[int, str]]], heads: list[str]) -> str:
@@ -365,28 +431,50 @@ def _ranking(title: str, columns: list[list[tuple[int, str]]], heads: list[str])
 def report(checkouts: list[Checkout]) -> str:
     """The Markdown of one checkout, or of two side by side."""
     heads = ["now"] if len(checkouts) == 1 else ["before", "after"]
-    numbers = _table(["", *heads], [[label, *(measure(one) for one in checkouts)] for label, measure in NUMBERS])
+    numbers = _table(
+        ["", *heads], [[label, *(measure(one) for one in checkouts)] for label, measure in NUMBERS]
+    )
     counts = [one.loose_files() for one in checkouts]
     folders = [
-        [f"`{name}/`", *(str(count[name] or "") for count in counts)] for name in sorted({name for c in counts for name in c})
+        [f"`{name}/`", *(str(count[name] or "") for count in counts)]
+        for name in sorted({name for c in counts for name in c})
     ]
     words = [participles(one) for one in checkouts]
     by_kind = [
-        [kind, *(_spelled({word: n for (other, word), n in count.items() if other == kind}) for count in words)]
+        [
+            kind,
+            *(
+                _spelled({word: n for (other, word), n in count.items() if other == kind})
+                for count in words
+            ),
+        ]
         for kind in ("module", "class", "function", "field", "parameter", "variable")
     ]
     lists = [
-        [" <-> ".join(circle), " and ".join(head for head, has in zip(heads, where, strict=True) if has)]
+        [
+            " <-> ".join(circle),
+            " and ".join(head for head, has in zip(heads, where, strict=True) if has),
+        ]
         for circle, where in _merged([circles(one.graph(everywhere=True)) for one in checkouts])
     ]
-    arrows = [upward(one.graph(everywhere=True)) if (one.root / "memory" / "storage").is_dir() else [] for one in checkouts]
+    arrows = [
+        upward(one.graph(everywhere=True)) if (one.root / "memory" / "storage").is_dir() else []
+        for one in checkouts
+    ]
     parts = [
         f"# The shape of the code\n\n{numbers}",
         f"## Files that lie loose in a folder\n\n{_table(['folder', *heads], folders)}",
-        _ranking("Public methods of the five widest classes", [one.classes[:5] for one in checkouts], heads),
+        _ranking(
+            "Public methods of the five widest classes",
+            [one.classes[:5] for one in checkouts],
+            heads,
+        ),
         _ranking(
             f"Functions over {LONG_FUNCTION} lines",
-            [[(lines, name) for lines, name in one.functions if lines > LONG_FUNCTION] for one in checkouts],
+            [
+                [(lines, name) for lines, name in one.functions if lines > LONG_FUNCTION]
+                for one in checkouts
+            ],
             heads,
         ),
         "## Import circles\n\n" + (_table(["circle", "in"], lists) if lists else "None.\n"),
@@ -401,7 +489,9 @@ def _spelled(counts: dict[str, int]) -> str:
     total = sum(counts.values())
     if not total:
         return "0"
-    return f"{total}: " + ", ".join(f"{word} {n}" for word, n in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+    return f"{total}: " + ", ".join(
+        f"{word} {n}" for word, n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    )
 
 
 def _merged(columns: list[list[list[str]]]) -> list[tuple[list[str], list[bool]]]:
@@ -411,8 +501,12 @@ def _merged(columns: list[list[list[str]]]) -> list[tuple[list[str], list[bool]]
 
 def main() -> None:
     """Print the numbers of one or two checkouts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkouts", nargs="*", type=Path, help="one folder, or two: before and after")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkouts", nargs="*", type=Path, help="one folder, or two: before and after"
+    )
     folders = parser.parse_args().checkouts or [Path(__file__).parents[2]]
     if len(folders) > 2:
         parser.error("give one folder or two")

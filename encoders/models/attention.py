@@ -1,0 +1,236 @@
+"""Attention as transformers calls it by name: torch's fused kernels with less work around them, and blocks of plain products
+where a processor multiplies bfloat16 much faster than those kernels do. Registered through transformers' public interfaces.
+
+Knows tensors only: no model, no cache, no question. Whoever wants to see what is attended to passes a `listener` along with the
+decoder's call; whoever makes one pass through many layers passes `masks={}` along, in which what was made of a mask is kept.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import encoders.models.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from transformers import AttentionInterface  # isort: skip
+from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask  # isort: skip
+
+# A listener gets (layer, query [B, Hq, n, Dh], key [B, H, S, Dh], scaling) of every attention call it was passed to: the
+# keys that the last query attends to, which are the last S of the context. B is 1 but for stacked contexts.
+Listener = Callable[[int, Tensor, Tensor, float], None]
+
+_FOLDED = 1 << 20  # entries of a mask up to which it is written out for every query head of a group
+_SCORES = 3 << 20  # scores that a block may have: they stay in the caches between the products
+# queries in a block at most: the last keys of a causal block are those of its last query
+_ROWS = 256
+_FEW = 8  # queries below which a block is not worth its overhead
+
+
+def _listening(attend: Callable[..., Any]) -> Callable[..., Any]:
+    """An attention function; a `listener` among the call's keyword arguments sees queries and keys first."""
+
+    def listening(
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        **kwargs: Any,
+    ) -> Any:
+        listener: Listener | None = kwargs.pop("listener", None)
+        if listener is not None:
+            window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
+            listener(
+                module.layer_idx,
+                query,
+                key if window is None else key[:, :, -window:],
+                kwargs["scaling"],
+            )
+        return attend(module, query, key, value, attention_mask, **kwargs)
+
+    return listening
+
+
+@dataclass
+class _Seen:
+    """What a pass makes of one of its masks, once for all layers."""
+
+    mask: Tensor  # bool [B or 1, 1, n, S]; held, so that its identity stays its own
+    numbers: Tensor  # the same in the model's dtype: 0 or minus infinity
+    folded: Tensor | None = None
+    # of each query: how many keys it sees before the first that it does not
+    starts: list[int] = field(default_factory=list)
+    # of each query: how many keys come before the last that it sees and with it
+    ends: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, mask: Tensor, dtype: torch.dtype) -> "_Seen":
+        return cls(mask, torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
+
+    def for_all(self, group: int) -> Tensor:
+        """The numbers for every query head of a group, one behind the other: [B or 1, 1, group * n, S]."""
+        if self.folded is None:
+            self.folded = self.numbers.repeat(1, 1, group, 1)
+        return self.folded
+
+    def measure(self) -> None:
+        """`starts` and `ends`."""
+        length = self.mask.shape[-1]
+        places = torch.arange(length, dtype=torch.int32)
+        self.starts = places.masked_fill(self.mask.all(0)[0], length).amin(-1).tolist()
+        self.ends = (places + 1).masked_fill(~self.mask.any(0)[0], 0).amax(-1).tolist()
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+) -> Any:
+    """torch's fused attention as transformers calls it; on a CPU the same sums with less work around them:
+    - the query heads that share a key head stand one behind the other, instead of keys and values being copied for each (a
+      token behind 1,200 in bfloat16: a sixth of the time)
+    - the mask becomes numbers once a pass and not once a layer
+    - in bfloat16 one product for several contexts that lie in one piece
+    - in bfloat16 blocks of plain matrix products, whose scores are rounded to bfloat16 (half to two thirds of the time on a
+      processor with AVX-512 BF16, whose fused kernel computes in float32)
+
+    query [B, Hq, n, Dh], key and value [B, H, S, Dh], mask bool [B or 1, 1, n, S]; -> [B, n, Hq, Dh] and None."""
+    made: dict[int, _Seen] = kwargs.pop("masks", {})
+    batch, heads, count, width = query.shape
+    if (
+        query.device.type != "cpu"
+        or (mask is not None and mask.dtype != torch.bool)
+        or kwargs.get("dropout")
+    ):
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    several = count >= _FEW
+    causal = (
+        getattr(module, "is_causal", True)
+        if kwargs.get("is_causal") is None
+        else kwargs["is_causal"]
+    )
+    half = query.dtype == torch.bfloat16
+    if mask is None and count > 1 and (causal or not (half and several)):
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    seen = None
+    if mask is not None:
+        if id(mask) not in made:
+            made[id(mask)] = _Seen.of(mask, query.dtype)
+        seen = made[id(mask)]
+    group = heads // key.shape[1]
+    if (
+        half
+        and seen is not None
+        and _in_one_piece(key, value)
+        and heads * count * key.shape[2] * batch <= _SCORES
+    ):
+        return _side_by_side(query * kwargs["scaling"], key, value, seen.for_all(group)), None
+    if half and several:
+        return _in_blocks(query, key, value, kwargs["scaling"], seen), None
+    if group == 1 or (mask is not None and group * mask[0].numel() > _FOLDED):
+        return sdpa_attention_forward(
+            module, query, key, value, None if seen is None else seen.numbers, **kwargs
+        )
+    folded = query.reshape(batch, heads // group, group * count, width)
+    found = scaled_dot_product_attention(
+        folded, key, value, None if seen is None else seen.for_all(group), scale=kwargs["scaling"]
+    )
+    return found.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
+
+
+def _in_one_piece(key: Tensor, value: Tensor) -> bool:
+    """Whether these are several contexts that lie close together."""
+    return len(key) > 1 and key.is_contiguous() and value.is_contiguous()
+
+
+def _in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, seen: _Seen | None
+) -> Tensor:
+    """softmax(scaling * q k^T + mask) v in blocks; -> [B, n, Hq, Dh]. A block is whole key heads, where several fit and all is
+    seen, else some queries of one key head with the keys that they see."""
+    batch, heads, count, width = query.shape
+    kv_heads, length = key.shape[1], key.shape[2]
+    group = heads // kv_heads
+    scaled = query * scaling
+    if seen is None and 2 * group * count * length <= _SCORES:
+        found = _whole_heads(
+            scaled.reshape(batch * kv_heads, group * count, width),
+            key.flatten(0, 1),
+            value.flatten(0, 1),
+        )
+        return found.view(batch, heads, count, -1).transpose(1, 2).contiguous()
+    if seen is not None and not seen.ends:
+        seen.measure()
+    rows = max(1, min(count, _ROWS, _SCORES // (group * length)))
+    # a new one for every block would be faulted in every time
+    buffer = query.new_empty(group * rows * length)
+    out = query.new_empty((batch, count, heads, value.shape[-1]))
+    for row, head in product(range(batch), range(kv_heads)):
+        keys, values, own = (
+            key[row, head].t(),
+            value[row, head],
+            slice(head * group, (head + 1) * group),
+        )
+        for first in range(0, count, rows):
+            block = slice(first, min(first + rows, count))
+            wanted = scaled[row, own, block].reshape(-1, width)
+            end = length if seen is None else max(seen.ends[block])
+            scores = buffer[: len(wanted) * end].view(-1, end)
+            torch.mm(wanted, keys[:, :end], out=scores)
+            if seen is not None and (whole := min(seen.starts[block])) < end:
+                hidden = seen.numbers[row % len(seen.numbers), 0, block, whole:end]
+                scores.view(group, -1, end)[..., whole:].add_(hidden)
+            torch.softmax(scores, -1, out=scores)
+            out[row, block, own] = (
+                torch.mm(scores, values[:end]).view(group, -1, value.shape[-1]).transpose(0, 1)
+            )
+    return out
+
+
+def _side_by_side(query: Tensor, key: Tensor, value: Tensor, numbers: Tensor) -> Tensor:
+    """A few scaled queries in each of several contexts, whose keys and values lie in one piece: one product for all of them (a
+    third of the fused kernel's time, for eight contexts of 1,200 tokens); -> [B, n, Hq, Dh]."""
+    batch, heads, count, width = query.shape
+    kv_heads, length = key.shape[1], key.shape[2]
+    scores = torch.bmm(
+        query.reshape(batch * kv_heads, -1, width), key.flatten(0, 1).transpose(1, 2)
+    )
+    scores.view(batch, kv_heads, -1, length).add_(numbers)
+    torch.softmax(scores, -1, out=scores)
+    found = torch.bmm(scores, value.flatten(0, 1))
+    return found.view(batch, heads, count, -1).transpose(1, 2).contiguous()
+
+
+def _whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of [N, n, Dh] queries to all of [N, S, Dh] keys, a few of the N at a time; -> [N, n, Dh]."""
+    number, count, _ = scaled.shape
+    step = min(number, _SCORES // (count * keys.shape[1]))
+    buffer = scaled.new_empty((step, count, keys.shape[1]))
+    out = scaled.new_empty((number, count, values.shape[-1]))
+    for first in range(0, number, step):
+        block = slice(first, min(first + step, number))
+        scores = buffer[: block.stop - first]
+        torch.bmm(scaled[block], keys[block].transpose(1, 2), out=scores)
+        torch.softmax(scores, -1, out=scores)
+        torch.bmm(scores, values[block], out=out[block])
+    return out
+
+
+def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
+    """Plain attention as the text model's own file defines it: families differ in it (attention sinks, soft caps)."""
+    kwargs.pop("masks", None)
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
+
+
+# What the decoder's attention is called in transformers: torch's fused kernels, or plain matrix products (slow, to compare
+# with). Others cannot be listened to, and an answer without a listener cites nothing.
+ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
+AttentionInterface.register(ATTENTIONS["sdpa"], _listening(_attend))
+AttentionInterface.register(ATTENTIONS["eager"], _listening(_own_eager))
+# without its own mask function a custom attention gets none
+AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)
+AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)

@@ -1,0 +1,216 @@
+"""Keys and values outside and inside the language model: rotary embedding on and off, and a cache that never moves.
+
+With the adapters (`backbone.py` and one file per family) the only file that knows transformers' cache objects. Knows no
+pixels, no questions, no disk.
+
+Keys are stored before rotary embedding (un-rotated in float32 on write) and rotated once, to their final positions, on
+read; a rotated key is never rotated again. RoPE (arXiv 2104.09864) in the half-split form of transformers:
+rotate(x)[i] = x[i] cos - x[i + Dh/2] sin, rotate(x)[i + Dh/2] = x[i + Dh/2] cos + x[i] sin. With an attention scaling s
+(YaRN) cos and sin carry s, so the inverse divides by s^2 = cos^2 + sin^2.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from encoders.models.positions import Cursor
+from encoders.schema import KVBlock
+
+Mark = tuple[int, Cursor]  # tokens held and where the next one stands
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [..., M, Dh] any dtype, cos and sin [M, Dh] float32 -> float32 [..., M, Dh] at those positions."""
+    x = x.float()
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    # written by halves: half of the passes over memory, and the same numbers
+    out = torch.empty_like(x)
+    torch.mul(first, cos[..., :half], out=out[..., :half]).sub_(second * sin[..., :half])
+    torch.mul(second, cos[..., half:], out=out[..., half:]).add_(first * sin[..., half:])
+    return out
+
+
+def unrotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The inverse of `rotate`, in float32."""
+    return rotate(x, cos, -sin) / (cos.square() + sin.square())
+
+
+class FixedLayer(CacheLayerMixin):
+    """One layer's keys and values in a buffer of fixed capacity: appending copies the new tokens and nothing else.
+
+    (transformers' DynamicLayer concatenates: quadratic over an answer, 60 times slower over 300 appends.)
+    """
+
+    is_sliding = False
+    is_croppable = True
+
+    def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:
+        """keys, values [B, H, capacity, Dh]: the buffers, in the model's dtype, on its device. whole: `update` returns them
+        with what is not filled, which the caller masks."""
+        super().__init__()
+        self.buffers, self.whole = (keys, values), whole
+        self.filled = 0
+        self.is_initialized = True
+        self.dtype, self.device = keys.dtype, keys.device
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the buffers came with the constructor."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append [B, H, n, Dh]; return views of what is filled, or the buffers. ValueError when the capacity is exceeded."""
+        stop = self.filled + key_states.shape[-2]
+        if stop > self.buffers[0].shape[-2]:
+            raise ValueError(f"cache of {self.buffers[0].shape[-2]} tokens cannot hold {stop}")
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[..., self.filled : stop, :] = new
+        self.filled = stop
+        self.keys, self.values = (
+            self.buffers if self.whole else (buffer[..., :stop, :] for buffer in self.buffers)
+        )
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_max_length() if self.whole else self.filled + query_length, 0
+
+    def get_max_length(self) -> int:
+        return int(self.buffers[0].shape[-2])
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens; transformers passes them as a negative number."""
+        self.hold(self.filled + min(tokens_to_remove, 0))
+
+    def hold(self, length: int) -> None:
+        """Count the first `length` tokens of the buffers as filled."""
+        self.filled = length
+        self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
+
+
+class _Filled(Exception):
+    """Every layer has the keys and values of the new tokens."""
+
+
+class FixedCache(Cache):
+    """A cache of FixedLayers; the buffers of all layers lie in two tensors that can be kept and used again."""
+
+    layers: list[FixedLayer]
+    cursor = Cursor()  # where the next token stands; whoever appends moves it
+    _ends = False
+
+    def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:
+        """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. B rows are filled alike. whole: see
+        FixedLayer."""
+        self.keys, self.values = keys, values
+        super().__init__(
+            layers=[FixedLayer(*layer, whole) for layer in zip(keys, values, strict=True)]
+        )
+
+    @classmethod
+    def empty(
+        cls,
+        layers: int,
+        heads: int,
+        capacity: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> "FixedCache":
+        """One row with buffers of its own."""
+        keys, values = (
+            torch.empty((layers, 1, heads, capacity, width), dtype=dtype, device=device)
+            for _ in range(2)
+        )
+        return cls(keys, values)
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: object,
+        **kwargs: object,
+    ) -> tuple[Tensor, Tensor]:
+        """Append to a layer, as a decoder does; in `filling` the pass ends with the last one."""
+        seen: tuple[Tensor, Tensor] = super().update(
+            key_states, value_states, layer_idx, *args, **kwargs
+        )
+        if self._ends and layer_idx == len(self.layers) - 1:
+            raise _Filled
+        return seen
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """`with cache.filling(): decoder(..., past_key_values=cache)` for keys and values alone: as soon as the last layer has
+        them the pass is left. What that layer would make of them, its attention and its MLP, nobody asks for: of a decoder of
+        24 layers that is a twenty-fourth, of one of five nearly a fifth."""
+        self._ends = True
+        try:
+            yield
+        except _Filled:
+            pass
+        finally:
+            self._ends = False
+
+    @property
+    def capacity(self) -> int:
+        return int(self.keys.shape[-2])
+
+    def mark(self) -> Mark:
+        """This state, for `rewind`."""
+        return self.layers[0].filled, self.cursor
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget what was appended since the mark was taken."""
+        length, self.cursor = mark
+        self.rewind_to(length)
+
+    def rewind_to(self, length: int) -> None:
+        """Hold the first `length` tokens of the buffers, wherever the cursor stands."""
+        for layer in self.layers:
+            layer.hold(length)
+
+    def append(self, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Append blocks with stored keys [L, H, M, Dh] (before rotary embedding) at the positions of cos, sin [M, Dh]; for a
+        cache of one row."""
+        rotated = rotate(keys.to(cos.device), cos, sin).to(self.keys.dtype)
+        placed = values.to(device=self.values.device, dtype=self.values.dtype)
+        for i, layer in enumerate(self.layers):
+            layer.update(rotated[i : i + 1], placed[i : i + 1])
+
+    def stored(
+        self, start: int, cos: Tensor, sin: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Keys before rotary embedding and values of the tokens from `start` on: two [L, H, M, Dh] of `dtype`, copies."""
+        stop = self.layers[0].filled
+        keys = unrotate(self.keys[:, 0, :, start:stop], cos, sin).to(dtype)
+        return keys, self.values[:, 0, :, start:stop].to(dtype, copy=True)
+
+
+class LibraryCache(DynamicCache):
+    """transformers' own cache with a cursor, for models with sliding or recurrent layers: nothing can be laid into it or
+    taken back, so it is made anew for every question."""
+
+    cursor = Cursor()
+
+
+def concatenate(blocks: Sequence[KVBlock]) -> KVBlock:
+    """Blocks one after another as one block. blocks must not be empty."""
+    ends = torch.tensor([len(b.offsets) for b in blocks]).cumsum(0) - 1
+    counts = torch.cat([b.offsets for b in blocks]).diff()
+    within = torch.ones(len(counts), dtype=torch.bool)
+    within[ends[:-1]] = False  # from one block to the next
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts[within].cumsum(0)])
+    keys, values = (
+        torch.cat([b.keys for b in blocks], dim=2),
+        torch.cat([b.values for b in blocks], dim=2),
+    )
+    pos = [b.pos for b in blocks if b.pos is not None]
+    return KVBlock(keys, values, offsets, torch.cat(pos) if pos else None)

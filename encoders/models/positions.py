@@ -1,0 +1,134 @@
+"""Where tokens stand: the rotary positions of frames and of text, and the cursor that says where the next ones go.
+
+Three rules cover the families. `Line`: one axis, every token one further. `TimedImages` (Qwen3-VL): every frame is an image
+on three axes (time, row, column; M-RoPE of arXiv 2409.12191) behind its time in text. `VideoGrid` (Qwen2-VL, Qwen2.5-VL):
+all frames share one grid of rows and columns, and a frame is one step further in time.
+
+A frame's tokens have places relative to the frame (`KVBlock.pos`); a rule turns them into positions wherever the frame is
+laid. Recalled frames are laid side by side: positions stay in the range a model was trained on at any length of video.
+Knows no model, no keys and no pixels.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from encoders.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a context has been laid."""
+
+    next: int = 0  # position of the next text token
+    highest: int = -1  # highest position given so far, on any axis
+    origin: int | None = None  # where the running video's grid began; None outside of a video
+    frames: int = 0  # frames laid since the origin
+
+
+class Positions(Protocol):
+    """A family's rule."""
+
+    @property
+    def axes(self) -> int:
+        """1, or 3 (time, row, column)."""
+        ...
+
+    def of_frames(
+        self, pos: Tensor | None, offsets: Tensor, cursor: Cursor
+    ) -> tuple[Tensor, Cursor]:
+        """Positions of frames laid at the cursor: [M] int64 with one axis, [3, M] with three.
+
+        pos: [M, 3] places relative to the frame (None with one axis); offsets: [T + 1] tokens of frame t."""
+        ...
+
+    def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
+        """Positions of `count` text tokens at the cursor; ends a running video."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One axis: 0, 1, 2, ..."""
+
+    axes: int = 1
+
+    def of_frames(
+        self, pos: Tensor | None, offsets: Tensor, cursor: Cursor
+    ) -> tuple[Tensor, Cursor]:
+        return self.of_text(int(offsets[-1]), cursor)
+
+    def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
+        stop = cursor.next + count
+        return torch.arange(cursor.next, stop), Cursor(stop, stop - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedImages:
+    """Every frame is an image: text, a grid at one moment, text. The text after a grid goes on at its longer side."""
+
+    axes: int = 3
+
+    def of_frames(
+        self, pos: Tensor | None, offsets: Tensor, cursor: Cursor
+    ) -> tuple[Tensor, Cursor]:
+        if pos is None:
+            raise ValueError("positions on three axes need each token's place in its frame")
+        # a frame ends with a text token, which stands furthest
+        reach = pos[offsets[1:] - 1, 0].long() + 1
+        bases = torch.cat([torch.tensor([cursor.next]), cursor.next + reach.cumsum(0)])
+        base = bases[:-1].repeat_interleave(offsets.diff())
+        stop = int(bases[-1])
+        return (base[:, None] + pos.long()).T, Cursor(stop, stop - 1)
+
+    def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
+        stop = cursor.next + count
+        return torch.arange(cursor.next, stop).expand(3, -1), Cursor(stop, stop - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoGrid:
+    """All frames in one grid; frame k stands int(k * interval) further in time.
+
+    interval: positions between frames (Qwen2.5-VL: seconds between them times tokens_per_second; Qwen2-VL: 1).
+    side: the longer side of a frame's grid in tokens, before compression.
+    after: where text goes on after a video. "transformers" (5.23): `side` behind the video's beginning, whatever its
+    length, and what is generated behind the highest position of all. "authors": behind the highest position, as in the
+    reference of Qwen. The two differ as soon as a video is longer than its grid; a checkpoint was trained with the second.
+    """
+
+    interval: float
+    side: int
+    after: str = "transformers"
+    axes: int = 3
+
+    def __post_init__(self) -> None:
+        if self.after not in ("transformers", "authors"):
+            raise UserError(
+                f"backbone.text_after_video={self.after} is not known; use transformers or authors."
+            )
+
+    def of_frames(
+        self, pos: Tensor | None, offsets: Tensor, cursor: Cursor
+    ) -> tuple[Tensor, Cursor]:
+        if pos is None:
+            raise ValueError("positions on three axes need each token's place in its frame")
+        count = len(offsets) - 1
+        origin = cursor.next if cursor.origin is None else cursor.origin
+        steps = (torch.arange(cursor.frames, cursor.frames + count) * self.interval).long()
+        places = pos.long().T.clone()  # [3, M]
+        places[0] += steps.repeat_interleave(offsets.diff())
+        placed = places + origin
+        highest = max(cursor.highest, int(placed.max())) if count else cursor.highest
+        return placed, Cursor(origin + self.side, highest, origin, cursor.frames + count)
+
+    def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
+        start = (
+            cursor.next
+            if cursor.origin is None or self.after == "transformers"
+            else cursor.highest + 1
+        )
+        highest = max(cursor.highest, start + count - 1)
+        return torch.arange(start, start + count).expand(3, -1), Cursor(highest + 1, highest)

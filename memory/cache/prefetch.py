@@ -1,0 +1,56 @@
+"""What the next question may need, read while nobody waits.
+
+Knows no frames: a job is a function that gives up when it is told to. Only the newest job counts: what the question before
+last made likely is of no interest any more.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+Job = Callable[[Callable[[], bool]], None]
+"""Does the work piece by piece, and ends when the function that it is handed says so."""
+
+
+class Prefetcher:
+    """One thread, started with the object."""
+
+    def __init__(self) -> None:
+        # may be put to from inside the garbage collector
+        self._jobs: SimpleQueue[tuple[int, Job] | None] = SimpleQueue()
+        self._numbers = itertools.count(1)
+        self._submitted = self._done = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="bank-prefetch", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Do this next, and give up what is being done."""
+        if not self._closed:
+            self._submitted = next(self._numbers)
+            self._jobs.put((self._submitted, job))
+
+    def wait(self, timeout: float) -> bool:
+        """Until all is done; False after `timeout` seconds. For tests and measurements."""
+        until = time.monotonic() + timeout
+        while self._done < self._submitted and time.monotonic() < until:
+            time.sleep(0.001)
+        return self._done >= self._submitted
+
+    def close(self) -> None:
+        """Give up; takes as long as the piece in hand."""
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (next_job := self._jobs.get()) is not None:
+            number, job = next_job
+            if not self._is_stale():
+                job(self._is_stale)
+            self._done = number
+
+    def _is_stale(self) -> bool:
+        return self._closed or not self._jobs.empty()

@@ -1,0 +1,333 @@
+"""Retrievers that look at no keys: evenly spread, by frame embedding, and several rankings fused into one.
+
+Knows no files but the index folder it is handed, no prompts, no pixels.
+Convention for every retriever, so that whoever builds them needs no case distinction: its YAML is `_partial_: true`,
+and the partial is called with the same two partners, `embedder` and `queries`. Each class says what it does with both.
+"""
+
+import logging
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.errors import UserError
+from encoders.schema import FrameEmbedder
+from memory.frame_budget import Timeline
+from memory.retrieval import ivf_block, row_cache
+from memory.retrieval.frame_index import FrameIndex
+from memory.retrieval.row_buffer import RamBudget
+from memory.schema import Hits, Question, Retriever, SegmentIndex
+
+log = logging.getLogger("reelbank.memory")
+
+Queries = Callable[[str], Tensor]  # question text -> [L, H * Dh], heads of a group summed
+
+
+def hits(ordinals: Iterable[int] | np.ndarray, scores: Iterable[float] | np.ndarray) -> Hits:
+    """A record out of plain numbers."""
+    frames = torch.as_tensor(np.array(ordinals, dtype=np.int64))  # [k]
+    return Hits(frames, torch.as_tensor(np.array(scores, dtype=np.float32)))
+
+
+def with_frames(found: Hits, near: Sequence[int], k0: float = 60.0) -> Hits:
+    """A ranking fused with frames that something else points to, best first, by reciprocal rank."""
+    scores: defaultdict[int, float] = defaultdict(float)
+    for ranking in (found.frames.tolist(), list(dict.fromkeys(near))):
+        for rank, ordinal in enumerate(ranking, start=1):
+            scores[ordinal] += 1 / (k0 + rank)
+    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
+    return hits(best, [scores[ordinal] for ordinal in best])
+
+
+def refuse_unknown(question: Question, known: int, visible: int) -> None:
+    """Every search begins here."""
+    if known == 0:
+        raise UserError(
+            f"video {question.video_id} is not in this bank; encode it first with `reelbank ingest`"
+        )
+    if visible > known:
+        raise ValueError(
+            f"{visible} visible frames of video {question.video_id}, but only {known} were taken in"
+        )
+
+
+def is_next(segment: SegmentIndex, known: int) -> bool:
+    """Whether a segment brings new frames; ordinals would be wrong after a gap."""
+    if segment.first > known:
+        raise ValueError(
+            f"segment {segment.number} begins at frame {segment.first}, but only {known} were taken in"
+        )
+    return segment.first == known
+
+
+class UniformRetriever:
+    """Frames evenly spread over what is visible: the baseline that looks at nothing.
+
+    For n frames it takes the middles of n equal stretches. They are ranked coarse to fine (halves, quarters, ...), so
+    that a budget that cuts the ranking short thins it out everywhere instead of cutting off the end of the video.
+    Partners: both accepted for the common convention, neither is used.
+    """
+
+    reads: frozenset[str] = frozenset()
+
+    def __init__(
+        self, *, embedder: FrameEmbedder | None = None, queries: Queries | None = None
+    ) -> None:
+        self._known: Counter[str] = Counter()
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    def add(self, segment: SegmentIndex) -> None:
+        if is_next(segment, self.known(segment.video_id)):
+            self._known[segment.video_id] += len(segment)
+
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        refuse_unknown(question, self.known(question.video_id), visible)
+        there = visible - first
+        k = min(k, there)
+        order = _coarse_to_fine(k)
+        return hits(
+            [first + (2 * i + 1) * there // (2 * k) for i in order],
+            [1 / (rank + 1) for rank in range(k)],
+        )
+
+    def known(self, video_id: str) -> int:
+        return self._known[video_id]
+
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        self._known[video_id] = len(timeline)
+
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        pass
+
+    def forget(self, video_id: str) -> None:
+        del self._known[video_id]
+
+
+class ClipRetriever:
+    """Frames whose embedding is nearest to the question's text, spread over segments.
+
+    per_segment: how many frames of one segment may come before every other segment's best. Exactly: rank the frames of
+    each segment by score; the first `per_segment` of every segment form round 1, the next `per_segment` round 2, and so
+    on; the ranking is round 1 by score, then round 2 by score, ... A large value is the plain ranking by score.
+    ram_bytes: RAM for embeddings (128 numbers at a frame a second: 44 MB a day); beyond it they go to a mapped temporary file.
+    Videos of more than 131,072 frames are searched approximately (memory/retrieval/frame_index.py): some 140 bytes a frame on top.
+    Partners: `embedder` embeds the question; `queries` is not used.
+    """
+
+    reads = frozenset({"clip"})
+
+    def __init__(
+        self,
+        *,
+        embedder: FrameEmbedder | None,
+        per_segment: int = 2,
+        ram_bytes: int = 512 << 20,
+        queries: Queries | None = None,
+    ) -> None:
+        if embedder is None:
+            raise UserError(
+                "retriever=clip needs a frame embedder, and this run has none; use retriever=kv or uniform"
+            )
+        if per_segment < 1:
+            raise UserError(f"per_segment={per_segment} would rank no frame; set it to 1 or more")
+        self._embedder = embedder
+        self._per_segment = per_segment
+        self._budget = RamBudget(ram_bytes)
+        self._index: dict[str, FrameIndex] = {}
+        self._edges: dict[str, list[int]] = {}  # first ordinal of each segment
+        self._saved: dict[str, int] = {}  # rows that the file holds
+
+    @property
+    def nbytes(self) -> int:
+        return sum(index.nbytes for index in list(self._index.values()))
+
+    def add(self, segment: SegmentIndex) -> None:
+        if not is_next(segment, self.known(segment.video_id)):
+            return
+        if segment.clip is None or segment.clip.shape[1] == 0:
+            raise UserError(
+                f"segment {segment.number} of video {segment.video_id} has no frame embeddings, which retriever=clip "
+                "needs; use retriever=kv or uniform, or another bank=DIR"
+            )
+        if segment.video_id not in self._index:
+            self._index[segment.video_id] = FrameIndex(segment.clip.shape[1], self._budget)
+            self._edges[segment.video_id] = []
+        # edge before rows: a search that finds a row must find its segment
+        self._edges[segment.video_id].append(segment.first)
+        self._take_in(segment.video_id, segment.clip)
+
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        refuse_unknown(question, self.known(question.video_id), visible)
+        there = visible - first
+        k = min(k, there)
+        if k == 0:
+            return hits([], [])
+        index, edges = self._index[question.video_id], self._edges[question.video_id]
+        # [E]; outside the index's lock, it may wait for a GPU
+        query = self._embedder.embed_text(question.text)
+        if query.shape[-1] != index.width:
+            raise UserError(
+                f"the question embeds to {query.shape[-1]} numbers but the bank's frames to {index.width}; "
+                "use the frame embedder that the bank was made with"
+            )
+        wanted = min(there, 4 * k)
+        # look deeper until round 1 alone fills k; seen whole, the later rounds fill the rest
+        while True:
+            ordinals, scores = index.search(query, wanted, visible, first)
+            rounds = self._rounds(ordinals, edges)
+            if wanted == there or int((rounds == 0).sum()) >= k:
+                # stable: within a round the order by score stays
+                best = np.argsort(rounds, kind="stable")[:k]
+                return hits(ordinals[best], scores[best])
+            wanted = min(there, 4 * wanted)
+
+    def _take_in(self, video_id: str, rows: Tensor) -> None:
+        index = self._index[video_id]
+        was = index.approximate
+        index.add(rows)
+        if index.approximate and not was:
+            log.info(
+                "video %s has more than %d frames: from now on its frames are searched approximately",
+                video_id,
+                index.switch,
+            )
+
+    def _rounds(self, ordinals: np.ndarray, edges: list[int]) -> np.ndarray:
+        """[k] the round in which each frame comes, for frames given best first."""
+        segments = np.array(
+            [bisect_right(edges, ordinal) for ordinal in ordinals.tolist()], np.int64
+        )
+        order = np.argsort(segments, kind="stable")  # a segment's frames together, best first
+        first = np.searchsorted(segments[order], segments[order])  # where each one's segment begins
+        rounds = np.empty(len(ordinals), np.int64)
+        rounds[order] = (np.arange(len(ordinals)) - first) // self._per_segment
+        return rounds
+
+    def known(self, video_id: str) -> int:
+        index = self._index.get(video_id)
+        return 0 if index is None else len(index)
+
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        try:
+            for block in row_cache.load(_rows_of(folder, video_id), timeline):
+                if video_id not in self._index:
+                    kept = partial(ivf_block.load, _blocks_of(folder, video_id))
+                    self._index[video_id] = FrameIndex(block.shape[1], self._budget, kept=kept)
+                self._take_in(video_id, torch.from_numpy(block))
+        except OSError:
+            self.forget(video_id)
+        known = self.known(video_id)
+        if known:
+            self._edges[video_id] = timeline.edges[: bisect_left(timeline.edges, known)].tolist()
+            self._saved[video_id] = known
+
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        known = self.known(video_id)
+        if known > self._saved.get(video_id, 0):
+            row_cache.save(_rows_of(folder, video_id), known, self._index[video_id].part, timeline)
+            ivf_block.save(_blocks_of(folder, video_id), self._index[video_id].sealed)
+            self._saved[video_id] = known
+
+    def forget(self, video_id: str) -> None:
+        index = self._index.pop(video_id, None)
+        if index is not None:
+            index.release()
+        self._edges.pop(video_id, None)
+        self._saved.pop(video_id, None)
+
+
+class FusedRetriever:
+    """Several rankings made one by weighted reciprocal rank fusion: score = sum of weight / (k0 + rank), rank from 1.
+
+    Raw scores of different retrievers are never compared: cosines and z-scores have no common scale.
+    parts: name -> partial of a retriever, called here with the same partners. weights: name -> weight, 1 where absent.
+    k0: how flat; 60 lets agreement of several parts beat one part's first place.
+    Each part ranks max(4 k, 100) frames; a frame that a part does not name gets nothing from it.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Callable[..., Retriever]],
+        weights: Mapping[str, float] | None = None,
+        k0: float = 60,
+        *,
+        embedder: FrameEmbedder | None = None,
+        queries: Queries | None = None,
+    ) -> None:
+        weights = weights or {}
+        unknown = sorted(set(weights) - set(parts))
+        if unknown or not parts or k0 < 0 or any(weight < 0 for weight in weights.values()):
+            raise UserError(
+                f"retriever=fused cannot use parts {sorted(parts)}, weights {dict(weights)}, k0={k0}; "
+                "give each weight the name of a part and no negative number"
+            )
+        self._parts = {
+            name: part(embedder=embedder, queries=queries) for name, part in parts.items()
+        }
+        self._weights = {name: float(weights.get(name, 1.0)) for name in parts}
+        self._k0 = k0
+        self.reads = frozenset[str]().union(*(part.reads for part in self._parts.values()))
+
+    @property
+    def parts(self) -> Mapping[str, Retriever]:
+        """By name, for whoever wants the ranking of one."""
+        return self._parts
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self._parts.values())
+
+    def add(self, segment: SegmentIndex) -> None:
+        for part in self._parts.values():
+            part.add(segment)
+
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        k = min(k, visible - first)
+        depth = min(visible - first, max(4 * k, 100))
+        scores: defaultdict[int, float] = defaultdict(float)
+        for name, part in self._parts.items():
+            for rank, ordinal in enumerate(
+                part.search(question, depth, visible, first).frames.tolist(), start=1
+            ):
+                scores[ordinal] += self._weights[name] / (self._k0 + rank)
+        best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))[:k]
+        return hits(best, [scores[ordinal] for ordinal in best])
+
+    def known(self, video_id: str) -> int:
+        return min(part.known(video_id) for part in self._parts.values())
+
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        for part in self._parts.values():
+            part.load(folder, video_id, timeline)
+
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        for part in self._parts.values():
+            part.save(folder, video_id, timeline)
+
+    def forget(self, video_id: str) -> None:
+        for part in self._parts.values():
+            part.forget(video_id)
+
+
+def _rows_of(folder: Path, video_id: str) -> Path:
+    return folder / video_id / "clip"
+
+
+def _blocks_of(folder: Path, video_id: str) -> Path:
+    return folder / video_id / "clip-blocks"
+
+
+def _coarse_to_fine(count: int) -> list[int]:
+    """0..count-1 in bit-reversed order: any beginning of it is spread over the whole."""
+    bits = max(count - 1, 1).bit_length()
+    order = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits))
+    return [i for i in order if i < count]

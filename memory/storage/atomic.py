@@ -1,0 +1,56 @@
+"""Write a file so that its name always shows either the old bytes or all of the new ones, also after a power cut.
+
+Knows nothing of what the bytes mean.
+Order: 1 temporary file in the same folder, 2 fsync, 3 rename over the name, 4 fsync of the folder.
+"""
+
+import os
+from pathlib import Path
+
+from memory.storage import crash_points
+
+# suffix; whatever carries it was never acknowledged and may be deleted by the one writer
+TEMPORARY = ".tmp"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`. When this returns, the bytes are on the disk under that name. OSError when the disk is
+    full, read-only or broken: then the name shows what it showed before, and nothing is left behind."""
+    # the process id keeps two readers that save the same rebuilt index from writing into each other's temporary
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        # 1 same folder, so that the rename stays within one file system
+        with open(temporary, "wb") as file:
+            crash_points.passed("create")
+            file.write(data)
+            file.flush()
+            crash_points.passed("write")
+            # 2 bytes before name: a rename may reach the disk before the data does
+            os.fsync(file.fileno())
+        crash_points.passed("sync")
+        os.replace(temporary, path)  # 3
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk it would keep others from writing
+        raise
+    crash_points.passed("rename")
+    sync_folder(path.parent)  # 4 the name itself
+    crash_points.passed("sync folder")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder, and its parents where missing, durably."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        crash_points.passed("make folder")
+        sync_folder(each.parent)
+        crash_points.passed("sync parent")

@@ -1,0 +1,122 @@
+"""Checksums of a segment's tensors, fine enough that reading some frames checks those frames and reads nothing more.
+
+Knows tensors by name; no files, no catalog. A tensor that is read by frame range has one sum a frame, every other one sum
+in all. A sum covers name, dtype, shape and bytes (xxh3, 64 bits: for accidents, not for attackers). The sums of a tensor
+stand one after the other, 8 bytes each; as text in base64, half the length of a list of hex digits.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+Sums = Mapping[str, bytes]
+_BYTES = 8  # of one sum
+
+# name -> offsets tensor that cuts it into frames, and the axis that is cut. The scales of keys are not cut: a group may
+# reach over many frames (memory/storage/quantization.py); nor are places and times, which are small
+BY_FRAME = {"tokens": ("offsets", 0), "keys": ("kv_offsets", 2), "values": ("kv_offsets", 2)}
+
+
+def of_bytes(data: bytes) -> str:
+    """128 bits, as hex digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def of(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """Sums of all tensors of a segment; the same bytes always give the same sums."""
+    return {name: _sums(name, tensor, tensors) for name, tensor in sorted(tensors.items())}
+
+
+def to_text(sums: Sums) -> dict[str, str]:
+    """For a JSON header."""
+    return {name: base64.b64encode(each).decode() for name, each in sums.items()}
+
+
+def from_text(told: Mapping[str, str]) -> dict[str, bytes]:
+    """ValueError on what is no base64."""
+    return {name: base64.b64decode(each, validate=True) for name, each in told.items()}
+
+
+def whole(
+    name: str, dtype: torch.dtype, shape: tuple[int, ...], data: np.ndarray, sums: Sums
+) -> bool:
+    """Whether a tensor is, as a whole, what was written. data: [n] uint8, its bytes."""
+    return sums.get(name) == _sum(name, dtype, shape, data)
+
+
+def frames(
+    name: str,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    data: np.ndarray,
+    edges: Sequence[int],
+    first: int,
+    sums: Sums,
+) -> int | None:
+    """The first frame whose bytes are not what was written, None if all are. dtype, shape, data: of the frames from number
+    `first` on of a tensor in `BY_FRAME`; edges: where each of them begins in the tensor of all frames, and the end."""
+    written = sums.get(name, b"")[_BYTES * first :]
+    there = _by_frame(name, dtype, shape, data, edges)
+    if there == written[: len(there)]:
+        return None
+    differ = (
+        number for number in range(len(edges) - 1) if _one(there, number) != _one(written, number)
+    )
+    return first + next(differ)
+
+
+def _one(sums: bytes, number: int) -> bytes:
+    return sums[_BYTES * number : _BYTES * (number + 1)]
+
+
+def _sums(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> bytes:
+    shape, data = tuple(tensor.shape), _bytes(tensor)
+    if name not in BY_FRAME:
+        return _sum(name, tensor.dtype, shape, data)
+    return _by_frame(name, tensor.dtype, shape, data, tensors[BY_FRAME[name][0]].tolist())
+
+
+def _by_frame(
+    name: str, dtype: torch.dtype, shape: tuple[int, ...], data: np.ndarray, edges: Sequence[int]
+) -> bytes:
+    """The sums of frames that follow each other; the tensor begins at edges[0]."""
+    axis = BY_FRAME[name][1]
+    before, behind = shape[:axis], shape[axis + 1 :]
+    if len(edges) == 2:
+        return _sum(name, dtype, shape, data)
+    row = prod(behind) * dtype.itemsize
+    # [all before the axis, bytes of the axis and all behind it]
+    laid = data.reshape(prod(before), -1)
+    found = []
+    for a, b in pairwise(edges):
+        # hashed in one call: a copy where it is in pieces
+        part = laid[:, (a - edges[0]) * row : (b - edges[0]) * row]
+        found.append(_sum(name, dtype, (*before, b - a, *behind), np.ascontiguousarray(part)))
+    return b"".join(found)
+
+
+def _sum(name: str, dtype: torch.dtype, shape: tuple[int, ...], data: np.ndarray) -> bytes:
+    return xxhash.xxh3_64_digest(data.data if data.size else b"", seed=_seed(name, dtype, shape))
+
+
+@lru_cache(maxsize=4096)
+def _seed(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+    return xxhash.xxh3_64_intdigest(f"{name} {dtype} {shape}".encode())
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    """[n] uint8 in the order of the elements, whatever way they lie in memory."""
+    if not tensor.numel():
+        return np.zeros(0, np.uint8)
+    flat = tensor.contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # a single element cut out of a longer row counts as contiguous
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    data: np.ndarray = flat.view(torch.uint8).numpy()
+    return data

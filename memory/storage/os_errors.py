@@ -1,0 +1,47 @@
+"""What the operating system or SQLite refuses, as one sentence with a remedy. Knows no bank beyond its folder."""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from encoders.errors import UserError
+
+_ROOM, _ACCESS = "free some space", "make it writable or use another bank=DIR"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: _ACCESS,
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+}
+_SQLITE = {
+    sqlite3.SQLITE_FULL: _ROOM,
+    sqlite3.SQLITE_READONLY: _ACCESS,
+    sqlite3.SQLITE_CANTOPEN: _ACCESS,
+}
+# SQLite's "disk I/O error" may be a full disk, too
+_OTHERWISE = "make sure that the disk works and has room"
+
+
+def sentence(root: Path, error: OSError | sqlite3.OperationalError) -> str:
+    """What went wrong with the bank at `root` and what to do."""
+    if isinstance(error, OSError):
+        what, remedy = error.strerror or str(error), _REMEDIES.get(error.errno or 0, _OTHERWISE)
+    else:
+        # low byte: the kind of error
+        what, remedy = str(error), _SQLITE.get(error.sqlite_errorcode & 0xFF, _OTHERWISE)
+    return (
+        f"bank {root} cannot be written ({what[:1].lower()}{what[1:]}); {remedy}: what was written before stays, and the same "
+        "command goes on from there"
+    )
+
+
+@contextmanager
+def told(root: Path) -> Iterator[None]:
+    """Around whatever writes to the bank at `root`."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise UserError(sentence(root, error)) from error

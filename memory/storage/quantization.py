@@ -1,0 +1,158 @@
+"""Numbers -> small whole numbers with a scale, and back. Asymmetric, in groups, after KIVI (arXiv 2402.02750).
+
+Knows tensors only; nothing of segments, files or models. Keys vary most from channel to channel (some channels are large
+for every token), so a group of keys is one channel over many tokens; values vary most from token to token, so a group of
+values is some channels of one token. Keys are quantised before rotary embedding, which would mix the channels.
+
+A group stores `low` and `step` in float16 and one code a number: x ~ low + step * code. `low` is rounded down and `step` up,
+so that every number of the group lies between the first code and the last: |x - x'| <= step / 2, before x' is rounded to
+the dtype asked for. 4-bit codes lie two in a byte along the last axis: code i in the low half, code i + n/2 in the high one,
+of the n numbers of a group or of a token; the other axes stay as they are and can be cut anywhere. Keys have their scales in
+a tensor of their own, as a group of them reaches over many tokens; those of a token stand behind its codes, group by group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BITS = (4, 8)
+# at least, of the keys of one channel: more cost precision, fewer cost scales (4 bytes a group)
+TOKENS_IN_GROUP = 128
+CHANNELS_IN_GROUP = 64  # at most, of one token's values
+SCALE_BYTES = 4  # of a group: low and step
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Codes of keys and what turns them back. `scale` has `low` and behind it `step` along its last axis."""
+
+    codes: Tensor  # [..., n * bits / 8] uint8
+    scale: Tensor  # [..., 2 * groups] float16
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + self.scale.nbytes
+
+
+def pack_by_channel(x: Tensor, groups: Sequence[int], bits: int) -> Packed:
+    """Keys: x [..., M, n], one scale for each channel and group of tokens; group g is groups[g]:groups[g + 1].
+
+    Returns codes [..., M, n * bits / 8] and scale [..., groups, 2n]. ValueError on numbers beyond float16 or odd n."""
+    parts = [x[..., a:b, :].float() for a, b in pairwise(groups)]
+    least, most = (
+        torch.stack([f(part, dim=-2) for part in parts], dim=-2) for f in (torch.amin, torch.amax)
+    )
+    low, step = _scale(least, most, bits)  # [..., groups, n]
+    where = group_of(groups)
+    codes = _codes(x.float(), low[..., where, :], step[..., where, :], bits)
+    return Packed(_to_bytes(codes, bits), torch.cat([low, step], dim=-1))
+
+
+def unpack_by_channel(
+    packed: Packed, groups: Sequence[int], bits: int, dtype: torch.dtype
+) -> Tensor:
+    """[..., M, n] of dtype. groups: as above, of these tokens."""
+    scale = packed.scale.float()
+    if len(groups) > 2:  # one group alone fits all tokens as it is
+        scale = scale[..., group_of(groups), :]
+    low, step = scale.chunk(2, dim=-1)
+    return (low + step * _from_bytes(packed.codes, bits)).to(dtype)
+
+
+def pack_by_token(x: Tensor, width: int, bits: int) -> Tensor:
+    """Values and visual tokens: x [..., n], one scale for each token and `width` channels; width divides n.
+
+    Returns uint8 [..., n / width * (width * bits / 8 + 4)]: of each group its codes, low and step. ValueError as above."""
+    cut = x.float().unflatten(-1, (-1, width))  # [..., groups, width]
+    low, step = _scale(cut.amin(-1), cut.amax(-1), bits)
+    codes = _to_bytes(_codes(cut, low[..., None], step[..., None], bits), bits)
+    scale = torch.stack([low, step], dim=-1).view(torch.uint8)  # [..., groups, 4]
+    return torch.cat([codes, scale], dim=-1).flatten(-2)
+
+
+def unpack_by_token(packed: Tensor, width: int, bits: int, dtype: torch.dtype) -> Tensor:
+    """[..., n] of dtype."""
+    groups = packed.unflatten(-1, (-1, width * bits // 8 + SCALE_BYTES))
+    # [..., groups, 1]
+    low, step = groups[..., -SCALE_BYTES:].contiguous().view(torch.float16).float().chunk(2, dim=-1)
+    return (low + step * _from_bytes(groups[..., :-SCALE_BYTES], bits)).flatten(-2).to(dtype)
+
+
+def width_for(channels: int, most: int = CHANNELS_IN_GROUP) -> int:
+    """Channels in a group: the largest divisor of `channels` up to `most`; an even one, if `channels` are even, as 4-bit codes
+    lie two in a byte."""
+    return max(
+        width
+        for width in range(1, min(channels, most) + 1)
+        if channels % width == 0 and not (width % 2 and channels % 2 == 0)
+    )
+
+
+def token_groups(edges: Sequence[int], least: int = TOKENS_IN_GROUP) -> list[int]:
+    """Edges of groups of whole frames with at least `least` tokens each; what is left at the end joins the last group.
+    edges: of the frames, [T + 1], rising from 0."""
+    groups = [edges[0]]
+    for edge in edges[1:]:
+        if edge - groups[-1] >= least:
+            groups.append(edge)
+    if len(groups) == 1:
+        return [edges[0], edges[-1]]
+    return [*groups[:-1], edges[-1]]
+
+
+def group_of(groups: Sequence[int]) -> Tensor:
+    """[M] int64: the group of each token."""
+    return torch.arange(len(groups) - 1).repeat_interleave(torch.tensor(groups).diff())
+
+
+def _scale(least: Tensor, most: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """low and step of float16 that reach from at most `least` to at least `most` with 2^bits codes."""
+    if bits not in BITS:
+        raise ValueError(f"{bits} bits; use one of {BITS}")
+    low = _rounded(least, -np.inf)
+    step = _rounded((most - low.float()) / (2**bits - 1), np.inf)
+    if not (bool(low.isfinite().all()) and bool(step.isfinite().all())):
+        raise ValueError(
+            f"numbers from {float(least.min()):g} to {float(most.max()):g} do not fit into float16 scales"
+        )
+    return low, step
+
+
+def _rounded(x: Tensor, towards: float) -> Tensor:
+    """float32 -> the nearest float16 that is not on the other side of it."""
+    exact = x.numpy(force=True)
+    with np.errstate(over="ignore"):
+        half = exact.astype(np.float16)
+    wrong = half > exact if towards < 0 else half < exact
+    return torch.from_numpy(np.where(wrong, np.nextafter(half, np.float16(towards)), half))
+
+
+def _codes(x: Tensor, low: Tensor, step: Tensor, bits: int) -> Tensor:
+    """uint8 codes of float32 numbers; where step is 0 all numbers of the group are `low`."""
+    steps = step.float()
+    return (
+        ((x - low.float()) / steps.where(steps > 0, 1.0))
+        .round_()
+        .clamp_(0, 2**bits - 1)
+        .to(torch.uint8)
+    )
+
+
+def _to_bytes(codes: Tensor, bits: int) -> Tensor:
+    if bits == 8:
+        return codes
+    if codes.shape[-1] % 2:
+        raise ValueError(f"{codes.shape[-1]} channels cannot lie two in a byte")
+    first, second = codes.chunk(2, dim=-1)
+    return first | (second << 4)
+
+
+def _from_bytes(codes: Tensor, bits: int) -> Tensor:
+    """float32 codes, one a number."""
+    if bits == 4:
+        codes = torch.cat([codes & 15, codes >> 4], dim=-1)
+    return codes.float()

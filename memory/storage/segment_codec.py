@@ -1,0 +1,240 @@
+"""What a segment's numbers become on disk, and how a range of frames comes back: as made, bfloat16, or whole numbers.
+
+Knows records and tensors; no files, no catalog. `freeze` names the tensors of a file, `thaw_*` turns cut tensors back; only
+what was cut is dequantised. With int8 or int4 keys and values everything beside them is stored small as well:
+    tokens, values     quantised per token; keys per channel, in groups of whole frames           memory/storage/quantization.py
+    key_means          not stored: they are the means of the keys that come back
+    clip               int8 per row, one row for frames that repeat each other (VisualTokens.repeats)
+    pos, offsets       as the smallest integers that hold them, exactly
+Every cut by frames is a cut of codes; the scales of keys are read whole, so a range equals the slice of the whole, bit by bit.
+"""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from encoders.errors import UserError
+from encoders.schema import KVBlock, Segment
+from memory.storage import quantization
+from memory.storage.quantization import Packed
+
+KV_DTYPES = ("bfloat16", "int8", "int4")
+TOKEN_DTYPES = ("bfloat16", "int8", "int4")
+# at most, in a group of a visual token's or a clip row's channels
+TOKEN_CHANNELS = {"int8": 128, "int4": 64}
+_BITS = {"int8": 8, "int4": 4}
+# what a file says of itself: {"kv": "int4", "kv_as": "bfloat16"}; empty = as made
+Form = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AtRest:
+    """The dials kv_dtype and token_dtype of a bank. UserError on other values."""
+
+    kv: str | None = None  # one of KV_DTYPES; None = as the prefill made them
+    tokens: str | None = None  # one of TOKEN_DTYPES; None = as the tower made them
+    # newest frames whose keys and values are kept as made while a video is written
+    window_frames: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("kv_dtype", self.kv, KV_DTYPES),
+            ("token_dtype", self.tokens, TOKEN_DTYPES),
+        ):
+            if value is not None and value not in known:
+                raise UserError(
+                    f"{name}={value} is not known; use {', '.join(known)}, or null for as made."
+                )
+
+    def __str__(self) -> str:
+        """What a bank's provenance says under "quantisation"; `parse` reads it."""
+        values = {
+            "kv": self.kv,
+            "tokens": self.tokens,
+            "window": self.window_frames if self.keeps_window else None,
+        }
+        return (
+            ", ".join(f"{name}={value}" for name, value in values.items() if value is not None)
+            or "none"
+        )
+
+    @classmethod
+    def parse(cls, told: str) -> "AtRest":
+        """UserError on what `str` does not write."""
+        parts = dict(part.split("=", 1) for part in told.split(", ") if "=" in part)
+        window = parts.get("window", "0")
+        found = cls(parts.get("kv"), parts.get("tokens"), int(window) if window.isdecimal() else 0)
+        if str(found) != told:
+            raise UserError(
+                f"The bank was made with quantisation={told}, which this Reelbank does not know; use a newer one."
+            )
+        return found
+
+    @property
+    def keeps_window(self) -> bool:
+        """Whether stored keys and values are not those that the encoder goes on with."""
+        return self.kv is not None and self.window_frames > 0
+
+    @property
+    def small(self) -> bool:
+        """Whether everything beside keys and values is stored small as well."""
+        return self.kv in _BITS
+
+    def settle(self, segment: Segment) -> Segment:
+        """A segment that is stored, with the index rows that will be read back: a retriever is fed the same before and after
+        a restart."""
+        if not self.small:
+            return segment
+        clip, form = _freeze_clip(segment)
+        means = segment.key_means
+        if means is not None and segment.kv is not None:
+            edges = segment.kv.offsets
+            keys = _freeze_keys(segment.kv, str(self.kv), form)
+            kept = thaw_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
+            means = key_means(kept, edges, segment.tokens.repeats)
+        return replace(segment, clip=thaw_clip(clip, segment.tokens.repeats, form), key_means=means)
+
+
+def freeze(segment: Segment, at_rest: AtRest) -> tuple[dict[str, Tensor], Form]:
+    """The tensors of a segment's file by name, and what it must say of itself."""
+    seen, block = segment.tokens, segment.kv
+    form: Form = {}
+    tensors = {"pos": seen.pos, "offsets": seen.offsets, "times": seen.times, "clip": segment.clip}
+    if segment.key_means is not None:
+        tensors["key_means"] = segment.key_means
+    tensors["tokens"] = _freeze_tokens(seen.tokens, at_rest, form)
+    if seen.firsts is not None:
+        tensors["firsts"] = seen.firsts
+    if seen.repeats is not None:
+        tensors["repeats"] = seen.repeats
+    if block is not None:
+        tensors |= {"kv_offsets": block.offsets} | _freeze_kv(block, at_rest, form)
+        if block.pos is not None:
+            tensors["kv_pos"] = block.pos
+    if at_rest.small:
+        tensors |= {
+            name: narrow(tensors[name])
+            for name in ("pos", "offsets", "kv_offsets", "kv_pos")
+            if name in tensors
+        }
+        tensors["clip"], says = _freeze_clip(segment)
+        form |= says
+        if block is not None and tensors.pop("key_means", None) is not None:
+            form["key_means"] = "of keys"
+    return tensors, form
+
+
+def thaw_tokens(tokens: Tensor, form: Form) -> Tensor:
+    """[n, D] visual tokens from what was cut of `tokens`."""
+    if "tokens" not in form:
+        return tokens
+    return quantization.unpack_by_token(
+        tokens, int(form["tokens_width"]), _BITS[form["tokens"]], _dtype(form["tokens_as"])
+    )
+
+
+def thaw_values(values: Tensor, form: Form) -> Tensor:
+    """[L, H, n, Dh] from what was cut of `values`."""
+    if "kv" not in form:
+        return values
+    return quantization.unpack_by_token(
+        values, int(form["values_width"]), _BITS[form["kv"]], _dtype(form["kv_as"])
+    )
+
+
+def thaw_keys(
+    keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, stop: int, form: Form
+) -> Tensor:
+    """[L, H, n, Dh] from the keys of frames first..stop-1, the whole `keys_scale` and the whole `kv_offsets`."""
+    if scale is None:
+        return keys
+    edges: list[int] = offsets.tolist()
+    groups, a, b = quantization.token_groups(edges), edges[first], edges[stop]
+    g, h = bisect_right(groups, a) - 1, bisect_left(groups, b)  # groups g..h-1 hold these tokens
+    inside = [min(max(edge, a), b) - a for edge in groups[g : h + 1]]
+    return quantization.unpack_by_channel(
+        Packed(keys, scale[..., g:h, :]), inside, _BITS[form["kv"]], _dtype(form["kv_as"])
+    )
+
+
+def thaw_clip(clip: Tensor, repeats: Tensor | None, form: Form) -> Tensor:
+    """[T, E] float32 unit rows from `clip` and `repeats`."""
+    if "clip_width" not in form:
+        return clip
+    return _spread(
+        normalize(
+            quantization.unpack_by_token(clip, int(form["clip_width"]), 8, torch.float32), dim=1
+        ),
+        repeats,
+    )
+
+
+def key_means(keys: Tensor, offsets: Tensor, repeats: Tensor | None) -> Tensor:
+    """[T, L, H * Dh] float32 from the keys of all frames, which `offsets` cuts, and `repeats`."""
+    edges, exact = offsets.tolist(), keys.float()
+    skipped = [False] * (len(edges) - 1) if repeats is None else repeats.tolist()
+    rows = [
+        exact[:, :, a:b].mean(2)
+        for (a, b), skip in zip(pairwise(edges), skipped, strict=True)
+        if not skip
+    ]
+    return _spread(torch.stack(rows).flatten(2), repeats)
+
+
+def narrow(numbers: Tensor) -> Tensor:
+    """The same integers in the smallest of uint8, int16 and int32 that holds them, or as they are."""
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        if torch.equal(numbers.to(dtype).to(numbers.dtype), numbers):
+            return numbers.to(dtype)
+    return numbers
+
+
+def _freeze_tokens(tokens: Tensor, at_rest: AtRest, form: Form) -> Tensor:
+    if at_rest.tokens not in _BITS:
+        return tokens if at_rest.tokens is None else tokens.to(_dtype(at_rest.tokens))
+    width = quantization.width_for(tokens.shape[1], TOKEN_CHANNELS[at_rest.tokens])
+    form |= {"tokens": at_rest.tokens, "tokens_as": _name(tokens.dtype), "tokens_width": str(width)}
+    return quantization.pack_by_token(tokens, width, _BITS[at_rest.tokens])
+
+
+def _freeze_kv(block: KVBlock, at_rest: AtRest, form: Form) -> dict[str, Tensor]:
+    if at_rest.kv not in _BITS:
+        dtype = block.keys.dtype if at_rest.kv is None else _dtype(at_rest.kv)
+        return {"keys": block.keys.to(dtype), "values": block.values.to(dtype)}
+    width = quantization.width_for(block.values.shape[-1])
+    form["values_width"] = str(width)
+    values = quantization.pack_by_token(block.values, width, _BITS[at_rest.kv])
+    return _freeze_keys(block, at_rest.kv, form) | {"values": values}
+
+
+def _freeze_keys(block: KVBlock, kind: str, form: Form) -> dict[str, Tensor]:
+    form |= {"kv": kind, "kv_as": _name(block.keys.dtype)}
+    keys = quantization.pack_by_channel(
+        block.keys, quantization.token_groups(block.offsets.tolist()), _BITS[kind]
+    )
+    return {"keys": keys.codes, "keys_scale": keys.scale}
+
+
+def _freeze_clip(segment: Segment) -> tuple[Tensor, Form]:
+    """Rows of the frames that repeat none."""
+    kept = torch.unique(segment.tokens.stands_for)
+    width = quantization.width_for(segment.clip.shape[1], TOKEN_CHANNELS["int8"])
+    return quantization.pack_by_token(segment.clip[kept], width, 8), {"clip_width": str(width)}
+
+
+def _spread(rows: Tensor, repeats: Tensor | None) -> Tensor:
+    """[K, ...] one row for each frame that is no repeat -> [T, ...]."""
+    return rows if repeats is None else rows[(~repeats).cumsum(0) - 1]
+
+
+def _dtype(name: str) -> torch.dtype:
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,208 @@
+"""A segment as the bytes of one safetensors file, and back; whole, a range of frames, or its index rows alone.
+
+Knows nothing of durability, of the catalog or of what the tensors are for. The file describes itself: the header holds
+format version, video id, number, start, end, wall-clock time where known and the checksums of all tensors
+(memory/storage/tensor_file.py), so a catalog can be rebuilt from the files. A chain of sums reaches every byte: the seal (kept in the
+catalog) covers the header, the header the data. Whatever is read is checked before it is handed out, and only that: a range
+of frames costs the sums of these frames.
+Tensors: tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]; with a KV cache also keys and values
+[L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. firsts [T] for models with temporal patches,
+kv_pos [M, 3] for models with positions on three axes; repeats [T] where a compressor merged frames. Dtypes: those
+of memory/storage/tensor_file.py. In a quantised bank (memory/storage/segment_codec.py) tensors are codes, keys_scale lies beside keys, key_means are made
+of the keys when they are read, and the header says which form.
+"""
+
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from encoders.schema import KVBlock, Segment, VisualTokens
+from memory.schema import SegmentIndex
+from memory.storage import segment_codec, tensor_file
+from memory.storage.segment_codec import AtRest, Form
+from memory.storage.tensor_file import Checked, DamagedError, read_seal, seal
+
+# 1 had no sums; 2 had them in hex digits, and small banks kept scales and mean keys apart
+FORMAT = 3
+AS_MADE = AtRest()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a segment file says about itself."""
+
+    video_id: str
+    number: int
+    start: float
+    end: float
+    # how its tensors are stored; empty: as made
+    form: Form = field(compare=False, default_factory=dict)
+    wall: float | None = None  # Unix seconds of `start`
+
+
+def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
+    """The file's bytes; the same segment always gives the same bytes."""
+    tensors, form = segment_codec.freeze(segment, at_rest)
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "video_id": segment.video_id,
+        "number": segment.number,
+        "start": segment.start,
+        "end": segment.end,
+    }
+    if form:
+        head["form"] = form
+    if segment.wall is not None:
+        head["wall"] = segment.wall
+    return tensor_file.packed(tensors, head)
+
+
+def read_head(path: Path) -> Head:
+    with _opened(path, None) as (_, head):
+        return head
+
+
+def read(path: Path, sealed: str | None = None) -> Segment:
+    """The whole segment, bit-exact. sealed: the seal that the file must carry. DamagedError, here and below."""
+    with _opened(path, sealed) as (file, head):
+        frames = len(file.load("times"))
+        kv = _kv(file, head.form, 0, frames)
+        return Segment(
+            video_id=head.video_id,
+            number=head.number,
+            start=head.start,
+            end=head.end,
+            tokens=_tokens(file, head.form, 0, frames),
+            clip=_clip(file, head.form),
+            kv=kv,
+            key_means=_key_means(file, head.form, None if kv is None else kv.keys),
+            wall=head.wall,
+        )
+
+
+def read_frames(
+    path: Path, first: int, stop: int, *, kv: bool = True, sealed: str | None = None
+) -> tuple[VisualTokens, KVBlock | None]:
+    """Frames first..stop-1 of the segment alone, their frame numbers and offsets starting at 0 again; only these bytes
+    are read. kv=False leaves keys and values on the disk."""
+    with _opened(path, sealed) as (file, head):
+        return _tokens(file, head.form, first, stop), _kv(
+            file, head.form, first, stop
+        ) if kv else None
+
+
+def read_index(
+    path: Path,
+    first: int,
+    want: Set[str] = frozenset({"clip", "key_means"}),
+    sealed: str | None = None,
+) -> SegmentIndex:
+    """The rows that a retriever takes in. `first`: ordinal of the first frame, which the file does not know. In a small bank
+    mean keys cost reading the keys."""
+    with _opened(path, sealed) as (file, head):
+        return SegmentIndex(
+            head.video_id,
+            head.number,
+            first,
+            times=file.load("times"),
+            clip=_clip(file, head.form) if "clip" in want else None,
+            key_means=_key_means(file, head.form) if "key_means" in want else None,
+        )
+
+
+def read_times(path: Path) -> tuple[Tensor, Tensor]:
+    """Seconds [T] and offsets [T + 1] of the frames: what a catalog keeps."""
+    with _opened(path, None) as (file, _):
+        return file.load("times"), file.offsets("offsets")
+
+
+def check(path: Path, sealed: str) -> None:
+    """Read everything. DamagedError names the first tensor, and the frame where it can, that is not as written."""
+    with _opened(path, sealed) as (file, _):
+        file.all()
+
+
+@contextmanager
+def _opened(path: Path, sealed: str | None) -> Iterator[tuple[Checked, Head]]:
+    with tensor_file.opened(path, sealed) as file:
+        told = file.told
+        if told.get("format") != FORMAT:
+            raise DamagedError(f"it has segment format {told.get('format')}, not {FORMAT}")
+        place = told["video_id"], told["number"], told["start"], told["end"]
+        yield file, Head(*place, told.get("form", {}), told.get("wall"))
+
+
+def _tokens(file: Checked, form: Form, first: int, stop: int) -> VisualTokens:
+    """Visual tokens of frames first..stop-1."""
+    offsets = file.offsets("offsets")[first : stop + 1]
+    tokens = file.frames("tokens", offsets, first)
+    # of these frames alone
+    pos = file.load("pos")[int(offsets[0]) : int(offsets[-1])].to(torch.int32, copy=True)
+    pos[:, 0] -= first
+    firsts, repeats = (file.maybe(name) for name in ("firsts", "repeats"))
+    return VisualTokens(
+        segment_codec.thaw_tokens(tokens, form),
+        pos,
+        offsets - offsets[0],
+        file.load("times")[first:stop],
+        None if firsts is None else firsts[first:stop],
+        None if repeats is None else repeats[first:stop],
+    )
+
+
+def _kv(file: Checked, form: Form, first: int, stop: int) -> KVBlock | None:
+    """Keys and values of frames first..stop-1; None when the segment has none."""
+    if "keys" not in file.sums:
+        return None
+    whole = file.offsets("kv_offsets")
+    offsets = whole[first : stop + 1]
+    values = file.frames("values", offsets, first)
+    pos = file.maybe("kv_pos")
+    return KVBlock(
+        _keys(file, form, whole, first, stop),
+        segment_codec.thaw_values(values, form),
+        offsets - offsets[0],
+        None if pos is None else pos[int(offsets[0]) : int(offsets[-1])].to(torch.int32),
+    )
+
+
+def _keys(file: Checked, form: Form, whole: Tensor, first: int, stop: int) -> Tensor:
+    """Keys of frames first..stop-1. whole: offsets of all frames."""
+    keys = file.frames("keys", whole[first : stop + 1], first)
+    return segment_codec.thaw_keys(keys, file.maybe("keys_scale"), whole, first, stop, form)
+
+
+def _clip(file: Checked, form: Form) -> Tensor:
+    return segment_codec.thaw_clip(file.load("clip"), file.maybe("repeats"), form)
+
+
+def _key_means(file: Checked, form: Form, keys: Tensor | None = None) -> Tensor | None:
+    """Mean keys as they are stored or as the keys give them; None when the segment has none. keys: of all frames, where they
+    were read already."""
+    if "key_means" not in form:
+        return file.maybe("key_means")
+    offsets, repeats = file.offsets("kv_offsets"), file.maybe("repeats")
+    keys = _keys(file, form, offsets, 0, len(offsets) - 1) if keys is None else keys
+    return segment_codec.key_means(keys, offsets, repeats)
+
+
+__all__ = [
+    "AS_MADE",
+    "FORMAT",
+    "DamagedError",
+    "Head",
+    "check",
+    "pack",
+    "read",
+    "read_frames",
+    "read_head",
+    "read_index",
+    "read_seal",
+    "read_times",
+    "seal",
+]

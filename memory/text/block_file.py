@@ -1,0 +1,84 @@
+"""A stretch of text lines as a file that describes itself. Knows records and bytes; no bank, no catalog.
+
+JSON, one object a line: first what the block is, with a sum of all that follows and of itself, then the lines. The same block
+always gives the same bytes, so a block can be made again from the rows of the catalog, and rows from the block.
+"""
+
+import json
+from typing import Any
+
+from encoders.text.lines import Stretch, TextBlock, TextLine
+from memory.storage.checksums import of_bytes
+
+FORMAT = 1
+
+
+class DamagedTextError(Exception):
+    """The bytes of a block are not those that were written."""
+
+
+def pack(block: TextBlock) -> bytes:
+    """The file's bytes."""
+    stretch = block.stretch
+    head = {
+        "format": FORMAT,
+        "video_id": block.video_id,
+        "extractor": block.extractor,
+        "made_with": block.made_with,
+        "number": block.number,
+        "start": float(stretch.start),
+        "end": float(stretch.end),
+        "last": stretch.last,
+        "note": stretch.note,
+        "lines": len(stretch.lines),
+    }
+    body = "".join(_json(_told(line)) + "\n" for line in stretch.lines).encode()
+    return _json(head | {"sum": _sum(head, body)}).encode() + b"\n" + body
+
+
+def unpack(data: bytes) -> TextBlock:
+    """The block of a file's bytes. DamagedTextError when they are not those that were written."""
+    try:
+        first, _, body = data.partition(b"\n")
+        head = json.loads(first)
+        if head.pop("sum") != _sum(head, body):
+            raise DamagedTextError("it is not as it was written")
+        if head["format"] != FORMAT:
+            raise DamagedTextError(
+                f"it has format {head['format']}, and this Reelbank reads format {FORMAT}"
+            )
+        video_id = str(head["video_id"])
+        lines = tuple(_line(video_id, json.loads(text)) for text in body.decode().splitlines())
+        stretch = Stretch(head["start"], head["end"], lines, head["last"], head["note"])
+        return TextBlock(video_id, head["extractor"], head["made_with"], head["number"], stretch)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DamagedTextError(
+            f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+
+
+def seal(data: bytes) -> str:
+    """The checksum of a whole file."""
+    return of_bytes(data)
+
+
+def _told(line: TextLine) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        name: float(getattr(line, name)) for name in ("start", "end", "known", "confidence")
+    }
+    told |= {"kind": line.kind, "text": line.text}
+    return told if line.box is None else told | {"box": [float(side) for side in line.box]}
+
+
+def _line(video_id: str, told: dict[str, Any]) -> TextLine:
+    box = told.pop("box", None)
+    return TextLine(video_id, **told, box=None if box is None else tuple(box))
+
+
+def _json(value: Any) -> str:
+    # ASCII alone: a line of the file is a line of JSON, also where a text has separators of its own
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _sum(head: dict[str, Any], body: bytes) -> str:
+    return of_bytes(_json(head).encode() + b"\n" + body)

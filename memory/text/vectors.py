@@ -1,0 +1,176 @@
+"""Vectors of text lines on disk and in RAM: kept beside the lines, gone with them, made again from them.
+
+Knows files, rows of the catalog and numbers; no model, only the name of what made the vectors.
+Layout: <bank>/vectors/<video_id>/<extractor>/<number:06d>-<seal of the block of text>.vec (memory/text/vector_file.py)
+        <bank>/vectors/made_with    one line: what all of them were made with; its time says that something came
+A file that is there is whole (temporary name, fsync, rename). Its name says of which text it is: when a block is cut or read
+anew its seal is another, and the vectors are missing until somebody makes them. So nothing here is lost for good.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from encoders.errors import UserError
+from memory.storage import crash_points
+from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
+from memory.storage.catalog import Catalog
+from memory.text import vector_file
+from memory.text.rows import BlockRow, RunRow
+from memory.text.vector_index import LineIndex
+
+FOLDER = "vectors"
+
+
+class TextVectors:
+    """Vectors of many videos' lines under one folder. One thread writes while many search."""
+
+    def __init__(self, root: Path, catalog: Catalog) -> None:
+        self._bank, self._root, self._catalog = root, root / FOLDER, catalog
+        self._lock = threading.Lock()
+        self._index: LineIndex | None = None
+        self._taken: dict[Path, range] = {}  # files in the index, with the ids of their lines
+        self._state: object = None  # of bank and catalog, when the index was the same
+
+    def path(self, video_id: str, extractor: str, row: BlockRow) -> Path:
+        """Where the vectors of a block are kept."""
+        return self._root / video_id / extractor / f"{row.number:06d}-{row.seal[:16]}.vec"
+
+    def folder(self, video_id: str) -> Path:
+        """Where those of a video are kept."""
+        return self._root / video_id
+
+    @property
+    def made_with(self) -> str | None:
+        """What the bank's vectors were made with; None when there never were any."""
+        try:
+            return (self._root / "made_with").read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def nbytes(self) -> int:
+        """RAM that the vectors take."""
+        return 0 if self._index is None else self._index.nbytes
+
+    def put(self, run: RunRow, row: BlockRow, rows: np.ndarray, made_with: str) -> None:
+        """Keep the vectors of a block's lines: [lines, E], unit. When this returns they are durable. UserError when the bank
+        has vectors of another model."""
+        if rows.shape[0] != row.lines:
+            raise ValueError(f"{rows.shape[0]} vectors for {row.lines} lines")
+        self.refuse_other(made_with)
+        path = self.path(run.video_id, run.extractor, row)
+        make_folder(path.parent)
+        if self.made_with is None:
+            write_atomically(self._root / "made_with", made_with.encode())
+        write_atomically(path, vector_file.pack(rows, made_with))
+        (self._root / "made_with").touch()
+        crash_points.passed("vectors")
+
+    def refuse_other(self, made_with: str) -> None:
+        """UserError when the bank's vectors are of another model."""
+        before = self.made_with
+        if before is not None and before != made_with:
+            raise UserError(
+                f"bank {self._bank} has vectors of its lines by another model ({before}; this run: {made_with}); give its "
+                f"dense=, or delete {self._root} to have them made anew"
+            )
+
+    def missing(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
+        """Blocks with lines that have no vectors."""
+        for run in self._catalog.text.runs(video_id):
+            for row in self._catalog.text.blocks(run):
+                if row.lines and not self.path(video_id, run.extractor, row).exists():
+                    yield run, row
+
+    def search(
+        self, query: np.ndarray, k: int, among: Sequence[range] | None = None
+    ) -> tuple[Sequence[int], Sequence[float]]:
+        """Ids of the lines with the largest inner products, and these; best first. query: [E]. among: ids of lines."""
+        index = self._up_to_date()
+        if index is None:
+            return [], []
+        ids, scores = index.search(query, k, among)
+        return ids.tolist(), scores.tolist()
+
+    def counted(self) -> int:
+        """Lines that have a vector."""
+        index = self._up_to_date()
+        return 0 if index is None else len(index)
+
+    # ---- following the lines
+
+    def drop(self, video_id: str, extractor: str = "") -> None:
+        """Delete the vectors of a video, or of what one extractor found of it."""
+        shutil.rmtree(self._root / video_id / extractor, ignore_errors=True)
+
+    def sweep(self, video_id: str | None = None) -> None:
+        """Delete files whose text is no longer there, and what a crash left. For the one writer."""
+        folder = self._root if video_id is None else self._root / video_id
+        known = self._expected(video_id)
+        for path in folder.rglob("*") if folder.is_dir() else ():
+            if path.is_file() and path.name != "made_with" and path not in known:
+                path.unlink(missing_ok=True)
+
+    def problems(self) -> Iterator[tuple[Path, str, str]]:
+        """(file, what is wrong with it, video): damage first; files whose text is gone say nothing is wrong: ""."""
+        known = self._expected(None)
+        for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
+            if not path.is_file() or path.name == "made_with":
+                continue
+            if path not in known or path.name.endswith(TEMPORARY):
+                yield path, "", ""
+            elif _read(path) is None:
+                text = "the vectors of these lines are damaged; `repair` deletes them, `reelbank ingest dense=` makes them again"
+                yield path, text, path.parts[-3]
+
+    def clear(self) -> list[tuple[Path, str, str]]:
+        """Delete damaged files; those that were."""
+        damaged = [problem for problem in self.problems() if problem[1]]
+        for path, _, _ in damaged:
+            path.unlink()
+        return damaged
+
+    def _expected(self, video_id: str | None) -> dict[Path, range]:
+        rows = self._catalog.text
+        return {
+            self.path(run.video_id, run.extractor, row): range(row.first_id, row.stop_id)
+            for run in rows.runs(video_id)
+            for row in rows.blocks(run)
+            if row.lines
+        }
+
+    def _up_to_date(self) -> LineIndex | None:
+        """The index with all that is there by now."""
+        with self._lock:
+            try:
+                came = (self._root / "made_with").stat().st_mtime_ns
+            except FileNotFoundError:
+                came = 0
+            state = (came, self._catalog.state())
+            if state == self._state:
+                return self._index
+            there = self._expected(None) if came else {}
+            for path in [path for path in self._taken if path not in there]:
+                if self._index is not None:
+                    self._index.remove(self._taken.pop(path))
+            for path, ids in there.items():
+                rows = None if path in self._taken else _read(path)
+                if rows is not None and len(rows) == len(ids):
+                    if self._index is None or self._index.width != rows.shape[1]:
+                        self._index, self._taken = LineIndex(rows.shape[1]), {}
+                    self._index.add(np.arange(ids.start, ids.stop), rows)
+                    self._taken[path] = ids
+            self._state = state
+            return self._index
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """[n, E]; None where the file is gone or damaged."""
+    try:
+        return vector_file.unpack(path.read_bytes())[0]
+    except (OSError, vector_file.DamagedVectorsError):
+        return None

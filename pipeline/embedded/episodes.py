@@ -1,0 +1,294 @@
+"""Training sequences for the embedded language model: frames of a pool, laid out as inference lays them out.
+
+An episode is a short film: cards shown for one to three sampled frames, footage between them, time tags with gaps of
+seconds to minutes. Many questions share one film: the attention mask lets each see the film and itself only.
+
+Two layouts are drawn, because there are two readers. Tokens: everything is prefilled again, plainly causal. KV: a frame
+saw only a window of frames before it when it was encoded, and the question sees only some of the frames.
+
+Knows no pixels and no model; a frame is a row of the pool.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.needle_world.cards import COLORS, KINDS, Needle
+from pipeline.needle_world.questions import FAMILIES, Asked, ask_one
+
+
+def mix(*weights: float) -> dict[str, float]:
+    """How often each family is asked, in the order of FAMILIES: code, name, color, shape, icon, order, count, not_shown."""
+    return dict(zip(FAMILIES, weights, strict=True))
+
+
+# Order and counting are learnt last.
+WEIGHTS = mix(1.0, 0.8, 1.0, 1.0, 0.8, 2.2, 2.4, 1.4)
+LATE_WEIGHTS = mix(0.5, 0.4, 0.5, 1.8, 0.4, 5.5, 3.0, 1.8)
+FINAL_WEIGHTS = mix(1.5, 0.8, 1.2, 1.5, 0.8, 4.0, 3.0, 1.8)
+GUIDED_WEIGHTS = mix(1.5, 0.6, 1.0, 1.6, 0.6, 4.0, 3.5, 2.2)
+ORDER_WEIGHTS = mix(1.2, 0.5, 1.0, 1.6, 0.5, 6.0, 3.2, 2.2)
+LAST_WEIGHTS = mix(1.2, 0.4, 0.7, 3.5, 0.4, 6.0, 3.0, 2.2)
+HALF_ORDER_WEIGHTS = mix(1.2, 0.4, 0.7, 2.0, 0.4, 10.0, 3.2, 2.1)
+HARD_WEIGHTS = mix(1.4, 0.4, 0.7, 3.2, 0.8, 8.0, 2.8, 3.4)
+APART_WEIGHTS = mix(1.6, 0.5, 2.0, 6.0, 0.8, 5.0, 3.4, 3.2)
+CLUTTER_WEIGHTS = mix(2.0, 0.5, 1.0, 3.2, 0.8, 6.5, 3.6, 3.8)
+# owner of the preamble's tokens: where an answer looks that rests on nothing in the video
+SINK = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One film with its questions."""
+
+    scene: tuple[Needle, ...]
+    rows: np.ndarray  # [F] int64 frames of the pool
+    owner: np.ndarray  # [F] needle index of each frame, -1 for footage
+    times: np.ndarray  # [F] seconds, rising
+    asked: tuple[Asked, ...]
+    # [F] int64: which colour a frame's card is given in place of its own, see `recoloured`
+    shift: np.ndarray
+
+
+class Pool:
+    """Which rows show which needle: rows of event e are e * per_event + i.
+
+    `lookalikes` are the events of footage that resemble cards most, as a retriever would pick them; empty until somebody
+    who sees pixels or tokens fills it.
+    """
+
+    def __init__(self, needles: list[Needle | None], per_event: int) -> None:
+        self.per_event = per_event
+        self.blank = [i for i, n in enumerate(needles) if n is None]
+        self.by_kind = {
+            kind: [i for i, n in enumerate(needles) if n is not None and n.kind == kind]
+            for kind in KINDS
+        }
+        self.by_shape: dict[str, list[int]] = {}
+        for i in self.by_kind["shape"]:
+            needle = needles[i]
+            assert needle is not None
+            self.by_shape.setdefault(needle.text, []).append(i)
+        self.needles = needles
+        self.lookalikes: list[int] = []
+
+
+def _how_many(rng: np.random.Generator, most: int) -> int:
+    if most == 0 or rng.random() < 0.3:
+        return 0
+    return 1 if rng.random() < 0.45 else int(rng.integers(1, most + 1))
+
+
+def _events(rng: np.random.Generator, pool: Pool, room: int) -> list[int]:
+    """Events of one scene: no needle twice, so that every count is a number of different cards."""
+    chosen: list[int] = []
+    for kind in KINDS:
+        if kind == "shape":
+            continue
+        chosen += [int(i) for i in rng.choice(pool.by_kind[kind], _how_many(rng, 6))]
+    if rng.random() < 0.5:  # several of one shape, so that counting goes beyond one
+        shape = str(rng.choice(sorted(pool.by_shape)))
+        chosen += [int(i) for i in rng.choice(pool.by_shape[shape], int(rng.integers(2, 7)))]
+    chosen += [int(i) for i in rng.choice(pool.by_kind["shape"], int(rng.integers(0, 6)))]
+    seen: set[Needle | None] = set()
+    distinct = []
+    for i in rng.permutation(chosen):
+        if pool.needles[int(i)] not in seen:
+            seen.add(pool.needles[int(i)])
+            distinct.append(int(i))
+    return distinct[:room]
+
+
+def draw_episode(
+    rng: np.random.Generator,
+    pool: Pool,
+    frames: int,
+    questions: int,
+    family_weights: Mapping[str, float] = WEIGHTS,
+    lookalikes: float = 0.0,
+    recolour: float = 0.0,
+) -> Episode:
+    """A film of exactly `frames` frames. lookalikes: share of the films whose footage resembles cards and nothing else;
+    recolour: share of the films whose shapes get other colours, drawn anew for every card (`train_lm.Recolour`)."""
+    blank = pool.lookalikes if lookalikes and rng.random() < lookalikes else pool.blank
+    events = _events(rng, pool, room=max(1, frames // 2))
+    shown = [int(rng.choice((1, 2, 3), p=(0.25, 0.6, 0.15))) for _ in events]
+    while sum(shown) > frames:
+        events.pop(), shown.pop()
+    gaps = np.zeros(len(events) + 1, int)
+    for _ in range(frames - sum(shown)):
+        gaps[int(rng.integers(len(gaps)))] += 1
+    rows: list[int] = []
+    owner: list[int] = []
+    for slot in range(len(gaps)):
+        rows += [
+            int(rng.choice(blank)) * pool.per_event + int(rng.integers(pool.per_event))
+            for _ in range(gaps[slot])
+        ]
+        owner += [-1] * int(gaps[slot])
+        if slot < len(events):
+            order = rng.permutation(pool.per_event)
+            rows += [
+                events[slot] * pool.per_event + int(order[i % pool.per_event])
+                for i in range(shown[slot])
+            ]
+            owner += [slot] * shown[slot]
+    scale = float(rng.choice((0.0, 3.0, 30.0, 90.0)))
+    steps = [
+        1.0 if i and owner[i] == owner[i - 1] >= 0 else 1.0 + np.floor(rng.exponential(scale))
+        for i in range(frames)
+    ]
+    shown_as = [pool.needles[e] for e in events]
+    given = np.full(len(events) + 1, -1)  # the last one: footage
+    if recolour and rng.random() < recolour:
+        shown_as, given[:-1] = recoloured(rng, shown_as)
+    scene = tuple(n for n in shown_as if n is not None)
+    weights = np.array([family_weights[f] for f in FAMILIES])
+    asked: list[Asked] = []
+    while len(asked) < questions:
+        one = ask_one(
+            rng, scene, FAMILIES[int(rng.choice(len(FAMILIES), p=weights / weights.sum()))]
+        )
+        if one is not None:
+            asked.append(one)
+    times = np.minimum(np.cumsum(steps) + rng.integers(0, 600) - 1, 5999)
+    return Episode(
+        scene, np.array(rows), np.array(owner), times, tuple(asked), given[np.array(owner)]
+    )
+
+
+def recoloured(
+    rng: np.random.Generator, needles: list[Needle | None]
+) -> tuple[list[Needle | None], list[int]]:
+    """The same cards, shapes in other colours where that makes no card twice, and for each card (own colour) * 8 + new one, -1
+    where nothing changes. Eight colours: world.COLORS in order."""
+    colors = list(COLORS)
+    seen, shifts = list(needles), [-1] * len(needles)
+    for i, needle in enumerate(needles):
+        if needle is not None and needle.kind == "shape":
+            other = replace(needle, color=colors[int(rng.integers(len(colors)))])
+            if other not in seen:
+                seen[i], shifts[i] = (
+                    other,
+                    colors.index(needle.color) * len(colors) + colors.index(other.color),
+                )
+    return seen, shifts
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B episodes as one tensor batch; S = preamble + frames * (tag + visual) + the longest film's questions."""
+
+    ids: Tensor  # [B, S] int64 token ids; 0 where a visual token or newline goes
+    visual: Tensor  # [B, F] int64 pool rows
+    shift: Tensor  # [B, F] int64: Episode.shift
+    # [F * per_frame] int64 places of the visual tokens in S (the same for all episodes)
+    visual_at: Tensor
+    newline_at: Tensor  # [n, 2] int64 (episode, place)
+    positions: Tensor  # [B, S] int64
+    mask: Tensor  # [B, 1, S, S] bool, True = may attend
+    labels: Tensor  # [B, S] int64 next token to predict at each place, -100 elsewhere
+    # [B, S] int64 needle that a token's frame shows; -1 = footage or question, SINK = preamble
+    owner: Tensor
+    # [n, 3] int64 (episode, place, owner): the token predicted at this place rests on this owner's frames
+    gaze: Tensor
+    gaze_weight: Tensor  # [n] float32; a place's weights sum to 1
+
+
+def rests_on(asked: Asked, answer: list[int], comma: int) -> list[tuple[int, ...]]:
+    """Owners that each answer token rests on: the named needle, all counted ones together, or SINK; () = no say."""
+    if asked.family == "order":
+        items = np.cumsum([token == comma for token in answer])
+        return [
+            () if token == comma else (asked.needles[item],)
+            for token, item in zip(answer, items.tolist(), strict=True)
+        ]
+    return [asked.needles or (SINK,)] * len(answer)
+
+
+def collate(
+    rng: np.random.Generator,
+    episodes: list[Episode],
+    encode: Callable[[str], list[int]],
+    preamble: list[int],
+    tail: Callable[[str], list[int]],
+    end: int,
+    per_frame: int,
+) -> Batch:
+    """Lay the episodes out. encode: text -> ids; tail: question -> ids up to the assistant's turn; end: end of turn."""
+    size, frames = len(episodes), len(episodes[0].rows)
+    rows = [[(tail(a.text), [*encode(" " + a.answer), end]) for a in e.asked] for e in episodes]
+    block = 2 + per_frame
+    start = len(preamble) + frames * block
+    longest = max(sum(1 + len(q) + len(a) for q, a in film) for film in rows)
+    total = -(-(start + longest) // 32) * 32  # few different shapes
+    ids = torch.zeros(size, total, dtype=torch.int64)
+    labels = torch.full((size, total), -100, dtype=torch.int64)
+    ids[:, : len(preamble)] = torch.tensor(preamble)
+    places = len(preamble) + torch.arange(frames)[:, None] * block  # [F, 1]
+    visual_at = (places + 2 + torch.arange(per_frame)).flatten()
+    positions = torch.arange(total).repeat(size, 1)
+    frame_of = torch.full((total,), -1)  # preamble and questions
+    frame_of[len(preamble) : start] = torch.arange(frames).repeat_interleave(block)
+    is_frame = frame_of >= 0
+    is_question = torch.arange(total) >= start
+    causal = torch.ones(total, total, dtype=torch.bool).tril()
+    newline_at, masks = [], []
+    owner = torch.full((size, total), -1)
+    owner[:, : len(preamble)] = SINK
+    gaze: list[tuple[int, int, int]] = []
+    gaze_weight: list[float] = []
+    (comma,) = encode(",")
+    for b, film in enumerate(episodes):
+        owner[b, is_frame] = torch.from_numpy(film.owner)[frame_of[is_frame]]
+        for f, t in enumerate(film.times):
+            at = len(preamble) + f * block
+            ids[b, at : at + 2] = torch.tensor(encode(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]"))
+        question_of, at = torch.full((total,), -1), start
+        for q, (question, answer) in enumerate(rows[b]):
+            length = 1 + len(question) + len(answer)
+            newline_at.append((b, at))
+            ids[b, at + 1 : at + length] = torch.tensor(question + answer)
+            # the assistant's turn begins: predicts the answer's first token
+            first = at + len(question)
+            labels[b, first : first + len(answer)] = torch.tensor(answer)
+            for place, owners in enumerate(
+                rests_on(film.asked[q], answer[:-1], comma), start=first
+            ):
+                gaze += [(b, place, o) for o in owners]
+                gaze_weight += [1 / len(owners) for _ in owners]
+            question_of[at : at + length] = q
+            positions[b, at : at + length] = start + torch.arange(length)
+            at += length
+        window, visible = frames, torch.ones(frames, dtype=torch.bool)
+        if rng.random() < 0.5:  # the KV layout
+            window = int(rng.choice((1, 2, 4, 8, 16, 32)))
+            hidden = (film.owner < 0) & (rng.random(frames) < rng.choice((0.0, 0.3, 0.7)))
+            visible = torch.from_numpy(~hidden)
+        near = (frame_of[:, None] - frame_of[None, :]) <= window
+        # frames see a window of frames
+        allowed = causal & (~is_frame[:, None] | ~is_frame[None, :] | near)
+        allowed &= (
+            ~is_question[:, None]
+            | ~is_question[None, :]
+            | (question_of[:, None] == question_of[None, :])
+        )
+        seen = torch.ones(total, dtype=torch.bool)
+        seen[is_frame] = visible[frame_of[is_frame]]
+        masks.append(allowed & (~is_question[:, None] | seen[None, :]))
+    return Batch(
+        ids,
+        torch.from_numpy(np.stack([e.rows for e in episodes])),
+        torch.from_numpy(np.stack([e.shift for e in episodes])),
+        visual_at,
+        torch.tensor(newline_at),
+        positions,
+        torch.stack(masks)[:, None],
+        labels,
+        owner,
+        torch.tensor(gaze),
+        torch.tensor(gaze_weight),
+    )

@@ -1,0 +1,83 @@
+"""Folders -> the documents of our tasks: plain dicts of texts and numbers, with the path of the video in each.
+
+A needle folder is what `reelbank needle files=true` writes. VNBench is its annotation file and a folder of videos. Knows no
+lmms-eval and no scores.
+"""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from encoders.errors import UserError
+from pipeline.evaluation.needle import vnbench
+from pipeline.evaluation.needle.schema import read_films, read_items
+
+Document = dict[str, Any]
+
+
+@functools.cache  # lmms-eval loads a task's functions one by one
+def needle(folder: Path) -> list[Document]:
+    """A document for each question: {id, video, film, task, family, question, options, answer}; no options where nothing is
+    shown of what is asked. UserError when the films were not written as files."""
+    files = {film.name: film.file for film in read_films(folder / "films.jsonl")}
+    found = []
+    for item in read_items(folder / "items.jsonl"):
+        if not files.get(item.film):
+            raise UserError(
+                f"{folder} has no file of film {item.film}; run `reelbank needle action=make files=true out={folder}`."
+            )
+        found.append(
+            {
+                "id": item.id,
+                "video": str(folder / files[item.film]),
+                "film": item.film,
+                "task": item.task,
+                "family": item.family,
+                "question": item.question,
+                "options": list(item.options),
+                "answer": item.answer,
+            }
+        )
+    return _with_files(found, folder)
+
+
+@functools.cache
+def four_tries(annotation: Path, videos: Path) -> list[Document]:
+    """A document for each try: {id, video, film, type, try, question, options, prompt, answer, letter}. `id` is the video as
+    the annotation names it, which its four tries share; `film` the file, which several questions may. UserError on a wrong
+    row."""
+    found = []
+    for row in vnbench.read(annotation):
+        path = videos / row["video"]
+        # the folder may be the inner one
+        path = path if path.is_file() else videos / Path(row["video"]).name
+        found.append(
+            {
+                "id": row["video"],
+                "video": str(path),
+                "film": path.resolve().name,
+                "type": row["type"],
+                "try": row["try"],
+                "question": row["question"],
+                "options": row["options"],
+                "prompt": vnbench.prompt(row),
+                "answer": row["gt"],
+                "letter": row["gt_option"],
+            }
+        )
+    return _with_files(found, videos)
+
+
+def _with_files(documents: list[Document], folder: Path) -> list[Document]:
+    """The same; UserError when videos are missing: they would count as wrong answers."""
+    gone = _gone(document["video"] for document in documents)
+    if gone:
+        raise UserError(
+            f"{folder} lacks {len(gone)} of the videos, such as {gone[0]}; name the folder that has all of them."
+        )
+    return documents
+
+
+def _gone(paths: Iterable[str]) -> list[str]:
+    return [path for path in dict.fromkeys(paths) if not Path(path).is_file()]

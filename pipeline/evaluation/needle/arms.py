@@ -1,0 +1,212 @@
+"""What is compared: configurations of the pipeline, and controls that say what a score is worth.
+
+blind          no video at all: what the question and its options give away
+haystack_only  the same footage without needles: what the footage gives away
+needle_only    the needles on grey, everything read: whether the model can read them and knows the question
+oracle         only the frames that show the needles asked for, and a neighbour on each side: perfect retrieval
+uniform        evenly spread frames, as many tokens as the configuration reads
+window         the newest frames alone, as many tokens
+full           every frame, where they fit into full_tokens
+An arm is built from the command line's own overrides and a few more. Knows no film and no score.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from encoders.errors import UserError
+from memory.frame_budget import Timeline
+from memory.retrieval.clip import UniformRetriever, hits, is_next, refuse_unknown
+from memory.schema import Hits, Question, SegmentIndex
+from pipeline.build import READ_FRAMES, build_qa
+from pipeline.evaluation.needle.schema import Film, Item
+from pipeline.qa import VideoQA
+
+CONTROLS = ("blind", "haystack_only", "needle_only", "oracle", "uniform", "window", "full")
+_ENCODING = (
+    "backbone",
+    "clip",
+    "segmenter",
+    "compressor",
+    "prefill",
+    "fps",
+    "kv_dtype",
+    "token_dtype",
+)
+_ANSWERING = (
+    "retriever",
+    "reader",
+    "read_tokens",
+    "recent_frames",
+    "cite_share",
+    "answers",
+    "seed",
+)
+
+
+def near(times: np.ndarray, spans: Sequence[Sequence[float]]) -> np.ndarray:
+    """[T] bool: which frames show the needles of these spans, or are neighbours of one that does."""
+    step = float(times[1] - times[0]) if len(times) > 1 else 1.0
+    inside = [(times >= start - step) & (times < end + step) for start, end in spans]
+    found: np.ndarray = np.any(inside, axis=0)
+    return found
+
+
+class Truth:
+    """A retriever that is told the answer: the frames during which the needles show, and their neighbours. The question's id
+    carries the spans (`told`)."""
+
+    reads: frozenset[str] = frozenset()
+
+    def __init__(self, **partners: Any) -> None:
+        self._times: dict[str, np.ndarray] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(times.nbytes for times in list(self._times.values()))
+
+    def add(self, segment: SegmentIndex) -> None:
+        if is_next(segment, self.known(segment.video_id)):
+            before = self._times.get(segment.video_id, np.empty(0))
+            self._times[segment.video_id] = np.concatenate([before, segment.times.numpy()])
+
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        refuse_unknown(question, self.known(question.video_id), visible)
+        times = self._times[question.video_id][first:visible]
+        frames = first + np.flatnonzero(near(times, json.loads(question.id)))[:k]
+        return hits(frames, np.linspace(1, 0.5, len(frames)))
+
+    def known(self, video_id: str) -> int:
+        return len(self._times.get(video_id, ()))
+
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        pass
+
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        pass
+
+    def forget(self, video_id: str) -> None:
+        self._times.pop(video_id, None)
+
+
+@dataclass(eq=False)  # by identity: it holds a model
+class Arm:
+    """One column of the tables. `qa` is built when it is first needed and kept for all films."""
+
+    name: str
+    config: DictConfig
+    control: str  # "" for a configuration
+    key: str  # of all settings that can change an answer
+    bank: Path
+    _parts: Callable[[DictConfig], Any]
+    _qa: VideoQA | None = field(default=None, repr=False)
+
+    @property
+    def film_of(self) -> str:
+        """Which variant of a film it is asked about; "" for none."""
+        return {"blind": "", "haystack_only": "haystack", "needle_only": "needles"}.get(
+            self.control, "film"
+        )
+
+    @property
+    def qa(self) -> VideoQA:
+        """The parts behind it, on a bank of its own encoding."""
+        if self._qa is None:
+            backbone = self._parts(self.config)
+            tokens = self.config.read_tokens or READ_FRAMES * backbone.tokens_per_frame
+            config = OmegaConf.merge(self.config, {"bank": str(self.bank)})
+            assert isinstance(config, DictConfig)
+            if self.control == "window":
+                config.recent_frames = max(1, tokens // backbone.tokens_per_frame)
+            elif self.control == "oracle":
+                config.recent_frames = 0
+            if self.control in ("uniform", "window"):
+                config.retriever = {"_target_": _name(UniformRetriever), "_partial_": True}
+            elif self.control == "oracle":
+                config.retriever = {"_target_": _name(Truth), "_partial_": True}
+            qa = build_qa(config, backbone)
+            if self.control in ("full", "needle_only"):
+                qa = replace(qa, read_tokens=max(self.config.full_tokens, qa.read_tokens))
+            self._qa = qa
+        return self._qa
+
+    def asks(self, item: Item, film: Film) -> bool:
+        """Whether this arm has something to say about an item."""
+        if self.control == "oracle":
+            return bool(item.needles)
+        if self.control == "full":
+            frames = film.seconds * self.config.fps
+            return frames * self._parts(self.config).tokens_per_frame <= self.config.full_tokens
+        return self.control != "haystack_only" or film.seconds <= 60 * self.config.twin_minutes
+
+    def budget(self, item: Item, film: Film) -> int:
+        """Visual tokens that an answer may read; perfect retrieval reads what it is told and nothing else."""
+        if self.control != "oracle":
+            return self.qa.read_tokens
+        times = np.arange(math.ceil(film.seconds * self.config.fps)) / self.config.fps
+        return int(near(times, film.spans(item.needles)).sum() * self.qa.backbone.tokens_per_frame)
+
+    def close(self) -> None:
+        """Close its bank, if it was opened."""
+        if self._qa is not None:
+            self._qa.bank.close()
+
+
+def arms(
+    config: DictConfig,
+    compose: Callable[[Sequence[str]], DictConfig],
+    parts: Callable[[DictConfig], Any],
+) -> list[Arm]:
+    """The arms of a benchmark: those that are configured, then the controls of the first one.
+
+    compose: overrides -> configuration, on top of the command line's. UserError on a control that is not there.
+    """
+    if not config.arms:
+        raise UserError("arms is empty; name at least one, such as +arms.clip=['retriever=clip'].")
+    found = [
+        _arm(str(name), compose(list(overrides or [])), "", parts)
+        for name, overrides in config.arms.items()
+    ]
+    for control in config.controls:
+        if control not in CONTROLS:
+            raise UserError(
+                f"controls has {control!r}, which is no control; use some of {', '.join(CONTROLS)}."
+            )
+        found.append(_arm(control, found[0].config, control, parts))
+    names = [arm.name for arm in found]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"Two arms have one name among {', '.join(names)}; a control has the name of what it does."
+        )
+    return found
+
+
+def _arm(name: str, config: DictConfig, control: str, parts: Callable[[DictConfig], Any]) -> Arm:
+    plain = settings_of(config)
+    bank = _digest({name: plain[name] for name in _ENCODING})
+    key = _digest(plain | {"control": control, "full_tokens": config.full_tokens if control else 0})
+    return Arm(name, config, control, key, Path(config.out) / "banks" / bank, parts)
+
+
+def settings_of(config: DictConfig) -> dict[str, Any]:
+    """All settings that can change an answer, as plain values."""
+    return {name: _plain(config[name]) for name in (*_ENCODING, *_ANSWERING)}
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _name(part: type) -> str:
+    return f"{part.__module__}.{part.__qualname__}"

@@ -1,0 +1,52 @@
+"""Which of the options a model means: the one it names, else the one it finds likeliest. Knows no film and no truth.
+
+A model that answers in letters is asked four times with the options in VNBench's orders. One that was never taught letters,
+such as the embedded one, answers in words; then the four tries cannot differ, and four tries count no stricter than one.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+from memory.schema import Evidence
+from pipeline.answer.reader import KVReader, TokenReader
+from pipeline.evaluation.needle.vnbench import LETTERS, ORDERS, prompt, tries
+from pipeline.needle_world.scoring import is_right
+
+Reader = KVReader | TokenReader
+
+
+def _untimed(stage: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def in_words(reader: Reader, evidence: Evidence, text: str, options: Sequence[str]) -> int:
+    """The number of the option that a free answer names, or else the likeliest."""
+    named = [i for i, option in enumerate(options) if is_right(text, option)]
+    if named:
+        return named[0]
+    scores = likelihoods(reader, evidence, options)
+    return max(range(len(options)), key=scores.__getitem__)
+
+
+def in_letters(
+    reader: Reader, evidence: Evidence, question: str, options: Sequence[str]
+) -> list[str]:
+    """What is answered to VNBench's four prompts."""
+    texts = []
+    for row in tries("", "", question, options, 0, (), 0.0):
+        asked = replace(evidence.question, text=prompt(row))
+        texts.append(reader.read(replace(evidence, question=asked), _untimed).text)
+    return texts
+
+
+def letters_of(choice: int) -> list[str]:
+    """The letters that one option has in the four tries."""
+    return [LETTERS[order.index(choice)] for order in ORDERS]
+
+
+def likelihoods(reader: Reader, evidence: Evidence, options: Sequence[str]) -> list[float]:
+    """Log-probability of each option as the whole answer, in the spelling (with or without a space) that is likelier."""
+    forms = [reader.backbone.ids(space + option) for option in options for space in ("", " ")]
+    scores, _ = reader.weigh(evidence, evidence.question.text, forms, _untimed)
+    return [max(scores[i : i + 2]) for i in range(0, len(scores), 2)]

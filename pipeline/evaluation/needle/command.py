@@ -1,0 +1,280 @@
+"""`reelbank needle`: make, run, score, report. Knows the order of these, and what goes wrong before any of them.
+
+reelbank needle preset=small out=runs/needle          # all of it; the same command resumes
+reelbank needle action=make minutes=[60] tasks=[retrieve] files=true haystack=[my.mp4]
+reelbank needle action=score out=runs/needle          # tables and figures again
+reelbank needle action=score predictions=results.jsonl   # somebody's results by VNBench's rules
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from encoders.errors import UserError
+from encoders.sources.container import check_file, inspect
+from pipeline.evaluation.needle import vnbench
+from pipeline.evaluation.needle.make import Grid, make, save
+from pipeline.evaluation.needle.schema import Film, Item, read_films, read_items
+
+ACTIONS = ("all", "make", "run", "score")
+VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
+
+
+def needle(config: DictConfig) -> int:
+    """Run the actions that are asked for; 0 when all is done. UserError on bad input."""
+    if config.action not in ACTIONS:
+        raise UserError(f"action={config.action} is not known; use one of {', '.join(ACTIONS)}.")
+    if config.answers not in ("words", "letters"):
+        raise UserError(f"answers={config.answers} is not known; use words or letters.")
+    if config.format not in ("text", "json"):
+        raise UserError(f"format={config.format} is not known; use text or json.")
+    if config.predictions:
+        if config.action != "score":
+            raise UserError("predictions= is somebody's file of results; say action=score with it.")
+        return _official(config)
+    out = Path(config.out)
+    grid = _grid(config)
+    if config.action in ("all", "make"):
+        films, items = _made(config, grid, out)
+        print(
+            f"{out}: {len(items)} questions about {len(films)} films, {sum(f.seconds for f in films) / 3600:.2f} hours"
+        )
+    if config.action in ("all", "run"):
+        _run(config, out)
+    if config.action in ("all", "score"):
+        _score(config, grid, out)
+    return 0
+
+
+def _grid(config: DictConfig) -> Grid:
+    """UserError on what cannot be made."""
+    values: dict[str, Any] = {
+        name: OmegaConf.to_container(config[name])
+        if OmegaConf.is_config(config[name])
+        else config[name]
+        for name in (
+            "minutes",
+            "depths",
+            "tasks",
+            "films",
+            "looks",
+            "needle_seconds",
+            "seed",
+            "spliced",
+            "width",
+            "height",
+        )
+    }
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    if min(config.width, config.height) < 32:
+        raise UserError(
+            f"width={config.width} height={config.height} is too small for a card; use 32 pixels or more."
+        )
+    return Grid(haystack=_haystack(config), **values)
+
+
+def _haystack(config: DictConfig) -> tuple[str, ...]:
+    """The files of the haystack; a folder stands for the videos in it."""
+    found: list[str] = []
+    for name in config.haystack:
+        path = Path(name)
+        inside = (
+            sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS)
+            if path.is_dir()
+            else [path]
+        )
+        if not inside:
+            raise UserError(
+                f"haystack {name} has no video ({', '.join(VIDEOS)}); give files, or [] for procedural footage."
+            )
+        found += [str(p) for p in inside]
+    for name in found:
+        check_file(Path(name))
+        seconds = inspect(Path(name)).duration
+        if seconds < config.needle_seconds:
+            raise UserError(
+                f"haystack {name} lasts {seconds:.2f} s, shorter than a needle of {config.needle_seconds:g} s; leave it out."
+            )
+    return tuple(found)
+
+
+def _made(config: DictConfig, grid: Grid, out: Path) -> tuple[list[Film], list[Item]]:
+    """Plans and questions on disk, and with files=true videos that are not there yet."""
+    films, items = make(grid)
+    if config.files:
+        films = _files(films, items, out)
+    save(films, items, out)
+    return films, items
+
+
+def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film]:
+    """Write each film once, and a link to it under the name that VNBench's rows have for each question."""
+    from pipeline.evaluation.needle.film import fingerprint, write
+
+    folder = out / "VNBench"
+    folder.mkdir(parents=True, exist_ok=True)
+    done, before = [], 0.0
+    with _bar() as bar:
+        job = bar.add_task("writing films", total=round(sum(film.seconds for film in films)))
+        for film in films:
+            name = f"{film.name}-{fingerprint(film)}.mp4"  # another plan is another file
+            if not (folder / name).exists():
+                write(
+                    film,
+                    folder / name,
+                    lambda t, before=before: bar.update(job, completed=before + t),
+                )  # type: ignore[misc]
+            before += film.seconds
+            bar.update(job, completed=before)
+            done.append(replace(film, file=f"VNBench/{name}"))
+    by_name = {film.name: film for film in done}
+    for item in items:
+        if item.options:
+            film = by_name[item.film]
+            link = folder / vnbench.file_name(item, film)
+            link.unlink(missing_ok=True)
+            link.symlink_to(Path(film.file).name)
+    return done
+
+
+def _run(config: DictConfig, out: Path) -> None:
+    from pipeline.build import build_backbone
+    from pipeline.cli import configure
+    from pipeline.evaluation.needle.arms import Arm, arms
+    from pipeline.evaluation.needle.run import run, work
+
+    films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
+    loaded: dict[str, Any] = {}
+
+    def parts(own: DictConfig) -> Any:
+        """One backbone for all arms that have the same."""
+        name = json.dumps(OmegaConf.to_container(own.backbone, resolve=True), sort_keys=True)
+        if name not in loaded:
+            loaded[name] = build_backbone(own)
+        return loaded[name]
+
+    found: list[Arm] = arms(config, lambda more: configure("needle", [*config.given, *more]), parts)
+    try:
+        total = sum(1 for _ in work(films, items, found))
+        began = told = time.perf_counter()
+        encoded = 0.0
+        with _bar() as bar:
+            job = bar.add_task("needle", total=total)
+
+            def report(what: str, seconds: float, questions: int) -> None:
+                nonlocal encoded, told
+                encoded += seconds
+                bar.update(
+                    job, advance=questions, description=f"{what} ({encoded / 3600:.2f} h of video)"
+                )
+                if not bar.console.is_terminal and time.perf_counter() - told > 30:
+                    told = time.perf_counter()
+                    print(
+                        f"needle: {bar.tasks[0].completed:.0f} of {total} answers, {encoded / 3600:.2f} h encoded, "
+                        f"{told - began:.0f} s: {what}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+
+            rows = run(films, items, found, out, keep_banks=config.keep_banks, report=report)
+            bar.update(job, completed=total)
+    finally:
+        for arm in found:
+            arm.close()
+    print(f"{out}: {len(rows)} answers, {time.perf_counter() - began:.0f} s")
+
+
+def _score(config: DictConfig, grid: Grid, out: Path) -> None:
+    from pipeline.evaluation.needle import report, score
+    from pipeline.evaluation.needle.film import fingerprint
+    from pipeline.evaluation.needle.run import rows_of
+
+    films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
+    now = {
+        item.id: f"{item.id} {fingerprint(film)}"
+        for film in films
+        for item in items
+        if item.film == film.name
+    }
+    # rows of films that were made differently before are not this benchmark's
+    rows = [
+        row
+        for row in rows_of(out / "results.jsonl")
+        if row["key"].rpartition(" ")[0] == now.get(row["item"])
+    ]
+    rows = _latest(rows)
+    if not rows:
+        raise UserError(
+            f"{out} has no answers to these questions; run `reelbank needle action=run out={out}` first."
+        )
+    report.write(rows, items, films, rows_of(out / "encodings.jsonl"), grid.depths, out)
+    if config.format == "json":
+        arms = score.by(rows, "arm")
+        print(
+            json.dumps(
+                {arm: {"right": score.share(score.accuracy(own))} for arm, own in arms.items()}
+            )
+        )
+    else:
+        print((out / "report.md").read_text(encoding="utf-8"))
+        print(f"figures and failures: {out / 'report.html'}")
+
+
+def _latest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each arm's name the settings that were used last: an arm may have been changed between two runs."""
+    last = {row["arm"]: row["key"].rpartition(" ")[2] for row in rows}
+    found = [row for row in rows if row["key"].rpartition(" ")[2] == last[row["arm"]]]
+    return sorted(found, key=lambda row: row["control"] != "")  # configurations before controls
+
+
+def _official(config: DictConfig) -> int:
+    """Results of any model by VNBench's rules."""
+    path = Path(config.predictions)
+    results = vnbench.read_results(path)
+    done = vnbench.score(results)
+    if config.format == "json":
+        print(
+            json.dumps(
+                {
+                    "types": done.types,
+                    "groups": done.groups,
+                    "overall": done.overall,
+                    "single": done.single,
+                }
+            )
+        )
+        return 0
+    print(f"{path}: {len(results)} rows, {done.videos} videos")
+    for name, value in (*done.types.items(), *done.groups.items()):
+        print(f"  {name:12} {100 * value:5.1f}")
+    print(f"  four tries   {100 * done.overall:5.1f}\n  single try   {100 * done.single:5.1f}")
+    return 0
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)

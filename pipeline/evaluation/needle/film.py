@@ -1,0 +1,99 @@
+"""A film's plan -> frames: rendered while they stream, or written as a real H.264 file. Same plan, same frames.
+
+Knows no question and no model. A film of 24 hours is a plan of some kilobytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from encoders.schema import Frames, VideoInfo
+from pipeline.evaluation.needle.footage import Footage, footage
+from pipeline.evaluation.needle.looks import show
+from pipeline.evaluation.needle.schema import Film
+from pipeline.needle_world import video
+
+FILE_FPS = 8
+
+
+def source_second(film: Film, second: float) -> float:
+    """Where the footage is at this second of the film: needles that are spliced in hold it up."""
+    held = 0.0
+    for one in film.shown:
+        if film.spliced or one.look == "picture":
+            held += min(max(second - one.start, 0.0), one.end - one.start)
+    return second - held
+
+
+def picture(film: Film, behind: Footage, second: float) -> Image.Image:
+    """The film's picture at this second."""
+    found = behind.at(source_second(film, second))
+    for one in film.shown:
+        if one.start <= second < one.end:
+            show(found, one.card, one.look, one.place)
+    return found
+
+
+def fingerprint(film: Film) -> str:
+    """16 hex digits over everything that decides its frames."""
+    text = json.dumps(asdict(replace(film, file="", name="")), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class FilmSource:
+    """A `FrameSource` (encoders/schema.py) over a plan: the frames at k / fps seconds, rendered when they are asked for."""
+
+    def __init__(self, film: Film, fps: float, *, width: int, height: int, batch: int = 16) -> None:
+        self._film, self._fps, self._size, self._batch = film, fps, (width, height), batch
+
+    @property
+    def info(self) -> VideoInfo:
+        return VideoInfo(
+            f"film-{fingerprint(self._film)}",
+            f"film {self._film.name}",
+            self._film.seconds,
+            "rendered",
+        )
+
+    def frames(self, start: float = 0.0) -> Iterator[Frames]:
+        """Batches from `start` seconds on."""
+        behind = footage(self._film)
+        times = np.arange(np.ceil(self._film.seconds * self._fps)) / self._fps
+        times = times[(times >= start) & (times < self._film.seconds)]
+        for first in range(0, len(times), self._batch):
+            part = times[first : first + self._batch]
+            pixels = [
+                np.asarray(
+                    picture(self._film, behind, float(t)).resize(
+                        self._size, Image.Resampling.BILINEAR
+                    )
+                )
+                for t in part
+            ]
+            yield Frames(self.info.video_id, np.stack(pixels), part)
+
+
+def sampled(film: Film, needle: int, fps: float) -> bool:
+    """Whether a frame at this rate falls into the needle: what is never sampled nobody can find."""
+    one = film.shown[needle]
+    return bool(np.ceil(one.start * fps - 1e-9) / fps < one.end)
+
+
+def write(film: Film, path: Path, progress: Callable[[float], None] = lambda t: None) -> None:
+    """The film as an H.264 MP4, which appears under its name when it is complete."""
+    behind = footage(film)
+    size = (film.width, film.height)
+    video.write(
+        path,
+        (),
+        film.seconds,
+        lambda t: picture(film, behind, t),
+        fps=FILE_FPS,
+        size=size,
+        progress=progress,
+    )

@@ -1,0 +1,228 @@
+"""Settings -> films and items, on disk as films.jsonl, items.jsonl and vnbench.json; with files=true also as H.264 files.
+
+Same settings, same bytes. Knows no model.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from encoders.errors import UserError
+from pipeline.evaluation.needle import looks, tasks, vnbench
+from pipeline.evaluation.needle.schema import Card, Film, Item, Shown, write_lines
+from pipeline.evaluation.needle.tasks import SHEETS, Sheet
+
+GAP_S = 1.5  # between needles, so that at 1 frame a second no two are neighbours
+MARGIN_S = 1.0  # without needles at both ends
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What is to be made."""
+
+    minutes: tuple[float, ...]
+    depths: tuple[float, ...]  # per cent, of questions about one card
+    tasks: tuple[str, ...]
+    films: tuple[int, ...]  # of each task: one number for each length, or one for all
+    looks: tuple[str, ...]
+    needle_seconds: float
+    seed: int
+    haystack: tuple[str, ...]  # files; none = procedural
+    spliced: bool
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        """UserError on what cannot be made."""
+        tasks.check(self.tasks)
+        for minutes in self.minutes:
+            if not 0 < minutes <= 24 * 60:
+                raise UserError(
+                    f"minutes has {minutes:g}, which is no length from above 0 to 1440 minutes; give others."
+                )
+        for depth in self.depths:
+            if not 0 <= depth <= 100:
+                raise UserError(
+                    f"depths has {depth:g}, which is outside 0..100 per cent of the film; give others."
+                )
+        for look in self.looks:
+            if look not in looks.LOOKS:
+                raise UserError(
+                    f"looks has {look!r}, which is no look; use some of {', '.join(looks.LOOKS)}."
+                )
+        if not self.needle_seconds > 0:
+            raise UserError(
+                f"needle_seconds={self.needle_seconds:g} shows nothing; give seconds above 0."
+            )
+        for name in ("minutes", "depths", "tasks", "looks"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is empty; give at least one.")
+        if min(self.films, default=0) < 1 or len(self.films) not in (1, len(self.minutes)):
+            numbers = ",".join(map(str, self.films))
+            raise UserError(
+                f"films=[{numbers}] does not fit; give one number from 1 for all lengths, or one for each."
+            )
+        for minutes in self.minutes:
+            if 60 * minutes < self.needle_seconds + 2 * MARGIN_S:
+                raise UserError(
+                    f"A haystack of {60 * minutes:g} s is shorter than a needle of {self.needle_seconds:g} s with "
+                    f"{MARGIN_S:g} s before and behind it; give more minutes, or fewer needle_seconds."
+                )
+
+
+def make(grid: Grid) -> tuple[list[Film], list[Item]]:
+    """Films and items in the order of the grid. UserError when needles do not fit into a film."""
+    films: list[Film] = []
+    items: list[Item] = []
+    for i, minutes in enumerate(grid.minutes):
+        for task in grid.tasks:
+            for number in range(grid.films[i % len(grid.films)]):
+                film, own = _film(grid, 60.0 * minutes, task, number)
+                films.append(film)
+                items += own
+    return films, items
+
+
+def save(films: Sequence[Film], items: Sequence[Item], out: Path) -> None:
+    """films.jsonl, items.jsonl and VNBench's annotation, whose rows name each question's film as a file of its own."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_lines(out / "films.jsonl", films)
+    write_lines(out / "items.jsonl", items)
+    by_name = {film.name: film for film in films}
+    rows = [row for item in items if item.options for row in vnbench.rows(item, by_name[item.film])]
+    vnbench.write(out / "vnbench.json", rows)
+
+
+def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, list[Item]]:
+    name = f"{task}-{seconds / 60:g}min-{number:03d}"
+    # a film does not change with the films around it
+    digest = hashlib.sha256(f"{grid.seed} {name}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    room = int((seconds - 2 * MARGIN_S + GAP_S + 1e-9) // (grid.needle_seconds + GAP_S))
+    sheet = SHEETS[task](rng, room)
+    if len(sheet.cards) > room or not sheet.drafts:
+        raise UserError(
+            f"task {task} shows {max(len(sheet.cards), 6)} needles of {grid.needle_seconds:g} s, and a film of {seconds:g} s "
+            f"has room for {max(room, 0)}; give more minutes, or fewer needle_seconds."
+        )
+    starts = _starts(rng, grid, sheet, seconds, number)
+    shown, place_of = _shown(rng, grid, sheet.cards, starts)
+    film = Film(
+        name=name,
+        seconds=seconds,
+        seed=int(rng.integers(1 << 31)),
+        footage=grid.haystack,
+        shown=shown,
+        width=grid.width,
+        height=grid.height,
+        spliced=grid.spliced,
+    )
+    items = []
+    for i, draft in enumerate(sheet.drafts):
+        needles = tuple(place_of[n] for n in draft.needles)
+        depth = (
+            round(100 * shown[needles[0]].start / (seconds - grid.needle_seconds), 2)
+            if len(needles) == 1
+            else None
+        )
+        items.append(
+            Item(
+                id=f"{name}-{i}",
+                film=name,
+                task=draft.task,
+                family=draft.family,
+                question=draft.question,
+                answer=draft.answer,
+                options=draft.options,
+                slot=draft.slot,
+                needles=needles,
+                seconds=seconds,
+                depth=depth,
+            )
+        )
+    return film, items
+
+
+def _starts(
+    rng: np.random.Generator, grid: Grid, sheet: Sheet, seconds: float, number: int
+) -> list[float]:
+    """When each card begins. Cards that are asked for alone go to the depths of the grid, in turn from film to film."""
+    last = seconds - grid.needle_seconds
+    fixed: dict[int, float] = {}
+    for i, card in enumerate(sheet.asked):
+        depth = grid.depths[(i + number) % len(grid.depths)]
+        # a random phase: a needle that begins on a whole second is always sampled alike
+        wanted = float(np.clip(last * depth / 100 + rng.uniform(-0.5, 0.5), 0, last))
+        fixed[card] = _nearest(wanted, list(fixed.values()), grid.needle_seconds, last)
+    if not fixed:
+        free = (
+            seconds
+            - 2 * MARGIN_S
+            - len(sheet.cards) * grid.needle_seconds
+            - (len(sheet.cards) - 1) * GAP_S
+        )
+        cuts = np.sort(rng.uniform(0, max(free, 0.0), len(sheet.cards)))
+        step = grid.needle_seconds + GAP_S
+        return [round(MARGIN_S + float(cut) + i * step, 3) for i, cut in enumerate(cuts)]
+    for card in range(len(sheet.cards)):
+        if card not in fixed:
+            fixed[card] = _nearest(
+                float(rng.uniform(0, last)), list(fixed.values()), grid.needle_seconds, last
+            )
+    return [round(fixed[card], 3) for card in range(len(sheet.cards))]
+
+
+def _nearest(wanted: float, taken: list[float], needle_seconds: float, last: float) -> float:
+    """The moment nearest to the wanted one that keeps its distance from those that are taken."""
+    step = needle_seconds + GAP_S
+    options = [wanted, 0.0, last, *(t - step for t in taken), *(t + step for t in taken)]
+    fits = [
+        t
+        for t in options
+        if 0 <= t <= last and all(abs(t - other) >= step - 1e-6 for other in taken)
+    ]
+    if not fits:
+        raise UserError(
+            f"Needles at these depths do not fit side by side into {last + needle_seconds:g} s; give more minutes."
+        )
+    return min(fits, key=lambda t: abs(t - wanted))
+
+
+def _shown(
+    rng: np.random.Generator, grid: Grid, cards: Sequence[Card], starts: Sequence[float]
+) -> tuple[tuple[Shown, ...], dict[int, int]]:
+    """The cards in time order, and where each of the sheet's cards is among them."""
+    shown = []
+    for card, start in zip(cards, starts, strict=True):
+        look = tasks.one_of(rng, grid.looks)
+        end = round(start + grid.needle_seconds, 3)
+        shown.append(Shown(card, look, looks.place(rng, card, look), start, end))
+    order = sorted(range(len(shown)), key=lambda i: shown[i].start)
+    return tuple(shown[i] for i in order), {card: place for place, card in enumerate(order)}
+
+
+def without_needles(film: Film) -> Film:
+    """The same haystack with nothing in it: a control."""
+    return replace(film, name=f"{film.name}-haystack", shown=(), file="")
+
+
+def needles_alone(film: Film) -> Film:
+    """The same needles in the same order on grey, one after another: a control. Their number in the film stays."""
+    shown, at = [], MARGIN_S
+    for one in film.shown:
+        length = one.end - one.start
+        shown.append(replace(one, start=round(at, 3), end=round(at + length, 3)))
+        at += length + GAP_S
+    name, seconds = f"{film.name}-needles", round(at + MARGIN_S, 3)
+    return replace(
+        film,
+        name=name,
+        seconds=seconds,
+        footage=("grey",),
+        shown=tuple(shown),
+        spliced=False,
+        file="",
+    )

@@ -1,0 +1,429 @@
+"""The first part: Reelbank beside transformers alone, at each length; and our own path from a file. Builds the arms, measures,
+and makes tables of the rows. Knows the configuration."""
+
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from encoders.errors import UserError
+from encoders.models.llava_onevision import LlavaOneVision
+from encoders.schema import Frames
+from pipeline.build import build_source, provenance
+from pipeline.config.parts import part
+from pipeline.evaluation.speed import footage, machine, operations
+from pipeline.evaluation.speed.baselines import KeptCache, Library, WholePrompt, fastest_chunk
+from pipeline.evaluation.speed.clocks import middle, watch
+from pipeline.evaluation.speed.command import BASELINES
+from pipeline.evaluation.speed.ours import Ours
+from pipeline.evaluation.speed.rounds import Limits, Rounds
+from pipeline.evaluation.speed.schema import Arm, Row, Table
+
+KEPT, WHOLE = BASELINES["kv_kept"], BASELINES["whole_prompt"]
+_OURS = "ours, "  # before the name of an arm, in tables
+_KEEPS_ALL = "encoders.compressors.NoCompression"  # the compressor that changes no number of tokens
+
+
+Recompose = Callable[[list[str]], DictConfig]
+
+
+def measure(
+    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path, rows: list[Row]
+) -> None:
+    """Everything of this part, into `rows` as it comes. recompose: overrides -> the configuration with them on top. UserError
+    on arms that cannot be compared, before anything is measured."""
+    frames = _frames(config, backbone, max(config.lengths))
+    arms = _ours(config, backbone, recompose, work)
+    library = Library(backbone, config.new_tokens) if config.plain else None
+    if library is not None and "kv_kept" in config.plain:
+        chunk, tried = fastest_chunk(
+            library, frames.part(0, min(len(frames), config.tune_frames)), list(config.chunk_frames)
+        )
+        rows.append(
+            {
+                "kind": "chunk",
+                "arm": KEPT,
+                "chosen": chunk,
+                "seconds": {str(k): v for k, v in tried.items()},
+            }
+        )
+        arms.append(KeptCache(library, chunk, KEPT))
+    if library is not None and "whole_prompt" in config.plain:
+        arms.append(WholePrompt(library, WHOLE))
+    kinds = {"bfloat16": torch.bfloat16, str(backbone.dtype).removeprefix("torch."): backbone.dtype}
+
+    def rates() -> dict[str, float]:
+        found = {}
+        for name, dtype in kinds.items():
+            found[name], found[f"{name}, CPU"] = machine.matmul_rate(
+                dtype, backbone.device, config.matmul_side
+            )
+        return found
+
+    run = Rounds(
+        config.rounds,
+        config.questions,
+        Limits(config.round_seconds, config.memory_mb * 1e6),
+        rates,
+        rows,
+    )
+    for length in sorted(config.lengths):
+        run.at(_named(frames.part(0, length), length), arms)
+    rows += _counted(config, backbone, recompose, rows)
+    rows += _from_file(config, backbone, recompose, work)
+
+
+def _counted(
+    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[Row]
+) -> list[Row]:
+    """Operations of encoding each length, and the share of the measured rate that was reached."""
+    found: list[Row] = []
+    for length, arm in sorted(
+        {(row["frames"], row["arm"]) for row in rows if row["kind"] == "encode"}
+    ):
+        did = _needed(
+            backbone,
+            None if arm == KEPT else recompose(list(config.ours[arm.removeprefix(_OURS)])),
+            length,
+        )
+        if did is None:
+            continue
+        timed = [
+            row
+            for row in rows
+            if row["kind"] == "encode" and (row["arm"], row["frames"]) == (arm, length)
+        ]
+        row: Row = {
+            "kind": "operations",
+            "arm": arm,
+            "frames": length,
+            "operations": asdict(did) | {"total": did.total},
+        }
+        row["reached"] = statistics.median(did.total / one["wall_s"] for one in timed)
+        row["reached, CPU"] = statistics.median(did.total / one["cpu_s"] for one in timed)
+        row["peaks"] = {
+            name: max(r[name] for r in rows if r["kind"] == "rate")
+            for kind in ("bfloat16", str(backbone.dtype).removeprefix("torch."))
+            for name in (kind, f"{kind}, CPU")
+        }
+        found.append(row)
+    return found
+
+
+def _needed(
+    backbone: LlavaOneVision, own: DictConfig | None, frames: int
+) -> operations.Operations | None:
+    """What encoding needs, by ours as configured or (None) by a kept cache; None where it depends on what the frames show, or
+    where nothing is prefilled."""
+    sink = len(backbone.preamble_ids())
+    if own is None:
+        return operations.growing(
+            backbone.config, frames, tokens=backbone.tokens_per_frame, sink=sink
+        )
+    if (
+        own.compressor._target_ != _KEEPS_ALL
+        or "window_frames" not in own.prefill
+        or "seconds" not in own.segmenter
+    ):
+        return None
+    return operations.windowed(
+        backbone.config,
+        frames,
+        tokens=backbone.tokens_per_frame + backbone.tag_length(),
+        sink=sink,
+        segment=max(1, round(own.segmenter.seconds * own.fps)),
+        window=own.prefill.window_frames,
+    )
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """Of the rows; ratios, round by round, to the baseline that keeps its cache, or without it to the first arm."""
+    found: list[Table] = []
+    arms = _arms(rows)
+    if not arms:
+        return found
+    reference = KEPT if KEPT in arms else arms[0]
+    for length in sorted({row["frames"] for row in rows if row["kind"] in ("warm_up", "left_out")}):
+        own = [row for row in rows if row.get("frames") == length]
+        found += [_encoding(own, length, reference), _asking(own, length, reference)]
+    found += [
+        _stages(rows, "encode", "frame"),
+        _stages(rows, "ask", "question"),
+        _operations(rows),
+        _file_table(rows),
+    ]
+    return [table for table in found if table.rows]
+
+
+# ---- making
+
+
+def _frames(config: DictConfig, backbone: LlavaOneVision, count: int) -> Frames:
+    if config.video:
+        return footage.decoded(build_source(config, backbone), count, config.video)
+    return footage.noise(count, config.fps, backbone.frame_size)
+
+
+def _named(frames: Frames, length: int) -> Frames:
+    return Frames(f"bench-{length}", frames.pixels, frames.times)
+
+
+def _ours(
+    config: DictConfig,
+    backbone: LlavaOneVision,
+    recompose: Callable[[list[str]], DictConfig],
+    work: Path,
+) -> list[Arm]:
+    """The configured arms; those that make the same bank share it."""
+    leaders: dict[str, Ours] = {}
+    arms: list[Arm] = []
+    for name, overrides in config.ours.items():
+        own = recompose(list(overrides))
+        if OmegaConf.to_container(own.backbone, resolve=True) != OmegaConf.to_container(
+            config.backbone, resolve=True
+        ):
+            raise UserError(
+                f"ours.{name} changes the backbone, and all arms have the same weights; run bench twice instead."
+            )
+        made = str(provenance(own, backbone, part(own, "clip")))
+        leader = leaders.get(made)
+        bank = work / f"bank-{len(leaders) if leader is None else list(leaders).index(made)}"
+        arm = Ours(_OURS + name, own, backbone, bank, leader)
+        leaders.setdefault(made, arm)
+        arms.append(arm)
+    return arms
+
+
+def _from_file(
+    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path
+) -> list[Row]:
+    """Decoding alone, and encoding from the file: how much of the whole its slowest stage takes."""
+    if not config.film_seconds and not config.video:
+        return []
+    rows: list[Row] = []
+    own = recompose([])
+    if not own.video:
+        own.video = str(work / "film.mp4")
+        footage.film(Path(own.video), config.film_seconds, (config.film_width, config.film_height))
+    if config.film_seconds and own.end is None:
+        own.end = float(config.film_seconds)
+    arm = Ours("from file", own, backbone, work / "from-file")
+    for number in range(config.rounds + 1):  # the first one warms up
+        source = build_source(own, backbone)
+        with watch() as decoding:
+            count = sum(len(batch) for batch in source.frames())
+        arm.drop()
+        shutil.rmtree(work / "from-file", ignore_errors=True)
+        took = arm.take_in(build_source(own, backbone))
+        if number:
+            rows.append(
+                {
+                    "kind": "file",
+                    "round": number - 1,
+                    "frames": count,
+                    "decode_s": decoding.wall_s,
+                    "wall_s": took.wall_s,
+                }
+                | {"cpu_s": took.cpu_s, "stages": took.stages}
+            )
+    arm.drop()
+    return rows
+
+
+# ---- tables
+
+
+def _arms(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["arm"] for row in rows if row["kind"] in ("warm_up", "left_out")))
+
+
+def _one(rows: Sequence[Row], kind: str, arm: str) -> Row | None:
+    return next((row for row in rows if row["kind"] == kind and row.get("arm") == arm), None)
+
+
+def _ratios(
+    rows: Sequence[Row], kind: str, arm: str, reference: str, key: str = "wall_s"
+) -> list[float]:
+    """How many times the reference took, of each pair of the same round."""
+    values = [
+        [row[key] for row in rows if row["kind"] == kind and row["arm"] == name]
+        for name in (arm, reference)
+    ]
+    return (
+        [theirs / own for own, theirs in zip(*values, strict=False)]
+        if len(values[0]) == len(values[1])
+        else []
+    )
+
+
+def _mb(nbytes: float | None) -> str:
+    return "-" if nbytes is None else f"{nbytes / 1e6:.0f}"
+
+
+def _once(value: str) -> str:
+    return f"{value}, once"
+
+
+def _encoding(rows: Sequence[Row], length: int, reference: str) -> Table:
+    lines = []
+    for arm in _arms(rows):
+        warm, gone = _one(rows, "warm_up", arm), _one(rows, "left_out", arm)
+        timed = [row for row in rows if row["kind"] == "encode" and row["arm"] == arm]
+        if gone is not None:
+            lines.append([arm, f"left out: {gone['why']}", "", "", "", "", ""])
+        elif warm is not None and timed:
+            each = 1e3 / length
+            ratios, used = (
+                middle(_ratios(rows, "encode", arm, reference, key), 2)
+                for key in ("wall_s", "cpu_s")
+            )
+            seen = (
+                middle([row["wall_s"] for row in timed], 2, each),
+                middle([row["cpu_s"] for row in timed], 2, each),
+            )
+            rate = middle([length / row["wall_s"] for row in timed], 1)
+            lines.append([arm, *seen, rate, ratios, used, _mb(warm["encode_bytes"])])
+        elif warm is not None and warm["keeps"]:
+            once = (
+                f"{1e3 * warm['encode_s'] / length:.2f}",
+                f"{1e3 * warm['encode_cpu_s'] / length:.2f}",
+            )
+            rate = f"{length / warm['encode_s']:.1f}"
+            lines.append(
+                [arm, *map(_once, once), rate, "too slow for rounds", "", _mb(warm["encode_bytes"])]
+            )
+    return Table(
+        f"Encoding {length} frames",
+        "Frames in memory, decoded before. Medians of the rounds, in brackets the least and the most; ratios are of each "
+        "round. An arm that is not here asks the bank of another one.",
+        [
+            "arm",
+            "ms a frame",
+            "CPU ms a frame",
+            "frames/s",
+            f"times as fast as {reference}",
+            "in CPU time",
+            "peak MB",
+        ],
+        lines,
+    )
+
+
+def _asking(rows: Sequence[Row], length: int, reference: str) -> Table:
+    lines = []
+    for arm in _arms(rows):
+        warm = _one(rows, "warm_up", arm)
+        timed = [row for row in rows if row["kind"] == "ask" and row["arm"] == arm]
+        if timed and warm is not None:
+            columns = [
+                middle([row[key] for row in timed], digits, 1e3)
+                for key, digits in (
+                    ("wall_s", 0),
+                    ("cpu_s", 0),
+                    ("first_token_s", 0),
+                    ("per_token_s", 2),
+                )
+            ]
+            ratios = [
+                middle(_ratios(rows, "ask", arm, reference, key), 2)
+                for key in ("wall_s", "cpu_s", "first_token_s", "per_token_s")
+            ]
+            lines.append([arm, *columns, *ratios, _mb(warm["ask_bytes"])])
+        elif warm is not None:
+            keys = (("ask_s", 0), ("ask_cpu_s", 0), ("first_token_s", 0), ("per_token_s", 2))
+            columns = [_once(f"{1e3 * warm[key]:.{digits}f}") for key, digits in keys]
+            lines.append([arm, *columns, "too slow for rounds", "", "", "", _mb(warm["ask_bytes"])])
+    return Table(
+        f"A question over {length} frames",
+        "The same questions for all arms, none twice; every answer has as many new tokens. Peak: since before encoding.",
+        [
+            "arm",
+            "ms",
+            "CPU ms",
+            "first token ms",
+            "ms a token",
+            f"times as fast as {reference}",
+            "in CPU time",
+            "first token",
+            "a token",
+            "peak MB",
+        ],
+        lines,
+    )
+
+
+def _stages(rows: Sequence[Row], kind: str, unit: str) -> Table:
+    """Median milliseconds of each stage."""
+    names = list(
+        dict.fromkeys(name for row in rows if row["kind"] == kind for name in row["stages"])
+    )
+    lines = []
+    for length in sorted({row["frames"] for row in rows if row["kind"] == kind}):
+        own = [row for row in rows if row["kind"] == kind and row["frames"] == length]
+        for arm in dict.fromkeys(row["arm"] for row in own):
+            per = length if kind == "encode" else 1
+            timed = [row["stages"] for row in own if row["arm"] == arm]
+            cells = [
+                f"{1e3 / per * statistics.median(s[name] for s in timed):.2f}"
+                if name in timed[0]
+                else ""
+                for name in names
+            ]
+            lines.append([str(length), arm, *cells])
+    return Table(
+        f"Stages of {'encoding' if kind == 'encode' else 'a question'}, ms a {unit}",
+        "Medians. What stands under a name with `beside` ran in another thread meanwhile."
+        if kind == "encode"
+        else "Medians. `decode` is all tokens behind the first one.",
+        ["frames", "arm", *names],
+        lines,
+    )
+
+
+def _operations(rows: Sequence[Row]) -> Table:
+    lines = []
+    for row in rows:
+        if row["kind"] == "operations":
+            did, per = row["operations"], 1e9 * row["frames"]
+            parts = [
+                f"{did[name] / per:.3f}" for name in ("tower", "decoder", "attention", "total")
+            ]
+            shares = "; ".join(
+                f"{100 * row['reached, CPU' if name.endswith('CPU') else 'reached'] / rate:.0f} % of {name}"
+                for name, rate in row["peaks"].items()
+            )
+            lines.append(
+                [str(row["frames"]), row["arm"], *parts, f"{row['reached'] / 1e9:.1f}", shares]
+            )
+    rated = [row for row in rows if row["kind"] == "rate"]
+    names = [key for key in (rated[0] if rated else {}) if key not in ("kind", "frames", "round")]
+    measured = "; ".join(f"{name} {max(row[name] for row in rated) / 1e9:.0f}" for name in names)
+    return Table(
+        "Operations of encoding",
+        f"Counted from the configuration (pipeline/evaluation/speed/operations.py), in 10^9 a frame. Measured rates of square matrix "
+        f"products, the best of the run, in 10^9 a second: {measured}. CPU: a second of CPU time, of all threads together.",
+        ["frames", "arm", "tower", "decoder", "attention", "all", "reached, 10^9/s", "share"],
+        lines,
+    )
+
+
+def _file_table(rows: Sequence[Row]) -> Table:
+    own = [row for row in rows if row["kind"] == "file"]
+    if not own:
+        return Table("From a file", "", [], [])
+    each = 1e3 / own[0]["frames"]
+    # the last two wait for others
+    stages = [name for name in own[0]["stages"] if name not in ("other", "wait", "write")]
+    slowest = [max(row["stages"][name] for name in stages) / row["wall_s"] for row in own]
+    cells = [middle([row["stages"][name] for row in own], 2, each) for name in stages]
+    whole = [middle([row[key] for row in own], 2, each) for key in ("decode_s", "wall_s")]
+    return Table(
+        "From a file, ms a sampled frame",
+        f"Decoding alone, then encoding from the file with every stage on the clock; {own[0]['frames']} sampled frames.",
+        ["decoding alone", "encoding, whole", *stages, "slowest stage of the whole, %"],
+        [[*whole, *cells, middle(slowest, 0, 100)]],
+    )

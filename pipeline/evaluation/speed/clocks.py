@@ -1,0 +1,84 @@
+"""Wall time, CPU time and peak memory of a call. Knows nothing of what is measured.
+
+Peak memory is the growth of what the process has in RAM (Linux: VmHWM, which /proc/self/clear_refs sets back) after freed
+memory was given back to the system. Giving it back makes whatever comes next fault it in again, so memory is looked at in
+calls whose time does not count.
+"""
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class Watch:
+    """Seconds of the block that `watch` opened; 0 while it runs."""
+
+    wall_s = 0.0
+    cpu_s = 0.0
+
+
+@contextmanager
+def watch() -> Iterator[Watch]:
+    """`with watch() as took: ...; took.wall_s`."""
+    took = Watch()
+    used, began = time.process_time(), time.perf_counter()
+    try:
+        yield took
+    finally:
+        took.wall_s, took.cpu_s = time.perf_counter() - began, time.process_time() - used
+
+
+class Peak:
+    """Bytes by which the process grew at most while a block ran; None where the system does not tell."""
+
+    nbytes: int | None = None
+
+
+@contextmanager
+def peak(since: int | None = None) -> Iterator[Peak]:
+    """`with peak() as most: ...; most.nbytes`. since: bytes to count from, from `resident`; None = what is there now."""
+    most = Peak()
+    since = resident() if since is None else since
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    try:
+        yield most
+    finally:
+        high = _status("VmHWM")
+        most.nbytes = None if high is None or since is None else max(high - since, 0)
+
+
+def resident() -> int | None:
+    """Bytes of this process in RAM, after what is free was given back."""
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return _status("VmRSS")
+
+
+def middle(values: Sequence[float], digits: int = 1, scale: float = 1.0) -> str:
+    """ "1.2 (1.1-1.5)": median, least and most; one value alone as it is."""
+    if not values:
+        return "-"
+    one = f"{scale * statistics.median(values):.{digits}f}"
+    return (
+        one
+        if len(values) == 1
+        else f"{one} ({scale * min(values):.{digits}f}-{scale * max(values):.{digits}f})"
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+def _status(name: str) -> int | None:
+    with suppress(OSError, IndexError):
+        return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
+    return None

@@ -1,0 +1,205 @@
+"""`reelbank bench`: how fast it is, beside what a user would take instead, and the bank's parts alone.
+
+reelbank bench                                  # the shipped model: bench_preset=embedded
+reelbank bench bench_preset=small               # a random model of 0.6 B parameters, made on the spot
+reelbank bench bench_preset=store               # files, index, retrievers, long banks
+reelbank bench bench_preset=smoke               # does everything run? toy sizes
+
+Writes bench.json (every row), bench.md (the tables) and figures into `out`. Knows the order of things, and what goes wrong
+before any of them.
+"""
+
+import copy
+import functools
+import gc
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from encoders.errors import UserError
+from pipeline.runtime.malloc import kept
+
+if TYPE_CHECKING:  # it brings torch
+    from pipeline.evaluation.speed.schema import Row
+
+UNFINISHED = "bench.unfinished.json"
+PARTS = ("arms", "store", "all")
+BASELINES = {
+    "kv_kept": "transformers, KV kept",
+    "whole_prompt": "transformers, whole prompt",
+}  # as plain= and as tables name them
+
+
+def bench(config: DictConfig) -> int:
+    """reelbank bench."""
+    check(config)
+    # Waiting OpenMP threads sleep instead of spinning, for all arms alike; libraries read it when they are loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    work = Path(config.work) if config.work else out
+    work.mkdir(parents=True, exist_ok=True)
+    # not /tmp unless told: it may be no disk
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=work) as folder:
+        rows: list[Row] = []
+        try:
+            facts = _measured(config, Path(folder), rows)
+        except BaseException:
+            if rows:  # hours may be in them
+                _dump(
+                    {"config": OmegaConf.to_container(config, resolve=True), "stopped": True},
+                    rows,
+                    out / UNFINISHED,
+                )
+                print(
+                    f"bench: what was measured is in {out / UNFINISHED}; a run begins anew.",
+                    file=sys.stderr,
+                )
+            raise
+    facts["load_at_end"] = [round(value, 2) for value in os.getloadavg()]
+    _write(config, facts, rows, out)
+    if config.format == "json":
+        print(json.dumps({"facts": facts, "rows": rows}))
+    else:
+        print((out / "bench.md").read_text(encoding="utf-8"))
+        print(f"all rows and figures: {out}")
+    return 0
+
+
+def check(config: DictConfig) -> None:
+    """UserError on a dial that does not fit, before anything is loaded or written."""
+    if config.part not in PARTS:
+        raise UserError(f"part={config.part} is not known; use one of {', '.join(PARTS)}.")
+    least = {
+        "rounds": 1,
+        "new_tokens": 2,
+        "read_frames": 1,
+        "questions": 1,
+        "matmul_side": 16,
+        "asked": 1,
+        "together": 1,
+        "index_frames": 2,
+        "more_frames": 1,
+    }
+    for name, smallest in (
+        least | {"memory_mb": 1, "round_seconds": 0, "film_seconds": 0, "tune_frames": 1}
+    ).items():
+        if not config[name] >= smallest:
+            raise UserError(f"{name}={config[name]} is too small; use {smallest} or more.")
+    for name in ("lengths", "index_rows", "retriever_rows", "chunk_frames", "hours"):
+        if any(not value > 0 for value in config[name]):
+            raise UserError(
+                f"{name}={list(config[name])} has a number that is not above 0; leave it out."
+            )
+    for kind in config.index_kinds:
+        if kind not in ("film", "random"):
+            raise UserError(
+                f"index_kinds= has {kind!r}, which is not known; use film, random or both."
+            )
+    if not config.lengths:
+        raise UserError(
+            "lengths=[] leaves nothing to encode; give one number of frames or more, such as lengths=[64]."
+        )
+    for name in config.plain:
+        if name not in BASELINES:
+            raise UserError(f"plain= has no baseline {name!r}; use some of {', '.join(BASELINES)}.")
+    if "kv_kept" in config.plain and not config.chunk_frames:
+        raise UserError(
+            "chunk_frames=[] leaves the baseline nothing to choose from; give one number of frames or more."
+        )
+    if config.part != "store" and not config.ours and not config.plain:
+        raise UserError("ours= and plain= are both empty; give at least one arm.")
+    if config.format not in ("text", "json"):
+        raise UserError(f"format={config.format} is not known; use text or json.")
+    if min(config.film_width, config.film_height) < 32:
+        raise UserError(
+            f"film_width={config.film_width} film_height={config.film_height} is too small; use 32 pixels or more."
+        )
+    if config.video:
+        from encoders.sources.container import check_file
+
+        check_file(Path(config.video))
+
+
+def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, Any]:
+    """Measure, into `rows` as it comes; what it was measured on."""
+    from encoders.models.onednn_linear import weights
+    from pipeline.cli import configure
+    from pipeline.evaluation.speed import against_transformers, components, machine
+    from pipeline.evaluation.speed.ours import backbone_of
+
+    if config.made is not None:
+        from pipeline.evaluation.speed.model import make
+
+        sizes: Any = OmegaConf.to_container(config.made, resolve=True)
+        config.backbone.path = str(
+            make(sizes, folder / "model", str(config.backbone.dtype), config.seed)
+        )
+    backbone = backbone_of(config)
+    if not gc.isenabled():  # as in every command: what was imported and loaded stays; see cli.main
+        gc.freeze()
+        gc.enable()
+    # a third of a second each time
+    composed = functools.cache(lambda more: configure("bench", [*config.given, *more]))
+
+    def recompose(more: Sequence[str]) -> DictConfig:
+        """An arm's configuration: the command line, its own overrides, and what all arms have."""
+        own = copy.deepcopy(composed(tuple(more)))
+        own.read_tokens = config.read_frames * backbone.tokens_per_frame
+        own.reader.max_new_tokens = config.new_tokens
+        own.backbone.path = config.backbone.path
+        return own
+
+    facts = machine.facts(backbone.device) | {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "keep_freed": f"{kept() / 10**6:.0f} MB" if kept() else "as the system does",
+        "parameters": weights(backbone.model),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "tokens_per_frame": backbone.tokens_per_frame,
+    }
+    print(f"bench: {machine.told(facts)}", file=sys.stderr, flush=True)
+    if config.part in ("arms", "all"):
+        against_transformers.measure(config, backbone, recompose, folder, rows)
+    if config.part in ("store", "all"):
+        components.measure(config, backbone, recompose, folder, rows)
+    return facts
+
+
+def _dump(facts: dict[str, Any], rows: "list[Row]", path: Path) -> None:
+    half = path.with_name(path.name + ".partial")
+    half.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1), encoding="utf-8")
+    half.replace(path)
+
+
+def _write(config: DictConfig, facts: dict[str, Any], rows: "list[Row]", out: Path) -> None:
+    """bench.json, bench.md and the figures."""
+    from pipeline.evaluation.speed import machine, plots
+
+    _dump(facts, rows, out / "bench.json")
+    (out / UNFINISHED).unlink(missing_ok=True)
+    model = (
+        f"Model: {facts['parameters'] / 1e6:.1f} M parameters{' with random weights' if config.made is not None else ''}, "
+        f"{facts['dtype']}, {facts['tokens_per_frame']} tokens a frame; an answer reads {config.read_frames} frames and has "
+        f"{config.new_tokens} new tokens; {config.rounds} rounds."
+    )
+    chosen = [row for row in rows if row["kind"] == "chunk"]
+    words = [
+        f"The baseline that keeps its cache takes {row['chosen']} frames at once, the fastest of "
+        + ", ".join(f"{chunk} ({seconds:.2f} s)" for chunk, seconds in row["seconds"].items())
+        + "."
+        for row in chosen
+    ]
+    lines = ["# Bench", "", machine.told(facts), "", " ".join([model, *words]), ""]
+    for table in [*against_transformers.tables(rows), *components.tables(rows)]:
+        lines += [*table.lines(), ""]
+    (out / "bench.md").write_text("\n".join(lines), encoding="utf-8")
+    if any(row["kind"] == "warm_up" for row in rows):
+        plots.cost(rows, "encode", out / "cost-per-frame.png")
+        plots.cost(rows, "ask", out / "cost-per-question.png")
+        plots.shares(rows, out / "stages.png")

@@ -1,0 +1,81 @@
+"""Search rows as the frames of a long film have them: frames of a film with cards are really embedded, and there are as many
+rows as are wanted because the film comes again and again, every scene of it moved a little each time.
+
+What an index finds depends on where rows lie and where questions lie: texts do not lie where pictures do, frames of a scene lie
+close together. Random rows have neither. Knows an embedder; no index.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from encoders.schema import FrameEmbedder, Frames
+from pipeline.evaluation.needle.footage import SCENE_S, Procedural
+from pipeline.needle_world import cards, questions
+from pipeline.needle_world.scenes import random_scene
+
+_SIZE = (224, 224)  # pixels of a made frame
+_BATCH = 64
+_EVERY, _SHOWN = 10, 3  # seconds from card to card, and for how long each is seen
+_SCENE = 0.20  # how far a scene is moved when it comes again, as a share of a row's length
+_FRAME = 0.05  # and each frame of it
+
+
+def embedded(embedder: FrameEmbedder, count: int, seed: int) -> np.ndarray:
+    """[count, E] float32 unit rows of the frames of a film, one a second: procedural footage, a card every few seconds."""
+    footage, found = Procedural(seed, _SIZE), []
+    for first in range(0, count, _BATCH):
+        seconds = range(first, min(first + _BATCH, count))
+        pixels = np.stack([np.asarray(_picture(footage, seed, second)) for second in seconds])
+        found.append(
+            embedder.embed_frames(Frames("film", pixels, np.array(seconds, np.float64))).numpy()
+        )
+    return np.concatenate(found)
+
+
+def grown(rows: np.ndarray, count: int, seed: int, step: int = 1 << 13) -> Iterator[np.ndarray]:
+    """[count, E] rows like these, in pieces: the first len(rows) as they are, then all again and again, each frame somewhere
+    between itself and its neighbour and each scene moved its own way."""
+    width = rows.shape[1]
+    for first in range(0, count, step):
+        at = np.arange(first, min(first + step, count))
+        again, place = np.divmod(at, len(rows))
+        rng = np.random.default_rng((seed, first))
+        share = np.where(again > 0, rng.random(len(at)), 0.0)[:, None].astype(np.float32)
+        made = (1 - share) * rows[place] + share * rows[np.minimum(place + 1, len(rows) - 1)]
+        moved = _moves(again, (place // SCENE_S).astype(np.int64), width, seed)
+        moved += _FRAME / width**0.5 * rng.standard_normal(made.shape, dtype=np.float32)
+        made += np.where(again > 0, 1.0, 0.0)[:, None].astype(np.float32) * moved
+        yield made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def texts(count: int, seed: int) -> list[str]:
+    """Questions as people ask them of such a film, no two alike where there are enough."""
+    rng, found = np.random.default_rng(seed), dict[str, None]()
+    for _ in range(50 * count):
+        if len(found) == count:
+            break
+        asked = questions.ask_one(rng, random_scene(rng, 6), str(rng.choice(questions.FAMILIES)))
+        if asked is not None:
+            found[asked.text] = None
+    return [list(found)[i % len(found)] for i in range(count)]
+
+
+def _picture(footage: Procedural, seed: int, second: int) -> "cards.Image.Image":
+    picture = footage.at(second)
+    number, since = divmod(second, _EVERY)
+    if since < _SHOWN:
+        rng = np.random.default_rng((seed, 1, number))
+        kind = cards.KINDS[int(rng.integers(len(cards.KINDS)))]
+        cards.draw(picture, cards.random_needle(rng, kind), cards.random_placement(rng, kind))
+    return picture
+
+
+def _moves(again: np.ndarray, scene: np.ndarray, width: int, seed: int) -> np.ndarray:
+    """[T, E] the same for all frames of a scene in one round."""
+    found = np.empty((len(again), width), np.float32)
+    edges = np.flatnonzero(np.diff(again, prepend=-1) | np.diff(scene, prepend=-1))
+    for a, b in zip(edges, [*edges[1:], len(again)], strict=True):
+        rng = np.random.default_rng((seed, int(again[a]), int(scene[a])))
+        found[a:b] = _SCENE / width**0.5 * rng.standard_normal(width, dtype=np.float32)
+    return found

@@ -1,0 +1,201 @@
+"""The frame index alone: from a question's text to hits, how many of the true ones, and the memory it takes.
+
+Rows come in pieces and the true hits are found on the way, so that ten million rows need no room but the index's own.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from encoders.schema import FrameEmbedder
+from memory.retrieval.frame_index import FrameIndex
+from memory.retrieval.row_buffer import RamBudget
+from pipeline.evaluation.speed import film_rows
+from pipeline.evaluation.speed.clocks import quantile, resident, watch
+from pipeline.evaluation.speed.schema import Row, Table
+
+HITS = 64
+_PIECE = 1 << 13  # rows
+_RAM = 512 << 20  # bytes of rows that stay in RAM, as the retriever has it
+_NOISE = 0.3  # of a row's length: how far a query lies from what it is about
+
+
+def measure(config: DictConfig, embedder: FrameEmbedder) -> list[Row]:
+    """A row of the report for each number of rows and kind of them."""
+    found: list[Row] = []
+    if not config.index_rows:
+        return found
+    film = film_rows.embedded(embedder, config.index_frames, config.seed)
+    for count in config.index_rows:
+        for kind in config.index_kinds:
+            pieces = (
+                film_rows.grown(film, count, config.seed)
+                if kind == "film"
+                else _random(count, film.shape[1], config.seed)
+            )
+            found.append(_measured(config, embedder, kind, count, film, pieces))
+    return found
+
+
+def _measured(
+    config: DictConfig,
+    embedder: FrameEmbedder,
+    kind: str,
+    count: int,
+    film: np.ndarray,
+    pieces: Iterator[np.ndarray],
+) -> Row:
+    texts = film_rows.texts(config.asked + 2, config.seed)  # two warm up
+    queries, near = _queries(embedder, texts, film, config.seed)
+    before = resident()
+    index, truth = FrameIndex(film.shape[1], RamBudget(_RAM)), _Truth(queries)
+    adding, longest = 0.0, 0.0
+    for rows in pieces:
+        with watch() as took:
+            index.add(torch.from_numpy(rows))
+        adding, longest = adding + took.wall_s, max(longest, took.wall_s)
+        truth.see(rows)
+    del rows
+    grew = (resident() or 0) - (before or 0)
+    embedding, searching, recalls = [], [], {"text": list[float](), "near": list[float]()}
+    for number, text in enumerate(texts):
+        began = time.perf_counter()
+        query = embedder.embed_text(text)
+        between = time.perf_counter()
+        if near[number]:
+            query = torch.from_numpy(queries[number])
+        searched = time.perf_counter()
+        ordinals, _ = index.search(query, HITS, count)
+        done = time.perf_counter()
+        if number >= 2:
+            embedding.append(between - began)
+            searching.append(done - searched)
+            recalls["near" if near[number] else "text"].append(truth.recall(number, ordinals))
+    after = (resident() or 0) - (before or 0)
+    row: Row = {
+        "kind": "index",
+        "rows_of": kind,
+        "rows": count,
+        "width": index.width,
+        "approximate": index.approximate,
+    }
+    row |= {
+        "bytes": index.nbytes,
+        "resident": grew,
+        "resident_asked": after,
+        "add_s": adding,
+        "longest_add_s": longest,
+    }
+    whole = [a + b for a, b in zip(embedding, searching, strict=True)]
+    for name, values in (("embed", embedding), ("search", searching), ("whole", whole)):
+        row |= {f"{name}_p50_s": quantile(values, 0.5), f"{name}_p95_s": quantile(values, 0.95)}
+    for name, shares in recalls.items():
+        row |= {
+            f"recall_{name}": float(np.mean(shares)) if shares else None,
+            f"least_{name}": min(shares, default=None),
+        }
+    index.release()
+    return row | {
+        "recall": float(np.mean([*recalls["text"], *recalls["near"]])),
+        "queries": len(whole),
+    }
+
+
+def table(rows: Sequence[Row]) -> Table:
+    lines = []
+    for row in rows:
+        if row["kind"] == "index":
+            times = [
+                f"{1e3 * row[f'{n}_{p}_s']:.2f}"
+                for n in ("embed", "search", "whole")
+                for p in ("p50", "p95")
+            ]
+            shares = [_told(row[f"recall_{n}"], row[f"least_{n}"]) for n in ("text", "near")]
+            sizes = [f"{row[name] / 1e6:.0f}" for name in ("bytes", "resident_asked")]
+            adds = [f"{1e6 * row['add_s'] / row['rows']:.1f}", f"{row['longest_add_s']:.2f}"]
+            name = f"{row['rows']:,} x {row['width']}, {row['rows_of']}"
+            lines.append(
+                [
+                    name,
+                    "lists" if row["approximate"] else "all",
+                    *times,
+                    *shares,
+                    *sizes,
+                    *adds,
+                    str(row["queries"]),
+                ]
+            )
+    head = [
+        "rows",
+        "looks at",
+        *(f"{n} {p} ms" for n in ("embed text", "search", "text to hits") for p in ("p50", "p95")),
+    ]
+    head += [
+        f"recall@{HITS} of texts (least)",
+        "of what is near a row (least)",
+        "MB",
+        "MB resident",
+        "us to add a row",
+    ]
+    words = (
+        f"{HITS} hits, against exact products. film: frames of a film with cards, really embedded, that comes again and again, "
+        "moved a little each time; random: no row is like another, which no film is. A third of the queries lie near a frame, "
+        "the others are questions' texts. Resident: by how much the process grew, after the queries."
+    )
+    return Table("Index", words, [*head, "longest add s", "queries"], lines)
+
+
+class _Truth:
+    """The true hits of each query, over rows that are seen once."""
+
+    def __init__(self, queries: np.ndarray) -> None:
+        """queries: [n, E] float32."""
+        self._queries, self._seen = queries, 0
+        self._scores = np.full((len(queries), HITS), -np.inf, np.float32)
+        self._places = np.full((len(queries), HITS), -1, np.int64)
+
+    def see(self, rows: np.ndarray) -> None:
+        """The next rows: [T, E]."""
+        scores = np.concatenate([self._scores, self._queries @ rows.T], axis=1)
+        places = np.broadcast_to(
+            np.arange(self._seen, self._seen + len(rows)), (len(self._queries), len(rows))
+        )
+        places = np.concatenate([self._places, places], axis=1)
+        best = np.argpartition(-scores, HITS - 1, axis=1)[:, :HITS]
+        self._scores, self._places = (
+            np.take_along_axis(scores, best, 1),
+            np.take_along_axis(places, best, 1),
+        )
+        self._seen += len(rows)
+
+    def recall(self, query: int, ordinals: np.ndarray) -> float:
+        """The share of a query's true hits among these."""
+        true = self._places[query][self._places[query] >= 0]
+        return len(np.intersect1d(true, ordinals)) / len(true)
+
+
+def _queries(
+    embedder: FrameEmbedder, texts: list[str], film: np.ndarray, seed: int
+) -> tuple[np.ndarray, list[bool]]:
+    """[n, E] float32 unit rows, and which of them are near a frame instead of a text's."""
+    rng, near = np.random.default_rng(seed), [number % 3 == 0 for number in range(len(texts))]
+    found = np.stack([embedder.embed_text(text).numpy() for text in texts])
+    for number in np.flatnonzero(near):
+        row = film[int(rng.integers(len(film)))]
+        row = row + _NOISE / len(row) ** 0.5 * rng.standard_normal(len(row), dtype=np.float32)
+        found[number] = row / np.linalg.norm(row)
+    return found, near
+
+
+def _random(count: int, width: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    for first in range(0, count, _PIECE):
+        rows = rng.standard_normal((min(_PIECE, count - first), width), dtype=np.float32)
+        yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _told(mean: float | None, least: float | None) -> str:
+    return "" if mean is None or least is None else f"{mean:.3f} ({least:.2f})"

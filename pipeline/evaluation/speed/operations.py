@@ -1,0 +1,96 @@
+"""How many multiplications and additions a LLaVA-OneVision model needs, counted from its configuration alone.
+
+A multiplication and the addition behind it are two operations. Counted are matrix products, the patch convolution and
+attention (scores and the weighted sum); not counted are norms, activations, softmax, rotary embedding and pooling, a few per
+cent. A causal pair that a mask hides is not needed and not counted. Knows no tensor.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Of some piece of work."""
+
+    tower: float = 0.0
+    decoder: float = 0.0  # projections and feed-forward; no head
+    attention: float = 0.0  # of the decoder
+    head: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.tower + self.decoder + self.attention + self.head
+
+
+def tower(config: Any, frames: int) -> float:
+    """Vision tower and projector over so many frames."""
+    vision, text = config.vision_config, config.get_text_config()
+    width, inner = vision.hidden_size, vision.intermediate_size
+    patches = (vision.image_size // vision.patch_size) ** 2
+    embed = 2 * patches * vision.num_channels * vision.patch_size**2 * width
+    layer = 2 * patches * (4 * width * width + 2 * width * inner) + 4 * patches * patches * width
+    project = 2 * patches * (width * text.hidden_size + text.hidden_size**2)  # before pooling
+    return float(frames * (embed + vision.num_hidden_layers * layer + project))
+
+
+def decoder(config: Any, tokens: int, *, filled: bool = False) -> float:
+    """The decoder's matrix products over so many tokens. filled: for keys and values alone, so that the last layer ends with
+    its projections of queries, keys and values."""
+    text = config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    queries, keys = text.num_attention_heads * width, text.num_key_value_heads * width
+    inwards = text.hidden_size * (queries + 2 * keys)
+    rest = text.hidden_size * (queries + 3 * text.intermediate_size)
+    return (
+        2.0 * tokens * (inwards * text.num_hidden_layers + rest * (text.num_hidden_layers - filled))
+    )
+
+
+def attention(config: Any, pairs: float, *, filled: bool = False) -> float:
+    """The decoder's attention over so many pairs of a query and a key, in each layer; filled: but the last."""
+    text = config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 4.0 * pairs * text.num_attention_heads * width * (text.num_hidden_layers - filled)
+
+
+def head(config: Any, tokens: int) -> float:
+    """Logits of so many tokens."""
+    text = config.get_text_config()
+    return 2.0 * tokens * text.hidden_size * text.vocab_size
+
+
+def pairs(new: int, held: int) -> float:
+    """Of `new` causal queries behind `held` keys."""
+    return new * held + new * (new + 1) / 2
+
+
+def windowed(
+    config: Any, frames: int, *, tokens: int, sink: int, segment: int, window: int
+) -> Operations:
+    """Encoding as ours does: segments of `segment` frames with `tokens` tokens each (time tags among them) behind a sink of
+    `sink` tokens and the last `window` frames. Nothing is computed twice; the sink is computed once."""
+    found = 0.0
+    for first in range(0, frames, segment):
+        new = min(segment, frames - first)
+        found += pairs(new * tokens, sink + min(first, window) * tokens)
+    held = decoder(config, frames * tokens, filled=True)
+    return Operations(tower(config, frames), held, attention(config, found, filled=True))
+
+
+def growing(config: Any, frames: int, *, tokens: int, sink: int) -> Operations:
+    """Encoding with everything before in sight, as a kept cache does."""
+    return Operations(
+        tower(config, frames),
+        decoder(config, frames * tokens + sink),
+        attention(config, pairs(frames * tokens + sink, 0)),
+    )
+
+
+def answer(config: Any, *, context: int, tail: int, new_tokens: int) -> Operations:
+    """A question of `tail` tokens behind a context that is there, and so many new tokens."""
+    steps = new_tokens - 1  # the last one is not fed back
+    seen = pairs(tail + steps, context)
+    return Operations(
+        0.0, decoder(config, tail + steps), attention(config, seen), head(config, new_tokens)
+    )

@@ -1,0 +1,141 @@
+"""Reelbank as an arm: the bank is encoded through `ingest` and asked through `ask`, as every command does it.
+
+What the benchmark adds: answers never stop early, and the writer's own seconds are noted beside the time that encoding waits
+for it. Knows no baseline.
+"""
+
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from encoders.errors import UserError
+from encoders.models.llava_onevision import LlavaOneVision
+from encoders.schema import Frames, Segment
+from memory.schema import Question
+from pipeline.build import build_backbone, build_clip, build_qa
+from pipeline.evaluation.speed.clocks import watch
+from pipeline.evaluation.speed.footage import ReadyFrames
+from pipeline.evaluation.speed.schema import Timed
+from pipeline.qa import VideoQA
+
+# As the other arms call it. Decoding runs in a thread of its own, and so do looking and embedding where there is more than one
+# core for them (`computes_beside`); encoding waits for what is not ready.
+_AHEAD = {"decode": "decode, beside"}
+_ALONE = _AHEAD | {"look": "tower"}
+_TOGETHER = _AHEAD | {
+    "look": "tower, beside",
+    "compress": "compress, beside",
+    "clip": "clip, beside",
+}
+TO_FIRST = ("search", "load", "lay_out", "first_token")
+
+
+def backbone_of(config: DictConfig) -> LlavaOneVision:
+    """The model, with answers that never stop early. UserError for another family: the baselines are written for one."""
+    backbone = build_backbone(config)
+    if not isinstance(backbone, LlavaOneVision):
+        raise UserError(
+            "bench compares models of LLaVA-OneVision; use backbone=embedded, llava_ov_0p5b or llava_ov_7b."
+        )
+    backbone.stop_ids = set  # type: ignore[method-assign]
+    backbone.fingerprint = functools.cache(backbone.fingerprint)  # type: ignore[method-assign]  # seconds for a large model
+    return backbone
+
+
+def written_beside(qa: VideoQA) -> dict[str, float]:
+    """Seconds that `bank.write` takes in the writer's thread from now on, under "write, beside"."""
+    spent = {"write, beside": 0.0}
+    write = qa.bank.write
+
+    def timed(segment: Segment) -> int:
+        with watch() as took:
+            nbytes = write(segment)
+        spent["write, beside"] += took.wall_s
+        return nbytes
+
+    qa.bank.write = timed  # type: ignore[method-assign]
+    return spent
+
+
+class Ours:
+    """One configuration of parts and dials. Several arms that encode alike share a bank: the first of them encodes."""
+
+    def __init__(
+        self,
+        name: str,
+        config: DictConfig,
+        backbone: LlavaOneVision,
+        bank: Path,
+        leader: "Ours | None" = None,
+    ) -> None:
+        """config: with read_tokens and reader.max_new_tokens as every arm has them. leader: the arm that encodes the bank."""
+        self.name, self._config, self._backbone, self._leader = name, config, backbone, leader
+        self._bank = bank
+        config.bank = str(bank)
+        self._clip: Any = None
+        self._qa: VideoQA | None = None
+        self._video_id = ""
+
+    @property
+    def keeps(self) -> bool:
+        return self._leader is None
+
+    @property
+    def needs(self) -> str:
+        return self.name if self._leader is None else self._leader.name
+
+    def encode(self, frames: Frames) -> Timed:
+        """Into a new bank; every segment is durable when it returns."""
+        self.drop()
+        if self._leader is not None:
+            self._video_id = frames.video_id
+            return Timed(0.0, 0.0)
+        shutil.rmtree(self._bank, ignore_errors=True)
+        return self.take_in(ReadyFrames(frames, self._config.fps))
+
+    def take_in(self, source: Any) -> Timed:
+        """Encode a source into the bank."""
+        qa = self._opened()
+        spent = written_beside(qa)
+        with watch() as took:
+            done = qa.ingest(source)
+        self._video_id = source.info.video_id
+        names = _TOGETHER if qa.computes_beside else _ALONE
+        stages = {
+            names.get(name, name): seconds
+            for name, seconds in (done.seconds | spent).items()
+            if name != "total"
+        }
+        stages["other"] = took.wall_s - sum(
+            seconds for name, seconds in stages.items() if not name.endswith("beside")
+        )
+        facts = {"bytes": done.nbytes, "segments": done.segments, "frames": done.frames}
+        return Timed(took.wall_s, took.cpu_s, stages, facts=facts)
+
+    def ask(self, question: str) -> Timed:
+        """From the bank. The first question after encoding may also take the video in; a warm-up sees to that."""
+        qa = self._opened()
+        with watch() as took:
+            answer = qa.ask(Question(question, self._video_id))
+        stages = {name: seconds for name, seconds in answer.seconds.items() if name != "total"}
+        stages["other"] = took.wall_s - sum(stages.values())
+        new_tokens = self._config.reader.max_new_tokens
+        first = sum(stages.get(name, 0.0) for name in TO_FIRST)
+        each = stages["decode"] / max(new_tokens - 1, 1)
+        return Timed(
+            took.wall_s, took.cpu_s, stages, first, each, facts={"frames_read": answer.frames_read}
+        )
+
+    def drop(self) -> None:
+        if self._qa is not None:
+            self._qa.bank.close()
+            self._qa = None
+
+    def _opened(self) -> VideoQA:
+        if self._qa is None:
+            self._clip = self._clip or build_clip(self._config)
+            self._qa = build_qa(self._config, self._backbone, self._clip)
+        return self._qa

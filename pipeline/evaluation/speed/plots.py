@@ -1,0 +1,122 @@
+"""Figures as PNG: cost a frame and cost a question against length, and where the time goes. Knows rows only."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+
+# not pyplot: a notebook that imports this keeps its own backend
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from pipeline.evaluation.speed.schema import Row
+
+_BESIDE = ", beside"  # behind the name of a stage that ran in another thread
+
+
+def cost(rows: Sequence[Row], kind: str, path: Path) -> None:
+    """Milliseconds a frame ("encode") or a question ("ask") against frames: medians with the least and the most, a line an arm.
+    A call that was timed once stands as a hollow mark."""
+    figure = Figure(figsize=(8.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+    arms = list(dict.fromkeys(row["arm"] for row in rows if row["kind"] in ("warm_up", kind)))
+    for number, arm in enumerate(arms):
+        color = colormaps["tab10"](number)
+        at = sorted({row["frames"] for row in rows if row["kind"] == kind and row["arm"] == arm})
+        values = [
+            np.array(
+                [
+                    row["wall_s"]
+                    for row in rows
+                    if (row["kind"], row.get("arm"), row.get("frames")) == (kind, arm, length)
+                ]
+            )
+            * (1e3 / length if kind == "encode" else 1e3)
+            for length in at
+        ]
+        if at:
+            middle = np.array([np.median(v) for v in values])
+            spread = [middle - [v.min() for v in values], [v.max() for v in values] - middle]
+            axes.errorbar(
+                at, middle, yerr=spread, label=arm, marker="o", ms=5, capsize=3, color=color
+            )
+        key = "encode_s" if kind == "encode" else "ask_s"
+        once = [
+            row
+            for row in rows
+            if row["kind"] == "warm_up" and row["arm"] == arm and row["last"] and row[key] > 0
+        ]
+        if once:
+            heights = [1e3 * row[key] / (row["frames"] if kind == "encode" else 1) for row in once]
+            label = None if at else arm
+            axes.plot(
+                [row["frames"] for row in once],
+                heights,
+                "o",
+                mfc="none",
+                ms=9,
+                color=color,
+                label=label,
+            )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    lengths = sorted({row["frames"] for row in rows if row["kind"] == "warm_up"})
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("frames in the video")
+    axes.set_ylabel("ms a frame, encoding" if kind == "encode" else "ms a question")
+    axes.grid(alpha=0.3, which="both")
+    if arms:
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def shares(rows: Sequence[Row], path: Path) -> None:
+    """Stages of encoding and of a question, as shares of all their seconds, at the longest length that each arm was timed at.
+    What runs beside counts like the rest, under the same name as where it does not; waiting for it does not count."""
+    figure = Figure(figsize=(10.5, 4.8), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("encode", "ask"), strict=True):
+        bars: list[tuple[str, dict[str, float]]] = []
+        for arm in dict.fromkeys(row["arm"] for row in rows if row["kind"] == kind):
+            own = [row for row in rows if row["kind"] == kind and row["arm"] == arm]
+            longest = max(row["frames"] for row in own)
+            timed = [row["stages"] for row in own if row["frames"] == longest]
+            # "write" beside "write, beside" is waiting for the writer
+            names = [
+                name for name in timed[0] if name != "wait" and f"{name}{_BESIDE}" not in timed[0]
+            ]
+            bars.append(
+                (
+                    arm.replace(", ", ",\n") + f"\n{longest:,} frames",
+                    {
+                        n.removesuffix(_BESIDE): statistics.median(s.get(n, 0.0) for s in timed)
+                        for n in names
+                    },
+                )
+            )
+        names = list(dict.fromkeys(name for _, stages in bars for name in stages))
+        bottom = np.zeros(len(bars))
+        for number, name in enumerate(names):
+            heights = np.array(
+                [
+                    100 * max(s.get(name, 0.0), 0.0) / sum(max(v, 0.0) for v in s.values())
+                    for _, s in bars
+                ]
+            )
+            axes.bar(
+                range(len(bars)),
+                heights,
+                bottom=bottom,
+                label=name,
+                color=colormaps["tab20"](number),
+                width=0.6,
+            )
+            bottom += heights
+        axes.set_xticks(range(len(bars)), [label for label, _ in bars], fontsize=7)
+        axes.set_ylabel("share of all stages' seconds, %")
+        axes.set_title("encoding" if kind == "encode" else "a question", fontsize=10)
+        if bars:
+            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,184 @@
+"""`make demo`: a ten-minute video with ten needles, encoded once, asked eleven questions, checked against the truth.
+
+    python -m pipeline.evaluation.tour [--seed 7] [--minutes 10] [--out tour]
+
+Makes a real H.264 file, encodes it with a progress bar, asks ten questions of all kinds and one about something that was
+never shown, prints what came out beside the truth, and writes tour/index.html with the picture of each cited moment.
+Knows no model: it goes the way that `reelbank ask` goes.
+"""
+
+import argparse
+import base64
+import html
+import io
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from memory.schema import Question
+from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.cli import configure
+from pipeline.commands.ask import clock_time, progress_bar
+from pipeline.needle_world import video as haystack
+from pipeline.needle_world.questions import Asked
+from pipeline.needle_world.scenes import demo_scene
+from pipeline.needle_world.scoring import holds, is_right
+from pipeline.schema import Answer
+
+Row = tuple[Asked, Answer, tuple[haystack.Shown, ...], float]
+
+
+def make_video(path: Path, shown: tuple[haystack.Shown, ...], seconds: float, seed: int) -> None:
+    """Write the demo video, with a bar."""
+    size = (480, 270)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        job = bar.add_task("making the video", total=seconds)
+        haystack.write(
+            path,
+            shown,
+            seconds,
+            haystack.procedural_footage(seed, size),
+            size=size,
+            progress=lambda t: bar.update(job, completed=t),
+        )
+
+
+def picture_at(path: Path, seconds: float) -> Image.Image:
+    """The video's picture at this moment."""
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        assert stream.time_base is not None
+        file.seek(int(seconds / stream.time_base), stream=stream)
+        picture = None
+        for frame in file.decode(stream):
+            picture = frame
+            if frame.time is not None and frame.time >= seconds - 1e-3:
+                break
+    assert picture is not None
+    return picture.to_image()
+
+
+def when(spans: tuple[tuple[float, float], ...]) -> str:
+    """ "02:05-02:07, 04:11-04:13", or a dash."""
+    return ", ".join(f"{clock_time(a)}-{clock_time(b)}" for a, b in spans) or "-"
+
+
+def show(rows: list[Row]) -> None:
+    """The table on the terminal."""
+    table = Table(show_lines=False)
+    for name in ("question", "answer", "truth", "", "cited", "shown at", "s"):
+        table.add_column(name, overflow="fold")
+    for asked, answer, needles, seconds in rows:
+        right = is_right(answer.text, asked.answer)
+        truth = when(tuple((n.start, n.end) for n in needles))
+        table.add_row(
+            asked.text,
+            answer.text,
+            asked.answer,
+            "right" if right else "WRONG",
+            when(answer.spans),
+            truth,
+            f"{seconds:.2f}",
+        )
+    Console(width=150).print(table)
+
+
+def page(rows: list[Row], video: Path, summary: str) -> str:
+    """One self-contained HTML page: a card per question with the pictures of its cited moments."""
+    cards = []
+    for asked, answer, needles, seconds in rows:
+        right = is_right(answer.text, asked.answer)
+        pictures = []
+        for a, b in answer.spans:
+            heaviest = max((f for f in answer.cited if a <= f.time < b), key=lambda f: f.weight)
+            buffer = io.BytesIO()
+            picture_at(video, heaviest.time).resize((320, 180)).save(buffer, "JPEG", quality=80)
+            data = base64.b64encode(buffer.getvalue()).decode()
+            label = f"{clock_time(a)}-{clock_time(b)}"
+            image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {label}">'
+            pictures.append(f"<figure>{image}<figcaption>{label}</figcaption></figure>")
+        truth = when(tuple((n.start, n.end) for n in needles))
+        cards.append(
+            f'<section class="{"right" if right else "wrong"}"><h2>{html.escape(asked.text)}</h2>'
+            f"<p><b>{html.escape(answer.text)}</b> (truth: {html.escape(asked.answer)}; shown at {truth}; {seconds:.2f} s)</p>"
+            f"<div>{''.join(pictures) or '<p>nothing cited</p>'}</div></section>"
+        )
+    style = (
+        "body{font:16px system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;background:#fafafa;color:#1b1b1b}"
+        "section{background:#fff;border-left:6px solid #2b8a3e;border-radius:6px;padding:.6rem 1rem;margin:1rem 0;"
+        "box-shadow:0 1px 3px #0002}section.wrong{border-color:#c92a2a}h2{font-size:1.05rem;margin:.2rem 0}"
+        "figure{display:inline-block;margin:.3rem .6rem .3rem 0}figure img{width:240px;height:auto;"
+        "border-radius:4px;display:block}"
+        "figcaption{font-size:.85rem;color:#555}"
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>Reelbank demo</title><style>{style}</style><h1>Reelbank demo</h1><p>{html.escape(summary)}</p>"
+        + "".join(cards)
+        + "</html>\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, default=Path("tour"))
+    args = parser.parse_args()
+    began, seconds = time.perf_counter(), 60 * args.minutes
+    args.out.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng((20_261_121, args.seed))
+    needles, asked = demo_scene(rng)
+    shown = haystack.plan(rng, needles, seconds)
+    video = args.out / f"demo-{args.seed}-{args.minutes:g}min.mp4"
+    if not video.exists():
+        make_video(video, shown, seconds, args.seed)
+    config = configure("ask", [f"video={video}", "question=-", f"bank={args.out / 'bank'}"])
+    backbone = build_backbone(config)
+    source = build_source(config, backbone)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        with progress_bar(video.name, source.info.duration) as report:
+            done = qa.ingest(source, report)
+        rows: list[Row] = []
+        for one in asked:
+            start = time.perf_counter()
+            answer = qa.ask(Question(one.text, source.info.video_id))
+            rows.append(
+                (one, answer, tuple(shown[i] for i in one.needles), time.perf_counter() - start)
+            )
+    show(rows)
+    right = [is_right(answer.text, one.answer) for one, answer, _, _ in rows]
+    held = [
+        holds(answer.spans, truth)
+        for (_, answer, truth, _), ok in zip(rows, right, strict=True)
+        if ok and truth
+    ]
+    summary = (
+        f"{sum(right)} of {len(rows)} answers right, "
+        f"{sum(map(bool, held))} of {len(held)} right answers cite every needle they rest on; "
+        f"{done.frames} frames of a {args.minutes:g}-minute video, {done.nbytes / 1e6:.0f} MB written now, "
+        f"{np.mean([s for *_, s in rows]):.2f} s a question, {time.perf_counter() - began:.0f} s in all"
+    )
+    target = args.out / "index.html"
+    target.write_text(page(rows, video, summary), encoding="utf-8")
+    print(summary)
+    print(f"pictures of the cited moments: {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What a model says about each segment, kept as text: the `captions` extractor. A model wrote it, and every line says so.
+
+Works from the bank, behind the encoder: the reader is asked the same thing about each segment alone. What was written once is
+searched and read by later questions, and not asked again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from encoders.errors import UserError
+from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
+from memory.bank import MemoryBank
+from memory.retrieval.clip import hits
+from memory.schema import Evidence, Question
+from pipeline.answer.citations import is_shown
+from pipeline.runtime.stage_timer import Clock
+
+STRETCH = 16  # segments in one stretch
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The `captions` extractor; `bound` gives it the bank and the model.
+
+    prompt: what is asked about each segment.
+    """
+
+    prompt: str = "Describe what can be seen, in one sentence."
+    bank: MemoryBank | None = None
+    reader: Any = None
+    name = "captions"
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise UserError(
+                'text.captions.prompt is empty; give one, such as "Describe what can be seen."'
+            )
+
+    def missing(self) -> str:
+        """Nothing can be: the model is the run's own."""
+        return ""
+
+    def bound(self, bank: MemoryBank, reader: Any) -> "Captions":
+        """The same, able to work."""
+        return replace(self, bank=bank, reader=reader)
+
+    def made_with(self, video: VideoFile) -> str:
+        """With model, reader and prompt."""
+        assert self.bank is not None
+        made = self.bank.provenance
+        return f"Captions({made.get('model')} {made.get('weights')}, {type(self.reader).__name__}, prompt={self.prompt!r})"
+
+    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+        """One for every 16 segments; a question about the model's own uncertainty ("not in the video") gives no line."""
+        assert self.bank is not None
+        rows = [row for row in self.bank.segments(video.video_id) if row.end > after]
+        if not rows:
+            yield Stretch(after, after, (), True)
+            return
+        at = after
+        for first in range(0, len(rows), STRETCH):
+            part = rows[first : first + STRETCH]
+            lines = [
+                piece
+                for row in part
+                for piece in lines_of(self._line(video.video_id, row.number, row.start, row.end))
+            ]
+            yield Stretch(at, part[-1].end, tuple(lines), first + STRETCH >= len(rows))
+            at = part[-1].end
+
+    def _line(self, video_id: str, number: int, start: float, end: float) -> TextLine:
+        assert self.bank is not None
+        runs = tuple(self.bank.tail(video_id, 1, before=number + 1))
+        interval = end - float(runs[-1].tokens.times[-1])
+        asked = Question(self.prompt, video_id)
+        evidence = Evidence(asked, runs, hits([], []), recent=0, interval=interval)
+        text = self.reader.read(evidence, Clock()).text
+        return TextLine(video_id, start, end, "caption", text if is_shown(text) else "", end)

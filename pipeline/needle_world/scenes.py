@@ -1,0 +1,72 @@
+"""Scenes and their questions for videos of a given length: what the demo and the evaluation show and ask.
+
+Knows needles and questions; no video files and no model.
+"""
+
+import numpy as np
+
+from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES, Needle, random_needle
+from pipeline.needle_world.questions import FAMILIES, Asked, ask_one
+
+
+def random_scene(rng: np.random.Generator, count: int) -> list[Needle]:
+    """`count` different needles; kinds in random shares, at times several of one shape, so that all families come up."""
+    scene: list[Needle] = []
+    if count >= 4 and rng.random() < 0.5:
+        shape = str(rng.choice(SHAPES))
+        colors = rng.choice(
+            list(COLORS), int(rng.integers(2, min(6, count - 1) + 1)), replace=False
+        )
+        scene += [Needle("shape", shape, str(color)) for color in colors]
+    weights = rng.dirichlet((1.0, 1.0, 1.4, 1.0))
+    while len(scene) < count:
+        kind = ("code", "name", "shape", "icon")[int(rng.choice(4, p=weights))]
+        if sum(n.kind == kind for n in scene) >= (8 if kind == "shape" else 6):
+            continue
+        needle = random_needle(rng, kind)  # type: ignore[arg-type]
+        if needle not in scene:
+            scene.append(needle)
+    return [scene[int(i)] for i in rng.permutation(count)]
+
+
+def questions(
+    rng: np.random.Generator, scene: list[Needle], families: tuple[str, ...] = FAMILIES
+) -> list[Asked]:
+    """One question of every family that this scene offers."""
+    asked = [ask_one(rng, scene, family) for family in families]
+    return [one for one in asked if one is not None]
+
+
+def demo_scene(rng: np.random.Generator) -> tuple[list[Needle], list[Asked]]:
+    """Ten needles and eleven questions: every kind, and one about something that is never shown."""
+    shapes = [str(s) for s in rng.permutation(SHAPES)]
+    colors = [str(c) for c in rng.permutation(list(COLORS))]
+    counted, single = shapes[0], shapes[1:5]
+    scene = [
+        random_needle(rng, "code"),
+        Needle("name", str(rng.choice(NAMES))),
+        Needle("icon", str(rng.choice(ICONS))),
+    ]
+    scene += [Needle("shape", counted, colors[i]) for i in range(3)]
+    scene += [Needle("shape", shape, colors[3 + i]) for i, shape in enumerate(single)]
+    scene = [scene[int(i)] for i in rng.permutation(len(scene))]
+    wanted = (
+        "code",
+        "name",
+        "icon",
+        "color",
+        "shape",
+        "order",
+        "count",
+        "color",
+        "order",
+        "count",
+        "not_shown",
+    )
+    asked: list[Asked] = []
+    for family in wanted:
+        one = ask_one(rng, scene, family)
+        while one is None or any(one.text == other.text for other in asked):
+            one = ask_one(rng, scene, family)
+        asked.append(one)
+    return scene, asked

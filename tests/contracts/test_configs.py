@@ -1,0 +1,313 @@
+"""Every YAML of every group: it composes, its settings fit its class, and unless it needs a download it answers a question
+about a real file. Pairs that cannot work are refused before anything is encoded. The README's commands compose."""
+
+import inspect
+import re
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.utils import get_object
+
+from encoders.errors import UserError
+from encoders.models.video_llm import VideoLLM
+from memory.schema import Question
+from pipeline import cli
+from pipeline.build import GROUPS, build_backbone, build_qa, build_source
+from pipeline.config import settings
+from pipeline.config.parts import check, part
+from pipeline.schema import Answer
+from tests.support.paths import ROOT
+from tests.support.toys import FRAME_TOKENS, toy_parts
+from tests.support.videos import numbered, write_video
+
+# what a benchmark makes, asks and compares: no part, see test_needle.py, test_bench.py
+PRESETS = ("preset", "bench_preset")
+# parts of a batch alone, see test_batch.py and its neighbours
+BATCH = ("annotations", "choice", "compute")
+LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
+# extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
+WORDS = "text"
+EVERY = sorted(
+    (p.parent.name, p.stem)
+    for p in (ROOT / "conf").glob("*/*.yaml")
+    if p.parent.name not in PRESETS
+)
+OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, *LINES, WORDS)]
+DOWNLOADED = {("clip", "b32")} | {
+    ("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"
+}
+ADAPTERS = [option for group, option in OPTIONS if group == "backbone"]
+# here with the toy models in their place
+SHIPPED = {("backbone", "embedded"), ("clip", "embedded")}
+SECONDS = 10
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "a.mp4"
+    write_video(path, SECONDS, 5)
+    return path
+
+
+def answer(film: Path, bank: Path, *overrides: str, parts: list[str] | None = None) -> Answer:
+    """What `reelbank ask` does, without printing."""
+    common = [
+        f"video={film}",
+        f"bank={bank}",
+        "question=What is the code?",
+        *(parts or toy_parts()),
+    ]
+    config = cli.configure("ask", [*common, "reader.max_new_tokens=8", *overrides])
+    backbone = build_backbone(config)
+    source = build_source(config, backbone)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        qa.ingest(source)
+        return qa.ask(Question(config.question, source.info.video_id))
+
+
+def skip_without_its_adapter(target: str) -> None:
+    """A config may come before its adapter; once the file is there, everything is held to."""
+    if find_spec(target.rpartition(".")[0]) is None:
+        pytest.skip(f"{target} is not there yet")
+
+
+def test_the_groups_are_those_that_are_built() -> None:
+    assert {group for group, _ in OPTIONS} == {*GROUPS, "experiment"}
+
+
+@pytest.mark.parametrize("task", ["ask", "ingest"])
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_fits_its_class(task: str, group: str, option: str) -> None:
+    config = cli.configure(task, [f"{group}={option}"])
+    for name in [group] if group in GROUPS else GROUPS:  # an experiment sets several
+        skip_without_its_adapter(config[name]._target_)
+        check(config, name)
+        assert callable(get_object(config[name]._target_))
+
+
+@pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in BATCH])
+def test_every_option_of_a_batch_can_be_made(group: str, option: str) -> None:
+    config = cli.configure("batch", [f"{group}={option}"])
+    check(config, group)
+    assert callable(part(config, group))
+
+
+@pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in LINES])
+def test_every_way_of_searching_lines_composes_and_fits(group: str, option: str) -> None:
+    config = cli.configure("find", [f"{group}={option}"])
+    check(config, group)
+    assert not config[group] or callable(get_object(config[group]._target_))
+
+
+@pytest.mark.parametrize("option", [name for group, name in EVERY if group == WORDS])
+def test_every_extractor_of_words_can_be_made(option: str) -> None:
+    config = cli.configure("ingest", [f"text={option}"])
+    check(config, WORDS)
+    assert list(config.text) == ([] if option == "none" else [option])
+    for name in config.text:
+        extractor = part(config.text, name)
+        assert extractor.name == name and isinstance(extractor.missing(), str)
+
+
+def test_several_extractors_are_a_list() -> None:
+    names = sorted(name for group, name in EVERY if group == WORDS and name != "none")
+    assert list(cli.configure("ask", [f"text=[{','.join(names)}]"]).text) == names
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> None:
+    """A new adapter is picked up from its YAML alone."""
+    config = cli.configure("ask", [f"backbone={name}", "fps=0.5"])
+    node = config.backbone
+    skip_without_its_adapter(node._target_)
+    adapter = get_object(node._target_)
+    assert issubclass(adapter, VideoLLM)
+    known = inspect.signature(adapter).parameters
+    assert {"path", "dtype", "device", "attention", "revision"} <= set(known)
+    assert all(known[key].kind is known[key].KEYWORD_ONLY for key in set(known) - {"path"})
+    assert {"path", "dtype", "device", "attention"} <= set(node) and (
+        name == "embedded" or "revision" in node
+    )
+    assert "fps" not in known or node.fps == 0.5  # the bank's, never a second one
+    overrides = [f"backbone={name}", "+backbone.nix=1"]
+    with pytest.raises(UserError, match=r"backbone\.nix"):
+        check(cli.configure("ask", overrides), "backbone")
+    for method in ("look", "tokens_per_frame", "frame_size"):
+        assert getattr(adapter, method) is not getattr(VideoLLM, method), (
+            f"{name} has no {method} of its own"
+        )
+
+
+@pytest.mark.parametrize(("group", "option"), EVERY)
+def test_every_option_says_what_it_trades(group: str, option: str) -> None:
+    assert (
+        (ROOT / "conf" / group / f"{option}.yaml")
+        .read_text()
+        .startswith(("# ", "_target_", "defaults"))
+    )
+    assert "# " in (ROOT / "conf" / group / f"{option}.yaml").read_text()
+
+
+@pytest.mark.parametrize("task", cli.TASKS)
+def test_every_task_composes(task: str) -> None:
+    assert cli.configure(task, []).format == "text"
+
+
+@pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o not in DOWNLOADED])
+def test_every_option_that_needs_no_download_answers(
+    film: Path, tmp_path: Path, group: str, option: str
+) -> None:
+    extra = ["reader=tokens", "retriever=clip"] if (group, option) == ("prefill", "none") else []
+    found = answer(film, tmp_path / "bank", f"{group}={option}", *extra)
+    assert found.text and found.frames_read == SECONDS and found.spans
+
+
+PREFILLS = {"window": (), "none": ("prefill=none",)}
+RETRIEVERS = {
+    "uniform": ("retriever=uniform",),
+    "clip": ("retriever=clip",),
+    "kv": ("retriever=kv",),
+    "per layer": ("retriever=kv", "retriever.per_layer=true"),
+    "fused": ("retriever=fused",),
+    "fused, clip alone": ("retriever=fused", "retriever.weights.kv=0"),
+}
+REFUSED = {  # prefill, retriever, reader
+    ("none", "uniform", "kv"): "reader=kv",
+    ("none", "clip", "kv"): "reader=kv",
+    ("none", "kv", "kv"): "KVRetriever",
+    ("none", "kv", "tokens"): "KVRetriever",
+    ("none", "per layer", "kv"): "KVRetriever",
+    ("none", "per layer", "tokens"): "KVRetriever",
+    ("none", "fused", "kv"): "FusedRetriever",
+    ("none", "fused", "tokens"): "FusedRetriever",
+    ("none", "fused, clip alone", "kv"): "FusedRetriever",
+    ("none", "fused, clip alone", "tokens"): "FusedRetriever",
+    ("window", "per layer", "tokens"): "retriever.per_layer=true needs reader=kv",
+}
+
+
+@pytest.mark.parametrize("reader", ["kv", "tokens"])
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+@pytest.mark.parametrize("prefill", PREFILLS)
+def test_retrievers_and_readers(film, tmp_path_factory, prefill, retriever, reader) -> None:
+    """Banks are shared: neither the retriever nor the reader changes what is stored."""
+    bank = tmp_path_factory.getbasetemp() / "matrix" / prefill
+    options = [*PREFILLS[prefill], *RETRIEVERS[retriever], f"reader={reader}"]
+    words = REFUSED.get((prefill, retriever, reader))
+    budget = f"read_tokens={7 * FRAME_TOKENS}"
+    if words is not None:
+        fresh = bank / "never made"
+        with pytest.raises(UserError, match=words):
+            answer(film, fresh, *options, budget)
+        assert not fresh.exists()
+        return
+    found = answer(film, bank, *options, budget, "recent_frames=2")
+    assert found.text and 2 < found.frames_read <= 7
+    assert found.visual_tokens == found.frames_read * FRAME_TOKENS
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pool_makes_size_by_size_tokens(film: Path, tmp_path: Path, size: int) -> None:
+    options = ["compressor=pool", f"compressor.size={size}"]
+    kept = min(size * size, FRAME_TOKENS)  # a grid smaller than `size` stays as it is
+    # the default budget holds them all
+    assert answer(film, tmp_path / "bank", *options).visual_tokens == SECONDS * kept
+    found = answer(
+        film, tmp_path / "bank", *options, "retriever=kv", "retriever.per_layer=true", f"read_tokens={4 * kept}"
+    )  # fmt: skip
+    assert 0 < found.visual_tokens <= 4 * kept
+
+
+@pytest.mark.parametrize("reader", ["kv", "tokens"])
+@pytest.mark.parametrize("options", [("compressor=framediff",), ("compressor=chain",)])
+def test_frames_with_unequal_numbers_of_tokens(
+    film: Path, tmp_path: Path, options: tuple[str], reader: str
+) -> None:
+    found = answer(film, tmp_path / "bank", *options, f"reader={reader}")
+    assert found.frames_read == SECONDS <= found.visual_tokens <= SECONDS * FRAME_TOKENS
+
+
+def test_per_layer_on_unequal_frames_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    """Whether frames are equal is known only once they are encoded."""
+
+    def paint(number: int, seconds: float) -> np.ndarray:
+        return np.zeros((64, 64, 3), np.uint8) if seconds < 6 else numbered(number, (64, 64))
+
+    write_video(tmp_path / "a.mp4", SECONDS, 5, paint=paint)
+    options = [
+        "compressor=framediff",
+        "retriever=kv",
+        "retriever.per_layer=true",
+        "read_tokens=16",
+        "recent_frames=1",
+    ]
+    with pytest.raises(UserError, match="per_layer=true needs the same number of tokens"):
+        answer(tmp_path / "a.mp4", tmp_path / "bank", *options)
+
+
+def test_a_setting_that_would_be_ignored_is_refused(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use retriever=kv"):
+        answer(film, tmp_path / "bank", "retriever.parts.kv.per_layer=true")
+    assert not (tmp_path / "bank").exists()
+
+
+def test_encoding_alone_leaves_the_reader_open(film: Path, tmp_path: Path) -> None:
+    common = [
+        f"video={film}",
+        f"bank={tmp_path / 'bank'}",
+        *toy_parts(),
+        "prefill=none",
+        "retriever=clip",
+    ]
+    assert cli.run("ingest", common) == 0  # reader=kv, the default, is not asked for
+    found = answer(film, tmp_path / "bank", "prefill=none", "retriever=clip", "reader=tokens")
+    assert found.frames_read == SECONDS
+
+
+def commands() -> list[str]:
+    """The reelbank commands in the README's code blocks."""
+    text = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if re.match(r"\s*(\$ )?(\S*/)?reelbank\s", line)]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_of_the_readme_compose(line: str) -> None:
+    _, task, *overrides = shlex.split(line.removeprefix("$ "), comments=True)
+    assert task in cli.TASKS
+    config = cli.configure(task, [o for o in overrides if o != "--cfg"])
+    for group in GROUPS if task in ("ask", "ingest") else ():
+        check(config, group)
+
+
+def test_the_readme_names_every_option() -> None:
+    """In the table of groups: `group` | option, option, ..."""
+    text = (ROOT / "README.md").read_text()
+    told = {
+        name: set(re.split(r",\s*", options))
+        for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)
+    }
+    for group in (*GROUPS, *BATCH, *LINES, WORDS, "experiment"):
+        if group != "source":  # what is left is the user's to choose
+            assert told.get(group) == {option for g, option in EVERY if g == group}, group
+
+
+def test_dials_say_what_they_are() -> None:
+    """--cfg prints names; what they mean stands beside them in settings.py."""
+    lines = (ROOT / "pipeline" / "settings.py").read_text().splitlines()
+    for name in (
+        "bank",
+        "fps",
+        "read_tokens",
+        "recent_frames",
+        "cite_share",
+        "kv_dtype",
+        "token_dtype",
+    ):
+        assert any(line.strip().startswith(f"{name}:") and "  # " in line for line in lines)
+    assert settings.WEIGHTS.name == "weights"

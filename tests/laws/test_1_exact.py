@@ -1,0 +1,153 @@
+"""Law 1: whole video in the window, nothing compressed, everything recalled: equal to transformers' own forward, from
+pixels. Float32, 1e-4. The reference below calls the library's class with `pixel_values_videos` and nothing of ours but
+the token ids of the prompt."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from encoders.prefill import WindowPrefill, key_means
+from encoders.schema import Frames
+from memory.schema import Evidence, Hits, Question, Run
+from pipeline.answer.reader import KVReader, TokenReader
+from tests.support.toys import toy_backbone, toy_frames
+
+QUESTION = "In what order did the star and the circle appear?"
+
+
+def silent(stage: str):
+    return nullcontext()
+
+
+def reference(frames: Frames, question: str) -> torch.Tensor:
+    """[n, V] logits at the tail by one plain forward of the library's class over pixels and ids."""
+    backbone = toy_backbone()
+    video = backbone.config.video_token_id
+    per_frame = 4
+    ids = backbone.preamble_ids()
+    for t in frames.times:
+        ids = ids + backbone.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]") + [video] * per_frame
+    tail = backbone.tail_ids(question)
+    ids = [*ids, video, *tail]  # the library's features end with the newline
+    pixels = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2).float() / 255.0
+    pixels = (pixels - 0.5) / 0.5
+    with torch.inference_mode():
+        out = backbone.model(
+            input_ids=torch.tensor([ids]), pixel_values_videos=pixels[None], use_cache=False
+        )
+    return out.logits[0, -len(tail) - 1 :]
+
+
+def encode(
+    frames: Frames, sizes: list[int], window: int = 1000, dtype: str = "float32"
+) -> list[Run]:
+    """Encode in segments of these sizes; one run per segment."""
+    backbone = toy_backbone()
+    prefill = WindowPrefill(backbone, window_frames=window, dtype=dtype)
+    runs, at = [], 0
+    for number, size in enumerate(sizes):
+        seen = backbone.look(frames.part(at, at + size))
+        runs.append(Run(number, at, seen, prefill(seen)))
+        at += size
+    assert at == len(frames)
+    return runs
+
+
+def evidence(runs: list[Run], per_layer: torch.Tensor | None = None) -> Evidence:
+    none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    return Evidence(Question(QUESTION, "toy"), tuple(runs), none, 0, 1.0, per_layer)
+
+
+@pytest.mark.parametrize("reader_class", [TokenReader, KVReader])
+@pytest.mark.parametrize("sizes", [[12], [5, 4, 3], [1] * 12])
+def test_equal_to_one_plain_forward_from_pixels(reader_class, sizes):
+    frames = toy_frames(12)
+    expected = reference(frames, QUESTION)
+    got = reader_class(toy_backbone()).logits(evidence(encode(frames, sizes)), silent)
+    assert expected.std() > 0.5  # logits that differ: an equality of constants would prove nothing
+    assert torch.allclose(got, expected, atol=1e-4), (got - expected).abs().max()
+
+
+def test_reference_notices_another_picture():
+    frames, other = toy_frames(12), toy_frames(12, seed=1)
+    got = KVReader(toy_backbone()).logits(evidence(encode(frames, [12])), silent)
+    assert not torch.allclose(got, reference(other, QUESTION), atol=1e-2)
+
+
+def test_answer_equals_the_librarys_generate():
+    frames, backbone = toy_frames(6), toy_backbone()
+    pieces: list[str] = []
+    for reader_class in (TokenReader, KVReader):
+        pieces.clear()
+        reading = reader_class(backbone, max_new_tokens=8).read(
+            evidence(encode(frames, [4, 2])), silent, pieces.append
+        )
+        ids = backbone.preamble_ids()
+        for t in frames.times:
+            ids = ids + backbone.tag_ids(t) + [backbone.config.video_token_id] * 4
+        ids = [*ids, backbone.config.video_token_id, *backbone.tail_ids(QUESTION)]
+        pixels = (torch.from_numpy(frames.pixels).permute(0, 3, 1, 2).float() / 255.0 - 0.5) / 0.5
+        out = backbone.model.generate(
+            input_ids=torch.tensor([ids]), pixel_values_videos=pixels[None], max_new_tokens=8, do_sample=False,
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        )  # fmt: skip
+        assert reading.text == backbone.text_of(out[0, len(ids) :].tolist()).strip()
+        assert "".join(pieces).strip() == reading.text  # what was streamed is what was answered
+        assert abs(sum(reading.weights.values()) - 1) < 1e-5 and set(reading.weights) == set(
+            range(6)
+        )
+
+
+def test_a_frame_range_of_a_segment_reads_like_the_shorter_video():
+    """Causal blocks: the first frames of a segment do not know its later ones, so law 3 holds inside a segment too."""
+    frames = toy_frames(12)
+    whole = encode(frames, [12])[0]
+    cut = Run(0, 0, whole.tokens.frames(0, 7), whole.kv.frames(0, 7))
+    expected = reference(frames.part(0, 7), QUESTION)
+    for reader_class in (TokenReader, KVReader):
+        got = reader_class(toy_backbone()).logits(evidence([cut]), silent)
+        assert torch.allclose(got, expected, atol=1e-4)
+
+
+def test_per_layer_frames_equal_the_shared_set_when_layers_agree():
+    frames = toy_frames(12)
+    runs = encode(frames, [6, 6])
+    chosen = torch.tensor([1, 2, 7, 11])
+    shared = [
+        Run(run.segment, run.first + i, run.tokens.frames(i, i + 1), run.kv.frames(i, i + 1))
+        for run in runs
+        for i in range(len(run.ordinals))
+        if run.first + i in chosen
+    ]
+    reader = KVReader(toy_backbone())
+    expected = reader.logits(evidence(shared), silent)
+    got = reader.logits(evidence(runs, chosen.expand(3, -1)), silent)
+    assert torch.equal(got, expected)
+    different = chosen.repeat(3, 1)
+    different[1, 0] = 0
+    assert not torch.allclose(reader.logits(evidence(runs, different), silent), expected, atol=1e-3)
+
+
+def test_window_rebuilt_from_stored_blocks_gives_the_same_bytes():
+    frames, backbone = toy_frames(24), toy_backbone()
+    whole = encode(frames, [8, 8, 8], window=5, dtype="bfloat16")
+    resumed = WindowPrefill(backbone, window_frames=5, dtype="bfloat16")
+    resumed.restore([run.kv for run in whole[:2]])
+    block = resumed(backbone.look(frames.part(16, 24)))
+    assert torch.equal(block.keys, whole[2].kv.keys) and torch.equal(
+        block.values, whole[2].kv.values
+    )
+    assert torch.equal(key_means(block), key_means(whole[2].kv))
+
+
+def test_two_streams_on_one_model_do_not_disturb_each_other():
+    backbone = toy_backbone()
+    first, second = toy_frames(8, 1), toy_frames(8, 2)
+    alone = [encode(f, [4, 4], window=4)[1].kv.keys for f in (first, second)]
+    a, b = (WindowPrefill(backbone, window_frames=4) for _ in range(2))
+    mixed = []
+    for at in (0, 4):
+        for prefill, frames in ((a, first), (b, second)):
+            mixed.append(prefill(backbone.look(frames.part(at, at + 4))).keys)
+    assert torch.equal(mixed[2], alone[0]) and torch.equal(mixed[3], alone[1])

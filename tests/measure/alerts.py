@@ -1,0 +1,145 @@
+"""Precision, recall and delay of standing requests on needle streams, for the gate and two baselines:
+
+    python -m tests.measure.alerts --films 6 --seconds 120
+
+Each stream shows six needles; the request is for one of them (it is there) or for one that is not. Told within the needle's
+seconds, or three seconds later, is right; all else is a false alarm. Delays are in video time, one frame a second.
+"""
+
+import argparse
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from encoders.schema import Segment
+from encoders.sources.live import PushedSource
+from pipeline.build import build_backbone, build_qa
+from pipeline.cli import configure
+from pipeline.live.alerts import Rule, Standing, check_for
+from pipeline.live.session import Session
+from pipeline.needle_world import video
+from pipeline.needle_world.cards import COLORS, SHAPES, Needle, draw
+
+RULES = {
+    "gate": Rule(),
+    "every boundary": Rule("boundary"),
+    "every 8 s": Rule("every"),
+    "every frame": Rule("every", every_s=0.0),
+}
+LATE_S = 3.0
+
+
+@dataclass
+class Count:
+    """Of one rule."""
+
+    right: int = 0
+    false: int = 0
+    missed: int = 0
+    checks: int = 0
+    frames: int = 0
+    delays: list[float] = field(default_factory=list)
+
+    def row(self, name: str) -> str:
+        told, due = self.right + self.false, self.right + self.missed
+        delay = (
+            f"{np.mean(self.delays):.1f} s (longest {max(self.delays):.1f})" if self.delays else "-"
+        )
+        return f"| {name} | {self.right}/{told} | {self.right}/{due} | {delay} | {100 * self.checks / max(self.frames, 1):.0f} % |"
+
+
+def scene(rng: np.random.Generator, count: int) -> list[Needle]:
+    """Shapes of different colours and forms."""
+    shapes, colors = (rng.permutation(list(names))[:count] for names in (SHAPES, COLORS))
+    return [
+        Needle("shape", str(shape), str(color)) for shape, color in zip(shapes, colors, strict=True)
+    ]
+
+
+def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
+    config = configure("ask", ["video=x", "question=x"])
+    backbone = build_backbone(config)
+    counts = {name: Count() for name in RULES}
+    width, height = backbone.frame_size
+    for number in range(films):
+        rng = np.random.default_rng((77, number))
+        all_needles = scene(rng, needles + 1)
+        shown = video.plan(rng, all_needles[:needles], seconds)
+        footage = video.procedural_footage(number, (192, 108))
+        with tempfile.TemporaryDirectory() as folder:
+            qa = build_qa(
+                configure("ask", ["video=x", "question=x", f"bank={folder}/bank"]), backbone
+            )
+            source = PushedSource("stream", 1.0, width=width, height=height)
+            with qa.bank, Session(qa, source) as session:
+                # there, and not there
+                wanted = [shown[int(rng.integers(needles))].needle, all_needles[needles]]
+                standing = {
+                    (name, needle): Standing(
+                        session,
+                        "x",
+                        check_for(f"{needle.color} {needle.text}", embedded=True),
+                        rule,
+                    )
+                    for name, rule in RULES.items()
+                    for needle in wanted
+                }
+                rows: list[tuple[float, torch.Tensor]] = []
+
+                def keep(segment: Segment, rows: list[tuple[float, torch.Tensor]] = rows) -> None:
+                    rows.extend(zip(segment.times.tolist(), segment.clip, strict=True))
+
+                session.listen(keep)
+                for second in range(seconds):
+                    picture = footage(float(second))
+                    for one in shown:
+                        if one.start <= second < one.end:
+                            draw(picture, one.needle, one.place)
+                    while not source.push(np.asarray(picture), at=float(second)):
+                        time.sleep(0.01)
+                    while not rows or rows[-1][0] < second:
+                        session.check()
+                        time.sleep(0.002)
+                    for each in standing.values():
+                        each.look(*rows[-1])
+        for (name, needle), each in standing.items():
+            spans = [(one.start, one.end + LATE_S) for one in shown if one.needle == needle]
+            told = [d.time for d in each.log if d.told]
+            hits = [[at for at in told if a <= at <= b] for a, b in spans]
+            count = counts[name]
+            count.right += sum(bool(found) for found in hits)
+            count.missed += sum(not found for found in hits)
+            count.false += len(told) - sum(bool(found) for found in hits)
+            count.delays += [
+                found[0] - a for found, (a, _) in zip(hits, spans, strict=True) if found
+            ]
+            count.checks += sum(bool(d.gate) for d in each.log)
+            count.frames += len(each.log)
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--films", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=120)
+    args = parser.parse_args()
+    began = time.perf_counter()
+    counts = measure(args.films, args.seconds)
+    print(
+        "| asks the model | told rightly / told | told / shown | delay | frames it asks about |\n|---|---|---|---|---|"
+    )
+    print("\n".join(count.row(name) for name, count in counts.items()))
+    print(
+        f"{args.films} streams of {args.seconds} s, two requests each; {time.perf_counter() - began:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    assert Path("pipeline").is_dir(), "run it from the repository root"
+    main()

@@ -1,0 +1,135 @@
+"""Fused retrieval against every single channel, on questions that are answered by speech, by print or by pictures.
+
+    python -m tests.measure.fusion FOLDER [--films 4] [--seconds 180]
+
+Makes needle films (cards with names, codes and coloured shapes over moving scenes) with subtitle files of a talk, encodes them
+with the embedded models and text=[subtitles,ocr] into one bank, and asks each question of its film. A question is answered when
+one of the first five moments lies where the card was shown or the fact was said. Several minutes.
+"""
+
+import argparse
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memory.bank import MemoryBank
+from memory.retrieval.fusion import Moment, fuse, mean_of_scores
+from pipeline import cli
+from pipeline.commands.find import of_frames
+from pipeline.config.parts import part
+from pipeline.moments.finder import Finder
+from pipeline.needle_world import video
+from pipeline.needle_world.cards import COLORS, NAMES, SHAPES, Needle, random_needle
+from pipeline.query import plan as planner
+from tests.commands.test_find import talks
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question with where its answer is."""
+
+    kind: str  # said, written, shown
+    text: str
+    film: str
+    start: float
+    end: float
+
+
+def make(folder: Path, number: int, seconds: float) -> list[Asked]:
+    """One film, its subtitles and its questions."""
+    rng = np.random.default_rng((20_261_121, number))
+    pairs = zip(rng.permutation(SHAPES)[:5], rng.permutation(list(COLORS)), strict=False)
+    shapes = [Needle("shape", str(shape), str(color)) for shape, color in pairs]
+    names = [Needle("name", str(name)) for name in rng.permutation(NAMES)[:4]]
+    needles = [*shapes, *names, *(random_needle(rng, "code") for _ in range(3))]
+    needles = [needles[i] for i in rng.permutation(len(needles))]
+    shown = video.plan(rng, needles, seconds)
+    path = folder / f"talk{number}.mp4"
+    if not path.exists():
+        part = path.with_suffix(".part.mp4")
+        video.write(
+            part, shown, seconds, video.procedural_footage(number, (480, 270)), size=(480, 270)
+        )
+        part.rename(path)
+    asked = []
+    for one in shown:
+        text = {
+            "shape": f"What color is the {one.needle.text}?",
+            "name": f"Where is the name {one.needle.text} written?",
+            "code": f"On which card is the number {one.needle.text}?",
+        }[one.needle.kind]
+        asked.append(
+            Asked(
+                "shown" if one.needle.kind == "shape" else "written",
+                text,
+                path.name,
+                one.start,
+                one.end,
+            )
+        )
+    return asked
+
+
+def hit(moments: list[Moment], asked: Asked) -> bool:
+    return any(m.start < asked.end + 0.5 and m.end > asked.start - 0.5 for m in moments[:TOP])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--films", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=180.0)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    said = talks(args.folder, args.films, rng, args.seconds)
+    questions = [Asked("said", text, f"{film}.mp4", at, at + 3) for text, film, at in said]
+    for number in range(args.films):
+        path = args.folder / f"talk{number}.mp4"
+        if not path.stat().st_size:
+            path.unlink()
+        questions += make(args.folder, number, args.seconds)
+        options = [f"video={path}", f"bank={args.folder / 'bank'}", "text=[subtitles,ocr]"]
+        cli.run("ingest", options)
+    config = cli.configure("find", ["query=-", f"bank={args.folder / 'bank'}"])
+    channels, retriever, ahead = of_frames(
+        config, (*planner.CHANNELS, planner.KV), lambda: part(config, "backbone")
+    )
+    ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    with MemoryBank.open(args.folder / "bank", None, retriever, recent_frames=0) as bank:
+        ids = {Path(row.info.path).name: row.info.video_id for row in bank.videos()}
+        finder = Finder(bank, channels, ahead=ahead)
+        for asked in questions:
+            plan = planner.plan(asked.text)
+            rankings = finder.rankings(plan, ids[asked.film])
+            alone = ("subtitle", "ocr", "picture", "kv")
+            arms = {channel: fuse({channel: rankings.get(channel, [])}, {}) for channel in alone}
+            arms["all fused, with kv"] = fuse(rankings, plan.weights)
+            rankings.pop("kv")
+            arms["fused, planner's weights"] = fuse(rankings, plan.weights)
+            arms["fused, equal weights"] = fuse(rankings, {})
+            arms["mean of scores"] = mean_of_scores(rankings)
+            for arm, moments in arms.items():
+                ranked[arm][asked.kind].append(hit(moments, asked))
+                ranked[arm]["all"].append(hit(moments, asked))
+    kinds = ("said", "written", "shown", "all")
+    print(
+        "| recall@5 | "
+        + " | ".join(f"{kind} (n={len(ranked['ocr'][kind])})" for kind in kinds)
+        + " |"
+    )
+    print("|---" * (len(kinds) + 1) + "|")
+    for arm, results in ranked.items():
+        print(
+            f"| {arm} | "
+            + " | ".join(f"{100 * float(np.mean(results[kind])):.1f}" for kind in kinds)
+            + " |"
+        )
+
+
+if __name__ == "__main__":
+    main()

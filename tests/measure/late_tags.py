@@ -1,0 +1,31 @@
+"""What time tags of late frames do to answers, without films of many hours: every frame says a later time than it has.
+
+    .venv/bin/python -m pipeline.cli needle preset=small minutes=[1] films=[24] tasks=[order,count,confuser,retrieve] seed=5 \
+        '~arms.clip' '~arms.rekv' controls=[oracle] backbone._target_=tests.measure.late_tags.LateTags +backbone.times=300 out=runs/late
+
+Not a test: a number to compare with that of times=1. Knows no question.
+"""
+
+from encoders.models.llava_onevision import LlavaOneVision
+
+
+class LateTags(LlavaOneVision):
+    """Frames a second apart are tagged as if `times` seconds lay between them: 300 makes five hours of a minute."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        times: float,
+        dtype: str = "float32",
+        device: str = "cpu",
+        attention: str = "sdpa",
+    ) -> None:
+        super().__init__(path, dtype=dtype, device=device, attention=attention)
+        self.times = times
+
+    def tag_ids(self, seconds: float) -> list[int]:
+        return super().tag_ids(seconds * self.times)
+
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint()}-times-{self.times:g}"

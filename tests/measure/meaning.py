@@ -1,0 +1,93 @@
+"""Lines found by their words, by their vectors, and by their tokens, for questions in other words than the line's.
+
+    python -m tests.measure.meaning [--facts 150] [--path DIR]
+
+One bank of generated lines (tests/support/paraphrases.py), one line a moment, far enough apart that none is another's neighbour. A
+question is answered when the first moment, or one of the first five, is its line. Six minutes, nearly all for tokens.
+"""
+
+import argparse
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from encoders.text.dense import SentenceEncoder
+from encoders.text.lines import Stretch, TextBlock, TextLine
+from memory.bank import MemoryBank
+from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.fusion import fuse
+from pipeline.ingest.text import add_vectors
+from pipeline.moments.finder import Finder
+from tests.support.paraphrases import KEPT, facts, shared
+from tests.support.records import info
+
+ARMS = {  # channels that are fused
+    "words (BM25)": ("subtitle",),
+    "vectors": ("dense",),
+    "tokens (MaxSim of the best 50)": ("late",),
+    "words + vectors": ("subtitle", "dense"),
+    "words + vectors + tokens": ("subtitle", "dense", "late"),
+}
+
+
+def interval(hits: list[bool], rng: np.random.Generator) -> str:
+    """Per cent, with 95 % over questions."""
+    drawn = rng.choice(hits, (2000, len(hits))).mean(axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{100 * float(np.mean(hits)):.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--facts", type=int, default=150)
+    parser.add_argument("--path", default="")
+    args = parser.parse_args()
+    rng = np.random.default_rng(7)
+    asked, lines = facts(args.facts, rng)
+    assert not any(shared(fact.questions["none of the words"], fact.line) for fact in asked)
+    encoder = SentenceEncoder(args.path)
+    results: dict[str, defaultdict[str, dict[str, list[bool]]]] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        MemoryBank.open(
+            Path(folder) / "bank", {"model": "m"}, UniformRetriever(), recent_frames=0
+        ) as bank,
+    ):
+        bank.record_video(info("v"), 1.0, finished=True)
+        rows = tuple(
+            TextLine("v", 60.0 * i, 60.0 * i + 3, "subtitle", line, 0.0)
+            for i, line in enumerate(lines)
+        )
+        bank.write_text(
+            TextBlock("v", "subtitles", "made up", 0, Stretch(0, 60.0 * len(rows), rows, True))
+        )
+        add_vectors(bank, encoder, "v")
+        finder = Finder(bank, ("subtitle",), encoder, late_lines=50)
+        for fact in asked:
+            for name, question in fact.questions.items():
+                plan, meant = finder.read(question)
+                rankings = finder.rankings(plan, None, meant)
+                for arm, channels in ARMS.items():
+                    found = fuse({each: rankings.get(each, []) for each in channels}, plan.weights)[
+                        :5
+                    ]
+                    first = [fact.line in [line.text for line in moment.lines] for moment in found]
+                    row = results.setdefault(arm, defaultdict(lambda: {"first": [], "five": []}))[
+                        name
+                    ]
+                    row["first"].append(any(first[:1]))
+                    row["five"].append(any(first))
+    print(f"{len(lines)} lines, n={len(asked)} questions of each kind; {encoder.made_with}")
+    print("| " + " | ".join(["", *(f"{name}: first | among five" for name in KEPT)]) + " |")
+    print("|---" * (2 * len(KEPT) + 1) + "|")
+    for arm, by_name in results.items():
+        cells = [
+            interval(by_name[name][which], rng) for name in KEPT for which in ("first", "five")
+        ]
+        print("| " + " | ".join([arm, *cells]) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What OCR reads in a folder of real clips, for somebody to compare with what is there.
+
+    python -m tests.measure.real_ocr FOLDER
+
+Every line of print with its times and its confidence, and for each clip the seconds that reading took. Nothing is encoded: the
+extractor alone.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from encoders.errors import UserError
+from encoders.sources.container import inspect
+from encoders.text.lines import VideoFile
+from encoders.text.ocr import Ocr
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    for path in sorted(args.folder.iterdir()):
+        begun = time.perf_counter()
+        try:
+            seconds = float(inspect(path).duration)
+            stretches = list(Ocr().stretches(VideoFile(path.name, path, duration=seconds)))
+        except UserError as error:
+            print(f"{path.name}: {error}")
+            continue
+        lines = [line for stretch in stretches for line in stretch.lines]
+        print(
+            f"{path.name}: {seconds:.0f} s, {len(lines)} lines, {time.perf_counter() - begun:.0f} s"
+        )
+        for line in lines:
+            print(f"  {line.start:6.1f}-{line.end:6.1f}  {line.confidence:.2f}  {line.text}")
+
+
+if __name__ == "__main__":
+    main()

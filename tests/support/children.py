@@ -1,0 +1,159 @@
+"""What other processes do in tests, and the server that they are forked from: it has torch and all of ours imported, so a
+process starts in a tenth of a second instead of four.
+
+Knows no claim: the tests that start these processes make them.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memory.bank import MemoryBank
+from memory.retrieval.clip import UniformRetriever
+from memory.storage import crash_points
+from memory.storage.retention import Rule
+from pipeline import build, cli
+from tests.support import (
+    toys,  # noqa: F401  (imported for the server)
+)
+from tests.support.records import info, make_segment, same
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.support.warm"])
+
+
+def start(target: Any, *args: Any) -> tuple[Any, Connection]:
+    """A process that runs target(*args, connection), and the other end of the connection."""
+    here, there = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=target, args=(*args, there), daemon=True)
+    process.start()
+    there.close()
+    return process, here
+
+
+def heard(told: Connection) -> list[Any]:
+    """All that a process has said, up to its end."""
+    messages = []
+    try:
+        while True:
+            messages.append(told.recv())
+    except EOFError:
+        return messages
+
+
+def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Connection) -> None:
+    """`reelbank ingest` as far as it gets. Says ("begin",) when everything is loaded, ("step", name) at each step of a commit
+    and ("acknowledged", number) once `bank.write` has returned. die_at: SIGKILL when the step of this name is passed for the
+    n-th time, counted from 1; the name "" stands for any."""
+    torch.set_num_threads(1)
+    config = cli.configure("ingest", overrides)
+    backbone = build.build_backbone(config)
+    source = build.build_source(config, backbone)
+    count = 0
+
+    def passed(name: str) -> None:
+        nonlocal count
+        told.send(("step", name))
+        if die_at is not None and die_at[0] in ("", name):
+            count += 1
+            if count == die_at[1]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    told.send(("begin",))
+    crash_points.hook = passed  # before the bank is created
+    qa = build.build_qa(config, backbone)
+    write = qa.bank.write
+
+    def acknowledge(segment: Any) -> int:
+        nbytes: int = write(segment)
+        told.send(("acknowledged", segment.number))
+        return nbytes
+
+    qa.bank.write = acknowledge  # type: ignore[method-assign]
+    with qa.bank:
+        qa.ingest(source)
+
+
+def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
+    """Prune a bank. Says the name of each step; SIGKILL at the step of this number, counted from 1."""
+    torch.set_num_threads(1)
+    count = 0
+
+    def passed(name: str) -> None:
+        nonlocal count
+        told.send(name)
+        count += 1
+        if count == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0, create=False) as bank:
+        crash_points.hook = passed
+        bank.prune(rule)
+
+
+def command(arguments: Sequence[str], told: Connection) -> None:
+    """The command line in a process of its own; says exit code, nothing else. Its stderr goes to the connection too."""
+    torch.set_num_threads(1)
+    read, write = os.pipe()
+    os.dup2(write, 2)
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    code: Any = 0
+    try:
+        cli.main(arguments)
+    except SystemExit as done:
+        code = done.code
+    sys.stderr.flush()
+    os.set_blocking(read, False)
+    try:
+        err = os.read(read, 1 << 16).decode()
+    except BlockingIOError:
+        err = ""
+    told.send((code, err))
+
+
+def write_for(root: Path, seconds: float, pause: float, told: Connection) -> None:
+    """Write segments for so long; says (number, second before, second after it was acknowledged) of each."""
+    torch.set_num_threads(1)
+    with MemoryBank.open(root, {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
+        bank.record_video(info(), 1.0, finished=False)
+        begun, number = time.monotonic(), 0
+        while time.monotonic() < begun + seconds:
+            segment = make_segment("v", number)
+            before = time.monotonic()
+            bank.write(segment)
+            told.send((number, before, time.monotonic()))
+            number += 1
+            time.sleep(pause)
+        bank.record_video(info(), 1.0, finished=True)
+
+
+def read_until_finished(root: Path, told: Connection) -> None:
+    """Say "ready", then look for new segments until the video is finished, and compare each of them bit by bit; says
+    (second before the look, second after it, segments seen) when there were new ones, ("torn", number) of one not whole."""
+    torch.set_num_threads(1)
+    with MemoryBank.open(
+        root, {"model": "m"}, UniformRetriever(), recent_frames=1, create=False
+    ) as bank:
+        seen, finished = 0, False
+        told.send("ready")
+        while not finished:
+            video = bank.video("v")
+            finished = video is not None and video.finished
+            before = time.monotonic()
+            # as a question looks: what has come since, not all rows again
+            count, _ = bank.next("v")
+            if count > seen:
+                told.send((before, time.monotonic(), count))
+            for number in range(seen, count):
+                if not same(bank.segment("v", number), make_segment("v", number)):
+                    told.send(("torn", number))
+            seen = count
+            time.sleep(0.01)

@@ -1,0 +1,340 @@
+"""Tiny random checkpoints of the real classes of every family, with the family's real processor, and the library's own
+forward over pixels as the reference."""
+
+import functools
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import encoders.models.torchvision_ops  # noqa: F401
+
+import numpy as np
+import torch
+from transformers.video_utils import VideoMetadata
+
+from encoders.models.internvl import InternVL
+from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL
+from encoders.models.smolvlm import INTRO, SmolVLM
+from encoders.models.video_llm import VideoLLM
+from encoders.schema import Frames
+from pipeline.embedded import tokenizer
+from pipeline.needle_world import questions
+from tests.support.toys import toy_checkpoint
+
+import transformers as T  # isort: skip
+
+# Qwen's own template for one user message with a video, without the branches for images and several turns.
+QWEN_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'video' %}"
+    "<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+FPS = 2.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family with its toy: how to load it and what the library's own classes say to frames and a question."""
+
+    name: str
+    adapter: Callable[..., VideoLLM]
+    settings: dict[str, Any]
+    make: Callable[[], Path]  # -> a folder with the toy checkpoint
+    # -> logits [S, V], inputs
+    reference: Callable[[VideoLLM, Frames, str], tuple[torch.Tensor, dict[str, Any]]]
+    needs: str = ""  # a package without which the library does not make the processor
+
+    def load(self, **settings: Any) -> VideoLLM:
+        return self.adapter(str(folder(self.name)), dtype="float32", **(self.settings | settings))
+
+
+def words(*special: str, **named: str) -> Any:
+    """The toy tokenizer with more special tokens; the named ones become attributes of it."""
+    made = tokenizer.build(questions.corpus())
+    made.add_special_tokens({"additional_special_tokens": list(special)})
+    if not named:
+        return made
+    return T.PreTrainedTokenizerFast(
+        tokenizer_object=made.backend_tokenizer, eos_token=made.eos_token, pad_token=made.pad_token,
+        extra_special_tokens=named,
+    )  # fmt: skip
+
+
+def text_config(made: Any, **more: Any) -> dict[str, Any]:
+    return dict(
+        vocab_size=len(made), hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=made.convert_tokens_to_ids("<|im_end|>"), pad_token_id=made.convert_tokens_to_ids("<|endoftext|>"),
+    ) | more  # fmt: skip
+
+
+def louder(model: Any, seed: int = 0) -> Any:
+    """Random models answer with one token whatever they see; larger weights make logits differ."""
+    generator = torch.Generator().manual_seed(seed)
+    for p in model.parameters():
+        if p.dim() > 1:
+            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.08)
+    return model.eval()
+
+
+QWEN_SPECIAL = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
+
+
+def _qwen_ids(made: Any) -> dict[str, int]:
+    names = {
+        "vision_start": "vision_start",
+        "vision_end": "vision_end",
+        "video": "video_pad",
+        "image": "image_pad",
+    }
+    return {
+        f"{key}_token_id": made.convert_tokens_to_ids(f"<|{name}|>") for key, name in names.items()
+    }
+
+
+def qwen2_vl() -> tuple[Any, Any]:
+    made = words(*QWEN_SPECIAL)
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    vision = dict(depth=2, embed_dim=32, hidden_size=64, num_heads=2, mlp_ratio=2, patch_size=14)
+    config = T.Qwen2VLConfig(
+        text_config=text_config(made, rope_parameters=rope),
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **_qwen_ids(made),
+    )
+    processor = T.Qwen2VLProcessor(
+        T.Qwen2VLImageProcessor(), made, T.Qwen2VLVideoProcessor(), chat_template=QWEN_TEMPLATE
+    )
+    return T.Qwen2VLForConditionalGeneration(config), processor
+
+
+def qwen2_5_vl() -> tuple[Any, Any]:
+    made = words(*QWEN_SPECIAL)
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    vision = dict(
+        depth=2, hidden_size=32, out_hidden_size=64, num_heads=2, intermediate_size=64, patch_size=14, window_size=56,
+        fullatt_block_indexes=[1], tokens_per_second=3,
+    )  # fmt: skip
+    config = T.Qwen2_5_VLConfig(
+        text_config=text_config(made, rope_parameters=rope),
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **_qwen_ids(made),
+    )
+    processor = T.Qwen2_5_VLProcessor(
+        T.Qwen2VLImageProcessor(), made, T.Qwen2VLVideoProcessor(), chat_template=QWEN_TEMPLATE
+    )
+    return T.Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def qwen3_vl() -> tuple[Any, Any]:
+    made = words(*QWEN_SPECIAL)
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 5e6,
+        "mrope_section": [2, 3, 3],
+        "mrope_interleaved": True,
+    }
+    vision = dict(
+        depth=3, hidden_size=32, out_hidden_size=64, num_heads=2, intermediate_size=64, patch_size=16,
+        num_position_embeddings=64, deepstack_visual_indexes=[0, 1],
+    )  # fmt: skip
+    config = T.Qwen3VLConfig(
+        text_config=text_config(made, head_dim=16, rope_parameters=rope), vision_config=vision, tie_word_embeddings=True,
+        **_qwen_ids(made),
+    )  # fmt: skip
+    video = T.Qwen3VLVideoProcessor(patch_size=16)
+    processor = T.Qwen3VLProcessor(
+        T.Qwen2VLImageProcessor(patch_size=16), made, video, chat_template=QWEN_TEMPLATE
+    )
+    return T.Qwen3VLForConditionalGeneration(config), processor
+
+
+def processed(
+    backbone: VideoLLM, frames: Frames, question: str
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The library's processor and the library's forward, told nothing but pixels, times and the question."""
+    parts = [{"type": "video"}, {"type": "text", "text": question}]
+    text = backbone.processor.apply_chat_template(
+        [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+    )
+    metadata = VideoMetadata(
+        total_num_frames=len(frames),
+        fps=FPS,
+        frames_indices=np.round(frames.times * FPS).astype(int).tolist(),
+    )
+    inputs = backbone.processor(
+        text=[text], videos=[torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)], video_metadata=[metadata],
+        do_resize=False, do_sample_frames=False, return_tensors="pt",
+    )  # fmt: skip
+    backbone.model.model.rope_deltas = None
+    with torch.inference_mode():
+        return backbone.model(**inputs, use_cache=False).logits[0], dict(inputs)
+
+
+INTERNVL_MARKS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+# The template that the library's conversion script gives to InternVL checkpoints.
+INTERNVL_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'video' %}"
+    "{{ '<video>\n' }}{% else %}{{ c.text }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def internvl() -> tuple[Any, Any]:
+    made = words(*INTERNVL_MARKS.values(), **INTERNVL_MARKS)
+    vision = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=[56, 56],
+        patch_size=[14, 14],
+    )  # fmt: skip
+    config = T.InternVLConfig(
+        vision_config=vision, text_config=T.Qwen2Config(**text_config(made)), image_seq_length=4, tie_word_embeddings=True,
+        image_token_id=made.convert_tokens_to_ids("<IMG_CONTEXT>"),
+    )  # fmt: skip
+    size = {"height": 56, "width": 56}
+    processor = T.InternVLProcessor(
+        T.GotOcr2ImageProcessor(size=size), made, T.InternVLVideoProcessor(size=size), image_seq_length=4,
+        chat_template=INTERNVL_TEMPLATE,
+    )  # fmt: skip
+    return T.InternVLForConditionalGeneration(config), processor
+
+
+SMOLVLM_MARKS = (
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+    "<image>",
+    "<video>",
+)
+
+
+def smolvlm() -> tuple[Any, Any]:
+    made = words(*SMOLVLM_MARKS)
+    vision = dict(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+    )
+    config = T.SmolVLMConfig(
+        vision_config=vision, text_config=T.LlamaConfig(**text_config(made)), scale_factor=2, tie_word_embeddings=True,
+        image_token_id=made.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    sizes = {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 64}}
+    processor = T.SmolVLMProcessor(
+        T.SmolVLMImageProcessor(**sizes),
+        made,
+        T.SmolVLMVideoProcessor(**sizes),
+        image_seq_len=4,
+        chat_template=QWEN_TEMPLATE,
+    )  # the template for videos is in the library
+    return T.SmolVLMForConditionalGeneration(config), processor
+
+
+def without_numbers(
+    backbone: VideoLLM, frames: Frames, question: str
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """What SmolVLM's processor makes of it, but for the opening sentence: the ids of ours in the place of its ids."""
+    _, inputs = processed(backbone, frames, question)
+    ids = inputs["input_ids"][0].tolist()
+    from num2words import num2words
+
+    count, seconds = num2words(len(frames)), int(frames.times[-1])
+    told = f"You are provided the following series of {count} frames from a 0:00:{seconds:02d} [H:MM:SS] video.\n"
+    theirs, ours = backbone.ids(told), backbone.ids(INTRO)
+    at = next(i for i in range(len(ids)) if ids[i : i + len(theirs)] == theirs)
+    new = torch.tensor([ids[:at] + ours + ids[at + len(theirs) :]])
+    inputs |= {"input_ids": new, "attention_mask": torch.ones_like(new)}
+    with torch.inference_mode():
+        return backbone.model(**inputs, use_cache=False).logits[0], inputs
+
+
+def ids_and_pixels(
+    backbone: VideoLLM, frames: Frames, question: str
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """LLaVA-OneVision's processor has no time tags: its forward over the same ids, and pixels as its processor makes them."""
+    video = [backbone.config.video_token_id]
+    ids = backbone.preamble_ids()
+    for t in frames.times:
+        ids = (
+            ids
+            + backbone.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]")
+            + video * backbone.tokens_per_frame
+        )
+    ids = ids + video + backbone.tail_ids(question)  # the library's features end with the newline
+    pixels = backbone.processor.video_processor(
+        [torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)], do_resize=False, return_tensors="pt"
+    )
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.int64),
+        **pixels,
+    }
+    with torch.inference_mode():
+        return backbone.model(**inputs, use_cache=False).logits[0], inputs
+
+
+def saved(make: Callable[[], tuple[Any, Any]]) -> Path:
+    """A folder with the model and the processor that `make` returns, the model's weights made larger."""
+    torch.manual_seed(0)
+    model, processor = make()
+    target = Path(tempfile.mkdtemp(prefix=f"reelbank-{make.__name__}-"))
+    louder(model).save_pretrained(target)
+    processor.save_pretrained(target)
+    return target
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("llava_ov", LlavaOneVision, {}, toy_checkpoint, ids_and_pixels),
+        Family(
+            "qwen2_vl",
+            Qwen2VL,
+            {"width": 84, "height": 56, "fps": FPS},
+            partial(saved, qwen2_vl),
+            processed,
+        ),
+        Family(
+            "qwen2_5_vl",
+            Qwen25VL,
+            {"width": 84, "height": 56, "fps": FPS},
+            partial(saved, qwen2_5_vl),
+            processed,
+        ),
+        Family(
+            "qwen3_vl", Qwen3VL, {"width": 96, "height": 64}, partial(saved, qwen3_vl), processed
+        ),
+        Family("internvl", InternVL, {"fps": FPS}, partial(saved, internvl), processed),
+        Family("smolvlm", SmolVLM, {}, partial(saved, smolvlm), without_numbers, needs="num2words"),
+    )
+}
+
+
+@functools.cache
+def folder(name: str) -> Path:
+    """A folder with the family's toy checkpoint."""
+    return FAMILIES[name].make()
+
+
+@functools.cache
+def backbone_of(name: str) -> VideoLLM:
+    return FAMILIES[name].load()
+
+
+def frames_for(backbone: VideoLLM, count: int, seed: int = 0, video_id: str = "toy") -> Frames:
+    """Random pixels at FPS frames a second."""
+    width, height = backbone.frame_size
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    return Frames(video_id, pixels, np.arange(count, dtype=np.float64) / FPS)

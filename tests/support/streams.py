@@ -1,0 +1,150 @@
+"""Senders for tests of live sources: MPEG-TS over TCP and over RTSP, from a thread of this process. Knows nothing of ours.
+
+RTSP needs a server, and there is none in a package: this one speaks just enough of RFC 2326 to send MPEG-TS in RTP packets
+(RFC 2250, payload type 33) inside the connection.
+"""
+
+import contextlib
+import io
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from types import TracebackType
+
+import av
+import numpy as np
+
+Paint = Callable[[float], np.ndarray]  # seconds since the sender began -> [height, width, 3] uint8
+RATE = 10  # pictures a second
+
+
+class Sender:
+    """Sends a live picture to whoever connects, one at a time, in real time. `with Sender(paint) as sender: sender.url`."""
+
+    kind = "tcp"
+
+    def __init__(self, paint: Paint, size: tuple[int, int] = (192, 108)) -> None:
+        self._paint, self._size = paint, size
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(0.1)
+        self.port = self._server.getsockname()[1]
+        self.url = f"{self.kind}://127.0.0.1:{self.port}" + ("/live" if self.kind == "rtsp" else "")
+        self.zero = time.monotonic()
+        self.stalled = threading.Event()  # keeps the connection and sends nothing
+        self.cut = threading.Event()  # breaks the connection off; the next one is accepted again
+        self._end = threading.Event()
+        self.connections = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> "Sender":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+        self._server.close()
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self.zero
+
+    def _serve(self) -> None:
+        while not self._end.is_set():
+            try:
+                link, _ = self._server.accept()
+            except TimeoutError:
+                continue
+            self.connections += 1
+            with link, contextlib.suppress(OSError, ValueError):
+                link.settimeout(2)
+                self._send(link)
+            self.cut.clear()
+
+    def _send(self, link: socket.socket) -> None:
+        for data in self._stream():
+            link.sendall(data)
+
+    def _stream(self) -> Iterator[bytes]:
+        """MPEG-TS in pieces, each when it is due; ends when the connection is to be cut."""
+        out = io.BytesIO()
+        with av.open(out, "w", format="mpegts") as container:
+            stream = container.add_stream(
+                "libx264",
+                rate=RATE,
+                options={"g": str(RATE), "preset": "ultrafast", "tune": "zerolatency"},
+            )
+            stream.width, stream.height = self._size
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.thread_count = 1
+            first = round(self.now * RATE)
+            number = first
+            while not (self._end.is_set() or self.cut.is_set()):
+                if self.stalled.is_set():
+                    time.sleep(0.02)
+                    continue
+                number = max(number + 1, round(self.now * RATE))
+                frame = av.VideoFrame.from_ndarray(self._paint(number / RATE), format="rgb24")
+                frame.pts, frame.time_base = number - first, Fraction(1, RATE)
+                container.mux(stream.encode(frame))
+                data = out.getvalue()
+                out.seek(0)
+                out.truncate()
+                time.sleep(max(0.0, number / RATE - self.now))
+                yield data
+
+
+class RtspSender(Sender):
+    """The same over RTSP."""
+
+    kind = "rtsp"
+
+    def _send(self, link: socket.socket) -> None:
+        asked = b""
+        while True:
+            while b"\r\n\r\n" not in asked:
+                asked += link.recv(4096)
+            head, _, asked = asked.partition(b"\r\n\r\n")
+            verb, text = head.split()[0].decode(), head.decode()
+            more, body = "", ""
+            if verb == "OPTIONS":
+                more = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
+            elif verb == "DESCRIBE":
+                body = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=live\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=rtpmap:33 MP2T/90000\r\n"
+                body += "a=control:track\r\n"
+                more = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+            elif verb == "SETUP":
+                more = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+            number = re.search(r"CSeq: *(\d+)", text)
+            assert number is not None
+            link.sendall(
+                f"RTSP/1.0 200 OK\r\nCSeq: {number[1]}\r\nSession: 1\r\n{more}\r\n{body}".encode()
+            )
+            if verb in ("PLAY", "TEARDOWN"):
+                break
+        packet = 0
+        for data in self._stream():
+            for at in range(0, len(data), 7 * 188):
+                part = data[at : at + 7 * 188]
+                rtp = (
+                    struct.pack(
+                        ">BBHII",
+                        0x80,
+                        33,
+                        packet & 0xFFFF,
+                        round(self.now * 90_000) & 0xFFFFFFFF,
+                        1,
+                    )
+                    + part
+                )
+                link.sendall(struct.pack(">cBH", b"$", 0, len(rtp)) + rtp)
+                packet += 1

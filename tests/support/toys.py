@@ -1,0 +1,102 @@
+"""Small random models of the real classes, and records made with them. No mocks: what loads here loads a checkpoint."""
+
+import functools
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import encoders.models.torchvision_ops  # noqa: F401
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from encoders.models.llava_onevision import LlavaOneVision
+from encoders.schema import Frames
+from pipeline.embedded import checkpoint, tokenizer
+from pipeline.needle_world import questions
+
+from transformers import (  # isort: skip
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+SIDE = 56
+FRAME_TOKENS = 4
+
+
+@functools.cache
+def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
+    """A folder with a random LLaVA-OneVision: 3 decoder layers, 4 query heads on 2 KV heads, 4 tokens a frame.
+
+    says: the answer that it gives to everything; "" leaves it to chance.
+    """
+    torch.manual_seed(seed)
+    words = tokenizer.build(questions.corpus())
+    token = words.convert_tokens_to_ids
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
+            patch_size=14, vision_use_head=False,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=layers,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=not says,
+            bos_token_id=None, eos_token_id=token("<|im_end|>"), pad_token_id=token("<|endoftext|>"),
+        ),
+        image_token_id=token("<image>"), video_token_id=token("<video>"), image_grid_pinpoints=[[SIDE, SIDE]],
+        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=not says,
+    )  # fmt: skip
+    model = LlavaOnevisionForConditionalGeneration(config)
+    for p in model.parameters():
+        if p.dim() > 1:
+            # random models answer with one token whatever they see; larger weights make logits differ
+            p.data.mul_(4)
+    if says:
+        _teach(model, [words.encode("\n")[-1], *words.encode(f" {says}"), token("<|im_end|>")])
+    folder = Path(tempfile.mkdtemp(prefix="reelbank-toy-"))
+    checkpoint.save(model, words, folder)
+    return folder
+
+
+def _teach(model: LlavaOnevisionForConditionalGeneration, chain: list[int]) -> None:
+    """Make each token of the chain follow from the one before: layers add nothing, the head looks up the last token."""
+    assert len(set(chain)) == len(chain)
+    for layer in model.model.language_model.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    model.lm_head.weight.data.zero_()
+    for before, after in pairwise(chain):
+        model.lm_head.weight.data[after] = normalize(
+            model.get_input_embeddings().weight.data[before], dim=0
+        )
+
+
+@functools.cache
+def toy_clip() -> Path:
+    """A folder with a random open_clip model of the embedded one's architecture."""
+    from pipeline.embedded import train_clip
+
+    torch.manual_seed(0)
+    folder = Path(tempfile.mkdtemp(prefix="reelbank-clip-"))
+    train_clip.save(train_clip.build(), folder)
+    return folder
+
+
+def toy_parts(says: str = "") -> list[str]:
+    """Overrides that put the toy models into a command."""
+    return [f"backbone.path={toy_checkpoint(says=says)}", f"clip.model=local-dir:{toy_clip()}"]
+
+
+@functools.cache
+def toy_backbone(dtype: str = "float32") -> LlavaOneVision:
+    return LlavaOneVision(str(toy_checkpoint()), dtype=dtype)
+
+
+def toy_frames(count: int, seed: int = 0, video_id: str = "toy", first: float = 0.0) -> Frames:
+    """Random pixels, one frame a second."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    return Frames(video_id, pixels, first + np.arange(count, dtype=np.float64))

@@ -1,0 +1,42 @@
+"""An encoder of text without a model, and a process that ends while it writes vectors."""
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memory.bank import MemoryBank
+from memory.retrieval.clip import UniformRetriever
+from memory.storage import crash_points
+
+
+class Directions:
+    """An encoder that gives every text a direction of its own."""
+
+    made_with = "directions 8 1"
+
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        rows = [
+            torch.randn(8, generator=torch.Generator().manual_seed(sum(map(ord, text))))
+            for text in texts
+        ]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+
+def die(root: str, name: str, told: Any) -> None:
+    """Make all vectors of video v and end at a step."""
+
+    def passed(step: str) -> None:
+        told.send(step)
+        if step == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with MemoryBank.open(Path(root), {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
+        bank.begin_writing()
+        crash_points.hook = passed
+        for run, row in list(bank.missing_vectors("v")):
+            rows = Directions().embed([line.text for line in bank.lines_of(run, row)])
+            bank.write_vectors(run, row, rows.numpy(), Directions.made_with)

@@ -1,0 +1,348 @@
+"""Loading a checkpoint: what cannot be loaded is told in one line, at once, with exit code 2, and nothing is made; code and
+pickles of a checkpoint are never run. In this process for speed; as a process where memory or the network is taken away."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import encoders.models.torchvision_ops  # noqa: F401
+
+import pytest
+import torch
+
+from encoders.errors import UserError
+from encoders.models import checkpoint
+from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.video_llm import ATTENTIONS
+from pipeline import cli
+from tests.commands.test_cli import sentence, tree
+from tests.support.families import folder
+from tests.support.toys import toy_backbone, toy_checkpoint, toy_frames, toy_parts
+from tests.support.videos import write_video
+
+from transformers import LlavaOnevisionForConditionalGeneration  # isort: skip
+from tests.support.paths import ROOT
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "a.mp4"
+    write_video(path, 4, 5)
+    return path
+
+
+@pytest.fixture
+def ask(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`reelbank ask` with these overrides, which must fail: what it says. Nothing may be made."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def call(*overrides: str) -> str:
+        parts = toy_parts()  # writes a checkpoint the first time, and says so
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as done:
+            cli.main(["ask", f"video={film}", "question=What is the code?", *parts, *overrides])
+        out, err = capfd.readouterr()
+        assert (done.value.code, out) == (2, ""), err
+        assert tree(work) == {}
+        return err
+
+    return call
+
+
+def copied(tmp_path: Path, *leave_out: str) -> Path:
+    """A copy of the toy checkpoint without these files."""
+    return Path(
+        shutil.copytree(
+            toy_checkpoint(), tmp_path / "copy", ignore=shutil.ignore_patterns(*leave_out)
+        )
+    )
+
+
+def sharded(tmp_path: Path) -> Path:
+    target = copied(tmp_path, "*.safetensors")
+    LlavaOnevisionForConditionalGeneration.from_pretrained(toy_checkpoint()).save_pretrained(
+        target, max_shard_size="200KB"
+    )
+    assert len(list(target.glob("*.safetensors"))) > 2
+    return target
+
+
+def test_shards_load_like_one_file(tmp_path):
+    found = LlavaOneVision(str(sharded(tmp_path)))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(found.model.parameters(), toy_backbone().model.parameters(), strict=True)
+    )
+
+
+def test_missing_shard(ask, tmp_path):
+    target = sharded(tmp_path)
+    gone = sorted(target.glob("*.safetensors"))[1]
+    gone.unlink()
+    sentence(
+        ask(f"backbone.path={target}"),
+        str(target),
+        "model.safetensors.index.json",
+        gone.name,
+        "copy it again",
+    )
+    (target / "model.safetensors.index.json").write_text("{")
+    sentence(ask(f"backbone.path={target}"), "index.json is damaged")
+
+
+def test_truncated_weights(ask, tmp_path):
+    target = copied(tmp_path)
+    (target / WEIGHTS).write_bytes((target / WEIGHTS).read_bytes()[:-1000])
+    sentence(ask(f"backbone.path={target}"), "Cannot load the weights", str(target))
+
+
+def test_missing_weights_are_never_made_up(ask, tmp_path):
+    """transformers fills gaps with random numbers and a warning."""
+    from safetensors.torch import load_file, save_file
+
+    target = copied(tmp_path)
+    tensors = load_file(target / WEIGHTS)
+    lost = next(name for name in tensors if name.endswith("q_proj.weight"))
+    tensors.pop(lost)
+    save_file(tensors, target / WEIGHTS, {"format": "pt"})
+    sentence(ask(f"backbone.path={target}"), "lacks 1 of the model's weights", "q_proj.weight")
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_pickles_are_refused_and_not_read(ask, tmp_path):
+    target = copied(tmp_path, "*.safetensors")
+    torch.save({"a": Bomb()}, target / "pytorch_model.bin")
+    sentence(
+        ask(f"backbone.path={target}"), "pickled weights only (pytorch_model.bin)", "safetensors"
+    )
+    (target / "pytorch_model.bin").unlink()
+    sentence(ask(f"backbone.path={target}"), "no weights", str(target))
+
+
+def test_code_of_a_checkpoint_is_never_run(ask, tmp_path):
+    target = copied(tmp_path)
+    config = json.loads((target / "config.json").read_text())
+    config |= {
+        "model_type": "internvl_chat",
+        "auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model"},
+    }
+    (target / "config.json").write_text(json.dumps(config))
+    (target / "code.py").write_text("from pathlib import Path\nPath('exploded').touch()\n")
+    sentence(ask(f"backbone.path={target}"), "internvl_chat", "never run", "-hf")
+
+
+def test_code_beside_a_known_model_is_not_run_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = copied(tmp_path)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(
+        json.dumps(config | {"auto_map": {"AutoConfig": "code.Config"}})
+    )
+    (target / "code.py").write_text("from pathlib import Path\nPath('exploded').touch()\n")
+    assert LlavaOneVision(str(target)).kv_shape == toy_backbone().kv_shape
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "checkpoint_of", "words"),
+    [
+        ("qwen2_5_vl_3b", "qwen2_vl", ("of type qwen2_vl, not qwen2_5_vl",)),
+        ("qwen3_vl_2b", "llava", ("of type llava_onevision, not qwen3_vl",)),
+        ("embedded", "qwen3_vl", ("of type qwen3_vl, not llava_onevision",)),
+    ],
+)
+def test_wrong_family(ask, backbone, checkpoint_of, words):
+    path = toy_checkpoint() if checkpoint_of == "llava" else folder(checkpoint_of)
+    sentence(ask(f"backbone={backbone}", f"backbone.path={path}"), str(path), *words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["backbone.attention=flash_nix"], ("backbone.attention=flash_nix", "sdpa, eager")),
+        (["backbone.dtype=int3"], ("backbone.dtype=int3", "bfloat16")),
+        (["backbone.device=nix"], ("backbone.device=nix", "use one of cpu")),
+        (["backbone.device=meta"], ("backbone.device=meta",)),
+        (["backbone.device=cuda:7"], ("backbone.device=cuda:7", "cpu")),
+        (
+            ["backbone=qwen3_vl_2b", "backbone.width=500"],
+            ("backbone.width=500", "multiples of 32", "512"),
+        ),
+    ],
+)
+def test_settings_that_are_not_there(ask, overrides, words):
+    path = folder("qwen3_vl") if overrides[0].startswith("backbone=") else toy_checkpoint()
+    sentence(ask(*overrides, f"backbone.path={path}"), *words)
+
+
+def test_eager_attention_answers_like_sdpa():
+    from encoders.models.video_llm import Listener
+
+    def heard(backbone: LlavaOneVision) -> tuple[torch.Tensor, int]:
+        calls: list[int] = []
+        listener: Listener = lambda layer, query, key, scaling: calls.append(layer)  # noqa: E731
+        seen = backbone.with_tags(backbone.look(toy_frames(3)))
+        return backbone.logits(backbone.advance(seen, backbone.cache(64), listener)), len(calls)
+
+    assert set(ATTENTIONS) == {"sdpa", "eager"}
+    (fused, first), (plain, second) = (
+        heard(toy_backbone()),
+        heard(LlavaOneVision(str(toy_checkpoint()), attention="eager")),
+    )
+    assert torch.allclose(fused, plain, atol=1e-4) and first == second == 3
+
+
+# -- memory -------------------------------------------------------------------------------------------------------------
+
+
+def test_more_weights_than_memory_are_refused_before_they_are_read(ask, monkeypatch):
+    """Linux grants memory that is not there and kills whoever uses it; so sizes are compared first."""
+    real = os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: 100 if name == "SC_PHYS_PAGES" else real(name))
+    sentence(
+        ask(),
+        "does not fit",
+        "float32",
+        "choose a smaller backbone=",
+        "backbone.dtype=bfloat16",
+        "backbone.device=cuda",
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+        ),
+        OSError("Cannot allocate memory (os error 12)"),
+    ],
+)
+def test_every_way_to_run_out_of_memory_is_told(ask, monkeypatch, error):
+    def fail(*_args, **_settings):
+        raise error
+
+    monkeypatch.setattr(LlavaOnevisionForConditionalGeneration, "from_pretrained", fail)
+    sentence(ask(), "does not fit", "choose a smaller backbone=", "backbone.device=")
+
+
+def test_other_errors_are_not_taken_for_it():
+    assert not checkpoint.out_of_memory(RuntimeError("size mismatch for lm_head.weight"))
+    with (
+        pytest.raises(RuntimeError, match="size"),
+        checkpoint.told_if_too_large("x", torch.float32, torch.device("cpu")),
+    ):
+        raise RuntimeError("size mismatch")
+
+
+LIMITED = """
+import resource, sys
+import encoders.models.torchvision_ops
+from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.video_llm import *
+from pipeline import build, cli, qa
+used = 4096 * int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, resource.RLIM_INFINITY))
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS and /proc")
+def test_a_process_without_memory_says_so(film, tmp_path):
+    """A real model of 0.9 GB in a process that may take 0.3 GB more than its libraries did."""
+    from transformers import AutoConfig
+
+    target = copied(tmp_path, "*.safetensors")
+    config = AutoConfig.from_pretrained(target)
+    config.text_config.hidden_size, config.text_config.intermediate_size = 1024, 16384
+    config.text_config.num_hidden_layers = config.text_config.max_window_layers = 4
+    config.text_config.layer_types = None
+    config = AutoConfig.for_model(
+        **{**config.to_dict(), "text_config": config.text_config.to_dict()}
+    )
+    LlavaOnevisionForConditionalGeneration(config).save_pretrained(target)
+    parts = [part for part in toy_parts() if not part.startswith("backbone.path")]
+    command = [
+        sys.executable,
+        "-c",
+        LIMITED,
+        "ask",
+        f"video={film}",
+        "question=x",
+        "bank=b",
+        f"backbone.path={target}",
+        *parts,
+    ]
+    (tmp_path / "work").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path / "work", env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    sentence(done.stderr, "does not fit", "choose a smaller backbone=", "backbone.dtype=bfloat16")
+    assert tree(tmp_path / "work") == {}
+
+
+# -- the hub ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["none", "switched off"])
+def test_a_hub_id_without_a_network_is_told_at_once(film, tmp_path, network):
+    """The hub's own client knocks five times, for 23 seconds, and says each time that it does."""
+    empty = (
+        {"HF_HUB_OFFLINE": "1"}
+        if network == "switched off"
+        else {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hub"), **empty}
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "ask",
+        f"video={film}",
+        "question=x",
+        "backbone=qwen3_vl_2b",
+    ]
+    (tmp_path / "work").mkdir()
+    done = subprocess.run(
+        command, cwd=tmp_path / "work", env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    sentence(done.stderr, "hub cannot be reached", "Qwen/Qwen3-VL-2B-Instruct", "backbone.path=DIR")
+    assert tree(tmp_path / "work") == {}
+
+
+def test_one_knock_decides(monkeypatch):
+    """A host that swallows packets costs one time-out, not five at every file."""
+    asked: list[float] = []
+
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            asked.append(timeout)
+            raise OSError("no route")
+
+    monkeypatch.setattr(checkpoint, "get_session", Session)
+    monkeypatch.setattr(checkpoint.constants, "is_offline_mode", lambda: False)
+    assert checkpoint.offline("Qwen/Qwen3-VL-2B-Instruct") and asked == [checkpoint.HUB_SECONDS]
+    assert not checkpoint.offline(str(toy_checkpoint())) and len(asked) == 1
+    with pytest.raises(UserError, match="not in its cache"):
+        checkpoint.read_config("Qwen/Nix", "qwen3_vl", local_only=True)

@@ -1,0 +1,210 @@
+"""Segments by time of the video and by the clock on the wall: the query equals a look at every row, takes an index, and
+reads nothing else. Catalogs that were made before there were such times go on."""
+
+import random
+import sqlite3
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memory.bank import MemoryBank
+from memory.retrieval.clip import UniformRetriever
+from memory.storage.catalog import Catalog, CatalogDamagedError, Pruned, SegmentRow, VideoRow
+from tests.support.records import info, make_segment, make_video, write_video
+
+NOON = 1_795_000_000.25
+# as the tables were before wall-clock times and prune
+OLD = """
+CREATE TABLE videos (
+    id TEXT PRIMARY KEY, path TEXT NOT NULL, duration REAL NOT NULL, decoder TEXT NOT NULL, broke_at REAL,
+    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, sum TEXT NOT NULL
+);
+CREATE TABLE segments (
+    video_id TEXT NOT NULL, number INTEGER NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL,
+    frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum TEXT NOT NULL,
+    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, PRIMARY KEY (video_id, number)
+);
+"""
+
+
+def row(video_id: str, number: int, start: float, end: float, wall: float | None) -> SegmentRow:
+    times = np.linspace(start, end, 4, endpoint=False)
+    return SegmentRow(
+        video_id, number, start, end, 4, 4 * number, 1000, "seal", times, np.ones(4, np.int32), wall
+    )
+
+
+def made_up(seed: int) -> list[SegmentRow]:
+    """Videos of uneven segments; some without wall-clock time, some of two sessions with hours between them."""
+    chance = random.Random(seed)
+    rows = []
+    for video_id in "abc":
+        at, began = 0.0, NOON + chance.choice([0, 30, 5000])
+        for number in range(chance.randint(0, 30)):
+            end = at + chance.choice([0.5, 2.0, 8.0, 40.0])
+            began += chance.choice([0] * 20 + [7200])
+            rows.append(row(video_id, number, at, end, None if video_id == "c" else began + at))
+            at = end
+    return rows
+
+
+def filled(path: Path, rows: list[SegmentRow]) -> Catalog:
+    catalog = Catalog(path)
+    catalog.add_all([VideoRow(info(video_id), 1.0, True) for video_id in "abc"], rows)
+    return catalog
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_range_of_time_is_what_a_look_at_every_row_finds(tmp_path, seed):
+    rows, chance = made_up(seed), random.Random(seed)
+    catalog = filled(tmp_path / "c.sqlite", rows)
+    edges = [row.start for row in rows] + [row.end for row in rows] + [-5.0, 13.3, 1e6]
+    walls = [row.wall for row in rows if row.wall is not None] + [NOON - 9, NOON + 7222.2]
+    found = 0
+    for _ in range(200):
+        start, end = (chance.choice([None, *edges]) for _ in range(2))
+        since, until = (chance.choice([None, None, *walls]) for _ in range(2))
+        video_id = chance.choice([None, "a", "b", "c", "d"])
+        expected = [
+            (each.video_id, each.number)
+            for each in rows
+            if video_id in (None, each.video_id)
+            and (start is None or each.end > start)
+            and (end is None or each.start < end)
+            and (
+                since is None
+                or (each.wall is not None and each.wall + (each.end - each.start) > since)
+            )
+            and (until is None or (each.wall is not None and each.wall < until))
+        ]
+        got = catalog.overlapping(video_id, start=start, end=end, since=since, until=until)
+        assert [(each.video_id, each.number) for each in got] == expected
+        found += len(expected)
+    assert found > 30
+    catalog.close()
+
+
+@pytest.mark.parametrize("video_id", [None, "a"])
+@pytest.mark.parametrize(
+    ("times", "index"),
+    [
+        ({"start": 10.0, "end": 60.0}, "segments_by_start"),
+        ({"since": NOON, "until": NOON + 60}, "segments_by_wall"),
+    ],
+)
+def test_a_range_of_time_takes_an_index(tmp_path, video_id, times, index):
+    catalog = filled(tmp_path / "c.sqlite", made_up(0))
+    query, *values = catalog._overlapping(
+        video_id, *(times.get(key) for key in ("start", "end", "since", "until"))
+    )
+    plan = [text for *_, text in catalog._db.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+    column = index.rpartition("_")[2]
+    assert any(
+        f"USING INDEX {index} (video_id=? AND {column}>? AND {column}<?)" in text for text in plan
+    ), plan
+    assert not any("SCAN segments" in text for text in plan), plan
+    query = 'SELECT "end" - start FROM segments ORDER BY "end" - start DESC LIMIT 1'
+    plan = [text for *_, text in catalog._db.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert (
+        plan == ["SCAN segments USING COVERING INDEX segments_by_length"]
+        or "segments_by_length" in plan[0]
+    )
+    assert not any("TEMP B-TREE" in text for text in plan), plan
+    catalog.close()
+
+
+def test_a_hundred_thousand_segments(tmp_path):
+    """Ten minutes anywhere in nine days of video are found in far less time than all rows are read in."""
+    catalog = Catalog(tmp_path / "c.sqlite")
+    count = 100_000
+    rows = (
+        row("v", number, 8.0 * number, 8.0 * number + 8, NOON + 8 * number)
+        for number in range(count)
+    )
+    catalog.add_all([VideoRow(info("v"), 1.0, True)], rows)
+
+    def seconds(**times: float) -> float:
+        begun = time.perf_counter()
+        assert (
+            len(catalog.overlapping("v", **times)) == 75 and len(catalog.overlapping(**times)) == 75
+        )
+        return time.perf_counter() - begun
+
+    some = [seconds(start=8.0 * at, end=8.0 * at + 600) for at in range(0, 99_000, 9000)]
+    some += [
+        seconds(since=NOON + 8.0 * at, until=NOON + 8.0 * at + 600) for at in range(0, 99_000, 9000)
+    ]
+    begun = time.perf_counter()
+    assert len(catalog.segments("v")) == count
+    everything = time.perf_counter() - begun
+    print(
+        f"\ntwice ten minutes in {count} segments: {1e3 * np.median(some):.1f} ms; all of them: {1e3 * everything:.0f} ms"
+    )
+    assert np.median(some) < everything / 20
+    catalog.close()
+
+
+def test_wall_clock_and_prune_are_in_the_sums_of_rows(tmp_path):
+    for change in (
+        "segments SET wall = wall + 1",
+        "videos SET pruned_first = 3",
+        "videos SET pruned_first = NULL",
+    ):
+        path = tmp_path / f"{len(change)}.sqlite"
+        catalog = filled(
+            path,
+            [
+                row("a", number, 8.0 * number, 8.0 * number + 8, NOON + 8 * number)
+                for number in range(4)
+            ],
+        )
+        catalog.prune(VideoRow(info("a"), 1.0, True, Pruned(2, 16.0)))
+        assert catalog.damage() == [] and catalog.gaps("a") == []
+        db = sqlite3.connect(path)
+        db.execute(f"UPDATE {change}")
+        db.commit()
+        db.close()
+        assert "not as it was written" in catalog.damage()[0], change
+        with pytest.raises(CatalogDamagedError):
+            catalog.overlapping("a")
+            catalog.gaps("a")
+        catalog.close()
+
+
+def test_an_older_catalog_goes_on(tmp_path, monkeypatch):
+    """Rows without what came later: the same bank, and its sums hold."""
+    with MemoryBank.open(tmp_path, {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
+        write_video(bank, make_video("v", 3))
+    path = tmp_path / "catalog.sqlite"
+    new = sqlite3.connect(path)
+    old = sqlite3.connect(tmp_path / "old.sqlite")
+    old.executescript(OLD)
+    for table, columns in (("videos", 9), ("segments", 11)):
+        for values in new.execute(f"SELECT * FROM {table}"):
+            assert set(values[columns:]) == {None}
+            old.execute(
+                f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", values[:columns]
+            )
+    old.commit()
+    old.close()
+    new.close()
+    path.unlink()
+    (tmp_path / "old.sqlite").rename(path)
+
+    with monkeypatch.context() as patch:  # as on a read-only disk, where no column can be added
+        patch.setattr("os.access", lambda *_: False)
+        before = path.read_bytes()
+        catalog = Catalog(path)
+        assert [each.wall for each in catalog.segments("v")] == [None] * 3 and catalog.gaps(
+            "v"
+        ) == []
+        assert (
+            len(catalog.overlapping(start=0, end=5)) == 2 and catalog.overlapping(since=NOON) == []
+        )
+        catalog.close()
+        assert path.read_bytes() == before
+    with MemoryBank.open(tmp_path, None, UniformRetriever(), recent_frames=1) as bank:
+        bank.write(make_segment("v", 3))
+        assert bank.verify() == [] and [each.wall for each in bank.segments("v")] == [None] * 4

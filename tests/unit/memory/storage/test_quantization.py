@@ -1,0 +1,655 @@
+"""Whole numbers at rest: how far they are off, how many bytes they are, and that a part reads like the whole."""
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoders.compressors import Merge
+from encoders.errors import UserError
+from encoders.prefill import key_means
+from encoders.schema import KVBlock, Segment
+from memory.bank import MemoryBank
+from memory.retrieval.clip import UniformRetriever
+from memory.schema import Question
+from memory.storage import crash_points as steps
+from memory.storage import quantization, segment_codec, segment_file
+from memory.storage.quantization import Packed
+from memory.storage.segment_codec import AtRest
+from memory.store import DiskStore
+from tests.support.records import (
+    DIM,
+    EMBED,
+    HEAD,
+    HEADS,
+    LAYERS,
+    files,
+    make_segment,
+    make_video,
+    same,
+    write_video,
+)
+
+SMALL = [AtRest("int8", "int8"), AtRest("int4", "int8"), AtRest("int4", "int4")]
+every = pytest.mark.parametrize("at_rest", SMALL, ids=str)
+
+
+def numbers(shape: tuple[int, ...], seed: int, spread: float, offset: float) -> torch.Tensor:
+    make = torch.Generator().manual_seed(seed)
+    return spread * torch.randn(shape, generator=make) + offset * torch.randn(
+        shape[-1], generator=make
+    )
+
+
+drawn = given(
+    seed=st.integers(0, 99),
+    spread=st.sampled_from([0.0, 1e-6, 0.1, 1.0, 50.0]),
+    offset=st.sampled_from([0.0, 1.0, 300.0]),
+)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@settings(max_examples=25, deadline=None)
+@drawn
+def test_a_number_is_off_by_half_a_step(bits, seed, spread, offset):
+    """And a step is at most the group's range over the number of codes, beside the rounding of float16."""
+    x = numbers((2, 50, 8), seed, spread, offset)
+    groups = [0, 20, 21, 50]
+    packed = quantization.pack_by_channel(x, groups, bits)
+    where = quantization.group_of(groups)
+    back = quantization.unpack_by_channel(packed, groups, bits, torch.float32)
+    step = packed.scale.float().chunk(2, -1)[1]
+    slack = 1e-6 * x.abs().max()  # float32
+    assert bool(((x - back).abs() <= step[..., where, :] / 2 + slack).all())
+    for g, (a, b) in enumerate(pairwise(groups)):
+        part = x[:, a:b]
+        reach = part.amax(1) - part.amin(1) + 2**-10 * part.amin(1).abs() + 6.2e-5
+        assert bool((step[:, g] <= reach / (2**bits - 1) * (1 + 2**-10) + 6e-8).all())
+    flat = quantization.pack_by_token(x, 4, bits)
+    back = quantization.unpack_by_token(flat, 4, bits, torch.float32)
+    steps = (
+        flat.unflatten(-1, (2, -1))[..., -2:]
+        .contiguous()
+        .view(torch.float16)
+        .float()
+        .repeat_interleave(4, -1)
+        .flatten(-2)
+    )
+    assert bool(((x - back).abs() <= steps / 2 + slack).all())
+
+
+@pytest.mark.parametrize(("bits", "nbytes"), [(8, 50 * 8), (4, 50 * 4)])
+def test_the_size_is_as_promised(bits, nbytes):
+    x = torch.randn(3, 50, 8)
+    by_channel = quantization.pack_by_channel(x, [0, 20, 50], bits)
+    assert by_channel.nbytes == 3 * (nbytes + 2 * 8 * 4)  # 2 groups of 8 channels, 4 bytes each
+    by_token = quantization.pack_by_token(x, 4, bits)
+    assert by_token.nbytes == 3 * (nbytes + 50 * 2 * 4)
+    assert quantization.unpack_by_token(by_token, 4, bits, torch.float16).shape == x.shape
+
+
+def test_what_cannot_be_packed_is_refused():
+    with pytest.raises(ValueError, match="float16"):
+        quantization.pack_by_token(torch.tensor([[-1e6, 0.0]]), 2, 8)
+    with pytest.raises(ValueError, match="float16"):
+        quantization.pack_by_token(torch.tensor([[float("nan"), 0.0]]), 2, 8)
+    with pytest.raises(ValueError, match="two in a byte"):
+        quantization.pack_by_token(torch.randn(2, 3), 3, 4)
+    with pytest.raises(ValueError, match="5 bits"):
+        quantization.pack_by_token(torch.randn(2, 4), 4, 5)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 100))
+def test_groups_are_whole_frames_and_large_enough(lengths, least):
+    edges = [0, *torch.tensor(lengths).cumsum(0).tolist()]
+    groups = quantization.token_groups(edges, least)
+    assert groups[0] == 0 and groups[-1] == edges[-1] and set(groups) <= set(edges)
+    assert all(b - a >= least for a, b in pairwise(groups)) or len(groups) == 2
+    assert len(quantization.group_of(groups)) == edges[-1]
+
+
+@pytest.mark.parametrize(
+    ("channels", "most", "width"),
+    [(64, 64, 64), (128, 64, 64), (80, 64, 40), (8, 64, 8), (7, 4, 1), (126, 64, 42)],
+)
+def test_groups_of_channels_divide_them(channels, most, width):
+    assert quantization.width_for(channels, most) == width
+
+
+# ---- segments
+
+
+def uneven(number: int = 0, dtype: torch.dtype = torch.bfloat16) -> Segment:
+    """Frames of very different lengths, so that groups of keys hold one frame, or many; mean keys are those of the keys."""
+    segment = make_segment(
+        "v", number, frames=9, tokens=[130, 1, 1, 93, 2, 124, 1, 1, 5], dtype=dtype
+    )
+    assert segment.kv is not None
+    return replace(segment, key_means=key_means(segment.kv))
+
+
+def merged() -> Segment:
+    """A segment whose frames repeat each other, as the encoder hands it over."""
+    segment = make_segment("v", 0, frames=6, tokens=[4] * 6)
+    tokens = segment.tokens.tokens.clone()
+    tokens[4:12] = tokens[:4].repeat(2, 1)
+    seen = Merge(0.95)(replace(segment.tokens, tokens=tokens))
+    assert seen.repeats is not None and seen.repeats.tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert segment.kv is not None
+    block = KVBlock(
+        segment.kv.keys[:, :, : len(seen.tokens)],
+        segment.kv.values[:, :, : len(seen.tokens)],
+        seen.offsets,
+    )
+    shown = seen.stands_for
+    return replace(
+        segment, tokens=seen, kv=block, clip=segment.clip[shown], key_means=key_means(block)[shown]
+    )
+
+
+@every
+@pytest.mark.parametrize("make", [uneven, merged])
+def test_a_range_of_frames_is_the_slice_of_the_whole_bit_by_bit(tmp_path, at_rest, make):
+    store, segment = DiskStore(tmp_path, at_rest), make()
+    store.put(segment)
+    whole = store.get("v", 0)
+    assert whole.kv is not None
+    for first in range(len(segment)):
+        for stop in range(first + 1, len(segment) + 1):
+            tokens, kv = store.frames("v", 0, first, stop)
+            assert same(tokens, whole.tokens.frames(first, stop)) and same(
+                kv, whole.kv.frames(first, stop)
+            )
+    store.close()
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_comes_back_is_close_and_of_the_same_form(tmp_path, at_rest, dtype):
+    store, segment = DiskStore(tmp_path, at_rest), uneven(dtype=dtype)
+    store.put(segment)
+    back = store.get("v", 0)
+    assert segment.kv is not None and back.kv is not None
+    worst = 0.2 if at_rest.kv == "int4" else 0.015  # |x| < 4, so a step is at most 8/15 or 8/255
+    for x, y in (
+        (segment.kv.keys, back.kv.keys),
+        (segment.kv.values, back.kv.values),
+        (segment.key_means, back.key_means),
+    ):
+        assert x.dtype == y.dtype and x.shape == y.shape
+        assert float((x.float() - y.float()).abs().mean()) < worst
+    coarse = 0.3 if at_rest.tokens == "int4" else 0.04
+    assert float((segment.tokens.tokens.float() - back.tokens.tokens.float()).abs().max()) < coarse
+    assert back.tokens.tokens.dtype == dtype
+    # places, offsets and times are exact
+    assert same(replace(back.tokens, tokens=segment.tokens.tokens), segment.tokens)
+    assert float((segment.clip - back.clip).abs().max()) < 5e-3
+    assert torch.allclose(back.clip.norm(dim=1), torch.ones(9))
+    assert same(back.kv.offsets, segment.kv.offsets)
+    store.close()
+
+
+@every
+def test_the_index_is_the_same_before_and_after_a_restart(tmp_path, at_rest):
+    for make in (uneven, merged):
+        store, segment = DiskStore(tmp_path / make.__name__, at_rest), make()
+        settled = at_rest.settle(segment)
+        store.put(segment)
+        index, whole = store.index("v", 0, {"clip", "key_means"}), store.get("v", 0)
+        assert same(index.clip, settled.clip) and same(index.key_means, settled.key_means)
+        assert same(whole.clip, settled.clip) and same(whole.key_means, settled.key_means)
+        assert store.index("v", 0, {"clip"}).key_means is None
+        store.close()
+
+
+@every
+@pytest.mark.parametrize("make", [uneven, merged])
+def test_mean_keys_are_those_of_the_keys_that_come_back(tmp_path, at_rest, make):
+    store, segment = DiskStore(tmp_path, at_rest), make()
+    store.put(segment)
+    means, kept = store.index("v", 0, {"key_means"}).key_means, store.get("v", 0).kv
+    assert means is not None and kept is not None
+    assert same(means, key_means(kept)[segment.tokens.stands_for])
+    store.close()
+
+
+def test_a_small_segment_without_mean_keys_or_keys_comes_back_without(tmp_path):
+    store, segment = DiskStore(tmp_path, AtRest("int4", "int4")), uneven()
+    store.put(replace(segment, key_means=None))
+    store.put(replace(uneven(1), kv=None, key_means=None))
+    for number, keys in ((0, True), (1, False)):
+        back = store.get("v", number)
+        assert back.key_means is None and (back.kv is not None) == keys
+        assert store.index("v", number, {"clip", "key_means"}).key_means is None
+        assert AtRest("int4").settle(replace(segment, key_means=None)).key_means is None
+    store.close()
+
+
+def test_repeated_frames_share_their_index_rows():
+    tensors, form = segment_codec.freeze(merged(), AtRest("int4", "int8"))
+    assert len(tensors["clip"]) == 4  # of 6 frames
+    means = segment_codec.key_means(
+        *(getattr(merged().kv, name) for name in ("keys", "offsets")), merged().tokens.repeats
+    )
+    assert (
+        "key_means" not in tensors
+        and form["key_means"] == "of keys"
+        and same(means[1], means[0])
+        and len(means) == 6
+    )
+
+
+def test_bytes_of_a_segment():
+    """Codes: half a byte a number for keys and values; scales as promised; nothing left in float32."""
+    segment = uneven()
+    tensors, form = segment_codec.freeze(segment, AtRest("int4", "int8"))
+    total = int(segment.kv.offsets[-1])
+    groups = len(quantization.token_groups(segment.kv.offsets.tolist())) - 1
+    assert tensors["keys"].nbytes == LAYERS * HEADS * total * HEAD // 2
+    assert tensors["keys_scale"].nbytes == LAYERS * HEADS * groups * HEAD * 4
+    assert tensors["values"].nbytes == LAYERS * HEADS * total * (HEAD // 2 + 4)
+    assert tensors["tokens"].nbytes == len(segment.tokens.tokens) * (DIM + 4)
+    assert tensors["pos"].nbytes == 3 * len(segment.tokens.tokens)
+    assert tensors["clip"].nbytes == 9 * (EMBED + 4) and "key_means" not in tensors
+    kept = {
+        "kv": "int4",
+        "kv_as": "bfloat16",
+        "values_width": "8",
+        "clip_width": "32",
+        "key_means": "of keys",
+    }
+    assert form == kept | {"tokens": "int8", "tokens_as": "bfloat16", "tokens_width": "8"}
+    wide = replace(segment.tokens, tokens=torch.randn(len(segment.tokens.tokens), 128))
+    tensors, form = segment_codec.freeze(replace(segment, tokens=wide), AtRest("int4", "int4"))
+    assert (
+        tensors["tokens"].nbytes == len(wide.tokens) * (64 + 2 * 4) and form["tokens_width"] == "64"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_as_made_nothing_changes(dtype):
+    """No dial, no loss: the file of before, byte by byte, with no word of a form."""
+    segment = make_segment(dtype=dtype)
+    assert segment_file.pack(segment, AtRest()) == segment_file.pack(segment)
+    assert b'form\\"' not in segment_file.pack(segment)
+    halved, form = segment_codec.freeze(segment, AtRest("bfloat16", "bfloat16"))
+    assert form == {} and halved["keys"].dtype == halved["tokens"].dtype == torch.bfloat16
+    assert halved["clip"].dtype == torch.float32
+
+
+def test_three_axes_come_back(tmp_path):
+    segment = uneven()
+    assert segment.kv is not None
+    pos = torch.randint(0, 500, (int(segment.kv.offsets[-1]), 3), dtype=torch.int32)
+    store = DiskStore(tmp_path, AtRest("int4"))
+    store.put(replace(segment, kv=replace(segment.kv, pos=pos)))
+    assert torch.equal(
+        store.frames("v", 0, 2, 6)[1].pos,
+        pos[int(segment.kv.offsets[2]) : int(segment.kv.offsets[6])],
+    )
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"kv": "int3"}, "kv_dtype=int3"), ({"tokens": "int3"}, "token_dtype=int3")],
+)
+def test_unknown_dtypes_are_refused(options, words):
+    with pytest.raises(UserError, match=words):
+        AtRest(**options)
+
+
+def test_packed_counts_codes_and_scales():
+    assert (
+        Packed(torch.zeros(10, dtype=torch.uint8), torch.zeros(3, dtype=torch.float16)).nbytes == 16
+    )
+
+
+# ---- the recent window
+
+WINDOW = AtRest("int4", "int8", window_frames=6)
+
+
+def opened(root, at_rest=WINDOW) -> MemoryBank:
+    return MemoryBank.open(
+        root, {"quantisation": str(at_rest)}, UniformRetriever(), recent_frames=1
+    )
+
+
+def held(root) -> list[str]:
+    return sorted(str(path.relative_to(root / "window")) for path in (root / "window").rglob("*.*"))
+
+
+def test_the_window_is_as_made_and_goes_when_the_video_is_finished(tmp_path):
+    video = make_video("v", 4)  # 4 frames each: the window reaches into two
+    with opened(tmp_path) as bank:
+        write_video(bank, video)
+        assert held(tmp_path) == ["v/000002.safetensors", "v/000003.safetensors"]
+        assert [
+            same(run.kv, segment.kv)
+            for run, segment in zip(bank.tail("v", 6), video[2:], strict=True)
+        ] == [True, True]
+        assert not same(bank.segment("v", 3).kv, video[3].kv)  # at rest it is int4 already
+        bank.record_video(bank.video("v").info, 1.0, finished=True)
+        assert held(tmp_path) == []
+        assert same(bank.tail("v", 6)[-1].kv, bank.segment("v", 3).kv)
+
+
+def each_frame(block: KVBlock) -> list[KVBlock]:
+    return [block.frames(frame, frame + 1) for frame in range(len(block.offsets) - 1)]
+
+
+def test_a_question_reads_the_window_while_there_is_one(tmp_path):
+    video = make_video("v", 4)
+    ask = Question("x", "v")
+    with opened(tmp_path) as bank:
+        write_video(bank, video)
+        running = [bank.recall(ask, read_tokens=1000).runs for _ in range(2)]
+        stored = [
+            frame for number in range(4) for frame in each_frame(bank.segment("v", number).kv)
+        ]
+        bank.record_video(bank.video("v").info, 1.0, finished=True)
+        later = bank.recall(ask, read_tokens=1000).runs
+    made = [frame for segment in video for frame in each_frame(segment.kv)]
+    for runs in running:
+        assert [same(run.kv, frame) for run, frame in zip(runs, made, strict=True)] == [
+            False
+        ] * 8 + [True] * 8
+        assert all(same(run.kv, frame) for run, frame in zip(runs[:8], stored[:8], strict=True))
+    assert all(same(run.kv, block) for run, block in zip(later, stored, strict=True))
+
+
+def test_a_window_that_a_crash_left_behind_is_cleared(tmp_path):
+    video = make_video("v", 3)
+    with opened(tmp_path) as bank:
+        write_video(bank, video[:2])
+    folder = tmp_path / "window" / "v"
+    before = held(tmp_path)
+    (folder / "000002.safetensors").write_bytes(b"never acknowledged")
+    (folder / "000001.safetensors.9.tmp").write_bytes(b"torn")
+    with opened(tmp_path) as bank:
+        bank.write(video[2])
+        assert same(bank.tail("v", 6)[0].kv, video[1].kv) and same(
+            bank.tail("v", 6)[1].kv, video[2].kv
+        )
+        assert bank.verify() == []
+        bank.drop("v")
+    assert before == ["v/000000.safetensors", "v/000001.safetensors"] and held(tmp_path) == []
+
+
+def patches() -> Segment:
+    """Of a model with temporal patches and three axes."""
+    segment = uneven()
+    assert segment.kv is not None
+    pos = torch.arange(3 * int(segment.kv.offsets[-1]), dtype=torch.int32).reshape(-1, 3)
+    seen = replace(segment.tokens, firsts=segment.tokens.times - 0.5)
+    return replace(segment, tokens=seen, kv=replace(segment.kv, pos=pos))
+
+
+@every
+@pytest.mark.parametrize("make", [uneven, merged, patches])
+def test_a_flipped_byte_of_a_quantised_segment_never_comes_back(tmp_path, at_rest, make):
+    """Codes, scales, narrowed places and all else: `verify` names the file, and a read fails or gives what was written."""
+    store, segment = DiskStore(tmp_path, at_rest), make()
+    store.put(segment)
+    path = store.path("v", 0)
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    head = json.loads(data[8:start])
+    spans = {name: head[name]["data_offsets"] for name in head if name != "__metadata__"}
+    assert {"tokens", "keys", "keys_scale", "values", "clip"} < set(spans)
+    assert ("repeats" in spans) == (make is merged) and ({"firsts", "kv_pos"} <= set(spans)) == (
+        make is patches
+    )
+    part, rows, means = (
+        store.frames("v", 0, 2, 4),
+        store.index("v", 0, {"clip"}),
+        store.index("v", 0, {"key_means"}),
+    )
+    reads = [
+        (lambda: store.frames("v", 0, 2, 4), part),
+        (lambda: store.index("v", 0, {"clip"}), rows),
+        (lambda: store.index("v", 0, {"key_means"}), means),
+    ]
+    reached: dict[str, set[int]] = {}
+    chance = torch.Generator().manual_seed(0)
+    for name, (a, b) in spans.items():
+        for at in {a, b - 1, *torch.randint(a, b, (4,), generator=chance).tolist()}:
+            hurt = bytearray(data)
+            hurt[start + at] ^= 1
+            path.write_bytes(hurt)
+            assert [problem.kind for problem in store.verify()] == ["checksum"], name
+            with pytest.raises(UserError, match="is damaged"):
+                store.get("v", 0)
+            for which, (read, written) in enumerate(reads):
+                try:
+                    found = read()
+                except UserError:
+                    reached.setdefault(name, set()).add(which)
+                else:
+                    assert same(found, written), (name, at, which)
+    assert {
+        "times": {0, 1, 2},
+        "offsets": {0},
+        "pos": {0},
+        "keys_scale": {0, 2},
+        "kv_offsets": {0, 2},
+        "clip": {1},
+    }.items() <= (reached.items())
+    assert 2 in reached["keys"] and reached.get("repeats", {0, 1, 2}) == {0, 1, 2}
+    assert {"firsts", "kv_pos"} & set(spans) <= set(reached) and {1, 2}.isdisjoint(
+        reached.get("values", ())
+    )
+    store.close()
+
+
+def test_settings_at_rest_are_told_and_read_back():
+    for at_rest in (
+        AtRest(),
+        AtRest("int4"),
+        AtRest(None, "int8", 6),
+        AtRest("bfloat16", None, 3),
+        WINDOW,
+    ):
+        assert str(AtRest.parse(str(at_rest))) == str(at_rest)
+        assert AtRest.parse(str(at_rest)).keeps_window == at_rest.keeps_window
+    for told in ("kv=int4, entropy=yes", "kv=int4, window=x", "something"):
+        with pytest.raises(UserError, match="does not know"):
+            AtRest.parse(told)
+
+
+# ---- the window, damaged
+
+
+def unfinished(root) -> list[Segment]:
+    video = make_video("v", 4)
+    with opened(root) as bank:
+        write_video(bank, video)
+    return video
+
+
+def test_a_flipped_byte_of_the_window_never_comes_back(tmp_path):
+    """Every byte of the header and a sample of the data: `verify` names the block; what reads it is refused, or gets exactly
+    what was made."""
+    unfinished(tmp_path)
+    path = tmp_path / "window" / "v" / "000003.safetensors"
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    store = DiskStore(tmp_path, WINDOW)
+    whole = store.made("v", 3, 0, 2)
+    chance = torch.Generator().manual_seed(0)
+    passed = 0
+    for at in [*range(start), *torch.randint(start, len(data), (150,), generator=chance).tolist()]:
+        hurt = bytearray(data)
+        hurt[at] ^= 1 << int(torch.randint(0, 8, (1,), generator=chance))
+        path.write_bytes(hurt)
+        assert [(problem.kind, problem.path) for problem in store.verify_window()] == [
+            ("window", path)
+        ], at
+        try:
+            found = store.made("v", 3, 0, 2)
+        except UserError as error:
+            assert str(path) in str(error) and "action=repair" in str(error)
+        else:
+            assert same(found, whole), at
+            passed += 1
+    assert passed > 20  # other frames' bytes and sums
+    for torn in (b"", data[:5], data[:-1]):
+        path.write_bytes(torn)
+        with pytest.raises(UserError, match="is damaged"):
+            store.made("v", 3, 0, 2)
+    store.close()
+
+
+def test_a_block_of_another_segment_is_not_taken(tmp_path):
+    unfinished(tmp_path)
+    folder = tmp_path / "window" / "v"
+    (folder / "000003.safetensors").write_bytes((folder / "000002.safetensors").read_bytes())
+    with opened(tmp_path) as bank:
+        assert [problem.kind for problem in bank.verify()] == ["window"]
+        for use in (
+            lambda: bank.tail("v", 6),
+            lambda: bank.recall(Question("x", "v"), read_tokens=1000),
+        ):
+            with pytest.raises(UserError, match=r"000003\.safetensors is damaged"):
+                use()
+        (fixed,) = bank.clear_window()
+        assert fixed.path.name == "000003.safetensors" and "damaged" in fixed.text
+        assert not bank.tail_is_made("v", 6) and len(bank.refill_window()) == 1
+        assert bank.verify() == [] and bank.tail_is_made("v", 6)
+        assert same(bank.tail("v", 6)[1].kv, bank.segment("v", 3).kv)
+
+
+def test_a_missing_block_is_named_and_the_stored_one_is_read(tmp_path):
+    video = unfinished(tmp_path)
+    path = tmp_path / "window" / "v" / "000002.safetensors"
+    path.unlink()
+    with opened(tmp_path) as bank:
+        (problem,) = bank.verify()
+        assert (problem.kind, problem.path) == ("window", path) and problem.text.startswith(
+            "missing; what is encoded"
+        )
+        assert not problem.harmless and not bank.tail_is_made("v", 6)
+        runs = bank.tail("v", 6)
+        assert same(runs[0].kv, bank.segment("v", 2).kv) and same(runs[1].kv, video[3].kv)
+        bank.record_video(bank.video("v").info, 1.0, finished=True)
+        assert bank.verify() == []
+
+
+def test_what_lies_in_a_window_and_does_not_belong_there_is_named_and_swept(tmp_path):
+    unfinished(tmp_path)
+    for name in (
+        "v/000000.safetensors",
+        "v/notes.txt",
+        "gone/000000.safetensors",
+        "v/000003.safetensors.9.tmp",
+    ):
+        (tmp_path / "window" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "window" / name).write_bytes(b"x")
+    with opened(tmp_path) as bank:
+        assert sorted(problem.kind for problem in bank.verify()) == [
+            "orphan",
+            "orphan",
+            "orphan",
+            "temporary",
+        ]
+        bank.begin_writing()
+        assert bank.verify() == [] and held(tmp_path) == [
+            "v/000002.safetensors",
+            "v/000003.safetensors",
+        ]
+
+
+def test_a_rebuilt_catalog_finds_the_window(tmp_path):
+    video = unfinished(tmp_path)
+    for path in tmp_path.glob("catalog.sqlite*"):
+        path.unlink()
+    with opened(tmp_path) as bank:
+        assert bank.verify() == [] and bank.tail_is_made("v", 6)
+        assert [
+            same(run.kv, segment.kv)
+            for run, segment in zip(bank.tail("v", 6), video[2:], strict=True)
+        ] == [True, True]
+        bank.write(make_video("v", 5)[4])
+        assert (
+            held(tmp_path) == ["v/000003.safetensors", "v/000004.safetensors"]
+            and bank.verify() == []
+        )
+
+
+def test_a_segment_that_comes_again_leaves_the_window_as_it_was(tmp_path):
+    """Those behind it were encoded with the block that is there, and so are those to come."""
+    video = unfinished(tmp_path)
+    with opened(tmp_path) as bank:
+        bank.discard("v", [2])
+        assert held(tmp_path) == ["v/000002.safetensors", "v/000003.safetensors"]
+    with opened(tmp_path) as bank:
+        bank.write(replace(video[2], kv=replace(video[2].kv, keys=-video[2].kv.keys)))
+        assert bank.verify() == [] and same(bank.tail("v", 6)[0].kv, video[2].kv)
+        bank.discard("v", [0])
+        bank.write(video[0])  # far behind the window: no block
+        assert bank.verify() == [] and held(tmp_path) == [
+            "v/000002.safetensors",
+            "v/000003.safetensors",
+        ]
+
+
+class Killed(BaseException):
+    """The process ends here: nothing behind it is done, and nobody cleans up."""
+
+
+def test_a_kill_at_any_step_leaves_a_window_to_go_on_from(tmp_path, monkeypatch):
+    """Of a put: of the block, of the segment, of the row. memory/storage/crash_points.py names the steps."""
+    video, whole = make_video("v", 5), tmp_path / "whole"
+    with opened(whole) as bank:
+        write_video(bank, video)
+    for count in range(1, 100):
+        root = tmp_path / str(count)
+        passed: list[str] = []
+
+        def hook(name: str, passed: list[str] = passed, count: int = count) -> None:
+            passed.append(name)
+            if len(passed) == count:
+                raise Killed
+
+        with opened(root) as bank:
+            write_video(bank, video[:3])
+            with monkeypatch.context() as patch, suppress(Killed):
+                patch.setattr(steps, "hook", hook)
+                bank.write(video[3])
+        with opened(root) as bank:
+            assert all(problem.harmless for problem in bank.verify()), passed
+            bank.begin_writing()
+            due = bank.next("v")[0]
+            assert bank.verify() == [] and bank.tail_is_made("v", 6)
+            tail = bank.tail("v", 6)
+            assert all(
+                same(run.kv, video[number].kv)
+                for run, number in zip(tail, range(due - 2, due), strict=True)
+            )
+            for segment in video[due:]:
+                bank.write(segment)
+            assert bank.verify() == []
+        assert files(root) == files(whole)
+        if len(passed) < count:
+            break
+    assert passed.count("rename") == 2 and passed[-1] == "commit"  # the last time it came through
+
+
+def test_a_plain_bank_has_no_window(tmp_path):
+    with opened(tmp_path, AtRest(window_frames=6)) as bank:
+        write_video(bank, make_video("v", 3))
+    assert not (tmp_path / "window").exists()
+    assert files(tmp_path)

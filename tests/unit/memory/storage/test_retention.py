@@ -1,0 +1,812 @@
+"""Times on the wall, and what is deleted on purpose: a beginning of a video goes, is not missing afterwards, and a crash at
+any step of it leaves a bank that is whole. Real encoders where bytes are compared, made-up records elsewhere."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encoders.errors import UserError
+from encoders.schema import Segment
+from encoders.sources.file import FileSource
+from memory.bank import MemoryBank
+from memory.retrieval.clip import UniformRetriever
+from memory.schema import Question
+from memory.storage import segment_file
+from memory.storage.retention import Cut, Piece, Rule, plan, window_frames
+from memory.store import DiskStore
+from pipeline import cli
+from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.config import units
+from pipeline.qa import VideoQA
+from tests.commands.test_cli import sentence, tree
+from tests.contracts.test_retrievers import NEEDLE, built
+from tests.laws.test_4_damage import flip, segments, small_disk
+from tests.laws.test_4_durable import content
+from tests.support.children import heard, prune, start
+from tests.support.records import files, info, make_video, same, write_video
+from tests.support.toys import toy_parts
+from tests.support.videos import write_video as write_film
+from tests.unit.memory.test_bank import ordinals
+
+PROVENANCE = {"model": "m", "prefill": "WindowPrefill(dtype=bfloat16, window_frames=6)"}
+NOON = 1_795_001_200.0
+WHEN = "2026-11-18T12:26:40+01:00"  # NOON
+OPTIONS = ("segmenter.seconds=2", "prefill.window_frames=5")
+SECONDS = 16
+
+
+def opened(root: Path, retriever: Any = None, provenance: Any = PROVENANCE) -> MemoryBank:
+    return MemoryBank.open(root, provenance, retriever or UniformRetriever(), recent_frames=2)
+
+
+def walled(video_id: str, count: int, began: float = NOON, **options: Any) -> list[Segment]:
+    """Segments of four seconds with wall-clock times."""
+    return [
+        replace(segment, wall=began + segment.start)
+        for segment in make_video(video_id, count, **options)
+    ]
+
+
+def finish(bank: MemoryBank, video_id: str) -> None:
+    bank.record_video(info(video_id), 1.0, finished=True)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "a.mp4"
+    write_film(path, SECONDS, 5)
+    return path
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(task: str, *arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        parts = (
+            [] if task == "bank" and "action=repair" not in arguments else [*toy_parts(), *OPTIONS]
+        )
+        with pytest.raises(SystemExit) as done:
+            cli.main([task, *arguments, *parts])
+        return int(str(done.value.code)), *capfd.readouterr()
+
+    return call
+
+
+@contextmanager
+def parts(film: Path, bank: Path, *overrides: str) -> Iterator[tuple[VideoQA, FileSource]]:
+    """The parts of `reelbank ingest` and the video's source."""
+    config = cli.configure("ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *overrides])
+    backbone = build_backbone(config)
+    source, qa = build_source(config, backbone), build_qa(config, backbone)
+    with qa.bank:
+        yield qa, source
+
+
+def loses_its_catalog(bank: Path) -> None:
+    for path in bank.glob("catalog.sqlite*"):
+        path.unlink()
+
+
+# ---- what a rule names
+
+
+def pieces(*moments: float, nbytes: int = 10) -> list[Piece]:
+    return [
+        Piece(number, 4.0 * number, 4.0 * number + 4, nbytes, moment)
+        for number, moment in enumerate(moments)
+    ]
+
+
+VIDEOS = {"v": pieces(10, 20, 30, 40), "w": pieces(15, 25, nbytes=100)}
+TABLE = [
+    (Rule(), {}, {}),
+    (Rule("v"), {}, {"v": 4}),
+    (Rule("v"), {"v": 2}, {"v": 4}),  # all of it, whatever is being written
+    (Rule(before=10), {}, {}),
+    (Rule(before=26), {}, {"v": 2, "w": 2}),
+    (Rule("v", before=26), {}, {"v": 2}),
+    (Rule(before=1000), {}, {"v": 4, "w": 2}),
+    (Rule(before=1000), {"v": 3, "w": 0}, {"v": 3}),
+    (Rule(max_bytes=240), {}, {}),
+    (Rule(max_bytes=239), {}, {"v": 1}),
+    (Rule(max_bytes=229), {}, {"v": 1, "w": 1}),
+    (Rule(max_bytes=130), {}, {"v": 1, "w": 1}),
+    (Rule(max_bytes=120), {}, {"v": 2, "w": 1}),
+    (Rule(max_bytes=0), {}, {"v": 4, "w": 2}),
+    (Rule(max_bytes=0), {"v": 1, "w": 1}, {"v": 1, "w": 1}),
+    (Rule("v", max_bytes=215), {}, {"v": 3}),  # the bank's files, of which only this video's may go
+    (Rule("v", max_bytes=50), {}, {"v": 4}),
+    (Rule(before=21, max_bytes=139), {}, {"v": 2, "w": 1}),
+    (Rule(before=21, max_bytes=1000), {}, {"v": 2, "w": 1}),
+]
+
+
+@pytest.mark.parametrize(("rule", "kept", "gone"), TABLE)
+def test_what_a_rule_names(rule, kept, gone):
+    cuts = plan(rule, VIDEOS, kept)
+    assert {cut.video_id: cut.segments for cut in cuts} == gone
+    for cut in cuts:
+        whole = cut.segments == len(VIDEOS[cut.video_id])
+        nbytes = cut.segments * VIDEOS[cut.video_id][0].nbytes
+        assert cut == Cut(
+            cut.video_id, None if whole else cut.segments, cut.segments, 4.0 * cut.segments, nbytes
+        )
+
+
+def test_words_count_and_go_with_the_last_segment_of_their_video():
+    words = {"v": 7, "w": 50}
+    assert plan(Rule(max_bytes=297), VIDEOS, {}, words) == []
+    assert [(cut.video_id, cut.nbytes) for cut in plan(Rule(max_bytes=296), VIDEOS, {}, words)] == [
+        ("v", 10)
+    ]
+    (cut,) = plan(Rule("w", max_bytes=47), VIDEOS, {}, words)
+    assert (cut.first, cut.nbytes) == (None, 250)
+    assert [cut.segments for cut in plan(Rule("w", max_bytes=147), VIDEOS, {}, words)] == [2]
+    assert plan(Rule("w"), VIDEOS, {}, words)[0].nbytes == 250
+
+
+def test_a_mended_segment_is_as_old_as_those_around_it():
+    assert [cut.first for cut in plan(Rule(before=31), {"v": pieces(10, 99, 30, 40)}, {})] == [3]
+    assert plan(Rule(before=9), {"v": pieces(99, 99, 10, 40)}, {}) == []
+
+
+def test_the_window_is_read_from_the_provenance():
+    assert window_frames(PROVENANCE) == 6
+    assert window_frames({"prefill": "NoPrefill()"}) == window_frames({}) == 0
+
+
+# ---- a bank
+
+
+def test_a_beginning_goes_and_is_not_missing(tmp_path):
+    """Questions go on with what is left, in this bank object, in one that was open, and after the catalog was lost."""
+    video = walled("v", 6, needle=9, tokens=[2] * 4)
+    rule = Rule(before=NOON + 16)  # segment 3 is over at that very moment
+    with opened(tmp_path, built("fused")) as bank, opened(tmp_path, built("fused")) as other:
+        write_video(bank, video)
+        write_video(bank, walled("w", 2, NOON + 100))
+        finish(bank, "v")
+        for each in (bank, other):
+            assert (
+                9 in ordinals(each.recall(NEEDLE, read_tokens=8)) and each.video("v").pruned is None
+            )
+        before = tree(tmp_path)
+        told = bank.prune(rule, dry_run=True)
+        assert tree(tmp_path) == before
+        assert told == [Cut("v", 3, 3, 12.0, sum(row.nbytes for row in bank.segments("v")[:3]))]
+        revision = bank._store.catalog.revision()
+        assert bank.prune(rule) == told and bank._store.catalog.revision() > revision
+        assert bank.verify() == [] and bank.gaps("v") == [] and bank.next("v") == (6, 24.0)
+        assert [path.name for path in sorted((tmp_path / "segments/v").iterdir())] == [
+            *(f"{number:06d}.safetensors" for number in (3, 4, 5)),
+            "video.json",
+        ]
+        for each in (bank, other):
+            assert [(row.number, row.first) for row in each.segments("v")] == [
+                (3, 0),
+                (4, 4),
+                (5, 8),
+            ]
+            evidence = each.recall(NEEDLE, read_tokens=1000)
+            assert [(run.segment, run.first) for run in evidence.runs] == [
+                (3 + o // 4, o) for o in range(12)
+            ]
+            assert all(
+                same(run.tokens, video[3].tokens.frames(o, o + 1))
+                for o, run in enumerate(evidence.runs[:4])
+            )
+            assert each.recall(Question("needle", "v", 11.0), read_tokens=1000).frame_count == 0
+            assert each.recall(Question("needle", "v", 12.0), read_tokens=1000).frame_count == 1
+        assert bank.prune(rule) == []
+    loses_its_catalog(tmp_path)
+    with opened(tmp_path) as bank:
+        row = bank.video("v")
+        assert (
+            row is not None
+            and row.pruned is not None
+            and (row.pruned.first, row.pruned.start) == (3, 12.0)
+        )
+        assert bank.verify() == [] and [each.wall for each in bank.segments("v")] == [
+            NOON + 12,
+            NOON + 16,
+            NOON + 20,
+        ]
+        finish(bank, "v")
+        assert bank.video("v").pruned == row.pruned and bank.verify() == []
+
+
+def test_the_needle_is_found_after_its_ordinal_has_moved(tmp_path):
+    with opened(tmp_path, built("fused")) as bank:
+        write_video(bank, walled("v", 6, needle=17, tokens=[2] * 4))
+        bank.recall(NEEDLE, read_tokens=8)
+        bank.prune(Rule(before=NOON + 9))
+        assert 17 - 8 in ordinals(bank.recall(NEEDLE, read_tokens=8))
+
+
+def test_an_index_never_outlives_its_frames(tmp_path):
+    """All of its files; and not one that would fit again by its number of rows."""
+    with opened(tmp_path, built("fused")) as bank:
+        write_video(bank, walled("v", 4, tokens=[2] * 4))
+        bank.recall(NEEDLE, read_tokens=8)
+    index = tmp_path / "index"
+    assert any(path.name.startswith("v") for path in index.iterdir())
+    assert list((index / "v").rglob("*.npy"))
+    (index / "v" / "part").write_text("x")
+    (index / "vv").mkdir()  # of another video
+    with opened(tmp_path, built("fused")) as bank:
+        bank.prune(Rule(before=NOON + 5))
+        assert [path.name for path in index.iterdir()] == ["vv"]
+        bank.write(walled("v", 5, needle=17, tokens=[2] * 4)[4])
+        assert 17 - 4 in ordinals(bank.recall(NEEDLE, read_tokens=8))
+
+
+def test_a_finished_video_goes_whole_and_an_unfinished_one_keeps_its_window(tmp_path):
+    with opened(tmp_path) as bank:
+        for name in "vw":
+            write_video(bank, walled(name, 5))
+        finish(bank, "v")
+        cuts = bank.prune(Rule(before=NOON + 1000))
+        assert [(cut.video_id, cut.first, cut.segments) for cut in cuts] == [
+            ("v", None, 5),
+            ("w", 3, 3),
+        ]
+        assert [row.info.video_id for row in bank.videos()] == ["w"] and bank.verify() == []
+        assert sum(len(run.tokens.times) for run in bank.tail("w", 6)) >= 6 and bank.tail_is_made(
+            "w", 6
+        )
+        assert not bank.tail_is_made("w", 9)  # 8 frames are left
+        assert [(cut.first, cut.segments) for cut in bank.prune(Rule("w"))] == [(None, 2)]
+        assert bank.videos() == [] and bank.verify() == []
+    assert list((tmp_path / "segments").iterdir()) == []
+
+
+def test_age_is_that_of_the_file_where_nobody_knows_better(tmp_path):
+    with opened(tmp_path) as bank:
+        write_video(bank, make_video("v", 4))
+        finish(bank, "v")
+        for number, path in enumerate(segments(tmp_path)):
+            os.utime(path, (NOON + number, NOON + number))
+        assert bank.prune(Rule(before=NOON), dry_run=True) == []
+        assert [cut.first for cut in bank.prune(Rule(before=NOON + 1.5), dry_run=True)] == [2]
+        segments(tmp_path)[0].unlink()  # who knows: it goes first
+        assert [cut.first for cut in bank.prune(Rule(before=NOON - 1))] == [1]
+        assert bank.verify() == []
+
+
+def test_what_is_damaged_or_missing_within_what_is_pruned(tmp_path):
+    with opened(tmp_path) as bank:
+        write_video(bank, walled("v", 8))
+        flip(segments(tmp_path)[0])
+        bank.discard("v", [2, 3])
+        assert [problem.kind for problem in bank.verify()] == ["checksum", "gap"]
+        bank.prune(Rule(before=NOON + 9))
+        assert bank.verify() == [] and bank.gaps("v") == [] and bank.video("v").pruned.first == 4
+        # nothing is left: encoding goes on where what was pruned ends
+        bank.discard("v", [4, 5, 6, 7])
+        assert bank.next("v") == (4, 16.0)
+        bank.write(walled("v", 5)[4])
+        assert bank.verify() == [] and bank.segments("v")[0].first == 0
+
+
+def test_a_segment_that_goes_while_it_is_read_is_told(tmp_path):
+    with opened(tmp_path) as bank:
+        store = DiskStore(tmp_path)
+        write_video(bank, walled("v", 4))
+        bank.prune(Rule(before=NOON + 5))
+        with pytest.raises(
+            UserError, match=r"segment 0 of video v was pruned .* meanwhile; ask again"
+        ):
+            store.frames("v", 0, 0, 1)
+    store.close()
+
+
+# ---- kill -9
+
+KILL_RULE = Rule(before=NOON + 9)
+
+
+@pytest.fixture(scope="module")
+def to_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank of which the rule deletes one video whole, of two others the beginning."""
+    root = tmp_path_factory.mktemp("kill") / "bank"
+    with opened(root, built("clip")) as bank:
+        for name, count in (("u", 5), ("v", 2), ("w", 5)):
+            write_video(bank, walled(name, count))
+            bank.recall(Question("needle", name), read_tokens=100)
+            if name != "u":
+                finish(bank, name)
+    return root
+
+
+def pruned(root: Path, die_at: int = 0) -> tuple[int, list[str]]:
+    process, told = start(prune, root, KILL_RULE, die_at)
+    steps = heard(told)
+    process.join()
+    return int(process.exitcode), steps
+
+
+def check(root: Path, whole: dict[str, bytes]) -> None:
+    """Opens, verifies clean but for what the next writer deletes, and every segment is whole or pruned."""
+    with opened(root, provenance=None) as bank:
+        assert [problem for problem in bank.verify() if not problem.harmless] == []
+        for video in bank.videos():
+            rows = bank.segments(video.info.video_id)
+            assert bank.gaps(video.info.video_id) == []
+            assert [row.number for row in rows] in ([0, 1, 2, 3, 4], [2, 3, 4], [0, 1])
+            assert (video.pruned is not None) == (rows[0].number > 0)
+            for row in rows:
+                name = f"segments/{row.video_id}/{row.number:06d}.safetensors"
+                assert (root / name).read_bytes() == whole[name]
+            assert bank.recall(
+                Question("needle", video.info.video_id), read_tokens=1000
+            ).frame_count == 4 * len(rows)
+
+
+def test_killed_at_every_step_of_a_prune(to_kill, tmp_path):
+    kill(to_kill, tmp_path, every=False)
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_of_every_video_of_a_prune(to_kill, tmp_path):
+    print(
+        f"\n{kill(to_kill, tmp_path, every=True)} kills, one at every step of a prune of three videos"
+    )
+
+
+def kill(to_kill: Path, tmp_path: Path, every: bool) -> int:
+    """Whole at once, whole when the catalog is lost as well, and in the end as if nobody had killed it. every: also at a step
+    that came before for another video."""
+    whole = files(to_kill)
+    shutil.copytree(to_kill, tmp_path / "done")
+    code, steps = pruned(tmp_path / "done")
+    assert code == 0 and {
+        "index",
+        "rename",
+        "rows",
+        "rows commit",
+        "file",
+        "video dropped",
+        "folder renamed",
+    } < set(steps)
+    check(tmp_path / "done", whole)
+    done = content(tmp_path / "done")
+    counts = [at + 1 for at, step in enumerate(steps) if every or step not in steps[:at]]
+    for count in counts:
+        bank, lost = tmp_path / "bank", tmp_path / "lost"
+        for path in (bank, lost):
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(to_kill, bank)
+        assert pruned(bank, count)[0] == -signal.SIGKILL, steps[count - 1]
+        shutil.copytree(bank, lost)
+        check(bank, whole)
+        loses_its_catalog(lost)
+        check(lost, whole)
+        with opened(lost, provenance=None) as opened_again:
+            opened_again.begin_writing()  # cleans up
+            assert opened_again.verify() == [], steps[count - 1]
+        with opened(bank, provenance=None) as opened_again:
+            opened_again.begin_writing()
+            assert opened_again.verify() == [], steps[count - 1]
+            opened_again.prune(KILL_RULE)
+            assert opened_again.verify() == []
+        assert content(bank) == done, (count, steps[count - 1])
+    return len(counts)
+
+
+# ---- encoders, and times on the wall
+
+
+SCENES = ("segmenter=scene", "segmenter.memory=6", "segmenter.warm_up=2", "segmenter.max_seconds=3")
+WAYS = {
+    "window": OPTIONS,
+    "scene": (*SCENES, "prefill.window_frames=5"),
+    "int8": (*OPTIONS, "kv_dtype=int8"),
+    "tokens": ("segmenter.seconds=2", "prefill=none", "retriever=clip"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_encoding_goes_on_with_the_same_bytes_behind_what_was_pruned(film, tmp_path, way):
+    """And with the wall-clock of the session that was stopped, though nobody says it again."""
+    with parts(film, tmp_path / "whole", *WAYS[way], f"began={WHEN}") as (qa, source):
+        qa.ingest(source)
+        video_id = source.info.video_id
+        rows = qa.bank.segments(video_id)
+        assert len(rows) > 4 and [row.wall for row in rows] == [NOON + row.start for row in rows]
+    with parts(film, tmp_path / "bank", *WAYS[way], f"began={WHEN}") as (qa, source):
+        qa.ingest(source, until=len(rows) - 2)
+        (cut,) = qa.bank.prune(Rule(before=NOON + 1e6))
+        assert cut.first is not None and 0 < cut.first < len(rows) - 1
+    with parts(film, tmp_path / "bank", *WAYS[way]) as (qa, source):
+        done = qa.ingest(source)
+        assert (done.new_segments, done.warning) == (1, "") and qa.bank.verify() == []
+        assert qa.ingest(source).new_segments == 0
+    whole, left = files(tmp_path / "whole"), files(tmp_path / "bank")
+    assert list(left) == list(whole)[cut.first :] and all(
+        left[name] == whole[name] for name in left
+    )
+
+
+def test_sessions_with_times_of_their_own(film, tmp_path):
+    """A video that was stopped and goes on hours later, in a bank with another video: both kinds of time find what they
+    should; repaired segments have the times that they had; and so has a rebuilt catalog."""
+    bank, later = tmp_path / "bank", "2026-11-18T20:26:40+01:00"  # eight hours
+    with parts(film, bank, *OPTIONS, f"began={WHEN}") as (qa, source):
+        qa.ingest(source, until=3)
+        write_video(qa.bank, make_video("other", 3))
+    with parts(film, bank, *OPTIONS, f"began={later}") as (qa, source):
+        qa.ingest(source)
+        video_id = source.info.video_id
+    walls = [NOON + start for start in (0, 2, 4, 6)] + [
+        NOON + 8 * 3600 + start for start in (8, 10, 12, 14)
+    ]
+    whole = files(bank)
+    for lose in (False, True):
+        if lose:
+            loses_its_catalog(bank)
+        with opened(bank, provenance=None) as held:
+            assert [row.wall for row in held.segments(video_id)] == walls
+            assert all(
+                held.segment(video_id, number).wall == wall for number, wall in enumerate(walls)
+            )
+            assert [row.wall for row in held.segments("other")] == [None] * 3
+
+            def numbers(held: MemoryBank = held, **times: Any) -> list[tuple[str, int]]:
+                return [(row.video_id[:5], row.number) for row in held.overlapping(**times)]
+
+            mine = video_id[:5]
+            assert sorted(numbers(start=3.0, end=5.0)) == sorted(
+                [(mine, 1), (mine, 2), ("other", 0), ("other", 1)]
+            )
+            assert numbers(since=NOON + 3, until=NOON + 5) == [(mine, 1), (mine, 2)]
+            assert numbers(since=NOON + 7) == [
+                (mine, 3),
+                *((mine, number) for number in (4, 5, 6, 7)),
+            ]
+            assert numbers(since=NOON + 7, until=NOON + 8 * 3600 + 9) == [(mine, 3), (mine, 4)]
+            assert numbers(since=NOON + 8, until=NOON + 8 * 3600 + 8) == []
+            assert numbers(start=0.0, end=9.0, since=NOON + 9) == [(mine, 4)]
+            if not lose:
+                held.discard(video_id, [0, 2, 5, 7])
+        with parts(film, bank, *OPTIONS) as (qa, source):
+            assert qa.ingest(source).new_segments == (0 if lose else 4)
+        assert files(bank) == whole
+
+
+def test_gaps_behind_what_was_pruned_are_filled_and_told(film, tmp_path):
+    """Segments begin where they did and have their frames. The window that one was encoded behind is gone, and the next have
+    that one in theirs: their bytes can differ, and that is said."""
+    with parts(film, tmp_path / "bank", *OPTIONS, f"began={WHEN}") as (qa, source):
+        qa.ingest(source)
+        video_id = source.info.video_id
+        rows = qa.bank.segments(video_id)
+        qa.bank.prune(Rule(before=NOON + 7))
+        qa.bank.discard(video_id, [3, 5])
+        done = qa.ingest(source)
+        told = "2 segments from number 3 on were encoded behind what the bank still has"
+        assert done.new_segments == 2 and done.warning.startswith(told)
+        again = qa.bank.segments(video_id)
+        assert [row.number for row in again] == [3, 4, 5, 6, 7] and qa.bank.verify() == []
+        for row in again:
+            before = rows[row.number]
+            assert (row.start, row.end, row.wall) == (before.start, before.end, before.wall)
+            assert row.times.tolist() == before.times.tolist()
+            assert (row.checksum == before.checksum) == (row.number not in (3, 5))
+
+
+def test_segments_without_a_wall_clock_stay_as_they_are(tmp_path):
+    segment = make_video("v", 1)[0]
+    bare, timed = segment_file.pack(segment), segment_file.pack(replace(segment, wall=NOON))
+    assert b"wall" not in bare and b"wall" in timed
+    (tmp_path / "a").write_bytes(timed)
+    assert (
+        segment_file.read_head(tmp_path / "a").wall
+        == segment_file.read(tmp_path / "a").wall
+        == NOON
+    )
+    at = timed.index(b"1795001200")
+    (tmp_path / "a").write_bytes(timed[: at + 3] + b"0" + timed[at + 4 :])
+    with pytest.raises(segment_file.DamagedError, match="header is not the one"):
+        segment_file.read(tmp_path / "a", segment_file.seal(timed))
+
+
+# ---- the command line
+
+
+def test_began_is_said_once(run, film, tmp_path):
+    bank = tmp_path / "bank"
+    ingest = ("ingest", f"video={film}", f"bank={bank}")
+    assert run(*ingest, f"began={WHEN}")[0] == 0
+    before = content(bank)
+    assert run(*ingest)[0] == 0 and run(*ingest, f"began={WHEN}")[0] == 0
+    assert run(*ingest, "began=2026-11-18T11:26:40Z")[0] == 0  # the same moment
+    code, out, err = run(
+        "ask", f"video={film}", f"bank={bank}", "question=x", "began=2026-11-18T11:26:41Z"
+    )
+    assert (code, out) == (2, "")
+    sentence(
+        err,
+        "began=2026-11-18T11:26:41Z",
+        str(film),
+        str(bank),
+        units.written(NOON),
+        "leave began= out",
+    )
+    assert run(*ingest[:2], f"bank={tmp_path / 'other'}")[0] == 0
+    code, out, err = run(*ingest[:2], f"bank={tmp_path / 'other'}", f"began={WHEN}")
+    assert (code, out) == (2, "")
+    sentence(err, "without began=")
+    assert content(bank) == before
+
+
+def test_ls_of_a_stretch_of_time(run, film, tmp_path):
+    bank = f"bank={tmp_path / 'bank'}"
+    assert run("ingest", f"video={film}", bank, f"began={WHEN}")[0] == 0
+    code, out, err = run(
+        "bank", "action=ls", bank, f"video={film}", "start=3", "end=5", "format=json"
+    )
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [
+        (row["number"], row["start"], row["end"], row["frames"]) for row in told["segments"]
+    ] == [
+        (1, 2, 4, 2),
+        (2, 4, 6, 2),
+    ]
+    first = told["segments"][0]
+    assert first["wall"] == NOON + 2 and units.moment("x", first["wall_clock"]) == NOON + 2
+    assert first["path"] == str(film) and first["nbytes"] > 1000
+    code, out, err = run("bank", bank, f"video={first['video_id']}", "start=3", "end=5")
+    assert (code, err, out.count("\n")) == (0, "", 2)
+    line = out.splitlines()[0]
+    assert all(
+        word in line
+        for word in (
+            first["video_id"],
+            "00:00:02-00:00:04 (2.0-4.0 s)",
+            first["wall_clock"],
+            "2 frames",
+            "MB",
+        )
+    )
+    since, until = (units.written(NOON + seconds) for seconds in (3, 5))
+    assert run("bank", bank, f"since={since}", f"until={until}")[1] == out
+    assert (
+        run("bank", bank, f"until={since}")[1].count("\n") == 2
+        and run("bank", bank, f"video={film}")[1].count("\n") == 8
+    )
+    assert "no segment there" in run("bank", bank, "start=100")[1]
+    assert json.loads(run("bank", bank, "start=100", "format=json")[1])["segments"] == []
+
+
+def test_prune_tells_what_would_go_and_what_went(run, film, tmp_path):
+    bank = tmp_path / "bank"
+    assert run("ingest", f"video={film}", f"bank={bank}")[0] == 0
+    video_id = json.loads(run("bank", f"bank={bank}", "format=json")[1])["videos"][0]["video_id"]
+    for path in segments(bank)[:5]:
+        os.utime(path, (NOON, NOON))
+    prune_ = ("bank", "action=prune", f"bank={bank}", "older_than=12h")
+    before = tree(bank)
+    code, out, err = run(*prune_, "dry_run=true")
+    assert (code, err, tree(bank)) == (0, "", before)
+    nbytes = sum(path.stat().st_size for path in segments(bank)[:5])
+    assert out == f"would delete {video_id}: 5 segments, 10.0 s, {nbytes / 1e6:.3f} MB  {film}\n"
+    told = json.loads(run(*prune_, "dry_run=true", "format=json")[1])
+    assert tree(bank) == before and told["dry_run"] is True
+    assert told["pruned"] == [
+        {
+            "video_id": video_id,
+            "first": 5,
+            "segments": 5,
+            "seconds": 10.0,
+            "nbytes": nbytes,
+            "path": str(film),
+        }
+    ]
+    assert told["left_bytes"] == sum(path.stat().st_size for path in segments(bank)[5:])
+    assert run(*prune_) == (0, out.replace("would delete", "deleted"), "")
+    assert len(segments(bank)) == 3 and run(*prune_) == (0, f"{bank}: nothing to prune\n", "")
+    assert run("bank", "action=verify", f"bank={bank}")[:2] == (
+        0,
+        f"{bank}: all 3 segments are whole\n",
+    )
+    assert "complete, pruned before 00:00:10" in run("bank", f"bank={bank}")[1]
+    assert (
+        json.loads(run("bank", f"bank={bank}", "format=json")[1])["videos"][0]["pruned_before"]
+        == 10.0
+    )
+    assert "nothing new" in run("ingest", f"video={film}", f"bank={bank}")[1]
+    answer = json.loads(run("ask", f"video={film}", f"bank={bank}", "question=x", "format=json")[1])
+    assert (answer["frames_read"], answer["warning"]) == (6, "")
+    assert all(10 <= a < b <= 16 for a, b in answer["spans"])
+    code, _, err = run("ask", f"video={film}", f"bank={bank}", "question=x", "asked_at=9")
+    assert code == 2
+    sentence(err, "asked_at=9 comes before the first frame in the bank")
+    assert run("bank", "action=repair", f"bank={bank}")[1] == f"{bank}: nothing was damaged\n"
+
+    code, out, err = run(
+        "bank", "action=prune", f"bank={bank}", "max_bytes=0.1kB", "video=" + video_id
+    )
+    assert (code, err) == (0, "") and "(all of it)" in out and "stay" not in out
+    assert run("bank", f"bank={bank}")[1].endswith(
+        "no video yet; `reelbank ingest video=FILE` adds one\n"
+    )
+
+
+def test_prune_of_one_video(run, film, tmp_path):
+    bank = tmp_path / "bank"
+    for part in ((), ("end=8",)):
+        assert run("ingest", f"video={film}", f"bank={bank}", *part)[0] == 0
+    code, out, err = run("bank", "action=prune", f"bank={bank}", f"video={film}")
+    assert (code, out) == (2, "")
+    sentence(err, f"video={film} is 2 videos", "-to-8")
+    ids = sorted(
+        row["video_id"]
+        for row in json.loads(run("bank", f"bank={bank}", "format=json")[1])["videos"]
+    )
+    assert (
+        run("bank", "action=prune", f"bank={bank}", f"video={ids[0]}", "max_bytes=1kB")[1].count(
+            "more than max_bytes=1kB"
+        )
+        == 1
+    )
+    # one of them is left
+    code, out, err = run("bank", "action=prune", f"bank={bank}", f"video={film}")
+    assert (code, err) == (0, "") and f"deleted {ids[1]}: 4 segments, 8.0 s" in out
+    assert segments(bank) == [] and run("bank", "action=verify", f"bank={bank}")[0] == 0
+
+
+BAD = [
+    (["action=prune"], "action=prune deletes what it is told to; give video="),
+    (["action=prune", "dry_run=true"], "older_than=7d or max_bytes=10GB"),
+    (["action=prune", "video=nix"], "video=nix is not in bank"),
+    (["action=prune", "older_than=-7d"], "older_than=-7d is no age"),
+    (["action=prune", "older_than=7"], "older_than=7 is no age"),
+    (["action=prune", "older_than=7w"], "older_than=7w is no age"),
+    (["action=prune", "older_than=inf"], "older_than=inf is no age"),
+    (["action=prune", "max_bytes=-1GB"], "max_bytes=-1GB is no size"),
+    (["action=prune", "max_bytes=ten"], "max_bytes=ten is no size"),
+    (["action=prune", "max_bytes=10 GBs"], "max_bytes=10 GBs is no size"),
+    (["action=prune", "dry_run=maybe", "older_than=7d"], "dry_run"),
+    (["action=prune", "older_than=7d", "start=3"], "start=3.0 has no effect with action=prune"),
+    (
+        ["action=ls", "older_than=7d"],
+        "older_than=7d has no effect with action=ls; only action=prune uses it",
+    ),
+    (["action=ls", "dry_run=true"], "dry_run=True has no effect"),
+    (
+        ["action=verify", "video=nix"],
+        "video=nix has no effect with action=verify; only action=ls and action=prune uses it",
+    ),
+    (["action=ls", "video=nix"], "video=nix is not in bank"),
+    (["action=ls", "since=yesterday"], "since=yesterday is no moment"),
+    (["action=ls", "until=2026-13-01"], "until=2026-13-01 is no moment"),
+    (
+        ["action=ls", "since=2026-11-20T12:00Z", "until=2026-11-20T12:00+01:00"],
+        "is not before until=",
+    ),
+    (["action=ls", "start=5", "end=5"], "start=5.0 is not before end=5.0"),
+    (["action=ls", "start=-1"], "start=-1.0 is before a video begins"),
+    (["action=ls", "start=nan"], "start=nan"),
+    (["action=ls", "start=soon"], "start"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), BAD)
+def test_bad_input_is_told_and_changes_nothing(run, made, overrides, words):
+    before = tree(made)
+    code, out, err = run("bank", f"bank={made}", *overrides)
+    assert (code, out) == (2, ""), err
+    sentence(err, words)
+    assert tree(made) == before
+
+
+@pytest.fixture(scope="module")
+def made(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank that tests look at or copy."""
+    bank = tmp_path_factory.mktemp("made") / "bank"
+    assert cli.run("ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *OPTIONS]) == 0
+    return bank
+
+
+def test_prune_of_no_bank(run, tmp_path):
+    code, out, err = run("bank", "action=prune", "older_than=7d", "bank=gone")
+    assert (code, out) == (2, "")
+    sentence(err, "there is no bank at gone")
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tomorrow",
+        "12:00",
+        "2026-02-30T12:00",
+        "2026-11-20T12:00:00+99:00",
+        "20206-01-01",
+        "0001-01-01",
+    ],
+)
+def test_a_wrong_began_is_told_and_nothing_is_made(run, film, tmp_path, text):
+    code, out, err = run("ingest", f"video={film}", f"began={text}", f"bank={tmp_path / 'bank'}")
+    assert (code, out) == (2, "")
+    sentence(err, f"began={text} is no moment; write it as began=2026-11-20T12:00:00+01:00")
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_moment_without_an_offset_is_local(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert (
+            units.moment("began", "2026-11-18T20:26:40")
+            == NOON
+            == units.moment("began", "2026-11-18T11:26:40Z")
+        )
+        assert units.written(NOON) == "2026-11-18T20:26:40+09:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_ages_and_sizes():
+    assert [units.age("x", text) for text in ("7d", "12h", "30m", "90s", "1.5h")] == [
+        604800,
+        43200,
+        1800,
+        90,
+        5400,
+    ]
+    sizes = {
+        "10GB": 10e9,
+        "500MB": 500e6,
+        "2GiB": 2 << 30,
+        "1000": 1000,
+        "1 kB": 1000,
+        "0": 0,
+        "1.5tb": 1.5e12,
+    }
+    assert {text: units.size("x", text) for text in sizes} == sizes
+
+
+def test_nobody_prunes_while_another_writes(run, made, tmp_path):
+    bank = tmp_path / "bank"
+    shutil.copytree(made, bank)
+    with opened(bank, provenance=None) as writer:
+        writer.begin_writing()
+        before = files(bank)
+        code, out, err = run("bank", "action=prune", f"bank={bank}", "max_bytes=0")
+        assert (code, out) == (2, "")
+        sentence(err, f"bank {bank} is being written by another process")
+        assert files(bank) == before
+        assert (
+            "would delete"
+            in run("bank", "action=prune", f"bank={bank}", "max_bytes=0", "dry_run=true")[1]
+        )
+
+
+def test_a_read_only_bank_is_not_pruned(run, made, tmp_path):
+    with small_disk(tmp_path / "disk", 4096) as remount:
+        bank = tmp_path / "disk" / "bank"
+        shutil.copytree(made, bank)
+        before = tree(bank)
+        remount("ro")
+        assert (
+            "would delete"
+            in run("bank", "action=prune", f"bank={bank}", "max_bytes=0", "dry_run=true")[1]
+        )
+        code, out, err = run("bank", "action=prune", f"bank={bank}", "max_bytes=0")
+        assert (code, out) == (2, "")
+        sentence(err, f"bank {bank} cannot be written", "read-only")
+        assert tree(bank) == before

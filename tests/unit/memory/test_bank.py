@@ -1,0 +1,595 @@
+"""The bank: what is written can be recalled, within the budget, from the past only, by nobody with other settings."""
+
+import json
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from encoders.errors import UserError
+from encoders.schema import Segment
+from memory import frame_budget
+from memory.bank import MemoryBank
+from memory.retrieval import searchable as held_module
+from memory.retrieval.clip import ClipRetriever, UniformRetriever
+from memory.retrieval.kv import KVRetriever
+from memory.schema import Evidence, Question, SegmentIndex
+from tests.contracts.test_retrievers import NAMES, NEEDLE, PER_LAYER, built
+from tests.support.records import Words, info, make_segment, make_video, queries, same, write_video
+
+PROVENANCE: dict[str, str | int | float | None] = {"model": "m", "fps": 1.0, "quantisation": None}
+
+
+def opened(root: Path, retriever: Any = None, **options: Any) -> MemoryBank:
+    options = {"recent_frames": 2} | options
+    return MemoryBank.open(root, PROVENANCE, retriever or UniformRetriever(), **options)
+
+
+def ordinals(evidence: Evidence) -> list[int]:
+    return [ordinal for run in evidence.runs for ordinal in run.ordinals]
+
+
+def spent(evidence: Evidence, overhead: int) -> int:
+    return sum(len(run.tokens.tokens) + overhead * len(run.ordinals) for run in evidence.runs)
+
+
+def check(evidence: Evidence, video: list[Segment], read_tokens: int, overhead: int = 0) -> None:
+    """What holds for every evidence: the frames are those of the segments, bit by bit, in time order, none twice, none
+    after the question's moment, all within the budget, and what is cited was there."""
+    frames = ordinals(evidence)
+    assert frames == sorted(set(frames)) and evidence.frame_count == len(frames)
+    assert spent(evidence, overhead) <= read_tokens
+    edges = np.cumsum([0, *(len(segment) for segment in video)]).tolist()
+    for run in evidence.runs:
+        segment, at = video[run.segment], run.first - edges[run.segment]
+        stop = at + len(run.ordinals)
+        assert same(run.tokens, segment.tokens.frames(at, stop))
+        assert run.kv is None or (
+            segment.kv is not None and same(run.kv, segment.kv.frames(at, stop))
+        )
+        assert run.tokens.times.max() <= evidence.question.asked_at
+    if evidence.per_layer is not None:
+        assert set(evidence.per_layer.flatten().tolist()) <= set(frames)
+        for layer in evidence.per_layer.tolist():
+            assert layer == sorted(set(layer))
+            assert set(frames[len(frames) - evidence.recent :]) <= set(layer)
+
+
+# ---- recall
+
+
+@pytest.fixture(scope="module", params=[*NAMES, PER_LAYER])
+def filled(request, tmp_path_factory) -> Iterator[tuple[MemoryBank, list[Segment]]]:
+    """One bank per retriever with the same video of 80 frames, 1 to 3 tokens each."""
+    video = make_video(segments=20, needle=33)
+    with opened(tmp_path_factory.mktemp("bank"), built(request.param)) as bank:
+        write_video(bank, video)
+        yield bank, video
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    asked_at=st.floats(0, 90) | st.just(math.inf),
+    read_tokens=st.integers(5, 300),
+    overhead=st.integers(0, 2),
+    text=st.sampled_from(["needle", "other"]),
+)
+def test_budget_and_moment_hold_for_any_question(filled, asked_at, read_tokens, overhead, text):
+    bank, video = filled
+    question = Question(text, "v", asked_at)
+    evidence = bank.recall(question, read_tokens=read_tokens, token_overhead=overhead)
+    check(evidence, video, read_tokens, overhead)
+    cost = np.concatenate([segment.tokens.offsets.diff().numpy() for segment in video]) + overhead
+    visible = min(math.floor(asked_at) + 1, 80) if asked_at < 90 else 80
+    chosen, missing = ordinals(evidence), set(range(visible)) - set(ordinals(evidence))
+    if cost[:visible].sum() <= read_tokens:
+        assert not missing and evidence.per_layer is None
+    newest = chosen[len(chosen) - evidence.recent :]
+    assert newest == list(range(visible - evidence.recent, visible))
+    assert (
+        evidence.recent == 2
+        or cost[visible - evidence.recent - 1 : visible].sum() > read_tokens
+        or visible < 2
+    )
+    again = bank.recall(question, read_tokens=read_tokens, token_overhead=overhead)
+    assert ordinals(again) == chosen and torch.equal(again.hits.frames, evidence.hits.frames)
+
+
+def test_the_budget_is_used_up(filled):
+    """No frame that would still fit is left out: with tokens of 1 to 3, at most 2 stay free (shared rankings)."""
+    bank, _ = filled
+    for read_tokens in range(20, 60, 7):
+        assert spent(bank.recall(NEEDLE, read_tokens=read_tokens), 0) >= read_tokens - 2
+
+
+def test_the_needle_is_recalled_within_a_small_budget(filled):
+    bank, _ = filled
+    if not bank._held.retriever.reads:
+        pytest.skip("looks at no content")
+    evidence = bank.recall(NEEDLE, read_tokens=16)
+    assert 33 in ordinals(evidence)
+    if evidence.per_layer is not None:
+        assert all(33 in layer for layer in evidence.per_layer.tolist())
+    assert 33 not in ordinals(bank.recall(Question("needle", "v", asked_at=32.9), read_tokens=16))
+
+
+def test_before_the_first_frame_there_is_nothing(tmp_path):
+    with opened(tmp_path) as bank:
+        write_video(bank, [make_segment(start=10.0)])
+        assert bank.recall(Question("q", "v", asked_at=9.9), read_tokens=10).runs == ()
+        # a frame at that second
+        assert ordinals(bank.recall(Question("q", "v", asked_at=10.0), read_tokens=10)) == [0]
+        bank.record_video(info("w"), 1.0, finished=False)
+        assert bank.recall(Question("q", "w"), read_tokens=10).runs == ()
+
+
+def test_neighbours_within_a_segment_are_read_at_once(tmp_path, monkeypatch):
+    with opened(tmp_path) as bank:
+        write_video(bank, make_video(segments=6))
+        read: list[tuple[int, int, int]] = []
+        real = bank._store.frames
+        monkeypatch.setattr(
+            bank._store,
+            "frames",
+            lambda v, n, a, b, **k: (read.append((n, a, b)), real(v, n, a, b, **k))[1],
+        )
+        everything = bank.recall(NEEDLE, read_tokens=10_000)
+    assert read == [(s, 0, 4) for s in range(6)] and everything.came_from == {
+        "device": 0,
+        "ram": 0,
+        "disk": 24,
+    }
+    assert [(run.segment, run.first) for run in everything.runs] == [(o // 4, o) for o in range(24)]
+    assert (
+        everything.recent == 2
+        and everything.interval == 1.0
+        and set(everything.seconds) == {"search", "load"}
+    )
+    assert frame_budget.runs([0, 1, 3, 4, 5, 9], [0, 4, 8, 12]) == [
+        (0, 0, 2),
+        (0, 3, 4),
+        (1, 4, 6),
+        (2, 9, 10),
+    ]
+
+
+def test_a_reader_of_tokens_loads_no_keys(filled):
+    bank, _ = filled
+    with_keys, without = (bank.recall(NEEDLE, read_tokens=20, kv=kv) for kv in (True, False))
+    assert all(run.kv is not None for run in with_keys.runs) and all(
+        run.kv is None for run in without.runs
+    )
+    assert ordinals(with_keys) == ordinals(without)
+
+
+def test_a_budget_below_one_frame_is_one_sentence(tmp_path):
+    with opened(tmp_path) as bank:
+        write_video(bank, [make_segment(tokens=[3, 3, 3, 7])])
+        with pytest.raises(UserError, match=r"read_tokens=8 is below one frame \(9 tokens"):
+            bank.recall(NEEDLE, read_tokens=8, token_overhead=2)
+
+
+@pytest.mark.parametrize("ram_bytes", [0, 60_000, 1 << 20])
+def test_frames_kept_in_ram_stay_within_their_budget(tmp_path, ram_bytes):
+    with opened(tmp_path, built("clip"), ram_bytes=ram_bytes) as bank:
+        video = make_video(segments=10)
+        write_video(bank, video)
+        for text in ("a", "b", "a", "c", "a"):
+            check(bank.recall(Question(text, "v"), read_tokens=30), video, 30)
+            ram = bank._frames.tiers.ram
+            assert (
+                bank.in_memory()["ram"]
+                == sum(held.nbytes for held in ram._held.values())
+                <= ram.budget
+            )
+            assert ram.nbytes + bank.in_memory()["index"] <= max(
+                ram_bytes, bank.in_memory()["index"]
+            )
+        assert bool(len(ram)) == (ram_bytes > 0)
+
+
+# ---- the arithmetic behind it, without a bank
+
+
+@given(st.data())
+def test_layers_share_the_budget(data):
+    count, layers = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 4))
+    cost = np.array(data.draw(st.lists(st.integers(1, 5), min_size=count, max_size=count)))
+    rankings = np.array([data.draw(st.permutations(range(count))) for _ in range(layers)])
+    shared, budget = data.draw(st.permutations(range(count))), data.draw(st.integers(0, 60))
+    begun = frame_budget.newest(cost, data.draw(st.integers(0, 5)), budget)
+    choice, per_layer = frame_budget.fill_layers(begun, rankings, shared, cost)
+    union = choice.frames
+    assert (
+        len(union) == len(set(union)) and int(cost[union].sum()) == budget - choice.left <= budget
+    )
+    assert set(per_layer.flatten().tolist()) <= set(union)
+    assert all(
+        row == sorted(set(row)) and set(choice.recent) <= set(row) for row in per_layer.tolist()
+    )
+    assert set(union) == set(per_layer.flatten().tolist())  # nothing is read for nobody
+    assert all(cost[ordinal] > choice.left for ordinal in set(range(count)) - set(union))
+    for best, row in zip(rankings[:, 0].tolist(), per_layer.tolist(), strict=True):
+        first_rank = {*rankings[:, 0].tolist()} - {*begun.recent}
+        if cost[sorted(first_rank)].sum() <= begun.left:
+            assert best in row
+
+
+# ---- the writer beside the askers
+
+
+class StoredFirst(UniformRetriever):
+    """Fails when it hears of a segment that cannot be read yet."""
+
+    bank: MemoryBank
+
+    def add(self, segment: SegmentIndex) -> None:
+        assert len(self.bank.segment(segment.video_id, segment.number)) == len(segment)
+        assert (
+            segment.video_id not in self.bank._held
+            or len(self.bank._held.timelines[segment.video_id]) <= segment.first
+        )
+        super().add(segment)
+
+
+def test_stored_then_indexed_then_visible(tmp_path):
+    retriever = StoredFirst()
+    with opened(tmp_path, retriever) as bank:
+        retriever.bank = bank
+        write_video(bank, make_video())
+        assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 20
+
+
+@pytest.mark.parametrize("name", [*NAMES, PER_LAYER])
+def test_questions_while_the_writer_runs(tmp_path, name):
+    """Whatever the interleaving: evidence is whole, from the past only, and has all that was acknowledged before."""
+    video, written, failures = make_video(segments=40), [0], []
+
+    def write() -> None:
+        try:
+            for segment in video:
+                bank.write(segment)
+                written[0] += len(segment)
+        except BaseException as error:
+            failures.append(error)
+
+    def ask(seed: int) -> None:
+        chance = np.random.default_rng(seed)
+        try:
+            while written[0] < 160 and not failures:
+                before, asked_at = (
+                    written[0],
+                    float(chance.choice([chance.uniform(0, 160), math.inf])),
+                )
+                everything = bank.recall(Question("needle", "v", asked_at), read_tokens=1000)
+                check(everything, video, 1000)
+                assert everything.frame_count >= min(before, math.floor(min(asked_at, 999)) + 1)
+                check(bank.recall(Question("needle", "v", asked_at), read_tokens=20), video, 20)
+        except BaseException as error:
+            failures.append(error)
+
+    with opened(tmp_path, built(name)) as bank:
+        bank.record_video(info(), 1.0, finished=False)
+        threads = [
+            threading.Thread(target=write),
+            *(threading.Thread(target=ask, args=(seed,)) for seed in range(2)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures, failures
+        assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 160
+
+
+def test_a_question_never_holds_the_writer_up(tmp_path):
+    """While a model embeds the question, which may wait for a GPU that the encoder holds, writing goes on."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow(Words):
+        def embed_text(self, text: str) -> torch.Tensor:
+            inside.set()
+            assert go_on.wait(10)
+            return super().embed_text(text)
+
+    with opened(tmp_path, ClipRetriever(embedder=Slow())) as bank:
+        video = make_video()
+        write_video(bank, video[:2])
+        found: list[Evidence] = []
+        asker = threading.Thread(target=lambda: found.append(bank.recall(NEEDLE, read_tokens=1000)))
+        asker.start()
+        assert inside.wait(10)
+        bank.write(video[2])  # would never return if the asker held a lock that it needs
+        go_on.set()
+        asker.join()
+        assert ordinals(found[0]) == list(range(8))  # what was there when it was asked
+
+
+def test_a_video_is_not_let_go_while_it_is_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr(held_module, "_VIDEOS", 1)
+
+    class Others(Words):
+        def embed_text(self, text: str) -> torch.Tensor:
+            if text == "needle":  # other videos are asked about in the meantime
+                bank.recall(Question("other", "w"), read_tokens=8)
+            return super().embed_text(text)
+
+    with opened(tmp_path, ClipRetriever(embedder=Others())) as bank:
+        write_video(bank, make_video("v", needle=5))
+        write_video(bank, make_video("w"))
+        assert 5 in ordinals(bank.recall(NEEDLE, read_tokens=8))
+        assert list(bank._held.timelines) == ["v", "w"]
+        bank.recall(Question("other", "w"), read_tokens=8)
+        assert list(bank._held.timelines) == ["w"]
+
+
+# ---- opening, resuming, other processes
+
+
+def test_reopened_is_the_same(tmp_path):
+    video = make_video(segments=8, needle=10)
+    with opened(tmp_path, built("fused")) as bank:
+        write_video(bank, video)
+        first = bank.recall(NEEDLE, read_tokens=20)
+        assert not (tmp_path / "index" / "v").exists()
+    kept = sorted((tmp_path / "index" / "v").rglob("*.*"))
+    assert len(kept) == 4  # clip and keys: a block and its head
+    for damage in (lambda path: None, Path.unlink, lambda path: path.write_bytes(b"x")):
+        for path in kept:
+            damage(path)
+        with opened(tmp_path, built("fused")) as bank:
+            again = bank.recall(NEEDLE, read_tokens=20)
+            assert ordinals(again) == ordinals(first) and torch.equal(
+                again.hits.scores, first.hits.scores
+            )
+
+
+def test_only_what_is_needed_is_read(tmp_path, monkeypatch):
+    with opened(tmp_path, built("clip")) as bank:
+        write_video(bank, make_video(segments=8))
+    with opened(tmp_path, built("clip"), recent_frames=1) as bank:
+        read: list[int] = []
+        real = bank._store.frames
+        monkeypatch.setattr(
+            bank._store, "frames", lambda v, n, *a, **k: (read.append(n), real(v, n, *a, **k))[1]
+        )
+        monkeypatch.setattr(bank._store, "get", None)  # no whole segment is read
+        monkeypatch.setattr(bank._store, "index", None)  # and no rows: they are in the saved index
+        evidence = bank.recall(NEEDLE, read_tokens=6)
+        assert read == sorted({run.segment for run in evidence.runs}) and 0 < len(read) < 8
+        bank.recall(NEEDLE, read_tokens=6)
+        assert len(read) == len({run.segment for run in evidence.runs})  # the second time from RAM
+
+
+def test_a_resumed_video_is_whole_for_questions(tmp_path):
+    video = make_video(segments=6, needle=2)
+    for name in ("clip", "kv", "fused", "uniform"):
+        with opened(tmp_path / name, built(name)) as bank:
+            write_video(bank, video[:3])
+        with opened(tmp_path / name, built(name)) as bank:
+            assert bank.next("v") == (3, 12.0)
+            bank.write(video[3])  # before any question: an ingest that goes on reads nothing back
+            assert bank._held.retriever.known("v") == 0
+            assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 16
+            bank.write(video[4])  # after one
+            evidence = bank.recall(NEEDLE, read_tokens=1000)
+            check(evidence, video, 1000)
+            assert evidence.frame_count == 20 and bank.next("v") == (5, 20.0)
+
+
+def test_another_bank_object_sees_what_is_written(tmp_path):
+    with opened(tmp_path, built("clip")) as writer, opened(tmp_path, built("clip")) as reader:
+        video = make_video(segments=5, needle=13)
+        write_video(writer, video[:2])
+        assert reader.recall(NEEDLE, read_tokens=1000).frame_count == 8
+        writer.write(video[2])
+        assert reader.recall(NEEDLE, read_tokens=1000).frame_count == 12
+        with pytest.raises(UserError, match="is being written by another process"):
+            reader.write(video[3])
+        writer.write(video[3])
+        writer.close()
+        reader.write(video[4])  # takes in the segment that it has not seen yet as well
+        assert 13 in ordinals(reader.recall(NEEDLE, read_tokens=10))
+
+
+def test_tail_covers_the_window(tmp_path):
+    video = make_video(segments=5)
+    with opened(tmp_path) as bank:
+        write_video(bank, video)
+        for frames, segments in (
+            (0, [4]),
+            (1, [4]),
+            (4, [4]),
+            (5, [3, 4]),
+            (9, [2, 3, 4]),
+            (99, [0, 1, 2, 3, 4]),
+        ):
+            tail = bank.tail("v", frames)
+            assert [run.segment for run in tail] == segments
+            assert all(same(run.tokens, video[run.segment].tokens) for run in tail)
+            assert all(same(run.kv, video[run.segment].kv) for run in tail)
+        assert bank.tail("w", 5) == [] and bank.next("w") == (0, 0.0)
+
+
+def test_videos_are_recorded(tmp_path):
+    with opened(tmp_path) as bank:
+        with pytest.raises(ValueError, match="not recorded"):
+            bank.write(make_segment())
+        write_video(bank, make_video("v"))
+        bank.record_video(info("w"), 0.5, finished=True)
+        assert [(row.info, row.interval, row.finished) for row in bank.videos()] == [
+            (info("v"), 1.0, False),
+            (info("w"), 0.5, True),
+        ]
+        bank.record_video(info("v"), 1.0, finished=True)
+        assert bank.video("v").finished and len(bank.segments("v")) == 5 and bank.video("x") is None
+        with pytest.raises(UserError, match=r"frame every 1\.0 s, not 2\.0 s"):
+            bank.record_video(info("v"), 2.0, finished=True)
+        with pytest.raises(UserError, match="video x is not in bank"):
+            bank.recall(Question("q", "x"), read_tokens=10)
+
+
+def test_many_videos_are_held_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(held_module, "_VIDEOS", 2)
+    with opened(tmp_path, built("fused")) as bank:
+        for name in "abcd":
+            write_video(bank, make_video(name, needle=7))
+        assert list(bank._held.timelines) == ["c", "d"] and bank._held.retriever.known("a") == 0
+        for name in "abcda":
+            evidence = bank.recall(Question("needle", name), read_tokens=8)
+            assert 7 in ordinals(evidence) and len(bank._held.timelines) == 2
+        bank.write(make_segment("b", 5))  # not held at the moment
+        assert bank.recall(Question("needle", "b"), read_tokens=1000).frame_count == 24
+
+
+def test_a_dropped_video_is_gone(tmp_path):
+    with opened(tmp_path, built("fused")) as bank:
+        for name in "vw":
+            write_video(bank, make_video(name))
+            bank.recall(Question("needle", name), read_tokens=1000)
+        bank.drop("v")
+        assert [row.info.video_id for row in bank.videos()] == ["w"] and bank.verify() == []
+        other = make_video("v", segments=5, needle=3, tokens=[2] * 4)
+        write_video(bank, other)
+        evidence = bank.recall(NEEDLE, read_tokens=1000)
+        check(evidence, other, 1000)
+        assert evidence.frame_count == 20 and 3 in ordinals(bank.recall(NEEDLE, read_tokens=8))
+
+
+# ---- law 5
+
+
+def test_another_provenance_is_refused_in_one_sentence(tmp_path):
+    opened(tmp_path).close()
+    other = {"model": "m", "fps": 2.0, "dtype": "bfloat16"}
+    with pytest.raises(UserError) as refused:
+        MemoryBank.open(tmp_path, other, UniformRetriever(), recent_frames=1)
+    text = str(refused.value)
+    for part in (
+        "dtype=absent (this run: bfloat16)",
+        "fps=1.0 (this run: 2.0)",
+        "quantisation=None",
+        "bank=DIR",
+    ):
+        assert part in text
+    assert "model" not in text and "\n" not in text
+    opened(tmp_path).close()  # the bank is as it was
+    with MemoryBank.open(tmp_path, None, UniformRetriever(), recent_frames=1) as bank:
+        assert bank.provenance == PROVENANCE
+
+
+def test_another_format_is_refused(tmp_path):
+    opened(tmp_path).close()
+    path = tmp_path / "bank.json"
+    data = json.loads(path.read_text())
+    assert data == {"format": 3, "provenance": PROVENANCE}
+    path.write_text(json.dumps(data | {"format": 2}))
+    with pytest.raises(
+        UserError,
+        match="has format 2 and this Reelbank reads format 3; encode its videos into another bank",
+    ):
+        opened(tmp_path)
+    path.write_text(json.dumps(data | {"format": 4}))
+    with pytest.raises(
+        UserError, match="has format 4 and this Reelbank reads format 3; use a newer Reelbank"
+    ):
+        opened(tmp_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"bank\.json is damaged"):
+        opened(tmp_path)
+
+
+def test_what_is_no_bank_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no bank at"):
+        opened(tmp_path / "missing", create=False)
+    assert not (tmp_path / "missing").exists()
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"not a bank and not empty \(holiday.jpg"):
+        opened(tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        opened(tmp_path / "holiday.jpg")
+    (tmp_path / "new").mkdir()
+    # left by a crash in the middle of creation
+    (tmp_path / "new" / "bank.json.1.tmp").write_bytes(b"")
+    opened(tmp_path / "new").close()
+
+
+def test_a_bank_without_keys(tmp_path):
+    video = make_video(kv=False)
+    with opened(tmp_path, built("clip")) as bank:
+        write_video(bank, video)
+        check(bank.recall(NEEDLE, read_tokens=20), video, 20)
+    with (
+        opened(tmp_path, KVRetriever(queries=queries)) as bank,
+        pytest.raises(UserError, match="has no keys"),
+    ):
+        bank.recall(NEEDLE, read_tokens=20)
+
+
+# ---- damaged segments that were dropped
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gap_is_passed_over_and_filled_under_the_eyes_of_a_reader(tmp_path, name):
+    """Questions of the process that drops, of one that had asked before, and of one that opens the bank later."""
+    video = make_video(segments=6, needle=17)
+    with opened(tmp_path, built(name)) as writer, opened(tmp_path, built(name)) as reader:
+        write_video(writer, video)
+        banks = [writer, reader]
+        for bank in banks:
+            assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 24
+        writer.discard("v", [0, 3])
+        with opened(tmp_path, built(name)) as later:
+            for bank in [*banks, later]:
+                evidence = bank.recall(NEEDLE, read_tokens=1000)
+                assert [run.segment for run in evidence.runs] == [
+                    s for s in (1, 2, 4, 5) for _ in range(4)
+                ]
+                assert ordinals(evidence) == list(range(16))
+                assert all(
+                    same(run.tokens, video[run.segment].tokens.frames(o % 4, o % 4 + 1))
+                    for o, run in enumerate(evidence.runs)
+                )
+                small = bank.recall(NEEDLE, read_tokens=12)
+                assert not bank._held.retriever.reads or any(
+                    17.0 in run.tokens.times.tolist() for run in small.runs
+                )
+        gaps = [(gap.first, gap.stop, gap.start, gap.end) for gap in reader.gaps("v")]
+        assert gaps == [(0, 1, 0.0, 4.0), (3, 4, 12.0, 16.0)] and reader.next("v") == (6, 24.0)
+        assert [run.segment for run in writer.tail("v", 6, before=3)] == [1, 2] and writer.tail(
+            "v", 6, before=0
+        ) == []
+        assert {problem.kind for problem in writer.verify()} == {"gap"}
+        with pytest.raises(ValueError, match="out of turn"):
+            writer.write(make_segment("v", 2))
+        with pytest.raises(UserError, match="would reach into segment 4"):
+            writer.write(make_segment("v", 3, frames=9, start=12.0))
+        for segment in (video[0], video[3]):
+            writer.write(segment)
+        for bank in banks:
+            check(bank.recall(NEEDLE, read_tokens=1000), video, 1000)
+            assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 24
+            assert not bank._held.retriever.reads or 17 in ordinals(
+                bank.recall(NEEDLE, read_tokens=12)
+            )
+        assert writer.verify() == []
+        writer.write(make_segment("v", 6))
+        assert all(bank.recall(NEEDLE, read_tokens=1000).frame_count == 28 for bank in banks)
+
+
+def test_a_video_that_is_written_anew_is_seen_anew(tmp_path):
+    with opened(tmp_path, built("clip")) as writer, opened(tmp_path, built("clip")) as reader:
+        write_video(writer, make_video("v", needle=3, tokens=[2] * 4))
+        assert 3 in ordinals(reader.recall(NEEDLE, read_tokens=8))
+        writer.drop("v")
+        write_video(writer, make_video("v", needle=16, tokens=[2] * 4))
+        assert 16 in ordinals(reader.recall(NEEDLE, read_tokens=8))

@@ -1,0 +1,105 @@
+"""An answer in pieces: the same as in one piece, for both readers; ended between two tokens, and nobody else held up."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from encoders.errors import UserError
+from memory.schema import Question
+from pipeline.answer.reader import Cancelled
+from tests.laws.test_laws import TEXT, opened
+from tests.support.videos import write_video
+
+
+@pytest.fixture(scope="module", params=["kv", "tokens"])
+def both(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("streaming")
+    write_video(folder / "a.mp4", 6, 5)
+    says = "star, circle and heart"
+    with opened(folder / "a.mp4", folder / "bank", f"reader={request.param}", says=says) as (
+        qa,
+        source,
+    ):
+        qa.ingest(source)
+        yield qa, Question(TEXT, source.info.video_id), says
+
+
+@contextmanager
+def held_at(qa, token: int):
+    """The reader stops at its n-th token (from 0) until `go_on` is set; `reached` says that it is there."""
+    reached, go_on, decode = threading.Event(), threading.Event(), qa.backbone.decode
+
+    def slow(*args, **kwargs):
+        for i, each in enumerate(decode(*args, **kwargs)):
+            if i == token:
+                reached.set()
+                assert go_on.wait(20)
+            yield each
+
+    qa.backbone.decode = slow
+    try:
+        yield reached, go_on
+    finally:
+        go_on.set()
+        del qa.backbone.decode
+
+
+def test_pieces_joined_are_the_answer(both):
+    qa, question, says = both
+    whole = qa.ask(question)
+    with qa.stream(question) as stream:
+        pieces = list(stream)
+        again = stream.answer
+    assert len(pieces) > 2 and "".join(pieces) == again.text == whole.text == says
+    assert (again.cited, again.spans, again.frames_read) == (
+        whole.cited,
+        whole.spans,
+        whole.frames_read,
+    )
+    assert stream.is_done and list(stream) == []
+
+
+def test_a_cancelled_answer_ends_between_two_tokens_and_frees_the_model(both):
+    qa, question, _ = both
+    with held_at(qa, 2) as (reached, go_on):
+        stream = qa.stream(question)
+        assert reached.wait(20)
+        stream.cancel()
+        go_on.set()
+        pieces = []
+        with pytest.raises(Cancelled):
+            pieces.extend(stream)
+        with pytest.raises(Cancelled):
+            _ = stream.answer
+    assert stream.is_done
+    assert qa.ask(question).text  # the reader is free, and its buffer in order
+
+
+def test_who_waits_for_the_model_can_be_cancelled_too(both):
+    qa, question, _ = both
+    with held_at(qa, 0) as (reached, go_on):
+        first = qa.stream(question)
+        assert reached.wait(20)
+        second = qa.stream(question)
+        began = time.monotonic()
+        second.close()
+        assert time.monotonic() - began < 5 and not first.is_done
+        go_on.set()
+        assert first.answer.text
+    with pytest.raises(Cancelled):
+        list(second)
+
+
+def test_who_takes_no_piece_holds_nobody_up(both):
+    qa, question, says = both
+    untaken = qa.stream(question)
+    assert qa.ask(question).text == says
+    assert untaken.answer.text == says  # read to its end although nobody took a piece
+
+
+def test_a_mistake_is_told_where_the_pieces_are_taken(both):
+    qa, question, _ = both
+    with pytest.raises(UserError, match="question is empty"):
+        list(qa.stream(Question(" ", question.video_id)))

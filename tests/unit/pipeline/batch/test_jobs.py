@@ -1,0 +1,480 @@
+"""What a batch is asked: files of four kinds into one list of jobs, refusals with file and line, the rows of benchmarks.
+
+The rows of benchmarks are made by hand in their documented forms; no data set is needed.
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from encoders.errors import UserError
+from pipeline.batch import job_files, jobs, tasks
+from pipeline.batch.annotations import Table
+from pipeline.batch.fetch import fetched
+from pipeline.batch.option_choice import asked
+from pipeline.batch.schema import Bad, Entry, Job
+from pipeline.cli import configure
+from pipeline.config.parts import part
+from pipeline.evaluation.needle import vnbench
+from tests.support.paths import CONF
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "id": "1",
+        "video": "a.mp4",
+        "question": "What, and\nwhy?",
+        "options": ["A. red", "B. blue"],
+        "answer": "b",
+    },
+    {
+        "id": "2",
+        "video": "b/ü.mp4",
+        "question": "Wo?",
+        "options": None,
+        "answer": "here",
+        "asked_at": 12.5,
+        "end": 20,
+    },
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    if path.suffix in (".jsonl", ".ndjson"):
+        path.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(
+            pyarrow.table({name: [row.get(name) for row in rows] for name in names}), path
+        )
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerow(names)
+            for row in rows:
+                cells = [row.get(name) for name in names]
+                writer.writerow(
+                    [json.dumps(cell) if isinstance(cell, list) else cell for cell in cells]
+                )
+    return path
+
+
+def collected(path: Path, annotations: Any = None, **options: Any) -> tuple[list[Job], list[Bad]]:
+    return jobs.collect(
+        job_files.rows(path), annotations or Table(prompt="{question}"), path.parent, **options
+    )
+
+
+@pytest.mark.parametrize("suffix", job_files.SUFFIXES)
+def test_every_kind_of_file_gives_the_same_jobs(tmp_path, suffix):
+    found, bad = collected(write(tmp_path / f"rows{suffix}", ROWS))
+    assert bad == []
+    first, second = found
+    assert (first.id, first.question, first.options) == ("1", "What, and\nwhy?", ("red", "blue"))
+    assert (first.answer, first.letter, first.video) == ("blue", "B", str(tmp_path / "a.mp4"))
+    assert (second.answer, second.letter, second.options) == ("here", None, ())
+    assert (second.asked_at, second.start, second.end) == (12.5, 0.0, 20.0)
+    assert second.video == str(tmp_path / "b" / "ü.mp4")
+
+
+REFUSED = {  # a row -> words of the refusal
+    "no video": ({"question": "q"}, "the column video is missing; it has question"),
+    "empty question": ({"video": "v", "question": " "}, "the column question is empty"),
+    "no answer": (
+        {"video": "v", "question": "q", "options": ["a", "b"]},
+        "options without an answer",
+    ),
+    "letter beyond": (
+        {"video": "v", "question": "q", "options": ["x", "y"], "answer": "C"},
+        "answer='C' is neither",
+    ),
+    "another text": (
+        {"video": "v", "question": "q", "options": ["x", "y"], "answer": "z"},
+        "answer='z' is neither",
+    ),
+    "letter and another text": (
+        {"video": "v", "question": "q", "options": ["x", "y"], "answer": "A. y"},
+        "neither",
+    ),
+    "one option": (
+        {"video": "v", "question": "q", "options": ["x"], "answer": "A"},
+        "2 to 26 texts",
+    ),
+    "empty option": (
+        {"video": "v", "question": "q", "options": ["x", ""], "answer": "A"},
+        "none of them empty",
+    ),
+    "options in no list": (
+        {"video": "v", "question": "q", "options": 3, "answer": "A"},
+        "is no list",
+    ),
+    "broken list": (
+        {"video": "v", "question": "q", "options": "[1,", "answer": "A"},
+        "not a list in JSON",
+    ),
+    "no time": ({"video": "v", "question": "q", "asked_at": "noon"}, "asked_at='noon' is no time"),
+    "negative time": ({"video": "v", "question": "q", "start": -1}, "start=-1 is no time"),
+    "start behind end": (
+        {"video": "v", "question": "q", "start": 5, "end": 5},
+        "start=5 is not before end=5",
+    ),
+    "a rule": ({"video": "v", "question": "q", "rule": "nix"}, "rule='nix' is not known"),
+    "a prompt": ({"video": "v", "question": "q", "prompt": "what?"}, "prompt='what?' asks nothing"),
+    "no spans": ({"video": "v", "question": "q", "evidence": [1, 2]}, "no list of [start, end]"),
+    "glob of nothing": ({"video": "none-*.mp4", "question": "q"}, "matches no file"),
+    "unknown protocol": ({"video": "nix://x/*.mp4", "question": "q"}, "cannot be looked up"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(tmp_path, name):
+    row, words = REFUSED[name]
+    path = write(tmp_path / "rows.jsonl", [ROWS[0], row, ROWS[1]])
+    found, bad = collected(path)
+    assert [job.id for job in found] == ["1", "2"]
+    assert len(bad) == 1 and bad[0].place == "rows.jsonl line 2" and words in bad[0].why, bad
+
+
+def test_lines_that_cannot_be_read(tmp_path):
+    good = json.dumps(ROWS[1]).encode()
+    lines = [b"\xef\xbb\xbf" + good, b'{"video": "\xff.mp4"}', b"", b"{", b"[1]"]
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines))
+    found, bad = collected(tmp_path / "rows.jsonl")
+    assert [job.id for job in found] == ["2"]
+    words = [
+        ("rows.jsonl line 2", "not UTF-8"),
+        ("rows.jsonl line 4", "not JSON"),
+        ("rows.jsonl line 5", "not an object"),
+    ]
+    assert len(bad) == 3 and all(
+        one.place == place and told in one.why
+        for one, (place, told) in zip(bad, words, strict=True)
+    )
+
+
+def test_records_of_csv_that_cannot_be_read(tmp_path):
+    lines = [
+        "video,question",
+        'a.mp4,"one\ntwo"',
+        "b.mp4,\udcff",
+        "c.mp4",
+        'd.mp4,"x"y',
+        "e.mp4,last",
+    ]
+    (tmp_path / "rows.csv").write_bytes("\n".join(lines).encode(errors="surrogateescape"))
+    found, bad = collected(tmp_path / "rows.csv")
+    assert [job.question for job in found] == ["one\ntwo", "last"]
+    told = [(one.place, one.why.split(";")[0]) for one in bad]
+    assert told[:2] == [
+        ("rows.csv line 4", "not UTF-8"),
+        ("rows.csv line 5", "1 cells under 2 column names"),
+    ]
+    assert len(bad) == 3 and bad[2].place == "rows.csv line 6" and "not CSV" in bad[2].why
+
+
+def test_ids_stand_once(tmp_path):
+    """Given twice, the second row is refused; without one, two equal rows are one id, and moving a line changes none."""
+    bare = [{"video": "v.mp4", "question": f"q{i}"} for i in range(3)]
+    found, bad = collected(
+        write(tmp_path / "rows.jsonl", [ROWS[0], ROWS[0] | {"question": "other"}, *bare, bare[1]])
+    )
+    assert [one.place for one in bad] == ["rows.jsonl line 2", "rows.jsonl line 6"]
+    assert "id 1 stands at rows.jsonl line 1 already" in bad[0].why
+    moved, _ = collected(write(tmp_path / "moved.jsonl", bare[::-1]))
+    assert {job.id for job in moved} == {job.id for job in found[1:]} and len(moved) == 3
+
+
+FILES = {
+    "missing": ("gone.jsonl", None, "There is no file"),
+    "kind": ("rows.xlsx", b"x", "of no known kind"),
+    "parquet": ("rows.parquet", b"PAR1 or not", "not a Parquet file"),
+    "json": ("rows.json", b"[1", "not JSON in UTF-8"),
+    "no list": ("rows.json", b'{"a": 1}', "holds no list of rows"),
+    "column names": (
+        "rows.csv",
+        b"vid\xff,question\na,b\n",
+        "holds the column names and is not UTF-8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, name):
+    file, data, words = FILES[name]
+    if data is not None:
+        (tmp_path / file).write_bytes(data)
+    with pytest.raises(UserError, match=words):
+        list(job_files.rows(tmp_path / file))
+
+
+def test_a_glob_asks_of_every_file(tmp_path):
+    for name in ("b.mp4", "a.mp4", "[1].mp4"):
+        (tmp_path / name).write_bytes(name.encode())
+    rows = [
+        {"id": "g", "video": "?.mp4", "question": "q"},
+        {"id": "h", "video": "[1].mp4", "question": "q"},
+    ]
+    found, bad = collected(write(tmp_path / "rows.jsonl", rows))
+    assert bad == []
+    assert [(job.id, Path(job.video).name) for job in found] == [
+        ("g@a.mp4", "a.mp4"),
+        ("g@b.mp4", "b.mp4"),
+        ("h", "[1].mp4"),
+    ]
+
+
+def test_videos_at_urls(tmp_path):
+    """fsspec's file system in memory stands for any other: looked up by glob, fetched once, half a file never seen."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/batch/a.mp4": b"film a", "/batch/b.mp4": b"film b"})
+    found, bad = collected(
+        write(
+            tmp_path / "rows.jsonl", [{"id": "g", "video": "memory://batch/*.mp4", "question": "q"}]
+        )
+    )
+    assert bad == [] and [job.id for job in found] == ["g@a.mp4", "g@b.mp4"]
+    path = fetched(found[0].video, tmp_path / "kept")
+    assert path.read_bytes() == b"film a"
+    memory.rm("/batch", recursive=True)
+    assert fetched(found[0].video, tmp_path / "kept") == path  # not asked for again
+    with pytest.raises(UserError, match="cannot be fetched"):
+        fetched(found[1].video, tmp_path / "kept")
+    assert list((tmp_path / "kept").iterdir()) == [path]
+
+
+def test_shards_are_the_whole_and_keep_videos_together(tmp_path):
+    rows = [{"video": f"{i % 20}.mp4", "question": f"q{i}"} for i in range(100)]
+    found, _ = collected(write(tmp_path / "rows.jsonl", rows))
+    parts = [tasks.sharded(found, f"{k}/3") for k in range(3)]
+    assert sorted(job.id for some in parts for job in some) == sorted(job.id for job in found)
+    videos = [{job.video for job in some} for some in parts]
+    assert all(videos) and sum(map(len, videos)) == 20
+    for wrong in ("3/3", "1", "a/b", "-1/2"):
+        with pytest.raises(UserError, match="shard="):
+            tasks.sharded(found, wrong)
+
+
+# ---- benchmarks: option, row as published, what comes out of it
+
+OPTIONS = ["A. Red", "B. Blue", "C. Green", "D. White"]
+BENCHMARKS: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
+    (
+        "video_mme",
+        {"video_id": "001", "duration": "short", "domain": "Knowledge", "sub_category": "Art", "url": "u", "videoID": "fFj",
+         "question_id": "001-1", "task_type": "Counting", "question": "How?", "options": OPTIONS, "answer": "C"},
+        [{"id": "001-1", "video": "data/fFj.mp4", "options": ("Red", "Blue", "Green", "White"), "letter": "C",
+          "task": "Counting", "duration": "short"}],
+    ),
+    (
+        "mlvu",
+        {"video": "movie_1.mp4", "duration": 480.0, "question": "What?", "candidates": ["Red", "Blue", "Green", "White"],
+         "answer": "Blue", "question_type": "plotQA"},
+        [{"video": "movie_1.mp4", "letter": "B", "answer": "Blue", "task": "plotQA", "question": "What?"}],
+    ),
+    (
+        "mlvu",
+        {"video_name": "ego_1.mp4", "question": "What?\n(A) Red\n(B) Blue\n(C) Green", "answer": "C", "task_type": "ego"},
+        [{"video": "ego_1.mp4", "options": ("Red", "Blue", "Green"), "letter": "C", "task": "ego", "question": "What?"}],
+    ),
+    (
+        "long_video_bench",
+        {"video_id": "x", "question": "Who?", "candidates": ["a", "b", "c"], "correct_choice": 2, "question_category": "S2E",
+         "id": "x_0", "video_path": "x.mp4", "duration_group": 600, "duration": 300.0},
+        [{"id": "x_0", "video": "videos/x.mp4", "letter": "C", "task": "S2E", "duration": "600"}],
+    ),
+    (
+        "long_video_bench",
+        {"question": "Who?", "option0": "a", "option1": "b", "option2": "N/A", "correct_choice": 0, "id": "y",
+         "question_category": "", "video_path": "y.mp4", "duration_group": 15},
+        [{"options": ("a", "b"), "letter": "A"}],
+    ),
+    (
+        "egoschema",
+        {"question_idx": "q7", "question": "Why?", "video_idx": "0a0", "option": [*OPTIONS, "E. Black"], "answer": "4"},
+        [{"id": "q7", "video": "videos/0a0.mp4", "letter": "E", "answer": "Black"}],
+    ),
+    (
+        "cg_bench",
+        {"qid": 14, "video_uid": "3Zp", "question": "Colour?", "answer": "White", "choices": ["Grey", "Blue", "White"],
+         "right_answer": "C", "clue_intervals": [[8, 11], [20, 22]], "domain": "Art", "sub_category": "Entity",
+         "duration": 2741},
+        [{"id": "14", "video": "3Zp.mp4", "letter": "C", "evidence": ((8.0, 11.0), (20.0, 22.0)), "task": "Entity"}],
+    ),
+    (
+        "mf2",
+        {"movie_id": "12", "true_claim": "She leaves.", "false_claim": "She stays."},
+        [{"video": "12.mp4", "options": ("TRUE", "FALSE"), "letter": "A", "group": "12: She leaves. | She stays."},
+         {"video": "12.mp4", "options": ("TRUE", "FALSE"), "letter": "B", "group": "12: She leaves. | She stays."}],
+    ),
+    (
+        "qaego4d_mc",
+        {"video_id": "v", "video_path": "data/v.mp4", "duration": 480,
+         "conversations": [{"question": "Where?", "choices": ["In", "Out"], "answer": "Out", "temporal_windows": [[3, 5.5]],
+                            "question_type": "mc", "end_time": 9}]},
+        [{"video": "data/v.mp4", "letter": "B", "evidence": ((3.0, 5.5),), "asked_at": None}],
+    ),
+    (
+        "streaming_bench",
+        {"time": "[0:00:00 - 0:00:10]", "video_categories": "x", "video_path": "./videos/s.mp4",
+         "questions": [{"task_type": "Clips Summarize", "question": "Q?", "time_stamp": "00:01:31", "answer": "B",
+                        "options": OPTIONS, "required_ability": "episodic memory"}]},
+        [{"video": "./videos/s.mp4", "letter": "B", "asked_at": 91.0, "task": "Clips Summarize"}],
+    ),
+    (
+        "ovo_bench",
+        {"id": 0, "task": "EPM", "video": "Ego4D/clips/e.mp4", "realtime": 215, "question": "Who?", "answer": "a person",
+         "options": ["a dog", "a cat", "a person"], "gt": 2},
+        [{"id": "0", "video": "Ego4D/clips/e.mp4", "letter": "C", "asked_at": 215.0, "task": "EPM"}],
+    ),
+    (
+        "ovo_bench",
+        {"id": 1558, "task": "REC", "video": "r.mp4", "activity": "breaking something", "start_times": [6], "end_times": [17],
+         "test_info": [{"realtime": 5, "count": 0}, {"realtime": 17.5, "count": 1}]},
+        [{"id": "1558_0", "asked_at": 5.0, "answer": "0", "rule": "number", "options": (), "task": "REC",
+          "question": "How often is this done in the video: breaking something? Answer with a single number."},
+         {"id": "1558_1", "asked_at": 17.5, "answer": "1"}],
+    ),
+    (
+        "ovo_bench",
+        {"id": 1516, "task": "SSR", "video": "s.mp4", "tutorial": "PutOnHairExtensions", "all_steps": ["comb"],
+         "test_info": [{"realtime": 27, "step": "comb", "type": 1}, {"realtime": 40, "step": "comb", "type": 0}]},
+        [{"id": "1516_0", "options": ("Yes", "No"), "letter": "A", "asked_at": 27.0, "task": "SSR",
+          "prompt": "{question}\nAnswer only with Yes or No."},
+         {"id": "1516_1", "letter": "B", "asked_at": 40.0}],
+    ),
+    (
+        "ovo_bench",
+        {"id": 1468, "task": "CRR", "video": "c.mp4", "question": "What does she pass?", "answer": "A car.", "ask_time": 297,
+         "clue_time": 308, "test_info": [{"realtime": 297, "type": 0}, {"realtime": 310, "type": 1}]},
+        [{"letter": "B", "question": "Does the video so far show enough to answer this question: What does she pass?"},
+         {"letter": "A", "asked_at": 310.0}],
+    ),
+    (
+        "vnbench",
+        {"video": "./VNBench/v_Pk_ord_insert2.mp4", "question": "What is the order?", "gt": "cow, car",
+         "options": ["car, cow", "cow, car", "cow, bus", "bus, car"], "gt_option": "B", "needle_time": [12, 25.5],
+         "length": 95, "type": "ord_insert2", "try": 3},
+        [{"id": "v_Pk_ord_insert2_3", "video": "VNBench/v_Pk_ord_insert2.mp4", "letter": "B", "group": "v_Pk_ord_insert2",
+          "task": "ord_insert2", "evidence": ((12.0, 13.0), (25.5, 26.5))}],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "row", "wanted"),
+    BENCHMARKS,
+    ids=[f"{i}-{one[0]}" for i, one in enumerate(BENCHMARKS)],
+)
+def test_rows_of_benchmarks(option, row, wanted, tmp_path):
+    annotations = part(configure("batch", [f"annotations={option}"]), "annotations")
+    found, bad = collected(write(tmp_path / "rows.json", [row]), annotations)
+    assert bad == [] and len(found) == len(wanted)
+    for job, expected in zip(found, wanted, strict=True):
+        expected = expected | (
+            {"video": str(tmp_path / expected["video"])} if "video" in expected else {}
+        )
+        assert {key: getattr(job, key) for key in expected} == expected
+
+
+def test_every_reader_of_benchmarks_has_a_row_above():
+    folder = CONF / "annotations"
+    assert {path.stem for path in folder.glob("*.yaml")} == {
+        "table",
+        *(option for option, _, _ in BENCHMARKS),
+    }
+
+
+NOT_THESE = {
+    "ovo_bench": (
+        {"id": 1, "task": "NIX", "video": "v", "test_info": [{"realtime": 1, "type": 1}]},
+        "none of the forward",
+    ),
+    "vnbench": (
+        {
+            "video": "v.mp4",
+            "question": "q",
+            "options": OPTIONS,
+            "gt_option": "A",
+            "type": "ret_edit1",
+            "try": 0,
+            "needle_time": 3,
+        },
+        "no list of seconds",
+    ),
+    "streaming_bench": (
+        {"video_path": "v", "questions": [{"ground_truth_output": "3"}]},
+        "proactive",
+    ),
+    "video_mme": ({"question": "q"}, "the field options is missing"),
+    "cg_bench": (
+        {"qid": 1, "question": "q", "choices": [], "right_answer": "A", "sub_category": ""},
+        "field video_uid",
+    ),
+    "egoschema": (
+        {
+            "question_idx": 1,
+            "video_idx": "v",
+            "question": "q",
+            "option": OPTIONS,
+            "answer": "first",
+        },
+        "no number of an option",
+    ),
+    "mlvu": (
+        {"video_name": "v", "question": "q", "answer": "A", "task_type": "ego"},
+        "holds no options",
+    ),
+    "qaego4d_mc": ({"video_path": "v", "conversations": "none"}, "no list of objects"),
+}
+
+
+@pytest.mark.parametrize("option", NOT_THESE)
+def test_rows_that_a_benchmark_reader_refuses(option):
+    row, words = NOT_THESE[option]
+    annotations = part(configure("batch", [f"annotations={option}"]), "annotations")
+    found, bad = jobs.collect([Entry("rows.json entry 1", row)], annotations, Path("."))
+    assert found == [] and len(bad) == 1 and words in bad[0].why, bad
+
+
+def test_vnbench_rows_are_those_of_the_needle_benchmark():
+    """Four tries at a question: one group, the letter of each, and the prompt word by word."""
+    rows = vnbench.tries(
+        "./VNBench/x_ret_edit1.mp4",
+        "ret_edit1",
+        "What?",
+        ["Ann", "Bob", "Eve", "Jim"],
+        2,
+        [3.0],
+        20.0,
+    )
+    config = configure("batch", ["annotations=vnbench", "choice=parse"])
+    found, bad = jobs.collect(
+        [Entry(str(i), row) for i, row in enumerate(rows)], part(config, "annotations"), Path(".")
+    )
+    assert (
+        bad == []
+        and len({job.id for job in found}) == 4
+        and {job.group for job in found} == {"x_ret_edit1"}
+    )
+    assert [job.letter for job in found] == [row["gt_option"] for row in rows]
+    assert [asked(config.choice.prompt, job) for job in found] == [
+        vnbench.prompt(row) for row in rows
+    ]
+
+
+def test_hidden_answers_are_taken_when_told():
+    row = {"question_idx": 1, "video_idx": "v", "question": "q", "option": OPTIONS}
+    annotations = part(configure("batch", ["annotations=egoschema"]), "annotations")
+    found, bad = jobs.collect([Entry("x", row)], annotations, Path("."), unlabelled=True)
+    assert bad == [] and (found[0].letter, found[0].answer) == (None, None)
+    found, bad = jobs.collect([Entry("x", row)], annotations, Path("."))
+    assert found == [] and "unlabelled=true" in bad[0].why

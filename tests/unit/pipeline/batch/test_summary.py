@@ -1,0 +1,147 @@
+"""Figures of a run from rows written out by hand, and what progress says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encoders.errors import UserError
+from pipeline.batch import progress, summary
+from pipeline.batch import tasks as plan
+from pipeline.batch.run_folder import Lines
+from pipeline.batch.schema import Answered, Encoding, Job, Task
+from pipeline.batch.worker import _covered, _is_right, blank, failure
+
+
+def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:
+    plain = blank(Task(video, video, 0.0, None, "bank", True, (), ()), Job("1", video, "q"))
+    return plain | {"right": right, "video_seconds": 60.0} | cells
+
+
+def test_what_names_no_option_is_wrong_and_what_failed_has_no_outcome():
+    rows = [
+        row("a", True, options=["x", "y"], choice="A"),
+        row("a", False, options=["x", "y"], choice=None),
+        row("b", None),
+        row("c", None, error="gone"),
+    ]
+    told = summary.summary(rows, asked=5, bad=2)
+    assert (
+        told["asked"],
+        told["answered"],
+        told["failed"],
+        told["bad_rows"],
+        told["unparsed"],
+    ) == (5, 3, 1, 2, 1)
+    assert (told["accuracy"]["share"], told["accuracy"]["n"]) == (0.5, 2)
+    assert summary.summary([row("a", None)], 1, 0)["accuracy"] == {"share": None, "n": 0}
+
+
+def test_four_tries_count_together_and_tasks_alike():
+    """VNBench: two videos of one task, one of another; a video counts when all its tries are right."""
+    tries = [("a", "ret", 4), ("b", "ret", 3), ("c", "cnt", 4)]
+    rows = [
+        row(name, n < hits, task=task, group=name) for name, task, hits in tries for n in range(4)
+    ]
+    told = summary.summary(rows, 12, 0)
+    assert told["groups_all_right"]["share"] == pytest.approx(2 / 3)
+    assert (
+        told["groups_all_right_per_task"] == {"cnt": 1.0, "ret": 0.5}
+        and told["mean_over_tasks_of_groups"] == 0.75
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("3", True), ("The answer is 3.", True), ("1 or 2", False), ("three", False), ("13", False)],
+)
+def test_a_number_is_right_by_its_digits(text, right):
+    assert _is_right(text, Job("1", "v", "q", answer="3", rule="number")) == right
+    assert _is_right(text, Job("1", "v", "q", answer="3")) == (text == "3")
+
+
+def test_intervals_are_clustered_by_video():
+    """Ten answers of one video that are all alike say as much as one: resampling videos gives all or nothing of each."""
+    alike = [row(str(video), video % 2 == 0) for video in range(4) for _ in range(10)]
+    spread = [row(str(number), number % 2 == 0) for number in range(40)]
+    few, many = summary.accuracy(alike), summary.accuracy(spread)
+    assert few["share"] == many["share"] == 0.5
+    assert few["high"] - few["low"] > 2 * (many["high"] - many["low"])
+
+
+def test_tasks_groups_durations_and_evidence():
+    rows = [
+        row("a", True, task="t", group="1", evidence_cited=True),
+        row("a", True, task="t", group="1", evidence_cited=False),
+        row("b", True, task="t", group="2", video_seconds=120.0),
+        row("b", False, task="u", group="2", video_seconds=7200.0, duration="long"),
+    ]
+    told = summary.summary(rows, 4, 0)
+    assert {name: some["share"] for name, some in told["per_task"].items()} == {"t": 1.0, "u": 0.0}
+    assert told["mean_over_tasks"] == 0.5 and told["accuracy"]["share"] == 0.75
+    assert {name: some["n"] for name, some in told["per_duration"].items()} == {
+        "under 2 min": 2,
+        "2 to 15 min": 1,
+        "long": 1,
+    }
+    assert (told["groups_all_right"]["share"], told["groups_all_right"]["n"]) == (0.5, 2)
+    assert (told["evidence_cited"]["share"], told["evidence_cited"]["n"]) == (0.5, 2)
+
+
+def test_seconds_of_evidence_that_are_cited():
+    assert _covered([(8, 11), (10, 12), (20, 22)], [(0, 9), (11, 21)]) == (3.0, 6)
+    assert _covered([(5, 5)], [(0, 9)]) == (0.0, 0)
+
+
+def test_progress_counts_videos_questions_and_failures():
+    pairs = {name: (Job("1", name, "q"), Job("2", name, "q")) for name in ("a.mp4", "b.mp4")}
+    tasks = [Task(name, name, 0.0, None, "", False, (pair,), pair) for name, pair in pairs.items()]
+    counts = progress._Counts(tasks)
+    counts.take(Encoding("a.mp4", 8.0, 120.0))
+    assert (
+        progress.line(counts, 5)
+        == "videos 0 of 2, questions 0 of 4, 0 failed, no answer yet; encoding a.mp4: 8 of 120 s"
+    )
+    counts.take(Answered(row("a.mp4", True)))
+    counts.take(failure(tasks[0], tasks[0].jobs[1], "broken"))
+    assert progress.line(counts, 10).startswith(
+        "videos 1 of 2, questions 2 of 4, 1 failed, 10 s left; "
+    )
+
+
+def test_a_full_disk_is_one_sentence():
+    lines = Lines(Path("/dev/full"))
+    with pytest.raises(UserError, match=r"/dev/full cannot be written .* make room"):
+        lines.append({"id": "1"})
+    assert lines.rows == []
+
+
+def test_groups_do_not_depend_on_what_is_left(tmp_path):
+    jobs = [
+        Job(
+            str(i),
+            f"v{i % 2}",
+            "q",
+            ("a", "b") if i % 3 else (),
+            asked_at=None if i % 5 else float(i),
+        )
+        for i in range(40)
+    ]
+    whole = plan.tasks(jobs, [], tmp_path, at_once=4)
+    left = plan.tasks(
+        jobs, [], tmp_path, at_once=4, answered={job.id for job in jobs[:31]} | {"35", "37", "39"}
+    )
+    assert [len(task.jobs) for task in left] == [4, 2] and [len(task.jobs) for task in whole] == [
+        20,
+        20,
+    ]
+    assert [task.groups for task in left] == [task.groups for task in whole]
+    for task in whole:
+        asked = [job for group in task.groups for job in group]
+        assert sorted(job.id for job in asked) == sorted(job.id for job in task.jobs)
+        assert [len(group) for group in task.groups] == [4] * 5
+        moments = [job.asked_at for job in asked]
+        assert moments == sorted(
+            moments, key=lambda moment: float("inf") if moment is None else moment
+        )
+    assert not plan.tasks(jobs, [], tmp_path, answered={job.id for job in jobs})

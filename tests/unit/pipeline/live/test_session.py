@@ -1,0 +1,371 @@
+"""One writer and many askers: what can be asked when, what survives, and what is told.
+
+With the embedded model where an answer has to be right, with toy models elsewhere. Pictures are pushed or sent for real.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoders.errors import UserError
+from encoders.sources.file import FileSource
+from encoders.sources.live import PlayedFile, PushedSource, UrlSource
+from memory.schema import Question
+from pipeline.build import build_backbone, build_live, build_qa
+from pipeline.cli import configure
+from pipeline.live.session import Session
+from pipeline.needle_world.cards import draw
+from pipeline.needle_world.video import Shown, parse, procedural_footage
+from pipeline.qa import VideoQA
+from tests.support.records import files
+from tests.support.streams import Sender
+from tests.support.toys import toy_parts
+from tests.support.videos import numbered, write_video
+
+SIZE = (192, 108)
+CODE = "What is the code on the card?"
+
+
+@contextmanager
+def parts(bank: Path, *overrides: str) -> Iterator[VideoQA]:
+    config = configure("ask", ["video=x", "question=x", f"bank={bank}", *overrides])
+    backbone = build_backbone(config)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        yield qa
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    """The embedded model, loaded once; each test has a bank of its own."""
+    config = configure("ask", ["video=x", "question=x"])
+    backbone = build_backbone(config)
+
+    @contextmanager
+    def opened(bank: Path, *overrides: str) -> Iterator[VideoQA]:
+        qa = build_qa(
+            configure("ask", ["video=x", "question=x", f"bank={bank}", *overrides]), backbone
+        )
+        with qa.bank:
+            yield qa
+
+    return opened
+
+
+def pushed(qa: VideoQA, name: str = "page", fps: float = 1.0) -> PushedSource:
+    width, height = qa.backbone.frame_size
+    return PushedSource(name, fps, width=width, height=height, queue_frames=64)
+
+
+def world(*needles: str) -> Callable[[float], np.ndarray]:
+    """Pictures of a procedural scene with needles such as code:4821@31."""
+    shown: list[Shown] = [parse(text, i) for i, text in enumerate(needles)]
+    footage = procedural_footage(3, SIZE)
+
+    def paint(seconds: float) -> np.ndarray:
+        picture = footage(seconds)
+        for one in shown:
+            if one.start <= seconds < one.end:
+                draw(picture, one.needle, one.place)
+        return np.asarray(picture)
+
+    return paint
+
+
+def feed(source: PushedSource, paint, first: int, stop: int) -> None:
+    """A picture of every second."""
+    for second in range(first, stop):
+        until = time.monotonic() + 20
+        # the session is still being started
+        while not source.push(paint(float(second)), at=float(second)):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def wait_until_seen(session: Session, second: float, timeout: float = 60.0) -> None:
+    until = time.monotonic() + timeout
+    while session.figures().seen_until < second or session.figures().state == "waiting":
+        session.check()
+        assert time.monotonic() < until, session.figures()
+        time.sleep(0.01)
+
+
+def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embedded, tmp_path):
+    paint = world("code:4821@10", "name:Alice@13")
+    with embedded(tmp_path / "bank") as qa:
+        source = pushed(qa)
+        with Session(qa, source) as session:
+            with pytest.raises(UserError, match="no frame yet"):
+                session.ask(CODE)
+            feed(source, paint, 0, 10)
+            wait_until_seen(session, 9)
+            assert qa.ask(Question(CODE, "page")).text == "not in the video"
+            feed(source, paint, 10, 12)  # seconds 8 to 11 are the open segment
+            wait_until_seen(session, 11)
+            assert len(qa.bank.segments("page")) == 1
+            answer = qa.ask(Question(CODE, "page"))
+            assert answer.text == "4821" and answer.spans == ((10.0, 12.0),)
+            assert qa.ask(Question(CODE, "page", asked_at=9.5)).text == "not in the video"  # law 3
+            feed(source, paint, 12, 20)
+            wait_until_seen(session, 19)
+            sealed = qa.ask(Question(CODE, "page"))
+            assert sealed.text == "4821" and sealed.spans == answer.spans
+            assert (
+                {f.ordinal for f in sealed.cited} == {f.ordinal for f in answer.cited} == {10, 11}
+            )  # the same frames, now on the disk
+            assert qa.ask(Question(CODE, "page", since=12.5)).text == "not in the video"
+            assert (
+                qa.ask(Question("What is the secret word?", "page", since=12.0, asked_at=16.0)).text
+                == "Alice"
+            )
+        assert session.figures().state == "stopped" and session.figures().dropped == 0
+        rows = qa.bank.segments("page")
+        # the open segment became a last, short one
+        assert rows[-1].end == 20.0 and rows[-1].frames == 4
+
+
+def test_open_frames_are_those_that_will_be_sealed(tmp_path):
+    """For every compressor that keeps them apart, and both segmenters: prefixes of a segment are encoded alike."""
+    for overrides in (
+        ["segmenter.seconds=6"],
+        ["segmenter=scene", "segmenter.max_seconds=5", "compressor=framediff"],
+    ):
+        with parts(
+            tmp_path / overrides[0], *toy_parts(), "prefill.dtype=float32", *overrides
+        ) as qa:
+            source, open_frames = pushed(qa), {}
+            show = qa.bank.show
+
+            def keep(segment, show=show, open_frames=open_frames):
+                for i, at in enumerate(segment.times.tolist()):
+                    open_frames.setdefault(
+                        at,
+                        (
+                            segment.tokens.frames(i, i + 1),
+                            segment.kv.frames(i, i + 1),
+                            segment.clip[i],
+                        ),
+                    )
+                show(segment)
+
+            qa.bank.show = keep
+            with Session(qa, source) as session:
+                for second in range(10):
+                    feed(source, lambda t: numbered(int(t), (56, 56)), second, second + 1)
+                    wait_until_seen(session, second)
+            count = 0
+            for row in qa.bank.segments("page"):
+                segment = qa.bank.segment("page", row.number)
+                for i, at in enumerate(segment.times.tolist()):
+                    tokens, kv, clip = open_frames[at]
+                    assert np.allclose(
+                        segment.tokens.frames(i, i + 1).tokens, tokens.tokens, atol=1e-4
+                    )
+                    assert np.allclose(segment.kv.frames(i, i + 1).keys, kv.keys, atol=1e-3)
+                    assert np.allclose(segment.clip[i], clip, atol=1e-4)
+                    count += 1
+            assert count == 10
+
+
+def test_the_tail_keeps_the_budget_and_the_newest(tmp_path):
+    # six frames
+    with parts(tmp_path / "bank", *toy_parts(), "read_tokens=24", "segmenter.seconds=8") as qa:
+        source = pushed(qa)
+        with Session(qa, source) as session:
+            feed(source, lambda t: numbered(int(t), (56, 56)), 0, 7)
+            wait_until_seen(session, 6)
+            first = qa.bank.recall(Question("x", "page"), read_tokens=24)
+            # nothing else is there
+            assert [o for run in first.runs for o in run.ordinals] == [1, 2, 3, 4, 5, 6]
+            feed(source, lambda t: numbered(int(t), (56, 56)), 7, 15)
+            wait_until_seen(session, 14)
+            for kv in (True, False):
+                found = qa.bank.recall(Question("x", "page"), read_tokens=24, kv=kv)
+                ordinals = [o for run in found.runs for o in run.ordinals]
+                assert (
+                    len(ordinals) == 6 and ordinals[-3:] == [12, 13, 14] and max(ordinals[:3]) < 8
+                )
+                assert found.came_from["tail"] == 3 and found.recent >= 3
+                assert all((run.kv is not None) == kv for run in found.runs)
+            early = qa.bank.recall(Question("x", "page", asked_at=10.0), read_tokens=24)
+            assert max(o for run in early.runs for o in run.ordinals) == 10
+            late = qa.bank.recall(Question("x", "page", since=9.0), read_tokens=24)
+            assert [o for run in late.runs for o in run.ordinals] == [9, 10, 11, 12, 13, 14]
+
+
+def test_a_file_is_left_at_a_whole_segment_and_goes_on_with_the_same_bytes(tmp_path):
+    write_video(tmp_path / "a.mp4", 30, 5)
+
+    def film(qa: VideoQA, speed: float) -> PlayedFile:
+        width, height = qa.backbone.frame_size
+        return PlayedFile(FileSource(tmp_path / "a.mp4", 1.0, width=width, height=height), speed)
+
+    with parts(tmp_path / "whole", *toy_parts()) as qa:
+        width, height = qa.backbone.frame_size
+        qa.ingest(FileSource(tmp_path / "a.mp4", 1.0, width=width, height=height))
+    with parts(tmp_path / "bank", *toy_parts()) as qa:
+        with Session(qa, film(qa, 20.0)) as session:
+            wait_until_seen(session, 12)
+        held = qa.bank.segments(session.info.video_id)
+        assert session.figures().state == "stopped" and 1 <= len(held) < 4
+        assert not qa.bank.video(session.info.video_id).finished
+        with Session(qa, film(qa, float("inf"))) as session:
+            assert session.join(60).new_segments == 4 - len(held)
+        assert qa.bank.video(session.info.video_id).finished
+    assert files(tmp_path / "bank") == files(tmp_path / "whole")
+
+
+def test_a_stream_is_taken_up_again_and_asked_by_the_clock(tmp_path):
+    with parts(tmp_path / "bank", *toy_parts(), "fps=5", "segmenter.seconds=0.8") as qa:
+        began = time.time()
+        for first in (0, 6):  # of frames, five a second
+            source = pushed(qa, fps=5.0)
+            with Session(qa, source) as session:
+                until = time.monotonic() + 20
+                while source.frames_seen < 6 and time.monotonic() < until:
+                    source.push(numbered(source.frames_seen, (56, 56)))
+                    time.sleep(0.01)
+                wait_until_seen(session, (first + 4) / 5)
+                with pytest.raises(UserError, match="has not come yet"):
+                    session.ask("x", since=session.now + 5)
+            time.sleep(0.5)
+        rows = qa.bank.segments("page")
+        ends = [row.stop for row in rows]
+        # a session's last frames are on the disk, and the next one begins another segment
+        assert 6 in ends and ends[-1] == 12
+        assert (
+            began <= rows[0].wall
+            and all(a.wall < b.wall for a, b in pairwise(rows))
+            and rows[-1].wall < time.time()
+        )
+        later = rows[ends.index(6) + 1]
+        # the pause is in the clock, and in the video one frame's time (0.2 s) of it
+        assert later.wall - rows[0].wall > later.start - rows[0].start + 0.5 - 0.2
+        for row in rows:
+            assert session.at(row.wall + 0.1) == pytest.approx(row.start + 0.1, abs=2e-3)
+        assert session.at(rows[0].wall - 100) == rows[0].start and session.at(
+            time.time() + 3600
+        ) == float("inf")
+        answer = qa.ask(
+            Question("What is the code?", "page", since=later.start, asked_at=later.start + 0.5)
+        )
+        assert 1 <= answer.frames_read <= 3
+
+
+def test_a_source_is_what_the_name_says(tmp_path):
+    write_video(tmp_path / "a.mp4", 2, 5)
+    for video, kind in (
+        (tmp_path / "a.mp4", PlayedFile),
+        ("rtsp://user:secret@camera/door", UrlSource),
+    ):
+        config = configure("ask", [f"video={video}", "question=x", *toy_parts()])
+        source = build_live(config, build_backbone(config))
+        assert type(source) is kind and "secret" not in str(source.info)
+
+
+def test_a_question_that_is_none_is_refused(tmp_path):
+    with parts(tmp_path / "bank", *toy_parts()) as qa:
+        source = pushed(qa)
+        with Session(qa, source) as session:
+            feed(source, lambda t: numbered(int(t), (56, 56)), 0, 3)
+            wait_until_seen(session, 2)
+            for text, told in (("  ", "is empty"), ("why " * 1000, "has 4000 letters")):
+                with pytest.raises(UserError, match=told):
+                    session.ask(text)
+            with pytest.raises(UserError, match=r"Nothing was seen from 1.2 s to 1.8 s"):
+                list(session.ask("x", since=1.2, until=1.8))
+            with pytest.raises(UserError, match="ends before it begins"):
+                session.ask("x", since=1.0, until=0.5)
+
+
+def test_an_unreachable_source_ends_the_session_with_a_sentence(tmp_path):
+    with parts(tmp_path / "bank", *toy_parts()) as qa:
+        session = Session(
+            qa, UrlSource("tcp://127.0.0.1:9", 1.0, width=56, height=56, timeout_s=(2, 1))
+        ).start()
+        with pytest.raises(UserError, match="gives no picture"):
+            session.wait_for_frame()
+        assert session.figures().state == "failed" and "gives no picture" in session.figures().error
+        with pytest.raises(UserError, match="gives no picture"):
+            session.ask("What is the code?")
+        with pytest.raises(UserError, match="gives no picture"):
+            session.stop()
+
+
+def test_askers_in_many_threads_beside_the_writer(embedded, tmp_path):
+    paint = world("code:4821@3")
+    with embedded(tmp_path / "bank") as qa:
+        source, errors, answers = pushed(qa, fps=2.0), [], []
+        with Session(qa, source) as session:
+            feed(source, paint, 0, 8)
+            wait_until_seen(session, 7)
+            stop = threading.Event()
+
+            def ask() -> None:
+                try:
+                    while not stop.is_set():
+                        with session.ask(CODE) as stream:
+                            text = "".join(stream)
+                        answers.append(
+                            (
+                                text,
+                                stream.answer.asked_at,
+                                max(end for _, end in stream.answer.spans),
+                            )
+                        )
+                except BaseException as error:
+                    errors.append(error)
+
+            askers = [threading.Thread(target=ask) for _ in range(8)]
+            for asker in askers:
+                asker.start()
+            feed(source, paint, 8, 40)
+            wait_until_seen(session, 39)
+            stop.set()
+            for asker in askers:
+                asker.join()
+            figures = session.figures()
+        assert not errors and len(answers) >= 8 and {text for text, _, _ in answers} == {"4821"}
+        assert figures.answering == 0 and figures.dropped == 0
+
+
+@pytest.mark.parametrize("cuts", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_cut_source_loses_nothing_that_is_sealed(tmp_path, cuts):
+    with parts(
+        tmp_path / "bank",
+        *toy_parts(),
+        "fps=10",
+        "segmenter.seconds=0.5",
+        "prefill.window_frames=4",
+    ) as qa:
+        with Sender(lambda s: numbered(round(s * 10), (64, 64)), (64, 64)) as there:
+            source = UrlSource(
+                there.url, 10.0, width=56, height=56, timeout_s=(5, 1), back_off_s=(0.05, 0.1),
+                options={"probesize": "20000", "analyzeduration": "100000"},
+            )  # fmt: skip
+            sealed: dict[int, str] = {}
+            with Session(qa, source) as session:
+                session.wait_for_frame()
+                for _ in range(cuts):
+                    count = len(qa.bank.segments(session.info.video_id))
+                    while len(qa.bank.segments(session.info.video_id)) < count + 1:
+                        session.check()
+                        time.sleep(0.01)
+                    sealed |= {
+                        row.number: row.checksum for row in qa.bank.segments(session.info.video_id)
+                    }
+                    there.cut.set()
+                    connected = there.connections
+                    while there.connections == connected:
+                        session.check()
+                        time.sleep(0.01)
+            assert session.figures().reconnects >= cuts
+        rows = {row.number: row.checksum for row in qa.bank.segments(session.info.video_id)}
+        assert len(sealed) >= cuts and sealed.items() <= rows.items() and qa.bank.verify() == []
+        assert sorted(rows) == list(range(len(rows)))

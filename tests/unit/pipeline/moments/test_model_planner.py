@@ -1,0 +1,95 @@
+"""The planner that asks a model: what its answers say, and what happens when they say nothing. Real forwards of small ones."""
+
+import json
+import math
+
+import pytest
+
+from encoders.errors import UserError
+from encoders.models.llava_onevision import LlavaOneVision
+from pipeline.config.settings import WEIGHTS
+from pipeline.moments.model_planner import ModelPlanner, Said, parsed, planned
+from pipeline.query import plan as planner
+from tests.commands.test_find import WORDS, bank, film, run  # noqa: F401
+from tests.support.toys import toy_checkpoint, toy_parts
+
+QUESTION = "what is written on the sign in the first half?"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"said": 1, "written": 0, "seen": 3}', Said({"said": 1, "written": 0, "seen": 3}, None)),
+        (
+            'Sure!\n```json\n{"said": 0, "written": 2, "seen": 1, "from": 60, "to": 90.5}\n```',
+            Said({"said": 0, "written": 2, "seen": 1}, (60.0, 90.5)),
+        ),
+        (
+            '{"said": 2, "written": 0, "seen": 0, "from": null, "to": null}',
+            Said({"said": 2, "written": 0, "seen": 0}, None),
+        ),
+        ('{"said": 2, "from": 90, "to": 60}', Said({"said": 2}, None)),
+        ("said: 3, written = 0; seen 1", Said({"said": 3, "written": 0, "seen": 1}, None)),
+        ("**said**: 2", Said({"said": 2}, None)),
+        ('{"said": 0, "written": 0, "seen": 0}', None),
+        ('{"said": 7}', None),
+        ('{"said": 0.5}', None),
+        ("red star", None),
+        ("it was said in 3 places", None),
+        ("", None),
+    ],
+)
+def test_answers_are_read_or_are_none(answer: str, said: Said | None) -> None:
+    assert parsed(answer) == said
+
+
+def test_what_a_model_says_becomes_weights() -> None:
+    """A real forward of a small model that was made to say so."""
+    made = ModelPlanner(backbone=lambda: LlavaOneVision(str(toy_checkpoint(says="said 3"))))
+    assert made.answer(QUESTION) == "said 3"
+    plan, rules = made(QUESTION), planner.plan(QUESTION)
+    assert plan.weights == rules.weights | {"subtitle": 3.0, "speech": 3.0}
+    assert (plan.query, plan.when(100.0), plan.note) == (rules.query, (0.0, 50.0), "")
+
+
+def test_what_no_one_can_read_is_left_to_the_rules() -> None:
+    """The embedded model answers questions about cards, whatever it is asked."""
+    made = ModelPlanner(
+        backbone=lambda: LlavaOneVision(str(WEIGHTS / "video_llm")), max_new_tokens=16
+    )
+    plan, rules = made("bread after 0:12"), planner.plan("bread after 0:12")
+    assert (plan.query, plan.weights, plan.when(99.0)) == (
+        rules.query,
+        rules.weights,
+        (12.0, math.inf),
+    )
+    assert (
+        plan.note.startswith("planner=model: the model's answer ('")
+        and "rules are used" in plan.note
+    )
+
+
+def test_a_stretch_of_time_from_the_model_takes_the_rules_place() -> None:
+    plan = planned(QUESTION, '{"said": 0, "written": 3, "seen": 0, "from": 5, "to": 9}')
+    assert plan.when(1000.0) == (5.0, 9.0) and plan.weights["ocr"] == 3.0
+    assert plan.weights["subtitle"] == pytest.approx(0.2) and plan.weights[
+        "picture"
+    ] == pytest.approx(0.2)
+    with pytest.raises(UserError, match=r"planner\.max_new_tokens=0"):
+        ModelPlanner(backbone=lambda: None, max_new_tokens=0)
+
+
+def test_the_command_uses_it_and_says_when_it_does_not(run, bank, film) -> None:  # noqa: F811
+    asked = ("find", f"bank={bank}", "query=bread", WORDS, "format=json", "planner=model")
+    code, out, err = run(*asked, *toy_parts(says="red star"))
+    plain = run(*asked[:-1])[1]
+    assert (
+        code == 0
+        and json.loads(out) == json.loads(plain)
+        and "'red star'" in err
+        and err.count("\n") == 1
+    )
+    code, out, err = run(*asked, *toy_parts(says="said 3"))
+    assert (code, err) == (0, "") and json.loads(out)["moments"][0]["score"] > json.loads(plain)[
+        "moments"
+    ][0]["score"]
