@@ -28,7 +28,8 @@ from memory.cache.loader import RecalledFrames, keys_of
 from memory.cache.tiers import FrameTiers
 from memory.frame_budget import Choice
 from memory.pending import TailFrames, Tails, moved, visible
-from memory.retrieval.clip import FusedRetriever, hits, with_frames
+from memory.retrieval.common import hits
+from memory.retrieval.fused import FusedRetriever, with_frames
 from memory.retrieval.fusion import Moment
 from memory.retrieval.searchable import HeldVideos
 from memory.schema import Evidence, Hits, Question, Retriever, Run

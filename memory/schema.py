@@ -14,7 +14,7 @@ from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
 from encoders.text.lines import TextLine
-from memory.frame_budget import Timeline
+from memory.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)

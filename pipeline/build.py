@@ -4,27 +4,25 @@ Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, 
 """
 
 import functools
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from encoders.schema import LiveSource
 from encoders.segmenters import WholePatches
 from encoders.sources.live import PlayedFile, UrlSource, is_live
 from memory.bank import MemoryBank
-from memory.storage.segment_codec import AtRest
 from pipeline.answer.batched_reader import Together
 from pipeline.answer.text_evidence import TOKENS
-from pipeline.config import units
+from pipeline.config.checks import began, check_dials, check_pairs
 from pipeline.config.parts import call, check, part
 from pipeline.config.settings import WEIGHTS
 from pipeline.ingest import text as words
 from pipeline.ingest.captions import Captions
+from pipeline.provenance import provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import Ahead, TextAhead
 from pipeline.runtime.malloc import keep_freed
@@ -32,16 +30,6 @@ from pipeline.runtime.malloc import keep_freed
 # what an answer reads by default; more frames without a needle invite the embedded model to see one
 READ_FRAMES = 24
 
-_NOT_NEGATIVE = (
-    "recent_frames",
-    "read_text_tokens",
-    "cite_share",
-    "threads",
-    "ram_mb",
-    "device_mb",
-    "prefetch_frames",
-    "keep_freed_mb",
-)
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
@@ -159,111 +147,3 @@ def build_live(
     if is_live(config.video):
         return UrlSource(config.video, config.fps, width=width, height=height, name=name)
     return PlayedFile(build_source(config, backbone), speed)
-
-
-def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | int | float | None]:
-    """What a bank must agree on with whoever writes to it or reads it (law 5)."""
-    return {
-        # a copied bank or checkpoint stays the same; the hash below tells apart
-        "model": Path(backbone.path).name,
-        "weights": backbone.fingerprint(),
-        "dtype": str(backbone.dtype).removeprefix("torch."),
-        "frame_size": "x".join(str(side) for side in backbone.frame_size),
-        "clip": clip.fingerprint(),
-        "fps": float(config.fps),
-        "compressor": short(config.compressor),
-        "segmenter": short(config.segmenter),
-        "prefill": short(config.prefill),
-        "quantisation": str(at_rest(config, backbone)),
-    }
-
-
-def at_rest(config: DictConfig, backbone: Any) -> AtRest:
-    """What a bank does with keys, values and visual tokens; the dtype that they have anyway is no quantisation."""
-    made = str(backbone.dtype).removeprefix("torch.")
-    return AtRest(
-        kv=None if config.kv_dtype == config.prefill.get("dtype") else config.kv_dtype,
-        tokens=None if config.token_dtype == made else config.token_dtype,
-        window_frames=config.prefill.get("window_frames", 0),
-    )
-
-
-def short(node: DictConfig) -> str:
-    """A part's settings in one line: class name and values."""
-    values: Any = OmegaConf.to_container(node, resolve=True)
-    name = str(values.pop("_target_")).rsplit(".", 1)[-1]
-    values = {k: v for k, v in values.items() if not k.startswith("_")}
-    text = ", ".join(
-        f"{k}={v}" for k, v in sorted(values.items()) if not isinstance(v, dict | list)
-    )
-    nested = {k: v for k, v in values.items() if isinstance(v, dict | list)}
-    if nested:
-        plain = json.dumps(_without_modules(nested), sort_keys=True)
-        text += " " + hashlib.sha256(plain.encode()).hexdigest()[:8]
-    return f"{name}({text.strip()})"
-
-
-def _without_modules(value: Any) -> Any:
-    """Nested settings with a fixed prefix in place of the module of each part.
-
-    A part keeps its digest when its module moves. The prefix is the module that nested parts had
-    when banks began to record this digest.
-    """
-    if isinstance(value, list):
-        return [_without_modules(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    plain = {key: _without_modules(item) for key, item in value.items()}
-    if "_target_" in plain:
-        plain["_target_"] = "encoders.compress." + str(plain["_target_"]).rpartition(".")[2]
-    return plain
-
-
-def check_dials(config: DictConfig) -> None:
-    """UserError on a dial outside its range."""
-    least_of = {"fps": 1e-3, "read_tokens": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
-    for name, least in least_of.items():
-        if config[name] is not None and not config[name] >= least:  # refuses nan as well
-            raise UserError(f"{name}={config[name]} is too small; use {least:g} or more.")
-    if config.cite_share > 1:
-        raise UserError(f"cite_share={config.cite_share} is too large; use a share from 0 to 1.")
-    AtRest(config.kv_dtype, config.token_dtype)  # refuses what it does not know
-    began(config)
-    check_format(config)
-
-
-def began(config: DictConfig) -> float | None:
-    """Unix seconds of second 0 of the video, where the task has the dial and it was turned. UserError on what is no moment."""
-    return units.moment("began", config.began) if "began" in config and config.began else None
-
-
-def check_format(config: DictConfig) -> None:
-    """UserError on an output format that is not there."""
-    if config.format not in ("text", "json"):
-        raise UserError(f"format={config.format} is not known; use text or json.")
-
-
-def check_pairs(config: DictConfig, prefill: Any, retriever: Any, reader: Any) -> None:
-    """UserError on parts that each work but not together: before an hour of video is encoded, not after it."""
-    if not prefill.keeps_kv and "key_means" in retriever.reads:
-        raise UserError(
-            f"prefill=none keeps no keys and values, which {type(retriever).__name__} searches; "
-            "use retriever=clip or uniform, or prefill=window."
-        )
-    if not prefill.keeps_kv and config.kv_dtype is not None:
-        raise UserError(
-            f"kv_dtype={config.kv_dtype} has no effect with prefill=none, which keeps no keys and values; leave it out."
-        )
-    if not {"question", "arms", "jobs", "host"} & config.keys():
-        return  # whoever only encodes may choose the reader later
-    if not prefill.keeps_kv and reader.needs_kv:
-        raise UserError(
-            "prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or prefill=window."
-        )
-    if OmegaConf.select(config, "retriever.parts.kv.per_layer"):
-        raise UserError(
-            "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one ranking for all layers; "
-            "use retriever=kv retriever.per_layer=true."
-        )
-    if config.retriever.get("per_layer") and not reader.needs_kv:
-        raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")

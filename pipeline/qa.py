@@ -31,16 +31,18 @@ from memory.storage.catalog import VideoRow
 from memory.text.bm25 import Found
 from pipeline.answer import text_evidence
 from pipeline.answer.batched_reader import Together
-from pipeline.answer.citations import cite, is_shown, recalled, spans
-from pipeline.answer.reader import Emit, KVReader, Reading, TokenReader
+from pipeline.answer.citations import cite, recalled, spans
+from pipeline.answer.reader import KVReader, Reading, TokenReader
 from pipeline.answer.stream import AnswerStream
 from pipeline.ingest import text as words
 from pipeline.ingest.open_segment import OpenSegment
 from pipeline.query.batched import Ahead
 from pipeline.runtime.background_writer import BackgroundWriter
-from pipeline.runtime.run_ahead import RunAhead, may_share, shared_cores, worker
+from pipeline.runtime.cancel import Emit
+from pipeline.runtime.run_ahead import RunAhead
 from pipeline.runtime.stage_timer import Clock
-from pipeline.schema import Answer, Ingested
+from pipeline.runtime.torch_threads import may_share, shared_cores, worker
+from pipeline.schema import Answer, Ingested, _warning, is_shown
 
 T = TypeVar("T")
 # video seconds encoded so far, bytes of segment files written so far
@@ -472,13 +474,6 @@ def _refuse_nothing(evidence: Evidence) -> None:
     raise UserError(
         f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second."
     )
-
-
-def _warning(info: VideoInfo) -> str:
-    """What a user must know about the file; a second decoder alone is no reason to worry."""
-    if info.broke_at is None:
-        return info.note if "could be decoded" in info.note else ""
-    return f"The file breaks at {info.broke_at:.1f} s; only what comes before is used."
 
 
 def _differing(numbers: list[int]) -> str:

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from encoders.schema import (
+    VideoInfo,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CitedFrame:
@@ -62,3 +66,18 @@ class Ingested:
     seconds: dict[str, float]
     warning: str = ""
     text_lines: dict[str, int] = field(default_factory=dict)  # extractor -> lines in the bank
+
+
+NOT_SHOWN = "not in the video"
+
+
+def is_shown(text: str) -> bool:
+    """False when the answer is that the video does not show what was asked."""
+    return NOT_SHOWN not in text.lower()
+
+
+def _warning(info: VideoInfo) -> str:
+    """What a user must know about the file; a second decoder alone is no reason to worry."""
+    if info.broke_at is None:
+        return info.note if "could be decoded" in info.note else ""
+    return f"The file breaks at {info.broke_at:.1f} s; only what comes before is used."

@@ -15,10 +15,10 @@ from encoders.schema import KVBlock, Segment, VisualTokens
 from memory import frame_budget
 from memory.cache.prefetch import Prefetcher
 from memory.cache.tiers import FrameTiers, Key, Lease
-from memory.frame_budget import Timeline
 from memory.schema import Evidence, Run
 from memory.storage.segment_codec import AtRest
 from memory.store import DiskStore
+from memory.timeline import Timeline
 
 
 class RecalledFrames:

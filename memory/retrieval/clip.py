@@ -7,8 +7,6 @@ and the partial is called with the same two partners, `embedder` and `queries`. 
 
 import logging
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,98 +16,14 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
-from memory.frame_budget import Timeline
 from memory.retrieval import ivf_block, row_cache
+from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
 from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
-from memory.schema import Hits, Question, Retriever, SegmentIndex
+from memory.schema import Hits, Question, SegmentIndex
+from memory.timeline import Timeline
 
 log = logging.getLogger("reelbank.memory")
-
-Queries = Callable[[str], Tensor]  # question text -> [L, H * Dh], heads of a group summed
-
-
-def hits(ordinals: Iterable[int] | np.ndarray, scores: Iterable[float] | np.ndarray) -> Hits:
-    """A record out of plain numbers."""
-    frames = torch.as_tensor(np.array(ordinals, dtype=np.int64))  # [k]
-    return Hits(frames, torch.as_tensor(np.array(scores, dtype=np.float32)))
-
-
-def with_frames(found: Hits, near: Sequence[int], k0: float = 60.0) -> Hits:
-    """A ranking fused with frames that something else points to, best first, by reciprocal rank."""
-    scores: defaultdict[int, float] = defaultdict(float)
-    for ranking in (found.frames.tolist(), list(dict.fromkeys(near))):
-        for rank, ordinal in enumerate(ranking, start=1):
-            scores[ordinal] += 1 / (k0 + rank)
-    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
-    return hits(best, [scores[ordinal] for ordinal in best])
-
-
-def refuse_unknown(question: Question, known: int, visible: int) -> None:
-    """Every search begins here."""
-    if known == 0:
-        raise UserError(
-            f"video {question.video_id} is not in this bank; encode it first with `reelbank ingest`"
-        )
-    if visible > known:
-        raise ValueError(
-            f"{visible} visible frames of video {question.video_id}, but only {known} were taken in"
-        )
-
-
-def is_next(segment: SegmentIndex, known: int) -> bool:
-    """Whether a segment brings new frames; ordinals would be wrong after a gap."""
-    if segment.first > known:
-        raise ValueError(
-            f"segment {segment.number} begins at frame {segment.first}, but only {known} were taken in"
-        )
-    return segment.first == known
-
-
-class UniformRetriever:
-    """Frames evenly spread over what is visible: the baseline that looks at nothing.
-
-    For n frames it takes the middles of n equal stretches. They are ranked coarse to fine (halves, quarters, ...), so
-    that a budget that cuts the ranking short thins it out everywhere instead of cutting off the end of the video.
-    Partners: both accepted for the common convention, neither is used.
-    """
-
-    reads: frozenset[str] = frozenset()
-
-    def __init__(
-        self, *, embedder: FrameEmbedder | None = None, queries: Queries | None = None
-    ) -> None:
-        self._known: Counter[str] = Counter()
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-    def add(self, segment: SegmentIndex) -> None:
-        if is_next(segment, self.known(segment.video_id)):
-            self._known[segment.video_id] += len(segment)
-
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.known(question.video_id), visible)
-        there = visible - first
-        k = min(k, there)
-        order = _coarse_to_fine(k)
-        return hits(
-            [first + (2 * i + 1) * there // (2 * k) for i in order],
-            [1 / (rank + 1) for rank in range(k)],
-        )
-
-    def known(self, video_id: str) -> int:
-        return self._known[video_id]
-
-    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        self._known[video_id] = len(timeline)
-
-    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        pass
-
-    def forget(self, video_id: str) -> None:
-        del self._known[video_id]
 
 
 class ClipRetriever:
@@ -245,89 +159,9 @@ class ClipRetriever:
         self._saved.pop(video_id, None)
 
 
-class FusedRetriever:
-    """Several rankings made one by weighted reciprocal rank fusion: score = sum of weight / (k0 + rank), rank from 1.
-
-    Raw scores of different retrievers are never compared: cosines and z-scores have no common scale.
-    parts: name -> partial of a retriever, called here with the same partners. weights: name -> weight, 1 where absent.
-    k0: how flat; 60 lets agreement of several parts beat one part's first place.
-    Each part ranks max(4 k, 100) frames; a frame that a part does not name gets nothing from it.
-    """
-
-    def __init__(
-        self,
-        parts: Mapping[str, Callable[..., Retriever]],
-        weights: Mapping[str, float] | None = None,
-        k0: float = 60,
-        *,
-        embedder: FrameEmbedder | None = None,
-        queries: Queries | None = None,
-    ) -> None:
-        weights = weights or {}
-        unknown = sorted(set(weights) - set(parts))
-        if unknown or not parts or k0 < 0 or any(weight < 0 for weight in weights.values()):
-            raise UserError(
-                f"retriever=fused cannot use parts {sorted(parts)}, weights {dict(weights)}, k0={k0}; "
-                "give each weight the name of a part and no negative number"
-            )
-        self._parts = {
-            name: part(embedder=embedder, queries=queries) for name, part in parts.items()
-        }
-        self._weights = {name: float(weights.get(name, 1.0)) for name in parts}
-        self._k0 = k0
-        self.reads = frozenset[str]().union(*(part.reads for part in self._parts.values()))
-
-    @property
-    def parts(self) -> Mapping[str, Retriever]:
-        """By name, for whoever wants the ranking of one."""
-        return self._parts
-
-    @property
-    def nbytes(self) -> int:
-        return sum(part.nbytes for part in self._parts.values())
-
-    def add(self, segment: SegmentIndex) -> None:
-        for part in self._parts.values():
-            part.add(segment)
-
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        k = min(k, visible - first)
-        depth = min(visible - first, max(4 * k, 100))
-        scores: defaultdict[int, float] = defaultdict(float)
-        for name, part in self._parts.items():
-            for rank, ordinal in enumerate(
-                part.search(question, depth, visible, first).frames.tolist(), start=1
-            ):
-                scores[ordinal] += self._weights[name] / (self._k0 + rank)
-        best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))[:k]
-        return hits(best, [scores[ordinal] for ordinal in best])
-
-    def known(self, video_id: str) -> int:
-        return min(part.known(video_id) for part in self._parts.values())
-
-    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        for part in self._parts.values():
-            part.load(folder, video_id, timeline)
-
-    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        for part in self._parts.values():
-            part.save(folder, video_id, timeline)
-
-    def forget(self, video_id: str) -> None:
-        for part in self._parts.values():
-            part.forget(video_id)
-
-
 def _rows_of(folder: Path, video_id: str) -> Path:
     return folder / video_id / "clip"
 
 
 def _blocks_of(folder: Path, video_id: str) -> Path:
     return folder / video_id / "clip-blocks"
-
-
-def _coarse_to_fine(count: int) -> list[int]:
-    """0..count-1 in bit-reversed order: any beginning of it is spread over the whole."""
-    bits = max(count - 1, 1).bit_length()
-    order = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits))
-    return [i for i in order if i < count]

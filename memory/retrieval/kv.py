@@ -11,11 +11,11 @@ import torch
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
-from memory.frame_budget import Timeline
 from memory.retrieval import row_cache, topk
-from memory.retrieval.clip import Queries, hits, is_next, refuse_unknown
+from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
 from memory.retrieval.row_buffer import RamBudget, Rows
 from memory.schema import Hits, Question, SegmentIndex
+from memory.timeline import Timeline
 
 _IN_CACHE = 1 << 20  # numbers that are worked on at a time: of the embedded model a block of rows
 

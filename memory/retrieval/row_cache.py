@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from memory.frame_budget import Timeline
 from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
+from memory.timeline import Timeline
 
 _BLOCK = 8 << 20  # bytes, about
 _HELD = 256 << 20  # bytes of blocks that may wait in memory

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from encoders.schema import Segment
-from memory.frame_budget import Timeline
 from memory.retrieval import row_cache
 from memory.schema import Retriever, SegmentIndex
 from memory.storage.catalog import SegmentRow
 from memory.store import DiskStore
+from memory.timeline import Timeline
 
 _VIDEOS = 8  # whose rows stay in memory; the one asked least recently goes first
 

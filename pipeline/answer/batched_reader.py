@@ -17,7 +17,7 @@ from encoders.models.kv_cache import FixedCache
 from memory.schema import Evidence
 from pipeline.answer.attention_shares import Gaze
 from pipeline.answer.reader import KVReader, Reading, Timer, TokenReader
-from pipeline.runtime.run_ahead import one_thread
+from pipeline.runtime.torch_threads import one_thread
 
 _STEP = 64  # tokens by which the buffer's length goes
 _MANY = 128  # tokens of one pass that keep all cores busy, however narrow the decoder

@@ -5,13 +5,6 @@ import torch
 from memory.schema import Evidence
 from pipeline.schema import CitedFrame
 
-NOT_SHOWN = "not in the video"
-
-
-def is_shown(text: str) -> bool:
-    """False when the answer is that the video does not show what was asked."""
-    return NOT_SHOWN not in text.lower()
-
 
 def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[CitedFrame, ...]:
     """Frames whose weight is at least `share` of the heaviest one's and above an even spread, heaviest first."""

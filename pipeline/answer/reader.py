@@ -27,15 +27,11 @@ from encoders.text.lines import TextLine
 from memory.schema import Evidence
 from pipeline.answer.attention_shares import Gaze
 from pipeline.answer.text_evidence import prompt
-from pipeline.runtime.run_ahead import one_thread
+from pipeline.runtime.cancel import Emit, _go_on
+from pipeline.runtime.torch_threads import one_thread
 
-Emit = Callable[[str], None]
 Timer = Callable[[str], AbstractContextManager[None]]
 _LOOK_S = 0.05  # how often a question that waits for another one looks whether it is still wanted
-
-
-class Cancelled(Exception):
-    """Nobody wants this answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +227,6 @@ class _Reader:
 def _ordinals(evidence: Evidence) -> list[int]:
     """Of all its frames, in order."""
     return [int(ordinal) for run in evidence.runs for ordinal in run.ordinals]
-
-
-def _go_on(cancelled: threading.Event | None) -> None:
-    if cancelled is not None and cancelled.is_set():
-        raise Cancelled
 
 
 class TokenReader(_Reader):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from pipeline.answer.reader import Cancelled, Emit
+from pipeline.runtime.cancel import Cancelled, Emit
 from pipeline.schema import Answer
 
 Work = Callable[[Emit, threading.Event], Answer]

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from encoders.errors import UserError
 from pipeline.batch import compare, job_files, jobs, join, progress, run_folder, summary, tasks
 from pipeline.batch.schema import Answered, Bad, Compute, Encoded, Event, Job
-from pipeline.build import check_dials
+from pipeline.config.checks import check_dials
 from pipeline.config.parts import check, part
 
 # settings that say where and how fast, and leave every answer as it is

@@ -6,7 +6,7 @@ from typing import Any
 from encoders.errors import UserError
 from pipeline.batch.run_folder import Row
 from pipeline.batch.summary import by
-from pipeline.needle_world.scoring import difference
+from pipeline.scoring import difference
 
 
 def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.batch.run_folder import Row
-from pipeline.needle_world.scoring import share
+from pipeline.scoring import share
 
 _LENGTHS = (
     (120, "under 2 min"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from pipeline.batch.fetch import place
 from pipeline.batch.schema import Job, Task
 

@@ -26,10 +26,10 @@ from pipeline.batch.option_choice import Choice, Chosen
 from pipeline.batch.schema import Answered, Encoded, Encoding, Job, Task, Tell
 from pipeline.build import build_backbone, build_clip, build_qa, build_source
 from pipeline.config.parts import part
-from pipeline.needle_world.scoring import is_right
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import Clock
 from pipeline.schema import Answer
+from pipeline.scoring import is_right
 
 Span = tuple[float, float]
 

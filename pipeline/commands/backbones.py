@@ -4,14 +4,17 @@ Knows the YAML files of that folder, the published sizes (encoders/models/publis
 config.json, which goes first. Loads no weights and asks no hub.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
 
 import conf
 from encoders.errors import UserError
@@ -194,3 +197,36 @@ def _families() -> dict[str, str]:
 def _is_there(target: str) -> bool:
     module, _, name = target.rpartition(".")
     return find_spec(module) is not None and hasattr(import_module(module), name)
+
+
+def backbones(config: DictConfig) -> int:
+    """reelbank backbones."""
+    from pipeline.config.checks import check_format
+    from pipeline.config.parts import check
+
+    check_format(config)
+    for group in ("prefill",) if config.backbone is None else ("backbone", "prefill"):
+        check(config, group)
+    dtype = config.prefill.get("dtype")
+    if config.backbone is None:
+        rows = all_facts(config.fps, dtype)
+    else:
+        node: Any = OmegaConf.to_container(config.backbone, resolve=True)
+        rows = [facts(node, config.fps, dtype)]
+    if config.format == "json":
+        print(json.dumps([asdict(row) for row in rows]))
+        return 0
+    console = Console()
+    if console.is_terminal:
+        table = Table()
+        for head in HEADS:
+            table.add_column(head, overflow="fold")
+        for row in rows:
+            table.add_row(*as_row(row))
+        console.print(table)
+    else:  # as Markdown: to read, to paste and to cut by column
+        for cells in (HEADS, ("---",) * len(HEADS), *(as_row(row) for row in rows)):
+            print("| " + " | ".join(cells) + " |")
+        print()
+    print(legend(config.fps, dtype, rows))
+    return 0

@@ -5,6 +5,7 @@ Knows no encoder; mistakes are UserErrors, told before anything is changed.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from pipeline.config import units
+from pipeline.config.units import clock_time
 
 if TYPE_CHECKING:
     from memory.bank import MemoryBank
     from memory.storage.catalog import VideoRow
+    from memory.store import Problem
 
 _OWN = {
     "ls": ("video", "start", "end", "since", "until"),
@@ -178,3 +181,132 @@ def video_of(config: DictConfig, held: "MemoryBank") -> "VideoRow | None":
             f"video={config.video} is {len(found)} videos of bank {config.bank} ({ids}); give one of these ids"
         )
     return found[0]
+
+
+def bank(config: DictConfig) -> int:
+    """reelbank bank."""
+    from memory.bank import MemoryBank
+    from memory.retrieval.uniform import UniformRetriever
+    from memory.storage.catalog import CatalogDamagedError
+    from memory.store import Problem
+    from pipeline.config.checks import check_format
+
+    check_format(config)
+    if config.action not in ("ls", "verify", "repair", "prune"):
+        raise UserError(f"action={config.action} is not known; use ls, verify, repair or prune.")
+    if config.action == "repair":
+        return _repair(config)
+    check(config)
+    try:
+        with MemoryBank.open(
+            config.bank, None, UniformRetriever(), recent_frames=0, create=False
+        ) as held:
+            if config.action == "prune":
+                return prune(config, held)
+            if config.action == "ls":
+                return (
+                    list_segments(config, held) if is_of_segments(config) else _list(config, held)
+                )
+            return _verified(
+                config,
+                held.verify(),
+                sum(len(held.segments(video.info.video_id)) for video in held.videos()),
+            )
+    except CatalogDamagedError as error:
+        if config.action != "verify":
+            raise
+        return _verified(
+            config, [Problem("catalog", Path(config.bank) / "catalog.sqlite", str(error))], 0
+        )
+
+
+def _list(config: DictConfig, held: "MemoryBank") -> int:
+    table: list[dict[str, Any]] = []
+    for video in held.videos():
+        rows = held.segments(video.info.video_id)
+        table.append(
+            {
+                "video_id": video.info.video_id,
+                "path": video.info.path,
+                "seconds": rows[-1].end if rows else 0.0,
+                "segments": len(rows),
+                "frames": rows[-1].stop if rows else 0,
+                "nbytes": sum(row.nbytes for row in rows),
+                "text_nbytes": held.text_bytes(video.info.video_id),
+                "finished": video.finished,
+                "gaps": [[gap.start, gap.end] for gap in held.gaps(video.info.video_id)],
+                "pruned_before": None if video.pruned is None else video.pruned.start,
+                "broke_at": video.info.broke_at,
+                "note": video.info.note,
+                "text": [
+                    {
+                        "extractor": run.extractor,
+                        "lines": run.lines,
+                        "until": run.until,
+                        "finished": run.finished,
+                    }
+                    for run in held.texts(video.info.video_id)
+                ],
+            }
+        )
+    if config.format == "json":
+        print(json.dumps({"bank": config.bank, "made_with": held.provenance, "videos": table}))
+        return 0
+    print(
+        f"{config.bank}: " + ", ".join(f"{key}={value}" for key, value in held.provenance.items())
+    )
+    for row in table:
+        state = "complete" if row["finished"] else "unfinished"
+        if row["broke_at"] is not None:
+            state = f"file breaks at {row['broke_at']:.1f} s"
+        if row["gaps"]:
+            state = "missing " + ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in row["gaps"])
+        if row["pruned_before"] is not None:
+            state += f", pruned before {units.on_the_clock(row['pruned_before'])}"
+        words = f" and {row['text_nbytes'] / 1e6:.3f} MB of words" if row["text_nbytes"] else ""
+        print(
+            f"{row['video_id']}  {clock_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
+            f"{row['nbytes'] / 1e6:.1f} MB{words}  {state}  {row['path']}"
+        )
+        for text in row["text"]:
+            until = "" if text["finished"] else f", up to {units.on_the_clock(text['until'])}"
+            print(f"  {text['extractor']}: {text['lines']} lines{until}")
+    if not table:
+        print("no video yet; `reelbank ingest video=FILE` adds one")
+    return 0
+
+
+def _verified(config: DictConfig, problems: "Sequence[Problem]", count: int) -> int:
+    if config.format == "json":
+        print(json.dumps([asdict(problem) | {"path": str(problem.path)} for problem in problems]))
+    elif problems:
+        print("\n".join(str(problem) for problem in problems))
+    else:
+        print(f"{config.bank}: all {count} segments are whole")
+    return 1 if problems else 0
+
+
+def _repair(config: DictConfig) -> int:
+    from pipeline.commands.repair import mend
+
+    done = mend(config)
+    if config.format == "json":
+        print(json.dumps([asdict(each) for each in done]))
+    else:
+        print(
+            "\n".join(
+                [
+                    *(str(each) for each in done),
+                    f"{config.bank}: {_tally([each.whole for each in done])}",
+                ]
+            )
+        )
+    return 0 if all(each.whole for each in done) else 1
+
+
+def _tally(whole: Sequence[bool]) -> str:
+    if not whole:
+        return "nothing was damaged"
+    return f"{sum(whole)} mended" + (
+        f", {len(whole) - sum(whole)} missing" if not all(whole) else ", all is whole"
+    )

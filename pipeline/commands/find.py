@@ -22,11 +22,13 @@ from rich.table import Table
 
 from encoders.errors import UserError
 from memory.bank import MemoryBank
-from memory.retrieval.clip import ClipRetriever, FusedRetriever, UniformRetriever
+from memory.retrieval.clip import ClipRetriever
+from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.fusion import Moment, fuse, widened
 from memory.retrieval.kv import KVRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.storage.atomic import write_atomically
-from pipeline.commands.ask import bank as keeping
+from pipeline.commands.bank import video_of
 from pipeline.config import units
 from pipeline.config.parts import call, check, part
 from pipeline.ingest.text import sentence_encoder
@@ -44,7 +46,7 @@ def find(config: DictConfig) -> int:
     planner = call("planner", part(config, "planner"), backbone=backbone)
     channels, retriever, ahead = of_frames(config, channels, backbone)
     with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
-        video = keeping.video_of(config, bank)
+        video = video_of(config, bank)
         limits = {
             "start": config.start or 0.0,
             "end": math.inf if config.end is None else config.end,
@@ -156,7 +158,7 @@ def of_frames(
     with MemoryBank.open(
         config.bank, None, UniformRetriever(), recent_frames=0, create=False
     ) as bank:
-        keeping.video_of(config, bank)  # a name that is wrong is told before anything else is
+        video_of(config, bank)  # a name that is wrong is told before anything else is
         made = bank.provenance
     parts: dict[str, Any] = {}
     texts: TextAhead | None = None

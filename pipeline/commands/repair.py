@@ -21,7 +21,7 @@ from encoders.errors import UserError
 from encoders.sources.container import fingerprint
 from memory import rebuild
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import VideoRow
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.qa import VideoQA

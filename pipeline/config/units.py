@@ -58,3 +58,14 @@ def on_the_clock(seconds: float) -> str:
     """ "00:02:05": video time."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
+
+
+def clock_time(seconds: float) -> str:
+    """ "02:05" or "1:02:05"."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return (
+        f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+        if hours
+        else f"{rest // 60:02d}:{rest % 60:02d}"
+    )

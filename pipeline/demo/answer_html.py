@@ -8,7 +8,7 @@ import html
 import json
 from dataclasses import dataclass, replace
 
-from pipeline.commands.ask import clock_time
+from pipeline.config.units import clock_time
 from pipeline.schema import Answer
 
 MOST_TURNS = 20  # that are shown

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from encoders.errors import UserError
-from pipeline.answer.reader import Cancelled
 from pipeline.answer.stream import AnswerStream
-from pipeline.commands.ask import clock_time
+from pipeline.config.units import clock_time
 from pipeline.demo.answer_html import MOST_TURNS, Turn
 from pipeline.demo.watching import Stage
 from pipeline.live.dialogue import Dialogue
 from pipeline.live.dialogue import Turn as Understood
 from pipeline.live.session import Session
+from pipeline.runtime.cancel import Cancelled
 
 _PAGES = 256  # whose conversations are kept; the one heard of least recently goes first
 

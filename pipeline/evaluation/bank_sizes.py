@@ -38,13 +38,15 @@ from encoders.schema import KVBlock, Segment
 from memory.schema import Evidence, Hits, Question, Run
 from memory.storage.segment_codec import AtRest
 from memory.store import DiskStore
-from pipeline.build import at_rest, build_backbone, build_qa, build_source
-from pipeline.cli import configure
+from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import settings
+from pipeline.config.compose import configure
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
-from pipeline.needle_world.scoring import Scored, difference, share
+from pipeline.needle_world.scoring import Scored
+from pipeline.provenance import at_rest
 from pipeline.runtime.stage_timer import Clock
+from pipeline.scoring import difference, share
 
 SETTINGS: dict[str, tuple[str, ...]] = {  # the first is what the others are compared with
     "bf16": ("kv_dtype=bfloat16", "token_dtype=bfloat16"),

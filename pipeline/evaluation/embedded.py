@@ -24,13 +24,14 @@ import torch
 
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.cli import configure
 from pipeline.config import settings
+from pipeline.config.compose import configure
 from pipeline.embedded.footage import clips
 from pipeline.needle_world import video
 from pipeline.needle_world.questions import FAMILIES, Asked
 from pipeline.needle_world.scenes import questions, random_scene
-from pipeline.needle_world.scoring import Scored, cell, holds, is_right, touching
+from pipeline.needle_world.scoring import Scored, holds, touching
+from pipeline.scoring import cell, is_right
 
 SEED = 424_242  # of the held-out videos; training and its checks use others
 Video = tuple[str, Path, tuple[video.Shown, ...], list[Asked]]

@@ -30,9 +30,8 @@ from encoders.schema import Segment
 from encoders.sources.container import check_file
 from memory.store import DiskStore
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.cli import configure
-
-CHUNK = 1 << 20
+from pipeline.config.compose import configure
+from pipeline.evaluation.speed.disk_reads import forget, read_frames, read_plainly
 
 
 def encode(config: Any, backbone: Any, bank: Path, on: bool) -> tuple[float, float]:
@@ -53,41 +52,6 @@ def encode(config: Any, backbone: Any, bank: Path, on: bool) -> tuple[float, flo
         began, used = time.perf_counter(), time.process_time()
         qa.ingest(source)
         return frames / (time.perf_counter() - began), 1e3 * (time.process_time() - used) / frames
-
-
-def forget(files: list[Path]) -> None:
-    """Ask the system to drop the files from its page cache."""
-    for path in files:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(handle)
-
-
-def read_frames(bank: Path, wanted: int) -> tuple[int, float]:
-    """(frames, seconds) of recalling evenly spread frames with keys and values; opening the bank is not in it."""
-    store = DiskStore(bank)
-    rows = list(store.catalog.all_segments())
-    places = [(row, t) for row in rows for t in range(row.frames)]
-    step = max(len(places) / wanted, 1.0)
-    chosen = [places[int(i * step)] for i in range(min(wanted, len(places)))]
-    began = time.perf_counter()
-    for row, t in chosen:
-        store.frames(row.video_id, row.number, t, t + 1)
-    seconds = time.perf_counter() - began
-    store.close()
-    return len(chosen), seconds
-
-
-def read_plainly(files: list[Path]) -> tuple[int, float]:
-    """(bytes, seconds) of reading the files from end to end."""
-    buffer, total = bytearray(CHUNK), 0
-    began = time.perf_counter()
-    for path in files:
-        with path.open("rb", buffering=0) as file:
-            while size := file.readinto(buffer):
-                total += size
-    return total, time.perf_counter() - began
 
 
 def report(config: Any, pairs: int, frames: int, folder: Path) -> list[str]:

@@ -23,13 +23,15 @@ from rich.table import Table
 
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.cli import configure
-from pipeline.commands.ask import clock_time, progress_bar
+from pipeline.commands.terminal import progress_bar
+from pipeline.config.compose import configure
+from pipeline.config.units import clock_time
 from pipeline.needle_world import video as haystack
 from pipeline.needle_world.questions import Asked
 from pipeline.needle_world.scenes import demo_scene
-from pipeline.needle_world.scoring import holds, is_right
+from pipeline.needle_world.scoring import holds
 from pipeline.schema import Answer
+from pipeline.scoring import is_right
 
 Row = tuple[Asked, Answer, tuple[haystack.Shown, ...], float]
 

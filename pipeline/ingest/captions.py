@@ -11,10 +11,10 @@ from typing import Any
 from encoders.errors import UserError
 from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
 from memory.bank import MemoryBank
-from memory.retrieval.clip import hits
+from memory.retrieval.common import hits
 from memory.schema import Evidence, Question
-from pipeline.answer.citations import is_shown
 from pipeline.runtime.stage_timer import Clock
+from pipeline.schema import is_shown
 
 STRETCH = 16  # segments in one stretch
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from encoders.errors import UserError
-from memory.retrieval.clip import hits
+from memory.retrieval.common import hits
 from memory.schema import Evidence, Question
 from pipeline.answer.reader import TokenReader
 from pipeline.query import plan

@@ -6,8 +6,6 @@ Intervals are bootstrapped over videos (questions of one video are not independe
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.needle_world.video import Shown
 
 
@@ -24,11 +22,6 @@ class Scored:
     spans: tuple[bool, ...] = ()
 
 
-def is_right(text: str, truth: str) -> bool:
-    """Exact up to case, surrounding space and a final full stop."""
-    return text.strip().rstrip(".").casefold() == truth.strip().casefold()
-
-
 def holds(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> bool | None:
     """Whether each needle's time overlaps a cited span; None without needles."""
     if not needles:
@@ -39,55 +32,3 @@ def holds(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> boo
 def touching(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> tuple[bool, ...]:
     """Of each span, whether one of the needles overlaps it."""
     return tuple(any(a < n.end and n.start < b for n in needles) for a, b in spans)
-
-
-def share(
-    results: Sequence[tuple[str, float]], draws: int = 2000, seed: int = 0
-) -> tuple[float, float, float, int]:
-    """(share of True or mean, lower, upper, count) of (video, outcome) pairs, resampling videos."""
-    if not results:
-        return float("nan"), float("nan"), float("nan"), 0
-    videos = sorted({video for video, _ in results})
-    hits = np.array(
-        [
-            [sum(r for v, r in results if v == video), sum(v == video for v, _ in results)]
-            for video in videos
-        ]
-    )
-    rng = np.random.default_rng(seed)
-    drawn = hits[rng.integers(0, len(videos), (draws, len(videos)))].sum(1)  # [draws, 2]
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
-    total = hits.sum(0)
-    return float(total[0] / total[1]), float(low), float(high), int(total[1])
-
-
-def cell(results: Sequence[tuple[str, float]]) -> str:
-    """ "97.5 (95.0-99.2), 120": per cent, interval, questions."""
-    mean, low, high, count = share(results)
-    return f"{100 * mean:.1f} ({100 * low:.1f}-{100 * high:.1f}), n={count}" if count else "-"
-
-
-def difference(
-    results: Sequence[tuple[str, bool]],
-    reference: Sequence[tuple[str, bool]],
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float, float, int]:
-    """(share of True minus that of the reference, lower, upper, count) of the same questions in the same order, pair by
-    pair, resampling videos. ValueError when they are not the same questions."""
-    if [video for video, _ in results] != [video for video, _ in reference]:
-        raise ValueError("two results of different questions cannot be compared in pairs")
-    if not results:
-        return float("nan"), float("nan"), float("nan"), 0
-    videos = sorted({video for video, _ in results})
-    gained = dict.fromkeys(videos, 0)
-    asked = dict.fromkeys(videos, 0)
-    for (video, right), (_, before) in zip(results, reference, strict=True):
-        gained[video] += int(right) - int(before)
-        asked[video] += 1
-    pairs = np.array([[gained[video], asked[video]] for video in videos])
-    # [draws, 2]
-    drawn = pairs[np.random.default_rng(seed).integers(0, len(videos), (draws, len(videos)))].sum(1)
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
-    total = pairs.sum(0)
-    return float(total[0] / total[1]), float(low), float(high), int(total[1])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from pipeline.answer.reader import Cancelled
+from pipeline.runtime.cancel import Cancelled
 
 _LOOK_S = 0.05  # how often somebody who waits looks whether he is still wanted
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from memory.schema import Question
-from pipeline.answer.reader import Cancelled
 from pipeline.qa import VideoQA
+from pipeline.runtime.cancel import Cancelled
 from pipeline.schema import Answer
 from pipeline.server.admission import Place
 from pipeline.server.chat_request import Video, Wanted

@@ -7,6 +7,7 @@ GET  /health, /metrics
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from memory.bank import MemoryBank
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, metrics, responses, uploads
@@ -108,10 +110,14 @@ def build_app(service: Service) -> FastAPI:
         }
 
     @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics_page() -> Response:
         return Response(await asyncio.to_thread(counted.text), media_type=metrics.CONTENT_TYPE)
 
     return app
+
+
+def _memory_bytes(bank: MemoryBank, tier: str) -> int:
+    return bank.in_memory().get(tier, 0)
 
 
 def _count(service: Service) -> metrics.Figures:
@@ -131,8 +137,8 @@ def _count(service: Service) -> metrics.Figures:
         counted.gauge(
             f"memory_{tier}_bytes",
             f"Bytes in memory: {tier}",
-            lambda tier=tier: bank.in_memory().get(tier, 0),
-        )  # type: ignore[misc]
+            functools.partial(_memory_bytes, bank, tier),
+        )
     counted.counter(
         "questions_refused",
         "Questions that were turned away with 429",

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.commands.ask import clock_time
+from pipeline.config.units import clock_time
 from pipeline.schema import Answer
 from pipeline.server.chat_request import Wanted
 from pipeline.server.files import StoredFile

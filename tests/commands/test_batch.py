@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
 from pipeline.batch.compare import compare
 from pipeline.batch.run_folder import Lines, locked

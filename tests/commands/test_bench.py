@@ -16,7 +16,7 @@ from encoders.models.llava_onevision import LlavaOneVision
 from encoders.prefill import WindowPrefill
 from encoders.schema import Frames, VideoInfo
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader

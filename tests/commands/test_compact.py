@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from pipeline.build import build_backbone
-from pipeline.cli import configure, run
+from pipeline.cli import run
+from pipeline.config.compose import configure
 from pipeline.evaluation import throughput
 from pipeline.evaluation.bank_sizes import SETTINGS, Row, Size, sizes_of, table
 from pipeline.needle_world import video as haystack
 from pipeline.needle_world.cards import Needle
-from pipeline.needle_world.scoring import Scored, difference, holds, is_right
+from pipeline.needle_world.scoring import Scored, holds
+from pipeline.scoring import difference, is_right
 
 SECONDS = 64
 SCENE = [Needle("name", "Olivia"), Needle("icon", "key")]

@@ -12,11 +12,12 @@ from encoders.text import subtitles
 from encoders.text.lines import VideoFile
 from encoders.text.subtitles import Subtitles
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
 from pipeline import cli
 from pipeline.answer import text_evidence
 from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.config import compose
 from pipeline.ingest.text import extract, video_file
 from pipeline.moments.finder import Finder
 from pipeline.runtime.stage_timer import Clock
@@ -69,7 +70,7 @@ def run(capfd: pytest.CaptureFixture[str]):
 
 
 def parts(film: Path, bank: Path, *overrides: str) -> tuple[Any, Any]:
-    config = cli.configure(
+    config = compose.configure(
         "ask", [f"video={film}", f"bank={bank}", "question=-", *toy_parts(), *overrides]
     )
     backbone = build_backbone(config)
@@ -303,7 +304,7 @@ def test_captions_are_written_once_and_are_another_kind(film, tmp_path, monkeypa
         *toy_parts(says="red star"),
         "question=-",
     ]
-    config = cli.configure("ask", [*common, "text=[captions,subtitles]"])
+    config = compose.configure("ask", [*common, "text=[captions,subtitles]"])
     backbone = build_backbone(config)
     qa, source = build_qa(config, backbone), build_source(config, backbone)
     with qa.bank:

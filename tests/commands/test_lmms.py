@@ -20,7 +20,7 @@ import yaml
 
 from encoders.errors import UserError
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
 from pipeline.evaluation.lmms import documents, scores
 from pipeline.evaluation.lmms.answer import Answers, Told
@@ -28,7 +28,7 @@ from pipeline.evaluation.lmms.requests import Asked, Clip, asked, cut
 from pipeline.evaluation.needle import score, vnbench
 from pipeline.evaluation.needle.run import rows_of
 from pipeline.needle_world.questions import NOT_SHOWN
-from pipeline.needle_world.scoring import is_right
+from pipeline.scoring import is_right
 from tests.support.paths import ROOT
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video

@@ -11,7 +11,7 @@ import torch
 from encoders.models.published_configs import PUBLISHED, frame_tokens, published
 from encoders.models.video_llm import KVShape
 from pipeline import cli
-from pipeline.commands.ask import backbones
+from pipeline.commands import backbones
 from tests.support.families import FAMILIES, backbone_of, folder
 from tests.support.toys import toy_backbone
 

@@ -16,7 +16,7 @@ from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
 from pipeline import cli
 from pipeline.build import GROUPS, build_backbone, build_qa, build_source
-from pipeline.config import settings
+from pipeline.config import compose, settings
 from pipeline.config.parts import check, part
 from pipeline.schema import Answer
 from tests.support.paths import ROOT
@@ -60,7 +60,7 @@ def answer(film: Path, bank: Path, *overrides: str, parts: list[str] | None = No
         "question=What is the code?",
         *(parts or toy_parts()),
     ]
-    config = cli.configure("ask", [*common, "reader.max_new_tokens=8", *overrides])
+    config = compose.configure("ask", [*common, "reader.max_new_tokens=8", *overrides])
     backbone = build_backbone(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
@@ -82,7 +82,7 @@ def test_the_groups_are_those_that_are_built() -> None:
 @pytest.mark.parametrize("task", ["ask", "ingest"])
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_fits_its_class(task: str, group: str, option: str) -> None:
-    config = cli.configure(task, [f"{group}={option}"])
+    config = compose.configure(task, [f"{group}={option}"])
     for name in [group] if group in GROUPS else GROUPS:  # an experiment sets several
         skip_without_its_adapter(config[name]._target_)
         check(config, name)
@@ -91,21 +91,21 @@ def test_every_option_composes_and_fits_its_class(task: str, group: str, option:
 
 @pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in BATCH])
 def test_every_option_of_a_batch_can_be_made(group: str, option: str) -> None:
-    config = cli.configure("batch", [f"{group}={option}"])
+    config = compose.configure("batch", [f"{group}={option}"])
     check(config, group)
     assert callable(part(config, group))
 
 
 @pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in LINES])
 def test_every_way_of_searching_lines_composes_and_fits(group: str, option: str) -> None:
-    config = cli.configure("find", [f"{group}={option}"])
+    config = compose.configure("find", [f"{group}={option}"])
     check(config, group)
     assert not config[group] or callable(get_object(config[group]._target_))
 
 
 @pytest.mark.parametrize("option", [name for group, name in EVERY if group == WORDS])
 def test_every_extractor_of_words_can_be_made(option: str) -> None:
-    config = cli.configure("ingest", [f"text={option}"])
+    config = compose.configure("ingest", [f"text={option}"])
     check(config, WORDS)
     assert list(config.text) == ([] if option == "none" else [option])
     for name in config.text:
@@ -115,13 +115,13 @@ def test_every_extractor_of_words_can_be_made(option: str) -> None:
 
 def test_several_extractors_are_a_list() -> None:
     names = sorted(name for group, name in EVERY if group == WORDS and name != "none")
-    assert list(cli.configure("ask", [f"text=[{','.join(names)}]"]).text) == names
+    assert list(compose.configure("ask", [f"text=[{','.join(names)}]"]).text) == names
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> None:
     """A new adapter is picked up from its YAML alone."""
-    config = cli.configure("ask", [f"backbone={name}", "fps=0.5"])
+    config = compose.configure("ask", [f"backbone={name}", "fps=0.5"])
     node = config.backbone
     skip_without_its_adapter(node._target_)
     adapter = get_object(node._target_)
@@ -135,7 +135,7 @@ def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> No
     assert "fps" not in known or node.fps == 0.5  # the bank's, never a second one
     overrides = [f"backbone={name}", "+backbone.nix=1"]
     with pytest.raises(UserError, match=r"backbone\.nix"):
-        check(cli.configure("ask", overrides), "backbone")
+        check(compose.configure("ask", overrides), "backbone")
     for method in ("look", "tokens_per_frame", "frame_size"):
         assert getattr(adapter, method) is not getattr(VideoLLM, method), (
             f"{name} has no {method} of its own"
@@ -154,7 +154,7 @@ def test_every_option_says_what_it_trades(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("task", cli.TASKS)
 def test_every_task_composes(task: str) -> None:
-    assert cli.configure(task, []).format == "text"
+    assert compose.configure(task, []).format == "text"
 
 
 @pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o not in DOWNLOADED])
@@ -280,7 +280,7 @@ def commands() -> list[str]:
 def test_commands_of_the_readme_compose(line: str) -> None:
     _, task, *overrides = shlex.split(line.removeprefix("$ "), comments=True)
     assert task in cli.TASKS
-    config = cli.configure(task, [o for o in overrides if o != "--cfg"])
+    config = compose.configure(task, [o for o in overrides if o != "--cfg"])
     for group in GROUPS if task in ("ask", "ingest") else ():
         check(config, group)
 

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 
 from encoders.errors import UserError
 from encoders.schema import Segment
-from memory.frame_budget import Timeline
 from memory.retrieval import row_cache
-from memory.retrieval.clip import ClipRetriever, FusedRetriever, UniformRetriever
+from memory.retrieval.clip import ClipRetriever
+from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.kv import KVRetriever
 from memory.retrieval.row_buffer import RamBudget, Rows
+from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
+from memory.timeline import Timeline
 from pipeline.evaluation.speed.clocks import resident
 from tests.support.paths import CONF
 from tests.support.records import EMBED, Words, feed, make_segment, make_video, queries, same

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from tests.support.children import heard, ingest, start
 from tests.support.paths import ROOT
 from tests.support.records import files, make_segment, same

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from tests.support.children import heard, read_until_finished, start, write_for
 from tests.support.records import info, make_video, write_video
 

@@ -24,12 +24,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.schema import Evidence, Hits, Question
-from pipeline.answer.citations import cite, is_shown, spans
+from pipeline.answer.citations import cite, spans
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.cli import configure
+from pipeline.config.compose import configure
 from pipeline.qa import VideoQA
-from pipeline.schema import Answer, CitedFrame
+from pipeline.schema import Answer, CitedFrame, is_shown
 from tests.support.paths import ROOT
 from tests.support.records import files
 from tests.support.toys import FRAME_TOKENS, toy_backbone, toy_parts

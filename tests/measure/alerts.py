@@ -18,7 +18,7 @@ import torch
 from encoders.schema import Segment
 from encoders.sources.live import PushedSource
 from pipeline.build import build_backbone, build_qa
-from pipeline.cli import configure
+from pipeline.config.compose import configure
 from pipeline.live.alerts import Rule, Standing, check_for
 from pipeline.live.session import Session
 from pipeline.needle_world import video

@@ -18,6 +18,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse, mean_of_scores
 from pipeline import cli
 from pipeline.commands.find import of_frames
+from pipeline.config import compose
 from pipeline.config.parts import part
 from pipeline.moments.finder import Finder
 from pipeline.needle_world import video
@@ -95,7 +96,7 @@ def main() -> None:
         questions += make(args.folder, number, args.seconds)
         options = [f"video={path}", f"bank={args.folder / 'bank'}", "text=[subtitles,ocr]"]
         cli.run("ingest", options)
-    config = cli.configure("find", ["query=-", f"bank={args.folder / 'bank'}"])
+    config = compose.configure("find", ["query=-", f"bank={args.folder / 'bank'}"])
     channels, retriever, ahead = of_frames(
         config, (*planner.CHANNELS, planner.KV), lambda: part(config, "backbone")
     )

@@ -21,7 +21,8 @@ from torch.nn.functional import normalize
 from encoders.prefill import key_means
 from encoders.schema import KVBlock, Segment, VideoInfo, VisualTokens
 from memory.bank import MemoryBank
-from memory.retrieval.clip import ClipRetriever, FusedRetriever
+from memory.retrieval.clip import ClipRetriever
+from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.kv import KVRetriever
 from memory.schema import Question, Retriever
 

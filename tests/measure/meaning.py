@@ -16,8 +16,8 @@ import numpy as np
 from encoders.text.dense import SentenceEncoder
 from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
 from memory.retrieval.fusion import fuse
+from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import add_vectors
 from pipeline.moments.finder import Finder
 from tests.support.paraphrases import KEPT, facts, shared

@@ -36,8 +36,8 @@ from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames, VideoInfo
 from memory.schema import Question
 from pipeline.build import build_qa
-from pipeline.cli import configure
-from pipeline.commands.ask import backbones
+from pipeline.commands import backbones
+from pipeline.config.compose import configure
 from tests.support.families import FAMILIES, folder
 from tests.support.toys import toy_checkpoint
 

@@ -20,7 +20,7 @@ import numpy as np
 from encoders.errors import UserError
 from encoders.sources.live import PushedSource, UrlSource
 from pipeline.build import build_backbone, build_qa
-from pipeline.cli import configure
+from pipeline.config.compose import configure
 from pipeline.live.session import Session
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import draw

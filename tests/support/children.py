@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
 from memory.storage.retention import Rule
 from pipeline import build, cli
+from pipeline.config import compose
 from tests.support import (
     toys,  # noqa: F401  (imported for the server)
 )
@@ -54,7 +55,7 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
     and ("acknowledged", number) once `bank.write` has returned. die_at: SIGKILL when the step of this name is passed for the
     n-th time, counted from 1; the name "" stands for any."""
     torch.set_num_threads(1)
-    config = cli.configure("ingest", overrides)
+    config = compose.configure("ingest", overrides)
     backbone = build.build_backbone(config)
     source = build.build_source(config, backbone)
     count = 0

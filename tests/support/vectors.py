@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
 
 

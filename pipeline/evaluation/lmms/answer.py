@@ -15,7 +15,7 @@ from encoders.errors import UserError
 from encoders.sources.container import check_file
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.cli import configure
+from pipeline.config.compose import configure
 from pipeline.evaluation.lmms.requests import Asked, Clip, cut, groups
 
 Log = Callable[[str], None]

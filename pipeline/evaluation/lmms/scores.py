@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from pipeline.answer.citations import is_shown
 from pipeline.evaluation.needle import score, vnbench
-from pipeline.needle_world.scoring import is_right
+from pipeline.schema import is_shown
+from pipeline.scoring import is_right
 
 Record = dict[str, Any]
 Document = Mapping[str, Any]

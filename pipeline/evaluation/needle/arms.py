@@ -22,9 +22,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
-from memory.frame_budget import Timeline
-from memory.retrieval.clip import UniformRetriever, hits, is_next, refuse_unknown
+from memory.retrieval.common import hits, is_next, refuse_unknown
+from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
+from memory.timeline import Timeline
 from pipeline.build import READ_FRAMES, build_qa
 from pipeline.evaluation.needle.schema import Film, Item
 from pipeline.qa import VideoQA

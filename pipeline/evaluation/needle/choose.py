@@ -11,7 +11,7 @@ from dataclasses import replace
 from memory.schema import Evidence
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.evaluation.needle.vnbench import LETTERS, ORDERS, prompt, tries
-from pipeline.needle_world.scoring import is_right
+from pipeline.scoring import is_right
 
 Reader = KVReader | TokenReader
 

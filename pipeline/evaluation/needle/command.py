@@ -9,7 +9,7 @@ reelbank needle action=score predictions=results.jsonl   # somebody's results by
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -136,11 +137,7 @@ def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film
         for film in films:
             name = f"{film.name}-{fingerprint(film)}.mp4"  # another plan is another file
             if not (folder / name).exists():
-                write(
-                    film,
-                    folder / name,
-                    lambda t, before=before: bar.update(job, completed=before + t),
-                )  # type: ignore[misc]
+                write(film, folder / name, _advancing(bar, job, before))
             before += film.seconds
             bar.update(job, completed=before)
             done.append(replace(film, file=f"VNBench/{name}"))
@@ -154,9 +151,14 @@ def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film
     return done
 
 
+def _advancing(bar: Progress, job: TaskID, before: float) -> Callable[[float], None]:
+    """Shows on a bar how many seconds are written, `before` of which are of earlier films."""
+    return lambda seconds: bar.update(job, completed=before + seconds)
+
+
 def _run(config: DictConfig, out: Path) -> None:
     from pipeline.build import build_backbone
-    from pipeline.cli import configure
+    from pipeline.config.compose import configure
     from pipeline.evaluation.needle.arms import Arm, arms
     from pipeline.evaluation.needle.run import run, work
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.commands.ask import clock_time
+from pipeline.config.units import clock_time
 from pipeline.evaluation.needle import plots, score, vnbench
 from pipeline.evaluation.needle.film import FilmSource
 from pipeline.evaluation.needle.schema import Film, Item

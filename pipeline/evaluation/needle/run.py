@@ -15,15 +15,16 @@ import torch
 from encoders.schema import FrameSource
 from encoders.sources.file import FileSource
 from memory.schema import Evidence, Hits, Question
-from pipeline.answer.citations import cite, is_shown, spans
+from pipeline.answer.citations import cite, spans
 from pipeline.evaluation.needle.arms import Arm, settings_of
 from pipeline.evaluation.needle.choose import in_letters, in_words, letters_of
 from pipeline.evaluation.needle.film import FilmSource, fingerprint, sampled
 from pipeline.evaluation.needle.make import needles_alone, without_needles
 from pipeline.evaluation.needle.schema import Film, Item
 from pipeline.evaluation.needle.vnbench import LETTERS, type_of
-from pipeline.needle_world.scoring import is_right
 from pipeline.runtime.stage_timer import Clock
+from pipeline.schema import is_shown
+from pipeline.scoring import is_right
 
 Row = dict[str, Any]
 RANKED = 64  # moments of the ranking that a row keeps

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.evaluation.needle.schema import Spans
-from pipeline.needle_world.scoring import share
+from pipeline.scoring import share
 
 Row = Mapping[str, Any]
 Pairs = list[tuple[str, float]]  # (film, outcome)

@@ -13,22 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from encoders.errors import UserError
 from encoders.models.llava_onevision import LlavaOneVision
 from encoders.schema import Frames
-from pipeline.build import build_source, provenance
+from pipeline.build import build_source
 from pipeline.config.parts import part
 from pipeline.evaluation.speed import footage, machine, operations
 from pipeline.evaluation.speed.baselines import KeptCache, Library, WholePrompt, fastest_chunk
 from pipeline.evaluation.speed.clocks import middle, watch
-from pipeline.evaluation.speed.command import BASELINES
 from pipeline.evaluation.speed.ours import Ours
 from pipeline.evaluation.speed.rounds import Limits, Rounds
-from pipeline.evaluation.speed.schema import Arm, Row, Table
+from pipeline.evaluation.speed.schema import BASELINES, Arm, Recompose, Row, Table
+from pipeline.provenance import provenance
 
 KEPT, WHOLE = BASELINES["kv_kept"], BASELINES["whole_prompt"]
 _OURS = "ours, "  # before the name of an arm, in tables
 _KEEPS_ALL = "encoders.compressors.NoCompression"  # the compressor that changes no number of tokens
-
-
-Recompose = Callable[[list[str]], DictConfig]
 
 
 def measure(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from pipeline.evaluation.speed.schema import BASELINES
 from pipeline.runtime.malloc import kept
 
 if TYPE_CHECKING:  # it brings torch
@@ -30,10 +31,6 @@ if TYPE_CHECKING:  # it brings torch
 
 UNFINISHED = "bench.unfinished.json"
 PARTS = ("arms", "store", "all")
-BASELINES = {
-    "kv_kept": "transformers, KV kept",
-    "whole_prompt": "transformers, whole prompt",
-}  # as plain= and as tables name them
 
 
 def bench(config: DictConfig) -> int:
@@ -130,7 +127,7 @@ def check(config: DictConfig) -> None:
 def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, Any]:
     """Measure, into `rows` as it comes; what it was measured on."""
     from encoders.models.onednn_linear import weights
-    from pipeline.cli import configure
+    from pipeline.config.compose import configure
     from pipeline.evaluation.speed import against_transformers, components, machine
     from pipeline.evaluation.speed.ours import backbone_of
 
@@ -179,7 +176,7 @@ def _dump(facts: dict[str, Any], rows: "list[Row]", path: Path) -> None:
 
 def _write(config: DictConfig, facts: dict[str, Any], rows: "list[Row]", out: Path) -> None:
     """bench.json, bench.md and the figures."""
-    from pipeline.evaluation.speed import machine, plots
+    from pipeline.evaluation.speed import against_transformers, components, machine, plots
 
     _dump(facts, rows, out / "bench.json")
     (out / UNFINISHED).unlink(missing_ok=True)

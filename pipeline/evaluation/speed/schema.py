@@ -4,9 +4,11 @@ Knows no model, no bank and no clock. Seconds are seconds of wall time unless th
 the whole process, all threads together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from omegaconf import DictConfig
 
 from encoders.schema import Frames
 
@@ -75,3 +77,12 @@ class Table:
             "|---" * len(self.head) + "|",
             *body,
         ]
+
+
+BASELINES = {
+    "kv_kept": "transformers, KV kept",
+    "whole_prompt": "transformers, whole prompt",
+}  # as plain= and as tables name them
+
+
+Recompose = Callable[[list[str]], DictConfig]

@@ -18,8 +18,9 @@ from encoders.schema import Segment
 from memory import frame_budget
 from memory.bank import MemoryBank
 from memory.retrieval import searchable as held_module
-from memory.retrieval.clip import ClipRetriever, UniformRetriever
+from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.kv import KVRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Evidence, Question, SegmentIndex
 from tests.contracts.test_retrievers import NAMES, NEEDLE, PER_LAYER, built
 from tests.support.records import Words, info, make_segment, make_video, queries, same, write_video

@@ -16,7 +16,7 @@ import torch
 
 from encoders.errors import UserError
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.storage import atomic, checksums, segment_file, tensor_file
 from memory.store import DiskStore
 from tests.support.children import heard, start

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memory.frame_budget import Timeline
+from memory.timeline import Timeline
 
 Made = list[tuple[int, np.ndarray, np.ndarray]]
 

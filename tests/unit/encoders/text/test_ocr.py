@@ -14,7 +14,7 @@ from encoders.text.lines import VideoFile
 from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_rate, size_of
 from encoders.text.repeats import Repeats, distance, telling
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import extract
 from pipeline.moments.finder import Finder
 from tests.support.lectures import Lecture, plan

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from memory.frame_budget import Timeline
 from memory.retrieval import ivf_block
 from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
 from memory.schema import Question, SegmentIndex
+from memory.timeline import Timeline
 from tests.support.records import EMBED, Words
 
 BLOCK, SWITCH = 512, 1024  # rows

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memory.frame_budget import Timeline
 from memory.retrieval import row_cache
+from memory.timeline import Timeline
 
 EDGES = range(0, 4001, 8)
 

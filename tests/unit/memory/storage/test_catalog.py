@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import Catalog, CatalogDamagedError, Pruned, SegmentRow, VideoRow
 from tests.support.records import info, make_segment, make_video, write_video
 

@@ -15,7 +15,7 @@ from encoders.errors import UserError
 from encoders.prefill import key_means
 from encoders.schema import KVBlock, Segment
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
 from memory.storage import crash_points as steps
 from memory.storage import quantization, segment_codec, segment_file

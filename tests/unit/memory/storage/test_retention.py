@@ -18,14 +18,14 @@ from encoders.errors import UserError
 from encoders.schema import Segment
 from encoders.sources.file import FileSource
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
 from memory.storage import segment_file
 from memory.storage.retention import Cut, Piece, Rule, plan, window_frames
 from memory.store import DiskStore
 from pipeline import cli
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import units
+from pipeline.config import compose, units
 from pipeline.qa import VideoQA
 from tests.commands.test_cli import sentence, tree
 from tests.contracts.test_retrievers import NEEDLE, built
@@ -86,7 +86,9 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
 @contextmanager
 def parts(film: Path, bank: Path, *overrides: str) -> Iterator[tuple[VideoQA, FileSource]]:
     """The parts of `reelbank ingest` and the video's source."""
-    config = cli.configure("ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *overrides])
+    config = compose.configure(
+        "ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *overrides]
+    )
     backbone = build_backbone(config)
     source, qa = build_source(config, backbone), build_qa(config, backbone)
     with qa.bank:

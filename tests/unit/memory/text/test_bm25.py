@@ -8,8 +8,8 @@ import pytest
 
 from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
 from memory.retrieval.fusion import Moment, fuse, mean_of_scores, widened
+from memory.retrieval.uniform import UniformRetriever
 from memory.text import bm25
 from memory.text.bm25 import K1, USUAL, B, Wanted
 from memory.text.tokenizer import query, words

@@ -321,8 +321,10 @@ def test_questions_in_other_words_are_found_by_meaning_and_not_by_words(
 
 
 def test_the_commands_add_vectors_to_words_that_are_there_and_find_by_them(
-    run, film, tmp_path
-) -> None:  # noqa: F811
+    run,  # noqa: F811
+    film,  # noqa: F811
+    tmp_path,
+) -> None:
     bank = tmp_path / "bank"
     assert cli.run("ingest", [f"video={film}", f"bank={bank}", "text=subtitles", *toy_parts()]) == 0
     before = {path: path.read_bytes() for path in bank.rglob("*.safetensors")}

@@ -12,7 +12,7 @@ import pytest
 from encoders.errors import UserError
 from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
 from memory.storage.retention import Rule
 from memory.text import block_file

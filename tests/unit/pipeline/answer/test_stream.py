@@ -8,7 +8,7 @@ import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
-from pipeline.answer.reader import Cancelled
+from pipeline.runtime.cancel import Cancelled
 from tests.laws.test_laws import TEXT, opened
 from tests.support.videos import write_video
 

@@ -19,7 +19,7 @@ from pipeline.batch.annotations import Table
 from pipeline.batch.fetch import fetched
 from pipeline.batch.option_choice import asked
 from pipeline.batch.schema import Bad, Entry, Job
-from pipeline.cli import configure
+from pipeline.config.compose import configure
 from pipeline.config.parts import part
 from pipeline.evaluation.needle import vnbench
 from tests.support.paths import CONF

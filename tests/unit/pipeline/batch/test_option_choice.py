@@ -7,10 +7,10 @@ import torch
 
 from encoders.errors import UserError
 from memory.schema import Question
-from pipeline import cli
 from pipeline.batch.option_choice import ByLikelihood, ByParsing, asked, parse
 from pipeline.batch.schema import Job
 from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.config import compose
 from pipeline.config.parts import part
 from pipeline.runtime.stage_timer import Clock
 from tests.support import films
@@ -106,7 +106,9 @@ PROMPTS = {  # how benchmarks ask, by their published code
 def test_each_benchmark_is_asked_as_its_own_code_asks(name):
     """Whatever they say: the question and all options are in it."""
     job = Job("1", "v", "Why?", ("red", "blue"))
-    prompt = part(cli.configure("batch", [f"annotations={name}", "choice=parse"]), "choice").prompt
+    prompt = part(
+        compose.configure("batch", [f"annotations={name}", "choice=parse"]), "choice"
+    ).prompt
     text = asked(prompt, job)
     assert (
         "Why?" in text and "{" not in text and (name == "mf2" or ("red" in text and "blue" in text))
@@ -115,7 +117,7 @@ def test_each_benchmark_is_asked_as_its_own_code_asks(name):
 
 
 def test_a_prompt_on_the_command_line_goes_before_the_benchmarks():
-    mine = cli.configure(
+    mine = compose.configure(
         "batch", ["annotations=mlvu", "choice=parse", "choice.prompt='Say {question}'"]
     )
     assert part(mine, "choice").prompt == "Say {question}"
@@ -158,7 +160,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("reader", ["kv", "tokens"])
 def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
     """Each answer with its end, one at a time on a cache of its own; none of them leaves a trace in the next one's."""
-    config = cli.configure(
+    config = compose.configure(
         "ask",
         [
             f"video={film}",
@@ -197,7 +199,7 @@ def test_choosing_what_the_model_says_cites_what_it_says(tmp_path):
     """With the embedded model: the likeliest of options that hold its own answer is that answer, on the same frames; letters
     and sums over tokens are weighed as told."""
     films.make(tmp_path, 1, 16.0, 6)
-    config = cli.configure(
+    config = compose.configure(
         "ask", [f"video={tmp_path / 'film-00.mp4'}", f"bank={tmp_path / 'bank'}", "question=x"]
     )
     backbone = build_backbone(config)

@@ -17,7 +17,8 @@ from pipeline.embedded import tokenizer
 from pipeline.needle_world import questions
 from pipeline.needle_world import video as haystack
 from pipeline.needle_world.cards import Needle
-from pipeline.needle_world.scoring import holds, is_right
+from pipeline.needle_world.scoring import holds
+from pipeline.scoring import is_right
 
 SCENE = [
     Needle("code", "4821"),

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders.errors import UserError
-from pipeline.answer.reader import Cancelled
 from pipeline.live.dialogue import Dialogue, Round, decayed, told
 from pipeline.live.session import Session
+from pipeline.runtime.cancel import Cancelled
 from tests.unit.pipeline.answer.test_stream import held_at
 from tests.unit.pipeline.live.test_session import embedded, feed, pushed, wait_until_seen, world  # noqa: F401
 

@@ -18,7 +18,7 @@ from encoders.sources.file import FileSource
 from encoders.sources.live import PlayedFile, PushedSource, UrlSource
 from memory.schema import Question
 from pipeline.build import build_backbone, build_live, build_qa
-from pipeline.cli import configure
+from pipeline.config.compose import configure
 from pipeline.live.session import Session
 from pipeline.needle_world.cards import draw
 from pipeline.needle_world.video import Shown, parse, procedural_footage

@@ -32,7 +32,8 @@ from pipeline.needle_world.cards import (
     random_placement,
 )
 from pipeline.needle_world.scenes import demo_scene, random_scene
-from pipeline.needle_world.scoring import cell, holds, is_right, share
+from pipeline.needle_world.scoring import holds
+from pipeline.scoring import cell, is_right, share
 from tests.support.videos import write_video
 
 SEEDS = st.integers(0, 2**32 - 1)

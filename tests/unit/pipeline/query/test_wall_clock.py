@@ -8,7 +8,7 @@ import pytest
 
 from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
-from memory.retrieval.clip import UniformRetriever
+from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
 from pipeline.moments.finder import Finder
 from pipeline.query.wall_clock import NOWHERE, meant

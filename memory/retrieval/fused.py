@@ -1,0 +1,94 @@
+"""Several retrievers as one: their rankings joined by reciprocal rank fusion."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from encoders.errors import UserError
+from encoders.schema import FrameEmbedder
+from memory.retrieval.common import Queries, hits
+from memory.schema import Hits, Question, Retriever, SegmentIndex
+from memory.timeline import Timeline
+
+
+def with_frames(found: Hits, near: Sequence[int], k0: float = 60.0) -> Hits:
+    """A ranking fused with frames that something else points to, best first, by reciprocal rank."""
+    scores: defaultdict[int, float] = defaultdict(float)
+    for ranking in (found.frames.tolist(), list(dict.fromkeys(near))):
+        for rank, ordinal in enumerate(ranking, start=1):
+            scores[ordinal] += 1 / (k0 + rank)
+    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
+    return hits(best, [scores[ordinal] for ordinal in best])
+
+
+class FusedRetriever:
+    """Several rankings made one by weighted reciprocal rank fusion: score = sum of weight / (k0 + rank), rank from 1.
+
+    Raw scores of different retrievers are never compared: cosines and z-scores have no common scale.
+    parts: name -> partial of a retriever, called here with the same partners. weights: name -> weight, 1 where absent.
+    k0: how flat; 60 lets agreement of several parts beat one part's first place.
+    Each part ranks max(4 k, 100) frames; a frame that a part does not name gets nothing from it.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Callable[..., Retriever]],
+        weights: Mapping[str, float] | None = None,
+        k0: float = 60,
+        *,
+        embedder: FrameEmbedder | None = None,
+        queries: Queries | None = None,
+    ) -> None:
+        weights = weights or {}
+        unknown = sorted(set(weights) - set(parts))
+        if unknown or not parts or k0 < 0 or any(weight < 0 for weight in weights.values()):
+            raise UserError(
+                f"retriever=fused cannot use parts {sorted(parts)}, weights {dict(weights)}, k0={k0}; "
+                "give each weight the name of a part and no negative number"
+            )
+        self._parts = {
+            name: part(embedder=embedder, queries=queries) for name, part in parts.items()
+        }
+        self._weights = {name: float(weights.get(name, 1.0)) for name in parts}
+        self._k0 = k0
+        self.reads = frozenset[str]().union(*(part.reads for part in self._parts.values()))
+
+    @property
+    def parts(self) -> Mapping[str, Retriever]:
+        """By name, for whoever wants the ranking of one."""
+        return self._parts
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self._parts.values())
+
+    def add(self, segment: SegmentIndex) -> None:
+        for part in self._parts.values():
+            part.add(segment)
+
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        k = min(k, visible - first)
+        depth = min(visible - first, max(4 * k, 100))
+        scores: defaultdict[int, float] = defaultdict(float)
+        for name, part in self._parts.items():
+            for rank, ordinal in enumerate(
+                part.search(question, depth, visible, first).frames.tolist(), start=1
+            ):
+                scores[ordinal] += self._weights[name] / (self._k0 + rank)
+        best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))[:k]
+        return hits(best, [scores[ordinal] for ordinal in best])
+
+    def known(self, video_id: str) -> int:
+        return min(part.known(video_id) for part in self._parts.values())
+
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        for part in self._parts.values():
+            part.load(folder, video_id, timeline)
+
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        for part in self._parts.values():
+            part.save(folder, video_id, timeline)
+
+    def forget(self, video_id: str) -> None:
+        for part in self._parts.values():
+            part.forget(video_id)

@@ -1,0 +1,62 @@
+"""Frames spread evenly over the video, whatever the question: the baseline of every retriever."""
+
+from collections import Counter
+from pathlib import Path
+
+from encoders.schema import FrameEmbedder
+from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
+from memory.schema import Hits, Question, SegmentIndex
+from memory.timeline import Timeline
+
+
+class UniformRetriever:
+    """Frames evenly spread over what is visible: the baseline that looks at nothing.
+
+    For n frames it takes the middles of n equal stretches. They are ranked coarse to fine (halves, quarters, ...), so
+    that a budget that cuts the ranking short thins it out everywhere instead of cutting off the end of the video.
+    Partners: both accepted for the common convention, neither is used.
+    """
+
+    reads: frozenset[str] = frozenset()
+
+    def __init__(
+        self, *, embedder: FrameEmbedder | None = None, queries: Queries | None = None
+    ) -> None:
+        self._known: Counter[str] = Counter()
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    def add(self, segment: SegmentIndex) -> None:
+        if is_next(segment, self.known(segment.video_id)):
+            self._known[segment.video_id] += len(segment)
+
+    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
+        refuse_unknown(question, self.known(question.video_id), visible)
+        there = visible - first
+        k = min(k, there)
+        order = _coarse_to_fine(k)
+        return hits(
+            [first + (2 * i + 1) * there // (2 * k) for i in order],
+            [1 / (rank + 1) for rank in range(k)],
+        )
+
+    def known(self, video_id: str) -> int:
+        return self._known[video_id]
+
+    def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        self._known[video_id] = len(timeline)
+
+    def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
+        pass
+
+    def forget(self, video_id: str) -> None:
+        del self._known[video_id]
+
+
+def _coarse_to_fine(count: int) -> list[int]:
+    """0..count-1 in bit-reversed order: any beginning of it is spread over the whole."""
+    bits = max(count - 1, 1).bit_length()
+    order = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits))
+    return [i for i in order if i < count]

@@ -1,0 +1,148 @@
+"""`reelbank ingest`: encodes a video into a bank, or adds words to one that is encoded."""
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from encoders.errors import UserError
+from pipeline.commands.terminal import progress_bar
+from pipeline.config import units
+from pipeline.config.units import clock_time
+from pipeline.schema import Ingested
+
+if TYPE_CHECKING:
+    from pipeline.qa import VideoQA
+
+
+@contextmanager
+def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
+    """The parts and the video's source; closes the bank."""
+    from encoders.sources.container import check_file
+
+    # before torch and a model are loaded: a wrong path is told at once
+    check_file(Path(config.video))
+    from pipeline.build import build_backbone, build_qa, build_source
+
+    backbone = build_backbone(config)
+    # before the bank is opened: a file that is no video creates nothing
+    source = build_source(config, backbone)
+    qa = build_qa(config, backbone)
+    gc.freeze()  # what was imported and loaded stays; see cli.main
+    gc.enable()
+    try:
+        yield qa, source
+    finally:
+        qa.bank.close()
+
+
+def _encode(config: DictConfig, qa: "VideoQA", source: Any) -> Ingested:
+    known = qa.bank.video(source.info.video_id)
+    if known is not None and qa.began is not None:
+        _refuse_other_began(config, qa, source.info.video_id)
+    if known is not None and known.finished:
+        return qa.ingest(source)
+    with progress_bar(Path(config.video).name, source.info.duration) as report:
+        return qa.ingest(source, report)
+
+
+def _refuse_other_began(config: DictConfig, qa: "VideoQA", video_id: str) -> None:
+    """UserError when the bank says otherwise when a file began: it did so once."""
+    began = qa.bank.began(video_id, qa.bank.next(video_id)[0])
+    if began != qa.began and qa.bank.segments(video_id):
+        stored = "without began=" if began is None else f"with began={units.written(began)}"
+        raise UserError(
+            f"began={config.began} does not fit: {config.video} is in bank {config.bank} {stored}; leave began= out, or encode "
+            "into another bank=DIR"
+        )
+
+
+def ingest(config: DictConfig) -> int:
+    """reelbank ingest."""
+    if OmegaConf.is_missing(config, "video") and (config.text or config.dense):
+        return _words_alone(config)
+    with _opened(config) as (qa, source):
+        done = _encode(config, qa, source)
+    if config.format == "json":
+        print(json.dumps(asdict(done)))
+        return 0
+    new = (
+        f"{done.new_segments} new segments, {done.nbytes / 1e6:.1f} MB"
+        if done.new_segments
+        else "nothing new"
+    )
+    print(
+        f"{config.video}: {clock_time(done.video_seconds)} in {done.segments} segments, {done.frames} frames ({new}, "
+        f"{done.seconds['total']:.1f} s) in bank {config.bank}"
+    )
+    if done.text_lines:
+        print(
+            "words: "
+            + ", ".join(f"{count} lines by {name}" for name, count in done.text_lines.items())
+        )
+    if done.warning:
+        print(f"warning: {done.warning}")
+    return 0
+
+
+def _words_alone(config: DictConfig) -> int:
+    """The words of all videos of a bank; their pictures stay as they are."""
+    from memory.bank import MemoryBank
+    from memory.retrieval.uniform import UniformRetriever
+    from pipeline.config.checks import check_format
+    from pipeline.ingest import text as words
+
+    check_format(config)
+    if "captions" in config.text:
+        raise UserError(
+            "text=captions asks the model about the encoded video; give video=FILE as well"
+        )
+    found, sentences = words.extractors(config), words.sentence_encoder(config)
+    names = [extractor.name for extractor in found]
+    table: list[dict[str, Any]] = []
+    with MemoryBank.open(
+        config.bank, None, UniformRetriever(), recent_frames=0, create=False
+    ) as held:
+        held.begin_writing()
+        if sentences is not None:
+            held.refuse_other_vectors(sentences.made_with)
+        for video in held.videos():
+            failed = ""
+            try:
+                with words.Beside(held, found, words.video_file(video.info), sentences):
+                    pass
+            except UserError as error:  # its file is gone, say; the other videos go on
+                failed = str(error)
+            texts = held.texts(video.info.video_id)
+            lines = {
+                run.extractor: run.lines for run in texts if run.extractor in names or not names
+            }
+            note = failed or words.notes(held, video.info.video_id, names)
+            table.append(
+                {
+                    "video_id": video.info.video_id,
+                    "path": video.info.path,
+                    "text_lines": lines,
+                    "warning": note,
+                }
+            )
+    if config.format == "json":
+        print(json.dumps({"bank": config.bank, "videos": table}))
+        return 0
+    for row in table:
+        counts = (
+            ", ".join(f"{count} lines by {name}" for name, count in row["text_lines"].items())
+            or "no words"
+        )
+        print(
+            f"{row['video_id']}  {counts}  {row['path']}"
+            + (f"\nwarning: {row['warning']}" if row["warning"] else "")
+        )
+    if not table:
+        print("no video yet; `reelbank ingest video=FILE` adds one")
+    return 0

@@ -1,0 +1,77 @@
+"""What commands show in a terminal: a progress bar and an answer with the moments that it cites."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from pipeline.config.units import clock_time
+from pipeline.schema import Answer, CitedLine
+
+if TYPE_CHECKING:
+    from pipeline.qa import Progress as Report
+
+
+@contextmanager
+def progress_bar(name: str, duration: float) -> Iterator["Report"]:
+    """A bar on stderr with video time, speed against real time and bytes; one line in ten seconds when not a terminal."""
+    began, console = time.perf_counter(), Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[video]}  {task.fields[speed]}  {task.fields[size]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        job = bar.add_task(
+            f"encoding {name}", total=max(duration, 1e-6), video="00:00", speed="", size=""
+        )
+        told = began
+
+        def report(seconds: float, nbytes: int) -> None:
+            nonlocal told
+            now = time.perf_counter()
+            speed = f"{seconds / max(now - began, 1e-6):.1f}x real time"
+            video = f"{clock_time(seconds)} / {clock_time(duration)}"
+            size = f"{nbytes / 1e6:.1f} MB"
+            bar.update(job, completed=min(seconds, duration), video=video, speed=speed, size=size)
+            if not console.is_terminal and now - told > 10:
+                told = now
+                print(f"encoding {name}: {video}, {speed}, {size}", file=sys.stderr, flush=True)
+
+        yield report
+
+
+def told(answer: Answer) -> str:
+    """Citations, warning and figures as text."""
+    if answer.spans:
+        lines = [
+            "seen at "
+            + ", ".join(
+                f"{clock_time(a)}-{clock_time(b)} ({a:.1f}-{b:.1f} s)" for a, b in answer.spans
+            )
+        ]
+    else:
+        lines = [
+            "no moment of the video shows it" if not answer.shown else "no single moment stands out"
+        ]
+    lines += [
+        f"{_channel(line)} at {clock_time(line.start)} ({line.start:.1f} s): {line.text}"
+        for line in answer.lines[:3]
+    ]
+    lines += [f"warning: {answer.warning}"] if answer.warning else []
+    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in answer.seconds.items())
+    lines.append(
+        f"{answer.frames_read} frames, {answer.visual_tokens} visual tokens; seconds: {stages}"
+    )
+    return "\n".join(lines)
+
+
+def _channel(line: CitedLine) -> str:
+    """ "subtitle", or with a hint that the answer does not rest on it."""
+    return line.channel if line.read else f"beside it, {line.channel}"

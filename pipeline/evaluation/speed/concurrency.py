@@ -1,0 +1,122 @@
+"""Bench: several questions at once, and the cost of our own code per token."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from memory.schema import Question
+from pipeline.evaluation.speed.clocks import middle, watch
+from pipeline.evaluation.speed.rounds import question
+from pipeline.evaluation.speed.schema import Row, Table
+from pipeline.qa import VideoQA
+from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.torch_threads import one_thread
+
+
+def _at_once(config: DictConfig, qa: VideoQA) -> list[Row]:
+    rows: list[Row] = []
+    for number in range(-1, config.rounds):  # the first round warms up
+        texts = [
+            question((number + 1) * (config.together + 1) + i) for i in range(config.together + 1)
+        ]
+        with watch() as one:
+            qa.ask(Question(texts[0], "short"))
+        with watch() as many:
+            qa.ask_all([Question(text, "short") for text in texts[1:]])
+        if number >= 0:
+            rows.append(
+                {"kind": "together", "round": number, "one_s": one.wall_s, "many_s": many.wall_s}
+            )
+            rows[-1] |= {
+                "one_cpu_s": one.cpu_s,
+                "many_cpu_s": many.cpu_s,
+                "questions": config.together,
+            }
+    return rows
+
+
+def _overhead(config: DictConfig, qa: VideoQA) -> list[Row]:
+    """Seconds a token of an answer, and of the bare decoder steps with logits and argmax over the same context."""
+    rows: list[Row] = []
+    steps = config.new_tokens - 1
+    if steps < 1:
+        return rows
+    evidence = qa.bank.recall(
+        Question(question(0), "short"), read_tokens=qa.read_tokens, kv=qa.reader.needs_kv
+    )
+    for number in range(-1, config.rounds):
+        clock = Clock()
+        qa.reader.read(evidence, clock)
+        with one_thread(qa.backbone.is_narrow):  # as reading does
+            bare = _bare_steps(qa, evidence, steps)
+        if number >= 0:
+            rows.append(
+                {
+                    "kind": "overhead",
+                    "round": number,
+                    "ours_s": clock.seconds["decode"] / steps,
+                    "bare_s": bare / steps,
+                }
+            )
+    return rows
+
+
+@torch.inference_mode()
+def _bare_steps(qa: VideoQA, evidence: Any, steps: int) -> float:
+    """Seconds of the decoder alone: embeddings and positions at hand, nobody listens, no text."""
+    backbone = qa.backbone
+    tail = qa.reader.tail(evidence.question.text)
+    with qa.reader.context(evidence, len(tail) + steps + 1, Clock()) as (cache, _):
+        backbone.advance(tail, cache)
+        first = cache.cursor.next
+        # [n, 1, 1, D]
+        embeds = backbone.embed(list(range(steps)))[:, None, None].to(backbone.dtype)
+        # [n, 1, 1]
+        places = torch.arange(first, first + steps, device=backbone.device)[:, None, None]
+        began = time.perf_counter()
+        for embed, place in zip(embeds, places, strict=True):
+            hidden = backbone.decoder(
+                inputs_embeds=embed, position_ids=place, past_key_values=cache, use_cache=True
+            ).last_hidden_state
+            int(backbone.model.lm_head(hidden)[0, -1].argmax())
+        return time.perf_counter() - began
+
+
+def _at_once_table(rows: Sequence[Row]) -> Table:
+    own = [row for row in rows if row["kind"] == "together"]
+    if not own:
+        return Table("Questions at once", "", [], [])
+    ratios = (
+        middle([row["many_s"] / row["one_s"] for row in own], 2),
+        middle([row["many_cpu_s"] / row["one_cpu_s"] for row in own], 2),
+    )
+    times = (
+        middle([row["one_s"] for row in own], 0, 1e3),
+        middle([row["many_s"] for row in own], 0, 1e3),
+    )
+    count = own[0]["questions"]
+    head = ["one, ms", f"{count} at once, ms", "times one, of each round", "the same in CPU time"]
+    return Table(
+        "Questions at once",
+        "Over one bank, in rounds; no question twice.",
+        head,
+        [[*times, *ratios]],
+    )
+
+
+def _overhead_table(rows: Sequence[Row]) -> Table:
+    own = [row for row in rows if row["kind"] == "overhead"]
+    if not own:
+        return Table("A token", "", [], [])
+    times = (
+        middle([row["ours_s"] for row in own], 3, 1e3),
+        middle([row["bare_s"] for row in own], 3, 1e3),
+    )
+    above = middle([row["ours_s"] / row["bare_s"] - 1 for row in own], 1, 100)
+    words = "Seconds of decoding, and of the decoder's own steps with logits and argmax in the same cache, in rounds."
+    return Table(
+        "A token", words, ["ours, ms a token", "bare step, ms", "above it, %"], [[*times, above]]
+    )

@@ -1,0 +1,105 @@
+"""Bench: adding to and searching retrievers alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from encoders.models.llava_onevision import LlavaOneVision
+from encoders.schema import Segment
+from memory.schema import Question, Retriever, SegmentIndex
+from pipeline.config.parts import call, part
+from pipeline.evaluation.speed.clocks import quantile, watch
+from pipeline.evaluation.speed.frame_index import HITS
+from pipeline.evaluation.speed.rounds import question
+from pipeline.evaluation.speed.schema import Recompose, Row, Table
+from pipeline.query.batched import Ahead, TextAhead
+
+_SEGMENT = 8  # frames of a made-up segment, about what the segmenter makes
+
+
+_CHUNK = 8192  # made-up rows at a time
+
+
+def _made_rows(count: int, width: int, seed: int) -> np.ndarray:
+    """[count, width] float32 unit rows: scenes of 30 frames that resemble each other, as frames of a film do."""
+    rng = np.random.default_rng(seed)
+    scenes = rng.standard_normal((count // 30 + 1, width), dtype=np.float32)
+    rows = np.repeat(scenes, 30, axis=0)[:count]
+    for a in range(0, count, _CHUNK):
+        part_ = rows[a : a + _CHUNK]
+        part_ += 0.6 * rng.standard_normal(part_.shape, dtype=np.float32)
+        part_ /= np.linalg.norm(part_, axis=1, keepdims=True)
+    return rows
+
+
+def _retrievers(
+    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, like: Segment
+) -> list[Row]:
+    """Each retriever over so many frames, as a question asks it."""
+    found: list[Row] = []
+    for name in ("uniform", "clip", "kv", "fused"):
+        own = recompose([f"retriever={name}"])
+        for count in config.retriever_rows:
+            partners = {
+                "embedder": TextAhead(part(own, "clip")),
+                "queries": Ahead(backbone.queries_of),
+            }
+            retriever: Retriever = call("retriever", part(own, "retriever"), **partners)
+            _feed(retriever, count, like, config.seed)
+            times = []
+            for number in range(config.asked + 2):
+                with watch() as took:
+                    retriever.search(Question(question(number), "made"), HITS, count)
+                if number >= 2:
+                    times.append(took.wall_s)
+            row: Row = {
+                "kind": "retriever",
+                "retriever": name,
+                "rows": count,
+                "bytes": retriever.nbytes,
+            }
+            found.append(
+                row
+                | {
+                    "p50_s": quantile(times, 0.5),
+                    "p95_s": quantile(times, 0.95),
+                    "queries": len(times),
+                }
+            )
+            retriever.forget("made")
+    return found
+
+
+def _feed(retriever: Retriever, count: int, like: Segment, seed: int) -> None:
+    """Let a retriever take in made-up frames of the shapes of a real segment."""
+    clip = torch.from_numpy(_made_rows(count, like.clip.shape[1], seed))
+    for first in range(0, count, _SEGMENT):
+        stop = min(first + _SEGMENT, count)
+        means = None
+        if like.key_means is not None:
+            generator = torch.Generator().manual_seed(first)
+            means = torch.randn((stop - first, *like.key_means.shape[1:]), generator=generator)
+        times = torch.arange(first, stop, dtype=torch.float64)
+        retriever.add(
+            SegmentIndex("made", first // _SEGMENT, first, times, clip[first:stop], means)
+        )
+
+
+def _retrievers_table(rows: Sequence[Row]) -> Table:
+    lines = [
+        [
+            row["retriever"],
+            f"{row['rows']:,}",
+            f"{1e3 * row['p50_s']:.2f}",
+            f"{1e3 * row['p95_s']:.2f}",
+            f"{row['bytes'] / 1e6:.1f}",
+        ]
+        for row in rows
+        if row["kind"] == "retriever"
+    ]
+    words = f"From the question's text to {HITS} frames, embedding or queries included, none of it kept between questions."
+    return Table(
+        "Retrievers", words, ["retriever", "frames", "p50 ms", "p95 ms", "MB of rows"], lines
+    )
