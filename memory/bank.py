@@ -26,6 +26,7 @@ from encoders.text.lines import TextBlock, TextLine
 from memory import frame_budget, rebuild
 from memory.cache.loader import RecalledFrames, keys_of
 from memory.cache.tiers import FrameTiers
+from memory.encoder_window import EncoderWindow, ResumePoint
 from memory.frame_budget import Choice
 from memory.pending import TailFrames, Tails, moved, visible
 from memory.retrieval.common import hits
@@ -69,6 +70,7 @@ class MemoryBank:
         self.root = root
         self.provenance = provenance
         self._store = DiskStore(root, at_rest)
+        self.window = EncoderWindow(self._store)
         self._recent_frames = recent_frames
         self._ram_bytes = ram_bytes
         self._frames = RecalledFrames(
@@ -444,30 +446,18 @@ class MemoryBank:
                     )
             return moments[:most]
 
+    def resume_point(self, video_id: str, number: int, window_frames: int) -> ResumePoint:
+        """What an encoder needs in order to encode segment `number`: the next one of a video, or one that is missing.
+        window_frames: how many earlier frames its attention window holds."""
+        return self.window.resume_point(video_id, number, window_frames)
+
     def tail(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
-        """The last segments, whole and in time order, that together hold at least `frames` frames (or all there are):
-        what a resumed encoder rebuilds its window from; as they were made, where they are still in the recent window.
-        before: only segments below this number."""
-        rows = self._store.catalog.newest(video_id, frames, before)
-        return [
-            self._frames.read(video_id, row.number, row.first, 0, row.frames, kv=True)[0]
-            for row in rows
-        ]
+        return self.window.segments(
+            video_id, frames, before
+        )  # until VideoQA resumes by `resume_point`
 
     def tail_is_made(self, video_id: str, frames: int, before: int | None = None) -> bool:
-        """Whether that tail is all as it was made. False: what is encoded behind it can differ from what an uninterrupted run
-        gives."""
-        rows = self._store.catalog.newest(video_id, frames, before)
-        video = self.video(video_id)
-        if (
-            video is not None
-            and video.pruned is not None
-            and sum(row.frames for row in rows) < frames
-        ):
-            return False  # some of it was deleted
-        return not self.at_rest.keeps_window or all(
-            self._store.window.has(video_id, row.number) for row in rows
-        )
+        return self.window.is_exact(video_id, frames, before)
 
     # ---- what is there
 

@@ -62,21 +62,18 @@ class RecalledFrames:
             partial(_of_segment, segment),
         )
 
-    def read(
-        self, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool
-    ) -> tuple[Run, bool]:
-        """Frames first..stop-1 of a segment from the store, and whether they will read the same later: keys and values in the
-        recent window are those that were made, and afterwards what the bank stores of them."""
-        exact = self._store.made(video_id, number, first, stop) if kv else None
-        tokens, block = self._store.frames(video_id, number, first, stop, kv=kv and exact is None)
-        return Run(number, ordinal, tokens, block if exact is None else exact), exact is None
-
     def close(self) -> None:
         self.prefetcher.close()
 
     def _read_range(self, first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
-        run, lasting = self.read(
-            first.video_id, first.segment, 0, first.frame, first.frame + count, kv=first.kv
+        run, lasting = read_frames(
+            self._store,
+            first.video_id,
+            first.segment,
+            0,
+            first.frame,
+            first.frame + count,
+            kv=first.kv,
         )
         return run.tokens, run.kv, lasting
 
@@ -92,6 +89,19 @@ class RecalledFrames:
         # damaged or deleted: whoever asks for it is told
         with suppress(UserError, KeyError, sqlite3.Error):
             self.tiers.fetch(keys, self._read_range, stop)
+
+
+def read_frames(
+    store: DiskStore, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool
+) -> tuple[Run, bool]:
+    """Frames first..stop-1 of a segment from the store, and whether a later read returns the same. Keys and values in
+    the recent window are exact; once they leave it, the bank returns its stored (quantized) form.
+
+    ordinal: of frame `first` within its video.
+    """
+    exact = store.made(video_id, number, first, stop) if kv else None
+    tokens, block = store.frames(video_id, number, first, stop, kv=kv and exact is None)
+    return Run(number, ordinal, tokens, block if exact is None else exact), exact is None
 
 
 def keys_of(video_id: str, ordinals: Iterable[int], timeline: Timeline, kv: bool) -> list[Key]:

@@ -1,0 +1,77 @@
+"""Where an encoder resumes in a video, and the window of earlier frames that it starts with.
+
+Knows the store; no encoder, no retriever, no questions. A quantized bank keeps the exact keys and values of unfinished videos
+(memory/storage/recent_window.py); everything else comes back as the segment files store it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from memory.cache.loader import read_frames
+from memory.schema import Run
+from memory.store import DiskStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResumePoint:
+    """What an encoder needs in order to encode segment `number` of a video."""
+
+    number: int
+    is_next: bool  # True: the segment comes after the last one; False: it fills a gap
+    times: np.ndarray  # [T] float64 seconds, rising: all stored frames before the segment
+    start: float  # seconds: frames of the segment come at this second or later
+    window: tuple[
+        Run, ...
+    ]  # whole segments in time order, at least the window's frames where the bank has them
+    is_exact: bool  # every key and value in `window` is exactly what the encoder produced
+    began: (
+        float | None
+    )  # Unix seconds of second 0 of the session that recorded the segment, where its neighbors know
+
+
+class EncoderWindow:
+    """The last segments before a point in a video."""
+
+    def __init__(self, store: DiskStore) -> None:
+        self._store = store
+
+    def segments(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
+        """The last segments, whole and in time order, that together hold at least `frames` frames, or all there are.
+        Exact keys and values come from the recent window where it has them. before: only segments below this number."""
+        rows = self._store.catalog.newest(video_id, frames, before)
+        return [
+            read_frames(self._store, video_id, row.number, row.first, 0, row.frames, kv=True)[0]
+            for row in rows
+        ]
+
+    def is_exact(self, video_id: str, frames: int, before: int | None = None) -> bool:
+        """True if every key and value in that window is exactly what the encoder produced. If False, later segments may
+        differ from an uninterrupted run."""
+        rows = self._store.catalog.newest(video_id, frames, before)
+        video = self._store.catalog.video(video_id)
+        is_pruned = video is not None and video.pruned is not None
+        if is_pruned and sum(row.frames for row in rows) < frames:
+            return False  # a part of the window was deleted
+        return not self._store.at_rest.keeps_window or all(
+            self._store.window.has(video_id, row.number) for row in rows
+        )
+
+    def resume_point(self, video_id: str, number: int, frames: int) -> ResumePoint:
+        """frames: how many frames the encoder's window holds."""
+        catalog = self._store.catalog
+        earlier = [row.times for row in catalog.segments(video_id) if row.number < number]
+        times = np.concatenate([np.empty(0, np.float64), *earlier])
+        video = catalog.video(video_id)
+        pruned = 0.0 if video is None or video.pruned is None else video.pruned.start
+        return ResumePoint(
+            number,
+            is_next=number == catalog.next(video_id)[0],
+            times=times,
+            # not the end of the last segment: where frames are unevenly spaced, the next one may come before that end
+            start=math.nextafter(float(times[-1]), math.inf) if len(times) else pruned,
+            window=tuple(self.segments(video_id, frames, number)),
+            is_exact=self.is_exact(video_id, frames, number),
+            began=catalog.began(video_id, number),
+        )
