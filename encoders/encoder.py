@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from encoders.models.video_llm import VideoLLM
-from encoders.prefill import NoPrefill, WindowPrefill, key_means
-from encoders.schema import Compressor, FrameEmbedder, Frames, Segment, VisualTokens
+from encoders.models.backbone import Backbone
+from encoders.prefill import key_means
+from encoders.schema import Compressor, FrameEmbedder, Frames, Prefill, Segment, VisualTokens
 
 # `with timer("look"): ...`; pipeline/runtime/stage_timer.py has one
 Timer = Callable[[str], AbstractContextManager[None]]
@@ -34,9 +34,9 @@ class Seen:
 class Encoder:
     """Encodes the segments of one video in time order; `prefill` holds the window, so use one encoder per stream."""
 
-    backbone: VideoLLM
+    backbone: Backbone
     compressor: Compressor
-    prefill: WindowPrefill | NoPrefill
+    prefill: Prefill
     clip: FrameEmbedder
     interval: float  # seconds between sampled frames
     began: float | None = None  # Unix seconds of second 0 of the video, where somebody knows

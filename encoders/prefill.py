@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, Mark
 from encoders.models.positions import Cursor
-from encoders.models.video_llm import DTYPES, VideoLLM, require_full_attention
+from encoders.models.video_llm import DTYPES, require_full_attention
 from encoders.schema import KVBlock, VisualTokens
 
 
@@ -28,7 +29,7 @@ class WindowPrefill:
     keeps_kv = True
 
     def __init__(
-        self, backbone: VideoLLM, *, window_frames: int = 32, dtype: str = "float32"
+        self, backbone: Backbone, *, window_frames: int = 32, dtype: str = "float32"
     ) -> None:
         """window_frames: how far back a frame sees; dtype: of the stored keys and values."""
         if window_frames < 0:
@@ -92,7 +93,7 @@ class NoPrefill:
 
     keeps_kv = False
 
-    def __init__(self, backbone: VideoLLM) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         self.window_frames = 0
 
     def restore(self, blocks: Iterable[KVBlock]) -> None:

@@ -5,7 +5,7 @@ Letters: T frames, N visual tokens, M block tokens (time tags + visual), D model
 width, E embedding width. Behind the tower a model that merges sampled frames into temporal patches has one frame per patch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -270,6 +270,23 @@ class Compressor(Protocol):
     def __call__(self, seen: VisualTokens) -> VisualTokens: ...
 
 
+class Prefill(Protocol):
+    """Visual tokens -> keys and values. Holds the window of one stream; use one object per video."""
+
+    # True if `__call__` returns keys and values; False if it returns None
+    keeps_kv: bool
+    window_frames: int  # number of earlier frames that a frame attends to
+
+    def restore(self, blocks: Iterable[KVBlock]) -> None:
+        """Set the window from stored blocks in time order, as if they had just been encoded."""
+        ...
+
+    def __call__(self, seen: VisualTokens, keep: bool = True) -> KVBlock | None:
+        """Encode the next segment. keep=False leaves the window as it was, so that the segment can
+        come again with more frames."""
+        ...
+
+
 class FrameEmbedder(Protocol):
     """Frames and texts in one space; rows have unit length."""
 
@@ -277,4 +294,15 @@ class FrameEmbedder(Protocol):
         ...
 
     def embed_text(self, text: str) -> Tensor:  # [E] float32
+        ...
+
+
+class DualEncoder(FrameEmbedder, Protocol):
+    """A frame embedder that takes several texts in one pass and identifies its weights."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:  # [B, E] float32
+        ...
+
+    def fingerprint(self) -> str:
+        """16 hex digits over the model and its weights, plus a suffix for the dtype."""
         ...

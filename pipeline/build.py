@@ -5,13 +5,13 @@ Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, 
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from encoders.errors import UserError
-from encoders.schema import LiveSource
+from encoders.models.backbone import Backbone
+from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
 from encoders.sources.live import PlayedFile, UrlSource, is_live
 from memory.bank import MemoryBank
@@ -33,7 +33,7 @@ READ_FRAMES = 24
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
-def build_backbone(config: DictConfig) -> Any:
+def build_backbone(config: DictConfig) -> Backbone:
     """The video-LLM; first, because the frame size that a source delivers is the model's."""
     check_dials(config)
     for group in GROUPS:
@@ -46,7 +46,7 @@ def build_backbone(config: DictConfig) -> Any:
     return backbone
 
 
-def _settle_allocator(wanted_mb: int | None, backbone: Any) -> None:
+def _settle_allocator(wanted_mb: int | None, backbone: Backbone) -> None:
     """Before there are threads. UserError where somebody asked for what cannot be had."""
     wide = backbone.device.type == "cpu" and not backbone.is_narrow
     megabytes = (1024 if wide else 0) if wanted_mb is None else wanted_mb
@@ -54,12 +54,12 @@ def _settle_allocator(wanted_mb: int | None, backbone: Any) -> None:
         raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
 
 
-def build_clip(config: DictConfig) -> Any:
+def build_clip(config: DictConfig) -> DualEncoder:
     """The frame embedder. Whoever opens one bank after another makes it once."""
     return part(config, "clip")
 
 
-def build_qa(config: DictConfig, backbone: Any, clip: Any = None) -> VideoQA:
+def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = None) -> VideoQA:
     """Everything else that `ask` and `ingest` need. Last the bank, which is created if it is not there: a mistake in a part
     creates nothing. clip: of the same settings, made before; None = made here."""
     clip = clip or build_clip(config)
@@ -114,7 +114,7 @@ def build_qa(config: DictConfig, backbone: Any, clip: Any = None) -> VideoQA:
     )
 
 
-def build_source(config: DictConfig, backbone: Any) -> Any:
+def build_source(config: DictConfig, backbone: Backbone) -> FrameSource:
     """The frames of config.video, sized for the backbone."""
     width, height = backbone.frame_size
     return call(
@@ -129,7 +129,7 @@ def build_source(config: DictConfig, backbone: Any) -> Any:
     )
 
 
-def read_text_tokens(config: DictConfig, backbone: Any) -> int:
+def read_text_tokens(config: DictConfig, backbone: Backbone) -> int:
     """Tokens of recalled words in a prompt. The embedded model knows its own questions and no other text."""
     if config.read_text_tokens is not None:
         return int(config.read_text_tokens)
@@ -137,7 +137,7 @@ def read_text_tokens(config: DictConfig, backbone: Any) -> int:
 
 
 def build_live(
-    config: DictConfig, backbone: Any, *, speed: float = 1.0, name: str | None = None
+    config: DictConfig, backbone: Backbone, *, speed: float = 1.0, name: str | None = None
 ) -> LiveSource:
     """What config.video names, as it comes: a URL or a camera, else a file that is played.
 

@@ -7,10 +7,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from encoders.models.backbone import Backbone
+from encoders.schema import DualEncoder
 from memory.storage.segment_codec import AtRest
 
 
-def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | int | float | None]:
+def provenance(
+    config: DictConfig, backbone: Backbone, clip: DualEncoder
+) -> dict[str, str | int | float | None]:
     """What a bank must agree on with whoever writes to it or reads it (law 5)."""
     return {
         # a copied bank or checkpoint stays the same; the hash below tells apart
@@ -27,7 +31,7 @@ def provenance(config: DictConfig, backbone: Any, clip: Any) -> dict[str, str | 
     }
 
 
-def at_rest(config: DictConfig, backbone: Any) -> AtRest:
+def at_rest(config: DictConfig, backbone: Backbone) -> AtRest:
     """What a bank does with keys, values and visual tokens; the dtype that they have anyway is no quantisation."""
     made = str(backbone.dtype).removeprefix("torch.")
     return AtRest(

@@ -10,21 +10,23 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from encoders.encoder import Encoder, Seen
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from encoders.schema import (
     Compressor,
     FrameEmbedder,
     Frames,
     FrameSource,
     LiveSource,
+    Prefill,
     Segment,
     Segmenter,
     VideoInfo,
 )
-from encoders.text.lines import TextExtractor, TextLine
+from encoders.text.lines import SentenceEncoder, TextExtractor, TextLine
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from memory.storage.catalog import VideoRow
@@ -64,11 +66,11 @@ class VideoQA:
     """The parts of one run, built once by `pipeline/build.py`."""
 
     bank: MemoryBank
-    backbone: Any
+    backbone: Backbone
     clip: FrameEmbedder
     segmenter: Segmenter
     compressor: Compressor
-    new_prefill: Callable[[], Any]  # a fresh window for each video
+    new_prefill: Callable[[], Prefill]  # a fresh window for each video
     reader: TokenReader | KVReader
     together: Together  # the same for several questions in one pass
     # what the retriever needs of a question's text, of several in one pass
@@ -79,7 +81,7 @@ class VideoQA:
     text: tuple[TextExtractor, ...] = ()  # what looks for words in a video while it is encoded
     described: tuple[TextExtractor, ...] = ()  # what makes text of a video that is encoded
     # makes vectors of lines (encoders/text/dense.py); None: they are searched by their words alone
-    sentences: Any = None
+    sentences: SentenceEncoder | None = None
     # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     read_text_tokens: int = 0
     # Unix seconds of second 0 of the video that is encoded, where the user said so

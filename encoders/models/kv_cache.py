@@ -11,15 +11,37 @@ rotate(x)[i] = x[i] cos - x[i + Dh/2] sin, rotate(x)[i + Dh/2] = x[i + Dh/2] cos
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from encoders.models.positions import Cursor
 from encoders.schema import KVBlock
 
 Mark = tuple[int, Cursor]  # tokens held and where the next one stands
+
+
+@dataclass(frozen=True, slots=True)
+class KVShape:
+    """The shape of one token's keys, and of its values."""
+
+    layers: int
+    heads: int  # KV heads
+    width: int  # of a head
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> "KVShape":
+        """The shape that a model's configuration states."""
+        text = config.get_text_config()
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return cls(text.num_hidden_layers, text.num_key_value_heads, width)
+
+    def nbytes(self, dtype: torch.dtype) -> int:
+        """Bytes of keys and values of one token."""
+        return 2 * self.layers * self.heads * self.width * dtype.itemsize
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

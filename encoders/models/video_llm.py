@@ -13,7 +13,6 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.models.attention import ATTENTIONS, Listener
+from encoders.models.backbone import Backbone
 from encoders.models.batched_cache import StackedCache
 from encoders.models.checkpoint import (
     check_device,
@@ -38,7 +38,7 @@ from encoders.models.checkpoint import (
     read_config,
     told_if_too_large,
 )
-from encoders.models.kv_cache import FixedCache, LibraryCache
+from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache
 from encoders.models.onednn_linear import ANY, pack
 from encoders.models.positions import Cursor, Line, Positions
 from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
@@ -48,26 +48,6 @@ from transformers.cache_utils import DynamicLayer  # isort: skip
 
 _WIDE = 768  # width from which a decoder's matrix products keep all cores busy
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True, slots=True)
-class KVShape:
-    """What one token's keys (or values) look like."""
-
-    layers: int
-    heads: int  # KV heads
-    width: int  # of a head
-
-    @classmethod
-    def of(cls, config: Any) -> "KVShape":
-        """What a model's configuration says of it."""
-        text = config.get_text_config()
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        return cls(text.num_hidden_layers, text.num_key_value_heads, width)
-
-    def nbytes(self, dtype: torch.dtype) -> int:
-        """Bytes of keys and values of one token."""
-        return 2 * self.layers * self.heads * self.width * dtype.itemsize
 
 
 class _Heard(Exception):
@@ -575,7 +555,7 @@ def other_layers(text_config: Any) -> str:
     return ", ".join(sorted(named or others)) if others else ""
 
 
-def require_full_attention(backbone: VideoLLM) -> None:
+def require_full_attention(backbone: Backbone) -> None:
     """UserError unless keys and values of single frames can be kept and recalled for this model."""
     if backbone.full_attention:
         raise UserError(
@@ -587,7 +567,6 @@ def require_full_attention(backbone: VideoLLM) -> None:
 __all__ = [
     "ATTENTIONS",
     "DTYPES",
-    "KVShape",
     "Listener",
     "VideoLLM",
     "other_layers",

@@ -6,10 +6,12 @@ mixed up: every line says which it is, and whoever searches can leave one of the
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+from torch import Tensor
 
 OBSERVED = ("subtitle", "ocr", "speech")
 WRITTEN = ("caption",)
@@ -84,6 +86,23 @@ class TextExtractor(Protocol):
 
     def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
         """In time order, without gaps, from `after` on; the last one says so. UserError on what cannot be read at all."""
+        ...
+
+
+class SentenceEncoder(Protocol):
+    """Texts -> unit vectors of width E."""
+
+    @property
+    def made_with(self) -> str:
+        """Identifies the model: vectors are comparable only if it is the same."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """[B, E] float32 unit rows on the CPU, one per text."""
+        ...
+
+    def tokens(self, texts: Sequence[str]) -> Iterator[Tensor]:
+        """For each text [n, E] float32 unit rows on the CPU, one per token."""
         ...
 
 

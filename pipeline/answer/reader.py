@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark, concatenate
 from encoders.models.positions import Cursor
-from encoders.models.video_llm import VideoLLM, require_full_attention
+from encoders.models.video_llm import require_full_attention
 from encoders.schema import KVBlock, joined
 from encoders.text.lines import TextLine
 from memory.schema import Evidence
@@ -57,7 +58,7 @@ class _Reader:
 
     needs_kv: bool  # whether recall has to load keys and values
 
-    def __init__(self, backbone: VideoLLM, *, max_new_tokens: int = 64) -> None:
+    def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
         if max_new_tokens < 1:
             raise UserError(
                 f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or more."
@@ -256,7 +257,7 @@ class KVReader(_Reader):
 
     needs_kv = True
 
-    def __init__(self, backbone: VideoLLM, *, max_new_tokens: int = 64) -> None:
+    def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
         require_full_attention(backbone)
         super().__init__(backbone, max_new_tokens=max_new_tokens)
 

@@ -7,9 +7,9 @@ and what it is: "[02:05] on screen: ...". A video without words gives nothing, a
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
-from encoders.text.lines import TextLine
+from encoders.models.backbone import Backbone
+from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.text.bm25 import Found, Wanted
@@ -25,7 +25,7 @@ LABELS = {"subtitle": "said", "speech": "said", "ocr": "on screen", "caption": "
 
 
 def find(
-    bank: MemoryBank, question: Question, duration: float, sentences: Any = None
+    bank: MemoryBank, question: Question, duration: float, sentences: SentenceEncoder | None = None
 ) -> tuple[Found, ...]:
     """The lines that belong to a question, best first; none after its moment. sentences: a sentence encoder, whose vectors rank
     lines beside their words; the two are fused by rank. Quoted words have to be there: then only words count."""
@@ -56,7 +56,7 @@ def _fused(*rankings: Sequence[Found], k0: float = 60.0) -> list[Found]:
     return [first[name] for name in sorted(scores, key=lambda name: (-scores[name], name))]
 
 
-def fitting(found: Sequence[Found], backbone: Any, read_tokens: int) -> tuple[TextLine, ...]:
+def fitting(found: Sequence[Found], backbone: Backbone, read_tokens: int) -> tuple[TextLine, ...]:
     """The best lines that fit, in time order."""
     kept, left = [], read_tokens
     for one in found if read_tokens else ():

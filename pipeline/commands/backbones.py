@@ -19,8 +19,9 @@ from rich.table import Table
 import conf
 from encoders.errors import UserError
 from encoders.models.checkpoint import read_config
+from encoders.models.kv_cache import KVShape
 from encoders.models.published_configs import PUBLISHED, frame_tokens, published
-from encoders.models.video_llm import DTYPES, KVShape, other_layers
+from encoders.models.video_llm import DTYPES, other_layers
 from pipeline.config.settings import WEIGHTS, register
 
 FOLDER = Path(conf.__file__).parent / "backbone"

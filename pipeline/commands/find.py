@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
+from encoders.text.lines import SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.fused import FusedRetriever
@@ -128,7 +130,7 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(config.channels))
 
 
-def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: Any) -> None:
+def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: SentenceEncoder) -> None:
     """UserError when the lines have vectors of another model; a warning when some have none."""
     bank.refuse_other_vectors(sentences.made_with)
     there, lines = bank.count_vectors()
@@ -140,7 +142,7 @@ def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: Any) -> None
         )
 
 
-def _backbone(config: DictConfig) -> Any:
+def _backbone(config: DictConfig) -> Backbone:
     check(config, "backbone")
     return part(config, "backbone")
 

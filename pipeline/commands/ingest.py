@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from encoders.schema import FrameSource
 from pipeline.commands.terminal import progress_bar
 from pipeline.config import units
 from pipeline.config.units import clock_time
@@ -41,7 +42,7 @@ def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
         qa.bank.close()
 
 
-def _encode(config: DictConfig, qa: "VideoQA", source: Any) -> Ingested:
+def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> Ingested:
     known = qa.bank.video(source.info.video_id)
     if known is not None and qa.began is not None:
         _refuse_other_began(config, qa, source.info.video_id)

@@ -13,11 +13,11 @@ recent windows and with text.
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from encoders.schema import FrameSource
 from encoders.sources.container import fingerprint
 from memory import rebuild
 from memory.bank import MemoryBank
@@ -203,7 +203,7 @@ def _encoding(config: DictConfig, bank: MemoryBank) -> VideoQA:
     return replace(qa, bank=bank)
 
 
-def _source(config: DictConfig, qa: VideoQA, video: VideoRow) -> Any:
+def _source(config: DictConfig, qa: VideoQA, video: VideoRow) -> FrameSource:
     match = _PART.fullmatch(video.info.video_id)
     _, start, end = match.groups() if match else (None, None, None)
     values = {

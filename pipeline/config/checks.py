@@ -5,6 +5,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from encoders.schema import Prefill
+from memory.schema import Retriever
 from memory.storage.segment_codec import AtRest
 from pipeline.config import units
 
@@ -44,7 +46,7 @@ def check_format(config: DictConfig) -> None:
         raise UserError(f"format={config.format} is not known; use text or json.")
 
 
-def check_pairs(config: DictConfig, prefill: Any, retriever: Any, reader: Any) -> None:
+def check_pairs(config: DictConfig, prefill: Prefill, retriever: Retriever, reader: Any) -> None:
     """UserError on parts that each work but not together: before an hour of video is encoded, not after it."""
     if not prefill.keeps_kv and "key_means" in retriever.reads:
         raise UserError(

@@ -34,6 +34,8 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import Encoder
+from encoders.models.backbone import Backbone
+from encoders.models.video_llm import VideoLLM
 from encoders.schema import KVBlock, Segment
 from memory.schema import Evidence, Hits, Question, Run
 from memory.storage.segment_codec import AtRest
@@ -84,7 +86,7 @@ class Size:
     frames: int
 
 
-def sizes_of(bank: Path, backbone: Any) -> list[Size]:
+def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
     """Of each video of a bank, counted on the disk."""
     shape = backbone.kv_shape
     token = 2 * 2 * shape.layers * shape.heads * shape.width
@@ -113,7 +115,7 @@ def encoded(config: Any, qa: Any, path: Path, end: float | None = None) -> Itera
 
 
 @contextmanager
-def attention_outputs(backbone: Any) -> Iterator[list[Tensor]]:
+def attention_outputs(backbone: VideoLLM) -> Iterator[list[Tensor]]:
     """Collects [n, Hq * Dh] float32 of each layer, in order, as it enters the output projection."""
     caught: list[Tensor] = []
     hooks = [

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from encoders.schema import Segment
 from encoders.sources.container import check_file
 from memory.store import DiskStore
@@ -34,7 +35,7 @@ from pipeline.config.compose import configure
 from pipeline.evaluation.speed.disk_reads import forget, read_frames, read_plainly
 
 
-def encode(config: Any, backbone: Any, bank: Path, on: bool) -> tuple[float, float]:
+def encode(config: Any, backbone: Backbone, bank: Path, on: bool) -> tuple[float, float]:
     """(frames a second, CPU milliseconds a frame) of one pass into a new bank; off: what is written goes nowhere."""
     shutil.rmtree(bank, ignore_errors=True)
     config.bank = str(bank)

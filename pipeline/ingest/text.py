@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
-from encoders.text.lines import TextBlock, TextExtractor, VideoFile
+from encoders.text.lines import SentenceEncoder, TextBlock, TextExtractor, VideoFile
 from memory.bank import MemoryBank
 from pipeline.config.parts import check, part
 
@@ -60,7 +60,7 @@ def extract(
     extractor: TextExtractor,
     video: VideoFile,
     stopped: Callable[[], bool] = lambda: False,
-    encoder: Any = None,
+    encoder: SentenceEncoder | None = None,
 ) -> None:
     """Put what an extractor has not found yet of a recorded video into the bank. UserError when the video is gone.
     encoder: makes vectors of the lines while they come."""
@@ -85,14 +85,17 @@ def extract(
                 break
 
 
-def sentence_encoder(config: DictConfig) -> Any:
+def sentence_encoder(config: DictConfig) -> SentenceEncoder | None:
     """That of dense=; None where lines are searched by their words alone. UserError when it cannot work here."""
     check(config, "dense")
     return part(config, "dense") if config.dense else None
 
 
 def add_vectors(
-    bank: MemoryBank, encoder: Any, video_id: str, stopped: Callable[[], bool] = lambda: False
+    bank: MemoryBank,
+    encoder: SentenceEncoder,
+    video_id: str,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Vectors for all lines of a video that have none, a stretch at a time. UserError where the bank's are another model's."""
     for run, row in list(bank.missing_vectors(video_id)):
@@ -119,7 +122,7 @@ class Beside(AbstractContextManager["Beside"]):
         bank: MemoryBank,
         found: Sequence[TextExtractor],
         video: VideoFile,
-        encoder: Any = None,
+        encoder: SentenceEncoder | None = None,
     ) -> None:
         """encoder: makes vectors of all lines of the video."""
         self._bank, self._extractors, self._video, self._encoder = bank, found, video, encoder

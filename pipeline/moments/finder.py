@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
-from encoders.text.lines import KINDS
+from encoders.text.lines import KINDS, SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse
 from memory.text.bm25 import Found, Wanted
@@ -35,7 +34,9 @@ class Finder:
 
     bank: MemoryBank
     channels: tuple[str, ...] = planner.CHANNELS
-    sentences: Any = None  # encoders/text/dense.py; None: lines are ranked by their words alone
+    sentences: SentenceEncoder | None = (
+        None  # encoders/text/dense.py; None: lines are ranked by their words alone
+    )
     late_lines: int = 0  # the best so many by words and by vectors that are compared token by token
     planner: Callable[[str], Plan] = planner.plan
     # what the bank's retrievers need of a text: computed once, not for every video

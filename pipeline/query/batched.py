@@ -7,11 +7,10 @@ for as long as they are being asked the partners give out what was computed toge
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from torch import Tensor
 
-from encoders.schema import FrameEmbedder, Frames
+from encoders.schema import DualEncoder, Frames
 
 
 class Ahead:
@@ -36,17 +35,10 @@ class Ahead:
             del self._ready.rows
 
 
-class TextsEmbedder(FrameEmbedder, Protocol):
-    """A frame embedder that takes several texts in one pass."""
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:  # [B, E] float32
-        ...
-
-
 class TextAhead:
     """A FrameEmbedder whose texts can be prepared."""
 
-    def __init__(self, embedder: TextsEmbedder) -> None:
+    def __init__(self, embedder: DualEncoder) -> None:
         self._embedder = embedder
         self.ahead = Ahead(embedder.embed_texts)
 

@@ -11,11 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+
+if TYPE_CHECKING:
+    from encoders.models.backbone import Backbone
+    from encoders.schema import FrameSource
 
 _LEAST = {
     "running": 1, "waiting": 0, "seconds": 0.001, "body_seconds": 0.001, "upload_mb": 1, "request_mb": 1, "files_gb": 0.001,
@@ -153,14 +157,14 @@ def build_service(config: DictConfig) -> Any:
     )
 
 
-def new_source(config: DictConfig, backbone: Any) -> Callable[[Path], Any]:
+def new_source(config: DictConfig, backbone: "Backbone") -> Callable[[Path], "FrameSource"]:
     """The frames of any file, whole, with these settings."""
     from pipeline.build import build_source
 
     # the schema of a server knows no video=
     plain = OmegaConf.create(OmegaConf.to_container(config))
 
-    def new(path: Path) -> Any:
+    def new(path: Path) -> "FrameSource":
         merged = OmegaConf.merge(plain, {"video": str(path), "start": 0.0, "end": None})
         return build_source(merged, backbone)  # type: ignore[arg-type]
 

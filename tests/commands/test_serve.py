@@ -73,7 +73,7 @@ def held(service: Service):
         assert go_on.wait(30)
         yield from decode(*args, **kwargs)
 
-    service.qa.backbone.decode = slow
+    service.qa.backbone.decode = slow  # type: ignore[method-assign]
     try:
         yield go_on, reached
     finally:

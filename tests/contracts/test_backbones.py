@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from encoders.models.kv_cache import KVShape
 from encoders.models.published_configs import PUBLISHED, frame_tokens, published
-from encoders.models.video_llm import KVShape
 from pipeline import cli
 from pipeline.commands import backbones
 from tests.support.families import FAMILIES, backbone_of, folder

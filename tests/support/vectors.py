@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ class Directions:
             for text in texts
         ]
         return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    def tokens(self, texts: Sequence[str]) -> Iterator[torch.Tensor]:
+        """One row per word: the direction of the word alone."""
+        return (self.embed(text.split()) for text in texts)
 
 
 def die(root: str, name: str, told: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
 from pipeline.evaluation.speed.clocks import middle, watch
 from pipeline.evaluation.speed.rounds import question
@@ -68,6 +69,7 @@ def _overhead(config: DictConfig, qa: VideoQA) -> list[Row]:
 def _bare_steps(qa: VideoQA, evidence: Any, steps: int) -> float:
     """Seconds of the decoder alone: embeddings and positions at hand, nobody listens, no text."""
     backbone = qa.backbone
+    assert isinstance(backbone, VideoLLM)  # transformers' own modules are called below
     tail = qa.reader.tail(evidence.question.text)
     with qa.reader.context(evidence, len(tail) + steps + 1, Clock()) as (cache, _):
         backbone.advance(tail, cache)

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.schema import Frames, VideoInfo, join
+from encoders.schema import Frames, FrameSource, VideoInfo, join
 from pipeline.needle_world import video
 
 _BATCH = 16
@@ -45,7 +44,7 @@ def noise(
     return Frames(video_id, pixels, np.arange(first, first + count) / fps)
 
 
-def decoded(source: Any, count: int, path: str) -> Frames:
+def decoded(source: FrameSource, count: int, path: str) -> Frames:
     """The first frames of a file. UserError when it has fewer."""
     batches: list[Frames] = []
     for batch in source.frames():

@@ -7,13 +7,12 @@ for it. Knows no baseline.
 import functools
 import shutil
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from encoders.models.llava_onevision import LlavaOneVision
-from encoders.schema import Frames, Segment
+from encoders.schema import DualEncoder, Frames, FrameSource, Segment
 from memory.schema import Question
 from pipeline.build import build_backbone, build_clip, build_qa
 from pipeline.evaluation.speed.clocks import watch
@@ -75,7 +74,7 @@ class Ours:
         self.name, self._config, self._backbone, self._leader = name, config, backbone, leader
         self._bank = bank
         config.bank = str(bank)
-        self._clip: Any = None
+        self._clip: DualEncoder | None = None
         self._qa: VideoQA | None = None
         self._video_id = ""
 
@@ -96,7 +95,7 @@ class Ours:
         shutil.rmtree(self._bank, ignore_errors=True)
         return self.take_in(ReadyFrames(frames, self._config.fps))
 
-    def take_in(self, source: Any) -> Timed:
+    def take_in(self, source: FrameSource) -> Timed:
         """Encode a source into the bank."""
         qa = self._opened()
         spent = written_beside(qa)

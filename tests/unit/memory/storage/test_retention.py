@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from encoders.errors import UserError
-from encoders.schema import Segment
-from encoders.sources.file import FileSource
+from encoders.schema import FrameSource, Segment
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
@@ -84,7 +83,7 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
 
 
 @contextmanager
-def parts(film: Path, bank: Path, *overrides: str) -> Iterator[tuple[VideoQA, FileSource]]:
+def parts(film: Path, bank: Path, *overrides: str) -> Iterator[tuple[VideoQA, FrameSource]]:
     """The parts of `reelbank ingest` and the video's source."""
     config = compose.configure(
         "ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *overrides]
