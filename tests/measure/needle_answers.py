@@ -15,7 +15,14 @@ from typing import Any
 
 Row = dict[str, Any]
 FIELDS = ("question", "truth", "text", "right", "shown", "options", "choice", "preds", "cited")
-READS = ("ranks", "ranked", "read", "frames_read", "visual_tokens", "read_bytes")  # what the answers rest on
+READS = (
+    "ranks",
+    "ranked",
+    "read",
+    "frames_read",
+    "visual_tokens",
+    "read_bytes",
+)  # what the answers rest on
 SHOWN_AT_MOST = 20
 
 
@@ -25,7 +32,9 @@ def rows_of(folder: Path) -> dict[tuple[str, str], Row]:
     for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if (row["arm"], row["item"]) in rows:
-            raise ValueError(f"{folder}: {row['arm']} {row['item']} has two rows; give a run in a new folder")
+            raise ValueError(
+                f"{folder}: {row['arm']} {row['item']} has two rows; give a run in a new folder"
+            )
         rows[row["arm"], row["item"]] = row
     return rows
 
@@ -50,7 +59,15 @@ def report(before: dict[tuple[str, str], Row], after: dict[tuple[str, str], Row]
     """The counts as Markdown."""
     both = sorted(before.keys() & after.keys())
     arms = sorted({arm for arm, _ in both})
-    heads = ["arm", "rows", "same answer", "same citations", "same reads", "right before", "right after"]
+    heads = [
+        "arm",
+        "rows",
+        "same answer",
+        "same citations",
+        "same reads",
+        "right before",
+        "right after",
+    ]
     tests: list[Callable[[Row, Row], bool]] = [
         lambda one, other: one["text"] == other["text"] and one["preds"] == other["preds"],
         lambda one, other: one["cited"] == other["cited"],
@@ -61,13 +78,17 @@ def report(before: dict[tuple[str, str], Row], after: dict[tuple[str, str], Row]
     table = [heads, ["---"] * len(heads)]
     for arm in [*arms, "all"]:
         pairs = [(before[key], after[key]) for key in both if arm in ("all", key[0])]
-        table.append([arm, str(len(pairs)), *(str(sum(test(*pair) for pair in pairs)) for test in tests)])
+        table.append(
+            [arm, str(len(pairs)), *(str(sum(test(*pair) for pair in pairs)) for test in tests)]
+        )
     return "\n".join("| " + " | ".join(row) + " |" for row in table)
 
 
 def main() -> None:
     """Compare two runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("other", type=Path)
     arguments = parser.parse_args()
