@@ -1,7 +1,7 @@
 # Everything happens in .venv; nothing outside this folder is changed. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all demo train table format clean
+.PHONY: help setup test test-all demo docs train table format clean
 
 # Waiting OpenMP threads sleep instead of spinning: on few cores spinning slows the thread that has work.
 export OMP_WAIT_POLICY = passive
@@ -58,10 +58,13 @@ test-all: $(READY) ## the same, then the slow tests one by one
 demo: $(READY) ## the main job from end to end on a video made on the spot
 	@.venv/bin/python -m pipeline.evaluation.tour
 
+docs: $(READY) ## build the documentation into site/; a dead link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+
 train: $(READY) ## train the small model that the repository ships
 	.venv/bin/python -m pipeline.embedded.train
 
-table: $(READY) ## measure the small model again, for the table in the README
+table: $(READY) ## measure the small model again, for docs/measurements
 	.venv/bin/python -m pipeline.evaluation.embedded
 
 format: $(READY) ## repair what ruff can repair
@@ -69,5 +72,5 @@ format: $(READY) ## repair what ruff can repair
 	.venv/bin/ruff format --quiet .
 
 clean: ## remove caches and build leftovers; .venv and your banks stay
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find conf encoders memory pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +

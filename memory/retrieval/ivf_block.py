@@ -17,7 +17,7 @@ from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
 
 LISTS = 256
-# On rows of a film's frames (README) 16 lists of 256 gave recall 0.999 for texts and 0.995 for frames, 32 gave 1.000 and 0.999
+# On rows of a film's frames (docs/measurements) 16 lists of 256 gave recall 0.999 for texts and 0.995 for frames, 32 gave 1.000 and 0.999
 PROBED = 32
 # numbers of a code; wider rows are turned onto so many axes first, so that ten million stay within 2 GiB
 WIDEST = 128

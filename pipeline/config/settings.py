@@ -201,7 +201,7 @@ class Listen(Dials):
     # names under which others reach it, beside localhost and IP addresses
     names: list[str] = field(default_factory=list)
     files: str = ""  # folder of the videos that are handed in; "" = BANK-files
-    # from which videos are fetched, or streams taken; see the README
+    # from which videos are fetched, or streams taken (docs/guides/serve.md)
     hosts: list[str] = field(default_factory=list)
     running: int = 2  # questions that are answered at once
     upload_mb: int = 4096  # of one video

@@ -1,4 +1,4 @@
-"""The README's table of settings for fewer bytes: what each stores, what it loses, how fast it writes and reads.
+"""Settings for fewer bytes: what each stores, what it loses, how fast it writes and reads.
 
     python -m pipeline.evaluation.bank_sizes [--clips ../shared/data/clips] [--short 100] [--long 12] [--out runs/evaluate]
 

@@ -1,4 +1,4 @@
-"""The README's table: accuracy of the embedded model on seeds and footage that training never saw.
+"""Accuracy of the embedded model on seeds and footage that training never saw.
 
     python -m pipeline.evaluation.embedded [--clips ../shared/data/clips] [--short 100] [--long 12] [--out runs/evaluate]
 

@@ -302,7 +302,7 @@ RUNS = ("reelbank_needle", "reelbank_needle_letters", "reelbank_needle_words", "
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An interpreter with lmms-eval and Reelbank: REELBANK_LMMS_PYTHON, else .venv-lmms, else one that is built here as the
-    README says (some minutes, from a package index)."""
+    docs/guides/lmms-eval.md says (some minutes, from a package index)."""
     place = ROOT / ".venv-lmms" / "bin" / "python"
     if given := os.environ.get("REELBANK_LMMS_PYTHON"):
         return given

@@ -221,19 +221,21 @@ def test_mistakes_are_one_line(run, overrides, words):
     assert (code, out, err.count("\n")) == (2, "", 1) and words in err
 
 
-def test_plain_when_not_a_terminal_and_the_readme_shows_it(run):
+def test_plain_when_not_a_terminal_and_the_reference_shows_it(run):
     code, out, err = run()
     lines = out.splitlines()
     assert (code, err) == (0, "") and len(
         [line for line in lines if line.startswith("| ")]
     ) == 2 + len(NAMES)
     assert "\x1b" not in out and "as published" not in out
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "reference" / "backbones.md").read_text()
     assert "reelbank backbones" in text
     nodes, tested = backbones.nodes(1.0), adapters_under_test()
     for line in (line for line in lines if line.startswith("| ")):
         name = line.split("|")[1].strip()
-        # its adapter is not here; the README tells of all
+        # its adapter is not here; the page tells of all
         if name in nodes and nodes[name]["_target_"] not in tested:
             line = line.removesuffix(" no |")
-        assert line in text, "the README's table is not what the command prints"
+        assert line in text, (
+            "the table of docs/reference/backbones.md is not what the command prints"
+        )

@@ -1,9 +1,11 @@
 """Every YAML of every group: it composes, its settings fit its class, and unless it needs a download it answers a question
-about a real file. Pairs that cannot work are refused before anything is encoded. The README's commands compose."""
+about a real file. Pairs that cannot work are refused before anything is encoded. The commands of README and
+docs compose."""
 
 import inspect
 import re
 import shlex
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -268,26 +270,53 @@ def test_encoding_alone_leaves_the_reader_open(film: Path, tmp_path: Path) -> No
     assert found.frames_read == SECONDS
 
 
-def commands() -> list[str]:
-    """The reelbank commands in the README's code blocks."""
-    text = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if re.match(r"\s*(\$ )?(\S*/)?reelbank\s", line)]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
-@pytest.mark.parametrize("line", commands())
-def test_commands_of_the_readme_compose(line: str) -> None:
+def commands() -> list[tuple[str, str]]:
+    """(page, command): the reelbank commands in the code blocks of README and docs/."""
+    found = []
+    for page in PAGES:
+        blocks = re.findall(
+            r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
+        lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+        name = str(page.relative_to(ROOT))
+        found += [
+            (name, line.strip()) for line in lines if re.match(r"\s*(\$ )?(\S*/)?reelbank\s", line)
+        ]
+    return found
+
+
+def options_made_on(page: str) -> set[str]:
+    """Options such as compressor=thin whose YAML file a guide has its reader create."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    files = re.findall(r"^Create `conf/(\w+)/(\w+)\.yaml`", text, re.MULTILINE)
+    return {f"{group}={option}" for group, option in files if (group, option) not in EVERY}
+
+
+def test_pages_show_commands() -> None:
+    shown = Counter(page for page, _ in commands())
+    assert shown["README.md"] > 3 and len(shown) > 15
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_of_readme_and_docs_compose(page: str, line: str) -> None:
     _, task, *overrides = shlex.split(line.removeprefix("$ "), comments=True)
     assert task in cli.TASKS
+    created = options_made_on(page)
+    for option in created:  # the guide's reader has the file, this test has not
+        group, name = option.split("=")
+        overrides = [o for o in overrides if o != option and not o.startswith(f"{group}.")]
+        overrides = [re.sub(rf"^({group}=\[.*?),?\b{name}\b", r"\1", o) for o in overrides]
     config = compose.configure(task, [o for o in overrides if o != "--cfg"])
     for group in GROUPS if task in ("ask", "ingest") else ():
         check(config, group)
 
 
-def test_the_readme_names_every_option() -> None:
+def test_the_page_of_options_names_every_option() -> None:
     """In the table of groups: `group` | option, option, ..."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "reference" / "options.md").read_text(encoding="utf-8")
     told = {
         name: set(re.split(r",\s*", options))
         for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)

@@ -2,7 +2,7 @@
 
     python -m tests.measure.session needle --times 20                 # how long after a needle it can be asked about
     python -m tests.measure.session askers --askers 20 --minutes 5    # time to first token on one running stream
-    python -m tests.measure.session memory --hours 2 --picture docs/session.png  # what the process holds, as fast as it goes
+    python -m tests.measure.session memory --hours 2 --picture docs/assets/session.png
 
 `needle` and `askers` play in real time; their pictures come from a sender of this process, MPEG-TS over TCP.
 """

@@ -131,7 +131,7 @@ def store(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.timeout(3000)
 def test_a_million_lines_in_a_tenth_of_a_second(store: DiskStore) -> None:
     """Held to the limit: the median, and the longest in CPU time, which does not depend on what else the machine does. What is
-    printed is what the README says."""
+    printed is for docs/measurements."""
     words = vocabulary(np.random.default_rng(0))
     medians, spent = [], []
     for name, asked in questions(words, np.random.default_rng(2)).items():
