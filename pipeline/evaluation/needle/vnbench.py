@@ -126,7 +126,8 @@ def read(path: Path) -> list[Row]:
                 )
             if not isinstance(row[name], kind) or isinstance(row[name], bool):
                 raise UserError(
-                    f"{path}, row {number}: {name}={row[name]!r} does not fit; see docs/guides/needle-benchmark.md for the form."
+                    f"{path}, row {number}: {name}={row[name]!r} does not fit; "
+                    "see docs/guides/needle-benchmark.md for the form."
                 )
         if (
             len(row["options"]) != 4
