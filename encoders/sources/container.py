@@ -17,7 +17,7 @@ import av.container
 import av.stream
 import numpy as np
 
-from encoders.errors import UserError
+from encoders.errors import FileError, UserError
 
 WINDOW_BYTES, WINDOWS = 64 * 1024, 16
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
@@ -72,11 +72,11 @@ def check_file(path: Path) -> None:
     if not path.exists():
         raise UserError(f"There is no file {path}; check the path")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give the path of one video file")
+        raise FileError(path, "is a folder; give the path of one video file")
     if not path.is_file():
-        raise UserError(f"{path} is not a regular file; give the path of one video file")
+        raise FileError(path, "is not a regular file; give the path of one video file")
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes); copy or download it again")
+        raise FileError(path, "is empty (0 bytes); copy or download it again")
 
 
 def inspect(path: Path) -> Container:
@@ -86,11 +86,12 @@ def inspect(path: Path) -> Container:
         with av.open(str(path), metadata_errors="replace") as container:
             return _facts(path, container)
     except PermissionError as error:
-        raise UserError(f"{path} may not be read; change its permissions") from error
+        raise FileError(path, "may not be read; change its permissions") from error
     except av.FFmpegError as error:
-        raise UserError(
-            f"{path} is not a video that can be read ({error.strerror}); if it should be one, the file is damaged or "
-            "incomplete, so copy or download it again"
+        raise FileError(
+            path,
+            f"is not a video that can be read ({error.strerror}); if it should be one, the file is damaged or "
+            "incomplete, so copy or download it again",
         ) from error
 
 
@@ -100,17 +101,18 @@ def _facts(path: Path, container: "av.container.InputContainer") -> Container:
         s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
     ]
     if any(word in kind for word in _PICTURES):
-        raise UserError(
-            f"{path} is a still picture or a text, not a video; give the path of one video file"
+        raise FileError(
+            path, "is a still picture or a text, not a video; give the path of one video file"
         )
     if not films:
         what = "only sound" if container.streams.audio else "no pictures"
-        raise UserError(f"{path} holds {what} and no video stream; give a file with pictures")
+        raise FileError(path, f"holds {what} and no video stream; give a file with pictures")
     film = container.streams.best("video")
     film = film if film in films else films[0]
     if film.codec_context is None or film.time_base is None:
-        raise UserError(
-            f"{path} holds a video stream in a format that is not supported; convert it to H.264 in MP4"
+        raise FileError(
+            path,
+            "holds a video stream in a format that is not supported; convert it to H.264 in MP4",
         )
     stamps, keys, missing, torn = _scan(container, film)
     if missing:

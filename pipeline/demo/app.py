@@ -1,7 +1,7 @@
-"""The application of `reelbank demo`: the page under /, what its script asks for under /watch, and a door before both.
+"""The application of `reelbank demo`: the page at /, its routes below /watch, and access control.
 
-Knows HTTP and Gradio's paths; builds neither the model nor the bank. Of Gradio's paths only those are open that the page uses:
-it serves files, takes uploads and forwards requests too, and nothing of that is wanted here.
+Knows HTTP and Gradio's paths; builds neither the model nor the bank. Gradio can also serve files,
+take uploads, and forward requests. Only the paths that the page uses are open.
 """
 
 import asyncio
@@ -19,23 +19,25 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.demo import page
-from pipeline.demo.conversations import Talks
+from pipeline.demo.conversations import Conversations
+from pipeline.demo.feeds import Feeds
 from pipeline.demo.routes import FRAME_BYTES, add_routes
-from pipeline.demo.watching import Stage
 from pipeline.server import errors
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
 from pipeline.server.guard import Guard
 
-_OPEN = re.compile(
+_ALLOWED_PATHS = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static|svelte|_app)/.*|/watch/.*|"
     r"/gradio_api/(queue/(join|data)|heartbeat/[a-z0-9]+|startup-events|app_id|cancel|reset|theme\.css)/?"
 )
 _HEADERS = {
-    # scripts and fonts of this server only; Gradio's own code needs inline and eval
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' "
-    "'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
-    "worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'",
+    # scripts and fonts from this server only; Gradio's own code needs inline and eval
+    "Content-Security-Policy": "default-src 'self'; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "frame-ancestors 'none'; base-uri 'self'; form-action 'self'",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -46,21 +48,21 @@ _HEADERS = {
 class Demo:
     """The parts of a running page."""
 
-    stage: Stage
+    feeds: Feeds
     files: FileStore
     upload_bytes: int
     body_seconds: float
     names: tuple[str, ...] = ()
-    about: str = ""  # a sentence on what the model understands
+    about: str = ""  # a sentence on what the model can answer
     auth: str = ""  # user:password; "" = no login
 
     def close(self) -> None:
-        self.stage.close()
-        self.stage.qa.bank.close()
+        self.feeds.close()
+        self.feeds.qa.bank.close()
 
 
 def build_app(demo: Demo) -> FastAPI:
-    """The application. It closes the demo when it is shut down."""
+    """The application. It closes the demo at shutdown."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -69,8 +71,8 @@ def build_app(demo: Demo) -> FastAPI:
 
     app = FastAPI(title="Reelbank", openapi_url=None, lifespan=lifespan)
     errors.install(app)
-    add_routes(app, demo.stage, demo.files)
-    app.add_middleware(Door, auth=demo.auth)
+    add_routes(app, demo.feeds, demo.files)
+    app.add_middleware(AccessMiddleware, auth=demo.auth)
     app.add_middleware(
         Guard,
         names=demo.names,
@@ -78,15 +80,26 @@ def build_app(demo: Demo) -> FastAPI:
         body_bytes={"/watch/upload": demo.upload_bytes + (1 << 20), "/watch/frame/": FRAME_BYTES},
         body_seconds=demo.body_seconds,
     )
-    blocks = page.build(Talks(demo.stage), demo.about)
+    blocks = page.build(Conversations(demo.feeds), demo.about)
     return gr.mount_gradio_app(
-        app, blocks, "/", footer_links=[], blocked_paths=["/"], allowed_paths=[], max_file_size=1, ssr_mode=False,
-        show_error=False, enable_monitoring=False, theme=_theme(), css=page.CSS, head=f"<script>{page.SCRIPT}</script>",
-    )  # fmt: skip
+        app,
+        blocks,
+        "/",
+        footer_links=[],
+        blocked_paths=["/"],
+        allowed_paths=[],
+        max_file_size=1,
+        ssr_mode=False,
+        show_error=False,
+        enable_monitoring=False,
+        theme=_theme(),
+        css=page.CSS,
+        head=f"<script>{page.SCRIPT}</script>",
+    )
 
 
 def _theme() -> Any:
-    """Fonts of the visitor's machine: none is fetched. Greys and teal dark enough to be read by everybody (4.5 to 1)."""
+    """Local fonts only, nothing is downloaded. Text has a contrast of at least 4.5 to 1."""
     font = ["system-ui", "sans-serif"]
     theme = gr.themes.Default(
         primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "monospace"]
@@ -101,19 +114,19 @@ def _theme() -> Any:
     )
 
 
-class Door:
-    """An ASGI middleware: login where there is one, closed paths, headers."""
+class AccessMiddleware:
+    """ASGI middleware: optional login, closed paths, security headers."""
 
     def __init__(self, app: ASGIApp, auth: str) -> None:
-        """auth: user:password, which browsers ask for and send (HTTP Basic); "" = nobody has to."""
-        self._app, self._wanted = app, auth.encode()
+        """auth: user:password for HTTP Basic; "" = no login."""
+        self._app, self._credentials = app, auth.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = {key.lower() for key, _ in message["headers"]}
                 more = [(key.lower().encode(), value.encode()) for key, value in _HEADERS.items()]
@@ -126,22 +139,24 @@ class Door:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        if not self._is_known(dict(scope["headers"]).get(b"authorization", b"")):
+        if not self._is_authorized(dict(scope["headers"]).get(b"authorization", b"")):
             headers = {"WWW-Authenticate": 'Basic realm="Reelbank", charset="UTF-8"'}
             body = ApiError(401, "Log in with the name and password of this page.").body()
-            await JSONResponse(body, 401, headers)(scope, receive, sending)
-        elif not _OPEN.fullmatch(scope["path"]) or ".." in scope["path"]:
-            await ApiError(404, "There is nothing here.").response()(scope, receive, sending)
+            await JSONResponse(body, 401, headers)(scope, receive, send_with_headers)
+        elif not _ALLOWED_PATHS.fullmatch(scope["path"]) or ".." in scope["path"]:
+            await ApiError(404, "There is nothing here.").response()(
+                scope, receive, send_with_headers
+            )
         else:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_with_headers)
 
-    def _is_known(self, header: bytes) -> bool:
-        if not self._wanted:
+    def _is_authorized(self, header: bytes) -> bool:
+        if not self._credentials:
             return True
-        scheme, _, given = header.partition(b" ")
+        scheme, _, credentials = header.partition(b" ")
         try:
             return scheme.lower() == b"basic" and hmac.compare_digest(
-                base64.b64decode(given, validate=True), self._wanted
+                base64.b64decode(credentials, validate=True), self._credentials
             )
         except ValueError:
             return False

@@ -1,4 +1,4 @@
-"""`reelbank demo`: checks the settings, builds the parts of the page, listens until it is told to stop.
+"""`reelbank demo`: checks the settings, builds the parts of the page, runs it until a signal.
 
 The order is that of `reelbank serve` (pipeline/server/command.py).
 """
@@ -15,7 +15,8 @@ from pipeline.config.settings import WEIGHTS
 from pipeline.server import command
 
 EMBEDDED = (
-    "The built-in model knows cards with a 4-digit code, a name, a coloured shape or an icon, and nothing else of the world; "
+    "The built-in model knows cards with a 4-digit code, a name, a coloured shape or an icon, "
+    "and nothing else of the world; "
     "start the page with another backbone= for real footage."
 )
 
@@ -32,7 +33,7 @@ def demo(config: DictConfig) -> int:
         app = build_app(build_demo(config))
         gc.freeze()
         gc.enable()
-        command.told(config, listening, "reelbank: open the page")
+        command.announce(config, listening, "reelbank: open the page")
         uvicorn.Server(command.uvicorn_settings(app)).run(sockets=[listening])
         return 0
     finally:
@@ -40,19 +41,19 @@ def demo(config: DictConfig) -> int:
 
 
 def check(config: DictConfig) -> None:
-    """UserError on a setting outside its range."""
+    """UserError when a setting is out of range."""
     command.check(config)
     if auth(config) and not all(auth(config).partition(":")[::2]):
         raise UserError("auth= is no login; write auth=NAME:PASSWORD")
 
 
 def auth(config: DictConfig) -> str:
-    """Of the settings, or else of the environment, where other users of the machine do not see it."""
+    """The login from the settings, else from the environment, which other users cannot read."""
     return str(config.auth or os.environ.get("REELBANK_AUTH", ""))
 
 
-def is_own(host: str) -> bool:
-    """Whether only users of this machine reach a server at this address."""
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a server at this address."""
     return host in ("127.0.0.1", "localhost", "::1")
 
 
@@ -62,11 +63,11 @@ def build_demo(config: DictConfig) -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from pipeline.build import build_backbone, build_qa
     from pipeline.demo.app import Demo
-    from pipeline.demo.watching import Stage
+    from pipeline.demo.feeds import Feeds
     from pipeline.server.files import FileStore
 
     backbone = build_backbone(config)
-    new_source = command.new_source(config, backbone)
+    new_source = command.source_factory(config, backbone)
     files = FileStore(
         Path(config.files or f"{Path(config.bank)}-files"),
         lambda path: float(new_source(path).info.duration),
@@ -74,18 +75,18 @@ def build_demo(config: DictConfig) -> Any:
         total_bytes=int(config.files_gb * 10**9),
     )
     embedded = Path(str(config.backbone.get("path"))).is_relative_to(WEIGHTS)
-    stage = Stage(
+    feeds = Feeds(
         build_qa(config, backbone),
         new_source,
         size=backbone.frame_size,
         hosts=None
-        if is_own(config.host) and not config.hosts
+        if is_local(config.host) and not config.hosts
         else tuple(host.lower() for host in config.hosts),
         at_once=config.running,
         embedded=embedded,
     )
     return Demo(
-        stage=stage,
+        feeds=feeds,
         files=files,
         upload_bytes=config.upload_mb * 10**6,
         body_seconds=config.body_seconds,

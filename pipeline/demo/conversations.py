@@ -1,6 +1,6 @@
-"""Conversations: one for each page that is open, all about what is watched now. Knows the stage and answers; no component.
+"""Conversations, one for each open page, all about the current feed.
 
-A new question of the same page ends the answer that is still running there.
+Knows feeds and answers; no page component. A new question of a page cancels its running answer.
 """
 
 import threading
@@ -11,99 +11,103 @@ from dataclasses import replace
 from encoders.errors import UserError
 from pipeline.answer.stream import AnswerStream
 from pipeline.config.units import clock_time
-from pipeline.demo.answer_html import MOST_TURNS, Turn
-from pipeline.demo.watching import Stage
-from pipeline.live.dialogue import Dialogue
-from pipeline.live.dialogue import Turn as Understood
+from pipeline.demo.answer_html import MAX_EXCHANGES, Exchange
+from pipeline.demo.feeds import Feeds
+from pipeline.live.dialogue import Dialogue, Turn
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
 
-_PAGES = 256  # whose conversations are kept; the one heard of least recently goes first
+_MAX_PAGES = 256  # conversations kept; the least recently used one is dropped first
 
 
-class Talk:
-    """One page's conversation."""
+class Conversation:
+    """The conversation of one page."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = feeds
         self._lock = threading.Lock()
-        self._turns: tuple[Turn, ...] = ()
+        self._exchanges: tuple[Exchange, ...] = ()
         self._dialogue: Dialogue | None = None
         self._count = 0
 
-    def ask(self, text: str) -> Iterator[tuple[Turn, ...]]:
-        """All turns, each time there is more of the answer."""
+    def ask(self, text: str) -> Iterator[tuple[Exchange, ...]]:
+        """Yield all exchanges each time the answer grows."""
         with self._lock:
             self._count += 1
-            turn = Turn(" ".join(text.split()), self._count)
+            exchange = Exchange(" ".join(text.split()), self._count)
         try:
-            session = self._stage.asked().session
-            with self._lock:  # two questions at once are taken one after the other
-                understood = self._about(session).ask(text)  # ends the answer before it
+            session = self._feeds.require_current().session
+            with self._lock:  # concurrent questions enter the dialogue one after the other
+                turn = self._dialogue_about(session).ask(text)  # cancels the previous answer
         except UserError as error:
-            yield self._told(replace(turn, state="failed", text=_sentence(error)))
+            yield self._append(replace(exchange, state="failed", text=_sentence(error)))
             return
-        with understood.stream as stream:
-            yield from self._answered(turn, stream, _how(understood))
+        with turn.stream as stream:
+            yield from self._follow(exchange, stream, _interpretation(turn))
 
     def cancel(self) -> None:
-        """End the running answer."""
+        """Cancel the running answer."""
         with self._lock:
             if self._dialogue is not None:
                 self._dialogue.cancel()
 
-    def _about(self, session: Session) -> Dialogue:
-        """The dialogue about what is watched now; a new one where that is something else than before. With the lock held."""
+    def _dialogue_about(self, session: Session) -> Dialogue:
+        """The dialogue about this session, a new one when the feed has changed.
+
+        Call it with the lock held.
+        """
         if self._dialogue is None or self._dialogue.session is not session:
             if self._dialogue is not None:
                 self._dialogue.cancel()
-            # moments of another video would lead nowhere
-            self._dialogue, self._turns = Dialogue(session), ()
+            # citations of another feed would lead nowhere, so its exchanges are cleared
+            self._dialogue, self._exchanges = Dialogue(session), ()
         return self._dialogue
 
-    def _answered(self, turn: Turn, stream: AnswerStream, how: str) -> Iterator[tuple[Turn, ...]]:
-        yield self._told(turn)
+    def _follow(
+        self, exchange: Exchange, stream: AnswerStream, interpretation: str
+    ) -> Iterator[tuple[Exchange, ...]]:
+        yield self._append(exchange)
         try:
             for piece in stream:
-                turn = replace(turn, text=turn.text + piece)
-                yield self._replaced(turn)
-            yield self._replaced(turn.answered(stream.answer, how))
+                exchange = replace(exchange, text=exchange.text + piece)
+                yield self._update(exchange)
+            yield self._update(exchange.with_answer(stream.answer, interpretation))
         except Cancelled:
-            yield self._replaced(replace(turn, state="cancelled", note="Stopped."))
+            yield self._update(replace(exchange, state="cancelled", note="Stopped."))
         except UserError as error:
-            yield self._replaced(replace(turn, state="failed", text=_sentence(error)))
+            yield self._update(replace(exchange, state="failed", text=_sentence(error)))
 
-    def _replaced(self, after: Turn) -> tuple[Turn, ...]:
+    def _update(self, new: Exchange) -> tuple[Exchange, ...]:
         with self._lock:
-            self._turns = tuple(after if turn.id == after.id else turn for turn in self._turns)
-            return self._turns
+            self._exchanges = tuple(new if old.id == new.id else old for old in self._exchanges)
+            return self._exchanges
 
-    def _told(self, turn: Turn) -> tuple[Turn, ...]:
+    def _append(self, exchange: Exchange) -> tuple[Exchange, ...]:
         with self._lock:
-            self._turns = (*self._turns, turn)[-MOST_TURNS:]
-            return self._turns
+            self._exchanges = (*self._exchanges, exchange)[-MAX_EXCHANGES:]
+            return self._exchanges
 
 
-class Talks:
-    """`of(page)`; threads may use it at the same time."""
+class Conversations:
+    """`get(page)` gives a page's conversation. Safe to use from several threads."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = feeds
         self._lock = threading.Lock()
-        self._talks: OrderedDict[str, Talk] = OrderedDict()
+        self._by_page: OrderedDict[str, Conversation] = OrderedDict()
 
-    def of(self, page: str) -> Talk:
-        """The conversation of a page, begun if it is new."""
+    def get(self, page: str) -> Conversation:
+        """The conversation of a page, a new one at its first call."""
         with self._lock:
-            talk = self._talks.setdefault(page, Talk(self.stage))
-            self._talks.move_to_end(page)
-            while len(self._talks) > _PAGES:
-                self._talks.popitem(last=False)[1].cancel()
-            return talk
+            conversation = self._by_page.setdefault(page, Conversation(self._feeds))
+            self._by_page.move_to_end(page)
+            while len(self._by_page) > _MAX_PAGES:
+                self._by_page.popitem(last=False)[1].cancel()
+            return conversation
 
 
-def _how(turn: Understood) -> str:
-    """How a question was understood, where that is not plain."""
+def _interpretation(turn: Turn) -> str:
+    """How a question was understood, if that differs from its text; else ""."""
     if turn.since is None and turn.until is None:
         return "" if turn.text == turn.said else f"Understood as: {turn.text}"
     times = f"from {clock_time(turn.since or 0.0)}" + (

@@ -1,7 +1,7 @@
-"""The page: what stands where, and what happens when a question is sent.
+"""The page's layout, and what happens when a question is sent.
 
-Knows Gradio's components, the stage and the script's elements by id; draws no timeline itself (page.js does, from
-/watch/state). None of Gradio's file components is used: whatever they take in, Gradio would serve again.
+Knows Gradio's components and the script's element ids. page.js draws the player and the timeline
+from /watch/state. No file component of Gradio is used: Gradio would serve whatever those take in.
 """
 
 import html
@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from pipeline.demo.answer_html import conversation
-from pipeline.demo.conversations import Talks
+from pipeline.demo.answer_html import render_conversation
+from pipeline.demo.conversations import Conversations
 from pipeline.live.session import QUESTION_LETTERS
 
 HERE = Path(__file__).parent
@@ -29,7 +29,8 @@ _SOURCES = """
 <section class="sources" aria-label="What to watch">
   <div class="row">
     <button type="button" class="act first" id="pick">Choose a file</button>
-    <input type="file" id="file" accept="video/*,.mkv,.avi,.ts,.mp4,.mov,.webm" tabindex="-1" aria-label="Video file" hidden>
+    <input type="file" id="file" accept="video/*,.mkv,.avi,.ts,.mp4,.mov,.webm" tabindex="-1"
+      aria-label="Video file" hidden>
     <button type="button" class="act" id="camera">Camera</button>
     <button type="button" class="act" id="screen">Screen</button>
   </div>
@@ -45,7 +46,7 @@ _SOURCES = """
 </section>
 """
 
-_STAGE = """
+_PLAYER = """
 <section class="stage" aria-label="Video">
   <div class="screen" id="screen-box">
     <video id="player" playsinline muted controls preload="metadata" aria-label="Video"></video>
@@ -60,21 +61,23 @@ _STAGE = """
     <div class="track" id="track"></div>
     <div class="ticks" id="ticks" aria-hidden="true"></div>
     <ol class="thumbs" id="thumbs" aria-label="Moments of the video"></ol>
-    <p class="legend" aria-hidden="true"><i class="seen"></i>in memory <i class="read"></i>read for the answer
+    <p class="legend" aria-hidden="true"><i class="seen"></i>in memory
+      <i class="read"></i>read for the answer
       <i class="cited"></i>cited</p>
   </div>
 </section>
 """
 
-_NUMBERS = '<dl class="figures" id="figures" aria-label="Figures"></dl>'
+_FIGURES = '<dl class="figures" id="figures" aria-label="Figures"></dl>'
 
 
-_STANDING = """
+_ALERTS = """
 <section class="standing" aria-label="Standing requests">
   <form id="request-form">
     <label for="request">Tell me when…</label>
     <div class="row">
-      <input type="text" id="request" maxlength="300" autocomplete="off" placeholder="a red star appears">
+      <input type="text" id="request" maxlength="300" autocomplete="off"
+        placeholder="a red star appears">
       <button type="submit" class="act">Add</button>
     </div>
   </form>
@@ -85,67 +88,83 @@ _STANDING = """
 """
 
 
-def build(talks: Talks, about: str) -> gr.Blocks:
-    """The page's components and what they do. about: a sentence on what the model understands; "" = none."""
+def build(conversations: Conversations, about: str) -> gr.Blocks:
+    """The page's components and event handlers. about: a sentence below the page; "" = none."""
     with gr.Blocks(title="Reelbank", analytics_enabled=False) as page:
         gr.HTML(_HEAD, elem_id="top", js_on_load=None)
         with gr.Row(elem_id="body"):
             with gr.Column(scale=3, min_width=340, elem_id="left"):
                 gr.HTML(_SOURCES, elem_id="sources", js_on_load=None)
-                gr.HTML(_STAGE, elem_id="stage", js_on_load=None)
-                gr.HTML(_NUMBERS, elem_id="numbers", js_on_load=None)
+                gr.HTML(_PLAYER, elem_id="stage", js_on_load=None)
+                gr.HTML(_FIGURES, elem_id="numbers", js_on_load=None)
             with gr.Column(scale=2, min_width=340, elem_id="right"):
-                talk = gr.HTML(conversation(()), elem_id="talk", js_on_load=None)
-                with gr.Row(elem_id="asking"):
-                    question = gr.Textbox(
-                        label="Your question", placeholder="What is the code on the card?", max_length=QUESTION_LETTERS,
-                        elem_id="question", lines=1, max_lines=4, scale=5, min_width=200,
-                    )  # fmt: skip
-                    send = gr.Button(
-                        "Ask", variant="primary", elem_id="send", scale=1, min_width=72
-                    )
-                    stop = gr.Button("Stop", elem_id="quiet", scale=1, min_width=72, visible=False)
-                gr.HTML(_STANDING, elem_id="standing", js_on_load=None)
+                _add_conversation(conversations)
+                gr.HTML(_ALERTS, elem_id="standing", js_on_load=None)
                 gr.HTML(
                     f'<p class="about">{html.escape(about)}</p>', elem_id="about", js_on_load=None
                 )
-        shown = [talk, question, send, stop]
-        for asked in (question.submit, send.click):
-            asked(
-                _asking(talks), [question], shown, show_progress="hidden", concurrency_limit=16, trigger_mode="multiple",
-                concurrency_id="ask", api_visibility="private",
-            )  # fmt: skip
-        stop.click(
-            _stopping(talks),
-            None,
-            None,
-            show_progress="hidden",
-            queue=False,
-            api_visibility="private",
-        )
     page.queue(max_size=64, api_open=False)
     return page
 
 
-def _asking(talks: Talks) -> Callable[..., Iterator[tuple[Any, ...]]]:
+def _add_conversation(conversations: Conversations) -> None:
+    """Answers, question box, and buttons, with their handlers, in the current column."""
+    conversation = gr.HTML(render_conversation(()), elem_id="talk", js_on_load=None)
+    with gr.Row(elem_id="asking"):
+        question = gr.Textbox(
+            label="Your question",
+            placeholder="What is the code on the card?",
+            max_length=QUESTION_LETTERS,
+            elem_id="question",
+            lines=1,
+            max_lines=4,
+            scale=5,
+            min_width=200,
+        )
+        send = gr.Button("Ask", variant="primary", elem_id="send", scale=1, min_width=72)
+        stop = gr.Button("Stop", elem_id="quiet", scale=1, min_width=72, visible=False)
+    for trigger in (question.submit, send.click):
+        trigger(
+            _ask_handler(conversations),
+            [question],
+            [conversation, question, send, stop],
+            show_progress="hidden",
+            concurrency_limit=16,
+            trigger_mode="multiple",
+            concurrency_id="ask",
+            api_visibility="private",
+        )
+    stop.click(
+        _stop_handler(conversations),
+        None,
+        None,
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )
+
+
+def _ask_handler(conversations: Conversations) -> Callable[..., Iterator[tuple[Any, ...]]]:
     def ask(text: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """The conversation each time there is more of it; the box is emptied once, so that the next question can be typed."""
-        emptied: Any = ""
-        for turns in talks.of(str(request.session_hash)).ask(text):
-            running = turns[-1].state == "running"
+        """Yield the conversation as the answer grows. Clears the input box once, at the first
+        update, so that the next question can be typed.
+        """
+        box_update: Any = ""
+        for exchanges in conversations.get(str(request.session_hash)).ask(text):
+            running = exchanges[-1].state == "running"
             yield (
-                conversation(turns),
-                emptied,
+                render_conversation(exchanges),
+                box_update,
                 gr.update(visible=not running),
                 gr.update(visible=running),
             )
-            emptied = gr.skip()
+            box_update = gr.skip()
 
     return ask
 
 
-def _stopping(talks: Talks) -> Callable[..., None]:
+def _stop_handler(conversations: Conversations) -> Callable[..., None]:
     def stop(request: gr.Request) -> None:
-        talks.of(str(request.session_hash)).cancel()
+        conversations.get(str(request.session_hash)).cancel()
 
     return stop

@@ -1,7 +1,7 @@
-"""Pictures of moments, for people: JPEGs of what a file shows at a second, or of what a live source showed.
+"""JPEGs of moments: decoded from a file, or kept from a live source.
 
-Knows files and pixels; no model, no bank and no page. A live source's pictures are kept in memory, the newest hour of them at
-one a second; a file's are decoded when they are looked at.
+Knows files and pixels; no model, no bank, and no page. Live pictures stay in memory, the latest
+3,600 sampled ones. A file's pictures are decoded on request and cached.
 """
 
 import io
@@ -15,24 +15,26 @@ import av
 import numpy as np
 from PIL import Image
 
-_WIDTH = 480  # of a picture that is kept or looked at
-_KEPT = 3600  # of a live source: some 30 MB
-_DECODED = 256  # of a file
-_FIRST_S = 2.0  # the first picture comes a moment after a live source's second 0, and stands for it
+_WIDTH = 480  # pixels
+_MAX_LIVE = 3600  # sampled pictures of a live source, about 30 MB
+_MAX_CACHED = 256  # pictures of a file
+_FIRST_S = 2.0  # a live source's first picture may arrive this late and still stands for second 0
 
 
 class Pictures(Protocol):
-    """`at(seconds)` and, while something comes in, `newest()`."""
+    """Pictures of one feed."""
 
     def at(self, seconds: float) -> bytes | None:
-        """JPEG of the last picture that was shown at that second; None when there is none."""
+        """JPEG of the picture shown at that video second; None when there is none."""
         ...
 
-    def newest(self) -> bytes | None: ...
+    def latest(self) -> bytes | None:
+        """JPEG of the latest picture; None for a file."""
+        ...
 
 
 def jpeg(picture: Image.Image, width: int = _WIDTH) -> bytes:
-    """Scaled down to this width, its shape kept."""
+    """JPEG of a picture, scaled down to at most this width in pixels. The aspect ratio stays."""
     if picture.width > width:
         picture = picture.resize(
             (width, max(1, round(picture.height * width / picture.width))),
@@ -44,28 +46,28 @@ def jpeg(picture: Image.Image, width: int = _WIDTH) -> bytes:
 
 
 class FilePictures:
-    """Of a video file; seconds count from its first picture."""
+    """Pictures of a video file. Seconds count from its first picture."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # one decoder at a time: thumbnails must not take the cores from the model
+        # one decoder at a time, so that thumbnails leave the cores to the model
         self._lock = threading.Lock()
-        self._found: OrderedDict[int, bytes | None] = OrderedDict()  # tenths of a second -> JPEG
+        self._cache: OrderedDict[int, bytes | None] = OrderedDict()  # tenths of a second -> JPEG
 
     def at(self, seconds: float) -> bytes | None:
         key = round(10 * max(0.0, seconds))
         with self._lock:
-            if key not in self._found:
-                self._found[key] = self._decoded(key / 10)
-                while len(self._found) > _DECODED:
-                    self._found.popitem(last=False)
-            self._found.move_to_end(key)
-            return self._found[key]
+            if key not in self._cache:
+                self._cache[key] = self._decode(key / 10)
+                while len(self._cache) > _MAX_CACHED:
+                    self._cache.popitem(last=False)
+            self._cache.move_to_end(key)
+            return self._cache[key]
 
-    def newest(self) -> bytes | None:
+    def latest(self) -> bytes | None:
         return None
 
-    def _decoded(self, seconds: float) -> bytes | None:
+    def _decode(self, seconds: float) -> bytes | None:
         try:
             with av.open(str(self._path), metadata_errors="replace") as file:
                 stream = file.streams.video[0]
@@ -73,34 +75,36 @@ class FilePictures:
                 first = next(file.decode(stream))
                 if first.pts is None or stream.time_base is None:
                     return jpeg(first.to_image())
-                wanted = first.pts + seconds / float(stream.time_base)
-                file.seek(int(wanted), stream=stream)
-                shown = first
+                target = first.pts + seconds / float(stream.time_base)
+                file.seek(int(target), stream=stream)
+                latest = first
                 for frame in file.decode(stream):
-                    if frame.pts is not None and frame.pts > wanted + 1e-6:
+                    if frame.pts is not None and frame.pts > target + 1e-6:
                         break
-                    shown = frame
-                return jpeg(shown.to_image())
+                    latest = frame
+                return jpeg(latest.to_image())
         except (av.FFmpegError, StopIteration, IndexError):
             return None
 
 
-class KeptPictures:
-    """Of a live source: `keep` them as they come."""
+class LivePictures:
+    """Pictures of a live source, added as they arrive."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._times: deque[float] = deque(maxlen=_KEPT)
-        self._data: deque[bytes] = deque(maxlen=_KEPT)
-        self._newest: bytes | None = None
+        self._times: deque[float] = deque(maxlen=_MAX_LIVE)
+        self._data: deque[bytes] = deque(maxlen=_MAX_LIVE)
+        self._latest: bytes | None = None
 
-    def keep(self, picture: "av.VideoFrame | np.ndarray", at: float, sampled: bool) -> None:
-        """sampled: whether the picture went to the encoder, and is one to look back at."""
+    def add(self, picture: "av.VideoFrame | np.ndarray", at: float, sampled: bool) -> None:
+        """at: video second. sampled: whether the encoder uses this picture; only those can be
+        revisited.
+        """
         data = jpeg(
             picture.to_image() if isinstance(picture, av.VideoFrame) else Image.fromarray(picture)
         )
         with self._lock:
-            self._newest = data
+            self._latest = data
             if sampled:
                 self._times.append(at)
                 self._data.append(data)
@@ -112,6 +116,6 @@ class KeptPictures:
                 place = 0
             return self._data[place] if place >= 0 else None
 
-    def newest(self) -> bytes | None:
+    def latest(self) -> bytes | None:
         with self._lock:
-            return self._newest
+            return self._latest

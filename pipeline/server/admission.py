@@ -1,6 +1,6 @@
-"""A bounded line: so many at work, so many waiting, the rest is turned away at once and told when to come back.
+"""A bounded admission queue: some requests run, some wait, and the rest are rejected with HTTP 429.
 
-Knows no question: who enters leaves again.
+Knows nothing about questions. Whoever enters the queue must release the ticket.
 """
 
 import math
@@ -10,52 +10,58 @@ import time
 from pipeline.server.errors import ApiError
 
 
-class Place:
-    """A place in the line; `leave` gives it back, once, from any thread. Whoever has `handed_on` it leaves it to a worker to do
-    so when the work is done; else who entered must."""
+class Ticket:
+    """Permission to run or wait. `release` returns it; later calls and other threads are safe.
 
-    def __init__(self, line: "Line") -> None:
-        self.handed_on = False
-        self._line, self._began, self._left = line, time.monotonic(), False
+    After `transferred` is set, the worker that runs the request releases the ticket. Until then the
+    code that entered the queue does.
+    """
 
-    def leave(self) -> None:
-        with self._line.lock:
-            if not self._left:
-                self._left = True
-                self._line.left(time.monotonic() - self._began)
+    def __init__(self, queue: "AdmissionQueue") -> None:
+        self.transferred = False
+        self._queue, self._start, self._released = queue, time.monotonic(), False
+
+    def release(self) -> None:
+        with self._queue.lock:
+            if not self._released:
+                self._released = True
+                self._queue.record_release(time.monotonic() - self._start)
 
 
-class Line:
-    """Counts who is inside. Threads and the event loop may use it at the same time."""
+class AdmissionQueue:
+    """Counts admitted requests. Safe to use from threads and from the event loop."""
 
     def __init__(self, what: str, running: int, waiting: int) -> None:
-        """what: "questions". running: how many are worked on at once; waiting: how many more may stand in line."""
+        """what: plural noun for error messages, such as "questions".
+
+        running: requests processed at the same time. waiting: further requests that may wait.
+        """
         self._what = what
         self.lock = threading.RLock()
-        self.inside = 0
-        self.refused = 0
-        self._running, self._most = running, running + waiting
-        self._seconds = 1.0  # that one takes, lately
+        self.admitted = 0  # running and waiting
+        self.rejections = 0
+        self._running, self._capacity = running, running + waiting
+        self._seconds = 1.0  # moving average of the time that a request holds its ticket
 
-    def enter(self) -> Place:
-        """ApiError 429 when the line is full."""
+    def enter(self) -> Ticket:
+        """Admit one request. ApiError 429 when the queue is full."""
         with self.lock:
-            if self.inside >= self._most:
-                self.refused += 1
+            if self.admitted >= self._capacity:
+                self.rejections += 1
                 raise ApiError(
                     429,
-                    f"{self.inside} {self._what} are at work or wait already; try again later.",
+                    f"{self.admitted} {self._what} are at work or wait already; try again later.",
                     code="rate_limit_exceeded",
-                    retry_after=self._wait(),
+                    retry_after=self._retry_after(),
                 )
-            self.inside += 1
-            return Place(self)
+            self.admitted += 1
+            return Ticket(self)
 
-    def left(self, seconds: float) -> None:
-        """For `Place` alone, with the lock held."""
-        self.inside -= 1
+    def record_release(self, seconds: float) -> None:
+        """Called by `Ticket` only, with the lock held. seconds: how long the ticket was out."""
+        self.admitted -= 1
         self._seconds += 0.2 * (seconds - self._seconds)
 
-    def _wait(self) -> int:
-        """Seconds until about one place is free."""
+    def _retry_after(self) -> int:
+        """Estimated seconds until a place is free, 1 to 60."""
         return min(max(1, math.ceil(self._seconds / self._running)), 60)

@@ -1,6 +1,6 @@
-"""From what is wanted to an answer in pieces: find the video, wait until the bank has it, ask in a thread, bounded in time.
+"""Answers one chat request: finds the video, waits until the bank has it, asks in a thread.
 
-Knows files, encodings and `VideoQA`; no JSON and no HTTP beyond statuses.
+Knows files, the encode queue and `VideoQA`. Knows no JSON, and of HTTP only status codes.
 """
 
 import asyncio
@@ -15,42 +15,47 @@ from memory.schema import Question
 from pipeline.qa import VideoQA
 from pipeline.runtime.cancel import Cancelled
 from pipeline.schema import Answer
-from pipeline.server.admission import Place
-from pipeline.server.chat_request import Video, Wanted
-from pipeline.server.encode_queue import Encodings, StoppedError
+from pipeline.server.admission import Ticket
+from pipeline.server.chat_request import ChatRequest, VideoReference
+from pipeline.server.encode_queue import EncodeQueue, StoppedError
 from pipeline.server.errors import ApiError
 from pipeline.server.fetch import Fetcher
 from pipeline.server.files import FileStore, StoredFile
 
-_AGAIN_S = 600.0  # a URL that was fetched so recently is not fetched again
-_URLS = 1000  # that are remembered
+_REFETCH_AFTER_S = 600.0  # a more recent download of the same URL is reused
+_MAX_URLS = 1000  # downloads remembered
 _HEARTBEAT_S = 1.0
 
 Event = float | str | Answer
-"""Share of the video that is encoded (0..1), a piece of the answer, the whole answer at the end."""
+"""Encoded share of the video (0..1), a piece of the answer text, or the complete answer (last)."""
 
 
 class Answering:
-    """`file_of(video)`, then `events(...)`."""
+    """`resolve(video)` first, then `events(...)`."""
 
     def __init__(
         self,
         qa: VideoQA,
         files: FileStore,
         fetcher: Fetcher,
-        encodings: Encodings,
+        encode_queue: EncodeQueue,
         *,
         running: int,
         seconds: float,
     ) -> None:
-        """running: questions that are answered at once. seconds: that a question may take, encoding included."""
-        self._qa, self._files, self._fetcher, self._encodings = qa, files, fetcher, encodings
+        """running: questions answered at the same time. seconds: limit per question, encoding
+        included.
+        """
+        self._qa, self._files, self._fetcher, self._encode_queue = qa, files, fetcher, encode_queue
         self._seconds = seconds
-        self._askers = ThreadPoolExecutor(running, "asker")
-        self._fetched: dict[str, tuple[str, float]] = {}  # URL -> file, and when
+        self._executor = ThreadPoolExecutor(running, "asker")
+        self._downloads: dict[str, tuple[str, float]] = {}  # URL -> file id, monotonic time
 
-    async def file_of(self, video: Video) -> StoredFile:
-        """The file that is meant, kept now if it came with the request. ApiError, or UserError when it is no video."""
+    async def resolve(self, video: VideoReference) -> StoredFile:
+        """The stored file of a reference; stores or downloads it first if necessary.
+
+        ApiError when there is no such file, UserError when it is not a video.
+        """
         if video.file_id:
             return self._files.get(video.file_id)
         if video.data:
@@ -59,72 +64,84 @@ class Answering:
             )
         return await asyncio.to_thread(self._fetch, video.url)
 
-    async def events(self, file: StoredFile, wanted: Wanted, place: Place) -> AsyncGenerator[Event]:
-        """The answer as it comes; `place` in the line is handed on to the model, which leaves it when it is done. Whoever stops
-        listening (closes this generator) stops the answer. ApiError 504 when it takes too long: encoding goes on then."""
-        ends, stop = time.monotonic() + self._seconds, threading.Event()
+    async def events(
+        self, file: StoredFile, request: ChatRequest, ticket: Ticket
+    ) -> AsyncGenerator[Event]:
+        """Yield the answer as it is generated. Closing this generator cancels the answer.
+
+        The worker thread takes over `ticket` and releases it when it is done. ApiError 504 after
+        the time limit; encoding continues then.
+        """
+        deadline, stop = time.monotonic() + self._seconds, threading.Event()
         try:
-            async for share in self._encoded(file, ends):
+            async for share in self._wait_until_encoded(file, deadline):
                 yield share
-            loop, events = asyncio.get_running_loop(), asyncio.Queue[str | Answer | BaseException]()
-
-            def tell(event: str | Answer | BaseException) -> None:
-                with suppress(RuntimeError):  # the server is being shut down: nobody listens
-                    loop.call_soon_threadsafe(events.put_nowait, event)
-
-            def work() -> None:
-                try:
-                    tell(
-                        self._qa.ask(
-                            Question(wanted.question, file.video_id, wanted.asked_at),
-                            tell,
-                            cancelled=stop,
-                        )
-                    )
-                except BaseException as error:
-                    tell(error)
-
-            self._askers.submit(work).add_done_callback(lambda _: place.leave())
-            place.handed_on = True
-            while True:
-                try:
-                    event = await asyncio.wait_for(events.get(), max(0.0, ends - time.monotonic()))
-                except TimeoutError:
-                    raise ApiError(
-                        504, f"The answer took longer than {self._seconds:g} s.", retry_after=5
-                    ) from None
-                if isinstance(event, Cancelled):
-                    raise ApiError(503, "The server is being shut down.")
-                if isinstance(event, BaseException):
-                    raise event
+            async for event in self._ask(file, request, ticket, deadline, stop):
                 yield event
-                if isinstance(event, Answer):
-                    return
         finally:
             stop.set()
 
     def close(self) -> None:
-        """Wait for the answers that are being given; nothing new begins."""
-        self._askers.shutdown(cancel_futures=True)
+        """Wait for running answers; start no new ones."""
+        self._executor.shutdown(cancel_futures=True)
 
-    async def _encoded(self, file: StoredFile, ends: float) -> AsyncGenerator[float]:
-        """Shares of the video that are in the bank, until all is."""
-        encoding = self._encodings.want(file)
-        if encoding is None:
+    async def _ask(
+        self,
+        file: StoredFile,
+        request: ChatRequest,
+        ticket: Ticket,
+        deadline: float,
+        stop: threading.Event,
+    ) -> AsyncGenerator[Event]:
+        """Run the question in a worker thread and yield its events, the complete answer last."""
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[str | Answer | BaseException]()
+
+        def emit(event: str | Answer | BaseException) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the server is shutting down
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        def run() -> None:
+            try:
+                question = Question(request.question, file.video_id, request.asked_at)
+                emit(self._qa.ask(question, emit, cancelled=stop))
+            except BaseException as error:
+                emit(error)
+
+        self._executor.submit(run).add_done_callback(lambda _: ticket.release())
+        ticket.transferred = True
+        while True:
+            try:
+                event = await asyncio.wait_for(events.get(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise ApiError(
+                    504, f"The answer took longer than {self._seconds:g} s.", retry_after=5
+                ) from None
+            if isinstance(event, Cancelled):
+                raise ApiError(503, "The server is being shut down.")
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+            if isinstance(event, Answer):
+                return
+
+    async def _wait_until_encoded(self, file: StoredFile, deadline: float) -> AsyncGenerator[float]:
+        """Yield the share of the video in the bank until it is complete."""
+        job = self._encode_queue.submit(file)
+        if job is None:
             return
-        done = asyncio.wrap_future(encoding.done)
+        done = asyncio.wrap_future(job.done)
         while not done.done():
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 raise ApiError(
                     504,
-                    f"The video is still being encoded ({encoding.share:.0%} after {self._seconds:g} s), and that goes on; "
-                    "ask again later.",
+                    f"The video is still being encoded ({job.share:.0%} after "
+                    f"{self._seconds:g} s), and that goes on; ask again later.",
                     code="still_encoding",
                     retry_after=10,
                 )
-            yield encoding.share
+            yield job.share
             await asyncio.wait(
-                {done}, timeout=min(_HEARTBEAT_S, max(0.01, ends - time.monotonic()))
+                {done}, timeout=min(_HEARTBEAT_S, max(0.01, deadline - time.monotonic()))
             )
         try:
             done.result()
@@ -134,13 +151,13 @@ class Answering:
             ) from None
 
     def _fetch(self, url: str) -> StoredFile:
-        file_id, when = self._fetched.get(url, ("", 0.0))
-        if file_id and time.monotonic() < when + _AGAIN_S:
-            with suppress(ApiError):  # deleted meanwhile
+        file_id, fetch_time = self._downloads.get(url, ("", 0.0))
+        if file_id and time.monotonic() < fetch_time + _REFETCH_AFTER_S:
+            with suppress(ApiError):  # deleted in the meantime
                 return self._files.get(file_id)
         with self._fetcher.pieces(url) as pieces:
             stored = self._files.put(pieces, unquote(urlsplit(url).path), "fetched")
-        while len(self._fetched) >= _URLS:
-            self._fetched.pop(next(iter(self._fetched)), None)
-        self._fetched[url] = (stored.id, time.monotonic())
+        while len(self._downloads) >= _MAX_URLS:
+            self._downloads.pop(next(iter(self._downloads)), None)
+        self._downloads[url] = (stored.id, time.monotonic())
         return stored

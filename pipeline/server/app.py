@@ -1,9 +1,13 @@
-"""The routes of `reelbank serve`: OpenAI's paths over a bank. Knows HTTP and the parts of a server; builds none of them.
+"""The routes of `reelbank serve`: OpenAI's paths over a bank.
 
-POST /v1/chat/completions       a question about a video, whole or as server-sent events
-GET  /v1/models, /v1/models/ID
-POST /v1/files                  hand a video in; GET lists, GET /v1/files/ID, /content (seekable), DELETE also forgets it
-GET  /health, /metrics
+Knows HTTP and the parts of a server; builds none of them.
+
+    POST /v1/chat/completions       ask about a video; JSON or server-sent events
+    GET  /v1/models, /v1/models/ID
+    POST /v1/files                  upload a video
+    GET  /v1/files, /v1/files/ID, /v1/files/ID/content (seekable)
+    DELETE /v1/files/ID             delete a video here and in the bank
+    GET  /health, /metrics
 """
 
 import asyncio
@@ -20,25 +24,26 @@ from starlette.types import Receive, Scope, Send
 from memory.bank import MemoryBank
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
-from pipeline.server import chat_request, errors, metrics, responses, uploads
-from pipeline.server.admission import Line, Place
+from pipeline.server import chat_request, errors, responses, uploads
+from pipeline.server.admission import AdmissionQueue, Ticket
 from pipeline.server.answering import Answering
-from pipeline.server.encode_queue import Encodings
+from pipeline.server.encode_queue import EncodeQueue
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.guard import Guard
+from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
 
 _PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask of the server."""
+    """Limits on each request."""
 
     question_letters: int
-    request_bytes: int  # of a chat request, videos in base64 included
+    request_bytes: int  # chat request body, videos in base64 included
     upload_bytes: int
-    body_seconds: float  # for a request to come in
+    body_seconds: float  # time limit to receive a request body
 
 
 @dataclass(frozen=True)
@@ -47,35 +52,35 @@ class Service:
 
     qa: VideoQA
     files: FileStore
-    encodings: Encodings
+    encode_queue: EncodeQueue
     answering: Answering
-    questions: Line
-    uploads: Line
+    questions: AdmissionQueue
+    uploads: AdmissionQueue
     limits: Limits
-    model: str  # the name that it goes by
+    model: str  # model name in the API
     created: int  # Unix seconds
     names: tuple[str, ...] = ()
     api_key: str = ""
 
     def close(self) -> None:
-        """Stop encoding and answering; what the bank has stays."""
-        self.encodings.close()
+        """Stop encoding and answering. The bank keeps what it has."""
+        self.encode_queue.close()
         self.answering.close()
         self.qa.bank.close()
 
 
 def build_app(service: Service) -> FastAPI:
-    """The application. It closes the service when it is shut down."""
+    """The application. It closes the service at shutdown."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(service.close)
 
-    # its pages would fetch scripts from elsewhere
+    # without openapi_url: the pages of FastAPI would load scripts from other servers
     app = FastAPI(title="Reelbank", openapi_url=None, lifespan=lifespan)
     errors.install(app)
-    counted = _count(service)
+    metrics = _build_metrics(service)
     limits = service.limits
     app.add_middleware(
         Guard,
@@ -83,10 +88,10 @@ def build_app(service: Service) -> FastAPI:
         api_key=service.api_key,
         body_bytes={"/v1/files": limits.upload_bytes + _PIECE, "/v1/chat/": limits.request_bytes},
         body_seconds=limits.body_seconds,
-        keyed=("/v1/", "/metrics"),
+        protected=("/v1/", "/metrics"),
     )
-    app.add_middleware(metrics.Measured, figures=counted)
-    _add_chat(app, service, counted)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    _add_chat(app, service, metrics)
     _add_files(app, service)
 
     @app.get("/v1/models")
@@ -100,18 +105,18 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        # a bank that cannot be read is no health
+        # reading the bank is the health check
         videos = await asyncio.to_thread(service.qa.bank.videos)
         return {
             "status": "ok",
             "model": service.model,
             "videos": len(videos),
-            "encoding": len(service.encodings),
+            "encoding": len(service.encode_queue),
         }
 
     @app.get("/metrics")
     async def metrics_page() -> Response:
-        return Response(await asyncio.to_thread(counted.text), media_type=metrics.CONTENT_TYPE)
+        return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
 
     return app
 
@@ -120,126 +125,130 @@ def _memory_bytes(bank: MemoryBank, tier: str) -> int:
     return bank.in_memory().get(tier, 0)
 
 
-def _count(service: Service) -> metrics.Figures:
-    counted = metrics.Figures()
-    bank, encodings, files = service.qa.bank, service.encodings, service.files
-    counted.gauge(
+def _build_metrics(service: Service) -> Metrics:
+    metrics = Metrics()
+    bank, encode_queue, files = service.qa.bank, service.encode_queue, service.files
+    metrics.gauge(
         "questions_inside",
         "Questions that are being answered or wait",
-        lambda: service.questions.inside,
+        lambda: service.questions.admitted,
     )
-    counted.gauge(
-        "encodings_under_way", "Videos that are being encoded or wait", lambda: len(encodings)
+    metrics.gauge(
+        "encodings_under_way", "Videos that are being encoded or wait", lambda: len(encode_queue)
     )
-    counted.gauge("files_bytes", "Bytes of the videos that were handed in", lambda: files.nbytes)
-    counted.gauge("bank_bytes", "Bytes of the bank's segments", lambda: bank.nbytes)
+    metrics.gauge("files_bytes", "Bytes of the videos that were handed in", lambda: files.nbytes)
+    metrics.gauge("bank_bytes", "Bytes of the bank's segments", lambda: bank.nbytes)
     for tier in ("index", "ram", "device"):
-        counted.gauge(
+        metrics.gauge(
             f"memory_{tier}_bytes",
             f"Bytes in memory: {tier}",
             functools.partial(_memory_bytes, bank, tier),
         )
-    counted.counter(
+    metrics.counter(
         "questions_refused",
         "Questions that were turned away with 429",
-        lambda: service.questions.refused,
+        lambda: service.questions.rejections,
     )
-    counted.counter(
-        "encodings", "Videos that were encoded, in whole or in part", lambda: encodings.runs
+    metrics.counter(
+        "encodings", "Videos that were encoded, in whole or in part", lambda: encode_queue.runs
     )
-    counted.counter("frames_encoded", "Frames that were encoded", lambda: encodings.frames)
-    return counted
+    metrics.counter("frames_encoded", "Frames that were encoded", lambda: encode_queue.frames)
+    return metrics
 
 
 # ---- chat
 
 
-class _Events(StreamingResponse):
-    """Server-sent events; gives its place in the line back however it ends."""
+class _EventStream(StreamingResponse):
+    """Server-sent events. Releases its ticket however the response ends."""
 
-    def __init__(self, pieces: AsyncGenerator[str], place: Place) -> None:
+    def __init__(self, pieces: AsyncGenerator[str], ticket: Ticket) -> None:
         super().__init__(
             pieces,
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-        self._pieces, self._place = pieces, place
+        self._pieces, self._ticket = pieces, ticket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self._pieces.aclose()
-            if not self._place.handed_on:
-                self._place.leave()
+            if not self._ticket.transferred:
+                self._ticket.release()
 
 
-def _add_chat(app: FastAPI, service: Service, counted: metrics.Figures) -> None:
+def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        # before the body is read: what waits in memory is bounded too
-        place, events = service.questions.enter(), None
+        # before the body is read, so that the bodies in memory are bounded too
+        ticket, events = service.questions.enter(), None
         try:
             _check_json(request)
-            asked = chat_request.read(
-                await request.body(), most_letters=service.limits.question_letters
+            chat = chat_request.parse_body(
+                await request.body(), max_letters=service.limits.question_letters
             )
-            _check_model(service, asked.model)
-            reply = responses.Reply(asked, await service.answering.file_of(asked.video))
-            if asked.stream:
-                events = _Events(_streamed(service, counted, reply, place), place)
+            _check_model(service, chat.model)
+            response = responses.ChatResponse(chat, await service.answering.resolve(chat.video))
+            if chat.stream:
+                events = _EventStream(_stream_answer(service, metrics, response, ticket), ticket)
                 return events
-            answer = await _unless_gone(request, _whole(service, counted, reply, place))
-            return JSONResponse(reply.whole(answer, _usage(service, answer)))
+            answer = await _unless_disconnected(
+                request, _complete_answer(service, metrics, response, ticket)
+            )
+            return JSONResponse(response.completion(answer, _usage(service, answer)))
         finally:
-            if events is None and not place.handed_on:
-                place.leave()
+            if events is None and not ticket.transferred:
+                ticket.release()
 
 
-async def _whole(
-    service: Service, counted: metrics.Figures, reply: responses.Reply, place: Place
+async def _complete_answer(
+    service: Service, metrics: Metrics, response: responses.ChatResponse, ticket: Ticket
 ) -> Answer:
-    with counted.answer() as note:
-        async with aclosing(service.answering.events(reply.file, reply.wanted, place)) as events:
+    with metrics.answer() as record:
+        async with aclosing(
+            service.answering.events(response.file, response.request, ticket)
+        ) as events:
             async for event in events:
-                note(event)
+                record(event)
                 if isinstance(event, Answer):
                     return event
     raise AssertionError("an answer ends with the answer")
 
 
-async def _streamed(
-    service: Service, counted: metrics.Figures, reply: responses.Reply, place: Place
+async def _stream_answer(
+    service: Service, metrics: Metrics, response: responses.ChatResponse, ticket: Ticket
 ) -> AsyncGenerator[str]:
-    yield reply.opening()
+    yield response.first_chunk()
     try:
-        with counted.answer() as note:
+        with metrics.answer() as record:
             async with aclosing(
-                service.answering.events(reply.file, reply.wanted, place)
+                service.answering.events(response.file, response.request, ticket)
             ) as events:
                 async for event in events:
-                    note(event)
+                    record(event)
                     if isinstance(event, Answer):
-                        yield reply.closing(event, _usage(service, event))
+                        yield response.last_chunks(event, _usage(service, event))
                     elif isinstance(event, str):
-                        yield reply.piece(event)
+                        yield response.text_chunk(event)
                     else:
                         yield responses.heartbeat(event)
-    except Exception as error:  # the status is gone already: it is told as an event
-        yield responses.failed(errors.as_api_error(error).body())
+    except Exception as error:  # the status line has been sent: report it as an event
+        yield responses.error_event(errors.as_api_error(error).body())
 
 
-async def _unless_gone(request: Request, answering: Any) -> Answer:
-    """The answer, or the end of it when the client closes the connection."""
+async def _unless_disconnected(request: Request, answering: Any) -> Answer:
+    """The answer. ApiError 499, after cancelling it, when the client disconnects."""
     task = asyncio.ensure_future(answering)
 
-    async def gone() -> None:
+    async def wait_for_disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    watch = asyncio.ensure_future(gone())
+    disconnect = asyncio.ensure_future(wait_for_disconnect())
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
@@ -247,7 +256,7 @@ async def _unless_gone(request: Request, answering: Any) -> Answer:
         answer: Answer = task.result()
         return answer
     finally:
-        watch.cancel()
+        disconnect.cancel()
         if not task.done():
             task.cancel()
 
@@ -261,7 +270,7 @@ def _usage(service: Service, answer: Answer) -> dict[str, int]:
 
 def _check_json(request: Request) -> None:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":  # what a foreign page can send unasked is text/plain or a form
+    if kind != "application/json":  # without CORS consent, pages can send only text/plain or a form
         raise ApiError(415, "Send the request as Content-Type: application/json.")
 
 
@@ -279,30 +288,30 @@ def _check_model(service: Service, name: str) -> None:
 
 
 def _add_files(app: FastAPI, service: Service) -> None:
-    def described(file: StoredFile) -> dict[str, Any]:
+    def describe(file: StoredFile) -> dict[str, Any]:
         return responses.file_object(
-            file, service.encodings.is_whole(file), service.encodings.share(file)
+            file, service.encode_queue.is_complete(file), service.encode_queue.share(file)
         )
 
     @app.post("/v1/files")
     async def upload(request: Request) -> JSONResponse:
-        place = service.uploads.enter()
+        ticket = service.uploads.enter()
         try:
-            stored = await uploads.stored(request, service.files)
+            stored = await uploads.store_upload(request, service.files)
         finally:
-            place.leave()
-        with suppress(ApiError):  # too many are on their way: the first question brings it back
-            service.encodings.want(stored)
-        return JSONResponse(await asyncio.to_thread(described, stored))
+            ticket.release()
+        with suppress(ApiError):  # the queue is full: the first question submits it again
+            service.encode_queue.submit(stored)
+        return JSONResponse(await asyncio.to_thread(describe, stored))
 
     @app.get("/v1/files")
     async def files() -> dict[str, Any]:
-        data = await asyncio.to_thread(lambda: [described(file) for file in service.files.all()])
+        data = await asyncio.to_thread(lambda: [describe(file) for file in service.files.all()])
         return {"object": "list", "data": data, "has_more": False}
 
     @app.get("/v1/files/{file_id}")
     async def one(file_id: str) -> dict[str, Any]:
-        return await asyncio.to_thread(described, service.files.get(file_id))
+        return await asyncio.to_thread(describe, service.files.get(file_id))
 
     @app.get("/v1/files/{file_id}/content")
     async def content(file_id: str) -> FileResponse:
@@ -313,5 +322,5 @@ def _add_files(app: FastAPI, service: Service) -> None:
     @app.delete("/v1/files/{file_id}")
     async def delete(file_id: str) -> dict[str, Any]:
         file = service.files.delete(file_id)
-        await asyncio.wrap_future(service.encodings.drop(file))
+        await asyncio.wrap_future(service.encode_queue.drop(file))
         return {"id": file.id, "object": "file", "deleted": True}

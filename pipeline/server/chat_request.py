@@ -1,11 +1,15 @@
-"""The body of a chat request -> what is wanted: a question, a video, how to answer. Knows OpenAI's JSON; no model and no file.
+"""Parses and validates the body of a chat request: a question, a video, answer options.
 
-A video comes as a content part of a user message, in one of the forms that clients use:
-    {"type": "file", "file": {"file_id": "file-..."}}                   handed in before
+Knows OpenAI's JSON; no model and no files. A video is a content part of a user message, in one of
+the forms that clients use:
+
+    {"type": "file", "file": {"file_id": "file-..."}}            uploaded before
     {"type": "file", "file": {"file_data": "data:video/mp4;base64,..."}}
     {"type": "video_url", "video_url": {"url": "https://... or data:..."}}
-The last one of the conversation counts; the question is the text of the last message. Beyond OpenAI's: asked_at (seconds of the
-video, nothing after it is seen), cite_in_text (false: moments only as fields, not in the text).
+
+The last video of the conversation counts. The question is the text of the last message. Two fields
+are extensions: asked_at (video seconds; frames after it are not visible to the answer) and
+cite_in_text (false: citations only as fields, not in the text).
 """
 
 import base64
@@ -19,7 +23,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from pipeline.server.errors import ApiError
 
-MOST_MESSAGES = 256
+MAX_MESSAGES = 256
 
 
 class _Url(BaseModel):
@@ -37,7 +41,7 @@ class _TextPart(BaseModel):
     text: str
 
 
-class _VideoPart(BaseModel):
+class _VideoUrlPart(BaseModel):
     type: Literal["video_url"]
     video_url: _Url
 
@@ -47,7 +51,7 @@ class _FilePart(BaseModel):
     file: _File
 
 
-_Part = Annotated[_TextPart | _VideoPart | _FilePart, Field(discriminator="type")]
+_Part = Annotated[_TextPart | _VideoUrlPart | _FilePart, Field(discriminator="type")]
 
 
 class _Message(BaseModel):
@@ -61,7 +65,7 @@ class _StreamOptions(BaseModel):
 
 class _Body(BaseModel):
     model: str
-    messages: list[_Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: list[_Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     stream: bool = False
     stream_options: _StreamOptions | None = None
     n: int | None = None
@@ -77,8 +81,8 @@ _BODY = TypeAdapter(_Body)
 
 
 @dataclass(frozen=True, slots=True)
-class Video:
-    """One of the three is there."""
+class VideoReference:
+    """How a request names its video. Exactly one of file_id, url, and data is set."""
 
     file_id: str = ""
     url: str = ""
@@ -87,34 +91,38 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a chat request asks for."""
+class ChatRequest:
+    """A validated chat request."""
 
     model: str
     question: str
-    video: Video
-    asked_at: float  # seconds; inf = all of the video
+    video: VideoReference
+    asked_at: float  # video seconds; inf = the whole video
     stream: bool
-    usage: bool  # whether a stream ends with its token counts
+    usage: bool  # whether the last chunk of a stream carries token counts
     cite_in_text: bool
-    warning: str  # what of the request is not heeded
+    warning: str  # names the fields of the request that have no effect
 
 
-def read(data: bytes, *, most_letters: int) -> Wanted:
-    """ApiError 400 when it is no JSON or cannot be meant, 422 when a field is wrong. most_letters: of a question."""
+def parse_body(data: bytes, *, max_letters: int) -> ChatRequest:
+    """Parse a request body.
+
+    ApiError 400 when it is not JSON or not supported, 422 when a field is invalid. max_letters:
+    longest question accepted.
+    """
     try:
-        told = json.loads(data)
+        content = json.loads(data)
     except (ValueError, RecursionError):
         raise ApiError(400, "The body is not valid JSON.", code="invalid_json") from None
     try:
-        body = _BODY.validate_python(told)
+        body = _BODY.validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "body"
         raise ApiError(
             422, f"{where}: {first['msg']}.", code="invalid_field", param=where
         ) from None
-    _refuse_what_is_not_there(body)
+    _check_unsupported(body)
     last = body.messages[-1]
     if last.role != "user":
         raise ApiError(
@@ -127,12 +135,14 @@ def read(data: bytes, *, most_letters: int) -> Wanted:
         raise ApiError(
             400, "The question holds halves of characters (lone surrogates).", param="messages"
         )
-    if len(question) > most_letters:
+    if len(question) > max_letters:
         raise ApiError(
-            400, f"The question has {len(question)} letters; at most {most_letters} are read here.", param="messages",
+            400,
+            f"The question has {len(question)} letters; at most {max_letters} are read here.",
+            param="messages",
             code="question_too_long",
-        )  # fmt: skip
-    return Wanted(
+        )
+    return ChatRequest(
         model=body.model,
         question=question,
         video=_video(body.messages),
@@ -140,11 +150,11 @@ def read(data: bytes, *, most_letters: int) -> Wanted:
         stream=body.stream,
         usage=body.stream_options is not None and body.stream_options.include_usage,
         cite_in_text=body.cite_in_text,
-        warning=_unheeded(body),
+        warning=_ignored_fields(body),
     )
 
 
-def _refuse_what_is_not_there(body: _Body) -> None:
+def _check_unsupported(body: _Body) -> None:
     if body.n not in (None, 1):
         raise ApiError(400, f"n={body.n} is not supported: there is one answer.", param="n")
     if body.tools:
@@ -165,19 +175,19 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _unheeded(body: _Body) -> str:
-    """What of the request does nothing, in words."""
+def _ignored_fields(body: _Body) -> str:
+    """A sentence for each field of the request that has no effect."""
     roles = {message.role for message in body.messages}
-    found = {
+    ignored = {
         "System messages are not read.": bool(roles & {"system", "developer"}),
         "Earlier rounds are not read.": "assistant" in roles,
         "max_tokens is not heeded.": bool(body.max_tokens or body.max_completion_tokens),
         "Answers are greedy; temperature is not heeded.": bool(body.temperature),
     }
-    return " ".join(text for text, is_so in found.items() if is_so)
+    return " ".join(text for text, is_so in ignored.items() if is_so)
 
 
-def _video(messages: list[_Message]) -> Video:
+def _video(messages: list[_Message]) -> VideoReference:
     parts = [
         part
         for message in messages
@@ -188,20 +198,27 @@ def _video(messages: list[_Message]) -> Video:
     if not parts:
         raise ApiError(
             400,
-            'No message holds a video; add a part such as {"type": "file", "file": {"file_id": "file-..."}}.',
+            "No message holds a video; add a part such as "
+            '{"type": "file", "file": {"file_id": "file-..."}}.',
         )
     part = parts[-1]
-    if isinstance(part, _VideoPart):
+    if isinstance(part, _VideoUrlPart):
         url = part.video_url.url
-        return Video(data=_decoded(url)) if url[:5].lower() == "data:" else Video(url=url)
+        return (
+            VideoReference(data=_decode_base64(url))
+            if url[:5].lower() == "data:"
+            else VideoReference(url=url)
+        )
     if part.file.file_id is not None:
-        return Video(file_id=part.file.file_id)
+        return VideoReference(file_id=part.file.file_id)
     if part.file.file_data is not None:
-        return Video(data=_decoded(part.file.file_data), filename=part.file.filename or "video")
+        return VideoReference(
+            data=_decode_base64(part.file.file_data), filename=part.file.filename or "video"
+        )
     raise ApiError(422, "file: give file_id, or file_data as a data: URL.", param="file")
 
 
-def _decoded(url: str) -> bytes:
+def _decode_base64(url: str) -> bytes:
     head, comma, text = url.partition(",")
     if not comma or not head.lower().startswith("data:") or not head.lower().endswith(";base64"):
         raise ApiError(

@@ -1,7 +1,7 @@
-"""`reelbank serve`: checks the settings, builds the parts of a server, listens until it is told to stop.
+"""`reelbank serve`: checks the settings, builds the parts of a server, and runs it until a signal.
 
-Order: 1 settings, 2 the port, 3 the model and the bank, 4 the videos that were handed in before. A mistake in one of them is
-told in one sentence before anybody is answered.
+Order: 1 settings, 2 port, 3 model and bank, 4 uploaded videos. A mistake in any of them is one
+sentence on stderr before the first request is accepted.
 """
 
 import gc
@@ -21,10 +21,17 @@ if TYPE_CHECKING:
     from encoders.models.backbone import Backbone
     from encoders.schema import FrameSource
 
-_LEAST = {
-    "running": 1, "waiting": 0, "seconds": 0.001, "body_seconds": 0.001, "upload_mb": 1, "request_mb": 1, "files_gb": 0.001,
-    "letters": 1, "port": 0,
-}  # fmt: skip
+_MINIMUM = {
+    "running": 1,
+    "waiting": 0,
+    "seconds": 0.001,
+    "body_seconds": 0.001,
+    "upload_mb": 1,
+    "request_mb": 1,
+    "files_gb": 0.001,
+    "letters": 1,
+    "port": 0,
+}
 
 
 def serve(config: DictConfig) -> int:
@@ -38,9 +45,9 @@ def serve(config: DictConfig) -> int:
 
         service = build_service(config)
         app = build_app(service)
-        gc.freeze()  # what was imported and loaded stays; see cli.main
+        gc.freeze()  # imported modules and weights are never garbage; see cli.main
         gc.enable()
-        told(config, listening, "reelbank: serving")
+        announce(config, listening, "reelbank: serving")
         uvicorn.Server(uvicorn_settings(app)).run(sockets=[listening])
         return 0
     finally:
@@ -48,7 +55,7 @@ def serve(config: DictConfig) -> int:
 
 
 def uvicorn_settings(app: Any) -> Any:
-    """How uvicorn runs an application here: quiet, no trust in headers of proxies, answers end before it does."""
+    """Uvicorn's settings: quiet, proxy headers ignored, 10 s for running answers at shutdown."""
     import uvicorn
 
     return uvicorn.Config(
@@ -62,10 +69,10 @@ def uvicorn_settings(app: Any) -> Any:
 
 
 def check(config: DictConfig) -> None:
-    """UserError on a setting outside its range."""
-    for name, least in _LEAST.items():
-        if name in config and not config[name] >= least:
-            raise UserError(f"{name}={config[name]} is too small; use {least:g} or more.")
+    """UserError when a setting is out of range."""
+    for name, minimum in _MINIMUM.items():
+        if name in config and not config[name] >= minimum:
+            raise UserError(f"{name}={config[name]} is too small; use {minimum:g} or more.")
     if config.port > 65535:
         raise UserError(f"port={config.port} is too large; use one up to 65535.")
     for host in config.get("hosts", []):
@@ -74,23 +81,25 @@ def check(config: DictConfig) -> None:
         )
         if not host or "/" in host or not port.isdigit():
             raise UserError(
-                f"hosts=[{host}] is no host; write a name such as videos.example.org, *.example.org or name:8080."
+                f"hosts=[{host}] is no host; write a name such as videos.example.org, "
+                "*.example.org or name:8080."
             )
 
 
 def listen(config: DictConfig) -> socket.socket:
-    """The socket. UserError when the address is taken or not this machine's."""
+    """A listening socket. UserError when the address is in use or not of this machine."""
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         return socket.create_server((config.host, config.port), family=family)
     except OSError as error:
         raise UserError(
-            f"host={config.host} port={config.port} cannot be listened at ({error.strerror or error}); give another port="
+            f"host={config.host} port={config.port} cannot be listened at "
+            f"({error.strerror or error}); give another port="
         ) from error
 
 
-def told(config: DictConfig, listening: socket.socket, what: str) -> None:
-    """Say on stderr where the server is, and warn when it is open to others without a lock."""
+def announce(config: DictConfig, listening: socket.socket, what: str) -> None:
+    """Print the address on stderr. Warn when the server is reachable without a key or login."""
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(
@@ -98,55 +107,56 @@ def told(config: DictConfig, listening: socket.socket, what: str) -> None:
         file=sys.stderr,
         flush=True,
     )
-    if config.host not in ("127.0.0.1", "localhost", "::1") and not locked(config):
+    if config.host not in ("127.0.0.1", "localhost", "::1") and not requires_login(config):
         print(
-            f"warning: host={config.host} lets everybody who can reach this machine use it; set api_key= or auth=, and put TLS "
+            f"warning: host={config.host} lets everybody who can reach this machine use it; set "
+            "api_key= or auth=, and put TLS "
             "before it",
             file=sys.stderr,
             flush=True,
         )
 
 
-def locked(config: DictConfig) -> bool:
-    """Whether users have to show something to come in."""
+def requires_login(config: DictConfig) -> bool:
+    """Whether clients need a key or a login."""
     return bool(api_key(config) or config.get("auth"))
 
 
 def api_key(config: DictConfig) -> str:
-    """Of the settings, or else of the environment, where other users of the machine do not see it."""
+    """The key from the settings, else from the environment, which other users cannot read."""
     return str(config.get("api_key") or os.environ.get("REELBANK_API_KEY", ""))
 
 
 def build_service(config: DictConfig) -> Any:
-    """3 and 4: the parts of a server (pipeline/server/app.Service)."""
+    """Steps 3 and 4: the parts of a server (pipeline/server/app.Service)."""
     from pipeline.build import build_backbone, build_qa
-    from pipeline.server.admission import Line
+    from pipeline.server.admission import AdmissionQueue
     from pipeline.server.answering import Answering
     from pipeline.server.app import Limits, Service
-    from pipeline.server.encode_queue import Encodings
+    from pipeline.server.encode_queue import EncodeQueue
     from pipeline.server.fetch import Fetcher
     from pipeline.server.files import FileStore
 
     backbone = build_backbone(config)
-    new = new_source(config, backbone)
+    new_source = source_factory(config, backbone)
     files = FileStore(
         Path(config.files or f"{Path(config.bank)}-files"),
-        lambda path: float(new(path).info.duration),
+        lambda path: float(new_source(path).info.duration),
         file_bytes=config.upload_mb * 10**6,
         total_bytes=int(config.files_gb * 10**9),
     )
     qa = build_qa(config, backbone)
-    encodings = Encodings(qa, lambda file: new(file.path), config.waiting)
+    encode_queue = EncodeQueue(qa, lambda file: new_source(file.path), config.waiting)
     fetcher = Fetcher(tuple(config.hosts), config.private, config.seconds)
     return Service(
         qa=qa,
         files=files,
-        encodings=encodings,
+        encode_queue=encode_queue,
         answering=Answering(
-            qa, files, fetcher, encodings, running=config.running, seconds=config.seconds
+            qa, files, fetcher, encode_queue, running=config.running, seconds=config.seconds
         ),
-        questions=Line("questions", config.running, config.waiting),
-        uploads=Line("uploads", 4, 0),
+        questions=AdmissionQueue("questions", config.running, config.waiting),
+        uploads=AdmissionQueue("uploads", 4, 0),
         limits=Limits(
             config.letters, config.request_mb * 10**6, config.upload_mb * 10**6, config.body_seconds
         ),
@@ -157,15 +167,15 @@ def build_service(config: DictConfig) -> Any:
     )
 
 
-def new_source(config: DictConfig, backbone: "Backbone") -> Callable[[Path], "FrameSource"]:
-    """The frames of any file, whole, with these settings."""
+def source_factory(config: DictConfig, backbone: "Backbone") -> Callable[[Path], "FrameSource"]:
+    """A function that opens any file as a frame source, whole, with these settings."""
     from pipeline.build import build_source
 
-    # the schema of a server knows no video=
+    # the schema of `serve` has no video=
     plain = OmegaConf.create(OmegaConf.to_container(config))
 
-    def new(path: Path) -> "FrameSource":
+    def new_source(path: Path) -> "FrameSource":
         merged = OmegaConf.merge(plain, {"video": str(path), "start": 0.0, "end": None})
         return build_source(merged, backbone)  # type: ignore[arg-type]
 
-    return new
+    return new_source

@@ -1,7 +1,7 @@
-"""Videos into the bank, one after another, in one thread: the bank has one writer.
+"""Encodes videos into the bank one after another, in one thread, because a bank has one writer.
 
-Knows the bank and sources; no HTTP. Whoever needs a video waits for it here; a video that the bank holds whole is not encoded
-again, whoever handed it in and under whatever name: the bank goes by its content.
+Knows the bank and frame sources; no HTTP. A video that is complete in the bank is never encoded
+again, under any file name, because the bank identifies videos by content.
 """
 
 import threading
@@ -19,115 +19,118 @@ NewSource = Callable[[StoredFile], FrameSource]
 
 
 class StoppedError(Exception):
-    """The encoding was ended from outside; what was written stays, and a later one goes on from there."""
+    """Encoding was stopped. Written segments stay in the bank, and a later job resumes there."""
 
 
 @dataclass(eq=False)
-class Encoding:
-    """A video on its way into the bank."""
+class EncodeJob:
+    """A video that waits for encoding or is being encoded."""
 
     file: StoredFile
-    seconds: float = 0.0  # of video, encoded so far
+    seconds: float = 0.0  # of video encoded so far
     stop: threading.Event = field(default_factory=threading.Event)
     done: "Future[Ingested]" = field(default_factory=Future)
 
     def __post_init__(self) -> None:
-        # one who no longer waits must not cancel it for the others
+        # a running future cannot be cancelled, so one client that gives up cannot stop the others
         self.done.set_running_or_notify_cancel()
 
     @property
     def share(self) -> float:
-        """0..1"""
+        """Encoded share of the video, 0..1."""
         return min(self.seconds / max(self.file.duration, 1e-6), 1.0)
 
 
-class Encodings:
-    """`want(file)` and wait for its `done`. Threads may use it at the same time."""
+class EncodeQueue:
+    """Call `submit(file)` and wait for the job's `done`. Safe to use from several threads."""
 
     def __init__(self, qa: VideoQA, new_source: NewSource, waiting: int) -> None:
-        """waiting: videos that may wait for their turn."""
-        self.runs = 0  # encodings that made at least one segment
-        self.frames = 0  # of video that went through the encoder
+        """waiting: videos that may wait while another one is encoded."""
+        self.runs = 0  # jobs that wrote at least one segment
+        self.frames = 0  # frames encoded
         self._qa, self._new_source, self._waiting = qa, new_source, waiting
         self._lock = threading.RLock()
-        self._under_way: dict[str, Encoding] = {}  # by video
-        self._pool = ThreadPoolExecutor(1, "encoder")
+        self._jobs: dict[str, EncodeJob] = {}  # by video id
+        self._executor = ThreadPoolExecutor(1, "encoder")
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return len(self._jobs)
 
-    def is_whole(self, file: StoredFile) -> bool:
-        """Whether the bank holds all of it."""
+    def is_complete(self, file: StoredFile) -> bool:
+        """Whether the bank has the whole video."""
         video = self._qa.bank.video(file.video_id)
         return video is not None and video.finished and not self._qa.bank.gaps(file.video_id)
 
     def share(self, file: StoredFile) -> float | None:
-        """Of the video that is encoded, while it is on its way."""
-        encoding = self._under_way.get(file.video_id)
-        return None if encoding is None else encoding.share
+        """Encoded share of the video, 0..1; None when no job encodes it."""
+        job = self._jobs.get(file.video_id)
+        return None if job is None else job.share
 
-    def want(self, file: StoredFile) -> Encoding | None:
-        """None when the bank has it; else its encoding, begun now or before. ApiError 429 when too many wait."""
+    def submit(self, file: StoredFile) -> EncodeJob | None:
+        """The job that encodes this video, new or already queued; None when the bank has it.
+
+        ApiError 429 when too many videos wait.
+        """
         with self._lock:
-            under_way = self._under_way.get(file.video_id)
-            if under_way is not None and not under_way.stop.is_set():
-                return under_way
-            if self.is_whole(file):
+            job = self._jobs.get(file.video_id)
+            if job is not None and not job.stop.is_set():
+                return job
+            if self.is_complete(file):
                 return None
-            if len(self._under_way) > self._waiting:
+            if len(self._jobs) > self._waiting:
                 raise ApiError(
                     429,
-                    f"{len(self._under_way)} videos wait to be encoded; try again later.",
+                    f"{len(self._jobs)} videos wait to be encoded; try again later.",
                     retry_after=10,
                 )
-            encoding = Encoding(file)
-            self._under_way[file.video_id] = encoding
-            self._pool.submit(self._run, encoding)
-            return encoding
+            job = EncodeJob(file)
+            self._jobs[file.video_id] = job
+            self._executor.submit(self._run, job)
+            return job
 
     def drop(self, file: StoredFile) -> "Future[None]":
-        """Take a video out of the bank, ending its encoding first."""
+        """Remove a video from the bank. Stops its job first."""
         with self._lock:
-            if (under_way := self._under_way.get(file.video_id)) is not None:
-                under_way.stop.set()
-            # in the writer's thread: there is one
-            return self._pool.submit(self._drop, file.video_id)
+            if (job := self._jobs.get(file.video_id)) is not None:
+                job.stop.set()
+            # in the encoder's thread, which is the bank's one writer
+            return self._executor.submit(self._drop, file.video_id)
 
     def close(self) -> None:
-        """End what is under way; what was written stays."""
+        """Stop all jobs. Written segments stay in the bank."""
         with self._lock:
-            for encoding in self._under_way.values():
-                encoding.stop.set()
-        self._pool.shutdown()
+            for job in self._jobs.values():
+                job.stop.set()
+        self._executor.shutdown()
 
-    def _run(self, encoding: Encoding) -> None:
+    def _run(self, job: EncodeJob) -> None:
         written = 0
 
         def progress(seconds: float, _nbytes: int) -> None:
             nonlocal written
             written += 1
-            encoding.seconds = seconds
-            if encoding.stop.is_set():
+            job.seconds = seconds
+            if job.stop.is_set():
                 raise StoppedError
 
-        done: Ingested | None = None
-        failed: BaseException | None = None
+        result: Ingested | None = None
+        failure: BaseException | None = None
         try:
-            if encoding.stop.is_set():
+            if job.stop.is_set():
                 raise StoppedError
-            before = sum(row.frames for row in self._qa.bank.segments(encoding.file.video_id))
-            done = self._qa.ingest(self._new_source(encoding.file), progress)
-            self.frames += done.frames - before
+            before = sum(row.frames for row in self._qa.bank.segments(job.file.video_id))
+            result = self._qa.ingest(self._new_source(job.file), progress)
+            self.frames += result.frames - before
         except BaseException as error:
-            failed = error
+            failure = error
         self.runs += bool(written)
         with self._lock:
-            if self._under_way.get(encoding.file.video_id) is encoding:
-                del self._under_way[encoding.file.video_id]
-        if failed is not None:
-            encoding.done.set_exception(failed)
-        elif done is not None:
-            encoding.done.set_result(done)
+            if self._jobs.get(job.file.video_id) is job:
+                del self._jobs[job.file.video_id]
+        if failure is not None:
+            job.done.set_exception(failure)
+        elif result is not None:
+            job.done.set_result(result)
 
     def _drop(self, video_id: str) -> None:
         if self._qa.bank.video(video_id) is not None:

@@ -1,6 +1,6 @@
-"""What a client is told when something is wrong: one sentence, the right status, in the form that OpenAI's clients read.
+"""Errors as HTTP responses: one sentence, the right status, in the form that OpenAI's clients read.
 
-Knows HTTP statuses and our UserError; no route and no model.
+Knows HTTP statuses and UserError; no route and no model.
 """
 
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger("reelbank.server")
 
 
 class ApiError(Exception):
-    """A refusal: status, sentence, and where it helps what field or code it is about."""
+    """An error response: status and sentence, optionally the field and code that it concerns."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """retry_after: seconds after which trying again makes sense."""
+        """retry_after: seconds after which the client should try again."""
         super().__init__(message)
         self.status, self.message, self.code, self.param, self.retry_after = (
             status,
@@ -38,7 +38,7 @@ class ApiError(Exception):
         )
 
     def body(self) -> dict[str, Any]:
-        """As OpenAI writes it."""
+        """The JSON body in OpenAI's format."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         if self.status == 429:
             kind = "rate_limit_error"
@@ -54,7 +54,7 @@ class ApiError(Exception):
 
 
 def as_api_error(error: BaseException) -> ApiError:
-    """Any error as one that may be told. What nobody expected is logged and told without its inside."""
+    """Convert any exception. Unexpected ones are logged, and the client sees no details."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UserError):
@@ -66,10 +66,10 @@ def as_api_error(error: BaseException) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of this app in that form."""
+    """Register exception handlers so that every error of this app has that format."""
 
-    async def told(_request: Request, error: Exception) -> JSONResponse:
+    async def respond(_request: Request, error: Exception) -> JSONResponse:
         return as_api_error(error).response()
 
     for kind in (ApiError, UserError, HTTPException, Exception):
-        app.add_exception_handler(kind, told)
+        app.add_exception_handler(kind, respond)

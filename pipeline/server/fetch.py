@@ -1,11 +1,13 @@
-"""Videos at URLs -> pieces of bytes, for a server that must not become somebody's way into its network.
+"""Downloads videos from URLs without giving clients access to the server's network (SSRF).
 
-Knows HTTP through httpcore; no video and no bank. What is closed here:
-- only http and https, only hosts of the allow-list (none by default), no user names in URLs, ports 80 and 443 unless named
-- a host whose addresses are not all public is refused (loopback, private, link-local, ...), unless that is allowed
-- the connection goes to an address that was looked at: a name that resolves otherwise a moment later changes nothing
-- a redirect is a new URL and is looked at in the same way; there may be five
-- no proxy of the environment, no cookies, no credentials; size and time are bounded
+Knows HTTP through httpcore; no video and no bank. The rules:
+- Only http and https, and only hosts on the allow-list (empty by default). No user names in URLs.
+  Ports 80 and 443 unless the list names another.
+- A host with any non-public address (loopback, private, link-local, ...) is refused, unless private
+  addresses are allowed.
+- The connection goes to the address that was checked, so DNS rebinding has no effect.
+- Each redirect is checked like a new URL. At most five are followed.
+- No proxy from the environment, no cookies, no credentials. Size and time are limited.
 """
 
 import ipaddress
@@ -30,18 +32,22 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 class Fetcher:
     """`with fetcher.pieces(url) as pieces: ...`"""
 
-    # "videos.example.org", "*.example.org" (all below it), either with :port; none: no URL is taken
+    # "videos.example.org" or "*.example.org" (all subdomains), optionally with :port
     hosts: tuple[str, ...]
-    private: bool  # whether addresses that are not public are allowed
-    seconds: float  # for all of a download
+    private: bool  # whether non-public addresses are allowed
+    seconds: float  # time limit for a download, redirects included
 
     @contextmanager
     def pieces(self, url: str) -> Iterator[Iterator[bytes]]:
-        """The body of the final answer. ApiError 400 when the URL is not allowed, 502 when the host does not give it, 504
-        when it takes too long."""
-        ends = time.monotonic() + self.seconds
+        """The body of the final response, in pieces.
+
+        ApiError 400 when the URL is not allowed, 502 when the host fails, 504 after the time limit.
+        """
+        deadline = time.monotonic() + self.seconds
         try:
-            with httpcore.ConnectionPool(network_backend=_Pinned(self.private), retries=0) as pool:
+            with httpcore.ConnectionPool(
+                network_backend=_PinnedBackend(self.private), retries=0
+            ) as pool:
                 for _ in range(6):
                     parts = self._allowed(url)
                     headers = [
@@ -64,7 +70,9 @@ class Fetcher:
                                 f"{parts.hostname} answered {response.status} instead of a video.",
                                 param="url",
                             )
-                        yield _before(response.iter_stream(), ends, parts.hostname or "")
+                        yield _until_deadline(
+                            response.iter_stream(), deadline, parts.hostname or ""
+                        )
                         return
             raise ApiError(502, "The URL leads to one redirect after another.", param="url")
         except httpcore.TimeoutException as error:
@@ -82,7 +90,7 @@ class Fetcher:
             ) from error
 
     def _allowed(self, url: str) -> SplitResult:
-        """The URL in parts. ApiError when it is not one that may be fetched."""
+        """The parsed URL. ApiError 400 when it may not be downloaded."""
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower().rstrip("."), parts.port
@@ -98,7 +106,7 @@ class Fetcher:
             raise ApiError(400, "The URL cannot be read; check it.", param="url")
         if parts.username is not None or parts.password is not None:
             raise ApiError(400, "A URL with a user name or password is not taken.", param="url")
-        if not any(_fits(allowed, host, port or _PORTS[parts.scheme]) for allowed in self.hosts):
+        if not any(_matches(allowed, host, port or _PORTS[parts.scheme]) for allowed in self.hosts):
             raise ApiError(
                 400,
                 f"Videos are not fetched from {host}"
@@ -111,7 +119,7 @@ class Fetcher:
         return parts
 
 
-def _fits(allowed: str, host: str, port: int) -> bool:
+def _matches(allowed: str, host: str, port: int) -> bool:
     name, _, only = (
         allowed.lower().rpartition(":")
         if ":" in allowed and not allowed.endswith("]")
@@ -123,9 +131,9 @@ def _fits(allowed: str, host: str, port: int) -> bool:
     return host.endswith(name[1:]) if name.startswith("*.") else host == name
 
 
-def _before(pieces: Iterable[bytes], ends: float, host: str) -> Iterator[bytes]:
+def _until_deadline(pieces: Iterable[bytes], deadline: float, host: str) -> Iterator[bytes]:
     for piece in pieces:
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             raise ApiError(
                 504, f"{host} is too slow; upload the file to /v1/files instead.", param="url"
             )
@@ -133,41 +141,50 @@ def _before(pieces: Iterable[bytes], ends: float, host: str) -> Iterator[bytes]:
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:
-    found = [value.decode("latin-1") for key, value in response.headers if key.lower() == name]
-    if not found:
+    values = [value.decode("latin-1") for key, value in response.headers if key.lower() == name]
+    if not values:
         raise ApiError(502, "The URL leads to a redirect without a target.", param="url")
-    return found[0]
+    return values[0]
 
 
 def _host_header(parts: SplitResult) -> bytes:
     return parts.netloc.encode("ascii")
 
 
-class _Pinned(httpcore.NetworkBackend):
-    """Resolves a name once, looks at every address, and connects to one of these and nothing else."""
+class _PinnedBackend(httpcore.NetworkBackend):
+    """Resolves a name once, checks every address, and connects only to one of these."""
 
     def __init__(self, private: bool) -> None:
         self._private, self._backend = private, httpcore.SyncBackend()
 
-    def connect_tcp(self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
-                    socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None) -> httpcore.NetworkStream:  # fmt: skip
-        failed: Exception = httpcore.ConnectError(f"{host} has no address")
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        last_error: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in self.addresses(host, port):
             try:
                 return self._backend.connect_tcp(
                     address, port, timeout, local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failed = error
-        raise failed
+                last_error = error
+        raise last_error
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """ApiError when any of the host's addresses is not public: a name with both kinds is a trick."""
+        """All addresses of a host.
+
+        ApiError 400 when any of them is not public: a name with both kinds is an attack.
+        """
         try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} is not known") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
         if not self._private and not all(is_public(address) for address in addresses):
             raise ApiError(
                 400,
@@ -179,12 +196,12 @@ class _Pinned(httpcore.NetworkBackend):
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the open internet, also where an IPv6 address carries an IPv4 one."""
-    found = ipaddress.ip_address(address.split("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped or found in _NAT64:
-            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
-        carried = found.sixtofour or (found.teredo[1] if found.teredo else None)
-        if carried is not None and not is_public(str(carried)):
+    """Whether an address is on the public internet. Checks IPv4 addresses inside IPv6 too."""
+    parsed = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped or parsed in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
+        ipv4 = parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
+        if ipv4 is not None and not is_public(str(ipv4)):
             return False
-    return found.is_global and not found.is_multicast and not found.is_reserved
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved

@@ -1,9 +1,11 @@
-"""The videos that clients handed in, on disk: each once, under a name made of its content.
+"""Uploaded videos on disk, each stored once under a name derived from its content.
 
-Knows bytes and what a container says of itself; no bank and no HTTP. Layout of the folder:
+Knows bytes and container headers; no bank and no HTTP routes. Files in the folder:
+
     file-<32 hex digits of the SHA-256>.mp4   the video
-    file-<the same>.json                      what is known of it; without it the video does not exist
-Nothing that a client sends becomes part of a path: ids are looked up, not opened.
+    file-<the same>.json                      its record; without it the video does not exist
+
+Client input never becomes part of a path: ids are looked up, not opened.
 """
 
 import hashlib
@@ -21,14 +23,14 @@ from typing import IO
 
 import av
 
-from encoders.errors import UserError
+from encoders.errors import FileError, UserError
 from encoders.sources.container import check_file, fingerprint
 from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
 from pipeline.server.errors import ApiError
 
 ID = re.compile(r"file-[0-9a-f]{32}")
-# Formats that hold their pictures themselves. A playlist (HLS, DASH, concat) names other files or hosts, and FFmpeg would
-# open them: whoever may hand in a video could read the server's disk and network with it.
+# Only self-contained formats. A playlist (HLS, DASH, concat) names other files or hosts, and FFmpeg
+# would open them: an upload could then read the server's disk and network.
 FORMATS = {
     "mov": (".mp4", "video/mp4"),
     "matroska": (".mkv", "video/x-matroska"),
@@ -41,16 +43,16 @@ FORMATS = {
     "ogg": (".ogv", "video/ogg"),
     "mxf": (".mxf", "application/mxf"),
 }
-MOST_PIXELS = 8192 * 8192  # of one picture: a small file can claim to unpack to any size
+MAX_PIXELS = 8192 * 8192  # per picture: a small file can declare any size
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A video that was handed in."""
+    """An uploaded video."""
 
     id: str
     path: Path
-    filename: str  # as the client called it; never part of a path
+    filename: str  # the client's name for it; never part of a path
     nbytes: int
     created: int  # Unix seconds
     purpose: str
@@ -60,20 +62,22 @@ class StoredFile:
 
 
 class FileStore:
-    """Put, get, list, delete. Threads may use it at the same time."""
+    """Put, get, list, delete. Safe to use from several threads."""
 
     def __init__(
         self, folder: Path, check: Callable[[Path], float], *, file_bytes: int, total_bytes: int
     ) -> None:
-        """check: seconds of a video file, or UserError with what is wrong with it. file_bytes, total_bytes: of one video, of
-        all together."""
+        """check: returns a video file's duration in seconds; UserError when it cannot be used.
+
+        file_bytes: limit for one video. total_bytes: limit for all videos together.
+        """
         self._folder, self._check = folder.absolute(), check
         self.file_bytes, self.total_bytes = file_bytes, total_bytes
         self._lock = threading.RLock()
         self._files: dict[str, StoredFile] = {}
         make_folder(self._folder)
-        for half in self._folder.glob(f"*{TEMPORARY}*"):
-            half.unlink(missing_ok=True)
+        for temporary in self._folder.glob(f"*{TEMPORARY}*"):
+            temporary.unlink(missing_ok=True)
         for record in sorted(self._folder.glob("file-*.json")):
             stored = self._read(record)
             if stored is not None:
@@ -81,164 +85,183 @@ class FileStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all videos."""
+        """Total bytes of all videos."""
         with self._lock:
             return sum(stored.nbytes for stored in self._files.values())
 
     def all(self) -> list[StoredFile]:
-        """Oldest first."""
+        """All files, oldest first."""
         with self._lock:
             return sorted(self._files.values(), key=lambda stored: (stored.created, stored.id))
 
     def get(self, file_id: str) -> StoredFile:
-        """ApiError 404 when there is none of this id, whatever the text is."""
+        """The file with this id. ApiError 404 for every other text."""
         with self._lock:
             stored = self._files.get(file_id) if ID.fullmatch(file_id) else None
         if stored is None:
             raise ApiError(
                 404,
-                f"There is no file {_short(file_id)}; /v1/files lists those there are.",
+                f"There is no file {_quote(file_id)}; /v1/files lists those there are.",
                 code="file_not_found",
             )
         return stored
 
     def put(self, pieces: Iterable[bytes], filename: str, purpose: str) -> StoredFile:
-        """Keep a video; the same bytes again are the file that is there already. ApiError 413 when it is too large, UserError
-        when it is no video: then nothing is kept."""
+        """Store a video. The same bytes again return the existing file.
+
+        ApiError 413 when it is too large, UserError when it is not a video. Nothing is stored then.
+        """
         digest, nbytes = hashlib.sha256(), 0
-        with self._temporary() as half:
+        with self._temporary() as temporary:
             for piece in pieces:
                 nbytes += len(piece)
                 if nbytes > self.file_bytes:
                     raise ApiError(
                         413,
-                        f"The video is larger than {self.file_bytes / 1e6:g} MB, which is the limit here.",
+                        f"The video is larger than {self.file_bytes / 1e6:g} MB, which is the "
+                        "limit here.",
                     )
                 digest.update(piece)
-                half.write(piece)
-            half.flush()
-            os.fsync(half.fileno())
+                temporary.write(piece)
+            temporary.flush()
+            os.fsync(temporary.fileno())
             file_id = f"file-{digest.hexdigest()[:32]}"
             with self._lock:
                 if file_id in self._files:
                     return self._files[file_id]
-            name = clean(filename)
-            suffix, media_type, duration = self._facts(Path(half.name), name)
-            return self._add(
-                Path(half.name), file_id, suffix, media_type, duration, nbytes, name, purpose
+            name = clean_filename(filename)
+            temporary_path = Path(temporary.name)
+            suffix, media_type, duration = self._facts(temporary_path, name)
+            stored = StoredFile(
+                id=file_id,
+                path=self._folder / f"{file_id}{suffix}",
+                filename=name,
+                nbytes=nbytes,
+                created=int(time.time()),
+                purpose=purpose,
+                media_type=media_type,
+                video_id=fingerprint(temporary_path),
+                duration=duration,
             )
+            return self._add(temporary_path, stored)
 
     def delete(self, file_id: str) -> StoredFile:
-        """ApiError 404 when it is not there."""
+        """Delete a file. ApiError 404 when there is none with this id."""
         with self._lock:
             stored = self.get(file_id)
             del self._files[file_id]
-            # first: without it the video does not exist
+            # the record first: without it the video does not exist
             stored.path.with_suffix(".json").unlink(missing_ok=True)
             stored.path.unlink(missing_ok=True)
             return stored
 
-    def _add(
-        self,
-        half: Path,
-        file_id: str,
-        suffix: str,
-        media_type: str,
-        duration: float,
-        nbytes: int,
-        name: str,
-        purpose: str,
-    ) -> StoredFile:
+    def _add(self, temporary: Path, stored: StoredFile) -> StoredFile:
+        """Move a temporary file to its place. ApiError when it does not fit."""
         with self._lock:
-            if file_id in self._files:  # somebody else handed the same in meanwhile
-                return self._files[file_id]
-            if self.nbytes + nbytes > self.total_bytes:
+            # another client uploaded the same bytes in the meantime
+            if stored.id in self._files:
+                return self._files[stored.id]
+            if self.nbytes + stored.nbytes > self.total_bytes:
                 raise ApiError(
                     413,
-                    f"The server keeps {self.total_bytes / 1e9:g} GB of videos at most; delete some of them first.",
+                    f"The server keeps {self.total_bytes / 1e9:g} GB of videos at most; "
+                    "delete some of them first.",
                 )
-            video_id = fingerprint(half)
-            # it reads a part of a long file only
-            if any(stored.video_id == video_id for stored in self._files.values()):
+            # the fingerprint samples long files, so two files can share one
+            if any(other.video_id == stored.video_id for other in self._files.values()):
                 raise ApiError(
                     409,
-                    "Another video has the same fingerprint in the bank; change this one by a byte.",
+                    "Another video has the same fingerprint in the bank; "
+                    "change this one by a byte.",
                 )
-            path = self._folder / f"{file_id}{suffix}"
-            half.replace(path)
-            stored = StoredFile(
-                file_id,
-                path,
-                name,
-                nbytes,
-                int(time.time()),
-                purpose,
-                media_type,
-                video_id,
-                duration,
-            )
-            record = asdict(stored) | {"path": path.name}
-            write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1).encode())
-            self._files[file_id] = stored
+            temporary.replace(stored.path)
+            record = asdict(stored) | {"path": stored.path.name}
+            record_path = stored.path.with_suffix(".json")
+            write_atomically(record_path, json.dumps(record, indent=1).encode())
+            self._files[stored.id] = stored
             return stored
 
     def _facts(self, path: Path, name: str) -> tuple[str, str, float]:
-        """Suffix, media type, seconds. UserError in the client's words: the server's paths are none of its business."""
+        """Suffix, media type, and duration in seconds.
+
+        UserError with the client's name for the file: the server's paths are not disclosed.
+        """
         try:
             check_file(path)
             kind = container_of(path)
             return *FORMATS[kind], self._check(path)
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), name or "The file")) from None
+        except FileError as error:
+            raise UserError(f"{name or 'The file'} {error.problem}") from None
 
     @contextmanager
     def _temporary(self) -> Iterator[IO[bytes]]:
-        half = self._folder / f"{uuid.uuid4().hex}{TEMPORARY}"
+        temporary = self._folder / f"{uuid.uuid4().hex}{TEMPORARY}"
         try:
-            with half.open("wb") as file:
+            with temporary.open("wb") as file:
                 yield file
         finally:
-            half.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _read(self, record: Path) -> StoredFile | None:
-        """None where a record is damaged or its video gone."""
+        """The file of a record; None when the record is damaged or its video is missing."""
         try:
-            told = json.loads(record.read_bytes())
-            path = self._folder / Path(told["path"]).name
-            stored = StoredFile(**told | {"path": path})
+            record_data = json.loads(record.read_bytes())
+            path = self._folder / Path(record_data["path"]).name
+            stored = StoredFile(**record_data | {"path": path})
             return stored if path.is_file() and ID.fullmatch(stored.id) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
 
 def container_of(path: Path) -> str:
-    """The format of a video file, a key of FORMATS. UserError when it is another, or cannot be read."""
+    """The format of a video file, a key of FORMATS.
+
+    UserError when the format is not accepted or the file cannot be read.
+    """
     try:
-        # opens no file but this one, whatever it says inside
+        # FFmpeg opens no other file or host, whatever this file refers to
         options = {"format_whitelist": ",".join([*_DEMUXERS]), "protocol_whitelist": "file"}
         with av.open(str(path), options=options, metadata_errors="replace") as container:
             for stream in container.streams.video:
                 size = stream.codec_context
-                if size is not None and size.width * size.height > MOST_PIXELS:
-                    raise UserError(
-                        f"{path} has pictures of {size.width} x {size.height} pixels, which is too large"
+                if size is not None and size.width * size.height > MAX_PIXELS:
+                    raise FileError(
+                        path,
+                        f"has pictures of {size.width} x {size.height} pixels, which is too large",
                     )
             names = container.format.name.split(",")
     except av.FFmpegError:
         names = []
     kind = next((name for name in names if name in FORMATS), None)
     if kind is None:
-        raise UserError(
-            f"{path} is not a video of a format that is taken here (MP4, MOV, Matroska, WebM, AVI, MPEG, FLV, ASF, Ogg, MXF), "
-            "or it is damaged or incomplete"
+        raise FileError(
+            path,
+            "is not a video of a format that is taken here (MP4, MOV, Matroska, WebM, "
+            "AVI, MPEG, FLV, ASF, Ogg, MXF), "
+            "or it is damaged or incomplete",
         )
     return "webm" if kind == "matroska" and _is_webm(path) else kind
 
 
 _DEMUXERS = (
-    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "mov,mp4,m4a,3gp,3g2,mj2", "matroska", "webm", "matroska,webm", "avi", "mpegts",
-    "mpeg", "flv", "asf", "ogg", "mxf",
-)  # fmt: skip
+    "mov",
+    "mp4",
+    "m4a",
+    "3gp",
+    "3g2",
+    "mj2",
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska",
+    "webm",
+    "matroska,webm",
+    "avi",
+    "mpegts",
+    "mpeg",
+    "flv",
+    "asf",
+    "ogg",
+    "mxf",
+)
 
 
 def _is_webm(path: Path) -> bool:
@@ -246,12 +269,12 @@ def _is_webm(path: Path) -> bool:
         return b"webm" in file.read(64)
 
 
-def clean(filename: str) -> str:
-    """The last part of a name, printable, at most 120 characters: to show, never to open."""
+def clean_filename(filename: str) -> str:
+    """The last path component, printable, at most 120 characters. For display only."""
     last = re.split(r"[/\\]", filename)[-1]
     return "".join(letter for letter in last if letter.isprintable())[:120] or "video"
 
 
-def _short(text: str) -> str:
-    """A client's text, fit for a sentence."""
+def _quote(text: str) -> str:
+    """A client's text, shortened and escaped for an error sentence."""
     return repr(text[:60])[1:-1] + ("..." if len(text) > 60 else "")

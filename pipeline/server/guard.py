@@ -1,12 +1,14 @@
-"""What stands before the routes: who may come in, how much they may send, and how long that may take. Pure ASGI.
+"""Checks before any route: host, origin, API key, body size, and body time. Pure ASGI.
 
 Knows headers and bytes; no route and no JSON.
-- Host: a name that is not ours is refused, so that a web page cannot reach a server on this machine by pointing its own name
-  at it (DNS rebinding). IP addresses are always ours.
-- Origin: a page of another site is refused, so that what a user has open in a browser cannot upload or ask.
-- Key: where one is set, every path but /health wants it as `Authorization: Bearer KEY`.
-- Body: counted while it comes in, with or without a Content-Length, and bounded in time. What comes after a refusal is read
-  and thrown away for some seconds: closing on unread bytes resets the connection, and takes the sentence with it.
+- Host: unknown host names are refused, so that a web page cannot reach a local server by pointing
+  its own name at it (DNS rebinding). IP addresses are always accepted.
+- Origin: requests from pages of other sites are refused, so that an open browser tab cannot upload
+  or ask.
+- Key: when one is set, protected paths require `Authorization: Bearer KEY`.
+- Body: counted while it is received, with or without Content-Length, and limited in time. After a
+  refusal the rest is read and discarded for a few seconds: closing a connection with unread bytes
+  resets it, and the client would never see the error.
 """
 
 import asyncio
@@ -21,12 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.server.errors import ApiError
 
-OPEN = ("/health",)  # paths without key
-_LINGER = 5.0  # seconds in which a client that is refused may still send
+PUBLIC_PATHS = ("/health",)  # never require a key
+_LINGER_S = 5.0  # how long a refused client may go on sending
 
 
 class Guard:
-    """An ASGI middleware."""
+    """ASGI middleware."""
 
     def __init__(
         self,
@@ -36,17 +38,20 @@ class Guard:
         api_key: str,
         body_bytes: Mapping[str, int],
         body_seconds: float,
-        keyed: tuple[str, ...] = ("/",),
+        protected: tuple[str, ...] = ("/",),
     ) -> None:
-        """names: host names that are ours, beside localhost and all IP addresses. api_key: "" = none is wanted.
-        body_bytes: beginning of a path -> bytes of a body there, the first that fits. keyed: beginnings of paths that want
-        the key."""
+        """names: accepted host names beside localhost and all IP addresses. api_key: "" = none
+        required.
+
+        body_bytes: path prefix -> largest body; the first match counts. protected: path prefixes
+        that require the key.
+        """
         self._app, self._names, self._key = (
             app,
             {"localhost", *(name.lower() for name in names)},
             api_key.encode(),
         )
-        self._body_bytes, self._body_seconds, self._keyed = body_bytes, body_seconds, keyed
+        self._body_bytes, self._body_seconds, self._protected = body_bytes, body_seconds, protected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -61,47 +66,48 @@ class Guard:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        began = False
+        response_started = False
 
-        async def sending(message: Message) -> None:
-            nonlocal began
-            began = True
+        async def send_and_note(message: Message) -> None:
+            nonlocal response_started
+            response_started = True
             await send(message)
 
         try:
-            await self._app(scope, self._bounded(scope, receive), sending)
-        except ApiError as error:  # raised while the body was read, inside whatever read it
-            if began:
+            await self._app(scope, self._bounded(scope, receive), send_and_note)
+        except ApiError as error:  # raised by receive_bounded, inside the route that reads the body
+            if response_started:
                 raise
             await _refuse(error, scope, receive, send)
 
     def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if not self._is_ours(host):
+        if not self._is_own_host(host):
             raise ApiError(
                 421,
-                "This server does not go by that name; use its address, or start it with names=[...].",
+                "This server does not go by that name; use its address, or start it with "
+                "names=[...].",
             )
         origin = headers.get(b"origin")
         if origin is not None and scope.get("method") not in ("GET", "HEAD", "OPTIONS"):
-            theirs = urlsplit(origin.decode("latin-1")).netloc
-            if theirs != host:
+            origin_host = urlsplit(origin.decode("latin-1")).netloc
+            if origin_host != host:
                 raise ApiError(403, "Pages of other sites may not use this server.")
         path = scope["path"]
-        if self._key and path not in OPEN and path.startswith(self._keyed):
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._key):
+        if self._key and path not in PUBLIC_PATHS and path.startswith(self._protected):
+            scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
                 raise ApiError(
                     401,
                     "The API key is missing or wrong; send Authorization: Bearer KEY.",
                     code="invalid_api_key",
                 )
-        most = self._most(scope)
+        max_bytes = self._max_body_bytes(scope)
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > most:
-            raise _too_large(most)
+        if not length.isdigit() or int(length) > max_bytes:
+            raise _too_large(max_bytes)
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -114,22 +120,26 @@ class Guard:
             return False
         return True
 
-    def _most(self, scope: Scope) -> int:
+    def _max_body_bytes(self, scope: Scope) -> int:
         return next(
-            (most for begin, most in self._body_bytes.items() if scope["path"].startswith(begin)),
+            (
+                max_bytes
+                for begin, max_bytes in self._body_bytes.items()
+                if scope["path"].startswith(begin)
+            ),
             1 << 16,
         )
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        most, ends = self._most(scope), time.monotonic() + self._body_seconds
+        max_bytes, deadline = self._max_body_bytes(scope), time.monotonic() + self._body_seconds
         count, complete = 0, False
 
-        async def receiving() -> Message:
+        async def receive_bounded() -> Message:
             nonlocal count, complete
             if complete:
-                return await receive()  # only the news that the client has gone
+                return await receive()  # after the body, the only message left is a disconnect
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, ends - time.monotonic()))
+                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 raise ApiError(
                     408, f"The request was not complete after {self._body_seconds:g} s."
@@ -137,15 +147,17 @@ class Guard:
             if message["type"] == "http.request":
                 count += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
-                if count > most:
-                    raise _too_large(most)
+                if count > max_bytes:
+                    raise _too_large(max_bytes)
             return message
 
-        return receiving
+        return receive_bounded
 
 
-def _too_large(most: int) -> ApiError:
-    return ApiError(413, f"The request is larger than {most / 1e6:g} MB, which is the limit here.")
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(
+        413, f"The request is larger than {max_bytes / 1e6:g} MB, which is the limit here."
+    )
 
 
 async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,24 +165,24 @@ async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return
     response = error.response()
-    response.headers["Connection"] = "close"  # not all of a body is read
+    response.headers["Connection"] = "close"  # part of the body may be unread
 
-    async def lingering(message: Message) -> None:
+    async def send_then_linger(message: Message) -> None:
         if message["type"] == "http.response.body":
-            # the client has all of it, the server may not close yet
+            # the client has the full response; keep the connection open for now
             await send({**message, "more_body": True})
-            await _throw_away(receive)
+            await _discard_body(receive)
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await send(message)
 
-    await response(scope, receive, lingering)
+    await response(scope, receive, send_then_linger)
 
 
-async def _throw_away(receive: Receive) -> None:
-    """What a client still sends, until it is done or gone or out of time."""
+async def _discard_body(receive: Receive) -> None:
+    """Read and discard what the client still sends, until it ends, disconnects, or time is up."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER):
+        async with asyncio.timeout(_LINGER_S):
             more = True
             while more:
-                # the news that the client has gone has none
+                # a disconnect message has no more_body
                 more = (await receive()).get("more_body", False)

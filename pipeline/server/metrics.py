@@ -1,4 +1,4 @@
-"""The figures that Prometheus reads at /metrics. Knows the server's parts only as functions that give a number."""
+"""The metrics that Prometheus reads at /metrics. Knows the server's parts only as callbacks."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,102 +13,108 @@ from pipeline.schema import Answer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
-class Figures:
-    """One server's; several in a process do not mix."""
+class Metrics:
+    """The metrics of one server. Each instance has its own registry."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "reelbank_requests",
             "Requests by route and status",
             ["method", "route", "status"],
-            registry=self._registry,
+            registry=registry,
         )
         self.seconds = Histogram(
-            "reelbank_request_seconds", "Seconds until a response was complete", ["route"], buckets=_SECONDS,
-            registry=self._registry,
-        )  # fmt: skip
+            "reelbank_request_seconds",
+            "Seconds until a response was complete",
+            ["route"],
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
         self.first_token = Histogram(
-            "reelbank_first_token_seconds", "Seconds from a question's arrival to its first token, encoding included",
-            buckets=_SECONDS, registry=self._registry,
-        )  # fmt: skip
+            "reelbank_first_token_seconds",
+            "Seconds from a question's arrival to its first token, encoding included",
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
         self.stage = Counter(
             "reelbank_stage_seconds",
             "Seconds that answers spent in each stage",
             ["stage"],
-            registry=self._registry,
+            registry=registry,
         )
-        self.answers = Counter(
-            "reelbank_answers", "Answers given", ["shown"], registry=self._registry
-        )
-        self.read = Counter(
+        self.answers = Counter("reelbank_answers", "Answers given", ["shown"], registry=registry)
+        self.visual_tokens = Counter(
             "reelbank_visual_tokens_read",
             "Visual tokens that answers have read",
-            registry=self._registry,
+            registry=registry,
         )
 
     @contextmanager
     def answer(self) -> Iterator[Callable[[object], None]]:
-        """Gives a function that is told every event of an answer (pipeline/server/answering.py)."""
-        began, first = time.perf_counter(), True
+        """Yields a function that takes every event of an answer (pipeline/server/answering.py)."""
+        start, first = time.perf_counter(), True
 
-        def note(event: object) -> None:
+        def record(event: object) -> None:
             nonlocal first
             if isinstance(event, str | Answer) and first:
                 first = False
-                self.first_token.observe(time.perf_counter() - began)
+                self.first_token.observe(time.perf_counter() - start)
             if isinstance(event, Answer):
                 self.answers.labels(str(event.shown).lower()).inc()
-                self.read.inc(event.visual_tokens)
+                self.visual_tokens.inc(event.visual_tokens)
                 for stage, seconds in event.seconds.items():
                     self.stage.labels(stage).inc(seconds)
 
-        yield note
+        yield record
 
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A number that is asked for when it is read."""
+        """Register a gauge. `value` is called at each scrape."""
         Gauge(f"reelbank_{name}", help_text, registry=self._registry).set_function(value)
 
     def counter(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """The same for a number that only grows."""
-        self._registry.register(_Counted(f"reelbank_{name}", help_text, value))
+        """Register a counter. `value` is called at each scrape and must never decrease."""
+        self._registry.register(_CallbackCounter(f"reelbank_{name}", help_text, value))
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
-class Measured:
-    """An ASGI middleware that counts requests by route, not by path: what strangers ask for makes no new rows."""
+class MetricsMiddleware:
+    """ASGI middleware that counts requests by route.
 
-    def __init__(self, app: ASGIApp, figures: Figures) -> None:
-        self._app, self._figures = app, figures
+    The label is the route and not the path, so that unknown paths add no label values.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 500
 
-        async def sending(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_and_note)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._figures.requests.labels(method, route, str(status)).inc()
-            self._figures.seconds.labels(route).observe(time.perf_counter() - began)
+            self._metrics.requests.labels(method, route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
 
-class _Counted(Collector):
+class _CallbackCounter(Collector):
     def __init__(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         self._name, self._help, self._value = name, help_text, value
 

@@ -1,7 +1,7 @@
-"""What goes back: OpenAI's objects, with the moments that an answer rests on. Knows JSON; no model and no route.
+"""Builds OpenAI's response objects, with the moments that an answer cites. Knows JSON; no routes.
 
-Beyond OpenAI's: `citations` and `warning` beside the content of the message (in a stream: in the last delta), `seconds` of each
-stage beside the choices.
+Extensions: `citations`, `shown`, and `warning` beside the content of the message (in a stream: in
+the last delta), and `seconds` of each stage beside the choices.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 from pipeline.config.units import clock_time
 from pipeline.schema import Answer
-from pipeline.server.chat_request import Wanted
+from pipeline.server.chat_request import ChatRequest
 from pipeline.server.files import StoredFile
 
 
-def file_object(file: StoredFile, whole: bool, share: float | None) -> dict[str, Any]:
-    """A file as OpenAI describes it. share: of it that is encoded, while it is."""
+def file_object(file: StoredFile, encoded: bool, share: float | None) -> dict[str, Any]:
+    """A file in OpenAI's format. share: encoded share, 0..1, while encoding runs."""
     return {
         "id": file.id,
         "object": "file",
@@ -25,9 +25,9 @@ def file_object(file: StoredFile, whole: bool, share: float | None) -> dict[str,
         "created_at": file.created,
         "filename": file.filename,
         "purpose": file.purpose,
-        "status": "processed" if whole else "uploaded",
+        "status": "processed" if encoded else "uploaded",
         "duration": round(file.duration, 3),
-        "encoded": 1.0 if whole else share or 0.0,
+        "encoded": 1.0 if encoded else share or 0.0,
     }
 
 
@@ -35,54 +35,54 @@ def model_object(name: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": "reelbank"}
 
 
-def seen_at(answer: Answer) -> str:
-    """ "Seen at 00:31-00:33, 01:10-01:12.", or "" when nothing is cited."""
+def citation_line(answer: Answer) -> str:
+    """ "Seen at 00:31-00:33, 01:10-01:12."; "" when nothing is cited."""
     spans = ", ".join(f"{clock_time(a)}-{clock_time(b)}" for a, b in answer.spans)
     return f"Seen at {spans}." if spans else ""
 
 
 @dataclass(frozen=True)
-class Reply:
-    """The answer to one request, whole or in pieces."""
+class ChatResponse:
+    """The response to one request, complete or as a stream of chunks."""
 
-    wanted: Wanted
+    request: ChatRequest
     file: StoredFile
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answer: Answer, usage: dict[str, int]) -> dict[str, Any]:
-        """A chat.completion."""
+    def completion(self, answer: Answer, usage: dict[str, int]) -> dict[str, Any]:
+        """A chat.completion object."""
         text = "\n\n".join(filter(None, [answer.text, self._in_text(answer)]))
-        message = {"role": "assistant", "content": text, "refusal": None} | self._beside(answer)
+        message = {"role": "assistant", "content": text, "refusal": None} | self._extras(answer)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         return self._object("chat.completion", [choice]) | {
             "usage": usage,
             "seconds": _rounded(answer),
         }
 
-    def opening(self) -> str:
+    def first_chunk(self) -> str:
         return self._event({"role": "assistant", "content": ""})
 
-    def piece(self, text: str) -> str:
+    def text_chunk(self, text: str) -> str:
         return self._event({"content": text})
 
-    def closing(self, answer: Answer, usage: dict[str, int]) -> str:
-        """What follows the last piece: moments, the end, and token counts where they are wanted."""
+    def last_chunks(self, answer: Answer, usage: dict[str, int]) -> str:
+        """The end of a stream: citations, finish reason, and token counts if requested."""
         line = self._in_text(answer)
         events = [self._event({"content": f"\n\n{line}"})] if line else []
-        events.append(self._event(self._beside(answer), "stop"))
-        if self.wanted.usage:
+        events.append(self._event(self._extras(answer), "stop"))
+        if self.request.usage:
             events.append(_data(self._object("chat.completion.chunk", []) | {"usage": usage}))
         return "".join([*events, "data: [DONE]\n\n"])
 
     def _in_text(self, answer: Answer) -> str:
-        return seen_at(answer) if self.wanted.cite_in_text else ""
+        return citation_line(answer) if self.request.cite_in_text else ""
 
-    def _beside(self, answer: Answer) -> dict[str, Any]:
+    def _extras(self, answer: Answer) -> dict[str, Any]:
         citations = [
             {"file_id": self.file.id, "start": start, "end": end} for start, end in answer.spans
         ]
-        warning = " ".join(filter(None, [self.wanted.warning, answer.warning]))
+        warning = " ".join(filter(None, [self.request.warning, answer.warning]))
         return {"citations": citations, "shown": answer.shown} | (
             {"warning": warning} if warning else {}
         )
@@ -96,29 +96,29 @@ class Reply:
             "id": self.id,
             "object": kind,
             "created": self.created,
-            "model": self.wanted.model,
+            "model": self.request.model,
             "choices": choices,
         }
 
 
 def usage(answer: Answer, question: int, text: int) -> dict[str, int]:
-    """Token counts: what the model read (frames and question) and what it said."""
+    """Token counts. question, text: tokens of the question and of the answer."""
     read = answer.visual_tokens + question
     return {"prompt_tokens": read, "completion_tokens": text, "total_tokens": read + text}
 
 
-def failed(body: dict[str, Any]) -> str:
-    """An error after a stream has begun."""
+def error_event(body: dict[str, Any]) -> str:
+    """An error after the stream has started."""
     return _data(body)
 
 
 def heartbeat(share: float) -> str:
-    """A comment, which clients pass over, so that nobody on the way closes the connection."""
+    """An SSE comment, ignored by clients, that keeps proxies from closing the connection."""
     return f": encoding {share:.0%}\n\n"
 
 
-def _data(told: dict[str, Any]) -> str:
-    return f"data: {json.dumps(told)}\n\n"
+def _data(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
 
 
 def _rounded(answer: Answer) -> dict[str, float]:

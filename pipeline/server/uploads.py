@@ -1,5 +1,7 @@
-"""An upload as browsers and OpenAI's clients send it -> a stored file. Knows multipart forms; how large a body may be is the
-guard's affair."""
+"""Stores an upload as browsers and OpenAI's clients send it.
+
+Knows multipart forms. The guard limits the size of the body.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,8 +17,12 @@ from pipeline.server.files import FileStore, StoredFile
 _PIECE = 1 << 20
 
 
-async def stored(request: Request, files: FileStore) -> StoredFile:
-    """Keep the part named `file`. ApiError, or UserError when it is no video: then nothing is kept."""
+async def store_upload(request: Request, files: FileStore) -> StoredFile:
+    """Store the form part named `file`.
+
+    ApiError when the form is invalid, UserError when the file is not a video. Nothing is stored
+    then.
+    """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError(
             415, "Send the video as multipart/form-data with a part named file.", param="file"

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.demo.answer_html import Turn, conversation
-from pipeline.demo.conversations import Talks
+from pipeline.demo.answer_html import Exchange, render_conversation
+from pipeline.demo.conversations import Conversations
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import draw
 from tests.support import streams
@@ -81,7 +81,7 @@ def opened(page, browser):
     yield open_at
     for context in contexts:
         context.close()
-    page[1].stage.stop()
+    page[1].feeds.stop()
     assert wrong == []
 
 
@@ -321,7 +321,7 @@ def test_no_file_of_the_server_can_be_read(page, films):
         "/etc/passwd",
         str(stored.path),
         str(stored.path.with_suffix(".json")),
-        str(demo.stage.qa.bank.root / "bank.json"),
+        str(demo.feeds.qa.bank.root / "bank.json"),
     ]
     assert all(Path(secret).is_file() for secret in secrets)
     secrets += [str(ROOT / "pyproject.toml"), "pyproject.toml"]
@@ -437,14 +437,16 @@ def test_a_login_is_wanted_where_one_is_set(tmp_path, monkeypatch):
 
 def test_what_people_and_models_say_is_escaped():
     text = "<script>alert(1)</script>"
-    told = conversation((Turn(text, 1, text=text, note=text, state="done", cited=((1.0, 2.0),)),))
+    told = render_conversation(
+        (Exchange(text, 1, text=text, note=text, state="done", cited=((1.0, 2.0),)),)
+    )
     assert "<script" not in told and told.count("&lt;script&gt;") == 3 and 'data-start="1"' in told
 
 
 def test_a_question_to_nothing_too_long_or_empty_is_told(page):
-    stage = page[1].stage
-    stage.close()
-    talk = Talks(stage).of("page")
+    feeds = page[1].feeds
+    feeds.close()
+    talk = Conversations(feeds).get("page")
     (turns,) = talk.ask(QUESTION)
     assert (turns[-1].state, turns[-1].text) == (
         "failed",

@@ -124,7 +124,7 @@ def test_a_video_is_handed_in_asked_about_and_asked_again_without_encoding(
         first.usage.prompt_tokens > 24
         and first.usage.total_tokens == first.usage.prompt_tokens + first.usage.completion_tokens
     )
-    runs, frames = service.encodings.runs, service.encodings.frames
+    runs, frames = service.encode_queue.runs, service.encode_queue.frames
     assert (runs, frames) == (1, 12)
     copy = films / "copy.mp4"
     copy.write_bytes((films / "card.mp4").read_bytes())
@@ -132,7 +132,7 @@ def test_a_video_is_handed_in_asked_about_and_asked_again_without_encoding(
     assert again.id == card  # the same bytes, whatever their name
     second = client.chat.completions.create(model="reelbank", messages=asking(of_file(again.id)))
     assert second.choices[0].message.content == message.content
-    assert (service.encodings.runs, service.encodings.frames) == (runs, frames)
+    assert (service.encode_queue.runs, service.encode_queue.frames) == (runs, frames)
     figures = httpx.get(f"{address}/metrics").text
     assert (
         "reelbank_frames_encoded_total 12.0" in figures
@@ -198,7 +198,7 @@ def test_what_comes_after_the_moment_of_the_question_is_not_seen(client, card):
 
 def test_a_video_in_the_request_is_the_same_video(server, client, card, films):
     _, service = server
-    frames = service.encodings.frames
+    frames = service.encode_queue.frames
     url = "data:video/mp4;base64," + base64.b64encode((films / "card.mp4").read_bytes()).decode()
     for part in (
         {"type": "video_url", "video_url": {"url": url}},
@@ -206,7 +206,7 @@ def test_a_video_in_the_request_is_the_same_video(server, client, card, films):
     ):
         done = client.chat.completions.create(model="reelbank", messages=asking(part))
         assert done.choices[0].message.citations[0]["file_id"] == card
-    assert service.encodings.frames == frames
+    assert service.encode_queue.frames == frames
 
 
 def test_what_is_not_heeded_is_said(client, card):
@@ -322,7 +322,7 @@ def test_a_bad_request_is_told(server, name):
         headers={"Content-Type": "application/json"},
     )
     refused(sent, status, *words)
-    until(lambda: server[1].questions.inside == 0)
+    until(lambda: server[1].questions.admitted == 0)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_a_request_that_is_too_large_is_told_with_and_without_a_length(server):
         413,
         "larger than 2 MB",
     )
-    until(lambda: server[1].questions.inside == 0)
+    until(lambda: server[1].questions.admitted == 0)
 
 
 def test_who_reads_only_when_all_is_sent_is_told_too(server):
@@ -441,7 +441,7 @@ def test_who_reads_only_when_all_is_sent_is_told_too(server):
         while piece := client.recv(1 << 16):
             told += piece
     assert b" 413 " in told and b"larger than 2 MB" in told
-    until(lambda: server[1].questions.inside == 0)
+    until(lambda: server[1].questions.admitted == 0)
 
 
 def test_pages_of_other_sites_and_other_names_are_refused(server, card):
@@ -472,7 +472,7 @@ def test_more_questions_than_places_are_turned_away_and_the_others_answered(serv
             )
             for _ in range(3)
         ]
-        until(lambda: service.questions.inside == 3)
+        until(lambda: service.questions.admitted == 3)
         assert reached.acquire(timeout=20)
         with pytest.raises(openai.RateLimitError, match="try again later") as told:
             client.chat.completions.create(
@@ -483,7 +483,7 @@ def test_more_questions_than_places_are_turned_away_and_the_others_answered(serv
         assert {one.result().choices[0].message.content for one in asked} == {
             "4821\n\nSeen at 00:05-00:07."
         }
-    until(lambda: service.questions.inside == 0)
+    until(lambda: service.questions.admitted == 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -496,7 +496,7 @@ def test_who_goes_away_ends_the_answer_and_frees_the_place(server, card, stream)
         client.close()
         time.sleep(0.2)  # for the server to notice
         go_on.set()
-        until(lambda: service.questions.inside == 0)
+        until(lambda: service.questions.admitted == 0)
     assert answers(address) == given
 
 
@@ -515,7 +515,7 @@ def test_an_answer_that_takes_too_long_is_504(server, card, monkeypatch):
         # its status was sent before
         assert streamed.status_code == 200 and '"error"' in streamed.text
         go_on.set()
-        until(lambda: service.questions.inside == 0)
+        until(lambda: service.questions.admitted == 0)
 
 
 def test_a_body_that_does_not_come_is_408(films, tmp_path):
@@ -523,7 +523,7 @@ def test_a_body_that_does_not_come_is_408(films, tmp_path):
         with connected(address) as slow:
             post(slow, b"{", length=100)
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
-        until(lambda: service.questions.inside == 0)
+        until(lambda: service.questions.admitted == 0)
 
 
 def test_a_key_is_wanted_where_one_is_set(tmp_path, monkeypatch):
@@ -544,12 +544,12 @@ def test_what_was_handed_in_outlives_the_server_and_a_deleted_video_is_forgotten
     with serving(tmp_path, *toy_parts()) as (address, service):
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         kept = client.files.create(file=films / "card.mp4", purpose="user_data").id
-        until(lambda: service.encodings.runs == 1 and not len(service.encodings))
+        until(lambda: service.encode_queue.runs == 1 and not len(service.encode_queue))
     with serving(tmp_path, *toy_parts()) as (address, service):
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         assert client.files.retrieve(kept).status == "processed"
         client.chat.completions.create(model="reelbank", messages=asking(of_file(kept)))
-        assert service.encodings.runs == 0
+        assert service.encode_queue.runs == 0
         assert client.files.delete(kept).deleted
         with pytest.raises(openai.NotFoundError, match="There is no file"):
             client.files.retrieve(kept)
@@ -562,7 +562,7 @@ def test_a_deleted_video_stops_being_encoded(films, tmp_path):
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         file = client.files.create(file=films / "long.mp4", purpose="user_data").id
         client.files.delete(file)
-        until(lambda: not len(service.encodings))
+        until(lambda: not len(service.encode_queue))
         assert service.qa.bank.videos() == []
 
 

@@ -230,11 +230,11 @@ def test_a_video_at_a_url_is_fetched_once_and_is_the_same_video_as_its_upload(tm
 
         first, second = ask("my%20film.mp4"), ask("my%20film.mp4")
         assert (first.status_code, second.status_code) == (200, 200), first.text
-        assert asked["/my%20film.mp4"] == 1 and service.encodings.runs == 1
+        assert asked["/my%20film.mp4"] == 1 and service.encode_queue.runs == 1
         uploaded = httpx.post(
             f"{address}/v1/files", files={"file": ("x.mp4", path.read_bytes())}
         ).json()
-        assert uploaded["filename"] == "my film.mp4" and service.encodings.runs == 1
+        assert uploaded["filename"] == "my film.mp4" and service.encode_queue.runs == 1
         for page, status, words in (
             ("page", 400, "not a video"),
             ("large", 413, "larger than 1 MB"),

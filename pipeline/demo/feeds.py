@@ -1,0 +1,223 @@
+"""The feed that all pages show: a file, a stream, or a browser's camera, one at a time.
+
+Knows sessions and sources; no HTTP and no page. The bank has one writer, so a new feed stops the
+previous one. What was encoded of it stays in the bank.
+"""
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from encoders.errors import UserError
+from encoders.schema import FrameSource, LiveSource
+from encoders.sources.live import PlayedFile, without_password
+from pipeline.demo.alert_list import AlertList
+from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
+from pipeline.demo.pictures import FilePictures, LivePictures, Pictures
+from pipeline.live.session import Session
+from pipeline.qa import VideoQA
+from pipeline.server.files import StoredFile
+
+_MAX_EDGES = 400  # segment edges that the timeline draws; beyond that every n-th
+
+
+class SpeedMeter:
+    """Encoding speed in multiples of real time, from repeated position reports."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None  # (monotonic second, video second)
+        self._last = (0.0, 0.0)
+
+    def update(self, seconds: float) -> float:
+        """Report the position in video seconds; returns the average speed since the first report.
+
+        Reports without progress do not count, so the speed freezes when the video has ended.
+        """
+        if seconds and seconds != self._last[1]:
+            self._last = (time.monotonic(), seconds)
+            self._first = self._first or self._last
+        if self._first is None or self._last[0] <= self._first[0]:
+            return 0.0
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One file, stream, or camera with its session."""
+
+    id: str
+    kind: str  # file, live, or browser: where its pictures come from
+    title: str
+    session: Session
+    pictures: Pictures
+    alerts: AlertList
+    speed: SpeedMeter
+    file: StoredFile | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What the page shows of it, as JSON data."""
+        bank, figures = self.session.qa.bank, self.session.figures()
+        segments = bank.segments(self.session.info.video_id)
+        step = max(1, len(segments) // _MAX_EDGES)
+        edges = [[round(row.start, 3), round(row.end, 3)] for row in segments[::step]]
+        encoded_until = max(
+            [figures.seen_until, figures.sealed_until, *(end for _, end in edges[-1:])]
+        )
+        return asdict(figures) | {
+            "id": self.id,
+            "kind": self.kind,
+            "title": self.title,
+            "media": f"watch/media/{self.id}" if self.file is not None else None,
+            "duration": self.file.duration if self.file is not None else None,
+            "seen_until": round(encoded_until, 3),
+            "segments": edges,
+            "in_bank": {
+                "segments": len(segments),
+                "frames": segments[-1].stop if segments else 0,
+                "bytes": sum(row.nbytes for row in segments),
+            },
+            "speed": round(self.speed.update(encoded_until), 2),
+            "standing": self.alerts.state(),
+            "error": _sentence(figures.error),
+        }
+
+
+class Feeds:
+    """Starts and stops feeds; `current` is the latest one. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        qa: VideoQA,
+        new_file: Callable[[Path], FrameSource],
+        *,
+        size: tuple[int, int],
+        hosts: tuple[str, ...] | None,
+        at_once: int,
+        embedded: bool,
+    ) -> None:
+        """new_file: opens a file as a frame source. size: (width, height) that the model expects.
+
+        hosts: allowed stream hosts, "camera" for the machine's own cameras; None = all. at_once:
+        questions answered at the same time. embedded: whether this is the embedded model, which
+        only knows the needle world's questions.
+        """
+        self.qa, self._new_file, self._size = qa, new_file, size
+        self._hosts, self._at_once = hosts, at_once
+        self._fps, self._embedded = 1.0 / qa.interval, embedded
+        self._lock = threading.Lock()
+        self._current: Feed | None = None
+
+    @property
+    def current(self) -> Feed | None:
+        return self._current
+
+    def require_current(self) -> Feed:
+        """The current feed. UserError when there is none."""
+        if self._current is None:
+            raise UserError("There is nothing to ask about yet; choose a video first.")
+        return self._current
+
+    def start_file(self, file: StoredFile, speed: float) -> Feed:
+        """Play a file. speed: multiple of real time, inf = as fast as it encodes."""
+        source = PlayedFile(self._new_file(file.path), speed)
+        return self._start("file", file.filename, source, FilePictures(file.path), file)
+
+    def start_url(self, url: str) -> Feed:
+        """Show a stream or a camera of this machine.
+
+        UserError when it is not allowed or cannot be read.
+        """
+        url = url.strip()
+        self._check(url)
+        width, height = self._size
+        pictures = LivePictures()
+        source = PicturedUrlSource(url, self._fps, width=width, height=height, pictures=pictures)
+        return self._start("live", without_password(url), source, pictures)
+
+    def start_browser(self, title: str) -> Feed:
+        """Show the pictures that a browser sends: its camera or its screen."""
+        width, height = self._size
+        pictures = LivePictures()
+        name = time.strftime("page-%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+        source = BrowserSource(name, self._fps, width=width, height=height, pictures=pictures)
+        return self._start("browser", title, source, pictures)
+
+    def push(self, feed_id: str, picture: np.ndarray) -> bool:
+        """Add a picture of a browser feed, [height, width, 3] uint8 RGB.
+
+        False when that feed is not the current one.
+        """
+        feed = self._current
+        if feed is None or feed.id != feed_id:
+            return False
+        if not isinstance(feed.session.source, BrowserSource):
+            return False
+        feed.session.source.push(picture)
+        return True
+
+    def stop(self) -> None:
+        """Stop the current feed. Questions about it can still be asked."""
+        if (feed := self._current) is not None:
+            with suppress(Exception):  # the error is in the session's figures
+                feed.session.stop()
+            feed.alerts.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self.stop()
+            self._current = None
+
+    def _start(
+        self,
+        kind: str,
+        title: str,
+        source: LiveSource,
+        pictures: Pictures,
+        file: StoredFile | None = None,
+    ) -> Feed:
+        with self._lock:
+            self.stop()
+            session = Session(self.qa, source, at_once=self._at_once)
+            self._current = Feed(
+                id=secrets.token_urlsafe(9),
+                kind=kind,
+                title=title,
+                session=session,
+                pictures=pictures,
+                alerts=AlertList(session, self._embedded),
+                speed=SpeedMeter(),
+                file=file,
+            )
+            session.start()
+            return self._current
+
+    def _check(self, url: str) -> None:
+        if not url:
+            raise UserError(
+                "The address is empty; give one such as rtsp://192.168.1.20/stream, or camera:0."
+            )
+        if self._hosts is None:
+            return
+        camera = not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url)
+        try:
+            host = "camera" if camera else (urlsplit(url).hostname or "").lower()
+        except ValueError:
+            host = ""
+        if host not in self._hosts:
+            what = "cameras of the server" if camera else f"streams from {host or 'there'}"
+            raise UserError(
+                f"This page does not take {what}; whoever started it can allow it with hosts=[...]."
+            )
+
+
+def _sentence(text: str) -> str:
+    return f"{' '.join(text.split()).rstrip('. ')}." if text else ""
