@@ -33,7 +33,7 @@ from tests.support.paths import ROOT
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
 
-TASKS = ROOT / "pipeline" / "lmms" / "tasks"
+TASKS = ROOT / "pipeline" / "evaluation" / "lmms" / "tasks"
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def record(self, schema, *args, **kwargs):
     print(schema.partition("(")[0])
     return define(self, schema, *args, **kwargs)
 torch.library.Library.define = record
-from encoders import torchvision_ops
+from encoders.models import torchvision_ops
 assert all(hasattr(torch.ops.torchvision, name) for name in ("nms", "qnms"))
 assert torchvision_ops.declare_missing() == []  # what is declared is not declared again
 """

@@ -342,9 +342,9 @@ def test_an_mlp_that_would_say_something_else_is_left_alone():
 
 FAULTS = """
 import resource, sys, threading
-from pipeline import allocator
+from pipeline.runtime import malloc
 if sys.argv[1] == "kept":
-    assert allocator.keep_freed(5 * 10**9) and allocator.kept() == 2**31 - 1
+    assert malloc.keep_freed(5 * 10**9) and malloc.kept() == 2**31 - 1
 import torch
 def work():
     for _ in range(20):
