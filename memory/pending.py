@@ -65,11 +65,10 @@ def visible(
     *,
     number: int,
     first: int,
-    overhead: int,
     kv: bool,
 ) -> TailFrames:
     """The frames of these segments, from `number` on, that the question may see.
-    first: ordinal of the first frame of segment `number`. overhead: tokens that a frame costs beside its visual ones."""
+    first: ordinal of the first frame of segment `number`."""
     runs: list[Run] = []
     cost: list[int] = []
     for segment in (each for each in segments if each.number >= number):
@@ -78,7 +77,7 @@ def visible(
             if question.since <= time <= question.asked_at:
                 block = segment.kv.frames(i, i + 1) if kv and segment.kv is not None else None
                 runs.append(Run(segment.number, first + i, segment.tokens.frames(i, i + 1), block))
-                cost.append(counts[i] + overhead)
+                cost.append(counts[i])
         first += len(segment)
     return TailFrames(tuple(runs), np.array(cost, np.int64))
 

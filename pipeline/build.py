@@ -89,7 +89,7 @@ def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = 
     if sentences is not None:
         try:
             # before an hour of video is encoded, not after it
-            bank.refuse_other_vectors(sentences.made_with)
+            bank.text.refuse_other_vectors(sentences.made_with)
         except UserError:
             bank.close()
             raise

@@ -130,7 +130,7 @@ class VideoQA:
         coming: AbstractContextManager[Iterator[Seen]]
         together = self.computes_beside  # before the cores are shared
         repeats = live is None or live.source.repeats
-        known = self.bank.video(video_id)
+        known = self.bank.catalog.video(video_id)
         found = words.Beside(self.bank, self.text, words.video_file(source.info), self.sentences)
         if known is not None and known.finished:
             with found:
@@ -149,7 +149,9 @@ class VideoQA:
             worker(threads) if together else nullcontext() as beside,
         ):
             for first, stop in (
-                self._missing(video_id, until) if repeats else [(self.bank.next(video_id)[0], None)]
+                self._missing(video_id, until)
+                if repeats
+                else [(self.bank.catalog.next(video_id)[0], None)]
             ):
                 # what the next segments depend on is read from the bank, such as when the video began
                 writer.flush()
@@ -192,13 +194,13 @@ class VideoQA:
 
     def _missing(self, video_id: str, until: int | None) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of the video)."""
-        number, _ = self.bank.next(video_id)
+        number, _ = self.bank.catalog.next(video_id)
         rest = (
             []
             if until is not None and number > until
             else [(number, None if until is None else until + 1)]
         )
-        return [*((gap.first, gap.stop) for gap in self.bank.gaps(video_id)), *rest]
+        return [*((gap.first, gap.stop) for gap in self.bank.catalog.gaps(video_id)), *rest]
 
     def _resumed(
         self, source: FrameSource, number: int, clock: Clock, unlike: list[int], live: Live | None
@@ -210,13 +212,13 @@ class VideoQA:
         begin = resume = 0.0
         if number:
             video_id = source.info.video_id
-            made = self.bank.tail_is_made(video_id, prefill.window_frames, before=number)
-            tail = self.bank.tail(video_id, prefill.window_frames, before=number)
+            made = self.bank.window.is_exact(video_id, prefill.window_frames, before=number)
+            tail = self.bank.window.segments(video_id, prefill.window_frames, before=number)
             made = made and not any(run.segment in unlike for run in tail)
             prefill.restore(run.kv for run in tail if run.kv is not None)
             times = [
                 float(t)
-                for row in self.bank.segments(video_id)
+                for row in self.bank.catalog.segments(video_id)
                 if row.number < number
                 for t in row.times
             ]
@@ -282,17 +284,17 @@ class VideoQA:
 
     def _left_from(self, video_id: str) -> float:
         """Seconds at which what was not pruned begins."""
-        video = self.bank.video(video_id)
+        video = self.bank.catalog.video(video_id)
         return 0.0 if video is None or video.pruned is None else video.pruned.start
 
     def _began(self, video_id: str, number: int) -> float | None:
         """Unix seconds of second 0 of the session that segment `number` belongs to. What comes after the last segment is of
         this session; what was lost before it is of the one that it was of."""
-        comes_last = number == self.bank.next(video_id)[0]
+        comes_last = number == self.bank.catalog.next(video_id)[0]
         return (
             self.began
             if comes_last and self.began is not None
-            else self.bank.began(video_id, number)
+            else self.bank.catalog.began(video_id, number)
         )
 
     def stream(self, question: Question) -> AnswerStream:
@@ -391,7 +393,7 @@ class VideoQA:
             raise UserError(
                 'The question is empty; give one, such as question="What is the code on the card?".'
             )
-        known = self.bank.video(question.video_id)
+        known = self.bank.catalog.video(question.video_id)
         if known is None:
             raise UserError(
                 f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`."
@@ -402,10 +404,12 @@ class VideoQA:
         self, question: Question, known: VideoRow, clock: Clock
     ) -> tuple[tuple[Found, ...], tuple[TextLine, ...]]:
         """The video's words that belong to a question, and those of them that the model reads."""
-        if not self.bank.texts(question.video_id):
+        if not self.bank.text.runs(question.video_id):
             return (), ()
         with clock("search_text"):
-            found = text_evidence.find(self.bank, question, self.bank.length(known), self.sentences)
+            found = text_evidence.find(
+                self.bank, question, self.bank.catalog.duration(known), self.sentences
+            )
             return found, text_evidence.fitting(found, self.backbone, self.read_text_tokens)
 
     def _answer(
@@ -437,7 +441,11 @@ class VideoQA:
 
     def _lacking(self, question: Question) -> str:
         """What was dropped as damaged and could have been seen."""
-        gaps = [gap for gap in self.bank.gaps(question.video_id) if gap.start < question.asked_at]
+        gaps = [
+            gap
+            for gap in self.bank.catalog.gaps(question.video_id)
+            if gap.start < question.asked_at
+        ]
         times = ", ".join(f"{gap.start:.1f}-{gap.end:.1f} s" for gap in gaps)
         return (
             f"The bank has lost {times} of this video; `reelbank ingest` encodes it again."
@@ -446,7 +454,7 @@ class VideoQA:
         )
 
     def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
-        rows = self.bank.segments(video_id)
+        rows = self.bank.catalog.segments(video_id)
         names = [extractor.name for extractor in (*self.text, *self.described)]
         return Ingested(
             video_id=video_id,
@@ -459,7 +467,7 @@ class VideoQA:
             warning=" ".join(filter(None, [warning, words.notes(self.bank, video_id, names)])),
             text_lines={
                 run.extractor: run.lines
-                for run in self.bank.texts(video_id)
+                for run in self.bank.text.runs(video_id)
                 if run.extractor in names
             },
         )

@@ -34,11 +34,11 @@ def find(
     wanted = Wanted(
         question.video_id, start=max(start, question.since), end=end, asked_at=question.asked_at
     )
-    said = bank.find_text(plan.query, wanted, 4 * MOST)
+    said = bank.text.search(plan.query, wanted, 4 * MOST)
     ranked = sorted(said, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
     telling = [one for one in ranked if one.coverage >= LEAST]
     if sentences is not None and not plan.query.phrases:
-        meant = bank.find_near(sentences.embed([plan.text])[0].numpy(), wanted, 4 * MOST)
+        meant = bank.text.nearest(sentences.embed([plan.text])[0].numpy(), wanted, 4 * MOST)
         telling = _fused(telling, [one for one in meant if one.coverage >= NEAR])
     best = {one.line.text.casefold(): one for one in reversed(telling)}  # of repeats
     return tuple(one for one in telling if best[one.line.text.casefold()] is one)[:MOST]

@@ -107,11 +107,11 @@ def _known(banks: Iterable[str]) -> Known:
         if not Path(bank, "bank.json").is_file():
             continue
         with MemoryBank.open(bank, None, UniformRetriever(), recent_frames=0, create=False) as held:
-            for video in held.videos():
+            for video in held.catalog.videos():
                 if not known.get(video.info.video_id, ("", False))[1]:
                     known[video.info.video_id] = (
                         bank,
-                        video.finished and not held.gaps(video.info.video_id),
+                        video.finished and not held.catalog.gaps(video.info.video_id),
                     )
     return known
 

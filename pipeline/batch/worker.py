@@ -167,7 +167,7 @@ class Worker:
             right = chosen is not None and chosen.letter == job.letter
         elif not job.options and job.answer is not None:
             right = _is_right(answer.text, job)
-        known = qa.bank.video(answer.video_id)
+        known = qa.bank.catalog.video(answer.video_id)
         told = {
             "video_id": answer.video_id,
             "video_seconds": 0.0 if known is None else known.info.duration,

@@ -54,7 +54,7 @@ def list_segments(config: DictConfig, held: "MemoryBank") -> int:
     """The segments that share time with what is asked for."""
     video = video_of(config, held)
     times = _times(config)
-    paths = {row.info.video_id: row.info.path for row in held.videos()}
+    paths = {row.info.video_id: row.info.path for row in held.catalog.videos()}
     found: list[dict[str, Any]] = [
         {
             "video_id": row.video_id,
@@ -67,7 +67,7 @@ def list_segments(config: DictConfig, held: "MemoryBank") -> int:
             "frames": row.frames,
             "nbytes": row.nbytes,
         }
-        for row in held.overlapping(None if video is None else video.info.video_id, **times)
+        for row in held.catalog.overlapping(None if video is None else video.info.video_id, **times)
     ]
     if config.format == "json":
         print(json.dumps({"bank": config.bank, "segments": found}))
@@ -100,11 +100,11 @@ def prune(config: DictConfig, held: "MemoryBank") -> int:
 
     video = video_of(config, held)
     before, max_bytes = _limits(config)
-    paths = {row.info.video_id: row.info.path for row in held.videos()}
+    paths = {row.info.video_id: row.info.path for row in held.catalog.videos()}
     cuts = held.prune(
         Rule(None if video is None else video.info.video_id, before, max_bytes), config.dry_run
     )
-    total = held.nbytes - sum(cut.nbytes for cut in cuts if config.dry_run)
+    total = held.catalog.nbytes() - sum(cut.nbytes for cut in cuts if config.dry_run)
     if config.format == "json":
         table = [asdict(cut) | {"path": paths[cut.video_id]} for cut in cuts]
         print(
@@ -165,7 +165,7 @@ def video_of(config: DictConfig, held: "MemoryBank") -> "VideoRow | None":
     """The one video that is meant by id or by path; None when none is named."""
     if not config.video:
         return None
-    videos = held.videos()
+    videos = held.catalog.videos()
     known = next((row for row in videos if row.info.video_id == config.video), None)
     if known is not None:
         return known
@@ -209,8 +209,11 @@ def bank(config: DictConfig) -> int:
                 )
             return _verified(
                 config,
-                held.verify(),
-                sum(len(held.segments(video.info.video_id)) for video in held.videos()),
+                held.check.verify(),
+                sum(
+                    len(held.catalog.segments(video.info.video_id))
+                    for video in held.catalog.videos()
+                ),
             )
     except CatalogDamagedError as error:
         if config.action != "verify":
@@ -222,8 +225,8 @@ def bank(config: DictConfig) -> int:
 
 def _list(config: DictConfig, held: "MemoryBank") -> int:
     table: list[dict[str, Any]] = []
-    for video in held.videos():
-        rows = held.segments(video.info.video_id)
+    for video in held.catalog.videos():
+        rows = held.catalog.segments(video.info.video_id)
         table.append(
             {
                 "video_id": video.info.video_id,
@@ -232,9 +235,9 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
                 "segments": len(rows),
                 "frames": rows[-1].stop if rows else 0,
                 "nbytes": sum(row.nbytes for row in rows),
-                "text_nbytes": held.text_bytes(video.info.video_id),
+                "text_nbytes": held.text.nbytes(video.info.video_id),
                 "finished": video.finished,
-                "gaps": [[gap.start, gap.end] for gap in held.gaps(video.info.video_id)],
+                "gaps": [[gap.start, gap.end] for gap in held.catalog.gaps(video.info.video_id)],
                 "pruned_before": None if video.pruned is None else video.pruned.start,
                 "broke_at": video.info.broke_at,
                 "note": video.info.note,
@@ -245,7 +248,7 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
                         "until": run.until,
                         "finished": run.finished,
                     }
-                    for run in held.texts(video.info.video_id)
+                    for run in held.text.runs(video.info.video_id)
                 ],
             }
         )

@@ -60,11 +60,11 @@ def find(config: DictConfig) -> int:
             _check_vectors(config, bank, sentences)
         plan, meant = finder.read(config.query, video_id)
         moments = fuse(finder.rankings(plan, video_id, meant, **limits), plan.weights)[: config.top]
-        rows = {row.info.video_id: row.info for row in bank.videos()}
+        rows = {row.info.video_id: row.info for row in bank.catalog.videos()}
         moments = [
             widened(moment, config.widen, rows[moment.video_id].duration) for moment in moments
         ]
-        empty = not bank.texts(video_id)
+        empty = not bank.text.runs(video_id)
     for note in filter(None, (meant.note, plan.note)):
         print(f"reelbank: warning: {note}", file=sys.stderr)
     paths = {moment.video_id: rows[moment.video_id].path for moment in moments}
@@ -132,8 +132,8 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
 
 def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: SentenceEncoder) -> None:
     """UserError when the lines have vectors of another model; a warning when some have none."""
-    bank.refuse_other_vectors(sentences.made_with)
-    there, lines = bank.count_vectors()
+    bank.text.refuse_other_vectors(sentences.made_with)
+    there, lines = bank.text.count_vectors()
     if there < lines:
         print(
             f"reelbank: warning: {lines - there} of {lines} lines are searched by their words alone; `reelbank ingest bank="

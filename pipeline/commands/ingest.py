@@ -43,7 +43,7 @@ def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
 
 
 def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> Ingested:
-    known = qa.bank.video(source.info.video_id)
+    known = qa.bank.catalog.video(source.info.video_id)
     if known is not None and qa.began is not None:
         _refuse_other_began(config, qa, source.info.video_id)
     if known is not None and known.finished:
@@ -54,8 +54,8 @@ def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> Ingested:
 
 def _refuse_other_began(config: DictConfig, qa: "VideoQA", video_id: str) -> None:
     """UserError when the bank says otherwise when a file began: it did so once."""
-    began = qa.bank.began(video_id, qa.bank.next(video_id)[0])
-    if began != qa.began and qa.bank.segments(video_id):
+    began = qa.bank.catalog.began(video_id, qa.bank.catalog.next(video_id)[0])
+    if began != qa.began and qa.bank.catalog.segments(video_id):
         stored = "without began=" if began is None else f"with began={units.written(began)}"
         raise UserError(
             f"began={config.began} does not fit: {config.video} is in bank {config.bank} {stored}; leave began= out, or encode "
@@ -111,15 +111,15 @@ def _words_alone(config: DictConfig) -> int:
     ) as held:
         held.begin_writing()
         if sentences is not None:
-            held.refuse_other_vectors(sentences.made_with)
-        for video in held.videos():
+            held.text.refuse_other_vectors(sentences.made_with)
+        for video in held.catalog.videos():
             failed = ""
             try:
                 with words.Beside(held, found, words.video_file(video.info), sentences):
                     pass
             except UserError as error:  # its file is gone, say; the other videos go on
                 failed = str(error)
-            texts = held.texts(video.info.video_id)
+            texts = held.text.runs(video.info.video_id)
             lines = {
                 run.extractor: run.lines for run in texts if run.extractor in names or not names
             }

@@ -58,7 +58,7 @@ def mend(config: DictConfig) -> list[Mended]:
     root = Path(config.bank)
     lost = "it was gone" if rebuild.is_lost(root) else rebuild.damage(root)
     with MemoryBank.open(
-        root, None, UniformRetriever(), recent_frames=0, create=False, mend=True
+        root, None, UniformRetriever(), recent_frames=0, create=False, repair=True
     ) as bank:
         bank.begin_writing()
         done = (
@@ -69,7 +69,7 @@ def mend(config: DictConfig) -> list[Mended]:
         hurt = _hurt(bank)  # 1
         there = {video_id for video_id in hurt if _why_not(_row(bank, video_id)) is None}
         qa = _encoding(config, bank) if there else None  # 2
-        windows = {problem.path: problem.text for problem in bank.clear_window()}
+        windows = {problem.path: problem.text for problem in bank.check.clear_window()}
         for video_id, segments in hurt.items():  # 3
             done += _mended(config, bank, qa if video_id in there else None, video_id, segments)
         return done + _rows(bank) + _windows(bank, windows) + _text(bank)  # 4
@@ -82,10 +82,12 @@ Hurt = dict[int, tuple[float, float, str, str]]
 def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
     """Damaged and missing segments of every video that has any."""
     found: dict[str, Hurt] = {}
-    for problem in bank.verify():
+    for problem in bank.check.verify():
         if problem.number is not None:
             row = next(
-                row for row in bank.segments(problem.video_id) if row.number == problem.number
+                row
+                for row in bank.catalog.segments(problem.video_id)
+                if row.number == problem.number
             )
             found.setdefault(problem.video_id, {})[problem.number] = (
                 row.start,
@@ -93,8 +95,8 @@ def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
                 problem.text,
                 row.checksum,
             )
-    for video in bank.videos():
-        for gap in bank.gaps(video.info.video_id):
+    for video in bank.catalog.videos():
+        for gap in bank.catalog.gaps(video.info.video_id):
             for number in range(gap.first, gap.stop):
                 found.setdefault(video.info.video_id, {})[number] = (
                     gap.start,
@@ -108,7 +110,7 @@ def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
 def _mended(
     config: DictConfig, bank: MemoryBank, qa: VideoQA | None, video_id: str, segments: Hurt
 ) -> list[Mended]:
-    video, last = _row(bank, video_id), max(bank.next(video_id)[0] - 1, *segments)
+    video, last = _row(bank, video_id), max(bank.catalog.next(video_id)[0] - 1, *segments)
     bank.discard(video_id, segments)
     why = None
     try:
@@ -116,7 +118,7 @@ def _mended(
             qa.ingest(_source(config, qa, video), until=None if video.finished else last)
     except UserError as error:
         why = str(error)
-    there = {row.number: row.checksum for row in bank.segments(video_id)}
+    there = {row.number: row.checksum for row in bank.catalog.segments(video_id)}
     done = []
     for number, (start, end, problem, checksum) in segments.items():
         outcome = f"dropped, and missing from now on, as {why or _why_not(video)}"
@@ -156,14 +158,14 @@ def _windows(bank: MemoryBank, before: dict[Path, str]) -> list[Mended]:
             outcome,
             True,
         )
-        for p in bank.refill_window()
+        for p in bank.check.refill_window()
     ]
 
 
 def _rows(bank: MemoryBank) -> list[Mended]:
     """Write again what is kept of videos beside their segments, where it was lost."""
     done = []
-    for problem in bank.verify_videos():
+    for problem in bank.check.verify_videos():
         video = _row(bank, problem.video_id)
         bank.record_video(video.info, video.interval, video.finished)
         done.append(
@@ -192,7 +194,7 @@ def _text(bank: MemoryBank) -> list[Mended]:
             "written again",
             True,
         )
-        for p in bank.mend_text()
+        for p in bank.check.repair_text()
     ]
 
 
@@ -228,7 +230,7 @@ def _why_not(video: VideoRow) -> str | None:
 
 
 def _row(bank: MemoryBank, video_id: str) -> VideoRow:
-    video = bank.video(video_id)
+    video = bank.catalog.video(video_id)
     if video is None:
         raise UserError(
             f"video {video_id} has segments but no row in the catalog of bank {bank.root}; drop it by hand"

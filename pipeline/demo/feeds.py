@@ -66,7 +66,7 @@ class Feed:
     def state(self) -> dict[str, Any]:
         """What the page shows of it, as JSON data."""
         bank, figures = self.session.qa.bank, self.session.figures()
-        segments = bank.segments(self.session.info.video_id)
+        segments = bank.catalog.segments(self.session.info.video_id)
         step = max(1, len(segments) // _MAX_EDGES)
         edges = [[round(row.start, 3), round(row.end, 3)] for row in segments[::step]]
         encoded_until = max(

@@ -49,7 +49,7 @@ def _add_state(app: FastAPI, feeds: Feeds) -> None:
     async def state() -> JSONResponse:
         feed = feeds.current
         data = {} if feed is None else await asyncio.to_thread(feed.state)
-        bank_bytes = await asyncio.to_thread(lambda: feeds.qa.bank.nbytes)
+        bank_bytes = await asyncio.to_thread(lambda: feeds.qa.bank.catalog.nbytes())
         return JSONResponse(data | {"bank_bytes": bank_bytes}, headers=_NO_STORE)
 
 

@@ -136,7 +136,9 @@ def attention_errors(config: Any, qa: Any, videos: Sequence[Video]) -> list[floa
     found: list[list[float]] = []
     for _, path, _, asked in videos:
         made = list(encoded(config, qa, path))
-        stored = [qa.bank.segment(segment.video_id, segment.number).kv for segment in made]
+        stored = [
+            qa.bank.catalog.read_segment(segment.video_id, segment.number).kv for segment in made
+        ]
         for text in sorted({one.text for one in asked}):
             both = []
             for blocks in ([segment.kv for segment in made], stored):

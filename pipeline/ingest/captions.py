@@ -54,7 +54,7 @@ class Captions:
     def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
         """One for every 16 segments; a question about the model's own uncertainty ("not in the video") gives no line."""
         assert self.bank is not None
-        rows = [row for row in self.bank.segments(video.video_id) if row.end > after]
+        rows = [row for row in self.bank.catalog.segments(video.video_id) if row.end > after]
         if not rows:
             yield Stretch(after, after, (), True)
             return
@@ -71,7 +71,7 @@ class Captions:
 
     def _line(self, video_id: str, number: int, start: float, end: float) -> TextLine:
         assert self.bank is not None
-        runs = tuple(self.bank.tail(video_id, 1, before=number + 1))
+        runs = tuple(self.bank.window.segments(video_id, 1, before=number + 1))
         interval = end - float(runs[-1].tokens.times[-1])
         asked = Question(self.prompt, video_id)
         evidence = Evidence(asked, runs, hits([], []), recent=0, interval=interval)

@@ -64,20 +64,22 @@ def extract(
 ) -> None:
     """Put what an extractor has not found yet of a recorded video into the bank. UserError when the video is gone.
     encoder: makes vectors of the lines while they come."""
-    run = next((run for run in bank.texts(video.video_id) if run.extractor == extractor.name), None)
+    run = next(
+        (run for run in bank.text.runs(video.video_id) if run.extractor == extractor.name), None
+    )
     if not video.path.is_file():
         raise UserError(
             f"{video.path or 'the video'} is not there, so text={extractor.name} cannot be read from it"
         )
     made = extractor.made_with(video)
     if run is not None and run.made_with != made:
-        bank.drop_text(video.video_id, extractor.name)
-    for gap in bank.missing_text(video.video_id, extractor.name):
+        bank.text.drop(video.video_id, extractor.name)
+    for gap in bank.text.missing(video.video_id, extractor.name):
         number = gap.first
         for stretch in extractor.stretches(video, gap.start):
             if stopped():
                 return
-            bank.write_text(TextBlock(video.video_id, extractor.name, made, number, stretch))
+            bank.text.write(TextBlock(video.video_id, extractor.name, made, number, stretch))
             number += 1
             if encoder is not None and number % _STRETCHES == 0:
                 add_vectors(bank, encoder, video.video_id, stopped)
@@ -98,17 +100,17 @@ def add_vectors(
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Vectors for all lines of a video that have none, a stretch at a time. UserError where the bank's are another model's."""
-    for run, row in list(bank.missing_vectors(video_id)):
+    for run, row in list(bank.text.missing_vectors(video_id)):
         if stopped():
             return
-        texts = [line.text for line in bank.lines_of(run, row)]
-        bank.write_vectors(run, row, encoder.embed(texts).numpy(), encoder.made_with)
+        texts = [line.text for line in bank.text.lines(run, row)]
+        bank.text.write_vectors(run, row, encoder.embed(texts).numpy(), encoder.made_with)
 
 
 def notes(bank: MemoryBank, video_id: str, names: Sequence[str]) -> str:
     """What the user must know about the words of a video."""
     said = dict.fromkeys(
-        run.note for run in bank.texts(video_id) if run.note and run.extractor in names
+        run.note for run in bank.text.runs(video_id) if run.note and run.extractor in names
     )
     return "; ".join(said).capitalize() + "." if said else ""
 

@@ -83,7 +83,7 @@ class Session:
         while self._watch.seen is None and self._thread.is_alive() and time.monotonic() < until:
             time.sleep(0.01)
         self.check()
-        if self._watch.seen is None and not self.qa.bank.segments(self.info.video_id):
+        if self._watch.seen is None and not self.qa.bank.catalog.segments(self.info.video_id):
             raise UserError(
                 f"{self.info.path} has given no frame in {timeout:g} s; check that it is running"
             )
@@ -107,7 +107,7 @@ class Session:
     ) -> Question:
         """The question as it is asked now; UserError as for `ask`."""
         check_text(text)
-        if self._watch.seen is None and self.qa.bank.next(self.info.video_id)[0] == 0:
+        if self._watch.seen is None and self.qa.bank.catalog.next(self.info.video_id)[0] == 0:
             self.check()
             raise UserError(f"{self.info.path} has given no frame yet; ask again in a moment")
         now = self.now
@@ -128,7 +128,7 @@ class Session:
 
     def at(self, wall: float) -> float:
         """Seconds of video time of a moment in Unix seconds. UserError when the bank does not know when the video was."""
-        found = self.qa.bank.video_time(self.info.video_id, wall)
+        found = self.qa.bank.catalog.video_time(self.info.video_id, wall)
         if found is None:
             raise UserError(
                 f"Nobody knows when {self.info.path} was; ask in seconds of video time, or encode it with began="
@@ -143,7 +143,7 @@ class Session:
         return (
             self._watch.seen
             if self._watch.seen is not None
-            else self.qa.bank.next(self.info.video_id)[1]
+            else self.qa.bank.catalog.next(self.info.video_id)[1]
         )
 
     def listen(self, told: Told) -> None:

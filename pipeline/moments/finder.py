@@ -61,7 +61,7 @@ class Finder:
 
     def read(self, question: str, video_id: str | None = None) -> tuple[Plan, Meant]:
         """How a question is looked for, and what it says by the clock on the wall."""
-        ids = [video_id] if video_id else [row.info.video_id for row in self.bank.videos()]
+        ids = [video_id] if video_id else [row.info.video_id for row in self.bank.catalog.videos()]
         meant = wall_clock.meant(question, self.bank, ids, time.time())
         return self.planner(meant.text), meant
 
@@ -77,9 +77,9 @@ class Finder:
     ) -> dict[str, list[Moment]]:
         """The moments of each channel, best first."""
         everywhere = {}
-        for row in self.bank.videos():
+        for row in self.bank.catalog.videos():
             if video_id in (None, row.info.video_id):
-                low, high = plan.when(self.bank.length(row))
+                low, high = plan.when(self.bank.catalog.duration(row))
                 if meant is not None:
                     low, high = meant.within(row.info.video_id, (low, high))
                 everywhere[row.info.video_id] = max(start, low), min(end, high)
@@ -93,7 +93,9 @@ class Finder:
             wanted = Wanted(
                 video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at, own
             )
-            for one in self.bank.find_text(plan.query, wanted, DEPTH * len(kinds)) if spans else ():
+            for one in (
+                self.bank.text.search(plan.query, wanted, DEPTH * len(kinds)) if spans else ()
+            ):
                 if one.line.kind in kinds and _overlaps(one, spans):
                     found.setdefault(one.line.kind, []).append(_moment(one))
             found |= self._by_meaning(plan, wanted, kinds, spans)
@@ -118,11 +120,11 @@ class Finder:
         """Lines by their vectors, and the best lines by their tokens. Quoted words have to be there: then only words count."""
         if self.sentences is None or plan.query.phrases or not spans:
             return {}
-        near = self.bank.find_near(self.sentences.embed([plan.text])[0].numpy(), wanted, DEPTH)
+        near = self.bank.text.nearest(self.sentences.embed([plan.text])[0].numpy(), wanted, DEPTH)
         near = [one for one in near if _overlaps(one, spans)]
         found = {DENSE: [_moment(one) for one in near]}
         if self.late_lines:
-            named = self.bank.find_text(plan.query, wanted, self.late_lines)
+            named = self.bank.text.search(plan.query, wanted, self.late_lines)
             both = {
                 one.line: one for one in (*named, *near[: self.late_lines]) if _overlaps(one, spans)
             }

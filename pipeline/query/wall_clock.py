@@ -51,7 +51,11 @@ def meant(question: str, bank: MemoryBank, video_ids: Collection[str], now: floa
         return Meant(question)
     if re.match(r"(?:in|during|within|over) the last\b", phrase.said, re.IGNORECASE):
         return Meant(question)  # of the video: the planner's
-    walls = {video_id: wall for video_id, wall in bank.walls().items() if video_id in video_ids}
+    walls = {
+        video_id: wall
+        for video_id, wall in bank.catalog.wall_clock_ranges().items()
+        if video_id in video_ids
+    }
     spans = {
         video_id: _stretch(question, phrase, bank, video_id, wall, now)
         for video_id, wall in walls.items()
@@ -93,7 +97,7 @@ def _stretch(
 
 
 def _of_video(bank: MemoryBank, video_id: str, since: float, until: float) -> Span:
-    rows = bank.overlapping(video_id, since=since, until=until)
+    rows = bank.catalog.overlapping(video_id, since=since, until=until)
     if not rows:
         return NOWHERE
     first, last = rows[0], rows[-1]

@@ -106,7 +106,7 @@ def build_app(service: Service) -> FastAPI:
     @app.get("/health")
     async def health() -> dict[str, Any]:
         # reading the bank is the health check
-        videos = await asyncio.to_thread(service.qa.bank.videos)
+        videos = await asyncio.to_thread(service.qa.bank.catalog.videos)
         return {
             "status": "ok",
             "model": service.model,
@@ -137,7 +137,7 @@ def _build_metrics(service: Service) -> Metrics:
         "encodings_under_way", "Videos that are being encoded or wait", lambda: len(encode_queue)
     )
     metrics.gauge("files_bytes", "Bytes of the videos that were handed in", lambda: files.nbytes)
-    metrics.gauge("bank_bytes", "Bytes of the bank's segments", lambda: bank.nbytes)
+    metrics.gauge("bank_bytes", "Bytes of the bank's segments", lambda: bank.catalog.nbytes())
     for tier in ("index", "ram", "device"):
         metrics.gauge(
             f"memory_{tier}_bytes",

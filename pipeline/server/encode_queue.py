@@ -58,8 +58,10 @@ class EncodeQueue:
 
     def is_complete(self, file: StoredFile) -> bool:
         """Whether the bank has the whole video."""
-        video = self._qa.bank.video(file.video_id)
-        return video is not None and video.finished and not self._qa.bank.gaps(file.video_id)
+        video = self._qa.bank.catalog.video(file.video_id)
+        return (
+            video is not None and video.finished and not self._qa.bank.catalog.gaps(file.video_id)
+        )
 
     def share(self, file: StoredFile) -> float | None:
         """Encoded share of the video, 0..1; None when no job encodes it."""
@@ -118,7 +120,7 @@ class EncodeQueue:
         try:
             if job.stop.is_set():
                 raise StoppedError
-            before = sum(row.frames for row in self._qa.bank.segments(job.file.video_id))
+            before = sum(row.frames for row in self._qa.bank.catalog.segments(job.file.video_id))
             result = self._qa.ingest(self._new_source(job.file), progress)
             self.frames += result.frames - before
         except BaseException as error:
@@ -133,5 +135,5 @@ class EncodeQueue:
             job.done.set_result(result)
 
     def _drop(self, video_id: str) -> None:
-        if self._qa.bank.video(video_id) is not None:
+        if self._qa.bank.catalog.video(video_id) is not None:
             self._qa.bank.drop(video_id)

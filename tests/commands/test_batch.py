@@ -143,8 +143,8 @@ def test_every_question_is_answered_and_every_video_encoded_once(folder, whole):
     ) as bank:
         for one in passes:
             assert (
-                one["new_segments"] == len(bank.segments(one["video_id"])) > 0
-                and bank.video(one["video_id"]).finished
+                one["new_segments"] == len(bank.catalog.segments(one["video_id"])) > 0
+                and bank.catalog.video(one["video_id"]).finished
             )
 
 

@@ -230,17 +230,17 @@ def test_a_grown_bank_is_whole_and_can_be_asked_and_continued(tmp_path: Path) ->
     )
     assert frames == 100
     with MemoryBank.open(tmp_path, made_with, UniformRetriever(), recent_frames=1) as bank:
-        assert bank.verify() == []
-        rows = bank.segments("long")
+        assert bank.check.verify() == []
+        rows = bank.catalog.segments("long")
         assert [row.start for row in rows] == [4.0 * i for i in range(25)]
         evidence = bank.recall(Question("anything", "long"), read_tokens=20)
         assert evidence.frame_count and {run.first for run in evidence.runs} <= set(range(100))
-        assert bank.segment("long", 24).kv is not None
-        clips = torch.cat([bank.segment("long", n).clip for n in (0, 3, 6)])
+        assert bank.catalog.read_segment("long", 24).kv is not None
+        clips = torch.cat([bank.catalog.read_segment("long", n).clip for n in (0, 3, 6)])
         assert len(torch.unique(clips, dim=0)) == len(clips)  # repeated, but not found alike
-        assert bank.next("long") == (25, 100.0)
+        assert bank.catalog.next("long") == (25, 100.0)
         write_video(bank, make_video("other", 1))
-        assert bank.video(info("other").video_id) is not None
+        assert bank.catalog.video(info("other").video_id) is not None
 
 
 @pytest.mark.parametrize(

@@ -252,11 +252,11 @@ def test_an_edited_subtitle_file_replaces_what_was_read(film, tmp_path) -> None:
             extract(held, Subtitles(), VideoFile("v", video, duration=20.0))
         found = [
             line.line.text
-            for line in held.find_text(
+            for line in held.text.search(
                 text_evidence.planner.plan("marble granite").query, _everything()
             )
         ]
-        assert found == ["with marble in 1847."] and held.verify() == []
+        assert found == ["with marble in 1847."] and held.check.verify() == []
 
 
 def _everything() -> Any:
@@ -315,14 +315,14 @@ def test_captions_are_written_once_and_are_another_kind(film, tmp_path, monkeypa
         ].channels == ("caption",)
         lines = [line for m in found for line in m.lines]
         stretches = [
-            (row.start, row.end, row.end) for row in qa.bank.segments(source.info.video_id)
+            (row.start, row.end, row.end) for row in qa.bank.catalog.segments(source.info.video_id)
         ]
         assert sorted((line.start, line.end, line.known) for line in lines) == stretches
         assert Finder(qa.bank, ("subtitle", "ocr", "speech")).find("star") == []
         monkeypatch.setattr(type(qa.reader), "read", None)  # it is not asked again
         assert (
             qa.ingest(source).text_lines == {"captions": 3, "subtitles": 3}
-            and qa.bank.verify() == []
+            and qa.bank.check.verify() == []
         )
 
 

@@ -553,7 +553,9 @@ def test_what_was_handed_in_outlives_the_server_and_a_deleted_video_is_forgotten
         assert client.files.delete(kept).deleted
         with pytest.raises(openai.NotFoundError, match="There is no file"):
             client.files.retrieve(kept)
-        assert service.qa.bank.videos() == [] and list(service.files._folder.iterdir()) == []
+        assert (
+            service.qa.bank.catalog.videos() == [] and list(service.files._folder.iterdir()) == []
+        )
 
 
 def test_a_deleted_video_stops_being_encoded(films, tmp_path):
@@ -563,7 +565,7 @@ def test_a_deleted_video_stops_being_encoded(films, tmp_path):
         file = client.files.create(file=films / "long.mp4", purpose="user_data").id
         client.files.delete(file)
         until(lambda: not len(service.encode_queue))
-        assert service.qa.bank.videos() == []
+        assert service.qa.bank.catalog.videos() == []
 
 
 @pytest.mark.parametrize(

@@ -308,8 +308,8 @@ def test_an_interrupted_bank_goes_on_with_the_same_bytes(family, film, tmp_path,
                         qa.ingest(source)
             with opened(family, film, bank, *more) as (qa, source):
                 assert qa.ingest(source).warning == ""
-                rows = qa.bank.segments(source.info.video_id)
-                assert qa.bank.verify() == []
+                rows = qa.bank.catalog.segments(source.info.video_id)
+                assert qa.bank.check.verify() == []
                 assert sum(row.frames for row in rows) == -(-12 // qa.backbone.temporal_patch)
             files[name] = {
                 p.relative_to(bank): p.read_bytes()
@@ -323,11 +323,11 @@ def test_a_quantised_bank_reads_like_the_video(family, film, tmp_path):
     banks = []
     for name, more in (("made", []), ("int8", ["kv_dtype=int8", "token_dtype=int8"])):
         with opened(family, film, tmp_path / name, *more) as (qa, source):
-            assert qa.ingest(source).warning == "" and qa.bank.verify() == []
+            assert qa.ingest(source).warning == "" and qa.bank.check.verify() == []
             banks.append(
                 [
-                    qa.bank.segment(row.video_id, row.number)
-                    for row in qa.bank.segments(source.info.video_id)
+                    qa.bank.catalog.read_segment(row.video_id, row.number)
+                    for row in qa.bank.catalog.segments(source.info.video_id)
                 ]
             )
             assert qa.ask(Question(QUESTION, source.info.video_id)).frames_read > 0

@@ -266,7 +266,7 @@ def test_repair_without_the_video_leaves_a_gap_that_can_be_filled(run, film, mad
 
 def test_repair_does_not_finish_an_unfinished_video(run, film, made, bank):
     with MemoryBank.open(bank, None, UniformRetriever(), recent_frames=0) as opened:
-        video_id = opened.videos()[0].info.video_id
+        video_id = opened.catalog.videos()[0].info.video_id
         opened.discard(video_id, [4, 5])  # as if it had been stopped after segment 3
     flip(segments(bank)[0])
     flip(segments(bank)[3])
@@ -537,7 +537,7 @@ def test_who_had_the_bank_open_before_does_not_write_to_the_old_catalog(tmp_path
             ):
                 early.write(make_segment("v", 1))
             late.write(make_segment("v", 1))
-            assert late.verify() == [] and late.next("v") == (2, 8.0)
+            assert late.check.verify() == [] and late.catalog.next("v") == (2, 8.0)
 
 
 def test_a_log_that_is_cut_off_loses_at_most_the_last_row(tmp_path):
@@ -559,11 +559,11 @@ def test_a_log_that_is_cut_off_loses_at_most_the_last_row(tmp_path):
         os.truncate(copy / "catalog.sqlite-wal", size)
         cut_off = DiskStore(copy)
         counts.add(len(cut_off.numbers("v")))
-        assert all(problem.harmless for problem in cut_off.verify())
+        assert all(problem.harmless for problem in cut_off.check.verify())
         cut_off.sweep()
         if len(cut_off.numbers("v")) == 3:
             cut_off.put(make_segment("v", 3))
-        assert cut_off.verify() == [] and files(copy) == files(tmp_path / "bank")
+        assert cut_off.check.verify() == [] and files(copy) == files(tmp_path / "bank")
         cut_off.close()
     assert counts == {3, 4}
 
@@ -734,9 +734,12 @@ def test_a_failing_disk_leaves_nothing_half_done(tmp_path, monkeypatch):
         ):
             patch.setattr(os, "fsync", broken)
             bank.write(make_segment("v", 1))
-        assert bank.verify() == [] and bank.next("v") == (1, 4.0)
+        assert bank.check.verify() == [] and bank.catalog.next("v") == (1, 4.0)
         bank.write(make_segment("v", 1))
-        assert same(bank.segment("v", 1), make_segment("v", 1)) and bank.verify() == []
+        assert (
+            same(bank.catalog.read_segment("v", 1), make_segment("v", 1))
+            and bank.check.verify() == []
+        )
 
 
 @pytest.mark.slow

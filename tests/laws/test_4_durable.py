@@ -86,9 +86,11 @@ class Job:
             assert not acknowledged
             return
         with MemoryBank.open(bank, None, UniformRetriever(), recent_frames=0) as opened:
-            assert [problem for problem in opened.verify() if not problem.harmless] == []
+            assert [problem for problem in opened.check.verify() if not problem.harmless] == []
             rows = [
-                row for video in opened.videos() for row in opened.segments(video.info.video_id)
+                row
+                for video in opened.catalog.videos()
+                for row in opened.catalog.segments(video.info.video_id)
             ]
         assert acknowledged <= {row.number for row in rows} == set(range(len(rows)))
         for row in rows:
@@ -204,15 +206,16 @@ def test_killed_inside_the_commit_of_sqlite(tmp_path):
         assert code == 0 or "Error" not in done.stderr, done.stderr
         acknowledged = {0, *map(int, done.stdout.split())}
         with MemoryBank.open(copy, None, UniformRetriever(), recent_frames=0) as bank:
-            assert [problem for problem in bank.verify() if not problem.harmless] == []
-            there = {row.number for row in bank.segments("v")}
+            assert [problem for problem in bank.check.verify() if not problem.harmless] == []
+            there = {row.number for row in bank.catalog.segments("v")}
             assert acknowledged <= there == set(range(len(there)))
             assert all(
-                same(bank.segment("v", number), make_segment("v", number)) for number in there
+                same(bank.catalog.read_segment("v", number), make_segment("v", number))
+                for number in there
             )
             for number in range(len(there), 3):
                 bank.write(make_segment("v", number))
-            assert bank.verify() == []
+            assert bank.check.verify() == []
         shutil.rmtree(copy)
     print(f"\n{when - 1} kills, one at every system call of two commits and of closing the bank")
 

@@ -75,10 +75,10 @@ def test_a_reader_costs_the_writer_nothing_but_time(tmp_path):
             tmp_path, {"model": "m"}, UniformRetriever(), recent_frames=1
         ) as reader:
             reader._store.catalog._all("BEGIN")
-            assert len(reader.segments("v")) == 2
+            assert len(reader.catalog.segments("v")) == 2
             begun = time.monotonic()
             writer.write(make_video("v", 3)[2])
             assert time.monotonic() - begun < 10  # SQLite would give up only after 30 s
-            assert len(reader.segments("v")) == 2  # its moment
+            assert len(reader.catalog.segments("v")) == 2  # its moment
             reader._store.catalog._db.rollback()
-            assert len(reader.segments("v")) == 3
+            assert len(reader.catalog.segments("v")) == 3

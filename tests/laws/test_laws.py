@@ -227,7 +227,7 @@ def test_no_look_ahead_while_the_writer_runs(film, tmp_path):
             go_on.set()
             writer.join()
         assert all(answer == expected for answer in answers), len(answers)
-        assert qa.bank.segments(source.info.video_id)[-1].end == 20.0
+        assert qa.bank.catalog.segments(source.info.video_id)[-1].end == 20.0
 
 
 def test_a_question_hears_nothing_of_another_thread():
@@ -320,10 +320,10 @@ def test_resume_after_sigkill_gives_the_same_bytes(long_film, tmp_path, uninterr
     )
     assert done.returncode == -signal.SIGKILL
     with opened(long_film, bank, *WAYS[way]) as (qa, source):
-        acknowledged = len(qa.bank.segments(source.info.video_id))
+        acknowledged = len(qa.bank.catalog.segments(source.info.video_id))
         assert MIDDLE <= acknowledged < len(uninterrupted[way])
         assert qa.ingest(source).new_segments == len(uninterrupted[way]) - acknowledged
-        assert qa.bank.verify() == []
+        assert qa.bank.check.verify() == []
     assert files(bank) == uninterrupted[way]
 
 
@@ -348,7 +348,7 @@ def test_resume_after_any_segment_gives_the_same_bytes(long_film, tmp_path, unin
                 qa.ingest(source, progress)
             runs += 1
             # what was put is there, though it failed
-            assert len(qa.bank.segments(source.info.video_id)) == runs
+            assert len(qa.bank.catalog.segments(source.info.video_id)) == runs
     assert files(tmp_path / "bank") == uninterrupted[way]
 
 
@@ -366,7 +366,7 @@ def test_a_write_that_fails_is_told_and_can_be_resumed(film, tmp_path):
         qa.bank.write = full
         with pytest.raises(OSError, match="No space left"):
             qa.ingest(source)
-        assert not qa.bank.video(source.info.video_id).finished
+        assert not qa.bank.catalog.video(source.info.video_id).finished
     with opened(film, tmp_path / "bank") as (qa, source):
         assert qa.ingest(source).new_segments == 2
     assert files(tmp_path / "bank") == files(tmp_path / "whole")

@@ -102,7 +102,7 @@ def main() -> None:
     )
     ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     with MemoryBank.open(args.folder / "bank", None, retriever, recent_frames=0) as bank:
-        ids = {Path(row.info.path).name: row.info.video_id for row in bank.videos()}
+        ids = {Path(row.info.path).name: row.info.video_id for row in bank.catalog.videos()}
         finder = Finder(bank, channels, ahead=ahead)
         for asked in questions:
             plan = planner.plan(asked.text)

@@ -60,7 +60,7 @@ def main() -> None:
             TextLine("v", 60.0 * i, 60.0 * i + 3, "subtitle", line, 0.0)
             for i, line in enumerate(lines)
         )
-        bank.write_text(
+        bank.text.write(
             TextBlock("v", "subtitles", "made up", 0, Stretch(0, 60.0 * len(rows), rows, True))
         )
         add_vectors(bank, encoder, "v")

@@ -146,15 +146,15 @@ def read_until_finished(root: Path, told: Connection) -> None:
         seen, finished = 0, False
         told.send("ready")
         while not finished:
-            video = bank.video("v")
+            video = bank.catalog.video("v")
             finished = video is not None and video.finished
             before = time.monotonic()
             # as a question looks: what has come since, not all rows again
-            count, _ = bank.next("v")
+            count, _ = bank.catalog.next("v")
             if count > seen:
                 told.send((before, time.monotonic(), count))
             for number in range(seen, count):
-                if not same(bank.segment("v", number), make_segment("v", number)):
+                if not same(bank.catalog.read_segment("v", number), make_segment("v", number)):
                     told.send(("torn", number))
             seen = count
             time.sleep(0.01)

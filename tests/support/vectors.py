@@ -41,6 +41,6 @@ def die(root: str, name: str, told: Any) -> None:
     with MemoryBank.open(Path(root), {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
         bank.begin_writing()
         crash_points.hook = passed
-        for run, row in list(bank.missing_vectors("v")):
-            rows = Directions().embed([line.text for line in bank.lines_of(run, row)])
-            bank.write_vectors(run, row, rows.numpy(), Directions.made_with)
+        for run, row in list(bank.text.missing_vectors("v")):
+            rows = Directions().embed([line.text for line in bank.text.lines(run, row)])
+            bank.text.write_vectors(run, row, rows.numpy(), Directions.made_with)

@@ -80,7 +80,7 @@ class Answers:
         except UserError as error:
             self._failed(error)
             return None
-        known = bank.video(source.info.video_id)
+        known = bank.catalog.video(source.info.video_id)
         if known is None or not known.finished:
             bank.begin_writing()  # that somebody else writes is no fault of this video
         try:

@@ -135,7 +135,7 @@ def _encoded(writer: Arm, film: Film, out: Path, report: Report) -> str:
     """Have the film in the writer's bank; its id there."""
     frames = source(film, out, writer.config.fps, writer.qa.backbone.frame_size)
     video_id = frames.info.video_id
-    known = writer.qa.bank.video(video_id)
+    known = writer.qa.bank.catalog.video(video_id)
     if known is None or not known.finished:
         last = 0.0
 

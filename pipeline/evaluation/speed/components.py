@@ -34,7 +34,10 @@ def measure(
     qa = build_qa(own, backbone)
     with qa.bank:
         qa.ingest(footage.ReadyFrames(frames, config.fps))
-        pattern = [qa.bank.segment("short", row.number) for row in qa.bank.segments("short")]
+        pattern = [
+            qa.bank.catalog.read_segment("short", row.number)
+            for row in qa.bank.catalog.segments("short")
+        ]
         rows += _at_once(config, qa)
         rows += _overhead(config, qa)
         provenance = dict(qa.bank.provenance)

@@ -214,7 +214,7 @@ def _append(
     video_id = f"long-{hours:g}"
     marks: list[tuple[float, float, float]] = []
     with qa.bank:
-        _, start = qa.bank.next(video_id)
+        _, start = qa.bank.catalog.next(video_id)
         more = footage.noise(
             config.more_frames,
             config.fps,
@@ -223,14 +223,14 @@ def _append(
             video_id=video_id,
         )
         source = footage.ReadyFrames(Frames(video_id, more.pixels, more.times), config.fps)
-        number, _ = qa.bank.next(video_id)
+        number, _ = qa.bank.catalog.next(video_id)
         last = number + sum(1 for _ in qa.segmenter.segments(source.frames())) - 1
 
         def mark(seconds: float, nbytes: int) -> None:
             marks.append((seconds, time.perf_counter(), time.process_time()))
 
         qa.ingest(source, mark, until=last)  # the video stays unfinished
-        made = qa.bank.segment(video_id, last)
+        made = qa.bank.catalog.read_segment(video_id, last)
     tokens = (made.tokens.offsets if made.kv is None else made.kv.offsets)[-1].item() / len(made)
     frames = (marks[-1][0] - marks[0][0]) * config.fps
     return (marks[-1][1] - marks[0][1]) / frames, (marks[-1][2] - marks[0][2]) / frames, tokens

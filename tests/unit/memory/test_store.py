@@ -264,7 +264,7 @@ def write_until_killed(root: Path, acknowledged: Connection) -> None:
     bank = MemoryBank.open(root, {"model": "m"}, UniformRetriever(), recent_frames=1)
     bank.record_video(info(), 1.0, finished=False)
     while True:
-        number, _ = bank.next("v")
+        number, _ = bank.catalog.next("v")
         bank.write(big_segment(number))
         acknowledged.send(number)
 
@@ -291,8 +291,8 @@ def test_acknowledged_segments_survive_kill_9(tmp_path):
         assert all(problem.harmless for problem in store.verify())
         store.close()
     with MemoryBank.open(tmp_path, {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
-        bank.write(big_segment(bank.next("v")[0]))  # the next writer cleans up
-        assert bank.verify() == []
+        bank.write(big_segment(bank.catalog.next("v")[0]))  # the next writer cleans up
+        assert bank.check.verify() == []
 
 
 def test_an_interrupted_bank_has_the_same_bytes(tmp_path):

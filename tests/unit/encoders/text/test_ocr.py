@@ -181,7 +181,11 @@ def find_in(path: Path, tmp_path: Path, word: str, reader: Ocr) -> tuple[float, 
         bank.record_video(info("v"), 1.0, finished=True)
         extract(bank, reader, VideoFile("v", path, duration=10.0))
         moment = Finder(bank, ("ocr",)).find(word)[0]
-        assert bank.verify() == [] and moment.channels == ("ocr",) and moment.lines[0].text == word
+        assert (
+            bank.check.verify() == []
+            and moment.channels == ("ocr",)
+            and moment.lines[0].text == word
+        )
         return moment.start, moment.end
 
 

@@ -207,4 +207,7 @@ def test_an_older_catalog_goes_on(tmp_path, monkeypatch):
         assert path.read_bytes() == before
     with MemoryBank.open(tmp_path, None, UniformRetriever(), recent_frames=1) as bank:
         bank.write(make_segment("v", 3))
-        assert bank.verify() == [] and [each.wall for each in bank.segments("v")] == [None] * 4
+        assert (
+            bank.check.verify() == []
+            and [each.wall for each in bank.catalog.segments("v")] == [None] * 4
+        )

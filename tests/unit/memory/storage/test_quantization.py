@@ -339,12 +339,14 @@ def test_the_window_is_as_made_and_goes_when_the_video_is_finished(tmp_path):
         assert held(tmp_path) == ["v/000002.safetensors", "v/000003.safetensors"]
         assert [
             same(run.kv, segment.kv)
-            for run, segment in zip(bank.tail("v", 6), video[2:], strict=True)
+            for run, segment in zip(bank.window.segments("v", 6), video[2:], strict=True)
         ] == [True, True]
-        assert not same(bank.segment("v", 3).kv, video[3].kv)  # at rest it is int4 already
-        bank.record_video(bank.video("v").info, 1.0, finished=True)
+        assert not same(
+            bank.catalog.read_segment("v", 3).kv, video[3].kv
+        )  # at rest it is int4 already
+        bank.record_video(bank.catalog.video("v").info, 1.0, finished=True)
         assert held(tmp_path) == []
-        assert same(bank.tail("v", 6)[-1].kv, bank.segment("v", 3).kv)
+        assert same(bank.window.segments("v", 6)[-1].kv, bank.catalog.read_segment("v", 3).kv)
 
 
 def each_frame(block: KVBlock) -> list[KVBlock]:
@@ -358,9 +360,11 @@ def test_a_question_reads_the_window_while_there_is_one(tmp_path):
         write_video(bank, video)
         running = [bank.recall(ask, read_tokens=1000).runs for _ in range(2)]
         stored = [
-            frame for number in range(4) for frame in each_frame(bank.segment("v", number).kv)
+            frame
+            for number in range(4)
+            for frame in each_frame(bank.catalog.read_segment("v", number).kv)
         ]
-        bank.record_video(bank.video("v").info, 1.0, finished=True)
+        bank.record_video(bank.catalog.video("v").info, 1.0, finished=True)
         later = bank.recall(ask, read_tokens=1000).runs
     made = [frame for segment in video for frame in each_frame(segment.kv)]
     for runs in running:
@@ -381,10 +385,10 @@ def test_a_window_that_a_crash_left_behind_is_cleared(tmp_path):
     (folder / "000001.safetensors.9.tmp").write_bytes(b"torn")
     with opened(tmp_path) as bank:
         bank.write(video[2])
-        assert same(bank.tail("v", 6)[0].kv, video[1].kv) and same(
-            bank.tail("v", 6)[1].kv, video[2].kv
+        assert same(bank.window.segments("v", 6)[0].kv, video[1].kv) and same(
+            bank.window.segments("v", 6)[1].kv, video[2].kv
         )
-        assert bank.verify() == []
+        assert bank.check.verify() == []
         bank.drop("v")
     assert before == ["v/000000.safetensors", "v/000001.safetensors"] and held(tmp_path) == []
 
@@ -518,18 +522,18 @@ def test_a_block_of_another_segment_is_not_taken(tmp_path):
     folder = tmp_path / "window" / "v"
     (folder / "000003.safetensors").write_bytes((folder / "000002.safetensors").read_bytes())
     with opened(tmp_path) as bank:
-        assert [problem.kind for problem in bank.verify()] == ["window"]
+        assert [problem.kind for problem in bank.check.verify()] == ["window"]
         for use in (
-            lambda: bank.tail("v", 6),
+            lambda: bank.window.segments("v", 6),
             lambda: bank.recall(Question("x", "v"), read_tokens=1000),
         ):
             with pytest.raises(UserError, match=r"000003\.safetensors is damaged"):
                 use()
-        (fixed,) = bank.clear_window()
+        (fixed,) = bank.check.clear_window()
         assert fixed.path.name == "000003.safetensors" and "damaged" in fixed.text
-        assert not bank.tail_is_made("v", 6) and len(bank.refill_window()) == 1
-        assert bank.verify() == [] and bank.tail_is_made("v", 6)
-        assert same(bank.tail("v", 6)[1].kv, bank.segment("v", 3).kv)
+        assert not bank.window.is_exact("v", 6) and len(bank.check.refill_window()) == 1
+        assert bank.check.verify() == [] and bank.window.is_exact("v", 6)
+        assert same(bank.window.segments("v", 6)[1].kv, bank.catalog.read_segment("v", 3).kv)
 
 
 def test_a_missing_block_is_named_and_the_stored_one_is_read(tmp_path):
@@ -537,15 +541,17 @@ def test_a_missing_block_is_named_and_the_stored_one_is_read(tmp_path):
     path = tmp_path / "window" / "v" / "000002.safetensors"
     path.unlink()
     with opened(tmp_path) as bank:
-        (problem,) = bank.verify()
+        (problem,) = bank.check.verify()
         assert (problem.kind, problem.path) == ("window", path) and problem.text.startswith(
             "missing; what is encoded"
         )
-        assert not problem.harmless and not bank.tail_is_made("v", 6)
-        runs = bank.tail("v", 6)
-        assert same(runs[0].kv, bank.segment("v", 2).kv) and same(runs[1].kv, video[3].kv)
-        bank.record_video(bank.video("v").info, 1.0, finished=True)
-        assert bank.verify() == []
+        assert not problem.harmless and not bank.window.is_exact("v", 6)
+        runs = bank.window.segments("v", 6)
+        assert same(runs[0].kv, bank.catalog.read_segment("v", 2).kv) and same(
+            runs[1].kv, video[3].kv
+        )
+        bank.record_video(bank.catalog.video("v").info, 1.0, finished=True)
+        assert bank.check.verify() == []
 
 
 def test_what_lies_in_a_window_and_does_not_belong_there_is_named_and_swept(tmp_path):
@@ -559,14 +565,14 @@ def test_what_lies_in_a_window_and_does_not_belong_there_is_named_and_swept(tmp_
         (tmp_path / "window" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "window" / name).write_bytes(b"x")
     with opened(tmp_path) as bank:
-        assert sorted(problem.kind for problem in bank.verify()) == [
+        assert sorted(problem.kind for problem in bank.check.verify()) == [
             "orphan",
             "orphan",
             "orphan",
             "temporary",
         ]
         bank.begin_writing()
-        assert bank.verify() == [] and held(tmp_path) == [
+        assert bank.check.verify() == [] and held(tmp_path) == [
             "v/000002.safetensors",
             "v/000003.safetensors",
         ]
@@ -577,15 +583,15 @@ def test_a_rebuilt_catalog_finds_the_window(tmp_path):
     for path in tmp_path.glob("catalog.sqlite*"):
         path.unlink()
     with opened(tmp_path) as bank:
-        assert bank.verify() == [] and bank.tail_is_made("v", 6)
+        assert bank.check.verify() == [] and bank.window.is_exact("v", 6)
         assert [
             same(run.kv, segment.kv)
-            for run, segment in zip(bank.tail("v", 6), video[2:], strict=True)
+            for run, segment in zip(bank.window.segments("v", 6), video[2:], strict=True)
         ] == [True, True]
         bank.write(make_video("v", 5)[4])
         assert (
             held(tmp_path) == ["v/000003.safetensors", "v/000004.safetensors"]
-            and bank.verify() == []
+            and bank.check.verify() == []
         )
 
 
@@ -597,10 +603,10 @@ def test_a_segment_that_comes_again_leaves_the_window_as_it_was(tmp_path):
         assert held(tmp_path) == ["v/000002.safetensors", "v/000003.safetensors"]
     with opened(tmp_path) as bank:
         bank.write(replace(video[2], kv=replace(video[2].kv, keys=-video[2].kv.keys)))
-        assert bank.verify() == [] and same(bank.tail("v", 6)[0].kv, video[2].kv)
+        assert bank.check.verify() == [] and same(bank.window.segments("v", 6)[0].kv, video[2].kv)
         bank.discard("v", [0])
         bank.write(video[0])  # far behind the window: no block
-        assert bank.verify() == [] and held(tmp_path) == [
+        assert bank.check.verify() == [] and held(tmp_path) == [
             "v/000002.safetensors",
             "v/000003.safetensors",
         ]
@@ -630,18 +636,18 @@ def test_a_kill_at_any_step_leaves_a_window_to_go_on_from(tmp_path, monkeypatch)
                 patch.setattr(steps, "hook", hook)
                 bank.write(video[3])
         with opened(root) as bank:
-            assert all(problem.harmless for problem in bank.verify()), passed
+            assert all(problem.harmless for problem in bank.check.verify()), passed
             bank.begin_writing()
-            due = bank.next("v")[0]
-            assert bank.verify() == [] and bank.tail_is_made("v", 6)
-            tail = bank.tail("v", 6)
+            due = bank.catalog.next("v")[0]
+            assert bank.check.verify() == [] and bank.window.is_exact("v", 6)
+            tail = bank.window.segments("v", 6)
             assert all(
                 same(run.kv, video[number].kv)
                 for run, number in zip(tail, range(due - 2, due), strict=True)
             )
             for segment in video[due:]:
                 bank.write(segment)
-            assert bank.verify() == []
+            assert bank.check.verify() == []
         assert files(root) == files(whole)
         if len(passed) < count:
             break

@@ -180,21 +180,28 @@ def test_a_beginning_goes_and_is_not_missing(tmp_path):
         finish(bank, "v")
         for each in (bank, other):
             assert (
-                9 in ordinals(each.recall(NEEDLE, read_tokens=8)) and each.video("v").pruned is None
+                9 in ordinals(each.recall(NEEDLE, read_tokens=8))
+                and each.catalog.video("v").pruned is None
             )
         before = tree(tmp_path)
         told = bank.prune(rule, dry_run=True)
         assert tree(tmp_path) == before
-        assert told == [Cut("v", 3, 3, 12.0, sum(row.nbytes for row in bank.segments("v")[:3]))]
+        assert told == [
+            Cut("v", 3, 3, 12.0, sum(row.nbytes for row in bank.catalog.segments("v")[:3]))
+        ]
         revision = bank._store.catalog.revision()
         assert bank.prune(rule) == told and bank._store.catalog.revision() > revision
-        assert bank.verify() == [] and bank.gaps("v") == [] and bank.next("v") == (6, 24.0)
+        assert (
+            bank.check.verify() == []
+            and bank.catalog.gaps("v") == []
+            and bank.catalog.next("v") == (6, 24.0)
+        )
         assert [path.name for path in sorted((tmp_path / "segments/v").iterdir())] == [
             *(f"{number:06d}.safetensors" for number in (3, 4, 5)),
             "video.json",
         ]
         for each in (bank, other):
-            assert [(row.number, row.first) for row in each.segments("v")] == [
+            assert [(row.number, row.first) for row in each.catalog.segments("v")] == [
                 (3, 0),
                 (4, 4),
                 (5, 8),
@@ -212,19 +219,19 @@ def test_a_beginning_goes_and_is_not_missing(tmp_path):
         assert bank.prune(rule) == []
     loses_its_catalog(tmp_path)
     with opened(tmp_path) as bank:
-        row = bank.video("v")
+        row = bank.catalog.video("v")
         assert (
             row is not None
             and row.pruned is not None
             and (row.pruned.first, row.pruned.start) == (3, 12.0)
         )
-        assert bank.verify() == [] and [each.wall for each in bank.segments("v")] == [
+        assert bank.check.verify() == [] and [each.wall for each in bank.catalog.segments("v")] == [
             NOON + 12,
             NOON + 16,
             NOON + 20,
         ]
         finish(bank, "v")
-        assert bank.video("v").pruned == row.pruned and bank.verify() == []
+        assert bank.catalog.video("v").pruned == row.pruned and bank.check.verify() == []
 
 
 def test_the_needle_is_found_after_its_ordinal_has_moved(tmp_path):
@@ -262,13 +269,15 @@ def test_a_finished_video_goes_whole_and_an_unfinished_one_keeps_its_window(tmp_
             ("v", None, 5),
             ("w", 3, 3),
         ]
-        assert [row.info.video_id for row in bank.videos()] == ["w"] and bank.verify() == []
-        assert sum(len(run.tokens.times) for run in bank.tail("w", 6)) >= 6 and bank.tail_is_made(
-            "w", 6
-        )
-        assert not bank.tail_is_made("w", 9)  # 8 frames are left
+        assert [row.info.video_id for row in bank.catalog.videos()] == [
+            "w"
+        ] and bank.check.verify() == []
+        assert sum(
+            len(run.tokens.times) for run in bank.window.segments("w", 6)
+        ) >= 6 and bank.window.is_exact("w", 6)
+        assert not bank.window.is_exact("w", 9)  # 8 frames are left
         assert [(cut.first, cut.segments) for cut in bank.prune(Rule("w"))] == [(None, 2)]
-        assert bank.videos() == [] and bank.verify() == []
+        assert bank.catalog.videos() == [] and bank.check.verify() == []
     assert list((tmp_path / "segments").iterdir()) == []
 
 
@@ -282,7 +291,7 @@ def test_age_is_that_of_the_file_where_nobody_knows_better(tmp_path):
         assert [cut.first for cut in bank.prune(Rule(before=NOON + 1.5), dry_run=True)] == [2]
         segments(tmp_path)[0].unlink()  # who knows: it goes first
         assert [cut.first for cut in bank.prune(Rule(before=NOON - 1))] == [1]
-        assert bank.verify() == []
+        assert bank.check.verify() == []
 
 
 def test_what_is_damaged_or_missing_within_what_is_pruned(tmp_path):
@@ -290,14 +299,18 @@ def test_what_is_damaged_or_missing_within_what_is_pruned(tmp_path):
         write_video(bank, walled("v", 8))
         flip(segments(tmp_path)[0])
         bank.discard("v", [2, 3])
-        assert [problem.kind for problem in bank.verify()] == ["checksum", "gap"]
+        assert [problem.kind for problem in bank.check.verify()] == ["checksum", "gap"]
         bank.prune(Rule(before=NOON + 9))
-        assert bank.verify() == [] and bank.gaps("v") == [] and bank.video("v").pruned.first == 4
+        assert (
+            bank.check.verify() == []
+            and bank.catalog.gaps("v") == []
+            and bank.catalog.video("v").pruned.first == 4
+        )
         # nothing is left: encoding goes on where what was pruned ends
         bank.discard("v", [4, 5, 6, 7])
-        assert bank.next("v") == (4, 16.0)
+        assert bank.catalog.next("v") == (4, 16.0)
         bank.write(walled("v", 5)[4])
-        assert bank.verify() == [] and bank.segments("v")[0].first == 0
+        assert bank.check.verify() == [] and bank.catalog.segments("v")[0].first == 0
 
 
 def test_a_segment_that_goes_while_it_is_read_is_told(tmp_path):
@@ -340,10 +353,10 @@ def pruned(root: Path, die_at: int = 0) -> tuple[int, list[str]]:
 def check(root: Path, whole: dict[str, bytes]) -> None:
     """Opens, verifies clean but for what the next writer deletes, and every segment is whole or pruned."""
     with opened(root, provenance=None) as bank:
-        assert [problem for problem in bank.verify() if not problem.harmless] == []
-        for video in bank.videos():
-            rows = bank.segments(video.info.video_id)
-            assert bank.gaps(video.info.video_id) == []
+        assert [problem for problem in bank.check.verify() if not problem.harmless] == []
+        for video in bank.catalog.videos():
+            rows = bank.catalog.segments(video.info.video_id)
+            assert bank.catalog.gaps(video.info.video_id) == []
             assert [row.number for row in rows] in ([0, 1, 2, 3, 4], [2, 3, 4], [0, 1])
             assert (video.pruned is not None) == (rows[0].number > 0)
             for row in rows:
@@ -395,12 +408,12 @@ def kill(to_kill: Path, tmp_path: Path, every: bool) -> int:
         check(lost, whole)
         with opened(lost, provenance=None) as opened_again:
             opened_again.begin_writing()  # cleans up
-            assert opened_again.verify() == [], steps[count - 1]
+            assert opened_again.check.verify() == [], steps[count - 1]
         with opened(bank, provenance=None) as opened_again:
             opened_again.begin_writing()
-            assert opened_again.verify() == [], steps[count - 1]
+            assert opened_again.check.verify() == [], steps[count - 1]
             opened_again.prune(KILL_RULE)
-            assert opened_again.verify() == []
+            assert opened_again.check.verify() == []
         assert content(bank) == done, (count, steps[count - 1])
     return len(counts)
 
@@ -423,7 +436,7 @@ def test_encoding_goes_on_with_the_same_bytes_behind_what_was_pruned(film, tmp_p
     with parts(film, tmp_path / "whole", *WAYS[way], f"began={WHEN}") as (qa, source):
         qa.ingest(source)
         video_id = source.info.video_id
-        rows = qa.bank.segments(video_id)
+        rows = qa.bank.catalog.segments(video_id)
         assert len(rows) > 4 and [row.wall for row in rows] == [NOON + row.start for row in rows]
     with parts(film, tmp_path / "bank", *WAYS[way], f"began={WHEN}") as (qa, source):
         qa.ingest(source, until=len(rows) - 2)
@@ -431,7 +444,7 @@ def test_encoding_goes_on_with_the_same_bytes_behind_what_was_pruned(film, tmp_p
         assert cut.first is not None and 0 < cut.first < len(rows) - 1
     with parts(film, tmp_path / "bank", *WAYS[way]) as (qa, source):
         done = qa.ingest(source)
-        assert (done.new_segments, done.warning) == (1, "") and qa.bank.verify() == []
+        assert (done.new_segments, done.warning) == (1, "") and qa.bank.check.verify() == []
         assert qa.ingest(source).new_segments == 0
     whole, left = files(tmp_path / "whole"), files(tmp_path / "bank")
     assert list(left) == list(whole)[cut.first :] and all(
@@ -457,14 +470,15 @@ def test_sessions_with_times_of_their_own(film, tmp_path):
         if lose:
             loses_its_catalog(bank)
         with opened(bank, provenance=None) as held:
-            assert [row.wall for row in held.segments(video_id)] == walls
+            assert [row.wall for row in held.catalog.segments(video_id)] == walls
             assert all(
-                held.segment(video_id, number).wall == wall for number, wall in enumerate(walls)
+                held.catalog.read_segment(video_id, number).wall == wall
+                for number, wall in enumerate(walls)
             )
-            assert [row.wall for row in held.segments("other")] == [None] * 3
+            assert [row.wall for row in held.catalog.segments("other")] == [None] * 3
 
             def numbers(held: MemoryBank = held, **times: Any) -> list[tuple[str, int]]:
-                return [(row.video_id[:5], row.number) for row in held.overlapping(**times)]
+                return [(row.video_id[:5], row.number) for row in held.catalog.overlapping(**times)]
 
             mine = video_id[:5]
             assert sorted(numbers(start=3.0, end=5.0)) == sorted(
@@ -491,14 +505,14 @@ def test_gaps_behind_what_was_pruned_are_filled_and_told(film, tmp_path):
     with parts(film, tmp_path / "bank", *OPTIONS, f"began={WHEN}") as (qa, source):
         qa.ingest(source)
         video_id = source.info.video_id
-        rows = qa.bank.segments(video_id)
+        rows = qa.bank.catalog.segments(video_id)
         qa.bank.prune(Rule(before=NOON + 7))
         qa.bank.discard(video_id, [3, 5])
         done = qa.ingest(source)
         told = "2 segments from number 3 on were encoded behind what the bank still has"
         assert done.new_segments == 2 and done.warning.startswith(told)
-        again = qa.bank.segments(video_id)
-        assert [row.number for row in again] == [3, 4, 5, 6, 7] and qa.bank.verify() == []
+        again = qa.bank.catalog.segments(video_id)
+        assert [row.number for row in again] == [3, 4, 5, 6, 7] and qa.bank.check.verify() == []
         for row in again:
             before = rows[row.number]
             assert (row.start, row.end, row.wall) == (before.start, before.end, before.wall)

@@ -31,13 +31,13 @@ def fill(bank: MemoryBank, texts: list[str], gap: float = 100.0, video_id: str =
         for i, text in enumerate(texts)
     )
     bank.record_video(info(video_id), 1.0, finished=False)
-    bank.write_text(
+    bank.text.write(
         TextBlock(video_id, "subtitles", "made so", 0, Stretch(0, gap * len(texts), lines, True))
     )
 
 
 def best(bank: MemoryBank, text: str, **wanted) -> str | None:
-    found = bank.find_text(query(text), Wanted(**wanted))
+    found = bank.text.search(query(text), Wanted(**wanted))
     return found[0].line.text if found else None
 
 
@@ -84,7 +84,7 @@ def test_scores_are_bm25(bank: MemoryBank) -> None:
         if score:
             expected[text] = score
     found = {
-        one.line.text: one.score for one in bank.find_text(query(" ".join(asked)), Wanted(), 100)
+        one.line.text: one.score for one in bank.text.search(query(" ".join(asked)), Wanted(), 100)
     }
     assert found == pytest.approx(expected) and len(found) > 20
 
@@ -108,7 +108,7 @@ def test_a_sentence_over_two_cues_is_found_as_one(bank: MemoryBank) -> None:
         ["granite is a stone", "the harbour was rebuilt", "with granite blocks", "bread"],
         gap=2.5,
     )
-    found = bank.find_text(query("harbour rebuilt granite"), Wanted())
+    found = bank.text.search(query("harbour rebuilt granite"), Wanted())
     assert found[0].line.text == "the harbour was rebuilt" and found[0].coverage == pytest.approx(
         1.0
     )
@@ -117,7 +117,7 @@ def test_a_sentence_over_two_cues_is_found_as_one(bank: MemoryBank) -> None:
 
 def test_quoted_words_have_to_be_there_in_that_order(bank: MemoryBank) -> None:
     fill(bank, ["granite harbour", "harbour of granite", "the granite harbour lights"])
-    found = {one.line.text for one in bank.find_text(query('"granite harbour"'), Wanted())}
+    found = {one.line.text for one in bank.text.search(query('"granite harbour"'), Wanted())}
     assert found == {"granite harbour", "the granite harbour lights"}
     assert best(bank, "“granite harbour” lights") == "the granite harbour lights"
     assert best(bank, '"harbour lights" 火') == "the granite harbour lights"
@@ -128,7 +128,7 @@ def test_quoted_words_have_to_be_there_in_that_order(bank: MemoryBank) -> None:
 )
 def test_any_text_can_be_asked(bank: MemoryBank, text: str) -> None:
     fill(bank, ["and the harbour", "near"])
-    for one in bank.find_text(query(text), Wanted()):
+    for one in bank.text.search(query(text), Wanted()):
         assert one.score >= 0
 
 

@@ -53,7 +53,7 @@ def root(tmp_path: Path) -> Path:
     with opened(tmp_path / "bank") as bank:
         write_video(bank, make_video("v", 5))
         for each in BLOCKS:
-            bank.write_text(each)
+            bank.text.write(each)
         add_vectors(bank, Directions(), "v")
     return tmp_path / "bank"
 
@@ -61,7 +61,7 @@ def root(tmp_path: Path) -> Path:
 def near(bank: MemoryBank, text: str, **wanted: Any) -> list[str]:
     return [
         one.line.text
-        for one in bank.find_near(Directions().embed([text])[0].numpy(), Wanted(**wanted), 1)
+        for one in bank.text.nearest(Directions().embed([text])[0].numpy(), Wanted(**wanted), 1)
     ]
 
 
@@ -180,7 +180,9 @@ def test_a_file_of_vectors_is_checked() -> None:
 
 def test_lines_are_found_by_their_vectors_within_what_is_wanted(root: Path) -> None:
     with opened(root) as bank:
-        assert near(bank, "bread needs salt") == ["bread needs salt"] and bank.count_vectors() == (
+        assert near(bank, "bread needs salt") == [
+            "bread needs salt"
+        ] and bank.text.count_vectors() == (
             4,
             4,
         )
@@ -193,7 +195,7 @@ def test_lines_are_found_by_their_vectors_within_what_is_wanted(root: Path) -> N
         )
         assert near(bank, "bread needs salt", within={"v": (11.0, 13.0)}) == ["bread needs salt"]
         assert near(bank, "bread needs salt", within={"v": (15.0, 99.0)}) != ["bread needs salt"]
-        assert bank.in_memory()["index"] > 0 and bank.verify() == []
+        assert bank.in_memory()["index"] > 0 and bank.check.verify() == []
 
 
 def test_vectors_come_later_to_lines_that_are_there_and_follow_them(root: Path) -> None:
@@ -201,50 +203,57 @@ def test_vectors_come_later_to_lines_that_are_there_and_follow_them(root: Path) 
     with opened(root) as bank:
         for path in (root / "vectors").rglob("*.vec"):
             path.unlink()
-        assert near(bank, "bread needs salt") == [] and bank.verify() == []
+        assert near(bank, "bread needs salt") == [] and bank.check.verify() == []
         add_vectors(bank, Directions(), "v")
         assert vectors(root) == before and near(bank, "bread needs salt") == ["bread needs salt"]
-        bank.drop_text("v", "subtitles")
+        bank.text.drop("v", "subtitles")
         assert vectors(root) == {} and near(bank, "bread needs salt") == []
-        bank.write_text(block(0, line(1, "bread needs salt")))
-        assert bank.count_vectors() == (0, 1)
+        bank.text.write(block(0, line(1, "bread needs salt")))
+        assert bank.text.count_vectors() == (0, 1)
         add_vectors(bank, Directions(), "v")
         assert near(bank, "bread needs salt") == ["bread needs salt"]
         bank.prune(Rule("v"))
-        assert vectors(root) == {} and bank.videos() == [] and not (root / "vectors" / "v").exists()
+        assert (
+            vectors(root) == {}
+            and bank.catalog.videos() == []
+            and not (root / "vectors" / "v").exists()
+        )
 
 
 def test_a_lost_catalog_comes_back_with_vectors_that_fit(root: Path) -> None:
     for path in root.glob("catalog.sqlite*"):
         path.unlink()
     with opened(root) as bank:
-        assert bank.count_vectors() == (4, 4) and near(bank, "bread needs salt") == [
+        assert bank.text.count_vectors() == (4, 4) and near(bank, "bread needs salt") == [
             "bread needs salt"
         ]
-        assert bank.verify() == [] and list(bank.missing_vectors("v")) == []
+        assert bank.check.verify() == [] and list(bank.text.missing_vectors("v")) == []
 
 
 def test_another_open_bank_sees_vectors_that_came(root: Path) -> None:
     with opened(root) as asking, opened(root) as writing:
-        assert asking.count_vectors() == (4, 4)
-        writing.write_text(
+        assert asking.text.count_vectors() == (4, 4)
+        writing.text.write(
             TextBlock(
                 "v", "ocr", "made so", 0, Stretch(0, 9, (line(2, "a sign", kind="ocr"),), True)
             )
         )
         add_vectors(writing, Directions(), "v")
-        assert near(asking, "a sign") == ["a sign"] and asking.count_vectors() == (5, 5)
+        assert near(asking, "a sign") == ["a sign"] and asking.text.count_vectors() == (5, 5)
 
 
 def test_a_pruned_beginning_takes_its_vectors_and_the_cut_block_gets_new_ones(root: Path) -> None:
     with opened(root) as bank:
-        left = sum(row.nbytes for row in bank.segments("v")[2:]) + bank.text_bytes("v")
+        left = sum(row.nbytes for row in bank.catalog.segments("v")[2:]) + bank.text.nbytes("v")
         bank.prune(Rule("v", max_bytes=left))
-        assert bank.segments("v")[0].start == 8.0 and bank.verify() == []
-        assert len(vectors(root)) == 2 and bank.count_vectors() == (2, 3)
+        assert bank.catalog.segments("v")[0].start == 8.0 and bank.check.verify() == []
+        assert len(vectors(root)) == 2 and bank.text.count_vectors() == (2, 3)
         assert near(bank, "with granite") != ["with granite"]
         add_vectors(bank, Directions(), "v")
-        assert near(bank, "with granite") == ["with granite"] and bank.count_vectors() == (3, 3)
+        assert near(bank, "with granite") == ["with granite"] and bank.text.count_vectors() == (
+            3,
+            3,
+        )
 
 
 def test_damaged_vectors_are_named_deleted_by_repair_and_made_again(root: Path) -> None:
@@ -253,12 +262,16 @@ def test_damaged_vectors_are_named_deleted_by_repair_and_made_again(root: Path) 
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     (damaged.parent / "000009-0000000000000000.vec").write_bytes(b"left by a crash")
     with opened(root) as bank:
-        bad, left = sorted(bank.verify(), key=lambda problem: problem.harmless)
+        bad, left = sorted(bank.check.verify(), key=lambda problem: problem.harmless)
         assert bad.path == damaged and "dense=" in bad.text and left.harmless
-        assert bank.count_vectors() == (2, 4)
-        assert [problem.path for problem in bank.mend_text()] == [damaged]
+        assert bank.text.count_vectors() == (2, 4)
+        assert [problem.path for problem in bank.check.repair_text()] == [damaged]
         add_vectors(bank, Directions(), "v")
-        assert vectors(root) == before and bank.verify() == [] and bank.count_vectors() == (4, 4)
+        assert (
+            vectors(root) == before
+            and bank.check.verify() == []
+            and bank.text.count_vectors() == (4, 4)
+        )
 
 
 def test_another_models_vectors_are_refused(root: Path) -> None:
@@ -266,8 +279,8 @@ def test_another_models_vectors_are_refused(root: Path) -> None:
         opened(root) as bank,
         pytest.raises(UserError, match=r"another model \(directions 8 1; this run: other\)"),
     ):
-        run_, row = bank.texts("v")[0], bank._store.text.rows.blocks(bank.texts("v")[0])[0]
-        bank.write_vectors(run_, row, np.eye(2, 8), "other")
+        run_, row = bank.text.runs("v")[0], bank._store.text.rows.blocks(bank.text.runs("v")[0])[0]
+        bank.text.write_vectors(run_, row, np.eye(2, 8), "other")
 
 
 @pytest.mark.parametrize("step", ["create", "sync", "rename", "vectors"])
@@ -278,11 +291,11 @@ def test_a_crash_leaves_whole_vectors_or_none(root: Path, step: str) -> None:
     assert heard(told)[-1] == step
     process.join()
     with opened(root) as bank:
-        assert all(problem.harmless for problem in bank.verify())
+        assert all(problem.harmless for problem in bank.check.verify())
         bank.begin_writing()
-        assert bank.verify() == [] and bank.count_vectors()[0] in (0, 2)
+        assert bank.check.verify() == [] and bank.text.count_vectors()[0] in (0, 2)
         add_vectors(bank, Directions(), "v")
-        assert bank.count_vectors() == (4, 4)
+        assert bank.text.count_vectors() == (4, 4)
     assert vectors(root) == before
 
 
@@ -296,7 +309,7 @@ def test_questions_in_other_words_are_found_by_meaning_and_not_by_words(
     with opened(tmp_path / "bank") as bank:
         write_video(bank, make_video("v", 1))
         rows = tuple(line(60.0 * i, text, seconds=3) for i, text in enumerate(lines))
-        bank.write_text(
+        bank.text.write(
             TextBlock("v", "subtitles", "made so", 0, Stretch(0, 60.0 * len(rows), rows, True))
         )
         add_vectors(bank, encoder, "v")

@@ -50,7 +50,7 @@ def opened(root: Path, **options: Any) -> MemoryBank:
 
 
 def found(bank: MemoryBank, text: str, **wanted: Any) -> list[str]:
-    return [one.line.text for one in bank.find_text(query(text), Wanted(**wanted))]
+    return [one.line.text for one in bank.text.search(query(text), Wanted(**wanted))]
 
 
 BLOCKS = (
@@ -66,7 +66,7 @@ def root(tmp_path: Path) -> Path:
     with opened(tmp_path / "bank") as bank:
         write_video(bank, make_video("v", 5))
         for each in BLOCKS:
-            bank.write_text(each)
+            bank.text.write(each)
     return tmp_path / "bank"
 
 
@@ -81,11 +81,11 @@ def text_files(root: Path) -> dict[str, bytes]:
 def test_what_was_written_is_found_and_whole(root: Path) -> None:
     with opened(root) as bank:
         assert found(bank, "harbour") == ["the harbour was rebuilt", "and the harbour again"]
-        (run,) = bank.texts("v")
-        assert (run.lines, run.finished, run.until) == (4, True, 30.0) and bank.missing_text(
+        (run,) = bank.text.runs("v")
+        assert (run.lines, run.finished, run.until) == (4, True, 30.0) and bank.text.missing(
             "v", "subtitles"
         ) == []
-        assert bank.verify() == []
+        assert bank.check.verify() == []
 
 
 def test_a_block_file_and_its_rows_say_the_same() -> None:
@@ -120,9 +120,9 @@ def test_a_lost_catalog_is_rebuilt_with_its_text(root: Path, lost: str) -> None:
         (root / "catalog.sqlite").touch()
     if lost == "damaged":
         (root / "catalog.sqlite").write_bytes(b"nonsense" * 4096)
-    with opened(root, mend=lost == "damaged") as bank:
+    with opened(root, repair=lost == "damaged") as bank:
         assert found(bank, "harbour rebuilt")[0] == "the harbour was rebuilt"
-        assert bank.texts("v")[0].finished and bank.verify() == []
+        assert bank.text.runs("v")[0].finished and bank.check.verify() == []
     assert text_files(root) == before
 
 
@@ -137,7 +137,7 @@ def die(root: str, name: str, told: Any) -> None:
     with opened(Path(root)) as bank:
         bank.begin_writing()
         crash_points.hook = passed
-        bank.write_text(BLOCKS[2])
+        bank.text.write(BLOCKS[2])
         told.send("acknowledged")
 
 
@@ -147,23 +147,23 @@ def die(root: str, name: str, told: Any) -> None:
 def test_a_crash_leaves_a_block_whole_or_absent(root: Path, step: str, tmp_path: Path) -> None:
     with opened(root) as bank:
         before = text_files(root)
-        bank.drop_text("v", "subtitles")
+        bank.text.drop("v", "subtitles")
         for each in BLOCKS[:2]:
-            bank.write_text(each)
+            bank.text.write(each)
     process, told = start(die, str(root), step)
     said = heard(told)
     process.join()
     assert said[-1] == step
     with opened(root) as bank:
-        there = bank.texts("v")[0].blocks
+        there = bank.text.runs("v")[0].blocks
         assert there == (3 if step == "text rows commit" else 2)
-        assert all(problem.harmless for problem in bank.verify())
+        assert all(problem.harmless for problem in bank.check.verify())
         bank.begin_writing()  # cleans up
-        assert bank.verify() == []
+        assert bank.check.verify() == []
         if there == 2:
-            (gap,) = bank.missing_text("v", "subtitles")
+            (gap,) = bank.text.missing("v", "subtitles")
             assert (gap.first, gap.stop, gap.start) == (2, None, 20.0)
-            bank.write_text(BLOCKS[2])
+            bank.text.write(BLOCKS[2])
     assert text_files(root) == before
 
 
@@ -173,7 +173,7 @@ def test_damaged_and_missing_files_are_named_and_written_again(root: Path) -> No
     first.write_bytes(first.read_bytes().replace(b"granite", b"granits"))
     second.unlink()
     with opened(root) as bank:
-        problems = bank.verify()
+        problems = bank.check.verify()
         assert {(problem.kind, problem.path) for problem in problems} == {
             ("text", first),
             ("text", second),
@@ -181,7 +181,7 @@ def test_damaged_and_missing_files_are_named_and_written_again(root: Path) -> No
         assert not any(problem.harmless for problem in problems) and found(bank, "granite") == [
             "with granite"
         ]
-        assert len(bank.mend_text()) == 2 and bank.verify() == []
+        assert len(bank.check.repair_text()) == 2 and bank.check.verify() == []
     assert text_files(root) == before
 
 
@@ -191,33 +191,33 @@ def test_what_no_block_file_and_no_row_has_is_missing_and_comes_again(root: Path
         path.unlink()
     with opened(root) as bank:
         assert found(bank, "salt") == [] and found(bank, "granite") == ["with granite"]
-        (gap,) = bank.missing_text("v", "subtitles")
+        (gap,) = bank.text.missing("v", "subtitles")
         assert (gap.first, gap.stop, gap.start) == (1, 2, 10.0)
-        (problem,) = bank.verify()
+        (problem,) = bank.check.verify()
         assert problem.kind == "text" and "text=subtitles" in problem.text
-        bank.write_text(BLOCKS[1])
+        bank.text.write(BLOCKS[1])
         assert (
             found(bank, "salt") == ["bread needs salt"]
-            and bank.missing_text("v", "subtitles") == []
+            and bank.text.missing("v", "subtitles") == []
         )
-        assert bank.verify() == []
+        assert bank.check.verify() == []
 
 
 @pytest.mark.parametrize("catalog_lost", [False, True])
 def test_pruned_spans_lose_their_text_also_on_disk(root: Path, catalog_lost: bool) -> None:
     with opened(root) as bank:
-        cuts = bank.prune(Rule("v", max_bytes=bank.nbytes * 0.5))
-        begin = bank.segments("v")[0].start
+        cuts = bank.prune(Rule("v", max_bytes=bank.catalog.nbytes() * 0.5))
+        begin = bank.catalog.segments("v")[0].start
         assert cuts and 8 < begin < 13
     if catalog_lost:
         for path in root.glob("catalog.sqlite*"):
             path.unlink()
     with opened(root) as bank:
         assert found(bank, "rebuilt") == [] and found(bank, "harbour") == ["and the harbour again"]
-        kept = [one.line for one in bank.find_text(query("granite"), Wanted())]
+        kept = [one.line for one in bank.text.search(query("granite"), Wanted())]
         # it went on when the rest begins
         assert [(each.start, each.end) for each in kept] == [(begin, 13.0)]
-        assert bank.verify() == [] and bank.missing_text("v", "subtitles") == []
+        assert bank.check.verify() == [] and bank.text.missing("v", "subtitles") == []
     assert b"rebuilt" not in b"".join(text_files(root).values())
 
 
@@ -234,28 +234,28 @@ def test_a_crash_while_pruning_leaves_no_text_behind(root: Path) -> None:
         crash_points.hook = passed
         try:
             with pytest.raises(Stop):
-                bank.prune(Rule("v", max_bytes=bank.nbytes * 0.5))
+                bank.prune(Rule("v", max_bytes=bank.catalog.nbytes() * 0.5))
         finally:
             crash_points.hook = None
     assert b"rebuilt" in b"".join(text_files(root).values())
     with opened(root) as bank:
         assert found(bank, "rebuilt") == []
         bank.begin_writing()
-        assert bank.verify() == []
+        assert bank.check.verify() == []
     assert b"rebuilt" not in b"".join(text_files(root).values())
 
 
 def test_a_dropped_video_takes_its_text_with_it(root: Path) -> None:
     with opened(root) as bank:
         write_video(bank, make_video("w", 1))
-        bank.write_text(
+        bank.text.write(
             block(0, line(1, "the harbour of another film", "w"), video_id="w", last=True)
         )
         bank.drop("v")
         assert (
             found(bank, "harbour") == ["the harbour of another film"]
-            and bank.texts("v") == []
-            and bank.verify() == []
+            and bank.text.runs("v") == []
+            and bank.check.verify() == []
         )
     assert {Path(name).parts[1] for name in text_files(root)} == {"w"}
 
@@ -272,16 +272,18 @@ def test_a_row_that_changed_is_refused_and_a_repair_rebuilds_it(root: Path) -> N
     with opened(root) as bank:
         with pytest.raises(UserError, match="not as it was written"):
             found(bank, "harbour")
-        assert [problem.kind for problem in bank.verify()] == ["catalog"]
-    with opened(root, mend=True) as bank:
-        assert found(bank, "harbour")[0] == "the harbour was rebuilt" and bank.verify() == []
+        assert [problem.kind for problem in bank.check.verify()] == ["catalog"]
+    with opened(root, repair=True) as bank:
+        assert found(bank, "harbour")[0] == "the harbour was rebuilt" and bank.check.verify() == []
 
 
 def test_nothing_is_found_before_it_is_known(root: Path, tmp_path: Path) -> None:
     """The same as from a bank that never had more: ranks, scores and ends."""
 
     def told(bank: MemoryBank, at: float) -> list[Any]:
-        found = bank.find_text(query("harbour granite bread salt again"), Wanted("v", asked_at=at))
+        found = bank.text.search(
+            query("harbour granite bread salt again"), Wanted("v", asked_at=at)
+        )
         return [(one.line, one.score, one.coverage, one.start, one.end) for one in found]
 
     with opened(root) as whole:
@@ -290,7 +292,7 @@ def test_nothing_is_found_before_it_is_known(root: Path, tmp_path: Path) -> None
                 write_video(part, make_video("v", 5))
                 for each in BLOCKS:
                     kept = tuple(one for one in each.stretch.lines if one.known <= at)
-                    part.write_text(block(each.number, *kept, last=each.stretch.last))
+                    part.text.write(block(each.number, *kept, last=each.stretch.last))
                 expected = told(part, at)
             assert told(whole, at) == expected and all(one[0].end <= at for one in expected)
 
@@ -298,7 +300,7 @@ def test_nothing_is_found_before_it_is_known(root: Path, tmp_path: Path) -> None
 def test_kinds_and_videos_can_be_left_out(root: Path) -> None:
     with opened(root) as bank:
         caption = TextLine("v", 0, 4, "caption", "a harbour with boats", 4)
-        bank.write_text(block(0, caption, last=True, extractor="captions"))
+        bank.text.write(block(0, caption, last=True, extractor="captions"))
         assert found(bank, "harbour", kinds=("caption",)) == ["a harbour with boats"]
         assert "a harbour with boats" not in found(
             bank, "harbour", kinds=("subtitle", "ocr", "speech")
@@ -310,8 +312,8 @@ def test_kinds_and_videos_can_be_left_out(root: Path) -> None:
 def test_a_bank_from_before_there_was_text_goes_on(tmp_path: Path) -> None:
     with opened(tmp_path / "bank") as bank:
         write_video(bank, make_video("v", 2))
-        assert found(bank, "harbour") == [] and bank.texts() == [] and bank.verify() == []
-        bank.prune(Rule("v", max_bytes=bank.nbytes * 0.6))
+        assert found(bank, "harbour") == [] and bank.text.runs() == [] and bank.check.verify() == []
+        bank.prune(Rule("v", max_bytes=bank.catalog.nbytes() * 0.6))
         bank.drop("v")
     assert not (tmp_path / "bank" / "text").exists()
 
@@ -328,7 +330,7 @@ def test_a_read_only_bank_can_be_searched(root: Path) -> None:
 
 def test_text_of_an_unknown_video_is_refused(root: Path) -> None:
     with opened(root) as bank, pytest.raises(ValueError, match="not recorded"):
-        bank.write_text(block(0, line(1, "x", "nobody"), video_id="nobody"))
+        bank.text.write(block(0, line(1, "x", "nobody"), video_id="nobody"))
     with opened(root) as bank:
         info("nobody")
-        assert bank.verify() == []
+        assert bank.check.verify() == []

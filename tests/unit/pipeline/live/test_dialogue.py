@@ -49,7 +49,7 @@ def test_follow_ups_go_on_where_the_last_answer_ended(running):
 
 def test_times_in_words_and_again(running, monkeypatch):
     dialogue = Dialogue(running)
-    wall = running.qa.bank.segments("page")[0].wall
+    wall = running.qa.bank.catalog.segments("page")[0].wall
     now = wall + 30  # the stream was pushed faster than the clock goes
     monkeypatch.setattr("pipeline.live.dialogue.time.time", lambda: now)
     clock = [time.strftime("%H:%M:%S", time.localtime(wall + second)) for second in (11, 18)]

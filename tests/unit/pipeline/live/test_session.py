@@ -108,7 +108,7 @@ def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embe
             assert qa.ask(Question(CODE, "page")).text == "not in the video"
             feed(source, paint, 10, 12)  # seconds 8 to 11 are the open segment
             wait_until_seen(session, 11)
-            assert len(qa.bank.segments("page")) == 1
+            assert len(qa.bank.catalog.segments("page")) == 1
             answer = qa.ask(Question(CODE, "page"))
             assert answer.text == "4821" and answer.spans == ((10.0, 12.0),)
             assert qa.ask(Question(CODE, "page", asked_at=9.5)).text == "not in the video"  # law 3
@@ -125,7 +125,7 @@ def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embe
                 == "Alice"
             )
         assert session.figures().state == "stopped" and session.figures().dropped == 0
-        rows = qa.bank.segments("page")
+        rows = qa.bank.catalog.segments("page")
         # the open segment became a last, short one
         assert rows[-1].end == 20.0 and rows[-1].frames == 4
 
@@ -160,8 +160,8 @@ def test_open_frames_are_those_that_will_be_sealed(tmp_path):
                     feed(source, lambda t: numbered(int(t), (56, 56)), second, second + 1)
                     wait_until_seen(session, second)
             count = 0
-            for row in qa.bank.segments("page"):
-                segment = qa.bank.segment("page", row.number)
+            for row in qa.bank.catalog.segments("page"):
+                segment = qa.bank.catalog.read_segment("page", row.number)
                 for i, at in enumerate(segment.times.tolist()):
                     tokens, kv, clip = open_frames[at]
                     assert np.allclose(
@@ -191,7 +191,7 @@ def test_the_tail_keeps_the_budget_and_the_newest(tmp_path):
                 assert (
                     len(ordinals) == 6 and ordinals[-3:] == [12, 13, 14] and max(ordinals[:3]) < 8
                 )
-                assert found.came_from["tail"] == 3 and found.recent >= 3
+                assert found.came_from["pending"] == 3 and found.recent >= 3
                 assert all((run.kv is not None) == kv for run in found.runs)
             early = qa.bank.recall(Question("x", "page", asked_at=10.0), read_tokens=24)
             assert max(o for run in early.runs for o in run.ordinals) == 10
@@ -212,12 +212,12 @@ def test_a_file_is_left_at_a_whole_segment_and_goes_on_with_the_same_bytes(tmp_p
     with parts(tmp_path / "bank", *toy_parts()) as qa:
         with Session(qa, film(qa, 20.0)) as session:
             wait_until_seen(session, 12)
-        held = qa.bank.segments(session.info.video_id)
+        held = qa.bank.catalog.segments(session.info.video_id)
         assert session.figures().state == "stopped" and 1 <= len(held) < 4
-        assert not qa.bank.video(session.info.video_id).finished
+        assert not qa.bank.catalog.video(session.info.video_id).finished
         with Session(qa, film(qa, float("inf"))) as session:
             assert session.join(60).new_segments == 4 - len(held)
-        assert qa.bank.video(session.info.video_id).finished
+        assert qa.bank.catalog.video(session.info.video_id).finished
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
 
 
@@ -235,7 +235,7 @@ def test_a_stream_is_taken_up_again_and_asked_by_the_clock(tmp_path):
                 with pytest.raises(UserError, match="has not come yet"):
                     session.ask("x", since=session.now + 5)
             time.sleep(0.5)
-        rows = qa.bank.segments("page")
+        rows = qa.bank.catalog.segments("page")
         ends = [row.stop for row in rows]
         # a session's last frames are on the disk, and the next one begins another segment
         assert 6 in ends and ends[-1] == 12
@@ -353,12 +353,13 @@ def test_a_cut_source_loses_nothing_that_is_sealed(tmp_path, cuts):
             with Session(qa, source) as session:
                 session.wait_for_frame()
                 for _ in range(cuts):
-                    count = len(qa.bank.segments(session.info.video_id))
-                    while len(qa.bank.segments(session.info.video_id)) < count + 1:
+                    count = len(qa.bank.catalog.segments(session.info.video_id))
+                    while len(qa.bank.catalog.segments(session.info.video_id)) < count + 1:
                         session.check()
                         time.sleep(0.01)
                     sealed |= {
-                        row.number: row.checksum for row in qa.bank.segments(session.info.video_id)
+                        row.number: row.checksum
+                        for row in qa.bank.catalog.segments(session.info.video_id)
                     }
                     there.cut.set()
                     connected = there.connections
@@ -366,6 +367,8 @@ def test_a_cut_source_loses_nothing_that_is_sealed(tmp_path, cuts):
                         session.check()
                         time.sleep(0.01)
             assert session.figures().reconnects >= cuts
-        rows = {row.number: row.checksum for row in qa.bank.segments(session.info.video_id)}
-        assert len(sealed) >= cuts and sealed.items() <= rows.items() and qa.bank.verify() == []
+        rows = {row.number: row.checksum for row in qa.bank.catalog.segments(session.info.video_id)}
+        assert (
+            len(sealed) >= cuts and sealed.items() <= rows.items() and qa.bank.check.verify() == []
+        )
         assert sorted(rows) == list(range(len(rows)))

@@ -1,0 +1,87 @@
+"""Lines of text that extractors found in videos, and the vectors of these lines: `bank.text`.
+
+Knows the text store; no frames, no retriever, and no model that computes a vector.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from encoders.text.lines import TextBlock, TextLine
+from memory.storage.os_errors import told
+from memory.text import bm25, nearest
+from memory.text.bm25 import Found, Wanted
+from memory.text.rows import BlockRow, RunRow
+from memory.text.store import TextGap, TextStore
+from memory.text.tokenizer import Query
+
+
+class BankText:
+    """Writes and searches text. Every writing method raises UserError if the disk refuses, or if another process writes."""
+
+    def __init__(self, root: Path, store: TextStore, begin_writing: Callable[[], None]) -> None:
+        self._root, self._store, self._begin_writing = root, store, begin_writing
+
+    def write(self, block: TextBlock) -> None:
+        """Store the next lines of an extractor for a recorded video, or lines that are missing. On return they are durable and
+        searchable."""
+        self._begin_writing()
+        with told(self._root):
+            self._store.put(block)
+
+    def drop(self, video_id: str, extractor: str) -> None:
+        """Delete everything that an extractor found in a video."""
+        self._begin_writing()
+        run = self._store.rows.run(video_id, extractor)
+        if run is not None:
+            with told(self._root):
+                self._store.drop_run(run)
+
+    def missing(self, video_id: str, extractor: str) -> list[TextGap]:
+        """Stretches of a video that an extractor has not processed yet; empty when it has finished."""
+        return self._store.missing(video_id, extractor)
+
+    def runs(self, video_id: str | None = None) -> list[RunRow]:
+        """One row for each extractor and video. video_id: None lists all videos."""
+        return self._store.rows.runs(video_id)
+
+    def lines(self, run: RunRow, row: BlockRow) -> tuple[TextLine, ...]:
+        """The lines of one block."""
+        return self._store.rows.block(run, row).stretch.lines
+
+    def search(self, query: Query, wanted: Wanted, most: int = 50) -> list[Found]:
+        """Lines ranked by BM25, best first."""
+        return bm25.search(self._store.rows, query, wanted, most)
+
+    def nbytes(self, video_id: str) -> int:
+        """Bytes of a video's text files and vector files."""
+        return self._store.nbytes(video_id)
+
+    # ---- vectors of lines
+
+    def missing_vectors(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
+        """Blocks whose lines have no vectors yet."""
+        return self._store.vectors.missing(video_id)
+
+    def write_vectors(
+        self, run: RunRow, row: BlockRow, vectors: np.ndarray, made_with: str
+    ) -> None:
+        """Store the vectors of a block's lines: [lines, E] unit rows. On return they are durable and searchable.
+        made_with: names the model; UserError if the bank has vectors of another one."""
+        self._begin_writing()
+        with told(self._root):
+            self._store.vectors.put(run, row, vectors, made_with)
+
+    def refuse_other_vectors(self, made_with: str) -> None:
+        """UserError if the bank has vectors of another model."""
+        self._store.vectors.refuse_other(made_with)
+
+    def count_vectors(self) -> tuple[int, int]:
+        """(lines with a vector, all lines)."""
+        rows = self._store.rows
+        return self._store.vectors.counted(), rows.count() if rows.there else 0
+
+    def nearest(self, query: np.ndarray, wanted: Wanted, most: int = 50) -> list[Found]:
+        """Lines ranked by cosine with the query, best first; `score` and `coverage` are the cosine. query: [E] unit."""
+        return nearest.search(self._store.rows, self._store.vectors, query, wanted, most)
