@@ -4,6 +4,7 @@ Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, 
 """
 
 import functools
+import logging
 from pathlib import Path
 
 import torch
@@ -14,14 +15,17 @@ from encoders.models.backbone import Backbone
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
 from encoders.sources.live import PlayedFile, UrlSource, is_live
+from encoders.text.lines import SentenceEncoder, TextExtractor
 from memory.bank import MemoryBank
+from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import Together
 from pipeline.answer.text_evidence import TOKENS
 from pipeline.config.checks import began, check_dials, check_pairs
 from pipeline.config.parts import call, check, part
 from pipeline.config.settings import WEIGHTS
-from pipeline.ingest import text as words
 from pipeline.ingest.captions import Captions
+from pipeline.ingest.ingester import Ingester
+from pipeline.ingest.text import TextExtraction
 from pipeline.provenance import provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import Ahead, TextAhead
@@ -29,6 +33,8 @@ from pipeline.runtime.malloc import keep_freed
 
 # what an answer reads by default; more frames without a needle invite the embedded model to see one
 READ_FRAMES = 24
+
+log = logging.getLogger(__name__)
 
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
@@ -73,8 +79,8 @@ def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = 
     texts, queries = TextAhead(clip), Ahead(backbone.queries_of)
     retriever = call("retriever", part(config, "retriever"), embedder=texts, queries=queries)
     reader = call("reader", part(config, "reader"), backbone)
-    text = words.extractors(config)
-    sentences = words.sentence_encoder(config)
+    extractors = build_extractors(config)
+    sentence_encoder = build_sentence_encoder(config)
     check_pairs(config, call("prefill", new_prefill, backbone), retriever, reader)
     bank = MemoryBank.open(
         config.bank,
@@ -86,32 +92,61 @@ def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = 
         device=None if backbone.device.type == "cpu" else backbone.device,
         prefetch_frames=config.prefetch_frames,
     )
-    if sentences is not None:
+    if sentence_encoder is not None:
         try:
             # before an hour of video is encoded, not after it
-            bank.text.refuse_other_vectors(sentences.made_with)
+            bank.text.refuse_other_vectors(sentence_encoder.made_with)
         except UserError:
             bank.close()
             raise
-    return VideoQA(
+    text = TextExtraction(
+        bank,
+        tuple(one for one in extractors if not isinstance(one, Captions)),
+        tuple(one.bound(bank, reader) for one in extractors if isinstance(one, Captions)),
+        sentence_encoder,
+    )
+    ingester = Ingester(
         bank=bank,
         backbone=backbone,
-        clip=clip,
         segmenter=segmenter,
         compressor=compressor,
         new_prefill=lambda: call("prefill", new_prefill, backbone),
-        reader=reader,
-        together=Together(reader),
-        ahead=(texts.ahead, queries),
+        clip=clip,
+        text=text,
         interval=1.0 / config.fps,
-        read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
-        cite_share=config.cite_share,
-        text=tuple(one for one in text if not isinstance(one, Captions)),
-        described=tuple(one.bound(bank, reader) for one in text if isinstance(one, Captions)),
-        sentences=sentences,
-        read_text_tokens=read_text_tokens(config, backbone),
         began=began(config),
     )
+    answerer = Answerer(
+        bank=bank,
+        reader=reader,
+        batched_reader=Together(reader),
+        queries=(texts.ahead, queries),
+        read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
+        cite_share=config.cite_share,
+        sentence_encoder=sentence_encoder,
+        read_text_tokens=read_text_tokens(config, backbone),
+    )
+    return VideoQA(bank, ingester, answerer)
+
+
+def build_extractors(config: DictConfig) -> tuple[TextExtractor, ...]:
+    """The extractors of text=, in their order. One that cannot work here is logged once and left out."""
+    check(config, "text")
+    extractors: list[TextExtractor] = []
+    for name in config.text:
+        extractor: TextExtractor = part(config.text, name)
+        why = extractor.missing()
+        if why:
+            log.warning("reelbank: warning: text=%s is left out: %s", name, why)
+        else:
+            extractors.append(extractor)
+    return tuple(extractors)
+
+
+def build_sentence_encoder(config: DictConfig) -> SentenceEncoder | None:
+    """The sentence encoder of dense=; None where lines are searched by their words alone. UserError when it cannot work here."""
+    check(config, "dense")
+    return part(config, "dense") if config.dense else None
 
 
 def build_source(config: DictConfig, backbone: Backbone) -> FrameSource:

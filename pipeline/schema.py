@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from encoders.schema import (
-    VideoInfo,
-)
+from encoders.errors import UserError
+from encoders.schema import VideoInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,16 @@ def is_shown(text: str) -> bool:
     return NOT_SHOWN not in text.lower()
 
 
-def _warning(info: VideoInfo) -> str:
+def source_warning(info: VideoInfo) -> str:
     """What a user must know about the file; a second decoder alone is no reason to worry."""
     if info.broke_at is None:
         return info.note if "could be decoded" in info.note else ""
     return f"The file breaks at {info.broke_at:.1f} s; only what comes before is used."
+
+
+def check_question(
+    text: str, remedy: str = 'give one, such as question="What is the code on the card?"'
+) -> None:
+    """Raise UserError when a question is empty. remedy: what to do, in the words of the interface."""
+    if not text.strip():
+        raise UserError(f"The question is empty; {remedy}.")

@@ -135,11 +135,11 @@ class Worker:
             others = [evidence for evidence in some if not jobs[evidence.question.id].options]
             if to_choose:
                 asked = [jobs[evidence.question.id] for evidence in to_choose]
-                made = self._choice(asked, qa.together, to_choose, clock)
+                made = self._choice(asked, qa.answerer.batched_reader, to_choose, clock)
                 chosen.update({job.id: one for job, one in zip(asked, made, strict=True)})
                 readings = {id: one.reading for id, one in chosen.items()}
             if others:
-                said = qa.together.read(others, clock)
+                said = qa.answerer.batched_reader.read(others, clock)
                 readings |= {
                     evidence.question.id: one for evidence, one in zip(others, said, strict=True)
                 }

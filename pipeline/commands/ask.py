@@ -9,14 +9,12 @@ from omegaconf import DictConfig
 from encoders.errors import UserError
 from pipeline.commands.ingest import _encode, _opened
 from pipeline.commands.terminal import told
+from pipeline.schema import check_question
 
 
 def ask(config: DictConfig) -> int:
     """reelbank ask."""
-    if not str(config.question).strip():
-        raise UserError(
-            'The question is empty; give one, such as question="What is the code on the card?".'
-        )
+    check_question(str(config.question))
     asked_at = float("inf") if config.asked_at is None else config.asked_at
     if not asked_at >= 0:
         raise UserError(

@@ -30,10 +30,10 @@ from memory.retrieval.fusion import Moment, fuse, widened
 from memory.retrieval.kv import KVRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.atomic import write_atomically
+from pipeline.build import build_sentence_encoder
 from pipeline.commands.bank import video_of
 from pipeline.config import units
 from pipeline.config.parts import call, check, part
-from pipeline.ingest.text import sentence_encoder
 from pipeline.moments.finder import Finder
 from pipeline.query.batched import Ahead, TextAhead
 from pipeline.query.plan import CHANNELS, FRAMES, KV, PICTURE
@@ -42,7 +42,7 @@ from pipeline.query.plan import CHANNELS, FRAMES, KV, PICTURE
 def find(config: DictConfig) -> int:
     """reelbank find."""
     channels = _checked(config)
-    sentences = sentence_encoder(config)
+    sentences = build_sentence_encoder(config)
     backbone = functools.cache(lambda: _backbone(config))
     check(config, "planner")
     planner = call("planner", part(config, "planner"), backbone=backbone)

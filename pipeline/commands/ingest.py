@@ -44,7 +44,7 @@ def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
 
 def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> Ingested:
     known = qa.bank.catalog.video(source.info.video_id)
-    if known is not None and qa.began is not None:
+    if known is not None and qa.ingester.began is not None:
         _refuse_other_began(config, qa, source.info.video_id)
     if known is not None and known.finished:
         return qa.ingest(source)
@@ -55,7 +55,7 @@ def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> Ingested:
 def _refuse_other_began(config: DictConfig, qa: "VideoQA", video_id: str) -> None:
     """UserError when the bank says otherwise when a file began: it did so once."""
     began = qa.bank.catalog.began(video_id, qa.bank.catalog.next(video_id)[0])
-    if began != qa.began and qa.bank.catalog.segments(video_id):
+    if began != qa.ingester.began and qa.bank.catalog.segments(video_id):
         stored = "without began=" if began is None else f"with began={units.written(began)}"
         raise UserError(
             f"began={config.began} does not fit: {config.video} is in bank {config.bank} {stored}; leave began= out, or encode "
@@ -95,35 +95,38 @@ def _words_alone(config: DictConfig) -> int:
     """The words of all videos of a bank; their pictures stay as they are."""
     from memory.bank import MemoryBank
     from memory.retrieval.uniform import UniformRetriever
+    from pipeline.build import build_extractors, build_sentence_encoder
     from pipeline.config.checks import check_format
-    from pipeline.ingest import text as words
+    from pipeline.ingest.text import TextExtraction
 
     check_format(config)
     if "captions" in config.text:
         raise UserError(
             "text=captions asks the model about the encoded video; give video=FILE as well"
         )
-    found, sentences = words.extractors(config), words.sentence_encoder(config)
-    names = [extractor.name for extractor in found]
+    extractors, sentence_encoder = build_extractors(config), build_sentence_encoder(config)
     table: list[dict[str, Any]] = []
     with MemoryBank.open(
         config.bank, None, UniformRetriever(), recent_frames=0, create=False
     ) as held:
         held.begin_writing()
-        if sentences is not None:
-            held.text.refuse_other_vectors(sentences.made_with)
+        if sentence_encoder is not None:
+            held.text.refuse_other_vectors(sentence_encoder.made_with)
+        text = TextExtraction(held, extractors, (), sentence_encoder)
         for video in held.catalog.videos():
             failed = ""
             try:
-                with words.Beside(held, found, words.video_file(video.info), sentences):
+                with text.extracting(video.info):
                     pass
             except UserError as error:  # its file is gone, say; the other videos go on
                 failed = str(error)
             texts = held.text.runs(video.info.video_id)
-            lines = {
-                run.extractor: run.lines for run in texts if run.extractor in names or not names
-            }
-            note = failed or words.notes(held, video.info.video_id, names)
+            lines = (
+                text.line_counts(video.info.video_id)
+                if extractors
+                else {run.extractor: run.lines for run in texts}
+            )
+            note = failed or text.notes(video.info.video_id)
             table.append(
                 {
                     "video_id": video.info.video_id,

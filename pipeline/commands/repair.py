@@ -24,7 +24,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import VideoRow
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.qa import VideoQA
+from pipeline.ingest.ingester import Ingester
 
 # the id of a video, or of a part (encoders/sources/file.py)
 _PART = re.compile(r"([0-9a-f]+)(?:-from-(.+?))?(?:-to-(.+))?")
@@ -68,10 +68,12 @@ def mend(config: DictConfig) -> list[Mended]:
         )
         hurt = _hurt(bank)  # 1
         there = {video_id for video_id in hurt if _why_not(_row(bank, video_id)) is None}
-        qa = _encoding(config, bank) if there else None  # 2
+        ingester = _ingester(config, bank) if there else None  # 2
         windows = {problem.path: problem.text for problem in bank.check.clear_window()}
         for video_id, segments in hurt.items():  # 3
-            done += _mended(config, bank, qa if video_id in there else None, video_id, segments)
+            done += _mended(
+                config, bank, ingester if video_id in there else None, video_id, segments
+            )
         return done + _rows(bank) + _windows(bank, windows) + _text(bank)  # 4
 
 
@@ -108,14 +110,16 @@ def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
 
 
 def _mended(
-    config: DictConfig, bank: MemoryBank, qa: VideoQA | None, video_id: str, segments: Hurt
+    config: DictConfig, bank: MemoryBank, ingester: Ingester | None, video_id: str, segments: Hurt
 ) -> list[Mended]:
     video, last = _row(bank, video_id), max(bank.catalog.next(video_id)[0] - 1, *segments)
     bank.discard(video_id, segments)
     why = None
     try:
-        if qa is not None:
-            qa.ingest(_source(config, qa, video), until=None if video.finished else last)
+        if ingester is not None:
+            ingester.ingest(
+                _source(config, ingester, video), until=None if video.finished else last
+            )
     except UserError as error:
         why = str(error)
     there = {row.number: row.checksum for row in bank.catalog.segments(video_id)}
@@ -198,14 +202,15 @@ def _text(bank: MemoryBank) -> list[Mended]:
     ]
 
 
-def _encoding(config: DictConfig, bank: MemoryBank) -> VideoQA:
-    """The parts that encode into this bank, which is locked already; UserError when the bank was made with others."""
+def _ingester(config: DictConfig, bank: MemoryBank) -> Ingester:
+    """Encodes into this bank, which is locked already. Raises UserError when the bank was made with other settings."""
     qa = build_qa(config, build_backbone(config))
     qa.bank.close()
-    return replace(qa, bank=bank)
+    text = replace(qa.ingester.text, bank=bank)
+    return replace(qa.ingester, bank=bank, text=text)
 
 
-def _source(config: DictConfig, qa: VideoQA, video: VideoRow) -> FrameSource:
+def _source(config: DictConfig, ingester: Ingester, video: VideoRow) -> FrameSource:
     match = _PART.fullmatch(video.info.video_id)
     _, start, end = match.groups() if match else (None, None, None)
     values = {
@@ -213,7 +218,7 @@ def _source(config: DictConfig, qa: VideoQA, video: VideoRow) -> FrameSource:
         "start": float(start or 0),
         "end": None if end is None else float(end),
     }
-    source = build_source(OmegaConf.merge(config, values), qa.backbone)  # type: ignore[arg-type]
+    source = build_source(OmegaConf.merge(config, values), ingester.backbone)  # type: ignore[arg-type]
     if source.info.video_id != video.info.video_id:
         raise UserError(f"{video.info.path} is not the video that it was")
     return source

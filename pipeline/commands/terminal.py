@@ -13,7 +13,7 @@ from pipeline.config.units import clock_time
 from pipeline.schema import Answer, CitedLine
 
 if TYPE_CHECKING:
-    from pipeline.qa import Progress as Report
+    from pipeline.ingest.ingester import Progress as Report
 
 
 @contextmanager

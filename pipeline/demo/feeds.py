@@ -112,7 +112,7 @@ class Feeds:
         """
         self.qa, self._new_file, self._size = qa, new_file, size
         self._hosts, self._at_once = hosts, at_once
-        self._fps, self._embedded = 1.0 / qa.interval, embedded
+        self._fps, self._embedded = 1.0 / qa.ingester.interval, embedded
         self._lock = threading.Lock()
         self._current: Feed | None = None
 

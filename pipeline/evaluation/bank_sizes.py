@@ -109,8 +109,14 @@ def encoded(config: Any, qa: Any, path: Path, end: float | None = None) -> Itera
     """The segments of a video as the encoder makes them, before anything is stored."""
     config.video, config.end = str(path), end
     source = build_source(config, qa.backbone)
-    encoder = Encoder(qa.backbone, qa.compressor, qa.new_prefill(), qa.clip, qa.interval)
-    for number, frames in enumerate(qa.segmenter.segments(source.frames(0.0))):
+    encoder = Encoder(
+        qa.backbone,
+        qa.ingester.compressor,
+        qa.ingester.new_prefill(),
+        qa.ingester.clip,
+        qa.ingester.interval,
+    )
+    for number, frames in enumerate(qa.ingester.segmenter.segments(source.frames(0.0))):
         yield encoder.encode(frames, number, Clock())
 
 
@@ -143,7 +149,9 @@ def attention_errors(config: Any, qa: Any, videos: Sequence[Video]) -> list[floa
             both = []
             for blocks in ([segment.kv for segment in made], stored):
                 with attention_outputs(qa.backbone) as caught:
-                    qa.reader.logits(_all_of(text, made, blocks), lambda stage: nullcontext())
+                    qa.answerer.reader.logits(
+                        _all_of(text, made, blocks), lambda stage: nullcontext()
+                    )
                 both.append(caught[-qa.backbone.kv_shape.layers :])
             found.append([float((a - b).norm() / a.norm()) for a, b in zip(*both, strict=True)])
     return torch.tensor(found).mean(0).tolist() if found else []

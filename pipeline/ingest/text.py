@@ -1,49 +1,163 @@
-"""The words of a video into the bank, beside the encoding of its pictures or alone. Knows extractors by their role.
+"""The words of a video into the bank, while its frames are encoded or alone. Knows extractors by their role.
 
-An extractor goes on where it stopped. When its settings are not those of what is there (or a subtitle file was edited), what
-it found before is dropped and found again.
+An extractor continues where it stopped. When its settings differ from those that made the stored lines, or a subtitle
+file was edited, the stored lines are dropped and extracted again.
 """
 
 import re
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
 from encoders.text.lines import SentenceEncoder, TextBlock, TextExtractor, VideoFile
 from memory.bank import MemoryBank
-from pipeline.config.parts import check, part
 
 # of a video's id (encoders/sources/file.py)
 _PART = re.compile(r"[0-9a-f]+(?:-from-(.+?))?(?:-to-(.+))?")
-_PATIENCE_S = 5.0
-# after which the lines so far get their vectors: asking a model for few lines at a time is slow
+_JOIN_TIMEOUT_S = 5.0
+# a sentence encoder is slow on few lines at a time, so it waits for the lines of so many stretches
 _STRETCHES = 16
 
+Stopped = Callable[[], bool]
 
-def extractors(config: DictConfig) -> tuple[TextExtractor, ...]:
-    """Those of text=, in their order. One that cannot work here is named once, on stderr, and left out: the rest goes on."""
-    check(config, "text")
-    found: list[TextExtractor] = []
-    for name in config.text:
-        one: Any = part(config.text, name)
-        why = one.missing()
-        if why:
-            print(f"reelbank: warning: text={name} is left out: {why}", file=sys.stderr)
-        else:
-            found.append(one)
-    return tuple(found)
+
+@dataclass(frozen=True)
+class TextExtraction:
+    """What finds the words of a video: extractors, and a sentence encoder for the lines."""
+
+    bank: MemoryBank
+    extractors: tuple[TextExtractor, ...] = ()  # read the video itself
+    # read the encoded video, so they run when it is complete (pipeline/ingest/captions.py)
+    captioners: tuple[TextExtractor, ...] = ()
+    # embeds lines (encoders/text/dense.py); None: lines are searched by their words alone
+    sentence_encoder: SentenceEncoder | None = None
+
+    def extracting(self, info: VideoInfo) -> "BackgroundTextExtraction":
+        """`with text.extracting(info): ...` extracts the words of the video in a thread while the block runs."""
+        return BackgroundTextExtraction(self, video_file(info))
+
+    def describe(self, info: VideoInfo) -> None:
+        """Run the captioners on an encoded video, and embed their lines."""
+        video = video_file(info)
+        for captioner in self.captioners:
+            self.extract(captioner, video)
+        if self.captioners:
+            self.embed_lines(info.video_id)
+
+    def extract(
+        self, extractor: TextExtractor, video: VideoFile, stopped: Stopped = lambda: False
+    ) -> None:
+        """Put the lines of a recorded video that an extractor has not found yet into the bank, and embed them on the way.
+        stopped: asked after each stretch. Raises UserError when the video's file is gone."""
+        bank, made_with = self.bank, self._drop_outdated(extractor, video)
+        for gap in bank.text.missing(video.video_id, extractor.name):
+            number = gap.first
+            for stretch in extractor.stretches(video, gap.start):
+                if stopped():
+                    return
+                bank.text.write(
+                    TextBlock(video.video_id, extractor.name, made_with, number, stretch)
+                )
+                number += 1
+                if number % _STRETCHES == 0:
+                    self.embed_lines(video.video_id, stopped)
+                if gap.stop is not None and number >= gap.stop:
+                    break
+
+    def embed_lines(self, video_id: str, stopped: Stopped = lambda: False) -> None:
+        """Vectors for all lines of a video that have none, where there is a sentence encoder. Raises UserError when the
+        bank's vectors are another model's."""
+        if self.sentence_encoder is not None:
+            embed_lines(self.bank, self.sentence_encoder, video_id, stopped)
+
+    def notes(self, video_id: str) -> str:
+        """What the user must know about the words of a video; "" where there is nothing."""
+        notes = dict.fromkeys(
+            run.note
+            for run in self.bank.text.runs(video_id)
+            if run.note and run.extractor in self._names
+        )
+        return "; ".join(notes).capitalize() + "." if notes else ""
+
+    def line_counts(self, video_id: str) -> dict[str, int]:
+        """Extractor -> lines in the bank."""
+        return {
+            run.extractor: run.lines
+            for run in self.bank.text.runs(video_id)
+            if run.extractor in self._names
+        }
+
+    @property
+    def _names(self) -> set[str]:
+        return {extractor.name for extractor in (*self.extractors, *self.captioners)}
+
+    def _drop_outdated(self, extractor: TextExtractor, video: VideoFile) -> str:
+        """Drop the stored lines of this extractor if they were made with other settings; -> its settings."""
+        runs = self.bank.text.runs(video.video_id)
+        run = next((run for run in runs if run.extractor == extractor.name), None)
+        if not video.path.is_file():
+            raise UserError(
+                f"{video.path or 'the video'} is not there, so text={extractor.name} cannot be read from it"
+            )
+        made_with = extractor.made_with(video)
+        if run is not None and run.made_with != made_with:
+            self.bank.text.drop(video.video_id, extractor.name)
+        return made_with
+
+
+class BackgroundTextExtraction(AbstractContextManager["BackgroundTextExtraction"]):
+    """Extracts the words of one video in a thread while a `with` block encodes it, and waits at the end of the block.
+    Extractors with heavy work have processes of their own. An error of an extractor is raised at the end of the block."""
+
+    def __init__(self, text: TextExtraction, video: VideoFile) -> None:
+        self._text, self._video = text, video
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="text", daemon=True)
+
+    def __enter__(self) -> "BackgroundTextExtraction":
+        if self._has_work:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._has_work:
+            return
+        if error is not None:
+            self._stop.set()  # written lines stay, and the same command continues behind them
+            self._thread.join(_JOIN_TIMEOUT_S)
+            return
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._text.extractors) or self._text.sentence_encoder is not None
+
+    def _run(self) -> None:
+        try:
+            try:
+                for extractor in self._text.extractors:
+                    self._text.extract(extractor, self._video, self._stop.is_set)
+            finally:  # also where a file is gone: the bank has its earlier lines
+                self._text.embed_lines(self._video.video_id, self._stop.is_set)
+        except BaseException as error:  # handed to the caller's thread, which raises it
+            self._error = error
 
 
 def video_file(info: VideoInfo) -> VideoFile:
-    """Where the words of a video come from: its file, and the part of it that the bank holds."""
+    """The file of a video, and the part of it that the bank holds."""
     match = _PART.fullmatch(info.video_id)
     start, end = match.groups() if match else (None, None)
     return VideoFile(
@@ -55,115 +169,16 @@ def video_file(info: VideoInfo) -> VideoFile:
     )
 
 
-def extract(
+def embed_lines(
     bank: MemoryBank,
-    extractor: TextExtractor,
-    video: VideoFile,
-    stopped: Callable[[], bool] = lambda: False,
-    encoder: SentenceEncoder | None = None,
-) -> None:
-    """Put what an extractor has not found yet of a recorded video into the bank. UserError when the video is gone.
-    encoder: makes vectors of the lines while they come."""
-    run = next(
-        (run for run in bank.text.runs(video.video_id) if run.extractor == extractor.name), None
-    )
-    if not video.path.is_file():
-        raise UserError(
-            f"{video.path or 'the video'} is not there, so text={extractor.name} cannot be read from it"
-        )
-    made = extractor.made_with(video)
-    if run is not None and run.made_with != made:
-        bank.text.drop(video.video_id, extractor.name)
-    for gap in bank.text.missing(video.video_id, extractor.name):
-        number = gap.first
-        for stretch in extractor.stretches(video, gap.start):
-            if stopped():
-                return
-            bank.text.write(TextBlock(video.video_id, extractor.name, made, number, stretch))
-            number += 1
-            if encoder is not None and number % _STRETCHES == 0:
-                add_vectors(bank, encoder, video.video_id, stopped)
-            if gap.stop is not None and number >= gap.stop:
-                break
-
-
-def sentence_encoder(config: DictConfig) -> SentenceEncoder | None:
-    """That of dense=; None where lines are searched by their words alone. UserError when it cannot work here."""
-    check(config, "dense")
-    return part(config, "dense") if config.dense else None
-
-
-def add_vectors(
-    bank: MemoryBank,
-    encoder: SentenceEncoder,
+    sentence_encoder: SentenceEncoder,
     video_id: str,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Stopped = lambda: False,
 ) -> None:
-    """Vectors for all lines of a video that have none, a stretch at a time. UserError where the bank's are another model's."""
+    """Vectors for all lines of a video that have none, a stretch at a time."""
     for run, row in list(bank.text.missing_vectors(video_id)):
         if stopped():
             return
         texts = [line.text for line in bank.text.lines(run, row)]
-        bank.text.write_vectors(run, row, encoder.embed(texts).numpy(), encoder.made_with)
-
-
-def notes(bank: MemoryBank, video_id: str, names: Sequence[str]) -> str:
-    """What the user must know about the words of a video."""
-    said = dict.fromkeys(
-        run.note for run in bank.text.runs(video_id) if run.note and run.extractor in names
-    )
-    return "; ".join(said).capitalize() + "." if said else ""
-
-
-class Beside(AbstractContextManager["Beside"]):
-    """`with Beside(bank, extractors, video): ...` extracts in a thread while the block encodes, and waits at its end.
-    Extractors with heavy work have processes of their own. What an extractor raises is raised at the end of the block."""
-
-    def __init__(
-        self,
-        bank: MemoryBank,
-        found: Sequence[TextExtractor],
-        video: VideoFile,
-        encoder: SentenceEncoder | None = None,
-    ) -> None:
-        """encoder: makes vectors of all lines of the video."""
-        self._bank, self._extractors, self._video, self._encoder = bank, found, video, encoder
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="text", daemon=True)
-
-    def __enter__(self) -> "Beside":
-        if self._works:
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not self._works:
-            return
-        if error is not None:
-            self._stop.set()  # what is found stays, and the same command goes on from there
-            self._thread.join(_PATIENCE_S)
-            return
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    @property
-    def _works(self) -> bool:
-        return bool(self._extractors) or self._encoder is not None
-
-    def _run(self) -> None:
-        try:
-            try:
-                for extractor in self._extractors:
-                    extract(self._bank, extractor, self._video, self._stop.is_set, self._encoder)
-            finally:
-                if self._encoder is not None:  # also where a file is gone: its lines are there
-                    add_vectors(self._bank, self._encoder, self._video.video_id, self._stop.is_set)
-        except BaseException as error:  # handed to the caller's thread, which raises it
-            self._error = error
+        vectors = sentence_encoder.embed(texts).numpy()
+        bank.text.write_vectors(run, row, vectors, sentence_encoder.made_with)

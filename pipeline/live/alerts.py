@@ -75,7 +75,7 @@ class Standing:
         self.request, self.check, self.rule = request, check, rule or Rule()
         self.log: list[Decision] = []
         self._session = session
-        self._wanted = session.qa.clip.embed_text(check.question)  # [E]
+        self._wanted = session.qa.ingester.clip.embed_text(check.question)  # [E]
         self._before: Tensor | None = None  # [E] row of the frame before
         self._changes: deque[float] = deque(maxlen=self.rule.memory)
         self._likeness: deque[float] = deque(maxlen=self.rule.memory)
@@ -130,9 +130,11 @@ class Standing:
             self._session.question(check.question, since=max(since, 0.0)), asked_at=until
         )
         with self._session.turns.take():
-            evidence = qa.bank.recall(question, read_tokens=qa.read_tokens, kv=qa.reader.needs_kv)
+            evidence = qa.bank.recall(
+                question, read_tokens=qa.answerer.read_tokens, kv=qa.answerer.reader.needs_kv
+            )
             ids = [qa.backbone.ids(f" {text}") for text in (*check.says, *check.instead)]
-            logs, _ = qa.reader.weigh(evidence, check.question, ids, Clock())
+            logs, _ = qa.answerer.reader.weigh(evidence, check.question, ids, Clock())
         chances = [math.exp(each) for each in logs]
         no = sum(chances[len(check.says) :])
         yes = sum(chances[: len(check.says)]) if check.says else 1.0 - no

@@ -23,7 +23,7 @@ from memory.schema import Question
 from pipeline.answer.stream import AnswerStream
 from pipeline.qa import VideoQA
 from pipeline.runtime.fair_queue import Turns
-from pipeline.schema import Answer, Ingested
+from pipeline.schema import Answer, Ingested, check_question
 
 # longer ones are refused: nobody asks them, and they would take the place of frames
 QUESTION_LETTERS = 2000
@@ -283,10 +283,7 @@ class _Watch:
 
 def check_text(text: str) -> None:
     """UserError on what is no question."""
-    if not text.strip():
-        raise UserError(
-            'The question is empty; ask something, such as "What is the code on the card?".'
-        )
+    check_question(text, 'ask something, such as "What is the code on the card?"')
     if len(text) > QUESTION_LETTERS:
         raise UserError(
             f"The question has {len(text)} letters; ask in {QUESTION_LETTERS} or fewer."

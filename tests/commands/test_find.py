@@ -18,7 +18,7 @@ from pipeline import cli
 from pipeline.answer import text_evidence
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import compose
-from pipeline.ingest.text import extract, video_file
+from pipeline.ingest.text import TextExtraction, video_file
 from pipeline.moments.finder import Finder
 from pipeline.runtime.stage_timer import Clock
 from tests.commands.test_cli import sentence
@@ -249,7 +249,7 @@ def test_an_edited_subtitle_file_replaces_what_was_read(film, tmp_path) -> None:
         held.record_video(replace(info("v"), path=str(video)), 1.0, finished=True)
         for text in (SRT, SRT.replace("granite", "marble")):
             video.with_suffix(".srt").write_text(text)
-            extract(held, Subtitles(), VideoFile("v", video, duration=20.0))
+            TextExtraction(held).extract(Subtitles(), VideoFile("v", video, duration=20.0))
         found = [
             line.line.text
             for line in held.text.search(
@@ -319,7 +319,7 @@ def test_captions_are_written_once_and_are_another_kind(film, tmp_path, monkeypa
         ]
         assert sorted((line.start, line.end, line.known) for line in lines) == stretches
         assert Finder(qa.bank, ("subtitle", "ocr", "speech")).find("star") == []
-        monkeypatch.setattr(type(qa.reader), "read", None)  # it is not asked again
+        monkeypatch.setattr(type(qa.answerer.reader), "read", None)  # it is not asked again
         assert (
             qa.ingest(source).text_lines == {"captions": 3, "subtitles": 3}
             and qa.bank.check.verify() == []
@@ -356,7 +356,7 @@ def test_lines_stand_before_the_question_in_time_order_within_their_budget(bank,
         assert {line.channel for line in answer.lines} == {"subtitle"} and all(
             line.read for line in answer.lines
         )
-        aside = replace(qa, read_text_tokens=0).ask(question)
+        aside = replace(qa.answerer, read_text_tokens=0).ask(question)
         assert [line.text for line in aside.lines] == [line.text for line in answer.lines]
         assert not any(line.read for line in aside.lines)
 
@@ -373,7 +373,7 @@ def test_what_is_read_changes_with_lines_and_only_with_lines(bank, film, reader)
         assert lines
         longer = replace(question, text=text_evidence.prompt(lines, question.text))
         read, told, plain = (
-            qa.reader.logits(qa.bank.recall(asked, read_tokens=1000, lines=given), Clock())
+            qa.answerer.reader.logits(qa.bank.recall(asked, read_tokens=1000, lines=given), Clock())
             for asked, given in ((question, lines), (longer, ()), (question, ()))
         )
         assert (read == told).all() and len(read) > len(plain)
@@ -458,8 +458,8 @@ def test_what_is_only_spoken_is_found_through_the_subtitles(tmp_path: Path) -> N
             held.record_video(
                 replace(info(f"talk{number}"), path=str(path), duration=1200.0), 1.0, finished=True
             )
-            extract(
-                held, Subtitles(tracks=False), VideoFile(f"talk{number}", path, duration=1200.0)
+            TextExtraction(held).extract(
+                Subtitles(tracks=False), VideoFile(f"talk{number}", path, duration=1200.0)
             )
         finder = Finder(held, ("subtitle",))
         chosen = [asked[i] for i in rng.choice(len(asked), 100, replace=False)]

@@ -249,7 +249,7 @@ def test_encode_once_and_bounded(family, film, tmp_path, monkeypatch):
     stays within `read_tokens`, which is far below the video's."""
     with opened(family, film, tmp_path / "bank", "prefill.window_frames=2") as (qa, source):
         per_frame = qa.backbone.tokens_per_frame
-        qa = replace(qa, read_tokens=3 * per_frame)
+        qa = replace(qa, answerer=replace(qa.answerer, read_tokens=3 * per_frame))
         first = qa.ingest(source)
         looks, lengths = [], []
         advance = qa.backbone.advance

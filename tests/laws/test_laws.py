@@ -55,6 +55,11 @@ def opened(
         yield qa, source
 
 
+def with_reader(qa: VideoQA, reader: type[KVReader] | type[TokenReader]) -> VideoQA:
+    """The same parts with another reader."""
+    return replace(qa, answerer=replace(qa.answerer, reader=reader(qa.backbone, max_new_tokens=8)))
+
+
 def ask(qa: VideoQA, source, text: str = TEXT, asked_at: float = math.inf) -> dict:
     """The answer without what differs between two runs anyway."""
     answer = asdict(qa.ask(Question(text, source.info.video_id, asked_at)))
@@ -100,7 +105,7 @@ def test_a_second_question_runs_no_tower_and_prefills_no_video(film, tmp_path):
         tower, images, decoded = [], [], []
         hooks = [
             qa.backbone.model.model.vision_tower.register_forward_hook(lambda *_: tower.append(1)),
-            qa.clip.clip.visual.register_forward_hook(lambda *_: images.append(1)),
+            qa.ingester.clip.clip.visual.register_forward_hook(lambda *_: images.append(1)),
             qa.backbone.decoder.layers[0].register_forward_hook(
                 lambda _m, _a, out: decoded.append(1), always_call=True
             ),
@@ -114,7 +119,7 @@ def test_a_second_question_runs_no_tower_and_prefills_no_video(film, tmp_path):
             hook.remove()
         assert tower == [] and images == []
         tail, sink = len(qa.backbone.tail_ids(TEXT)) + 1, len(qa.backbone.preamble_ids())
-        answer = qa.reader.max_new_tokens
+        answer = qa.answerer.reader.max_new_tokens
         # of each question: once for the retriever's queries, once for the reader, then the answer; video tokens: none
         assert sum(n for n in decoded if n > 1) <= 2 * 2 * (sink + tail) + sink
         assert sum(n == 1 for n in decoded) <= 2 * 2 * answer + len(decoded)
@@ -144,7 +149,7 @@ def test_a_known_video_encodes_nothing_in_another_run(film, tmp_path):
     copy.write_bytes(film.read_bytes())
     with opened(copy, tmp_path / "bank") as (qa, source):
         calls: list[int] = []
-        modules = [qa.backbone.model.model.vision_tower, qa.clip.clip.visual]
+        modules = [qa.backbone.model.model.vision_tower, qa.ingester.clip.clip.visual]
         hooks = [module.register_forward_hook(lambda *_: calls.append(1)) for module in modules]
         done = qa.ingest(source)
         again = ask(qa, source)
@@ -184,10 +189,7 @@ def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(film, tmp_path_fact
     moments = (0.0, 5.4, 14.0)
     with opened(film, banks / "whole", *options) as (qa, source):
         qa.ingest(source)
-        both = [
-            replace(qa, reader=reader(qa.backbone, max_new_tokens=8))
-            for reader in (KVReader, TokenReader)
-        ]
+        both = [with_reader(qa, reader) for reader in (KVReader, TokenReader)]
         later = [ask(each, source) for each in both]
         asked = {t: [ask(each, source, asked_at=t) for each in both] for t in moments}
     for t in moments:
@@ -196,9 +198,7 @@ def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(film, tmp_path_fact
             for i, reader in enumerate((KVReader, TokenReader)):
                 got = asked[t][i]
                 assert got["spans"] and all(end <= int(t) + 1 for _, end in got["spans"])
-                same_answer(
-                    got, ask(replace(qa, reader=reader(qa.backbone, max_new_tokens=8)), part)
-                )
+                same_answer(got, ask(with_reader(qa, reader), part))
                 assert got["cited"] != later[i]["cited"]
 
 

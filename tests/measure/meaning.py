@@ -18,7 +18,7 @@ from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import fuse
 from memory.retrieval.uniform import UniformRetriever
-from pipeline.ingest.text import add_vectors
+from pipeline.ingest.text import embed_lines
 from pipeline.moments.finder import Finder
 from tests.support.paraphrases import KEPT, facts, shared
 from tests.support.records import info
@@ -63,7 +63,7 @@ def main() -> None:
         bank.text.write(
             TextBlock("v", "subtitles", "made up", 0, Stretch(0, 60.0 * len(rows), rows, True))
         )
-        add_vectors(bank, encoder, "v")
+        embed_lines(bank, encoder, "v")
         finder = Finder(bank, ("subtitle",), encoder, late_lines=50)
         for fact in asked:
             for name, question in fact.questions.items():

@@ -46,7 +46,7 @@ class Answers:
         self._info, self._error = info, error
         self._backbone = build_backbone(self._config)
         self._qa = build_qa(self._config, self._backbone)
-        self._longest = self._qa.reader.max_new_tokens
+        self._longest = self._qa.answerer.reader.max_new_tokens
 
     def close(self) -> None:
         """Close the bank; may be called again."""
@@ -100,7 +100,7 @@ class Answers:
         self._error(f"{str(error).rstrip('. ')}; its questions get empty answers.")
 
     def _answer(self, one: Asked, video_id: str) -> Told:
-        self._qa.reader.max_new_tokens = one.max_new_tokens or self._longest
+        self._qa.answerer.reader.max_new_tokens = one.max_new_tokens or self._longest
         text = self._qa.ask(Question(one.question, video_id)).text
         return Told(cut(text, one.until), len(self._backbone.ids(text)))
 

@@ -134,7 +134,8 @@ class Arm:
                 config.retriever = {"_target_": _name(Truth), "_partial_": True}
             qa = build_qa(config, backbone)
             if self.control in ("full", "needle_only"):
-                qa = replace(qa, read_tokens=max(self.config.full_tokens, qa.read_tokens))
+                tokens = max(self.config.full_tokens, qa.answerer.read_tokens)
+                qa = replace(qa, answerer=replace(qa.answerer, read_tokens=tokens))
             self._qa = qa
         return self._qa
 
@@ -150,7 +151,7 @@ class Arm:
     def budget(self, item: Item, film: Film) -> int:
         """Visual tokens that an answer may read; perfect retrieval reads what it is told and nothing else."""
         if self.control != "oracle":
-            return self.qa.read_tokens
+            return self.qa.answerer.read_tokens
         times = np.arange(math.ceil(film.seconds * self.config.fps)) / self.config.fps
         return int(near(times, film.spans(item.needles)).sum() * self.qa.backbone.tokens_per_frame)
 

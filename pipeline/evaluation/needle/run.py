@@ -159,21 +159,21 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
     question = Question(item.question, video_id, id=json.dumps(film.spans(item.needles)))
     if arm.control == "blind":
         none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-        evidence = Evidence(question, (), none, 0, qa.interval)
+        evidence = Evidence(question, (), none, 0, qa.ingester.interval)
     else:
         evidence = qa.bank.recall(
-            question, read_tokens=arm.budget(item, film), kv=qa.reader.needs_kv
+            question, read_tokens=arm.budget(item, film), kv=qa.answerer.reader.needs_kv
         )
-    reading = qa.reader.read(evidence, clock)
+    reading = qa.answerer.reader.read(evidence, clock)
     shown = is_shown(reading.text)
-    cited = cite(evidence, reading.weights, qa.cite_share) if shown else ()
+    cited = cite(evidence, reading.weights, qa.answerer.cite_share) if shown else ()
     read = {
         o: float(t)
         for run in evidence.runs
         for o, t in zip(run.ordinals, run.tokens.times.tolist(), strict=True)
     }
     # frames that are ranked and not read are known by number; in files they lie up to one of the file's frames later
-    ranked = [o * qa.interval for o in evidence.hits.frames.tolist()]
+    ranked = [o * qa.ingester.interval for o in evidence.hits.frames.tolist()]
     # where there is no needle there is none to find
     needles = (
         _variant(film, arm.film_of).spans(item.needles)
@@ -210,7 +210,7 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
         "ranked": [round(t, 3) for t in ranked[:RANKED]],
         "read": [round(t, 3) for t in sorted(read.values())],
         "found": [any(a <= t < b for t in read.values()) for a, b in needles],
-        "cited": spans(cited, qa.interval),
+        "cited": spans(cited, qa.ingester.interval),
         "frames_read": evidence.frame_count,
         "visual_tokens": sum(len(run.tokens.tokens) for run in evidence.runs),
         "read_bytes": sum(
@@ -231,7 +231,7 @@ def _choice(arm: Arm, evidence: Evidence, item: Item, text: str) -> tuple[list[s
     if not item.options:
         return [], None
     if arm.config.answers == "letters":
-        preds = in_letters(arm.qa.reader, evidence, item.question, item.options)
+        preds = in_letters(arm.qa.answerer.reader, evidence, item.question, item.options)
         return preds, LETTERS.find(preds[0][:1]) if preds[0] else -1
-    choice = in_words(arm.qa.reader, evidence, text, item.options)
+    choice = in_words(arm.qa.answerer.reader, evidence, text, item.options)
     return letters_of(choice), choice

@@ -41,7 +41,7 @@ def measure(
         rows += _at_once(config, qa)
         rows += _overhead(config, qa)
         provenance = dict(qa.bank.provenance)
-        clip = qa.clip
+        clip = qa.ingester.clip
     whole = [segment for segment in pattern if len(segment) == len(pattern[0])]
     rows += _files(config, whole, work)
     rows += frame_index.measure(config, clip)

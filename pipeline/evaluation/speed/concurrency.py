@@ -46,11 +46,13 @@ def _overhead(config: DictConfig, qa: VideoQA) -> list[Row]:
     if steps < 1:
         return rows
     evidence = qa.bank.recall(
-        Question(question(0), "short"), read_tokens=qa.read_tokens, kv=qa.reader.needs_kv
+        Question(question(0), "short"),
+        read_tokens=qa.answerer.read_tokens,
+        kv=qa.answerer.reader.needs_kv,
     )
     for number in range(-1, config.rounds):
         clock = Clock()
-        qa.reader.read(evidence, clock)
+        qa.answerer.reader.read(evidence, clock)
         with one_thread(qa.backbone.is_narrow):  # as reading does
             bare = _bare_steps(qa, evidence, steps)
         if number >= 0:
@@ -70,8 +72,8 @@ def _bare_steps(qa: VideoQA, evidence: Any, steps: int) -> float:
     """Seconds of the decoder alone: embeddings and positions at hand, nobody listens, no text."""
     backbone = qa.backbone
     assert isinstance(backbone, VideoLLM)  # transformers' own modules are called below
-    tail = qa.reader.tail(evidence.question.text)
-    with qa.reader.context(evidence, len(tail) + steps + 1, Clock()) as (cache, _):
+    tail = qa.answerer.reader.tail(evidence.question.text)
+    with qa.answerer.reader.context(evidence, len(tail) + steps + 1, Clock()) as (cache, _):
         backbone.advance(tail, cache)
         first = cache.cursor.next
         # [n, 1, 1, D]

@@ -224,7 +224,7 @@ def _append(
         )
         source = footage.ReadyFrames(Frames(video_id, more.pixels, more.times), config.fps)
         number, _ = qa.bank.catalog.next(video_id)
-        last = number + sum(1 for _ in qa.segmenter.segments(source.frames())) - 1
+        last = number + sum(1 for _ in qa.ingester.segmenter.segments(source.frames())) - 1
 
         def mark(seconds: float, nbytes: int) -> None:
             marks.append((seconds, time.perf_counter(), time.process_time()))

@@ -102,7 +102,7 @@ class Ours:
         with watch() as took:
             done = qa.ingest(source)
         self._video_id = source.info.video_id
-        names = _TOGETHER if qa.computes_beside else _ALONE
+        names = _TOGETHER if qa.ingester.computes_beside else _ALONE
         stages = {
             names.get(name, name): seconds
             for name, seconds in (done.seconds | spent).items()

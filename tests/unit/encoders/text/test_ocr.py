@@ -15,7 +15,7 @@ from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_rate, size_of
 from encoders.text.repeats import Repeats, distance, telling
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
-from pipeline.ingest.text import extract
+from pipeline.ingest.text import TextExtraction
 from pipeline.moments.finder import Finder
 from tests.support.lectures import Lecture, plan
 from tests.support.paths import CLIPS
@@ -179,7 +179,7 @@ def find_in(path: Path, tmp_path: Path, word: str, reader: Ocr) -> tuple[float, 
         tmp_path / "bank", {"model": "m"}, UniformRetriever(), recent_frames=0
     ) as bank:
         bank.record_video(info("v"), 1.0, finished=True)
-        extract(bank, reader, VideoFile("v", path, duration=10.0))
+        TextExtraction(bank).extract(reader, VideoFile("v", path, duration=10.0))
         moment = Finder(bank, ("ocr",)).find(word)[0]
         assert (
             bank.check.verify() == []

@@ -24,7 +24,7 @@ from memory.text.vector_file import DamagedVectorsError, pack, unpack
 from memory.text.vector_index import LineIndex
 from pipeline import cli
 from pipeline.answer import text_evidence
-from pipeline.ingest.text import add_vectors
+from pipeline.ingest.text import embed_lines
 from pipeline.moments.finder import Finder
 from tests.commands.test_cli import sentence
 from tests.commands.test_find import film, run  # noqa: F401
@@ -54,7 +54,7 @@ def root(tmp_path: Path) -> Path:
         write_video(bank, make_video("v", 5))
         for each in BLOCKS:
             bank.text.write(each)
-        add_vectors(bank, Directions(), "v")
+        embed_lines(bank, Directions(), "v")
     return tmp_path / "bank"
 
 
@@ -204,13 +204,13 @@ def test_vectors_come_later_to_lines_that_are_there_and_follow_them(root: Path) 
         for path in (root / "vectors").rglob("*.vec"):
             path.unlink()
         assert near(bank, "bread needs salt") == [] and bank.check.verify() == []
-        add_vectors(bank, Directions(), "v")
+        embed_lines(bank, Directions(), "v")
         assert vectors(root) == before and near(bank, "bread needs salt") == ["bread needs salt"]
         bank.text.drop("v", "subtitles")
         assert vectors(root) == {} and near(bank, "bread needs salt") == []
         bank.text.write(block(0, line(1, "bread needs salt")))
         assert bank.text.count_vectors() == (0, 1)
-        add_vectors(bank, Directions(), "v")
+        embed_lines(bank, Directions(), "v")
         assert near(bank, "bread needs salt") == ["bread needs salt"]
         bank.prune(Rule("v"))
         assert (
@@ -238,7 +238,7 @@ def test_another_open_bank_sees_vectors_that_came(root: Path) -> None:
                 "v", "ocr", "made so", 0, Stretch(0, 9, (line(2, "a sign", kind="ocr"),), True)
             )
         )
-        add_vectors(writing, Directions(), "v")
+        embed_lines(writing, Directions(), "v")
         assert near(asking, "a sign") == ["a sign"] and asking.text.count_vectors() == (5, 5)
 
 
@@ -249,7 +249,7 @@ def test_a_pruned_beginning_takes_its_vectors_and_the_cut_block_gets_new_ones(ro
         assert bank.catalog.segments("v")[0].start == 8.0 and bank.check.verify() == []
         assert len(vectors(root)) == 2 and bank.text.count_vectors() == (2, 3)
         assert near(bank, "with granite") != ["with granite"]
-        add_vectors(bank, Directions(), "v")
+        embed_lines(bank, Directions(), "v")
         assert near(bank, "with granite") == ["with granite"] and bank.text.count_vectors() == (
             3,
             3,
@@ -266,7 +266,7 @@ def test_damaged_vectors_are_named_deleted_by_repair_and_made_again(root: Path) 
         assert bad.path == damaged and "dense=" in bad.text and left.harmless
         assert bank.text.count_vectors() == (2, 4)
         assert [problem.path for problem in bank.check.repair_text()] == [damaged]
-        add_vectors(bank, Directions(), "v")
+        embed_lines(bank, Directions(), "v")
         assert (
             vectors(root) == before
             and bank.check.verify() == []
@@ -294,7 +294,7 @@ def test_a_crash_leaves_whole_vectors_or_none(root: Path, step: str) -> None:
         assert all(problem.harmless for problem in bank.check.verify())
         bank.begin_writing()
         assert bank.check.verify() == [] and bank.text.count_vectors()[0] in (0, 2)
-        add_vectors(bank, Directions(), "v")
+        embed_lines(bank, Directions(), "v")
         assert bank.text.count_vectors() == (4, 4)
     assert vectors(root) == before
 
@@ -312,7 +312,7 @@ def test_questions_in_other_words_are_found_by_meaning_and_not_by_words(
         bank.text.write(
             TextBlock("v", "subtitles", "made so", 0, Stretch(0, 60.0 * len(rows), rows, True))
         )
-        add_vectors(bank, encoder, "v")
+        embed_lines(bank, encoder, "v")
         plain, meant = Finder(bank, ("subtitle",)), Finder(bank, ("subtitle",), encoder)
         found = {"plain": 0, "meant": 0}
         for fact in asked:
@@ -333,7 +333,7 @@ def test_questions_in_other_words_are_found_by_meaning_and_not_by_words(
         assert both.find('"harbour"') == []  # quoted words have to be there
 
 
-def test_the_commands_add_vectors_to_words_that_are_there_and_find_by_them(
+def test_the_commands_embed_lines_to_words_that_are_there_and_find_by_them(
     run,  # noqa: F811
     film,  # noqa: F811
     tmp_path,

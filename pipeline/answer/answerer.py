@@ -1,0 +1,216 @@
+"""The read path: a question becomes an answer with the moments it cites. Knows no frame source and no encoder.
+
+Order: search the words of the video, recall frames from the bank, read them, cite. `ask` takes one question; `ask_all`
+takes several about one video in one pass of the model.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from encoders.errors import UserError
+from encoders.text.lines import SentenceEncoder, TextLine
+from memory.bank import MemoryBank
+from memory.schema import Evidence, Question
+from memory.storage.catalog import VideoRow
+from memory.text.bm25 import Found
+from pipeline.answer import text_evidence
+from pipeline.answer.batched_reader import Together
+from pipeline.answer.citations import cite, recalled, spans
+from pipeline.answer.reader import KVReader, Reading, TokenReader
+from pipeline.answer.stream import AnswerStream
+from pipeline.query.batched import Ahead
+from pipeline.runtime.cancel import Emit
+from pipeline.runtime.stage_timer import Clock
+from pipeline.schema import Answer, check_question, is_shown, source_warning
+
+Read = Callable[[Evidence, Clock], Reading]
+ReadAll = Callable[[Sequence[Evidence], Clock], Sequence[Reading]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A question, with the words of the video that belong to it."""
+
+    question: Question
+    video: VideoRow
+    found: tuple[Found, ...] = ()  # lines for the citations, best first
+    lines: tuple[TextLine, ...] = ()  # those of them that the model reads, in time order
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Answers questions from one bank."""
+
+    bank: MemoryBank
+    reader: TokenReader | KVReader
+    batched_reader: Together  # the same reader for several questions in one pass
+    queries: tuple[Ahead, ...]  # what the retriever needs of a question's text, batched
+    read_tokens: int  # visual tokens that an answer may read, at any length of video
+    cite_share: float  # of the heaviest frame's weight: lighter frames are not cited
+    # embeds lines (encoders/text/dense.py); None: only their words are searched
+    sentence_encoder: SentenceEncoder | None = None
+    # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
+    read_text_tokens: int = 0
+
+    def stream(self, question: Question) -> AnswerStream:
+        """`ask` in pieces: `for piece in stream`, then `stream.answer`."""
+        return AnswerStream(lambda emit, cancelled: self.ask(question, emit, cancelled=cancelled))
+
+    def ask(
+        self,
+        question: Question,
+        emit: Emit = lambda text: None,
+        read: Read | None = None,
+        *,
+        cancelled: threading.Event | None = None,
+    ) -> Answer:
+        """Answer from the bank alone.
+
+        emit: gets the text in pieces. read: replaces the reader, for example to choose one of several options.
+        cancelled: once it is set, decoding ends between two tokens with Cancelled (pipeline/runtime/cancel.py).
+        Raises UserError on an empty question, a video that is not in the bank, or a moment before its first frame.
+        """
+        video = self._video_of(question)
+        clock = Clock()
+        prepared = self._prepare(question, video, clock)
+        evidence = self.bank.recall(
+            question,
+            read_tokens=self.read_tokens,
+            kv=self.reader.needs_kv,
+            lines=prepared.lines,
+            near=text_evidence.spans(prepared.found),
+        )
+        _refuse_nothing(evidence)
+        reading = (
+            self.reader.read(evidence, clock, emit, cancelled)
+            if read is None
+            else read(evidence, clock)
+        )
+        return self._answer(prepared, evidence, reading, clock.seconds | {"total": clock.total()})
+
+    def ask_all(
+        self, questions: Sequence[Question], read: ReadAll | None = None
+    ) -> list[Answer | UserError]:
+        """`ask` for several questions about one video in one pass of the model, in order. A question that cannot be
+        answered has its error in its place, and the others go on. `seconds` of each answer is its share.
+
+        Each answer equals that of `ask` up to rounding, which depends on the group: the same groups give the same
+        answers.
+        """
+        results: dict[int, Answer | UserError] = {}
+        videos: dict[int, VideoRow] = {}
+        for number, question in enumerate(questions):
+            try:
+                videos[number] = self._video_of(question)
+            except UserError as error:
+                results[number] = error
+        clock = Clock()
+        prepared = {
+            number: self._prepare(questions[number], video, clock)
+            for number, video in videos.items()
+        }
+        evidences: dict[int, Evidence] = {}
+        for number, evidence in zip(prepared, self._recall(list(prepared.values())), strict=True):
+            try:
+                _refuse_nothing(evidence)
+                evidences[number] = evidence
+            except UserError as error:
+                results[number] = error
+        if evidences:
+            read_all = self.batched_reader.read if read is None else read
+            readings = read_all(list(evidences.values()), clock)
+            count = len(evidences)
+            share = {stage: seconds / count for stage, seconds in clock.seconds.items()}
+            share["total"] = clock.total() / count
+            for (number, evidence), reading in zip(evidences.items(), readings, strict=True):
+                results[number] = self._answer(prepared[number], evidence, reading, share)
+        return [results[number] for number in range(len(questions))]
+
+    def _video_of(self, question: Question) -> VideoRow:
+        """The bank's row of the video. Raises UserError when it cannot be asked about."""
+        check_question(question.text)
+        video = self.bank.catalog.video(question.video_id)
+        if video is None:
+            raise UserError(
+                f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`."
+            )
+        return video
+
+    def _prepare(self, question: Question, video: VideoRow, clock: Clock) -> _Prepared:
+        if not self.bank.text.runs(question.video_id):
+            return _Prepared(question, video)
+        with clock("search_text"):
+            found = text_evidence.find(
+                self.bank, question, self.bank.catalog.duration(video), self.sentence_encoder
+            )
+            lines = text_evidence.fitting(found, self.reader.backbone, self.read_text_tokens)
+            return _Prepared(question, video, found, lines)
+
+    def _recall(self, prepared: Sequence[_Prepared]) -> list[Evidence]:
+        """Evidence of each question; their texts are embedded in one pass."""
+        if not prepared:
+            return []
+        with ExitStack() as stack:
+            for query in self.queries:
+                stack.enter_context(query.prepared([one.question.text for one in prepared]))
+            return self.bank.recall_all(
+                [one.question for one in prepared],
+                read_tokens=self.read_tokens,
+                kv=self.reader.needs_kv,
+                lines=[one.lines for one in prepared],
+                near=[text_evidence.spans(one.found) for one in prepared],
+            )
+
+    def _answer(
+        self, prepared: _Prepared, evidence: Evidence, reading: Reading, seconds: dict[str, float]
+    ) -> Answer:
+        question = evidence.question
+        shown = is_shown(reading.text)
+        cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
+        warnings = [source_warning(prepared.video.info), self._lost(question)]
+        return Answer(
+            question=question.text,
+            text=reading.text,
+            shown=shown,
+            spans=spans(cited, evidence.interval),
+            cited=cited,
+            lines=text_evidence.cited(prepared.found, evidence.lines) if shown else (),
+            video_id=question.video_id,
+            asked_at=None if question.asked_at == math.inf else question.asked_at,
+            frames_read=evidence.frame_count,
+            visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
+            seconds=evidence.seconds | seconds,
+            warning=" ".join(filter(None, warnings)),
+            recalled=recalled(evidence),
+        )
+
+    def _lost(self, question: Question) -> str:
+        """The warning about damaged segments that were dropped and that the question could have seen."""
+        gaps = [
+            gap
+            for gap in self.bank.catalog.gaps(question.video_id)
+            if gap.start < question.asked_at
+        ]
+        times = ", ".join(f"{gap.start:.1f}-{gap.end:.1f} s" for gap in gaps)
+        return (
+            f"The bank has lost {times} of this video; `reelbank ingest` encodes it again."
+            if gaps
+            else ""
+        )
+
+
+def _refuse_nothing(evidence: Evidence) -> None:
+    """Raise UserError when no frame was recalled."""
+    question = evidence.question
+    if evidence.frame_count:
+        return
+    if question.since > -math.inf:
+        raise UserError(
+            f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about another time."
+        )
+    raise UserError(
+        f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second."
+    )

@@ -1,0 +1,309 @@
+"""The write path: frames of a video become segments in the bank. Knows no question and no reader.
+
+Decoding runs ahead by one batch in a thread. Where the processor has cores to share, the vision tower and the frame
+embedder run ahead by one segment in another. The decoder runs in time order, because each segment is encoded behind the
+window of the segments before it.
+"""
+
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from encoders.encoder import Encoder, Seen
+from encoders.errors import UserError
+from encoders.models.backbone import Backbone
+from encoders.schema import (
+    Compressor,
+    FrameEmbedder,
+    Frames,
+    FrameSource,
+    LiveSource,
+    Prefill,
+    Segment,
+    Segmenter,
+)
+from memory.bank import MemoryBank
+from pipeline.ingest.open_segment import OpenSegment
+from pipeline.ingest.text import TextExtraction
+from pipeline.runtime.background_writer import BackgroundWriter
+from pipeline.runtime.run_ahead import RunAhead
+from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.torch_threads import may_share, shared_cores, worker
+from pipeline.schema import Ingested, source_warning
+
+T = TypeVar("T")
+# seconds of video encoded so far, bytes of segment files written so far
+Progress = Callable[[float, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """What `follow` adds to `ingest`."""
+
+    source: LiveSource
+    show: Callable[[Segment], None]  # lets questions see a segment before it is written
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One call of `ingest`: its parts and its counters."""
+
+    source: FrameSource
+    live: _Live | None
+    progress: Progress
+    clock: Clock
+    writer: BackgroundWriter
+    executor: Executor | None  # embeds frames while the tower runs; None: in the same thread
+    threads: int  # of torch, for each thread that computes
+    new: int = 0  # segments encoded
+    inexact: list[int] = field(default_factory=list)  # numbers; see `_Start.exact`
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """An encoder that is ready to encode a segment, and the frames to encode."""
+
+    encoder: Encoder
+    batches: Iterator[Frames]
+    after: float  # seconds; the segmenter uses earlier frames only to find the cut
+    exact: bool  # False: the window can differ from that of an uninterrupted run
+
+
+@dataclass(frozen=True)
+class Ingester:
+    """Encodes videos into one bank."""
+
+    bank: MemoryBank
+    backbone: Backbone
+    segmenter: Segmenter
+    compressor: Compressor
+    new_prefill: Callable[[], Prefill]  # a fresh window for each video
+    clip: FrameEmbedder
+    text: TextExtraction
+    interval: float  # seconds between sampled frames
+    # Unix seconds of second 0 of the video, where the user gave them
+    began: float | None = None
+
+    @property
+    def computes_beside(self) -> bool:
+        """Whether tower and frame embedder work on a segment while the decoder works on the one before it."""
+        return self.backbone.device.type != "cpu" or may_share()
+
+    def follow(
+        self,
+        source: LiveSource,
+        progress: Progress = lambda seconds, nbytes: None,
+        on_shown: Callable[[Segment], None] = lambda segment: None,
+    ) -> Ingested:
+        """`ingest` for frames that still arrive. While the encoder is idle, questions also see the frames of the open
+        segment. A source that does not repeat stays unfinished: the next call continues behind the last segment.
+
+        on_shown: gets each segment as questions now see it, an open one with the frames so far.
+        """
+
+        def show(segment: Segment) -> None:
+            self.bank.show(segment)
+            on_shown(segment)
+
+        try:
+            return self._ingest(source, progress, None, _Live(source, show))
+        finally:
+            self.bank.hide(source.info.video_id)
+
+    def ingest(
+        self,
+        source: FrameSource,
+        progress: Progress = lambda seconds, nbytes: None,
+        until: int | None = None,
+    ) -> Ingested:
+        """Encode what the bank lacks of this video: segments that were dropped as damaged, then those behind the last
+        one. After an interruption the bytes are those of an uninterrupted run, or the report says that they can differ.
+        When this returns, every segment is durable.
+
+        until: stop after the segment of this number and leave the video unfinished.
+        Raises UserError when the source yields no frame.
+        """
+        return self._ingest(source, progress, until, None)
+
+    def _ingest(
+        self, source: FrameSource, progress: Progress, until: int | None, live: _Live | None
+    ) -> Ingested:
+        clock, info = Clock(), source.info
+        computes_beside = self.computes_beside  # before the cores are shared
+        repeats = live is None or live.source.repeats
+        video = self.bank.catalog.video(info.video_id)
+        if video is not None and video.finished:
+            with self.text.extracting(info):
+                pass
+            self.text.describe(info)
+            return self._report(info.video_id, clock, 0, 0, source_warning(video.info))
+        # before looking at what is missing: another writer must not add it in between
+        self.bank.begin_writing()
+        self.bank.record_video(info, self.interval, finished=False)
+        with (
+            self.text.extracting(info),
+            BackgroundWriter(self.bank.write) as writer,
+            shared_cores(2 if self.backbone.is_narrow else 1) as threads,
+            worker(threads) if computes_beside else nullcontext() as executor,
+        ):
+            run = _Pass(source, live, progress, clock, writer, executor, threads)
+            for first, stop in self._missing(info.video_id, until, repeats):
+                self._encode(run, first, stop)
+        if until is None and repeats:
+            self.bank.record_video(source.info, self.interval, finished=True)
+            self.text.describe(source.info)
+        warning = " ".join(filter(None, [source_warning(source.info), _inexact(run.inexact)]))
+        return self._report(info.video_id, clock, run.new, writer.nbytes, warning)
+
+    def _missing(
+        self, video_id: str, until: int | None, repeats: bool
+    ) -> list[tuple[int, int | None]]:
+        """Numbers of missing segments, each as (first, number after the last; None = to the end of the video). A source
+        that does not repeat can fill no gap."""
+        number, _ = self.bank.catalog.next(video_id)
+        if not repeats:
+            return [(number, None)]
+        gaps: list[tuple[int, int | None]] = [
+            (gap.first, gap.stop) for gap in self.bank.catalog.gaps(video_id)
+        ]
+        if until is None:
+            return [*gaps, (number, None)]
+        return [*gaps, (number, until + 1)] if number <= until else gaps
+
+    def _encode(self, run: _Pass, first: int, stop: int | None) -> None:
+        """Encode the segments of these numbers and hand them to the writer. Raises UserError when the video ends first."""
+        run.writer.flush()  # the window, and when the video began, are read from the bank
+        start = self._start(run, first)
+        number = first
+        seen_segments: AbstractContextManager[Iterator[Seen]]
+        if run.live is None:
+            seen_segments = self._seen_ahead(run, start, None if stop is None else stop - first)
+        else:
+            seen_segments = closing(self._seen_live(run, start, run.live, first))
+        with seen_segments as coming:
+            for seen in coming:
+                segment = start.encoder.remember(seen, number, run.clock)
+                if run.live is not None:
+                    run.live.show(segment)  # questions see it while it is written
+                with run.clock("write"):
+                    run.writer.put(segment)
+                run.inexact += [] if start.exact else [number]
+                run.new, number = run.new + 1, number + 1
+                run.progress(segment.end, run.writer.nbytes)
+        if stop is not None and number < stop:
+            raise UserError(
+                f"{run.source.info.path} ends before segment {number}, which was made of it; is the file whole?"
+            )
+
+    def _start(self, run: _Pass, number: int) -> _Start:
+        """Rebuild the encoder's window as it was at this segment, and open the source there.
+
+        The window is inexact where a quantized bank no longer has it as the encoder made it, where it was pruned, or
+        where it holds segments that are inexact themselves.
+        """
+        prefill, live = self.new_prefill(), run.live
+        point = self.bank.resume_point(run.source.info.video_id, number, prefill.window_frames)
+        prefill.restore(part.kv for part in point.window if part.kv is not None)
+        exact = point.is_exact and not any(part.segment in run.inexact for part in point.window)
+        begin = point.start
+        if self.segmenter.look_back and (live is None or live.source.repeats):
+            before = point.times[: -self.segmenter.look_back]
+            # right behind a frame, so that temporal patches come out as in the first pass
+            begin = math.nextafter(float(before[-1]), math.inf) if len(before) else 0.0
+        began = None if live is None else live.source.begins(begin)
+        if began is None:
+            # new segments belong to the current session; one that is encoded again keeps its own
+            began = self.began if point.is_next and self.began is not None else point.began
+        encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval, began)
+        batches = _timed(run.source.frames(begin), run.clock, "decode")
+        return _Start(encoder, batches, point.start, exact)
+
+    @contextmanager
+    def _seen_ahead(self, run: _Pass, start: _Start, count: int | None) -> Iterator[Iterator[Seen]]:
+        """The next `count` segments (None: all) behind tower and compressor. Decoding runs ahead by one batch in a
+        thread, the tower by one segment in another; without an executor the tower runs in the calling thread."""
+        with RunAhead(start.batches, depth=1) as decoded:
+            cuts = islice(self.segmenter.segments(decoded, after=start.after), count)
+            if run.executor is None:
+                yield (
+                    start.encoder.see(frames, run.clock)
+                    for frames in _timed(cuts, run.clock, "wait")
+                )
+                return
+            with RunAhead(
+                (start.encoder.see(frames, run.clock, run.executor) for frames in cuts),
+                depth=1,
+                threads=run.threads,
+            ) as seen:
+                yield _timed(seen, run.clock, "wait")
+
+    def _seen_live(self, run: _Pass, start: _Start, live: _Live, first: int) -> Generator[Seen]:
+        """Each segment of a stream behind tower and compressor, as soon as it is cut. Frames that are in no segment yet
+        are shown to questions. first: number of the next segment."""
+
+        def show(frames: Frames) -> None:
+            live.show(
+                start.encoder.encode(
+                    frames, first + opened.cuts, Clock(), run.executor, still_open=True
+                )
+            )
+
+        opened = OpenSegment(
+            start.batches,
+            show,
+            has_time=lambda: live.source.is_idle,
+            after=start.after,
+            patch=self.backbone.temporal_patch,
+        )
+        cuts = self.segmenter.segments(iter(opened), after=start.after)
+        for frames in _timed(cuts, run.clock, "wait"):
+            yield start.encoder.see(frames, run.clock, run.executor)
+            opened.cut(frames)
+
+    def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
+        rows = self.bank.catalog.segments(video_id)
+        return Ingested(
+            video_id=video_id,
+            video_seconds=rows[-1].end if rows else 0.0,
+            segments=len(rows),
+            frames=sum(row.frames for row in rows),
+            new_segments=new,
+            nbytes=nbytes,
+            seconds=clock.seconds | {"total": clock.total()},
+            warning=" ".join(filter(None, [warning, self.text.notes(video_id)])),
+            text_lines=self.text.line_counts(video_id),
+        )
+
+
+def _inexact(numbers: list[int]) -> str:
+    """The warning about segments that were encoded behind quantized frames, or behind fewer."""
+    if not numbers:
+        return ""
+    which = (
+        f"Segment {numbers[0]} was"
+        if len(numbers) == 1
+        else f"{len(numbers)} segments from number {numbers[0]} on were"
+    )
+    return (
+        f"{which} encoded behind what the bank still has of the frames before, as their keys and values as they were made are "
+        "gone (quantised, or pruned); the bytes can differ from those of an uninterrupted run."
+    )
+
+
+def _timed(items: Iterable[T], clock: Clock, stage: str) -> Iterator[T]:
+    """The same items; the seconds that each one takes to arrive are added to `stage`."""
+    iterator = iter(items)
+    try:
+        while True:
+            with clock(stage):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()
