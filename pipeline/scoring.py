@@ -1,4 +1,7 @@
-"""Right or wrong, and shares with intervals clustered by video. Knows no task and no needle."""
+"""Correctness of answers, and accuracies with intervals clustered by video.
+
+Knows no task and no needle.
+"""
 
 from collections.abc import Sequence
 
@@ -6,14 +9,18 @@ import numpy as np
 
 
 def is_right(text: str, truth: str) -> bool:
-    """Exact up to case, surrounding space and a final full stop."""
+    """Equal up to case, surrounding space, and a final full stop."""
     return text.strip().rstrip(".").casefold() == truth.strip().casefold()
 
 
 def share(
     results: Sequence[tuple[str, float]], draws: int = 2000, seed: int = 0
 ) -> tuple[float, float, float, int]:
-    """(share of True or mean, lower, upper, count) of (video, outcome) pairs, resampling videos."""
+    """(mean, lower, upper, count) of (video, outcome) pairs; 95 % interval.
+
+    The interval is a percentile bootstrap that resamples whole videos, because questions about one
+    video are not independent. Outcomes are booleans or numbers; without results, NaN and 0.
+    """
     if not results:
         return float("nan"), float("nan"), float("nan"), 0
     videos = sorted({video for video, _ in results})
@@ -24,14 +31,14 @@ def share(
         ]
     )
     rng = np.random.default_rng(seed)
-    drawn = hits[rng.integers(0, len(videos), (draws, len(videos)))].sum(1)  # [draws, 2]
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
+    resampled = hits[rng.integers(0, len(videos), (draws, len(videos)))].sum(1)  # [draws, 2]
+    low, high = np.percentile(resampled[:, 0] / resampled[:, 1], (2.5, 97.5))
     total = hits.sum(0)
     return float(total[0] / total[1]), float(low), float(high), int(total[1])
 
 
 def cell(results: Sequence[tuple[str, float]]) -> str:
-    """ "97.5 (95.0-99.2), 120": per cent, interval, questions."""
+    """ "97.5 (95.0-99.2), n=120": per cent, interval, questions; "-" without results."""
     mean, low, high, count = share(results)
     return f"{100 * mean:.1f} ({100 * low:.1f}-{100 * high:.1f}), n={count}" if count else "-"
 
@@ -42,21 +49,25 @@ def difference(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float, int]:
-    """(share of True minus that of the reference, lower, upper, count) of the same questions in the same order, pair by
-    pair, resampling videos. ValueError when they are not the same questions."""
+    """(mean difference, lower, upper, count) of two results for the same questions, in pairs.
+
+    Resamples videos as `share` does. ValueError when the questions differ.
+    """
     if [video for video, _ in results] != [video for video, _ in reference]:
         raise ValueError("two results of different questions cannot be compared in pairs")
     if not results:
         return float("nan"), float("nan"), float("nan"), 0
     videos = sorted({video for video, _ in results})
-    gained = dict.fromkeys(videos, 0)
-    asked = dict.fromkeys(videos, 0)
+    gains = dict.fromkeys(videos, 0)
+    counts = dict.fromkeys(videos, 0)
     for (video, right), (_, before) in zip(results, reference, strict=True):
-        gained[video] += int(right) - int(before)
-        asked[video] += 1
-    pairs = np.array([[gained[video], asked[video]] for video in videos])
+        gains[video] += int(right) - int(before)
+        counts[video] += 1
+    pairs = np.array([[gains[video], counts[video]] for video in videos])
     # [draws, 2]
-    drawn = pairs[np.random.default_rng(seed).integers(0, len(videos), (draws, len(videos)))].sum(1)
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
+    resampled = pairs[
+        np.random.default_rng(seed).integers(0, len(videos), (draws, len(videos)))
+    ].sum(1)
+    low, high = np.percentile(resampled[:, 0] / resampled[:, 1], (2.5, 97.5))
     total = pairs.sum(0)
     return float(total[0] / total[1]), float(low), float(high), int(total[1])

@@ -1,7 +1,8 @@
-"""Rows of a JSONL, JSON, CSV, TSV or Parquet file, each with its place. Knows no column.
+"""Read the rows of a JSONL, JSON, CSV, TSV, or Parquet file, each with its place. Knows no columns.
 
-A row that cannot be read is told with its place and the next one is read; a file that cannot be read is a UserError.
-Places: a line of JSONL and of CSV (where the row begins), a row of Parquet, an entry of JSON, counted from 1.
+An unreadable row becomes a RejectedRow and reading continues; an unreadable file is a UserError.
+Places count from 1: lines of JSONL and CSV (where the row begins), rows of Parquet, entries of
+JSON.
 """
 
 import csv
@@ -15,13 +16,13 @@ import pyarrow
 import pyarrow.parquet
 
 from encoders.errors import UserError
-from pipeline.batch.schema import Bad, Entry
+from pipeline.batch.schema import Entry, RejectedRow
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
-def rows(path: Path) -> Iterator[Entry | Bad]:
-    """All rows in order. UserError when the file is missing, of another kind, or damaged as a whole."""
+def rows(path: Path) -> Iterator[Entry | RejectedRow]:
+    """All rows in order. UserError when the file is missing, of another format, or damaged."""
     if not path.is_file():
         raise UserError(f"There is no file {path}; check jobs=")
     if path.suffix not in SUFFIXES:
@@ -43,7 +44,7 @@ def rows(path: Path) -> Iterator[Entry | Bad]:
         ) from error
 
 
-def _jsonl(path: Path) -> Iterator[Entry | Bad]:
+def _jsonl(path: Path) -> Iterator[Entry | RejectedRow]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             place = f"{path.name} line {number}"
@@ -52,18 +53,18 @@ def _jsonl(path: Path) -> Iterator[Entry | Bad]:
                 if text:
                     yield _entry(place, json.loads(text))
             except UnicodeDecodeError as error:
-                yield Bad(
+                yield RejectedRow(
                     place,
                     f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8",
                 )
             except json.JSONDecodeError as error:
-                yield Bad(
+                yield RejectedRow(
                     place,
                     f"not JSON ({error.msg} at column {error.colno}); write one object a line",
                 )
 
 
-def _json(path: Path) -> Iterator[Entry | Bad]:
+def _json(path: Path) -> Iterator[Entry | RejectedRow]:
     try:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except ValueError as error:
@@ -79,16 +80,16 @@ def _json(path: Path) -> Iterator[Entry | Bad]:
         yield _entry(f"{path.name} entry {number}", values)
 
 
-def _entry(place: str, values: Any) -> Entry | Bad:
+def _entry(place: str, values: Any) -> Entry | RejectedRow:
     return (
         Entry(place, values)
         if isinstance(values, dict)
-        else Bad(place, "not an object with named values")
+        else RejectedRow(place, "not an object with named values")
     )
 
 
-def _csv(path: Path) -> Iterator[Entry | Bad]:
-    # bytes that are no UTF-8 become lone surrogates, so that one bad row does not hide the others
+def _csv(path: Path) -> Iterator[Entry | RejectedRow]:
+    # invalid UTF-8 becomes lone surrogates, so that one bad row does not hide the others
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
@@ -100,7 +101,7 @@ def _csv(path: Path) -> Iterator[Entry | Bad]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield Bad(place, f"not CSV ({error}); check the quotes")
+            yield RejectedRow(place, f"not CSV ({error}); check the quotes")
             last = reader.line_num
             continue
         if cells is None:
@@ -108,16 +109,16 @@ def _csv(path: Path) -> Iterator[Entry | Bad]:
         last = reader.line_num
         if not any(cells):
             continue
-        if any("\udc80" <= sign <= "\udcff" for cell in cells for sign in cell):
+        if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
             if names is None:
                 raise UserError(
                     f"{place} holds the column names and is not UTF-8; save the file as UTF-8"
                 )
-            yield Bad(place, "not UTF-8; save the file as UTF-8")
+            yield RejectedRow(place, "not UTF-8; save the file as UTF-8")
         elif names is None:
             names = [cell.strip() for cell in cells]
         elif len(cells) != len(names):
-            yield Bad(
+            yield RejectedRow(
                 place,
                 f"{len(cells)} cells under {len(names)} column names; check commas and quotes",
             )
@@ -125,7 +126,7 @@ def _csv(path: Path) -> Iterator[Entry | Bad]:
             yield Entry(place, dict(zip(names, cells, strict=True)))
 
 
-def _parquet(path: Path) -> Iterator[Entry | Bad]:
+def _parquet(path: Path) -> Iterator[Entry | RejectedRow]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             number = 0

@@ -1,8 +1,9 @@
-"""Rows -> jobs: columns checked, options told from answers, videos found, ids made unique. Knows no benchmark and no model.
+"""Rows -> jobs: validates columns, normalizes options, finds videos, makes ids unique.
 
-Columns: video and question; optional id, options, answer, start, end, asked_at, task, duration, group, evidence, prompt, rule.
-A video is a path (below `videos`, else beside the job file), a glob (the question is asked of each file that it matches) or
-a URL of fsspec. A row without an id gets one from what it asks, so that lines may be added and moved between two runs.
+Knows no benchmark and no model. Columns: video and question; optional id, options, answer, start,
+end, asked_at, task, duration, group, evidence, prompt, rule. A video is a path (below `videos`,
+else beside the job file), a glob (the question is asked of every matching file), or an fsspec URL.
+A row without an id gets one from its content, so that lines may be added or moved between two runs.
 """
 
 import hashlib
@@ -16,71 +17,80 @@ from typing import Any, Protocol
 
 import fsspec
 
-from pipeline.batch.schema import LETTERS, Bad, Entry, Job, Refused
+from pipeline.batch.schema import LETTERS, Entry, Job, RejectedRow, RowError
 
 _PREFIX = re.compile(r"^\s*\(?([A-Za-z])[.):]\s*(.*)$", re.DOTALL)
 
 
 class Annotations(Protocol):
-    """One row of a file as it stands there -> rows in our columns. Refused where the row is none of this format."""
+    """Converts one row of a file to rows in our columns. RowError when it has another format."""
 
     def __call__(self, values: dict[str, Any]) -> list[dict[str, Any]]: ...
 
 
 def collect(
-    entries: Iterable[Entry | Bad],
+    entries: Iterable[Entry | RejectedRow],
     annotations: Annotations,
     root: Path,
     *,
     unlabelled: bool = False,
-) -> tuple[list[Job], list[Bad]]:
-    """Jobs in the order of the file, and what was refused. root: where relative paths begin.
-    unlabelled: take questions with options whose right one is not told, as in a hidden test set."""
+) -> tuple[list[Job], list[RejectedRow]]:
+    """The jobs in file order, and the rejected rows.
+
+    root: base of relative paths. unlabelled: accept options without an answer, as in a hidden test
+    set.
+    """
     jobs: dict[str, Job] = {}
-    bad: list[Bad] = []
+    rejected: list[RejectedRow] = []
     for entry in entries:
-        if isinstance(entry, Bad):
-            bad.append(entry)
+        if isinstance(entry, RejectedRow):
+            rejected.append(entry)
             continue
         try:
             parsed = [
                 parse(entry.place, values, unlabelled=unlabelled)
                 for values in annotations(entry.values)
             ]
-            found = [job for one in parsed for job in _located(one, root)]
-        except Refused as error:
-            bad.append(Bad(entry.place, str(error)))
+            located = [job for one in parsed for job in _locate(one, root)]
+        except RowError as error:
+            rejected.append(RejectedRow(entry.place, str(error)))
             continue
-        for job in found:
+        for job in located:
             if job.id in jobs:
-                bad.append(
-                    Bad(
+                rejected.append(
+                    RejectedRow(
                         entry.place,
-                        f"id {job.id} stands at {jobs[job.id].place} already; give each row its own id",
+                        f"id {job.id} stands at {jobs[job.id].place} already; give each row its "
+                        "own id",
                     )
                 )
             else:
                 jobs[job.id] = job
-    return list(jobs.values()), bad
+    return list(jobs.values()), rejected
 
 
 def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Job:
-    """A row in our columns -> Job; its video is as it was written. Refused says what is wrong."""
+    """Convert a row in our columns to a Job, with its video as written. RowError when it is
+    invalid.
+    """
     video, question = text(values, "video"), text(values, "question")
-    options = stripped(_options(values.get("options")))
+    options = strip_letters(_options(values.get("options")))
     answer = "" if values.get("answer") is None else str(values["answer"]).strip()
     letter = None
     if options:
         letter = _letter(answer, options)
         if letter is None and (answer or not unlabelled):
-            told = f"answer={answer!r} is neither the letter nor the text of one of the {len(options)} options" if answer else (
-                "options without an answer; give its letter, or say unlabelled=true"
-            )  # fmt: skip
-            raise Refused(told)
+            message = "options without an answer; give its letter, or say unlabelled=true"
+            if answer:
+                message = (
+                    f"answer={answer!r} is neither the letter nor the text of one of the "
+                    f"{len(options)} options"
+                )
+            raise RowError(message)
         answer = options[LETTERS.index(letter)] if letter else ""
     start, end = seconds(values, "start") or 0.0, seconds(values, "end")
     if end is not None and end <= start:
-        raise Refused(f"start={start:g} is not before end={end:g}")
+        raise RowError(f"start={start:g} is not before end={end:g}")
     key = json.dumps([video, question, options, start, end, values.get("asked_at")])
     return Job(
         id=str(values["id"]).strip()
@@ -105,17 +115,17 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
 
 
 def text(values: dict[str, Any], column: str) -> str:
-    """A text that must be there; Refused when it is not."""
+    """A required text column. RowError when it is missing or empty."""
     if column not in values:
-        raise Refused(f"the column {column} is missing; it has {', '.join(values) or 'none'}")
-    found = "" if values[column] is None else str(values[column]).strip()
-    if not found:
-        raise Refused(f"the column {column} is empty")
-    return found
+        raise RowError(f"the column {column} is missing; it has {', '.join(values) or 'none'}")
+    value = "" if values[column] is None else str(values[column]).strip()
+    if not value:
+        raise RowError(f"the column {column} is empty")
+    return value
 
 
 def seconds(values: dict[str, Any], column: str) -> float | None:
-    """A number of seconds, or a clock's "mm:ss" or "hh:mm:ss"; None where nothing stands."""
+    """Seconds, "mm:ss", or "hh:mm:ss" as seconds; None when the column is empty."""
     value = values.get(column)
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -124,63 +134,64 @@ def seconds(values: dict[str, Any], column: str) -> float | None:
     except ValueError:
         parts = []
     if not 1 <= len(parts) <= 3 or any(not 0 <= part < math.inf for part in parts):
-        raise Refused(f"{column}={value!r} is no time; give seconds, mm:ss or hh:mm:ss")
+        raise RowError(f"{column}={value!r} is no time; give seconds, mm:ss or hh:mm:ss")
     return sum(part * 60**power for power, part in enumerate(reversed(parts)))
 
 
-def stripped(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Options without the letters A, B, C, ... before them, if all have them."""
-    found = [_PREFIX.match(option) for option in options]
+def strip_letters(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Options without the letters A, B, C, ... before them, if all of them have one."""
+    matches = [_PREFIX.match(option) for option in options]
     if all(
-        m is not None and m[1].upper() == LETTERS[i] and m[2].strip() for i, m in enumerate(found)
+        m is not None and m[1].upper() == LETTERS[i] and m[2].strip() for i, m in enumerate(matches)
     ):
-        return tuple(m[2].strip() for m in found if m is not None)
+        return tuple(m[2].strip() for m in matches if m is not None)
     return options
 
 
 def _options(value: Any) -> tuple[str, ...]:
-    """A list, a list written as JSON, or texts with | between them (CSV)."""
+    """Options from a list, a JSON list, or texts separated by | (CSV)."""
     if value is None or value == "":
         return ()
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split("|")
         except json.JSONDecodeError as error:
-            raise Refused(
-                f"options={value!r} is not a list in JSON; write it so, or put | between the options"
+            raise RowError(
+                f"options={value!r} is not a list in JSON; write it so, or put | between the "
+                "options"
             ) from error
     if not isinstance(value, list | tuple):
-        raise Refused(f"options={value!r} is no list")
+        raise RowError(f"options={value!r} is no list")
     options = tuple(str(option).strip() for option in value if option is not None)
     if not 2 <= len(options) <= len(LETTERS) or not all(options):
-        raise Refused(
+        raise RowError(
             f"options={list(options)} must be 2 to {len(LETTERS)} texts, none of them empty"
         )
     return options
 
 
 def _letter(answer: str, options: tuple[str, ...]) -> str | None:
-    """The letter of the right option, from its text or its letter."""
+    """The letter of the right option, from its letter or its text; None when neither matches."""
     texts = [option.casefold() for option in options]
     if texts.count(answer.casefold()) == 1:
         return LETTERS[texts.index(answer.casefold())]
-    found = re.fullmatch(r"\(?([A-Za-z])(?:[.):](.*))?", answer, re.DOTALL)
-    if found is None or found[1].upper() not in LETTERS[: len(options)]:
+    match = re.fullmatch(r"\(?([A-Za-z])(?:[.):](.*))?", answer, re.DOTALL)
+    if match is None or match[1].upper() not in LETTERS[: len(options)]:
         return None
-    letter = found[1].upper()
-    rest = (found[2] or "").strip()
+    letter = match[1].upper()
+    rest = (match[2] or "").strip()
     return letter if not rest or rest.casefold() == texts[LETTERS.index(letter)] else None
 
 
 def _prompt(value: Any) -> str:
     if value and "{question}" not in str(value):
-        raise Refused(f"prompt={value!r} asks nothing; put {{question}} into it")
+        raise RowError(f"prompt={value!r} asks nothing; put {{question}} into it")
     return str(value or "")
 
 
 def _rule(value: Any) -> str:
     if value not in (None, "", "number"):
-        raise Refused(f"rule={value!r} is not known; write number, or leave it out")
+        raise RowError(f"rule={value!r} is not known; write number, or leave it out")
     return str(value or "")
 
 
@@ -191,17 +202,19 @@ def _evidence(value: Any) -> tuple[tuple[float, float], ...]:
         spans = json.loads(value) if isinstance(value, str) else value
         return tuple((float(start), float(end)) for start, end in spans)
     except (ValueError, TypeError) as error:
-        raise Refused(f"evidence={value!r} is no list of [start, end] in seconds") from error
+        raise RowError(f"evidence={value!r} is no list of [start, end] in seconds") from error
 
 
-def _located(job: Job, root: Path) -> Iterator[Job]:
-    """The job with its video found: once, or once for each file that a glob matches. A file that is not there is left to
-    whoever opens it."""
+def _locate(job: Job, root: Path) -> Iterator[Job]:
+    """The job with its video's path or URL; one job for each match of a glob.
+
+    A missing file is not an error here: opening it will be.
+    """
     if "://" in job.video and not job.video.startswith("file://"):
         try:
-            paths = [job.video] if "*" not in job.video else _remote(job.video)
+            paths = [job.video] if "*" not in job.video else _glob_remote(job.video)
         except (OSError, ValueError, ImportError) as error:
-            raise Refused(f"video={job.video} cannot be looked up ({error})") from error
+            raise RowError(f"video={job.video} cannot be looked up ({error})") from error
     else:
         path = root / job.video.removeprefix("file://")
         if path.exists() or not any(sign in job.video for sign in "*?["):
@@ -212,12 +225,12 @@ def _located(job: Job, root: Path) -> Iterator[Job]:
                 str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file()
             )
     if not paths:
-        raise Refused(f"video={job.video} matches no file")
+        raise RowError(f"video={job.video} matches no file")
     for path_or_url in paths:
         ident = job.id if len(paths) == 1 else f"{job.id}@{path_or_url.rsplit('/', 1)[-1]}"
         yield replace(job, id=ident, video=path_or_url)
 
 
-def _remote(url: str) -> list[str]:
+def _glob_remote(url: str) -> list[str]:
     system, pattern = fsspec.core.url_to_fs(url)
     return sorted(system.unstrip_protocol(path) for path in system.glob(pattern))

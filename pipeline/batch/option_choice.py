@@ -1,7 +1,7 @@
-"""Which option an answer chooses: the one that the model finds likeliest, or the one that its words name.
+"""Choose an option: the one with the highest likelihood, or the one that the answer names.
 
-Knows the reader and nothing of files. Every part takes questions with options and returns what was chosen of each; open
-questions do not come here. What names no option is no choice, which counts as wrong and is reported.
+Knows the reader; no files. Each part takes questions with options only. An answer that names no
+option is no choice; it counts as wrong and is reported.
 """
 
 import re
@@ -19,47 +19,51 @@ from pipeline.runtime.stage_timer import Clock
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What became of one question with options."""
+class OptionResult:
+    """The outcome of one question with options."""
 
     reading: Reading
     letter: str | None  # None: the answer names no option
-    # of each option, the higher the likelier; () where nothing was weighed
+    # log-likelihood of each option; () when options were not scored
     scores: tuple[float, ...] = ()
 
 
-class Choice(Protocol):
+class OptionChoice(Protocol):
     """How an option is chosen."""
 
     def __call__(
         self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock
-    ) -> list[Chosen]: ...
+    ) -> list[OptionResult]: ...
 
 
 class ByLikelihood:
-    """The option with the highest log-likelihood as the answer; decodes nothing, so there is always a choice."""
+    """The option with the highest log-likelihood. Nothing is decoded; there always is a choice."""
 
     def __init__(self, *, prompt: str, candidate: str, per_token: bool) -> None:
-        """prompt: what is asked, with {question} and, if they are to be seen, {options}. candidate: what is weighed, the "text"
-        of each option or its "letter". per_token: divide by the number of tokens, so that long options are not at a
-        disadvantage; a sum is the likelihood that the model says just this."""
+        """prompt: what is asked, with {question} and optionally {options}.
+
+        candidate: score the "text" of each option or its "letter". per_token: divide by the number
+        of tokens, so that long options are not at a disadvantage; the plain sum is the likelihood
+        that the model says exactly this.
+        """
         _check_prompt(prompt)
         if candidate not in ("text", "letter"):
             raise UserError(f"choice.candidate={candidate} is not known; use text or letter")
         if candidate == "letter" and "{options" not in prompt:
             raise UserError(
-                "choice.candidate=letter needs {options} in choice.prompt: letters say nothing without them"
+                "choice.candidate=letter needs {options} in choice.prompt: letters say nothing "
+                "without them"
             )
         self.prompt, self.candidate, self.per_token = prompt, candidate, per_token
 
     def __call__(
         self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock
-    ) -> list[Chosen]:
+    ) -> list[OptionResult]:
         letters = self.candidate == "letter"
         words = [
             list(LETTERS[: len(job.options)]) if letters else list(job.options) for job in jobs
         ]
-        # a word behind a blank is another token than at the beginning, and models differ in which they were taught
+        # with a leading space a word is another token; models differ in which one they learned
         ids = reader.backbone.ids
         forms = [
             [(i, ids(lead + word)) for i, word in enumerate(own) for lead in ("", " ")]
@@ -67,57 +71,64 @@ class ByLikelihood:
         ]
         weighed = reader.weigh(
             group,
-            [asked(self.prompt, job) for job in jobs],
+            [render_prompt(self.prompt, job) for job in jobs],
             [[tokens for _, tokens in own] for own in forms],
             clock,
             ends=not letters,
         )
         return [self._chosen(*one) for one in zip(jobs, forms, weighed, strict=True)]
 
-    def _chosen(self, job: Job, forms: Sequence[tuple[int, list[int]]], weighed: Weighed) -> Chosen:
+    def _chosen(
+        self, job: Job, forms: Sequence[tuple[int, list[int]]], weighed: Weighed
+    ) -> OptionResult:
         likelihoods, weights = weighed
         scores = [float("-inf")] * len(job.options)
         for (i, ids), likelihood in zip(forms, likelihoods, strict=True):
             scores[i] = max(scores[i], likelihood / len(ids) if self.per_token else likelihood)
         best = max(range(len(scores)), key=scores.__getitem__)
-        return Chosen(Reading(job.options[best], weights), LETTERS[best], tuple(scores))
+        return OptionResult(Reading(job.options[best], weights), LETTERS[best], tuple(scores))
 
 
 class ByParsing:
     """The option that the model's own words name."""
 
     def __init__(self, *, prompt: str) -> None:
-        """prompt: what is asked, with {question} and {options}; a row that brings a prompt of its own is asked that."""
+        """prompt: what is asked, with {question} and {options}. A row's own prompt replaces it."""
         _check_prompt(prompt)
         self.prompt = prompt
 
     def __call__(
         self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock
-    ) -> list[Chosen]:
+    ) -> list[OptionResult]:
         prompted = [
             replace(
                 evidence,
-                question=replace(evidence.question, text=asked(job.prompt or self.prompt, job)),
+                question=replace(
+                    evidence.question, text=render_prompt(job.prompt or self.prompt, job)
+                ),
             )
             for job, evidence in zip(jobs, group, strict=True)
         ]
         readings = reader.read(prompted, clock)
         return [
-            Chosen(reading, parse(reading.text, job.options))
+            OptionResult(reading, parse(reading.text, job.options))
             for job, reading in zip(jobs, readings, strict=True)
         ]
 
 
-_FORMS = {  # how options are listed: one of them, and what stands between
+_FORMS = {  # name -> (format of one option, separator)
     "options": ("{}. {}", "\n"),
     "options_in_brackets": ("({}) {}", "\n"),
     "options_in_line": ("{}. {};", " "),
 }
 
 
-def asked(prompt: str, job: Job) -> str:
-    """The prompt with the question in its place, and the options as "A. red", one a line ({options}), as "(A) red"
-    ({options_in_brackets}), or as "A. red; B. blue;" ({options_in_line})."""
+def render_prompt(prompt: str, job: Job) -> str:
+    """Fill a prompt template.
+
+    {question} and the options: {options} as "A. red", one per line; {options_in_brackets} as "(A)
+    red", one per line; {options_in_line} as "A. red; B. blue;".
+    """
     filled = {"question": job.question}
     for name, (form, between) in _FORMS.items():
         filled[name] = between.join(
@@ -128,32 +139,33 @@ def asked(prompt: str, job: Job) -> str:
 
 
 def parse(text: str, options: tuple[str, ...]) -> str | None:
-    """The letter of the option that an answer names, None when it names none or several.
+    """The letter of the option that an answer names; None when it names none or several.
 
-    In this order: 1 thinking is cut off, 2 a frame around the answer (<answer>, \\boxed, JSON "result") is opened, 3 the answer
-    is nothing but a letter (Y and N stand for Yes and No), 4 it is an option's text, 5 a phrase such as "the answer is (B)",
-    the last one, 6 a letter with a mark at the beginning ("B. red"), 7 an option's text somewhere in it, 8 a letter in
-    brackets, or a single letter at the end.
+    In this order: 1 unfinished thinking is removed. 2 a frame around the answer (<answer>, \\boxed,
+    JSON "result") is removed. 3 the answer is only a letter (Y and N stand for Yes and No). 4 it is
+    an option's text. 5 a phrase such as "the answer is (B)", the last one. 6 a letter with a mark
+    at the beginning ("B. red"). 7 an option's text somewhere in it. 8 a letter in brackets, or a
+    single letter at the end.
     """
-    text = _opened(_thought(text)).strip()
-    known = LETTERS[: len(options)]
-    alone = re.fullmatch(r"[\s*_(\[\"'`]*([A-Za-z])[\s*_)\]\"'`.:,]*", text)  # 3
-    plain = [_plain(option) for option in options]
-    if alone is not None:
-        if set(plain) == {"yes", "no"} and alone[1].lower() in "yn":
-            return LETTERS[[option[0] for option in plain].index(alone[1].lower())]
-        return alone[1].upper() if alone[1].upper() in known else None
-    if plain.count(_plain(text)) == 1:  # 4
-        return LETTERS[plain.index(_plain(text))]
-    rules: tuple[Callable[[str, str], str | None], ...] = (_phrase, _leading)
+    text = _unwrap(_strip_thinking(text)).strip()
+    letters = LETTERS[: len(options)]
+    single = re.fullmatch(r"[\s*_(\[\"'`]*([A-Za-z])[\s*_)\]\"'`.:,]*", text)  # 3
+    plain = [_normalize(option) for option in options]
+    if single is not None:
+        if set(plain) == {"yes", "no"} and single[1].lower() in "yn":
+            return LETTERS[[option[0] for option in plain].index(single[1].lower())]
+        return single[1].upper() if single[1].upper() in letters else None
+    if plain.count(_normalize(text)) == 1:  # 4
+        return LETTERS[plain.index(_normalize(text))]
+    rules: tuple[Callable[[str, str], str | None], ...] = (_phrase_letter, _leading_letter)
     for rule in rules:  # 5, 6
-        if (letter := rule(text, known)) is not None:
+        if (letter := rule(text, letters)) is not None:
             return letter
     # 7, 8
     return (
         _by_text(_after_phrase(text), plain)
-        or _by_text(_plain(text), plain)
-        or _trailing(text, known)
+        or _by_text(_normalize(text), plain)
+        or _trailing_letter(text, letters)
     )
 
 
@@ -166,33 +178,36 @@ _LETTER = re.compile(
 )
 
 
-def _phrase(text: str, known: str) -> str | None:
-    """The letter behind the last "answer is": "A" before a small word is an article, and so is "a" unless it stands last."""
-    for found in reversed(list(_PHRASE.finditer(text))):
-        letter = _LETTER.match(text, found.end())
+def _phrase_letter(text: str, letters: str) -> str | None:
+    """The letter after the last "answer is".
+
+    "A" before a lower-case word is an article, and so is "a" unless it is the last word.
+    """
+    for match in reversed(list(_PHRASE.finditer(text))):
+        letter = _LETTER.match(text, match.end())
         if letter is not None:
             name = (letter[1] or letter[2] or letter[3]).upper()
-            if name in known:
+            if name in letters:
                 return name
     return None
 
 
 def _after_phrase(text: str) -> str:
-    """What stands behind the last "answer is", in plain words; "" without one."""
-    found = list(re.finditer(r"\banswer(?:\s+is|\s*:)\s*", text, re.IGNORECASE))
-    return _plain(text[found[-1].end() :]) if found else ""
+    """The normalized text after the last "answer is"; "" without that phrase."""
+    matches = list(re.finditer(r"\banswer(?:\s+is|\s*:)\s*", text, re.IGNORECASE))
+    return _normalize(text[matches[-1].end() :]) if matches else ""
 
 
-def _leading(text: str, known: str) -> str | None:
-    found = re.match(
+def _leading_letter(text: str, letters: str) -> str | None:
+    match = re.match(
         r"[*_\s]*(?:\(([A-Za-z])\)|([A-Za-z])[.):])(?=\W|$)(?!\s*(?:or|and|/)\b)", text
     )
-    name = (found[1] or found[2]).upper() if found else ""
-    return name if name and name in known else None
+    name = (match[1] or match[2]).upper() if match else ""
+    return name if name and name in letters else None
 
 
 def _by_text(text: str, plain: list[str]) -> str | None:
-    """The one option whose text occurs; one that is part of another that occurs does not count."""
+    """The one option whose text occurs. An option inside another one that occurs does not count."""
     there = [
         i
         for i, option in enumerate(plain)
@@ -206,34 +221,34 @@ def _by_text(text: str, plain: list[str]) -> str | None:
     return LETTERS[longest[0]] if len(longest) == 1 else None
 
 
-def _trailing(text: str, known: str) -> str | None:
-    inside = {name for name in re.findall(r"\(([A-Z])\)", text) if name in known}
+def _trailing_letter(text: str, letters: str) -> str | None:
+    inside = {name for name in re.findall(r"\(([A-Z])\)", text) if name in letters}
     if inside:
         return inside.pop() if len(inside) == 1 else None
     last = re.search(r"(?:^|[\s:])[*_]*([A-Z])[*_]*[.!]?\s*$", text)
-    return last[1] if last is not None and last[1] in known else None
+    return last[1] if last is not None and last[1] in letters else None
 
 
-def _thought(text: str) -> str:
-    """The text behind what a model thought aloud; nothing while it is still thinking."""
+def _strip_thinking(text: str) -> str:
+    """The text after the model's thinking; "" while the thinking is unfinished."""
     _, closed, rest = text.rpartition("</think>")
     return rest if closed else text.partition("<think>")[0]
 
 
-def _opened(text: str) -> str:
+def _unwrap(text: str) -> str:
     for pattern in (
         r"<answer>(.*?)(?:</answer>|$)",
         r"\\boxed\{(.*?)\}",
         r'"(?:result|answer)"\s*:\s*"(.*?)"',
     ):
-        found = re.findall(pattern, text, re.DOTALL)
-        if found:
-            return str(found[-1])
+        matches = re.findall(pattern, text, re.DOTALL)
+        if matches:
+            return str(matches[-1])
     return text
 
 
-def _plain(text: str) -> str:
-    """Without case, marks at the ends and runs of blanks."""
+def _normalize(text: str) -> str:
+    """Lower case, single spaces, no punctuation at the ends."""
     return " ".join(text.casefold().split()).strip(string.punctuation + " ")
 
 

@@ -1,5 +1,7 @@
-"""The records of a batch: what is asked, what was refused, what goes to a worker and what comes back. Knows no file format
-and no model."""
+"""The records of a batch: jobs, rejected rows, tasks for workers, and their events.
+
+Knows no file format and no model.
+"""
 
 import hashlib
 import json
@@ -10,26 +12,26 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
-# of a job: what its question does not depend on
-_BESIDE = ("place", "task", "duration", "group", "prompt", "rule")
+# fields of a job that its question does not depend on
+_NOT_IN_DIGEST = ("place", "task", "duration", "group", "prompt", "rule")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class Refused(Exception):
+class RowError(Exception):
     """A row that cannot be asked. The message says what is wrong and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of a file, as it stands there."""
+    """One row of a file, as written there."""
 
     place: str  # "jobs.csv line 17"
     values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
-    """A row that was refused."""
+class RejectedRow:
+    """A row that cannot be asked, and why."""
 
     place: str
     why: str
@@ -46,50 +48,55 @@ class Job:
     video: str  # path or URL
     question: str
     options: tuple[str, ...] = ()  # texts without letters; none = an open question
-    answer: str | None = None  # text of the right option, or the right words; None = nobody told
+    answer: str | None = None  # text of the right option, or the right words; None = unknown
     letter: str | None = None  # of the right option
-    start: float = 0.0  # seconds of the video that the question is about
+    start: float = 0.0  # video seconds; the question is about start..end
     end: float | None = None
-    asked_at: float | None = None  # seconds of video time; nothing after it is seen
+    asked_at: float | None = None  # video seconds; nothing after it is read
     task: str = ""
     duration: str = ""  # the benchmark's name for how long the video is
-    group: str = ""  # rows that count as right together, such as the two claims of a pair
+    group: str = ""  # rows of a group only count as right together
     evidence: tuple[tuple[float, float], ...] = ()  # seconds that the right answer rests on
-    # asked with choice=parse in place of its prompt, where a benchmark's tasks are asked in different ways
+    # replaces the prompt of choice=parse, for benchmarks with one prompt per task
     prompt: str = ""
-    # "number": an open answer is right when its digits are those of `answer`; "" = when the words are
+    # "number": an open answer is right if its digits equal `answer`; "": if its words do
     rule: str = ""
-    place: str = ""  # where the row stands
+    place: str = ""  # of the row, such as "jobs.csv line 17"
 
     def digest(self) -> str:
-        """8 hex digits over what is asked, whichever folder the video is in: whoever resumes compares them."""
-        asked = {key: value for key, value in asdict(self).items() if key not in _BESIDE}
-        asked["video"] = self.video.rsplit("/", 1)[-1]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+        """8 hex digits of a hash over the question, independent of the video's folder.
+
+        A resumed run compares digests.
+        """
+        content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
+        content["video"] = self.video.rsplit("/", 1)[-1]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker takes at once: the questions about one video, and the bank that has it or is to have it."""
+    """The questions about one video, and the bank that has it or will have it."""
 
-    name: str  # the video as people know it
+    name: str  # of the video, for people
     video: str
     start: float
     end: float | None
     bank: str
-    finished: bool  # the bank has all of it
-    groups: tuple[tuple[Job, ...], ...]  # asked together; they do not depend on what is left
-    jobs: tuple[Job, ...]  # what is left to answer, some or all of the groups' questions
+    finished: bool  # the bank has the whole video
+    groups: tuple[
+        tuple[Job, ...], ...
+    ]  # read in one batch; independent of what is already answered
+    jobs: tuple[Job, ...]  # unanswered questions, some or all of the groups'
 
     def in_order(self) -> list[Job]:
-        """What is left, as the groups have it."""
-        left = {job.id for job in self.jobs}
-        return [job for group in self.groups for job in group if job.id in left]
+        """The unanswered questions in the order of the groups."""
+        pending = {job.id for job in self.jobs}
+        return [job for group in self.groups for job in group if job.id in pending]
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """A video is in the bank. new_segments 0: it had been there before."""
+class VideoEncoded:
+    """A video is in the bank. new_segments 0: it was there before."""
 
     video: str
     video_id: str
@@ -103,8 +110,8 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
-    """Progress of a video: seconds of video time out of all."""
+class EncodeProgress:
+    """Encoding progress of a video in video seconds."""
 
     video: str
     done: float
@@ -112,32 +119,32 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A row of answers.jsonl, also where the question failed (then `error` says why)."""
+class QuestionAnswered:
+    """A row of answers.jsonl. For a failed question, its `error` is set."""
 
     row: dict[str, Any]
 
 
-Event = Encoded | Encoding | Answered
-Tell = Callable[[Event], None]
+Event = VideoEncoded | EncodeProgress | QuestionAnswered
+EmitEvent = Callable[[Event], None]
 
 
 class Compute(Protocol):
     """Where the work is done."""
 
     def check(self, config: DictConfig) -> None:
-        """UserError when the rest of the configuration does not fit; before anything is written."""
+        """UserError when the configuration does not fit. Called before anything is written."""
 
     def banks(self, bank: str) -> list[str]:
-        """All banks that may hold a video of the job."""
+        """All banks that may have a video of the batch."""
 
     def __call__(
-        self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: Tell
+        self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: EmitEvent
     ) -> None:
-        """Run all tasks, each question told exactly once. UserError when none can go on."""
+        """Run all tasks; emit each question exactly once. UserError when the run cannot go on."""
 
     def write(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
-        """answers.parquet, of rows as they stand in answers.jsonl."""
+        """Write answers.parquet from rows of answers.jsonl."""
 
     def close(self) -> None:
         """Leave nothing running."""

@@ -1,16 +1,17 @@
-"""What a run came to: counts, accuracies with intervals clustered by video, a row for every video. Knows rows only.
+"""The figures of a run: counts, accuracies with intervals clustered by video, a row per video.
 
-An answer that names no option is wrong, and counted as unparsed beside it. A question that failed has no outcome: it is in
-the counts, not in the accuracies.
+Knows rows only. An answer that names no option is wrong, and also counted as unparsed. A question
+that failed has no outcome: it appears in the counts, not in the accuracies.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.batch.run_folder import Row
 from pipeline.scoring import share
 
-_LENGTHS = (
+_DURATIONS = (
     (120, "under 2 min"),
     (900, "2 to 15 min"),
     (3600, "15 to 60 min"),
@@ -18,84 +19,129 @@ _LENGTHS = (
 )
 
 
-def summary(rows: Sequence[Row], asked: int, bad: int) -> dict[str, Any]:
-    """Counts and accuracies; rows: of answers.jsonl, asked: questions of this run, bad: rows that were refused."""
+def summary(rows: Sequence[Row], asked: int, rejected: int) -> dict[str, Any]:
+    """Counts and accuracies.
+
+    rows: of answers.jsonl. asked: questions of this run. rejected: rows of the job file.
+    """
     answered = [row for row in rows if row["error"] is None]
     scored = [row for row in answered if row["right"] is not None]
-    tasks = by(scored, lambda row: row["task"])
-    told: dict[str, Any] = {
+    tasks = group_by(scored, lambda row: row["task"])
+    durations = group_by(scored, duration)
+    result: dict[str, Any] = {
         "asked": asked,
         "answered": len(answered),
         "failed": len(rows) - len(answered),
-        "bad_rows": bad,
+        "bad_rows": rejected,
         "unparsed": sum(bool(row["options"]) and row["choice"] is None for row in answered),
         "accuracy": accuracy(scored),
         "per_task": {name: accuracy(some) for name, some in tasks.items()},
-        "per_duration": {name: accuracy(some) for name, some in by(scored, duration).items()},
+        "per_duration": {name: accuracy(some) for name, some in durations.items()},
     }
-    if len(tasks) > 1:  # MLVU and OVO-Bench count tasks alike, however many questions they have
-        told["mean_over_tasks"] = sum(accuracy(some)["share"] for some in tasks.values()) / len(
-            tasks
-        )
-    groups = by([row for row in scored if row["group"]], lambda row: row["group"])
-    if groups:
-        whole = [(some[0]["video"], all(row["right"] for row in some)) for some in groups.values()]
-        told["groups_all_right"] = _figures(share(whole))
-        of_task = by(
-            (some[0] for some in groups.values() if len({row["task"] for row in some}) == 1),
-            lambda row: row["task"],
-        )
-        # VNBench counts a question's four tries together, and its nine tasks alike
-        if len(of_task) > 1:
-            shares = {
-                name: sum(all(row["right"] for row in groups[one["group"]]) for one in some)
-                / len(some)
-                for name, some in of_task.items()
-            }
-            told["groups_all_right_per_task"] = shares
-            told["mean_over_tasks_of_groups"] = sum(shares.values()) / len(shares)
+    if len(tasks) > 1:  # MLVU and OVO-Bench weight tasks equally, whatever their size
+        shares = [accuracy(some)["share"] for some in tasks.values()]
+        result["mean_over_tasks"] = sum(shares) / len(shares)
+    result |= _group_figures(scored)
     cited = [
         (row["video"], row["evidence_cited"])
         for row in answered
         if row["evidence_cited"] is not None
     ]
     if cited:
-        told["evidence_cited"] = _figures(share(cited))
-    return told
+        result["evidence_cited"] = _interval(share(cited))
+    return result
+
+
+def _group_figures(scored: Sequence[Row]) -> dict[str, Any]:
+    """Figures of groups, whose rows count as right only together; none without groups."""
+    groups = group_by([row for row in scored if row["group"]], lambda row: row["group"])
+    if not groups:
+        return {}
+    all_right = {name: all(row["right"] for row in some) for name, some in groups.items()}
+    outcomes = [(some[0]["video"], all_right[name]) for name, some in groups.items()]
+    result: dict[str, Any] = {"groups_all_right": _interval(share(outcomes))}
+    of_task = group_by(
+        (some[0] for some in groups.values() if len({row["task"] for row in some}) == 1),
+        lambda row: row["task"],
+    )
+    if len(of_task) > 1:  # VNBench groups a question's four tries and weights its tasks equally
+        shares = {
+            name: sum(all_right[row["group"]] for row in some) / len(some)
+            for name, some in of_task.items()
+        }
+        result["groups_all_right_per_task"] = shares
+        result["mean_over_tasks_of_groups"] = sum(shares.values()) / len(shares)
+    return result
+
+
+def failures(rows: Sequence[Row]) -> list[Row]:
+    """id, video, and error of the questions that failed."""
+    keys = ("id", "video", "error")
+    return [{key: row[key] for key in keys} for row in rows if row["error"]]
+
+
+def as_text(figures: dict[str, Any], out: Path) -> str:
+    """The figures for people. out: the run's folder."""
+    counts = f"{figures['answered']} of {figures['asked']} answered, {figures['failed']} failed"
+    lines = [
+        f"{counts}, {figures['bad_rows']} rows refused, "
+        f"{figures['unparsed']} answers name no option; see {out}"
+    ]
+    if figures["accuracy"]["n"]:
+        lines.append(f"accuracy {_cell(figures['accuracy'])}")
+    for title in ("per_task", "per_duration"):
+        lines += [f"  {name}: {_cell(some)}" for name, some in figures[title].items()]
+    for title in ("groups_all_right", "evidence_cited"):
+        if title in figures:
+            lines.append(f"{title.replace('_', ' ')} {_cell(figures[title])}")
+    for title in ("mean_over_tasks", "mean_over_tasks_of_groups"):
+        if title in figures:
+            lines.append(f"{title.replace('_', ' ')} {100 * figures[title]:.1f} %")
+    lines += [
+        f"failed {row['id']} ({row['video']}): {row['error']}" for row in figures["failures"][:10]
+    ]
+    return "\n".join(lines)
+
+
+def _cell(figures: dict[str, Any]) -> str:
+    if not figures["n"]:
+        return "-"
+    mean, low, high = (100 * figures[name] for name in ("share", "low", "high"))
+    return f"{mean:.1f} % ({low:.1f}-{high:.1f}), n={figures['n']}"
 
 
 def accuracy(rows: Sequence[Row]) -> dict[str, Any]:
-    """share, lower, upper (95 %, bootstrapped over videos) and n; share None without rows."""
-    return _figures(share([(row["video"], row["right"]) for row in rows]))
+    """share, low, high (95 %, bootstrapped over videos), and n; share is None without rows."""
+    return _interval(share([(row["video"], row["right"]) for row in rows]))
 
 
-def _figures(found: tuple[float, float, float, int]) -> dict[str, Any]:
-    mean, low, high, count = found
+def _interval(estimate: tuple[float, float, float, int]) -> dict[str, Any]:
+    mean, low, high, count = estimate
     return (
         {"share": mean, "low": low, "high": high, "n": count} if count else {"share": None, "n": 0}
     )
 
 
-def by(rows: Iterable[Row], key: Any) -> dict[str, list[Row]]:
-    """Rows by a name, those without one left out."""
-    found: dict[str, list[Row]] = {}
+def group_by(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """Rows by name. Rows with an empty name are left out."""
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         if key(row):
-            found.setdefault(key(row), []).append(row)
-    return dict(sorted(found.items()))
+            groups.setdefault(key(row), []).append(row)
+    return dict(sorted(groups.items()))
 
 
 def duration(row: Row) -> str:
-    """The benchmark's name for how long the video is, else one by its seconds."""
+    """The benchmark's name for the video's duration, or else one by its seconds."""
     if row["duration"] or row["video_seconds"] is None:
         return str(row["duration"])
-    return next(name for most, name in _LENGTHS if row["video_seconds"] < most)
+    return next(name for most, name in _DURATIONS if row["video_seconds"] < most)
 
 
 def videos(rows: Sequence[Row], encoded: Sequence[Row]) -> list[Row]:
-    """A row for every video: what was asked, how it went, and what encoding it took over all runs into this folder."""
+    """A row for every video: questions, outcomes, and encoding over all runs in this folder."""
     table = []
-    for name, some in sorted(by(rows, lambda row: row["video"]).items()):
+    for name, some in sorted(group_by(rows, lambda row: row["video"]).items()):
         passes = [one for one in encoded if one["video"] == name]
         last = passes[-1] if passes else {}
         table.append(

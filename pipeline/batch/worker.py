@@ -1,8 +1,8 @@
-"""One worker: a model, and one bank at a time. Takes the questions about one video, makes sure that the bank has it, answers.
+"""A batch worker: one model, one open bank at a time. Encodes a task's video, then answers.
 
-Knows neither the job file nor the answers' file: what happens is told as events. A video or a question that fails becomes a
-row that says why, and the next one is taken; what concerns the whole run (a bank that others write, a bank made with other
-settings) is a UserError.
+Knows neither the job file nor the answer files; emits events. A video or question that fails
+becomes a row with the reason, and the next one follows. A problem of the whole run (a locked bank,
+a bank made with other settings) is a UserError.
 """
 
 import hashlib
@@ -21,9 +21,16 @@ from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from pipeline.answer.reader import Reading
-from pipeline.batch.fetch import fetched
-from pipeline.batch.option_choice import Choice, Chosen
-from pipeline.batch.schema import Answered, Encoded, Encoding, Job, Task, Tell
+from pipeline.batch.fetch import fetch
+from pipeline.batch.option_choice import OptionChoice, OptionResult
+from pipeline.batch.schema import (
+    EmitEvent,
+    EncodeProgress,
+    Job,
+    QuestionAnswered,
+    Task,
+    VideoEncoded,
+)
 from pipeline.build import build_backbone, build_clip, build_qa, build_source
 from pipeline.config.parts import part
 from pipeline.qa import VideoQA
@@ -35,27 +42,29 @@ Span = tuple[float, float]
 
 
 class Worker:
-    """`work(task)` for one task after the other, then `close()`."""
+    """Call `work(task)` for each task, then `close()`."""
 
-    def __init__(self, config: DictConfig, downloads: Path, tell: Tell) -> None:
-        """config: of the batch. downloads: where remote videos are kept."""
-        self._config, self._downloads, self._tell = config, downloads, tell
-        self._choice: Choice = part(config, "choice")
+    def __init__(self, config: DictConfig, downloads: Path, emit: EmitEvent) -> None:
+        """config: of the batch. downloads: folder of fetched videos. emit: receives all events."""
+        self._config, self._downloads, self._emit = config, downloads, emit
+        self._choice: OptionChoice = part(config, "choice")
         self._backbone, self._clip = build_backbone(config), build_clip(config)
         self._qa: VideoQA | None = None
         self._bank = ""
 
     def work(self, task: Task) -> None:
-        """Encode what the bank lacks of the video, and answer. UserError when nothing can go on."""
+        """Encode the missing part of the video and answer. UserError when the run cannot go on."""
         for event in self.events(task):
-            self._tell(event)
+            self._emit(event)
 
-    def events(self, task: Task) -> Iterator[Encoded | Answered]:
-        """The same, told to whoever iterates (but not how far encoding is): the video, unless it failed, then a row for each
-        question, by the moment that it is asked at."""
+    def events(self, task: Task) -> Iterator[VideoEncoded | QuestionAnswered]:
+        """Yield the encoded video, unless it failed, then each question, ordered by `asked_at`.
+
+        Encoding progress goes to `emit` only.
+        """
         jobs = task.in_order()
-        left = {job.id for job in jobs}
-        qa = self._opened(task.bank)
+        pending = {job.id for job in jobs}
+        qa = self._open(task.bank)
         if not task.finished:
             qa.bank.begin_writing()
         try:
@@ -65,20 +74,22 @@ class Worker:
             return
         yield encoded
         for group in task.groups:
-            if any(job.id in left for job in group):
-                rows = self._answers(qa, task, group, encoded.video_id)
-                yield from (row for job, row in zip(group, rows, strict=True) if job.id in left)
+            if any(job.id in pending for job in group):
+                rows = self._answer_group(qa, task, group, encoded.video_id)
+                for job, row in zip(group, rows, strict=True):
+                    if job.id in pending:
+                        yield row
 
     def claim(self, bank: str) -> None:
-        """Become the one who writes to this bank, until another one is opened. BankBusyError when somebody else does."""
-        self._opened(bank).bank.begin_writing()
+        """Lock a bank for writing until another one is opened. BankBusyError when it is locked."""
+        self._open(bank).bank.begin_writing()
 
     def close(self) -> None:
         if self._qa is not None:
             self._qa.bank.close()
             self._qa = None
 
-    def _opened(self, bank: str) -> VideoQA:
+    def _open(self, bank: str) -> VideoQA:
         if self._qa is None or self._bank != bank:
             self.close()
             self._qa = build_qa(self._with(bank=bank), self._backbone, self._clip)
@@ -90,60 +101,62 @@ class Worker:
         assert isinstance(merged, DictConfig)
         return merged
 
-    def _encode(self, qa: VideoQA, task: Task) -> Encoded:
-        began = time.perf_counter()
-        path = fetched(task.video, self._downloads)
+    def _encode(self, qa: VideoQA, task: Task) -> VideoEncoded:
+        start = time.perf_counter()
+        path = fetch(task.video, self._downloads)
         source = build_source(
             self._with(video=str(path), start=task.start, end=task.end), self._backbone
         )
         length = min(source.info.duration, math.inf if task.end is None else task.end)
-        done = qa.ingest(
-            source, lambda seconds, nbytes: self._tell(Encoding(task.name, seconds, length))
+        result = qa.ingest(
+            source, lambda seconds, nbytes: self._emit(EncodeProgress(task.name, seconds, length))
         )
-        return Encoded(
+        return VideoEncoded(
             video=task.name,
-            video_id=done.video_id,
-            video_seconds=done.video_seconds,
-            frames=done.frames,
-            new_segments=done.new_segments,
-            nbytes=done.nbytes,
-            seconds=time.perf_counter() - began,
+            video_id=result.video_id,
+            video_seconds=result.video_seconds,
+            frames=result.frames,
+            new_segments=result.new_segments,
+            nbytes=result.nbytes,
+            seconds=time.perf_counter() - start,
             bank=task.bank,
-            warning=done.warning,
+            warning=result.warning,
         )
 
-    def _answers(
+    def _answer_group(
         self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str
-    ) -> list[Answered]:
-        """A row for each question. What stops a group is looked for in its questions one by one."""
+    ) -> list[QuestionAnswered]:
+        """A row for each question. If the group fails, its questions are asked one by one."""
         try:
-            return self._answered(qa, task, group, video_id)
+            return self._ask_group(qa, task, group, video_id)
         except Exception as error:
             if len(group) == 1:
                 return [failure(task, group[0], error)]
-            return [row for job in group for row in self._answers(qa, task, [job], video_id)]
+            return [row for job in group for row in self._answer_group(qa, task, [job], video_id)]
 
-    def _answered(
+    def _ask_group(
         self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str
-    ) -> list[Answered]:
+    ) -> list[QuestionAnswered]:
+        reader = qa.answerer.batched_reader
         jobs = {job.id: job for job in group}
-        chosen: dict[str, Chosen] = {}
+        choices: dict[str, OptionResult] = {}
 
-        def read(some: Sequence[Evidence], clock: Clock) -> list[Reading]:
+        def read(batch: Sequence[Evidence], clock: Clock) -> list[Reading]:
+            """Read open questions with the reader, those with options with the choice part."""
             readings: dict[str, Reading] = {}
-            to_choose = [evidence for evidence in some if jobs[evidence.question.id].options]
-            others = [evidence for evidence in some if not jobs[evidence.question.id].options]
-            if to_choose:
-                asked = [jobs[evidence.question.id] for evidence in to_choose]
-                made = self._choice(asked, qa.answerer.batched_reader, to_choose, clock)
-                chosen.update({job.id: one for job, one in zip(asked, made, strict=True)})
-                readings = {id: one.reading for id, one in chosen.items()}
-            if others:
-                said = qa.answerer.batched_reader.read(others, clock)
-                readings |= {
-                    evidence.question.id: one for evidence, one in zip(others, said, strict=True)
-                }
-            return [readings[evidence.question.id] for evidence in some]
+            with_options = [each for each in batch if jobs[each.question.id].options]
+            open_ended = [each for each in batch if not jobs[each.question.id].options]
+            if with_options:
+                some = [jobs[evidence.question.id] for evidence in with_options]
+                results = self._choice(some, reader, with_options, clock)
+                choices.update({job.id: one for job, one in zip(some, results, strict=True)})
+                readings = {id: one.reading for id, one in choices.items()}
+            if open_ended:
+                for evidence, reading in zip(
+                    open_ended, reader.read(open_ended, clock), strict=True
+                ):
+                    readings[evidence.question.id] = reading
+            return [readings[evidence.question.id] for evidence in batch]
 
         questions = [
             Question(
@@ -155,26 +168,26 @@ class Worker:
         return [
             failure(task, job, answer)
             if isinstance(answer, UserError)
-            else self._row(qa, task, job, answer, chosen.get(job.id))
+            else self._row(qa, task, job, answer, choices.get(job.id))
             for job, answer in zip(group, answers, strict=True)
         ]
 
     def _row(
-        self, qa: VideoQA, task: Task, job: Job, answer: Answer, chosen: Chosen | None
-    ) -> Answered:
+        self, qa: VideoQA, task: Task, job: Job, answer: Answer, choice: OptionResult | None
+    ) -> QuestionAnswered:
         right = None
         if job.options and job.letter is not None:
-            right = chosen is not None and chosen.letter == job.letter
+            right = choice is not None and choice.letter == job.letter
         elif not job.options and job.answer is not None:
             right = _is_right(answer.text, job)
-        known = qa.bank.catalog.video(answer.video_id)
-        told = {
+        video = qa.bank.catalog.video(answer.video_id)
+        values = {
             "video_id": answer.video_id,
-            "video_seconds": 0.0 if known is None else known.info.duration,
+            "video_seconds": 0.0 if video is None else video.info.duration,
             "answer": answer.text,
-            "choice": None if chosen is None else chosen.letter,
+            "choice": None if choice is None else choice.letter,
             "right": right,
-            "scores": [] if chosen is None else list(chosen.scores),
+            "scores": [] if choice is None else list(choice.scores),
             **_evidence(answer, job),
             "seconds": answer.seconds,
             "frames_read": answer.frames_read,
@@ -183,17 +196,17 @@ class Worker:
             "bank_id": bank_id(qa.bank),
             "warning": answer.warning,
         }
-        return Answered(blank(task, job) | told)
+        return QuestionAnswered(empty_row(task, job) | values)
 
 
-def failure(task: Task, job: Job, error: Exception | str) -> Answered:
-    """The row of a question that got no answer."""
+def failure(task: Task, job: Job, error: Exception | str) -> QuestionAnswered:
+    """The row of a question that could not be answered."""
     why = str(error) if isinstance(error, UserError | str) else f"{type(error).__name__}: {error}"
-    return Answered(blank(task, job) | {"error": " ".join(why.split())})
+    return QuestionAnswered(empty_row(task, job) | {"error": " ".join(why.split())})
 
 
-def blank(task: Task, job: Job) -> dict[str, Any]:
-    """All columns of answers.jsonl, with what is known before there is an answer."""
+def empty_row(task: Task, job: Job) -> dict[str, Any]:
+    """All columns of answers.jsonl, filled with what is known before the answer."""
     return {
         "id": job.id,
         "video": task.name,
@@ -227,38 +240,44 @@ def blank(task: Task, job: Job) -> dict[str, Any]:
 
 
 def bank_id(bank: MemoryBank) -> str:
-    """8 hex digits over what the bank was made with: two banks of equal id hold the same of the same video."""
+    """8 hex digits of a hash over the provenance.
+
+    Two banks with equal ids hold the same data of the same video.
+    """
     return hashlib.sha256(json.dumps(dict(bank.provenance), sort_keys=True).encode()).hexdigest()[
         :8
     ]
 
 
 def _is_right(text: str, job: Job) -> bool:
-    """Whether an open answer is the one that was told."""
+    """Whether the answer to an open question is right, by the job's rule."""
     if job.rule == "number":
         return "".join(re.findall(r"\d+", text)) == job.answer
     return is_right(text, job.answer or "")
 
 
 def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
-    """What is cited, and how it lies to the seconds that the right answer rests on."""
-    told: dict[str, Any] = {
+    """The cited spans and frames, and how they overlap the evidence of the right answer."""
+    values: dict[str, Any] = {
         "spans": [list(span) for span in answer.spans],
         "cited": [asdict(frame) for frame in answer.cited],
     }
     if job.evidence:
-        covered, whole = _covered(job.evidence, answer.spans)
-        told |= {
+        covered, whole = _coverage(job.evidence, answer.spans)
+        values |= {
             "evidence_cited": covered > 0,
             "evidence_seconds_cited": covered / whole if whole else None,
         }
-    return told
+    return values
 
 
-def _covered(wanted: Sequence[Span], cited: Sequence[Span]) -> tuple[float, float]:
-    """Seconds of `wanted` that lie in `cited` (spans that do not overlap), and all seconds of `wanted`."""
+def _coverage(evidence: Sequence[Span], cited: Sequence[Span]) -> tuple[float, float]:
+    """(seconds of `evidence` inside `cited`, all seconds of `evidence`).
+
+    cited: spans that do not overlap. evidence: spans that may overlap.
+    """
     merged: list[list[float]] = []
-    for start, end in sorted(wanted):
+    for start, end in sorted(evidence):
         if merged and start <= merged[-1][1]:
             merged[-1][1] = max(merged[-1][1], end)
         else:

@@ -62,15 +62,15 @@ def _exchange(exchange: Exchange, newest: bool) -> str:
     question, text = html.escape(exchange.question), html.escape(exchange.text)
     caret = '<span class="caret" aria-hidden="true"></span>' if exchange.state == "running" else ""
     answer = f'<p class="said {exchange.state}">{text}{caret}</p>'
-    cites = "".join(citation_button(start, end) for start, end in exchange.cited)
-    seen = f'<p class="cites"><span>Seen at</span> {cites}</p>' if cites else ""
+    buttons = "".join(citation_button(start, end) for start, end in exchange.cited)
+    citations = f'<p class="cites"><span>Seen at</span> {buttons}</p>' if buttons else ""
     note = f'<p class="note">{html.escape(exchange.note)}</p>' if exchange.note else ""
     data = f'data-recalled="{_data(exchange.recalled)}" data-cited="{_data(exchange.cited)}"'
     kind = "turn newest" if newest else "turn"
     body = f'<p class="asked">{question}</p>{answer}'
     return (
         f'<article class="{kind}" tabindex="0" data-id="{exchange.id}" {data}>'
-        f"{body}{seen}{note}</article>"
+        f"{body}{citations}{note}</article>"
     )
 
 

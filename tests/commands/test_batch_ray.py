@@ -18,7 +18,7 @@ import pytest
 
 from encoders.errors import UserError
 from pipeline import cli
-from pipeline.batch.compute_ray import RayCluster
+from pipeline.batch.compute_ray import RayCompute
 from tests.commands.test_batch import (
     answers,
     command,
@@ -260,4 +260,4 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, name, capsys):
 def test_without_ray_the_way_to_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"install it with pip install 'reelbank\[ray\]'"):
-        RayCluster(address=None, workers=1, cpus=1, gpus=0, tries=1, store_mb=100)
+        RayCompute(address=None, workers=1, cpus=1, gpus=0, tries=1, store_mb=100)

@@ -16,9 +16,9 @@ import pytest
 from encoders.errors import UserError
 from pipeline.batch import job_files, jobs, tasks
 from pipeline.batch.annotations import Table
-from pipeline.batch.fetch import fetched
-from pipeline.batch.option_choice import asked
-from pipeline.batch.schema import Bad, Entry, Job
+from pipeline.batch.fetch import fetch
+from pipeline.batch.option_choice import render_prompt
+from pipeline.batch.schema import Entry, Job, RejectedRow
 from pipeline.config.compose import configure
 from pipeline.config.parts import part
 from pipeline.evaluation.needle import vnbench
@@ -68,7 +68,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def collected(path: Path, annotations: Any = None, **options: Any) -> tuple[list[Job], list[Bad]]:
+def collected(
+    path: Path, annotations: Any = None, **options: Any
+) -> tuple[list[Job], list[RejectedRow]]:
     return jobs.collect(
         job_files.rows(path), annotations or Table(prompt="{question}"), path.parent, **options
     )
@@ -242,25 +244,25 @@ def test_videos_at_urls(tmp_path):
         )
     )
     assert bad == [] and [job.id for job in found] == ["g@a.mp4", "g@b.mp4"]
-    path = fetched(found[0].video, tmp_path / "kept")
+    path = fetch(found[0].video, tmp_path / "kept")
     assert path.read_bytes() == b"film a"
     memory.rm("/batch", recursive=True)
-    assert fetched(found[0].video, tmp_path / "kept") == path  # not asked for again
+    assert fetch(found[0].video, tmp_path / "kept") == path  # not asked for again
     with pytest.raises(UserError, match="cannot be fetched"):
-        fetched(found[1].video, tmp_path / "kept")
+        fetch(found[1].video, tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == [path]
 
 
 def test_shards_are_the_whole_and_keep_videos_together(tmp_path):
     rows = [{"video": f"{i % 20}.mp4", "question": f"q{i}"} for i in range(100)]
     found, _ = collected(write(tmp_path / "rows.jsonl", rows))
-    parts = [tasks.sharded(found, f"{k}/3") for k in range(3)]
+    parts = [tasks.select_shard(found, f"{k}/3") for k in range(3)]
     assert sorted(job.id for some in parts for job in some) == sorted(job.id for job in found)
     videos = [{job.video for job in some} for some in parts]
     assert all(videos) and sum(map(len, videos)) == 20
     for wrong in ("3/3", "1", "a/b", "-1/2"):
         with pytest.raises(UserError, match="shard="):
-            tasks.sharded(found, wrong)
+            tasks.select_shard(found, wrong)
 
 
 # ---- benchmarks: option, row as published, what comes out of it
@@ -466,7 +468,7 @@ def test_vnbench_rows_are_those_of_the_needle_benchmark():
         and {job.group for job in found} == {"x_ret_edit1"}
     )
     assert [job.letter for job in found] == [row["gt_option"] for row in rows]
-    assert [asked(config.choice.prompt, job) for job in found] == [
+    assert [render_prompt(config.choice.prompt, job) for job in found] == [
         vnbench.prompt(row) for row in rows
     ]
 

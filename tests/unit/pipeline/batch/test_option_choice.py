@@ -7,7 +7,7 @@ import torch
 
 from encoders.errors import UserError
 from memory.schema import Question
-from pipeline.batch.option_choice import ByLikelihood, ByParsing, asked, parse
+from pipeline.batch.option_choice import ByLikelihood, ByParsing, parse, render_prompt
 from pipeline.batch.schema import Job
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import compose
@@ -79,11 +79,11 @@ def test_an_option_within_another_is_not_taken_for_it():
 def test_a_prompt_takes_question_and_options_as_they_are():
     job = Job("1", "v", "Is {options} {0}?", ("a {question}", "b\\1"))
     assert (
-        asked("{question}\n{options}\n{end}", job)
+        render_prompt("{question}\n{options}\n{end}", job)
         == "Is {options} {0}?\nA. a {question}\nB. b\\1\n{end}"
     )
-    assert asked("{options_in_brackets}", job) == "(A) a {question}\n(B) b\\1"
-    assert asked("{options_in_line}", job) == "A. a {question}; B. b\\1;"
+    assert render_prompt("{options_in_brackets}", job) == "(A) a {question}\n(B) b\\1"
+    assert render_prompt("{options_in_line}", job) == "A. a {question}; B. b\\1;"
 
 
 PROMPTS = {  # how benchmarks ask, by their published code
@@ -109,7 +109,7 @@ def test_each_benchmark_is_asked_as_its_own_code_asks(name):
     prompt = part(
         compose.configure("batch", [f"annotations={name}", "choice=parse"]), "choice"
     ).prompt
-    text = asked(prompt, job)
+    text = render_prompt(prompt, job)
     assert (
         "Why?" in text and "{" not in text and (name == "mf2" or ("red" in text and "blue" in text))
     )

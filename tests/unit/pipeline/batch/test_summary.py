@@ -6,15 +6,14 @@ from typing import Any
 import pytest
 
 from encoders.errors import UserError
-from pipeline.batch import progress, summary
-from pipeline.batch import tasks as plan
-from pipeline.batch.run_folder import Lines
-from pipeline.batch.schema import Answered, Encoding, Job, Task
-from pipeline.batch.worker import _covered, _is_right, blank, failure
+from pipeline.batch import progress, summary, tasks
+from pipeline.batch.run_folder import JsonLines
+from pipeline.batch.schema import EncodeProgress, Job, QuestionAnswered, Task
+from pipeline.batch.worker import _coverage, _is_right, empty_row, failure
 
 
 def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:
-    plain = blank(Task(video, video, 0.0, None, "bank", True, (), ()), Job("1", video, "q"))
+    plain = empty_row(Task(video, video, 0.0, None, "bank", True, (), ()), Job("1", video, "q"))
     return plain | {"right": right, "video_seconds": 60.0} | cells
 
 
@@ -25,7 +24,7 @@ def test_what_names_no_option_is_wrong_and_what_failed_has_no_outcome():
         row("b", None),
         row("c", None, error="gone"),
     ]
-    told = summary.summary(rows, asked=5, bad=2)
+    told = summary.summary(rows, asked=5, rejected=2)
     assert (
         told["asked"],
         told["answered"],
@@ -89,28 +88,28 @@ def test_tasks_groups_durations_and_evidence():
 
 
 def test_seconds_of_evidence_that_are_cited():
-    assert _covered([(8, 11), (10, 12), (20, 22)], [(0, 9), (11, 21)]) == (3.0, 6)
-    assert _covered([(5, 5)], [(0, 9)]) == (0.0, 0)
+    assert _coverage([(8, 11), (10, 12), (20, 22)], [(0, 9), (11, 21)]) == (3.0, 6)
+    assert _coverage([(5, 5)], [(0, 9)]) == (0.0, 0)
 
 
 def test_progress_counts_videos_questions_and_failures():
     pairs = {name: (Job("1", name, "q"), Job("2", name, "q")) for name in ("a.mp4", "b.mp4")}
     tasks = [Task(name, name, 0.0, None, "", False, (pair,), pair) for name, pair in pairs.items()]
     counts = progress._Counts(tasks)
-    counts.take(Encoding("a.mp4", 8.0, 120.0))
+    counts.update(EncodeProgress("a.mp4", 8.0, 120.0))
     assert (
-        progress.line(counts, 5)
+        progress.status_line(counts, 5)
         == "videos 0 of 2, questions 0 of 4, 0 failed, no answer yet; encoding a.mp4: 8 of 120 s"
     )
-    counts.take(Answered(row("a.mp4", True)))
-    counts.take(failure(tasks[0], tasks[0].jobs[1], "broken"))
-    assert progress.line(counts, 10).startswith(
+    counts.update(QuestionAnswered(row("a.mp4", True)))
+    counts.update(failure(tasks[0], tasks[0].jobs[1], "broken"))
+    assert progress.status_line(counts, 10).startswith(
         "videos 1 of 2, questions 2 of 4, 1 failed, 10 s left; "
     )
 
 
 def test_a_full_disk_is_one_sentence():
-    lines = Lines(Path("/dev/full"))
+    lines = JsonLines(Path("/dev/full"))
     with pytest.raises(UserError, match=r"/dev/full cannot be written .* make room"):
         lines.append({"id": "1"})
     assert lines.rows == []
@@ -127,8 +126,8 @@ def test_groups_do_not_depend_on_what_is_left(tmp_path):
         )
         for i in range(40)
     ]
-    whole = plan.tasks(jobs, [], tmp_path, at_once=4)
-    left = plan.tasks(
+    whole = tasks.plan_tasks(jobs, [], tmp_path, at_once=4)
+    left = tasks.plan_tasks(
         jobs, [], tmp_path, at_once=4, answered={job.id for job in jobs[:31]} | {"35", "37", "39"}
     )
     assert [len(task.jobs) for task in left] == [4, 2] and [len(task.jobs) for task in whole] == [
@@ -144,4 +143,4 @@ def test_groups_do_not_depend_on_what_is_left(tmp_path):
         assert moments == sorted(
             moments, key=lambda moment: float("inf") if moment is None else moment
         )
-    assert not plan.tasks(jobs, [], tmp_path, answered={job.id for job in jobs})
+    assert not tasks.plan_tasks(jobs, [], tmp_path, answered={job.id for job in jobs})
