@@ -1,129 +1,161 @@
-// The player, the timeline and the sources of the page. Asks /watch/state once a second and draws what it says.
-// Knows the elements of pipeline/demo/page.py by id; the conversation is Gradio's, this only reads its data-... marks.
+// The player, the timeline, and the source buttons of the page. Polls /watch/state once a second.
+// Knows the element ids of pipeline/demo/page.py. Gradio renders the conversation; this script only
+// reads its data-... attributes.
 (() => {
   "use strict";
   const $ = (id) => document.getElementById(id);
-  const clock = (seconds) => {
-    const whole = Math.max(0, Math.floor(seconds)), h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60;
+  const formatClock = (seconds) => {
+    const whole = Math.max(0, Math.floor(seconds));
+    const h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60;
     const two = (n) => String(n).padStart(2, "0");
     return h ? `${h}:${two(m)}:${two(whole % 60)}` : `${two(m)}:${two(whole % 60)}`;
   };
-  const bytes = (n) => (n >= 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.round(n / 1e3)} kB`);
-  const make = (tag, attributes = {}, text = "") => {
+  const formatBytes = (n) => {
+    if (n >= 1e9) return `${(n / 1e9).toFixed(1)} GB`;
+    return n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.round(n / 1e3)} kB`;
+  };
+  const element = (tag, attributes = {}, text = "") => {
     const node = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     node.textContent = text;
     return node;
   };
 
-  let state = {}; // what /watch/state said last
-  let lit = ""; // data-id of the answer whose moments are lit up
-  let latest = ""; // data-id of the newest answer
-  let looking = null; // second of a live source that is looked back at
-  let unplayable = ""; // id of a watch whose file this browser cannot play: its pictures are shown instead
-  let stream = null; // of this browser's camera or screen
-  let until = null; // second at which a cited moment ends
-  let drawn = ""; // what the thumbnails were drawn for
+  let state = {}; // latest answer of /watch/state
+  let highlighted = ""; // data-id of the exchange whose spans are highlighted
+  let newest = ""; // data-id of the newest exchange
+  let pastSecond = null; // second of a live source that is shown instead of the live picture
+  let unplayable = ""; // id of a feed whose file this browser cannot play; stills are shown instead
+  let capture = null; // MediaStream of this browser's camera or screen
+  let pauseAt = null; // second at which a cited span ends
+  let thumbsKey = ""; // what the thumbnails were drawn for
+  const feedLength = () => Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
 
-  // ---- talking to the server
+  // ---- requests to the server
 
-  const tell = (text, bad = false) => {
-    const told = $("told");
-    if (!told) return;
-    told.textContent = text;
-    told.classList.toggle("bad", bad);
+  const notify = (text, bad = false) => {
+    const status = $("told");
+    if (!status) return;
+    status.textContent = text;
+    status.classList.toggle("bad", bad);
   };
+  const errorMessage = (reply, fallback) => (reply.error && reply.error.message) || fallback;
   const post = async (path, body) => {
-    const sent = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body || {}) };
-    const answer = await fetch(path, sent);
-    const told = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error((told.error && told.error.message) || `The server answered ${answer.status}.`);
-    return told;
+    const response = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body || {}),
+    });
+    const reply = await response.json().catch(() => ({}));
+    if (!response.ok) {
+      throw new Error(errorMessage(reply, `The server answered ${response.status}.`));
+    }
+    return reply;
   };
-  const start = async (what) => {
-    if (what.browser === undefined) hang();
-    tell("Starting…");
+  const start = async (command) => {
+    if (command.browser === undefined) stopCapture();
+    notify("Starting…");
     try {
-      const watch = await post("watch/start", what);
-      tell("");
-      await look();
-      return watch;
+      const feed = await post("watch/start", command);
+      notify("");
+      await poll();
+      return feed;
     } catch (error) {
-      tell(error.message, true);
+      notify(error.message, true);
       throw error;
     }
   };
 
-  // ---- what to watch
+  // ---- sources
 
   const upload = (file) => {
     const form = new FormData();
     form.append("file", file);
     const request = new XMLHttpRequest();
-    request.upload.onprogress = (event) => tell(`Sending ${file.name}: ${Math.round((100 * event.loaded) / event.total)} %`);
-    request.onload = () => {
-      let told = {};
-      try { told = JSON.parse(request.responseText); } catch { /* told below */ }
-      if (request.status !== 200) return tell((told.error && told.error.message) || "The video could not be sent.", true);
-      start({ file: told.file, real_time: $("real-time").checked }).catch(() => {});
+    request.upload.onprogress = (event) => {
+      notify(`Sending ${file.name}: ${Math.round((100 * event.loaded) / event.total)} %`);
     };
-    request.onerror = () => tell("The video could not be sent: the connection broke off.", true);
+    request.onload = () => {
+      let reply = {};
+      try { reply = JSON.parse(request.responseText); } catch { /* reported below */ }
+      if (request.status !== 200) {
+        return notify(errorMessage(reply, "The video could not be sent."), true);
+      }
+      start({ file: reply.file, real_time: $("real-time").checked }).catch(() => {});
+    };
+    request.onerror = () => {
+      notify("The video could not be sent: the connection broke off.", true);
+    };
     request.open("POST", "watch/upload");
     request.send(form);
-    tell(`Sending ${file.name}…`);
+    notify(`Sending ${file.name}…`);
   };
 
-  const hang = () => {
-    if (stream) stream.getTracks().forEach((track) => track.stop());
-    stream = null;
+  const stopCapture = () => {
+    if (capture) capture.getTracks().forEach((track) => track.stop());
+    capture = null;
+  };
+  const openCapture = (kind) => {
+    if (kind === "screen") {
+      return navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 5 } });
+    }
+    const video = { width: 1280, height: 720, facingMode: "environment" };
+    return navigator.mediaDevices.getUserMedia({ video });
   };
   const share = async (kind) => {
-    if (!navigator.mediaDevices) return tell("This browser gives pictures only to pages at https or localhost.", true);
-    hang();
-    try {
-      stream = kind === "camera"
-        ? await navigator.mediaDevices.getUserMedia({ video: { width: 1280, height: 720, facingMode: "environment" } })
-        : await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 5 } });
-    } catch (error) {
-      return tell(kind === "camera" ? "There is no camera, or it may not be used." : "The screen may not be shown.", true);
+    if (!navigator.mediaDevices) {
+      return notify("This browser gives pictures only to pages at https or localhost.", true);
     }
-    const mine = stream;
-    const watch = await start({ browser: kind }).catch(() => hang());
-    if (!watch) return;
-    const player = $("player"), canvas = document.createElement("canvas");
+    stopCapture();
+    try {
+      capture = await openCapture(kind);
+    } catch (error) {
+      const camera = "There is no camera, or it may not be used.";
+      return notify(kind === "camera" ? camera : "The screen may not be shown.", true);
+    }
+    const mine = capture;
+    const feed = await start({ browser: kind }).catch(() => stopCapture());
+    if (!feed) return;
+    const player = $("player");
     player.srcObject = mine;
     player.controls = false;
     player.play().catch(() => {});
-    mine.getVideoTracks()[0].addEventListener("ended", () => post("watch/stop").catch(() => {}));
-    while (stream === mine && mine.active) {
+    const onEnded = () => post("watch/stop").catch(() => {});
+    mine.getVideoTracks()[0].addEventListener("ended", onEnded);
+    await sendPictures(feed, mine, player);
+    if (capture === mine) stopCapture();
+  };
+  const sendPictures = async (feed, mine, player) => {
+    const canvas = document.createElement("canvas");
+    while (capture === mine && mine.active) {
       if (player.videoWidth) {
         canvas.width = Math.min(640, player.videoWidth);
         canvas.height = Math.round((canvas.width * player.videoHeight) / player.videoWidth);
         canvas.getContext("2d").drawImage(player, 0, 0, canvas.width, canvas.height);
-        const picture = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.8));
-        const answer = await fetch(`watch/frame/${watch.id}`, { method: "POST", body: picture }).catch(() => null);
-        if (answer && answer.status === 404) break; // something else is watched now
+        const body = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.8));
+        const path = `watch/frame/${feed.id}`;
+        const response = await fetch(path, { method: "POST", body }).catch(() => null);
+        if (response && response.status === 404) break; // another feed is current
       }
       await new Promise((done) => setTimeout(done, 400));
     }
-    if (stream === mine) hang();
   };
 
   // ---- the player
 
-  const plays = () => state.kind === "file" && unplayable !== state.id;
-  const pictured = () => state.kind === "live" || (state.kind === "file" && !plays());
-  const show = () => {
+  const isPlayable = () => state.kind === "file" && unplayable !== state.id;
+  const usesStills = () => state.kind === "live" || (state.kind === "file" && !isPlayable());
+  const showPlayer = () => {
     const player = $("player"), still = $("still");
     if (!player) return;
-    const live = pictured(), back = looking !== null;
-    player.hidden = !state.id || live || back;
-    still.hidden = !(live || back);
+    const stills = usesStills(), past = pastSecond !== null;
+    player.hidden = !state.id || stills || past;
+    still.hidden = !(stills || past);
     $("empty").hidden = Boolean(state.id);
-    $("back").hidden = !back;
+    $("back").hidden = !past;
     $("badge").hidden = !(state.id && state.kind !== "file" && state.state === "running");
-    $("badge").textContent = back ? clock(looking) : "Live";
-    $("badge").classList.toggle("back", back);
+    $("badge").textContent = past ? formatClock(pastSecond) : "Live";
+    $("badge").classList.toggle("back", past);
     $("back").textContent = state.kind === "file" ? "Back to the newest" : "Back to live";
     if (state.kind === "file" && player.dataset.watch !== state.id) {
       player.dataset.watch = state.id;
@@ -135,228 +167,303 @@
     if (state.kind !== "file") player.removeAttribute("src");
   };
   const seek = (seconds, end) => {
-    if (plays()) {
+    if (isPlayable()) {
       const player = $("player");
-      until = end === undefined ? null : end;
+      pauseAt = end === undefined ? null : end;
       player.currentTime = seconds;
       player.play().catch(() => {});
     } else {
-      looking = seconds;
+      pastSecond = seconds;
       $("still").src = `watch/picture/${state.id}?at=${seconds}`;
-      $("still").alt = `Picture at ${clock(seconds)}`;
-      show();
+      $("still").alt = `Picture at ${formatClock(seconds)}`;
+      showPlayer();
     }
     $("screen-box").scrollIntoView({ block: "nearest", behavior: "smooth" });
   };
-  const refresh = () => {
-    if (pictured() && looking === null && state.id && !document.hidden) {
-      const next = new Image(), when = state.kind === "live" ? `t=${Date.now()}` : `at=${state.seen_until || 0}`;
-      next.onload = () => { if (looking === null) { $("still").src = next.src; $("still").alt = "Live picture"; } };
-      next.src = `watch/picture/${state.id}?${when}`;
-    }
+  const refreshStill = () => {
+    if (!usesStills() || pastSecond !== null || !state.id || document.hidden) return;
+    const next = new Image();
+    const query = state.kind === "live" ? `t=${Date.now()}` : `at=${state.seen_until || 0}`;
+    next.onload = () => {
+      if (pastSecond !== null) return;
+      $("still").src = next.src;
+      $("still").alt = "Live picture";
+    };
+    next.src = `watch/picture/${state.id}?${query}`;
   };
 
   // ---- the timeline
 
   const spans = (name) => {
-    const turn = lit && document.querySelector(`#talk .turn[data-id="${lit}"]`);
-    return turn ? JSON.parse(turn.dataset[name] || "[]") : [];
+    const selector = `#talk .turn[data-id="${highlighted}"]`;
+    const exchange = highlighted && document.querySelector(selector);
+    return exchange ? JSON.parse(exchange.dataset[name] || "[]") : [];
   };
-  const draw = () => {
+  const drawTimeline = () => {
     const box = $("timeline");
     if (!box) return;
-    const length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
+    const length = feedLength();
     box.hidden = !state.id || length <= 0;
     if (box.hidden) return;
-    const track = $("track"), at = (seconds) => `${((100 * seconds) / length).toFixed(3)}%`;
-    const piece = (kind, a, b) => {
-      const node = make("i", { class: kind });
-      node.style.left = at(a);
-      node.style.width = at(Math.max(b - a, 0));
+    const percent = (seconds) => `${((100 * seconds) / length).toFixed(3)}%`;
+    const bar = (kind, start, end) => {
+      const node = element("i", { class: kind });
+      node.style.left = percent(start);
+      node.style.width = percent(Math.max(end - start, 0));
       return node;
     };
-    const parts = [piece("seen", 0, state.seen_until || 0)];
-    for (const [a, b] of spans("recalled")) parts.push(piece("read", a, Math.min(b, length)));
-    for (const [a, b] of spans("cited")) parts.push(piece("cited", a, Math.min(b, length)));
-    for (const [a] of (state.segments || []).slice(1)) parts.push(piece("cut", a, a));
-    const head = piece("head", 0, 0);
+    const bars = [bar("seen", 0, state.seen_until || 0)];
+    for (const [a, b] of spans("recalled")) bars.push(bar("read", a, Math.min(b, length)));
+    for (const [a, b] of spans("cited")) bars.push(bar("cited", a, Math.min(b, length)));
+    for (const [a] of (state.segments || []).slice(1)) bars.push(bar("cut", a, a));
+    const head = bar("head", 0, 0);
     head.id = "playhead";
-    parts.push(head);
-    track.replaceChildren(...parts);
-    move();
-    const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => make("span", {}, clock(share * length)));
+    bars.push(head);
+    $("track").replaceChildren(...bars);
+    movePlayhead();
+    const shares = [0, 0.25, 0.5, 0.75, 1];
+    const ticks = shares.map((share) => element("span", {}, formatClock(share * length)));
     $("ticks").replaceChildren(...ticks);
-    thumbs(length);
+    drawThumbs(length);
   };
-  const thumbs = (length) => {
-    const count = window.innerWidth < 600 ? 4 : 6, seen = state.seen_until || 0;
-    const cited = spans("cited").map(([a, b]) => [Math.min((a + b) / 2, seen), true]).slice(0, count);
-    const even = Array.from({ length: count }, (_, i) => [((i + 0.5) * length) / count, false]).filter(([t]) => t <= seen);
+  const thumbTimes = (length) => { // [second, cited], cited spans first, gaps filled evenly
+    const count = window.innerWidth < 600 ? 4 : 6, end = state.seen_until || 0;
+    const middle = ([a, b]) => [Math.min((a + b) / 2, end), true];
+    const cited = spans("cited").map(middle).slice(0, count);
+    const even = Array.from({ length: count }, (_, i) => [((i + 0.5) * length) / count, false]);
     const step = length / count / 2;
-    const all = [...cited, ...even.filter(([t]) => cited.every(([c]) => Math.abs(c - t) > step))].sort((x, y) => x[0] - y[0]);
-    const shown = all.map(([t, hot]) => [Math.round(t * 2) / 2, hot]);
-    const key = JSON.stringify([state.id, shown]);
-    if (key === drawn) return;
-    drawn = key;
-    const focused = document.activeElement && document.activeElement.closest("#thumbs") ? document.activeElement.dataset.start : null;
-    $("thumbs").replaceChildren(...shown.map(([t, hot]) => {
-      const item = make("li"), button = make("button", { type: "button", class: hot ? "thumb hot" : "thumb", "data-start": t, "aria-label": `Show ${clock(t)}` });
-      const picture = make("img", { src: `watch/picture/${state.id}?at=${t}`, alt: "", loading: "lazy" });
-      button.append(picture, make("span", {}, clock(t)));
-      item.append(button);
-      return item;
-    }));
-    if (focused !== null) { const same = document.querySelector(`#thumbs [data-start="${focused}"]`); if (same) same.focus(); }
+    const isFree = ([t]) => t <= end && cited.every(([c]) => Math.abs(c - t) > step);
+    const all = [...cited, ...even.filter(isFree)].sort((x, y) => x[0] - y[0]);
+    return all.map(([t, isCited]) => [Math.round(t * 2) / 2, isCited]);
   };
-  const move = () => {
+  const thumb = ([second, isCited]) => {
+    const item = element("li");
+    const button = element("button", {
+      type: "button",
+      class: isCited ? "thumb hot" : "thumb",
+      "data-start": second,
+      "aria-label": `Show ${formatClock(second)}`,
+    });
+    const src = `watch/picture/${state.id}?at=${second}`;
+    const picture = element("img", { src, alt: "", loading: "lazy" });
+    button.append(picture, element("span", {}, formatClock(second)));
+    item.append(button);
+    return item;
+  };
+  const drawThumbs = (length) => {
+    const times = thumbTimes(length);
+    const key = JSON.stringify([state.id, times]);
+    if (key === thumbsKey) return;
+    thumbsKey = key;
+    const active = document.activeElement;
+    const focused = active && active.closest("#thumbs") ? active.dataset.start : null;
+    $("thumbs").replaceChildren(...times.map(thumb));
+    if (focused === null) return;
+    const same = document.querySelector(`#thumbs [data-start="${focused}"]`);
+    if (same) same.focus();
+  };
+  const movePlayhead = () => {
     const head = $("playhead"), player = $("player");
     if (!head || !player) return;
-    const length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
-    const now = plays() ? player.currentTime : looking !== null ? looking : state.seen_until || 0;
-    head.style.left = `${Math.min(100, (100 * now) / Math.max(length, 1e-6))}%`;
-    const end = state.kind === "file" ? ` / ${clock(state.duration || 0)}` : "";
-    $("clock").textContent = state.id ? `${clock(now)}${end}` : "";
+    const past = pastSecond !== null ? pastSecond : state.seen_until || 0;
+    const now = isPlayable() ? player.currentTime : past;
+    head.style.left = `${Math.min(100, (100 * now) / Math.max(feedLength(), 1e-6))}%`;
+    const end = state.kind === "file" ? ` / ${formatClock(state.duration || 0)}` : "";
+    $("clock").textContent = state.id ? `${formatClock(now)}${end}` : "";
   };
 
   // ---- the figures
 
-  const NAMES = { waiting: "waiting for pictures", running: "watching", ended: "all seen", stopped: "stopped", failed: "failed" };
-  const figures = () => {
+  const STATES = {
+    waiting: "waiting for pictures",
+    running: "watching",
+    ended: "all seen",
+    stopped: "stopped",
+    failed: "failed",
+  };
+  const drawFigures = () => {
     const list = $("figures");
     if (!list) return;
     const memory = state.in_memory || {}, bank = state.in_bank || {};
-    const rows = !state.id ? [["On disk", bytes(state.bank_bytes || 0)]] : [
-      ["State", NAMES[state.state] || state.state],
-      ["Seen", clock(state.seen_until || 0)],
+    const rows = !state.id ? [["On disk", formatBytes(state.bank_bytes || 0)]] : [
+      ["State", STATES[state.state] || state.state],
+      ["Seen", formatClock(state.seen_until || 0)],
       ["Speed", `${(state.speed || 0).toFixed(1)}×`],
       ["Frames", `${state.frames}`],
       ["Dropped", `${state.dropped}`],
       ["Reconnected", `${state.reconnects}×`],
-      ["On disk", bytes(bank.bytes || 0)],
-      ["In RAM", bytes((memory.ram || 0) + (memory.retrieval.frame_index || 0))],
-      ["On the GPU", bytes(memory.device || 0)],
+      ["On disk", formatBytes(bank.bytes || 0)],
+      ["In RAM", formatBytes((memory.ram || 0) + (memory.index || 0))],
+      ["On the GPU", formatBytes(memory.device || 0)],
     ];
     if (list.children.length !== rows.length) {
-      list.replaceChildren(...rows.map(() => { const row = make("div"); row.append(make("dt"), make("dd")); return row; }));
+      list.replaceChildren(...rows.map(() => {
+        const row = element("div");
+        row.append(element("dt"), element("dd"));
+        return row;
+      }));
     }
     rows.forEach(([name, value], i) => {
-      const [term, told] = list.children[i].children;
+      const [term, detail] = list.children[i].children;
       if (term.textContent !== name) term.textContent = name;
-      if (told.textContent !== value) told.textContent = value; // unchanged ones stay selectable
+      // an unchanged text is not set again, so that it stays selected
+      if (detail.textContent !== value) detail.textContent = value;
     });
   };
 
-  // ---- standing requests
+  // ---- alerts
 
-  const refuse = (text) => { $("refused").textContent = text; $("refused").classList.toggle("bad", Boolean(text)); };
-  const standing = () => {
-    const told = state.standing || { requests: [], told: [] };
+  const refuse = (text) => {
+    $("refused").textContent = text;
+    $("refused").classList.toggle("bad", Boolean(text));
+  };
+  const alertItem = (text, i) => {
+    const item = element("li");
+    const attributes = {
+      type: "button", class: "act small", "data-remove": i, "aria-label": `Remove: ${text}`,
+    };
+    item.append(element("span", {}, text), element("button", attributes, "Remove"));
+    return item;
+  };
+  const noticeItem = (notice) => {
+    const item = element("li", { "data-key": `${state.id}-${notice.id}` });
+    const time = formatClock(notice.at);
+    const attributes = {
+      type: "button", class: "cite", "data-start": notice.at, title: `Show ${time}`,
+    };
+    item.append(element("span", {}, notice.request), element("button", attributes, time));
+    return item;
+  };
+  const drawAlerts = () => {
+    const alerts = state.standing || { requests: [], told: [] };
     const requests = $("requests"), notices = $("notices");
     if (!requests) return;
-    const key = JSON.stringify([state.id, told]);
+    const key = JSON.stringify([state.id, alerts]);
     if (requests.dataset.key === key) return;
     requests.dataset.key = key;
-    requests.replaceChildren(...told.requests.map((text, i) => {
-      const item = make("li");
-      item.append(make("span", {}, text), make("button", { type: "button", class: "act small", "data-remove": i, "aria-label": `Remove: ${text}` }, "Remove"));
-      return item;
-    }));
-    const known = new Set([...notices.children].map((item) => item.dataset.key));
-    const fresh = told.told.filter((notice) => !known.has(`${state.id}-${notice.id}`)).reverse();
-    for (const item of [...notices.children]) if (!item.dataset.key.startsWith(`${state.id}-`)) item.remove();
-    for (const notice of fresh) { // only what is new is added, so that it is read out once
-      const item = make("li", { "data-key": `${state.id}-${notice.id}` });
-      item.append(make("span", {}, notice.request), make("button", { type: "button", class: "cite", "data-start": notice.at, title: `Show ${clock(notice.at)}` }, clock(notice.at)));
-      notices.prepend(item);
+    requests.replaceChildren(...alerts.requests.map(alertItem));
+    for (const item of [...notices.children]) {
+      if (!item.dataset.key.startsWith(`${state.id}-`)) item.remove();
     }
+    // only new notices are added, so that a screen reader reads each one once
+    const present = new Set([...notices.children].map((item) => item.dataset.key));
+    const isNew = (notice) => !present.has(`${state.id}-${notice.id}`);
+    for (const notice of alerts.told.filter(isNew).reverse()) notices.prepend(noticeItem(notice));
   };
 
   // ---- the loop
 
-  const look = async () => {
+  const poll = async () => {
     try {
-      const answer = await fetch("watch/state");
-      if (!answer.ok) return;
+      const response = await fetch("watch/state");
+      if (!response.ok) return;
       const before = state.id;
-      state = await answer.json();
-      if (before !== state.id) { looking = null; until = null; drawn = ""; }
-    } catch { return; } // the server is away for the moment
-    $("title") && ($("title").textContent = state.title || "");
-    $("stop") && ($("stop").hidden = !(state.id && ["waiting", "running"].includes(state.state)));
-    if (state.error) tell(state.error, true);
-    show();
-    draw();
-    figures();
-    standing();
+      state = await response.json();
+      if (before !== state.id) { pastSecond = null; pauseAt = null; thumbsKey = ""; }
+    } catch { return; } // the server is unreachable; try again in a second
+    const running = state.id && ["waiting", "running"].includes(state.state);
+    if ($("title")) $("title").textContent = state.title || "";
+    if ($("stop")) $("stop").hidden = !running;
+    if (state.error) notify(state.error, true);
+    showPlayer();
+    drawTimeline();
+    drawFigures();
+    drawAlerts();
   };
-  const light = (id) => {
-    lit = id;
-    for (const turn of document.querySelectorAll("#talk .turn")) turn.classList.toggle("lit", turn.dataset.id === id);
-    draw();
+  const highlight = (id) => {
+    highlighted = id;
+    for (const exchange of document.querySelectorAll("#talk .turn")) {
+      exchange.classList.toggle("lit", exchange.dataset.id === id);
+    }
+    drawTimeline();
   };
-  const changed = () => { // Gradio keeps elements and rewrites their attributes: the class is put back, the moments are drawn again
-    const turn = document.querySelector("#talk .turn.newest");
-    const fresh = Boolean(turn) && turn.dataset.id !== latest;
-    latest = turn ? turn.dataset.id : "";
-    light(fresh ? latest : lit);
-    if (turn && turn.parentElement) turn.parentElement.scrollTop = fresh ? turn.parentElement.scrollHeight : turn.parentElement.scrollTop;
+  // Gradio reuses elements and rewrites their attributes: set the class and draw the spans again
+  const onConversationChange = () => {
+    const exchange = document.querySelector("#talk .turn.newest");
+    const isNew = Boolean(exchange) && exchange.dataset.id !== newest;
+    newest = exchange ? exchange.dataset.id : "";
+    highlight(isNew ? newest : highlighted);
+    const list = exchange && exchange.parentElement;
+    if (list && isNew) list.scrollTop = list.scrollHeight;
   };
 
+  const onCitation = (button) => {
+    const exchange = button.closest(".turn"); // null for the citation of an alert's notice
+    if (exchange) highlight(exchange.dataset.id);
+    seek(Number(button.dataset.start), exchange ? Number(button.dataset.end) : undefined);
+  };
+  const onRemove = (number) => {
+    const removed = post("watch/request", { remove: number });
+    removed.then(poll).catch((error) => refuse(error.message));
+  };
+  const onTrack = (track, x) => {
+    const box = track.getBoundingClientRect();
+    seek(((x - box.left) / box.width) * feedLength());
+  };
+  const buttons = {
+    pick: () => $("file").click(),
+    camera: () => share("camera"),
+    screen: () => share("screen"),
+    back: () => { pastSecond = null; showPlayer(); refreshStill(); },
+    stop: () => {
+      stopCapture();
+      post("watch/stop").then(poll).catch((error) => notify(error.message, true));
+    },
+  };
   document.addEventListener("click", (event) => {
     const target = event.target.closest("button, .turn, #track");
     if (!target) return;
-    if (target.matches(".cite")) {
-      const turn = target.closest(".turn");
-      if (turn) light(turn.dataset.id);
-      seek(Number(target.dataset.start), turn ? Number(target.dataset.end) : undefined);
-    }
-    else if (target.dataset.remove) post("watch/request", { remove: Number(target.dataset.remove) }).then(look).catch((error) => refuse(error.message));
+    if (target.matches(".cite")) onCitation(target);
+    else if (target.dataset.remove) onRemove(Number(target.dataset.remove));
     else if (target.matches(".thumb")) seek(Number(target.dataset.start));
-    else if (target.matches(".turn")) light(target.dataset.id);
-    else if (target.id === "track") {
-      const box = target.getBoundingClientRect(), length = Math.max(state.duration || 0, state.now || 0, state.seen_until || 0);
-      seek(((event.clientX - box.left) / box.width) * length);
-    }
-    else if (target.id === "pick") $("file").click();
-    else if (target.id === "camera" || target.id === "screen") share(target.id);
-    else if (target.id === "back") { looking = null; show(); refresh(); }
-    else if (target.id === "stop") { hang(); post("watch/stop").then(look).catch((error) => tell(error.message, true)); }
+    else if (target.matches(".turn")) highlight(target.dataset.id);
+    else if (target.id === "track") onTrack(target, event.clientX);
+    else if (Object.hasOwn(buttons, target.id)) buttons[target.id]();
   });
-  document.addEventListener("keydown", (event) => { // a conversation can be walked through with Tab and Enter
-    if (event.key === "Enter" && event.target.matches(".turn")) light(event.target.dataset.id);
+  document.addEventListener("keydown", (event) => { // Tab and Enter select an exchange
+    if (event.key === "Enter" && event.target.matches(".turn")) highlight(event.target.dataset.id);
   });
   document.addEventListener("submit", (event) => {
     if (!["address-form", "request-form"].includes(event.target.id)) return;
     event.preventDefault();
-    if (event.target.id === "address-form") return start({ url: $("address").value }).catch(() => {});
+    if (event.target.id === "address-form") {
+      return start({ url: $("address").value }).catch(() => {});
+    }
     refuse("");
-    post("watch/request", { request: $("request").value }).then(() => { $("request").value = ""; return look(); }).catch((error) => refuse(error.message));
+    const clear = () => { $("request").value = ""; return poll(); };
+    const added = post("watch/request", { request: $("request").value });
+    added.then(clear).catch((error) => refuse(error.message));
   });
   document.addEventListener("change", (event) => {
-    if (event.target.id === "file" && event.target.files.length) { upload(event.target.files[0]); event.target.value = ""; }
+    if (event.target.id !== "file" || !event.target.files.length) return;
+    upload(event.target.files[0]);
+    event.target.value = "";
   });
   document.addEventListener("timeupdate", (event) => {
     const player = event.target;
     if (player.id !== "player") return;
-    if (until !== null && player.currentTime >= until) { until = null; player.pause(); }
-    move();
+    if (pauseAt !== null && player.currentTime >= pauseAt) { pauseAt = null; player.pause(); }
+    movePlayhead();
   }, true);
 
-  document.addEventListener("error", (event) => { // does not bubble, so it is caught on the way down
+  // error events do not bubble, so this listens in the capture phase
+  document.addEventListener("error", (event) => {
     if (event.target.id !== "player" || state.kind !== "file" || !event.target.error) return;
     unplayable = state.id;
-    tell("This browser cannot play this file's format; its pictures are shown instead.");
-    show();
+    notify("This browser cannot play this file's format; its pictures are shown instead.");
+    showPlayer();
   }, true);
 
-  const ready = () => {
-    if (!$("talk") || !$("player")) return setTimeout(ready, 50);
-    const watching = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-id", "data-cited"] };
-    new MutationObserver(changed).observe($("talk"), watching);
-    $("screen").hidden = !(navigator.mediaDevices && navigator.mediaDevices.getDisplayMedia); // phones cannot
-    look();
-    setInterval(look, 1000);
-    setInterval(refresh, 500);
+  const init = () => {
+    if (!$("talk") || !$("player")) return setTimeout(init, 50);
+    const attributeFilter = ["data-id", "data-cited"];
+    const options = { childList: true, subtree: true, attributes: true, attributeFilter };
+    new MutationObserver(onConversationChange).observe($("talk"), options);
+    const canShareScreen = navigator.mediaDevices && navigator.mediaDevices.getDisplayMedia;
+    $("screen").hidden = !canShareScreen; // phones cannot
+    poll();
+    setInterval(poll, 1000);
+    setInterval(refreshStill, 500);
   };
-  ready();
+  init();
 })();
