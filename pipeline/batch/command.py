@@ -195,7 +195,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     """All settings that answers depend on, as dotted key -> value."""
     flat: dict[str, Any] = {}
 
-    def walk(path: str, node: Any) -> None:
+    def walk(path: str, node: object) -> None:
         if isinstance(node, dict) and node:
             for key, value in node.items():
                 walk(f"{path}.{key}" if path else str(key), value)

@@ -11,7 +11,6 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -98,7 +97,7 @@ def build_app(demo: Demo) -> FastAPI:
     )
 
 
-def _theme() -> Any:
+def _theme() -> gr.themes.Base:
     """Local fonts only, nothing is downloaded. Text has a contrast of at least 4.5 to 1."""
     font = ["system-ui", "sans-serif"]
     theme = gr.themes.Default(

@@ -6,13 +6,16 @@ The order is that of `reelbank serve` (pipeline/server/command.py).
 import gc
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from pipeline.config.settings import WEIGHTS
 from pipeline.server import command
+
+if TYPE_CHECKING:
+    from pipeline.demo.app import Demo
 
 EMBEDDED = (
     "The built-in model knows cards with a 4-digit code, a name, a coloured shape or an icon, "
@@ -57,7 +60,7 @@ def is_local(host: str) -> bool:
     return host in ("127.0.0.1", "localhost", "::1")
 
 
-def build_demo(config: DictConfig) -> Any:
+def build_demo(config: DictConfig) -> "Demo":
     """The parts of the page (pipeline/demo/app.Demo)."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

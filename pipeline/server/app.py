@@ -12,7 +12,7 @@ Knows HTTP and the parts of a server; builds none of them.
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -238,7 +238,7 @@ async def _stream_answer(
         yield responses.error_event(errors.as_api_error(error).body())
 
 
-async def _unless_disconnected(request: Request, answering: Any) -> Answer:
+async def _unless_disconnected(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:
     """The answer. ApiError 499, after cancelling it, when the client disconnects."""
     task = asyncio.ensure_future(answering)
 
@@ -253,8 +253,7 @@ async def _unless_disconnected(request: Request, answering: Any) -> Answer:
             task.cancel()
             await asyncio.wait({task})
             raise ApiError(499, "The client has gone.")
-        answer: Answer = task.result()
-        return answer
+        return task.result()
     finally:
         disconnect.cancel()
         if not task.done():

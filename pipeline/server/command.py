@@ -11,15 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
     from encoders.models.backbone import Backbone
     from encoders.schema import FrameSource
+    from pipeline.server.app import Service
 
 _MINIMUM = {
     "running": 1,
@@ -54,7 +58,7 @@ def serve(config: DictConfig) -> int:
         listening.close()
 
 
-def uvicorn_settings(app: Any) -> Any:
+def uvicorn_settings(app: "FastAPI") -> "uvicorn.Config":
     """Uvicorn's settings: quiet, proxy headers ignored, 10 s for running answers at shutdown."""
     import uvicorn
 
@@ -127,7 +131,7 @@ def api_key(config: DictConfig) -> str:
     return str(config.get("api_key") or os.environ.get("REELBANK_API_KEY", ""))
 
 
-def build_service(config: DictConfig) -> Any:
+def build_service(config: DictConfig) -> "Service":
     """Steps 3 and 4: the parts of a server (pipeline/server/app.Service)."""
     from pipeline.build import build_backbone, build_qa
     from pipeline.server.admission import AdmissionQueue
