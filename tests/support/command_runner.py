@@ -1,0 +1,37 @@
+"""Runs commands of one checkout in one process: reads requests from stdin, writes replies to stdout, one JSON a line.
+
+    PYTHONPATH=CHECKOUT python -P tests/support/command_runner.py
+
+Start it by path, as above: it knows nothing of the checkout but `pipeline.cli.main`, which every commit has.
+Request: {"folder": working folder, "arguments": [...]}. Reply: {"code": exit code, "output": stdout, "errors": stderr}.
+The first reply comes unasked: {"package": path of the package that is in use}.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    import pipeline.cli
+
+    replies = sys.stdout
+    print(json.dumps({"package": os.path.dirname(pipeline.cli.__file__)}), file=replies, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        os.chdir(request["folder"])
+        output, errors, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                pipeline.cli.main(request["arguments"])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        reply = {"code": code, "output": output.getvalue(), "errors": errors.getvalue()}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()
