@@ -1,10 +1,12 @@
 """Write a file so that its name always shows either the old bytes or all of the new ones, also after a power cut.
 
-Knows nothing of what the bytes mean.
+Knows nothing of what the bytes mean. `write_atomically` takes bytes; `replacing` serves writers that need a path.
 Order: 1 temporary file in the same folder, 2 fsync, 3 rename over the name, 4 fsync of the folder.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from memory.storage import crash_points
@@ -35,6 +37,26 @@ def write_atomically(path: Path, data: bytes) -> None:
     crash_points.passed("rename")
     sync_folder(path.parent)  # 4 the name itself
     crash_points.passed("sync folder")
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` when the block ends without error.
+
+    On an error the temporary is removed and `path` shows what it showed before.
+    durable: fsync the file before the rename, so that the new bytes survive a power cut.
+    """
+    # the suffix stays last: FFmpeg picks the container by it; the process id keeps two writers apart
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -20,9 +20,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
+from memory.storage.json_lines import JsonLines
 from pipeline.batch import compare, job_files, join, progress, run_folder, summary, tasks
 from pipeline.batch.jobs import collect
-from pipeline.batch.run_folder import JsonLines, RunFolder
+from pipeline.batch.run_folder import RunFolder
 from pipeline.batch.schema import (
     Compute,
     Event,
@@ -99,7 +100,8 @@ def _run(
     folder: RunFolder,
 ) -> dict[str, Any]:
     """Steps 2 to 5. Returns the figures."""
-    answers, videos = JsonLines(folder.answers), JsonLines(folder.videos)
+    answers = JsonLines(folder.answers, durable=True)
+    videos = JsonLines(folder.videos, durable=True)
     refused = [asdict(row) for row in rejected]
     try:
         _check_settings(config, folder, bool(answers.rows))  # 2
@@ -161,7 +163,7 @@ def _answer(
 def _pending_jobs(jobs: Sequence[Job], answers: JsonLines, folder: RunFolder) -> list[Job]:
     """The jobs without an answer. Removes the rows of failed questions, to ask them again."""
     if any(row["error"] is not None for row in answers.rows):
-        answers.keep([row for row in answers.rows if row["error"] is None])
+        answers.replace_rows([row for row in answers.rows if row["error"] is None])
     done = {row["id"]: row["job"] for row in answers.rows}
     for job in jobs:
         if done.get(job.id, job.digest()) != job.digest():

@@ -5,12 +5,12 @@ the same URL is not noticed: delete the file.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import fsspec
 
 from encoders.errors import UserError
+from memory.storage.atomic import replacing
 
 
 def local_path(video: str, downloads: Path) -> Path:
@@ -27,16 +27,16 @@ def fetch(video: str, downloads: Path) -> Path:
     if "://" not in video or path.is_file():
         return path
     downloads.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with fsspec.open(video, "rb") as remote, temporary.open("wb") as local:
+        with (
+            replacing(path) as temporary,
+            fsspec.open(video, "rb") as remote,
+            temporary.open("wb") as local,
+        ):
             while data := remote.read(1 << 22):
                 local.write(data)
-        temporary.replace(path)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"{video} cannot be fetched ({str(error) or type(error).__name__}); check the URL"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

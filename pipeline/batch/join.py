@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from encoders.errors import UserError
+from memory.storage import json_lines
+from memory.storage.atomic import replacing
 from pipeline.batch import run_folder, summary
 from pipeline.batch.run_folder import Row, RunFolder
 
@@ -51,8 +53,9 @@ def join(runs: Sequence[Path], out: Path) -> dict[str, Any]:
         run_folder.write_parquet(target.answers_parquet, rows)
         run_folder.write_csv(target.videos_csv, summary.videos(rows, videos))
         target.write_record(figures | {"settings": settings, "joined": run_records})
-        run_folder.replace_file(target.videos, run_folder.to_lines(videos))
-        run_folder.replace_file(target.answers, run_folder.to_lines(rows))
+        for path, lines in ((target.videos, videos), (target.answers, rows)):
+            with replacing(path, durable=True) as temporary:
+                temporary.write_bytes(json_lines.encode(lines))
     return figures
 
 

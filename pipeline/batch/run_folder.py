@@ -9,7 +9,6 @@
 Knows no model and no bank.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -23,8 +22,11 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from encoders.errors import UserError
+from memory.storage import json_lines
+from memory.storage.atomic import replacing
+from memory.storage.json_lines import JsonRow
 
-Row = dict[str, Any]
+Row = JsonRow
 
 _CITED_TYPE = pyarrow.struct(
     [("ordinal", pyarrow.int64()), ("segment", pyarrow.int64())]
@@ -102,86 +104,16 @@ class RunFolder:
         """The rows of answers.jsonl. UserError when there is no such file."""
         if not self.answers.is_file():
             raise UserError(f"there are no answers in {self}; give the out=DIR of a batch")
-        return read_lines(self.answers)
+        return json_lines.read(self.answers)
 
     def read_videos(self) -> list[Row]:
         """The rows of videos.jsonl; none when there is no such file."""
-        return read_lines(self.videos) if self.videos.is_file() else []
+        return json_lines.read(self.videos)
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json."""
-        replace_file(self.run_json, json.dumps(record, indent=2).encode() + b"\n")
-
-
-class JsonLines:
-    """A growing JSONL file. A row is durable when `append` returns."""
-
-    def __init__(self, path: Path) -> None:
-        """Removes the rest of a line that was cut off. UserError when a line is not JSON."""
-        self.path = path
-        data = path.read_bytes() if path.is_file() else b""
-        complete = data[: data.rfind(b"\n") + 1]
-        if len(complete) < len(data):
-            os.truncate(path, len(complete))
-        self.rows = list(parse_lines(path, complete))
-        self._file = path.open("ab", buffering=0)
-
-    def append(self, row: Row) -> None:
-        """UserError when the disk is full or broken. The rows before it stay."""
-        try:
-            data = to_lines([row])
-            # a full disk cuts the line off; the next run removes the rest
-            if self._file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be written ({error.strerror}); make room and run the same "
-                "again"
-            ) from error
-        self.rows.append(row)
-
-    def keep(self, rows: Sequence[Row]) -> None:
-        """Replace the file by these rows, atomically."""
-        self._file.close()
-        replace_file(self.path, to_lines(rows))
-        self.rows, self._file = list(rows), self.path.open("ab", buffering=0)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def parse_lines(path: Path, data: bytes) -> Iterator[Row]:
-    """The rows of complete lines. UserError names a damaged line."""
-    for number, line in enumerate(data.splitlines(), start=1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                f"{path} line {number} is damaged; take it away and run again, or use another "
-                "out=DIR"
-            ) from error
-
-
-def read_lines(path: Path) -> list[Row]:
-    """The rows of a JSONL file, without a last line that was cut off."""
-    data = path.read_bytes()
-    return list(parse_lines(path, data[: data.rfind(b"\n") + 1]))
-
-
-def to_lines(rows: Sequence[Row]) -> bytes:
-    """Rows as JSON lines."""
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file atomically and durably."""
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+        with replacing(self.run_json, durable=True) as temporary:
+            temporary.write_bytes(json.dumps(record, indent=2).encode() + b"\n")
 
 
 def to_table(rows: Sequence[Row]) -> pyarrow.Table:
@@ -193,14 +125,12 @@ def to_table(rows: Sequence[Row]) -> pyarrow.Table:
 
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
     """Write answers.parquet."""
-    temporary = path.with_name(path.name + ".partial")
-    pyarrow.parquet.write_table(to_table(rows), temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(to_table(rows), temporary)
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write a flat table; nothing when there are no rows."""
     if rows:
-        temporary = path.with_name(path.name + ".partial")
-        pyarrow.csv.write_csv(pyarrow.Table.from_pylist(list(rows)), temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            pyarrow.csv.write_csv(pyarrow.Table.from_pylist(list(rows)), temporary)

@@ -22,7 +22,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
 from pipeline.batch.compare import compare
-from pipeline.batch.run_folder import JsonLines, RunFolder
+from pipeline.batch.run_folder import RunFolder
 from tests.support import films
 from tests.support.paths import ROOT
 from tests.support.toys import toy_parts
@@ -291,19 +291,6 @@ def test_answers_of_other_settings_or_other_questions_are_not_mixed(
     with RunFolder(whole).lock():
         assert "another run is writing" in refused()
     assert (whole / "answers.jsonl").read_bytes() == before
-
-
-def test_the_rest_of_a_line_is_taken_away_and_damage_is_told(tmp_path):
-    path = tmp_path / "answers.jsonl"
-    path.write_bytes(b'{"id": "1"}\n{"id": "2", "answ')
-    lines = JsonLines(path)
-    assert lines.rows == [{"id": "1"}]
-    lines.append({"id": "2", "answer": "ü\n\u2028"})
-    lines.close()
-    assert JsonLines(path).rows == [{"id": "1"}, {"id": "2", "answer": "ü\n\u2028"}]
-    path.write_bytes(b'{"id": \n{"id": "2"}\n')
-    with pytest.raises(Exception, match="line 1 is damaged"):
-        JsonLines(path)
 
 
 def test_rows_that_moved_and_new_rows(folder, whole, tmp_path):
