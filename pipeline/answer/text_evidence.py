@@ -13,6 +13,7 @@ from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.text.bm25 import Found, Wanted
+from pipeline.config.units import format_time
 from pipeline.query import plan as planner
 from pipeline.schema import CitedLine
 
@@ -69,9 +70,9 @@ def fitting(found: Sequence[Found], backbone: Backbone, read_tokens: int) -> tup
 
 def told(line: TextLine) -> str:
     """A line in a prompt. What could be taken for a token with a meaning of its own is taken out."""
-    whole = int(line.start + 1e-6)
+    when = format_time(line.start + 1e-6, hours="never")
     text = re.sub(r"[<>|]+", " ", line.text)
-    return f"[{whole // 60:02d}:{whole % 60:02d}] {LABELS.get(line.kind, line.kind)}: {text}\n"
+    return f"[{when}] {LABELS.get(line.kind, line.kind)}: {text}\n"
 
 
 def prompt(lines: Sequence[TextLine], question: str) -> str:

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from pipeline.config import units
-from pipeline.config.units import clock_time
 
 if TYPE_CHECKING:
     from memory.bank import MemoryBank
@@ -73,7 +72,7 @@ def list_segments(config: DictConfig, held: "MemoryBank") -> int:
         print(json.dumps({"bank": config.bank, "segments": found}))
         return 0
     for row in found:
-        stretch = f"{units.on_the_clock(row['start'])}-{units.on_the_clock(row['end'])} ({row['start']:.1f}-{row['end']:.1f} s)"
+        stretch = units.format_span(row["start"], row["end"], hours="always")
         when = [row["wall_clock"]] if row["wall_clock"] else []
         size = f"{row['nbytes'] / 1e6:.3f} MB"
         print(
@@ -265,14 +264,18 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
         if row["gaps"]:
             state = "missing " + ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in row["gaps"])
         if row["pruned_before"] is not None:
-            state += f", pruned before {units.on_the_clock(row['pruned_before'])}"
+            state += f", pruned before {units.format_time(row['pruned_before'], hours='always')}"
         words = f" and {row['text_nbytes'] / 1e6:.3f} MB of words" if row["text_nbytes"] else ""
         print(
-            f"{row['video_id']}  {clock_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
+            f"{row['video_id']}  {units.format_time(row['seconds'])}  {row['segments']} segments  {row['frames']} frames  "
             f"{row['nbytes'] / 1e6:.1f} MB{words}  {state}  {row['path']}"
         )
         for text in row["text"]:
-            until = "" if text["finished"] else f", up to {units.on_the_clock(text['until'])}"
+            until = (
+                ""
+                if text["finished"]
+                else f", up to {units.format_time(text['until'], hours='always')}"
+            )
             print(f"  {text['extractor']}: {text['lines']} lines{until}")
     if not table:
         print("no video yet; `reelbank ingest video=FILE` adds one")

@@ -221,7 +221,7 @@ def _show(moments: list[Moment], paths: dict[str, str]) -> None:
     console = Console()
     rows = [
         (
-            f"{units.on_the_clock(m.start)}-{units.on_the_clock(m.end)} ({m.start:.1f}-{m.end:.1f} s)",
+            units.format_span(m.start, m.end, hours="always"),
             "+".join(m.channels),
             f"{m.score:.4f}",
             snippet(m),
@@ -271,7 +271,7 @@ def page(query: str, moments: list[Moment], paths: dict[str, str]) -> str:
     cards = []
     for moment in moments:
         data = thumbnail(paths[moment.video_id], moment.at)
-        when = f"{units.on_the_clock(moment.start)}-{units.on_the_clock(moment.end)}"
+        when = f"{units.format_time(moment.start, hours='always')}-{units.format_time(moment.end, hours='always')}"
         image = (
             f'<img src="data:image/jpeg;base64,{data}" alt="video at {when}">'
             if data

@@ -14,7 +14,7 @@ from encoders.errors import UserError
 from encoders.schema import FrameSource
 from pipeline.commands.terminal import progress_bar
 from pipeline.config import units
-from pipeline.config.units import clock_time
+from pipeline.config.units import format_time
 from pipeline.schema import Ingested
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def ingest(config: DictConfig) -> int:
         else "nothing new"
     )
     print(
-        f"{config.video}: {clock_time(done.video_seconds)} in {done.segments} segments, {done.frames} frames ({new}, "
+        f"{config.video}: {format_time(done.video_seconds)} in {done.segments} segments, {done.frames} frames ({new}, "
         f"{done.seconds['total']:.1f} s) in bank {config.bank}"
     )
     if done.text_lines:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from pipeline.config.units import clock_time
+from pipeline.config.units import format_span, format_time
 from pipeline.schema import Answer, CitedLine
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def progress_bar(name: str, duration: float) -> Iterator["Report"]:
             nonlocal told
             now = time.perf_counter()
             speed = f"{seconds / max(now - began, 1e-6):.1f}x real time"
-            video = f"{clock_time(seconds)} / {clock_time(duration)}"
+            video = f"{format_time(seconds)} / {format_time(duration)}"
             size = f"{nbytes / 1e6:.1f} MB"
             bar.update(job, completed=min(seconds, duration), video=video, speed=speed, size=size)
             if not console.is_terminal and now - told > 10:
@@ -50,18 +50,13 @@ def progress_bar(name: str, duration: float) -> Iterator["Report"]:
 def told(answer: Answer) -> str:
     """Citations, warning and figures as text."""
     if answer.spans:
-        lines = [
-            "seen at "
-            + ", ".join(
-                f"{clock_time(a)}-{clock_time(b)} ({a:.1f}-{b:.1f} s)" for a, b in answer.spans
-            )
-        ]
+        lines = ["seen at " + ", ".join(format_span(a, b) for a, b in answer.spans)]
     else:
         lines = [
             "no moment of the video shows it" if not answer.shown else "no single moment stands out"
         ]
     lines += [
-        f"{_channel(line)} at {clock_time(line.start)} ({line.start:.1f} s): {line.text}"
+        f"{_channel(line)} at {format_time(line.start)} ({line.start:.1f} s): {line.text}"
         for line in answer.lines[:3]
     ]
     lines += [f"warning: {answer.warning}"] if answer.warning else []

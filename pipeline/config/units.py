@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from typing import Literal
 
 from encoders.errors import UserError
 
@@ -54,18 +55,26 @@ def written(when: float | None) -> str:
     )
 
 
-def on_the_clock(seconds: float) -> str:
-    """ "00:02:05": video time."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
+Hours = Literal["if needed", "always", "never"]
 
 
-def clock_time(seconds: float) -> str:
-    """ "02:05" or "1:02:05"."""
+def format_time(seconds: float, *, hours: Hours = "if needed") -> str:
+    """Video time as text: "02:05" or "1:02:05"; hours="always": "00:02:05"; hours="never": "62:05".
+
+    Fractions of a second are cut off.
+    """
     whole = int(seconds)
-    hours, rest = divmod(whole, 3600)
+    if hours == "never":
+        return f"{whole // 60:02d}:{whole % 60:02d}"
+    minutes_seconds = f"{whole % 3600 // 60:02d}:{whole % 60:02d}"
+    if hours == "always":
+        return f"{whole // 3600:02d}:{minutes_seconds}"
+    return f"{whole // 3600}:{minutes_seconds}" if whole >= 3600 else minutes_seconds
+
+
+def format_span(start: float, end: float, *, hours: Hours = "if needed") -> str:
+    """Two times and their seconds: "02:05-02:09 (125.0-129.5 s)"."""
     return (
-        f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
-        if hours
-        else f"{rest // 60:02d}:{rest % 60:02d}"
+        f"{format_time(start, hours=hours)}-{format_time(end, hours=hours)} "
+        f"({start:.1f}-{end:.1f} s)"
     )

@@ -9,7 +9,7 @@ import html
 import json
 from dataclasses import dataclass, replace
 
-from pipeline.config.units import clock_time
+from pipeline.config.units import format_time
 from pipeline.schema import Answer
 
 MAX_EXCHANGES = 20  # shown; older ones are dropped
@@ -76,7 +76,7 @@ def _exchange(exchange: Exchange, newest: bool) -> str:
 
 def citation_button(start: float, end: float) -> str:
     """A button that moves the player to a cited span, in seconds."""
-    label = f"{clock_time(start)}–{clock_time(end)}"
+    label = f"{format_time(start)}–{format_time(end)}"
     return (
         f'<button type="button" class="cite" data-start="{start:g}" data-end="{end:g}" '
         f'title="Show {label}">{label}</button>'

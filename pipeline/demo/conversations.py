@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from encoders.errors import UserError
 from pipeline.answer.stream import AnswerStream
-from pipeline.config.units import clock_time
+from pipeline.config.units import format_time
 from pipeline.demo.answer_html import MAX_EXCHANGES, Exchange
 from pipeline.demo.feeds import Feeds
 from pipeline.live.dialogue import Dialogue, Turn
@@ -110,8 +110,8 @@ def _interpretation(turn: Turn) -> str:
     """How a question was understood, if that differs from its text; else ""."""
     if turn.since is None and turn.until is None:
         return "" if turn.text == turn.said else f"Understood as: {turn.text}"
-    times = f"from {clock_time(turn.since or 0.0)}" + (
-        " on" if turn.until is None else f" to {clock_time(turn.until)}"
+    times = f"from {format_time(turn.since or 0.0)}" + (
+        " on" if turn.until is None else f" to {format_time(turn.until)}"
     )
     return f"Understood as: {turn.text} ({times})"
 

@@ -25,7 +25,7 @@ from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.commands.terminal import progress_bar
 from pipeline.config.compose import configure
-from pipeline.config.units import clock_time
+from pipeline.config.units import format_time
 from pipeline.needle_world import video as haystack
 from pipeline.needle_world.questions import Asked
 from pipeline.needle_world.scenes import demo_scene
@@ -74,7 +74,7 @@ def picture_at(path: Path, seconds: float) -> Image.Image:
 
 def when(spans: tuple[tuple[float, float], ...]) -> str:
     """ "02:05-02:07, 04:11-04:13", or a dash."""
-    return ", ".join(f"{clock_time(a)}-{clock_time(b)}" for a, b in spans) or "-"
+    return ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in spans) or "-"
 
 
 def show(rows: list[Row]) -> None:
@@ -108,7 +108,7 @@ def page(rows: list[Row], video: Path, summary: str) -> str:
             buffer = io.BytesIO()
             picture_at(video, heaviest.time).resize((320, 180)).save(buffer, "JPEG", quality=80)
             data = base64.b64encode(buffer.getvalue()).decode()
-            label = f"{clock_time(a)}-{clock_time(b)}"
+            label = f"{format_time(a)}-{format_time(b)}"
             image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {label}">'
             pictures.append(f"<figure>{image}<figcaption>{label}</figcaption></figure>")
         truth = when(tuple((n.start, n.end) for n in needles))

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config.units import clock_time
+from pipeline.config.units import format_time
 from pipeline.schema import Answer
 from pipeline.server.chat_request import ChatRequest
 from pipeline.server.files import StoredFile
@@ -37,7 +37,7 @@ def model_object(name: str, created: int) -> dict[str, Any]:
 
 def citation_line(answer: Answer) -> str:
     """ "Seen at 00:31-00:33, 01:10-01:12."; "" when nothing is cited."""
-    spans = ", ".join(f"{clock_time(a)}-{clock_time(b)}" for a, b in answer.spans)
+    spans = ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in answer.spans)
     return f"Seen at {spans}." if spans else ""
 
 

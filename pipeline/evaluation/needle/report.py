@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.config.units import clock_time
+from pipeline.config.units import format_time
 from pipeline.evaluation.needle import plots, score, vnbench
 from pipeline.evaluation.needle.film import FilmSource
 from pipeline.evaluation.needle.schema import Film, Item
@@ -201,7 +201,7 @@ def _failure(row: Row, film: Film) -> str:
     times = [(start + min(0.5, (end - start) / 2), "truth") for start, end in row["needles"][:6]]
     times += [(t, "") for t in row["ranked"][:5]]
     pictures = "".join(_frame(film, t, css) for t, css in times)
-    cited = ", ".join(f"{clock_time(a)}-{clock_time(b)}" for a, b in row["cited"]) or "nothing"
+    cited = ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in row["cited"]) or "nothing"
     seen = (
         f"{sum(row['found'])} of {len(row['found'])} needles read"
         if row["found"]
@@ -226,7 +226,7 @@ def _frame(film: Film, second: float, css: str) -> str:
     )
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(frames.pixels[0])).save(buffer, "JPEG", quality=80)
-    label = clock_time(second)
+    label = format_time(second)
     image = _image(buffer.getvalue(), "jpeg", f"film at {label}", "")
     return f'<figure class="{css}">{image}<figcaption>{label}</figcaption></figure>'
 
