@@ -18,7 +18,7 @@ from encoders.sources.live import PlayedFile, UrlSource, is_live
 from encoders.text.lines import SentenceEncoder, TextExtractor
 from memory.bank import MemoryBank
 from pipeline.answer.answerer import Answerer
-from pipeline.answer.batched_reader import Together
+from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.text_evidence import TOKENS
 from pipeline.config.checks import began, check_dials, check_pairs
 from pipeline.config.parts import call, check, part
@@ -29,7 +29,7 @@ from pipeline.ingest.text import TextExtraction
 from pipeline.provenance import provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import Ahead, TextAhead
-from pipeline.runtime.malloc import keep_freed
+from pipeline.runtime.malloc import retain_freed
 
 # what an answer reads by default; more frames without a needle invite the embedded model to see one
 READ_FRAMES = 24
@@ -56,7 +56,7 @@ def _settle_allocator(wanted_mb: int | None, backbone: Backbone) -> None:
     """Before there are threads. UserError where somebody asked for what cannot be had."""
     wide = backbone.device.type == "cpu" and not backbone.is_narrow
     megabytes = (1024 if wide else 0) if wanted_mb is None else wanted_mb
-    if megabytes and not keep_freed(megabytes * 10**6) and wanted_mb is not None:
+    if megabytes and not retain_freed(megabytes * 10**6) and wanted_mb is not None:
         raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
 
 
@@ -102,7 +102,7 @@ def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = 
     text = TextExtraction(
         bank,
         tuple(one for one in extractors if not isinstance(one, Captions)),
-        tuple(one.bound(bank, reader) for one in extractors if isinstance(one, Captions)),
+        tuple(one.with_model(bank, reader) for one in extractors if isinstance(one, Captions)),
         sentence_encoder,
     )
     ingester = Ingester(
@@ -119,7 +119,7 @@ def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = 
     answerer = Answerer(
         bank=bank,
         reader=reader,
-        batched_reader=Together(reader),
+        batched_reader=BatchedReader(reader),
         queries=(texts.ahead, queries),
         read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=config.cite_share,

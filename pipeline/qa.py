@@ -16,7 +16,7 @@ from pipeline.answer.answerer import Answerer, Read, ReadAll
 from pipeline.answer.stream import AnswerStream
 from pipeline.ingest.ingester import Ingester, Progress
 from pipeline.runtime.cancel import Emit
-from pipeline.schema import Answer, Ingested
+from pipeline.schema import Answer, IngestReport
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class VideoQA:
         source: FrameSource,
         progress: Progress = lambda seconds, nbytes: None,
         until: int | None = None,
-    ) -> Ingested:
+    ) -> IngestReport:
         return self.ingester.ingest(source, progress, until)
 
     def follow(
@@ -45,7 +45,7 @@ class VideoQA:
         source: LiveSource,
         progress: Progress = lambda seconds, nbytes: None,
         on_shown: Callable[[Segment], None] = lambda segment: None,
-    ) -> Ingested:
+    ) -> IngestReport:
         return self.ingester.follow(source, progress, on_shown)
 
     def stream(self, question: Question) -> AnswerStream:

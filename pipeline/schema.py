@@ -1,4 +1,4 @@
-"""The records that leave the system. Knows nothing of models or disks."""
+"""The records that leave the system, and what an answer or a question means. Knows nothing of models or disks."""
 
 from dataclasses import dataclass, field
 
@@ -12,22 +12,22 @@ class CitedFrame:
 
     ordinal: int  # of the frame in its video
     segment: int
-    time: float  # seconds of video time at which its stretch begins
+    time: float  # seconds of video time at which the frame's span begins
     end: float  # seconds at which the next frame is sampled
-    weight: float  # share of the reader's attention on recalled frames while it answered, 0..1
-    score: float | None  # of the retriever; None when the frame was there as one of the newest
+    weight: float  # 0..1: share of the reader's attention on recalled frames during the answer
+    score: float | None  # of the retriever; None for a frame that was read as one of the newest
 
 
 @dataclass(frozen=True, slots=True)
 class CitedLine:
-    """Words of the video that belong to an answer."""
+    """A line of text in the video that belongs to an answer."""
 
     start: float  # seconds
     end: float
-    channel: str  # subtitle, ocr, speech or caption (what a model wrote about the pictures)
+    channel: str  # subtitle, ocr, speech or caption (a model's description of the pictures)
     text: str
-    coverage: float  # 0..1: how much of what the question asks for stands in it and near it
-    read: bool  # whether the model read it; False: it was found beside the answer
+    coverage: float  # 0..1: share of the question's words in the line and near it
+    read: bool  # True: the model read it; False: the search found it beside the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,33 @@ class Answer:
 
     question: str
     text: str
-    shown: bool  # False: the answer is that the video does not show it; then nothing is cited
+    shown: bool  # False: the answer says that the video does not show it; then nothing is cited
     spans: tuple[tuple[float, float], ...]  # seconds, half open, rising: unions of cited frames
     cited: tuple[CitedFrame, ...]  # heaviest first
     video_id: str
     asked_at: float | None  # seconds of video time; None = the whole video
     frames_read: int
     visual_tokens: int
-    seconds: dict[
-        str, float
-    ]  # by stage: search_text (where there is text), search, load, lay_out, first_token, decode, cite, total
-    warning: str = ""  # what the user must know about the source, such as that it broke off
-    lines: tuple[CitedLine, ...] = ()  # words of the video, best first
-    # seconds, half open, rising: unions of all frames that were read
+    # by stage: search_text (where there is text), search, load, lay_out, first_token, decode, cite, total
+    seconds: dict[str, float]
+    warning: str = ""  # what the user must know about the source, such as that the file breaks off
+    lines: tuple[CitedLine, ...] = ()  # text of the video, best first
+    # seconds, half open, rising: unions of all frames that the model read
     recalled: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Ingested:
-    """What encoding a video came to."""
+class Reading:
+    """What a reader returns."""
+
+    text: str
+    # frame ordinal -> share of the attention on frames during the answer; sums to 1 (or empty)
+    weights: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What the bank has of a video after encoding, and what the encoding took."""
 
     video_id: str
     video_seconds: float  # encoded up to here
@@ -62,7 +70,7 @@ class Ingested:
     frames: int
     new_segments: int  # encoded by this call; 0 when the bank had them all
     nbytes: int  # of the segment files that this call wrote
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # by stage
     warning: str = ""
     text_lines: dict[str, int] = field(default_factory=dict)  # extractor -> lines in the bank
 
@@ -71,12 +79,12 @@ NOT_SHOWN = "not in the video"
 
 
 def is_shown(text: str) -> bool:
-    """False when the answer is that the video does not show what was asked."""
+    """False when the answer says that the video does not show it."""
     return NOT_SHOWN not in text.lower()
 
 
 def source_warning(info: VideoInfo) -> str:
-    """What a user must know about the file; a second decoder alone is no reason to worry."""
+    """What a user must know about the file; "" where there is nothing. A second decoder alone is no reason to warn."""
     if info.broke_at is None:
         return info.note if "could be decoded" in info.note else ""
     return f"The file breaks at {info.broke_at:.1f} s; only what comes before is used."

@@ -17,17 +17,17 @@ from memory.schema import Evidence, Question
 from memory.storage.catalog import VideoRow
 from memory.text.bm25 import Found
 from pipeline.answer import text_evidence
-from pipeline.answer.batched_reader import Together
-from pipeline.answer.citations import cite, recalled, spans
-from pipeline.answer.reader import KVReader, Reading, TokenReader
+from pipeline.answer.batched_reader import BatchedReader
+from pipeline.answer.citations import cite, cited_spans, recalled_spans
+from pipeline.answer.schema import Reader
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import Ahead
 from pipeline.runtime.cancel import Emit
-from pipeline.runtime.stage_timer import Clock
-from pipeline.schema import Answer, check_question, is_shown, source_warning
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Answer, Reading, check_question, is_shown, source_warning
 
-Read = Callable[[Evidence, Clock], Reading]
-ReadAll = Callable[[Sequence[Evidence], Clock], Sequence[Reading]]
+Read = Callable[[Evidence, StageTimer], Reading]
+ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Answerer:
     """Answers questions from one bank."""
 
     bank: MemoryBank
-    reader: TokenReader | KVReader
-    batched_reader: Together  # the same reader for several questions in one pass
+    reader: Reader
+    batched_reader: BatchedReader  # the same reader for several questions in one pass
     queries: tuple[Ahead, ...]  # what the retriever needs of a question's text, batched
     read_tokens: int  # visual tokens that an answer may read, at any length of video
     cite_share: float  # of the heaviest frame's weight: lighter frames are not cited
@@ -74,7 +74,7 @@ class Answerer:
         Raises UserError on an empty question, a video that is not in the bank, or a moment before its first frame.
         """
         video = self._video_of(question)
-        clock = Clock()
+        clock = StageTimer()
         prepared = self._prepare(question, video, clock)
         evidence = self.bank.recall(
             question,
@@ -107,7 +107,7 @@ class Answerer:
                 videos[number] = self._video_of(question)
             except UserError as error:
                 results[number] = error
-        clock = Clock()
+        clock = StageTimer()
         prepared = {
             number: self._prepare(questions[number], video, clock)
             for number, video in videos.items()
@@ -139,7 +139,7 @@ class Answerer:
             )
         return video
 
-    def _prepare(self, question: Question, video: VideoRow, clock: Clock) -> _Prepared:
+    def _prepare(self, question: Question, video: VideoRow, clock: StageTimer) -> _Prepared:
         if not self.bank.text.runs(question.video_id):
             return _Prepared(question, video)
         with clock("search_text"):
@@ -175,7 +175,7 @@ class Answerer:
             question=question.text,
             text=reading.text,
             shown=shown,
-            spans=spans(cited, evidence.interval),
+            spans=cited_spans(cited, evidence.interval),
             cited=cited,
             lines=text_evidence.cited(prepared.found, evidence.lines) if shown else (),
             video_id=question.video_id,
@@ -184,7 +184,7 @@ class Answerer:
             visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
             seconds=evidence.seconds | seconds,
             warning=" ".join(filter(None, warnings)),
-            recalled=recalled(evidence),
+            recalled=recalled_spans(evidence),
         )
 
     def _lost(self, question: Question) -> str:

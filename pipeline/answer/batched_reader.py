@@ -1,9 +1,6 @@
-"""Several questions about one bank answered in one pass of the model: their contexts lie side by side, and each call of the
-decoder takes a step in all of them. A step of eight costs little more than a step of one: weights are read once.
+"""Several questions about one bank in one pass of the model. Their contexts lie side by side, and each call of the decoder takes a step in all of them. A step for eight questions costs little more than a step for one, because the weights are read once.
 
-The answers are those of `reader.read` and `reader.weigh` up to rounding (a matrix product of eight rows adds in another order
-than one of one row), so whoever needs the same answers twice asks in the same groups. Models with layers that slide or recur
-keep no context that could be laid beside others: they are asked one by one. Knows no disk and no retrieval.
+Answers and likelihoods equal those of the reader up to rounding: a matrix product of eight rows adds in another order than a product of one row. The same answers twice need the same groups. Models with sliding or recurrent layers have no context that can lie beside others, so their questions are read one by one. Knows no disk and no retrieval.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,46 +9,51 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor
 
+from encoders.encoder import Timer
 from encoders.models.batched_cache import StackedCache
 from encoders.models.kv_cache import FixedCache
 from memory.schema import Evidence
-from pipeline.answer.attention_shares import Gaze
-from pipeline.answer.reader import KVReader, Reading, Timer, TokenReader
+from pipeline.answer.attention_shares import AttentionShares
+from pipeline.answer.likelihood import log_likelihood
+from pipeline.answer.schema import Likelihoods, Reader
 from pipeline.runtime.torch_threads import one_thread
+from pipeline.schema import Reading
 
-_STEP = 64  # tokens by which the buffer's length goes
-_MANY = 128  # tokens of one pass that keep all cores busy, however narrow the decoder
+_STEP = 64  # tokens: the buffer's length is a multiple of it
+_SPARE_TOKENS = 256  # beyond the request: a longer group next time then needs no new buffer
+_MANY_TOKENS = 128  # in one pass keep all cores busy, even in a narrow decoder
 
-Weighed = tuple[list[float], dict[int, float]]
 
+class BatchedReader:
+    """A reader for several questions at a time. One group at a time: the next group reuses the buffer."""
 
-class Together:
-    """A reader for several questions at a time. One group at a time: the buffer is kept for the next one."""
-
-    def __init__(self, reader: TokenReader | KVReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.reader, self.backbone = reader, reader.backbone
         self._stack: StackedCache | None = None
-        self._sink: FixedCache | None = None  # what every row begins with
+        self._sink: FixedCache | None = None  # the beginning of every row
 
     def read(self, group: Sequence[Evidence], timer: Timer) -> list[Reading]:
         """The answers to the questions of the evidence, in order."""
-        if self._alone(group):
+        if self._one_by_one(group):
             return [self.reader.read(evidence, timer) for evidence in group]
         most = self.reader.max_new_tokens
-        tails = [self.reader.tail(evidence.question.prompt, evidence.lines) for evidence in group]
-        with self._laid(group, max(map(len, tails)) + most, timer) as (stack, gaze):
-            with timer("first_token"), self._narrowed(sum(map(len, tails))):
-                hidden = self._asked(tails, stack, gaze)  # [B, D]
+        suffixes = [
+            self.reader.prompt_suffix(evidence.question.prompt, evidence.lines)
+            for evidence in group
+        ]
+        with self._contexts(group, max(map(len, suffixes)) + most, timer) as (stack, shares):
+            with timer("first_token"), self._narrowed(sum(map(len, suffixes))):
+                hidden = self._prefill(suffixes, stack, shares)  # [B, D]
             with timer("decode"), self._narrowed():
-                answers = self._decoded(hidden, stack, gaze, most)
+                answers = self._decode(hidden, stack, shares, most)
             with timer("cite"):
-                gaze.settle()
+                shares.finish()
         return [
-            Reading(self.backbone.text_of(ids).strip(), gaze.weights(row))
+            Reading(self.backbone.text_of(ids).strip(), shares.weights(row))
             for row, ids in enumerate(answers)
         ]
 
-    def weigh(
+    def log_likelihoods(
         self,
         group: Sequence[Evidence],
         questions: Sequence[str],
@@ -59,138 +61,141 @@ class Together:
         timer: Timer,
         *,
         ends: bool = True,
-    ) -> list[Weighed]:
-        """For each question what `reader.weigh` returns: the log-likelihood of each of its answers, and frames' weights."""
-        if self._alone(group):
-            asked = zip(group, questions, answers, strict=True)
+    ) -> list[Likelihoods]:
+        """For each question what `Reader.log_likelihoods` returns. answers: token ids of each question's answers."""
+        if self._one_by_one(group):
+            rows = zip(group, questions, answers, strict=True)
             return [
-                self.reader.weigh(one, question, own, timer, ends=ends)
-                for one, question, own in asked
+                self.reader.log_likelihoods(evidence, question, own, timer, ends=ends)
+                for evidence, question, own in rows
             ]
-        tails = [
-            self.reader.tail(question, one.lines)
-            for question, one in zip(questions, group, strict=True)
+        suffixes = [
+            self.reader.prompt_suffix(question, evidence.lines)
+            for question, evidence in zip(questions, group, strict=True)
         ]
         longest = max(len(ids) for own in answers for ids in own)
-        with self._laid(group, max(map(len, tails)) + longest, timer) as (stack, gaze):
-            with timer("first_token"), self._narrowed(sum(map(len, tails))):
-                hidden = self._asked(tails, stack, gaze)
+        with self._contexts(group, max(map(len, suffixes)) + longest, timer) as (stack, shares):
+            with timer("first_token"), self._narrowed(sum(map(len, suffixes))):
+                hidden = self._prefill(suffixes, stack, shares)
             with timer("options"), self._narrowed():
-                mark = stack.mark()
-                scores: list[list[float]] = [[] for _ in group]
-                for number in range(max(map(len, answers))):
-                    some = [list(own[number]) if number < len(own) else [] for own in answers]
-                    for row, likelihood in enumerate(self._likelihoods(hidden, some, stack, ends)):
-                        if some[row]:
-                            scores[row].append(likelihood)
-                    stack.rewind(mark)
-                best = [max(range(len(own)), key=own.__getitem__) for own in scores]
-                self._tell(
-                    [list(own[i]) for own, i in zip(answers, best, strict=True)], stack, gaze
+                values = self._score(hidden, answers, stack, ends)
+                best = [max(range(len(own)), key=own.__getitem__) for own in values]
+                self._give(
+                    [list(own[i]) for own, i in zip(answers, best, strict=True)], stack, shares
                 )
             with timer("cite"):
-                gaze.settle()
-        return [(own, gaze.weights(row)) for row, own in enumerate(scores)]
+                shares.finish()
+        return [Likelihoods(own, shares.weights(row)) for row, own in enumerate(values)]
 
     # ---- inside
 
-    def _alone(self, group: Sequence[Evidence]) -> bool:
+    def _one_by_one(self, group: Sequence[Evidence]) -> bool:
         return len(group) < 2 or bool(self.backbone.full_attention)
 
     def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:
-        """One of torch's threads for what waits for threads longer than it computes (a row of eight is still a small product);
-        a pass over many tokens, and how citations are made up, divide well."""
-        return one_thread(self.backbone.is_narrow and tokens < _MANY)
+        """One torch thread for steps that wait for threads longer than they compute: a row of eight is still a small product. A pass over many tokens and the citations divide well."""
+        return one_thread(self.backbone.is_narrow and tokens < _MANY_TOKENS)
 
     @contextmanager
-    def _laid(
+    def _contexts(
         self, group: Sequence[Evidence], room: int, timer: Timer
-    ) -> Iterator[tuple[StackedCache, Gaze]]:
-        """Contexts side by side with `room` tokens free behind the longest; nobody else has the buffer meanwhile."""
-        with self.reader.turn():
+    ) -> Iterator[tuple[StackedCache, AttentionShares]]:
+        """Contexts side by side, with `room` free tokens behind the longest. No other question uses the buffer meanwhile."""
+        with self.reader.exclusive():
             with timer("lay_out"), self._narrowed():
                 layouts = [self.reader.layout(evidence) for evidence in group]
-                stack = self._room_for(len(group), max(layout.length for layout in layouts) + room)
+                longest = max(layout.length for layout in layouts)
+                stack = self._stack_for(len(group), longest + room)
                 for layout, row in zip(layouts, stack.rows, strict=True):
-                    layout.lay(row)
+                    layout.write(row)
                 stack.join()
-            yield stack, Gaze([layout.frames_of for layout in layouts], stack.seen)
+            yield stack, AttentionShares([layout.frames_of for layout in layouts], stack.seen)
 
-    def _room_for(self, rows: int, capacity: int) -> StackedCache:
-        """As large as it must be, for every step reads all of it; in memory that is kept for the next group."""
+    def _stack_for(self, rows: int, capacity: int) -> StackedCache:
+        """A stack of this size in the buffer. It is no larger than it must be, because every step reads all of it."""
         capacity = -(-capacity // _STEP) * _STEP
         if self._stack is None or len(self._stack.rows) != rows or self._stack.capacity < capacity:
             self._stack = None  # before the new one is made, so that there are never two
-            self._stack = self.backbone.stack(rows, capacity + 256)
+            self._stack = self.backbone.stack(rows, capacity + _SPARE_TOKENS)
         if self._sink is None:
             cache = self.backbone.cache(len(self.reader.sink))
-            assert isinstance(cache, FixedCache)  # others are asked one by one
+            assert isinstance(cache, FixedCache)  # models with other caches are read one by one
             self.backbone.fill(self.reader.sink, cache)
             self._sink = cache
         stack = self._stack.of(capacity)
         stack.begin(self._sink)
         return stack
 
-    def _asked(self, tails: Sequence[Tensor], stack: StackedCache, gaze: Gaze) -> Tensor:
-        """[B, D] hidden states of the tails' last tokens."""
-        last = [len(tail) - 1 for tail in tails]
-        gaze.aim(last, [True] * len(tails))
-        hidden = self.backbone.advance_all(tails, stack, gaze)
-        return hidden[torch.arange(len(tails)), last]
+    def _prefill(
+        self, suffixes: Sequence[Tensor], stack: StackedCache, shares: AttentionShares
+    ) -> Tensor:
+        """[B, D] hidden states of the suffixes' last tokens."""
+        last = [len(suffix) - 1 for suffix in suffixes]
+        shares.select_queries(last, [True] * len(suffixes))
+        hidden = self.backbone.advance_all(suffixes, stack, shares)
+        return hidden[torch.arange(len(suffixes)), last]
 
-    def _decoded(
-        self, hidden: Tensor, stack: StackedCache, gaze: Gaze, most: int
+    def _decode(
+        self, hidden: Tensor, stack: StackedCache, shares: AttentionShares, most: int
     ) -> list[list[int]]:
-        """Greedy decoding from the last hidden states [B, D]: token ids of each row, the stop token not among them."""
+        """Greedy decoding from the last hidden states [B, D]: token ids of each row, without the stop token."""
         stops = self.backbone.stop_ids()
         answers: list[list[int]] = [[] for _ in hidden]
-        going = [True] * len(answers)
+        active = [True] * len(answers)
         for step in range(most):
             tokens = self.backbone.logits(hidden).argmax(-1).tolist()
-            going = [on and token not in stops for on, token in zip(going, tokens, strict=True)]
-            for ids, token, on in zip(answers, tokens, going, strict=True):
+            active = [on and token not in stops for on, token in zip(active, tokens, strict=True)]
+            for ids, token, on in zip(answers, tokens, active, strict=True):
                 if on:
                     ids.append(token)
-            if not any(going) or step + 1 == most:
+            if not any(active) or step + 1 == most:
                 break
-            hidden = self._stepped(
-                [[token] if on else [] for token, on in zip(tokens, going, strict=True)],
+            hidden = self._advance(
+                [[token] if on else [] for token, on in zip(tokens, active, strict=True)],
                 stack,
-                gaze,
+                shares,
             )
         return answers
 
-    def _tell(self, answers: Sequence[list[int]], stack: StackedCache, gaze: Gaze) -> None:
+    def _score(
+        self,
+        hidden: Tensor,
+        answers: Sequence[Sequence[Sequence[int]]],
+        stack: StackedCache,
+        ends: bool,
+    ) -> list[list[float]]:
+        """Log-likelihood of each answer behind the last hidden states [B, D]. The stack is afterwards as before."""
+        mark = stack.mark()
+        stops = self.backbone.stop_ids() if ends else ()
+        values: list[list[float]] = [[] for _ in answers]
+        for number in range(max(map(len, answers))):
+            # a row with fewer answers takes an empty step
+            step = [list(own[number]) if number < len(own) else [] for own in answers]
+            hidden_after = self.backbone.advance_all(self._embed(step), stack)  # [B, n, D]
+            logits = self.backbone.logits(torch.cat([hidden[:, None], hidden_after], dim=1))
+            log_probs = logits.log_softmax(-1)  # [B, n + 1, V]
+            for row, ids in enumerate(step):
+                if ids:
+                    values[row].append(log_likelihood(log_probs[row], ids, stops))
+            stack.rewind(mark)
+        return values
+
+    def _give(
+        self, answers: Sequence[list[int]], stack: StackedCache, shares: AttentionShares
+    ) -> None:
         """Give these answers token by token, as decoding does."""
         for step in range(max(map(len, answers))):
-            self._stepped([ids[step : step + 1] for ids in answers], stack, gaze)
+            self._advance([ids[step : step + 1] for ids in answers], stack, shares)
 
-    def _stepped(self, tokens: Sequence[list[int]], stack: StackedCache, gaze: Gaze) -> Tensor:
+    def _advance(
+        self, tokens: Sequence[list[int]], stack: StackedCache, shares: AttentionShares
+    ) -> Tensor:
         """One token, or none, behind each row; -> [B, D]."""
-        gaze.aim([0] * len(tokens), [bool(ids) for ids in tokens])
-        return self.backbone.advance_all(self._embedded(tokens), stack, gaze)[:, -1]
+        shares.select_queries([0] * len(tokens), [bool(ids) for ids in tokens])
+        return self.backbone.advance_all(self._embed(tokens), stack, shares)[:, -1]
 
-    def _embedded(self, texts: Sequence[list[int]]) -> Sequence[Tensor]:
-        """[n, D] of each text's token ids, looked up at once."""
+    def _embed(self, texts: Sequence[list[int]]) -> Sequence[Tensor]:
+        """[n, D] of each text's token ids, looked up in one call."""
         return self.backbone.embed([token for ids in texts for token in ids]).split(
             [len(ids) for ids in texts]
         )
-
-    def _likelihoods(
-        self, hidden: Tensor, some: Sequence[list[int]], stack: StackedCache, ends: bool
-    ) -> list[float]:
-        """Of token ids behind the last hidden states [B, D]; of a row without any, of saying nothing."""
-        more = self.backbone.advance_all(self._embedded(some), stack)  # [B, n, D]
-        # [B, n + 1, V]
-        logs = self.backbone.logits(torch.cat([hidden[:, None], more], dim=1)).log_softmax(-1)
-        found = []
-        for own, ids in zip(logs, some, strict=True):
-            told = (
-                own[: len(ids)]
-                .gather(1, torch.tensor(ids, dtype=torch.int64, device=own.device)[:, None])
-                .sum()
-            )
-            if ends:
-                told = told + own[len(ids), sorted(self.backbone.stop_ids())].logsumexp(0)
-            found.append(float(told))
-        return found

@@ -1,9 +1,13 @@
 """From attention to citation: which recalled frames an answer rests on, as time spans. Knows no model."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 
 from memory.schema import Evidence
 from pipeline.schema import CitedFrame
+
+Span = tuple[float, float]  # seconds, half open
 
 
 def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[CitedFrame, ...]:
@@ -15,38 +19,41 @@ def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[C
     frames = ((run.segment, ordinal) for run in evidence.runs for ordinal in run.ordinals)
     cited = [
         CitedFrame(ordinal, segment, start, end, weights[ordinal], scores.get(ordinal))
-        for (segment, ordinal), (start, end) in zip(frames, _stretches(evidence), strict=True)
+        for (segment, ordinal), (start, end) in zip(frames, _frame_spans(evidence), strict=True)
         if weights.get(ordinal, 0.0) >= least
     ]
     return tuple(sorted(cited, key=lambda frame: (-frame.weight, frame.time)))
 
 
-def spans(cited: tuple[CitedFrame, ...], interval: float) -> tuple[tuple[float, float], ...]:
-    """Unions of the cited frames' stretches, in time order; those less than half an interval apart become one span."""
-    return _united([(frame.time, frame.end) for frame in cited], interval)
+def cited_spans(cited: Sequence[CitedFrame], interval: float) -> tuple[Span, ...]:
+    """Unions of the cited frames' spans, in time order; spans less than half an interval apart become one."""
+    return _joined([(frame.time, frame.end) for frame in cited], interval)
 
 
-def recalled(evidence: Evidence) -> tuple[tuple[float, float], ...]:
+def recalled_spans(evidence: Evidence) -> tuple[Span, ...]:
     """The same of all frames that were read."""
-    return _united(_stretches(evidence), evidence.interval)
+    return _joined(_frame_spans(evidence), evidence.interval)
 
 
-def _stretches(evidence: Evidence) -> list[tuple[float, float]]:
-    """What each frame stands for, from its start to its end, in time order."""
+def union(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:
+    """Spans in time order, those that overlap or are at most `gap` seconds apart as one."""
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _joined(spans: Iterable[Span], interval: float) -> tuple[Span, ...]:
+    return tuple((round(a, 3), round(b, 3)) for a, b in union(spans, 0.5 * interval))
+
+
+def _frame_spans(evidence: Evidence) -> list[Span]:
+    """The stretch of video that each frame stands for, in time order."""
     if not evidence.runs:
         return []
     starts = torch.cat([run.tokens.starts for run in evidence.runs]).tolist()
     times = torch.cat([run.tokens.times for run in evidence.runs]).tolist()
     return [(start, time + evidence.interval) for start, time in zip(starts, times, strict=True)]
-
-
-def _united(
-    stretches: list[tuple[float, float]], interval: float
-) -> tuple[tuple[float, float], ...]:
-    merged: list[list[float]] = []
-    for start, end in sorted(stretches):
-        if merged and start <= merged[-1][1] + 0.5 * interval:
-            merged[-1][1] = max(end, merged[-1][1])
-        else:
-            merged.append([start, end])
-    return tuple((round(a, 3), round(b, 3)) for a, b in merged)

@@ -1,23 +1,22 @@
-"""Evidence -> answer text, token by token, with the weight that the answer gave to each recalled frame.
+"""Evidence -> answer text, token by token, and the weight that the answer gave to each recalled frame.
 
-Two readers, one trade. TokenReader prefills the stored visual tokens again: exact, costs a prefill of what was recalled.
-KVReader lays the stored keys and values out at contiguous positions: no prefill, but a frame's keys saw the window it was
-encoded in, not its new neighbours. With everything recalled and inside the window both equal a plain forward (law 1).
+Two readers, one trade. TokenReader prefills the stored visual tokens again: exact, at the cost of a prefill. KVReader
+lays the stored keys and values out at contiguous positions: no prefill, but a frame's keys saw the window it was encoded
+in, not its new neighbors. With everything recalled and inside the window both equal a plain forward pass (law 1).
 
-The context is always: preamble | recalled and recent frames in time order, each after its time tag | tail. The tail is the
-question, behind recalled words of the video where there are any. Knows no disk, no retrieval and no rotary embedding.
+The context is always: preamble | recalled and recent frames in time order, each after its time tag | suffix. The suffix is
+the recalled lines of text, if any, and the question. Knows no disk, no retrieval and no rotary embedding.
 """
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark, concatenate
@@ -26,35 +25,21 @@ from encoders.models.video_llm import require_full_attention
 from encoders.schema import KVBlock, joined
 from encoders.text.lines import TextLine
 from memory.schema import Evidence
-from pipeline.answer.attention_shares import Gaze
+from pipeline.answer.attention_shares import AttentionShares
+from pipeline.answer.likelihood import log_likelihood
+from pipeline.answer.schema import Cache, Layout, Likelihoods
 from pipeline.answer.text_evidence import prompt
-from pipeline.runtime.cancel import Emit, _go_on
+from pipeline.runtime.cancel import Emit, raise_if_cancelled
 from pipeline.runtime.torch_threads import one_thread
+from pipeline.schema import Reading
 
-Timer = Callable[[str], AbstractContextManager[None]]
-_LOOK_S = 0.05  # how often a question that waits for another one looks whether it is still wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a reader returns."""
-
-    text: str
-    # frame ordinal -> share of the attention on frames while answering; sums to 1 (or empty)
-    weights: dict[int, float]
+_POLL_S = 0.05  # how often a waiting question checks whether it was cancelled
+# tokens beyond the request: a longer question next time then needs no new buffer
+_SPARE_TOKENS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A context that is ready to be laid behind the sink."""
-
-    length: int  # tokens, the sink's among them
-    frames_of: Tensor  # [L, S] int64 ordinal of each context token per layer, -1 for text
-    lay: Callable[[Any], object]  # into a cache that holds the sink and has room
-
-
-class _Reader:
-    """What both readers share. `layout` says what of the evidence goes into a cache."""
+class _CachedReader:
+    """What both readers share. `layout` decides what of the evidence goes into the cache."""
 
     needs_kv: bool  # whether recall has to load keys and values
 
@@ -66,21 +51,21 @@ class _Reader:
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
         self.sink = backbone.embed(backbone.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
-        # kept between questions: a large new buffer is faulted in page by page
+        # reused by the next question: a large new buffer is faulted in page by page
         self._cache: FixedCache | None = None
-        self._lock = threading.Lock()  # one question at a time on the buffer
+        self._lock = threading.Lock()  # one question at a time uses the buffer
 
     def layout(self, evidence: Evidence) -> Layout:
-        """Preamble and frames of a context. UserError when the evidence does not hold what this reader reads."""
+        """Preamble and frames of a context. Raises UserError when the evidence lacks what this reader reads."""
         raise NotImplementedError
 
     @contextmanager
-    def turn(self, cancelled: threading.Event | None = None) -> Iterator[None]:
-        """Nobody else computes answers meanwhile. Cancelled when it is set before the turn has come."""
-        while not self._lock.acquire(timeout=-1 if cancelled is None else _LOOK_S):
-            _go_on(cancelled)
+    def exclusive(self, cancelled: threading.Event | None = None) -> Iterator[None]:
+        """No other question computes in the block. Raises Cancelled when that is set before the block begins."""
+        while not self._lock.acquire(timeout=-1 if cancelled is None else _POLL_S):
+            raise_if_cancelled(cancelled)
         try:
-            _go_on(cancelled)
+            raise_if_cancelled(cancelled)
             yield
         finally:
             self._lock.release()
@@ -88,17 +73,17 @@ class _Reader:
     @contextmanager
     def context(
         self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
-    ) -> Iterator[tuple[FixedCache | LibraryCache, Tensor]]:
-        """The laid-out context, held for one question."""
-        with self.turn(cancelled):
+    ) -> Iterator[tuple[Cache, Tensor]]:
+        """The cache with the context of one question and `room` free tokens, and the layout's `frames_of`."""
+        with self.exclusive(cancelled):
             with timer("lay_out"):
                 layout = self.layout(evidence)
-                cache = self._room_for(layout.length + room)
-                layout.lay(cache)
+                cache = self._cache_for(layout.length + room)
+                layout.write(cache)
             yield cache, layout.frames_of
 
-    def tail(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
-        """[n, D] embeddings of what follows the frames: recalled words of the video, if there are any, and the question."""
+    def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
+        """[n, D] embeddings of what follows the frames: recalled lines of text, then the question."""
         text = prompt(lines, question)
         return torch.cat(
             [self.backbone.after_video(), self.backbone.embed(self.backbone.tail_ids(text))]
@@ -111,39 +96,37 @@ class _Reader:
         emit: Emit = lambda text: None,
         cancelled: threading.Event | None = None,
     ) -> Reading:
-        """Answer the question of the evidence; `emit` gets the text in pieces as it is produced, which joined are the text.
-        cancelled: looked at before every token; once it is set, Cancelled is raised and the reader is free for others."""
-        tail = self.tail(evidence.question.prompt, evidence.lines)
-        with self.context(evidence, len(tail) + self.max_new_tokens, timer, cancelled) as (
-            cache,
-            frames_of,
-        ):
-            gaze = Gaze(frames_of)
+        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the text.
+        cancelled: checked before every token; once it is set, Cancelled is raised."""
+        suffix = self.prompt_suffix(evidence.question.prompt, evidence.lines)
+        room = len(suffix) + self.max_new_tokens
+        with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
+            shares = AttentionShares(frames_of)
             ids: list[int] = []
-            told = ""
+            emitted = ""
             with timer("first_token"), one_thread(self.backbone.is_narrow):
-                hidden = self.backbone.advance(tail, cache, gaze)[-1]
-                stream = self.backbone.decode(hidden, cache, self.max_new_tokens, gaze)
+                hidden = self.backbone.advance(suffix, cache, shares)[-1]
+                stream = self.backbone.decode(hidden, cache, self.max_new_tokens, shares)
                 token = next(stream, None)
             with timer("decode"), one_thread(self.backbone.is_narrow):
                 while token is not None:
-                    _go_on(cancelled)
+                    raise_if_cancelled(cancelled)
                     ids.append(token)
-                    # a blank at the end waits: it may be the last thing said
+                    # a space at the end waits: the answer may end there
                     text = self.backbone.text_of(ids).strip()
                     # half a character waits for its other half
-                    if not text.endswith("\ufffd") and text != told:
-                        emit(text[len(told) :])
-                        told = text
+                    if not text.endswith("\ufffd") and text != emitted:
+                        emit(text[len(emitted) :])
+                        emitted = text
                     token = next(stream, None)
             with timer("cite"):
-                gaze.settle()
+                shares.finish()
         text = self.backbone.text_of(ids).strip()
-        if text != told:
-            emit(text[len(told) :])
-        return Reading(text, gaze.weights())
+        if text != emitted:
+            emit(text[len(emitted) :])
+        return Reading(text, shares.weights())
 
-    def weigh(
+    def log_likelihoods(
         self,
         evidence: Evidence,
         question: str,
@@ -151,60 +134,50 @@ class _Reader:
         timer: Timer,
         *,
         ends: bool = True,
-    ) -> tuple[list[float], dict[int, float]]:
-        """Log-likelihood of each answer (token ids, none empty) behind this question, and the frames' weights while the
-        likeliest one is given: those that `read` returns if that is what it says.
+    ) -> Likelihoods:
+        """Log-likelihood of each answer (token ids, none empty) behind this question, and the weights of the frames while
+        the likeliest answer is given: those of `read` where it gives that answer.
 
-        ends: the end of the answer belongs to it, so that of "red" and "red star" each is a whole answer.
+        ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
         """
-        tail = self.tail(question, evidence.lines)
-        with self.context(evidence, len(tail) + max(map(len, answers)), timer) as (
-            cache,
-            frames_of,
-        ):
-            gaze = Gaze(frames_of)
+        suffix = self.prompt_suffix(question, evidence.lines)
+        room = len(suffix) + max(map(len, answers))
+        with self.context(evidence, room, timer) as (cache, frames_of):
+            shares = AttentionShares(frames_of)
             with timer("first_token"):
-                hidden = self.backbone.advance(tail, cache, gaze)[-1:]  # [1, D]
+                hidden = self.backbone.advance(suffix, cache, shares)[-1:]  # [1, D]
             with timer("options"):
-                mark = cache.mark() if isinstance(cache, FixedCache) else None
-                scores = [self._likelihood(hidden, list(ids), cache, mark, ends) for ids in answers]
-                best = max(range(len(scores)), key=scores.__getitem__)
-                for token in answers[best]:  # one by one, as decoding does
-                    self.backbone.advance(self.backbone.embed([token]), cache, gaze)
+                values = [self._log_likelihood(hidden, list(ids), cache, ends) for ids in answers]
+                best = max(range(len(values)), key=values.__getitem__)
+                for token in answers[best]:  # one by one, as in decoding
+                    self.backbone.advance(self.backbone.embed([token]), cache, shares)
             with timer("cite"):
-                gaze.settle()
-        return scores, gaze.weights()
+                shares.finish()
+        return Likelihoods(values, shares.weights())
 
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
-        """[n, V] float32 logits at every tail position: what the exactness law compares."""
-        tail = self.tail(evidence.question.text, evidence.lines)
-        with self.context(evidence, len(tail), timer) as (cache, _):
-            return self.backbone.logits(self.backbone.advance(tail, cache))
+        """[n, V] float32 logits at every position of the prompt's suffix; the exactness law compares them."""
+        suffix = self.prompt_suffix(evidence.question.text, evidence.lines)
+        with self.context(evidence, len(suffix), timer) as (cache, _):
+            return self.backbone.logits(self.backbone.advance(suffix, cache))
 
-    def _likelihood(
-        self,
-        hidden: Tensor,
-        ids: list[int],
-        cache: FixedCache | LibraryCache,
-        mark: Mark | None,
-        ends: bool,
-    ) -> float:
-        """Of token ids behind the last hidden state [1, D]; leaves the cache as it was."""
-        # nothing can be taken back from the library's cache, so a copy takes its place
+    def _log_likelihood(self, hidden: Tensor, ids: list[int], cache: Cache, ends: bool) -> float:
+        """Of token ids behind the last hidden state [1, D]. The cache is afterwards as before."""
+        mark = cache.mark() if isinstance(cache, FixedCache) else None
+        # nothing can be removed from the library's cache, so a copy takes its place
         scratch = copy.deepcopy(cache) if mark is None else cache
-        more = self.backbone.advance(self.backbone.embed(ids), scratch)  # [n, D]
+        hidden_after = self.backbone.advance(self.backbone.embed(ids), scratch)  # [n, D]
         if mark is not None:
             assert isinstance(cache, FixedCache)
             cache.rewind(mark)
-        logs = self.backbone.logits(torch.cat([hidden, more])).log_softmax(-1)  # [n + 1, V]
-        told = logs[:-1].gather(1, torch.tensor(ids, device=logs.device)[:, None]).sum()
-        if ends:
-            told = told + logs[-1, sorted(self.backbone.stop_ids())].logsumexp(0)
-        return float(told)
+        logits = self.backbone.logits(torch.cat([hidden, hidden_after]))  # [n + 1, V]
+        stops = self.backbone.stop_ids() if ends else ()
+        return log_likelihood(logits.log_softmax(-1), ids, stops)
 
-    def _room_for(self, capacity: int) -> FixedCache | LibraryCache:
+    def _cache_for(self, capacity: int) -> Cache:
+        """A cache that holds the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
-            cache = self.backbone.cache(capacity + 256)
+            cache = self.backbone.cache(capacity + _SPARE_TOKENS)
             self.backbone.fill(self.sink, cache)
             if isinstance(cache, LibraryCache):
                 return cache
@@ -212,37 +185,37 @@ class _Reader:
         self._cache.rewind(self._empty)
         return self._cache
 
-    def _bare(self) -> Layout:
-        """No frames at all."""
+    def _without_frames(self) -> Layout:
+        """The layout of evidence that holds no frames."""
         owners = self._owners([], torch.zeros(0, dtype=torch.int64)).expand(
             self.backbone.kv_shape.layers, -1
         )
         return Layout(len(self.sink), owners, lambda cache: None)
 
     def _owners(self, ordinals: list[int], counts: Tensor) -> Tensor:
-        """[S] ordinal per context token from each frame's in order and [T] its tokens; -1 for the preamble."""
-        every = torch.cat([torch.tensor([len(self.sink)]), counts])
-        return torch.tensor([-1, *ordinals]).repeat_interleave(every)
+        """[S] frame ordinal of each context token, -1 for the preamble. counts: [T] tokens of each frame."""
+        lengths = torch.cat([torch.tensor([len(self.sink)]), counts])
+        return torch.tensor([-1, *ordinals]).repeat_interleave(lengths)
 
 
 def _ordinals(evidence: Evidence) -> list[int]:
-    """Of all its frames, in order."""
+    """Of all frames of the evidence, in order."""
     return [int(ordinal) for run in evidence.runs for ordinal in run.ordinals]
 
 
-class TokenReader(_Reader):
-    """Prefills the recalled visual tokens again: the exact reference, and the reader for models without a KV bank."""
+class TokenReader(_CachedReader):
+    """Prefills the recalled visual tokens again: the exact reference, and the reader for banks without keys and values."""
 
     needs_kv = False
 
     def layout(self, evidence: Evidence) -> Layout:
-        """Every layer reads the same frames; per-layer hits are a matter of keys and values (UserError)."""
+        """Every layer reads the same frames. Raises UserError on per-layer hits, which need keys and values."""
         if evidence.per_layer is not None:
             raise UserError(
                 "retriever.per_layer=true needs reader=kv: visual tokens have no layers."
             )
         if not evidence.runs:
-            return self._bare()
+            return self._without_frames()
         frames = self.backbone.with_tags(joined([run.tokens for run in evidence.runs]))
         owners = self._owners(_ordinals(evidence), frames.offsets.diff()).expand(
             self.backbone.kv_shape.layers, -1
@@ -252,8 +225,8 @@ class TokenReader(_Reader):
         )
 
 
-class KVReader(_Reader):
-    """Lays stored keys and values out at contiguous positions: rotates each key once, prefills nothing but the tail."""
+class KVReader(_CachedReader):
+    """Lays stored keys and values out at contiguous positions: rotates each key once and prefills only the suffix."""
 
     needs_kv = True
 
@@ -262,7 +235,7 @@ class KVReader(_Reader):
         super().__init__(backbone, max_new_tokens=max_new_tokens)
 
     def layout(self, evidence: Evidence) -> Layout:
-        """UserError when the bank keeps no keys and values; with per-layer hits each layer gets its own frames."""
+        """With per-layer hits each layer reads its own frames. Raises UserError when the bank keeps no keys and values."""
         blocks: list[KVBlock] = []
         for run in evidence.runs:
             if run.kv is None:
@@ -271,7 +244,7 @@ class KVReader(_Reader):
                 )
             blocks.append(run.kv)
         if not blocks:
-            return self._bare()
+            return self._without_frames()
         block = concatenate(blocks)
         owners = self._owners(_ordinals(evidence), block.offsets.diff()).expand(
             self.backbone.kv_shape.layers, -1

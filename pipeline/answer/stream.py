@@ -1,7 +1,6 @@
-"""An answer in pieces: read in a thread of its own, taken by whoever wants it as fast as he likes.
+"""An answer in pieces: computed in a thread of its own, and consumed at any speed.
 
-The thread never waits for the taker, so somebody who takes slowly, or no more, holds neither the model nor other questions up.
-Knows no question and no model: `work` is handed in.
+The thread never waits for the consumer, so a slow or absent one blocks neither the model nor other questions. Knows no question and no model, only the `work` that computes the answer.
 """
 
 import queue
@@ -13,15 +12,14 @@ from pipeline.runtime.cancel import Cancelled, Emit
 from pipeline.schema import Answer
 
 Work = Callable[[Emit, threading.Event], Answer]
-"""Gives out the pieces, and returns the answer; raises Cancelled soon after the event is set."""
+"""Emits the pieces and returns the answer; raises Cancelled soon after the event is set."""
 
 
 class AnswerStream:
-    """`for piece in stream: ...`, then `stream.answer`. Leaving a `with` block, closing or cancelling ends it between two
-    tokens. What the work raises, such as a UserError, is raised here where the pieces are taken."""
+    """`for piece in stream: ...`, then `stream.answer`. Leaving a `with` block, `close` and `cancel` end the answer between two tokens. An error of the work, such as a UserError, is raised where the pieces are consumed."""
 
     def __init__(self, work: Work) -> None:
-        """Begins at once."""
+        """Starts the work at once."""
         self._work = work
         self._cancelled = threading.Event()
         # an answer is short: `max_new_tokens` bounds it
@@ -32,16 +30,16 @@ class AnswerStream:
         self._thread.start()
 
     def __iter__(self) -> Iterator[str]:
-        """Pieces of text; joined they are the answer's text. For one taker. Cancelled when it was."""
+        """Pieces of text; joined they are the answer's text. For one consumer. Raises Cancelled after `cancel`."""
         while (piece := self._pieces.get()) is not None:
             yield piece
-        self._pieces.put(None)  # whoever takes again finds the end
+        self._pieces.put(None)  # a second iteration ends at once
         if self._error is not None:
             raise self._error
 
     @property
     def answer(self) -> Answer:
-        """The whole answer, once it is there; waits for it. Raises what the work raised."""
+        """The whole answer; waits for it. Raises the error of the work."""
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -50,16 +48,16 @@ class AnswerStream:
 
     @property
     def result(self) -> Answer | None:
-        """The answer if it was given to its end by now, else None."""
+        """The answer if it is complete by now, else None."""
         return self._answer
 
     @property
     def is_done(self) -> bool:
-        """Whether the answer is whole, has failed or was cancelled."""
+        """Whether the answer is complete, has failed or was cancelled."""
         return not self._thread.is_alive()
 
     def cancel(self) -> None:
-        """No more is wanted. Returns at once; the thread ends after the token in hand."""
+        """End the answer. Returns at once; the thread ends after the current token."""
         self._cancelled.set()
 
     def close(self) -> None:
@@ -81,7 +79,7 @@ class AnswerStream:
     def _run(self) -> None:
         try:
             self._answer = self._work(self._pieces.put, self._cancelled)
-        except BaseException as error:  # handed to the taker
+        except BaseException as error:  # raised in the consumer's thread
             self._error = error
         finally:
             self._pieces.put(None)

@@ -12,10 +12,12 @@ from typing import Protocol
 
 from encoders.errors import UserError
 from memory.schema import Evidence
-from pipeline.answer.batched_reader import Together, Weighed
-from pipeline.answer.reader import Reading
+from pipeline.answer.batched_reader import BatchedReader
+from pipeline.answer.likelihood import likelier_spellings, spellings
+from pipeline.answer.schema import Likelihoods
 from pipeline.batch.schema import LETTERS, Job
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,11 @@ class OptionChoice(Protocol):
     """How an option is chosen."""
 
     def __call__(
-        self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock
+        self,
+        jobs: Sequence[Job],
+        reader: BatchedReader,
+        group: Sequence[Evidence],
+        clock: StageTimer,
     ) -> list[OptionResult]: ...
 
 
@@ -57,36 +63,32 @@ class ByLikelihood:
         self.prompt, self.candidate, self.per_token = prompt, candidate, per_token
 
     def __call__(
-        self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock
+        self,
+        jobs: Sequence[Job],
+        reader: BatchedReader,
+        group: Sequence[Evidence],
+        clock: StageTimer,
     ) -> list[OptionResult]:
         letters = self.candidate == "letter"
         words = [
             list(LETTERS[: len(job.options)]) if letters else list(job.options) for job in jobs
         ]
-        # with a leading space a word is another token; models differ in which one they learned
-        ids = reader.backbone.ids
-        forms = [
-            [(i, ids(lead + word)) for i, word in enumerate(own) for lead in ("", " ")]
-            for own in words
-        ]
-        weighed = reader.weigh(
-            group,
-            [render_prompt(self.prompt, job) for job in jobs],
-            [[tokens for _, tokens in own] for own in forms],
-            clock,
-            ends=not letters,
-        )
-        return [self._chosen(*one) for one in zip(jobs, forms, weighed, strict=True)]
+        forms = [spellings(reader.backbone, own) for own in words]
+        prompts = [render_prompt(self.prompt, job) for job in jobs]
+        likelihoods = reader.log_likelihoods(group, prompts, forms, clock, ends=not letters)
+        return [self._chosen(*one) for one in zip(jobs, forms, likelihoods, strict=True)]
 
     def _chosen(
-        self, job: Job, forms: Sequence[tuple[int, list[int]]], weighed: Weighed
+        self, job: Job, forms: Sequence[list[int]], likelihoods: Likelihoods
     ) -> OptionResult:
-        likelihoods, weights = weighed
-        scores = [float("-inf")] * len(job.options)
-        for (i, ids), likelihood in zip(forms, likelihoods, strict=True):
-            scores[i] = max(scores[i], likelihood / len(ids) if self.per_token else likelihood)
+        values = likelihoods.values
+        if self.per_token:
+            values = [value / len(ids) for value, ids in zip(values, forms, strict=True)]
+        scores = likelier_spellings(values)
         best = max(range(len(scores)), key=scores.__getitem__)
-        return OptionResult(Reading(job.options[best], weights), LETTERS[best], tuple(scores))
+        return OptionResult(
+            Reading(job.options[best], likelihoods.weights), LETTERS[best], tuple(scores)
+        )
 
 
 class ByParsing:
@@ -98,7 +100,11 @@ class ByParsing:
         self.prompt = prompt
 
     def __call__(
-        self, jobs: Sequence[Job], reader: Together, group: Sequence[Evidence], clock: Clock
+        self,
+        jobs: Sequence[Job],
+        reader: BatchedReader,
+        group: Sequence[Evidence],
+        clock: StageTimer,
     ) -> list[OptionResult]:
         prompted = [
             replace(

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
-from pipeline.answer.reader import Reading
+from pipeline.answer.citations import union
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import OptionChoice, OptionResult
 from pipeline.batch.schema import (
@@ -34,8 +34,8 @@ from pipeline.batch.schema import (
 from pipeline.build import build_backbone, build_clip, build_qa, build_source
 from pipeline.config.parts import part
 from pipeline.qa import VideoQA
-from pipeline.runtime.stage_timer import Clock
-from pipeline.schema import Answer
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Answer, Reading
 from pipeline.scoring import is_right
 
 Span = tuple[float, float]
@@ -141,7 +141,7 @@ class Worker:
         jobs = {job.id: job for job in group}
         choices: dict[str, OptionResult] = {}
 
-        def read(batch: Sequence[Evidence], clock: Clock) -> list[Reading]:
+        def read(batch: Sequence[Evidence], clock: StageTimer) -> list[Reading]:
             """Read open questions with the reader, those with options with the choice part."""
             readings: dict[str, Reading] = {}
             with_options = [each for each in batch if jobs[each.question.id].options]
@@ -276,11 +276,6 @@ def _coverage(evidence: Sequence[Span], cited: Sequence[Span]) -> tuple[float, f
 
     cited: spans that do not overlap. evidence: spans that may overlap.
     """
-    merged: list[list[float]] = []
-    for start, end in sorted(evidence):
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([start, end])
+    merged = union(evidence)
     covered = sum(max(0.0, min(b, d) - max(a, c)) for a, b in merged for c, d in cited)
     return covered, sum(b - a for a, b in merged)

@@ -15,7 +15,7 @@ from encoders.schema import FrameSource
 from pipeline.commands.terminal import progress_bar
 from pipeline.config import units
 from pipeline.config.units import format_time
-from pipeline.schema import Ingested
+from pipeline.schema import IngestReport
 
 if TYPE_CHECKING:
     from pipeline.qa import VideoQA
@@ -42,7 +42,7 @@ def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
         qa.bank.close()
 
 
-def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> Ingested:
+def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> IngestReport:
     known = qa.bank.catalog.video(source.info.video_id)
     if known is not None and qa.ingester.began is not None:
         _refuse_other_began(config, qa, source.info.video_id)

@@ -65,7 +65,7 @@ class Feed:
 
     def state(self) -> dict[str, Any]:
         """What the page shows of it, as JSON data."""
-        bank, figures = self.session.qa.bank, self.session.figures()
+        bank, figures = self.session.qa.bank, self.session.status()
         segments = bank.catalog.segments(self.session.info.video_id)
         step = max(1, len(segments) // _MAX_EDGES)
         edges = [[round(row.start, 3), round(row.end, 3)] for row in segments[::step]]
@@ -186,7 +186,7 @@ class Feeds:
     ) -> Feed:
         with self._lock:
             self.stop()
-            session = Session(self.qa, source, at_once=self._at_once)
+            session = Session(self.qa, source, concurrency=self._at_once)
             self._current = Feed(
                 id=secrets.token_urlsafe(9),
                 kind=kind,

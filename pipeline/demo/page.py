@@ -13,7 +13,7 @@ import gradio as gr
 
 from pipeline.demo.answer_html import render_conversation
 from pipeline.demo.conversations import Conversations
-from pipeline.live.session import QUESTION_LETTERS
+from pipeline.live.session import MAX_QUESTION_CHARS
 
 HERE = Path(__file__).parent
 CSS, SCRIPT = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
@@ -114,7 +114,7 @@ def _add_conversation(conversations: Conversations) -> None:
         question = gr.Textbox(
             label="Your question",
             placeholder="What is the code on the card?",
-            max_length=QUESTION_LETTERS,
+            max_length=MAX_QUESTION_CHARS,
             elem_id="question",
             lines=1,
             max_lines=4,

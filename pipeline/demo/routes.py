@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
 from pipeline.demo.feeds import Feed, Feeds
-from pipeline.live.session import QUESTION_LETTERS
+from pipeline.live.session import MAX_QUESTION_CHARS
 from pipeline.server import uploads
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
@@ -75,7 +75,7 @@ def _add_controls(app: FastAPI, feeds: Feeds, files: FileStore) -> None:
         command = await _parse_command(request)
         alerts = feeds.require_current().alerts
         if command.request is not None:
-            await asyncio.to_thread(alerts.add, command.request[:QUESTION_LETTERS])
+            await asyncio.to_thread(alerts.add, command.request[:MAX_QUESTION_CHARS])
         elif command.remove is not None:
             alerts.remove(command.remove)
         return alerts.state()

@@ -47,7 +47,7 @@ from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
 from pipeline.needle_world.scoring import Scored
 from pipeline.provenance import at_rest
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 from pipeline.scoring import difference, share
 
 SETTINGS: dict[str, tuple[str, ...]] = {  # the first is what the others are compared with
@@ -117,7 +117,7 @@ def encoded(config: Any, qa: Any, path: Path, end: float | None = None) -> Itera
         qa.ingester.interval,
     )
     for number, frames in enumerate(qa.ingester.segmenter.segments(source.frames(0.0))):
-        yield encoder.encode(frames, number, Clock())
+        yield encoder.encode(frames, number, StageTimer())
 
 
 @contextmanager

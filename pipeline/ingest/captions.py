@@ -1,34 +1,42 @@
-"""What a model says about each segment, kept as text: the `captions` extractor. A model wrote it, and every line says so.
+"""A model's sentences about each segment, stored as text: the `captions` extractor. Every line says that a model wrote it.
 
-Works from the bank, behind the encoder: the reader is asked the same thing about each segment alone. What was written once is
-searched and read by later questions, and not asked again.
+Works from the bank, after the encoder: the reader gets the same prompt about each segment alone. Later questions search and read the stored lines, and the model is not asked again.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
+from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
 from memory.bank import MemoryBank
 from memory.retrieval.common import hits
 from memory.schema import Evidence, Question
-from pipeline.runtime.stage_timer import Clock
-from pipeline.schema import is_shown
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Reading, is_shown
 
 STRETCH = 16  # segments in one stretch
 
 
+class EvidenceReader(Protocol):
+    """What captions need of a reader."""
+
+    def read(self, evidence: Evidence, timer: Timer) -> Reading:
+        """Answer the question of the evidence."""
+        ...
+
+
 @dataclass(frozen=True)
 class Captions:
-    """The `captions` extractor; `bound` gives it the bank and the model.
+    """The `captions` extractor; `with_model` gives it the bank and the model.
 
-    prompt: what is asked about each segment.
+    prompt: the question about each segment.
     """
 
     prompt: str = "Describe what can be seen, in one sentence."
     bank: MemoryBank | None = None
-    reader: Any = None
+    reader: EvidenceReader | None = None
     name = "captions"
 
     def __post_init__(self) -> None:
@@ -38,21 +46,21 @@ class Captions:
             )
 
     def missing(self) -> str:
-        """Nothing can be: the model is the run's own."""
+        """Always empty: the model is the run's own."""
         return ""
 
-    def bound(self, bank: MemoryBank, reader: Any) -> "Captions":
-        """The same, able to work."""
+    def with_model(self, bank: MemoryBank, reader: EvidenceReader) -> "Captions":
+        """The same extractor, ready to work."""
         return replace(self, bank=bank, reader=reader)
 
     def made_with(self, video: VideoFile) -> str:
-        """With model, reader and prompt."""
+        """Model, reader and prompt."""
         assert self.bank is not None
         made = self.bank.provenance
         return f"Captions({made.get('model')} {made.get('weights')}, {type(self.reader).__name__}, prompt={self.prompt!r})"
 
     def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
-        """One for every 16 segments; a question about the model's own uncertainty ("not in the video") gives no line."""
+        """One for every 16 segments. A segment that the model does not recognize ("not in the video") gives no line."""
         assert self.bank is not None
         rows = [row for row in self.bank.catalog.segments(video.video_id) if row.end > after]
         if not rows:
@@ -70,10 +78,10 @@ class Captions:
             at = part[-1].end
 
     def _line(self, video_id: str, number: int, start: float, end: float) -> TextLine:
-        assert self.bank is not None
+        assert self.bank is not None and self.reader is not None
         runs = tuple(self.bank.window.segments(video_id, 1, before=number + 1))
         interval = end - float(runs[-1].tokens.times[-1])
-        asked = Question(self.prompt, video_id)
-        evidence = Evidence(asked, runs, hits([], []), recent=0, interval=interval)
-        text = self.reader.read(evidence, Clock()).text
+        question = Question(self.prompt, video_id)
+        evidence = Evidence(question, runs, hits([], []), recent=0, interval=interval)
+        text = self.reader.read(evidence, StageTimer()).text
         return TextLine(video_id, start, end, "caption", text if is_shown(text) else "", end)

@@ -31,9 +31,9 @@ from pipeline.ingest.open_segment import OpenSegment
 from pipeline.ingest.text import TextExtraction
 from pipeline.runtime.background_writer import BackgroundWriter
 from pipeline.runtime.run_ahead import RunAhead
-from pipeline.runtime.stage_timer import Clock
-from pipeline.runtime.torch_threads import may_share, shared_cores, worker
-from pipeline.schema import Ingested, source_warning
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.runtime.torch_threads import divided_threads, has_threads_to_share, single_worker
+from pipeline.schema import IngestReport, source_warning
 
 T = TypeVar("T")
 # seconds of video encoded so far, bytes of segment files written so far
@@ -55,7 +55,7 @@ class _Pass:
     source: FrameSource
     live: _Live | None
     progress: Progress
-    clock: Clock
+    clock: StageTimer
     writer: BackgroundWriter
     executor: Executor | None  # embeds frames while the tower runs; None: in the same thread
     threads: int  # of torch, for each thread that computes
@@ -91,14 +91,14 @@ class Ingester:
     @property
     def computes_beside(self) -> bool:
         """Whether tower and frame embedder work on a segment while the decoder works on the one before it."""
-        return self.backbone.device.type != "cpu" or may_share()
+        return self.backbone.device.type != "cpu" or has_threads_to_share()
 
     def follow(
         self,
         source: LiveSource,
         progress: Progress = lambda seconds, nbytes: None,
         on_shown: Callable[[Segment], None] = lambda segment: None,
-    ) -> Ingested:
+    ) -> IngestReport:
         """`ingest` for frames that still arrive. While the encoder is idle, questions also see the frames of the open
         segment. A source that does not repeat stays unfinished: the next call continues behind the last segment.
 
@@ -119,7 +119,7 @@ class Ingester:
         source: FrameSource,
         progress: Progress = lambda seconds, nbytes: None,
         until: int | None = None,
-    ) -> Ingested:
+    ) -> IngestReport:
         """Encode what the bank lacks of this video: segments that were dropped as damaged, then those behind the last
         one. After an interruption the bytes are those of an uninterrupted run, or the report says that they can differ.
         When this returns, every segment is durable.
@@ -131,8 +131,8 @@ class Ingester:
 
     def _ingest(
         self, source: FrameSource, progress: Progress, until: int | None, live: _Live | None
-    ) -> Ingested:
-        clock, info = Clock(), source.info
+    ) -> IngestReport:
+        clock, info = StageTimer(), source.info
         computes_beside = self.computes_beside  # before the cores are shared
         repeats = live is None or live.source.repeats
         video = self.bank.catalog.video(info.video_id)
@@ -147,8 +147,8 @@ class Ingester:
         with (
             self.text.extracting(info),
             BackgroundWriter(self.bank.write) as writer,
-            shared_cores(2 if self.backbone.is_narrow else 1) as threads,
-            worker(threads) if computes_beside else nullcontext() as executor,
+            divided_threads(2 if self.backbone.is_narrow else 1) as threads,
+            single_worker(threads) if computes_beside else nullcontext() as executor,
         ):
             run = _Pass(source, live, progress, clock, writer, executor, threads)
             for first, stop in self._missing(info.video_id, until, repeats):
@@ -248,7 +248,7 @@ class Ingester:
         def show(frames: Frames) -> None:
             live.show(
                 start.encoder.encode(
-                    frames, first + opened.cuts, Clock(), run.executor, still_open=True
+                    frames, first + opened.cuts, StageTimer(), run.executor, still_open=True
                 )
             )
 
@@ -264,9 +264,11 @@ class Ingester:
             yield start.encoder.see(frames, run.clock, run.executor)
             opened.cut(frames)
 
-    def _report(self, video_id: str, clock: Clock, new: int, nbytes: int, warning: str) -> Ingested:
+    def _report(
+        self, video_id: str, clock: StageTimer, new: int, nbytes: int, warning: str
+    ) -> IngestReport:
         rows = self.bank.catalog.segments(video_id)
-        return Ingested(
+        return IngestReport(
             video_id=video_id,
             video_seconds=rows[-1].end if rows else 0.0,
             segments=len(rows),
@@ -294,7 +296,7 @@ def _inexact(numbers: list[int]) -> str:
     )
 
 
-def _timed(items: Iterable[T], clock: Clock, stage: str) -> Iterator[T]:
+def _timed(items: Iterable[T], clock: StageTimer, stage: str) -> Iterator[T]:
     """The same items; the seconds that each one takes to arrive are added to `stage`."""
     iterator = iter(items)
     try:

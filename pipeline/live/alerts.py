@@ -25,7 +25,7 @@ from encoders.schema import Segment
 from pipeline.live.session import Session, check_text
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
 from pipeline.needle_world.questions import CODE, COLOR, ICON, NAME, NOT_SHOWN, SHAPE
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 
 Policy = Literal["gate", "boundary", "every"]
 
@@ -129,12 +129,14 @@ class Standing:
         question = replace(
             self._session.question(check.question, since=max(since, 0.0)), asked_at=until
         )
-        with self._session.turns.take():
+        with self._session.queue.turn():
             evidence = qa.bank.recall(
                 question, read_tokens=qa.answerer.read_tokens, kv=qa.answerer.reader.needs_kv
             )
             ids = [qa.backbone.ids(f" {text}") for text in (*check.says, *check.instead)]
-            logs, _ = qa.answerer.reader.weigh(evidence, check.question, ids, Clock())
+            logs, _ = qa.answerer.reader.log_likelihoods(
+                evidence, check.question, ids, StageTimer()
+            )
         chances = [math.exp(each) for each in logs]
         no = sum(chances[len(check.says) :])
         yes = sum(chances[: len(check.says)]) if check.says else 1.0 - no

@@ -128,8 +128,8 @@ class Dialogue:
         """(what to ask, since, until)."""
         phrase = time_phrases.find(said, time.time())
         if phrase is not None:
-            a = self.session.at(phrase.since)
-            b = self.session.at(phrase.until)
+            a = self.session.video_time(phrase.since)
+            b = self.session.video_time(phrase.until)
             # the times of the same moment: where a session begins, or behind the last one
             if b <= a:
                 raise UserError(

@@ -15,7 +15,7 @@ from memory.schema import Evidence, Question
 from pipeline.answer.reader import TokenReader
 from pipeline.query import plan
 from pipeline.query.plan import Plan
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 
 PROMPT = """Somebody searches a video for this: {question}
 How much do three kinds of evidence matter for it, each from 0 (not at all) to 3 (nothing else does)? "said": spoken words; \
@@ -95,4 +95,6 @@ class ModelPlanner:
         """What the model says, without any frame."""
         reader = TokenReader(self._backbone(), max_new_tokens=self._room)
         asked = Question(PROMPT.format(question=question), "")
-        return reader.read(Evidence(asked, (), hits([], []), recent=0, interval=1.0), Clock()).text
+        return reader.read(
+            Evidence(asked, (), hits([], []), recent=0, interval=1.0), StageTimer()
+        ).text

@@ -1,8 +1,6 @@
-"""A background writer with a bounded queue: encoding goes on while the bank writes, and never runs away from it.
+"""A background writer with a bounded queue: encoding continues while the bank writes, and waits when the queue is full.
 
-Knows segments only as things to hand to `write`, which says how many bytes each became. A segment is acknowledged when
-`write` has returned, not when it was put: `flush` waits for all of them. An error of the writer is raised where the next
-segment is put, or by `flush`; what was put after it is not written.
+Knows segments only as arguments of `write`, which returns the bytes of each. A segment is acknowledged when `write` has returned, not when it was put: `flush` waits for all of them. An error of `write` is raised by the next `put` or `flush`, and no segment behind it is written.
 """
 
 import queue
@@ -17,8 +15,8 @@ class BackgroundWriter:
     """`with BackgroundWriter(bank.write) as writer: writer.put(segment)`; leaving the block flushes."""
 
     def __init__(self, write: Callable[[Segment], int], depth: int = 4) -> None:
-        """depth: segments that may wait; a full queue makes `put` wait (back-pressure, bounded memory)."""
-        self.nbytes = 0  # of the segments that are written
+        """depth: segments that may wait; `put` waits while the queue is full (back-pressure, bounded memory)."""
+        self.nbytes = 0  # of the segments written so far
         self._write = write
         self._queue: queue.Queue[Segment | None] = queue.Queue(depth)
         self._error: BaseException | None = None
@@ -40,12 +38,12 @@ class BackgroundWriter:
             self._raise()
 
     def put(self, segment: Segment) -> None:
-        """Hand a segment over, after waiting for room; raises what an earlier write raised."""
+        """Wait for room, and queue a segment. Raises the error of an earlier write."""
         self._raise()
         self._queue.put(segment)
 
     def flush(self) -> None:
-        """Wait until everything that was put is written; raises what a write raised."""
+        """Wait until all queued segments are written. Raises the error of a write."""
         self._queue.join()
         self._raise()
 
@@ -58,6 +56,6 @@ class BackgroundWriter:
             if self._error is None:
                 try:
                     self.nbytes += self._write(segment)
-                except BaseException as error:  # handed to the caller's thread, which raises it
+                except BaseException as error:  # raised in the calling thread
                     self._error = error
             self._queue.task_done()

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable
 
-Emit = Callable[[str], None]
+Emit = Callable[[str], None]  # gets the pieces of an answer's text
 
 
 class Cancelled(Exception):
-    """Nobody wants this answer any more."""
+    """The answer is no longer wanted."""
 
 
-def _go_on(cancelled: threading.Event | None) -> None:
+def raise_if_cancelled(cancelled: threading.Event | None) -> None:
+    """Raise Cancelled once the event is set; None: never."""
     if cancelled is not None and cancelled.is_set():
         raise Cancelled

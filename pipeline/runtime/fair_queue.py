@@ -1,4 +1,4 @@
-"""Who may compute now: a few at a time, the others in the order in which they came. Knows nothing of what they do."""
+"""Lets a few threads compute at a time; the others wait in the order of their arrival. Knows nothing of their work."""
 
 import threading
 from collections import deque
@@ -8,36 +8,37 @@ from itertools import islice
 
 from pipeline.runtime.cancel import Cancelled
 
-_LOOK_S = 0.05  # how often somebody who waits looks whether he is still wanted
+_POLL_S = 0.05  # how often a waiting thread checks whether it was cancelled
 
 
-class Turns:
-    """`with turns.take(cancelled): ...`"""
+class FairQueue:
+    """`with queue.turn(cancelled): ...`"""
 
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._line: deque[object] = deque()  # who is in, and behind them who waits
-        self._moved = threading.Condition()
+    def __init__(self, concurrency: int) -> None:
+        """concurrency: threads that may compute at the same time."""
+        self._concurrency = concurrency
+        self._queue: deque[object] = deque()  # those that compute, then those that wait
+        self._changed = threading.Condition()
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
-        return max(0, len(self._line) - self._at_once)
+        """Number of threads that wait."""
+        return max(0, len(self._queue) - self._concurrency)
 
     @contextmanager
-    def take(self, cancelled: threading.Event | None = None) -> Iterator[None]:
-        """A turn, until the block ends. Cancelled when that is set before it has come."""
-        me = object()
-        with self._moved:
-            self._line.append(me)
+    def turn(self, cancelled: threading.Event | None = None) -> Iterator[None]:
+        """Wait for a turn, which lasts until the block ends. Raises Cancelled when that is set before the turn comes."""
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
         try:
-            with self._moved:
-                while me not in islice(self._line, self._at_once):
-                    self._moved.wait(_LOOK_S)
+            with self._changed:
+                while ticket not in islice(self._queue, self._concurrency):
+                    self._changed.wait(_POLL_S)
                     if cancelled is not None and cancelled.is_set():
                         raise Cancelled
             yield
         finally:
-            with self._moved:
-                self._line.remove(me)
-                self._moved.notify_all()
+            with self._changed:
+                self._queue.remove(ticket)
+                self._changed.notify_all()

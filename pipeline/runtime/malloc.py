@@ -1,8 +1,6 @@
-"""What the C library does with memory that is freed, for a process that makes large tensors. Knows no models.
+"""What the C library does with freed memory in a process that makes large tensors. Knows no models.
 
-Layers of a wide model take and give back tens of megabytes at a time. As the system does it, each is a mapping of its own whose
-pages are made and zeroed anew: a tenth of the time of encoding. Threads get heaps of their own, which are returned as soon as
-they are empty, so new threads share those that are there, most often the main one.
+The layers of a wide model allocate and free tens of megabytes at a time. By default each allocation is a mapping of its own, and its pages are mapped and zeroed anew: a tenth of the time of encoding. Each thread gets a heap of its own that is returned as soon as it is empty, so new threads share an existing heap instead, mostly the main one.
 """
 
 import ctypes
@@ -10,13 +8,12 @@ from contextlib import suppress
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _LARGEST = 2**31 - 1  # mallopt takes an int
-_kept = 0
+_retained = 0
 
 
-def keep_freed(nbytes: int) -> bool:
-    """Let the process keep freed memory up to so many bytes instead of returning it; whether it could be set (glibc). Heaps
-    that libraries made for their threads before this call stay, and a new thread may be given one of them."""
-    global _kept
+def retain_freed(nbytes: int) -> bool:
+    """Let the process retain up to `nbytes` of freed memory instead of returning it; -> whether that could be set (glibc). Heaps that libraries made for their threads before this call stay, and a new thread may get one of them."""
+    global _retained
     size = min(nbytes, _LARGEST)
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
@@ -24,11 +21,11 @@ def keep_freed(nbytes: int) -> bool:
             libc.mallopt(*pair)
             for pair in ((_MMAP_THRESHOLD, size), (_TRIM_THRESHOLD, size), (_ARENA_MAX, 1))
         ):
-            _kept = size
+            _retained = size
             return True
     return False
 
 
-def kept() -> int:
-    """Bytes that `keep_freed` was told; 0 = as the system does."""
-    return _kept
+def retained_bytes() -> int:
+    """The limit that `retain_freed` has set; 0 = the system's default."""
+    return _retained

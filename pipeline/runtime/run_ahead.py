@@ -1,7 +1,6 @@
-"""Work that runs ahead in threads of its own: while one segment is remembered, the next is looked at and one after it decoded.
+"""An iterator whose items are computed ahead in a thread: while one segment passes the decoder, the next one passes the vision tower and the one after it is decoded from the file.
 
-Knows no frames and no models: items of an iterator, and how many of torch's threads a worker takes. Whatever is computed has
-the same shapes and the same number of threads as without running ahead, so the bytes are the same.
+Knows no frames and no models, only items and the number of torch threads. Shapes and numbers of threads are the same as without running ahead, so the bytes are the same.
 """
 
 import threading
@@ -10,30 +9,29 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from pipeline.runtime.torch_threads import take_threads
+from pipeline.runtime.torch_threads import set_torch_threads
 
 T = TypeVar("T")
 
 
 class RunAhead(Generic[T]):
-    """`with RunAhead(items, depth=1) as ahead: for item in ahead: ...`: the same items, made in another thread.
+    """`with RunAhead(items, depth=1) as ahead: for item in ahead: ...`: the same items, computed in another thread.
 
-    What making an item raises is raised where that item would have come. Leaving the block ends the thread after the item in
-    hand; a generator is closed in the thread that ran it.
+    An error while an item is computed is raised in place of that item. Leaving the block ends the thread after the current item; a generator is closed in the thread that ran it.
     """
 
     def __init__(self, items: Iterable[T], depth: int, *, threads: int | None = None) -> None:
-        """depth: items that may wait; more are not made. threads: of torch, for what the thread computes; None = its usual."""
+        """depth: items that may wait; the thread pauses when there are so many. threads: torch threads of the thread; None = the default."""
         self._items, self._depth, self._threads = items, depth, threads
         self._ready: deque[T] = deque()
-        self._news = threading.Condition()
-        self._over = self._stop = False
+        self._changed = threading.Condition()
+        self._ended = self._stop = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="run-ahead", daemon=True)
 
     def __enter__(self) -> Iterator[T]:
         self._thread.start()
-        return self._take()
+        return self._iterate()
 
     def __exit__(
         self,
@@ -41,45 +39,45 @@ class RunAhead(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._news:
+        with self._changed:
             self._stop = True
-            self._news.notify_all()
+            self._changed.notify_all()
         self._thread.join()
 
-    def _take(self) -> Iterator[T]:
+    def _iterate(self) -> Iterator[T]:
         while True:
-            with self._news:
-                self._news.wait_for(lambda: self._ready or self._over)
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._ended)
                 if not self._ready:
                     if self._error is not None:
                         raise self._error
                     return
                 item = self._ready.popleft()
-                self._news.notify_all()
+                self._changed.notify_all()
             yield item
 
     def _run(self) -> None:
         error: BaseException | None = None
         try:
             if self._threads is not None:
-                take_threads(self._threads)
-            self._make()
-        except BaseException as raised:  # handed to whoever takes the items
+                set_torch_threads(self._threads)
+            self._compute()
+        except BaseException as raised:  # raised again in the thread that iterates
             error = raised
-        with self._news:
-            self._error, self._over = error, True
-            self._news.notify_all()
+        with self._changed:
+            self._error, self._ended = error, True
+            self._changed.notify_all()
 
-    def _make(self) -> None:
+    def _compute(self) -> None:
         items = iter(self._items)
         try:
             for item in items:
-                with self._news:
-                    self._news.wait_for(lambda: len(self._ready) < self._depth or self._stop)
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._ready) < self._depth or self._stop)
                     if self._stop:
                         return
                     self._ready.append(item)
-                    self._news.notify_all()
+                    self._changed.notify_all()
         finally:
             if hasattr(items, "close"):
                 items.close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from encoders.schema import FrameSource
 from pipeline.qa import VideoQA
-from pipeline.schema import Ingested
+from pipeline.schema import IngestReport
 from pipeline.server.errors import ApiError
 from pipeline.server.files import StoredFile
 
@@ -29,7 +29,7 @@ class EncodeJob:
     file: StoredFile
     seconds: float = 0.0  # of video encoded so far
     stop: threading.Event = field(default_factory=threading.Event)
-    done: "Future[Ingested]" = field(default_factory=Future)
+    done: "Future[IngestReport]" = field(default_factory=Future)
 
     def __post_init__(self) -> None:
         # a running future cannot be cancelled, so one client that gives up cannot stop the others
@@ -115,7 +115,7 @@ class EncodeQueue:
             if job.stop.is_set():
                 raise StoppedError
 
-        result: Ingested | None = None
+        result: IngestReport | None = None
         failure: BaseException | None = None
         try:
             if job.stop.is_set():

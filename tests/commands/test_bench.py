@@ -25,7 +25,7 @@ from pipeline.evaluation.speed.baselines import KeptCache, Library, WholePrompt,
 from pipeline.evaluation.speed.clocks import peak, resident
 from pipeline.evaluation.speed.rounds import Limits, Rounds, question, turned
 from pipeline.evaluation.speed.schema import Arm
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 from tests.support.records import info, make_video, write_video
 from tests.support.toys import toy_checkpoint, toy_frames
 
@@ -127,7 +127,7 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
         none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
         texts.append(
             reader.read(
-                Evidence(Question(question(number), "toy"), (run,), none, 0, 1.0), Clock()
+                Evidence(Question(question(number), "toy"), (run,), none, 0, 1.0), StageTimer()
             ).text
         )
         assert len(set(texts)) == 1, texts

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.config import compose
-from pipeline.schema import Answer, Ingested
+from pipeline.schema import Answer, IngestReport
 from tests.support.paths import ROOT
 from tests.support.toys import FRAME_TOKENS, toy_parts
 from tests.support.videos import write_audio, write_video
@@ -384,7 +384,7 @@ def test_ingest_as_text_and_json(run, films, tmp_path):
     assert (code, err) == (0, "") and "nothing new" in out
     code, out, err = run(*common, "format=json")
     done = json.loads(out)
-    assert list(done) == [field.name for field in fields(Ingested)]
+    assert list(done) == [field.name for field in fields(IngestReport)]
     assert (done["new_segments"], done["segments"], done["frames"], done["video_seconds"]) == (
         0,
         2,

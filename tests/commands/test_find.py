@@ -20,7 +20,7 @@ from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import compose
 from pipeline.ingest.text import TextExtraction, video_file
 from pipeline.moments.finder import Finder
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 from tests.commands.test_cli import sentence
 from tests.support.lectures import _ENDS, _OBJECTS, _SUBJECTS, _VERBS
 from tests.support.records import files, info
@@ -266,7 +266,7 @@ def _everything() -> Any:
 
 
 def test_a_missing_extractor_is_named_once_and_the_rest_works(
-    film, tmp_path, monkeypatch, capsys
+    film, tmp_path, monkeypatch, caplog
 ) -> None:
     from encoders.text import ocr
 
@@ -275,8 +275,10 @@ def test_a_missing_extractor_is_named_once_and_the_rest_works(
     with qa.bank:
         assert qa.ingest(source).text_lines == {"subtitles": 3}
         assert qa.ask(Question("What is the code?", source.info.video_id)).text
-    err = capsys.readouterr().err
-    assert err.count("warning: text=ocr is left out: rapidocr and onnxruntime not installed") == 1
+    assert (
+        caplog.text.count("warning: text=ocr is left out: rapidocr and onnxruntime not installed")
+        == 1
+    )
 
 
 def test_the_words_of_a_part_are_those_of_the_part() -> None:
@@ -373,7 +375,9 @@ def test_what_is_read_changes_with_lines_and_only_with_lines(bank, film, reader)
         assert lines
         longer = replace(question, text=text_evidence.prompt(lines, question.text))
         read, told, plain = (
-            qa.answerer.reader.logits(qa.bank.recall(asked, read_tokens=1000, lines=given), Clock())
+            qa.answerer.reader.logits(
+                qa.bank.recall(asked, read_tokens=1000, lines=given), StageTimer()
+            )
             for asked, given in ((question, lines), (longer, ()), (question, ()))
         )
         assert (read == told).all() and len(read) > len(plain)

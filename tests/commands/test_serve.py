@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from pipeline import cli
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 from pipeline.server.app import Service
 from tests.support.serving import film, serving
 from tests.support.toys import toy_parts
@@ -606,7 +606,7 @@ def measure(questions: int = 200) -> None:
         file = client.files.create(file=path, purpose="user_data").id
 
         def ask(_: int) -> tuple[float, float]:
-            clock, first = Clock(), None
+            clock, first = StageTimer(), None
             for chunk in client.chat.completions.create(
                 model="reelbank", messages=asking(of_file(file)), stream=True
             ):
@@ -617,7 +617,7 @@ def measure(questions: int = 200) -> None:
 
         ask(0)
         for askers in (1, 4, 16):
-            clock = Clock()
+            clock = StageTimer()
             with ThreadPoolExecutor(askers) as pool:
                 rows = sorted(pool.map(ask, range(questions)))
             firsts, wholes = [first for first, _ in rows], sorted(whole for _, whole in rows)

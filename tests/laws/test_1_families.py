@@ -76,7 +76,7 @@ def test_equal_to_the_librarys_forward_from_pixels(family, reader_class, sizes):
     frames = frames_for(backbone, sum(sizes))
     expected, _ = family.reference(backbone, frames, QUESTION)
     reader = reader_class(backbone)
-    tail = len(reader.tail(QUESTION))
+    tail = len(reader.prompt_suffix(QUESTION))
     got = reader.logits(evidence(encode(backbone, frames, sizes)), silent)
     # logits that differ: an equality of constants would prove nothing
     assert expected[-tail:].std() > 0.3

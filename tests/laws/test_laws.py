@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.schema import Evidence, Hits, Question
-from pipeline.answer.citations import cite, spans
+from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import configure
@@ -471,12 +471,15 @@ def frame_at(ordinal: int, time_: float, interval: float = 1.0) -> CitedFrame:
     ],
 )
 def test_neighbouring_frames_become_one_span(times, interval, expected):
-    assert spans(tuple(frame_at(i, t, interval) for i, t in enumerate(times)), interval) == expected
+    assert (
+        cited_spans(tuple(frame_at(i, t, interval) for i, t in enumerate(times)), interval)
+        == expected
+    )
 
 
 @given(st.sets(st.integers(0, 60)))
 def test_spans_cover_exactly_the_cited_seconds(seconds):
-    found = spans(tuple(frame_at(s, float(s)) for s in seconds), 1.0)
+    found = cited_spans(tuple(frame_at(s, float(s)) for s in seconds), 1.0)
     assert {s for a, b in found for s in range(int(a), int(b))} == seconds
     assert all(b < c for (_, b), (c, _) in pairwise(found))
 

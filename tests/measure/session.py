@@ -85,7 +85,7 @@ def needle(times: int, gap: float = 7.3) -> list[float]:
                         break
             else:
                 found.append(float("inf"))
-        print(session.figures())
+        print(session.status())
     return found
 
 
@@ -122,7 +122,7 @@ def askers(count: int, minutes: float, think_s: float = 0.0) -> list[float]:
             thread.start()
         for thread in threads:
             thread.join()
-        print(session.figures())
+        print(session.status())
     print(f"errors: {errors or 'none'}")
     return waits
 
@@ -145,7 +145,7 @@ def memory(hours: float, picture: Path | None, step: int = 120) -> list[tuple[fl
                 if second % step == step - 1:
                     assert session.ask(CODE).answer.text
                     curve.append(((second + 1) / 3600, anonymous()))
-            print(session.figures())
+            print(session.status())
     if picture is not None:
         _draw(curve, picture)
     return curve

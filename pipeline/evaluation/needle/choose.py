@@ -9,11 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from memory.schema import Evidence
-from pipeline.answer.reader import KVReader, TokenReader
+from pipeline.answer.likelihood import likelier_spellings, spellings
+from pipeline.answer.schema import Reader
 from pipeline.evaluation.needle.vnbench import LETTERS, ORDERS, prompt, tries
 from pipeline.scoring import is_right
-
-Reader = KVReader | TokenReader
 
 
 def _untimed(stage: str) -> AbstractContextManager[None]:
@@ -47,6 +46,6 @@ def letters_of(choice: int) -> list[str]:
 
 def likelihoods(reader: Reader, evidence: Evidence, options: Sequence[str]) -> list[float]:
     """Log-probability of each option as the whole answer, in the spelling (with or without a space) that is likelier."""
-    forms = [reader.backbone.ids(space + option) for option in options for space in ("", " ")]
-    scores, _ = reader.weigh(evidence, evidence.question.text, forms, _untimed)
-    return [max(scores[i : i + 2]) for i in range(0, len(scores), 2)]
+    forms = spellings(reader.backbone, options)
+    result = reader.log_likelihoods(evidence, evidence.question.text, forms, _untimed)
+    return likelier_spellings(result.values)

@@ -15,14 +15,14 @@ import torch
 from encoders.schema import FrameSource
 from encoders.sources.file import FileSource
 from memory.schema import Evidence, Hits, Question
-from pipeline.answer.citations import cite, spans
+from pipeline.answer.citations import cite, cited_spans
 from pipeline.evaluation.needle.arms import Arm, settings_of
 from pipeline.evaluation.needle.choose import in_letters, in_words, letters_of
 from pipeline.evaluation.needle.film import FilmSource, fingerprint, sampled
 from pipeline.evaluation.needle.make import needles_alone, without_needles
 from pipeline.evaluation.needle.schema import Film, Item
 from pipeline.evaluation.needle.vnbench import LETTERS, type_of
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import is_shown
 from pipeline.scoring import is_right
 
@@ -154,7 +154,7 @@ def _encoded(writer: Arm, film: Film, out: Path, report: Report) -> str:
 
 def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
     """One question in one arm."""
-    qa, clock = arm.qa, Clock()
+    qa, clock = arm.qa, StageTimer()
     # perfect retrieval is told where to look
     question = Question(item.question, video_id, id=json.dumps(film.spans(item.needles)))
     if arm.control == "blind":
@@ -210,7 +210,7 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
         "ranked": [round(t, 3) for t in ranked[:RANKED]],
         "read": [round(t, 3) for t in sorted(read.values())],
         "found": [any(a <= t < b for t in read.values()) for a, b in needles],
-        "cited": spans(cited, qa.ingester.interval),
+        "cited": cited_spans(cited, qa.ingester.interval),
         "frames_read": evidence.frame_count,
         "visual_tokens": sum(len(run.tokens.tokens) for run in evidence.runs),
         "read_bytes": sum(

@@ -21,7 +21,7 @@ from encoders.models.llava_onevision import LlavaOneVision
 from encoders.schema import Frames
 from pipeline.evaluation.speed.clocks import watch
 from pipeline.evaluation.speed.schema import Timed
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 
 from transformers import DynamicCache, LlavaOnevisionForConditionalGeneration  # isort: skip
 
@@ -74,7 +74,7 @@ class Library:
         return torch.tensor([list(tokens)], dtype=torch.int64, device=self.device)
 
     @contextmanager
-    def stage(self, clock: Clock, name: str) -> Iterator[None]:
+    def stage(self, clock: StageTimer, name: str) -> Iterator[None]:
         """A stage on the clock; what the tower takes within it goes to `tower` instead."""
         tower = self._tower_s
         with clock(name):
@@ -103,7 +103,7 @@ class WholePrompt:
     def ask(self, question: str) -> Timed:
         """RuntimeError when memory runs out."""
         assert self._frames is not None
-        own, clock, seen = self._library, Clock(), _Seen()
+        own, clock, seen = self._library, StageTimer(), _Seen()
         with watch() as took, torch.inference_mode():
             with own.stage(clock, "prepare"):
                 pixels = own.pixels(self._frames.pixels)
@@ -147,7 +147,7 @@ class KeptCache:
     def encode(self, frames: Frames) -> Timed:
         """RuntimeError when memory runs out."""
         self.drop()
-        own, clock = self._library, Clock()
+        own, clock = self._library, StageTimer()
         with watch() as took, torch.inference_mode():
             cache = DynamicCache(config=own.model.config.get_text_config())
             with own.stage(clock, "prefill"):
@@ -166,7 +166,7 @@ class KeptCache:
 
     def ask(self, question: str) -> Timed:
         assert self._cache is not None
-        own, cache, clock = self._library, self._cache, Clock()
+        own, cache, clock = self._library, self._cache, StageTimer()
         held = cache.get_seq_length()
         tokens: list[Tensor] = []
         with watch() as took, torch.inference_mode():
@@ -214,7 +214,7 @@ class _Seen:
 
 
 def _asked(
-    wall_s: float, cpu_s: float, clock: Clock, new_tokens: int, ids: tuple[int, ...]
+    wall_s: float, cpu_s: float, clock: StageTimer, new_tokens: int, ids: tuple[int, ...]
 ) -> Timed:
     # cropping comes after the answer
     late = clock.seconds["decode"] + clock.seconds.get("crop", 0.0)

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 from pipeline.evaluation.speed.schema import BASELINES
-from pipeline.runtime.malloc import kept
+from pipeline.runtime.malloc import retained_bytes
 
 if TYPE_CHECKING:  # it brings torch
     from pipeline.evaluation.speed.schema import Row
@@ -155,7 +155,9 @@ def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, 
 
     facts = machine.facts(backbone.device) | {
         "config": OmegaConf.to_container(config, resolve=True),
-        "keep_freed": f"{kept() / 10**6:.0f} MB" if kept() else "as the system does",
+        "keep_freed": f"{retained_bytes() / 10**6:.0f} MB"
+        if retained_bytes()
+        else "as the system does",
         "parameters": weights(backbone.model),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "tokens_per_frame": backbone.tokens_per_frame,

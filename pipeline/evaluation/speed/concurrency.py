@@ -13,7 +13,7 @@ from pipeline.evaluation.speed.clocks import middle, watch
 from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import Row, Table
 from pipeline.qa import VideoQA
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 from pipeline.runtime.torch_threads import one_thread
 
 
@@ -51,7 +51,7 @@ def _overhead(config: DictConfig, qa: VideoQA) -> list[Row]:
         kv=qa.answerer.reader.needs_kv,
     )
     for number in range(-1, config.rounds):
-        clock = Clock()
+        clock = StageTimer()
         qa.answerer.reader.read(evidence, clock)
         with one_thread(qa.backbone.is_narrow):  # as reading does
             bare = _bare_steps(qa, evidence, steps)
@@ -72,8 +72,8 @@ def _bare_steps(qa: VideoQA, evidence: Any, steps: int) -> float:
     """Seconds of the decoder alone: embeddings and positions at hand, nobody listens, no text."""
     backbone = qa.backbone
     assert isinstance(backbone, VideoLLM)  # transformers' own modules are called below
-    tail = qa.answerer.reader.tail(evidence.question.text)
-    with qa.answerer.reader.context(evidence, len(tail) + steps + 1, Clock()) as (cache, _):
+    tail = qa.answerer.reader.prompt_suffix(evidence.question.text)
+    with qa.answerer.reader.context(evidence, len(tail) + steps + 1, StageTimer()) as (cache, _):
         backbone.advance(tail, cache)
         first = cache.cursor.next
         # [n, 1, 1, D]

@@ -344,7 +344,7 @@ FAULTS = """
 import resource, sys, threading
 from pipeline.runtime import malloc
 if sys.argv[1] == "kept":
-    assert malloc.keep_freed(5 * 10**9) and malloc.kept() == 2**31 - 1
+    assert malloc.retain_freed(5 * 10**9) and malloc.retained_bytes() == 2**31 - 1
 import torch
 def work():
     for _ in range(20):

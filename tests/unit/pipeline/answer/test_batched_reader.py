@@ -10,7 +10,7 @@ import torch
 from encoders.prefill import WindowPrefill
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline.answer import attention_shares
-from pipeline.answer.batched_reader import Together
+from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.families import FAMILIES, backbone_of, frames_for
 
@@ -63,7 +63,7 @@ def test_answers_are_those_of_one_at_a_time(backbone, reader_class):
     alone = [reader.read(evidence, silent) for evidence in asked]
     # or a row could have another's answer unnoticed
     assert len({reading.text for reading in alone}) > 1
-    together = Together(reader)
+    together = BatchedReader(reader)
     for _ in range(2):  # the second time in the buffer of the first
         found = together.read(asked, silent)
         assert [reading.text for reading in found] == [reading.text for reading in alone]
@@ -86,10 +86,10 @@ def test_options_weigh_as_much_as_one_at_a_time(backbone, reader_class, ends):
     ]
     ids = [[backbone.ids(word) for word in own] for own in options]
     alone = [
-        reader.weigh(one, q, own, silent, ends=ends)
+        reader.log_likelihoods(one, q, own, silent, ends=ends)
         for one, q, own in zip(asked, QUESTIONS, ids, strict=True)
     ]
-    found = Together(reader).weigh(asked, QUESTIONS, ids, silent, ends=ends)
+    found = BatchedReader(reader).log_likelihoods(asked, QUESTIONS, ids, silent, ends=ends)
     for (scores, weights), (expected, own) in zip(found, alone, strict=True):
         assert scores == pytest.approx(expected, abs=1e-3)
         assert close(weights, own)
@@ -108,7 +108,7 @@ def test_plain_attention_hides_the_same():
     backbone = FAMILIES["llava_ov"].load(attention="eager")
     reader = KVReader(backbone, max_new_tokens=6)
     asked = group(backbone)
-    found = Together(reader).read(asked, silent)
+    found = BatchedReader(reader).read(asked, silent)
     assert [reading.text for reading in found] == [
         reader.read(evidence, silent).text for evidence in asked
     ]
@@ -117,8 +117,8 @@ def test_plain_attention_hides_the_same():
 def test_shares_do_not_depend_on_how_many_steps_are_settled_at_once(monkeypatch):
     reader = KVReader(backbone_of("llava_ov"), max_new_tokens=6)
     asked = group(reader.backbone)
-    whole = [reader.read(asked[0], silent), *Together(reader).read(asked, silent)]
-    monkeypatch.setattr(attention_shares, "_AT_ONCE", 1)  # a part for every step
-    parts = [reader.read(asked[0], silent), *Together(reader).read(asked, silent)]
+    whole = [reader.read(asked[0], silent), *BatchedReader(reader).read(asked, silent)]
+    monkeypatch.setattr(attention_shares, "_MAX_SCORES", 1)  # a part for every step
+    parts = [reader.read(asked[0], silent), *BatchedReader(reader).read(asked, silent)]
     assert any(reading.weights for reading in whole)
     assert all(close(a.weights, b.weights) for a, b in zip(whole, parts, strict=True))

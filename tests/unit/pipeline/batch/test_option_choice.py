@@ -12,7 +12,7 @@ from pipeline.batch.schema import Job
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import compose
 from pipeline.config.parts import part
-from pipeline.runtime.stage_timer import Clock
+from pipeline.runtime.stage_timer import StageTimer
 from tests.support import films
 from tests.support.paths import CONF
 from tests.support.toys import toy_parts
@@ -181,13 +181,13 @@ def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
         evidence = qa.bank.recall(
             Question("What?", source.info.video_id), read_tokens=400, kv=qa.answerer.reader.needs_kv
         )
-        told, _ = qa.answerer.reader.weigh(evidence, "What color?", answers, Clock())
-        open_ended, _ = qa.answerer.reader.weigh(
-            evidence, "What color?", answers, Clock(), ends=False
+        told, _ = qa.answerer.reader.log_likelihoods(evidence, "What color?", answers, StageTimer())
+        open_ended, _ = qa.answerer.reader.log_likelihoods(
+            evidence, "What color?", answers, StageTimer(), ends=False
         )
         for ids, both, without in zip(answers, told, open_ended, strict=True):
-            tail = torch.cat([qa.answerer.reader.tail("What color?"), backbone.embed(ids)])
-            with qa.answerer.reader.context(evidence, len(tail), Clock()) as (cache, _):
+            tail = torch.cat([qa.answerer.reader.prompt_suffix("What color?"), backbone.embed(ids)])
+            with qa.answerer.reader.context(evidence, len(tail), StageTimer()) as (cache, _):
                 logs = backbone.logits(backbone.advance(tail, cache)).log_softmax(-1)[
                     -len(ids) - 1 :
                 ]
@@ -212,13 +212,13 @@ def test_choosing_what_the_model_says_cites_what_it_says(tmp_path):
         evidence = qa.bank.recall(
             Question("How many stars were shown?", source.info.video_id), read_tokens=400
         )
-        said = qa.answerer.reader.read(evidence, Clock())
+        said = qa.answerer.reader.read(evidence, StageTimer())
         others = tuple(
             word for word in ("9", "red", "the triangle", "not in the video") if word != said.text
         )
         job = Job("1", "v", "How many stars were shown?", (*others, said.text))
         chosen = ByLikelihood(prompt="{question}", candidate="text", per_token=False)(
-            [job], qa.answerer.batched_reader, [evidence], Clock()
+            [job], qa.answerer.batched_reader, [evidence], StageTimer()
         )[0]
         assert chosen.reading.text == said.text and chosen.letter == "ABCDE"[len(others)]
         assert (
@@ -230,11 +230,14 @@ def test_choosing_what_the_model_says_cites_what_it_says(tmp_path):
             for i, weight in said.weights.items()
         )
         mean = ByLikelihood(prompt="{question}", candidate="text", per_token=True)(
-            [job], qa.answerer.batched_reader, [evidence], Clock()
+            [job], qa.answerer.batched_reader, [evidence], StageTimer()
         )[0]
         assert (
             all(a >= b for a, b in zip(mean.scores, chosen.scores, strict=True))
             and mean.scores != chosen.scores
         )
         letters = ByLikelihood(prompt="{question}\n{options}", candidate="letter", per_token=False)
-        assert letters([job], qa.answerer.batched_reader, [evidence], Clock())[0].letter in "ABCDE"
+        assert (
+            letters([job], qa.answerer.batched_reader, [evidence], StageTimer())[0].letter
+            in "ABCDE"
+        )

@@ -90,9 +90,9 @@ def feed(source: PushedSource, paint, first: int, stop: int) -> None:
 
 def wait_until_seen(session: Session, second: float, timeout: float = 60.0) -> None:
     until = time.monotonic() + timeout
-    while session.figures().seen_until < second or session.figures().state == "waiting":
+    while session.status().seen_until < second or session.status().state == "waiting":
         session.check()
-        assert time.monotonic() < until, session.figures()
+        assert time.monotonic() < until, session.status()
         time.sleep(0.01)
 
 
@@ -124,7 +124,7 @@ def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embe
                 qa.ask(Question("What is the secret word?", "page", since=12.0, asked_at=16.0)).text
                 == "Alice"
             )
-        assert session.figures().state == "stopped" and session.figures().dropped == 0
+        assert session.status().state == "stopped" and session.status().dropped == 0
         rows = qa.bank.catalog.segments("page")
         # the open segment became a last, short one
         assert rows[-1].end == 20.0 and rows[-1].frames == 4
@@ -213,7 +213,7 @@ def test_a_file_is_left_at_a_whole_segment_and_goes_on_with_the_same_bytes(tmp_p
         with Session(qa, film(qa, 20.0)) as session:
             wait_until_seen(session, 12)
         held = qa.bank.catalog.segments(session.info.video_id)
-        assert session.figures().state == "stopped" and 1 <= len(held) < 4
+        assert session.status().state == "stopped" and 1 <= len(held) < 4
         assert not qa.bank.catalog.video(session.info.video_id).finished
         with Session(qa, film(qa, float("inf"))) as session:
             assert session.join(60).new_segments == 4 - len(held)
@@ -248,8 +248,8 @@ def test_a_stream_is_taken_up_again_and_asked_by_the_clock(tmp_path):
         # the pause is in the clock, and in the video one frame's time (0.2 s) of it
         assert later.wall - rows[0].wall > later.start - rows[0].start + 0.5 - 0.2
         for row in rows:
-            assert session.at(row.wall + 0.1) == pytest.approx(row.start + 0.1, abs=2e-3)
-        assert session.at(rows[0].wall - 100) == rows[0].start and session.at(
+            assert session.video_time(row.wall + 0.1) == pytest.approx(row.start + 0.1, abs=2e-3)
+        assert session.video_time(rows[0].wall - 100) == rows[0].start and session.video_time(
             time.time() + 3600
         ) == float("inf")
         answer = qa.ask(
@@ -291,7 +291,7 @@ def test_an_unreachable_source_ends_the_session_with_a_sentence(tmp_path):
         ).start()
         with pytest.raises(UserError, match="gives no picture"):
             session.wait_for_frame()
-        assert session.figures().state == "failed" and "gives no picture" in session.figures().error
+        assert session.status().state == "failed" and "gives no picture" in session.status().error
         with pytest.raises(UserError, match="gives no picture"):
             session.ask("What is the code?")
         with pytest.raises(UserError, match="gives no picture"):
@@ -330,7 +330,7 @@ def test_askers_in_many_threads_beside_the_writer(embedded, tmp_path):
             stop.set()
             for asker in askers:
                 asker.join()
-            figures = session.figures()
+            figures = session.status()
         assert not errors and len(answers) >= 8 and {text for text, _, _ in answers} == {"4821"}
         assert figures.answering == 0 and figures.dropped == 0
 
@@ -366,7 +366,7 @@ def test_a_cut_source_loses_nothing_that_is_sealed(tmp_path, cuts):
                     while there.connections == connected:
                         session.check()
                         time.sleep(0.01)
-            assert session.figures().reconnects >= cuts
+            assert session.status().reconnects >= cuts
         rows = {row.number: row.checksum for row in qa.bank.catalog.segments(session.info.video_id)}
         assert (
             len(sealed) >= cuts and sealed.items() <= rows.items() and qa.bank.check.verify() == []

@@ -14,7 +14,7 @@ from encoders.errors import UserError
 from pipeline import build
 from pipeline.config import compose
 from pipeline.runtime.run_ahead import RunAhead
-from pipeline.runtime.torch_threads import one_thread, shared_cores, worker
+from pipeline.runtime.torch_threads import divided_threads, one_thread, single_worker
 from tests.support.records import files
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
@@ -105,7 +105,7 @@ def test_cores_are_shared_and_given_back() -> None:
 
     torch.set_num_threads(4)
     try:
-        with shared_cores() as half, worker(half) as beside:
+        with divided_threads() as half, single_worker(half) as beside:
             assert half == 2 and torch.get_num_threads() == 2
             assert beside.submit(torch.get_num_threads).result() == 2
             with RunAhead(

@@ -1,0 +1,96 @@
+"""The role of a reader, and the records that it works with. Knows no implementation.
+
+Shapes: S context tokens, L layers, D model width, V vocabulary.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from encoders.encoder import Timer
+from encoders.models.backbone import Backbone
+from encoders.models.kv_cache import FixedCache, LibraryCache
+from encoders.text.lines import TextLine
+from memory.schema import Evidence
+from pipeline.runtime.cancel import Emit
+from pipeline.schema import Reading
+
+Cache = FixedCache | LibraryCache
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A context that is ready to be written behind the sink of a cache."""
+
+    length: int  # tokens, including the sink
+    frames_of: Tensor  # [L, S] int64: frame ordinal of each context token per layer, -1 for text
+    write: Callable[[Cache], object]  # into a cache that holds the sink and has room
+
+
+class Likelihoods(NamedTuple):
+    """What a reader finds of several possible answers to one question."""
+
+    values: list[float]  # log-likelihood of each answer
+    weights: dict[int, float]  # frame ordinal -> share of attention while the likeliest is given
+
+
+class Reader(Protocol):
+    """Evidence -> answer. One question at a time uses the reader's cache."""
+
+    needs_kv: bool  # whether recall has to load keys and values
+    backbone: Backbone
+    max_new_tokens: int
+    sink: Tensor  # [P, D] embeddings of the preamble
+
+    def read(
+        self,
+        evidence: Evidence,
+        timer: Timer,
+        emit: Emit = ...,
+        cancelled: threading.Event | None = None,
+    ) -> Reading:
+        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the text.
+        cancelled: checked before every token; once it is set, Cancelled is raised."""
+        ...
+
+    def log_likelihoods(
+        self,
+        evidence: Evidence,
+        question: str,
+        answers: Sequence[Sequence[int]],
+        timer: Timer,
+        *,
+        ends: bool = True,
+    ) -> Likelihoods:
+        """Log-likelihood of each answer (token ids, none empty) behind this question, and the weights of the frames while
+        the likeliest answer is given: those of `read` where it gives that answer.
+
+        ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
+        """
+        ...
+
+    def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
+        """[n, V] float32 logits at every position of the prompt's suffix; the exactness law compares them."""
+        ...
+
+    def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
+        """[n, D] embeddings of what follows the frames: recalled lines of text, then the question."""
+        ...
+
+    def layout(self, evidence: Evidence) -> Layout:
+        """Preamble and frames of a context. Raises UserError when the evidence lacks what this reader reads."""
+        ...
+
+    def context(
+        self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
+    ) -> AbstractContextManager[tuple[Cache, Tensor]]:
+        """The cache with the context of one question and `room` free tokens, and the layout's `frames_of`."""
+        ...
+
+    def exclusive(self, cancelled: threading.Event | None = None) -> AbstractContextManager[None]:
+        """No other question computes in the block. Raises Cancelled when that is set before the block begins."""
+        ...
