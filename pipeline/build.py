@@ -19,7 +19,7 @@ from encoders.text.lines import SentenceEncoder, TextExtractor
 from memory.bank import MemoryBank
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
-from pipeline.answer.text_evidence import TOKENS
+from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began, check_dials, check_pairs
 from pipeline.config.parts import call, check, part
 from pipeline.config.settings import WEIGHTS
@@ -168,7 +168,11 @@ def read_text_tokens(config: DictConfig, backbone: Backbone) -> int:
     """Tokens of recalled words in a prompt. The embedded model knows its own questions and no other text."""
     if config.read_text_tokens is not None:
         return int(config.read_text_tokens)
-    return 0 if Path(backbone.path).absolute() == (WEIGHTS / "video_llm").absolute() else TOKENS
+    return (
+        0
+        if Path(backbone.path).absolute() == (WEIGHTS / "video_llm").absolute()
+        else DEFAULT_TOKENS
+    )
 
 
 def build_live(

@@ -1,6 +1,7 @@
 """Both paths over one bank: `ingest` encodes a video into it, `ask` answers from it.
 
-The paths meet only in the bank: the answerer never sees a frame source, the ingester never sees a question.
+The paths meet only in the bank: the answerer never sees a frame source, the ingester never sees a
+question.
 """
 
 import threading
@@ -21,7 +22,8 @@ from pipeline.schema import Answer, IngestReport
 
 @dataclass(frozen=True)
 class VideoQA:
-    """The parts of one run, built once by `pipeline/build.py`. The methods are those of the two parts."""
+    """The parts of one run, built once by `pipeline/build.py`. The methods are those of the two
+    parts."""
 
     bank: MemoryBank
     ingester: Ingester

@@ -1,4 +1,5 @@
-"""The records that leave the system, and what an answer or a question means. Knows nothing of models or disks."""
+"""The records that leave the system, and what an answer or a question means. Knows nothing of
+models or disks."""
 
 from dataclasses import dataclass, field
 
@@ -43,7 +44,8 @@ class Answer:
     asked_at: float | None  # seconds of video time; None = the whole video
     frames_read: int
     visual_tokens: int
-    # by stage: search_text (where there is text), search, load, lay_out, first_token, decode, cite, total
+    # by stage: search_text (where there is text), search, load, lay_out, first_token, decode, cite,
+    # total
     seconds: dict[str, float]
     warning: str = ""  # what the user must know about the source, such as that the file breaks off
     lines: tuple[CitedLine, ...] = ()  # text of the video, best first
@@ -84,7 +86,8 @@ def is_shown(text: str) -> bool:
 
 
 def source_warning(info: VideoInfo) -> str:
-    """What a user must know about the file; "" where there is nothing. A second decoder alone is no reason to warn."""
+    """What a user must know about the file; "" where there is nothing. A second decoder alone is no
+    reason to warn."""
     if info.broke_at is None:
         return info.note if "could be decoded" in info.note else ""
     return f"The file breaks at {info.broke_at:.1f} s; only what comes before is used."
@@ -93,6 +96,6 @@ def source_warning(info: VideoInfo) -> str:
 def check_question(
     text: str, remedy: str = 'give one, such as question="What is the code on the card?"'
 ) -> None:
-    """Raise UserError when a question is empty. remedy: what to do, in the words of the interface."""
+    """Raise UserError when a question is empty. remedy: what to do, in the interface's words."""
     if not text.strip():
         raise UserError(f"The question is empty; {remedy}.")

@@ -1,7 +1,8 @@
-"""The read path: a question becomes an answer with the moments it cites. Knows no frame source and no encoder.
+"""The read path: a question becomes an answer with the moments it cites. Knows no frame source and
+no encoder.
 
-Order: search the words of the video, recall frames from the bank, read them, cite. `ask` takes one question; `ask_all`
-takes several about one video in one pass of the model.
+Order: search the words of the video, recall frames from the bank, read them, cite. `ask` takes one
+question; `ask_all` takes several about one video in one pass of the model.
 """
 
 import math
@@ -69,36 +70,39 @@ class Answerer:
     ) -> Answer:
         """Answer from the bank alone.
 
-        emit: gets the text in pieces. read: replaces the reader, for example to choose one of several options.
-        cancelled: once it is set, decoding ends between two tokens with Cancelled (pipeline/runtime/cancel.py).
-        Raises UserError on an empty question, a video that is not in the bank, or a moment before its first frame.
+        emit: gets the text in pieces. read: replaces the reader, for example to choose one of
+        several options.
+        cancelled: once it is set, decoding ends between two tokens with Cancelled
+        (pipeline/runtime/cancel.py). Raises UserError on an empty question, a video that is not in
+        the bank, or a moment before its first frame.
         """
         video = self._video_of(question)
-        clock = StageTimer()
-        prepared = self._prepare(question, video, clock)
+        timer = StageTimer()
+        prepared = self._prepare(question, video, timer)
         evidence = self.bank.recall(
             question,
             read_tokens=self.read_tokens,
             kv=self.reader.needs_kv,
             lines=prepared.lines,
-            near=text_evidence.spans(prepared.found),
+            near=text_evidence.line_spans(prepared.found),
         )
         _refuse_nothing(evidence)
         reading = (
-            self.reader.read(evidence, clock, emit, cancelled)
+            self.reader.read(evidence, timer, emit, cancelled)
             if read is None
-            else read(evidence, clock)
+            else read(evidence, timer)
         )
-        return self._answer(prepared, evidence, reading, clock.seconds | {"total": clock.total()})
+        return self._answer(prepared, evidence, reading, timer.seconds | {"total": timer.total()})
 
     def ask_all(
         self, questions: Sequence[Question], read: ReadAll | None = None
     ) -> list[Answer | UserError]:
-        """`ask` for several questions about one video in one pass of the model, in order. A question that cannot be
-        answered has its error in its place, and the others go on. `seconds` of each answer is its share.
+        """`ask` for several questions about one video in one pass of the model, in order. A
+        question that cannot be answered has its error in its place, and the others go on. `seconds`
+        of each answer is its share.
 
-        Each answer equals that of `ask` up to rounding, which depends on the group: the same groups give the same
-        answers.
+        Each answer equals that of `ask` up to rounding, which depends on the group: the same groups
+        give the same answers.
         """
         results: dict[int, Answer | UserError] = {}
         videos: dict[int, VideoRow] = {}
@@ -107,9 +111,9 @@ class Answerer:
                 videos[number] = self._video_of(question)
             except UserError as error:
                 results[number] = error
-        clock = StageTimer()
+        timer = StageTimer()
         prepared = {
-            number: self._prepare(questions[number], video, clock)
+            number: self._prepare(questions[number], video, timer)
             for number, video in videos.items()
         }
         evidences: dict[int, Evidence] = {}
@@ -121,10 +125,10 @@ class Answerer:
                 results[number] = error
         if evidences:
             read_all = self.batched_reader.read if read is None else read
-            readings = read_all(list(evidences.values()), clock)
+            readings = read_all(list(evidences.values()), timer)
             count = len(evidences)
-            share = {stage: seconds / count for stage, seconds in clock.seconds.items()}
-            share["total"] = clock.total() / count
+            share = {stage: seconds / count for stage, seconds in timer.seconds.items()}
+            share["total"] = timer.total() / count
             for (number, evidence), reading in zip(evidences.items(), readings, strict=True):
                 results[number] = self._answer(prepared[number], evidence, reading, share)
         return [results[number] for number in range(len(questions))]
@@ -135,18 +139,19 @@ class Answerer:
         video = self.bank.catalog.video(question.video_id)
         if video is None:
             raise UserError(
-                f"The bank holds no video {question.video_id}; encode it first with `reelbank ingest`."
+                f"The bank holds no video {question.video_id}; encode it first with `reelbank "
+                "ingest`."
             )
         return video
 
-    def _prepare(self, question: Question, video: VideoRow, clock: StageTimer) -> _Prepared:
+    def _prepare(self, question: Question, video: VideoRow, timer: StageTimer) -> _Prepared:
         if not self.bank.text.runs(question.video_id):
             return _Prepared(question, video)
-        with clock("search_text"):
+        with timer("search_text"):
             found = text_evidence.find(
                 self.bank, question, self.bank.catalog.duration(video), self.sentence_encoder
             )
-            lines = text_evidence.fitting(found, self.reader.backbone, self.read_text_tokens)
+            lines = text_evidence.select_lines(found, self.reader.backbone, self.read_text_tokens)
             return _Prepared(question, video, found, lines)
 
     def _recall(self, prepared: Sequence[_Prepared]) -> list[Evidence]:
@@ -161,7 +166,7 @@ class Answerer:
                 read_tokens=self.read_tokens,
                 kv=self.reader.needs_kv,
                 lines=[one.lines for one in prepared],
-                near=[text_evidence.spans(one.found) for one in prepared],
+                near=[text_evidence.line_spans(one.found) for one in prepared],
             )
 
     def _answer(
@@ -177,7 +182,7 @@ class Answerer:
             shown=shown,
             spans=cited_spans(cited, evidence.interval),
             cited=cited,
-            lines=text_evidence.cited(prepared.found, evidence.lines) if shown else (),
+            lines=text_evidence.cite_lines(prepared.found, evidence.lines) if shown else (),
             video_id=question.video_id,
             asked_at=None if question.asked_at == math.inf else question.asked_at,
             frames_read=evidence.frame_count,
@@ -188,7 +193,8 @@ class Answerer:
         )
 
     def _lost(self, question: Question) -> str:
-        """The warning about damaged segments that were dropped and that the question could have seen."""
+        """The warning about damaged segments that were dropped and that the question could have
+        seen."""
         gaps = [
             gap
             for gap in self.bank.catalog.gaps(question.video_id)
@@ -209,8 +215,10 @@ def _refuse_nothing(evidence: Evidence) -> None:
         return
     if question.since > -math.inf:
         raise UserError(
-            f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about another time."
+            f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about "
+            "another time."
         )
     raise UserError(
-        f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later second."
+        f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later "
+        "second."
     )

@@ -1,6 +1,10 @@
-"""How much attention an answer pays to each frame; citations are made of it. Knows no text, no question and no disk.
+"""How much attention an answer pays to each frame; citations are made of it. Knows no text, no
+question and no disk.
 
-A backbone calls its listener in every layer with the queries of a step and all keys. During the answer, only the query at the answering position of each step is stored. Afterwards, one product per layer gives the share of each query that went to every token of the context, and the shares are summed per frame.
+A backbone calls its listener in every layer with the queries of a step and all keys. During the
+answer, only the query at the answering position of each step is stored. Afterwards, one product per
+layer gives the share of each query that went to every token of the context, and the shares are
+summed per frame.
 """
 
 from collections.abc import Sequence
@@ -15,13 +19,16 @@ _Step = tuple[Tensor, int, Tensor | None]
 
 
 class AttentionShares:
-    """A backbone's Listener for one context, or for several side by side (`encoders/models/batched_cache.py`). Call `finish` while the cache still holds the answer.
+    """A backbone's Listener for one context, or for several side by side
+    (`encoders/models/batched_cache.py`). Call `finish` while the cache still holds the answer.
 
-    Shapes: B contexts, L layers, S context tokens, H KV heads, Hq query heads, Dh head width, T steps.
+    Shapes: B contexts, L layers, S context tokens, H KV heads, Hq query heads, Dh head width, T
+    steps.
     """
 
     def __init__(self, frames_of: Tensor | Sequence[Tensor], seen: Tensor | None = None) -> None:
-        """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text; for several contexts one each. seen: [B, capacity] bool, the keys that belong to a row; None: all."""
+        """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text; for several
+        contexts one each. seen: [B, capacity] bool, the keys that belong to a row; None: all."""
         self._owners = [frames_of] if isinstance(frames_of, Tensor) else list(frames_of)
         self._row_keys = seen
         self._length = max(owners.shape[1] for owners in self._owners)  # of the longest context
@@ -33,11 +40,13 @@ class AttentionShares:
         self._active: Tensor | None = None
 
     def select_queries(self, positions: Sequence[int], active: Sequence[bool]) -> None:
-        """For the next steps of several rows: which query of each row answers, and whether it counts. A single context counts its last query."""
+        """For the next steps of several rows: which query of each row answers, and whether it
+        counts. A single context counts its last query."""
         self._positions, self._active = torch.tensor(positions), torch.tensor(active)
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
-        """query [B, Hq, n, Dh], key [B, H, S', Dh]; the keys of several contexts may have free room at the end."""
+        """query [B, Hq, n, Dh], key [B, H, S', Dh]; the keys of several contexts may have free room
+        at the end."""
         rows, _, length = key.shape[:3]
         self._new_tokens[layer] = self._new_tokens.get(layer, 0) + query.shape[2]
         if self._row_keys is not None:
@@ -69,7 +78,8 @@ class AttentionShares:
     def _add(
         self, layer: int, key: Tensor, scaling: float, steps: Sequence[_Step], dropped: int
     ) -> None:
-        """Add the shares of these steps to the layer's mass. dropped: context tokens whose keys the layer has no more."""
+        """Add the shares of these steps to the layer's mass. dropped: context tokens whose keys the
+        layer has no more."""
         rows, heads, length = key.shape[:3]
         queries = torch.stack([query for query, _, _ in steps], dim=1)  # [B, T, Hq, Dh]
         # [B, H, T, group, Dh]
@@ -93,7 +103,8 @@ class AttentionShares:
         self._mass[layer][:, dropped:] += summed[:, : self._length - dropped]
 
     def _hide(self, scores: Tensor, key_counts: Sequence[int]) -> None:
-        """Set scores [B, H, T, group, S'] of keys that a step did not see to -inf. key_counts: [T] keys of each step."""
+        """Set scores [B, H, T, group, S'] of keys that a step did not see to -inf. key_counts: [T]
+        keys of each step."""
         length = scores.shape[-1]
         counts = torch.tensor(key_counts)
         shared = int(counts.min())  # keys that all steps see: nearly all of them
@@ -106,7 +117,8 @@ class AttentionShares:
         scores[..., shared:].masked_fill_(hidden.unsqueeze(-2).unsqueeze(-4), -torch.inf)
 
     def weights(self, row: int = 0) -> dict[int, float]:
-        """Share of each frame in the attention on frames, over all layers. The shares sum to 1; without frames there are none."""
+        """Share of each frame in the attention on frames, over all layers. The shares sum to 1;
+        without frames there are none."""
         owners = self._owners[row]
         if not self._mass or not owners.shape[1]:
             return {}

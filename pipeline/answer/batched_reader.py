@@ -1,6 +1,11 @@
-"""Several questions about one bank in one pass of the model. Their contexts lie side by side, and each call of the decoder takes a step in all of them. A step for eight questions costs little more than a step for one, because the weights are read once.
+"""Several questions about one bank in one pass of the model. Their contexts lie side by side, and
+each call of the decoder takes a step in all of them. A step for eight questions costs little more
+than a step for one, because the weights are read once.
 
-Answers and likelihoods equal those of the reader up to rounding: a matrix product of eight rows adds in another order than a product of one row. The same answers twice need the same groups. Models with sliding or recurrent layers have no context that can lie beside others, so their questions are read one by one. Knows no disk and no retrieval.
+Answers and likelihoods equal those of the reader up to rounding: a matrix product of eight rows
+adds in another order than a product of one row. The same answers twice need the same groups. Models
+with sliding or recurrent layers have no context that can lie beside others, so their questions are
+read one by one. Knows no disk and no retrieval.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +30,8 @@ _MANY_TOKENS = 128  # in one pass keep all cores busy, even in a narrow decoder
 
 
 class BatchedReader:
-    """A reader for several questions at a time. One group at a time: the next group reuses the buffer."""
+    """A reader for several questions at a time. One group at a time: the next group reuses the
+    buffer."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.backbone = reader, reader.backbone
@@ -62,7 +68,8 @@ class BatchedReader:
         *,
         ends: bool = True,
     ) -> list[Likelihoods]:
-        """For each question what `Reader.log_likelihoods` returns. answers: token ids of each question's answers."""
+        """For each question what `Reader.log_likelihoods` returns. answers: token ids of each
+        question's answers."""
         if self._one_by_one(group):
             rows = zip(group, questions, answers, strict=True)
             return [
@@ -93,14 +100,16 @@ class BatchedReader:
         return len(group) < 2 or bool(self.backbone.full_attention)
 
     def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:
-        """One torch thread for steps that wait for threads longer than they compute: a row of eight is still a small product. A pass over many tokens and the citations divide well."""
+        """One torch thread for steps that wait for threads longer than they compute: a row of eight
+        is still a small product. A pass over many tokens and the citations divide well."""
         return one_thread(self.backbone.is_narrow and tokens < _MANY_TOKENS)
 
     @contextmanager
     def _contexts(
         self, group: Sequence[Evidence], room: int, timer: Timer
     ) -> Iterator[tuple[StackedCache, AttentionShares]]:
-        """Contexts side by side, with `room` free tokens behind the longest. No other question uses the buffer meanwhile."""
+        """Contexts side by side, with `room` free tokens behind the longest. No other question uses
+        the buffer meanwhile."""
         with self.reader.exclusive():
             with timer("lay_out"), self._narrowed():
                 layouts = [self.reader.layout(evidence) for evidence in group]
@@ -112,7 +121,8 @@ class BatchedReader:
             yield stack, AttentionShares([layout.frames_of for layout in layouts], stack.seen)
 
     def _stack_for(self, rows: int, capacity: int) -> StackedCache:
-        """A stack of this size in the buffer. It is no larger than it must be, because every step reads all of it."""
+        """A stack of this size in the buffer. It is no larger than it must be, because every step
+        reads all of it."""
         capacity = -(-capacity // _STEP) * _STEP
         if self._stack is None or len(self._stack.rows) != rows or self._stack.capacity < capacity:
             self._stack = None  # before the new one is made, so that there are never two
@@ -138,7 +148,8 @@ class BatchedReader:
     def _decode(
         self, hidden: Tensor, stack: StackedCache, shares: AttentionShares, most: int
     ) -> list[list[int]]:
-        """Greedy decoding from the last hidden states [B, D]: token ids of each row, without the stop token."""
+        """Greedy decoding from the last hidden states [B, D]: token ids of each row, without the
+        stop token."""
         stops = self.backbone.stop_ids()
         answers: list[list[int]] = [[] for _ in hidden]
         active = [True] * len(answers)
@@ -164,7 +175,8 @@ class BatchedReader:
         stack: StackedCache,
         ends: bool,
     ) -> list[list[float]]:
-        """Log-likelihood of each answer behind the last hidden states [B, D]. The stack is afterwards as before."""
+        """Log-likelihood of each answer behind the last hidden states [B, D]. The stack is
+        afterwards as before."""
         mark = stack.mark()
         stops = self.backbone.stop_ids() if ends else ()
         values: list[list[float]] = [[] for _ in answers]

@@ -1,4 +1,5 @@
-"""From attention to citation: which recalled frames an answer rests on, as time spans. Knows no model."""
+"""From attention to citation: which recalled frames an answer rests on, as time spans. Knows no
+model."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +12,8 @@ Span = tuple[float, float]  # seconds, half open
 
 
 def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[CitedFrame, ...]:
-    """Frames whose weight is at least `share` of the heaviest one's and above an even spread, heaviest first."""
+    """Frames whose weight is at least `share` of the heaviest one's and above an even spread,
+    heaviest first."""
     if not weights:
         return ()
     scores = dict(zip(evidence.hits.frames.tolist(), evidence.hits.scores.tolist(), strict=True))
@@ -26,7 +28,8 @@ def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[C
 
 
 def cited_spans(cited: Sequence[CitedFrame], interval: float) -> tuple[Span, ...]:
-    """Unions of the cited frames' spans, in time order; spans less than half an interval apart become one."""
+    """Unions of the cited frames' spans, in time order; spans less than half an interval apart
+    become one."""
     return _joined([(frame.time, frame.end) for frame in cited], interval)
 
 

@@ -1,11 +1,14 @@
-"""Evidence -> answer text, token by token, and the weight that the answer gave to each recalled frame.
+"""Evidence -> answer text, token by token, and the weight that the answer gave to each recalled
+frame.
 
-Two readers, one trade. TokenReader prefills the stored visual tokens again: exact, at the cost of a prefill. KVReader
-lays the stored keys and values out at contiguous positions: no prefill, but a frame's keys saw the window it was encoded
-in, not its new neighbors. With everything recalled and inside the window both equal a plain forward pass (law 1).
+Two readers, one trade. TokenReader prefills the stored visual tokens again: exact, at the cost of a
+prefill. KVReader lays the stored keys and values out at contiguous positions: no prefill, but a
+frame's keys saw the window it was encoded in, not its new neighbors. With everything recalled and
+inside the window both equal a plain forward pass (law 1).
 
-The context is always: preamble | recalled and recent frames in time order, each after its time tag | suffix. The suffix is
-the recalled lines of text, if any, and the question. Knows no disk, no retrieval and no rotary embedding.
+The context is always: preamble | recalled and recent frames in time order, each after its time tag
+| suffix. The suffix is the recalled lines of text, if any, and the question. Knows no disk, no
+retrieval and no rotary embedding.
 """
 
 import copy
@@ -46,7 +49,8 @@ class _CachedReader:
     def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
         if max_new_tokens < 1:
             raise UserError(
-                f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or more."
+                f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or "
+                "more."
             )
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
         self.sink = backbone.embed(backbone.preamble_ids())  # [P, D]
@@ -56,12 +60,14 @@ class _CachedReader:
         self._lock = threading.Lock()  # one question at a time uses the buffer
 
     def layout(self, evidence: Evidence) -> Layout:
-        """Preamble and frames of a context. Raises UserError when the evidence lacks what this reader reads."""
+        """Preamble and frames of a context. Raises UserError when the evidence lacks what this
+        reader reads."""
         raise NotImplementedError
 
     @contextmanager
     def exclusive(self, cancelled: threading.Event | None = None) -> Iterator[None]:
-        """No other question computes in the block. Raises Cancelled when that is set before the block begins."""
+        """No other question computes in the block. Raises Cancelled when that is set before the
+        block begins."""
         while not self._lock.acquire(timeout=-1 if cancelled is None else _POLL_S):
             raise_if_cancelled(cancelled)
         try:
@@ -74,7 +80,8 @@ class _CachedReader:
     def context(
         self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
     ) -> Iterator[tuple[Cache, Tensor]]:
-        """The cache with the context of one question and `room` free tokens, and the layout's `frames_of`."""
+        """The cache with the context of one question and `room` free tokens, and the layout's
+        `frames_of`."""
         with self.exclusive(cancelled):
             with timer("lay_out"):
                 layout = self.layout(evidence)
@@ -83,7 +90,7 @@ class _CachedReader:
             yield cache, layout.frames_of
 
     def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
-        """[n, D] embeddings of what follows the frames: recalled lines of text, then the question."""
+        """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
         text = prompt(lines, question)
         return torch.cat(
             [self.backbone.after_video(), self.backbone.embed(self.backbone.tail_ids(text))]
@@ -96,7 +103,8 @@ class _CachedReader:
         emit: Emit = lambda text: None,
         cancelled: threading.Event | None = None,
     ) -> Reading:
-        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the text.
+        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the
+        text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
         suffix = self.prompt_suffix(evidence.question.prompt, evidence.lines)
         room = len(suffix) + self.max_new_tokens
@@ -135,8 +143,9 @@ class _CachedReader:
         *,
         ends: bool = True,
     ) -> Likelihoods:
-        """Log-likelihood of each answer (token ids, none empty) behind this question, and the weights of the frames while
-        the likeliest answer is given: those of `read` where it gives that answer.
+        """Log-likelihood of each answer (token ids, none empty) behind this question, and the
+        weights of the frames while the likeliest answer is given: those of `read` where it gives
+        that answer.
 
         ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
         """
@@ -156,7 +165,8 @@ class _CachedReader:
         return Likelihoods(values, shares.weights())
 
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
-        """[n, V] float32 logits at every position of the prompt's suffix; the exactness law compares them."""
+        """[n, V] float32 logits at every position of the prompt's suffix; the exactness law
+        compares them."""
         suffix = self.prompt_suffix(evidence.question.text, evidence.lines)
         with self.context(evidence, len(suffix), timer) as (cache, _):
             return self.backbone.logits(self.backbone.advance(suffix, cache))
@@ -193,7 +203,8 @@ class _CachedReader:
         return Layout(len(self.sink), owners, lambda cache: None)
 
     def _owners(self, ordinals: list[int], counts: Tensor) -> Tensor:
-        """[S] frame ordinal of each context token, -1 for the preamble. counts: [T] tokens of each frame."""
+        """[S] frame ordinal of each context token, -1 for the preamble. counts: [T] tokens of each
+        frame."""
         lengths = torch.cat([torch.tensor([len(self.sink)]), counts])
         return torch.tensor([-1, *ordinals]).repeat_interleave(lengths)
 
@@ -204,12 +215,14 @@ def _ordinals(evidence: Evidence) -> list[int]:
 
 
 class TokenReader(_CachedReader):
-    """Prefills the recalled visual tokens again: the exact reference, and the reader for banks without keys and values."""
+    """Prefills the recalled visual tokens again: the exact reference, and the reader for banks
+    without keys and values."""
 
     needs_kv = False
 
     def layout(self, evidence: Evidence) -> Layout:
-        """Every layer reads the same frames. Raises UserError on per-layer hits, which need keys and values."""
+        """Every layer reads the same frames. Raises UserError on per-layer hits, which need keys
+        and values."""
         if evidence.per_layer is not None:
             raise UserError(
                 "retriever.per_layer=true needs reader=kv: visual tokens have no layers."
@@ -226,7 +239,8 @@ class TokenReader(_CachedReader):
 
 
 class KVReader(_CachedReader):
-    """Lays stored keys and values out at contiguous positions: rotates each key once and prefills only the suffix."""
+    """Lays stored keys and values out at contiguous positions: rotates each key once and prefills
+    only the suffix."""
 
     needs_kv = True
 
@@ -235,7 +249,8 @@ class KVReader(_CachedReader):
         super().__init__(backbone, max_new_tokens=max_new_tokens)
 
     def layout(self, evidence: Evidence) -> Layout:
-        """With per-layer hits each layer reads its own frames. Raises UserError when the bank keeps no keys and values."""
+        """With per-layer hits each layer reads its own frames. Raises UserError when the bank keeps
+        no keys and values."""
         blocks: list[KVBlock] = []
         for run in evidence.runs:
             if run.kv is None:
@@ -253,7 +268,8 @@ class KVReader(_CachedReader):
         if evidence.per_layer is not None:
             if block.pos is not None:
                 raise UserError(
-                    "retriever.per_layer=true needs positions on one axis, and this model has three (M-RoPE)."
+                    "retriever.per_layer=true needs positions on one axis, and this model has "
+                    "three (M-RoPE)."
                 )
             index = self._tokens_per_layer(evidence.per_layer, owners[0, sink:])  # [L, M']
             spread = index[:, None, :, None].expand(
@@ -272,7 +288,9 @@ class KVReader(_CachedReader):
         rows = [torch.isin(owner, frames).nonzero()[:, 0] for frames in per_layer]
         if len({len(row) for row in rows}) > 1:
             raise UserError(
-                "retriever.per_layer=true needs the same number of tokens in every frame, and this bank's compressor "
-                "leaves unequal numbers; use retriever.per_layer=false, or encode with compressor=none or pool."
+                "retriever.per_layer=true needs the same number of tokens in every frame, and this "
+                "bank's compressor "
+                "leaves unequal numbers; use retriever.per_layer=false, or encode with "
+                "compressor=none or pool."
             )
         return torch.stack(rows)

@@ -53,7 +53,8 @@ class Reader(Protocol):
         emit: Emit = ...,
         cancelled: threading.Event | None = None,
     ) -> Reading:
-        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the text.
+        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the
+        text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
         ...
 
@@ -66,31 +67,36 @@ class Reader(Protocol):
         *,
         ends: bool = True,
     ) -> Likelihoods:
-        """Log-likelihood of each answer (token ids, none empty) behind this question, and the weights of the frames while
-        the likeliest answer is given: those of `read` where it gives that answer.
+        """Log-likelihood of each answer (token ids, none empty) behind this question, and the
+        weights of the frames while the likeliest answer is given: those of `read` where it gives
+        that answer.
 
         ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
         """
         ...
 
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
-        """[n, V] float32 logits at every position of the prompt's suffix; the exactness law compares them."""
+        """[n, V] float32 logits at every position of the prompt's suffix; the exactness law
+        compares them."""
         ...
 
     def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
-        """[n, D] embeddings of what follows the frames: recalled lines of text, then the question."""
+        """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
         ...
 
     def layout(self, evidence: Evidence) -> Layout:
-        """Preamble and frames of a context. Raises UserError when the evidence lacks what this reader reads."""
+        """Preamble and frames of a context. Raises UserError when the evidence lacks what this
+        reader reads."""
         ...
 
     def context(
         self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
     ) -> AbstractContextManager[tuple[Cache, Tensor]]:
-        """The cache with the context of one question and `room` free tokens, and the layout's `frames_of`."""
+        """The cache with the context of one question and `room` free tokens, and the layout's
+        `frames_of`."""
         ...
 
     def exclusive(self, cancelled: threading.Event | None = None) -> AbstractContextManager[None]:
-        """No other question computes in the block. Raises Cancelled when that is set before the block begins."""
+        """No other question computes in the block. Raises Cancelled when that is set before the
+        block begins."""
         ...

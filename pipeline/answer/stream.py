@@ -1,6 +1,7 @@
 """An answer in pieces: computed in a thread of its own, and consumed at any speed.
 
-The thread never waits for the consumer, so a slow or absent one blocks neither the model nor other questions. Knows no question and no model, only the `work` that computes the answer.
+The thread never waits for the consumer, so a slow or absent one blocks neither the model nor other
+questions. Knows no question and no model, only the `work` that computes the answer.
 """
 
 import queue
@@ -16,7 +17,9 @@ Work = Callable[[Emit, threading.Event], Answer]
 
 
 class AnswerStream:
-    """`for piece in stream: ...`, then `stream.answer`. Leaving a `with` block, `close` and `cancel` end the answer between two tokens. An error of the work, such as a UserError, is raised where the pieces are consumed."""
+    """`for piece in stream: ...`, then `stream.answer`. Leaving a `with` block, `close` and
+    `cancel` end the answer between two tokens. An error of the work, such as a UserError, is raised
+    where the pieces are consumed."""
 
     def __init__(self, work: Work) -> None:
         """Starts the work at once."""
@@ -30,7 +33,8 @@ class AnswerStream:
         self._thread.start()
 
     def __iter__(self) -> Iterator[str]:
-        """Pieces of text; joined they are the answer's text. For one consumer. Raises Cancelled after `cancel`."""
+        """Pieces of text; joined they are the answer's text. For one consumer. Raises Cancelled
+        after `cancel`."""
         while (piece := self._pieces.get()) is not None:
             yield piece
         self._pieces.put(None)  # a second iteration ends at once

@@ -1,7 +1,9 @@
-"""Words of a video for a question: which lines, how many of them a model reads, how they look in a prompt.
+"""The words of a video for a question: which lines belong to it, which of them a model reads, and
+how they look in a prompt.
 
-Knows the bank's search and a tokenizer; nothing of frames. Lines stand before the question, in time order, each with its time
-and what it is: "[02:05] on screen: ...". A video without words gives nothing, and then the prompt is the question alone.
+Knows the bank's search and a tokenizer; nothing of frames. Lines stand before the question in time
+order, each with its time and kind: "[02:05] on screen: ...". Without lines the prompt is the
+question alone.
 """
 
 import re
@@ -17,32 +19,42 @@ from pipeline.config.units import format_time
 from pipeline.query import plan as planner
 from pipeline.schema import CitedLine
 
-TOKENS = 512  # that a model reads by default, if it understands any text
-MOST = 8  # lines
-LEAST = 0.34  # coverage: a line that has one of three words that are asked for says nothing
-# cosine: 95 of 100 lines that mean what is asked in other words lie above it, one of 50 others does
-NEAR = 0.45
+DEFAULT_TOKENS = 512  # of lines in a prompt, for a model that understands any text
+MAX_LINES = 8
+# coverage: a line with one of three words of the question tells nothing
+MIN_COVERAGE = 0.34
+# cosine: 95 of 100 lines with the question's meaning in other words lie above it, and 1 of 50
+# others
+MIN_COSINE = 0.45
 LABELS = {"subtitle": "said", "speech": "said", "ocr": "on screen", "caption": "described"}
 
 
 def find(
-    bank: MemoryBank, question: Question, duration: float, sentences: SentenceEncoder | None = None
+    bank: MemoryBank,
+    question: Question,
+    duration: float,
+    sentence_encoder: SentenceEncoder | None = None,
 ) -> tuple[Found, ...]:
-    """The lines that belong to a question, best first; none after its moment. sentences: a sentence encoder, whose vectors rank
-    lines beside their words; the two are fused by rank. Quoted words have to be there: then only words count."""
+    """The lines that belong to a question, best first; none after its moment.
+
+    duration: seconds of the video. sentence_encoder: ranks lines by their vectors as well, and both
+    rankings are fused by rank. Quoted words must occur, so for them only words count.
+    """
     plan = planner.plan(question.text)
     start, end = plan.when(duration)
     wanted = Wanted(
         question.video_id, start=max(start, question.since), end=end, asked_at=question.asked_at
     )
-    said = bank.text.search(plan.query, wanted, 4 * MOST)
-    ranked = sorted(said, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
-    telling = [one for one in ranked if one.coverage >= LEAST]
-    if sentences is not None and not plan.query.phrases:
-        meant = bank.text.nearest(sentences.embed([plan.text])[0].numpy(), wanted, 4 * MOST)
-        telling = _fused(telling, [one for one in meant if one.coverage >= NEAR])
-    best = {one.line.text.casefold(): one for one in reversed(telling)}  # of repeats
-    return tuple(one for one in telling if best[one.line.text.casefold()] is one)[:MOST]
+    by_words = bank.text.search(plan.query, wanted, 4 * MAX_LINES)
+    ranked = sorted(by_words, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
+    lines = [one for one in ranked if one.coverage >= MIN_COVERAGE]
+    if sentence_encoder is not None and not plan.query.phrases:
+        vector = sentence_encoder.embed([plan.text])[0].numpy()  # [E]
+        by_meaning = bank.text.nearest(vector, wanted, 4 * MAX_LINES)
+        lines = _fused(lines, [one for one in by_meaning if one.coverage >= MIN_COSINE])
+    # of lines with the same text, the best
+    best = {one.line.text.casefold(): one for one in reversed(lines)}
+    return tuple(one for one in lines if best[one.line.text.casefold()] is one)[:MAX_LINES]
 
 
 def _fused(*rankings: Sequence[Found], k0: float = 60.0) -> list[Found]:
@@ -57,36 +69,39 @@ def _fused(*rankings: Sequence[Found], k0: float = 60.0) -> list[Found]:
     return [first[name] for name in sorted(scores, key=lambda name: (-scores[name], name))]
 
 
-def fitting(found: Sequence[Found], backbone: Backbone, read_tokens: int) -> tuple[TextLine, ...]:
-    """The best lines that fit, in time order."""
-    kept, left = [], read_tokens
+def select_lines(
+    found: Sequence[Found], backbone: Backbone, read_tokens: int
+) -> tuple[TextLine, ...]:
+    """The best lines that fit into `read_tokens` tokens, in time order."""
+    selected: list[TextLine] = []
+    left = read_tokens
     for one in found if read_tokens else ():
-        tokens = len(backbone.ids(told(one.line)))
+        tokens = len(backbone.ids(prompt_line(one.line)))
         if tokens <= left:
-            kept.append(one.line)
+            selected.append(one.line)
             left -= tokens
-    return tuple(sorted(kept, key=lambda line: (line.start, line.end, line.kind)))
+    return tuple(sorted(selected, key=lambda line: (line.start, line.end, line.kind)))
 
 
-def told(line: TextLine) -> str:
-    """A line in a prompt. What could be taken for a token with a meaning of its own is taken out."""
+def prompt_line(line: TextLine) -> str:
+    """A line in a prompt. Characters that could form a special token are removed."""
     when = format_time(line.start + 1e-6, hours="never")
     text = re.sub(r"[<>|]+", " ", line.text)
     return f"[{when}] {LABELS.get(line.kind, line.kind)}: {text}\n"
 
 
 def prompt(lines: Sequence[TextLine], question: str) -> str:
-    """What stands behind the frames."""
-    return "".join(map(told, lines)) + question
+    """The text behind the frames: the lines, then the question."""
+    return "".join(map(prompt_line, lines)) + question
 
 
-def spans(found: Sequence[Found]) -> list[tuple[float, float]]:
-    """Where the words are, best first."""
+def line_spans(found: Sequence[Found]) -> list[tuple[float, float]]:
+    """Start and end of each line in seconds, best first."""
     return [(one.start, one.end) for one in found]
 
 
-def cited(found: Sequence[Found], read: Sequence[TextLine]) -> tuple[CitedLine, ...]:
-    """As an answer has them."""
+def cite_lines(found: Sequence[Found], read: Sequence[TextLine]) -> tuple[CitedLine, ...]:
+    """The lines as an answer cites them. read: the lines that the model read."""
     return tuple(
         CitedLine(
             one.line.start,

@@ -1,6 +1,8 @@
-"""A model's sentences about each segment, stored as text: the `captions` extractor. Every line says that a model wrote it.
+"""A model's sentences about each segment, stored as text: the `captions` extractor. Every line says
+that a model wrote it.
 
-Works from the bank, after the encoder: the reader gets the same prompt about each segment alone. Later questions search and read the stored lines, and the model is not asked again.
+Works from the bank, after the encoder: the reader gets the same prompt about each segment alone.
+Later questions search and read the stored lines, and the model is not asked again.
 """
 
 from collections.abc import Iterator
@@ -56,11 +58,13 @@ class Captions:
     def made_with(self, video: VideoFile) -> str:
         """Model, reader and prompt."""
         assert self.bank is not None
-        made = self.bank.provenance
-        return f"Captions({made.get('model')} {made.get('weights')}, {type(self.reader).__name__}, prompt={self.prompt!r})"
+        bank, reader = self.bank.provenance, type(self.reader).__name__
+        model = f"{bank.get('model')} {bank.get('weights')}"
+        return f"Captions({model}, {reader}, prompt={self.prompt!r})"
 
     def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
-        """One for every 16 segments. A segment that the model does not recognize ("not in the video") gives no line."""
+        """One for every 16 segments. A segment that the model does not recognize ("not in the
+        video") gives no line."""
         assert self.bank is not None
         rows = [row for row in self.bank.catalog.segments(video.video_id) if row.end > after]
         if not rows:

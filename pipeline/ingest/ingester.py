@@ -1,8 +1,8 @@
 """The write path: frames of a video become segments in the bank. Knows no question and no reader.
 
-Decoding runs ahead by one batch in a thread. Where the processor has cores to share, the vision tower and the frame
-embedder run ahead by one segment in another. The decoder runs in time order, because each segment is encoded behind the
-window of the segments before it.
+Decoding runs ahead by one batch in a thread. Where the processor has cores to share, the vision
+tower and the frame embedder run ahead by one segment in another. The decoder runs in time order,
+because each segment is encoded behind the window of the segments before it.
 """
 
 import math
@@ -55,7 +55,7 @@ class _Pass:
     source: FrameSource
     live: _Live | None
     progress: Progress
-    clock: StageTimer
+    timer: StageTimer
     writer: BackgroundWriter
     executor: Executor | None  # embeds frames while the tower runs; None: in the same thread
     threads: int  # of torch, for each thread that computes
@@ -90,7 +90,8 @@ class Ingester:
 
     @property
     def computes_beside(self) -> bool:
-        """Whether tower and frame embedder work on a segment while the decoder works on the one before it."""
+        """Whether tower and frame embedder work on a segment while the decoder works on the one
+        before it."""
         return self.backbone.device.type != "cpu" or has_threads_to_share()
 
     def follow(
@@ -99,8 +100,9 @@ class Ingester:
         progress: Progress = lambda seconds, nbytes: None,
         on_shown: Callable[[Segment], None] = lambda segment: None,
     ) -> IngestReport:
-        """`ingest` for frames that still arrive. While the encoder is idle, questions also see the frames of the open
-        segment. A source that does not repeat stays unfinished: the next call continues behind the last segment.
+        """`ingest` for frames that still arrive. While the encoder is idle, questions also see the
+        frames of the open segment. A source that does not repeat stays unfinished: the next call
+        continues behind the last segment.
 
         on_shown: gets each segment as questions now see it, an open one with the frames so far.
         """
@@ -120,19 +122,19 @@ class Ingester:
         progress: Progress = lambda seconds, nbytes: None,
         until: int | None = None,
     ) -> IngestReport:
-        """Encode what the bank lacks of this video: segments that were dropped as damaged, then those behind the last
-        one. After an interruption the bytes are those of an uninterrupted run, or the report says that they can differ.
-        When this returns, every segment is durable.
+        """Encode what the bank lacks of this video: segments that were dropped as damaged, then
+        those behind the last one. After an interruption the bytes are those of an uninterrupted
+        run, or the report says that they can differ. When this returns, every segment is durable.
 
-        until: stop after the segment of this number and leave the video unfinished.
-        Raises UserError when the source yields no frame.
+        until: stop after the segment of this number and leave the video unfinished. Raises
+        UserError when the source yields no frame.
         """
         return self._ingest(source, progress, until, None)
 
     def _ingest(
         self, source: FrameSource, progress: Progress, until: int | None, live: _Live | None
     ) -> IngestReport:
-        clock, info = StageTimer(), source.info
+        timer, info = StageTimer(), source.info
         computes_beside = self.computes_beside  # before the cores are shared
         repeats = live is None or live.source.repeats
         video = self.bank.catalog.video(info.video_id)
@@ -140,7 +142,7 @@ class Ingester:
             with self.text.extracting(info):
                 pass
             self.text.describe(info)
-            return self._report(info.video_id, clock, 0, 0, source_warning(video.info))
+            return self._report(info.video_id, timer, 0, 0, source_warning(video.info))
         # before looking at what is missing: another writer must not add it in between
         self.bank.begin_writing()
         self.bank.record_video(info, self.interval, finished=False)
@@ -150,20 +152,20 @@ class Ingester:
             divided_threads(2 if self.backbone.is_narrow else 1) as threads,
             single_worker(threads) if computes_beside else nullcontext() as executor,
         ):
-            run = _Pass(source, live, progress, clock, writer, executor, threads)
+            run = _Pass(source, live, progress, timer, writer, executor, threads)
             for first, stop in self._missing(info.video_id, until, repeats):
                 self._encode(run, first, stop)
         if until is None and repeats:
             self.bank.record_video(source.info, self.interval, finished=True)
             self.text.describe(source.info)
         warning = " ".join(filter(None, [source_warning(source.info), _inexact(run.inexact)]))
-        return self._report(info.video_id, clock, run.new, writer.nbytes, warning)
+        return self._report(info.video_id, timer, run.new, writer.nbytes, warning)
 
     def _missing(
         self, video_id: str, until: int | None, repeats: bool
     ) -> list[tuple[int, int | None]]:
-        """Numbers of missing segments, each as (first, number after the last; None = to the end of the video). A source
-        that does not repeat can fill no gap."""
+        """Numbers of missing segments, each as (first, number after the last; None = to the end of
+        the video). A source that does not repeat can fill no gap."""
         number, _ = self.bank.catalog.next(video_id)
         if not repeats:
             return [(number, None)]
@@ -175,35 +177,37 @@ class Ingester:
         return [*gaps, (number, until + 1)] if number <= until else gaps
 
     def _encode(self, run: _Pass, first: int, stop: int | None) -> None:
-        """Encode the segments of these numbers and hand them to the writer. Raises UserError when the video ends first."""
+        """Encode the segments of these numbers and hand them to the writer. Raises UserError when
+        the video ends first."""
         run.writer.flush()  # the window, and when the video began, are read from the bank
         start = self._start(run, first)
         number = first
-        seen_segments: AbstractContextManager[Iterator[Seen]]
+        all_features: AbstractContextManager[Iterator[Seen]]
         if run.live is None:
-            seen_segments = self._seen_ahead(run, start, None if stop is None else stop - first)
+            all_features = self._features_ahead(run, start, None if stop is None else stop - first)
         else:
-            seen_segments = closing(self._seen_live(run, start, run.live, first))
-        with seen_segments as coming:
-            for seen in coming:
-                segment = start.encoder.remember(seen, number, run.clock)
+            all_features = closing(self._features_live(run, start, run.live, first))
+        with all_features as features_in_order:
+            for features in features_in_order:
+                segment = start.encoder.remember(features, number, run.timer)
                 if run.live is not None:
                     run.live.show(segment)  # questions see it while it is written
-                with run.clock("write"):
+                with run.timer("write"):
                     run.writer.put(segment)
                 run.inexact += [] if start.exact else [number]
                 run.new, number = run.new + 1, number + 1
                 run.progress(segment.end, run.writer.nbytes)
         if stop is not None and number < stop:
             raise UserError(
-                f"{run.source.info.path} ends before segment {number}, which was made of it; is the file whole?"
+                f"{run.source.info.path} ends before segment {number}, which was made of it; is "
+                "the file whole?"
             )
 
     def _start(self, run: _Pass, number: int) -> _Start:
         """Rebuild the encoder's window as it was at this segment, and open the source there.
 
-        The window is inexact where a quantized bank no longer has it as the encoder made it, where it was pruned, or
-        where it holds segments that are inexact themselves.
+        The window is inexact where a quantized bank no longer has it as the encoder made it, where
+        it was pruned, or where it holds segments that are inexact themselves.
         """
         prefill, live = self.new_prefill(), run.live
         point = self.bank.resume_point(run.source.info.video_id, number, prefill.window_frames)
@@ -219,31 +223,34 @@ class Ingester:
             # new segments belong to the current session; one that is encoded again keeps its own
             began = self.began if point.is_next and self.began is not None else point.began
         encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval, began)
-        batches = _timed(run.source.frames(begin), run.clock, "decode")
+        batches = _timed(run.source.frames(begin), run.timer, "decode")
         return _Start(encoder, batches, point.start, exact)
 
     @contextmanager
-    def _seen_ahead(self, run: _Pass, start: _Start, count: int | None) -> Iterator[Iterator[Seen]]:
-        """The next `count` segments (None: all) behind tower and compressor. Decoding runs ahead by one batch in a
-        thread, the tower by one segment in another; without an executor the tower runs in the calling thread."""
+    def _features_ahead(
+        self, run: _Pass, start: _Start, count: int | None
+    ) -> Iterator[Iterator[Seen]]:
+        """The next `count` segments (None: all) behind tower and compressor. Decoding runs ahead by
+        one batch in a thread, the tower by one segment in another; without an executor the tower
+        runs in the calling thread."""
         with RunAhead(start.batches, depth=1) as decoded:
             cuts = islice(self.segmenter.segments(decoded, after=start.after), count)
             if run.executor is None:
                 yield (
-                    start.encoder.see(frames, run.clock)
-                    for frames in _timed(cuts, run.clock, "wait")
+                    start.encoder.see(frames, run.timer)
+                    for frames in _timed(cuts, run.timer, "wait")
                 )
                 return
             with RunAhead(
-                (start.encoder.see(frames, run.clock, run.executor) for frames in cuts),
+                (start.encoder.see(frames, run.timer, run.executor) for frames in cuts),
                 depth=1,
                 threads=run.threads,
-            ) as seen:
-                yield _timed(seen, run.clock, "wait")
+            ) as features:
+                yield _timed(features, run.timer, "wait")
 
-    def _seen_live(self, run: _Pass, start: _Start, live: _Live, first: int) -> Generator[Seen]:
-        """Each segment of a stream behind tower and compressor, as soon as it is cut. Frames that are in no segment yet
-        are shown to questions. first: number of the next segment."""
+    def _features_live(self, run: _Pass, start: _Start, live: _Live, first: int) -> Generator[Seen]:
+        """Each segment of a stream behind tower and compressor, as soon as it is cut. Frames that
+        are in no segment yet are shown to questions. first: number of the next segment."""
 
         def show(frames: Frames) -> None:
             live.show(
@@ -260,12 +267,12 @@ class Ingester:
             patch=self.backbone.temporal_patch,
         )
         cuts = self.segmenter.segments(iter(opened), after=start.after)
-        for frames in _timed(cuts, run.clock, "wait"):
-            yield start.encoder.see(frames, run.clock, run.executor)
+        for frames in _timed(cuts, run.timer, "wait"):
+            yield start.encoder.see(frames, run.timer, run.executor)
             opened.cut(frames)
 
     def _report(
-        self, video_id: str, clock: StageTimer, new: int, nbytes: int, warning: str
+        self, video_id: str, timer: StageTimer, new: int, nbytes: int, warning: str
     ) -> IngestReport:
         rows = self.bank.catalog.segments(video_id)
         return IngestReport(
@@ -275,7 +282,7 @@ class Ingester:
             frames=sum(row.frames for row in rows),
             new_segments=new,
             nbytes=nbytes,
-            seconds=clock.seconds | {"total": clock.total()},
+            seconds=timer.seconds | {"total": timer.total()},
             warning=" ".join(filter(None, [warning, self.text.notes(video_id)])),
             text_lines=self.text.line_counts(video_id),
         )
@@ -291,17 +298,18 @@ def _inexact(numbers: list[int]) -> str:
         else f"{len(numbers)} segments from number {numbers[0]} on were"
     )
     return (
-        f"{which} encoded behind what the bank still has of the frames before, as their keys and values as they were made are "
+        f"{which} encoded behind what the bank still has of the frames before, as their keys and "
+        "values as they were made are "
         "gone (quantised, or pruned); the bytes can differ from those of an uninterrupted run."
     )
 
 
-def _timed(items: Iterable[T], clock: StageTimer, stage: str) -> Iterator[T]:
+def _timed(items: Iterable[T], timer: StageTimer, stage: str) -> Iterator[T]:
     """The same items; the seconds that each one takes to arrive are added to `stage`."""
     iterator = iter(items)
     try:
         while True:
-            with clock(stage):
+            with timer(stage):
                 item = next(iterator, None)
             if item is None:
                 return

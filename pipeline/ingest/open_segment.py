@@ -1,6 +1,9 @@
-"""The frames of a stream that have arrived and are in no segment yet. Shows them before their segment is cut.
+"""The frames of a stream that have arrived and are in no segment yet. Shows them before their
+segment is cut.
 
-Stands between a source and a segmenter; knows no model and no bank. A segmenter takes frames and yields segments later. The frames that it has taken and not yielded are the open segment, for every kind of segmenter.
+Stands between a source and a segmenter; knows no model and no bank. A segmenter takes frames and
+yields segments later. The frames that it has taken and not yielded are the open segment, for every
+kind of segmenter.
 """
 
 from collections import deque
@@ -23,7 +26,9 @@ class OpenSegment:
         after: float = 0.0,
         patch: int = 1,
     ) -> None:
-        """show: gets all frames of the open segment each time there are more, if `has_time()`. after: seconds; earlier frames are in segments already. patch: sampled frames in a temporal patch; only whole patches are shown."""
+        """show: gets all frames of the open segment each time there are more, if `has_time()`.
+        after: seconds; earlier frames are in segments already. patch: sampled frames in a temporal
+        patch; only whole patches are shown."""
         self._batches, self._show, self._has_time = batches, show, has_time
         self._after, self._patch = after, patch
         self._open: deque[Frames] = deque()

@@ -1,7 +1,8 @@
-"""The words of a video into the bank, while its frames are encoded or alone. Knows extractors by their role.
+"""The words of a video into the bank, while its frames are encoded or alone. Knows extractors by
+their role.
 
-An extractor continues where it stopped. When its settings differ from those that made the stored lines, or a subtitle
-file was edited, the stored lines are dropped and extracted again.
+An extractor continues where it stopped. When its settings differ from those that made the stored
+lines, or a subtitle file was edited, the stored lines are dropped and extracted again.
 """
 
 import re
@@ -38,7 +39,8 @@ class TextExtraction:
     sentence_encoder: SentenceEncoder | None = None
 
     def extracting(self, info: VideoInfo) -> "BackgroundTextExtraction":
-        """`with text.extracting(info): ...` extracts the words of the video in a thread while the block runs."""
+        """`with text.extracting(info): ...` extracts the words of the video in a thread while the
+        block runs."""
         return BackgroundTextExtraction(self, video_file(info))
 
     def describe(self, info: VideoInfo) -> None:
@@ -52,7 +54,8 @@ class TextExtraction:
     def extract(
         self, extractor: TextExtractor, video: VideoFile, stopped: Stopped = lambda: False
     ) -> None:
-        """Put the lines of a recorded video that an extractor has not found yet into the bank, and embed them on the way.
+        """Put the lines of a recorded video that an extractor has not found yet into the bank, and
+        embed them on the way.
         stopped: asked after each stretch. Raises UserError when the video's file is gone."""
         bank, made_with = self.bank, self._drop_outdated(extractor, video)
         for gap in bank.text.missing(video.video_id, extractor.name):
@@ -70,8 +73,8 @@ class TextExtraction:
                     break
 
     def embed_lines(self, video_id: str, stopped: Stopped = lambda: False) -> None:
-        """Vectors for all lines of a video that have none, where there is a sentence encoder. Raises UserError when the
-        bank's vectors are another model's."""
+        """Vectors for all lines of a video that have none, where there is a sentence encoder.
+        Raises UserError when the bank's vectors are another model's."""
         if self.sentence_encoder is not None:
             embed_lines(self.bank, self.sentence_encoder, video_id, stopped)
 
@@ -97,12 +100,14 @@ class TextExtraction:
         return {extractor.name for extractor in (*self.extractors, *self.captioners)}
 
     def _drop_outdated(self, extractor: TextExtractor, video: VideoFile) -> str:
-        """Drop the stored lines of this extractor if they were made with other settings; -> its settings."""
+        """Drop the stored lines of this extractor if they were made with other settings; -> its
+        settings."""
         runs = self.bank.text.runs(video.video_id)
         run = next((run for run in runs if run.extractor == extractor.name), None)
         if not video.path.is_file():
             raise UserError(
-                f"{video.path or 'the video'} is not there, so text={extractor.name} cannot be read from it"
+                f"{video.path or 'the video'} is not there, so text={extractor.name} cannot be "
+                "read from it"
             )
         made_with = extractor.made_with(video)
         if run is not None and run.made_with != made_with:
@@ -111,8 +116,9 @@ class TextExtraction:
 
 
 class BackgroundTextExtraction(AbstractContextManager["BackgroundTextExtraction"]):
-    """Extracts the words of one video in a thread while a `with` block encodes it, and waits at the end of the block.
-    Extractors with heavy work have processes of their own. An error of an extractor is raised at the end of the block."""
+    """Extracts the words of one video in a thread while a `with` block encodes it, and waits at the
+    end of the block. Extractors with heavy work have processes of their own. An error of an
+    extractor is raised at the end of the block."""
 
     def __init__(self, text: TextExtraction, video: VideoFile) -> None:
         self._text, self._video = text, video

@@ -1,8 +1,17 @@
-"""A live session: one writer (source -> encoder -> bank) and any number of questions at the same time.
+"""A live session: one writer (source -> encoder -> bank) and any number of questions at the same
+time.
 
-The writer has a thread of its own, and so has each question. A question is answered from the frames that had arrived when it was asked (law 3), including those of the open segment (memory/pending.py), while further frames arrive. Writer and questions share the model, which holds no state of its callers, and the bank, whose locks are held for moments only. At most `concurrency` questions compute at a time. So a question slows the writer down but never blocks it: `SessionStatus.longest_chunk` is the longest time that the encoder was busy with one batch of frames, and `longest_wait` the longest time from a frame's arrival until questions could see it.
+The writer has a thread of its own, and so has each question. A question is answered from the frames
+that had arrived when it was asked (law 3), including those of the open segment (memory/pending.py),
+while further frames arrive. Writer and questions share the model, which holds no state of its
+callers, and the bank, whose locks are held for moments only. At most `concurrency` questions
+compute at a time. So a question slows the writer down but never blocks it:
+`SessionStatus.longest_chunk` is the longest time that the encoder was busy with one batch of
+frames, and `longest_wait` the longest time from a frame's arrival until questions could see it.
 
-Stopping: the frames of a live source that are in no segment yet become a last, short segment. A file stops at its last whole segment and continues there the next time, with the bytes of an uninterrupted run.
+Stopping: the frames of a live source that are in no segment yet become a last, short segment. A
+file stops at its last whole segment and continues there the next time, with the bytes of an
+uninterrupted run.
 """
 
 import threading
@@ -49,7 +58,8 @@ class Session:
     """`with Session(qa, source) as session: session.ask("...")`."""
 
     def __init__(self, qa: VideoQA, source: LiveSource, *, concurrency: int = 1) -> None:
-        """concurrency: questions that compute at the same time; others wait in the order of their arrival."""
+        """concurrency: questions that compute at the same time; others wait in the order of their
+        arrival."""
         self.qa, self.source = qa, source
         self.queue = FairQueue(concurrency)
         self._source = _TimedSource(source)
@@ -73,7 +83,8 @@ class Session:
         return self
 
     def wait_for_frame(self, timeout: float = 30.0) -> None:
-        """Wait until questions can see a first frame. timeout: seconds. Raises UserError when the source cannot be reached, or yields no frame in that time."""
+        """Wait until questions can see a first frame. timeout: seconds. Raises UserError when the
+        source cannot be reached, or yields no frame in that time."""
         deadline = time.monotonic() + timeout
         while (
             self._source.shown_until is None
@@ -92,9 +103,12 @@ class Session:
     def ask(
         self, text: str, *, since: float | None = None, until: float | None = None
     ) -> AnswerStream:
-        """Ask about the frames that have arrived by now. The stream yields the answer in pieces and can be cancelled.
+        """Ask about the frames that have arrived by now. The stream yields the answer in pieces and
+        can be cancelled.
 
-        since, until: seconds of video time; None: from the beginning, up to now. Raises UserError at once on a question that is empty, too long, or asked before the first frame; the stream raises it where the bank has nothing in that time.
+        since, until: seconds of video time; None: from the beginning, up to now. Raises UserError
+        at once on a question that is empty, too long, or asked before the first frame; the stream
+        raises it where the bank has nothing in that time.
         """
         return self.stream(self.question(text, since=since, until=until))
 
@@ -116,7 +130,8 @@ class Session:
         now = self.now
         if until is not None and since is not None and until < since:
             raise UserError(
-                f"The time from {since:g} s to {until:g} s ends before it begins; give it the other way round."
+                f"The time from {since:g} s to {until:g} s ends before it begins; give it the "
+                "other way round."
             )
         if since is not None and since > now:
             raise UserError(
@@ -130,11 +145,13 @@ class Session:
         )
 
     def video_time(self, wall: float) -> float:
-        """Seconds of video time of a moment in Unix seconds. Raises UserError when the bank does not know the wall-clock time of the video."""
+        """Seconds of video time of a moment in Unix seconds. Raises UserError when the bank does
+        not know the wall-clock time of the video."""
         seconds = self.qa.bank.catalog.video_time(self.info.video_id, wall)
         if seconds is None:
             raise UserError(
-                f"Nobody knows when {self.info.path} was; ask in seconds of video time, or encode it with began="
+                f"Nobody knows when {self.info.path} was; ask in seconds of video time, or encode "
+                "it with began="
             )
         return seconds
 
@@ -150,7 +167,8 @@ class Session:
         )
 
     def listen(self, listener: OnShown) -> None:
-        """Call `listener` whenever questions can see more frames, in the writer's thread: it has to return at once. The frames of an open segment come again each time."""
+        """Call `listener` whenever questions can see more frames, in the writer's thread: it has to
+        return at once. The frames of an open segment come again each time."""
         self._listeners.append(listener)
 
     def status(self) -> SessionStatus:
@@ -181,13 +199,15 @@ class Session:
             raise self._error
 
     def join(self, timeout: float | None = None) -> IngestReport | None:
-        """Wait until the source ends. None when the session was stopped, or the timeout (seconds) has passed. Raises the error that ended the session."""
+        """Wait until the source ends. None when the session was stopped, or the timeout (seconds)
+        has passed. Raises the error that ended the session."""
         self._thread.join(timeout)
         self.check()
         return self._report
 
     def stop(self) -> None:
-        """End the session. When this returns, everything that arrived is on the disk; running questions continue. Raises the error that ended the session."""
+        """End the session. When this returns, everything that arrived is on the disk; running
+        questions continue. Raises the error that ended the session."""
         self._stopped = True
         self.source.close()
         if self._thread.ident is not None:

@@ -1,6 +1,9 @@
-"""A background writer with a bounded queue: encoding continues while the bank writes, and waits when the queue is full.
+"""A background writer with a bounded queue: encoding continues while the bank writes, and waits
+when the queue is full.
 
-Knows segments only as arguments of `write`, which returns the bytes of each. A segment is acknowledged when `write` has returned, not when it was put: `flush` waits for all of them. An error of `write` is raised by the next `put` or `flush`, and no segment behind it is written.
+Knows segments only as arguments of `write`, which returns the bytes of each. A segment is
+acknowledged when `write` has returned, not when it was put: `flush` waits for all of them. An error
+of `write` is raised by the next `put` or `flush`, and no segment behind it is written.
 """
 
 import queue
@@ -12,10 +15,12 @@ from encoders.schema import Segment
 
 
 class BackgroundWriter:
-    """`with BackgroundWriter(bank.write) as writer: writer.put(segment)`; leaving the block flushes."""
+    """`with BackgroundWriter(bank.write) as writer: writer.put(segment)`; leaving the block
+    flushes."""
 
     def __init__(self, write: Callable[[Segment], int], depth: int = 4) -> None:
-        """depth: segments that may wait; `put` waits while the queue is full (back-pressure, bounded memory)."""
+        """depth: segments that may wait; `put` waits while the queue is full (back-pressure,
+        bounded memory)."""
         self.nbytes = 0  # of the segments written so far
         self._write = write
         self._queue: queue.Queue[Segment | None] = queue.Queue(depth)

@@ -1,4 +1,5 @@
-"""Lets a few threads compute at a time; the others wait in the order of their arrival. Knows nothing of their work."""
+"""Lets a few threads compute at a time; the others wait in the order of their arrival. Knows
+nothing of their work."""
 
 import threading
 from collections import deque
@@ -27,7 +28,8 @@ class FairQueue:
 
     @contextmanager
     def turn(self, cancelled: threading.Event | None = None) -> Iterator[None]:
-        """Wait for a turn, which lasts until the block ends. Raises Cancelled when that is set before the turn comes."""
+        """Wait for a turn, which lasts until the block ends. Raises Cancelled when that is set
+        before the turn comes."""
         ticket = object()
         with self._changed:
             self._queue.append(ticket)

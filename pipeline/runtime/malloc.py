@@ -1,6 +1,9 @@
 """What the C library does with freed memory in a process that makes large tensors. Knows no models.
 
-The layers of a wide model allocate and free tens of megabytes at a time. By default each allocation is a mapping of its own, and its pages are mapped and zeroed anew: a tenth of the time of encoding. Each thread gets a heap of its own that is returned as soon as it is empty, so new threads share an existing heap instead, mostly the main one.
+The layers of a wide model allocate and free tens of megabytes at a time. By default each allocation
+is a mapping of its own, and its pages are mapped and zeroed anew: a tenth of the time of encoding.
+Each thread gets a heap of its own that is returned as soon as it is empty, so new threads share an
+existing heap instead, mostly the main one.
 """
 
 import ctypes
@@ -12,7 +15,9 @@ _retained = 0
 
 
 def retain_freed(nbytes: int) -> bool:
-    """Let the process retain up to `nbytes` of freed memory instead of returning it; -> whether that could be set (glibc). Heaps that libraries made for their threads before this call stay, and a new thread may get one of them."""
+    """Let the process retain up to `nbytes` of freed memory instead of returning it; -> whether
+    that could be set (glibc). Heaps that libraries made for their threads before this call stay,
+    and a new thread may get one of them."""
     global _retained
     size = min(nbytes, _LARGEST)
     with suppress(AttributeError, OSError):

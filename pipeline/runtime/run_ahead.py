@@ -1,6 +1,8 @@
-"""An iterator whose items are computed ahead in a thread: while one segment passes the decoder, the next one passes the vision tower and the one after it is decoded from the file.
+"""An iterator whose items are computed ahead in a thread: while one segment passes the decoder, the
+next one passes the vision tower and the one after it is decoded from the file.
 
-Knows no frames and no models, only items and the number of torch threads. Shapes and numbers of threads are the same as without running ahead, so the bytes are the same.
+Knows no frames and no models, only items and the number of torch threads. Shapes and numbers of
+threads are the same as without running ahead, so the bytes are the same.
 """
 
 import threading
@@ -15,13 +17,16 @@ T = TypeVar("T")
 
 
 class RunAhead(Generic[T]):
-    """`with RunAhead(items, depth=1) as ahead: for item in ahead: ...`: the same items, computed in another thread.
+    """`with RunAhead(items, depth=1) as ahead: for item in ahead: ...`: the same items, computed in
+    another thread.
 
-    An error while an item is computed is raised in place of that item. Leaving the block ends the thread after the current item; a generator is closed in the thread that ran it.
+    An error while an item is computed is raised in place of that item. Leaving the block ends the
+    thread after the current item; a generator is closed in the thread that ran it.
     """
 
     def __init__(self, items: Iterable[T], depth: int, *, threads: int | None = None) -> None:
-        """depth: items that may wait; the thread pauses when there are so many. threads: torch threads of the thread; None = the default."""
+        """depth: items that may wait; the thread pauses when there are so many. threads: torch
+        threads of the thread; None = the default."""
         self._items, self._depth, self._threads = items, depth, threads
         self._ready: deque[T] = deque()
         self._changed = threading.Condition()

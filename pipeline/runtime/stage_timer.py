@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 
 class StageTimer:
-    """`with timer("search"): ...` adds to the seconds of that stage. One object per question or video. Several threads may add to it at a time, each to stages of its own."""
+    """`with timer("search"): ...` adds to the seconds of that stage. One object per question or
+    video. Several threads may add to it at a time, each to stages of its own."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
