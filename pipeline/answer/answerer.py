@@ -32,12 +32,12 @@ ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class _Request:
     """A question, with the words of the video that belong to it."""
 
     question: Question
     video: VideoRow
-    found: tuple[Found, ...] = ()  # lines for the citations, best first
+    matches: tuple[Found, ...] = ()  # lines for the citations, best first
     lines: tuple[TextLine, ...] = ()  # those of them that the model reads, in time order
 
 
@@ -70,21 +70,21 @@ class Answerer:
     ) -> Answer:
         """Answer from the bank alone.
 
-        emit: gets the text in pieces. read: replaces the reader, for example to choose one of
-        several options.
-        cancelled: once it is set, decoding ends between two tokens with Cancelled
-        (pipeline/runtime/cancel.py). Raises UserError on an empty question, a video that is not in
-        the bank, or a moment before its first frame.
+        emit: gets the text in pieces.
+        read: replaces the reader, for example to choose one of several options.
+        cancelled: once it is set, decoding ends between two tokens and Cancelled is raised.
+        Raises UserError on an empty question, a video that is not in the bank, or a moment before
+        its first frame.
         """
         video = self._video_of(question)
         timer = StageTimer()
-        prepared = self._prepare(question, video, timer)
+        request = self._request(question, video, timer)
         evidence = self.bank.recall(
             question,
             read_tokens=self.read_tokens,
             kv=self.reader.needs_kv,
-            lines=prepared.lines,
-            near=text_evidence.line_spans(prepared.found),
+            lines=request.lines,
+            near=text_evidence.line_spans(request.matches),
         )
         _refuse_nothing(evidence)
         reading = (
@@ -92,7 +92,7 @@ class Answerer:
             if read is None
             else read(evidence, timer)
         )
-        return self._answer(prepared, evidence, reading, timer.seconds | {"total": timer.total()})
+        return self._answer(request, evidence, reading, timer.seconds | {"total": timer.total()})
 
     def ask_all(
         self, questions: Sequence[Question], read: ReadAll | None = None
@@ -112,12 +112,12 @@ class Answerer:
             except UserError as error:
                 results[number] = error
         timer = StageTimer()
-        prepared = {
-            number: self._prepare(questions[number], video, timer)
+        requests = {
+            number: self._request(questions[number], video, timer)
             for number, video in videos.items()
         }
         evidences: dict[int, Evidence] = {}
-        for number, evidence in zip(prepared, self._recall(list(prepared.values())), strict=True):
+        for number, evidence in zip(requests, self._recall(list(requests.values())), strict=True):
             try:
                 _refuse_nothing(evidence)
                 evidences[number] = evidence
@@ -130,7 +130,7 @@ class Answerer:
             share = {stage: seconds / count for stage, seconds in timer.seconds.items()}
             share["total"] = timer.total() / count
             for (number, evidence), reading in zip(evidences.items(), readings, strict=True):
-                results[number] = self._answer(prepared[number], evidence, reading, share)
+                results[number] = self._answer(requests[number], evidence, reading, share)
         return [results[number] for number in range(len(questions))]
 
     def _video_of(self, question: Question) -> VideoRow:
@@ -144,45 +144,45 @@ class Answerer:
             )
         return video
 
-    def _prepare(self, question: Question, video: VideoRow, timer: StageTimer) -> _Prepared:
+    def _request(self, question: Question, video: VideoRow, timer: StageTimer) -> _Request:
         if not self.bank.text.runs(question.video_id):
-            return _Prepared(question, video)
+            return _Request(question, video)
         with timer("search_text"):
-            found = text_evidence.find(
+            matches = text_evidence.find(
                 self.bank, question, self.bank.catalog.duration(video), self.sentence_encoder
             )
-            lines = text_evidence.select_lines(found, self.reader.backbone, self.read_text_tokens)
-            return _Prepared(question, video, found, lines)
+            lines = text_evidence.select_lines(matches, self.reader.backbone, self.read_text_tokens)
+            return _Request(question, video, matches, lines)
 
-    def _recall(self, prepared: Sequence[_Prepared]) -> list[Evidence]:
+    def _recall(self, requests: Sequence[_Request]) -> list[Evidence]:
         """Evidence of each question; their texts are embedded in one pass."""
-        if not prepared:
+        if not requests:
             return []
         with ExitStack() as stack:
             for query in self.queries:
-                stack.enter_context(query.prepared([one.question.text for one in prepared]))
+                stack.enter_context(query.prepared([request.question.text for request in requests]))
             return self.bank.recall_all(
-                [one.question for one in prepared],
+                [request.question for request in requests],
                 read_tokens=self.read_tokens,
                 kv=self.reader.needs_kv,
-                lines=[one.lines for one in prepared],
-                near=[text_evidence.line_spans(one.found) for one in prepared],
+                lines=[request.lines for request in requests],
+                near=[text_evidence.line_spans(request.matches) for request in requests],
             )
 
     def _answer(
-        self, prepared: _Prepared, evidence: Evidence, reading: Reading, seconds: dict[str, float]
+        self, request: _Request, evidence: Evidence, reading: Reading, seconds: dict[str, float]
     ) -> Answer:
         question = evidence.question
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
-        warnings = [source_warning(prepared.video.info), self._lost(question)]
+        warnings = [source_warning(request.video.info), self._lost(question)]
         return Answer(
             question=question.text,
             text=reading.text,
             shown=shown,
             spans=cited_spans(cited, evidence.interval),
             cited=cited,
-            lines=text_evidence.cite_lines(prepared.found, evidence.lines) if shown else (),
+            lines=text_evidence.cite_lines(request.matches, evidence.lines) if shown else (),
             video_id=question.video_id,
             asked_at=None if question.asked_at == math.inf else question.asked_at,
             frames_read=evidence.frame_count,

@@ -26,11 +26,14 @@ class AttentionShares:
     steps.
     """
 
-    def __init__(self, frames_of: Tensor | Sequence[Tensor], seen: Tensor | None = None) -> None:
+    def __init__(
+        self, frames_of: Tensor | Sequence[Tensor], row_keys: Tensor | None = None
+    ) -> None:
         """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text; for several
-        contexts one each. seen: [B, capacity] bool, the keys that belong to a row; None: all."""
+        contexts one each. row_keys: [B, capacity] bool, the keys that belong to a row; None: all.
+        """
         self._owners = [frames_of] if isinstance(frames_of, Tensor) else list(frames_of)
-        self._row_keys = seen
+        self._row_keys = row_keys
         self._length = max(owners.shape[1] for owners in self._owners)  # of the longest context
         self._mass: dict[int, Tensor] = {}  # layer -> [B, S] float32
         self._new_tokens: dict[int, int] = {}  # layer -> tokens behind the context

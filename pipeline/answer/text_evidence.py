@@ -70,15 +70,15 @@ def _fused(*rankings: Sequence[Found], k0: float = 60.0) -> list[Found]:
 
 
 def select_lines(
-    found: Sequence[Found], backbone: Backbone, read_tokens: int
+    matches: Sequence[Found], backbone: Backbone, read_tokens: int
 ) -> tuple[TextLine, ...]:
     """The best lines that fit into `read_tokens` tokens, in time order."""
     selected: list[TextLine] = []
     left = read_tokens
-    for one in found if read_tokens else ():
-        tokens = len(backbone.ids(prompt_line(one.line)))
+    for match in matches if read_tokens else ():
+        tokens = len(backbone.ids(prompt_line(match.line)))
         if tokens <= left:
-            selected.append(one.line)
+            selected.append(match.line)
             left -= tokens
     return tuple(sorted(selected, key=lambda line: (line.start, line.end, line.kind)))
 
@@ -95,21 +95,21 @@ def prompt(lines: Sequence[TextLine], question: str) -> str:
     return "".join(map(prompt_line, lines)) + question
 
 
-def line_spans(found: Sequence[Found]) -> list[tuple[float, float]]:
+def line_spans(matches: Sequence[Found]) -> list[tuple[float, float]]:
     """Start and end of each line in seconds, best first."""
-    return [(one.start, one.end) for one in found]
+    return [(match.start, match.end) for match in matches]
 
 
-def cite_lines(found: Sequence[Found], read: Sequence[TextLine]) -> tuple[CitedLine, ...]:
+def cite_lines(matches: Sequence[Found], read: Sequence[TextLine]) -> tuple[CitedLine, ...]:
     """The lines as an answer cites them. read: the lines that the model read."""
     return tuple(
         CitedLine(
-            one.line.start,
-            one.line.end,
-            one.line.kind,
-            one.line.text,
-            round(one.coverage, 3),
-            one.line in read,
+            match.line.start,
+            match.line.end,
+            match.line.kind,
+            match.line.text,
+            round(match.coverage, 3),
+            match.line in read,
         )
-        for one in found
+        for match in matches
     )

@@ -89,7 +89,7 @@ class Ingester:
     began: float | None = None
 
     @property
-    def computes_beside(self) -> bool:
+    def overlaps_compute(self) -> bool:
         """Whether tower and frame embedder work on a segment while the decoder works on the one
         before it."""
         return self.backbone.device.type != "cpu" or has_threads_to_share()
@@ -126,8 +126,8 @@ class Ingester:
         those behind the last one. After an interruption the bytes are those of an uninterrupted
         run, or the report says that they can differ. When this returns, every segment is durable.
 
-        until: stop after the segment of this number and leave the video unfinished. Raises
-        UserError when the source yields no frame.
+        until: stop after the segment of this number and leave the video unfinished.
+        Raises UserError when the source yields no frame.
         """
         return self._ingest(source, progress, until, None)
 
@@ -135,7 +135,7 @@ class Ingester:
         self, source: FrameSource, progress: Progress, until: int | None, live: _Live | None
     ) -> IngestReport:
         timer, info = StageTimer(), source.info
-        computes_beside = self.computes_beside  # before the cores are shared
+        overlaps_compute = self.overlaps_compute  # before the cores are shared
         repeats = live is None or live.source.repeats
         video = self.bank.catalog.video(info.video_id)
         if video is not None and video.finished:
@@ -150,7 +150,7 @@ class Ingester:
             self.text.extracting(info),
             BackgroundWriter(self.bank.write) as writer,
             divided_threads(2 if self.backbone.is_narrow else 1) as threads,
-            single_worker(threads) if computes_beside else nullcontext() as executor,
+            single_worker(threads) if overlaps_compute else nullcontext() as executor,
         ):
             run = _Pass(source, live, progress, timer, writer, executor, threads)
             for first, stop in self._missing(info.video_id, until, repeats):

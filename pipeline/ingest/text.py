@@ -56,7 +56,8 @@ class TextExtraction:
     ) -> None:
         """Put the lines of a recorded video that an extractor has not found yet into the bank, and
         embed them on the way.
-        stopped: asked after each stretch. Raises UserError when the video's file is gone."""
+        stopped: checked after each stretch.
+        Raises UserError when the file of the video does not exist."""
         bank, made_with = self.bank, self._drop_outdated(extractor, video)
         for gap in bank.text.missing(video.video_id, extractor.name):
             number = gap.first

@@ -106,9 +106,9 @@ class Session:
         """Ask about the frames that have arrived by now. The stream yields the answer in pieces and
         can be cancelled.
 
-        since, until: seconds of video time; None: from the beginning, up to now. Raises UserError
-        at once on a question that is empty, too long, or asked before the first frame; the stream
-        raises it where the bank has nothing in that time.
+        since, until: seconds of video time; None: from the beginning, up to now.
+        Raises UserError at once on a question that is empty, too long, or asked before the first
+        frame. The stream raises it where the bank has nothing in that time.
         """
         return self.stream(self.question(text, since=since, until=until))
 

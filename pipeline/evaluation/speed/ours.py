@@ -21,7 +21,7 @@ from pipeline.evaluation.speed.schema import Timed
 from pipeline.qa import VideoQA
 
 # As the other arms call it. Decoding runs in a thread of its own, and so do looking and embedding where there is more than one
-# core for them (`computes_beside`); encoding waits for what is not ready.
+# core for them (`overlaps_compute`); encoding waits for what is not ready.
 _AHEAD = {"decode": "decode, beside"}
 _ALONE = _AHEAD | {"look": "tower"}
 _TOGETHER = _AHEAD | {
@@ -102,7 +102,7 @@ class Ours:
         with watch() as took:
             done = qa.ingest(source)
         self._video_id = source.info.video_id
-        names = _TOGETHER if qa.ingester.computes_beside else _ALONE
+        names = _TOGETHER if qa.ingester.overlaps_compute else _ALONE
         stages = {
             names.get(name, name): seconds
             for name, seconds in (done.seconds | spent).items()
