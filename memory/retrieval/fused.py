@@ -1,24 +1,24 @@
 """Several retrievers as one: their rankings joined by reciprocal rank fusion."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
 from memory.retrieval.common import Queries, hits
+from memory.retrieval.fusion import K0, reciprocal_rank
 from memory.schema import Hits, Question, Retriever, SegmentIndex
 from memory.timeline import Timeline
 
 
-def with_frames(found: Hits, near: Sequence[int], k0: float = 60.0) -> Hits:
-    """A ranking fused with frames that something else points to, best first, by reciprocal rank."""
-    scores: defaultdict[int, float] = defaultdict(float)
-    for ranking in (found.frames.tolist(), list(dict.fromkeys(near))):
-        for rank, ordinal in enumerate(ranking, start=1):
-            scores[ordinal] += 1 / (k0 + rank)
-    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
-    return hits(best, [scores[ordinal] for ordinal in best])
+def with_frames(ranked: Hits, near: Sequence[int]) -> Hits:
+    """Fuse a ranking with frames from another source. near: ordinals, best first; repeats are ignored."""
+    return _hits(reciprocal_rank([ranked.frames.tolist(), list(dict.fromkeys(near))]))
+
+
+def _hits(scores: Mapping[int, float]) -> Hits:
+    return hits(list(scores), list(scores.values()))
 
 
 class FusedRetriever:
@@ -34,7 +34,7 @@ class FusedRetriever:
         self,
         parts: Mapping[str, Callable[..., Retriever]],
         weights: Mapping[str, float] | None = None,
-        k0: float = 60,
+        k0: float = K0,
         *,
         embedder: FrameEmbedder | None = None,
         queries: Queries | None = None,
@@ -69,14 +69,13 @@ class FusedRetriever:
     def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         k = min(k, visible - first)
         depth = min(visible - first, max(4 * k, 100))
-        scores: defaultdict[int, float] = defaultdict(float)
-        for name, part in self._parts.items():
-            for rank, ordinal in enumerate(
-                part.search(question, depth, visible, first).frames.tolist(), start=1
-            ):
-                scores[ordinal] += self._weights[name] / (self._k0 + rank)
-        best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))[:k]
-        return hits(best, [scores[ordinal] for ordinal in best])
+        rankings = [
+            part.search(question, depth, visible, first).frames.tolist()
+            for part in self._parts.values()
+        ]
+        weights = [self._weights[name] for name in self._parts]
+        fused = reciprocal_rank(rankings, weights, self._k0)
+        return _hits(dict(islice(fused.items(), k)))
 
     def known(self, video_id: str) -> int:
         return min(part.known(video_id) for part in self._parts.values())

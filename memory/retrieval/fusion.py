@@ -6,10 +6,14 @@ tell, how much of what was asked a moment has (`share`).
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from encoders.text.lines import TextLine
+
+# an ordinal, a name: anything that can be sorted
+Item = TypeVar("Item", int, tuple[float, str, str])
 
 K0 = 60.0  # after Cormack et al.: agreement of several channels beats one channel's first place
 NEAR_S = 4.0  # moments of one video closer than this are one
@@ -31,6 +35,24 @@ class Moment:
     share: float = 1.0  # 0..1: how much of what was asked is there, where the channel can tell
 
 
+def reciprocal_rank(
+    rankings: Sequence[Iterable[Item]],
+    weights: Sequence[float] | None = None,
+    k0: float = K0,
+) -> dict[Item, float]:
+    """Weighted reciprocal rank fusion (Cormack et al. 2009): score = sum of weight / (k0 + rank), rank from 1.
+
+    rankings: each best first. weights: one for each ranking; None: all 1. Returns item -> score, best first; items with equal
+    scores come in rising order.
+    """
+    scores: defaultdict[Item, float] = defaultdict(float)
+    weights = [1.0] * len(rankings) if weights is None else weights
+    for ranking, weight in zip(rankings, weights, strict=True):
+        for rank, item in enumerate(ranking, start=1):
+            scores[item] += _term(weight, rank, k0)
+    return dict(sorted(scores.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
 def fuse(
     rankings: Mapping[str, Sequence[Moment]],
     weights: Mapping[str, float],
@@ -40,7 +62,7 @@ def fuse(
     """One ranking, best first. rankings: channel -> moments, best first. Of moments of one channel that lie closer than near_s
     only the best is kept (non-maximum suppression); those of different channels become one, with the sum of their scores."""
     scored = [
-        (weights.get(channel, 1.0) * moment.share / (k0 + rank), channel, moment)
+        (_term(weights.get(channel, 1.0) * moment.share, rank, k0), channel, moment)
         for channel, moments in rankings.items()
         for rank, moment in enumerate(_apart(moments, near_s), start=1)
     ]
@@ -65,21 +87,6 @@ def fuse(
     )
 
 
-def mean_of_scores(
-    rankings: Mapping[str, Sequence[Moment]], near_s: float = NEAR_S
-) -> list[Moment]:
-    """The baseline that is worse: scores of each channel scaled to 0..1 and averaged over all channels."""
-    scaled: dict[str, list[Moment]] = {}
-    for channel, moments in rankings.items():
-        scores = [moment.score for moment in moments]
-        low, high = min(scores, default=0.0), max(scores, default=0.0)
-        scaled[channel] = [
-            replace(m, share=(m.score - low) / (high - low) if high > low else 1.0) for m in moments
-        ]
-    flat = fuse(scaled, {}, k0=1e9, near_s=near_s)  # so flat that the rank makes no difference
-    return [replace(moment, score=moment.score * 1e9 / max(len(rankings), 1)) for moment in flat]
-
-
 def widened(moment: Moment, seconds: float, duration: float) -> Moment:
     """With its neighbourhood, within the video."""
     return replace(
@@ -87,6 +94,10 @@ def widened(moment: Moment, seconds: float, duration: float) -> Moment:
         start=max(moment.start - seconds, 0.0),
         end=min(moment.end + seconds, max(duration, moment.end)),
     )
+
+
+def _term(weight: float, rank: int, k0: float) -> float:
+    return weight / (k0 + rank)
 
 
 def _apart(moments: Sequence[Moment], near_s: float) -> list[Moment]:

@@ -7,12 +7,13 @@ question alone.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 from encoders.models.backbone import Backbone
 from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
+from memory.retrieval.fusion import reciprocal_rank
 from memory.schema import Question
 from memory.text.bm25 import Found, Wanted
 from pipeline.config.units import format_time
@@ -57,16 +58,16 @@ def find(
     return tuple(one for one in lines if best[one.line.text.casefold()] is one)[:MAX_LINES]
 
 
-def _fused(*rankings: Sequence[Found], k0: float = 60.0) -> list[Found]:
-    """Each line once, by the sum of its reciprocal ranks; equal ones in time order."""
-    scores: defaultdict[tuple[float, str, str], float] = defaultdict(float)
+def _fused(*rankings: Sequence[Found]) -> list[Found]:
+    """Each line once, by reciprocal rank fusion; equal ones in time order."""
     first: dict[tuple[float, str, str], Found] = {}
-    for ranking in rankings:
-        for rank, one in enumerate(ranking, start=1):
-            name = (one.line.start, one.line.kind, one.line.text)
-            scores[name] += 1 / (k0 + rank)
-            first.setdefault(name, one)
-    return [first[name] for name in sorted(scores, key=lambda name: (-scores[name], name))]
+    for one in chain(*rankings):
+        first.setdefault(_name(one), one)
+    return [first[name] for name in reciprocal_rank([map(_name, each) for each in rankings])]
+
+
+def _name(one: Found) -> tuple[float, str, str]:
+    return one.line.start, one.line.kind, one.line.text
 
 
 def select_lines(

@@ -9,13 +9,14 @@ one of the first five moments lies where the card was shown or the fact was said
 
 import argparse
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from memory.bank import MemoryBank
-from memory.retrieval.fusion import Moment, fuse, mean_of_scores
+from memory.retrieval.fusion import NEAR_S, Moment, fuse
 from pipeline import cli
 from pipeline.commands.find import of_frames
 from pipeline.config import compose
@@ -38,6 +39,21 @@ class Asked:
     film: str
     start: float
     end: float
+
+
+def mean_of_scores(
+    rankings: Mapping[str, Sequence[Moment]], near_s: float = NEAR_S
+) -> list[Moment]:
+    """The baseline: scores of each channel scaled to 0..1 and averaged over all channels."""
+    scaled: dict[str, list[Moment]] = {}
+    for channel, moments in rankings.items():
+        scores = [moment.score for moment in moments]
+        low, high = min(scores, default=0.0), max(scores, default=0.0)
+        scaled[channel] = [
+            replace(m, share=(m.score - low) / (high - low) if high > low else 1.0) for m in moments
+        ]
+    flat = fuse(scaled, {}, k0=1e9, near_s=near_s)  # so flat that the rank makes no difference
+    return [replace(moment, score=moment.score * 1e9 / max(len(rankings), 1)) for moment in flat]
 
 
 def make(folder: Path, number: int, seconds: float) -> list[Asked]:

@@ -2,13 +2,14 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
-from memory.retrieval.fusion import Moment, fuse, mean_of_scores, widened
+from memory.retrieval.fusion import Moment, fuse, widened
 from memory.retrieval.uniform import UniformRetriever
 from memory.text import bm25
 from memory.text.bm25 import K1, USUAL, B, Wanted
@@ -173,12 +174,14 @@ def test_weights_and_shares_decide_between_channels() -> None:
 
 
 def test_scores_of_a_channel_count_by_rank_alone() -> None:
-    """A channel whose scores are huge says no more than one whose scores are small; their mean says otherwise."""
+    """A channel whose scores are huge says no more than one whose scores are small."""
     rankings = {
         "a": [moment(10, 0.03), moment(20, 0.02), moment(30, 0.01)],
         "b": [moment(90, 1e6), moment(20, 1.0)],
     }
-    assert fuse(rankings, {})[0].start == 20 and mean_of_scores(rankings)[0].start != 20
+    assert fuse(rankings, {})[0].start == 20
+    small = {"a": rankings["a"], "b": [replace(m, score=m.score / 1e9) for m in rankings["b"]]}
+    assert fuse(small, {}) == fuse(rankings, {})
     assert widened(moment(1), 5.0, 6.0) == moment(1).__class__("v", 0.0, 6.0, 1.0, (), at=1)
 
 
