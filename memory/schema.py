@@ -5,7 +5,6 @@ time order within its video, over all segments.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -105,22 +104,6 @@ class SegmentIndex:
 
     def __len__(self) -> int:
         return len(self.times)
-
-
-class Store(Protocol):
-    """Segments by (video, number). After `put` returns the segment survives a crash, bit-exact."""
-
-    def put(self, segment: Segment) -> None: ...
-
-    def get(self, video_id: str, number: int) -> Segment:
-        """The whole segment; KeyError when it was never put."""
-        ...
-
-    def numbers(self, video_id: str) -> Sequence[int]:
-        """Numbers of the stored segments of a video, rising."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class Retriever(Protocol):
