@@ -1,15 +1,17 @@
-"""The memory bank: segments of many videos go in, evidence for a question comes out. Where the two paths meet.
+"""The memory bank: segments of many videos go in, evidence for a question comes out.
 
 Knows neither pixels nor prompts. Layout of <bank>/:
-    bank.json writer.lock                       format, provenance; held while writing    memory/storage/manifest.py
-    catalog.sqlite segments/<video>/*.safetensors   what exists                           memory/store.py, restore.py
-    window/<video>/*.safetensors                in a quantised bank, of unfinished videos memory/storage/recent_window.py
-    text/<video>/<extractor>/*.jsonl            words of videos                           memory/text/store.py
-    vectors/<video>/<extractor>/*.vec           vectors of these lines, where wanted      memory/text/vectors.py
-    index/<video>/*/                            rows, a cache: rebuilt when it does not fit memory/retrieval/row_cache.py
-A catalog that is gone is rebuilt when the bank is opened. What the operating system refuses to write is told as one
-sentence, and what was acknowledged stays.
-Threads: one writes, many ask. Processes: one writes (a lock file sees to it), many ask.
+    bank.json, writer.lock             format, provenance, lock   memory/storage/manifest.py
+    catalog.sqlite                     the videos and segments    memory/storage/catalog.py
+    segments/<video>/*.safetensors     tokens, keys and values    memory/store.py
+    window/<video>/*.safetensors       the encoder's exact keys   memory/storage/recent_window.py
+    text/<video>/<extractor>/*.jsonl   lines of text              memory/text/store.py
+    vectors/<video>/<extractor>/*.vec  vectors of these lines     memory/text/vectors.py
+    index/<video>/*/                   a cache of search rows     memory/retrieval/row_cache.py
+
+A missing catalog is rebuilt when the bank is opened (memory/rebuild.py). If the operating system
+refuses a write, the caller gets one sentence, and all acknowledged data stays.
+Threads: one writes, many ask. Processes: one writes (a lock file ensures it), many ask.
 """
 
 import math
@@ -25,13 +27,13 @@ from memory import rebuild
 from memory.bank_catalog import BankCatalog
 from memory.bank_check import BankCheck
 from memory.bank_text import BankText
-from memory.cache.loader import RecalledFrames
+from memory.cache.loader import FrameLoader
 from memory.cache.tiers import FrameTiers
 from memory.encoder_window import EncoderWindow, ResumePoint
-from memory.pending import Tails
+from memory.pending import PendingFrames
 from memory.recall import Recall, Spans
 from memory.retrieval.fusion import Moment
-from memory.retrieval.searchable import HeldVideos
+from memory.retrieval.searchable import SearchableVideos
 from memory.schema import Evidence, Question, Retriever
 from memory.storage import crash_points
 from memory.storage import retention as prune
@@ -45,7 +47,11 @@ from memory.store import DiskStore
 
 
 class MemoryBank:
-    """Write segments, recall frames."""
+    """Writes segments and recalls frames.
+
+    Parts: `catalog` (what is stored), `text` (lines and vectors), `check` (damage and repair),
+    `window` (where an encoder resumes).
+    """
 
     def __init__(
         self,
@@ -60,21 +66,21 @@ class MemoryBank:
         device: torch.device | None,
         prefetch_frames: int,
     ) -> None:
-        """For `open` only: it makes sure that there is a bank at `root` and that it fits."""
+        """Only for `open`, which makes sure that `root` is a bank and has this provenance."""
         self.root = root
         self.provenance = provenance
         self.at_rest = at_rest  # how segments are stored
         self._store = DiskStore(root, at_rest)
-        self._pending = Tails()
+        self._pending = PendingFrames()
         self.catalog = BankCatalog(root, self._store, self._pending)
         self.text = BankText(root, self._store.text, self.begin_writing)
         self.check = BankCheck(root, self._store, self.begin_writing)
         self.window = EncoderWindow(self._store)
         self._recent_frames = recent_frames
-        self._frames = RecalledFrames(
+        self._frames = FrameLoader(
             self._store, FrameTiers(ram_bytes, device_bytes, device), prefetch_frames
         )
-        self._searchable = HeldVideos(
+        self._searchable = SearchableVideos(
             self._store, retriever, self._index_folder, changed=self._frames.tiers.forget
         )
         self._recall = Recall(
@@ -104,14 +110,19 @@ class MemoryBank:
         prefetch_frames: int = 0,
         repair: bool = False,
     ) -> "MemoryBank":
-        """Open the bank at `root`, or create it. UserError when it is missing (create=False), is no bank, or was made
-        with other settings. provenance None: only looking after an existing bank, whatever made it.
+        """Open the bank at `root`, or create it. UserError if it is missing (create=False), is no
+        bank, or was made with other settings.
+
+        provenance: None opens any existing bank, for maintenance. Its key "quantisation" says how
+        segments are stored (memory/storage/segment_codec.py).
         recent_frames: newest frames that every question sees.
-        ram_bytes: for the retriever's rows and, with what they leave, for frames that were read before (memory/cache/tiers.py).
-        device, device_bytes: where evidence is wanted other than in RAM, and the budget there.
-        prefetch_frames: neighbours of what a question recalled that are read ahead when its evidence is let go; 0 = none.
-        repair: rebuild a damaged catalog as well; one that is gone is always rebuilt.
-        How segments are stored is in the provenance, under "quantisation" (memory/storage/segment_codec.py)."""
+        ram_bytes: for the retriever's rows, and for recalled frames in what the rows leave
+        (memory/cache/tiers.py).
+        device, device_bytes: where evidence is needed if not in RAM, and the budget there.
+        prefetch_frames: neighbors of recalled frames to read ahead once their evidence is released;
+        0: none.
+        repair: also rebuild a damaged catalog; a missing one is always rebuilt.
+        """
         root = Path(root)
         with told(root):
             stored = open_bank_file(root, provenance, create=create and provenance is not None)
@@ -119,7 +130,8 @@ class MemoryBank:
             if rebuild.is_due(root, repair):
                 lock = WriterLock(root)
                 try:
-                    if rebuild.is_due(root, repair):  # nobody else has done it before we got here
+                    # again: another process may have done it before this one got the lock
+                    if rebuild.is_due(root, repair):
                         rebuild.rebuild(root)
                 finally:
                     lock.release()
@@ -138,15 +150,20 @@ class MemoryBank:
     # ---- write path
 
     def begin_writing(self) -> None:
-        """Become the one writer, and clean up after one that was killed. UserError when another process writes. Writing
-        begins with it anyway; call it before looking up what is missing, so that nobody else adds it meanwhile."""
+        """Become the only writer, and clean up after one that was killed. UserError if another
+        process writes.
+
+        Every writing method calls it. Call it yourself before you look up what is missing, so that
+        no other process adds it in between.
+        """
         with self._searchable.lock, told(self.root):
             if self._writer is None:
                 lock = WriterLock(self.root)
                 if self._store.catalog.replaced:
                     lock.release()
                     raise UserError(
-                        f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open the bank again"
+                        f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open "
+                        "the bank again"
                     )
                 self._writer = lock
                 self._store.sweep()
@@ -155,8 +172,11 @@ class MemoryBank:
                     path.unlink(missing_ok=True)
 
     def record_video(self, info: VideoInfo, interval: float, finished: bool) -> None:
-        """Say what is known of a video: before its first segment, and again when it is finished.
-        interval: seconds between sampled frames."""
+        """Record a video before its first segment, and again when it is finished.
+
+        interval: seconds between sampled frames. UserError if the bank has segments with another
+        interval.
+        """
         self.begin_writing()
         before = self._store.catalog.video(info.video_id)
         if (
@@ -165,48 +185,53 @@ class MemoryBank:
             and self._store.catalog.last(info.video_id) is not None
         ):
             raise UserError(
-                f"bank {self.root} has video {info.video_id} with a frame every {before.interval} s, not {interval} s; "
+                f"bank {self.root} has video {info.video_id} with a frame every "
+                f"{before.interval} s, not {interval} s; "
                 "use the same frame rate or another bank=DIR"
             )
         with told(self.root):
             self._store.record(VideoRow(info, interval, finished))
 
     def write(self, segment: Segment) -> int:
-        """Keep the next segment of a recorded video, or one that is missing. When this returns it survives a crash and can
-        be recalled. Returns the bytes of its file. UserError when the disk does not take it: then it is not there.
+        """Store the next segment of a recorded video, or one that is missing. On return it survives
+        a crash and can be recalled. Returns the bytes of its file. UserError if the disk refuses;
+        then the segment does not exist.
 
-        1 store, 2 retriever, 3 publish the frames: nothing is found before it can be read.
+        Order: 1 store, 2 retriever, 3 publish the frames. No frame is found before it can be read.
         """
         if self._store.catalog.video(segment.video_id) is None:
             raise ValueError(
-                f"video {segment.video_id} is not recorded; call record_video before the first segment"
+                f"video {segment.video_id} is not recorded; call record_video before the first "
+                "segment"
             )
         self.begin_writing()
         with told(self.root):
             row = self._store.put(segment)  # 1
         with self._searchable.lock:
-            # a video that was resumed and not yet asked about is taken in whole at its first question, not here
+            # a resumed video that no question was about yet is loaded whole at its first question,
+            # not here
             if segment.video_id in self._searchable or self.catalog.next(segment.video_id)[0] == 1:
-                self._searchable.catch_up(
-                    segment.video_id, fresh=self._store.at_rest.settle(segment)
-                )  # 2, 3
-        # after 3: some question sees each frame at every moment
+                fresh = self._store.at_rest.settle(segment)
+                self._searchable.sync(segment.video_id, fresh)  # 2, 3
+        # after 3: at every moment a question finds each frame, pending or written
         self._pending.hide(segment.video_id, until=segment.number)
-        self._frames.keep_newest(segment, self._recent_frames)
+        self._frames.cache_newest(segment, self._recent_frames)
         self._recall.share_ram()
         return row.nbytes
 
     def show(self, segment: Segment) -> None:
-        """Let questions see a segment before it is written, or the beginning of one that is still open: as the newest frames,
-        in memory only, until the segment of this number is written or another is shown for it (memory/pending.py)."""
+        """Let questions see a segment before it is written, or the first part of an open one
+        (memory/pending.py). Its frames are the newest ones, in memory only, until the segment with
+        this number is written or shown again."""
         self._pending.show(segment)
 
     def hide(self, video_id: str) -> None:
-        """Show nothing that is not written."""
+        """Hide all segments of a video that are not written."""
         self._pending.hide(video_id)
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
-        """Delete segments of a video, damaged ones as a rule. Questions go on without them; `write` takes them again."""
+        """Delete segments of a video, usually damaged ones. Questions go on without them; `write`
+        accepts them again."""
         self.begin_writing()
         with self._searchable.lock, told(self.root):
             self._searchable.drop_saved(video_id)
@@ -214,7 +239,7 @@ class MemoryBank:
             self._frames.tiers.forget(video_id)
 
     def drop(self, video_id: str) -> None:
-        """Delete a video from the bank."""
+        """Delete a video from the bank. UserError if it is not there."""
         self.catalog.require_video(video_id)
         self.begin_writing()
         with self._searchable.lock, told(self.root):
@@ -225,17 +250,22 @@ class MemoryBank:
             self._store.drop(video_id)
 
     def prune(self, rule: Rule, dry_run: bool = False) -> list[Cut]:
-        """Delete what a rule names: of each video a beginning, or all. Returns what went, or with dry_run what would, which
-        changes nothing. What went is not missing: it is neither reported nor encoded again. UserError when the rule's video is
-        not there, or when another process writes."""
+        """Delete what a rule selects: the beginning of each video, or all of it. Pruned segments do
+        not count as missing, so they are neither reported nor encoded again.
+
+        Returns the cuts; dry_run returns them without any change. UserError if the rule's video is
+        not there, or if another process writes.
+        """
         if rule.video_id is not None:
             self.catalog.require_video(rule.video_id)
         if not dry_run:
-            self.begin_writing()  # before looking: what is planned is what is there
+            # before planning, so that no other process changes the bank in between
+            self.begin_writing()
         cuts = self._cuts(rule)
         with self._searchable.lock, told(self.root):
             for cut in () if dry_run else cuts:
-                # a stale index must never meet as many frames again: it goes first, and what a reader saved meanwhile after
+                # Delete the index before and after pruning: a stale index with a matching frame
+                # count must never be loaded, and a reader may save one in between.
                 self._forget_index(cut.video_id)
                 if cut.first is None:
                     self.drop(cut.video_id)
@@ -256,14 +286,17 @@ class MemoryBank:
         lines: Sequence[TextLine] = (),
         near: Spans = (),
     ) -> Evidence:
-        """What a reader needs for a question, from frames at or before its moment.
+        """The frames that answer a question, none later than its moment.
 
-        The newest frames are always there, the rest are the retriever's best, as many as `read_tokens` holds; each
-        frame counts its visual tokens. If all fits, all is recalled. Frames that are
-        not written yet (`show`) are among the newest; beside others they take half of the tokens at most, the newest first.
-        kv=False: without keys and values, for a reader that works from tokens.
-        lines: words that are read with the frames. near: stretches of video time (seconds, best first) that words point to:
-        their frames are ranked together with the retriever's.
+        The newest frames are always included; the others are the retriever's best, as many as fit.
+        If all frames fit, all are recalled. Pending frames (`show`) count as the newest. If there
+        are written ones too, pending frames take at most half of the budget, the newest first.
+
+        read_tokens: the budget, in visual tokens.
+        kv: with keys and values; False for a reader that works from tokens.
+        lines: text that is read with the frames.
+        near: stretches of video time (seconds, best first) that text points to. Their frames are
+        ranked together with the retriever's.
         """
         return self.recall_all(
             [question],
@@ -282,8 +315,12 @@ class MemoryBank:
         lines: Sequence[Sequence[TextLine]] | None = None,
         near: Sequence[Spans] | None = None,
     ) -> list[Evidence]:
-        """The same for several questions about one video; a frame that several of them recall is loaded once. `seconds` of
-        each: of its own search, and its share of loading. lines, near: of each question."""
+        """`recall` for several questions about one video. A frame that several of them share is
+        loaded once.
+
+        lines, near: one entry per question. `seconds` of each evidence: its own search, and its
+        share of loading.
+        """
         return self._recall.recall_all(
             questions, read_tokens=read_tokens, kv=kv, lines=lines, near=near
         )
@@ -298,23 +335,31 @@ class MemoryBank:
         most: int = 50,
         part: str = "",
     ) -> list[Moment]:
-        """Frames for a text by the retriever alone, best first, as moments with its scores; none outside of `during` (seconds)
-        or after `asked_at`. Nothing of the frames is read. part: of a fused retriever, the ranking of the part of this name."""
+        """Frames ranked for a text by the retriever alone, best first, as moments with its scores.
+        No frame is loaded.
+
+        during: start and end in seconds of video time. asked_at: no later frames. most: how many.
+        part: the name of one part of a fused retriever, to use its ranking alone.
+        """
         return self._recall.rank_frames(
             text, video_id, during=during, asked_at=asked_at, most=most, part=part
         )
 
     def resume_point(self, video_id: str, number: int, window_frames: int) -> ResumePoint:
-        """What an encoder needs in order to encode segment `number`: the next one of a video, or one that is missing.
-        window_frames: how many earlier frames its attention window holds."""
+        """What an encoder needs to encode segment `number`: the next one of a video, or a missing
+        one.
+
+        window_frames: how many earlier frames the encoder's attention window holds.
+        """
         return self.window.resume_point(video_id, number, window_frames)
 
     def in_memory(self) -> dict[str, int]:
-        """Bytes in memory: "index" (the retriever's rows and lines' vectors), "ram" and "device" (frames)."""
+        """Bytes in memory: "index" (search rows of frames and lines), "ram" and "device" (cached
+        frames)."""
         return self._recall.in_memory()
 
     def close(self) -> None:
-        """Save the indexes and let others write."""
+        """Save the indexes and release the writer lock."""
         self._frames.close()
         with self._searchable.lock:
             self._searchable.close()
@@ -336,14 +381,14 @@ class MemoryBank:
         return self.root / "index"
 
     def _forget_index(self, video_id: str) -> None:
-        """Delete all that retrievers have saved of a video; it is a cache."""
+        """Delete the saved rows of a video; they are a cache."""
         self._searchable.drop_saved(video_id)
         crash_points.passed("index")
 
     def _cuts(self, rule: Rule) -> list[Cut]:
         store, frames = self._store, prune.window_frames(self.provenance)
         videos: dict[str, list[Piece]] = {}
-        kept: dict[str, int] = {}
+        first_needed: dict[str, int] = {}  # an unfinished video keeps its encoder's window
         for video in self.catalog.videos():
             video_id = video.info.video_id
             rows = self.catalog.segments(video_id)
@@ -352,7 +397,10 @@ class MemoryBank:
             ]
             newest = [] if video.finished else store.catalog.newest(video_id, frames)
             if newest:
-                kept[video_id] = newest[0].number
+                first_needed[video_id] = newest[0].number
         return prune.plan(
-            rule, videos, kept, {video_id: self.text.nbytes(video_id) for video_id in videos}
+            rule,
+            videos,
+            first_needed,
+            {video_id: self.text.nbytes(video_id) for video_id in videos},
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.schema import Segment
-from memory.pending import Tails
+from memory.pending import PendingFrames
 from memory.storage.catalog import Gap, SegmentRow, VideoRow
 from memory.store import DiskStore
 
@@ -16,7 +16,7 @@ from memory.store import DiskStore
 class BankCatalog:
     """A read-only view of the videos and segments of a bank."""
 
-    def __init__(self, root: Path, store: DiskStore, pending: Tails) -> None:
+    def __init__(self, root: Path, store: DiskStore, pending: PendingFrames) -> None:
         self._root, self._store, self._pending = root, store, pending
         self._rows = store.catalog
 
@@ -33,12 +33,14 @@ class BankCatalog:
         video = self._rows.video(video_id)
         if video is None:
             raise UserError(
-                f"video {video_id} is not in bank {self._root}; encode it first with `reelbank ingest`"
+                f"video {video_id} is not in bank {self._root}; encode it first with `reelbank "
+                "ingest`"
             )
         return video
 
     def duration(self, video: VideoRow) -> float:
-        """Seconds, as the video's file says. A stream states no duration, so it counts up to its last segment."""
+        """Seconds, as the video's file says. A stream states no duration, so it counts up to its
+        last segment."""
         return video.info.duration or self.next(video.info.video_id)[1]
 
     def segments(self, video_id: str) -> list[SegmentRow]:
@@ -60,13 +62,14 @@ class BankCatalog:
     ) -> list[SegmentRow]:
         """Segments that overlap both ranges, by video and then in time order. None means no bound.
 
-        video_id: None searches all videos. start, end: seconds of video time. since, until: Unix seconds; a segment
-        without a wall-clock time overlaps no such range.
+        video_id: None searches all videos. start, end: seconds of video time. since, until: Unix
+        seconds; a segment without a wall-clock time overlaps no such range.
         """
         return self._rows.overlapping(video_id, start=start, end=end, since=since, until=until)
 
     def next(self, video_id: str) -> tuple[int, float]:
-        """Number of the next segment, and the end of the last one in seconds; (0, 0.0) for a new video."""
+        """Number of the next segment, and the end of the last one in seconds; (0, 0.0) for a new
+        video."""
         return self._rows.next(video_id)
 
     def gaps(self, video_id: str) -> list[Gap]:
@@ -74,17 +77,19 @@ class BankCatalog:
         return self._rows.gaps(video_id)
 
     def began(self, video_id: str, number: int) -> float | None:
-        """Wall-clock start (Unix seconds) of the session that recorded segment `number`, derived from its neighbors.
-        None if there are no neighbors or they have no wall-clock time."""
+        """Wall-clock start (Unix seconds) of the session that recorded segment `number`, derived
+        from its neighbors. None if there are no neighbors or they have no wall-clock time."""
         return self._rows.began(video_id, number)
 
     def wall_clock_ranges(self) -> dict[str, tuple[float, float]]:
-        """Unix seconds of the first and the last stored moment, for every video with wall-clock times."""
+        """Unix seconds of the first and the last stored moment, for every video with wall-clock
+        times."""
         return self._rows.walls()
 
     def video_time(self, video_id: str, wall: float) -> float | None:
-        """Seconds of video time of the first moment at or after `wall` (Unix seconds), pending segments included.
-        Infinite if the whole video came earlier; None if the video has no wall-clock times."""
+        """Seconds of video time of the first moment at or after `wall` (Unix seconds), pending
+        segments included. Infinite if the whole video came earlier; None if the video has no
+        wall-clock times."""
         is_timed = False
         last = self._rows.last(video_id)
         stored = self._rows.overlapping(video_id, since=wall)[:1]

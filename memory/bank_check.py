@@ -1,6 +1,7 @@
 """Finds damage in a bank and repairs what the bank itself can restore: `bank.check`.
 
-Knows the store; no retriever and no encoder. Damaged segments are encoded again by `pipeline/commands/repair.py`.
+Knows the store; no retriever and no encoder. Damaged segments are encoded again by
+`pipeline/commands/repair.py`.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from memory.store import DiskStore, Problem
 
 
 class BankCheck:
-    """Reports problems. Every repair raises UserError if the disk refuses, or if another process writes."""
+    """Reports problems. Every repair raises UserError if the disk refuses, or if another process
+    writes."""
 
     def __init__(self, root: Path, store: DiskStore, begin_writing: Callable[[], None]) -> None:
         self._root, self._store, self._begin_writing = root, store, begin_writing
@@ -25,7 +27,8 @@ class BankCheck:
         return self._store.verify_videos()
 
     def repair_text(self) -> list[Problem]:
-        """Write damaged text files again from the catalog. Returns the problems that this solved."""
+        """Write damaged text files again from the catalog. Returns the problems that this
+        solved."""
         self._begin_writing()
         with told(self._root):
             return self._store.mend_text()
@@ -37,7 +40,8 @@ class BankCheck:
             return self._store.clear_window()
 
     def refill_window(self) -> list[Problem]:
-        """Fill missing blocks of recent windows from the segment files. Returns the problems that this solved."""
+        """Fill missing blocks of recent windows from the segment files. Returns the problems that
+        this solved."""
         self._begin_writing()
         with told(self._root):
             return self._store.refill_window()

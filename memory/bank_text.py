@@ -18,14 +18,15 @@ from memory.text.tokenizer import Query
 
 
 class BankText:
-    """Writes and searches text. Every writing method raises UserError if the disk refuses, or if another process writes."""
+    """Writes and searches text. Every writing method raises UserError if the disk refuses, or if
+    another process writes."""
 
     def __init__(self, root: Path, store: TextStore, begin_writing: Callable[[], None]) -> None:
         self._root, self._store, self._begin_writing = root, store, begin_writing
 
     def write(self, block: TextBlock) -> None:
-        """Store the next lines of an extractor for a recorded video, or lines that are missing. On return they are durable and
-        searchable."""
+        """Store the next lines of an extractor for a recorded video, or lines that are missing. On
+        return they are durable and searchable."""
         self._begin_writing()
         with told(self._root):
             self._store.put(block)
@@ -39,7 +40,8 @@ class BankText:
                 self._store.drop_run(run)
 
     def missing(self, video_id: str, extractor: str) -> list[TextGap]:
-        """Stretches of a video that an extractor has not processed yet; empty when it has finished."""
+        """Stretches of a video that an extractor has not processed yet; empty when it has
+        finished."""
         return self._store.missing(video_id, extractor)
 
     def runs(self, video_id: str | None = None) -> list[RunRow]:
@@ -67,7 +69,8 @@ class BankText:
     def write_vectors(
         self, run: RunRow, row: BlockRow, vectors: np.ndarray, made_with: str
     ) -> None:
-        """Store the vectors of a block's lines: [lines, E] unit rows. On return they are durable and searchable.
+        """Store the vectors of a block's lines: [lines, E] unit rows. On return they are durable
+        and searchable.
         made_with: names the model; UserError if the bank has vectors of another one."""
         self._begin_writing()
         with told(self._root):
@@ -83,5 +86,6 @@ class BankText:
         return self._store.vectors.counted(), rows.count() if rows.there else 0
 
     def nearest(self, query: np.ndarray, wanted: Wanted, most: int = 50) -> list[Found]:
-        """Lines ranked by cosine with the query, best first; `score` and `coverage` are the cosine. query: [E] unit."""
+        """Lines ranked by cosine with the query, best first; `score` and `coverage` are the cosine.
+        query: [E] unit."""
         return nearest.search(self._store.rows, self._store.vectors, query, wanted, most)

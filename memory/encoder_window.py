@@ -1,7 +1,8 @@
 """Where an encoder resumes in a video, and the window of earlier frames that it starts with.
 
-Knows the store; no encoder, no retriever, no questions. A quantized bank keeps the exact keys and values of unfinished videos
-(memory/storage/recent_window.py); everything else comes back as the segment files store it.
+Knows the store; no encoder, no retriever, no questions. A quantized bank keeps the exact keys and
+values of unfinished videos (memory/storage/recent_window.py); everything else comes back as the
+segment files store it.
 """
 
 import math
@@ -26,9 +27,8 @@ class ResumePoint:
         Run, ...
     ]  # whole segments in time order, at least the window's frames where the bank has them
     is_exact: bool  # every key and value in `window` is exactly what the encoder produced
-    began: (
-        float | None
-    )  # Unix seconds of second 0 of the session that recorded the segment, where its neighbors know
+    # Unix seconds of second 0 of the session that recorded the segment, if its neighbors have it
+    began: float | None
 
 
 class EncoderWindow:
@@ -38,8 +38,9 @@ class EncoderWindow:
         self._store = store
 
     def segments(self, video_id: str, frames: int, before: int | None = None) -> list[Run]:
-        """The last segments, whole and in time order, that together hold at least `frames` frames, or all there are.
-        Exact keys and values come from the recent window where it has them. before: only segments below this number."""
+        """The last segments, whole and in time order, that together hold at least `frames` frames,
+        or all there are. Exact keys and values come from the recent window where it has them.
+        before: only segments below this number."""
         rows = self._store.catalog.newest(video_id, frames, before)
         return [
             read_frames(self._store, video_id, row.number, row.first, 0, row.frames, kv=True)[0]
@@ -47,8 +48,8 @@ class EncoderWindow:
         ]
 
     def is_exact(self, video_id: str, frames: int, before: int | None = None) -> bool:
-        """True if every key and value in that window is exactly what the encoder produced. If False, later segments may
-        differ from an uninterrupted run."""
+        """True if every key and value in that window is exactly what the encoder produced. If
+        False, later segments may differ from an uninterrupted run."""
         rows = self._store.catalog.newest(video_id, frames, before)
         video = self._store.catalog.video(video_id)
         is_pruned = video is not None and video.pruned is not None
@@ -69,7 +70,8 @@ class EncoderWindow:
             number,
             is_next=number == catalog.next(video_id)[0],
             times=times,
-            # not the end of the last segment: where frames are unevenly spaced, the next one may come before that end
+            # not the end of the last segment: where frames are unevenly spaced, the next one may
+            # come before that end
             start=math.nextafter(float(times[-1]), math.inf) if len(times) else pruned,
             window=tuple(self.segments(video_id, frames, number)),
             is_exact=self.is_exact(video_id, frames, number),

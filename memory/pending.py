@@ -1,10 +1,13 @@
-"""Frames that are encoded and not yet on the disk: of segments under way to it, and of the segment that is still open.
+"""Frames that are encoded but not yet durable: segments on their way to the disk, and the segment
+that is still open.
 
-Questions see them as the newest frames; nothing here survives a crash, and nothing that is acknowledged is here alone. Knows
-no retriever and no files. A video's tail is a few segments at most, so it is bounded without a budget; it counts in none.
+Questions see them as the newest frames. Nothing here survives a crash, and no acknowledged segment
+is here alone. Knows no retriever and no files. A video has a few pending segments at most, so they
+need no budget of their own and count in none.
 
-The open segment is encoded each time with all that it has so far, behind the same window as the whole one will be: attention
-is causal, so its frames are those that will be sealed, up to rounding.
+The open segment is encoded again each time, with all frames so far, behind the window that the
+whole segment will get. Attention is causal, so its frames equal those of the finished segment up to
+rounding.
 """
 
 import threading
@@ -19,56 +22,54 @@ from memory.schema import Question, Run
 
 
 @dataclass(frozen=True, slots=True)
-class TailFrames:
-    """Frames of a tail that a question may see, in time order."""
+class PendingRuns:
+    """Pending frames that a question may see, in time order."""
 
-    runs: tuple[Run, ...]  # of one frame each
-    cost: np.ndarray  # [T] int64 visual tokens of each
+    runs: tuple[Run, ...]  # one frame each
+    cost: np.ndarray  # [T] int64 visual tokens of each frame
 
     def __len__(self) -> int:
         return len(self.runs)
 
-    def newest(self, budget: int) -> "TailFrames":
-        """The newest ones that fit into so many tokens."""
+    def newest(self, budget: int) -> "PendingRuns":
+        """The newest frames that fit into `budget` tokens."""
         fits = int((np.cumsum(self.cost[::-1]) <= budget).sum())
-        return TailFrames(self.runs[len(self) - fits :], self.cost[len(self) - fits :])
+        return PendingRuns(self.runs[len(self) - fits :], self.cost[len(self) - fits :])
 
 
-class Tails:
-    """Tails by video. Threads: one shows, many look."""
+class PendingFrames:
+    """Pending segments by video. Threads: one shows, many look."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._segments: dict[str, dict[int, Segment]] = {}  # video -> number -> segment, rising
 
     def show(self, segment: Segment) -> None:
-        """Let questions see a segment that is not written yet; it replaces what was shown of this number."""
+        """Let questions see a segment that is not written yet. It replaces an earlier one with the
+        same number."""
         with self._lock:
             self._segments.setdefault(segment.video_id, {})[segment.number] = segment
 
     def hide(self, video_id: str, until: int | None = None) -> None:
-        """Forget the segments up to the number `until`, or all."""
+        """Forget the segments up to the number `until`; None: all."""
         with self._lock:
-            held = self._segments.get(video_id, {})
-            for number in [n for n in held if until is None or n <= until]:
-                del held[number]
+            segments = self._segments.get(video_id, {})
+            for number in [n for n in segments if until is None or n <= until]:
+                del segments[number]
 
     def of(self, video_id: str) -> list[Segment]:
-        """What is shown of a video now, in time order."""
+        """The pending segments of a video, in time order."""
         with self._lock:
             return list(self._segments.get(video_id, {}).values())
 
 
-def visible(
-    segments: Sequence[Segment],
-    question: Question,
-    *,
-    number: int,
-    first: int,
-    kv: bool,
-) -> TailFrames:
-    """The frames of these segments, from `number` on, that the question may see.
-    first: ordinal of the first frame of segment `number`."""
+def visible_runs(
+    segments: Sequence[Segment], question: Question, *, number: int, first: int, kv: bool
+) -> PendingRuns:
+    """Frames of the segments from `number` on that the question may see.
+
+    first: ordinal of the first frame of segment `number`. kv: with keys and values.
+    """
     runs: list[Run] = []
     cost: list[int] = []
     for segment in (each for each in segments if each.number >= number):
@@ -79,11 +80,11 @@ def visible(
                 runs.append(Run(segment.number, first + i, segment.tokens.frames(i, i + 1), block))
                 cost.append(counts[i])
         first += len(segment)
-    return TailFrames(tuple(runs), np.array(cost, np.int64))
+    return PendingRuns(tuple(runs), np.array(cost, np.int64))
 
 
-def moved(runs: Sequence[Run], device: torch.device | None) -> tuple[Run, ...]:
-    """The same runs where evidence is wanted; None: in RAM, where they are."""
+def to_device(runs: Sequence[Run], device: torch.device | None) -> tuple[Run, ...]:
+    """The runs with their tensors on `device`; None leaves them in RAM."""
     if device is None:
         return tuple(runs)
     return tuple(

@@ -1,6 +1,7 @@
 """Recall: select frames for questions within a token budget, then load them.
 
-Knows the retriever, the pending frames and the cache; no prompts, and nothing about how frames are written.
+Knows the retriever, the pending frames and the cache; no prompts, and nothing about how frames are
+written.
 """
 
 import math
@@ -15,13 +16,13 @@ from encoders.schema import Segment
 from encoders.text.lines import TextLine
 from memory import frame_budget
 from memory.bank_catalog import BankCatalog
-from memory.cache.loader import RecalledFrames, keys_of
-from memory.frame_budget import Choice
-from memory.pending import TailFrames, Tails, moved, visible
+from memory.cache.loader import FrameLoader, frame_keys
+from memory.frame_budget import FrameSelection
+from memory.pending import PendingFrames, PendingRuns, to_device, visible_runs
 from memory.retrieval.common import hits
-from memory.retrieval.fused import FusedRetriever, with_frames
+from memory.retrieval.fused import FusedRetriever, fuse_frames
 from memory.retrieval.fusion import Moment
-from memory.retrieval.searchable import HeldVideos
+from memory.retrieval.searchable import SearchableVideos
 from memory.schema import Evidence, Hits, Question, Run
 from memory.text.vectors import TextVectors
 from memory.timeline import Timeline
@@ -30,14 +31,14 @@ Spans = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
+class SelectedFrames:
     """The frames selected for one question, before they are loaded."""
 
     question: Question
     lines: tuple[TextLine, ...]  # text that is read with the frames
-    pending: TailFrames
+    pending: PendingRuns
     hits: Hits
-    frames: Choice
+    frames: FrameSelection
     per_layer: np.ndarray | None  # [L, n] int64 rising ordinals, pending frames included
     seconds: float  # of the search
 
@@ -48,17 +49,17 @@ class Recall:
     def __init__(
         self,
         catalog: BankCatalog,
-        searchable: HeldVideos,
-        pending: Tails,
-        frames: RecalledFrames,
+        searchable: SearchableVideos,
+        pending: PendingFrames,
+        frames: FrameLoader,
         vectors: TextVectors,
         *,
         recent_frames: int,
         ram_bytes: int,
         device: torch.device | None,
     ) -> None:
-        """recent_frames: newest frames that every question sees. ram_bytes: for search rows, and for frames in what they
-        leave. device: where evidence is needed; None: RAM."""
+        """recent_frames: newest frames that every question sees. ram_bytes: for search rows, and
+        for frames in what they leave. device: where evidence is needed; None: RAM."""
         self._catalog, self._searchable, self._vectors = catalog, searchable, vectors
         self._pending, self._frames = pending, frames
         self._recent_frames, self._ram_bytes, self._device = recent_frames, ram_bytes, device
@@ -72,7 +73,8 @@ class Recall:
         lines: Sequence[Sequence[TextLine]] | None,
         near: Sequence[Spans] | None,
     ) -> list[Evidence]:
-        """1 select frames for every question, 2 load their union once, 3 read ahead when the evidence is released."""
+        """1 select frames for every question, 2 load their union once, 3 read ahead when the
+        evidence is released."""
         none: list[tuple[()]] = [()] * len(questions)
         video_id = questions[0].video_id
         if any(question.video_id != video_id for question in questions):
@@ -89,19 +91,19 @@ class Recall:
             ]
         began = time.perf_counter()
         self.share_ram()
-        union = sorted(set().union(*(each.frames.frames for each in selected)))
-        runs, lease = self._frames.load(keys_of(video_id, union, timeline, kv), union)  # 2
+        union = sorted(set().union(*(each.frames.ordinals for each in selected)))
+        runs, lease = self._frames.load(frame_keys(video_id, union, timeline, kv), union)  # 2
         run_of = dict(zip(union, runs, strict=True))
         seconds = (time.perf_counter() - began) / len(questions)
         group = [
             self._evidence(each, run_of, interval, seconds, lease.came_from) for each in selected
         ]
         likely = [
-            frame_budget.neighbours(each.frames, len(timeline), self._frames.prefetch_frames)
+            frame_budget.neighbors(each.frames, len(timeline), self._frames.prefetch_frames)
             for each in selected
         ]
         ahead = sorted(set().union(*likely).difference(union))
-        return self._frames.hand_out(group, lease, keys_of(video_id, ahead, timeline, kv))  # 3
+        return self._frames.lend(group, lease, frame_keys(video_id, ahead, timeline, kv))  # 3
 
     def rank_frames(
         self,
@@ -123,11 +125,11 @@ class Recall:
             if count == 0:
                 return []
             is_bounded = during != (0.0, math.inf)
-            found = retriever.search(
+            ranked = retriever.search(
                 Question(text, video_id, asked_at), count if is_bounded else most, count
             )
             moments = []
-            for ordinal, score in zip(found.frames.tolist(), found.scores.tolist(), strict=True):
+            for ordinal, score in zip(ranked.frames.tolist(), ranked.scores.tolist(), strict=True):
                 start = float(timeline.times[ordinal])
                 if start < during[1] and start + video.interval > during[0]:
                     moments.append(
@@ -155,13 +157,16 @@ class Recall:
         shown: Sequence[Segment],
         read_tokens: int,
         kv: bool,
-    ) -> Selected:
-        """Pending frames first, then the newest written ones, then the ranked ones, as many as the budget holds.
+    ) -> SelectedFrames:
+        """Pending frames first, then the newest written ones, then the ranked ones, as many as the
+        budget holds.
         shown: the pending segments."""
         began = time.perf_counter()
         first, stop = timeline.first(question.since), timeline.visible(question.asked_at)
         cost = timeline.tokens[first:stop]
-        pending = visible(shown, question, number=timeline.next, first=len(timeline), kv=kv)
+        pending = visible_runs(
+            shown, question, number=timeline.next_number, first=len(timeline), kv=kv
+        )
         frame_budget.refuse_too_small(
             np.concatenate([cost, pending.cost]), self._recent_frames, read_tokens
         )
@@ -170,51 +175,52 @@ class Recall:
             pending = pending.newest(half if len(cost) else read_tokens)
         places = [timeline.frame_of(start, end, stop) for start, end in near]
         named = [at for at in places if at is not None and at >= first]
-        found, frames, per_layer = self._rank(question, first, cost, pending, named, read_tokens)
+        ranked, frames, per_layer = self._rank(question, first, cost, pending, named, read_tokens)
         seconds = time.perf_counter() - began
-        return Selected(question, tuple(lines), pending, found, frames, per_layer, seconds)
+        return SelectedFrames(question, tuple(lines), pending, ranked, frames, per_layer, seconds)
 
     def _rank(
         self,
         question: Question,
         first: int,
         cost: np.ndarray,
-        pending: TailFrames,
+        pending: PendingRuns,
         near: Sequence[int],
         read_tokens: int,
-    ) -> tuple[Hits, Choice, np.ndarray | None]:
-        """Written frames within the budget that pending frames leave. Frames are ranked even if all fit: the reader of an
-        answer wants to know which frames the question matched. cost: [visible] tokens of each frame from ordinal `first` on.
+    ) -> tuple[Hits, FrameSelection, np.ndarray | None]:
+        """Written frames within the budget that pending frames leave. Frames are ranked even if all
+        fit: the reader of an answer wants to know which frames the question matched. cost:
+        [visible] tokens of each frame from ordinal `first` on.
         """
         read_tokens -= int(pending.cost.sum())
         newest = frame_budget.newest(cost, max(self._recent_frames - len(pending), 0), read_tokens)
         if len(cost) == 0:
             return hits([], []), newest, None
-        found = self._searchable.retriever.search(
-            question, frame_budget.how_many(cost, newest), first + len(cost), first
+        ranked = self._searchable.retriever.search(
+            question, frame_budget.ranking_depth(cost, newest), first + len(cost), first
         )
-        if near and found.per_layer is None:
-            found = with_frames(found, near)
+        if near and ranked.per_layer is None:
+            ranked = fuse_frames(ranked, near)
         ranking = [
             *(i - first for i in question.keep if 0 <= i - first < len(cost)),
-            *(found.frames - first).tolist(),
+            *(ranked.frames - first).tolist(),
         ]
         if int(cost.sum()) <= read_tokens:
-            return found, frame_budget.fill(newest, range(len(cost)), cost).later(first), None
-        if found.per_layer is None:
-            return found, frame_budget.fill(newest, ranking, cost).later(first), None
+            return ranked, frame_budget.fill(newest, range(len(cost)), cost).shifted(first), None
+        if ranked.per_layer is None:
+            return ranked, frame_budget.fill(newest, ranking, cost).shifted(first), None
         chosen, layers = frame_budget.fill_layers(
-            newest, (found.per_layer - first).numpy(), ranking, cost
+            newest, (ranked.per_layer - first).numpy(), ranking, cost
         )
         pending_ordinals = np.array([run.first for run in pending.runs], np.int64)
         layers = np.concatenate(  # every layer reads the pending frames
             [first + layers, np.tile(pending_ordinals, (len(layers), 1))], axis=1
         )
-        return found, chosen.later(first), layers
+        return ranked, chosen.shifted(first), layers
 
     def _evidence(
         self,
-        selected: Selected,
+        selected: SelectedFrames,
         run_of: Mapping[int, Run],
         interval: float,
         seconds: float,
@@ -225,8 +231,8 @@ class Recall:
         return Evidence(
             question=selected.question,
             runs=(
-                *(run_of[ordinal] for ordinal in selected.frames.frames),
-                *moved(pending.runs, self._device),
+                *(run_of[ordinal] for ordinal in selected.frames.ordinals),
+                *to_device(pending.runs, self._device),
             ),
             hits=selected.hits,
             recent=len(selected.frames.recent) + len(pending),

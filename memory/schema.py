@@ -1,7 +1,7 @@
-"""The records of recall and the roles behind it: question -> hits -> evidence.
+"""The records of recall and the role behind it: question -> hits -> evidence.
 
-Knows segments only as records; knows no pixels, no prompts, no files. A frame is named by its ordinal: 0, 1, 2, ... in
-time order within its video, over all segments.
+Knows segments only as records; knows no pixels, no prompts, no files. A frame is named by its
+ordinal: 0, 1, 2, ... in time order within its video, over all segments.
 """
 
 import math
@@ -18,22 +18,25 @@ from memory.timeline import Timeline
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, of which video, and at which moment: nothing after `asked_at` may be seen, nor before `since`."""
+    """A question about one video at one moment. It sees no frame after `asked_at`, and none before
+    `since`."""
 
     text: str
     video_id: str
     asked_at: float = math.inf  # seconds of video time
     id: str = ""
     since: float = -math.inf  # seconds of video time
-    # ordinals of frames that come before the retriever's best, the most wanted first
-    keep: tuple[int, ...] = ()
-    # what a model is told before the question, such as earlier questions; nothing is searched for it
-    told: str = ""
+    keep: tuple[
+        int, ...
+    ] = ()  # ordinals that rank before the retriever's best, the most important first
+    context: str = (
+        ""  # text before the question in the prompt, such as earlier questions; not searched for
+    )
 
     @property
     def prompt(self) -> str:
-        """What a model reads."""
-        return f"{self.told}\n\n{self.text}" if self.told else self.text
+        """The text that a model reads."""
+        return f"{self.context}\n\n{self.text}" if self.context else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,14 @@ class Hits:
 
     frames: Tensor  # [k] int64 ordinals, best first, no repeats
     scores: Tensor  # [k] float32, falling
-    per_layer: Tensor | None = None  # [L, k] int64: when each layer ranked its own frames
+    per_layer: Tensor | None = (
+        None  # [L, k] int64: each layer's own ranking, from retrievers that have one
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A frame, or neighbouring frames of one segment, with all that a reader may need of them."""
+    """A frame, or neighboring frames of one segment, with all tensors that a reader may need."""
 
     segment: int  # number of the segment within its video
     first: int  # ordinal of the first frame
@@ -61,24 +66,27 @@ class Run:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Evidence:
-    """What was recalled for a question: runs in time order, no frame twice, nothing after the question's moment.
+    """The frames recalled for a question: runs in time order, no frame twice, nothing after the
+    question's moment.
 
-    The bank keeps the frames of evidence that somebody holds in memory, and counts them in its budgets.
+    While evidence is referenced, the bank keeps its frames in memory and counts them in its
+    budgets.
     """
 
     question: Question
     runs: tuple[Run, ...]
     hits: Hits
-    # how many of the frames are there because they are the newest, not because they were ranked
-    recent: int
+    recent: (
+        int  # how many frames are there because they are the newest, not because they ranked high
+    )
     interval: float  # seconds between sampled frames: frame at time t stands for [t, t + interval)
-    # [L, k] int64 rising ordinals: frames that each layer reads; None = all read all
+    # [L, k] int64 rising ordinals: the frames that each layer reads; None: all layers read all
+    # frames
     per_layer: Tensor | None = None
-    seconds: dict[str, float] = field(default_factory=dict)  # search, load
-    # frames from "device", "ram" and "disk"
+    seconds: dict[str, float] = field(default_factory=dict)  # "search" and "load"
+    # "device", "ram", "disk" or "pending" -> frames
     came_from: dict[str, int] = field(default_factory=dict)
-    # words of the video that are read with the frames, in time order
-    lines: tuple[TextLine, ...] = ()
+    lines: tuple[TextLine, ...] = ()  # text that is read with the frames, in time order
 
     @property
     def frame_count(self) -> int:
@@ -87,7 +95,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class SegmentIndex:
-    """What a retriever may need of a segment: a few rows per frame instead of all keys and values."""
+    """What a retriever may need of a segment: a few rows per frame instead of all keys and
+    values."""
 
     video_id: str
     number: int
@@ -107,15 +116,17 @@ class SegmentIndex:
 
 
 class Retriever(Protocol):
-    """Ranks the frames of one video for a question. Never names a frame with ordinal >= visible or < first.
+    """Ranks the frames of one video for a question. Never names a frame with ordinal >= visible or
+    < first.
 
-    One thread adds while many search. What a retriever holds in memory comes from the segments and can be dropped and
-    taken in again at any time, so nothing here has to be durable.
+    One thread adds while many search. Everything in a retriever's memory comes from the segments.
+    It may be dropped and added again at any time, so nothing here has to be durable.
     """
 
     @property
     def reads(self) -> frozenset[str]:
-        """Which tensors of a SegmentIndex `add` looks at, out of {"clip", "key_means"}; the others may be None."""
+        """The tensors of a SegmentIndex that `add` needs, out of {"clip", "key_means"}; the others
+        may be None."""
         ...
 
     @property
@@ -124,27 +135,29 @@ class Retriever(Protocol):
         ...
 
     def add(self, segment: SegmentIndex) -> None:
-        """Take in the next segment of its video. Called in time order; frames taken in before are passed over."""
+        """Add the next segment of its video. Called in time order; frames that were added before
+        are skipped."""
         ...
 
     def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        """The best k frames (or all), ordinal below `visible` and not below `first`; equal scores give the lower ordinal
-        first. UserError when the video was never taken in."""
+        """The best k frames (or all), ordinal below `visible` and not below `first`. Of equal
+        scores, the lower ordinal comes first. UserError if no frame of the video was added."""
         ...
 
-    def known(self, video_id: str) -> int:
-        """How many frames of this video were taken in (0 for a video never seen)."""
+    def frame_count(self, video_id: str) -> int:
+        """How many frames of this video were added."""
         ...
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        """Take back what `save` left in `folder` of the first segments of this timeline, if that is what it holds; otherwise
-        do nothing."""
+        """Load what `save` left in `folder`, if it belongs to the first segments of this timeline;
+        otherwise do nothing."""
         ...
 
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        """Leave in `folder` what makes the next `load` fast; may do nothing. timeline: of the frames taken in. OSError."""
+        """Leave in `folder` what makes the next `load` fast; may do nothing. timeline: of the
+        frames added. OSError."""
         ...
 
     def forget(self, video_id: str) -> None:
-        """Let go of this video's memory."""
+        """Free the memory of this video."""
         ...

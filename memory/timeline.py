@@ -1,6 +1,7 @@
-"""An array that grows at the end while others go on reading what they have of it: adding does not copy what is there.
+"""The frames of one video in time order, in arrays that grow while questions read them.
 
-Knows nothing of what the numbers mean.
+Knows no tensors, no files and no retriever. Appending does not copy, so a segment costs the same
+after a day as after a minute.
 """
 
 from collections.abc import Sequence
@@ -9,42 +10,41 @@ from dataclasses import dataclass
 import numpy as np
 
 
-class Growing:
-    """Room for numbers, [n]. One thread at a time adds."""
+class GrowingArray:
+    """A one-dimensional array with spare room at its end. One thread at a time appends."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self._held = values
+        self._buffer = values
         self._used = len(values)
 
-    def follows(self, count: int) -> bool:
-        """Whether what comes next comes after the first `count` numbers: nobody else has added behind them."""
-        return self._used == count
+    def __len__(self) -> int:
+        return self._used
 
-    def with_more(self, more: np.ndarray) -> np.ndarray:
-        """All numbers with these behind them. What was returned before shows what it showed."""
+    def extended(self, more: np.ndarray) -> np.ndarray:
+        """All values, with `more` appended. Arrays that were returned earlier do not change."""
         count = self._used + len(more)
-        if count > len(self._held):
-            held = np.empty(max(2 * count, 64), self._held.dtype)
-            held[: self._used] = self._held[: self._used]
-            self._held = held
-        self._held[self._used : count] = more
+        if count > len(self._buffer):
+            buffer = np.empty(max(2 * count, 64), self._buffer.dtype)
+            buffer[: self._used] = self._buffer[: self._used]
+            self._buffer = buffer
+        self._buffer[self._used : count] = more
         self._used = count
-        return self._held[:count]
+        return self._buffer[:count]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
-    """The frames of one video that can be recalled. Replaced, never changed, when a segment comes: an asker keeps its
-    own while the writer goes on."""
+    """The frames of one video that can be recalled. A new segment makes a new timeline, so a
+    question keeps its own while the writer goes on."""
 
     times: np.ndarray  # [T] float64 seconds, rising
     tokens: np.ndarray  # [T] int64 visual tokens of each frame
-    # [S + 1] int64: segment s of those that are there holds the frames edges[s]..edges[s + 1] - 1
+    # [S + 1] int64: segment s of the stored ones holds the frames edges[s]..edges[s + 1] - 1
     edges: np.ndarray
-    numbers: np.ndarray  # [S] int64: number of segment s; s itself, unless some are missing
-    revision: int = 0  # of the catalog that this was read from
-    # where the four arrays lie, shared with the timelines that this one is a beginning of
-    _room: tuple[Growing, ...] = ()
+    numbers: np.ndarray  # [S] int64: number of segment s; equal to s unless segments are missing
+    revision: int = 0  # of the catalog at the time of reading
+    # what the four arrays are views of; shared with the timelines that this one extends
+    _arrays: tuple[GrowingArray, ...] = ()
 
     @classmethod
     def empty(cls) -> "Timeline":
@@ -58,12 +58,16 @@ class Timeline:
     def extended(
         self, segments: Sequence[tuple[int, np.ndarray, np.ndarray]], revision: int = 0
     ) -> "Timeline":
-        """With further segments, each as (number, times, tokens), read at this revision. What is there is not copied, so that a
-        segment costs the same after a day as after a minute."""
-        room = self._room
-        if not (room and room[0].follows(len(self.times)) and room[3].follows(len(self.numbers))):
-            room = tuple(
-                Growing(np.asarray(each))
+        """With further segments, each as (number, times, tokens). revision: of the catalog that
+        they were read from."""
+        arrays = self._arrays
+        # another timeline may have appended to the shared arrays already: then this one copies its
+        # own values
+        if not (
+            arrays and len(arrays[0]) == len(self.times) and len(arrays[3]) == len(self.numbers)
+        ):
+            arrays = tuple(
+                GrowingArray(np.asarray(each))
                 for each in (self.times, self.tokens, self.edges, self.numbers)
             )
         more = (
@@ -73,35 +77,32 @@ class Timeline:
             np.array([number for number, _, _ in segments], np.int64),
         )
         times, tokens, edges, numbers = (
-            each.with_more(part) for each, part in zip(room, more, strict=True)
+            each.extended(part) for each, part in zip(arrays, more, strict=True)
         )
-        return Timeline(times, tokens, edges, numbers, revision, room)
+        return Timeline(times, tokens, edges, numbers, revision, arrays)
 
     @property
-    def next(self) -> int:
-        """The number that the next segment will have."""
+    def next_number(self) -> int:
+        """The number of the next segment."""
         return int(self.numbers[-1]) + 1 if len(self.numbers) else 0
 
     def __len__(self) -> int:
         return len(self.times)
 
     def frame_of(self, start: float, end: float, visible: int) -> int | None:
-        """The frame in the middle of a stretch of seconds, among the first `visible`: else the last one before it; None where
-        there is none."""
-        at = (
-            int(
-                np.searchsorted(
-                    self.times[:visible], (start + min(end, start + 60.0)) / 2, side="right"
-                )
-            )
-            - 1
-        )
-        return at if at >= 0 else None
+        """The ordinal of the frame in the middle of a stretch of seconds, or of the last one before
+        it. None if none of the first `visible` frames comes that early. Only the first minute of a
+        long stretch counts."""
+        middle = (start + min(end, start + 60.0)) / 2
+        ordinal = int(np.searchsorted(self.times[:visible], middle, side="right")) - 1
+        return ordinal if ordinal >= 0 else None
 
     def visible(self, asked_at: float) -> int:
-        """How many frames were there at this second: a frame at exactly `asked_at` was."""
+        """How many frames a question at this second may see; a frame at exactly `asked_at`
+        counts."""
         return int(np.searchsorted(self.times, asked_at, side="right"))
 
     def first(self, since: float) -> int:
-        """The first frame at this second or later; as many as there are, where none is."""
+        """The ordinal of the first frame at this second or later; the number of frames if there is
+        none."""
         return int(np.searchsorted(self.times, since, side="left"))

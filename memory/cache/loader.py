@@ -1,6 +1,8 @@
-"""Recalled frames: read from the store, kept in the tiers, read ahead for the next question.
+"""Loads recalled frames: from the cache tiers or the store, and ahead of time for the next
+question.
 
-Knows the store and the tiers (memory/cache/tiers.py); nothing of search, and questions only as the evidence that holds on to frames.
+Knows the store and the tiers (memory/cache/tiers.py); nothing of search, and questions only as the
+evidence that holds frames.
 """
 
 import sqlite3
@@ -14,79 +16,78 @@ from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
 from memory import frame_budget
 from memory.cache.prefetch import Prefetcher
-from memory.cache.tiers import FrameTiers, Key, Lease
+from memory.cache.tiers import FrameKey, FrameTiers, Lease
 from memory.schema import Evidence, Run
 from memory.storage.segment_codec import AtRest
 from memory.store import DiskStore
 from memory.timeline import Timeline
 
 
-class RecalledFrames:
-    """Frames of a bank in memory."""
+class FrameLoader:
+    """Frames of a bank, in memory for as long as evidence refers to them."""
 
     def __init__(self, store: DiskStore, tiers: FrameTiers, prefetch_frames: int) -> None:
         self.tiers, self.prefetcher = tiers, Prefetcher()
         self.prefetch_frames = prefetch_frames
         self._store = store
-        # videos that were asked about -> with keys and values, the last time
-        self._asked: dict[str, bool] = {}
+        # videos that questions were about -> whether the last question needed keys and values
+        self._needs_kv: dict[str, bool] = {}
 
-    def load(self, keys: list[Key], ordinals: list[int]) -> tuple[tuple[Run, ...], Lease]:
-        """Runs of one frame each, in use until the lease ends. UserError when one is damaged."""
+    def load(self, keys: list[FrameKey], ordinals: list[int]) -> tuple[tuple[Run, ...], Lease]:
+        """Runs of one frame each, pinned until the lease ends. UserError if one is damaged."""
         if keys:
-            self._asked[keys[0].video_id] = keys[0].kv
-        held, lease = self.tiers.take(keys, self._read_range)
-        frames = zip(keys, ordinals, held, strict=True)
+            self._needs_kv[keys[0].video_id] = keys[0].kv
+        cached, lease = self.tiers.take(keys, self._read_range)
+        frames = zip(keys, ordinals, cached, strict=True)
         return tuple(
             Run(key.segment, ordinal, frame.tokens, frame.kv) for key, ordinal, frame in frames
         ), lease
 
-    def hand_out(self, group: list[Evidence], lease: Lease, likely: list[Key]) -> list[Evidence]:
-        """Keep the lease for as long as somebody holds any of the evidence; then read the likely ones ahead."""
+    def lend(self, group: list[Evidence], lease: Lease, likely: list[FrameKey]) -> list[Evidence]:
+        """Hold the lease while any of the evidence is referenced. Then read the likely frames
+        ahead."""
         # `next` is one step of the interpreter: evidence may be collected in several threads
-        let_go = count(1)
+        released = count(1)
         for evidence in group:
             weakref.finalize(
-                evidence, self._let_go_of, lease, likely, let_go, len(group)
+                evidence, self._release, lease, likely, released, len(group)
             ).atexit = False
         return group
 
-    def keep_newest(self, segment: Segment, frames: int) -> None:
-        """The newest frames of a video that is being asked about are wanted by every question: no need to read them back."""
-        kv = self._asked.get(segment.video_id)
+    def cache_newest(self, segment: Segment, frames: int) -> None:
+        """Cache the newest frames of a video that questions are about: every question reads them,
+        so none has to read them back from the disk."""
+        kv = self._needs_kv.get(segment.video_id)
         if kv is None or self._store.at_rest != AtRest() or (kv and segment.kv is None):
             return
         newest = range(max(0, len(segment) - frames), len(segment))
         self.tiers.fetch(
-            [Key(segment.video_id, segment.number, frame, kv) for frame in newest],
-            partial(_of_segment, segment),
+            [FrameKey(segment.video_id, segment.number, frame, kv) for frame in newest],
+            partial(_frames_of, segment),
         )
 
     def close(self) -> None:
         self.prefetcher.close()
 
-    def _read_range(self, first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
-        run, lasting = read_frames(
-            self._store,
-            first.video_id,
-            first.segment,
-            0,
-            first.frame,
-            first.frame + count,
-            kv=first.kv,
+    def _read_range(self, first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+        video_id, number, start = first.video_id, first.segment, first.frame
+        run, is_lasting = read_frames(
+            self._store, video_id, number, 0, start, start + count, kv=first.kv
         )
-        return run.tokens, run.kv, lasting
+        return run.tokens, run.kv, is_lasting
 
-    def _let_go_of(self, lease: Lease, likely: list[Key], let_go: Iterator[int], of: int) -> None:
-        """Called by the garbage collector, so nothing is done here."""
-        if next(let_go) < of:
+    def _release(
+        self, lease: Lease, likely: list[FrameKey], released: Iterator[int], of: int
+    ) -> None:
+        """Called by the garbage collector, so the work itself happens elsewhere."""
+        if next(released) < of:
             return
         self.tiers.end(lease)
         if likely:
             self.prefetcher.submit(partial(self._prefetch, likely))
 
-    def _prefetch(self, keys: list[Key], stop: Callable[[], bool]) -> None:
-        # damaged or deleted: whoever asks for it is told
+    def _prefetch(self, keys: list[FrameKey], stop: Callable[[], bool]) -> None:
+        # damaged or deleted: a question that needs the frame reports it
         with suppress(UserError, KeyError, sqlite3.Error):
             self.tiers.fetch(keys, self._read_range, stop)
 
@@ -94,9 +95,10 @@ class RecalledFrames:
 def read_frames(
     store: DiskStore, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool
 ) -> tuple[Run, bool]:
-    """Frames first..stop-1 of a segment from the store, and whether a later read returns the same. Keys and values in
-    the recent window are exact; once they leave it, the bank returns its stored (quantized) form.
+    """Frames first..stop-1 of a segment from the store, and whether a later read returns the same.
 
+    Keys and values in the recent window are exact. Once they leave it, the bank returns its
+    quantized form.
     ordinal: of frame `first` within its video.
     """
     exact = store.made(video_id, number, first, stop) if kv else None
@@ -104,23 +106,25 @@ def read_frames(
     return Run(number, ordinal, tokens, block if exact is None else exact), exact is None
 
 
-def keys_of(video_id: str, ordinals: Iterable[int], timeline: Timeline, kv: bool) -> list[Key]:
-    """Where frames are kept, by segment. ordinals: rising."""
+def frame_keys(
+    video_id: str, ordinals: Iterable[int], timeline: Timeline, kv: bool
+) -> list[FrameKey]:
+    """The cache keys of frames. ordinals: rising."""
     places = (
         (place, ordinal)
         for place, first, stop in frame_budget.runs(ordinals, timeline.edges)
         for ordinal in range(first, stop)
     )
     return [
-        Key(video_id, int(timeline.numbers[place]), ordinal - int(timeline.edges[place]), kv)
+        FrameKey(video_id, int(timeline.numbers[place]), ordinal - int(timeline.edges[place]), kv)
         for place, ordinal in places
     ]
 
 
-def _of_segment(
-    segment: Segment, first: Key, count: int
+def _frames_of(
+    segment: Segment, first: FrameKey, count: int
 ) -> tuple[VisualTokens, KVBlock | None, bool]:
-    """Frames of a segment in hand, as reading them back would give them."""
+    """Frames of a segment in memory, as a read from the store would return them."""
     stop = first.frame + count
     block = segment.kv.frames(first.frame, stop) if first.kv and segment.kv is not None else None
     return segment.tokens.frames(first.frame, stop), block, True

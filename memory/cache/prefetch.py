@@ -1,7 +1,7 @@
-"""What the next question may need, read while nobody waits.
+"""Reads what the next question may need while no question waits.
 
-Knows no frames: a job is a function that gives up when it is told to. Only the newest job counts: what the question before
-last made likely is of no interest any more.
+Knows no frames: a job is a function that stops when asked to. Only the newest job counts, because a
+new question makes an older guess useless.
 """
 
 import itertools
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 Job = Callable[[Callable[[], bool]], None]
-"""Does the work piece by piece, and ends when the function that it is handed says so."""
+"""Works piece by piece, and returns once the function that it receives says so."""
 
 
 class Prefetcher:
-    """One thread, started with the object."""
+    """Runs jobs in one thread, which starts with the object."""
 
     def __init__(self) -> None:
-        # may be put to from inside the garbage collector
+        # SimpleQueue: the garbage collector may put into it in the middle of anything
         self._jobs: SimpleQueue[tuple[int, Job] | None] = SimpleQueue()
         self._numbers = itertools.count(1)
         self._submitted = self._done = 0
@@ -27,20 +27,21 @@ class Prefetcher:
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Do this next, and give up what is being done."""
+        """Do this next, and stop the running job."""
         if not self._closed:
             self._submitted = next(self._numbers)
             self._jobs.put((self._submitted, job))
 
     def wait(self, timeout: float) -> bool:
-        """Until all is done; False after `timeout` seconds. For tests and measurements."""
+        """Wait until every job is done; False after `timeout` seconds. For tests and
+        measurements."""
         until = time.monotonic() + timeout
         while self._done < self._submitted and time.monotonic() < until:
             time.sleep(0.001)
         return self._done >= self._submitted
 
     def close(self) -> None:
-        """Give up; takes as long as the piece in hand."""
+        """Stop; takes as long as the current piece of work."""
         self._closed = True
         self._jobs.put(None)
         self._thread.join()

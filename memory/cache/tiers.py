@@ -1,13 +1,15 @@
-"""Frames recalled a moment ago, in two tiers above the disk: RAM, and the memory of the device that reads them.
+"""Recently recalled frames, in two tiers above the disk: RAM, and the memory of the device that
+reads them.
 
-Knows no files and no questions: what is in no tier comes from the `read` that it is handed. Each tier holds frames within a
-budget of bytes; the least recently used goes first. Frames that an answer is being read from are pinned: they stay, and
-stay counted, until their lease ends. What does not fit because everything else is pinned passes through uncounted, so what
-is in use at a moment is bounded by the budget and by what the askers of that moment read.
+Knows no files and no questions: a frame that no tier has comes from the `read` callback. Each tier
+has a budget of bytes and evicts the least recently used frame first. Frames that an answer reads
+are pinned: they stay, and stay counted, until their lease ends. If only pinned frames are left, a
+new one passes through without being counted. So the memory in use is bounded by the budget plus the
+frames of the running questions.
 
-The unit is the frame: two questions that land near each other share frames, hardly ever whole ranges of them.
-On a CPU the device's memory is RAM, and there is one tier. Towards a GPU a question's frames are copied from page-locked
-memory on a stream of their own, while the frames before them are copied and the thread goes on.
+The unit is the frame: two similar questions share frames, but rarely whole ranges of them. On a CPU
+the device's memory is RAM, and there is one tier. For a GPU, frames are copied from page-locked
+memory on a stream of their own, while the calling thread goes on.
 """
 
 import threading
@@ -21,143 +23,145 @@ from torch import Tensor
 
 from encoders.schema import KVBlock, VisualTokens
 
-_OBJECTS = (
-    # bytes of Python's and torch's objects around a frame's numbers: 4,128 by the growth of a process, 12,000 frames
-    4096
-)
+# Python and torch objects around the tensors of a frame: 4,128 bytes by the growth of a process
+# with 12,000 frames
+_OBJECT_BYTES = 4096
 
-Read = Callable[["Key", int], tuple[VisualTokens, KVBlock | None, bool]]
-"""(first frame, number of frames from there on) -> tokens, keys and values, and whether they will read the same later."""
+Read = Callable[["FrameKey", int], tuple[VisualTokens, KVBlock | None, bool]]
+"""(first frame, number of frames) -> tokens, keys and values, and whether a later read returns the
+same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A frame as it is kept."""
+class FrameKey:
+    """Identifies a cached frame."""
 
     video_id: str
     segment: int  # number of the segment within its video
-    # of the segment: 0, 1, ...; unlike ordinals it stays when segments before it are deleted
+    # 0, 1, ... within the segment; unlike an ordinal, it survives the deletion of earlier segments
     frame: int
     kv: bool  # with keys and values
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class CachedFrame:
     """A frame in memory."""
 
     tokens: VisualTokens
     kv: KVBlock | None
     pins: int = 0
-    counted: bool = False  # in its tier's bytes
-    forgotten: bool = False  # no longer found; its bytes count until the last pin goes
+    is_counted: bool = False  # in its tier's `nbytes`
+    is_forgotten: bool = False  # no longer findable; its bytes count until the last pin is gone
 
     @property
     def nbytes(self) -> int:
-        seen = self.tokens
-        numbers = sum(x.nbytes for x in (seen.tokens, seen.pos, seen.offsets, seen.times)) + (
-            self.kv.nbytes if self.kv else 0
-        )
-        return numbers + _OBJECTS
+        visual = self.tokens
+        tensors = (visual.tokens, visual.pos, visual.offsets, visual.times)
+        kv = self.kv.nbytes if self.kv else 0
+        return sum(x.nbytes for x in tensors) + kv + _OBJECT_BYTES
 
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """What pins frames while they are in use."""
+    """Pins frames while they are in use."""
 
-    pins: list[tuple["Tier", Held]] = field(default_factory=list)
+    pins: list[tuple["Tier", CachedFrame]] = field(default_factory=list)
     came_from: Counter[str] = field(default_factory=Counter)  # "device", "ram" or "disk" -> frames
 
 
 class Tier:
-    """Frames by key, within a budget. For one thread at a time: `FrameTiers` has the lock."""
+    """Frames by key, within a budget. Not thread-safe: `FrameTiers` has the lock."""
 
     def __init__(self, budget: int) -> None:
         """budget: bytes."""
         self.budget = budget
-        self.nbytes = 0  # of all that it holds, and of what was forgotten while pinned
-        self._held: OrderedDict[Key, Held] = OrderedDict()  # least recently used first
+        self.nbytes = 0  # of all frames here, and of forgotten ones that are still pinned
+        # least recently used first
+        self._frames: OrderedDict[FrameKey, CachedFrame] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._frames)
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._held
+    def __contains__(self, key: FrameKey) -> bool:
+        return key in self._frames
 
-    def find(self, key: Key, lease: Lease) -> Held | None:
-        """The frame of this key, pinned, and from now on the one used last."""
-        held = self._held.get(key)
-        if held is not None:
-            self._held.move_to_end(key)
-            self._pin(held, lease)
-        return held
+    def find(self, key: FrameKey, lease: Lease) -> CachedFrame | None:
+        """The frame of this key, pinned; it becomes the most recently used one."""
+        frame = self._frames.get(key)
+        if frame is not None:
+            self._frames.move_to_end(key)
+            self._pin(frame, lease)
+        return frame
 
-    def put(self, key: Key, held: Held, lease: Lease) -> Held:
-        """Keep a frame if it fits, and pin it either way. One that is there already is taken instead of it."""
-        there = self.find(key, lease)
-        if there is not None:
-            return there
-        self._pin(held, lease)
-        if self._make_room(held.nbytes):
-            held.counted = True
-            self._held[key] = held
-            self.nbytes += held.nbytes
-        return held
+    def put(self, key: FrameKey, frame: CachedFrame, lease: Lease) -> CachedFrame:
+        """Cache a frame if it fits, and pin it either way. If the key has a frame already, return
+        that one."""
+        cached = self.find(key, lease)
+        if cached is not None:
+            return cached
+        self._pin(frame, lease)
+        if self._make_room(frame.nbytes):
+            frame.is_counted = True
+            self._frames[key] = frame
+            self.nbytes += frame.nbytes
+        return frame
 
-    def unpin(self, held: Held) -> None:
-        held.pins -= 1
-        if held.forgotten:
-            self._uncount(held)
-        elif self.nbytes > self.budget:  # it became smaller meanwhile
+    def unpin(self, frame: CachedFrame) -> None:
+        frame.pins -= 1
+        if frame.is_forgotten:
+            self._uncount(frame)
+        elif self.nbytes > self.budget:  # the budget became smaller in between
             self._make_room(0)
 
     def forget(self, video_id: str) -> None:
-        """Find a video's frames no more."""
-        for key in [key for key in self._held if key.video_id == video_id]:
+        """Evict all frames of a video."""
+        for key in [key for key in self._frames if key.video_id == video_id]:
             self._remove(key)
 
     def resize(self, budget: int) -> None:
-        """Another budget; it holds at once, but for pinned frames."""
+        """Set the budget in bytes. It applies at once, except to pinned frames."""
         self.budget = budget
         self._make_room(0)
 
-    def _pin(self, held: Held, lease: Lease) -> None:
-        held.pins += 1
-        lease.pins.append((self, held))
+    def _pin(self, frame: CachedFrame, lease: Lease) -> None:
+        frame.pins += 1
+        lease.pins.append((self, frame))
 
     def _make_room(self, nbytes: int) -> bool:
-        """Whether so many bytes are free, after letting go of what was used least recently."""
+        """Evict least recently used frames until `nbytes` are free; False if that is impossible."""
         over = self.nbytes + nbytes - self.budget
-        going = []
-        for key, held in self._held.items():
+        evicted = []
+        for key, frame in self._frames.items():
             if over <= 0:
                 break
-            if not held.pins:
-                going.append(key)
-                over -= held.nbytes
-        if over > 0 and nbytes:  # it would not fit anyway: nothing has to go
+            if not frame.pins:
+                evicted.append(key)
+                over -= frame.nbytes
+        if over > 0 and nbytes:  # it would not fit anyway: evict nothing
             return False
-        for key in going:
+        for key in evicted:
             self._remove(key)
         return over <= 0
 
-    def _remove(self, key: Key) -> None:
-        held = self._held.pop(key)
-        held.forgotten = True
-        self._uncount(held)
+    def _remove(self, key: FrameKey) -> None:
+        frame = self._frames.pop(key)
+        frame.is_forgotten = True
+        self._uncount(frame)
 
-    def _uncount(self, held: Held) -> None:
-        if held.counted and not held.pins:
-            held.counted = False
-            self.nbytes -= held.nbytes
+    def _uncount(self, frame: CachedFrame) -> None:
+        if frame.is_counted and not frame.pins:
+            frame.is_counted = False
+            self.nbytes -= frame.nbytes
 
 
 class FrameTiers:
-    """All tiers as one: `take` gives frames where they are needed, from the nearest tier that has them."""
+    """All tiers as one: `take` returns frames from the nearest tier that has them. Thread-safe."""
 
     def __init__(
         self, ram_bytes: int, device_bytes: int = 0, device: torch.device | None = None
     ) -> None:
-        """device: where frames are needed; None: in RAM, with no tier above it."""
+        """device: where frames are needed; None: in RAM, with no tier above it. Budgets in
+        bytes."""
         self.ram = Tier(ram_bytes)
         self.device = Tier(device_bytes)
         self._mover = None if device is None else Mover(device)
@@ -165,94 +169,97 @@ class FrameTiers:
         # a lease may end inside the garbage collector, in the middle of anything
         self._ended: deque[Lease] = deque()
 
-    def take(self, keys: Sequence[Key], read: Read) -> tuple[list[Held], Lease]:
-        """The frames of these keys, pinned by the lease. What no tier has is read, neighbours at once; what `read` raises
-        ends the lease."""
-        lease, found = Lease(), dict[Key, Held]()
+    def take(self, keys: Sequence[FrameKey], read: Read) -> tuple[list[CachedFrame], Lease]:
+        """The frames of these keys, pinned by the lease. Frames that no tier has are read,
+        neighboring ones together. An exception of `read` ends the lease and is raised again."""
+        lease, frames = Lease(), dict[FrameKey, CachedFrame]()
         try:
-            with self._settled():
-                found |= _found(keys, self.device, lease)
-                lower = [key for key in keys if key not in found]
-                found |= _found(lower, self.ram, lease)
-            missing = [key for key in lower if key not in found]
+            with self._unpinned():
+                frames |= _find_all(keys, self.device, lease)
+                lower = [key for key in keys if key not in frames]
+                frames |= _find_all(lower, self.ram, lease)
+            missing = [key for key in lower if key not in frames]
             lease.came_from = Counter(
                 device=len(keys) - len(lower), ram=len(lower) - len(missing), disk=len(missing)
             )
-            passing = set()
+            uncached = set()
             for first, count in _ranges(missing):
-                tokens, block, lasting = read(first, count)
+                tokens, block, is_lasting = read(first, count)
                 for i in range(count):
-                    key, held = replace(first, frame=first.frame + i), _alone(tokens, block, i)
-                    if lasting:
-                        with self._settled():
-                            held = self.ram.put(key, held, lease)
+                    key, frame = replace(first, frame=first.frame + i), _one_frame(tokens, block, i)
+                    if is_lasting:
+                        with self._unpinned():
+                            frame = self.ram.put(key, frame, lease)
                     else:
-                        passing.add(key)
-                    found[key] = held
+                        uncached.add(key)
+                    frames[key] = frame
             if self._mover is not None:
-                for key, held in zip(
-                    lower, self._mover([found[key] for key in lower]), strict=True
+                for key, frame in zip(
+                    lower, self._mover([frames[key] for key in lower]), strict=True
                 ):
-                    with self._settled():
-                        found[key] = held if key in passing else self.device.put(key, held, lease)
+                    with self._unpinned():
+                        frames[key] = (
+                            frame if key in uncached else self.device.put(key, frame, lease)
+                        )
         except BaseException:
             self.end(lease)
             raise
-        return [found[key] for key in keys], lease
+        return [frames[key] for key in keys], lease
 
     def fetch(
-        self, keys: Sequence[Key], read: Read, stop: Callable[[], bool] = lambda: False
+        self, keys: Sequence[FrameKey], read: Read, stop: Callable[[], bool] = lambda: False
     ) -> None:
-        """Bring frames that no tier has into RAM, at most a quarter of its budget; `stop` is asked before each range."""
+        """Read frames that no tier has into RAM, at most a quarter of its budget. Ends early once
+        `stop()` is true."""
         left = self.ram.budget // 4
         for first, count in _ranges([key for key in keys if not self.has(key)]):
             if left <= 0 or stop():
                 return
-            tokens, block, lasting = read(first, count)
-            if not lasting:
+            tokens, block, is_lasting = read(first, count)
+            if not is_lasting:
                 continue
             lease = Lease()
             for i in range(count):
-                held = _alone(tokens, block, i)
-                left -= held.nbytes
+                frame = _one_frame(tokens, block, i)
+                left -= frame.nbytes
                 if left >= 0:
-                    with self._settled():
-                        self.ram.put(replace(first, frame=first.frame + i), held, lease)
+                    with self._unpinned():
+                        self.ram.put(replace(first, frame=first.frame + i), frame, lease)
             self.end(lease)
 
     def end(self, lease: Lease) -> None:
-        """The frames are no longer in use. May be called from anywhere, also while a tier is being changed."""
+        """Release the frames. Safe to call from anywhere, even while a tier changes."""
         self._ended.append(lease)
 
-    def has(self, key: Key) -> bool:
-        """Whether a frame is in some tier."""
-        with self._settled():
+    def has(self, key: FrameKey) -> bool:
+        """Whether any tier has the frame."""
+        with self._unpinned():
             return key in self.ram or key in self.device
 
     def forget(self, video_id: str) -> None:
-        """Find a video's frames no more."""
-        with self._settled():
+        """Evict all frames of a video."""
+        with self._unpinned():
             for tier in (self.ram, self.device):
                 tier.forget(video_id)
 
     def resize_ram(self, budget: int) -> None:
-        """Another budget for RAM, in bytes."""
-        with self._settled():
+        """Set the budget of the RAM tier, in bytes."""
+        with self._unpinned():
             if budget != self.ram.budget:
                 self.ram.resize(budget)
 
     def nbytes(self) -> dict[str, int]:
-        """What each tier holds."""
-        with self._settled():
+        """Bytes in each tier: "ram" and "device"."""
+        with self._unpinned():
             return {"ram": self.ram.nbytes, "device": self.device.nbytes}
 
     @contextmanager
-    def _settled(self) -> Iterator[None]:
-        """The lock, after unpinning what leases that have ended pinned."""
+    def _unpinned(self) -> Iterator[None]:
+        """Hold the lock, after unpinning the frames of ended leases."""
         with self._lock:
             while self._ended:
-                for tier, held in self._ended.popleft().pins:
-                    tier.unpin(held)
+                for tier, frame in self._ended.popleft().pins:
+                    tier.unpin(frame)
             yield
 
 
@@ -263,63 +270,65 @@ class Mover:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def __call__(self, frames: Sequence[Held]) -> list[Held]:
-        """Copies of these frames. On a GPU they may still be under way: whatever the caller's stream does next waits."""
+    def __call__(self, frames: Sequence[CachedFrame]) -> list[CachedFrame]:
+        """Copies of these frames. On a GPU the copies may still run; the caller's stream waits for
+        them."""
         if self._stream is None:
-            return [self._copied(held, lambda x: x.to(self._device, copy=True)) for held in frames]
+            return [self._moved(frame, lambda x: x.to(self._device, copy=True)) for frame in frames]
         with torch.cuda.stream(self._stream):
             copies = [
-                self._copied(held, lambda x: x.pin_memory().to(self._device, non_blocking=True))
-                for held in frames
+                self._moved(frame, lambda x: x.pin_memory().to(self._device, non_blocking=True))
+                for frame in frames
             ]
         reading = torch.cuda.current_stream(self._device)
         reading.wait_stream(self._stream)
-        # or the allocator may hand their memory on while the reading stream still needs it
-        for held in copies:
+        # otherwise the allocator may reuse their memory while the reading stream still needs it
+        for frame in copies:
             for x in (
-                held.tokens.tokens,
-                *(() if held.kv is None else (held.kv.keys, held.kv.values)),
+                frame.tokens.tokens,
+                *(() if frame.kv is None else (frame.kv.keys, frame.kv.values)),
             ):
                 x.record_stream(reading)
         return copies
 
     @staticmethod
-    def _copied(held: Held, copy: Callable[[Tensor], Tensor]) -> Held:
-        """What is large goes to the device; offsets, times and positions are read on the CPU."""
+    def _moved(frame: CachedFrame, copy: Callable[[Tensor], Tensor]) -> CachedFrame:
+        """Large tensors go to the device; offsets, times and positions are read on the CPU."""
         kv = (
             None
-            if held.kv is None
-            else replace(held.kv, keys=copy(held.kv.keys), values=copy(held.kv.values))
+            if frame.kv is None
+            else replace(frame.kv, keys=copy(frame.kv.keys), values=copy(frame.kv.values))
         )
-        return Held(replace(held.tokens, tokens=copy(held.tokens.tokens)), kv)
+        return CachedFrame(replace(frame.tokens, tokens=copy(frame.tokens.tokens)), kv)
 
 
-def _found(keys: Sequence[Key], tier: Tier, lease: Lease) -> dict[Key, Held]:
-    """Those of the keys that a tier has."""
+def _find_all(keys: Sequence[FrameKey], tier: Tier, lease: Lease) -> dict[FrameKey, CachedFrame]:
+    """The frames of those keys that the tier has."""
     looked = ((key, tier.find(key, lease)) for key in keys)
-    return {key: held for key, held in looked if held is not None}
+    return {key: frame for key, frame in looked if frame is not None}
 
 
-def _ranges(keys: Sequence[Key]) -> list[tuple[Key, int]]:
-    """Neighbouring frames of one segment together: (the first, how many). keys: in the order of time."""
-    found: list[tuple[Key, int]] = []
+def _ranges(keys: Sequence[FrameKey]) -> list[tuple[FrameKey, int]]:
+    """Group neighboring frames of one segment: (first, count). keys: in time order."""
+    ranges: list[tuple[FrameKey, int]] = []
     for key in keys:
-        if found and replace(found[-1][0], frame=found[-1][0].frame + found[-1][1]) == key:
-            found[-1] = (found[-1][0], found[-1][1] + 1)
+        if ranges and replace(ranges[-1][0], frame=ranges[-1][0].frame + ranges[-1][1]) == key:
+            ranges[-1] = (ranges[-1][0], ranges[-1][1] + 1)
         else:
-            found.append((key, 1))
-    return found
+            ranges.append((key, 1))
+    return ranges
 
 
-def _alone(tokens: VisualTokens, block: KVBlock | None, frame: int) -> Held:
-    """One frame of a range, with memory of its own: a view would keep the whole range alive, uncounted."""
-    seen = tokens.frames(frame, frame + 1)
+def _one_frame(tokens: VisualTokens, block: KVBlock | None, frame: int) -> CachedFrame:
+    """One frame of a range, with memory of its own: a view would keep the whole range alive without
+    counting it."""
+    visual = tokens.frames(frame, frame + 1)
     kv = None if block is None else block.frames(frame, frame + 1)
     if len(tokens.times) > 1:
-        seen = replace(seen, tokens=seen.tokens.clone(), times=seen.times.clone())
-        kv = None if kv is None else replace(kv, keys=_own(kv.keys), values=_own(kv.values))
-    return Held(seen, kv)
+        visual = replace(visual, tokens=visual.tokens.clone(), times=visual.times.clone())
+        kv = None if kv is None else replace(kv, keys=_copy(kv.keys), values=_copy(kv.values))
+    return CachedFrame(visual, kv)
 
 
-def _own(x: Tensor) -> Tensor:
+def _copy(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)

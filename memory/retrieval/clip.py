@@ -1,8 +1,8 @@
-"""Retrievers that look at no keys: evenly spread, by frame embedding, and several rankings fused into one.
+"""Frames by the similarity of their embedding to the question's text.
 
-Knows no files but the index folder it is handed, no prompts, no pixels.
-Convention for every retriever, so that whoever builds them needs no case distinction: its YAML is `_partial_: true`,
-and the partial is called with the same two partners, `embedder` and `queries`. Each class says what it does with both.
+Knows no files except the index folder, no prompts, no pixels. Convention for every retriever: its
+YAML is `_partial_: true`, and the partial is called with the same two partners, `embedder` and
+`queries`. So the builder needs no special cases; each class says how it uses both.
 """
 
 import logging
@@ -29,11 +29,13 @@ log = logging.getLogger("reelbank.memory")
 class ClipRetriever:
     """Frames whose embedding is nearest to the question's text, spread over segments.
 
-    per_segment: how many frames of one segment may come before every other segment's best. Exactly: rank the frames of
-    each segment by score; the first `per_segment` of every segment form round 1, the next `per_segment` round 2, and so
-    on; the ranking is round 1 by score, then round 2 by score, ... A large value is the plain ranking by score.
-    ram_bytes: RAM for embeddings (128 numbers at a frame a second: 44 MB a day); beyond it they go to a mapped temporary file.
-    Videos of more than 131,072 frames are searched approximately (memory/retrieval/frame_index.py): some 140 bytes a frame on top.
+    per_segment: how many frames of one segment may come before every other segment's best. The
+    frames of each segment are ranked by score. The first `per_segment` of every segment form round
+    1, the next `per_segment` round 2, and so on. The ranking is round 1 by score, then round 2 by
+    score, ... A large value gives the plain ranking by score.
+    ram_bytes: RAM for embeddings (128 numbers at a frame a second: 44 MB a day). Beyond it they go
+    to a mapped temporary file. Videos of more than 131,072 frames are searched approximately
+    (memory/retrieval/frame_index.py), for about 140 bytes a frame on top.
     Partners: `embedder` embeds the question; `queries` is not used.
     """
 
@@ -49,7 +51,8 @@ class ClipRetriever:
     ) -> None:
         if embedder is None:
             raise UserError(
-                "retriever=clip needs a frame embedder, and this run has none; use retriever=kv or uniform"
+                "retriever=clip needs a frame embedder, and this run has none; use retriever=kv or "
+                "uniform"
             )
         if per_segment < 1:
             raise UserError(f"per_segment={per_segment} would rank no frame; set it to 1 or more")
@@ -58,75 +61,79 @@ class ClipRetriever:
         self._budget = RamBudget(ram_bytes)
         self._index: dict[str, FrameIndex] = {}
         self._edges: dict[str, list[int]] = {}  # first ordinal of each segment
-        self._saved: dict[str, int] = {}  # rows that the file holds
+        self._saved: dict[str, int] = {}  # rows in the saved files
 
     @property
     def nbytes(self) -> int:
         return sum(index.nbytes for index in list(self._index.values()))
 
     def add(self, segment: SegmentIndex) -> None:
-        if not is_next(segment, self.known(segment.video_id)):
+        if not is_next(segment, self.frame_count(segment.video_id)):
             return
         if segment.clip is None or segment.clip.shape[1] == 0:
             raise UserError(
-                f"segment {segment.number} of video {segment.video_id} has no frame embeddings, which retriever=clip "
+                f"segment {segment.number} of video {segment.video_id} has no frame embeddings, "
+                "which retriever=clip "
                 "needs; use retriever=kv or uniform, or another bank=DIR"
             )
         if segment.video_id not in self._index:
             self._index[segment.video_id] = FrameIndex(segment.clip.shape[1], self._budget)
             self._edges[segment.video_id] = []
-        # edge before rows: a search that finds a row must find its segment
+        # edge before rows: a search that finds a row must also find its segment
         self._edges[segment.video_id].append(segment.first)
-        self._take_in(segment.video_id, segment.clip)
+        self._add_rows(segment.video_id, segment.clip)
 
     def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.known(question.video_id), visible)
-        there = visible - first
-        k = min(k, there)
+        refuse_unknown(question, self.frame_count(question.video_id), visible)
+        count = visible - first
+        k = min(k, count)
         if k == 0:
             return hits([], [])
         index, edges = self._index[question.video_id], self._edges[question.video_id]
-        # [E]; outside the index's lock, it may wait for a GPU
+        # [E]; outside of any lock, because it may wait for a GPU
         query = self._embedder.embed_text(question.text)
         if query.shape[-1] != index.width:
             raise UserError(
-                f"the question embeds to {query.shape[-1]} numbers but the bank's frames to {index.width}; "
+                f"the question embeds to {query.shape[-1]} numbers but the bank's frames to "
+                f"{index.width}; "
                 "use the frame embedder that the bank was made with"
             )
-        wanted = min(there, 4 * k)
-        # look deeper until round 1 alone fills k; seen whole, the later rounds fill the rest
+        depth = min(count, 4 * k)
+        # search deeper until round 1 alone fills k; at full depth the later rounds fill the rest
         while True:
-            ordinals, scores = index.search(query, wanted, visible, first)
+            ordinals, scores = index.search(query, depth, visible, first)
             rounds = self._rounds(ordinals, edges)
-            if wanted == there or int((rounds == 0).sum()) >= k:
-                # stable: within a round the order by score stays
+            if depth == count or int((rounds == 0).sum()) >= k:
+                # stable: keeps the order by score within a round
                 best = np.argsort(rounds, kind="stable")[:k]
                 return hits(ordinals[best], scores[best])
-            wanted = min(there, 4 * wanted)
+            depth = min(count, 4 * depth)
 
-    def _take_in(self, video_id: str, rows: Tensor) -> None:
+    def _add_rows(self, video_id: str, rows: Tensor) -> None:
         index = self._index[video_id]
-        was = index.approximate
+        was_approximate = index.is_approximate
         index.add(rows)
-        if index.approximate and not was:
+        if index.is_approximate and not was_approximate:
             log.info(
-                "video %s has more than %d frames: from now on its frames are searched approximately",
+                "video %s has more than %d frames: from now on its frames are searched "
+                "approximately",
                 video_id,
                 index.switch,
             )
 
     def _rounds(self, ordinals: np.ndarray, edges: list[int]) -> np.ndarray:
-        """[k] the round in which each frame comes, for frames given best first."""
+        """[k] int64: the round of each frame. ordinals: [k], best first."""
         segments = np.array(
             [bisect_right(edges, ordinal) for ordinal in ordinals.tolist()], np.int64
         )
-        order = np.argsort(segments, kind="stable")  # a segment's frames together, best first
-        first = np.searchsorted(segments[order], segments[order])  # where each one's segment begins
+        order = np.argsort(segments, kind="stable")  # frames of a segment together, best first
+        # start of each frame's segment in `order`
+        first = np.searchsorted(segments[order], segments[order])
         rounds = np.empty(len(ordinals), np.int64)
         rounds[order] = (np.arange(len(ordinals)) - first) // self._per_segment
         return rounds
 
-    def known(self, video_id: str) -> int:
+    def frame_count(self, video_id: str) -> int:
         index = self._index.get(video_id)
         return 0 if index is None else len(index)
 
@@ -134,22 +141,24 @@ class ClipRetriever:
         try:
             for block in row_cache.load(_rows_of(folder, video_id), timeline):
                 if video_id not in self._index:
-                    kept = partial(ivf_block.load, _blocks_of(folder, video_id))
-                    self._index[video_id] = FrameIndex(block.shape[1], self._budget, kept=kept)
-                self._take_in(video_id, torch.from_numpy(block))
+                    load_block = partial(ivf_block.load, _blocks_of(folder, video_id))
+                    self._index[video_id] = FrameIndex(
+                        block.shape[1], self._budget, load_block=load_block
+                    )
+                self._add_rows(video_id, torch.from_numpy(block))
         except OSError:
             self.forget(video_id)
-        known = self.known(video_id)
-        if known:
-            self._edges[video_id] = timeline.edges[: bisect_left(timeline.edges, known)].tolist()
-            self._saved[video_id] = known
+        count = self.frame_count(video_id)
+        if count:
+            self._edges[video_id] = timeline.edges[: bisect_left(timeline.edges, count)].tolist()
+            self._saved[video_id] = count
 
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        known = self.known(video_id)
-        if known > self._saved.get(video_id, 0):
-            row_cache.save(_rows_of(folder, video_id), known, self._index[video_id].part, timeline)
-            ivf_block.save(_blocks_of(folder, video_id), self._index[video_id].sealed)
-            self._saved[video_id] = known
+        count = self.frame_count(video_id)
+        if count > self._saved.get(video_id, 0):
+            row_cache.save(_rows_of(folder, video_id), count, self._index[video_id].part, timeline)
+            ivf_block.save(_blocks_of(folder, video_id), self._index[video_id].blocks)
+            self._saved[video_id] = count
 
     def forget(self, video_id: str) -> None:
         index = self._index.pop(video_id, None)

@@ -1,12 +1,13 @@
 """The frames of one video by inner product with a query; the row number is the frame's ordinal.
 
-Knows nothing of texts, segments or videos. Up to SWITCH rows in sight every one is looked at. Beyond, rows come in blocks:
-those that are in sight as a whole are looked into through an inverted file of their own (memory/retrieval/ivf_block.py), the rows at either
-end are all looked at, and the best of both are scored again from the rows themselves.
+Knows no texts, segments or videos. Up to SWITCH visible rows, every row is scored. Beyond that,
+rows come in blocks. A block that is visible as a whole is searched through an inverted file of its
+own (memory/retrieval/ivf_block.py). Rows before the first and after the last such block are all
+scored. The best of both are scored again from the exact rows.
 
-What is found depends on the rows in sight, on where they begin and on how many are wanted, and on nothing else: not on how the
-rows came, and not on those that come later, be it through a centroid (laws 3 and 8). A block is sealed by the `add` that fills
-it: that takes some tenths of a second, once in 65,536 frames.
+The result depends only on the visible rows, on where they begin, and on k. It does not depend on
+how the rows were added, or on later rows, not even through a centroid (laws 3 and 8). The `add`
+that fills a block trains its inverted file: some tenths of a second, once in 65,536 frames.
 """
 
 from collections.abc import Callable
@@ -16,15 +17,15 @@ import torch
 from torch import Tensor
 
 from memory.retrieval import topk
-from memory.retrieval.ivf_block import Sealed, key_of
-from memory.retrieval.row_buffer import RamBudget, Rows
+from memory.retrieval.ivf_block import IvfBlock, key_of
+from memory.retrieval.row_buffer import RamBudget, RowBuffer
 
 SWITCH = 1 << 17  # rows: 36 hours at a frame a second
-_BLOCK = 1 << 16  # rows; at either end as many may have to be looked at one by one
-_DEEPEST = 256  # a question that wants more than one in so many rows gets them exactly
+_BLOCK = 1 << 16  # rows; at either end up to this many are scored one by one
+_MIN_ROWS_PER_HIT = 256  # a search for more than one in so many rows is exact
 
-# the key of a block's rows -> the block, where somebody kept it
-Kept = Callable[[str], Sealed | None]
+# the key of a block's rows -> the saved block, if there is one
+LoadBlock = Callable[[str], IvfBlock | None]
 
 
 class FrameIndex:
@@ -37,63 +38,68 @@ class FrameIndex:
         *,
         block: int = _BLOCK,
         switch: int = SWITCH,
-        kept: Kept | None = None,
+        load_block: LoadBlock | None = None,
     ) -> None:
-        """budget: of RAM for rows, beyond it they are mapped; None = as much as they need. A few rows beyond the switch are
-        too few for anything but tests."""
+        """budget: RAM for rows, beyond which they are mapped from a file; None: no limit.
+        block: rows of a block. switch: more rows than this are searched approximately. Both differ
+        only in tests.
+        load_block: finds a saved block; None: every block is trained."""
         self.width = width
         self.switch = switch
-        self._rows = Rows((width,), budget or RamBudget(1 << 62), np.float32)
-        self._block, self._kept = block, kept
-        self._sealed: list[Sealed] = []
+        self._rows = RowBuffer((width,), budget or RamBudget(1 << 62), np.float32)
+        self._block_rows, self._load_block = block, load_block
+        self._blocks: list[IvfBlock] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     @property
-    def approximate(self) -> bool:
-        """Whether questions that see all rows are no longer answered exactly."""
+    def is_approximate(self) -> bool:
+        """Whether a search over all rows is approximate."""
         return self._count > self.switch
 
     @property
-    def sealed(self) -> tuple[Sealed, ...]:
-        """The blocks that are no longer looked at row by row, from the first row on."""
-        return tuple(self._sealed)
+    def blocks(self) -> tuple[IvfBlock, ...]:
+        """The inverted files, from the first row on."""
+        return tuple(self._blocks)
 
     @property
     def nbytes(self) -> int:
-        """In RAM."""
+        """Bytes in RAM."""
         return min(self._rows.nbytes, 4 * self._count * self.width) + sum(
-            block.nbytes for block in self.sealed
+            block.nbytes for block in self.blocks
         )
 
     def add(self, rows: Tensor) -> None:
         """Append rows: [T, E] float32."""
-        self._rows.append(_plain(rows))
-        while len(self._rows) > self.switch and (len(self._sealed) + 1) * self._block <= len(
+        self._rows.append(_to_numpy(rows))
+        while len(self._rows) > self.switch and (len(self._blocks) + 1) * self._block_rows <= len(
             self._rows
         ):
-            self._seal()
-        self._count = len(self._rows)  # last: whoever sees the rows finds their blocks sealed
+            self._add_block()
+        self._count = len(self._rows)  # last: a search that sees the rows also finds their blocks
 
     def search(
         self, query: Tensor, k: int, visible: int, first: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k rows (or all) from `first` on and below `visible` with the largest inner product: ordinals int64, scores
-        float32. Equal scores come in rising order, and the cut at k keeps the lower ordinals. Above the switch some of them may
-        be missed, and rows with smaller products stand in for them."""
-        there = visible - first
-        k = min(k, there)
+        """The k rows (or all) from `first` on and below `visible` with the largest inner product.
+
+        query: [E]. Returns ordinals int64 and scores float32, best first. Of equal scores, the
+        lower ordinal comes first and survives the cut. Above the switch, some rows may be missed
+        and replaced by rows with smaller products.
+        """
+        count = visible - first
+        k = min(k, count)
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        wanted = _plain(query)
-        blocks = range(-(-first // self._block), visible // self._block)
-        if there > self.switch and blocks and k <= there // _DEEPEST:
-            ordinals, scores = self._mostly(wanted, k, blocks, first, visible)
+        vector = _to_numpy(query)
+        blocks = range(-(-first // self._block_rows), visible // self._block_rows)
+        if count > self.switch and blocks and k <= count // _MIN_ROWS_PER_HIT:
+            ordinals, scores = self._approximate(vector, k, blocks, first, visible)
             if len(ordinals) == k:
                 return ordinals, scores
-        scores = self._scores(wanted, first, visible)
+        scores = self._scores(vector, first, visible)
         best = topk.best(scores, k)
         return first + best, scores[best]
 
@@ -102,57 +108,64 @@ class FrameIndex:
         return self._rows.part(first, stop)
 
     def release(self) -> None:
-        """Give the budget back. The index is not used afterwards."""
+        """Return the RAM budget. The index must not be used afterwards."""
         self._rows.release()
 
     def _scores(self, query: np.ndarray, first: int, stop: int) -> np.ndarray:
-        """[stop - first] float32 products with [E]."""
+        """[stop - first] float32: products of the rows with [E]."""
         scores, at = np.empty(stop - first, np.float32), 0
         for rows in self._rows.blocks(stop, first):
             scores[at : at + len(rows)] = _products(rows, query)
             at += len(rows)
         return scores
 
-    def _mostly(
+    def _approximate(
         self, query: np.ndarray, k: int, blocks: range, first: int, visible: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best k, or fewer, of what sealed blocks name and of all rows before and after them."""
-        ordinals, scores = self._inside(query, k, blocks)
-        for a, b in ((first, blocks.start * self._block), (blocks.stop * self._block, visible)):
-            seen = self._scores(query, a, b)
-            best = topk.best(seen, k)
+        """The best k, or fewer, of the candidates of blocks and of all rows before and after
+        them."""
+        ordinals, scores = self._candidates(query, k, blocks)
+        for a, b in (
+            (first, blocks.start * self._block_rows),
+            (blocks.stop * self._block_rows, visible),
+        ):
+            exact = self._scores(query, a, b)
+            best = topk.best(exact, k)
             ordinals, scores = (
                 np.concatenate([ordinals, a + best]),
-                np.concatenate([scores, seen[best]]),
+                np.concatenate([scores, exact[best]]),
             )
         order = np.lexsort((ordinals, -scores))[:k]
         return ordinals[order], scores[order]
 
-    def _inside(self, query: np.ndarray, k: int, blocks: range) -> tuple[np.ndarray, np.ndarray]:
-        """Candidates of sealed blocks with their exact scores."""
-        k += self._sealed[blocks.start].spare
-        found = [self._sealed[block].search(query, k) for block in blocks]
+    def _candidates(
+        self, query: np.ndarray, k: int, blocks: range
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Candidates of blocks, with exact scores."""
+        k += self._blocks[blocks.start].rerank_margin
+        hits = [self._blocks[block].search(query, k) for block in blocks]
         ordinals = np.concatenate(
-            [block * self._block + places for block, (places, _) in zip(blocks, found, strict=True)]
+            [block * self._block_rows + rows for block, (rows, _) in zip(blocks, hits, strict=True)]
         )
-        about = np.concatenate([scores for _, scores in found])
-        named = np.sort(ordinals[topk.best(about, k)])
-        return named, _products(self._rows.take(named), query)
+        estimates = np.concatenate([scores for _, scores in hits])
+        best = np.sort(ordinals[topk.best(estimates, k)])
+        return best, _products(self._rows.take(best), query)
 
-    def _seal(self) -> None:
-        first = len(self._sealed) * self._block
-        rows = self._rows.part(first, first + self._block)
-        kept = None if self._kept is None else self._kept(key_of(rows))
-        self._sealed.append(Sealed.train(rows) if kept is None else kept)
+    def _add_block(self) -> None:
+        first = len(self._blocks) * self._block_rows
+        rows = self._rows.part(first, first + self._block_rows)
+        saved = None if self._load_block is None else self._load_block(key_of(rows))
+        self._blocks.append(IvfBlock.train(rows) if saved is None else saved)
 
 
 def _products(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """[T] float32 of [T, E] and [E]. A row's product is the same among whichever rows it stands, as it would not be in a matrix
-    product: candidates score as in an exact search, and equal rows are equal."""
+    """[T] float32 of [T, E] and [E]. Unlike in a matrix product, the result for a row does not
+    depend on the rows around it: candidates score as in an exact search, and equal rows score
+    equally."""
     return np.einsum("te,e->t", rows, query)
 
 
-def _plain(rows: Tensor) -> np.ndarray:
+def _to_numpy(rows: Tensor) -> np.ndarray:
     """float32, contiguous, on the CPU."""
-    found: np.ndarray = rows.detach().to("cpu", torch.float32).contiguous().numpy()
-    return found
+    array: np.ndarray = rows.detach().to("cpu", torch.float32).contiguous().numpy()
+    return array

@@ -1,4 +1,7 @@
-"""Several retrievers as one: their rankings joined by reciprocal rank fusion."""
+"""Several retrievers as one, by reciprocal rank fusion of their rankings.
+
+Knows no scores of its parts, only their rankings.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -12,8 +15,9 @@ from memory.schema import Hits, Question, Retriever, SegmentIndex
 from memory.timeline import Timeline
 
 
-def with_frames(ranked: Hits, near: Sequence[int]) -> Hits:
-    """Fuse a ranking with frames from another source. near: ordinals, best first; repeats are ignored."""
+def fuse_frames(ranked: Hits, near: Sequence[int]) -> Hits:
+    """Fuse a ranking with frames from another source. near: ordinals, best first; repeats are
+    ignored."""
     return _hits(reciprocal_rank([ranked.frames.tolist(), list(dict.fromkeys(near))]))
 
 
@@ -22,12 +26,15 @@ def _hits(scores: Mapping[int, float]) -> Hits:
 
 
 class FusedRetriever:
-    """Several rankings made one by weighted reciprocal rank fusion: score = sum of weight / (k0 + rank), rank from 1.
+    """Weighted reciprocal rank fusion: score = sum of weight / (k0 + rank), rank from 1
+    (memory/retrieval/fusion.py).
 
-    Raw scores of different retrievers are never compared: cosines and z-scores have no common scale.
-    parts: name -> partial of a retriever, called here with the same partners. weights: name -> weight, 1 where absent.
-    k0: how flat; 60 lets agreement of several parts beat one part's first place.
-    Each part ranks max(4 k, 100) frames; a frame that a part does not name gets nothing from it.
+    Raw scores of different retrievers are never compared: cosines and z-scores have no common
+    scale.
+    parts: name -> partial of a retriever, called here with the same partners.
+    weights: name -> weight, 1 where absent.
+    k0: how flat the weighting is; with 60, agreement of several parts beats one part's first place.
+    Each part ranks max(4 k, 100) frames; a frame that a part does not rank gets nothing from it.
     """
 
     def __init__(
@@ -43,7 +50,8 @@ class FusedRetriever:
         unknown = sorted(set(weights) - set(parts))
         if unknown or not parts or k0 < 0 or any(weight < 0 for weight in weights.values()):
             raise UserError(
-                f"retriever=fused cannot use parts {sorted(parts)}, weights {dict(weights)}, k0={k0}; "
+                f"retriever=fused cannot use parts {sorted(parts)}, weights {dict(weights)}, "
+                f"k0={k0}; "
                 "give each weight the name of a part and no negative number"
             )
         self._parts = {
@@ -55,7 +63,7 @@ class FusedRetriever:
 
     @property
     def parts(self) -> Mapping[str, Retriever]:
-        """By name, for whoever wants the ranking of one."""
+        """By name."""
         return self._parts
 
     @property
@@ -77,8 +85,8 @@ class FusedRetriever:
         fused = reciprocal_rank(rankings, weights, self._k0)
         return _hits(dict(islice(fused.items(), k)))
 
-    def known(self, video_id: str) -> int:
-        return min(part.known(video_id) for part in self._parts.values())
+    def frame_count(self, video_id: str) -> int:
+        return min(part.frame_count(video_id) for part in self._parts.values())
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         for part in self._parts.values():

@@ -1,9 +1,9 @@
-"""A sealed block of rows: an inverted file over them alone, with codes of a byte a number, and the files that keep it beside a
-bank.
+"""An inverted file over one block of rows, with codes of one byte per number, and its files beside
+a bank.
 
-Knows rows and FAISS; no video, no question's moment. What is trained depends on the rows of the block and on nothing else, so a
-block that is in sight as a whole tells nothing of what comes after it. A file is a cache: it is named after the checksum of the
-rows, whatever does not fit is trained again.
+Knows rows and FAISS; no video, no question's moment. Training depends only on the rows of the
+block, so a visible block tells nothing about later rows. The files are a cache, named after the
+checksum of the rows: a file that does not fit is trained again.
 """
 
 from collections.abc import Iterable
@@ -16,99 +16,106 @@ import torch
 from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
 
-LISTS = 256
-# On rows of a film's frames (docs/measurements) 16 lists of 256 gave recall 0.999 for texts and 0.995 for frames, 32 gave 1.000 and 0.999
-PROBED = 32
-# numbers of a code; wider rows are turned onto so many axes first, so that ten million stay within 2 GiB
-WIDEST = 128
-_ROUNDS, _EACH = 8, 64  # of k-means, and rows that it looks at for every list
-_SEEN = 1 << 13  # rows that the axes are found from
-_SUM = 32  # hex digits
+N_LISTS = 256
+# On rows of a film's frames, 16 of 256 lists gave recall 0.999 for texts and 0.995 for frames; 32
+# gave 1.000 and 0.999 (docs/measurements)
+N_PROBE = 32
+# numbers of a code; wider rows are projected to this many axes first, so that ten million rows stay
+# within 2 GiB
+MAX_WIDTH = 128
+_ITERATIONS, _ROWS_PER_LIST = 8, 64  # of k-means, and its training rows for every list
+_AXES_ROWS = 1 << 13  # rows that the axes are computed from
+_CHECKSUM_DIGITS = 32  # hexadecimal
 
 
-class Sealed:
-    """Searched approximately: some of its lists are looked into, those nearest to the query."""
+class IvfBlock:
+    """Searched approximately: only the N_PROBE lists nearest to the query are scanned."""
 
     def __init__(self, key: str, index: faiss.Index, nbytes: int) -> None:
         self.key = key  # of its rows
         self.nbytes = nbytes
         self._index = index
-        # what is worth being scored again beyond what is wanted: a byte a dimension is off by a thousandth, axes by more
-        self.spare = 1000 if isinstance(index, faiss.IndexPreTransform) else 32
+        # how many candidates beyond k to score again: codes of a byte are off by a thousandth,
+        # projected rows by more
+        self.rerank_margin = 1000 if isinstance(index, faiss.IndexPreTransform) else 32
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     @classmethod
-    def train(cls, rows: np.ndarray) -> "Sealed":
-        """Of rows: [n, E] float32. The same rows give the same block."""
+    def train(cls, rows: np.ndarray) -> "IvfBlock":
+        """rows: [n, E] float32. Equal rows give an equal block."""
         count, width = rows.shape
-        turn, narrow = None, rows
-        if width > WIDEST:
-            turn = faiss.LinearTransform(width, WIDEST, False)
-            faiss.copy_array_to_vector(_axes(rows, WIDEST).ravel(), turn.A)
-            turn.is_trained = True
-            narrow = turn.apply(rows)
-        lists = _lists(faiss.IndexFlatIP(narrow.shape[1]), min(LISTS, max(count // _EACH, 1)))
+        projection, narrow = None, rows
+        if width > MAX_WIDTH:
+            projection = faiss.LinearTransform(width, MAX_WIDTH, False)
+            faiss.copy_array_to_vector(_axes(rows, MAX_WIDTH).ravel(), projection.A)
+            projection.is_trained = True
+            narrow = projection.apply(rows)
+        lists = _lists(
+            faiss.IndexFlatIP(narrow.shape[1]), min(N_LISTS, max(count // _ROWS_PER_LIST, 1))
+        )
         lists.train(narrow)
         _, nearest = lists.quantizer.search(narrow, 1)
         used = np.unique(nearest)
-        # of a still scene most would be empty, and looked into instead of the one that is not
+        # in a still scene most lists would be empty, and would be probed instead of the one that is
+        # not
         if len(used) < lists.nlist:
             coarse = faiss.IndexFlatIP(narrow.shape[1])
             coarse.add(lists.quantizer.reconstruct_batch(used))
             lists = _lists(coarse, len(used))
             lists.train(narrow)
         lists.add(narrow)
-        index = lists if turn is None else faiss.IndexPreTransform(turn, lists)
-        # while lists grow FAISS takes up to twice the room
+        index = lists if projection is None else faiss.IndexPreTransform(projection, lists)
+        # serialized: while lists grow, FAISS allocates up to twice the memory
         return cls.unpacked(key_of(rows), faiss.serialize_index(index))
 
     @classmethod
-    def unpacked(cls, key: str, data: np.ndarray) -> "Sealed":
-        """Of what `packed` gave. RuntimeError where FAISS does not know it."""
+    def unpacked(cls, key: str, data: np.ndarray) -> "IvfBlock":
+        """The block that `packed` serialized. RuntimeError if FAISS cannot read it."""
         return cls(key, faiss.deserialize_index(data), data.size)
 
     def packed(self) -> bytes:
-        """As a file has it."""
+        """The bytes of the block's file, without the checksum."""
         data: np.ndarray = faiss.serialize_index(self._index)
         return data.tobytes()
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """At most k places int64 within the block with about the largest products with [E] float32, and these products, about:
-        float32."""
-        scores, places = self._index.search(query[None], k)
-        there = places[0] >= 0  # fewer were in the lists
-        return places[0][there], scores[0][there]
+        """At most k row numbers (int64) with approximately the largest products with the query, and
+        these products, approximately (float32). query: [E] float32."""
+        scores, rows = self._index.search(query[None], k)
+        is_hit = rows[0] >= 0  # FAISS fills up with -1 if the lists have fewer rows
+        return rows[0][is_hit], scores[0][is_hit]
 
 
 def _lists(coarse: faiss.Index, count: int) -> faiss.IndexIVF:
-    """An inverted file of so many lists; `coarse` may have their centroids."""
+    """An inverted file with `count` lists; `coarse` may have their centroids."""
     kind = faiss.ScalarQuantizer.QT_8bit
-    # not by residual: a query would be compared with another table for every list
+    # not by residual: that would need another lookup table for every list
     index = faiss.IndexIVFScalarQuantizer(
         coarse, coarse.d, count, kind, faiss.METRIC_INNER_PRODUCT, False
     )
-    index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = _ROUNDS, _EACH, 1
-    index.nprobe = PROBED
+    index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = _ITERATIONS, _ROWS_PER_LIST, 1
+    index.nprobe = N_PROBE
     return index
 
 
 def _axes(rows: np.ndarray, count: int) -> np.ndarray:
-    """[count, E] float32: the axes that keep the most of the rows' products, so not of what differs from their mean."""
-    some = torch.from_numpy(rows[:: max(1, len(rows) // _SEEN)]).double()
-    # rising; numpy's took ten times as long beside other work
-    axes = torch.linalg.eigh(some.T @ some).eigenvectors
+    """[count, E] float32: the axes that keep most of the rows' inner products (no mean is
+    subtracted)."""
+    sample = torch.from_numpy(rows[:: max(1, len(rows) // _AXES_ROWS)]).double()
+    # rising eigenvalues; numpy took ten times as long beside other work
+    axes = torch.linalg.eigh(sample.T @ sample).eigenvectors
     return axes.flip(1)[:, :count].T.float().contiguous().numpy()
 
 
 def key_of(rows: np.ndarray) -> str:
-    """What a block of these rows is called."""
+    """The name of a block of these rows: their checksum."""
     return of_bytes(np.ascontiguousarray(rows).tobytes())
 
 
-def save(folder: Path, blocks: Iterable[Sealed]) -> None:
-    """Keep these blocks and no others. OSError."""
+def save(folder: Path, blocks: Iterable[IvfBlock]) -> None:
+    """Save these blocks and delete all others. OSError."""
     names = {f"{block.key}.ivf": block for block in blocks}
     if names:
         make_folder(folder)
@@ -121,13 +128,13 @@ def save(folder: Path, blocks: Iterable[Sealed]) -> None:
             path.unlink(missing_ok=True)
 
 
-def load(folder: Path, key: str) -> Sealed | None:
-    """The block of these rows, None where it is not kept or not as it was written."""
+def load(folder: Path, key: str) -> IvfBlock | None:
+    """The saved block with this key; None if there is none or its file is damaged."""
     try:
         data = (folder / f"{key}.ivf").read_bytes()
-        if of_bytes(data[_SUM:]).encode() != data[:_SUM]:
+        if of_bytes(data[_CHECKSUM_DIGITS:]).encode() != data[:_CHECKSUM_DIGITS]:
             return None
-        return Sealed.unpacked(key, np.frombuffer(data, np.uint8, offset=_SUM))
+        return IvfBlock.unpacked(key, np.frombuffer(data, np.uint8, offset=_CHECKSUM_DIGITS))
     except (OSError, RuntimeError):
-        # RuntimeError: written by a FAISS that this one does not understand
+        # RuntimeError: written by a version of FAISS that this one cannot read
         return None

@@ -1,9 +1,10 @@
-"""Rows that grow at the end, in blocks, within a budget of RAM.
+"""Rows that are appended in blocks, within a RAM budget.
 
-Knows nothing of what a row means. Blocks never move, so a search reads while a writer appends. Beyond the budget new
-blocks live in an unlinked temporary file that is mapped (TMPDIR says where): slower when cold, but RAM stays bounded at
-any stream length (law 6), and nothing is left behind when the process ends. What was read of a mapped block is let go at
-once, else the process would seem to hold all that it ever read.
+Knows nothing about what a row means. Blocks never move, so a search reads while a writer appends.
+Beyond the budget, new blocks live in an unlinked temporary file that is mapped (in TMPDIR). It is
+slower when cold, but RAM stays bounded at any stream length (law 6), and nothing is left behind
+when the process ends. Pages of a mapped block are released right after reading; otherwise they
+would count as memory of the process.
 """
 
 import math
@@ -19,14 +20,14 @@ _BLOCK = 1024  # rows
 
 
 class RamBudget:
-    """Bytes that may be held in RAM, shared by the rows of several videos."""
+    """Bytes of RAM, shared by the rows of several videos."""
 
     def __init__(self, nbytes: int) -> None:
         self._left = nbytes
         self._lock = threading.Lock()
 
     def take(self, nbytes: int) -> bool:
-        """Whether so many bytes were still free; if so, they are taken."""
+        """Take `nbytes` if they are free; False if not."""
         with self._lock:
             fits = nbytes <= self._left
             self._left -= nbytes if fits else 0
@@ -37,18 +38,20 @@ class RamBudget:
             self._left += nbytes
 
 
-class Rows:
-    """[n, *shape] float16, or as `dtype` says. Half the bytes of float32: keys need range (Qwen biases reach hundreds), not
-    digits."""
+class RowBuffer:
+    """[n, *shape] of `dtype`. float16 takes half the bytes of float32: keys need range (Qwen biases
+    reach hundreds), not precision."""
 
     def __init__(
         self, shape: tuple[int, ...], budget: RamBudget, dtype: type[np.floating] = np.float16
     ) -> None:
         self.shape = shape
-        self.block = _BLOCK  # rows that lie together
+        self.block = _BLOCK  # rows per block
         self._budget, self._dtype = budget, np.dtype(dtype)
         self._blocks: list[np.ndarray] = []  # each [_BLOCK, *shape]
-        self._maps: list[mmap.mmap | None] = []  # what each lies in, None: RAM
+        self._maps: list[
+            mmap.mmap | None
+        ] = []  # the file that each block is mapped from; None: RAM
         self._count = 0
         self.nbytes = 0  # in RAM, taken from the budget
 
@@ -56,7 +59,7 @@ class Rows:
         return self._count
 
     def append(self, rows: np.ndarray) -> None:
-        """Add rows: [T, *shape]. One thread at a time."""
+        """Append rows: [T, *shape]. One thread at a time."""
         done = 0
         while done < len(rows):
             at = (self._count + done) % _BLOCK
@@ -66,38 +69,38 @@ class Rows:
             self._blocks[-1][at : at + len(part)] = part
             done += len(part)
             if at + len(part) == _BLOCK:
-                self._let_go(len(self._blocks) - 1)
-        self._count += done  # last: whoever reads the count finds the rows there
+                self._release_pages(len(self._blocks) - 1)
+        self._count += done  # last: a thread that sees the count also finds the rows
 
     def blocks(self, stop: int, first: int = 0) -> Iterator[np.ndarray]:
-        """Rows first..stop-1 as they are held, block by block: [<= 1024, *shape]. A block is to be used before the next one
-        is asked for."""
-        for place in range(first // _BLOCK, -(-stop // _BLOCK)):
-            yield self._blocks[place][max(first - place * _BLOCK, 0) : stop - place * _BLOCK]
-            self._let_go(place)
+        """Rows first..stop-1, block by block: [<= 1024, *shape] views. Each is valid until the next
+        one is requested."""
+        for index in range(first // _BLOCK, -(-stop // _BLOCK)):
+            yield self._blocks[index][max(first - index * _BLOCK, 0) : stop - index * _BLOCK]
+            self._release_pages(index)
 
     def part(self, first: int, stop: int) -> np.ndarray:
-        """Rows first..stop-1 as they are held: [stop - first, *shape]."""
-        found = np.empty((stop - first, *self.shape), self._dtype)
+        """A copy of rows first..stop-1: [stop - first, *shape]."""
+        rows = np.empty((stop - first, *self.shape), self._dtype)
         at = 0
         for block in self.blocks(stop, first):
-            found[at : at + len(block)] = block
+            rows[at : at + len(block)] = block
             at += len(block)
-        return found
+        return rows
 
-    def take(self, places: np.ndarray) -> np.ndarray:
-        """The rows at these places, rising: [len(places), *shape]."""
-        found = np.empty((len(places), *self.shape), self._dtype)
-        blocks, firsts = np.unique(places // _BLOCK, return_index=True)
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """A copy of the rows at these indices: [len(indices), *shape]. indices: rising."""
+        rows = np.empty((len(indices), *self.shape), self._dtype)
+        blocks, firsts = np.unique(indices // _BLOCK, return_index=True)
         for block, (a, b) in zip(
-            blocks.tolist(), pairwise([*firsts.tolist(), len(places)]), strict=True
+            blocks.tolist(), pairwise([*firsts.tolist(), len(indices)]), strict=True
         ):
-            found[a:b] = self._blocks[block][places[a:b] - block * _BLOCK]
-            self._let_go(block)
-        return found
+            rows[a:b] = self._blocks[block][indices[a:b] - block * _BLOCK]
+            self._release_pages(block)
+        return rows
 
     def release(self) -> None:
-        """Give the budget back. The rows are not used afterwards."""
+        """Return the RAM budget. The rows must not be used afterwards."""
         self._budget.give_back(self.nbytes)
         self.nbytes = 0
 
@@ -116,8 +119,9 @@ class Rows:
         self._maps.append(mapped)
         self._blocks.append(np.frombuffer(mapped, self._dtype).reshape(shape))
 
-    def _let_go(self, block: int) -> None:
-        """Of a mapped block: its pages stay in the page cache or go to the file, and count as this process's no longer."""
+    def _release_pages(self, block: int) -> None:
+        """Stop counting the pages of a mapped block as this process's memory; they stay in the page
+        cache or the file."""
         mapped = self._maps[block]
         if mapped is not None:
             mapped.madvise(mmap.MADV_DONTNEED)

@@ -1,11 +1,14 @@
-"""Rows of a video's frames, kept beside the bank so that opening it reads one place instead of every segment. A cache.
+"""A cache of a retriever's rows beside the bank, so that opening a video reads a few files instead
+of every segment.
 
-Knows nothing of what a row means; whatever is wrong with the files, the rows are in the segments. Layout of a folder:
-    <first row>-<rows>.npy      a block, as numpy writes it; full blocks never change
-    head.json                   how many rows, which segments they are of, the checksum of every block
-Saving writes the blocks that are new, then the head, then deletes what the head names no more: a crash leaves the old head
-or the new one, and a head that does not fit its blocks is nothing. Rows of the first segments are of use when more have come
-since; rows of other segments (one was dropped, and ordinals moved) are not, so the head carries a signature of theirs.
+Knows nothing about what a row means. If the files are damaged, the rows come from the segments
+again. Layout of a folder:
+    <first row>-<rows>.npy      a block in numpy's format; full blocks never change
+    head.json                   number of rows, signature of their segments, checksum of every block
+Saving writes new blocks first, then the head, then deletes blocks that the head no longer lists. So
+a crash leaves the old head or the new one, and a head that does not fit its blocks counts as no
+head. Rows of the first segments stay useful when more segments are added. They are useless once a
+segment was dropped, because ordinals move: the signature shows that.
 """
 
 import io
@@ -20,16 +23,16 @@ from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
 from memory.timeline import Timeline
 
-_BLOCK = 8 << 20  # bytes, about
-_HELD = 256 << 20  # bytes of blocks that may wait in memory
+_BLOCK_BYTES = 8 << 20  # approximately
+_LOAD_BYTES = 256 << 20  # of blocks in memory while loading
 Part = Callable[[int, int], np.ndarray]  # (first, stop) -> [stop - first, *shape]
 
 
 def save(folder: Path, rows: int, part: Part, timeline: Timeline) -> None:
-    """Keep the first `rows` rows, which are those of the first segments of this timeline. OSError."""
+    """Save the first `rows` rows, which belong to the first segments of this timeline. OSError."""
     if not rows:
         return
-    step = max(1, _BLOCK // part(0, 1).nbytes)
+    step = max(1, _BLOCK_BYTES // part(0, 1).nbytes)
     before = _head(folder)
     fits = before is not None and before["signature"] == _signature(timeline, before["rows"])
     blocks: dict[str, str] = {}
@@ -40,13 +43,13 @@ def save(folder: Path, rows: int, part: Part, timeline: Timeline) -> None:
         if before is not None and fits and name in before["blocks"]:
             blocks[name] = before["blocks"][name]
         else:
-            data = _packed(part(first, stop))
+            data = _pack(part(first, stop))
             write_atomically(folder / name, data)
             blocks[name] = of_bytes(data)
     head = {"rows": rows, "signature": _signature(timeline, rows), "blocks": blocks}
-    told = json.dumps(head)
+    text = json.dumps(head)
     write_atomically(
-        folder / "head.json", json.dumps({"head": head, "sum": of_bytes(told.encode())}).encode()
+        folder / "head.json", json.dumps({"head": head, "sum": of_bytes(text.encode())}).encode()
     )
     for path in folder.glob("*.npy"):
         if path.name not in blocks:
@@ -54,51 +57,57 @@ def save(folder: Path, rows: int, part: Part, timeline: Timeline) -> None:
 
 
 def load(folder: Path, timeline: Timeline) -> Iterator[np.ndarray]:
-    """The blocks of rows that are kept, if they are those of the first segments of this timeline and whole; else nothing.
-    Every block is checked before the first is handed out: some rows without the others would be no prefix of segments. OSError
-    when one of them is not there any more when its turn comes: then what was handed out is to be thrown away."""
+    """The saved blocks, if they are undamaged and belong to the first segments of this timeline;
+    otherwise nothing.
+
+    Every block is checked before the first one is yielded, because a part of the rows would not
+    match whole segments. OSError if a block disappears before its turn: then the caller must
+    discard the blocks that it got.
+    """
     head = _head(folder)
     if head is None or head["signature"] != _signature(timeline, head["rows"]):
         return
-    found: list[bytes | None] = []
-    held = 0
-    for name, told in head["blocks"].items():
+    loaded: list[bytes | None] = []
+    nbytes = 0
+    for name, checksum in head["blocks"].items():
         try:
-            data = _checked(folder / name, told)
+            data = _read(folder / name, checksum)
         except OSError:
             return
-        held += len(data)
-        # beyond it blocks are read twice: all at once would be too many bytes
-        found.append(data if held <= _HELD else None)
-    for (name, told), kept in zip(head["blocks"].items(), found, strict=True):
+        nbytes += len(data)
+        # further blocks are read twice: all of them at once may be too many bytes
+        loaded.append(data if nbytes <= _LOAD_BYTES else None)
+    for (name, checksum), data_or_none in zip(head["blocks"].items(), loaded, strict=True):
         yield np.load(
-            io.BytesIO(_checked(folder / name, told) if kept is None else kept), allow_pickle=False
+            io.BytesIO(_read(folder / name, checksum) if data_or_none is None else data_or_none),
+            allow_pickle=False,
         )
 
 
 def drop(folder: Path) -> None:
-    """Delete what is kept."""
+    """Delete the saved rows."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _checked(path: Path, told: str) -> bytes:
-    """The bytes of a file. OSError when they are not those of this checksum."""
+def _read(path: Path, checksum: str) -> bytes:
+    """The bytes of a file. OSError if they do not have this checksum."""
     data = path.read_bytes()
-    if of_bytes(data) != told:
+    if of_bytes(data) != checksum:
         raise OSError(f"{path} is not as it was written")
     return data
 
 
 def _head(folder: Path) -> dict | None:
     try:
-        told = json.loads((folder / "head.json").read_bytes())
-        return told["head"] if of_bytes(json.dumps(told["head"]).encode()) == told["sum"] else None
+        file = json.loads((folder / "head.json").read_bytes())
+        return file["head"] if of_bytes(json.dumps(file["head"]).encode()) == file["sum"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _signature(timeline: Timeline, rows: int) -> str | None:
-    """Of the segments that the first rows are of; None when these are no whole segments of the timeline."""
+    """Identifies the segments of the first rows; None if these are not whole segments of the
+    timeline."""
     edges = timeline.edges
     count = int(np.searchsorted(edges, rows))
     if count >= len(edges) or edges[count] != rows:
@@ -106,7 +115,7 @@ def _signature(timeline: Timeline, rows: int) -> str | None:
     return of_bytes(np.concatenate([edges[: count + 1], timeline.numbers[:count]]).tobytes())
 
 
-def _packed(rows: np.ndarray) -> bytes:
+def _pack(rows: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
     return file.getvalue()

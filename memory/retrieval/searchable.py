@@ -1,7 +1,8 @@
-"""The videos whose frames can be searched right now: what the retriever has taken in of each, and what is saved of that.
+"""The videos that the retriever has in memory, and their saved rows.
 
-Knows the store and the retriever; no question and nothing of frames that were recalled. A video is taken in at its first
-question, follows the catalog from then on, and is let go when others were asked more recently.
+Knows the store and the retriever; no questions and no recalled frames. A video is loaded at its
+first question. From then on it follows the catalog, until it is evicted because questions were
+about other videos.
 """
 
 import threading
@@ -19,21 +20,22 @@ from memory.storage.catalog import SegmentRow
 from memory.store import DiskStore
 from memory.timeline import Timeline
 
-_VIDEOS = 8  # whose rows stay in memory; the one asked least recently goes first
+_VIDEOS = 8  # whose rows stay in memory; the least recently searched one goes first
 
 
-class HeldVideos:
-    """Timelines of the videos that the retriever knows, by video. Threads: one writes, many search."""
+class SearchableVideos:
+    """Timelines of the videos in the retriever, by video. Threads: one writes, many search."""
 
     def __init__(
         self, store: DiskStore, retriever: Retriever, folder: Path, changed: Callable[[str], None]
     ) -> None:
-        """folder: for saved rows. changed: told the video whose stored segments are not what they were."""
+        """folder: for saved rows. changed: called with a video whose stored segments were changed,
+        not only added to."""
         self.retriever = retriever
         self.lock = threading.RLock()  # never held while a model embeds a question or a file is put
         self.timelines: OrderedDict[str, Timeline] = OrderedDict()
         self._store, self._folder, self._changed = store, folder, changed
-        # askers inside the retriever: their videos must stay held
+        # running searches by video: these videos must stay in memory
         self._searching: Counter[str] = Counter()
 
     def __contains__(self, video_id: str) -> bool:
@@ -41,9 +43,9 @@ class HeldVideos:
 
     @contextmanager
     def searching(self, video_id: str) -> Iterator[Timeline]:
-        """The frames of a video that can be recalled; they stay in the retriever until the block ends."""
+        """The timeline of a video; its rows stay in the retriever until the block ends."""
         with self.lock:
-            timeline = self.catch_up(video_id)
+            timeline = self.sync(video_id)
             self._searching[video_id] += 1
         try:
             yield timeline
@@ -51,15 +53,16 @@ class HeldVideos:
             with self.lock:
                 self._searching[video_id] -= 1
 
-    def catch_up(self, video_id: str, fresh: Segment | None = None) -> Timeline:
-        """Let the retriever take in what the catalog has and it does not, and publish these frames: written just now
-        (`fresh` saves reading it back), by another process, or before this bank was opened."""
+    def sync(self, video_id: str, fresh: Segment | None = None) -> Timeline:
+        """Add the segments that the catalog has and the retriever lacks, then publish their frames.
+        They were written just now (`fresh` is that segment, so it need not be read back), by
+        another process, or before this bank was opened."""
         with self.lock:
             timeline = self.timelines.get(video_id, Timeline.empty())
-            revision, rows = self._store.catalog.news(video_id, since=timeline.next)
+            revision, rows = self._store.catalog.news(video_id, since=timeline.next_number)
             if video_id in self.timelines and revision != timeline.revision:
                 if self._searching[video_id]:
-                    # somebody is searching these rows: the next question sees what has changed
+                    # a search uses these rows: the next question sees the change
                     return timeline
                 self.forget(video_id)
                 self._changed(video_id)
@@ -72,26 +75,26 @@ class HeldVideos:
                 if video_id not in self.timelines:
                     self.retriever.load(self._folder, video_id, extended)
                 for row in rows:
-                    if row.stop > self.retriever.known(video_id):
+                    if row.stop > self.retriever.frame_count(video_id):
                         self.retriever.add(self._index_of(row, fresh))
                 timeline = extended
-            self.timelines[video_id] = timeline  # last: nothing is found before it can be read
+            self.timelines[video_id] = timeline  # last: no frame is found before it can be read
             self.timelines.move_to_end(video_id)
-            self._let_go()
+            self._evict()
             return timeline
 
     def forget(self, video_id: str) -> None:
-        """Let go of a video without saving."""
+        """Free a video's memory without saving."""
         with self.lock:
             if self.timelines.pop(video_id, None) is not None:
                 self.retriever.forget(video_id)
 
     def drop_saved(self, video_id: str) -> None:
-        """Delete what is saved of a video."""
+        """Delete the saved rows of a video."""
         row_cache.drop(self._folder / video_id)
 
     def close(self) -> None:
-        """Save all."""
+        """Save all videos."""
         with self.lock:
             for video_id in self.timelines:
                 self._save(video_id)
@@ -100,14 +103,14 @@ class HeldVideos:
     def _index_of(self, row: SegmentRow, fresh: Segment | None) -> SegmentIndex:
         if fresh is not None and fresh.number == row.number:
             return SegmentIndex.of(fresh, row.first)
-        # times are in the catalog: no need to open 450 files for an hour of video
+        # times are in the catalog: an hour of video would otherwise mean opening 450 files
         if not self.retriever.reads:
             return SegmentIndex(
                 row.video_id, row.number, row.first, torch.from_numpy(row.times.copy())
             )
         return self._store.index(row.video_id, row.number, self.retriever.reads)
 
-    def _let_go(self) -> None:
+    def _evict(self) -> None:
         *older, _ = self.timelines
         for video_id in older[: max(len(self.timelines) - _VIDEOS, 0)]:
             if not self._searching[video_id]:
@@ -116,11 +119,12 @@ class HeldVideos:
                 del self._searching[video_id]
 
     def _save(self, video_id: str) -> None:
-        """Save what a later opening would have to read the segments for, unless they are not what they were."""
+        """Save rows that a later opening would have to read from segments, unless the segments have
+        changed."""
         timeline = self.timelines[video_id]
-        # full or read-only: it is a cache, and the next opening builds it anew
+        # a full or read-only disk: this is a cache, and the next opening rebuilds it
         with suppress(OSError):
-            if self._store.catalog.revision() == timeline.revision and self.retriever.known(
+            if self._store.catalog.revision() == timeline.revision and self.retriever.frame_count(
                 video_id
             ) == len(timeline):
                 self.retriever.save(self._folder, video_id, timeline)

@@ -1,4 +1,4 @@
-"""Frames spread evenly over the video, whatever the question: the baseline of every retriever."""
+"""Frames spread evenly over the video: the baseline that ignores the question."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,11 +10,12 @@ from memory.timeline import Timeline
 
 
 class UniformRetriever:
-    """Frames evenly spread over what is visible: the baseline that looks at nothing.
+    """Frames evenly spread over the visible part of a video.
 
-    For n frames it takes the middles of n equal stretches. They are ranked coarse to fine (halves, quarters, ...), so
-    that a budget that cuts the ranking short thins it out everywhere instead of cutting off the end of the video.
-    Partners: both accepted for the common convention, neither is used.
+    For n frames it takes the middles of n equal stretches. They are ranked coarse to fine (halves,
+    quarters, ...), so a small budget thins the ranking out everywhere instead of cutting off the
+    end of the video.
+    Partners: accepted for the common convention, not used.
     """
 
     reads: frozenset[str] = frozenset()
@@ -22,41 +23,41 @@ class UniformRetriever:
     def __init__(
         self, *, embedder: FrameEmbedder | None = None, queries: Queries | None = None
     ) -> None:
-        self._known: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     @property
     def nbytes(self) -> int:
         return 0
 
     def add(self, segment: SegmentIndex) -> None:
-        if is_next(segment, self.known(segment.video_id)):
-            self._known[segment.video_id] += len(segment)
+        if is_next(segment, self.frame_count(segment.video_id)):
+            self._counts[segment.video_id] += len(segment)
 
     def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.known(question.video_id), visible)
-        there = visible - first
-        k = min(k, there)
+        refuse_unknown(question, self.frame_count(question.video_id), visible)
+        count = visible - first
+        k = min(k, count)
         order = _coarse_to_fine(k)
         return hits(
-            [first + (2 * i + 1) * there // (2 * k) for i in order],
+            [first + (2 * i + 1) * count // (2 * k) for i in order],
             [1 / (rank + 1) for rank in range(k)],
         )
 
-    def known(self, video_id: str) -> int:
-        return self._known[video_id]
+    def frame_count(self, video_id: str) -> int:
+        return self._counts[video_id]
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        self._known[video_id] = len(timeline)
+        self._counts[video_id] = len(timeline)
 
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         pass
 
     def forget(self, video_id: str) -> None:
-        del self._known[video_id]
+        del self._counts[video_id]
 
 
 def _coarse_to_fine(count: int) -> list[int]:
-    """0..count-1 in bit-reversed order: any beginning of it is spread over the whole."""
+    """0..count-1 in bit-reversed order: every prefix is spread over the whole range."""
     bits = max(count - 1, 1).bit_length()
     order = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits))
     return [i for i in order if i < count]

@@ -26,7 +26,7 @@ from encoders.text.lines import SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.fused import FusedRetriever
-from memory.retrieval.fusion import Moment, fuse, widened
+from memory.retrieval.fusion import Moment, fuse, widen
 from memory.retrieval.kv import KVRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.atomic import write_atomically
@@ -62,7 +62,7 @@ def find(config: DictConfig) -> int:
         moments = fuse(finder.rankings(plan, video_id, meant, **limits), plan.weights)[: config.top]
         rows = {row.info.video_id: row.info for row in bank.catalog.videos()}
         moments = [
-            widened(moment, config.widen, rows[moment.video_id].duration) for moment in moments
+            widen(moment, config.widen, rows[moment.video_id].duration) for moment in moments
         ]
         empty = not bank.text.runs(video_id)
     for note in filter(None, (meant.note, plan.note)):

@@ -100,7 +100,7 @@ class Dialogue:
             else ()
         )
         question = replace(
-            question, keep=keep, told=told(self._rounds[-self._tell :] if self._tell else ())
+            question, keep=keep, context=told(self._rounds[-self._tell :] if self._tell else ())
         )
         self._turn = Turn(said, text, a, b, self.session.stream(question))
         return self._turn

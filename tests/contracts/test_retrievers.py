@@ -24,7 +24,7 @@ from memory.retrieval import row_cache
 from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.kv import KVRetriever
-from memory.retrieval.row_buffer import RamBudget, Rows
+from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
 from memory.timeline import Timeline
@@ -170,7 +170,7 @@ def test_videos_do_not_mix(retriever):
     if retriever.reads:
         assert retriever.search(NEEDLE, 3, 40).frames[0] == 30
     retriever.forget("w")
-    assert retriever.known("w") == 0 and retriever.known("v") == 40
+    assert retriever.frame_count("w") == 0 and retriever.frame_count("v") == 40
     with pytest.raises(UserError, match="video w is not in this bank"):
         retriever.search(Question("needle", "w"), 3, 40)
 
@@ -190,7 +190,7 @@ def test_a_segment_twice_is_passed_over_and_a_gap_is_refused(retriever):
     video = make_video(segments=4)
     feed(retriever, video[:3])
     retriever.add(SegmentIndex.of(video[1], 4))
-    assert retriever.known("v") == 12
+    assert retriever.frame_count("v") == 12
     with pytest.raises(ValueError, match="begins at frame 16"):
         retriever.add(SegmentIndex.of(make_segment("v", 4), 16))
 
@@ -206,28 +206,30 @@ def test_saved_and_loaded_is_the_same(retriever, request, tmp_path):
     feed(retriever, video[:4]).save(tmp_path, "v", timeline_of(video[:4]))
     again = built(name)
     again.load(tmp_path, "v", timeline_of(video))
-    assert again.known("v") == (24 if name == "uniform" else 16)
+    assert again.frame_count("v") == (24 if name == "uniform" else 16)
     feed(again, video)  # what was loaded is passed over, what was not is taken in
-    assert again.known("v") == 24
+    assert again.frame_count("v") == 24
     assert same(feed(retriever, video).search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20))
     again.save(tmp_path, "v", timeline_of(video))
     third = built(name)
     third.load(tmp_path, "v", timeline_of(video))
-    assert third.known("v") == 24 and same(third.search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20))
+    assert third.frame_count("v") == 24 and same(
+        third.search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20)
+    )
     other = built(name)
     other.load(tmp_path, "v", timeline_of([*video[:2], *video[3:]]))  # a segment was dropped since
-    assert other.known("v") == (20 if name == "uniform" else 0)
+    assert other.frame_count("v") == (20 if name == "uniform" else 0)
 
 
 def test_rows_that_go_while_they_are_loaded_are_taken_in_anew(
     retriever, request, tmp_path, monkeypatch
 ):
     """Blocks of a few rows, read twice, of which one goes after the first look."""
-    monkeypatch.setattr(row_cache, "_BLOCK", 1000)
-    monkeypatch.setattr(row_cache, "_HELD", 0)
+    monkeypatch.setattr(row_cache, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(row_cache, "_LOAD_BYTES", 0)
     video, times = make_video(segments=6), timeline_of(make_video(segments=6))
     feed(retriever, video).save(tmp_path, "v", times)
-    real, looks = row_cache._checked, Counter[Path]()
+    real, looks = row_cache._read, Counter[Path]()
 
     def checked(path: Path, told: str) -> bytes:
         looks[path] += 1
@@ -235,10 +237,10 @@ def test_rows_that_go_while_they_are_loaded_are_taken_in_anew(
             raise FileNotFoundError(path)
         return real(path, told)
 
-    monkeypatch.setattr(row_cache, "_checked", checked)
+    monkeypatch.setattr(row_cache, "_read", checked)
     again = built(request.node.callspec.params["retriever"])
     again.load(tmp_path, "v", times)
-    assert (again.known("v") == 0 and max(looks.values()) == 2) or not retriever.reads
+    assert (again.frame_count("v") == 0 and max(looks.values()) == 2) or not retriever.reads
     assert same(retriever.search(NEEDLE, 9, 20), feed(again, video).search(NEEDLE, 9, 20))
 
 
@@ -360,7 +362,7 @@ def test_a_loud_layer_does_not_outvote_the_others():
 def test_rows_beyond_the_ram_budget_are_the_same_rows():
     rows = np.random.default_rng(0).standard_normal((2500, 3, 5)).astype(np.float32)
     budget = RamBudget(1024 * 3 * 5 * 2)  # one block of RAM, the others mapped
-    kept = Rows((3, 5), budget)
+    kept = RowBuffer((3, 5), budget)
     for part in np.split(rows, [1, 10, 1024, 1030, 2400]):
         kept.append(part)
     assert len(kept) == 2500 and not budget.take(1)
@@ -376,7 +378,7 @@ def test_rows_beyond_the_ram_budget_are_the_same_rows():
 
 def test_mapped_rows_are_not_held_by_the_process():
     """64 MB go through a budget of nothing; what stays resident is a fraction of that."""
-    kept, block = Rows((1024,), RamBudget(0), np.float32), np.ones((1024, 1024), np.float32)
+    kept, block = RowBuffer((1024,), RamBudget(0), np.float32), np.ones((1024, 1024), np.float32)
     before = resident()
     for _ in range(16):
         kept.append(block)

@@ -74,17 +74,17 @@ class Truth:
         return sum(times.nbytes for times in list(self._times.values()))
 
     def add(self, segment: SegmentIndex) -> None:
-        if is_next(segment, self.known(segment.video_id)):
+        if is_next(segment, self.frame_count(segment.video_id)):
             before = self._times.get(segment.video_id, np.empty(0))
             self._times[segment.video_id] = np.concatenate([before, segment.times.numpy()])
 
     def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.known(question.video_id), visible)
+        refuse_unknown(question, self.frame_count(question.video_id), visible)
         times = self._times[question.video_id][first:visible]
         frames = first + np.flatnonzero(near(times, json.loads(question.id)))[:k]
         return hits(frames, np.linspace(1, 0.5, len(frames)))
 
-    def known(self, video_id: str) -> int:
+    def frame_count(self, video_id: str) -> int:
         return len(self._times.get(video_id, ()))
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:

@@ -80,7 +80,7 @@ def _measured(
         "rows_of": kind,
         "rows": count,
         "width": index.width,
-        "approximate": index.approximate,
+        "approximate": index.is_approximate,
     }
     row |= {
         "bytes": index.nbytes,

@@ -188,7 +188,7 @@ def test_frames_kept_in_ram_stay_within_their_budget(tmp_path, ram_bytes):
             ram = bank._frames.tiers.ram
             assert (
                 bank.in_memory()["ram"]
-                == sum(held.nbytes for held in ram._held.values())
+                == sum(held.nbytes for held in ram._frames.values())
                 <= ram.budget
             )
             assert ram.nbytes + bank.in_memory()["index"] <= max(
@@ -207,20 +207,21 @@ def test_layers_share_the_budget(data):
     rankings = np.array([data.draw(st.permutations(range(count))) for _ in range(layers)])
     shared, budget = data.draw(st.permutations(range(count))), data.draw(st.integers(0, 60))
     begun = frame_budget.newest(cost, data.draw(st.integers(0, 5)), budget)
-    choice, per_layer = frame_budget.fill_layers(begun, rankings, shared, cost)
-    union = choice.frames
+    selection, per_layer = frame_budget.fill_layers(begun, rankings, shared, cost)
+    union = selection.ordinals
     assert (
-        len(union) == len(set(union)) and int(cost[union].sum()) == budget - choice.left <= budget
+        len(union) == len(set(union))
+        and int(cost[union].sum()) == budget - selection.free_tokens <= budget
     )
     assert set(per_layer.flatten().tolist()) <= set(union)
     assert all(
-        row == sorted(set(row)) and set(choice.recent) <= set(row) for row in per_layer.tolist()
+        row == sorted(set(row)) and set(selection.recent) <= set(row) for row in per_layer.tolist()
     )
     assert set(union) == set(per_layer.flatten().tolist())  # nothing is read for nobody
-    assert all(cost[ordinal] > choice.left for ordinal in set(range(count)) - set(union))
+    assert all(cost[ordinal] > selection.free_tokens for ordinal in set(range(count)) - set(union))
     for best, row in zip(rankings[:, 0].tolist(), per_layer.tolist(), strict=True):
         first_rank = {*rankings[:, 0].tolist()} - {*begun.recent}
-        if cost[sorted(first_rank)].sum() <= begun.left:
+        if cost[sorted(first_rank)].sum() <= begun.free_tokens:
             assert best in row
 
 
@@ -378,7 +379,7 @@ def test_a_resumed_video_is_whole_for_questions(tmp_path):
         with opened(tmp_path / name, built(name)) as bank:
             assert bank.catalog.next("v") == (3, 12.0)
             bank.write(video[3])  # before any question: an ingest that goes on reads nothing back
-            assert bank._searchable.retriever.known("v") == 0
+            assert bank._searchable.retriever.frame_count("v") == 0
             assert bank.recall(NEEDLE, read_tokens=1000).frame_count == 16
             bank.write(video[4])  # after one
             evidence = bank.recall(NEEDLE, read_tokens=1000)
@@ -466,7 +467,7 @@ def test_many_videos_are_held_in_turn(tmp_path, monkeypatch):
             write_video(bank, make_video(name, needle=7))
         assert (
             list(bank._searchable.timelines) == ["c", "d"]
-            and bank._searchable.retriever.known("a") == 0
+            and bank._searchable.retriever.frame_count("a") == 0
         )
         for name in "abcda":
             evidence = bank.recall(Question("needle", name), read_tokens=8)

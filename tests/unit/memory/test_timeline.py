@@ -41,7 +41,7 @@ def test_it_grows_as_if_made_at_once_and_earlier_ones_stay(step):
         assert one.times.dtype == np.float64 and {
             each.dtype for each in (one.tokens, one.edges, one.numbers)
         } == {np.dtype(np.int64)}
-        assert one.next == of[-1][0] + 1 and len(one) == 3 * len(of)
+        assert one.next_number == of[-1][0] + 1 and len(one) == 3 * len(of)
 
 
 def test_two_that_go_on_from_one_do_not_mix():
@@ -52,7 +52,7 @@ def test_two_that_go_on_from_one_do_not_mix():
     assert shown(one) == plainly([*segments(5), *segments(4, 5)])
     assert shown(other) == plainly([*segments(5), *segments(9, 6, tokens=2)])
     assert shown(again) == plainly([*segments(5), *segments(2, 5, tokens=3)])
-    assert Timeline.empty().next == 0 and shown(Timeline.empty()) == [[], [], [0], []]
+    assert Timeline.empty().next_number == 0 and shown(Timeline.empty()) == [[], [], [0], []]
 
 
 def test_a_segment_more_copies_nothing_of_what_is_there():

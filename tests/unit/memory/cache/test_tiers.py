@@ -14,26 +14,26 @@ from encoders.errors import UserError
 from encoders.schema import KVBlock, VisualTokens
 from memory import frame_budget
 from memory.cache.prefetch import Prefetcher
-from memory.cache.tiers import FrameTiers, Key, Lease, Tier
-from memory.frame_budget import Choice
+from memory.cache.tiers import FrameKey, FrameTiers, Lease, Tier
+from memory.frame_budget import FrameSelection
 from memory.schema import Question
 from tests.contracts.test_retrievers import built
 from tests.support.records import make_segment, make_video, same, write_video
 from tests.unit.memory.test_bank import NEEDLE, check, opened, ordinals
 
 SEGMENTS = {number: make_segment("v", number, tokens=[1, 2, 3, 4]) for number in range(6)}
-KEYS = [Key("v", number, frame, True) for number in SEGMENTS for frame in range(4)]
+KEYS = [FrameKey("v", number, frame, True) for number in SEGMENTS for frame in range(4)]
 FRAME = max(len(s.tokens.frames(3, 4).tokens) for s in SEGMENTS.values())
 
 
-def read(first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+def read(first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
     segment = SEGMENTS[first.segment]
     assert segment.kv is not None
     stop = first.frame + count
     return segment.tokens.frames(first.frame, stop), segment.kv.frames(first.frame, stop), True
 
 
-def is_right(key: Key, held: Any) -> bool:
+def is_right(key: FrameKey, held: Any) -> bool:
     segment = SEGMENTS[key.segment]
     assert segment.kv is not None
     return same(held.tokens, segment.tokens.frames(key.frame, key.frame + 1)) and same(
@@ -43,12 +43,12 @@ def is_right(key: Key, held: Any) -> bool:
 
 def counted(tier: Tier, leases: list[Lease]) -> int:
     """What a tier should say that it holds: what can be found, and what was forgotten while somebody uses it."""
-    there = {id(held): held for held in tier._held.values()}
+    there = {id(held): held for held in tier._frames.values()}
     there |= {
         id(held): held
         for lease in leases
         for where, held in lease.pins
-        if where is tier and held.counted
+        if where is tier and held.is_counted
     }
     return sum(held.nbytes for held in there.values())
 
@@ -86,7 +86,7 @@ def test_budgets_hold_and_frames_in_use_stay(ram, device, moves):
             tiers.resize_ram(at * 4000)
         told = tiers.nbytes()
         in_use = {
-            id(h): h for lease in leases for t, h in lease.pins if t is tiers.ram and h.counted
+            id(h): h for lease in leases for t, h in lease.pins if t is tiers.ram and h.is_counted
         }
         assert told["ram"] == counted(tiers.ram, leases) and told["device"] == counted(
             tiers.device, leases
@@ -134,7 +134,7 @@ def test_from_where_frames_come():
     assert lease.came_from == Counter(ram=2) and all(
         is_right(k, h) for k, h in zip(KEYS, lifted, strict=False)
     )
-    in_ram = tiers.ram._held[KEYS[0]]
+    in_ram = tiers.ram._frames[KEYS[0]]
     assert lifted[0].kv.keys.data_ptr() != in_ram.kv.keys.data_ptr()  # a copy, as on a device
 
 
@@ -149,7 +149,7 @@ def test_frames_do_not_keep_their_range_alive():
 def test_an_error_while_reading_leaves_nothing_pinned():
     tiers = FrameTiers(1 << 20)
 
-    def broken(first: Key, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+    def broken(first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
         if first.segment == 1:
             raise OSError("damaged")
         return read(first, count)
@@ -166,7 +166,7 @@ def test_evidence_pins_its_frames_until_nobody_holds_it(tmp_path):
     with opened(tmp_path, built("clip"), ram_bytes=1 << 20) as bank:
         write_video(bank, video)
         evidence = bank.recall(NEEDLE, read_tokens=30)
-        pins = [held.pins for held in bank._frames.tiers.ram._held.values()]
+        pins = [held.pins for held in bank._frames.tiers.ram._frames.values()]
         assert len(pins) == evidence.frame_count and set(pins) == {1}
         second = bank.recall(NEEDLE, read_tokens=30)
         # not copied
@@ -177,19 +177,19 @@ def test_evidence_pins_its_frames_until_nobody_holds_it(tmp_path):
         del evidence, second
         gc.collect()
         assert bank.in_memory()["ram"] > 0 and {
-            held.pins for held in bank._frames.tiers.ram._held.values()
+            held.pins for held in bank._frames.tiers.ram._frames.values()
         } == {0}
 
 
 def test_neighbours_of_what_was_recalled():
-    choice = Choice([18, 19], [7, 3], 0)
-    assert frame_budget.neighbours(choice, 20, 4) == [2, 4, 6, 8]
-    assert frame_budget.neighbours(choice, 20, 6) == [2, 4, 5, 6, 8, 9]
+    choice = FrameSelection([18, 19], [7, 3], 0)
+    assert frame_budget.neighbors(choice, 20, 4) == [2, 4, 6, 8]
+    assert frame_budget.neighbors(choice, 20, 6) == [2, 4, 5, 6, 8, 9]
     assert (
-        frame_budget.neighbours(choice, 20, 0) == []
-        and frame_budget.neighbours(Choice([0, 1], [], 0), 2, 4) == []
+        frame_budget.neighbors(choice, 20, 0) == []
+        and frame_budget.neighbors(FrameSelection([0, 1], [], 0), 2, 4) == []
     )
-    assert frame_budget.neighbours(Choice([], [0], 0), 3, 9) == [1, 2]
+    assert frame_budget.neighbors(FrameSelection([], [0], 0), 3, 9) == [1, 2]
 
 
 def test_a_follow_up_finds_its_frames_in_ram(tmp_path):
@@ -201,7 +201,7 @@ def test_a_follow_up_finds_its_frames_in_ram(tmp_path):
         got = ordinals(evidence)
         del evidence
         assert bank._frames.prefetcher.wait(30)
-        ahead = {key.segment * 4 + key.frame for key in bank._frames.tiers.ram._held} - set(got)
+        ahead = {key.segment * 4 + key.frame for key in bank._frames.tiers.ram._frames} - set(got)
         best = next(frame for frame in ranked if frame in got and frame < 46)
         assert ahead and len(ahead) <= 12 and {best + 1, best - 1} <= ahead | set(got)
         again = bank.recall(Question("x", "v"), read_tokens=1000)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.retrieval.common import hits
-from memory.retrieval.fused import FusedRetriever, with_frames
+from memory.retrieval.fused import FusedRetriever, fuse_frames
 from memory.retrieval.fusion import reciprocal_rank
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
@@ -47,7 +47,7 @@ def test_frames_near_words(ranking, near):
         for rank, ordinal in enumerate(each, start=1):
             scores[ordinal] += 1 / (60.0 + rank)
     best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
-    fused = with_frames(hits(ranking, [0.0] * len(ranking)), near)
+    fused = fuse_frames(hits(ranking, [0.0] * len(ranking)), near)
     assert fused.frames.tolist() == best
     assert torch.equal(fused.scores, hits(best, [scores[ordinal] for ordinal in best]).scores)
 

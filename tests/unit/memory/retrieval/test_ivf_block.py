@@ -48,7 +48,7 @@ def found(
 
 def test_up_to_the_switch_nothing_is_sealed_and_nothing_is_missed(rows):
     index = index_of(rows[:SWITCH])
-    assert not index.approximate and index.sealed == ()
+    assert not index.is_approximate and index.blocks == ()
     for query in queries(5):
         truth = (rows[:SWITCH].double() @ query.double()).sort(descending=True, stable=True)
         assert found(index, query, 20, SWITCH)[0] == truth.indices[:20].tolist()
@@ -56,7 +56,7 @@ def test_up_to_the_switch_nothing_is_sealed_and_nothing_is_missed(rows):
 
 def test_beyond_it_most_is_found_with_exact_scores_in_order(rows):
     index, shares = index_of(rows), []
-    assert index.approximate and [len(block) for block in index.sealed] == [BLOCK] * 5
+    assert index.is_approximate and [len(block) for block in index.blocks] == [BLOCK] * 5
     exact = FrameIndex(16, switch=COUNT)
     exact.add(rows)
     for query in queries(40):
@@ -75,7 +75,7 @@ def test_beyond_it_most_is_found_with_exact_scores_in_order(rows):
 def test_an_inverted_file_is_asked_beyond_the_switch(rows, monkeypatch):
     """Else the tests above would hold for an index that looks at everything."""
     monkeypatch.setattr(
-        ivf_block.Sealed,
+        ivf_block.IvfBlock,
         "search",
         lambda block, query, k: (np.empty(0, np.int64), np.empty(0, np.float32)),
     )
@@ -94,7 +94,7 @@ def test_where_lists_name_too_few_all_rows_are_looked_at(rows, monkeypatch):
     index, query = index_of(rows[: 5 * BLOCK]), queries(1)[0]
     truth = found(index, query, 5 * BLOCK, 5 * BLOCK)[0][:8]
     few = np.arange(1), np.zeros(1, np.float32)
-    monkeypatch.setattr(ivf_block.Sealed, "search", lambda block, query, k: few)
+    monkeypatch.setattr(ivf_block.IvfBlock, "search", lambda block, query, k: few)
     assert found(index, query, 8, 5 * BLOCK)[0] == truth
 
 
@@ -110,7 +110,7 @@ def test_a_still_scene_is_found(like):
     truth = (like * rows.double() @ rows[1].double()).sort(descending=True).values[:100]
     assert len(ordinals) == 100 and scores == pytest.approx(truth.numpy(), abs=1e-6)
     # by the lists, not by looking at all
-    assert len(index.sealed[0].search((like * rows[1]).numpy(), 100)[0]) == 100
+    assert len(index.blocks[0].search((like * rows[1]).numpy(), 100)[0]) == 100
 
 
 @pytest.mark.parametrize("k", [12, 900, COUNT])
@@ -159,7 +159,7 @@ def test_wide_rows_are_found_by_fewer_numbers(rows, tmp_path):
     )
     index = index_of(wide)
     assert (
-        max(block.nbytes for block in index.sealed)
+        max(block.nbytes for block in index.blocks)
         < 512 * BLOCK + 4 * 128 * 512 + 4 * 8 * 128 + 10_000
     )
     for query in queries(5):
@@ -168,12 +168,12 @@ def test_wide_rows_are_found_by_fewer_numbers(rows, tmp_path):
         truth = (wide.double() @ asked.double()).sort(descending=True, stable=True)
         assert ordinals.tolist() == truth.indices[:10].tolist()
         assert scores == pytest.approx(truth.values[:10].numpy(), abs=1e-5)
-    ivf_block.save(tmp_path, index.sealed)
-    again = ivf_block.load(tmp_path, index.sealed[3].key)
+    ivf_block.save(tmp_path, index.blocks)
+    again = ivf_block.load(tmp_path, index.blocks[3].key)
     assert (
         again is not None
-        and again.spare == index.sealed[3].spare
-        and again.packed() == index.sealed[3].packed()
+        and again.rerank_margin == index.blocks[3].rerank_margin
+        and again.packed() == index.blocks[3].packed()
     )
 
 
@@ -186,7 +186,7 @@ def test_rows_beyond_the_budget_give_the_same(rows):
 
 
 def test_a_block_comes_back_from_its_file_or_is_trained_again(rows, tmp_path):
-    block = ivf_block.Sealed.train(rows[:BLOCK].numpy())
+    block = ivf_block.IvfBlock.train(rows[:BLOCK].numpy())
     ivf_block.save(tmp_path, [block])
     (path,) = tmp_path.iterdir()
     again, query = ivf_block.load(tmp_path, block.key), queries(1)[0].numpy()
@@ -201,7 +201,7 @@ def test_a_block_comes_back_from_its_file_or_is_trained_again(rows, tmp_path):
         assert ivf_block.load(tmp_path, block.key) is None
     path.write_bytes(whole[: len(whole) // 2])
     assert ivf_block.load(tmp_path, block.key) is None
-    other = ivf_block.Sealed.train(rows[BLOCK : 2 * BLOCK].numpy())
+    other = ivf_block.IvfBlock.train(rows[BLOCK : 2 * BLOCK].numpy())
     ivf_block.save(tmp_path, [other])
     assert [path.stem for path in tmp_path.iterdir()] == [other.key]
 
@@ -226,7 +226,7 @@ def test_the_retriever_keeps_blocks_and_says_when_a_video_passes(tmp_path, monke
     assert "video v has more than 131072 frames" in caplog.text
     retriever.save(tmp_path, "v", timeline)
     assert len(list((tmp_path / "v" / "clip-blocks").iterdir())) == 2
-    monkeypatch.setattr(ivf_block.Sealed, "train", None)  # would raise
+    monkeypatch.setattr(ivf_block.IvfBlock, "train", None)  # would raise
     again = ClipRetriever(embedder=Words(), per_segment=step)
     again.load(tmp_path, "v", timeline)
     for visible in (count, count - 50, 1 << 17):

@@ -20,8 +20,8 @@ def timeline(segments: int, without: int | None = None) -> Timeline:
 
 @pytest.fixture(params=[256 << 20, 13_000], ids=["blocks wait in memory", "blocks are read twice"])
 def rows(monkeypatch, request) -> np.ndarray:
-    monkeypatch.setattr(row_cache, "_BLOCK", 1000 * 12)  # 1,000 rows a block
-    monkeypatch.setattr(row_cache, "_HELD", request.param)
+    monkeypatch.setattr(row_cache, "_BLOCK_BYTES", 1000 * 12)  # 1,000 rows a block
+    monkeypatch.setattr(row_cache, "_LOAD_BYTES", request.param)
     return np.random.default_rng(0).normal(size=(4000, 3)).astype(np.float32)
 
 
@@ -109,7 +109,7 @@ def test_a_save_that_was_cut_off_leaves_the_one_before(tmp_path, rows, monkeypat
 
 def test_a_block_that_goes_between_two_looks_ends_it(tmp_path, rows, monkeypatch):
     """Whoever takes rows in throws them away then: see the retrievers."""
-    monkeypatch.setattr(row_cache, "_HELD", 0)
+    monkeypatch.setattr(row_cache, "_LOAD_BYTES", 0)
     keep(tmp_path, rows, 300)
     blocks = row_cache.load(tmp_path, timeline(300))
     assert np.array_equal(next(blocks), rows[:1000])

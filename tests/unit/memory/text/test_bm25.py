@@ -9,7 +9,7 @@ import pytest
 
 from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.bank import MemoryBank
-from memory.retrieval.fusion import Moment, fuse, widened
+from memory.retrieval.fusion import Moment, fuse, widen
 from memory.retrieval.uniform import UniformRetriever
 from memory.text import bm25
 from memory.text.bm25 import K1, USUAL, B, Wanted
@@ -182,7 +182,7 @@ def test_scores_of_a_channel_count_by_rank_alone() -> None:
     assert fuse(rankings, {})[0].start == 20
     small = {"a": rankings["a"], "b": [replace(m, score=m.score / 1e9) for m in rankings["b"]]}
     assert fuse(small, {}) == fuse(rankings, {})
-    assert widened(moment(1), 5.0, 6.0) == moment(1).__class__("v", 0.0, 6.0, 1.0, (), at=1)
+    assert widen(moment(1), 5.0, 6.0) == moment(1).__class__("v", 0.0, 6.0, 1.0, (), at=1)
 
 
 # ---- the planner

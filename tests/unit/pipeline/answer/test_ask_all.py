@@ -49,7 +49,7 @@ def test_frames_of_a_group_stay_until_the_last_of_it_is_let_go(tmp_path):
         def pins() -> set[int]:
             gc.collect()
             assert bank.in_memory()["ram"] > 0  # settles what was let go
-            return {held.pins for held in bank._frames.tiers.ram._held.values()}
+            return {held.pins for held in bank._frames.tiers.ram._frames.values()}
 
         assert pins() == {1}
         group.pop()

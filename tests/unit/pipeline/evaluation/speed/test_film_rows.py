@@ -38,7 +38,7 @@ def test_texts_find_what_an_exact_search_finds(clip: ClipEncoder) -> None:
     for rows in film_rows.grown(film_rows.embedded(clip, 512, seed=2), 300_000, seed=2):
         for each in (index, exact):
             each.add(torch.from_numpy(rows))
-    assert index.approximate and len(index) > SWITCH and not exact.approximate
+    assert index.is_approximate and len(index) > SWITCH and not exact.is_approximate
     shares = []
     for text in film_rows.texts(30, seed=2):
         found, true = (
