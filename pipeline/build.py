@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
@@ -20,9 +19,9 @@ from memory.bank import MemoryBank
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
-from pipeline.config.checks import began, check_dials, check_pairs
-from pipeline.config.parts import call, check, part
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.checks import began_at, check_parts, check_ranges
+from pipeline.config.parts import PartSettings, call, check, instantiate
+from pipeline.config.settings import WEIGHTS, IngestSettings, PipelineSettings
 from pipeline.ingest.captions import Captions
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
@@ -39,16 +38,16 @@ log = logging.getLogger(__name__)
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
-def build_backbone(config: DictConfig) -> Backbone:
+def build_backbone(settings: PipelineSettings) -> Backbone:
     """The video-LLM; first, because the frame size that a source delivers is the model's."""
-    check_dials(config)
+    check_ranges(settings)
     for group in GROUPS:
-        check(config, group)
-    torch.manual_seed(config.seed)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    backbone = part(config, "backbone")
-    _settle_allocator(config.keep_freed_mb, backbone)
+        check(group, getattr(settings, group))
+    torch.manual_seed(settings.seed)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    backbone = instantiate("backbone", settings.backbone)
+    _settle_allocator(settings.keep_freed_mb, backbone)
     return backbone
 
 
@@ -60,37 +59,46 @@ def _settle_allocator(wanted_mb: int | None, backbone: Backbone) -> None:
         raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
 
 
-def build_clip(config: DictConfig) -> DualEncoder:
+def build_clip(settings: PipelineSettings) -> DualEncoder:
     """The frame embedder. Whoever opens one bank after another makes it once."""
-    return part(config, "clip")
+    return instantiate("clip", settings.clip)
 
 
-def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = None) -> VideoQA:
+def build_qa(
+    settings: PipelineSettings, backbone: Backbone, clip: DualEncoder | None = None
+) -> VideoQA:
     """Everything else that `ask` and `ingest` need. Last the bank, which is created if it is not there: a mistake in a part
     creates nothing. clip: of the same settings, made before; None = made here."""
-    clip = clip or build_clip(config)
-    segmenter = part(config, "segmenter")
+    clip = clip or build_clip(settings)
+    segmenter = instantiate("segmenter", settings.segmenter)
     if isinstance(segmenter, functools.partial):
         segmenter = call("segmenter", segmenter, embedder=clip)
     if backbone.temporal_patch > 1:
         segmenter = WholePatches(segmenter, backbone.temporal_patch)
-    compressor = part(config, "compressor")
-    new_prefill = part(config, "prefill")
+    compressor = instantiate("compressor", settings.compressor)
+    new_prefill = instantiate("prefill", settings.prefill)
     texts, queries = TextAhead(clip), Ahead(backbone.queries_of)
-    retriever = call("retriever", part(config, "retriever"), embedder=texts, queries=queries)
-    reader = call("reader", part(config, "reader"), backbone)
-    extractors = build_extractors(config)
-    sentence_encoder = build_sentence_encoder(config)
-    check_pairs(config, call("prefill", new_prefill, backbone), retriever, reader)
+    retriever = call(
+        "retriever", instantiate("retriever", settings.retriever), embedder=texts, queries=queries
+    )
+    reader = call("reader", instantiate("reader", settings.reader), backbone)
+    extractors = build_extractors(settings.text)
+    sentence_encoder = build_sentence_encoder(settings.dense)
+    check_parts(
+        settings,
+        keeps_kv=call("prefill", new_prefill, backbone).keeps_kv,
+        retriever=retriever,
+        reader_needs_kv=reader.needs_kv,
+    )
     bank = MemoryBank.open(
-        config.bank,
-        provenance(config, backbone, clip),
+        settings.bank,
+        provenance(settings, backbone, clip),
         retriever,
-        recent_frames=config.recent_frames,
-        ram_bytes=config.ram_mb * 10**6,
-        device_bytes=config.device_mb * 10**6,
+        recent_frames=settings.recent_frames,
+        ram_bytes=settings.ram_mb * 10**6,
+        device_bytes=settings.device_mb * 10**6,
         device=None if backbone.device.type == "cpu" else backbone.device,
-        prefetch_frames=config.prefetch_frames,
+        prefetch_frames=settings.prefetch_frames,
     )
     if sentence_encoder is not None:
         try:
@@ -113,28 +121,28 @@ def build_qa(config: DictConfig, backbone: Backbone, clip: DualEncoder | None = 
         new_prefill=lambda: call("prefill", new_prefill, backbone),
         clip=clip,
         text=text,
-        interval=1.0 / config.fps,
-        began=began(config),
+        interval=1.0 / settings.fps,
+        began=began_at(settings),
     )
     answerer = Answerer(
         bank=bank,
         reader=reader,
         batched_reader=BatchedReader(reader),
         queries=(texts.ahead, queries),
-        read_tokens=config.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
-        cite_share=config.cite_share,
+        read_tokens=settings.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
+        cite_share=settings.cite_share,
         sentence_encoder=sentence_encoder,
-        read_text_tokens=read_text_tokens(config, backbone),
+        read_text_tokens=read_text_tokens(settings, backbone),
     )
     return VideoQA(bank, ingester, answerer)
 
 
-def build_extractors(config: DictConfig) -> tuple[TextExtractor, ...]:
+def build_extractors(nodes: dict[str, PartSettings]) -> tuple[TextExtractor, ...]:
     """The extractors of text=, in their order. One that cannot work here is logged once and left out."""
-    check(config, "text")
+    check("text", nodes)
     extractors: list[TextExtractor] = []
-    for name in config.text:
-        extractor: TextExtractor = part(config.text, name)
+    for name, node in nodes.items():
+        extractor: TextExtractor = instantiate(name, node)
         why = extractor.missing()
         if why:
             log.warning("reelbank: warning: text=%s is left out: %s", name, why)
@@ -143,31 +151,43 @@ def build_extractors(config: DictConfig) -> tuple[TextExtractor, ...]:
     return tuple(extractors)
 
 
-def build_sentence_encoder(config: DictConfig) -> SentenceEncoder | None:
+def build_sentence_encoder(node: PartSettings) -> SentenceEncoder | None:
     """The sentence encoder of dense=; None where lines are searched by their words alone. UserError when it cannot work here."""
-    check(config, "dense")
-    return part(config, "dense") if config.dense else None
+    check("dense", node)
+    return instantiate("dense", node) if node else None
 
 
-def build_source(config: DictConfig, backbone: Backbone) -> FrameSource:
-    """The frames of config.video, sized for the backbone."""
+def build_source(settings: IngestSettings, backbone: Backbone) -> FrameSource:
+    """The frames of the video of the settings, sized for the backbone."""
+    return open_video(settings, backbone, settings.video, start=settings.start, end=settings.end)
+
+
+def open_video(
+    settings: PipelineSettings,
+    backbone: Backbone,
+    path: str,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+) -> FrameSource:
+    """The frames of a video file, or of a part of it in seconds, sized for the backbone."""
     width, height = backbone.frame_size
     return call(
         "source",
-        part(config, "source"),
-        config.video,
-        fps=config.fps,
+        instantiate("source", settings.source),
+        path,
+        fps=settings.fps,
         width=width,
         height=height,
-        start=config.start,
-        end=config.end,
+        start=start,
+        end=end,
     )
 
 
-def read_text_tokens(config: DictConfig, backbone: Backbone) -> int:
+def read_text_tokens(settings: PipelineSettings, backbone: Backbone) -> int:
     """Tokens of recalled words in a prompt. The embedded model knows its own questions and no other text."""
-    if config.read_text_tokens is not None:
-        return int(config.read_text_tokens)
+    if settings.read_text_tokens is not None:
+        return settings.read_text_tokens
     return (
         0
         if Path(backbone.path).absolute() == (WEIGHTS / "video_llm").absolute()
@@ -176,13 +196,13 @@ def read_text_tokens(config: DictConfig, backbone: Backbone) -> int:
 
 
 def build_live(
-    config: DictConfig, backbone: Backbone, *, speed: float = 1.0, name: str | None = None
+    settings: IngestSettings, backbone: Backbone, *, speed: float = 1.0, name: str | None = None
 ) -> LiveSource:
-    """What config.video names, as it comes: a URL or a camera, else a file that is played.
+    """The video of the settings as it comes: a URL or a camera, else a file that is played.
 
     speed: of a file, times real time; infinite = as fast as it goes. name: of a stream in the bank; None: made of its address.
     """
     width, height = backbone.frame_size
-    if is_live(config.video):
-        return UrlSource(config.video, config.fps, width=width, height=height, name=name)
-    return PlayedFile(build_source(config, backbone), speed)
+    if is_live(settings.video):
+        return UrlSource(settings.video, settings.fps, width=width, height=height, name=name)
+    return PlayedFile(build_source(settings, backbone), speed)

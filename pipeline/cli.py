@@ -9,12 +9,11 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
-
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from importlib import import_module
 
 from encoders.errors import UserError
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose, to_yaml
+from pipeline.config.settings import Settings
 
 USAGE = """reelbank TASK key=value ...
 
@@ -36,77 +35,18 @@ backbone=llava_ov_7b, retriever=clip, reader=tokens, compressor=pool, segmenter=
 The embedded model understands the needle world only: cards with codes, names, shapes and icons."""
 
 
-def _ask(config: DictConfig) -> int:
-    from pipeline.commands.ask import ask
-
-    return ask(config)
-
-
-def _ingest(config: DictConfig) -> int:
-    from pipeline.commands.ingest import ingest
-
-    return ingest(config)
-
-
-def _batch(config: DictConfig) -> int:
-    from pipeline.batch.command import batch
-
-    return batch(config)
-
-
-def _find(config: DictConfig) -> int:
-    from pipeline.commands.find import find
-
-    return find(config)
-
-
-def _bank(config: DictConfig) -> int:
-    from pipeline.commands.bank import bank
-
-    return bank(config)
-
-
-def _backbones(config: DictConfig) -> int:
-    from pipeline.commands.backbones import backbones
-
-    return backbones(config)
-
-
-def _needle(config: DictConfig) -> int:
-    from pipeline.evaluation.needle.command import needle
-
-    return needle(config)
-
-
-def _serve(config: DictConfig) -> int:
-    from pipeline.server.command import serve
-
-    return serve(config)
-
-
-def _demo(config: DictConfig) -> int:
-    from pipeline.demo.command import demo
-
-    return demo(config)
-
-
-def _bench(config: DictConfig) -> int:
-    from pipeline.evaluation.speed.command import bench
-
-    return bench(config)
-
-
-TASKS: dict[str, Callable[[DictConfig], int]] = {
-    "ask": _ask,
-    "ingest": _ingest,
-    "batch": _batch,
-    "find": _find,
-    "bank": _bank,
-    "needle": _needle,
-    "serve": _serve,
-    "demo": _demo,
-    "bench": _bench,
-    "backbones": _backbones,
+# task -> module:function; the function takes the settings of the task and returns its exit code
+TASKS = {
+    "ask": "pipeline.commands.ask:run",
+    "ingest": "pipeline.commands.ingest:run",
+    "batch": "pipeline.batch.command:run",
+    "find": "pipeline.commands.find:run",
+    "bank": "pipeline.commands.bank:run",
+    "needle": "pipeline.evaluation.needle.command:run",
+    "serve": "pipeline.server.command:run",
+    "demo": "pipeline.demo.command:run",
+    "bench": "pipeline.evaluation.speed.command:run",
+    "backbones": "pipeline.commands.backbones:run",
 }
 
 
@@ -114,18 +54,14 @@ def run(task: str, overrides: Sequence[str]) -> int:
     """Run a task; its exit code. UserError on bad input."""
     if task not in TASKS:
         raise UserError(f"There is no task {task!r}; use one of {', '.join(TASKS)}.")
-    config = configure(task, [o for o in overrides if o != "--cfg"])
-    if "given" in config:  # arms are composed on top of it
-        config.given = [o for o in overrides if o != "--cfg"]
-    if "--cfg" in overrides:
-        print(OmegaConf.to_yaml(config))
+    given = [override for override in overrides if override != "--cfg"]
+    if len(given) < len(overrides):
+        print(to_yaml(task, given))
         return 0
-    try:
-        return TASKS[task](config)
-    except MissingMandatoryValue as error:
-        raise UserError(
-            f"{error.full_key}= is missing; say `reelbank {task} {error.full_key}=...`"
-        ) from error
+    settings = compose(task, given)
+    module, _, function = TASKS[task].partition(":")
+    command: Callable[[Settings], int] = getattr(import_module(module), function)
+    return command(settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,15 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.models.backbone import Backbone
 from encoders.schema import DualEncoder
 from memory.storage.segment_codec import AtRest
+from pipeline.config.parts import PartSettings
+from pipeline.config.settings import PipelineSettings
 
 
 def provenance(
-    config: DictConfig, backbone: Backbone, clip: DualEncoder
+    settings: PipelineSettings, backbone: Backbone, clip: DualEncoder
 ) -> dict[str, str | int | float | None]:
     """What a bank must agree on with whoever writes to it or reads it (law 5)."""
     return {
@@ -23,29 +23,28 @@ def provenance(
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "frame_size": "x".join(str(side) for side in backbone.frame_size),
         "clip": clip.fingerprint(),
-        "fps": float(config.fps),
-        "compressor": short(config.compressor),
-        "segmenter": short(config.segmenter),
-        "prefill": short(config.prefill),
-        "quantisation": str(at_rest(config, backbone)),
+        "fps": float(settings.fps),
+        "compressor": short(settings.compressor),
+        "segmenter": short(settings.segmenter),
+        "prefill": short(settings.prefill),
+        "quantisation": str(at_rest(settings, backbone)),
     }
 
 
-def at_rest(config: DictConfig, backbone: Backbone) -> AtRest:
+def at_rest(settings: PipelineSettings, backbone: Backbone) -> AtRest:
     """What a bank does with keys, values and visual tokens; the dtype that they have anyway is no quantisation."""
     made = str(backbone.dtype).removeprefix("torch.")
     return AtRest(
-        kv=None if config.kv_dtype == config.prefill.get("dtype") else config.kv_dtype,
-        tokens=None if config.token_dtype == made else config.token_dtype,
-        window_frames=config.prefill.get("window_frames", 0),
+        kv=None if settings.kv_dtype == settings.prefill.get("dtype") else settings.kv_dtype,
+        tokens=None if settings.token_dtype == made else settings.token_dtype,
+        window_frames=settings.prefill.get("window_frames", 0),
     )
 
 
-def short(node: DictConfig) -> str:
+def short(node: PartSettings) -> str:
     """A part's settings in one line: class name and values."""
-    values: Any = OmegaConf.to_container(node, resolve=True)
-    name = str(values.pop("_target_")).rsplit(".", 1)[-1]
-    values = {k: v for k, v in values.items() if not k.startswith("_")}
+    name = str(node["_target_"]).rsplit(".", 1)[-1]
+    values = {k: v for k, v in node.items() if not k.startswith("_")}
     text = ", ".join(
         f"{k}={v}" for k, v in sorted(values.items()) if not isinstance(v, dict | list)
     )

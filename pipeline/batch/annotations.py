@@ -2,7 +2,7 @@
 
 Knows field names and nothing else. pipeline/batch/jobs.py lists the columns. `video` is a path
 template below videos=DIR with the row's fields in braces; it is a setting because copies are stored
-differently. `prompt` is the benchmark's own prompt as far as known; choice=parse uses it.
+differently. `prompt` is the benchmark's own prompt as far as known; option_choice=parse uses it.
 """
 
 import re

@@ -17,8 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
 from memory.storage.json_lines import JsonLines
 from pipeline.batch import compare, job_files, join, progress, run_folder, summary, tasks
@@ -32,15 +30,16 @@ from pipeline.batch.schema import (
     RejectedRow,
     VideoEncoded,
 )
-from pipeline.config.checks import check_dials
-from pipeline.config.parts import check, part
+from pipeline.config.checks import check_ranges
+from pipeline.config.parts import check, instantiate
+from pipeline.config.settings import BatchSettings
 
 # settings that change where and how fast a run works, but no answer
 _UNRELATED = (
     "jobs out videos downloads bank shard strict unlabelled action runs compute threads ram_mb "
     "device_mb prefetch_frames format"
 ).split()
-# choice.prompt, which often is ${annotations.prompt}, records the prompt
+# option_choice.prompt, which often is ${annotations.prompt}, records the prompt
 _UNRELATED_KEYS = ("backbone.device", "annotations.prompt")
 _PACKAGES = (
     "reelbank torch transformers open_clip_torch numpy faiss-cpu av decord pyarrow fsspec "
@@ -48,21 +47,23 @@ _PACKAGES = (
 ).split()
 
 
-def batch(config: DictConfig) -> int:
+def run(config: BatchSettings) -> int:
     """reelbank batch."""
-    check_dials(config)
+    check_ranges(config)
     if config.action == "compare":
         return _compare(config)
     if config.action == "join":
         return _join(config)
     if config.action != "run":
         raise UserError(f"action={config.action} is not known; use run, join or compare.")
-    if config.at_once < 1:
-        raise UserError(f"at_once={config.at_once} asks nothing; use 1 or more.")
-    for group in ("annotations", "choice", "compute"):
-        check(config, group)
-    part(config, "choice")  # reports its mistakes before a model is loaded
-    compute: Compute = part(config, "compute")
+    if config.batch_size < 1:
+        raise UserError(f"batch_size={config.batch_size} asks nothing; use 1 or more.")
+    for group in ("annotations", "option_choice", "compute"):
+        check(group, getattr(config, group))
+    instantiate(
+        "option_choice", config.option_choice
+    )  # reports its mistakes before a model is loaded
+    compute: Compute = instantiate("compute", config.compute)
     compute.check(config)
     folder = RunFolder(Path(config.out))
     jobs, rejected = read_jobs(config)
@@ -72,13 +73,13 @@ def batch(config: DictConfig) -> int:
     return 1 if rejected or figures["failed"] else 0
 
 
-def read_jobs(config: DictConfig) -> tuple[list[Job], list[RejectedRow]]:
+def read_jobs(config: BatchSettings) -> tuple[list[Job], list[RejectedRow]]:
     """Step 1. UserError when no row can be used, or with strict=true when one cannot."""
     path = Path(config.jobs)
     entries = job_files.rows(path)
     root = Path(config.videos) if config.videos else path.parent
     jobs, rejected = collect(
-        entries, part(config, "annotations"), root, unlabelled=config.unlabelled
+        entries, instantiate("annotations", config.annotations), root, unlabelled=config.unlabelled
     )
     if rejected and (config.strict or not jobs):
         count = len(rejected)
@@ -93,7 +94,7 @@ def read_jobs(config: DictConfig) -> tuple[list[Job], list[RejectedRow]]:
 
 
 def _run(
-    config: DictConfig,
+    config: BatchSettings,
     compute: Compute,
     jobs: list[Job],
     rejected: list[RejectedRow],
@@ -134,7 +135,7 @@ def _run(
 
 
 def _answer(
-    config: DictConfig,
+    config: BatchSettings,
     compute: Compute,
     jobs: Sequence[Job],
     answers: JsonLines,
@@ -145,9 +146,9 @@ def _answer(
     downloads = Path(config.downloads) if config.downloads else folder.root / "videos"
     done = {row["id"] for row in answers.rows}
     banks = compute.banks(str(config.bank))
-    todo = tasks.plan_tasks(jobs, banks, downloads, at_once=config.at_once, answered=done)  # 3
-    plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    assert isinstance(plain, DictConfig)
+    todo = tasks.plan_tasks(
+        jobs, banks, downloads, batch_size=config.batch_size, answered=done
+    )  # 3
     with progress.show_progress(todo) as show:
 
         def emit(event: Event) -> None:
@@ -157,7 +158,7 @@ def _answer(
                 videos.append(asdict(event))
             show(event)
 
-        compute(plain, todo, downloads, emit)  # 4
+        compute(config, todo, downloads, emit)  # 4
 
 
 def _pending_jobs(jobs: Sequence[Job], answers: JsonLines, folder: RunFolder) -> list[Job]:
@@ -174,7 +175,7 @@ def _pending_jobs(jobs: Sequence[Job], answers: JsonLines, folder: RunFolder) ->
     return [job for job in jobs if job.id not in done]
 
 
-def _check_settings(config: DictConfig, folder: RunFolder, has_answers: bool) -> None:
+def _check_settings(config: BatchSettings, folder: RunFolder, has_answers: bool) -> None:
     """UserError when the folder has answers that were made with other settings."""
     path = folder.run_json
     if not has_answers or not path.is_file():
@@ -193,7 +194,7 @@ def _check_settings(config: DictConfig, folder: RunFolder, has_answers: bool) ->
         )
 
 
-def _settings(config: DictConfig) -> dict[str, Any]:
+def _settings(config: BatchSettings) -> dict[str, Any]:
     """All settings that answers depend on, as dotted key -> value."""
     flat: dict[str, Any] = {}
 
@@ -204,7 +205,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         else:
             flat[path] = node
 
-    walk("", OmegaConf.to_container(config, resolve=True))
+    walk("", config.to_dict())
     return {
         key: value
         for key, value in flat.items()
@@ -212,11 +213,11 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _record(config: DictConfig, figures: dict[str, Any]) -> dict[str, Any]:
+def _record(config: BatchSettings, figures: dict[str, Any]) -> dict[str, Any]:
     """The content of run.json: figures, settings, versions, machine."""
     return figures | {
         "settings": _settings(config),
-        "configuration": OmegaConf.to_container(config, resolve=True),
+        "configuration": config.to_dict(),
         "revision": _revision(),
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in _PACKAGES},
@@ -254,12 +255,12 @@ def _revision() -> str | None:
     )
 
 
-def _print(config: DictConfig, figures: dict[str, Any]) -> None:
+def _print(config: BatchSettings, figures: dict[str, Any]) -> None:
     out = Path(config.out)
     print(json.dumps(figures) if config.format == "json" else summary.as_text(figures, out))
 
 
-def _join(config: DictConfig) -> int:
+def _join(config: BatchSettings) -> int:
     """reelbank batch action=join."""
     figures = join.join([Path(run) for run in config.runs], Path(config.out))
     _print(config, figures)
@@ -267,7 +268,7 @@ def _join(config: DictConfig) -> int:
     return 1 if figures["bad_rows"] or figures["failed"] or incomplete else 0
 
 
-def _compare(config: DictConfig) -> int:
+def _compare(config: BatchSettings) -> int:
     """reelbank batch action=compare."""
     if len(config.runs) != 2:
         raise UserError(f"action=compare takes two runs, not {len(config.runs)}; write runs=[A,B]")

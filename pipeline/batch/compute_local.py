@@ -19,12 +19,11 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
 from pipeline.batch import run_folder
 from pipeline.batch.schema import EmitEvent, Event, QuestionAnswered, Task
 from pipeline.batch.tasks import worker_banks
+from pipeline.config.settings import BatchSettings
 
 _MAX_TRIES = 2  # of a task whose worker died
 
@@ -43,11 +42,11 @@ class LocalCompute:
         self.workers = workers
         self.devices: list[str] = [str(device) for device in devices or ()]
 
-    def check(self, config: DictConfig) -> None:
+    def check(self, config: BatchSettings) -> None:
         """Every configuration is possible."""
 
     def __call__(
-        self, config: DictConfig, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
+        self, config: BatchSettings, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
     ) -> None:
         """Run all tasks. UserError when no worker can continue."""
         if not tasks:
@@ -68,19 +67,19 @@ class LocalCompute:
     def close(self) -> None:
         """Nothing to close: workers end with their last task."""
 
-    def settings(self, config: DictConfig, number: int) -> DictConfig:
+    def settings(self, config: BatchSettings, number: int) -> BatchSettings:
         """The configuration of worker `number`: its device and its share of the cores."""
         values: dict[str, Any] = {}
         if self.devices:
-            values["backbone"] = {"device": self.devices[number % len(self.devices)]}
+            values["backbone"] = config.backbone | {
+                "device": self.devices[number % len(self.devices)]
+            }
         if self.workers > 1 and not config.threads:
             values["threads"] = max(1, (os.cpu_count() or 1) // self.workers)
-        merged = OmegaConf.merge(config, values)
-        assert isinstance(merged, DictConfig)
-        return merged
+        return config.changed(**values)
 
     def _run_here(
-        self, config: DictConfig, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
+        self, config: BatchSettings, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
     ) -> None:
         from pipeline.batch.worker import Worker
 
@@ -106,7 +105,7 @@ class _WorkerPool:
     """Worker processes, their task queues, and what each one is doing."""
 
     def __init__(
-        self, compute: LocalCompute, config: DictConfig, downloads: Path, emit: EmitEvent
+        self, compute: LocalCompute, config: BatchSettings, downloads: Path, emit: EmitEvent
     ) -> None:
         self._compute, self._config, self._downloads, self._emit = compute, config, downloads, emit
         self._context = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
@@ -137,8 +136,7 @@ class _WorkerPool:
 
     def _start(self, number: int) -> None:
         here, there = self._context.Pipe()
-        config = self._compute.settings(self._config, number)
-        settings = OmegaConf.to_container(config, resolve=True)
+        settings = self._compute.settings(self._config, number)
         process = self._context.Process(
             target=_run_worker, args=(there, settings, str(self._downloads)), daemon=True
         )
@@ -199,7 +197,7 @@ class _WorkerPool:
         self._start(worker.number)
 
 
-def _run_worker(connection: Connection, settings: Any, downloads: str) -> None:
+def _run_worker(connection: Connection, config: BatchSettings, downloads: str) -> None:
     """The main function of a worker process: takes tasks until it receives None.
 
     Sends events, None after each task, and an error sentence when it cannot continue.
@@ -209,8 +207,6 @@ def _run_worker(connection: Connection, settings: Any, downloads: str) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     from pipeline.batch.worker import Worker
 
-    config = OmegaConf.create(settings)
-    assert isinstance(config, DictConfig)
     worker = None
     try:
         while (task := connection.recv()) is not None:

@@ -30,13 +30,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow
-from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 from memory.storage.manifest import BankBusyError, WriterLock
 from pipeline.batch import run_folder
 from pipeline.batch.schema import EmitEvent, QuestionAnswered, Task, VideoEncoded
 from pipeline.batch.tasks import bank_names, plan_tasks, worker_banks
+from pipeline.config.settings import BatchSettings
 
 if TYPE_CHECKING:  # importing the worker imports torch, which an actor does on its node
     from pipeline.batch.worker import Worker
@@ -88,7 +88,7 @@ class RayCompute:
         self._bank = ""
 
     def __call__(
-        self, config: DictConfig, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
+        self, config: BatchSettings, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
     ) -> None:
         """Run all tasks. UserError when the cluster cannot continue."""
         if not tasks:
@@ -110,12 +110,12 @@ class RayCompute:
                 emit(failure(task, job, "Ray gave it up; the same command asks it again"))
 
     def _events(
-        self, config: DictConfig, tasks: Sequence[Task], downloads: Path
+        self, config: BatchSettings, tasks: Sequence[Task], downloads: Path
     ) -> Iterator[VideoEncoded | QuestionAnswered]:
         """The events of all actors as they arrive, possibly some of them twice."""
         import ray
 
-        settings = OmegaConf.to_container(self.settings(config), resolve=True)
+        settings = self.settings(config)
         # half-encoded videos first, while their banks are unlocked
         rows = [
             {"task": pickle.dumps(task)}
@@ -144,11 +144,11 @@ class RayCompute:
                 if event is not None:
                     yield event
 
-    def check(self, config: DictConfig) -> None:
+    def check(self, config: BatchSettings) -> None:
         """UserError when actors lack a GPU that the configuration needs, or when no cluster
         answers.
         """
-        device = config.backbone.device
+        device = config.backbone["device"]
         if device != "cpu" and not self.gpus:
             raise UserError(
                 f"backbone.device={device} needs a GPU, and actors have none; use compute.gpus=1 "
@@ -169,16 +169,14 @@ class RayCompute:
         """
         return worker_banks(bank, self.workers)
 
-    def settings(self, config: DictConfig) -> DictConfig:
+    def settings(self, config: BatchSettings) -> BatchSettings:
         """The configuration of an actor: a thread for each of its cores, and the GPU that Ray
         assigns.
         """
         values: dict[str, Any] = {"threads": config.threads or max(1, int(self.cpus))}
-        if self.gpus and config.backbone.device == "cpu":
-            values["backbone"] = {"device": "cuda"}
-        merged = OmegaConf.merge(config, values)
-        assert isinstance(merged, DictConfig)
-        return merged
+        if self.gpus and config.backbone["device"] == "cpu":
+            values["backbone"] = config.backbone | {"device": "cuda"}
+        return config.changed(**values)
 
     def write(self, path: Path, rows: Sequence[run_folder.Row]) -> None:
         """Write answers.parquet. With a cluster, Ray writes it on the node of this process."""
@@ -278,7 +276,7 @@ class _Actor:
     """A worker on a node. It loads its model for the first video."""
 
     def __init__(
-        self, settings: Any, workers: int, tries: int, downloads: str, folder: str
+        self, settings: BatchSettings, workers: int, tries: int, downloads: str, folder: str
     ) -> None:
         # relative paths start here; a node without this folder needs absolute ones
         with suppress(OSError):
@@ -321,9 +319,7 @@ class _Actor:
             )
             return
         if self._worker is None:
-            config = OmegaConf.create(self._settings)
-            assert isinstance(config, DictConfig)
-            self._worker = Worker(config, self._downloads, lambda event: None)
+            self._worker = Worker(self._settings, self._downloads, lambda event: None)
         yield from self._worker.events(self._claim_bank(self._worker, task))
 
     def _claim_bank(self, worker: "Worker", task: Task) -> Task:
@@ -331,7 +327,7 @@ class _Actor:
 
         Order: the bank with a part of the video, the actor's own bank, the first unlocked one.
         """
-        root = self._settings["bank"]
+        root = self._settings.bank
         if not task.finished:  # a lost actor may have encoded it since the task was planned
             banks = worker_banks(root, self._workers)
             (current,) = plan_tasks(task.jobs[:1], banks, self._downloads)

@@ -54,10 +54,10 @@ class ByLikelihood:
         """
         _check_prompt(prompt)
         if candidate not in ("text", "letter"):
-            raise UserError(f"choice.candidate={candidate} is not known; use text or letter")
+            raise UserError(f"option_choice.candidate={candidate} is not known; use text or letter")
         if candidate == "letter" and "{options" not in prompt:
             raise UserError(
-                "choice.candidate=letter needs {options} in choice.prompt: letters say nothing "
+                "option_choice.candidate=letter needs {options} in option_choice.prompt: letters say nothing "
                 "without them"
             )
         self.prompt, self.candidate, self.per_token = prompt, candidate, per_token
@@ -260,4 +260,4 @@ def _normalize(text: str) -> str:
 
 def _check_prompt(prompt: str) -> None:
     if "{question}" not in prompt:
-        raise UserError(f"choice.prompt={prompt!r} asks nothing; put {{question}} into it")
+        raise UserError(f"option_choice.prompt={prompt!r} asks nothing; put {{question}} into it")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import DictConfig
+from pipeline.config.settings import BatchSettings
 
 # fields of a job that its question does not depend on
 _NOT_IN_DIGEST = ("place", "task", "duration", "group", "prompt", "rule")
@@ -57,7 +57,7 @@ class Job:
     duration: str = ""  # the benchmark's name for how long the video is
     group: str = ""  # rows of a group only count as right together
     evidence: tuple[tuple[float, float], ...] = ()  # seconds that the right answer rests on
-    # replaces the prompt of choice=parse, for benchmarks with one prompt per task
+    # replaces the prompt of option_choice=parse, for benchmarks with one prompt per task
     prompt: str = ""
     # "number": an open answer is right if its digits equal `answer`; "": if its words do
     rule: str = ""
@@ -132,14 +132,14 @@ EmitEvent = Callable[[Event], None]
 class Compute(Protocol):
     """Where the work is done."""
 
-    def check(self, config: DictConfig) -> None:
+    def check(self, config: BatchSettings) -> None:
         """UserError when the configuration does not fit. Called before anything is written."""
 
     def banks(self, bank: str) -> list[str]:
         """All banks that may have a video of the batch."""
 
     def __call__(
-        self, config: DictConfig, tasks: Sequence[Task], downloads: Path, tell: EmitEvent
+        self, config: BatchSettings, tasks: Sequence[Task], downloads: Path, tell: EmitEvent
     ) -> None:
         """Run all tasks; emit each question exactly once. UserError when the run cannot go on."""
 

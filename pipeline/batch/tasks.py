@@ -40,12 +40,12 @@ def plan_tasks(
     banks: Iterable[str],
     downloads: Path,
     *,
-    at_once: int = 1,
+    batch_size: int = 1,
     answered: Container[str] = (),
 ) -> list[Task]:
     """One task for each video, or part of a video, with unanswered questions, in job order.
 
-    at_once: questions read in one batch. answered: ids of answered questions.
+    batch_size: questions read in one batch. answered: ids of answered questions.
     """
     by_video: dict[tuple[str, float, float | None], list[Job]] = {}
     for job in jobs:
@@ -59,19 +59,19 @@ def plan_tasks(
         if pending:
             bank, finished = _find_bank(index, key, start, end)
             name = video_jobs[0].video
-            groups = group_jobs(video_jobs, at_once)
+            groups = group_jobs(video_jobs, batch_size)
             tasks.append(Task(name, name, start, end, bank, finished, groups, pending))
     return tasks
 
 
-def group_jobs(jobs: Sequence[Job], at_once: int) -> tuple[tuple[Job, ...], ...]:
+def group_jobs(jobs: Sequence[Job], batch_size: int) -> tuple[tuple[Job, ...], ...]:
     """Groups of questions that are read in one batch, ordered by `asked_at`.
 
     The groups are cut from all questions, not only from unanswered ones: a matrix product rounds
     differently for another number of rows, and a resumed run must give the same answers.
     """
     ordered = sorted(jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at)
-    return tuple(tuple(ordered[a : a + at_once]) for a in range(0, len(ordered), at_once))
+    return tuple(tuple(ordered[a : a + batch_size]) for a in range(0, len(ordered), batch_size))
 
 
 def bank_names(bank: str) -> Iterator[str]:

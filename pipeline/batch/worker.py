@@ -15,8 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
@@ -31,8 +29,9 @@ from pipeline.batch.schema import (
     Task,
     VideoEncoded,
 )
-from pipeline.build import build_backbone, build_clip, build_qa, build_source
-from pipeline.config.parts import part
+from pipeline.build import build_backbone, build_clip, build_qa, open_video
+from pipeline.config.parts import instantiate
+from pipeline.config.settings import BatchSettings
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Reading
@@ -44,10 +43,10 @@ Span = tuple[float, float]
 class Worker:
     """Call `work(task)` for each task, then `close()`."""
 
-    def __init__(self, config: DictConfig, downloads: Path, emit: EmitEvent) -> None:
+    def __init__(self, config: BatchSettings, downloads: Path, emit: EmitEvent) -> None:
         """config: of the batch. downloads: folder of fetched videos. emit: receives all events."""
         self._config, self._downloads, self._emit = config, downloads, emit
-        self._choice: OptionChoice = part(config, "choice")
+        self._choice: OptionChoice = instantiate("option_choice", config.option_choice)
         self._backbone, self._clip = build_backbone(config), build_clip(config)
         self._qa: VideoQA | None = None
         self._bank = ""
@@ -92,21 +91,14 @@ class Worker:
     def _open(self, bank: str) -> VideoQA:
         if self._qa is None or self._bank != bank:
             self.close()
-            self._qa = build_qa(self._with(bank=bank), self._backbone, self._clip)
+            self._qa = build_qa(self._config.changed(bank=bank), self._backbone, self._clip)
             self._bank = bank
         return self._qa
-
-    def _with(self, **values: Any) -> DictConfig:
-        merged = OmegaConf.merge(self._config, values)
-        assert isinstance(merged, DictConfig)
-        return merged
 
     def _encode(self, qa: VideoQA, task: Task) -> VideoEncoded:
         start = time.perf_counter()
         path = fetch(task.video, self._downloads)
-        source = build_source(
-            self._with(video=str(path), start=task.start, end=task.end), self._backbone
-        )
+        source = open_video(self._config, self._backbone, str(path), start=task.start, end=task.end)
         length = min(source.info.duration, math.inf if task.end is None else task.end)
         result = qa.ingest(
             source, lambda seconds, nbytes: self._emit(EncodeProgress(task.name, seconds, length))

@@ -4,17 +4,16 @@ import json
 import sys
 from dataclasses import asdict, replace
 
-from omegaconf import DictConfig
-
 from encoders.errors import UserError
 from pipeline.commands.ingest import _encode, _opened
 from pipeline.commands.terminal import told
+from pipeline.config.settings import AskSettings
 from pipeline.schema import check_question
 
 
-def ask(config: DictConfig) -> int:
+def run(config: AskSettings) -> int:
     """reelbank ask."""
-    check_question(str(config.question))
+    check_question(config.question)
     asked_at = float("inf") if config.asked_at is None else config.asked_at
     if not asked_at >= 0:
         raise UserError(

@@ -12,7 +12,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +21,9 @@ from encoders.models.checkpoint import read_config
 from encoders.models.kv_cache import KVShape
 from encoders.models.published_configs import PUBLISHED, frame_tokens, published
 from encoders.models.video_llm import DTYPES, other_layers
-from pipeline.config.settings import WEIGHTS, register
+from pipeline.config.compose import options
+from pipeline.config.parts import PartSettings, check
+from pipeline.config.settings import WEIGHTS, BackbonesSettings
 
 FOLDER = Path(conf.__file__).parent / "backbone"
 # Adapters whose logits tests compare with transformers' own forward from pixels (tests/laws/test_1_exact.py and
@@ -68,7 +69,7 @@ def all_facts(fps: float, dtype: str | None) -> list[Facts]:
     return [facts(known[name], fps, dtype, name) for name in names]
 
 
-def facts(node: dict[str, Any], fps: float, dtype: str | None, name: str | None = None) -> Facts:
+def facts(node: PartSettings, fps: float, dtype: str | None, name: str | None = None) -> Facts:
     """The row of a backbone's settings; dtype: of the bank, None when it keeps no keys and values. UserError when the
     settings' path is no checkpoint of the family, or nothing is known of it here."""
     if dtype is not None and dtype not in DTYPES:
@@ -155,19 +156,12 @@ def legend(fps: float, dtype: str | None, rows: list[Facts]) -> str:
     )
 
 
-def nodes(fps: float) -> dict[str, dict[str, Any]]:
+def nodes(fps: float) -> dict[str, PartSettings]:
     """The settings of every YAML, by name."""
-    register()  # ${weights:...}
-    found: dict[str, dict[str, Any]] = {}
-    for file in sorted(FOLDER.glob("*.yaml")):
-        whole: Any = OmegaConf.to_container(
-            OmegaConf.create({"fps": fps, "node": OmegaConf.load(file)}), resolve=True
-        )
-        found[file.stem] = whole["node"]
-    return found
+    return options("backbone", {"fps": fps})
 
 
-def _config(node: dict[str, Any]) -> tuple[Any, str]:
+def _config(node: PartSettings) -> tuple[Any, str]:
     """The configuration behind a backbone's settings, and where it was found."""
     path, family = node["path"], _families().get(node["_target_"])
     if Path(path).is_dir() or path.startswith(("/", ".", "~")):
@@ -200,20 +194,16 @@ def _is_there(target: str) -> bool:
     return find_spec(module) is not None and hasattr(import_module(module), name)
 
 
-def backbones(config: DictConfig) -> int:
+def run(config: BackbonesSettings) -> int:
     """reelbank backbones."""
-    from pipeline.config.checks import check_format
-    from pipeline.config.parts import check
-
-    check_format(config)
-    for group in ("prefill",) if config.backbone is None else ("backbone", "prefill"):
-        check(config, group)
+    if config.backbone is not None:
+        check("backbone", config.backbone)
+    check("prefill", config.prefill)
     dtype = config.prefill.get("dtype")
     if config.backbone is None:
         rows = all_facts(config.fps, dtype)
     else:
-        node: Any = OmegaConf.to_container(config.backbone, resolve=True)
-        rows = [facts(node, config.fps, dtype)]
+        rows = [facts(config.backbone, config.fps, dtype)]
     if config.format == "json":
         print(json.dumps([asdict(row) for row in rows]))
         return 0

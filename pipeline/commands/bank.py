@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from encoders.errors import UserError
 from pipeline.config import units
+from pipeline.config.settings import BankSettings, FindSettings, RepairSettings
 
 if TYPE_CHECKING:
     from memory.bank import MemoryBank
@@ -26,13 +25,14 @@ _OWN = {
 }
 
 
-def check(config: DictConfig) -> None:
+def check(config: BankSettings) -> None:
     """UserError on settings that are wrong in themselves, or that this action does not use."""
     for key in dict.fromkeys(key for keys in _OWN.values() for key in keys):
-        if config.get(key) not in (None, "", False) and key not in _OWN.get(config.action, ()):
+        value = getattr(config, key)
+        if value not in (None, "", False) and key not in _OWN.get(config.action, ()):
             users = " and ".join(f"action={action}" for action, keys in _OWN.items() if key in keys)
             raise UserError(
-                f"{key}={config[key]} has no effect with action={config.action}; only {users} uses it"
+                f"{key}={value} has no effect with action={config.action}; only {users} uses it"
             )
     if config.action == "ls":
         _times(config)
@@ -44,12 +44,12 @@ def check(config: DictConfig) -> None:
             )
 
 
-def is_of_segments(config: DictConfig) -> bool:
+def is_of_segments(config: BankSettings) -> bool:
     """Whether `ls` is asked for segments."""
-    return any(config[key] not in (None, "") for key in _OWN["ls"])
+    return any(getattr(config, key) not in (None, "") for key in _OWN["ls"])
 
 
-def list_segments(config: DictConfig, held: "MemoryBank") -> int:
+def list_segments(config: BankSettings, held: "MemoryBank") -> int:
     """The segments that share time with what is asked for."""
     video = video_of(config, held)
     times = _times(config)
@@ -93,7 +93,7 @@ def list_segments(config: DictConfig, held: "MemoryBank") -> int:
     return 0
 
 
-def prune(config: DictConfig, held: "MemoryBank") -> int:
+def prune(config: BankSettings, held: "MemoryBank") -> int:
     """Delete what the rules name, or say what would go."""
     from memory.storage.retention import Rule
 
@@ -131,36 +131,39 @@ def prune(config: DictConfig, held: "MemoryBank") -> int:
     return 0
 
 
-def _why_more(config: DictConfig) -> str:
+def _why_more(config: BankSettings) -> str:
     others = "other videos are left alone, and " if config.video else ""
     return f"{others}what an unfinished video's encoder goes on with is kept"
 
 
-def _limits(config: DictConfig) -> tuple[float | None, float | None]:
+def _limits(config: BankSettings) -> tuple[float | None, float | None]:
     """The moment before which segments go, and the bytes that may stay."""
     before = time.time() - units.age("older_than", config.older_than) if config.older_than else None
     return before, units.size("max_bytes", config.max_bytes) if config.max_bytes else None
 
 
-def _times(config: DictConfig) -> dict[str, float | None]:
+def _times(config: BankSettings) -> dict[str, float | None]:
     times = {"start": config.start, "end": config.end}
     times |= {
-        key: units.moment(key, config[key]) if config[key] else None for key in ("since", "until")
+        key: units.moment(key, value) if value else None
+        for key, value in (("since", config.since), ("until", config.until))
     }
     for key in ("start", "end"):
-        if times[key] is not None and not times[key] >= 0:
+        second = times[key]
+        if second is not None and not second >= 0:
             raise UserError(
-                f"{key}={config[key]} is before a video begins; give seconds of video time, 0 or more"
+                f"{key}={second} is before a video begins; give seconds of video time, 0 or more"
             )
     for low, high in (("start", "end"), ("since", "until")):
-        if None not in (times[low], times[high]) and not times[low] < times[high]:
+        first, last = times[low], times[high]
+        if first is not None and last is not None and not first < last:
             raise UserError(
-                f"{low}={config[low]} is not before {high}={config[high]}; give a {low} that comes first"
+                f"{low}={getattr(config, low)} is not before {high}={getattr(config, high)}; give a {low} that comes first"
             )
     return times
 
 
-def video_of(config: DictConfig, held: "MemoryBank") -> "VideoRow | None":
+def video_of(config: BankSettings | FindSettings, held: "MemoryBank") -> "VideoRow | None":
     """The one video that is meant by id or by path; None when none is named."""
     if not config.video:
         return None
@@ -182,19 +185,17 @@ def video_of(config: DictConfig, held: "MemoryBank") -> "VideoRow | None":
     return found[0]
 
 
-def bank(config: DictConfig) -> int:
+def run(config: BankSettings | RepairSettings) -> int:
     """reelbank bank."""
     from memory.bank import MemoryBank
     from memory.retrieval.uniform import UniformRetriever
     from memory.storage.catalog import CatalogDamagedError
     from memory.store import Problem
-    from pipeline.config.checks import check_format
 
-    check_format(config)
-    if config.action not in ("ls", "verify", "repair", "prune"):
-        raise UserError(f"action={config.action} is not known; use ls, verify, repair or prune.")
-    if config.action == "repair":
+    if isinstance(config, RepairSettings):
         return _repair(config)
+    if config.action not in ("ls", "verify", "prune"):
+        raise UserError(f"action={config.action} is not known; use ls, verify, repair or prune.")
     check(config)
     try:
         with MemoryBank.open(
@@ -222,7 +223,7 @@ def bank(config: DictConfig) -> int:
         )
 
 
-def _list(config: DictConfig, held: "MemoryBank") -> int:
+def _list(config: BankSettings, held: "MemoryBank") -> int:
     table: list[dict[str, Any]] = []
     for video in held.catalog.videos():
         rows = held.catalog.segments(video.info.video_id)
@@ -282,7 +283,7 @@ def _list(config: DictConfig, held: "MemoryBank") -> int:
     return 0
 
 
-def _verified(config: DictConfig, problems: "Sequence[Problem]", count: int) -> int:
+def _verified(config: BankSettings, problems: "Sequence[Problem]", count: int) -> int:
     if config.format == "json":
         print(json.dumps([asdict(problem) | {"path": str(problem.path)} for problem in problems]))
     elif problems:
@@ -292,7 +293,7 @@ def _verified(config: DictConfig, problems: "Sequence[Problem]", count: int) -> 
     return 1 if problems else 0
 
 
-def _repair(config: DictConfig) -> int:
+def _repair(config: RepairSettings) -> int:
     from pipeline.commands.repair import mend
 
     done = mend(config)

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -33,19 +32,20 @@ from memory.storage.atomic import write_atomically
 from pipeline.build import build_sentence_encoder
 from pipeline.commands.bank import video_of
 from pipeline.config import units
-from pipeline.config.parts import call, check, part
+from pipeline.config.parts import call, check, instantiate
+from pipeline.config.settings import FindSettings
 from pipeline.moments.finder import Finder
 from pipeline.query.batched import Ahead, TextAhead
 from pipeline.query.plan import CHANNELS, FRAMES, KV, PICTURE
 
 
-def find(config: DictConfig) -> int:
+def run(config: FindSettings) -> int:
     """reelbank find."""
     channels = _checked(config)
-    sentences = build_sentence_encoder(config)
+    sentences = build_sentence_encoder(config.dense)
     backbone = functools.cache(lambda: _backbone(config))
-    check(config, "planner")
-    planner = call("planner", part(config, "planner"), backbone=backbone)
+    check("planner", config.planner)
+    planner = call("planner", instantiate("planner", config.planner), backbone=backbone)
     channels, retriever, ahead = of_frames(config, channels, backbone)
     with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
         video = video_of(config, bank)
@@ -93,7 +93,7 @@ def find(config: DictConfig) -> int:
     return 0
 
 
-def _checked(config: DictConfig) -> tuple[str, ...]:
+def _checked(config: FindSettings) -> tuple[str, ...]:
     """UserError on settings that make no sense; the channels."""
     if not str(config.query).strip():
         raise UserError('The query is empty; give a few words, such as query="rebuilt in granite".')
@@ -102,8 +102,6 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
         raise UserError(
             f"channels={list(config.channels)} are not known; use some of {', '.join((*CHANNELS, KV))}"
         )
-    if config.format not in ("text", "json", "html"):
-        raise UserError(f"format={config.format} is not known; use text, json or html.")
     if config.top < 1:
         raise UserError(f"top={config.top} finds nothing; use 1 or more.")
     if config.late_lines < 0 or (config.late_lines and not config.dense):
@@ -113,9 +111,10 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     if not config.widen >= 0:
         raise UserError(f"widen={config.widen} is below 0; give seconds, 0 or more.")
     for key in ("start", "end", "asked_at"):
-        if config[key] is not None and not config[key] >= 0:
+        second = getattr(config, key)
+        if second is not None and not second >= 0:
             raise UserError(
-                f"{key}={config[key]} is before a video begins; give seconds of video time, 0 or more"
+                f"{key}={second} is before a video begins; give seconds of video time, 0 or more"
             )
     if config.start is not None and config.end is not None and not config.start < config.end:
         raise UserError(
@@ -130,7 +129,7 @@ def _checked(config: DictConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(config.channels))
 
 
-def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: SentenceEncoder) -> None:
+def _check_vectors(config: FindSettings, bank: MemoryBank, sentences: SentenceEncoder) -> None:
     """UserError when the lines have vectors of another model; a warning when some have none."""
     bank.text.refuse_other_vectors(sentences.made_with)
     there, lines = bank.text.count_vectors()
@@ -142,19 +141,19 @@ def _check_vectors(config: DictConfig, bank: MemoryBank, sentences: SentenceEnco
         )
 
 
-def _backbone(config: DictConfig) -> Backbone:
-    check(config, "backbone")
-    return part(config, "backbone")
+def _backbone(config: FindSettings) -> Backbone:
+    check("backbone", config.backbone)
+    return instantiate("backbone", config.backbone)
 
 
 def of_frames(
-    config: DictConfig, channels: tuple[str, ...], backbone: Callable[[], Any]
+    config: FindSettings, channels: tuple[str, ...], backbone: Callable[[], Any]
 ) -> tuple[tuple[str, ...], Any, tuple[Ahead, ...]]:
     """The channels that work here, the retriever of those that look at frames, and what it needs of a text. backbone: loads it.
     Pictures are left out where the bank's frames were embedded by another model or a text alone is meant; a backbone has to be
     the bank's."""
     if PICTURE in channels:
-        check(config, "clip")
+        check("clip", config.clip)
     if not set(FRAMES) & set(channels):
         return channels, UniformRetriever(), ()
     with MemoryBank.open(
@@ -166,7 +165,7 @@ def of_frames(
     texts: TextAhead | None = None
     queries: Ahead | None = None
     if PICTURE in channels:
-        clip = part(config, "clip")
+        clip = instantiate("clip", config.clip)
         if made.get("clip") in (None, clip.fingerprint()):
             texts, parts[PICTURE] = TextAhead(clip), ClipRetriever
         elif channels == (PICTURE,):
@@ -194,7 +193,7 @@ def of_frames(
     return channels, FusedRetriever(parts, embedder=texts, queries=queries), ahead
 
 
-def _told(config: DictConfig, moment: Moment, paths: dict[str, str]) -> dict[str, Any]:
+def _told(config: FindSettings, moment: Moment, paths: dict[str, str]) -> dict[str, Any]:
     told: dict[str, Any] = {
         "video_id": moment.video_id,
         "path": paths[moment.video_id],

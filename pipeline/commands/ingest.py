@@ -8,12 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
 from encoders.schema import FrameSource
 from pipeline.commands.terminal import progress_bar
 from pipeline.config import units
+from pipeline.config.settings import IngestSettings
 from pipeline.config.units import format_time
 from pipeline.schema import IngestReport
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
+def _opened(config: IngestSettings) -> Iterator[tuple["VideoQA", Any]]:
     """The parts and the video's source; closes the bank."""
     from encoders.sources.container import check_file
 
@@ -42,7 +41,7 @@ def _opened(config: DictConfig) -> Iterator[tuple["VideoQA", Any]]:
         qa.bank.close()
 
 
-def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> IngestReport:
+def _encode(config: IngestSettings, qa: "VideoQA", source: FrameSource) -> IngestReport:
     known = qa.bank.catalog.video(source.info.video_id)
     if known is not None and qa.ingester.began is not None:
         _refuse_other_began(config, qa, source.info.video_id)
@@ -52,7 +51,7 @@ def _encode(config: DictConfig, qa: "VideoQA", source: FrameSource) -> IngestRep
         return qa.ingest(source, report)
 
 
-def _refuse_other_began(config: DictConfig, qa: "VideoQA", video_id: str) -> None:
+def _refuse_other_began(config: IngestSettings, qa: "VideoQA", video_id: str) -> None:
     """UserError when the bank says otherwise when a file began: it did so once."""
     began = qa.bank.catalog.began(video_id, qa.bank.catalog.next(video_id)[0])
     if began != qa.ingester.began and qa.bank.catalog.segments(video_id):
@@ -63,9 +62,9 @@ def _refuse_other_began(config: DictConfig, qa: "VideoQA", video_id: str) -> Non
         )
 
 
-def ingest(config: DictConfig) -> int:
+def run(config: IngestSettings) -> int:
     """reelbank ingest."""
-    if OmegaConf.is_missing(config, "video") and (config.text or config.dense):
+    if config.is_missing("video") and (config.text or config.dense):
         return _words_alone(config)
     with _opened(config) as (qa, source):
         done = _encode(config, qa, source)
@@ -91,20 +90,21 @@ def ingest(config: DictConfig) -> int:
     return 0
 
 
-def _words_alone(config: DictConfig) -> int:
+def _words_alone(config: IngestSettings) -> int:
     """The words of all videos of a bank; their pictures stay as they are."""
     from memory.bank import MemoryBank
     from memory.retrieval.uniform import UniformRetriever
     from pipeline.build import build_extractors, build_sentence_encoder
-    from pipeline.config.checks import check_format
     from pipeline.ingest.text import TextExtraction
 
-    check_format(config)
     if "captions" in config.text:
         raise UserError(
             "text=captions asks the model about the encoded video; give video=FILE as well"
         )
-    extractors, sentence_encoder = build_extractors(config), build_sentence_encoder(config)
+    extractors, sentence_encoder = (
+        build_extractors(config.text),
+        build_sentence_encoder(config.dense),
+    )
     table: list[dict[str, Any]] = []
     with MemoryBank.open(
         config.bank, None, UniformRetriever(), recent_frames=0, create=False

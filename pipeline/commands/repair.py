@@ -14,8 +14,6 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
 from encoders.schema import FrameSource
 from encoders.sources.container import fingerprint
@@ -23,7 +21,8 @@ from memory import rebuild
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import VideoRow
-from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.build import build_backbone, build_qa, open_video
+from pipeline.config.settings import RepairSettings
 from pipeline.ingest.ingester import Ingester
 
 # the id of a video, or of a part (encoders/sources/file.py)
@@ -52,7 +51,7 @@ class Mended:
         return f"{name}{which}{self.problem}: {self.outcome}"
 
 
-def mend(config: DictConfig) -> list[Mended]:
+def mend(config: RepairSettings) -> list[Mended]:
     """Repair the bank at config.bank. UserError when the settings are not those of the bank: then nothing has changed but
     a catalog that was rebuilt."""
     root = Path(config.bank)
@@ -110,7 +109,11 @@ def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
 
 
 def _mended(
-    config: DictConfig, bank: MemoryBank, ingester: Ingester | None, video_id: str, segments: Hurt
+    config: RepairSettings,
+    bank: MemoryBank,
+    ingester: Ingester | None,
+    video_id: str,
+    segments: Hurt,
 ) -> list[Mended]:
     video, last = _row(bank, video_id), max(bank.catalog.next(video_id)[0] - 1, *segments)
     bank.discard(video_id, segments)
@@ -202,7 +205,7 @@ def _text(bank: MemoryBank) -> list[Mended]:
     ]
 
 
-def _ingester(config: DictConfig, bank: MemoryBank) -> Ingester:
+def _ingester(config: RepairSettings, bank: MemoryBank) -> Ingester:
     """Encodes into this bank, which is locked already. Raises UserError when the bank was made with other settings."""
     qa = build_qa(config, build_backbone(config))
     qa.bank.close()
@@ -210,15 +213,16 @@ def _ingester(config: DictConfig, bank: MemoryBank) -> Ingester:
     return replace(qa.ingester, bank=bank, text=text)
 
 
-def _source(config: DictConfig, ingester: Ingester, video: VideoRow) -> FrameSource:
+def _source(config: RepairSettings, ingester: Ingester, video: VideoRow) -> FrameSource:
     match = _PART.fullmatch(video.info.video_id)
     _, start, end = match.groups() if match else (None, None, None)
-    values = {
-        "video": video.info.path,
-        "start": float(start or 0),
-        "end": None if end is None else float(end),
-    }
-    source = build_source(OmegaConf.merge(config, values), ingester.backbone)  # type: ignore[arg-type]
+    source = open_video(
+        config,
+        ingester.backbone,
+        video.info.path,
+        start=float(start or 0),
+        end=None if end is None else float(end),
+    )
     if source.info.video_id != video.info.video_id:
         raise UserError(f"{video.info.path} is not the video that it was")
     return source

@@ -1,14 +1,10 @@
-"""What is refused before anything is loaded: settings outside of their range, and parts that do not go together."""
-
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
+"""What is refused before anything loads: values out of range, and parts that do not go together."""
 
 from encoders.errors import UserError
-from encoders.schema import Prefill
 from memory.schema import Retriever
 from memory.storage.segment_codec import AtRest
 from pipeline.config import units
+from pipeline.config.settings import IngestSettings, PipelineSettings
 
 _NOT_NEGATIVE = (
     "recent_frames",
@@ -22,51 +18,58 @@ _NOT_NEGATIVE = (
 )
 
 
-def check_dials(config: DictConfig) -> None:
-    """UserError on a dial outside its range."""
-    least_of = {"fps": 1e-3, "read_tokens": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
-    for name, least in least_of.items():
-        if config[name] is not None and not config[name] >= least:  # refuses nan as well
-            raise UserError(f"{name}={config[name]} is too small; use {least:g} or more.")
-    if config.cite_share > 1:
-        raise UserError(f"cite_share={config.cite_share} is too large; use a share from 0 to 1.")
-    AtRest(config.kv_dtype, config.token_dtype)  # refuses what it does not know
-    began(config)
-    check_format(config)
+def check_ranges(settings: PipelineSettings) -> None:
+    """UserError on a value outside its range."""
+    minimum_of = {"fps": 1e-3, "read_tokens": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
+    for name, minimum in minimum_of.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= minimum:  # refuses nan as well
+            raise UserError(f"{name}={value} is too small; use {minimum:g} or more.")
+    if settings.cite_share > 1:
+        raise UserError(f"cite_share={settings.cite_share} is too large; use a share from 0 to 1.")
+    AtRest(settings.kv_dtype, settings.token_dtype)  # refuses types that it does not know
+    began_at(settings)
 
 
-def began(config: DictConfig) -> float | None:
-    """Unix seconds of second 0 of the video, where the task has the dial and it was turned. UserError on what is no moment."""
-    return units.moment("began", config.began) if "began" in config and config.began else None
+def began_at(settings: PipelineSettings) -> float | None:
+    """Unix seconds of second 0 of the video; None where the task has no began=, or it is empty.
+
+    UserError on what is no moment.
+    """
+    if not isinstance(settings, IngestSettings) or not settings.began:
+        return None
+    return units.moment("began", settings.began)
 
 
-def check_format(config: DictConfig) -> None:
-    """UserError on an output format that is not there."""
-    if config.format not in ("text", "json"):
-        raise UserError(f"format={config.format} is not known; use text or json.")
+def check_parts(
+    settings: PipelineSettings, *, keeps_kv: bool, retriever: Retriever, reader_needs_kv: bool
+) -> None:
+    """UserError on parts that each work but not together: before an hour of video is encoded.
 
-
-def check_pairs(config: DictConfig, prefill: Prefill, retriever: Retriever, reader: Any) -> None:
-    """UserError on parts that each work but not together: before an hour of video is encoded, not after it."""
-    if not prefill.keeps_kv and "key_means" in retriever.reads:
+    keeps_kv: of the prefill.
+    """
+    if not keeps_kv and "key_means" in retriever.reads:
         raise UserError(
-            f"prefill=none keeps no keys and values, which {type(retriever).__name__} searches; "
+            "prefill=none keeps no keys and values, which "
+            f"{type(retriever).__name__} searches; "
             "use retriever=clip or uniform, or prefill=window."
         )
-    if not prefill.keeps_kv and config.kv_dtype is not None:
+    if not keeps_kv and settings.kv_dtype is not None:
         raise UserError(
-            f"kv_dtype={config.kv_dtype} has no effect with prefill=none, which keeps no keys and values; leave it out."
+            f"kv_dtype={settings.kv_dtype} has no effect with prefill=none, which keeps no keys "
+            "and values; leave it out."
         )
-    if not {"question", "arms", "jobs", "host"} & config.keys():
-        return  # whoever only encodes may choose the reader later
-    if not prefill.keeps_kv and reader.needs_kv:
+    if not settings.answers_questions:
+        return  # a task that only encodes leaves the reader open
+    if not keeps_kv and reader_needs_kv:
         raise UserError(
-            "prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or prefill=window."
+            "prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or "
+            "prefill=window."
         )
-    if OmegaConf.select(config, "retriever.parts.kv.per_layer"):
+    if settings.retriever.get("parts", {}).get("kv", {}).get("per_layer"):
         raise UserError(
-            "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one ranking for all layers; "
-            "use retriever=kv retriever.per_layer=true."
+            "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one "
+            "ranking for all layers; use retriever=kv retriever.per_layer=true."
         )
-    if config.retriever.get("per_layer") and not reader.needs_kv:
+    if settings.retriever.get("per_layer") and not reader_needs_kv:
         raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")

@@ -1,4 +1,4 @@
-"""A part of the configuration -> an object, with mistakes told by key before anything is loaded.
+"""A part's settings -> the object, with mistakes told by key before anything is loaded.
 
 Knows Hydra's `_target_` and Python's type hints; no part by name.
 """
@@ -7,13 +7,16 @@ import inspect
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import hydra.utils
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 
-_WORDS = {
+# A node of conf/: `_target_` names the class, `_partial_: true` leaves partners to build.py, and
+# every other key is a parameter of the class. Plain values; parts may be nested.
+PartSettings = dict[str, Any]
+
+_TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -22,31 +25,31 @@ _WORDS = {
 }
 
 
-def check(config: DictConfig, group: str) -> None:
-    """UserError when a group's settings have a wrong name or a wrong type, nested parts included."""
-    _check(group, OmegaConf.to_container(config[group], resolve=True))
+def check(group: str, node: PartSettings) -> None:
+    """UserError when a part's settings have a wrong name or a wrong type, nested parts included."""
+    _check(group, node)
 
 
-def part(config: DictConfig, group: str) -> Any:
-    """Instantiate a group's node. UserError names the group when its values do not fit."""
+def instantiate(group: str, node: PartSettings) -> Any:
+    """The object of a group's node. UserError names the group when the values do not fit."""
     try:
-        return instantiate(config[group])
+        return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        raise _unfit(group, cause or error) from error
+        raise _misfit(group, cause or error) from error
 
 
 def call(group: str, partial: Any, *args: Any, **kwargs: Any) -> Any:
-    """Finish a partial part with its partners."""
+    """The object of a partial part and its partners."""
     try:
         return partial(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        raise _unfit(group, error) from error
+        raise _misfit(group, error) from error
 
 
-def _unfit(group: str, error: BaseException) -> UserError:
+def _misfit(group: str, error: BaseException) -> UserError:
     return UserError(f"{group}= cannot be built from its settings: {str(error).splitlines()[0]}")
 
 
@@ -58,33 +61,32 @@ def _check(path: str, node: Any) -> None:
         return
     values = {key: value for key, value in node.items() if not str(key).startswith("_")}
     if "_target_" in node:
-        target = get_object(str(node["_target_"]))
-        known = inspect.signature(target).parameters
+        target = hydra.utils.get_object(str(node["_target_"]))
+        parameters = inspect.signature(target).parameters
         hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
         for key, value in values.items():
-            if key not in known:
+            if key not in parameters:
                 raise UserError(
-                    f"{path}.{key} is not a setting of {target.__name__}; it has {', '.join(known)}"
+                    f"{path}.{key} is not a setting of {target.__name__}; "
+                    f"it has {', '.join(parameters)}"
                 )
             if not _fits(value, hints.get(key, Any)):
-                raise UserError(f"{path}.{key}={value} does not fit; give {_words(hints[key])}")
+                expected = " or ".join(_TYPE_NAMES[one] for one in _members(hints[key]))
+                raise UserError(f"{path}.{key}={value} does not fit; give {expected}")
     for key, value in values.items():
         _check(f"{path}.{key}", value)
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value fits a hint; hints beyond plain values are the part's own affair."""
-    choices = _choices(hint)
-    if any(choice not in _WORDS for choice in choices):
+    """True where a plain value fits a hint; the part itself checks hints beyond plain values."""
+    members = _members(hint)
+    if any(one not in _TYPE_NAMES for one in members):
         return True
-    if isinstance(value, int) and not isinstance(value, bool) and float in choices:
+    if isinstance(value, int) and not isinstance(value, bool) and float in members:
         return True
-    return type(value) in choices
-
-
-def _words(hint: Any) -> str:
-    return " or ".join(_WORDS[choice] for choice in _choices(hint))
+    return type(value) in members

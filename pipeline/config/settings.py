@@ -1,296 +1,541 @@
-"""The typed dials of every command, so that a wrong key or a wrong type is refused before anything is loaded.
+"""The typed settings of every task: a wrong key or a wrong type is refused before anything loads.
 
-Hydra's structured configs: conf/TASK.yaml begins with the task's dataclass. Knows no part.
+Hydra's structured configs: conf/TASK.yaml begins with the dataclass of the task. Every field says in
+one remark what it means, with its unit; the reference page of the docs prints these remarks under the
+headings that stand here. Knows no part: a part is a node of conf/, such as conf/reader/kv.yaml.
 """
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, fields
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from encoders.errors import UserError
+from pipeline.config.parts import PartSettings
+
 WEIGHTS = Path(__file__).parents[1] / "embedded" / "weights"
 
 
+class OutputFormat(StrEnum):
+    """What a command prints."""
+
+    text = "text"
+    json = "json"
+
+
+class MomentsFormat(StrEnum):
+    """What `reelbank find` prints or writes."""
+
+    text = "text"
+    json = "json"
+    html = "html"
+
+
+class MissingSettingError(UserError, AttributeError):
+    """A setting without a default is read, and nobody gave it a value."""
+
+
+class Settings:
+    """What the settings of all tasks have in common.
+
+    A setting without a default that was not given is no attribute: to read it is a
+    MissingSettingError, so a task needs no list of the settings that it reads.
+    """
+
+    task: ClassVar[str]  # the word behind `reelbank`
+    answers_questions: ClassVar[bool] = False  # False: the task only encodes, or reads no frames
+
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, str) and value == MISSING:
+                delattr(self, name)
+
+    if not TYPE_CHECKING:  # mypy would believe that there is every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if any(name == one.name for one in fields(self)):
+                raise MissingSettingError(
+                    f"{name}= is missing; say `reelbank {self.task} {name}=...`"
+                )
+            raise AttributeError(f"{type(self).__name__} has no setting {name!r}")
+
+    def is_missing(self, name: str) -> bool:
+        """True for a setting without a default that was not given."""
+        return name not in vars(self)
+
+    def changed(self, **values: Any) -> Self:
+        """A deep copy with other values; what was missing may stay so."""
+        own = copy.deepcopy(self)
+        for name, value in values.items():
+            assert any(name == one.name for one in fields(self)), name  # type: ignore[arg-type]
+            setattr(own, name, value)
+        return own
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values in the order of the fields, "???" for what is missing: for JSON and digests."""
+        every = {one.name: vars(self).get(one.name, MISSING) for one in fields(self)}  # type: ignore[arg-type]
+        return {name: _plain(value) for name, value in every.items()}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Enum) else copy.deepcopy(value)
+
+
+def setting(default: Any, help: str, *, heading: str = "") -> Any:
+    """A field with a default. heading: the title of the group that begins with this field."""
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata={"help": help, "heading": heading})
+    return field(default=default, metadata={"help": help, "heading": heading})
+
+
+def mandatory(help: str, *, heading: str = "") -> Any:
+    """A field without a default: the user gives it, or a preset or a group of conf/ does."""
+    # a factory leaves no attribute on the class, see Settings
+    return field(default_factory=lambda: MISSING, metadata={"help": help, "heading": heading})
+
+
 @dataclass
-class Dials:
-    """What most runs turn; everything else belongs to a part."""
+class PipelineSettings(Settings):
+    """What most tasks share; everything else belongs to a part."""
 
-    bank: str = "reelbank-bank"  # folder
-    fps: float = 1.0  # sampled frames per second of video
-    # visual tokens that an answer may read; None = 24 uncompressed frames'
-    read_tokens: int | None = None
-    # tokens of recalled words in the prompt; None = 512, of the embedded model 0
-    read_text_tokens: int | None = None
-    recent_frames: int = 4  # newest frames that every answer reads
-    # keys and values at rest: bfloat16, int8 or int4; None = prefill.dtype
-    kv_dtype: str | None = None
-    # visual tokens at rest: bfloat16, int8 or int4; None = as the model makes them
-    token_dtype: str | None = None
-    # RAM of the bank: search rows, and frames that were read before (10^6 bytes each)
-    ram_mb: int = 1024
-    device_mb: int = 1024  # the same frames in a GPU's memory; nothing on a CPU
-    prefetch_frames: int = 16  # neighbours of what was recalled, read ahead after an answer
-    cite_share: float = 0.4  # cite frames with at least this share of the heaviest frame's weight
-    seed: int = 0
-    # torch threads; 0 = as many as there are cores; 1 = one core, and nothing is computed beside anything
-    threads: int = 0
-    # freed memory that the process may keep; None = 1024 for a wide model on a CPU, else 0
-    keep_freed_mb: int | None = None
-    format: str = "text"  # or json
-    backbone: Any = MISSING
-    clip: Any = MISSING
-    source: Any = MISSING
-    segmenter: Any = MISSING
-    compressor: Any = MISSING
-    prefill: Any = MISSING
-    retriever: Any = MISSING
-    reader: Any = MISSING
-    text: Any = MISSING
-    dense: Any = MISSING
+    bank: str = setting("reelbank-bank", "Folder of the bank.", heading="Bank and video")
+    fps: float = setting(1.0, "Frames sampled per second of video.")
+
+    read_tokens: int | None = setting(
+        None,
+        "Visual tokens that an answer may read. null: as many as 24 uncompressed frames have.",
+        heading="What an answer reads and cites",
+    )
+    read_text_tokens: int | None = setting(
+        None,
+        "Tokens of recalled text in the prompt. null: 512, or 0 for a backbone with reads_text=false.",
+    )
+    recent_frames: int = setting(4, "Newest frames that every answer reads.")
+
+    kv_dtype: str | None = setting(
+        None,
+        "Stored type of keys and values: bfloat16, int8 or int4. null: prefill.dtype.",
+        heading="Storage types",
+    )
+    token_dtype: str | None = setting(
+        None,
+        "Stored type of visual tokens: bfloat16, int8 or int4. null: the type of the model.",
+    )
+
+    ram_mb: int = setting(
+        1024,
+        "RAM of the bank in 10^6 bytes, once for search rows and once for frames read before.",
+        heading="Memory and threads",
+    )
+    device_mb: int = setting(
+        1024, "GPU memory for frames read before, in 10^6 bytes; unused on a CPU."
+    )
+    prefetch_frames: int = setting(
+        16, "Neighbors of recalled frames that the bank reads ahead after an answer."
+    )
+    cite_share: float = setting(
+        0.4,
+        "Least weight of a cited frame, as a share of the heaviest frame's weight, 0 to 1.",
+    )
+    seed: int = setting(0, "Seed of all random numbers.")
+    threads: int = setting(
+        0,
+        "Threads of torch. 0: one per core. 1: one core, and no stage runs beside another.",
+    )
+    keep_freed_mb: int | None = setting(
+        None,
+        "Freed memory that the process may keep, in 10^6 bytes. null: 1024 for a wide model on a "
+        "CPU, else 0.",
+    )
+
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.", heading="Output")
+
+    backbone: PartSettings = mandatory("The video language model.", heading="Parts")
+    clip: PartSettings = mandatory("The frame embedder.")
+    source: PartSettings = mandatory("Decodes the video.")
+    segmenter: PartSettings = mandatory("Cuts the video into segments.")
+    compressor: PartSettings = mandatory("Drops or merges visual tokens before they are stored.")
+    prefill: PartSettings = mandatory("Computes keys and values of a segment.")
+    retriever: PartSettings = mandatory("Finds the frames that an answer reads.")
+    reader: PartSettings = mandatory("Answers from the recalled frames.")
+    text: dict[str, PartSettings] = mandatory("Extractors of text, by name; several at once.")
+    dense: PartSettings = mandatory("Encodes lines of text by meaning; empty: by words alone.")
 
 
 @dataclass
-class Ingest(Dials):
+class IngestSettings(PipelineSettings):
     """reelbank ingest."""
 
-    video: str = MISSING
-    start: float = 0.0  # seconds of the video to begin at
-    end: float | None = None  # seconds to stop at; None = the end of the video
-    # when second 0 of the video was, such as 2026-11-20T12:00:00+01:00; "" = nobody knows
-    began: str = ""
+    task: ClassVar[str] = "ingest"
+
+    video: str = mandatory("Path of the video.", heading="Video")
+    start: float = setting(0.0, "Second of the video at which encoding begins.")
+    end: float | None = setting(None, "Second at which encoding stops. null: the end of the video.")
+    began: str = setting(
+        "",
+        "Wall-clock time of second 0 of the video, such as 2026-11-20T12:00:00+01:00. "
+        "Empty: unknown.",
+    )
 
 
 @dataclass
-class Ask(Ingest):
+class AskSettings(IngestSettings):
     """reelbank ask."""
 
-    question: str = MISSING
-    asked_at: float | None = None  # seconds; nothing after it is seen
+    task: ClassVar[str] = "ask"
+    answers_questions: ClassVar[bool] = True
+
+    question: str = mandatory("The question.", heading="Question")
+    asked_at: float | None = setting(
+        None,
+        "Second of the video at which the question is asked; the answer uses nothing after it. "
+        "null: the end.",
+    )
 
 
 @dataclass
-class Find:
+class FindSettings(Settings):
     """reelbank find."""
 
-    # words, "quoted words", and perhaps a time: in the first half, after 12:30
-    query: str = MISSING
-    bank: str = "reelbank-bank"
-    video: str = ""  # id or path of one video; "" = the whole bank
-    # and kv
-    channels: list[str] = field(
-        default_factory=lambda: ["subtitle", "speech", "ocr", "caption", "picture"]
+    task: ClassVar[str] = "find"
+
+    query: str = mandatory(
+        'Words, "quoted words", and a time if wanted: in the first half, after 12:30.',
+        heading="What to find",
     )
-    start: float | None = None  # only moments from these seconds of video time on
-    end: float | None = None
-    asked_at: float | None = None  # seconds; with video=: nothing after it is seen
-    top: int = 10  # moments
-    widen: float = 0.0  # seconds of neighbourhood on each side of a moment
-    format: str = "text"  # or json, or html
-    out: str = "find.html"  # format=html: the page
-    thumbnails: bool = False  # format=json: a small JPEG of each moment, as base64
-    fps: float = 1.0  # the bank's: some backbones want to know
-    # with dense=: so many of the best lines are compared with the query token by token; 0 = none
-    late_lines: int = 0
-    clip: Any = MISSING
-    dense: Any = MISSING  # lines that mean the same in other words; the bank's
-    planner: Any = MISSING  # who says how much each channel counts
-    # loaded for channels=[...,kv], which needs the bank's, and for planner=model
-    backbone: Any = MISSING
+    bank: str = setting("reelbank-bank", "Folder of the bank.")
+    video: str = setting("", "Id or path of one video. Empty: the whole bank.")
+    channels: list[str] = setting(
+        ["subtitle", "speech", "ocr", "caption", "picture"],
+        "Where to search: subtitle, speech, ocr, caption, picture, kv.",
+    )
+    start: float | None = setting(None, "Only moments from this second of video time on.")
+    end: float | None = setting(None, "Only moments before this second of video time.")
+    asked_at: float | None = setting(
+        None, "Second of the one video (video=) after which nothing is used. null: the end."
+    )
+    top: int = setting(10, "Moments in the result.", heading="Result")
+    widen: float = setting(0.0, "Seconds of context on each side of a moment.")
+    format: MomentsFormat = setting(MomentsFormat.text, "What the command prints or writes.")
+    out: str = setting("find.html", "File of the page that format=html writes.")
+    thumbnails: bool = setting(False, "Adds a small base64 JPEG of each moment to format=json.")
+    fps: float = setting(
+        1.0, "Frames per second of the bank, which some backbones need.", heading="Parts"
+    )
+    late_lines: int = setting(
+        0, "Best lines that dense= compares with the query token by token. 0: none."
+    )
+    clip: PartSettings = mandatory("The frame embedder of the bank.")
+    dense: PartSettings = mandatory("Finds lines by meaning; the encoder of the bank.")
+    planner: PartSettings = mandatory("Says how much each channel counts.")
+    backbone: PartSettings = mandatory(
+        "Loaded for channels=[...,kv], which needs that of the bank, and for planner=model."
+    )
 
 
 @dataclass
-class Bank:
+class BankSettings(Settings):
     """reelbank bank."""
 
-    bank: str = "reelbank-bank"
-    action: str = "ls"
-    format: str = "text"
-    video: str = ""  # id or path of one video; "" = all
-    start: float | None = None  # ls: segments from these seconds of video time on
-    end: float | None = None
-    # ls: segments from this moment on, such as 2026-11-20T12:00 (local time) or with an offset
-    since: str = ""
-    until: str = ""
-    older_than: str = ""  # prune: segments that were over so long ago: 7d, 12h, 30m, 90s
-    max_bytes: str = ""  # prune: the oldest segments, until the rest takes no more: 10GB, 500MB
-    dry_run: bool = False  # prune: only say what would go
+    task: ClassVar[str] = "bank"
+
+    bank: str = setting("reelbank-bank", "Folder of the bank.", heading="What to do")
+    action: str = setting("ls", "ls, verify, prune or repair.")
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
+    video: str = setting("", "Id or path of one video. Empty: all.")
+    start: float | None = setting(
+        None, "Only segments from this second of video time on.", heading="action=ls"
+    )
+    end: float | None = setting(None, "Only segments before this second of video time.")
+    since: str = setting(
+        "",
+        "Only segments from this moment on: 2026-11-20T12:00 in local time, or with an offset.",
+    )
+    until: str = setting("", "Only segments before this moment.")
+    older_than: str = setting(
+        "",
+        "Deletes segments that ended longer ago than this: 7d, 12h, 30m, 90s.",
+        heading="action=prune",
+    )
+    max_bytes: str = setting(
+        "", "Deletes the oldest segments until the rest takes no more than this: 10GB, 500MB."
+    )
+    dry_run: bool = setting(False, "Says what would be deleted, and deletes nothing.")
 
 
 @dataclass
-class Backbones:
+class BackbonesSettings(Settings):
     """reelbank backbones."""
 
-    fps: float = 1.0  # sampled frames per second of video, for the bytes per hour
-    format: str = "text"
-    backbone: Any = None  # one of them alone, perhaps with a path; None = all
-    prefill: Any = MISSING  # its dtype is the bank's
+    task: ClassVar[str] = "backbones"
+
+    fps: float = setting(
+        1.0, "Frames sampled per second of video, for the bytes per hour.", heading="Table"
+    )
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
+    backbone: PartSettings | None = setting(
+        None, "One backbone alone, with a path if wanted. null: all of them."
+    )
+    prefill: PartSettings = mandatory("Its dtype is that of the stored keys and values.")
 
 
 @dataclass
-class Repair(Ingest):
+class RepairSettings(IngestSettings):
     """reelbank bank action=repair."""
 
-    video: str = ""  # the bank knows where its videos were
-    action: str = "repair"
+    task: ClassVar[str] = "bank"
+
+    video: str = setting("", "Unused: the bank knows where its videos are.")
+    action: str = setting("repair", "Always repair.")
 
 
 @dataclass
-class Needle(Dials):
+class NeedleSettings(PipelineSettings):
     """reelbank needle."""
 
-    action: str = "all"  # make, run, score, or all of them
-    out: str = "runs/needle"  # folder: films, items, rows, report
-    minutes: list[float] = MISSING  # lengths of films
-    depths: list[float] = MISSING  # per cent of the film, of needles that are asked for alone
-    tasks: list[str] = MISSING
-    films: list[int] = MISSING  # of each task: one number for each length, or one for all
-    # card, subtitle, fullscreen, picture, object: each needle has one of them
-    looks: list[str] = MISSING
-    needle_seconds: float = 2.0
-    spliced: bool = False  # footage stops while a needle shows; False: it goes on underneath
-    haystack: list[str] = MISSING  # files, or a folder of them; [] = procedural footage
-    # write films as H.264 and read those; False: frames are rendered while they stream
-    files: bool = False
-    width: int = 192  # of films, in pixels
-    height: int = 108
-    arms: dict[str, list[str]] = MISSING  # name -> overrides
-    controls: list[str] = MISSING
-    # longer films have no haystack_only control: it costs encoding them twice
-    twin_minutes: float = 60.0
-    full_tokens: int = 4096  # films with more visual tokens have no full control
-    # or letters: ask four times as VNBench does; the embedded model was never taught letters
-    answers: str = "words"
-    # True: a film stays in the bank after its questions; 0.2 GB an hour of the embedded model
-    keep_banks: bool = False
-    # with action=score: a file of results in one of VNBench's forms, scored by its rules
-    predictions: str = ""
-    # the command line itself, for the arms; filled in by the command
-    given: list[str] = field(default_factory=list)
+    task: ClassVar[str] = "needle"
+    answers_questions: ClassVar[bool] = True
+
+    action: str = setting("all", "make, run, score, or all of them.", heading="Run")
+    out: str = setting("runs/needle", "Folder of films, questions, rows and the report.")
+
+    minutes: list[float] = mandatory("Lengths of the films, in minutes.", heading="Films")
+    depths: list[float] = mandatory(
+        "Positions of single needles, in percent of the length of the film."
+    )
+    tasks: list[str] = mandatory("Kinds of questions.")
+    films: list[int] = mandatory("Films of each task: one number per length, or one for all.")
+    looks: list[str] = mandatory(
+        "Looks of needles: card, subtitle, fullscreen, picture, object; each needle has one."
+    )
+    needle_seconds: float = setting(2.0, "Seconds that a needle shows.")
+    spliced: bool = setting(
+        False, "True: the footage stops while a needle shows. False: it goes on underneath."
+    )
+    haystack: list[str] = mandatory("Videos, or a folder of them. Empty: procedural footage.")
+    files: bool = setting(
+        False, "True: films are H.264 files. False: frames are rendered while they stream."
+    )
+    width: int = setting(192, "Width of the films in pixels.")
+    height: int = setting(108, "Height of the films in pixels.")
+
+    arms: dict[str, list[str]] = mandatory("Arms: name and overrides.", heading="Arms")
+    controls: list[str] = mandatory("Controls that say what a score is worth.")
+    twin_minutes: float = setting(
+        60.0,
+        "Longest film, in minutes, with the control haystack_only, which encodes it twice.",
+    )
+    full_tokens: int = setting(4096, "Most visual tokens of a film with the control full.")
+    answers: str = setting(
+        "words",
+        "words, or letters: four tries as in VNBench. The embedded model knows no letters.",
+    )
+    keep_banks: bool = setting(
+        False,
+        "Keeps the bank of a film after its questions; 0.2 GB an hour of the embedded model.",
+    )
+    predictions: str = setting(
+        "",
+        "With action=score: a file of results in a form of VNBench, scored by its rules.",
+        heading="Scores of other models",
+    )
+    given: list[str] = setting([], "The command line itself; the command fills it in for the arms.")
 
 
 @dataclass
-class Batch(Dials):
+class BatchSettings(PipelineSettings):
     """reelbank batch."""
 
-    jobs: str = MISSING  # JSONL, JSON, CSV, TSV or Parquet; what its columns mean is annotations=
-    out: str = MISSING  # folder of answers, tables and run.json; the same folder again goes on
-    videos: str = ""  # where relative paths of videos begin; "" = beside the job file
-    downloads: str = ""  # where videos from URLs are kept; "" = out/videos
-    shard: str = ""  # K/N: only the videos of this part, each with an out and a bank of its own
-    strict: bool = False  # true: a row that cannot be used stops the run before it begins
-    unlabelled: bool = False  # true: take questions with options whose right one is not told
-    # questions about one video in one pass of the model; each takes the memory of what an answer reads
-    at_once: int = 8
-    action: str = "run"  # or compare, or join: the runs of shards into one
-    # folders: two with action=compare, two or more with action=join
-    runs: list[str] = field(default_factory=list)
-    annotations: Any = MISSING
-    choice: Any = MISSING
-    compute: Any = MISSING
+    task: ClassVar[str] = "batch"
+    answers_questions: ClassVar[bool] = True
+
+    jobs: str = mandatory(
+        "Questions: JSONL, JSON, CSV, TSV or Parquet; annotations= says what the columns mean.",
+        heading="Questions and answers",
+    )
+    out: str = mandatory(
+        "Folder of answers, tables and run.json; the same folder again resumes the run."
+    )
+    videos: str = setting(
+        "", "Folder at which relative paths of videos begin. Empty: that of the job file."
+    )
+    downloads: str = setting("", "Folder for videos from URLs. Empty: out/videos.")
+    shard: str = setting(
+        "", "K/N: only the videos of part K of N; each part needs an out= and a bank= of its own."
+    )
+    strict: bool = setting(False, "Stops before the run begins when one row cannot be used.")
+    unlabelled: bool = setting(
+        False, "Takes questions with options even where the right option is unknown."
+    )
+    batch_size: int = setting(
+        8,
+        "Questions about one video in one pass of the model; each takes the memory of one answer.",
+    )
+    action: str = setting(
+        "run", "run, compare two runs, or join the runs of shards.", heading="Runs"
+    )
+    runs: list[str] = setting(
+        [], "Folders of runs: two with action=compare, two or more with action=join."
+    )
+    annotations: PartSettings = mandatory("Reads the rows of a benchmark.", heading="Parts")
+    option_choice: PartSettings = mandatory("Chooses an option of a multiple-choice question.")
+    compute: PartSettings = mandatory("Where the workers run.")
 
 
 @dataclass
-class Listen(Dials):
-    """What `serve` and `demo` have in common."""
+class ListenSettings(PipelineSettings):
+    """What `serve` and `demo` share."""
 
-    # address to listen at; 0.0.0.0 = all of this machine's, for everybody who can reach it
-    host: str = "127.0.0.1"
-    port: int = 8321  # 0 = any that is free
-    # names under which others reach it, beside localhost and IP addresses
-    names: list[str] = field(default_factory=list)
-    files: str = ""  # folder of the videos that are handed in; "" = BANK-files
-    # from which videos are fetched, or streams taken (docs/guides/serve.md)
-    hosts: list[str] = field(default_factory=list)
-    running: int = 2  # questions that are answered at once
-    upload_mb: int = 4096  # of one video
-    files_gb: float = 50.0  # of all videos that were handed in
-    body_seconds: float = 600.0  # that a request may take to come in
+    answers_questions: ClassVar[bool] = True
+
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen at. 0.0.0.0: all addresses, open to everybody who can reach them.",
+        heading="Network",
+    )
+    port: int = setting(8321, "Port to listen at. 0: any free one.")
+    names: list[str] = setting(
+        [], "Host names of this server for its users, besides localhost and IP addresses."
+    )
+    files: str = setting("", "Folder of uploaded videos. Empty: BANK-files.")
+    hosts: list[str] = setting(
+        [], "Hosts from which videos are fetched and streams are taken, such as *.example.org."
+    )
+    running: int = setting(2, "Questions that are answered at once.", heading="Limits")
+    upload_mb: int = setting(4096, "Size limit of one uploaded video, in 10^6 bytes.")
+    files_gb: float = setting(50.0, "Size limit of all uploaded videos, in 10^9 bytes.")
+    body_seconds: float = setting(600.0, "Seconds that the body of a request may take to arrive.")
 
 
 @dataclass
-class Serve(Listen):
+class ServeSettings(ListenSettings):
     """reelbank serve."""
 
-    api_key: str = ""  # "" = that of the environment variable REELBANK_API_KEY, or none
-    model: str = "reelbank"  # the name that clients ask for
-    private: bool = False  # true: videos are also fetched from addresses that are not public
-    # questions that may wait, and videos that may wait to be encoded; more are refused with 429
-    waiting: int = 16
-    seconds: float = 300.0  # that a question may take, encoding included
-    request_mb: int = 64  # of a chat request, with videos in base64
-    letters: int = 2000  # of a question
+    task: ClassVar[str] = "serve"
+
+    api_key: str = setting(
+        "",
+        "Key that clients must send. Empty: that of the variable REELBANK_API_KEY, or none.",
+        heading="Clients",
+    )
+    model: str = setting("reelbank", "Name of the model in the API.")
+    private: bool = setting(False, "True: videos are also fetched from private addresses.")
+    waiting: int = setting(
+        16,
+        "Questions, and videos, that may wait; further ones are refused with status 429.",
+        heading="Limits of requests",
+    )
+    seconds: float = setting(300.0, "Seconds that a question may take, encoding included.")
+    request_mb: int = setting(
+        64, "Size limit of a chat request with its base64 videos, in 10^6 bytes."
+    )
+    letters: int = setting(2000, "Length limit of a question, in characters.")
 
 
 @dataclass
-class Demo(Listen):
+class DemoSettings(ListenSettings):
     """reelbank demo."""
 
-    port: int = 7860
-    # NAME:PASSWORD; "" = that of the environment variable REELBANK_AUTH, or no login
-    auth: str = ""
+    task: ClassVar[str] = "demo"
+
+    port: int = setting(7860, "Port to listen at. 0: any free one.")
+    auth: str = setting(
+        "",
+        "NAME:PASSWORD of the login. Empty: that of the variable REELBANK_AUTH, or no login.",
+        heading="Login",
+    )
 
 
 @dataclass
-class Bench(Dials):
+class BenchSettings(PipelineSettings):
     """reelbank bench."""
 
-    part: str = "arms"  # beside transformers alone; or store: the bank's parts alone
-    out: str = "runs/bench"  # folder: bench.json, bench.md, figures
-    work: str = ""  # folder for banks and made models while it runs; "" = inside out
-    video: str = ""  # its frames, decoded once; "" = frames and a film made on the spot
-    start: float = 0.0  # seconds of the video to begin at
-    end: float | None = None
-    # sizes of a random model made on the spot (vision, text); None = the backbone as it is configured
-    made: Any = None
-    rounds: int = 5
-    new_tokens: int = 32  # of every answer, no more and no less
-    read_frames: int = 64  # that an answer reads; read_tokens follows from it
-    lengths: list[int] = MISSING  # frames
-    questions: int = 2  # in each round, every arm the same ones
-    ours: dict[str, list[str]] = MISSING  # name -> overrides
-    plain: list[str] = MISSING  # which baselines: kv_kept, whole_prompt
-    # what the baseline that keeps its cache may take at once; the fastest one is used
-    chunk_frames: list[int] = MISSING
-    tune_frames: int = 600  # on which that is found out
-    # an arm with a slower call is measured once, and not at all over longer videos
-    round_seconds: float = 300.0
-    memory_mb: int = 8000  # an arm that would grow by more is left out (10^6 bytes)
-    matmul_side: int = 2048  # of the matrices whose product says what the machine can do
-    film_seconds: float = 60.0  # of the film that is encoded from a file; 0 = none
-    film_width: int = 1280
-    film_height: int = 720
-    # store: banks of so long a video at one frame a second, shortest first
-    hours: list[float] = MISSING
-    index_rows: list[int] = MISSING  # store: rows of the frame index
-    # store: what they are like
-    index_kinds: list[str] = field(default_factory=lambda: ["film", "random"])
-    index_frames: int = 4096  # store: frames that are embedded for rows like a film's
-    retriever_rows: list[int] = MISSING  # store: frames that the retrievers search
-    more_frames: int = 128  # store: that are encoded at the end of a long bank, in each round
-    asked: int = 40  # store: queries of each search
-    together: int = 8  # store: questions at once
-    # the command line itself, for the arms; filled in by the command
-    given: list[str] = field(default_factory=list)
+    task: ClassVar[str] = "bench"
+
+    part: str = setting(
+        "arms",
+        "arms: Reelbank beside transformers alone; store: the parts of the bank; all: both.",
+        heading="Run",
+    )
+    out: str = setting("runs/bench", "Folder of bench.json, bench.md and figures.")
+    work: str = setting("", "Folder for banks and models during the run. Empty: inside out.")
+
+    video: str = setting(
+        "", "Video whose frames all arms encode. Empty: made-up frames and a film.", heading="Input"
+    )
+    start: float = setting(0.0, "Second of the video at which encoding begins.")
+    end: float | None = setting(None, "Second at which encoding stops. null: the end of the video.")
+    made: dict[str, PartSettings] | None = setting(
+        None,
+        "Sizes of a random model (vision, text) in place of the weights of the backbone. null: "
+        "the backbone as it is.",
+    )
+
+    rounds: int = setting(5, "Rounds that are measured.", heading="Comparison with transformers")
+    new_tokens: int = setting(32, "Tokens of every answer, exactly.")
+    read_frames: int = setting(64, "Frames that an answer reads; they set read_tokens.")
+    lengths: list[int] = mandatory("Lengths of the video, in frames.")
+    questions: int = setting(2, "Questions of each round; every arm answers the same ones.")
+    ours: dict[str, list[str]] = mandatory("Arms of Reelbank: name and overrides.")
+    plain: list[str] = mandatory("Baselines of transformers: kv_kept, whole_prompt.")
+    chunk_frames: list[int] = mandatory(
+        "Frames that the baseline kv_kept may encode at once; the run uses the fastest of these."
+    )
+    tune_frames: int = setting(600, "Frames on which the fastest chunk_frames is found.")
+    round_seconds: float = setting(
+        300.0,
+        "Seconds of the slowest call that is repeated; a slower arm runs once, and not on longer "
+        "videos.",
+    )
+    memory_mb: int = setting(
+        8000, "Memory that an arm may add, in 10^6 bytes; an arm that needs more is left out."
+    )
+    matmul_side: int = setting(
+        2048, "Side of the matrices whose product measures the speed of the machine."
+    )
+    film_seconds: float = setting(
+        60.0, "Seconds of the film that is encoded from a file. 0: no film."
+    )
+    film_width: int = setting(1280, "Width of that film in pixels.")
+    film_height: int = setting(720, "Height of that film in pixels.")
+
+    hours: list[float] = mandatory(
+        "Hours of video in the banks of the store part, at one frame a second, shortest first.",
+        heading="Parts of the bank",
+    )
+    index_rows: list[int] = mandatory("Rows of the frame index.")
+    index_kinds: list[str] = setting(["film", "random"], "Rows like those of a film, or random.")
+    index_frames: int = setting(4096, "Frames that are embedded to make rows like those of a film.")
+    retriever_rows: list[int] = mandatory("Frames that the retrievers search.")
+    appended_frames: int = setting(128, "Frames that each round encodes at the end of a long bank.")
+    queries: int = setting(40, "Queries of each search.")
+    batch_size: int = setting(8, "Questions that one pass of the model answers.")
+    given: list[str] = setting([], "The command line itself; the command fills it in for the arms.")
+
+
+# by the name of conf/NAME.yaml; `reelbank bank action=repair` has settings of its own
+TASK_SETTINGS: dict[str, type[Settings]] = {
+    "ask": AskSettings,
+    "ingest": IngestSettings,
+    "bank": BankSettings,
+    "find": FindSettings,
+    "repair": RepairSettings,
+    "backbones": BackbonesSettings,
+    "needle": NeedleSettings,
+    "batch": BatchSettings,
+    "serve": ServeSettings,
+    "demo": DemoSettings,
+    "bench": BenchSettings,
+}
 
 
 def register() -> None:
-    """Make the nodes and the ${weights:...} resolver known to Hydra; may be called again."""
+    """Make the settings and the ${weights:...} resolver known to Hydra; may be called again."""
     store = ConfigStore.instance()
-    schemas = {
-        "ask_schema": Ask,
-        "ingest_schema": Ingest,
-        "bank_schema": Bank,
-        "find_schema": Find,
-        "repair_schema": Repair,
-        "backbones_schema": Backbones,
-        "needle_schema": Needle,
-        "batch_schema": Batch,
-        "serve_schema": Serve,
-        "demo_schema": Demo,
-        "bench_schema": Bench,
-    }
-    for name, node in schemas.items():
-        store.store(name=name, node=node)
+    for name, node in TASK_SETTINGS.items():
+        store.store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("weights", lambda name: str(WEIGHTS / name), replace=True)

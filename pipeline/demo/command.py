@@ -8,10 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
 from encoders.errors import UserError
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.settings import WEIGHTS, DemoSettings
 from pipeline.server import command
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ EMBEDDED = (
 )
 
 
-def demo(config: DictConfig) -> int:
+def run(config: DemoSettings) -> int:
     """reelbank demo."""
     check(config)
     listening = command.listen(config)
@@ -43,16 +41,16 @@ def demo(config: DictConfig) -> int:
         listening.close()
 
 
-def check(config: DictConfig) -> None:
+def check(config: DemoSettings) -> None:
     """UserError when a setting is out of range."""
     command.check(config)
     if auth(config) and not all(auth(config).partition(":")[::2]):
         raise UserError("auth= is no login; write auth=NAME:PASSWORD")
 
 
-def auth(config: DictConfig) -> str:
+def auth(config: DemoSettings) -> str:
     """The login from the settings, else from the environment, which other users cannot read."""
-    return str(config.auth or os.environ.get("REELBANK_AUTH", ""))
+    return config.auth or os.environ.get("REELBANK_AUTH", "")
 
 
 def is_local(host: str) -> bool:
@@ -60,7 +58,7 @@ def is_local(host: str) -> bool:
     return host in ("127.0.0.1", "localhost", "::1")
 
 
-def build_demo(config: DictConfig) -> "Demo":
+def build_demo(config: DemoSettings) -> "Demo":
     """The parts of the page (pipeline/demo/app.Demo)."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -42,7 +42,7 @@ from memory.storage.segment_codec import AtRest
 from memory.store import DiskStore
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import settings
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
 from pipeline.needle_world.scoring import Scored
@@ -202,7 +202,7 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> Row:
     arms = {reader: (*overrides, f"reader={reader}") for reader in READERS}
     answers = [run_part(part, arms, videos[part], folder) for part in videos if videos[part]]
     parts = [part for part in ("long", "short") if videos[part]]
-    config = configure(
+    config = compose(
         "ask", [f"bank={folder / ('bank-' + parts[-1])}", "video=-", "question=-", *overrides]
     )
     backbone = build_backbone(config)

@@ -25,7 +25,7 @@ import torch
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import settings
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.embedded.footage import clips
 from pipeline.needle_world import video
 from pipeline.needle_world.questions import FAMILIES, Asked
@@ -80,7 +80,7 @@ def run_part(
     results: dict[str, list[Scored]] = {}
     with (out / "results.jsonl").open("a") as log:
         for arm, overrides in arms.items():
-            config = configure("ask", [*base, *overrides])
+            config = compose("ask", [*base, *overrides])
             backbone = build_backbone(config)
             qa = build_qa(config, backbone)
             began = time.time()

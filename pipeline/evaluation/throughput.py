@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -31,11 +30,12 @@ from encoders.schema import Segment
 from encoders.sources.container import check_file
 from memory.store import DiskStore
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
+from pipeline.config.settings import IngestSettings
 from pipeline.evaluation.speed.disk_reads import forget, read_frames, read_plainly
 
 
-def encode(config: Any, backbone: Backbone, bank: Path, on: bool) -> tuple[float, float]:
+def encode(config: IngestSettings, backbone: Backbone, bank: Path, on: bool) -> tuple[float, float]:
     """(frames a second, CPU milliseconds a frame) of one pass into a new bank; off: what is written goes nowhere."""
     shutil.rmtree(bank, ignore_errors=True)
     config.bank = str(bank)
@@ -55,7 +55,7 @@ def encode(config: Any, backbone: Backbone, bank: Path, on: bool) -> tuple[float
         return frames / (time.perf_counter() - began), 1e3 * (time.process_time() - used) / frames
 
 
-def report(config: Any, pairs: int, frames: int, folder: Path) -> list[str]:
+def report(config: IngestSettings, pairs: int, frames: int, folder: Path) -> list[str]:
     """Markdown."""
     backbone = build_backbone(config)
     encode(config, backbone, folder / "warm", on=True)
@@ -128,10 +128,10 @@ def main() -> None:
                 if not value.isdigit() or int(value) < 1:
                     raise UserError(f"{argument} does not fit; give a whole number of 1 or more")
                 own[key] = int(value)
-        config = configure(
+        config = compose(
             "ask", ["question=-", *(a for a in sys.argv[1:] if a.partition("=")[0] not in own)]
         )
-        if "video" not in config or not str(config.get("video", "")):
+        if config.is_missing("video") or not config.video:
             raise UserError(
                 "video= is missing; say `python -m pipeline.evaluation.throughput video=FILE`"
             )

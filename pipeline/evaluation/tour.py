@@ -24,7 +24,7 @@ from rich.table import Table
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.commands.terminal import progress_bar
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.config.units import format_time
 from pipeline.needle_world import video as haystack
 from pipeline.needle_world.questions import Asked
@@ -149,7 +149,7 @@ def main() -> None:
     video = args.out / f"demo-{args.seed}-{args.minutes:g}min.mp4"
     if not video.exists():
         make_video(video, shown, seconds, args.seed)
-    config = configure("ask", [f"video={video}", "question=-", f"bank={args.out / 'bank'}"])
+    config = compose("ask", [f"video={video}", "question=-", f"bank={args.out / 'bank'}"])
     backbone = build_backbone(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)

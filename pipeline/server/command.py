@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
+from pipeline.config.settings import DemoSettings, ListenSettings, ServeSettings
 
 if TYPE_CHECKING:
     import uvicorn
@@ -38,7 +37,7 @@ _MINIMUM = {
 }
 
 
-def serve(config: DictConfig) -> int:
+def run(config: ServeSettings) -> int:
     """reelbank serve."""
     check(config)  # 1
     listening = listen(config)  # 2
@@ -72,14 +71,15 @@ def uvicorn_settings(app: "FastAPI") -> "uvicorn.Config":
     )
 
 
-def check(config: DictConfig) -> None:
-    """UserError when a setting is out of range."""
+def check(config: ListenSettings) -> None:
+    """UserError on a setting that is out of range."""
     for name, minimum in _MINIMUM.items():
-        if name in config and not config[name] >= minimum:
-            raise UserError(f"{name}={config[name]} is too small; use {minimum:g} or more.")
+        value = getattr(config, name, minimum)  # the page has fewer of them
+        if not value >= minimum:
+            raise UserError(f"{name}={value} is too small; use {minimum:g} or more.")
     if config.port > 65535:
         raise UserError(f"port={config.port} is too large; use one up to 65535.")
-    for host in config.get("hosts", []):
+    for host in config.hosts:
         _, _, port = (
             host.rpartition(":") if ":" in host and not host.endswith("]") else (host, "", "0")
         )
@@ -90,7 +90,7 @@ def check(config: DictConfig) -> None:
             )
 
 
-def listen(config: DictConfig) -> socket.socket:
+def listen(config: ListenSettings) -> socket.socket:
     """A listening socket. UserError when the address is in use or not of this machine."""
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
@@ -102,7 +102,7 @@ def listen(config: DictConfig) -> socket.socket:
         ) from error
 
 
-def announce(config: DictConfig, listening: socket.socket, what: str) -> None:
+def announce(config: ListenSettings, listening: socket.socket, what: str) -> None:
     """Print the address on stderr. Warn when the server is reachable without a key or login."""
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
@@ -121,17 +121,18 @@ def announce(config: DictConfig, listening: socket.socket, what: str) -> None:
         )
 
 
-def requires_login(config: DictConfig) -> bool:
+def requires_login(config: ListenSettings) -> bool:
     """Whether clients need a key or a login."""
-    return bool(api_key(config) or config.get("auth"))
+    return bool(api_key(config) or (isinstance(config, DemoSettings) and config.auth))
 
 
-def api_key(config: DictConfig) -> str:
+def api_key(config: ListenSettings) -> str:
     """The key from the settings, else from the environment, which other users cannot read."""
-    return str(config.get("api_key") or os.environ.get("REELBANK_API_KEY", ""))
+    own = config.api_key if isinstance(config, ServeSettings) else ""
+    return own or os.environ.get("REELBANK_API_KEY", "")
 
 
-def build_service(config: DictConfig) -> "Service":
+def build_service(config: ServeSettings) -> "Service":
     """Steps 3 and 4: the parts of a server (pipeline/server/app.Service)."""
     from pipeline.build import build_backbone, build_qa
     from pipeline.server.admission import AdmissionQueue
@@ -171,15 +172,8 @@ def build_service(config: DictConfig) -> "Service":
     )
 
 
-def source_factory(config: DictConfig, backbone: "Backbone") -> Callable[[Path], "FrameSource"]:
+def source_factory(config: ListenSettings, backbone: "Backbone") -> Callable[[Path], "FrameSource"]:
     """A function that opens any file as a frame source, whole, with these settings."""
-    from pipeline.build import build_source
+    from pipeline.build import open_video
 
-    # the schema of `serve` has no video=
-    plain = OmegaConf.create(OmegaConf.to_container(config))
-
-    def new_source(path: Path) -> "FrameSource":
-        merged = OmegaConf.merge(plain, {"video": str(path), "start": 0.0, "end": None})
-        return build_source(merged, backbone)  # type: ignore[arg-type]
-
-    return new_source
+    return lambda path: open_video(config, backbone, str(path))

@@ -330,7 +330,7 @@ def test_parsing_counts_what_names_no_option(folder, whole, tmp_path):
     given = [
         f"videos={folder}",
         f"bank={whole.parent / 'bank'}",
-        "choice=parse",
+        "option_choice=parse",
         *toy_parts(says="star"),
     ]
     assert (

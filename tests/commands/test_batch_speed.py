@@ -14,7 +14,7 @@ import pytest
 from memory.schema import Question
 from pipeline import cli
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from tests.support import films
 
 FILMS, ASKED = 20, 10
@@ -36,13 +36,13 @@ def measure(folder: Path) -> tuple[float, float, str]:
     )
     batch = figures["seconds"]
 
-    backbone = build_backbone(compose.configure("ask", ["video=-", "question=-", *common]))
+    backbone = build_backbone(compose("ask", ["video=-", "question=-", *common]))
     seconds, same = [], 0
     for number in range(FILMS):
         row = next(
             row for row in rows if row["id"].startswith(f"{number:02d}-") and not row["options"]
         )
-        config = compose.configure(
+        config = compose(
             "ask", [f"video={row['video']}", "question=-", f"bank={out}-bank-{number}", "threads=1"]
         )
         qa = build_qa(config, backbone)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from pipeline.schema import Answer, IngestReport
 from tests.support.paths import ROOT
 from tests.support.toys import FRAME_TOKENS, toy_parts
@@ -312,13 +312,13 @@ QUESTIONS = [
 
 @pytest.mark.parametrize("text", QUESTIONS)
 def test_questions_and_paths_are_taken_as_they_stand(text):
-    config = compose.configure("ask", [f"question={text}", f"video={text}.mp4", f"bank={text}"])
+    config = compose("ask", [f"question={text}", f"video={text}.mp4", f"bank={text}"])
     assert (config.question, config.video, config.bank) == (text, f"{text}.mp4", text)
 
 
 def test_hydras_own_quotes_still_work():
-    assert compose.configure("ask", ["question='a, b'"]).question == "a, b"
-    assert compose.configure("ask", ['question="it\'s"']).question == "it's"
+    assert compose("ask", ["question='a, b'"]).question == "a, b"
+    assert compose("ask", ['question="it\'s"']).question == "it's"
 
 
 def test_answer_as_text_and_json(run, films, bank):

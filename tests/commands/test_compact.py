@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.build import build_backbone
 from pipeline.cli import run
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.evaluation import throughput
 from pipeline.evaluation.bank_sizes import SETTINGS, Row, Size, sizes_of, table
 from pipeline.needle_world import video as haystack
@@ -50,7 +50,7 @@ def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
     counted = sum(
         size for name, size in files.items() if not name.startswith(("catalog.sqlite", "index/"))
     )
-    backbone = build_backbone(configure("ask", ["video=-", "question=-"]))
+    backbone = build_backbone(compose("ask", ["video=-", "question=-"]))
     (size,) = sizes_of(bank, backbone)
     shape = backbone.kv_shape
     assert (size.name, size.frames) == (path.stem, SECONDS)
@@ -79,7 +79,7 @@ def test_other_settings_are_refused(video, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_of_the_table_compose(name):
-    config = configure("ask", ["video=-", "question=-", *SETTINGS[name]])
+    config = compose("ask", ["video=-", "question=-", *SETTINGS[name]])
     assert (config.kv_dtype, config.token_dtype) != (None, None)
 
 

@@ -17,7 +17,7 @@ from memory.schema import Question
 from pipeline import cli
 from pipeline.answer import text_evidence
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from pipeline.ingest.text import TextExtraction, video_file
 from pipeline.moments.finder import Finder
 from pipeline.runtime.stage_timer import StageTimer
@@ -70,7 +70,7 @@ def run(capfd: pytest.CaptureFixture[str]):
 
 
 def parts(film: Path, bank: Path, *overrides: str) -> tuple[Any, Any]:
-    config = compose.configure(
+    config = compose(
         "ask", [f"video={film}", f"bank={bank}", "question=-", *toy_parts(), *overrides]
     )
     backbone = build_backbone(config)
@@ -306,7 +306,7 @@ def test_captions_are_written_once_and_are_another_kind(film, tmp_path, monkeypa
         *toy_parts(says="red star"),
         "question=-",
     ]
-    config = compose.configure("ask", [*common, "text=[captions,subtitles]"])
+    config = compose("ask", [*common, "text=[captions,subtitles]"])
     backbone = build_backbone(config)
     qa, source = build_qa(config, backbone), build_source(config, backbone)
     with qa.bank:

@@ -15,7 +15,7 @@ from encoders.errors import UserError
 from encoders.schema import Frames, join
 from encoders.sources.file import FileSource
 from pipeline import cli
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from pipeline.evaluation.needle import looks, make, score, vnbench
 from pipeline.evaluation.needle.film import FilmSource, fingerprint, sampled, source_second, write
 from pipeline.evaluation.needle.footage import footage
@@ -563,7 +563,7 @@ def test_results_of_others_are_scored(tmp_path: Path, capsys) -> None:
 
 @pytest.mark.parametrize("name", ["smoke", "small", "lengths", "variants"])
 def test_every_preset_composes_and_its_arms_do(name: str) -> None:
-    config = compose.configure("needle", [f"preset={name}"])
+    config = compose("needle", [f"preset={name}"])
     Grid(
         (*config.minutes,),
         (*config.depths,),
@@ -578,4 +578,4 @@ def test_every_preset_composes_and_its_arms_do(name: str) -> None:
         54,
     )
     for overrides in config.arms.values():
-        compose.configure("needle", [f"preset={name}", *overrides])
+        compose("needle", [f"preset={name}", *overrides])

@@ -6,8 +6,8 @@ import inspect
 import re
 import shlex
 from collections import Counter
+from dataclasses import fields
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,9 @@ from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
 from pipeline import cli
 from pipeline.build import GROUPS, build_backbone, build_qa, build_source
-from pipeline.config import compose, settings
-from pipeline.config.parts import check, part
+from pipeline.config import settings
+from pipeline.config.compose import compose
+from pipeline.config.parts import check, instantiate
 from pipeline.schema import Answer
 from tests.support.paths import ROOT
 from tests.support.toys import FRAME_TOKENS, toy_parts
@@ -29,7 +30,7 @@ from tests.support.videos import numbered, write_video
 # what a benchmark makes, asks and compares: no part, see test_needle.py, test_bench.py
 PRESETS = ("preset", "bench_preset")
 # parts of a batch alone, see test_batch.py and its neighbours
-BATCH = ("annotations", "choice", "compute")
+BATCH = ("annotations", "option_choice", "compute")
 LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
 # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 WORDS = "text"
@@ -63,7 +64,7 @@ def answer(film: Path, bank: Path, *overrides: str, parts: list[str] | None = No
         "question=What is the code?",
         *(parts or toy_parts()),
     ]
-    config = compose.configure("ask", [*common, "reader.max_new_tokens=8", *overrides])
+    config = compose("ask", [*common, "reader.max_new_tokens=8", *overrides])
     backbone = build_backbone(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
@@ -85,49 +86,50 @@ def test_the_groups_are_those_that_are_built() -> None:
 @pytest.mark.parametrize("task", ["ask", "ingest"])
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_fits_its_class(task: str, group: str, option: str) -> None:
-    config = compose.configure(task, [f"{group}={option}"])
+    config = compose(task, [f"{group}={option}"])
     for name in [group] if group in GROUPS else GROUPS:  # an experiment sets several
-        skip_without_its_adapter(config[name]._target_)
-        check(config, name)
-        assert callable(get_object(config[name]._target_))
+        node = getattr(config, name)
+        skip_without_its_adapter(node["_target_"])
+        check(name, node)
+        assert callable(get_object(node["_target_"]))
 
 
 @pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in BATCH])
 def test_every_option_of_a_batch_can_be_made(group: str, option: str) -> None:
-    config = compose.configure("batch", [f"{group}={option}"])
-    check(config, group)
-    assert callable(part(config, group))
+    node = getattr(compose("batch", [f"{group}={option}"]), group)
+    check(group, node)
+    assert callable(instantiate(group, node))
 
 
 @pytest.mark.parametrize(("group", "option"), [one for one in EVERY if one[0] in LINES])
 def test_every_way_of_searching_lines_composes_and_fits(group: str, option: str) -> None:
-    config = compose.configure("find", [f"{group}={option}"])
-    check(config, group)
-    assert not config[group] or callable(get_object(config[group]._target_))
+    node = getattr(compose("find", [f"{group}={option}"]), group)
+    check(group, node)
+    assert not node or callable(get_object(node["_target_"]))
 
 
 @pytest.mark.parametrize("option", [name for group, name in EVERY if group == WORDS])
 def test_every_extractor_of_words_can_be_made(option: str) -> None:
-    config = compose.configure("ingest", [f"text={option}"])
-    check(config, WORDS)
+    config = compose("ingest", [f"text={option}"])
+    check(WORDS, config.text)
     assert list(config.text) == ([] if option == "none" else [option])
-    for name in config.text:
-        extractor = part(config.text, name)
+    for name, node in config.text.items():
+        extractor = instantiate(name, node)
         assert extractor.name == name and isinstance(extractor.missing(), str)
 
 
 def test_several_extractors_are_a_list() -> None:
     names = sorted(name for group, name in EVERY if group == WORDS and name != "none")
-    assert list(compose.configure("ask", [f"text=[{','.join(names)}]"]).text) == names
+    assert list(compose("ask", [f"text=[{','.join(names)}]"]).text) == names
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> None:
     """A new adapter is picked up from its YAML alone."""
-    config = compose.configure("ask", [f"backbone={name}", "fps=0.5"])
+    config = compose("ask", [f"backbone={name}", "fps=0.5"])
     node = config.backbone
-    skip_without_its_adapter(node._target_)
-    adapter = get_object(node._target_)
+    skip_without_its_adapter(node["_target_"])
+    adapter = get_object(node["_target_"])
     assert issubclass(adapter, VideoLLM)
     known = inspect.signature(adapter).parameters
     assert {"path", "dtype", "device", "attention", "revision"} <= set(known)
@@ -135,10 +137,10 @@ def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> No
     assert {"path", "dtype", "device", "attention"} <= set(node) and (
         name == "embedded" or "revision" in node
     )
-    assert "fps" not in known or node.fps == 0.5  # the bank's, never a second one
+    assert "fps" not in known or node["fps"] == 0.5  # the bank's, never a second one
     overrides = [f"backbone={name}", "+backbone.nix=1"]
     with pytest.raises(UserError, match=r"backbone\.nix"):
-        check(compose.configure("ask", overrides), "backbone")
+        check("backbone", compose("ask", overrides).backbone)
     for method in ("look", "tokens_per_frame", "frame_size"):
         assert getattr(adapter, method) is not getattr(VideoLLM, method), (
             f"{name} has no {method} of its own"
@@ -157,7 +159,7 @@ def test_every_option_says_what_it_trades(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("task", cli.TASKS)
 def test_every_task_composes(task: str) -> None:
-    assert compose.configure(task, []).format == "text"
+    assert compose(task, []).to_dict()["format"] == "text"
 
 
 @pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o not in DOWNLOADED])
@@ -310,9 +312,9 @@ def test_commands_of_readme_and_docs_compose(page: str, line: str) -> None:
         group, name = option.split("=")
         overrides = [o for o in overrides if o != option and not o.startswith(f"{group}.")]
         overrides = [re.sub(rf"^({group}=\[.*?),?\b{name}\b", r"\1", o) for o in overrides]
-    config = compose.configure(task, [o for o in overrides if o != "--cfg"])
+    config = compose(task, [o for o in overrides if o != "--cfg"])
     for group in GROUPS if task in ("ask", "ingest") else ():
-        check(config, group)
+        check(group, getattr(config, group))
 
 
 def test_the_page_of_options_names_every_option() -> None:
@@ -327,20 +329,43 @@ def test_the_page_of_options_names_every_option() -> None:
             assert told.get(group) == {option for g, option in EVERY if g == group}, group
 
 
-def test_dials_say_what_they_are() -> None:
-    """--cfg prints names; what they mean stands beside them in settings.py."""
-    lines = (ROOT / "pipeline" / "config" / "settings.py").read_text().splitlines()
-    for name in (
-        "bank",
-        "fps",
-        "read_tokens",
-        "recent_frames",
-        "cite_share",
-        "kv_dtype",
-        "token_dtype",
-    ):
-        assert any(
-            line.strip().startswith(f"{name}:") and ("  # " in line or "# " in above)
-            for above, line in pairwise(lines)
-        )
-    assert settings.WEIGHTS.name == "weights"
+@pytest.mark.parametrize("task", settings.TASK_SETTINGS)
+def test_every_setting_has_a_remark_in_a_sentence(task: str) -> None:
+    """The reference page prints them, under the headings."""
+    every = fields(settings.TASK_SETTINGS[task])  # type: ignore[arg-type]
+    assert every[0].metadata["heading"]
+    for one in every:
+        assert re.fullmatch(r"[A-Za-z0-9].*\.", one.metadata["help"]), (task, one.name)
+
+
+RENAMED = [
+    ("batch", "at_once=3", "batch_size=3"),
+    ("batch", "choice=parse", "option_choice=parse"),
+    ("batch", "choice.prompt=x", "option_choice.prompt=x"),
+    ("bench", "together=3", "batch_size=3"),
+    ("bench", "asked=3", "queries=3"),
+    ("bench", "more_frames=3", "appended_frames=3"),
+]
+
+
+@pytest.mark.parametrize(("task", "old", "new"), RENAMED)
+def test_a_key_of_an_earlier_version_is_refused_with_the_new_one(
+    task: str, old: str, new: str
+) -> None:
+    with pytest.raises(UserError, match=f"write {re.escape(new)}$"):
+        compose(task, [old])
+    compose(task, [new])
+
+
+@pytest.mark.parametrize("override", ["nix=1", "+nix=1"])
+def test_a_key_that_no_task_has_is_refused(override: str) -> None:
+    with pytest.raises(UserError, match="nix= is no setting of `reelbank ask`"):
+        compose("ask", [override])
+
+
+def test_a_missing_setting_is_an_error_only_when_it_is_read() -> None:
+    config = compose("ask", ["video=a"]).changed(bank="b")
+    assert (config.video, config.bank, config.to_dict()["question"]) == ("a", "b", "???")
+    assert config.is_missing("question") and not config.is_missing("video")
+    with pytest.raises(UserError, match="question= is missing; say `reelbank ask question="):
+        _ = config.question

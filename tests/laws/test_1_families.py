@@ -27,7 +27,7 @@ from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from pipeline.config.parts import check
 from pipeline.qa import VideoQA
 from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for
@@ -221,7 +221,7 @@ def test_ask_answers_like_the_library(family, film, tmp_path, capsys):
     """The whole command, over a file: decoded, encoded, stored, recalled and read."""
     arguments = arguments_for(family, film, tmp_path / "bank", "format=json", "read_tokens=4096")
     backbone = backbone_of(family.name)
-    frames = join(list(build_source(compose.configure("ask", arguments), backbone).frames()))
+    frames = join(list(build_source(compose("ask", arguments), backbone).frames()))
     assert len(frames) == 12
     _, inputs = family.reference(backbone, frames, QUESTION)
     with torch.inference_mode():
@@ -234,7 +234,7 @@ def test_ask_answers_like_the_library(family, film, tmp_path, capsys):
 
 @contextmanager
 def opened(family, film: Path, bank: Path, *more: str) -> Iterator[tuple[VideoQA, Any]]:
-    config = compose.configure("ask", arguments_for(family, film, bank, *more))
+    config = compose("ask", arguments_for(family, film, bank, *more))
     backbone = build_backbone(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
@@ -520,21 +520,21 @@ YAMLS = sorted((CONF / "backbone").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", [file.stem for file in YAMLS])
 def test_every_option_of_the_group_is_a_video_llm_with_the_common_settings(name):
-    config = compose.configure("ask", [f"backbone={name}"])
-    check(config, "backbone")
-    adapter = get_object(config.backbone._target_)
+    config = compose("ask", [f"backbone={name}"])
+    check("backbone", config.backbone)
+    adapter = get_object(config.backbone["_target_"])
     assert issubclass(adapter, VideoLLM) and adapter is not VideoLLM
     assert adapter in {family.adapter for family in FAMILIES.values()}, (
         "a family without a toy in tests/support/families.py"
     )
     taken = inspect.signature(adapter).parameters
     assert set(taken) >= {"path", "dtype", "device", "attention", "revision"}
-    assert config.backbone.path and config.backbone.dtype in DTYPES
+    assert config.backbone["path"] and config.backbone["dtype"] in DTYPES
     # stands in the YAML, or the class says what it is without
     for key in ("device", "attention", "revision"):
         assert key in config.backbone or taken[key].default is not inspect.Parameter.empty
     if "fps" in taken:  # a model that counts frames must count the bank's
-        assert compose.configure("ask", [f"backbone={name}", "fps=0.25"]).backbone.fps == 0.25
+        assert compose("ask", [f"backbone={name}", "fps=0.25"]).backbone["fps"] == 0.25
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))

@@ -22,7 +22,7 @@ from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_source
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from pipeline.embedded import checkpoint, tokenizer
 from pipeline.needle_world import questions
 from tests.support.families import frames_for, ids_and_pixels, louder, text_config
@@ -216,7 +216,7 @@ def test_ask_with_tokens_answers_like_the_library(capsys, tmp_path, film, name, 
         assert cli.run("ask", [*call, budget]) == 0
         told = json.loads(capsys.readouterr().out)
         backbone = backbone_of(name)
-        frames = join(list(build_source(compose.configure("ask", call), backbone).frames()))
+        frames = join(list(build_source(compose("ask", call), backbone).frames()))
         _, inputs = ids_and_pixels(backbone, frames, QUESTION)
         with torch.inference_mode():
             out = backbone.model.generate(**inputs, max_new_tokens=12, do_sample=False)

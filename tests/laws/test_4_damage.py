@@ -27,7 +27,7 @@ from memory.storage import checksums, segment_file
 from memory.store import DiskStore
 from pipeline import cli
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from tests.laws.test_4_durable import content
 from tests.support.children import command, start
 from tests.support.records import files, info, make_segment, make_video, same
@@ -240,7 +240,7 @@ def test_repair_without_the_video_leaves_a_gap_that_can_be_filled(run, film, mad
     assert "missing 8.0-12.0 s" in run("bank", f"bank={bank}")[1]
     code, out, _ = run("bank", "action=verify", f"bank={bank}")
     assert code == 1 and "segment 2 is missing: nothing is known of 8.0 s to 12.0 s" in out
-    config = compose.configure(
+    config = compose(
         "ask",
         [f"video={film}", f"bank={bank}", f"question={QUESTION}", *toy_parts(), *WAYS["window"]],
     )
@@ -313,9 +313,7 @@ class Stop(Exception):
 
 def stopped(film: Path, bank: Path, after: int) -> None:
     """An ingest that was interrupted after so many segments."""
-    config = compose.configure(
-        "ask", [f"video={film}", f"bank={bank}", "question=x", *toy_parts(), *INT8]
-    )
+    config = compose("ask", [f"video={film}", f"bank={bank}", "question=x", *toy_parts(), *INT8])
     backbone = build_backbone(config)
     source, qa = build_source(config, backbone), build_qa(config, backbone)
 

@@ -27,7 +27,7 @@ from memory.schema import Evidence, Hits, Question
 from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer, CitedFrame, is_shown
 from tests.support.paths import ROOT
@@ -44,7 +44,7 @@ def opened(
     film: Path, bank: Path, *overrides: str, says: str = ""
 ) -> Iterator[tuple[VideoQA, object]]:
     """The parts of `reelbank ask` and the video's source."""
-    config = configure(
+    config = compose(
         "ask",
         [f"video={film}", f"bank={bank}", f"question={TEXT}", *toy_parts(says), *SHORT, *overrides],
     )
@@ -259,8 +259,8 @@ MIDDLE = 3  # segments after which encoding is stopped
 STOPPED = f"""
 import os, signal, sys
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.cli import configure
-config = configure("ask", sys.argv[1:])
+from pipeline.config.compose import compose
+config = compose("ask", sys.argv[1:])
 backbone = build_backbone(config)
 source = build_source(config, backbone)
 qa = build_qa(config, backbone)

@@ -18,7 +18,7 @@ import torch
 from encoders.schema import Segment
 from encoders.sources.live import PushedSource
 from pipeline.build import build_backbone, build_qa
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.live.alerts import Rule, Standing, check_for
 from pipeline.live.session import Session
 from pipeline.needle_world import video
@@ -61,7 +61,7 @@ def scene(rng: np.random.Generator, count: int) -> list[Needle]:
 
 
 def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
-    config = configure("ask", ["video=x", "question=x"])
+    config = compose("ask", ["video=x", "question=x"])
     backbone = build_backbone(config)
     counts = {name: Count() for name in RULES}
     width, height = backbone.frame_size
@@ -72,7 +72,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
         footage = video.procedural_footage(number, (192, 108))
         with tempfile.TemporaryDirectory() as folder:
             qa = build_qa(
-                configure("ask", ["video=x", "question=x", f"bank={folder}/bank"]), backbone
+                compose("ask", ["video=x", "question=x", f"bank={folder}/bank"]), backbone
             )
             source = PushedSource("stream", 1.0, width=width, height=height)
             with qa.bank, Session(qa, source) as session:

@@ -19,8 +19,8 @@ from memory.bank import MemoryBank
 from memory.retrieval.fusion import NEAR_S, Moment, fuse
 from pipeline import cli
 from pipeline.commands.find import of_frames
-from pipeline.config import compose
-from pipeline.config.parts import part
+from pipeline.config.compose import compose
+from pipeline.config.parts import instantiate
 from pipeline.moments.finder import Finder
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import COLORS, NAMES, SHAPES, Needle, random_needle
@@ -112,9 +112,9 @@ def main() -> None:
         questions += make(args.folder, number, args.seconds)
         options = [f"video={path}", f"bank={args.folder / 'bank'}", "text=[subtitles,ocr]"]
         cli.run("ingest", options)
-    config = compose.configure("find", ["query=-", f"bank={args.folder / 'bank'}"])
+    config = compose("find", ["query=-", f"bank={args.folder / 'bank'}"])
     channels, retriever, ahead = of_frames(
-        config, (*planner.CHANNELS, planner.KV), lambda: part(config, "backbone")
+        config, (*planner.CHANNELS, planner.KV), lambda: instantiate("backbone", config.backbone)
     )
     ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     with MemoryBank.open(args.folder / "bank", None, retriever, recent_frames=0) as bank:

@@ -37,7 +37,7 @@ from encoders.schema import Frames, VideoInfo
 from memory.schema import Question
 from pipeline.build import build_qa
 from pipeline.commands import backbones
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from tests.support.families import FAMILIES, folder
 from tests.support.toys import toy_checkpoint
 
@@ -266,7 +266,7 @@ def profile(name: str, minutes: float, fps: float, device: str) -> dict[str, Any
             f"backbone.device={device}",
         ]
         overrides += [f"fps={fps}", f"bank={work}/bank", "video=synthetic", f"question={QUESTION}"]
-        config = configure("ask", [*overrides, f"reader.max_new_tokens={ANSWER}"])
+        config = compose("ask", [*overrides, f"reader.max_new_tokens={ANSWER}"])
         torch.manual_seed(0)
         settings = {key: value for key, value in config.backbone.items() if key != "_target_"}
         backbone = random_adapter(adapter)(**settings)

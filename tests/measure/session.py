@@ -20,7 +20,7 @@ import numpy as np
 from encoders.errors import UserError
 from encoders.sources.live import PushedSource, UrlSource
 from pipeline.build import build_backbone, build_qa
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.live.session import Session
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import draw
@@ -36,7 +36,7 @@ SIZE = (192, 108)
 @contextmanager
 def embedded(*overrides: str) -> Iterator[VideoQA]:
     with tempfile.TemporaryDirectory() as folder:
-        config = configure("ask", ["video=x", "question=x", f"bank={folder}/bank", *overrides])
+        config = compose("ask", ["video=x", "question=x", f"bank={folder}/bank", *overrides])
         qa = build_qa(config, build_backbone(config))
         with qa.bank:
             yield qa

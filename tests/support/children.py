@@ -21,7 +21,7 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
 from memory.storage.retention import Rule
 from pipeline import build, cli
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from tests.support import (
     toys,  # noqa: F401  (imported for the server)
 )
@@ -55,7 +55,7 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
     and ("acknowledged", number) once `bank.write` has returned. die_at: SIGKILL when the step of this name is passed for the
     n-th time, counted from 1; the name "" stands for any."""
     torch.set_num_threads(1)
-    config = compose.configure("ingest", overrides)
+    config = compose("ingest", overrides)
     backbone = build.build_backbone(config)
     source = build.build_source(config, backbone)
     count = 0

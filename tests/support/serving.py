@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from pipeline.demo import command as demo
 from pipeline.demo.app import Demo
 from pipeline.demo.app import build_app as build_page
@@ -30,7 +30,7 @@ def film(path: Path, *needles: str, seconds: float = 12.0, seed: int = 3) -> Pat
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
     """The address of an application that is served."""
-    config = compose.configure("serve", ["port=0"])
+    config = compose("serve", ["port=0"])
     with command.listen(config) as socket:
         server = uvicorn.Server(command.uvicorn_settings(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
@@ -49,7 +49,7 @@ def listening(app: Any) -> Iterator[str]:
 @contextmanager
 def serving(folder: Path, *overrides: str) -> Iterator[tuple[str, Service]]:
     """The address of `reelbank serve` with these settings, and its parts."""
-    config = compose.configure("serve", [f"bank={folder / 'bank'}", "port=0", *overrides])
+    config = compose("serve", [f"bank={folder / 'bank'}", "port=0", *overrides])
     command.check(config)
     service = command.build_service(config)
     with listening(build_app(service)) as address:
@@ -59,7 +59,7 @@ def serving(folder: Path, *overrides: str) -> Iterator[tuple[str, Service]]:
 @contextmanager
 def paging(folder: Path, *overrides: str) -> Iterator[tuple[str, Demo]]:
     """The address of `reelbank demo` with these settings, and its parts."""
-    config = compose.configure("demo", [f"bank={folder / 'bank'}", "port=0", *overrides])
+    config = compose("demo", [f"bank={folder / 'bank'}", "port=0", *overrides])
     demo.check(config)
     parts = demo.build_demo(config)
     with listening(build_page(parts)) as address:

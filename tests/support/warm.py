@@ -1,7 +1,7 @@
 """Imported by the server that test processes are forked from: all that a command loads, and one configuration composed, so
 that no process has to. See tests/support/children.py."""
 
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from tests.support import children  # noqa: F401
 
-compose.configure("ingest", ["video=x"])
+compose("ingest", ["video=x"])

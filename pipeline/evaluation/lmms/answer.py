@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
 from encoders.sources.container import check_file
 from memory.schema import Question
-from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config.compose import configure
+from pipeline.build import build_backbone, build_qa, open_video
+from pipeline.config.compose import compose
 from pipeline.evaluation.lmms.requests import Asked, Clip, cut, groups
 
 Log = Callable[[str], None]
@@ -40,7 +38,7 @@ class Answers:
                 raise UserError(
                     f"{name}={settings[name]} cannot be set for a whole run: the task says what is asked about what."
                 )
-        self._config = configure(
+        self._config = compose(
             "ask", [f"{name}={_written(value)}" for name, value in settings.items()]
         )
         self._info, self._error = info, error
@@ -72,11 +70,9 @@ class Answers:
         bank = self._qa.bank
         try:
             check_file(Path(clip.path))
-            config = OmegaConf.merge(
-                self._config, {"video": clip.path, "start": clip.start, "end": clip.end}
+            source = open_video(
+                self._config, self._backbone, clip.path, start=clip.start, end=clip.end
             )
-            assert isinstance(config, DictConfig)
-            source = build_source(config, self._backbone)
         except UserError as error:
             self._failed(error)
             return None

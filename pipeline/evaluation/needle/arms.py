@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 from memory.retrieval.common import hits, is_next, refuse_unknown
@@ -27,6 +26,7 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
 from memory.timeline import Timeline
 from pipeline.build import READ_FRAMES, build_qa
+from pipeline.config.settings import NeedleSettings
 from pipeline.evaluation.needle.schema import Film, Item
 from pipeline.qa import VideoQA
 
@@ -102,11 +102,11 @@ class Arm:
     """One column of the tables. `qa` is built when it is first needed and kept for all films."""
 
     name: str
-    config: DictConfig
+    config: NeedleSettings
     control: str  # "" for a configuration
     key: str  # of all settings that can change an answer
     bank: Path
-    _parts: Callable[[DictConfig], Any]
+    _parts: Callable[[NeedleSettings], Any]
     _qa: VideoQA | None = field(default=None, repr=False)
 
     @property
@@ -122,8 +122,7 @@ class Arm:
         if self._qa is None:
             backbone = self._parts(self.config)
             tokens = self.config.read_tokens or READ_FRAMES * backbone.tokens_per_frame
-            config = OmegaConf.merge(self.config, {"bank": str(self.bank)})
-            assert isinstance(config, DictConfig)
+            config = self.config.changed(bank=str(self.bank))
             if self.control == "window":
                 config.recent_frames = max(1, tokens // backbone.tokens_per_frame)
             elif self.control == "oracle":
@@ -162,9 +161,9 @@ class Arm:
 
 
 def arms(
-    config: DictConfig,
-    compose: Callable[[Sequence[str]], DictConfig],
-    parts: Callable[[DictConfig], Any],
+    config: NeedleSettings,
+    compose: Callable[[Sequence[str]], NeedleSettings],
+    parts: Callable[[NeedleSettings], Any],
 ) -> list[Arm]:
     """The arms of a benchmark: those that are configured, then the controls of the first one.
 
@@ -190,20 +189,19 @@ def arms(
     return found
 
 
-def _arm(name: str, config: DictConfig, control: str, parts: Callable[[DictConfig], Any]) -> Arm:
+def _arm(
+    name: str, config: NeedleSettings, control: str, parts: Callable[[NeedleSettings], Any]
+) -> Arm:
     plain = settings_of(config)
     bank = _digest({name: plain[name] for name in _ENCODING})
     key = _digest(plain | {"control": control, "full_tokens": config.full_tokens if control else 0})
     return Arm(name, config, control, key, Path(config.out) / "banks" / bank, parts)
 
 
-def settings_of(config: DictConfig) -> dict[str, Any]:
+def settings_of(config: NeedleSettings) -> dict[str, Any]:
     """All settings that can change an answer, as plain values."""
-    return {name: _plain(config[name]) for name in (*_ENCODING, *_ANSWERING)}
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    plain = config.to_dict()
+    return {name: plain[name] for name in (*_ENCODING, *_ANSWERING)}
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,6 +27,7 @@ from rich.progress import (
 
 from encoders.errors import UserError
 from encoders.sources.container import check_file, inspect
+from pipeline.config.settings import NeedleSettings
 from pipeline.evaluation.needle import vnbench
 from pipeline.evaluation.needle.make import Grid, make, save
 from pipeline.evaluation.needle.schema import Film, Item, read_films, read_items
@@ -36,14 +36,12 @@ ACTIONS = ("all", "make", "run", "score")
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 
-def needle(config: DictConfig) -> int:
+def run(config: NeedleSettings) -> int:
     """Run the actions that are asked for; 0 when all is done. UserError on bad input."""
     if config.action not in ACTIONS:
         raise UserError(f"action={config.action} is not known; use one of {', '.join(ACTIONS)}.")
     if config.answers not in ("words", "letters"):
         raise UserError(f"answers={config.answers} is not known; use words or letters.")
-    if config.format not in ("text", "json"):
-        raise UserError(f"format={config.format} is not known; use text or json.")
     if config.predictions:
         if config.action != "score":
             raise UserError("predictions= is somebody's file of results; say action=score with it.")
@@ -62,12 +60,10 @@ def needle(config: DictConfig) -> int:
     return 0
 
 
-def _grid(config: DictConfig) -> Grid:
+def _grid(config: NeedleSettings) -> Grid:
     """UserError on what cannot be made."""
     values: dict[str, Any] = {
-        name: OmegaConf.to_container(config[name])
-        if OmegaConf.is_config(config[name])
-        else config[name]
+        name: getattr(config, name)
         for name in (
             "minutes",
             "depths",
@@ -91,7 +87,7 @@ def _grid(config: DictConfig) -> Grid:
     return Grid(haystack=_haystack(config), **values)
 
 
-def _haystack(config: DictConfig) -> tuple[str, ...]:
+def _haystack(config: NeedleSettings) -> tuple[str, ...]:
     """The files of the haystack; a folder stands for the videos in it."""
     found: list[str] = []
     for name in config.haystack:
@@ -116,7 +112,7 @@ def _haystack(config: DictConfig) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _made(config: DictConfig, grid: Grid, out: Path) -> tuple[list[Film], list[Item]]:
+def _made(config: NeedleSettings, grid: Grid, out: Path) -> tuple[list[Film], list[Item]]:
     """Plans and questions on disk, and with files=true videos that are not there yet."""
     films, items = make(grid)
     if config.files:
@@ -156,25 +152,25 @@ def _advancing(bar: Progress, job: TaskID, before: float) -> Callable[[float], N
     return lambda seconds: bar.update(job, completed=before + seconds)
 
 
-def _run(config: DictConfig, out: Path) -> None:
+def _run(config: NeedleSettings, out: Path) -> None:
     from pipeline.build import build_backbone
-    from pipeline.config.compose import configure
+    from pipeline.config.compose import compose
+    from pipeline.evaluation.needle import run as runner
     from pipeline.evaluation.needle.arms import Arm, arms
-    from pipeline.evaluation.needle.run import run, work
 
     films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
     loaded: dict[str, Any] = {}
 
-    def parts(own: DictConfig) -> Any:
+    def parts(own: NeedleSettings) -> Any:
         """One backbone for all arms that have the same."""
-        name = json.dumps(OmegaConf.to_container(own.backbone, resolve=True), sort_keys=True)
+        name = json.dumps(own.backbone, sort_keys=True)
         if name not in loaded:
             loaded[name] = build_backbone(own)
         return loaded[name]
 
-    found: list[Arm] = arms(config, lambda more: configure("needle", [*config.given, *more]), parts)
+    found: list[Arm] = arms(config, lambda more: compose("needle", [*config.given, *more]), parts)
     try:
-        total = sum(1 for _ in work(films, items, found))
+        total = sum(1 for _ in runner.work(films, items, found))
         began = told = time.perf_counter()
         encoded = 0.0
         with _bar() as bar:
@@ -195,7 +191,7 @@ def _run(config: DictConfig, out: Path) -> None:
                         flush=True,
                     )
 
-            rows = run(films, items, found, out, keep_banks=config.keep_banks, report=report)
+            rows = runner.run(films, items, found, out, keep_banks=config.keep_banks, report=report)
             bar.update(job, completed=total)
     finally:
         for arm in found:
@@ -203,7 +199,7 @@ def _run(config: DictConfig, out: Path) -> None:
     print(f"{out}: {len(rows)} answers, {time.perf_counter() - began:.0f} s")
 
 
-def _score(config: DictConfig, grid: Grid, out: Path) -> None:
+def _score(config: NeedleSettings, grid: Grid, out: Path) -> None:
     from pipeline.evaluation.needle import report, score
     from pipeline.evaluation.needle.film import fingerprint
     from pipeline.evaluation.needle.run import rows_of
@@ -246,7 +242,7 @@ def _latest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: row["control"] != "")  # configurations before controls
 
 
-def _official(config: DictConfig) -> int:
+def _official(config: NeedleSettings) -> int:
     """Results of any model by VNBench's rules."""
     path = Path(config.predictions)
     results = vnbench.read_results(path)

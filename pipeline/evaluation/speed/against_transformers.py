@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from encoders.errors import UserError
 from encoders.models.llava_onevision import LlavaOneVision
-from encoders.schema import Frames
-from pipeline.build import build_source
-from pipeline.config.parts import part
+from encoders.schema import Frames, FrameSource
+from pipeline.build import open_video
+from pipeline.config.parts import instantiate
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import footage, machine, operations
 from pipeline.evaluation.speed.baselines import KeptCache, Library, WholePrompt, fastest_chunk
 from pipeline.evaluation.speed.clocks import middle, watch
@@ -29,7 +29,11 @@ _KEEPS_ALL = "encoders.compressors.NoCompression"  # the compressor that changes
 
 
 def measure(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path, rows: list[Row]
+    config: BenchSettings,
+    backbone: LlavaOneVision,
+    recompose: Recompose,
+    work: Path,
+    rows: list[Row],
 ) -> None:
     """Everything of this part, into `rows` as it comes. recompose: overrides -> the configuration with them on top. UserError
     on arms that cannot be compared, before anything is measured."""
@@ -75,7 +79,7 @@ def measure(
 
 
 def _counted(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[Row]
+    config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[Row]
 ) -> list[Row]:
     """Operations of encoding each length, and the share of the measured rate that was reached."""
     found: list[Row] = []
@@ -112,7 +116,7 @@ def _counted(
 
 
 def _needed(
-    backbone: LlavaOneVision, own: DictConfig | None, frames: int
+    backbone: LlavaOneVision, own: BenchSettings | None, frames: int
 ) -> operations.Operations | None:
     """What encoding needs, by ours as configured or (None) by a kept cache; None where it depends on what the frames show, or
     where nothing is prefilled."""
@@ -122,7 +126,7 @@ def _needed(
             backbone.config, frames, tokens=backbone.tokens_per_frame, sink=sink
         )
     if (
-        own.compressor._target_ != _KEEPS_ALL
+        own.compressor["_target_"] != _KEEPS_ALL
         or "window_frames" not in own.prefill
         or "seconds" not in own.segmenter
     ):
@@ -132,8 +136,8 @@ def _needed(
         frames,
         tokens=backbone.tokens_per_frame + backbone.tag_length(),
         sink=sink,
-        segment=max(1, round(own.segmenter.seconds * own.fps)),
-        window=own.prefill.window_frames,
+        segment=max(1, round(own.segmenter["seconds"] * own.fps)),
+        window=own.prefill["window_frames"],
     )
 
 
@@ -159,10 +163,17 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 # ---- making
 
 
-def _frames(config: DictConfig, backbone: LlavaOneVision, count: int) -> Frames:
+def _frames(config: BenchSettings, backbone: LlavaOneVision, count: int) -> Frames:
     if config.video:
-        return footage.decoded(build_source(config, backbone), count, config.video)
+        return footage.decoded(_source(config, backbone), count, config.video)
     return footage.noise(count, config.fps, backbone.frame_size)
+
+
+def _source(config: BenchSettings, backbone: LlavaOneVision) -> FrameSource:
+    source: FrameSource = open_video(
+        config, backbone, config.video, start=config.start, end=config.end
+    )
+    return source
 
 
 def _named(frames: Frames, length: int) -> Frames:
@@ -170,9 +181,9 @@ def _named(frames: Frames, length: int) -> Frames:
 
 
 def _ours(
-    config: DictConfig,
+    config: BenchSettings,
     backbone: LlavaOneVision,
-    recompose: Callable[[list[str]], DictConfig],
+    recompose: Callable[[list[str]], BenchSettings],
     work: Path,
 ) -> list[Arm]:
     """The configured arms; those that make the same bank share it."""
@@ -180,13 +191,11 @@ def _ours(
     arms: list[Arm] = []
     for name, overrides in config.ours.items():
         own = recompose(list(overrides))
-        if OmegaConf.to_container(own.backbone, resolve=True) != OmegaConf.to_container(
-            config.backbone, resolve=True
-        ):
+        if own.backbone != config.backbone:
             raise UserError(
                 f"ours.{name} changes the backbone, and all arms have the same weights; run bench twice instead."
             )
-        made = str(provenance(own, backbone, part(own, "clip")))
+        made = str(provenance(own, backbone, instantiate("clip", own.clip)))
         leader = leaders.get(made)
         bank = work / f"bank-{len(leaders) if leader is None else list(leaders).index(made)}"
         arm = Ours(_OURS + name, own, backbone, bank, leader)
@@ -196,7 +205,7 @@ def _ours(
 
 
 def _from_file(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path
+    config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, work: Path
 ) -> list[Row]:
     """Decoding alone, and encoding from the file: how much of the whole its slowest stage takes."""
     if not config.film_seconds and not config.video:
@@ -210,12 +219,12 @@ def _from_file(
         own.end = float(config.film_seconds)
     arm = Ours("from file", own, backbone, work / "from-file")
     for number in range(config.rounds + 1):  # the first one warms up
-        source = build_source(own, backbone)
+        source = _source(own, backbone)
         with watch() as decoding:
             count = sum(len(batch) for batch in source.frames())
         arm.drop()
         shutil.rmtree(work / "from-file", ignore_errors=True)
-        took = arm.take_in(build_source(own, backbone))
+        took = arm.take_in(_source(own, backbone))
         if number:
             rows.append(
                 {

@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from encoders.errors import UserError
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.schema import BASELINES
 from pipeline.runtime.malloc import retained_bytes
 
@@ -33,7 +32,7 @@ UNFINISHED = "bench.unfinished.json"
 PARTS = ("arms", "store", "all")
 
 
-def bench(config: DictConfig) -> int:
+def run(config: BenchSettings) -> int:
     """reelbank bench."""
     check(config)
     # Waiting OpenMP threads sleep instead of spinning, for all arms alike; libraries read it when they are loaded.
@@ -50,7 +49,7 @@ def bench(config: DictConfig) -> int:
         except BaseException:
             if rows:  # hours may be in them
                 _dump(
-                    {"config": OmegaConf.to_container(config, resolve=True), "stopped": True},
+                    {"config": config.to_dict(), "stopped": True},
                     rows,
                     out / UNFINISHED,
                 )
@@ -69,7 +68,7 @@ def bench(config: DictConfig) -> int:
     return 0
 
 
-def check(config: DictConfig) -> None:
+def check(config: BenchSettings) -> None:
     """UserError on a dial that does not fit, before anything is loaded or written."""
     if config.part not in PARTS:
         raise UserError(f"part={config.part} is not known; use one of {', '.join(PARTS)}.")
@@ -79,20 +78,21 @@ def check(config: DictConfig) -> None:
         "read_frames": 1,
         "questions": 1,
         "matmul_side": 16,
-        "asked": 1,
-        "together": 1,
+        "queries": 1,
+        "batch_size": 1,
         "index_frames": 2,
-        "more_frames": 1,
+        "appended_frames": 1,
     }
     for name, smallest in (
         least | {"memory_mb": 1, "round_seconds": 0, "film_seconds": 0, "tune_frames": 1}
     ).items():
-        if not config[name] >= smallest:
-            raise UserError(f"{name}={config[name]} is too small; use {smallest} or more.")
+        value = getattr(config, name)
+        if not value >= smallest:
+            raise UserError(f"{name}={value} is too small; use {smallest} or more.")
     for name in ("lengths", "index_rows", "retriever_rows", "chunk_frames", "hours"):
-        if any(not value > 0 for value in config[name]):
+        if any(not value > 0 for value in getattr(config, name)):
             raise UserError(
-                f"{name}={list(config[name])} has a number that is not above 0; leave it out."
+                f"{name}={getattr(config, name)} has a number that is not above 0; leave it out."
             )
     for kind in config.index_kinds:
         if kind not in ("film", "random"):
@@ -112,8 +112,6 @@ def check(config: DictConfig) -> None:
         )
     if config.part != "store" and not config.ours and not config.plain:
         raise UserError("ours= and plain= are both empty; give at least one arm.")
-    if config.format not in ("text", "json"):
-        raise UserError(f"format={config.format} is not known; use text or json.")
     if min(config.film_width, config.film_height) < 32:
         raise UserError(
             f"film_width={config.film_width} film_height={config.film_height} is too small; use 32 pixels or more."
@@ -124,37 +122,36 @@ def check(config: DictConfig) -> None:
         check_file(Path(config.video))
 
 
-def _measured(config: DictConfig, folder: Path, rows: "list[Row]") -> dict[str, Any]:
+def _measured(config: BenchSettings, folder: Path, rows: "list[Row]") -> dict[str, Any]:
     """Measure, into `rows` as it comes; what it was measured on."""
     from encoders.models.onednn_linear import weights
-    from pipeline.config.compose import configure
+    from pipeline.config.compose import compose
     from pipeline.evaluation.speed import against_transformers, components, machine
     from pipeline.evaluation.speed.ours import backbone_of
 
     if config.made is not None:
         from pipeline.evaluation.speed.model import make
 
-        sizes: Any = OmegaConf.to_container(config.made, resolve=True)
-        config.backbone.path = str(
-            make(sizes, folder / "model", str(config.backbone.dtype), config.seed)
+        config.backbone["path"] = str(
+            make(config.made, folder / "model", config.backbone["dtype"], config.seed)
         )
     backbone = backbone_of(config)
     if not gc.isenabled():  # as in every command: what was imported and loaded stays; see cli.main
         gc.freeze()
         gc.enable()
     # a third of a second each time
-    composed = functools.cache(lambda more: configure("bench", [*config.given, *more]))
+    composed = functools.cache(lambda more: compose("bench", [*config.given, *more]))
 
-    def recompose(more: Sequence[str]) -> DictConfig:
+    def recompose(more: Sequence[str]) -> BenchSettings:
         """An arm's configuration: the command line, its own overrides, and what all arms have."""
         own = copy.deepcopy(composed(tuple(more)))
         own.read_tokens = config.read_frames * backbone.tokens_per_frame
-        own.reader.max_new_tokens = config.new_tokens
-        own.backbone.path = config.backbone.path
+        own.reader["max_new_tokens"] = config.new_tokens
+        own.backbone["path"] = config.backbone["path"]
         return own
 
     facts = machine.facts(backbone.device) | {
-        "config": OmegaConf.to_container(config, resolve=True),
+        "config": config.to_dict(),
         "keep_freed": f"{retained_bytes() / 10**6:.0f} MB"
         if retained_bytes()
         else "as the system does",
@@ -176,7 +173,7 @@ def _dump(facts: dict[str, Any], rows: "list[Row]", path: Path) -> None:
     half.replace(path)
 
 
-def _write(config: DictConfig, facts: dict[str, Any], rows: "list[Row]", out: Path) -> None:
+def _write(config: BenchSettings, facts: dict[str, Any], rows: "list[Row]", out: Path) -> None:
     """bench.json, bench.md and the figures."""
     from pipeline.evaluation.speed import against_transformers, components, machine, plots
 

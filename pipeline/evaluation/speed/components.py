@@ -7,10 +7,9 @@ have them). Builds what it needs from the configuration; no baseline.
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from encoders.models.llava_onevision import LlavaOneVision
 from pipeline.build import build_qa
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import footage, frame_index
 from pipeline.evaluation.speed.concurrency import (
     _at_once,
@@ -25,7 +24,11 @@ from pipeline.evaluation.speed.store_files import _files, _files_table
 
 
 def measure(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, work: Path, rows: list[Row]
+    config: BenchSettings,
+    backbone: LlavaOneVision,
+    recompose: Recompose,
+    work: Path,
+    rows: list[Row],
 ) -> None:
     """Everything of this part, into `rows` as it comes."""
     own = recompose([])

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import middle, watch
 from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import Row, Table
@@ -17,11 +17,12 @@ from pipeline.runtime.stage_timer import StageTimer
 from pipeline.runtime.torch_threads import one_thread
 
 
-def _at_once(config: DictConfig, qa: VideoQA) -> list[Row]:
+def _at_once(config: BenchSettings, qa: VideoQA) -> list[Row]:
     rows: list[Row] = []
     for number in range(-1, config.rounds):  # the first round warms up
         texts = [
-            question((number + 1) * (config.together + 1) + i) for i in range(config.together + 1)
+            question((number + 1) * (config.batch_size + 1) + i)
+            for i in range(config.batch_size + 1)
         ]
         with watch() as one:
             qa.ask(Question(texts[0], "short"))
@@ -34,12 +35,12 @@ def _at_once(config: DictConfig, qa: VideoQA) -> list[Row]:
             rows[-1] |= {
                 "one_cpu_s": one.cpu_s,
                 "many_cpu_s": many.cpu_s,
-                "questions": config.together,
+                "questions": config.batch_size,
             }
     return rows
 
 
-def _overhead(config: DictConfig, qa: VideoQA) -> list[Row]:
+def _overhead(config: BenchSettings, qa: VideoQA) -> list[Row]:
     """Seconds a token of an answer, and of the bare decoder steps with logits and argmax over the same context."""
     rows: list[Row] = []
     steps = config.new_tokens - 1

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from encoders.schema import FrameEmbedder
 from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import film_rows
 from pipeline.evaluation.speed.clocks import quantile, resident, watch
 from pipeline.evaluation.speed.schema import Row, Table
@@ -23,7 +23,7 @@ _RAM = 512 << 20  # bytes of rows that stay in RAM, as the retriever has it
 _NOISE = 0.3  # of a row's length: how far a query lies from what it is about
 
 
-def measure(config: DictConfig, embedder: FrameEmbedder) -> list[Row]:
+def measure(config: BenchSettings, embedder: FrameEmbedder) -> list[Row]:
     """A row of the report for each number of rows and kind of them."""
     found: list[Row] = []
     if not config.index_rows:
@@ -41,14 +41,14 @@ def measure(config: DictConfig, embedder: FrameEmbedder) -> list[Row]:
 
 
 def _measured(
-    config: DictConfig,
+    config: BenchSettings,
     embedder: FrameEmbedder,
     kind: str,
     count: int,
     film: np.ndarray,
     pieces: Iterator[np.ndarray],
 ) -> Row:
-    texts = film_rows.texts(config.asked + 2, config.seed)  # two warm up
+    texts = film_rows.texts(config.queries + 2, config.seed)  # two warm up
     queries, near = _queries(embedder, texts, film, config.seed)
     before = resident()
     index, truth = FrameIndex(film.shape[1], RamBudget(_RAM)), _Truth(queries)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -25,6 +24,7 @@ from memory.storage.manifest import open_bank_file
 from memory.storage.segment_codec import AtRest
 from memory.store import DiskStore
 from pipeline.build import build_qa
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import footage
 from pipeline.evaluation.speed.clocks import middle, watch
 from pipeline.evaluation.speed.disk_reads import forget
@@ -108,7 +108,7 @@ def _turned(rows: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _long_banks(
-    config: DictConfig,
+    config: BenchSettings,
     backbone: LlavaOneVision,
     recompose: Recompose,
     pattern: Sequence[Segment],
@@ -179,7 +179,7 @@ def _opened(backbone: LlavaOneVision, recompose: Recompose, root: Path) -> Video
 
 
 def _ask_once(
-    config: DictConfig,
+    config: BenchSettings,
     backbone: LlavaOneVision,
     recompose: Recompose,
     root: Path,
@@ -207,7 +207,7 @@ def _ask_once(
 
 
 def _append(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, root: Path, hours: float
+    config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, root: Path, hours: float
 ) -> tuple[float, float, float]:
     """(seconds, CPU seconds, tokens) a frame of encoding on at the end of a bank; what it costs to begin with is not in it."""
     qa = _opened(backbone, recompose, root)
@@ -216,7 +216,7 @@ def _append(
     with qa.bank:
         _, start = qa.bank.catalog.next(video_id)
         more = footage.noise(
-            config.more_frames,
+            config.appended_frames,
             config.fps,
             backbone.frame_size,
             first=round(start * config.fps),

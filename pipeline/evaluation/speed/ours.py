@@ -8,13 +8,12 @@ import functools
 import shutil
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from encoders.errors import UserError
 from encoders.models.llava_onevision import LlavaOneVision
 from encoders.schema import DualEncoder, Frames, FrameSource, Segment
 from memory.schema import Question
 from pipeline.build import build_backbone, build_clip, build_qa
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import watch
 from pipeline.evaluation.speed.footage import ReadyFrames
 from pipeline.evaluation.speed.schema import Timed
@@ -32,7 +31,7 @@ _TOGETHER = _AHEAD | {
 TO_FIRST = ("search", "load", "lay_out", "first_token")
 
 
-def backbone_of(config: DictConfig) -> LlavaOneVision:
+def backbone_of(config: BenchSettings) -> LlavaOneVision:
     """The model, with answers that never stop early. UserError for another family: the baselines are written for one."""
     backbone = build_backbone(config)
     if not isinstance(backbone, LlavaOneVision):
@@ -65,7 +64,7 @@ class Ours:
     def __init__(
         self,
         name: str,
-        config: DictConfig,
+        config: BenchSettings,
         backbone: LlavaOneVision,
         bank: Path,
         leader: "Ours | None" = None,
@@ -121,7 +120,7 @@ class Ours:
             answer = qa.ask(Question(question, self._video_id))
         stages = {name: seconds for name, seconds in answer.seconds.items() if name != "total"}
         stages["other"] = took.wall_s - sum(stages.values())
-        new_tokens = self._config.reader.max_new_tokens
+        new_tokens = self._config.reader["max_new_tokens"]
         first = sum(stages.get(name, 0.0) for name in TO_FIRST)
         each = stages["decode"] / max(new_tokens - 1, 1)
         return Timed(

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from encoders.models.llava_onevision import LlavaOneVision
 from encoders.schema import Segment
 from memory.schema import Question, Retriever, SegmentIndex
-from pipeline.config.parts import call, part
+from pipeline.config.parts import call, instantiate
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import quantile, watch
 from pipeline.evaluation.speed.frame_index import HITS
 from pipeline.evaluation.speed.rounds import question
@@ -35,7 +35,7 @@ def _made_rows(count: int, width: int, seed: int) -> np.ndarray:
 
 
 def _retrievers(
-    config: DictConfig, backbone: LlavaOneVision, recompose: Recompose, like: Segment
+    config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, like: Segment
 ) -> list[Row]:
     """Each retriever over so many frames, as a question asks it."""
     found: list[Row] = []
@@ -43,13 +43,15 @@ def _retrievers(
         own = recompose([f"retriever={name}"])
         for count in config.retriever_rows:
             partners = {
-                "embedder": TextAhead(part(own, "clip")),
+                "embedder": TextAhead(instantiate("clip", own.clip)),
                 "queries": Ahead(backbone.queries_of),
             }
-            retriever: Retriever = call("retriever", part(own, "retriever"), **partners)
+            retriever: Retriever = call(
+                "retriever", instantiate("retriever", own.retriever), **partners
+            )
             _feed(retriever, count, like, config.seed)
             times = []
-            for number in range(config.asked + 2):
+            for number in range(config.queries + 2):
                 with watch() as took:
                     retriever.search(Question(question(number), "made"), HITS, count)
                 if number >= 2:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from omegaconf import DictConfig
-
 from encoders.schema import Frames
+from pipeline.config.settings import BenchSettings
 
 # A measured row as it stands in bench.json: kind "encode", "ask", "warm_up" or "left_out", arm, frames, round and numbers.
 Row = dict[str, Any]
@@ -85,4 +84,4 @@ BASELINES = {
 }  # as plain= and as tables name them
 
 
-Recompose = Callable[[list[str]], DictConfig]
+Recompose = Callable[[list[str]], BenchSettings]

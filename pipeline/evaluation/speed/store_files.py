@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from encoders.schema import Segment, VideoInfo
 from memory.storage.catalog import VideoRow
 from memory.store import DiskStore
+from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import middle, watch
 from pipeline.evaluation.speed.disk_reads import forget, read_frames, read_plainly
 from pipeline.evaluation.speed.schema import Row, Table
 
 
-def _files(config: DictConfig, pattern: Sequence[Segment], work: Path) -> list[Row]:
+def _files(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> list[Row]:
     """Writing segments durably, reading frames spread over them."""
     root, rows = work / "files", list[Row]()
     store = DiskStore(root)

@@ -24,7 +24,8 @@ from memory.storage.retention import Cut, Piece, Rule, plan, window_frames
 from memory.store import DiskStore
 from pipeline import cli
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import compose, units
+from pipeline.config import units
+from pipeline.config.compose import compose
 from pipeline.qa import VideoQA
 from tests.commands.test_cli import sentence, tree
 from tests.contracts.test_retrievers import NEEDLE, built
@@ -85,9 +86,7 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
 @contextmanager
 def parts(film: Path, bank: Path, *overrides: str) -> Iterator[tuple[VideoQA, FrameSource]]:
     """The parts of `reelbank ingest` and the video's source."""
-    config = compose.configure(
-        "ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *overrides]
-    )
+    config = compose("ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *overrides])
     backbone = build_backbone(config)
     source, qa = build_source(config, backbone), build_qa(config, backbone)
     with qa.bank:

@@ -19,8 +19,8 @@ from pipeline.batch.annotations import Table
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import render_prompt
 from pipeline.batch.schema import Entry, Job, RejectedRow
-from pipeline.config.compose import configure
-from pipeline.config.parts import part
+from pipeline.config.compose import compose
+from pipeline.config.parts import instantiate
 from pipeline.evaluation.needle import vnbench
 from tests.support.paths import CONF
 
@@ -377,7 +377,9 @@ BENCHMARKS: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     ids=[f"{i}-{one[0]}" for i, one in enumerate(BENCHMARKS)],
 )
 def test_rows_of_benchmarks(option, row, wanted, tmp_path):
-    annotations = part(configure("batch", [f"annotations={option}"]), "annotations")
+    annotations = instantiate(
+        "annotations", compose("batch", [f"annotations={option}"]).annotations
+    )
     found, bad = collected(write(tmp_path / "rows.json", [row]), annotations)
     assert bad == [] and len(found) == len(wanted)
     for job, expected in zip(found, wanted, strict=True):
@@ -442,7 +444,9 @@ NOT_THESE = {
 @pytest.mark.parametrize("option", NOT_THESE)
 def test_rows_that_a_benchmark_reader_refuses(option):
     row, words = NOT_THESE[option]
-    annotations = part(configure("batch", [f"annotations={option}"]), "annotations")
+    annotations = instantiate(
+        "annotations", compose("batch", [f"annotations={option}"]).annotations
+    )
     found, bad = jobs.collect([Entry("rows.json entry 1", row)], annotations, Path("."))
     assert found == [] and len(bad) == 1 and words in bad[0].why, bad
 
@@ -458,9 +462,11 @@ def test_vnbench_rows_are_those_of_the_needle_benchmark():
         [3.0],
         20.0,
     )
-    config = configure("batch", ["annotations=vnbench", "choice=parse"])
+    config = compose("batch", ["annotations=vnbench", "option_choice=parse"])
     found, bad = jobs.collect(
-        [Entry(str(i), row) for i, row in enumerate(rows)], part(config, "annotations"), Path(".")
+        [Entry(str(i), row) for i, row in enumerate(rows)],
+        instantiate("annotations", config.annotations),
+        Path("."),
     )
     assert (
         bad == []
@@ -468,14 +474,16 @@ def test_vnbench_rows_are_those_of_the_needle_benchmark():
         and {job.group for job in found} == {"x_ret_edit1"}
     )
     assert [job.letter for job in found] == [row["gt_option"] for row in rows]
-    assert [render_prompt(config.choice.prompt, job) for job in found] == [
+    assert [render_prompt(config.option_choice["prompt"], job) for job in found] == [
         vnbench.prompt(row) for row in rows
     ]
 
 
 def test_hidden_answers_are_taken_when_told():
     row = {"question_idx": 1, "video_idx": "v", "question": "q", "option": OPTIONS}
-    annotations = part(configure("batch", ["annotations=egoschema"]), "annotations")
+    annotations = instantiate(
+        "annotations", compose("batch", ["annotations=egoschema"]).annotations
+    )
     found, bad = jobs.collect([Entry("x", row)], annotations, Path("."), unlabelled=True)
     assert bad == [] and (found[0].letter, found[0].answer) == (None, None)
     found, bad = jobs.collect([Entry("x", row)], annotations, Path("."))

@@ -10,8 +10,8 @@ from memory.schema import Question
 from pipeline.batch.option_choice import ByLikelihood, ByParsing, parse, render_prompt
 from pipeline.batch.schema import Job
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import compose
-from pipeline.config.parts import part
+from pipeline.config.compose import compose
+from pipeline.config.parts import instantiate
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support import films
 from tests.support.paths import CONF
@@ -106,8 +106,9 @@ PROMPTS = {  # how benchmarks ask, by their published code
 def test_each_benchmark_is_asked_as_its_own_code_asks(name):
     """Whatever they say: the question and all options are in it."""
     job = Job("1", "v", "Why?", ("red", "blue"))
-    prompt = part(
-        compose.configure("batch", [f"annotations={name}", "choice=parse"]), "choice"
+    prompt = instantiate(
+        "option_choice",
+        compose("batch", [f"annotations={name}", "option_choice=parse"]).option_choice,
     ).prompt
     text = render_prompt(prompt, job)
     assert (
@@ -117,10 +118,11 @@ def test_each_benchmark_is_asked_as_its_own_code_asks(name):
 
 
 def test_a_prompt_on_the_command_line_goes_before_the_benchmarks():
-    mine = compose.configure(
-        "batch", ["annotations=mlvu", "choice=parse", "choice.prompt='Say {question}'"]
+    mine = compose(
+        "batch",
+        ["annotations=mlvu", "option_choice=parse", "option_choice.prompt='Say {question}'"],
     )
-    assert part(mine, "choice").prompt == "Say {question}"
+    assert instantiate("option_choice", mine.option_choice).prompt == "Say {question}"
 
 
 def test_yes_and_no_have_initials():
@@ -160,7 +162,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("reader", ["kv", "tokens"])
 def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
     """Each answer with its end, one at a time on a cache of its own; none of them leaves a trace in the next one's."""
-    config = compose.configure(
+    config = compose(
         "ask",
         [
             f"video={film}",
@@ -201,7 +203,7 @@ def test_choosing_what_the_model_says_cites_what_it_says(tmp_path):
     """With the embedded model: the likeliest of options that hold its own answer is that answer, on the same frames; letters
     and sums over tokens are weighed as told."""
     films.make(tmp_path, 1, 16.0, 6)
-    config = compose.configure(
+    config = compose(
         "ask", [f"video={tmp_path / 'film-00.mp4'}", f"bank={tmp_path / 'bank'}", "question=x"]
     )
     backbone = build_backbone(config)

@@ -116,9 +116,13 @@ def test_groups_do_not_depend_on_what_is_left(tmp_path):
         )
         for i in range(40)
     ]
-    whole = tasks.plan_tasks(jobs, [], tmp_path, at_once=4)
+    whole = tasks.plan_tasks(jobs, [], tmp_path, batch_size=4)
     left = tasks.plan_tasks(
-        jobs, [], tmp_path, at_once=4, answered={job.id for job in jobs[:31]} | {"35", "37", "39"}
+        jobs,
+        [],
+        tmp_path,
+        batch_size=4,
+        answered={job.id for job in jobs[:31]} | {"35", "37", "39"},
     )
     assert [len(task.jobs) for task in left] == [4, 2] and [len(task.jobs) for task in whole] == [
         20,

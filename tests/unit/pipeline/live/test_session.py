@@ -18,7 +18,7 @@ from encoders.sources.file import FileSource
 from encoders.sources.live import PlayedFile, PushedSource, UrlSource
 from memory.schema import Question
 from pipeline.build import build_backbone, build_live, build_qa
-from pipeline.config.compose import configure
+from pipeline.config.compose import compose
 from pipeline.live.session import Session
 from pipeline.needle_world.cards import draw
 from pipeline.needle_world.video import Shown, parse, procedural_footage
@@ -34,7 +34,7 @@ CODE = "What is the code on the card?"
 
 @contextmanager
 def parts(bank: Path, *overrides: str) -> Iterator[VideoQA]:
-    config = configure("ask", ["video=x", "question=x", f"bank={bank}", *overrides])
+    config = compose("ask", ["video=x", "question=x", f"bank={bank}", *overrides])
     backbone = build_backbone(config)
     qa = build_qa(config, backbone)
     with qa.bank:
@@ -44,13 +44,13 @@ def parts(bank: Path, *overrides: str) -> Iterator[VideoQA]:
 @pytest.fixture(scope="module")
 def embedded():
     """The embedded model, loaded once; each test has a bank of its own."""
-    config = configure("ask", ["video=x", "question=x"])
+    config = compose("ask", ["video=x", "question=x"])
     backbone = build_backbone(config)
 
     @contextmanager
     def opened(bank: Path, *overrides: str) -> Iterator[VideoQA]:
         qa = build_qa(
-            configure("ask", ["video=x", "question=x", f"bank={bank}", *overrides]), backbone
+            compose("ask", ["video=x", "question=x", f"bank={bank}", *overrides]), backbone
         )
         with qa.bank:
             yield qa
@@ -264,7 +264,7 @@ def test_a_source_is_what_the_name_says(tmp_path):
         (tmp_path / "a.mp4", PlayedFile),
         ("rtsp://user:secret@camera/door", UrlSource),
     ):
-        config = configure("ask", [f"video={video}", "question=x", *toy_parts()])
+        config = compose("ask", [f"video={video}", "question=x", *toy_parts()])
         source = build_live(config, build_backbone(config))
         assert type(source) is kind and "secret" not in str(source.info)
 

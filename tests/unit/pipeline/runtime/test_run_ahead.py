@@ -12,7 +12,7 @@ import torch
 from encoders.encoder import Encoder
 from encoders.errors import UserError
 from pipeline import build
-from pipeline.config import compose
+from pipeline.config.compose import compose
 from pipeline.runtime.run_ahead import RunAhead
 from pipeline.runtime.torch_threads import divided_threads, one_thread, single_worker
 from tests.support.records import files
@@ -148,7 +148,7 @@ def test_with_one_thread_nothing_is_computed_beside_and_the_bytes_are_the_same(
                 f"threads={threads}",
                 *toy_parts(),
             ]
-            config = compose.configure("ingest", [f"bank={tmp_path / str(threads)}", *more])
+            config = compose("ingest", [f"bank={tmp_path / str(threads)}", *more])
             backbone = build.build_backbone(config)
             qa = build.build_qa(config, backbone)
             with qa.bank:
