@@ -38,6 +38,7 @@ define CHECK
 .venv/bin/ruff check --quiet .
 .venv/bin/ruff format --check --quiet .
 .venv/bin/mypy --no-error-summary
+.venv/bin/lint-imports --no-cache --no-logo
 endef
 
 # Two processes with a thread each: most tests wait for one another's Python, not for the cores.
