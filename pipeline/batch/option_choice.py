@@ -76,9 +76,9 @@ class ByLikelihood:
         forms = [spellings(reader.backbone, own) for own in words]
         prompts = [render_prompt(self.prompt, job) for job in jobs]
         likelihoods = reader.log_likelihoods(group, prompts, forms, clock, ends=not letters)
-        return [self._chosen(*one) for one in zip(jobs, forms, likelihoods, strict=True)]
+        return [self._best_option(*one) for one in zip(jobs, forms, likelihoods, strict=True)]
 
-    def _chosen(
+    def _best_option(
         self, job: Job, forms: Sequence[list[int]], likelihoods: Likelihoods
     ) -> OptionResult:
         values = likelihoods.values

@@ -1,6 +1,6 @@
 """A bounded admission queue: some requests run, some wait, and the rest are rejected with HTTP 429.
 
-Knows nothing about questions. Whoever enters the queue must release the ticket.
+Knows nothing about questions. Every admitted request must release its ticket.
 """
 
 import math

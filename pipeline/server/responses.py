@@ -103,8 +103,8 @@ class ChatResponse:
 
 def usage(answer: Answer, question: int, text: int) -> dict[str, int]:
     """Token counts. question, text: tokens of the question and of the answer."""
-    read = answer.visual_tokens + question
-    return {"prompt_tokens": read, "completion_tokens": text, "total_tokens": read + text}
+    prompt = answer.visual_tokens + question
+    return {"prompt_tokens": prompt, "completion_tokens": text, "total_tokens": prompt + text}
 
 
 def error_event(body: dict[str, Any]) -> str:
