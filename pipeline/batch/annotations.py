@@ -26,7 +26,7 @@ class Benchmark:
         self.video, self.prompt = video, prompt
 
 
-class Table:
+class OwnColumns:
     """Rows that already have our columns."""
 
     def __init__(self, *, prompt: str) -> None:

@@ -60,9 +60,7 @@ def run(config: BatchSettings) -> int:
         raise UserError(f"batch_size={config.batch_size} asks nothing; use 1 or more.")
     for group in ("annotations", "option_choice", "compute"):
         check(group, getattr(config, group))
-    instantiate(
-        "option_choice", config.option_choice
-    )  # reports its mistakes before a model is loaded
+    instantiate("option_choice", config.option_choice)  # reports mistakes before a model is loaded
     compute: Compute = instantiate("compute", config.compute)
     compute.check(config)
     folder = RunFolder(Path(config.out))
@@ -146,9 +144,9 @@ def _answer(
     downloads = Path(config.downloads) if config.downloads else folder.root / "videos"
     done = {row["id"] for row in answers.rows}
     banks = compute.banks(str(config.bank))
-    todo = tasks.plan_tasks(
+    todo = tasks.plan_tasks(  # 3
         jobs, banks, downloads, batch_size=config.batch_size, answered=done
-    )  # 3
+    )
     with progress.show_progress(todo) as show:
 
         def emit(event: Event) -> None:

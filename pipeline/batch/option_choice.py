@@ -57,7 +57,8 @@ class ByLikelihood:
             raise UserError(f"option_choice.candidate={candidate} is not known; use text or letter")
         if candidate == "letter" and "{options" not in prompt:
             raise UserError(
-                "option_choice.candidate=letter needs {options} in option_choice.prompt: letters say nothing "
+                "option_choice.candidate=letter needs {options} in option_choice.prompt: letters "
+                "say nothing "
                 "without them"
             )
         self.prompt, self.candidate, self.per_token = prompt, candidate, per_token

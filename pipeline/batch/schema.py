@@ -139,7 +139,7 @@ class Compute(Protocol):
         """All banks that may have a video of the batch."""
 
     def __call__(
-        self, config: BatchSettings, tasks: Sequence[Task], downloads: Path, tell: EmitEvent
+        self, config: BatchSettings, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
     ) -> None:
         """Run all tasks; emit each question exactly once. UserError when the run cannot go on."""
 

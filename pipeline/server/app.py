@@ -37,8 +37,8 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits on each request."""
+class RequestLimits:
+    """RequestLimits on each request."""
 
     question_letters: int
     request_bytes: int  # chat request body, videos in base64 included
@@ -56,7 +56,7 @@ class Service:
     answering: Answering
     questions: AdmissionQueue
     uploads: AdmissionQueue
-    limits: Limits
+    limits: RequestLimits
     model: str  # model name in the API
     created: int  # Unix seconds
     names: tuple[str, ...] = ()

@@ -137,7 +137,7 @@ def build_service(config: ServeSettings) -> "Service":
     from pipeline.build import build_backbone, build_qa
     from pipeline.server.admission import AdmissionQueue
     from pipeline.server.answering import Answering
-    from pipeline.server.app import Limits, Service
+    from pipeline.server.app import RequestLimits, Service
     from pipeline.server.encode_queue import EncodeQueue
     from pipeline.server.fetch import Fetcher
     from pipeline.server.files import FileStore
@@ -162,7 +162,7 @@ def build_service(config: ServeSettings) -> "Service":
         ),
         questions=AdmissionQueue("questions", config.running, config.waiting),
         uploads=AdmissionQueue("uploads", 4, 0),
-        limits=Limits(
+        limits=RequestLimits(
             config.letters, config.request_mb * 10**6, config.upload_mb * 10**6, config.body_seconds
         ),
         model=config.model,

@@ -15,7 +15,7 @@ import pytest
 
 from encoders.errors import UserError
 from pipeline.batch import job_files, jobs, tasks
-from pipeline.batch.annotations import Table
+from pipeline.batch.annotations import OwnColumns
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import render_prompt
 from pipeline.batch.schema import Entry, Job, RejectedRow
@@ -72,7 +72,7 @@ def collected(
     path: Path, annotations: Any = None, **options: Any
 ) -> tuple[list[Job], list[RejectedRow]]:
     return jobs.collect(
-        job_files.rows(path), annotations or Table(prompt="{question}"), path.parent, **options
+        job_files.rows(path), annotations or OwnColumns(prompt="{question}"), path.parent, **options
     )
 
 
