@@ -1,6 +1,6 @@
-"""Write a LLaVA-OneVision model as the folder that a hub checkpoint would be: safetensors, configs, tokenizer, processor.
+"""Write a LLaVA-OneVision model as a hub checkpoint: safetensors, configs, tokenizer, processor.
 
-Knows no training; the tests use it for random models as well.
+Knows no training; tests use it for random models as well.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ from transformers import (  # isort: skip
 def save(
     model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> None:
-    """Write the checkpoint; an existing one is replaced file by file."""
+    """Write the checkpoint; files of an existing one are replaced one by one."""
     side = model.config.vision_config.image_size
-    half = [0.5, 0.5, 0.5]  # SigLIP's normalisation
+    half = [0.5, 0.5, 0.5]  # SigLIP's normalization
     sizes = {"size": {"height": side, "width": side}, "image_mean": half, "image_std": half}
     tokens_per_frame = (-(-(side // model.config.vision_config.patch_size) // 2)) ** 2
     processor = LlavaOnevisionProcessor(

@@ -1,4 +1,7 @@
-"""Training curves as one PNG: python -m pipeline.embedded.curves FOLDER_WITH_CSV OUT.png. Knows CSV files only."""
+"""Training curves as one PNG: python -m pipeline.embedded.curves FOLDER_WITH_CSV OUT.png
+
+Knows CSV files only.
+"""
 
 import csv
 import sys
@@ -11,7 +14,7 @@ from matplotlib import pyplot
 
 
 def draw(folder: Path, target: Path) -> None:
-    """Loss (log scale, left) and shares right (right) of each stage that left a CSV."""
+    """Loss (left, log scale) and share right (right) of each stage that has a CSV."""
     files = [
         folder / f"{stage}.csv"
         for stage in ("tower", "lm", "clip")

@@ -1,7 +1,8 @@
-"""Rendered training frames of the needle world, in numbered shards: shard i of a seed is always the same bytes.
+"""Rendered training frames of the needle world, in numbered shards.
 
-Imports only numpy and Pillow. Knows no model. Real footage comes as an .npz that `pipeline.embedded.footage` makes; without
-it every background is procedural.
+Shard i of a seed is always the same bytes. Imports only numpy and Pillow. Knows no model. Real
+footage comes as an .npz that `pipeline.embedded.footage` makes; without it every background is
+procedural.
 """
 
 import io
@@ -50,11 +51,14 @@ def load_footage(path: Path | None) -> list[np.ndarray]:
 def background(
     rng: np.random.Generator, footage: list[np.ndarray], size: tuple[int, int]
 ) -> Image.Image:
-    """Half procedural, half a random crop of real footage, at times with a piece of another in it."""
+    """A picture to draw a card on.
+
+    Half are procedural, half a random crop of real footage; some crops hold a piece of another.
+    """
     if not footage or rng.random() < 0.5:
         return procedural(rng, size, rng.uniform(0, 20))
     picture = _real(rng, footage, size)
-    if rng.random() < 0.2:  # edges like a card's that are none
+    if rng.random() < 0.2:  # straight edges that are no card's
         w, h = (
             int(side * share) for side, share in zip(size, rng.uniform(0.15, 0.7, 2), strict=True)
         )
@@ -66,7 +70,7 @@ def background(
 def _real(
     rng: np.random.Generator, footage: list[np.ndarray], size: tuple[int, int]
 ) -> Image.Image:
-    # a photograph counts less than a clip, its frames more
+    # the square root lets a clip count more than a photograph, but less than its frames
     weights = np.sqrt([len(clip) for clip in footage])
     clip = footage[int(rng.choice(len(footage), p=weights / weights.sum()))]
     picture = Image.fromarray(clip[int(rng.integers(len(clip)))])
@@ -83,7 +87,7 @@ def _real(
 
 
 def camera(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """What compression and resizing do to a frame before the tower sees it."""
+    """The frame after JPEG compression (half of the time) and resizing to SIDE x SIDE."""
     if rng.random() < 0.5:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=int(rng.integers(30, 95)))
@@ -101,7 +105,7 @@ def render_shard(
     easy: bool = False,
     codes: float = 0.34,
 ) -> Shard:
-    """Shard `number`: a fifth of the events are footage alone.
+    """Shard `number` of a seed; a fifth of the events are footage alone.
 
     easy: plain backgrounds, for the first steps. codes: share of the cards that are codes.
     """
@@ -137,7 +141,7 @@ def _job(args: tuple[int, int, int, int, Path | None, bool, float]) -> Shard:
     return render_shard(seed, number, events, frames_per_event, _cached(footage), easy, codes)
 
 
-_footage: dict[str, list[np.ndarray]] = {}  # of a worker process: read the file once
+_footage: dict[str, list[np.ndarray]] = {}  # a worker process reads each file once
 
 
 def _cached(path: Path | None) -> list[np.ndarray]:
@@ -157,7 +161,8 @@ def shards(
 ) -> Iterator[Shard]:
     """Shards in order, rendered ahead in one other process.
 
-    Shards below easy_until have plain backgrounds; codes gives the share of codes of every shard (default 0.34).
+    Shards below easy_until have plain backgrounds. codes: for every shard, the share of the cards
+    that are codes (default 0.34).
     """
     jobs = (
         (seed, n, events, frames_per_event, footage, n < easy_until, codes[n] if codes else 0.34)

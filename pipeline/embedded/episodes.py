@@ -1,10 +1,12 @@
-"""Training sequences for the embedded language model: frames of a pool, laid out as inference lays them out.
+"""Training sequences for the embedded language model, laid out as inference lays them out.
 
-An episode is a short film: cards shown for one to three sampled frames, footage between them, time tags with gaps of
-seconds to minutes. Many questions share one film: the attention mask lets each see the film and itself only.
+An episode is a short film: cards that show for one to three sampled frames, footage between them,
+time tags with gaps of seconds to minutes. Many questions share one film; the attention mask lets
+each question see the film and itself only.
 
-Two layouts are drawn, because there are two readers. Tokens: everything is prefilled again, plainly causal. KV: a frame
-saw only a window of frames before it when it was encoded, and the question sees only some of the frames.
+Two layouts are drawn, because there are two readers. Tokens: everything is prefilled again,
+causally. KV: a frame saw only a window of frames before it when it was encoded, and the question
+sees only some of the frames.
 
 Knows no pixels and no model; a frame is a row of the pool.
 """
@@ -17,15 +19,18 @@ import torch
 from torch import Tensor
 
 from pipeline.needle_world.cards import COLORS, KINDS, Needle
-from pipeline.needle_world.questions import FAMILIES, Asked, ask_one
+from pipeline.needle_world.questions import FAMILIES, NeedleQuestion, ask_one
 
 
 def mix(*weights: float) -> dict[str, float]:
-    """How often each family is asked, in the order of FAMILIES: code, name, color, shape, icon, order, count, not_shown."""
+    """Weight of each question family, in the order of FAMILIES.
+
+    code, name, color, shape, icon, order, count, not_shown
+    """
     return dict(zip(FAMILIES, weights, strict=True))
 
 
-# Order and counting are learnt last.
+# Order and counting are learned last.
 WEIGHTS = mix(1.0, 0.8, 1.0, 1.0, 0.8, 2.2, 2.4, 1.4)
 LATE_WEIGHTS = mix(0.5, 0.4, 0.5, 1.8, 0.4, 5.5, 3.0, 1.8)
 FINAL_WEIGHTS = mix(1.5, 0.8, 1.2, 1.5, 0.8, 4.0, 3.0, 1.8)
@@ -36,8 +41,10 @@ HALF_ORDER_WEIGHTS = mix(1.2, 0.4, 0.7, 2.0, 0.4, 10.0, 3.2, 2.1)
 HARD_WEIGHTS = mix(1.4, 0.4, 0.7, 3.2, 0.8, 8.0, 2.8, 3.4)
 APART_WEIGHTS = mix(1.6, 0.5, 2.0, 6.0, 0.8, 5.0, 3.4, 3.2)
 CLUTTER_WEIGHTS = mix(2.0, 0.5, 1.0, 3.2, 0.8, 6.5, 3.6, 3.8)
-# owner of the preamble's tokens: where an answer looks that rests on nothing in the video
+# owner of the preamble's tokens: answers that rest on nothing in the video attend to it
 SINK = -2
+# of each film, the token ids of its (question, answer) pairs
+Texts = list[list[tuple[list[int], list[int]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +55,16 @@ class Episode:
     rows: np.ndarray  # [F] int64 frames of the pool
     owner: np.ndarray  # [F] needle index of each frame, -1 for footage
     times: np.ndarray  # [F] seconds, rising
-    asked: tuple[Asked, ...]
-    # [F] int64: which colour a frame's card is given in place of its own, see `recoloured`
+    asked: tuple[NeedleQuestion, ...]
+    # [F] int64: change of the colour of a frame's card, see `recoloured`
     shift: np.ndarray
 
 
 class Pool:
     """Which rows show which needle: rows of event e are e * per_event + i.
 
-    `lookalikes` are the events of footage that resemble cards most, as a retriever would pick them; empty until somebody
-    who sees pixels or tokens fills it.
+    `lookalikes`: the events of footage that resemble cards most, as a retriever would pick them.
+    Empty until code that sees pixels or tokens fills it.
     """
 
     def __init__(self, needles: list[Needle | None], per_event: int) -> None:
@@ -111,15 +118,47 @@ def draw_episode(
     lookalikes: float = 0.0,
     recolour: float = 0.0,
 ) -> Episode:
-    """A film of exactly `frames` frames. lookalikes: share of the films whose footage resembles cards and nothing else;
-    recolour: share of the films whose shapes get other colours, drawn anew for every card (`train_lm.Recolour`)."""
+    """A film of exactly `frames` frames with `questions` questions.
+
+    lookalikes: share of the films whose footage is only what resembles cards.
+    recolour: share of the films whose shapes get new random colours (`train_lm.Recolour`).
+    """
     blank = pool.lookalikes if lookalikes and rng.random() < lookalikes else pool.blank
     events = _events(rng, pool, room=max(1, frames // 2))
-    shown = [int(rng.choice((1, 2, 3), p=(0.25, 0.6, 0.15))) for _ in events]
-    while sum(shown) > frames:
-        events.pop(), shown.pop()
+    rows, owner = _lay_frames(rng, pool, events, blank, frames)
+    scale = float(rng.choice((0.0, 3.0, 30.0, 90.0)))
+    steps = [
+        1.0 if i and owner[i] == owner[i - 1] >= 0 else 1.0 + np.floor(rng.exponential(scale))
+        for i in range(frames)
+    ]
+    shown_as = [pool.needles[e] for e in events]
+    given = np.full(len(events) + 1, -1)  # the last one: footage
+    if recolour and rng.random() < recolour:
+        shown_as, given[:-1] = recoloured(rng, shown_as)
+    scene = tuple(n for n in shown_as if n is not None)
+    weights = np.array([family_weights[f] for f in FAMILIES])
+    asked: list[NeedleQuestion] = []
+    while len(asked) < questions:
+        one = ask_one(
+            rng, scene, FAMILIES[int(rng.choice(len(FAMILIES), p=weights / weights.sum()))]
+        )
+        if one is not None:
+            asked.append(one)
+    times = np.minimum(np.cumsum(steps) + rng.integers(0, 600) - 1, 5999)
+    return Episode(
+        scene, np.array(rows), np.array(owner), times, tuple(asked), given[np.array(owner)]
+    )
+
+
+def _lay_frames(
+    rng: np.random.Generator, pool: Pool, events: list[int], blank: list[int], frames: int
+) -> tuple[list[int], list[int]]:
+    """Pool row and owner of each frame. Drops the last events until the others fit."""
+    lengths = [int(rng.choice((1, 2, 3), p=(0.25, 0.6, 0.15))) for _ in events]
+    while sum(lengths) > frames:
+        events.pop(), lengths.pop()
     gaps = np.zeros(len(events) + 1, int)
-    for _ in range(frames - sum(shown)):
+    for _ in range(frames - sum(lengths)):
         gaps[int(rng.integers(len(gaps)))] += 1
     rows: list[int] = []
     owner: list[int] = []
@@ -133,38 +172,20 @@ def draw_episode(
             order = rng.permutation(pool.per_event)
             rows += [
                 events[slot] * pool.per_event + int(order[i % pool.per_event])
-                for i in range(shown[slot])
+                for i in range(lengths[slot])
             ]
-            owner += [slot] * shown[slot]
-    scale = float(rng.choice((0.0, 3.0, 30.0, 90.0)))
-    steps = [
-        1.0 if i and owner[i] == owner[i - 1] >= 0 else 1.0 + np.floor(rng.exponential(scale))
-        for i in range(frames)
-    ]
-    shown_as = [pool.needles[e] for e in events]
-    given = np.full(len(events) + 1, -1)  # the last one: footage
-    if recolour and rng.random() < recolour:
-        shown_as, given[:-1] = recoloured(rng, shown_as)
-    scene = tuple(n for n in shown_as if n is not None)
-    weights = np.array([family_weights[f] for f in FAMILIES])
-    asked: list[Asked] = []
-    while len(asked) < questions:
-        one = ask_one(
-            rng, scene, FAMILIES[int(rng.choice(len(FAMILIES), p=weights / weights.sum()))]
-        )
-        if one is not None:
-            asked.append(one)
-    times = np.minimum(np.cumsum(steps) + rng.integers(0, 600) - 1, 5999)
-    return Episode(
-        scene, np.array(rows), np.array(owner), times, tuple(asked), given[np.array(owner)]
-    )
+            owner += [slot] * lengths[slot]
+    return rows, owner
 
 
 def recoloured(
     rng: np.random.Generator, needles: list[Needle | None]
 ) -> tuple[list[Needle | None], list[int]]:
-    """The same cards, shapes in other colours where that makes no card twice, and for each card (own colour) * 8 + new one, -1
-    where nothing changes. Eight colours: world.COLORS in order."""
+    """The same cards with shapes in other colours, where no card then comes twice.
+
+    Second result, for each card: own colour * 8 + new colour, or -1 where nothing changes. Colours
+    are numbered as in cards.COLORS.
+    """
     colors = list(COLORS)
     seen, shifts = list(needles), [-1] * len(needles)
     for i, needle in enumerate(needles):
@@ -180,7 +201,7 @@ def recoloured(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B episodes as one tensor batch; S = preamble + frames * (tag + visual) + the longest film's questions."""
+    """B episodes as one tensor batch of length S: preamble, frames * (tag + visual), questions."""
 
     ids: Tensor  # [B, S] int64 token ids; 0 where a visual token or newline goes
     visual: Tensor  # [B, F] int64 pool rows
@@ -193,13 +214,53 @@ class Batch:
     labels: Tensor  # [B, S] int64 next token to predict at each place, -100 elsewhere
     # [B, S] int64 needle that a token's frame shows; -1 = footage or question, SINK = preamble
     owner: Tensor
-    # [n, 3] int64 (episode, place, owner): the token predicted at this place rests on this owner's frames
+    # [n, 3] int64 (episode, place, owner): the token predicted here rests on this owner's frames
     gaze: Tensor
     gaze_weight: Tensor  # [n] float32; a place's weights sum to 1
 
 
-def rests_on(asked: Asked, answer: list[int], comma: int) -> list[tuple[int, ...]]:
-    """Owners that each answer token rests on: the named needle, all counted ones together, or SINK; () = no say."""
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Pieces of the chat template that `collate` lays out."""
+
+    encode: Callable[[str], list[int]]  # text -> ids
+    preamble: list[int]  # everything before the video
+    tail: Callable[[str], list[int]]  # question -> ids up to the assistant's turn
+    end: int  # end of turn
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Layout of a sequence of `total` tokens: preamble, frames of `block` tokens, questions."""
+
+    frames: int
+    block: int  # tokens of a frame: two of the time tag, then the visual ones
+    start: int  # of the questions
+    total: int
+    frame_of: Tensor  # [S] int64 frame of each place; -1 = preamble and questions
+    is_frame: Tensor  # [S] bool
+    is_question: Tensor  # [S] bool
+
+    def frame(self, number: int) -> int:
+        """Where this frame's time tag begins."""
+        return self.start + (number - self.frames) * self.block
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """The questions of all films, one after another."""
+
+    newline_at: list[tuple[int, int]]  # (episode, place)
+    gaze: list[tuple[int, int, int]]  # (episode, place, owner)
+    gaze_weight: list[float]
+    number: Tensor  # [B, S] int64 question that each place belongs to, -1 elsewhere
+
+
+def rests_on(asked: NeedleQuestion, answer: list[int], comma: int) -> list[tuple[int, ...]]:
+    """Owners that each answer token rests on; () where a token rests on none in particular.
+
+    The needle named in an order, all counted needles together, SINK where nothing shows.
+    """
     if asked.family == "order":
         items = np.cumsum([token == comma for token in answer])
         return [
@@ -210,85 +271,101 @@ def rests_on(asked: Asked, answer: list[int], comma: int) -> list[tuple[int, ...
 
 
 def collate(
-    rng: np.random.Generator,
-    episodes: list[Episode],
-    encode: Callable[[str], list[int]],
-    preamble: list[int],
-    tail: Callable[[str], list[int]],
-    end: int,
-    per_frame: int,
+    rng: np.random.Generator, episodes: list[Episode], prompt: Prompt, per_frame: int
 ) -> Batch:
-    """Lay the episodes out. encode: text -> ids; tail: question -> ids up to the assistant's turn; end: end of turn."""
-    size, frames = len(episodes), len(episodes[0].rows)
-    rows = [[(tail(a.text), [*encode(" " + a.answer), end]) for a in e.asked] for e in episodes]
-    block = 2 + per_frame
-    start = len(preamble) + frames * block
-    longest = max(sum(1 + len(q) + len(a) for q, a in film) for film in rows)
-    total = -(-(start + longest) // 32) * 32  # few different shapes
-    ids = torch.zeros(size, total, dtype=torch.int64)
-    labels = torch.full((size, total), -100, dtype=torch.int64)
-    ids[:, : len(preamble)] = torch.tensor(preamble)
-    places = len(preamble) + torch.arange(frames)[:, None] * block  # [F, 1]
-    visual_at = (places + 2 + torch.arange(per_frame)).flatten()
-    positions = torch.arange(total).repeat(size, 1)
-    frame_of = torch.full((total,), -1)  # preamble and questions
-    frame_of[len(preamble) : start] = torch.arange(frames).repeat_interleave(block)
-    is_frame = frame_of >= 0
-    is_question = torch.arange(total) >= start
-    causal = torch.ones(total, total, dtype=torch.bool).tril()
-    newline_at, masks = [], []
-    owner = torch.full((size, total), -1)
-    owner[:, : len(preamble)] = SINK
-    gaze: list[tuple[int, int, int]] = []
-    gaze_weight: list[float] = []
-    (comma,) = encode(",")
+    """Lay the episodes out; per_frame: visual tokens of a frame. All films have as many frames."""
+    texts = [
+        [(prompt.tail(q.text), [*prompt.encode(" " + q.answer), prompt.end]) for q in film.asked]
+        for film in episodes
+    ]
+    places = _places(len(episodes[0].rows), 2 + per_frame, len(prompt.preamble), texts)
+    size = len(episodes)
+    ids = torch.zeros(size, places.total, dtype=torch.int64)
+    labels = torch.full((size, places.total), -100, dtype=torch.int64)
+    positions = torch.arange(places.total).repeat(size, 1)
+    owner = torch.full((size, places.total), -1)
+    ids[:, : len(prompt.preamble)] = torch.tensor(prompt.preamble)
+    owner[:, : len(prompt.preamble)] = SINK
     for b, film in enumerate(episodes):
-        owner[b, is_frame] = torch.from_numpy(film.owner)[frame_of[is_frame]]
+        owner[b, places.is_frame] = torch.from_numpy(film.owner)[places.frame_of[places.is_frame]]
         for f, t in enumerate(film.times):
-            at = len(preamble) + f * block
-            ids[b, at : at + 2] = torch.tensor(encode(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]"))
-        question_of, at = torch.full((total,), -1), start
-        for q, (question, answer) in enumerate(rows[b]):
+            tag = prompt.encode(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]")
+            ids[b, places.frame(f) : places.frame(f) + 2] = torch.tensor(tag)
+    (comma,) = prompt.encode(",")
+    questions = _lay_questions(episodes, texts, places, ids, labels, positions, comma)
+    masks = [
+        _mask(rng, film, places, number)
+        for film, number in zip(episodes, questions.number, strict=True)
+    ]
+    first = torch.tensor([places.frame(f) + 2 for f in range(places.frames)])
+    return Batch(
+        ids=ids,
+        visual=torch.from_numpy(np.stack([e.rows for e in episodes])),
+        shift=torch.from_numpy(np.stack([e.shift for e in episodes])),
+        visual_at=(first[:, None] + torch.arange(per_frame)).flatten(),
+        newline_at=torch.tensor(questions.newline_at),
+        positions=positions,
+        mask=torch.stack(masks)[:, None],
+        labels=labels,
+        owner=owner,
+        gaze=torch.tensor(questions.gaze),
+        gaze_weight=torch.tensor(questions.gaze_weight),
+    )
+
+
+def _places(frames: int, block: int, preamble: int, texts: Texts) -> _Places:
+    start = preamble + frames * block
+    longest = max(sum(1 + len(q) + len(a) for q, a in film) for film in texts)
+    total = -(-(start + longest) // 32) * 32  # a multiple of 32: few different shapes
+    frame_of = torch.full((total,), -1)
+    frame_of[preamble:start] = torch.arange(frames).repeat_interleave(block)
+    is_question = torch.arange(total) >= start
+    return _Places(frames, block, start, total, frame_of, frame_of >= 0, is_question)
+
+
+def _lay_questions(
+    episodes: list[Episode],
+    texts: Texts,
+    places: _Places,
+    ids: Tensor,
+    labels: Tensor,
+    positions: Tensor,
+    comma: int,
+) -> _Questions:
+    """Write questions and answers into ids, labels and positions (all [B, S])."""
+    found = _Questions([], [], [], torch.full(ids.shape, -1))
+    for b, film in enumerate(episodes):
+        at = places.start
+        for q, (question, answer) in enumerate(texts[b]):
             length = 1 + len(question) + len(answer)
-            newline_at.append((b, at))
+            found.newline_at.append((b, at))
             ids[b, at + 1 : at + length] = torch.tensor(question + answer)
             # the assistant's turn begins: predicts the answer's first token
             first = at + len(question)
             labels[b, first : first + len(answer)] = torch.tensor(answer)
-            for place, owners in enumerate(
-                rests_on(film.asked[q], answer[:-1], comma), start=first
-            ):
-                gaze += [(b, place, o) for o in owners]
-                gaze_weight += [1 / len(owners) for _ in owners]
-            question_of[at : at + length] = q
-            positions[b, at : at + length] = start + torch.arange(length)
+            owners_of = rests_on(film.asked[q], answer[:-1], comma)
+            for place, owners in enumerate(owners_of, start=first):
+                found.gaze.extend((b, place, o) for o in owners)
+                found.gaze_weight.extend(1 / len(owners) for _ in owners)
+            found.number[b, at : at + length] = q
+            positions[b, at : at + length] = places.start + torch.arange(length)
             at += length
-        window, visible = frames, torch.ones(frames, dtype=torch.bool)
-        if rng.random() < 0.5:  # the KV layout
-            window = int(rng.choice((1, 2, 4, 8, 16, 32)))
-            hidden = (film.owner < 0) & (rng.random(frames) < rng.choice((0.0, 0.3, 0.7)))
-            visible = torch.from_numpy(~hidden)
-        near = (frame_of[:, None] - frame_of[None, :]) <= window
-        # frames see a window of frames
-        allowed = causal & (~is_frame[:, None] | ~is_frame[None, :] | near)
-        allowed &= (
-            ~is_question[:, None]
-            | ~is_question[None, :]
-            | (question_of[:, None] == question_of[None, :])
-        )
-        seen = torch.ones(total, dtype=torch.bool)
-        seen[is_frame] = visible[frame_of[is_frame]]
-        masks.append(allowed & (~is_question[:, None] | seen[None, :]))
-    return Batch(
-        ids,
-        torch.from_numpy(np.stack([e.rows for e in episodes])),
-        torch.from_numpy(np.stack([e.shift for e in episodes])),
-        visual_at,
-        torch.tensor(newline_at),
-        positions,
-        torch.stack(masks)[:, None],
-        labels,
-        owner,
-        torch.tensor(gaze),
-        torch.tensor(gaze_weight),
-    )
+    return found
+
+
+def _mask(rng: np.random.Generator, film: Episode, places: _Places, question: Tensor) -> Tensor:
+    """[S, S] bool: which places each place may attend to, in one of the two layouts."""
+    window, visible = places.frames, torch.ones(places.frames, dtype=torch.bool)
+    if rng.random() < 0.5:  # the KV layout
+        window = int(rng.choice((1, 2, 4, 8, 16, 32)))
+        hidden = (film.owner < 0) & (rng.random(places.frames) < rng.choice((0.0, 0.3, 0.7)))
+        visible = torch.from_numpy(~hidden)
+    near = (places.frame_of[:, None] - places.frame_of[None, :]) <= window
+    both_frames = places.is_frame[:, None] & places.is_frame[None, :]
+    both_questions = places.is_question[:, None] & places.is_question[None, :]
+    allowed = torch.ones(places.total, places.total, dtype=torch.bool).tril()
+    allowed &= ~both_frames | near  # a frame sees a window of frames
+    allowed &= ~both_questions | (question[:, None] == question[None, :])
+    seen = torch.ones(places.total, dtype=torch.bool)
+    seen[places.is_frame] = visible[places.frame_of[places.is_frame]]
+    return allowed & (~places.is_question[:, None] | seen[None, :])

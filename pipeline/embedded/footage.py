@@ -1,9 +1,10 @@
-"""Real footage for training: folders of clips and photographs -> one .npz of small frames, which is never committed.
+"""Real footage for training: folders of clips and photographs -> one .npz of small frames.
 
     python -m pipeline.embedded.footage FOLDER [FOLDER ...] OUT.npz
 
-One third of the clips is held out by name and is not written: accuracy is measured on those. Photographs are worth adding
-(wallpaper packages, say): with seven clips alone the tower saw cards in 2 % of the frames of other clips.
+The .npz is never committed. A third of the clips is held out by name and not written: accuracy is
+measured on those. Photographs (wallpaper packages, say) help: with seven clips alone the tower saw
+cards in 2 % of the frames of other clips.
 """
 
 import sys
@@ -18,7 +19,7 @@ UNUSABLE = frozenset({"corrupted", "video_90"})
 
 
 def clips(folder: Path, *, held_out: bool) -> list[Path]:
-    """The usable clips of one side of the split, by name."""
+    """The usable clips on one side of the split, by name."""
     files = sorted(p for p in folder.iterdir() if p.suffix in (".mp4", ".mkv", ".mov", ".avi"))
     return [p for p in files if p.stem not in UNUSABLE and (p.stem in HELD_OUT) == held_out]
 
@@ -39,7 +40,10 @@ def frames(path: Path, per_second: float = 3.0, width: int = 224) -> np.ndarray:
 
 
 def photographs(folder: Path, width: int = 448, least_bytes: int = 20_000) -> dict[str, np.ndarray]:
-    """Name -> [1, height, width, 3] uint8 of every picture below the folder; each name once, no thumbnails."""
+    """Name -> [1, height, width, 3] uint8 of every picture below the folder.
+
+    Each name comes once; thumbnails, links and files below `least_bytes` are left out.
+    """
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.rglob("*")):
         usable = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") and path.is_file()
@@ -59,6 +63,7 @@ def photographs(folder: Path, width: int = 448, least_bytes: int = 20_000) -> di
 
 
 def main() -> None:
+    """Read the folders named on the command line and write the .npz."""
     *folders, target = map(Path, sys.argv[1:])
     kept: dict[str, np.ndarray] = {}
     for folder in folders:
@@ -67,7 +72,8 @@ def main() -> None:
     np.savez(target, **kept)  # type: ignore[arg-type]
     moving = sum(len(clip) > 1 for clip in kept.values())
     print(
-        f"{moving} clips, {len(kept) - moving} photographs -> {target}; held out: {', '.join(sorted(HELD_OUT))}"
+        f"{moving} clips, {len(kept) - moving} photographs -> {target}; held out: "
+        f"{', '.join(sorted(HELD_OUT))}"
     )
 
 

@@ -1,4 +1,7 @@
-"""The embedded video-LLM's architecture: transformers' own LLaVA-OneVision, small. Knows no data and no training."""
+"""The embedded video LLM's architecture: a small LLaVA-OneVision of transformers.
+
+Knows no data and no training.
+"""
 
 import encoders.models.torchvision_ops  # noqa: F401  (first: the model class imports torchvision)
 
@@ -22,7 +25,7 @@ TOKENS_PER_FRAME = 16  # 8 x 8 patches, pooled 2 x 2 by the model class
 def build(
     tokenizer: PreTrainedTokenizerFast, seed: int = 0
 ) -> LlavaOnevisionForConditionalGeneration:
-    """A freshly initialised model for this tokenizer."""
+    """A newly initialized model for this tokenizer."""
     torch.manual_seed(seed)
     token = tokenizer.convert_tokens_to_ids
     config = LlavaOnevisionConfig(
@@ -61,17 +64,20 @@ def build(
     return LlavaOnevisionForConditionalGeneration(config)
 
 
-def grown(
+def with_vocabulary(
     model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
 ) -> LlavaOnevisionForConditionalGeneration:
-    """The model with a row for every token; its own tokenizer had the first of them. The minutes of tags "[hh:mm:ss]", where it
-    had none, begin as those of "[mm:ss]": only their place in the tag is new to it."""
-    known = model.get_input_embeddings().weight.shape[0]
+    """The model with a row for every token of a tokenizer that has grown at its end.
+
+    New minutes of tags "[hh:mm:ss]" start as those of "[mm:ss]": only their place in the tag is
+    new.
+    """
+    old_size = model.get_input_embeddings().weight.shape[0]
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     rows, token = model.get_input_embeddings().weight, tokenizer.convert_tokens_to_ids
     with torch.no_grad():
         for number in range(60):
-            if token(minute(number)) >= known:
+            if token(minute(number)) >= old_size:
                 rows[token(minute(number))] = rows[token(f"[{number:02d}:")]
     return model
 
@@ -80,7 +86,7 @@ def visual_tokens(
     model: LlavaOnevisionForConditionalGeneration, pixels: torch.Tensor
 ) -> torch.Tensor:
     """[n, SIDE, SIDE, 3] uint8 -> [n, TOKENS_PER_FRAME, WIDTH]: each frame alone, no newline."""
-    # SigLIP's normalisation: mean 0.5, std 0.5
+    # SigLIP's normalization: mean 0.5, std 0.5
     scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
     # [1, n * 16 + 1, WIDTH], newline last
     seen = model.model.get_video_features(scaled[None]).pooler_output

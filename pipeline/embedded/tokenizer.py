@@ -1,6 +1,7 @@
-"""The embedded model's tokenizer and chat template, made from the question templates: no download, same bytes each time.
+"""The embedded model's tokenizer and chat template, built from the question templates.
 
-Words of the needle world are one token each; anything else falls back to bytes, so every text can be asked.
+No download, and the same bytes each time. Words of the needle world are one token each; anything
+else falls back to bytes, so any text can be asked.
 """
 
 from collections.abc import Iterable
@@ -9,11 +10,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
-# A video message: frames first, then the question. `content` is a list of parts, as in the hub's LLaVA-OneVision.
+# A video message: frames first, then the question. `content` is a list of parts, as in the hub's
+# LLaVA-OneVision.
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% for c in m.content if c.type == 'video' %}<video>{% endfor %}"
-    "{% for c in m.content if c.type == 'text' %}{{ '\n' + c.text }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for c in m.content if c.type == 'text' %}{{ '\n' + c.text }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -24,8 +27,10 @@ def minute(number: int) -> str:
 
 
 def build(corpus: Iterable[str], size: int = 1536) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the corpus; digits stay single; time tags are two tokens, "[mm:" and "ss]", and beyond 100 minutes
-    three, "[hh:", "mm:" and "ss]"."""
+    """Byte-level BPE over the corpus; every digit is a token.
+
+    Time tags are two tokens, "[mm:" and "ss]", and beyond 100 minutes three: "[hh:", "mm:", "ss]".
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [

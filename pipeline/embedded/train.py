@@ -1,13 +1,15 @@
-"""Train the embedded models, stage by stage, and write them where `backbone=embedded` and `clip=embedded` find them.
+"""Train the embedded models stage by stage, and write the weights that `embedded` options load.
 
-    python -m pipeline.embedded.footage ../shared/data/clips runs/footage.npz      (optional: real backgrounds)
+    python -m pipeline.embedded.footage ../shared/data/clips runs/footage.npz   # optional
     python -m pipeline.embedded.train --out runs/embedded --footage runs/footage.npz
 
-With --start-from the stages lm and clip begin with a finished checkpoint's tower, and lm with its language model; export
-writes that checkpoint again, with the rows that the tokenizer has gained since.
-Stages: tower (supervised directly), lm (on the frozen tower's tokens), clip (from a copy of the tower). Each resumes from
-its checkpoint in --out. A fixed seed and shard numbers decide the data. Imports torch, transformers, numpy and Pillow;
-the clip stage alone imports open_clip.
+Stages: tower (supervised directly), lm (on the frozen tower's tokens), clip (from a copy of the
+tower). Each resumes from its checkpoint in --out. A fixed seed and shard numbers decide the data.
+
+With --start-from, stages lm and clip start from a finished checkpoint's tower, and lm from its
+language model; export writes that checkpoint again, with rows for tokens added since.
+
+Imports torch, transformers, numpy and Pillow; only the clip stage imports open_clip.
 """
 
 import argparse
@@ -22,6 +24,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def main() -> None:
+    """Parse the command line and run the stages."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,7 +48,9 @@ def main() -> None:
         train_tower.train(video_llm, args.out, args.footage)
     if args.start_from is not None:
         video_llm.load_state_dict(
-            model.grown(type(video_llm).from_pretrained(args.start_from), words).state_dict()
+            model.with_vocabulary(
+                type(video_llm).from_pretrained(args.start_from), words
+            ).state_dict()
         )
     elif args.stage != "tower":
         state = torch.load(args.out / "tower.pt", weights_only=True)["model"]

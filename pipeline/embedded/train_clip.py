@@ -1,15 +1,17 @@
 """Stage 3: the small open_clip model that finds the frames a question is about.
 
-Its image tower starts as a copy of the trained SigLIP tower (same widths; open_clip adds a class token and folds the
-patch bias into the positions); its text tower is new. Trained with SigLIP's pairwise sigmoid loss (arXiv 2303.15343) on
-questions and frames: a question's positives are all frames of the needles that it asks about. The only stage that
-imports open_clip. Resumes from its checkpoint.
+Its image tower starts as a copy of the trained SigLIP tower (same widths; open_clip adds a class
+token and folds the patch bias into the positions); its text tower is new. Trained with SigLIP's
+pairwise sigmoid loss (arXiv 2303.15343) on questions and frames: a question's positives are all
+frames of the needles it asks about. The only stage that imports open_clip. Resumes from its
+checkpoint.
 """
 
 import copy
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memory.storage.atomic import replacing
 from pipeline.embedded import data
-from pipeline.embedded.log import Curve
+from pipeline.embedded.training_curve import TrainingCurve
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES, Needle
 from pipeline.needle_world.questions import (
     CODE,
@@ -46,8 +49,9 @@ EMBED = 128
 CONFIG: dict[str, Any] = {
     "embed_dim": EMBED,
     "vision_cfg": {
-        "image_size": data.SIDE, "patch_size": 12, "width": 192, "layers": 5, "head_width": 64, "mlp_ratio": 2.6667,
-        "no_ln_pre": True, "pool_type": "avg", "act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-6},
+        "image_size": data.SIDE, "patch_size": 12, "width": 192, "layers": 5, "head_width": 64,
+        "mlp_ratio": 2.6667, "no_ln_pre": True, "pool_type": "avg",
+        "act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-6},
     },
     "text_cfg": {"context_length": 40, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 3},
     "custom_text": False,
@@ -58,16 +62,17 @@ PREPROCESS = {
     "interpolation": "bicubic",
     "resize_mode": "squash",
 }
-Wanted = Callable[[Needle], bool]
+# a question, or a bare description, and whether it is about a needle
+DrawnText = tuple[str, Callable[[Needle], bool]]
 
 
-def build() -> Any:
-    """The untrained model; open_clip's own class."""
+def build() -> open_clip.CLIP:
+    """The untrained model, of open_clip's own class."""
     config = copy.deepcopy(CONFIG)  # open_clip takes values out of it
     return open_clip.model.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
 
 
-def copy_tower(clip: Any, tower: nn.Module) -> None:
+def copy_tower(clip: open_clip.CLIP, tower: nn.Module) -> None:
     """Start the image tower from a trained SigLIP tower of transformers."""
     source = {k.removeprefix("vision_model."): v for k, v in tower.state_dict().items()}
     target = clip.visual.state_dict()
@@ -78,8 +83,7 @@ def copy_tower(clip: Any, tower: nn.Module) -> None:
     target["class_embedding"] = torch.zeros_like(target["class_embedding"])
     for i in range(CONFIG["vision_cfg"]["layers"]):
         old, new = f"encoder.layers.{i}.", f"transformer.resblocks.{i}."
-        for a, b in (("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"),
-                     ("self_attn.out_proj", "attn.out_proj")):  # fmt: skip
+        for a, b in _SAME_LAYERS:
             for kind in ("weight", "bias"):
                 target[f"{new}{b}.{kind}"] = source[f"{old}{a}.{kind}"]
         for kind in ("weight", "bias"):
@@ -89,7 +93,16 @@ def copy_tower(clip: Any, tower: nn.Module) -> None:
     clip.visual.load_state_dict(target)
 
 
-def draw_text(rng: np.random.Generator) -> tuple[str, Wanted]:
+_SAME_LAYERS = (  # name in transformers, name in open_clip
+    ("layer_norm1", "ln_1"),
+    ("layer_norm2", "ln_2"),
+    ("mlp.fc1", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.c_proj"),
+    ("self_attn.out_proj", "attn.out_proj"),
+)
+
+
+def draw_text(rng: np.random.Generator) -> DrawnText:
     """A question, or a bare description, and which needles it is about."""
 
     def pick(options: tuple[str, ...]) -> str:
@@ -128,21 +141,26 @@ def draw_text(rng: np.random.Generator) -> tuple[str, Wanted]:
     return (word if kind == 1 else f"a {word}"), lambda n: n.text == word
 
 
-def relevance(texts: list[tuple[str, Wanted]], needles: list[Needle | None]) -> Tensor:
+def relevance(texts: list[DrawnText], needles: list[Needle | None]) -> Tensor:
     """[texts, frames] +1 where the frame shows what the text is about, else -1."""
     return torch.tensor(
-        [[1.0 if n is not None and wanted(n) else -1.0 for n in needles] for _, wanted in texts]
+        [[1.0 if n is not None and about(n) else -1.0 for n in needles] for _, about in texts]
     )
 
 
 def pixels_of(pixels: np.ndarray) -> Tensor:
-    """[n, SIDE, SIDE, 3] uint8 -> [n, 3, SIDE, SIDE] normalised."""
+    """[n, SIDE, SIDE, 3] uint8 -> [n, 3, SIDE, SIDE] normalized."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 @torch.inference_mode()
-def recall(clip: Any, tokenizer: Any, footage: Path | None) -> float:
-    """Mean over questions of the share of their frames among the first as many hits, on another seed."""
+def recall(
+    clip: open_clip.CLIP, tokenizer: Callable[[list[str]], Tensor], footage: Path | None
+) -> float:
+    """Mean R-precision over questions, on another seed.
+
+    For a question with R relevant frames: the share of them among its first R hits.
+    """
     clip.eval()
     shard = data.render_shard(VALIDATION_SEED, 0, 1024, 1, data.load_footage(footage))
     rng = np.random.default_rng(VALIDATION_SEED)
@@ -163,16 +181,61 @@ def recall(clip: Any, tokenizer: Any, footage: Path | None) -> float:
     return sum(found) / len(found)
 
 
-def train(
-    tower: nn.Module,
-    out: Path,
-    footage: Path | None,
-    shards: int,
-    rate: float = 1e-3,
-    seed: int = 0,
-) -> Any:
-    """Train; out/clip.pt is the checkpoint, out/clip.csv the curve. Returns the model."""
-    torch.manual_seed(seed)
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """The model with its loss's bias, the optimizer and the checkpoint file."""
+
+    clip: open_clip.CLIP
+    bias: nn.Parameter  # of the pairwise loss
+    optimizer: torch.optim.Optimizer
+    tokenizer: Callable[[list[str]], Tensor]
+    checkpoint: Path
+
+    def resume(self) -> int:
+        """Load the checkpoint if there is one; -> number of finished shards."""
+        if not self.checkpoint.exists():
+            return 0
+        saved = torch.load(self.checkpoint, weights_only=True)
+        self.clip.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.bias.data.fill_(saved["bias"])
+        return int(saved["shards"])
+
+    def save(self, shards: int) -> None:
+        """Write the checkpoint after so many shards."""
+        state = {
+            "model": self.clip.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "bias": float(self.bias),
+            "shards": shards,
+        }
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def step(
+        self, texts: list[DrawnText], pixels: np.ndarray, needles: list[Needle | None], rate: float
+    ) -> float:
+        """One step; rate: factor on the groups' base rates. -> the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * rate
+        wanted = relevance(texts, needles)
+        with torch.autocast("cpu", torch.bfloat16):
+            images = self.clip.encode_image(pixels_of(pixels))
+            words = self.clip.encode_text(self.tokenizer([text for text, _ in texts]))
+        scores = F.normalize(words.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
+        pairs = -F.logsigmoid(wanted * (self.clip.logit_scale.exp() * scores + self.bias))
+        positive = wanted > 0
+        # positives are 6 % of the pairs
+        loss = 0.5 * pairs[positive].mean() + 0.5 * pairs[~positive].mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        groups = self.optimizer.param_groups
+        nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
+        self.optimizer.step()
+        return loss.item()
+
+
+def _trainer(tower: nn.Module, rate: float, checkpoint: Path) -> _Trainer:
     clip = build()
     copy_tower(clip, tower)
     clip.logit_scale.data.fill_(np.log(10.0))
@@ -180,71 +243,57 @@ def train(
     tokenizer = open_clip.get_tokenizer(
         "ViT-B-32", context_length=CONFIG["text_cfg"]["context_length"]
     )
-    fresh = [
-        p for n, p in clip.named_parameters() if not n.startswith("visual.") or n == "visual.proj"
-    ] + [bias]
-    copied = [
-        p for n, p in clip.named_parameters() if n.startswith("visual.") and n != "visual.proj"
-    ]
-    opt = torch.optim.AdamW(
-        [{"params": fresh, "base": rate}, {"params": copied, "base": rate * 0.2}], weight_decay=0.02
+    copied = {
+        name
+        for name, _ in clip.named_parameters()
+        if name.startswith("visual.") and name != "visual.proj"
+    }
+    new = [p for name, p in clip.named_parameters() if name not in copied] + [bias]
+    old = [p for name, p in clip.named_parameters() if name in copied]
+    optimizer = torch.optim.AdamW(
+        [{"params": new, "base": rate}, {"params": old, "base": rate * 0.2}], weight_decay=0.02
     )
-    done, checkpoint = 0, out / "clip.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        clip.load_state_dict(saved["model"]), opt.load_state_dict(saved["optimizer"])
-        bias.data.fill_(saved["bias"])
-        done = saved["shards"]
-    curve, started = Curve(out / "clip.csv", keep=done), time.time()
+    return _Trainer(clip, bias, optimizer, tokenizer, checkpoint)
+
+
+def train(
+    tower: nn.Module,
+    out: Path,
+    footage: Path | None,
+    shards: int,
+    rate: float = 1e-3,
+    seed: int = 0,
+) -> open_clip.CLIP:
+    """Train; out/clip.pt is the checkpoint, out/clip.csv the curve. Returns the model."""
+    torch.manual_seed(seed)
+    trainer = _trainer(tower, rate, out / "clip.pt")
+    done, started = trainer.resume(), time.time()
+    curve = TrainingCurve(out / "clip.csv", keep=done)
     per_shard = EVENTS // BATCH
-    for number, shard in enumerate(
-        data.shards(seed + 77, range(done, shards), EVENTS, 1, footage), start=done
-    ):
+    steps = shards * per_shard
+    source = data.shards(seed + 77, range(done, shards), EVENTS, 1, footage)
+    for number, shard in enumerate(source, start=done):
         rng = np.random.default_rng((seed, number))
         losses = []
         for i in range(per_shard):
-            step, steps = number * per_shard + i, shards * per_shard
+            step = number * per_shard + i
             factor = min(1.0, (step + 1) / 40, (steps - step) / (0.5 * steps))
-            for group in opt.param_groups:
-                group["lr"] = group["base"] * factor
             texts = [draw_text(rng) for _ in range(TEXTS)]
             rows = slice(i * BATCH, (i + 1) * BATCH)
-            wanted = relevance(texts, list(shard.needles[rows]))
-            with torch.autocast("cpu", torch.bfloat16):
-                images = clip.encode_image(pixels_of(shard.pixels[rows]))
-                words = clip.encode_text(tokenizer([t for t, _ in texts]))
-            scores = F.normalize(words.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
-            pairs = -F.logsigmoid(wanted * (clip.logit_scale.exp() * scores + bias))
-            positive = wanted > 0
-            # positives are 6 % of the pairs
-            loss = 0.5 * pairs[positive].mean() + 0.5 * pairs[~positive].mean()
-            opt.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g["params"]], 1.0)
-            opt.step()
-            losses.append(loss.item())
+            needles = list(shard.needles[rows])
+            losses.append(trainer.step(texts, shard.pixels[rows], needles, factor))
         row = {"shard": number + 1, "loss": sum(losses) / len(losses)}
         if (number + 1) % 4 == 0 or number + 1 == shards:
-            row["recall"] = recall(clip, tokenizer, footage)
-            state = {
-                "model": clip.state_dict(),
-                "optimizer": opt.state_dict(),
-                "bias": float(bias),
-                "shards": number + 1,
-            }
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            row["recall"] = recall(trainer.clip, trainer.tokenizer, footage)
+            trainer.save(number + 1)
         curve.add(row)
-        print(
-            f"clip {number + 1}/{shards} {time.time() - started:.0f} s "
-            + " ".join(f"{k}={v:.3f}" for k, v in row.items()),
-            flush=True,
-        )
-    return clip
+        values = " ".join(f"{k}={v:.3f}" for k, v in row.items())
+        print(f"clip {number + 1}/{shards} {time.time() - started:.0f} s {values}", flush=True)
+    return trainer.clip
 
 
-def save(clip: Any, folder: Path) -> None:
-    """Write the folder that open_clip loads as local-dir: float16 weights (half the bytes; loaded into float32)."""
+def save(clip: open_clip.CLIP, folder: Path) -> None:
+    """Write the folder that open_clip loads as local-dir, with float16 weights (half the bytes)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(
         json.dumps({"model_cfg": CONFIG, "preprocess_cfg": PREPROCESS}, indent=2)

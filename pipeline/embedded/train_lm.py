@@ -1,7 +1,8 @@
-"""Stage 2 of the embedded model: teach the language model to answer, on visual tokens of the trained, frozen tower.
+"""Stage 2: teach the language model to answer, on visual tokens of the trained, frozen tower.
 
-The tower's output is computed once for a pool of rendered frames; films and questions are then assembled from the pool
-without end. Resumes from its checkpoint; the films of a step depend on its number alone. Knows no video files.
+The tower's output is computed once for a pool of rendered frames; films and questions are then
+drawn from the pool without end. Resumes from its checkpoint; the films of a step depend on its
+number alone. Knows no video files.
 """
 
 import time
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memory.storage.atomic import replacing
 from pipeline.embedded import data, model
 from pipeline.embedded.episodes import (
     APART_WEIGHTS,
@@ -30,31 +32,39 @@ from pipeline.embedded.episodes import (
     WEIGHTS,
     Batch,
     Pool,
+    Prompt,
     collate,
     draw_episode,
 )
-from pipeline.embedded.log import Curve
+from pipeline.embedded.training_curve import TrainingCurve
 from pipeline.needle_world.cards import COLORS, ICON0, SHAPE0, SHAPES, Needle
 
-from transformers import AttentionInterface  # isort: skip  (after model.py declared torchvision's operators)
+from transformers import (  # isort: skip  (after model.py declared torchvision's operators)
+    AttentionInterface,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # isort: skip
 
 FILMS, QUESTIONS = 8, 16  # of a step
 PER_EVENT = 3
 VALIDATION_SEED = 8_000_009
-# layer and heads (one of each KV group) whose attention is guided: late, with one layer left to use it
+# layer and heads (one of each KV group) with guided attention: late, one layer left to use it
 GAZE = (3, [0, 2])
 EVERY = 50  # steps between checkpoints; divides every cycle
 
 
 class Recolour:
-    """Gives a shape's frames another colour by moving their visual tokens, so that the language model meets shapes in colours
-    that no picture of its training shows, and must read colour and shape apart: with pictures alone it learns which shapes a
-    colour comes with. (After feature-space composition in zero-shot learning; no picture of a held-out pair is made.)
+    """Gives a shape's frames another colour by moving their visual tokens.
 
-    The direction from colour a to b: mean over shapes, of those that both colours have, of the difference of the mean tokens;
-    one for tokens that show some of the shape and one for the others.
+    The language model then meets colour and shape pairs that no training picture shows, and must
+    read the two apart. From pictures alone it learns which shapes a colour comes with. (After
+    feature-space composition in zero-shot learning; no picture of a held-out pair is made.)
+
+    The direction from colour a to b is the difference of the mean tokens, averaged over the shapes
+    that both colours have. There are two: for tokens that show some of the shape, and for the
+    others.
     """
 
     def __init__(self, pool: Pool, tokens: Tensor, on_shape: Tensor) -> None:
@@ -79,7 +89,10 @@ class Recolour:
         self.moves = (apart.sum(3) / both.sum(3).clamp_min(1)).flatten(1, 2)
 
     def __call__(self, seen: Tensor, rows: Tensor, shift: Tensor) -> Tensor:
-        """seen [B, F, 16, D] of these rows [B, F], with the shifts [B, F] of `episodes.recoloured` applied."""
+        """`seen` with the shifts of `episodes.recoloured` applied.
+
+        seen [B, F, 16, D] are the tokens of rows [B, F]; shift [B, F].
+        """
         move = self.moves[:, shift.clamp_min(0)] * (shift >= 0)[..., None]  # [2, B, F, D]
         return seen + torch.where(
             self.on_shape[rows][..., None], move[1][:, :, None], move[0][:, :, None]
@@ -88,9 +101,16 @@ class Recolour:
 
 @torch.inference_mode()
 def make_pool(
-    video_llm: Any, footage: Path | None, shards: int, seed: int, events: int = 1024
+    video_llm: LlavaOnevisionForConditionalGeneration,
+    footage: Path | None,
+    shards: int,
+    seed: int,
+    events: int = 1024,
 ) -> tuple[Pool, Tensor, "Recolour"]:
-    """Pool of shards * events events, its visual tokens [rows, 16, WIDTH] bf16, and how they change colour."""
+    """A pool of shards * events events, its visual tokens and how they change colour.
+
+    The tokens are [rows, 16, WIDTH] bf16.
+    """
     needles: list[Needle | None] = []
     tokens: list[Tensor] = []
     shows: list[Tensor] = []
@@ -111,7 +131,10 @@ def make_pool(
 
 
 def lookalikes(pool: Pool, tokens: Tensor, share: float = 0.2) -> list[int]:
-    """Events of footage with a frame whose mean token is nearest (cosine) to the mean of a kind of card: the top `share`."""
+    """The top `share` of footage events by resemblance to cards.
+
+    Resemblance: largest cosine of a frame's mean token with the mean of a kind of card.
+    """
     # [events, per_event, D]
     means = F.normalize(tokens.float().mean(1), dim=-1).unflatten(0, (-1, pool.per_event))
     blank = means[pool.blank]
@@ -128,7 +151,10 @@ def lookalikes(pool: Pool, tokens: Tensor, share: float = 0.2) -> list[int]:
 def _guided(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """torch's fused attention, which hands out no weights, but in the guided layer: there they go to the list `kept`."""
+    """torch's fused attention, except in the guided layer, whose weights go to the list `kept`.
+
+    Fused attention returns no weights.
+    """
     kept: list[Tensor] = kwargs.pop("kept")
     layer, heads = GAZE
     if module.layer_idx != layer:
@@ -143,39 +169,37 @@ def _guided(
     ).contiguous(), None
 
 
-AttentionInterface.register("guided", _guided)
-AttentionMaskInterface.register("guided", sdpa_mask)
+class ChatLayout:
+    """Text pieces of the chat template; encoded texts are cached."""
 
-
-class Layout:
-    """Text pieces of the chat template, cached."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-        self.known: dict[str, list[int]] = {}
-        before, self.after = self._split("?")
-        self.preamble = self.encode(before)
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._ids: dict[str, list[int]] = {}
+        before, _ = self._split("?")
+        end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self.prompt = Prompt(self.encode, self.encode(before), self.tail, end)
 
     def _split(self, question: str) -> tuple[str, str]:
         parts = [{"type": "video"}, {"type": "text", "text": question}]
-        text = self.tokenizer.apply_chat_template(
+        text = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
         before, after = text.split("<video>")
         return before, after
 
     def encode(self, text: str) -> list[int]:
-        if text not in self.known:
-            self.known[text] = self.tokenizer.encode(text, add_special_tokens=False)
-        return self.known[text]
+        """Token ids of a text, without special tokens of its own."""
+        if text not in self._ids:
+            self._ids[text] = self._tokenizer.encode(text, add_special_tokens=False)
+        return self._ids[text]
 
     def tail(self, question: str) -> list[int]:
+        """Token ids from behind the video to the assistant's turn."""
         return self.encode(self._split(question)[1])
 
 
 def make_batch(
-    seed: int, step: int, pool: Pool, layout: Layout, frames: int, cycle: "Cycle"
+    seed: int, step: int, pool: Pool, layout: ChatLayout, frames: int, cycle: "LanguageCycle"
 ) -> Batch:
     """The films of this step: the same for the same seed, step and pool."""
     rng = np.random.default_rng((seed, step))
@@ -183,13 +207,14 @@ def make_batch(
     questions = FILMS * QUESTIONS // films
     options = (cycle.weights, cycle.lookalikes, cycle.recolour)
     drawn = [draw_episode(rng, pool, frames, questions, *options) for _ in range(films)]
-    # Pooled frames cost a third of the time and teach the same; they also make the model fit for compressor=pool.
+    # Pooled frames cost a third of the time and teach the same; they also make the model usable
+    # with compressor=pool.
     per_frame = 4 if rng.random() < 0.6 else model.TOKENS_PER_FRAME
-    return collate(rng, drawn, layout.encode, layout.preamble, layout.tail, layout.end, per_frame)
+    return collate(rng, drawn, layout.prompt, per_frame)
 
 
 def pooled(seen: Tensor, per_frame: int) -> Tensor:
-    """[B, F, n, D] -> [B, F, per_frame, D]: what the `pool` compressor makes of each frame's grid."""
+    """[B, F, n, D] -> [B, F, per_frame, D], pooled as the `pool` compressor does."""
     side, target = round(seen.shape[2] ** 0.5), round(per_frame**0.5)
     if side == target:
         return seen
@@ -198,9 +223,16 @@ def pooled(seen: Tensor, per_frame: int) -> Tensor:
 
 
 def forward(
-    video_llm: Any, batch: Batch, tokens: Tensor, recolour: Recolour
+    video_llm: LlavaOnevisionForConditionalGeneration,
+    batch: Batch,
+    tokens: Tensor,
+    recolour: Recolour,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> logits [n, vocabulary] at the n places that have a label, labels [n], attention [B, 2, S, S] of GAZE."""
+    """One pass over the batch.
+
+    -> logits [n, vocabulary] at the n places that have a label, labels [n], attention [B, 2, S, S]
+    of the heads in GAZE.
+    """
     embed = video_llm.get_input_embeddings()
     inputs = embed(batch.ids)
     # [B, F, 16, D]
@@ -227,8 +259,9 @@ def forward(
 def gaze_loss(attention: Tensor, batch: Batch) -> Tensor:
     """Mean over the guided places of -sum_o w_o log(attention mass on owner o's frames).
 
-    Least when the mass lies on the right frames and is spread over several needles evenly: which frames an answer token
-    rests on is known here, and a language model this small needs very long to find out by itself for order and count.
+    Least when the mass lies on the right frames, evenly over several needles. The frames that an
+    answer token rests on are known here; a model this small needs very long to find out by itself
+    for order and count.
     """
     episode, place, wanted = batch.gaze.T
     rows = attention[episode, :, place].float().mean(1)  # [n, S]
@@ -237,7 +270,7 @@ def gaze_loss(attention: Tensor, batch: Batch) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Cycle:
+class LanguageCycle:
     """A rise and fall of the learning rate over a pool of its own."""
 
     steps: int
@@ -256,18 +289,18 @@ class Cycle:
     recolour: float = 0.0  # share of the films whose shapes are given other colours
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of the cycle's step."""
+        """Learning rate at the cycle's step."""
         left = (self.steps - step) / (self.fall * self.steps)
         return self.rate * min(1.0, (step + 1) / 50, self.end + (1 - self.end) * left)
 
     def frames_at(self, step: int) -> int:
-        """Film length: short ones teach reading fast, long ones are what inference lays out."""
+        """Film length: short films teach reading fast, long ones are what inference lays out."""
         choices = next(lengths for until, lengths in self.lengths if step < until * self.steps)
         return choices[step % len(choices)]
 
 
 CYCLES = (
-    Cycle(
+    LanguageCycle(
         1800,
         3e-3,
         0.67,
@@ -275,8 +308,9 @@ CYCLES = (
         ((0.36, (8, 12, 16)), (0.6, (12, 16, 24)), (1.0, (16, 24, 40))),
         WEIGHTS,
     ),
-    # Short films of more variety, a third of the questions about order: with the first cycle's mix order stays at chance.
-    Cycle(
+    # Short films of more variety, a third of the questions about order: with the first cycle's mix,
+    # order stays at chance.
+    LanguageCycle(
         1000,
         2.5e-3,
         0.44,
@@ -286,14 +320,17 @@ CYCLES = (
         end=0.476,
         films=16,
     ),
-    # The mix again, so that codes come back, at a rate that falls to nothing.
-    Cycle(500, 1.2e-3, 1.0, 1_000_037, ((1.0, (8, 16, 40)),), FINAL_WEIGHTS, films=16),
-    # Attention guided to the frames each answer token rests on: what three cycles had not found out about order and count.
-    # Lengths up to what an answer reads.
-    Cycle(700, 2e-3, 0.6, 1_000_039, ((1.0, (8, 12, 16, 24)),), GUIDED_WEIGHTS, gaze=0.3, films=16),
-    # At half the rate, and faster biases, order is learnt in a tenth of the steps. "Which came first" is a lean of attention
-    # towards earlier frames, which rotary embedding makes from the biases of queries and keys; they move too slowly.
-    Cycle(
+    # The mix again, so that codes come back, at a rate that falls to zero.
+    LanguageCycle(500, 1.2e-3, 1.0, 1_000_037, ((1.0, (8, 16, 40)),), FINAL_WEIGHTS, films=16),
+    # Attention guided to the frames each answer token rests on: three cycles had not learned order
+    # and count. Lengths up to what an answer reads.
+    LanguageCycle(
+        700, 2e-3, 0.6, 1_000_039, ((1.0, (8, 12, 16, 24)),), GUIDED_WEIGHTS, gaze=0.3, films=16
+    ),
+    # At half the rate, and with faster biases, order is learned in a tenth of the steps. "Which
+    # came first" needs attention that leans to earlier frames. Rotary embedding makes that from the
+    # biases of queries and keys, which move too slowly at the common rate.
+    LanguageCycle(
         950,
         1e-3,
         1.0,
@@ -306,7 +343,7 @@ CYCLES = (
         16,
     ),
     # The second of three names and shapes by colour (yellow or orange) come last.
-    Cycle(
+    LanguageCycle(
         2600,
         1.2e-3,
         0.65,
@@ -319,17 +356,18 @@ CYCLES = (
         16,
     ),
     # Order alone still lags when the rate has fallen: half of the questions.
-    Cycle(
+    LanguageCycle(
         900, 1e-3, 1.0, 1_000_117, ((1.0, (8, 12, 16, 24)),), HALF_ORDER_WEIGHTS, 0.0, 0.3, 10.0, 16
     ),
-    # Long videos: what is recalled of footage is what resembles cards, so films of just that, beside more order and shapes.
-    # (Run with the nearest tenth as lookalikes; the two below with a fifth.)
-    Cycle(
+    # Long videos: the footage that is recalled resembles cards, so films of just that, besides more
+    # order and shapes. (Run with the nearest tenth as lookalikes; the two below with a fifth.)
+    LanguageCycle(
         2000, 1e-3, 1.0, 1_000_133, ((1.0, (8, 12, 16, 24)),), HARD_WEIGHTS, 0.0, 0.3, 10.0, 16, 0.6
     ),
-    # One held-out clip, a concert full of straight edges, made six of the eight errors that were left on long videos: 806 more
-    # pictures and eight more clips (screenshots, diagrams, landscapes, textures) for the footage, none of concerts.
-    Cycle(
+    # One held-out clip, a concert full of straight edges, caused six of the eight errors left on
+    # long videos. So 806 more pictures and eight more clips (screenshots, diagrams, landscapes,
+    # textures) went into the footage, none of concerts.
+    LanguageCycle(
         1500,
         8e-4,
         1.0,
@@ -342,8 +380,9 @@ CYCLES = (
         16,
         0.6,
     ),
-    # Shapes of the pairs that training shows were all read rightly by now, those of unseen pairs in 42 % (n=826 and 164).
-    Cycle(
+    # By now all shapes of trained pairs were read right (n=826), those of unseen pairs in 42 %
+    # (n=164).
+    LanguageCycle(
         450,
         6e-4,
         1.0,
@@ -362,28 +401,23 @@ CYCLES = (
 
 @torch.inference_mode()
 def accuracy(
-    video_llm: Any,
+    video_llm: LlavaOnevisionForConditionalGeneration,
     pool: Pool,
     tokens: Tensor,
     recolour: Recolour,
-    layout: Layout,
+    layout: ChatLayout,
     frames: int,
     batches: int = 4,
 ) -> dict[str, float]:
-    """Share of answers whose every token is the most likely one (teacher forced), over all and per family."""
+    """Share of answers whose every token is the most likely one (teacher forced).
+
+    Over all questions and per family.
+    """
     right: dict[str, list[bool]] = {}
     for number in range(batches):
         rng = np.random.default_rng((VALIDATION_SEED, number))
         films = [draw_episode(rng, pool, frames, QUESTIONS) for _ in range(FILMS)]
-        batch = collate(
-            rng,
-            films,
-            layout.encode,
-            layout.preamble,
-            layout.tail,
-            layout.end,
-            model.TOKENS_PER_FRAME,
-        )
+        batch = collate(rng, films, layout.prompt, model.TOKENS_PER_FRAME)
         with torch.autocast("cpu", torch.bfloat16):
             scores, labels, _ = forward(video_llm, batch, tokens, recolour)
         hit = scores.argmax(-1) == labels
@@ -397,37 +431,93 @@ def accuracy(
     return {"all": sum(every) / len(every)} | {f: sum(r) / len(r) for f, r in sorted(right.items())}
 
 
+class _Trainer:
+    """The language model's parameters in three groups, their optimizers and the checkpoint file."""
+
+    def __init__(
+        self, video_llm: LlavaOnevisionForConditionalGeneration, checkpoint: Path, rate: float
+    ) -> None:
+        self._video_llm, self._checkpoint = video_llm, checkpoint
+        language = video_llm.model.language_model
+        named = list(language.named_parameters())
+        matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+        biases = [p for name, p in named if name.endswith("bias")]
+        grouped = {id(p) for p in (*matrices, *biases)}
+        rest = [p for p in language.parameters() if id(p) not in grouped]
+        rest.append(video_llm.model.image_newline)
+        self._parameters = [*matrices, *rest, *biases]
+        self._optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
+            torch.optim.AdamW(biases, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
+        ]
+
+    def resume(self) -> int:
+        """Load the checkpoint if there is one; -> number of finished steps."""
+        if not self._checkpoint.exists():
+            return 0
+        saved = torch.load(self._checkpoint, weights_only=True)
+        self._video_llm.load_state_dict(saved["model"])
+        for optimizer, state in zip(self._optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        return int(saved["step"])
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint after so many steps."""
+        state = {
+            "model": self._video_llm.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "step": step,
+        }
+        with replacing(self._checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def step(
+        self,
+        batch: Batch,
+        tokens: Tensor,
+        recolour: Recolour,
+        cycle: "LanguageCycle",
+        rate: float,
+    ) -> tuple[float, float]:
+        """One step; -> (loss of the answers, loss of the guided attention or 0)."""
+        with torch.autocast("cpu", torch.bfloat16):
+            scores, labels, attention = forward(self._video_llm, batch, tokens, recolour)
+        loss = F.cross_entropy(scores.float(), labels)
+        losses = loss.item(), 0.0
+        if cycle.gaze:
+            guided = gaze_loss(attention, batch)
+            losses = loss.item(), guided.item()
+            loss = loss + cycle.gaze * guided
+        for optimizer, factor in zip(self._optimizers, (1.0, 1.0, cycle.biases), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        return losses
+
+
 def train(
-    video_llm: Any, tokenizer: Any, out: Path, footage: Path | None, pool_shards: int, seed: int = 0
+    video_llm: LlavaOnevisionForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    footage: Path | None,
+    pool_shards: int,
+    seed: int = 0,
 ) -> None:
     """Train the language model in place; out/lm.pt is the checkpoint, out/lm.csv the curve."""
-    layout = Layout(tokenizer)
+    layout = ChatLayout(tokenizer)
     for part in (video_llm.model.vision_tower, video_llm.model.multi_modal_projector):
         part.requires_grad_(False)
-    language = video_llm.model.language_model
+    AttentionInterface.register("guided", _guided)
+    AttentionMaskInterface.register("guided", sdpa_mask)
     video_llm.set_attn_implementation({"text_config": "guided"})
-    matrices = [p for n, p in language.named_parameters() if p.ndim == 2 and "embed" not in n]
-    chosen = {id(p) for p in matrices}
-    biases = [p for n, p in language.named_parameters() if n.endswith("bias")]
-    chosen |= {id(p) for p in biases}
-    rest = [p for p in language.parameters() if id(p) not in chosen] + [
-        video_llm.model.image_newline
-    ]
-    opts: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(
-            matrices, lr=CYCLES[0].rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(rest, lr=CYCLES[0].rate, weight_decay=0.0, betas=(0.9, 0.98)),
-        torch.optim.AdamW(biases, lr=CYCLES[0].rate, weight_decay=0.0, betas=(0.9, 0.98)),
-    ]
-    done, checkpoint = 0, out / "lm.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        video_llm.load_state_dict(saved["model"])
-        for opt, state in zip(opts, saved["optimizers"], strict=True):
-            opt.load_state_dict(state)
-        done = saved["step"]
-    curve = Curve(out / "lm.csv", keep=done // EVERY)
+    trainer = _Trainer(video_llm, out / "lm.pt", CYCLES[0].rate)
+    done = trainer.resume()
+    curve = TrainingCurve(out / "lm.csv", keep=done // EVERY)
     check = make_pool(video_llm, footage, 1, VALIDATION_SEED, events=768)
     first, started = 0, time.time()
     for cycle in CYCLES:
@@ -438,38 +528,18 @@ def train(
         recent: list[tuple[float, float]] = []
         for step in range(max(first, done), last):
             batch = make_batch(seed, step, pool, layout, cycle.frames_at(step - first), cycle)
-            with torch.autocast("cpu", torch.bfloat16):
-                scores, labels, attention = forward(video_llm, batch, tokens, recolour)
-            loss = F.cross_entropy(scores.float(), labels)
-            recent.append((loss.item(), 0.0))
-            if cycle.gaze:
-                guided = gaze_loss(attention, batch)
-                recent[-1] = (loss.item(), guided.item())
-                loss = loss + cycle.gaze * guided
-            for opt, factor in zip(opts, (1.0, 1.0, cycle.biases), strict=True):
-                for group in opt.param_groups:
-                    group["lr"] = cycle.rate_at(step - first) * factor
-                opt.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_([*matrices, *rest, *biases], 1.0)
-            for opt in opts:
-                opt.step()
+            rate = cycle.rate_at(step - first)
+            recent.append(trainer.step(batch, tokens, recolour, cycle, rate))
             if (step + 1) % EVERY == 0:
                 row = {
                     "step": step + 1,
-                    "loss": mean(r[0] for r in recent),
-                    "gaze": mean(r[1] for r in recent),
+                    "loss": mean(loss for loss, _ in recent),
+                    "gaze": mean(guided for _, guided in recent),
                 }
                 row |= accuracy(video_llm, *check, layout, 16, batches=2)
                 recent.clear()
                 curve.add(row)
-                state = {
-                    "model": video_llm.state_dict(),
-                    "optimizers": [o.state_dict() for o in opts],
-                    "step": step + 1,
-                }
-                torch.save(state, checkpoint.with_suffix(".tmp"))
-                checkpoint.with_suffix(".tmp").replace(checkpoint)
-                figures = " ".join(f"{k}={v:.3f}" for k, v in row.items())
-                print(f"lm {step + 1} {time.time() - started:.0f} s {figures}", flush=True)
+                trainer.save(step + 1)
+                values = " ".join(f"{k}={v:.3f}" for k, v in row.items())
+                print(f"lm {step + 1} {time.time() - started:.0f} s {values}", flush=True)
         first = last

@@ -1,9 +1,10 @@
-"""Stage 1 of the embedded model: teach the vision tower and projector to read cards, without the language model.
+"""Stage 1: teach the vision tower and projector to read cards, without the language model.
 
-End to end from scratch stalls: colour is learned, shape and code stay at chance. So the tower is supervised directly, by
-heads that are thrown away afterwards: what lies under each patch, and, linearly from the mean of a frame's 16 visual
-tokens, the card's kind, code, name, shape, colour and icon. A linear head on a mean leaves the language model an easy
-job: any attention to the frame's tokens reads the same attributes.
+End to end from scratch stalls: colour is learned, shape and code stay at chance. So the tower is
+supervised directly, by heads that are thrown away afterwards. They read the content of each patch
+and, linearly from the mean of a frame's 16 visual tokens, the card's kind, code, name, shape,
+colour and icon. A linear head on a mean makes the language model's job easy: any attention to the
+frame's tokens reads the same attributes.
 
 Resumes from its checkpoint; the data of a step depends on its number alone. Knows no questions.
 """
@@ -11,24 +12,26 @@ Resumes from its checkpoint; the data of a step depends on its number alone. Kno
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memory.storage.atomic import replacing
 from pipeline.embedded import data, model
-from pipeline.embedded.log import Curve
+from pipeline.embedded.training_curve import TrainingCurve
 from pipeline.needle_world.cards import CLASSES, COLORS, ICONS, KINDS, NAMES, SHAPES, Needle
+
+from transformers import LlavaOnevisionForConditionalGeneration  # isort: skip  (after model.py declared torchvision's operators)
 
 BATCH = 128
 EVENTS, PER_EVENT = 1024, 2  # of a shard
-PASSES = 2  # each shard is seen twice: rendering costs a third of a training step
+PASSES = 2  # over each shard: rendering costs a third of a training step
 VALIDATION_SEED = 7_000_001
 
 
 @dataclass(frozen=True, slots=True)
-class Cycle:
+class TowerCycle:
     """A rise and fall of the learning rate."""
 
     shards: int
@@ -37,9 +40,14 @@ class Cycle:
     codes: float  # share of the cards that are codes
 
 
-# After the first cycle everything but digits was read at 97 % or more; the second shows codes on half of the cards. The
-# third was trained with photographs among the footage: with the clips alone, cards were seen in other clips' textures.
-CYCLES = (Cycle(64, 2e-3, 0.4, 0.34), Cycle(32, 1.5e-3, 0.85, 0.5), Cycle(32, 1.2e-3, 0.9, 0.4))
+# After the first cycle all but digits were read at 97 % or more; the second shows codes on half of
+# the cards. The third had photographs among the footage: with the clips alone, the tower saw cards
+# in other clips' textures.
+CYCLES = (
+    TowerCycle(64, 2e-3, 0.4, 0.34),
+    TowerCycle(32, 1.5e-3, 0.85, 0.5),
+    TowerCycle(32, 1.2e-3, 0.9, 0.4),
+)
 IGNORE = -100
 SIZES = {
     "kind": len(KINDS) + 1,
@@ -61,13 +69,16 @@ class Heads(nn.Module):
         )
 
     def forward(self, patches: Tensor, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """patches [n, 64, tower], tokens [n, 16, D] -> dense logits [n, 64, CLASSES], pooled logits by name."""
+        """Dense logits [n, 64, CLASSES] and pooled logits by name.
+
+        patches [n, 64, tower], tokens [n, 16, D].
+        """
         mean = tokens.mean(1)
         return self.dense(patches), {name: head(mean) for name, head in self.pooled.items()}
 
 
 def targets(needles: tuple[Needle | None, ...], per_event: int) -> dict[str, Tensor]:
-    """Class of each head for each frame, IGNORE where the card has no such attribute."""
+    """Class of each head for each frame; IGNORE where the card has no such attribute."""
     out = {name: torch.full((len(needles),), IGNORE) for name in SIZES}
     for i, needle in enumerate(needles):
         out["kind"][i] = 0 if needle is None else 1 + KINDS.index(needle.kind)
@@ -86,8 +97,13 @@ def targets(needles: tuple[Needle | None, ...], per_event: int) -> dict[str, Ten
     return {name: labels.repeat_interleave(per_event) for name, labels in out.items()}
 
 
-def forward(video_llm: Any, heads: Heads, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """pixels [n, SIDE, SIDE, 3] uint8 -> head logits, through the model class's own tower, projector and pooling."""
+def forward(
+    video_llm: LlavaOnevisionForConditionalGeneration, heads: Heads, pixels: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Head logits of pixels [n, SIDE, SIDE, 3] uint8.
+
+    Through the model class's own tower, projector and pooling.
+    """
     caught: list[Tensor] = []
     projector = video_llm.model.multi_modal_projector
     hook = projector.register_forward_pre_hook(lambda _module, args: caught.append(args[0]))
@@ -98,7 +114,9 @@ def forward(video_llm: Any, heads: Heads, pixels: Tensor) -> tuple[Tensor, dict[
     return heads(caught[0], tokens)
 
 
-def optimizers(video_llm: Any, heads: Heads, rate: float) -> list[torch.optim.Optimizer]:
+def optimizers(
+    video_llm: LlavaOnevisionForConditionalGeneration, heads: Heads, rate: float
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the tower and projector, AdamW for everything else."""
     body = [
         *video_llm.model.vision_tower.parameters(),
@@ -114,7 +132,10 @@ def optimizers(video_llm: Any, heads: Heads, rate: float) -> list[torch.optim.Op
 
 
 def rate_at(shard: int, share: float) -> float:
-    """Learning rate inside a shard (share of it done): each cycle warms up, stays, and falls to zero at its end."""
+    """Learning rate inside a shard; share: how much of the shard is done.
+
+    Each cycle warms up, stays, and falls to zero at its end.
+    """
     first = 0
     for cycle in CYCLES:
         if shard < first + cycle.shards:
@@ -126,102 +147,141 @@ def rate_at(shard: int, share: float) -> float:
 
 @torch.inference_mode()
 def accuracy(
-    video_llm: Any, heads: Heads, footage: Path | None, events: int = 1000
+    video_llm: LlavaOnevisionForConditionalGeneration,
+    heads: Heads,
+    footage: Path | None,
+    events: int = 1000,
 ) -> dict[str, float]:
-    """Share right per head on a shard of another seed (training backgrounds, training pairs)."""
+    """Share right per head on a shard of another seed (training backgrounds and pairs)."""
     shard = data.render_shard(VALIDATION_SEED, 0, events, 1, data.load_footage(footage))
     truth, right = targets(shard.needles, 1), {name: [0, 0] for name in SIZES}
     for i in range(0, events, BATCH):
         with torch.autocast("cpu", torch.bfloat16):
             _, pooled = forward(video_llm, heads, torch.from_numpy(shard.pixels[i : i + BATCH]))
         for name, logits in pooled.items():
-            wanted = truth[name][i : i + BATCH]
-            used = wanted != IGNORE
-            right[name][0] += int((logits.argmax(-1)[used] == wanted[used]).sum())
+            labels = truth[name][i : i + BATCH]
+            used = labels != IGNORE
+            right[name][0] += int((logits.argmax(-1)[used] == labels[used]).sum())
             right[name][1] += int(used.sum())
     return {name: hit / max(1, n) for name, (hit, n) in right.items()}
 
 
-def train(video_llm: Any, out: Path, footage: Path | None, seed: int = 0) -> None:
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """The tower with its heads, their optimizers and the checkpoint file."""
+
+    video_llm: LlavaOnevisionForConditionalGeneration
+    heads: Heads
+    optimizers: list[torch.optim.Optimizer]
+    checkpoint: Path
+
+    def resume(self) -> int:
+        """Load the checkpoint if there is one; -> number of finished shards."""
+        if not self.checkpoint.exists():
+            return 0
+        saved = torch.load(self.checkpoint, weights_only=True)
+        self.video_llm.load_state_dict(saved["model"])
+        self.heads.load_state_dict(saved["heads"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        return int(saved["shards"])
+
+    def save(self, shards: int) -> None:
+        """Write the checkpoint after so many shards."""
+        state = {
+            "model": self.video_llm.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "shards": shards,
+        }
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def step(self, pixels: Tensor, dense: Tensor, truth: dict[str, Tensor], rate: float) -> float:
+        """One step on a batch; -> its loss."""
+        with torch.autocast("cpu", torch.bfloat16):
+            patches, pooled = forward(self.video_llm, self.heads, pixels)
+        loss = loss_of(patches, pooled, dense, truth)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 5.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss.item()
+
+
+def loss_of(
+    patches: Tensor, pooled: dict[str, Tensor], dense: Tensor, truth: dict[str, Tensor]
+) -> Tensor:
+    """Sum of the cross-entropies of all heads.
+
+    patches [n, 64, CLASSES] and pooled [n, size] are logits; dense [n, 64] and truth [n] classes.
+    """
+    weight = torch.ones(CLASSES)
+    weight[:2] = 0.2  # most patches show no content
+    loss = F.cross_entropy(patches.float().flatten(0, 1), dense.flatten(), weight=weight)
+    for name, logits in pooled.items():
+        labels = truth[name]
+        if bool((labels != IGNORE).any()):
+            loss = loss + F.cross_entropy(logits.float(), labels, ignore_index=IGNORE) * (
+                0.5 if name.startswith("digit") else 1.0
+            )
+    return loss
+
+
+def _train_shard(trainer: _Trainer, shard: data.Shard, number: int) -> float:
+    """PASSES passes over a shard; -> its mean loss."""
+    pixels = torch.from_numpy(shard.pixels)
+    dense = torch.from_numpy(shard.dense).flatten(1).long()
+    truth = targets(shard.needles, PER_EVENT)
+    seeds = [number * 10 + p for p in range(PASSES)]
+    orders = [
+        torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed)) for seed in seeds
+    ]
+    rows, losses = torch.cat(orders), []
+    per_shard = EVENTS * PER_EVENT * PASSES // BATCH
+    for i in range(per_shard):
+        batch = rows[i * BATCH : (i + 1) * BATCH]
+        labels = {name: classes[batch] for name, classes in truth.items()}
+        rate = rate_at(number, i / per_shard)
+        losses.append(trainer.step(pixels[batch], dense[batch], labels, rate))
+    return sum(losses) / len(losses)
+
+
+def train(
+    video_llm: LlavaOnevisionForConditionalGeneration,
+    out: Path,
+    footage: Path | None,
+    seed: int = 0,
+) -> None:
     """Train the tower in place; out/tower.pt is the checkpoint, out/tower.csv the curve."""
     torch.manual_seed(seed)
     heads = Heads(
         video_llm.config.vision_config.hidden_size, video_llm.config.text_config.hidden_size
     )
-    per_shard = EVENTS * PER_EVENT * PASSES // BATCH
+    trainer = _Trainer(
+        video_llm, heads, optimizers(video_llm, heads, CYCLES[0].rate), out / "tower.pt"
+    )
     count = sum(cycle.shards for cycle in CYCLES)
-    opts = optimizers(video_llm, heads, CYCLES[0].rate)
-    done, checkpoint = 0, out / "tower.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        video_llm.load_state_dict(saved["model"]), heads.load_state_dict(saved["heads"])
-        for opt, state in zip(opts, saved["optimizers"], strict=True):
-            opt.load_state_dict(state)
-        done = saved["shards"]
-    curve = Curve(out / "tower.csv", keep=done)
-    started = time.time()
+    done, started = trainer.resume(), time.time()
+    curve = TrainingCurve(out / "tower.csv", keep=done)
     codes = [cycle.codes for cycle in CYCLES for _ in range(cycle.shards)]
     source = data.shards(
         seed, range(done, count), EVENTS, PER_EVENT, footage, easy_until=6, codes=codes
     )
     for number, shard in enumerate(source, start=done):
-        pixels, dense = (
-            torch.from_numpy(shard.pixels),
-            torch.from_numpy(shard.dense).flatten(1).long(),
-        )
-        truth = targets(shard.needles, PER_EVENT)
-        rows = torch.cat(
-            [
-                torch.randperm(
-                    len(pixels), generator=torch.Generator().manual_seed(number * 10 + p)
-                )
-                for p in range(PASSES)
-            ]
-        )
-        losses: list[float] = []
-        for i in range(per_shard):
-            rate = rate_at(number, i / per_shard)
-            batch = rows[i * BATCH : (i + 1) * BATCH]
-            with torch.autocast("cpu", torch.bfloat16):
-                patch_logits, pooled = forward(video_llm, heads, pixels[batch])
-            weight = torch.ones(CLASSES)
-            weight[:2] = 0.2  # most patches show no content
-            loss = F.cross_entropy(
-                patch_logits.float().flatten(0, 1), dense[batch].flatten(), weight=weight
-            )
-            for name, logits in pooled.items():
-                wanted = truth[name][batch]
-                if bool((wanted != IGNORE).any()):
-                    loss = loss + F.cross_entropy(logits.float(), wanted, ignore_index=IGNORE) * (
-                        0.5 if name.startswith("digit") else 1.0
-                    )
-            for opt in opts:
-                for group in opt.param_groups:
-                    group["lr"] = rate
-                opt.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(
-                [p for o in opts for g in o.param_groups for p in g["params"]], 5.0
-            )
-            for opt in opts:
-                opt.step()
-            losses.append(loss.item())
-        row: dict[str, float] = {"shard": number + 1, "loss": sum(losses) / len(losses)}
+        row: dict[str, float] = {
+            "shard": number + 1,
+            "loss": _train_shard(trainer, shard, number),
+        }
         if (number + 1) % 8 == 0 or number + 1 == count:
             row |= accuracy(video_llm, heads, footage)
-            torch.save(
-                {
-                    "model": video_llm.state_dict(),
-                    "heads": heads.state_dict(),
-                    "optimizers": [opt.state_dict() for opt in opts],
-                    "shards": number + 1,
-                },
-                checkpoint.with_suffix(".tmp"),
-            )
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            trainer.save(number + 1)
         curve.add(row)
-        print(
-            f"tower {number + 1}/{count} {time.time() - started:.0f} s "
-            + " ".join(f"{k}={v:.3f}" for k, v in row.items()),
-            flush=True,
-        )
+        values = " ".join(f"{k}={v:.3f}" for k, v in row.items())
+        seconds = time.time() - started
+        print(f"tower {number + 1}/{count} {seconds:.0f} s {values}", flush=True)

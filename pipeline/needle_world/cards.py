@@ -1,7 +1,7 @@
 """The needle world: cards with a code, a name, a coloured shape or an icon, drawn onto any picture.
 
-The one place that says what a needle looks like: the training data, the demo video and the evaluation all draw with
-`draw`. Imports only numpy and Pillow. Knows no video files, no questions and no model.
+The only module that says what a needle looks like: training data, demo video and evaluation all
+use `draw`. Imports only numpy and Pillow. Knows no video files, no questions and no model.
 """
 
 import math
@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 NAMES = tuple(
-    "Alice Bob Carol Dave Eve Frank Grace Harry Ivy Jack Kate Leo Mary Nick Olivia Paul Quentin Rachel Sam Tom Uma "
+    "Alice Bob Carol Dave Eve Frank Grace Harry Ivy Jack Kate Leo Mary Nick Olivia Paul Quentin "
+    "Rachel Sam Tom Uma "
     "Victor Wendy Xander Yvonne Zach".split()
 )  # VNBench's vocabulary (arXiv 2406.09367)
 COLORS = {
@@ -28,7 +29,7 @@ COLORS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "cross", "ring")
 ICONS = ("house", "tree", "car", "key", "sun", "umbrella", "boat", "cup")
-# Pairs that training never draws, so that "colour and shape are read apart" can be tested.
+# Training never draws these pairs: they test whether the model reads colour and shape apart.
 HELD_OUT_PAIRS = frozenset(
     {
         ("red", "star"),
@@ -44,7 +45,7 @@ Points = list[tuple[float, float]]
 Kind = Literal["code", "name", "shape", "icon"]
 KINDS: tuple[Kind, ...] = ("code", "name", "shape", "icon")
 
-# Dense classes for training the tower: what lies at a place of the picture.
+# Dense classes for training the tower: what is visible at each place of the picture.
 BLANK, CARD = 0, 1
 DIGIT0, LETTER0 = 2, 12
 SHAPE0 = LETTER0 + 26
@@ -54,7 +55,10 @@ CLASSES = ICON0 + len(ICONS)
 
 @dataclass(frozen=True, slots=True)
 class Needle:
-    """One card. `text` is the code, the name, the shape's or the icon's word; `color` is set for shapes only."""
+    """One card.
+
+    text: the code, the name, or the word for the shape or icon; color: set for shapes only.
+    """
 
     kind: Kind
     text: str
@@ -63,7 +67,7 @@ class Needle:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how a card lies on the picture; fractions of the picture's width and height."""
+    """Place and style of a card; x, y, width and height are fractions of the picture's size."""
 
     x: float  # left edge
     y: float  # top edge
@@ -76,7 +80,7 @@ class Placement:
 def random_needle(
     rng: np.random.Generator, kind: Kind, *, pairs: Literal["train", "all", "held_out"] = "all"
 ) -> Needle:
-    """A needle of this kind; `pairs` says which colour/shape pairs may come up."""
+    """A needle of this kind; `pairs` limits which colour and shape pairs are drawn."""
     if kind == "code":
         return Needle(kind, f"{rng.integers(10_000):04d}")
     if kind == "name":
@@ -94,7 +98,10 @@ def random_needle(
 
 
 def random_placement(rng: np.random.Generator, kind: Kind) -> Placement:
-    """Large enough to be read at 96 x 96 pixels: digits about 20 pixels wide, shapes 40 to 75 pixels across."""
+    """A card large enough to read at 96 x 96 pixels.
+
+    Digits are then about 20 pixels wide and shapes 40 to 75 pixels across.
+    """
     if kind in ("code", "name"):
         width, height = rng.uniform(0.84, 0.98), rng.uniform(0.34, 0.62)
     else:
@@ -107,7 +114,10 @@ def random_placement(rng: np.random.Generator, kind: Kind) -> Placement:
 def draw(
     picture: Image.Image, needle: Needle, place: Placement, labels: Image.Image | None = None
 ) -> None:
-    """Draw the card onto an RGB picture, and its dense classes onto an L picture of the same size if one is given."""
+    """Draw the card onto an RGB picture.
+
+    labels: an L picture of the same size, or None; gets the card's dense classes.
+    """
     w, h = picture.size
     box = (
         round(place.x * w),
@@ -139,7 +149,8 @@ def _paint(card: Image.Image, classes: Image.Image, needle: Needle, place: Place
         _text(card, marks, needle, ink)
         return
     side = 0.84 * min(w, h) if w > h else 0.9 * w
-    # Pictures are squeezed to squares for the tower: a shape may fill a wide card, up to 1.35 times as wide as high.
+    # The tower sees pictures squeezed to squares: on a wide card a shape may be up to 1.35 times as
+    # wide as high.
     half_w, half_h = min(0.45 * w, 0.62 * side), 0.5 * min(side, 0.88 * h)
     cx, cy = w / 2, h / 2
 
@@ -150,7 +161,10 @@ def _paint(card: Image.Image, classes: Image.Image, needle: Needle, place: Place
         _shape(pen, needle.text, COLORS[needle.color], ink, paper, at, edge)
         _shape_mark(marks, SHAPE0 + SHAPES.index(needle.text), cx, cy, half_w, half_h)
     else:
-        _icon(pen, needle.text, ink, paper, at, max(3, round(0.09 * min(half_w, half_h))))
+        if needle.text not in _DRAW_ICON:
+            raise ValueError(f"no icon named {needle.text!r}; one of {', '.join(ICONS)}")
+        stroke = max(3, round(0.09 * min(half_w, half_h)))
+        _DRAW_ICON[needle.text](_IconPen(pen, at, ink, paper, stroke))
         _shape_mark(marks, ICON0 + ICONS.index(needle.text), cx, cy, half_w, half_h)
 
 
@@ -182,7 +196,7 @@ def _text(
 
 
 def _regular(n: int, start: float, radii: tuple[float, ...] = (1.0,)) -> list[tuple[float, float]]:
-    """Corners of a regular figure around the origin; several radii alternate (a star has two)."""
+    """Corners of a regular polygon around the origin; several radii alternate (a star has two)."""
     return [
         (
             radii[i % len(radii)] * math.cos(start + 2 * math.pi * i / n),
@@ -237,80 +251,105 @@ def _shape(
         pen.line([*hole, hole[0], hole[1]], fill=ink, width=edge)
 
 
-def _icon(
-    pen: ImageDraw.ImageDraw,
-    name: str,
-    ink: Color,
-    paper: Color,
-    at: Callable[[Points], Points],
-    stroke: int,
-) -> None:
-    def fill(*points: tuple[float, float], color: Color = ink) -> None:
-        pen.polygon(at(list(points)), fill=color)
+@dataclass(frozen=True, slots=True)
+class _IconPen:
+    """Draws the parts of an icon in its own units: (0, 0) is its middle, an edge is 1 away."""
 
-    def disc(x: float, y: float, r: float, color: Color = ink) -> None:
-        fill(*[(x + r * a, y + r * b) for a, b in _regular(40, 0.0)], color=color)
+    pen: ImageDraw.ImageDraw
+    at: Callable[[Points], Points]  # units -> pixels of the card
+    ink: Color
+    paper: Color
+    stroke: int  # pixels
 
-    def bar(*points: tuple[float, float]) -> None:
-        pen.line(at(list(points)), fill=ink, width=stroke, joint="curve")
+    def fill(self, *points: tuple[float, float], hole: bool = False) -> None:
+        """A filled polygon; a hole shows the paper."""
+        self.pen.polygon(self.at(list(points)), fill=self.paper if hole else self.ink)
 
-    if name == "house":
-        fill((0, -1), (1, -0.1), (-1, -0.1))
-        fill((-0.75, -0.1), (0.75, -0.1), (0.75, 1), (-0.75, 1))
-        fill((-0.2, 0.35), (0.2, 0.35), (0.2, 1), (-0.2, 1), color=paper)
-    elif name == "tree":
-        fill((-0.14, 0.4), (0.14, 0.4), (0.14, 1), (-0.14, 1))
-        disc(0, -0.5, 0.5)
-        disc(-0.45, 0.0, 0.45)
-        disc(0.45, 0.0, 0.45)
-        disc(0, 0.05, 0.45)
-    elif name == "car":
-        fill(
-            (-1, 0),
-            (-0.6, -0.08),
-            (-0.35, -0.55),
-            (0.4, -0.55),
-            (0.7, -0.08),
-            (1, 0),
-            (1, 0.5),
-            (-1, 0.5),
-        )
-        fill((-0.25, -0.4), (0.3, -0.4), (0.45, -0.08), (-0.4, -0.08), color=paper)
-        for x in (-0.55, 0.55):
-            disc(x, 0.5, 0.28)
-            disc(x, 0.5, 0.12, color=paper)
-    elif name == "key":
-        disc(-0.58, 0, 0.42)
-        disc(-0.58, 0, 0.2, color=paper)
-        fill((-0.2, -0.11), (1, -0.11), (1, 0.11), (-0.2, 0.11))
-        fill((0.8, 0), (1, 0), (1, 0.5), (0.8, 0.5))
-        fill((0.42, 0), (0.6, 0), (0.6, 0.38), (0.42, 0.38))
-    elif name == "sun":
-        disc(0, 0, 0.48)
-        for x, y in _regular(8, 0.0):
-            bar((0.64 * x, 0.64 * y), (x, y))
-    elif name == "umbrella":
-        fill(*[(math.cos(t), math.sin(t) * 0.95) for t in np.linspace(math.pi, 2 * math.pi, 30)])
-        bar((0, -0.1), (0, 0.8))
-        bar((0, 0.8), (0.12, 0.93), (0.3, 0.93), (0.4, 0.72))
-    elif name == "boat":
-        fill((-1, 0.4), (1, 0.4), (0.6, 1), (-0.6, 1))
-        bar((0, 0.4), (0, -1))
-        fill((0.12, -0.95), (0.85, 0.22), (0.12, 0.22))
-        fill((-0.12, -0.6), (-0.12, 0.22), (-0.7, 0.22))
-    elif name == "cup":
-        fill((-0.85, -0.7), (0.45, -0.7), (0.3, 0.85), (-0.7, 0.85))
-        disc(0.55, -0.05, 0.42)
-        disc(0.55, -0.05, 0.22, color=paper)
-        fill((-0.85, -0.7), (0.45, -0.7), (0.3, 0.85), (-0.7, 0.85))
-    else:
-        raise ValueError(f"no icon named {name!r}; one of {', '.join(ICONS)}")
+    def disc(self, x: float, y: float, r: float, *, hole: bool = False) -> None:
+        """A filled circle."""
+        self.fill(*[(x + r * a, y + r * b) for a, b in _regular(40, 0.0)], hole=hole)
+
+    def line(self, *points: tuple[float, float]) -> None:
+        """A thick line through the points."""
+        self.pen.line(self.at(list(points)), fill=self.ink, width=self.stroke, joint="curve")
+
+
+def _house(icon: _IconPen) -> None:
+    icon.fill((0, -1), (1, -0.1), (-1, -0.1))
+    icon.fill((-0.75, -0.1), (0.75, -0.1), (0.75, 1), (-0.75, 1))
+    icon.fill((-0.2, 0.35), (0.2, 0.35), (0.2, 1), (-0.2, 1), hole=True)
+
+
+def _tree(icon: _IconPen) -> None:
+    icon.fill((-0.14, 0.4), (0.14, 0.4), (0.14, 1), (-0.14, 1))
+    icon.disc(0, -0.5, 0.5)
+    icon.disc(-0.45, 0.0, 0.45)
+    icon.disc(0.45, 0.0, 0.45)
+    icon.disc(0, 0.05, 0.45)
+
+
+def _car(icon: _IconPen) -> None:
+    hood = ((-1, 0), (-0.6, -0.08), (-0.35, -0.55), (0.4, -0.55), (0.7, -0.08), (1, 0))
+    icon.fill(*hood, (1, 0.5), (-1, 0.5))
+    icon.fill((-0.25, -0.4), (0.3, -0.4), (0.45, -0.08), (-0.4, -0.08), hole=True)
+    for x in (-0.55, 0.55):
+        icon.disc(x, 0.5, 0.28)
+        icon.disc(x, 0.5, 0.12, hole=True)
+
+
+def _key(icon: _IconPen) -> None:
+    icon.disc(-0.58, 0, 0.42)
+    icon.disc(-0.58, 0, 0.2, hole=True)
+    icon.fill((-0.2, -0.11), (1, -0.11), (1, 0.11), (-0.2, 0.11))
+    icon.fill((0.8, 0), (1, 0), (1, 0.5), (0.8, 0.5))
+    icon.fill((0.42, 0), (0.6, 0), (0.6, 0.38), (0.42, 0.38))
+
+
+def _sun(icon: _IconPen) -> None:
+    icon.disc(0, 0, 0.48)
+    for x, y in _regular(8, 0.0):
+        icon.line((0.64 * x, 0.64 * y), (x, y))
+
+
+def _umbrella(icon: _IconPen) -> None:
+    arc = np.linspace(math.pi, 2 * math.pi, 30)
+    icon.fill(*[(math.cos(t), math.sin(t) * 0.95) for t in arc])
+    icon.line((0, -0.1), (0, 0.8))
+    icon.line((0, 0.8), (0.12, 0.93), (0.3, 0.93), (0.4, 0.72))
+
+
+def _boat(icon: _IconPen) -> None:
+    icon.fill((-1, 0.4), (1, 0.4), (0.6, 1), (-0.6, 1))
+    icon.line((0, 0.4), (0, -1))
+    icon.fill((0.12, -0.95), (0.85, 0.22), (0.12, 0.22))
+    icon.fill((-0.12, -0.6), (-0.12, 0.22), (-0.7, 0.22))
+
+
+def _cup(icon: _IconPen) -> None:
+    body = ((-0.85, -0.7), (0.45, -0.7), (0.3, 0.85), (-0.7, 0.85))
+    icon.fill(*body)
+    icon.disc(0.55, -0.05, 0.42)
+    icon.disc(0.55, -0.05, 0.22, hole=True)
+    icon.fill(*body)
+
+
+_DRAW_ICON: dict[str, Callable[[_IconPen], None]] = {
+    "house": _house,
+    "tree": _tree,
+    "car": _car,
+    "key": _key,
+    "sun": _sun,
+    "umbrella": _umbrella,
+    "boat": _boat,
+    "cup": _cup,
+}
 
 
 def procedural(rng: np.random.Generator, size: tuple[int, int], phase: float = 0.0) -> Image.Image:
-    """Footage without a camera: gradients, waves and drifting figures. Same generator state and size: same picture.
+    """Footage without a camera: gradients, waves and drifting polygons.
 
-    phase: seconds; the same rng state at rising phases gives a moving scene.
+    The same generator state, size and phase give the same picture. phase: seconds; rising phases at
+    one generator state give a moving scene.
     """
     w, h = size
     low = (max(8, w // 4), max(8, h // 4))

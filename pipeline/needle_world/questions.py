@@ -1,6 +1,7 @@
-"""Questions about needles, with their truth: one template list for training, demo and evaluation.
+"""Questions about needles, with their answers, from one list of templates.
 
-Imports only numpy. Knows no model and no video file; a "scene" is a list of needles in the order they are shown.
+Training, demo and evaluation use it. Imports only numpy. Knows no model and no video file; a
+"scene" is a list of needles in the order in which they show.
 """
 
 from collections import Counter
@@ -48,8 +49,8 @@ _COUNTED = {"code": ("codes",), "name": ("secret words", "names"), "icon": ("ico
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A question with its truth. `needles` are the indices in the scene that the answer rests on."""
+class NeedleQuestion:
+    """A question with its answer. `needles`: indices in the scene that the answer rests on."""
 
     family: str
     text: str
@@ -72,8 +73,13 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def ask_one(rng: np.random.Generator, scene: Sequence[Needle], family: str) -> Asked | None:
-    """A question of this family with one right answer, or None when this scene offers none."""
+def ask_one(
+    rng: np.random.Generator, scene: Sequence[Needle], family: str
+) -> NeedleQuestion | None:
+    """A question of this family with exactly one right answer; None when the scene offers none.
+
+    ValueError on an unknown family.
+    """
     at: dict[str, list[int]] = {
         kind: [i for i, n in enumerate(scene) if n.kind == kind] for kind in KINDS
     }
@@ -81,7 +87,7 @@ def ask_one(rng: np.random.Generator, scene: Sequence[Needle], family: str) -> A
         if len(at[family]) != 1:
             return None
         i = at[family][0]
-        return Asked(
+        return NeedleQuestion(
             family,
             _pick(rng, {"code": CODE, "name": NAME, "icon": ICON}[family]),
             scene[i].text,
@@ -94,13 +100,17 @@ def ask_one(rng: np.random.Generator, scene: Sequence[Needle], family: str) -> A
         if not unique:
             return None
         i = int(rng.choice(unique))
-        return Asked(family, _pick(rng, COLOR).format(shape=scene[i].text), scene[i].color, (i,))
+        return NeedleQuestion(
+            family, _pick(rng, COLOR).format(shape=scene[i].text), scene[i].color, (i,)
+        )
     if family == "shape":
         unique = [i for i in at["shape"] if colors[scene[i].color] == 1]
         if not unique:
             return None
         i = int(rng.choice(unique))
-        return Asked(family, _pick(rng, SHAPE).format(color=scene[i].color), scene[i].text, (i,))
+        return NeedleQuestion(
+            family, _pick(rng, SHAPE).format(color=scene[i].color), scene[i].text, (i,)
+        )
     if family == "order":
         return _order(rng, scene, at, shapes)
     if family == "count":
@@ -115,7 +125,7 @@ def _order(
     scene: Sequence[Needle],
     at: dict[str, list[int]],
     shapes: Counter[str],
-) -> Asked | None:
+) -> NeedleQuestion | None:
     ways = []
     for kind, templates in (("name", ORDER_NAMES), ("icon", ORDER_ICONS)):
         words = [scene[i].text for i in at[kind]]
@@ -130,7 +140,7 @@ def _order(
     templates, chosen = ways[int(rng.integers(len(ways)))]
     words = [scene[i].text for i in chosen]
     shuffled = [words[int(j)] for j in rng.permutation(len(words))]
-    return Asked(
+    return NeedleQuestion(
         "order",
         _pick(rng, templates).format(items=listed(shuffled)),
         ", ".join(words),
@@ -140,7 +150,7 @@ def _order(
 
 def _count(
     rng: np.random.Generator, scene: Sequence[Needle], at: dict[str, list[int]]
-) -> Asked | None:
+) -> NeedleQuestion | None:
     options: dict[str, list[int]] = {}
     for kind, words in _COUNTED.items():
         options[words[int(rng.integers(len(words)))]] = at[kind]
@@ -153,12 +163,14 @@ def _count(
     # Draw the count first, so that zero, which most words have, is not most of the questions.
     number = int(rng.choice(sorted(by_count)))
     word = _pick(rng, by_count[number])
-    return Asked("count", _pick(rng, COUNT).format(items=word), str(number), tuple(options[word]))
+    return NeedleQuestion(
+        "count", _pick(rng, COUNT).format(items=word), str(number), tuple(options[word])
+    )
 
 
 def _not_shown(
     rng: np.random.Generator, at: dict[str, list[int]], shapes: set[str], colors: set[str]
-) -> Asked | None:
+) -> NeedleQuestion | None:
     ways = [
         _pick(rng, templates)
         for kind, templates in (("code", CODE), ("name", NAME), ("icon", ICON))
@@ -172,11 +184,11 @@ def _not_shown(
         ways.append(_pick(rng, COLOR).format(shape=_pick(rng, absent_shapes)))
     if absent_colors:
         ways.append(_pick(rng, SHAPE).format(color=_pick(rng, absent_colors)))
-    return Asked("not_shown", _pick(rng, ways), NOT_SHOWN, ()) if ways else None
+    return NeedleQuestion("not_shown", _pick(rng, ways), NOT_SHOWN, ()) if ways else None
 
 
 def corpus() -> list[str]:
-    """Every template with every filling: what the tokenizer is made from."""
+    """Every template with every filling: the corpus of the tokenizer."""
     lines = [
         *CODE,
         *NAME,

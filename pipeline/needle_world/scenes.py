@@ -1,4 +1,4 @@
-"""Scenes and their questions for videos of a given length: what the demo and the evaluation show and ask.
+"""Random scenes and their questions, for the demo and the evaluation.
 
 Knows needles and questions; no video files and no model.
 """
@@ -6,11 +6,15 @@ Knows needles and questions; no video files and no model.
 import numpy as np
 
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES, Needle, random_needle
-from pipeline.needle_world.questions import FAMILIES, Asked, ask_one
+from pipeline.needle_world.questions import FAMILIES, NeedleQuestion, ask_one
 
 
 def random_scene(rng: np.random.Generator, count: int) -> list[Needle]:
-    """`count` different needles; kinds in random shares, at times several of one shape, so that all families come up."""
+    """`count` different needles.
+
+    The shares of the kinds are random, and half of the scenes show one shape in several colours, so
+    that every question family comes up.
+    """
     scene: list[Needle] = []
     if count >= 4 and rng.random() < 0.5:
         shape = str(rng.choice(SHAPES))
@@ -31,14 +35,14 @@ def random_scene(rng: np.random.Generator, count: int) -> list[Needle]:
 
 def questions(
     rng: np.random.Generator, scene: list[Needle], families: tuple[str, ...] = FAMILIES
-) -> list[Asked]:
+) -> list[NeedleQuestion]:
     """One question of every family that this scene offers."""
     asked = [ask_one(rng, scene, family) for family in families]
     return [one for one in asked if one is not None]
 
 
-def demo_scene(rng: np.random.Generator) -> tuple[list[Needle], list[Asked]]:
-    """Ten needles and eleven questions: every kind, and one about something that is never shown."""
+def demo_scene(rng: np.random.Generator) -> tuple[list[Needle], list[NeedleQuestion]]:
+    """Ten needles and eleven questions: every kind, and one about something that never shows."""
     shapes = [str(s) for s in rng.permutation(SHAPES)]
     colors = [str(c) for c in rng.permutation(list(COLORS))]
     counted, single = shapes[0], shapes[1:5]
@@ -63,7 +67,7 @@ def demo_scene(rng: np.random.Generator) -> tuple[list[Needle], list[Asked]]:
         "count",
         "not_shown",
     )
-    asked: list[Asked] = []
+    asked: list[NeedleQuestion] = []
     for family in wanted:
         one = ask_one(rng, scene, family)
         while one is None or any(one.text == other.text for other in asked):

@@ -1,34 +1,36 @@
-"""Was the answer right, did the citation hold the needle, and how sure is the number. Knows no model.
+"""Scores of an answer about needles: right or wrong, and whether its citations hold the needles.
 
-Intervals are bootstrapped over videos (questions of one video are not independent), 95 %, seeded.
+Knows no model and no statistics; intervals are in `pipeline.scoring`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.needle_world.video import Shown
+from pipeline.needle_world.video import PlacedNeedle
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """One question's result."""
+class ScoredAnswer:
+    """The result of one question."""
 
     video: str
     family: str
     right: bool
-    # every needle of the question lies in a cited span; None when the question has no needle
+    # whether every needle of the question lies in a cited span; None without needles
     cited: bool | None
-    # of each cited span: whether it holds one of the question's needles
+    # for each cited span, whether it holds one of the question's needles
     spans: tuple[bool, ...] = ()
 
 
-def holds(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> bool | None:
-    """Whether each needle's time overlaps a cited span; None without needles."""
+def cites_all(spans: Sequence[tuple[float, float]], needles: Sequence[PlacedNeedle]) -> bool | None:
+    """Whether a cited span overlaps each needle's time; None without needles."""
     if not needles:
         return None
     return all(any(a < n.end and n.start < b for a, b in spans) for n in needles)
 
 
-def touching(spans: Sequence[tuple[float, float]], needles: Sequence[Shown]) -> tuple[bool, ...]:
-    """Of each span, whether one of the needles overlaps it."""
+def on_needles(
+    spans: Sequence[tuple[float, float]], needles: Sequence[PlacedNeedle]
+) -> tuple[bool, ...]:
+    """For each cited span, whether it overlaps one of the needles."""
     return tuple(any(a < n.end and n.start < b for n in needles) for a, b in spans)

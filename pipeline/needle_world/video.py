@@ -1,6 +1,6 @@
-"""Videos with needles: any footage, cards shown at known moments, a real H.264 file, exact truth.
+"""Videos with needles: any footage, cards at known times, a real H.264 file, exact ground truth.
 
-Same seed and footage: same plan. Knows no model and no bank.
+The same seed and footage give the same plan. Knows no model and no bank.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from PIL import Image
 
 from encoders.errors import UserError
 from encoders.sources.container import check_file
+from memory.storage.atomic import replacing
 from pipeline.needle_world.cards import (
     COLORS,
     ICONS,
@@ -29,13 +30,13 @@ from pipeline.needle_world.cards import (
     random_placement,
 )
 
-# seconds -> the picture at that moment; asked in rising order
+# seconds -> the picture at that time; called with rising seconds
 Footage = Callable[[float], Image.Image]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A needle with the seconds during which it is on screen: [start, end)."""
+class PlacedNeedle:
+    """A needle with its place and the seconds during which it shows: [start, end)."""
 
     needle: Needle
     start: float
@@ -49,8 +50,8 @@ def plan(
     seconds: float,
     needle_seconds: float = 2.0,
     gap: float = 1.5,
-) -> tuple[Shown, ...]:
-    """Moments for the needles, in their order: random, not aligned to any grid, at least `gap` apart.
+) -> tuple[PlacedNeedle, ...]:
+    """Times for the needles, in their order: random, on no grid, at least `gap` seconds apart.
 
     ValueError when they do not fit.
     """
@@ -63,7 +64,7 @@ def plan(
     cuts = np.sort(rng.uniform(0, free, len(needles)))
     starts = [lead + float(cut) + i * (needle_seconds + gap) for i, cut in enumerate(cuts)]
     return tuple(
-        Shown(
+        PlacedNeedle(
             needle,
             round(start, 3),
             round(start + needle_seconds, 3),
@@ -74,7 +75,7 @@ def plan(
 
 
 def procedural_footage(seed: int, size: tuple[int, int], scene_seconds: float = 14.0) -> Footage:
-    """Moving scenes without a camera; a new one about every `scene_seconds`."""
+    """Moving scenes without a camera; a new scene every `scene_seconds`."""
 
     def at(t: float) -> Image.Image:
         scene = int(t // scene_seconds)
@@ -84,15 +85,15 @@ def procedural_footage(seed: int, size: tuple[int, int], scene_seconds: float = 
 
 
 def clip_footage(clips: list[Path], seed: int, size: tuple[int, int]) -> Footage:
-    """Real clips one after another, again and again in another order, crop and mirroring each time."""
+    """Real clips one after another, endlessly; order, crop and mirroring change every time."""
     pictures = _loop(clips, seed, size)
-    held: list[tuple[float, Image.Image]] = []
+    around: list[tuple[float, Image.Image]] = []  # the last picture before a time, the first after
 
     def at(t: float) -> Image.Image:
-        while not held or held[-1][0] < t:
-            held[:] = held[-1:]
-            held.append(next(pictures))
-        return held[0][1].copy() if held[0][0] >= t else held[-1][1].copy()
+        while not around or around[-1][0] < t:
+            around[:] = around[-1:]
+            around.append(next(pictures))
+        return around[0][1].copy() if around[0][0] >= t else around[-1][1].copy()
 
     return at
 
@@ -100,7 +101,7 @@ def clip_footage(clips: list[Path], seed: int, size: tuple[int, int]) -> Footage
 def _loop(
     clips: list[Path], seed: int, size: tuple[int, int]
 ) -> Iterator[tuple[float, Image.Image]]:
-    """(seconds since the beginning of the loop, picture), for ever."""
+    """Endless (seconds since the loop began, picture)."""
     rng, base = np.random.default_rng(seed), 0.0
     while True:
         for i in rng.permutation(len(clips)):
@@ -125,7 +126,7 @@ def _loop(
 
 def write(
     path: Path,
-    shown: tuple[Shown, ...],
+    placed: tuple[PlacedNeedle, ...],
     seconds: float,
     footage: Footage,
     *,
@@ -133,9 +134,11 @@ def write(
     size: tuple[int, int] = (480, 270),
     progress: Callable[[float], None] = lambda t: None,
 ) -> None:
-    """Write an H.264 MP4; `progress` gets the seconds written. The file appears under its name when it is complete."""
-    half = path.with_suffix(".partial.mp4")
-    with av.open(str(half), "w") as file:
+    """Write an H.264 MP4, which appears under its name when it is complete.
+
+    progress: called with the seconds written so far.
+    """
+    with replacing(path) as temporary, av.open(str(temporary), "w") as file:
         stream = file.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = size[0] // 2 * 2, size[1] // 2 * 2, "yuv420p"
         stream.codec_context.gop_size = 4 * fps
@@ -143,7 +146,7 @@ def write(
         for i in range(round(seconds * fps)):
             t = i / fps
             picture = footage(t)
-            for one in shown:
+            for one in placed:
                 if one.start <= t < one.end:
                     draw(picture, one.needle, one.place)
             frame = av.VideoFrame.from_image(picture)
@@ -151,70 +154,83 @@ def write(
             file.mux(stream.encode(frame))
             progress(t)
         file.mux(stream.encode())
-    half.replace(path)
 
 
-def insert(source: Path, target: Path, shown: tuple[Shown, ...]) -> None:
-    """Copy a video with cards drawn onto its frames; times, size and rate stay, sound is left out.
+def insert(source: Path, target: Path, placed: tuple[PlacedNeedle, ...]) -> None:
+    """Copy a video with cards drawn onto its frames; times, size and rate stay, sound is dropped.
 
-    UserError when the source cannot be decoded or ends before a needle is shown.
+    UserError when the source cannot be decoded or ends before a needle shows.
     """
-    half = target.with_suffix(".partial.mp4")
-    last, seen = 0.0, set[int]()
-    try:
-        with av.open(str(source)) as old, av.open(str(half), "w") as new:
-            film = old.streams.video[0]
-            stream = new.add_stream(
-                "libx264", rate=film.average_rate or 25, options={"preset": "veryfast", "crf": "20"}
+    with replacing(target) as temporary:
+        try:
+            visible, last = _draw_onto(source, temporary, placed)
+        except (av.error.FFmpegError, IndexError) as error:
+            raise UserError(f"{source} cannot be decoded ({error}); give another video.") from error
+        missing = [one for i, one in enumerate(placed) if i not in visible]
+        if missing:
+            raise UserError(
+                f"{source} ends at {last:.1f} s, before {missing[0].start:.1f} s; "
+                "give an earlier moment."
             )
-            stream.pix_fmt, stream.time_base = "yuv420p", film.time_base
-            stream.width, stream.height = film.width // 2 * 2, film.height // 2 * 2
-            for frame in old.decode(film):
-                last = float(frame.time or 0.0)
-                picture = frame.to_image()
-                for i, one in enumerate(shown):
-                    if one.start <= last < one.end:
-                        seen.add(i)
-                        draw(picture, one.needle, one.place)
-                drawn = av.VideoFrame.from_image(picture.resize((stream.width, stream.height)))
-                drawn.pts, drawn.time_base = frame.pts, frame.time_base
-                new.mux(stream.encode(drawn))
-            new.mux(stream.encode())
-    except (av.error.FFmpegError, IndexError) as error:
-        half.unlink(missing_ok=True)
-        raise UserError(f"{source} cannot be decoded ({error}); give another video.") from error
-    missing = [one for i, one in enumerate(shown) if i not in seen]
-    if missing:
-        half.unlink(missing_ok=True)
-        raise UserError(
-            f"{source} ends at {last:.1f} s, before {missing[0].start:.1f} s; give an earlier moment."
+
+
+def _draw_onto(
+    source: Path, target: Path, placed: tuple[PlacedNeedle, ...]
+) -> tuple[set[int], float]:
+    """Encode the source again with its needles; -> (numbers of those that showed, last second)."""
+    last, visible = 0.0, set[int]()
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        film = old.streams.video[0]
+        stream = new.add_stream(
+            "libx264", rate=film.average_rate or 25, options={"preset": "veryfast", "crf": "20"}
         )
-    half.replace(target)
+        stream.pix_fmt, stream.time_base = "yuv420p", film.time_base
+        stream.width, stream.height = film.width // 2 * 2, film.height // 2 * 2
+        for frame in old.decode(film):
+            last = float(frame.time or 0.0)
+            picture = frame.to_image()
+            for i, one in enumerate(placed):
+                if one.start <= last < one.end:
+                    visible.add(i)
+                    draw(picture, one.needle, one.place)
+            drawn = av.VideoFrame.from_image(picture.resize((stream.width, stream.height)))
+            drawn.pts, drawn.time_base = frame.pts, frame.time_base
+            new.mux(stream.encode(drawn))
+        new.mux(stream.encode())
+    return visible, last
 
 
-def parse(text: str, seed: int) -> Shown:
-    """ "code:4821@5", "shape:red star@12.5", "icon:key@3": a needle, two seconds long from that second on."""
+def parse(text: str, seed: int) -> PlacedNeedle:
+    """A needle that shows for 2 seconds: "code:4821@5", "shape:red star@12.5", "icon:key@3".
+
+    The number behind @ is the second at which it appears. UserError when the text is no needle.
+    """
     rng = np.random.default_rng(seed)
     try:
         kind, rest = text.split(":", 1)
         what, at = rest.rsplit("@", 1)
         start = float(at)
         color, word = what.split(" ", 1) if kind == "shape" else ("", what)
-        known = {"name": NAMES, "shape": SHAPES, "icon": ICONS}.get(kind, (word,))
-        if kind not in KINDS or word not in known or (color and color not in COLORS):
+        words = {"name": NAMES, "shape": SHAPES, "icon": ICONS}.get(kind, (word,))
+        if kind not in KINDS or word not in words or (color and color not in COLORS):
             raise ValueError(text)
         if kind == "code" and not (len(word) == 4 and word.isdigit()):
             raise ValueError(text)
     except ValueError as error:
         raise UserError(
-            f"{text!r} is no needle; write code:4821@5, name:Alice@5, shape:red star@5 or icon:key@5 "
-            f"(names: VNBench's; shapes: {', '.join(SHAPES)}; icons: {', '.join(ICONS)}; colours: {', '.join(COLORS)})."
+            f"{text!r} is no needle; write code:4821@5, name:Alice@5, shape:red star@5 or "
+            "icon:key@5 "
+            f"(names: VNBench's; shapes: {', '.join(SHAPES)}; icons: {', '.join(ICONS)}; colours: "
+            f"{', '.join(COLORS)})."
         ) from error
-    return Shown(Needle(kind, word, color), start, start + 2.0, random_placement(rng, kind))
+    return PlacedNeedle(Needle(kind, word, color), start, start + 2.0, random_placement(rng, kind))
 
 
 def main() -> None:
-    """Put needles into a video of yours: python -m pipeline.needle_world.video IN.mp4 OUT.mp4 code:4821@5 "shape:red star@12"."""
+    """Insert needles into a video.
+
+    python -m pipeline.needle_world.video IN.mp4 OUT.mp4 code:4821@5 "shape:red star@12"
+    """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)

@@ -17,7 +17,7 @@ from pipeline.embedded import tokenizer
 from pipeline.needle_world import questions
 from pipeline.needle_world import video as haystack
 from pipeline.needle_world.cards import Needle
-from pipeline.needle_world.scoring import holds
+from pipeline.needle_world.scoring import cites_all
 from pipeline.scoring import is_right
 
 SCENE = [
@@ -102,5 +102,5 @@ def test_cards_are_read_and_cited(video, tmp_path_factory, capsys, reader):
         if needle is None:
             assert answer["shown"] or not answer["spans"]
         else:
-            cited += bool(holds([tuple(span) for span in answer["spans"]], [shown[needle]]))
+            cited += bool(cites_all([tuple(span) for span in answer["spans"]], [shown[needle]]))
     assert right >= 4 and cited >= 3  # of 5 and 4: a model at chance gets none

@@ -21,7 +21,7 @@ from pipeline.build import build_backbone, build_live, build_qa
 from pipeline.config.compose import compose
 from pipeline.live.session import Session
 from pipeline.needle_world.cards import draw
-from pipeline.needle_world.video import Shown, parse, procedural_footage
+from pipeline.needle_world.video import PlacedNeedle, parse, procedural_footage
 from pipeline.qa import VideoQA
 from tests.support.records import files
 from tests.support.streams import Sender
@@ -65,7 +65,7 @@ def pushed(qa: VideoQA, name: str = "page", fps: float = 1.0) -> PushedSource:
 
 def world(*needles: str) -> Callable[[float], np.ndarray]:
     """Pictures of a procedural scene with needles such as code:4821@31."""
-    shown: list[Shown] = [parse(text, i) for i, text in enumerate(needles)]
+    shown: list[PlacedNeedle] = [parse(text, i) for i, text in enumerate(needles)]
     footage = procedural_footage(3, SIZE)
 
     def paint(seconds: float) -> np.ndarray:

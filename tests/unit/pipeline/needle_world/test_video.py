@@ -17,7 +17,7 @@ from encoders.errors import UserError
 from encoders.schema import join
 from encoders.sources.file import FileSource
 from pipeline.embedded import data, model, tokenizer, train_tower
-from pipeline.embedded.log import Curve
+from pipeline.embedded.training_curve import TrainingCurve
 from pipeline.needle_world import questions, video
 from pipeline.needle_world.cards import (
     COLORS,
@@ -32,7 +32,7 @@ from pipeline.needle_world.cards import (
     random_placement,
 )
 from pipeline.needle_world.scenes import demo_scene, random_scene
-from pipeline.needle_world.scoring import holds
+from pipeline.needle_world.scoring import cites_all
 from pipeline.scoring import cell, is_right, share
 from tests.support.videos import write_video
 
@@ -179,17 +179,17 @@ def test_is_right(text: str, truth: str, right: bool) -> None:
 
 
 def test_holds() -> None:
-    one, two = (video.Shown(n, s, s + 2.0, random_placement(np.random.default_rng(0), "code"))
+    one, two = (video.PlacedNeedle(n, s, s + 2.0, random_placement(np.random.default_rng(0), "code"))
                 for n, s in zip(needles(2), (5.0, 11.0), strict=True))  # fmt: skip
     assert (
-        holds([(6.0, 7.0)], [one])
-        and holds([(0.0, 5.5)], [one])
-        and holds([(6.9, 20.0)], [one, two])
+        cites_all([(6.0, 7.0)], [one])
+        and cites_all([(0.0, 5.5)], [one])
+        and cites_all([(6.9, 20.0)], [one, two])
     )
-    assert holds([(7.0, 8.0)], [one]) is False  # a span that begins when the card is gone
-    assert holds([(4.0, 5.0)], [one]) is False and holds([], [one]) is False
-    assert holds([(6.0, 7.0)], [one, two]) is False
-    assert holds([(6.0, 7.0)], []) is None
+    assert cites_all([(7.0, 8.0)], [one]) is False  # a span that begins when the card is gone
+    assert cites_all([(4.0, 5.0)], [one]) is False and cites_all([], [one]) is False
+    assert cites_all([(6.0, 7.0)], [one, two]) is False
+    assert cites_all([(6.0, 7.0)], []) is None
 
 
 def test_share_and_its_interval() -> None:
@@ -364,16 +364,16 @@ def test_interrupted_training_ends_where_it_would_have(
 ) -> None:
     """Nine shards of a few cards; the checkpoint is written after the eighth."""
     for name, value in (
-        ("CYCLES", (train_tower.Cycle(9, 2e-3, 0.5, 0.34),)),
+        ("CYCLES", (train_tower.TowerCycle(9, 2e-3, 0.5, 0.34),)),
         ("EVENTS", 8),
         ("BATCH", 16),
     ):
         monkeypatch.setattr(train_tower, name, value)
     monkeypatch.setattr(train_tower, "accuracy", lambda *_: {})  # renders a thousand cards
     words = tokenizer.build(questions.corpus())
-    add = Curve.add
+    add = TrainingCurve.add
 
-    def breaks(self: Curve, row: dict[str, float]) -> None:
+    def breaks(self: TrainingCurve, row: dict[str, float]) -> None:
         add(self, row)
         if row["shard"] == 8:
             raise Interrupted
@@ -383,7 +383,7 @@ def test_interrupted_training_ends_where_it_would_have(
     train_tower.train(whole, tmp_path / "whole", None)
     (tmp_path / "halves").mkdir()
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(Curve, "add", breaks)
+        patched.setattr(TrainingCurve, "add", breaks)
         train_tower.train(model.build(words), tmp_path / "halves", None)
     # another beginning: everything must come from the checkpoint
     resumed = model.build(words, seed=1)
@@ -397,7 +397,9 @@ def test_interrupted_training_ends_where_it_would_have(
     assert all(
         torch.equal(states[1]["heads"][name], value) for name, value in states[0]["heads"].items()
     )
-    curves = [Curve(tmp_path / part / "tower.csv", keep=99).rows for part in ("whole", "halves")]
+    curves = [
+        TrainingCurve(tmp_path / part / "tower.csv", keep=99).rows for part in ("whole", "halves")
+    ]
     assert curves[0] == curves[1] and [row["shard"] for row in curves[0]] == list(range(1, 10))
     start = model.build(words).state_dict()
     moved = [

@@ -4,8 +4,11 @@ import csv
 from pathlib import Path
 
 
-class Curve:
-    """Rows of numbers, written at once; columns may be missing in a row. keep: rows of an earlier run to keep."""
+class TrainingCurve:
+    """Rows of numbers, written at once; a row may lack columns.
+
+    keep: number of rows of an earlier run to keep.
+    """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self.path = path
