@@ -1,21 +1,28 @@
-"""Settings for fewer bytes: what each stores, what it loses, how fast it writes and reads.
+"""Settings for smaller banks: what each stores and loses, and how fast it writes and reads.
 
-    python -m pipeline.evaluation.bank_sizes [--clips ../shared/data/clips] [--short 100] [--long 12] [--out runs/evaluate]
+    python -m pipeline.evaluation.bank_sizes [--clips ../shared/data/clips] [--short 100]
+        [--long 12] [--out runs/evaluate]
 
-The videos are those of pipeline/evaluation/embedded.py and are shared with it (same --out); every setting answers the same
-questions about them. Columns:
-bytes an hour   all segment files of the ten-minute videos (of the short ones with --long 0), scaled to 3600 frames; the
-                catalog (20 bytes a frame), bank.json and the index (a cache, rebuilt when it is gone) are not counted
-of plain KV     the same, against bfloat16 keys and values of all tokens before compression: visual tokens and time tags; the
-                largest share of a single video, and which, behind it
-attention       for each layer |x - x'| / |x| in per cent: x what attention hands to the output projection at the question's
-                tokens with keys and values as they were made, x' with those that come back from the bank; errors of the
-                layers below included; mean over questions of the first short videos, all of whose frames are recalled
-needles         per cent right over both kinds of videos, by each reader: reader=kv reads keys and values, reader=tokens
-                reads visual tokens; difference to bf16, same questions in pairs, 95 % interval bootstrapped over videos
-write, read     MB of files and frames a second, keys, values and visual tokens, one thread, median of 5: `put` with fsync
-                of the segments of a video into an empty bank, and all their frames back from the page cache
-Prints Markdown and leaves it in sizes.md; results.jsonl of each setting keeps every question.
+The videos are those of pipeline/evaluation/embedded.py and are shared with it (same --out). Every
+setting answers the same questions about them. Columns:
+
+- MB an hour: all segment files of the ten-minute videos (of the short ones with --long 0), scaled
+  to 3600 frames. Not counted: the catalog (20 bytes a frame), bank.json, the index (a cache).
+- of plain KV: the same, against bfloat16 keys and values of all tokens before compression, time
+  tags included. Behind it, the largest share of a single video.
+- attention error: |x - x'| / |x| per layer, in per cent. x is the input of the output projection at
+  the question's tokens with the keys and values of the encoder, x' with those from the bank.
+  Errors of the layers below are included. Mean over questions of the first short videos, all of
+  whose frames are recalled.
+- needles right: per cent over both kinds of videos, by each reader. reader=kv reads keys and
+  values, reader=tokens visual tokens. Then the difference to bf16 on the same questions; intervals 95 %,
+  bootstrapped over videos.
+- write, read: MB of files and frames a second, with keys, values and visual tokens, one thread,
+  median of 5. Writing: `put` with fsync of the segments of a video into an empty bank. Reading: all
+  their frames back from the page cache.
+
+Prints Markdown and writes it to sizes.md; results.jsonl of each setting holds every question.
+Results: docs/measurements/2026-11_bank-sizes_epyc-2core.md.
 """
 
 import argparse
@@ -45,7 +52,7 @@ from pipeline.config import settings
 from pipeline.config.compose import compose
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
-from pipeline.needle_world.scoring import Scored
+from pipeline.needle_world.scoring import ScoredAnswer
 from pipeline.provenance import at_rest
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.scoring import difference, share
@@ -57,28 +64,28 @@ SETTINGS: dict[str, tuple[str, ...]] = {  # the first is what the others are com
     "pooled, bf16": ("kv_dtype=bfloat16", "token_dtype=bfloat16", "compressor=shrink"),
     "compact": ("experiment=compact",),
 }
-PROBED = 8  # short videos for attention errors
+ATTENTION_VIDEOS = 8  # short videos for attention errors
 PARTS = ("short", "long")
 READERS = ("kv", "tokens")
-TIMED = 5  # repetitions for speeds
+TIMED_RUNS = 5  # repetitions for speeds
 TIMED_SECONDS = 120.0  # of the first long video
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What was measured of one setting."""
+class SettingResult:
+    """The measurements of one setting."""
 
     sizes: list["Size"]  # of each video
     fps: float
     errors: list[float]  # of each layer
-    scored: dict[str, list[Scored]]  # by reader
+    scored: dict[str, list[ScoredAnswer]]  # by reader
     write: tuple[float, float]  # MB and frames a second
     read: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of one video in a bank."""
+    """Sizes of one video in a bank."""
 
     name: str  # of its file
     stored: int  # bytes of segment files
@@ -87,7 +94,7 @@ class Size:
 
 
 def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
-    """Of each video of a bank, counted on the disk."""
+    """Sizes of each video of a bank, counted on the disk."""
     shape = backbone.kv_shape
     token = 2 * 2 * shape.layers * shape.heads * shape.width
     store, found = DiskStore(bank), []
@@ -105,8 +112,10 @@ def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
     return found
 
 
-def encoded(config: Any, qa: Any, path: Path, end: float | None = None) -> Iterator[Segment]:
-    """The segments of a video as the encoder makes them, before anything is stored."""
+def encode_segments(
+    config: Any, qa: Any, path: Path, end: float | None = None
+) -> Iterator[Segment]:
+    """The segments of a video as the encoder returns them, before anything is stored."""
     config.video, config.end = str(path), end
     source = build_source(config, qa.backbone)
     encoder = Encoder(
@@ -122,42 +131,45 @@ def encoded(config: Any, qa: Any, path: Path, end: float | None = None) -> Itera
 
 @contextmanager
 def attention_outputs(backbone: VideoLLM) -> Iterator[list[Tensor]]:
-    """Collects [n, Hq * Dh] float32 of each layer, in order, as it enters the output projection."""
-    caught: list[Tensor] = []
+    """Collect each layer's input to the output projection, in order: [n, Hq * Dh] float32."""
+    outputs: list[Tensor] = []
     hooks = [
         layer.self_attn.o_proj.register_forward_pre_hook(
-            lambda _, args: caught.append(args[0][0].float())
+            lambda _, args: outputs.append(args[0][0].float())
         )
         for layer in backbone.decoder.layers
     ]
     try:
-        yield caught
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()
 
 
 def attention_errors(config: Any, qa: Any, videos: Sequence[Video]) -> list[float]:
-    """Of each layer, over the questions of these videos; the bank of `qa` holds them."""
+    """Mean error of each layer over the questions of these videos, which `qa`'s bank holds."""
     found: list[list[float]] = []
     for _, path, _, asked in videos:
-        made = list(encoded(config, qa, path))
+        made = list(encode_segments(config, qa, path))
         stored = [
             qa.bank.catalog.read_segment(segment.video_id, segment.number).kv for segment in made
         ]
         for text in sorted({one.text for one in asked}):
             both = []
             for blocks in ([segment.kv for segment in made], stored):
-                with attention_outputs(qa.backbone) as caught:
+                with attention_outputs(qa.backbone) as outputs:
                     qa.answerer.reader.logits(
-                        _all_of(text, made, blocks), lambda stage: nullcontext()
+                        _read_everything(text, made, blocks), lambda stage: nullcontext()
                     )
-                both.append(caught[-qa.backbone.kv_shape.layers :])
+                both.append(outputs[-qa.backbone.kv_shape.layers :])
             found.append([float((a - b).norm() / a.norm()) for a, b in zip(*both, strict=True)])
     return torch.tensor(found).mean(0).tolist() if found else []
 
 
-def _all_of(text: str, made: Sequence[Segment], blocks: Sequence[KVBlock | None]) -> Evidence:
+def _read_everything(
+    text: str, made: Sequence[Segment], blocks: Sequence[KVBlock | None]
+) -> Evidence:
+    """Evidence of all frames, with these blocks."""
     runs, first = [], 0
     for segment, block in zip(made, blocks, strict=True):
         runs.append(Run(segment.number, first, segment.tokens, block))
@@ -166,20 +178,20 @@ def _all_of(text: str, made: Sequence[Segment], blocks: Sequence[KVBlock | None]
     return Evidence(Question(text, made[0].video_id), tuple(runs), none, 0, 1.0)
 
 
-def speeds(
+def write_and_read_speeds(
     made: list[Segment], stored_as: AtRest, folder: Path
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(MB and frames written a second), (the same read): see the head of this file."""
+    """(MB and frames written a second), (the same for reading)."""
     frames = sum(len(segment) for segment in made)
-    wrote, read = [], []
-    for _ in range(TIMED):
+    writing, read = [], []
+    for _ in range(TIMED_RUNS):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         store = DiskStore(folder, stored_as)
         began = time.perf_counter()
         for segment in made:
             store.put(segment)
-        wrote.append(time.perf_counter() - began)
+        writing.append(time.perf_counter() - began)
         began = time.perf_counter()
         for segment in made:
             store.frames(segment.video_id, segment.number, 0, len(segment))
@@ -189,12 +201,12 @@ def speeds(
         )
         store.close()
     shutil.rmtree(folder)
-    wrote_in, read_in = statistics.median(wrote), statistics.median(read)
+    wrote_in, read_in = statistics.median(writing), statistics.median(read)
     return (size / wrote_in / 1e6, frames / wrote_in), (size / read_in / 1e6, frames / read_in)
 
 
-def measure(name: str, videos: dict[str, list[Video]], out: Path) -> Row:
-    """One setting, from empty banks."""
+def measure(name: str, videos: dict[str, list[Video]], out: Path) -> SettingResult:
+    """Measure one setting, from empty banks."""
     folder = out / "sizes" / name.replace(", ", "-")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -209,16 +221,16 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> Row:
     sizes = sizes_of(folder / f"bank-{parts[0]}", backbone)
     qa = build_qa(config, backbone)
     with qa.bank:
-        errors = attention_errors(config, qa, videos[parts[-1]][:PROBED])
-        made = list(encoded(config, qa, videos[parts[0]][0][1], end=TIMED_SECONDS))
-    write, read = speeds(made, at_rest(config, backbone), folder / "speed")
+        errors = attention_errors(config, qa, videos[parts[-1]][:ATTENTION_VIDEOS])
+        made = list(encode_segments(config, qa, videos[parts[0]][0][1], end=TIMED_SECONDS))
+    write, read = write_and_read_speeds(made, at_rest(config, backbone), folder / "speed")
     for part in parts:
         shutil.rmtree(folder / f"bank-{part}")  # hundreds of MB; the questions stay
     scored = {reader: [one for each in answers for one in each[reader]] for reader in READERS}
-    return Row(sizes, float(config.fps), errors, scored, write, read)
+    return SettingResult(sizes, float(config.fps), errors, scored, write, read)
 
 
-def table(rows: dict[str, Row]) -> list[str]:
+def table(rows: dict[str, SettingResult]) -> list[str]:
     """Markdown, one setting a line."""
     reference = next(iter(rows.values()))
     lines = [
@@ -240,14 +252,15 @@ def table(rows: dict[str, Row]) -> list[str]:
         right = " | ".join(_right(row, reference, reader) for reader in READERS)
         lines.append(
             f"| {name} | {stored / frames * 3600 * row.fps / 1e6:.1f} "
-            f"| 1/{plain / stored:.1f} (1/{worst.plain / worst.stored:.1f}: {worst.name}) | {errors} | {right} "
+            f"| 1/{plain / stored:.1f} (1/{worst.plain / worst.stored:.1f}: {worst.name}) | "
+            f"{errors} | {right} "
             f"| {row.write[0]:.0f} ({row.write[1]:.0f}) | {row.read[0]:.0f} ({row.read[1]:.0f}) |"
         )
     return lines
 
 
-def _right(row: Row, reference: Row, reader: str) -> str:
-    """Two cells: per cent right, and what that is less than the reference."""
+def _right(row: SettingResult, reference: SettingResult, reader: str) -> str:
+    """Two cells: per cent right, and the difference to the reference."""
     right, against = (
         [(one.video, one.right) for one in each.scored[reader]] for each in (row, reference)
     )
@@ -260,6 +273,7 @@ def _right(row: Row, reference: Row, reader: str) -> str:
 
 
 def main() -> None:
+    """Measure every setting and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -279,8 +293,10 @@ def main() -> None:
         if part in PARTS
     }
     head = (
-        f"Machine: {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}; "
-        f"seed {SEED}; {args.short} videos of 16 seconds and {args.long} of ten minutes, {len(footage)} held-out clips; "
+        f"Machine: {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} "
+        f"threads, torch {torch.__version__}; "
+        f"seed {SEED}; {args.short} videos of 16 seconds and {args.long} of ten minutes, "
+        f"{len(footage)} held-out clips; "
         "intervals 95 %, bootstrapped over videos."
     )
     rows = {}

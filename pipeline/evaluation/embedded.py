@@ -1,12 +1,17 @@
 """Accuracy of the embedded model on seeds and footage that training never saw.
 
-    python -m pipeline.evaluation.embedded [--clips ../shared/data/clips] [--short 100] [--long 12] [--out runs/evaluate]
+    python -m pipeline.evaluation.embedded [--clips ../shared/data/clips] [--short 100] [--long 12]
+        [--out runs/evaluate]
 
-Everything goes the user's way: real H.264 files, decord, the bank on disk, recall, reader. Two parts:
-short  videos of 16 seconds (16 frames): all of them are read, no retrieval
-long   videos of ten minutes with ten needles: 24 frames' worth of tokens are read; uniform sampling reads as many
-Half of the videos have procedural footage, half real clips held out from training (all procedural without --clips).
-Prints Markdown; results.jsonl keeps every question.
+Takes the user's way: real H.264 files, decord, the bank on disk, recall, reader. Two parts:
+
+- short: videos of 16 seconds (16 frames); everything is read, no retrieval
+- long: videos of ten minutes with ten needles; 24 frames' worth of tokens are read, by uniform
+  sampling as well
+
+Half of the videos have procedural footage, half real clips held out from training (all procedural
+without --clips). Prints Markdown; results.jsonl holds every question.
+Results: docs/measurements/2026-11_embedded-accuracy_epyc-2core.md.
 """
 
 import argparse
@@ -28,13 +33,14 @@ from pipeline.config import settings
 from pipeline.config.compose import compose
 from pipeline.embedded.footage import clips
 from pipeline.needle_world import video
-from pipeline.needle_world.questions import FAMILIES, Asked
+from pipeline.needle_world.questions import FAMILIES, NeedleQuestion
 from pipeline.needle_world.scenes import questions, random_scene
-from pipeline.needle_world.scoring import Scored, holds, touching
+from pipeline.needle_world.scoring import ScoredAnswer, cites_all, on_needles
 from pipeline.scoring import cell, is_right
 
 SEED = 424_242  # of the held-out videos; training and its checks use others
-Video = tuple[str, Path, tuple[video.Shown, ...], list[Asked]]
+# name, file, needles, questions
+Video = tuple[str, Path, tuple[video.PlacedNeedle, ...], list[NeedleQuestion]]
 LONG_ARMS: dict[str, tuple[str, ...]] = {
     "fused, kv reader": ("retriever=fused", "reader=kv"),
     "fused, tokens reader": ("retriever=fused", "reader=tokens"),
@@ -49,12 +55,12 @@ SHORT_ARMS: dict[str, tuple[str, ...]] = {
 
 
 def make_videos(part: str, count: int, footage: list[Path], out: Path) -> Iterator[Video]:
-    """Seeded videos of a part, written once and kept; every second one has real footage if there is any."""
+    """The seeded videos of a part, written once; every second one has real footage if any."""
     seconds, size = (16.0, (480, 270)) if part == "short" else (600.0, (480, 270))
     for i in range(count):
         rng = np.random.default_rng((SEED, part == "long", i))
         needles = random_scene(rng, int(rng.integers(1, 5)) if part == "short" else 10)
-        shown = video.plan(rng, needles, seconds)
+        placed = video.plan(rng, needles, seconds)
         asked = questions(rng, needles)
         real = bool(footage) and i % 2 == 1
         name = f"{part}-{i:03d}-{'real' if real else 'procedural'}"
@@ -66,36 +72,36 @@ def make_videos(part: str, count: int, footage: list[Path], out: Path) -> Iterat
                 if real
                 else video.procedural_footage(seed, size)
             )
-            video.write(path, shown, seconds, source, size=size)
-        yield name, path, shown, asked
+            video.write(path, placed, seconds, source, size=size)
+        yield name, path, placed, asked
 
 
 def run_part(
     part: str, arms: dict[str, tuple[str, ...]], videos: list[Video], out: Path
-) -> dict[str, list[Scored]]:
-    """Encode each video once, ask its questions in every arm."""
+) -> dict[str, list[ScoredAnswer]]:
+    """Encode each video once and ask its questions in every arm."""
     base = [f"bank={out / ('bank-' + part)}", "video=-", "question=-"]
     if part == "short":
         base.append("read_tokens=4096")
-    results: dict[str, list[Scored]] = {}
+    results: dict[str, list[ScoredAnswer]] = {}
     with (out / "results.jsonl").open("a") as log:
         for arm, overrides in arms.items():
             config = compose("ask", [*base, *overrides])
             backbone = build_backbone(config)
             qa = build_qa(config, backbone)
             began = time.time()
-            for name, path, shown, asked in videos:
+            for name, path, placed, questions_ in videos:
                 config.video = str(path)
                 source = build_source(config, backbone)
                 qa.ingest(source)
-                for one in asked:
+                for one in questions_:
                     answer = qa.ask(Question(one.text, source.info.video_id))
                     right = is_right(answer.text, one.answer)
-                    truth = [shown[i] for i in one.needles]
-                    found = holds(answer.spans, truth)
-                    spans = touching(answer.spans, truth)
+                    truth = [placed[i] for i in one.needles]
+                    cited = cites_all(answer.spans, truth)
+                    spans = on_needles(answer.spans, truth)
                     results.setdefault(arm, []).append(
-                        Scored(name, one.family, right, found, spans)
+                        ScoredAnswer(name, one.family, right, cited, spans)
                     )
                     row = {
                         "part": part,
@@ -103,7 +109,7 @@ def run_part(
                         "video": name,
                         "truth": one.answer,
                         "right": right,
-                        "found": found,
+                        "found": cited,
                     }
                     log.write(json.dumps(row | {"family": one.family} | asdict(answer)) + "\n")
             qa.bank.close()
@@ -111,27 +117,27 @@ def run_part(
     return results
 
 
-def _of_family(family: str, scored: list[Scored]) -> list[tuple[str, bool]]:
+def _of_family(family: str, scored: list[ScoredAnswer]) -> list[tuple[str, bool]]:
     return [(r.video, r.right) for r in scored if r.family == family]
 
 
-def _of_footage(kind: str, scored: list[Scored]) -> list[tuple[str, bool]]:
+def _of_footage(kind: str, scored: list[ScoredAnswer]) -> list[tuple[str, bool]]:
     return [(r.video, r.right) for r in scored if r.video.endswith(kind)]
 
 
-def _all_needles(scored: list[Scored]) -> list[tuple[str, bool]]:
+def _all_needles(scored: list[ScoredAnswer]) -> list[tuple[str, bool]]:
     return [(r.video, r.cited) for r in scored if r.right and r.cited is not None]
 
 
-def _spans(scored: list[Scored]) -> list[tuple[str, bool]]:
+def _spans(scored: list[ScoredAnswer]) -> list[tuple[str, bool]]:
     return [(r.video, hit) for r in scored if r.right and r.cited is not None for hit in r.spans]
 
 
-def table(results: dict[str, list[Scored]]) -> list[str]:
-    """Markdown: families down, arms across; then the citation of right answers, by procedural and real footage."""
+def table(results: dict[str, list[ScoredAnswer]]) -> list[str]:
+    """Markdown: families down, arms across, then citations of right answers, then by footage."""
     lines = ["| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
 
-    def row(name: str, pick: Callable[[list[Scored]], list[tuple[str, bool]]]) -> None:
+    def row(name: str, pick: Callable[[list[ScoredAnswer]], list[tuple[str, bool]]]) -> None:
         cells = [cell(pick(scored)) for scored in results.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
 
@@ -150,6 +156,7 @@ def table(results: dict[str, list[Scored]]) -> list[str]:
 
 
 def main() -> None:
+    """Run both parts and print their tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -163,7 +170,8 @@ def main() -> None:
     footage = clips(args.clips, held_out=True) if args.clips.is_dir() else []
     cores = os.cpu_count()
     print(
-        f"machine: {platform.machine()}, {cores} cores, torch {torch.__version__}; seed {SEED}; held-out clips: {len(footage)}"
+        f"machine: {platform.machine()}, {cores} cores, torch {torch.__version__}; seed {SEED}; "
+        f"held-out clips: {len(footage)}"
     )
     report: list[str] = []
     for part, count, arms in (("short", args.short, SHORT_ARMS), ("long", args.long, LONG_ARMS)):

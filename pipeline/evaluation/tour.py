@@ -1,17 +1,16 @@
-"""`make demo`: a ten-minute video with ten needles, encoded once, asked eleven questions, checked against the truth.
+"""`make demo`: a ten-minute video with ten needles, encoded once, asked eleven questions, checked.
 
     python -m pipeline.evaluation.tour [--seed 7] [--minutes 10] [--out tour]
 
-Makes a real H.264 file, encodes it with a progress bar, asks ten questions of all kinds and one about something that was
-never shown, prints what came out beside the truth, and writes tour/index.html with the picture of each cited moment.
-Knows no model: it goes the way that `reelbank ask` goes.
+Makes a real H.264 file, encodes it with a progress bar, asks ten questions of all kinds and one
+about something that never shows, prints the answers beside the truth, and writes tour/index.html
+with the picture of each cited moment. Knows no model: it takes the way of `reelbank ask`.
 """
 
 import argparse
-import base64
 import html
-import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -23,21 +22,54 @@ from rich.table import Table
 
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.commands import html_page
+from pipeline.commands.html_page import jpeg_base64
 from pipeline.commands.terminal import progress_bar
 from pipeline.config.compose import compose
 from pipeline.config.units import format_time
-from pipeline.needle_world import video as haystack
-from pipeline.needle_world.questions import Asked
+from pipeline.needle_world import video as needle_video
+from pipeline.needle_world.questions import NeedleQuestion
 from pipeline.needle_world.scenes import demo_scene
-from pipeline.needle_world.scoring import holds
+from pipeline.needle_world.scoring import cites_all
+from pipeline.needle_world.video import PlacedNeedle
 from pipeline.schema import Answer
 from pipeline.scoring import is_right
 
-Row = tuple[Asked, Answer, tuple[haystack.Shown, ...], float]
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A question with its answer."""
+
+    question: NeedleQuestion
+    answer: Answer
+    needles: tuple[PlacedNeedle, ...]  # that the right answer rests on
+    seconds: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the right one."""
+        return is_right(self.answer.text, self.question.answer)
+
+    @property
+    def shown_at(self) -> str:
+        """When the needles show, as text."""
+        return when(tuple((needle.start, needle.end) for needle in self.needles))
 
 
-def make_video(path: Path, shown: tuple[haystack.Shown, ...], seconds: float, seed: int) -> None:
-    """Write the demo video, with a bar."""
+_STYLE = (
+    "body{font:16px system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;"
+    "background:#fafafa;color:#1b1b1b}"
+    "section{background:#fff;border-left:6px solid #2b8a3e;border-radius:6px;padding:.6rem 1rem;"
+    "margin:1rem 0;box-shadow:0 1px 3px #0002}section.wrong{border-color:#c92a2a}"
+    "h2{font-size:1.05rem;margin:.2rem 0}"
+    "figure{display:inline-block;margin:.3rem .6rem .3rem 0}"
+    "figure img{width:240px;height:auto;border-radius:4px;display:block}"
+    "figcaption{font-size:.85rem;color:#555}"
+)
+
+
+def make_video(path: Path, placed: tuple[PlacedNeedle, ...], seconds: float, seed: int) -> None:
+    """Write the demo video, with a progress bar."""
     size = (480, 270)
     columns = (
         TextColumn("{task.description}"),
@@ -47,18 +79,18 @@ def make_video(path: Path, shown: tuple[haystack.Shown, ...], seconds: float, se
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         job = bar.add_task("making the video", total=seconds)
-        haystack.write(
+        needle_video.write(
             path,
-            shown,
+            placed,
             seconds,
-            haystack.procedural_footage(seed, size),
+            needle_video.procedural_footage(seed, size),
             size=size,
             progress=lambda t: bar.update(job, completed=t),
         )
 
 
 def picture_at(path: Path, seconds: float) -> Image.Image:
-    """The video's picture at this moment."""
+    """The video's picture at this second."""
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         assert stream.time_base is not None
@@ -77,63 +109,49 @@ def when(spans: tuple[tuple[float, float], ...]) -> str:
     return ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in spans) or "-"
 
 
-def show(rows: list[Row]) -> None:
-    """The table on the terminal."""
+def show(results: list[Result]) -> None:
+    """Print the table on the terminal."""
     table = Table(show_lines=False)
     for name in ("question", "answer", "truth", "", "cited", "shown at", "s"):
         table.add_column(name, overflow="fold")
-    for asked, answer, needles, seconds in rows:
-        right = is_right(answer.text, asked.answer)
-        truth = when(tuple((n.start, n.end) for n in needles))
+    for one in results:
         table.add_row(
-            asked.text,
-            answer.text,
-            asked.answer,
-            "right" if right else "WRONG",
-            when(answer.spans),
-            truth,
-            f"{seconds:.2f}",
+            one.question.text,
+            one.answer.text,
+            one.question.answer,
+            "right" if one.right else "WRONG",
+            when(one.answer.spans),
+            one.shown_at,
+            f"{one.seconds:.2f}",
         )
     Console(width=150).print(table)
 
 
-def page(rows: list[Row], video: Path, summary: str) -> str:
+def page(results: list[Result], video: Path, summary: str) -> str:
     """One self-contained HTML page: a card per question with the pictures of its cited moments."""
     cards = []
-    for asked, answer, needles, seconds in rows:
-        right = is_right(answer.text, asked.answer)
+    for one in results:
+        answer = one.answer
         pictures = []
         for a, b in answer.spans:
             heaviest = max((f for f in answer.cited if a <= f.time < b), key=lambda f: f.weight)
-            buffer = io.BytesIO()
-            picture_at(video, heaviest.time).resize((320, 180)).save(buffer, "JPEG", quality=80)
-            data = base64.b64encode(buffer.getvalue()).decode()
+            data = jpeg_base64(picture_at(video, heaviest.time).resize((320, 180)))
             label = f"{format_time(a)}-{format_time(b)}"
             image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {label}">'
             pictures.append(f"<figure>{image}<figcaption>{label}</figcaption></figure>")
-        truth = when(tuple((n.start, n.end) for n in needles))
         cards.append(
-            f'<section class="{"right" if right else "wrong"}"><h2>{html.escape(asked.text)}</h2>'
-            f"<p><b>{html.escape(answer.text)}</b> (truth: {html.escape(asked.answer)}; shown at {truth}; {seconds:.2f} s)</p>"
+            f'<section class="{"right" if one.right else "wrong"}">'
+            f"<h2>{html.escape(one.question.text)}</h2><p><b>{html.escape(answer.text)}</b> "
+            f"(truth: {html.escape(one.question.answer)}; shown at {one.shown_at}; "
+            f"{one.seconds:.2f} s)</p>"
             f"<div>{''.join(pictures) or '<p>nothing cited</p>'}</div></section>"
         )
-    style = (
-        "body{font:16px system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;background:#fafafa;color:#1b1b1b}"
-        "section{background:#fff;border-left:6px solid #2b8a3e;border-radius:6px;padding:.6rem 1rem;margin:1rem 0;"
-        "box-shadow:0 1px 3px #0002}section.wrong{border-color:#c92a2a}h2{font-size:1.05rem;margin:.2rem 0}"
-        "figure{display:inline-block;margin:.3rem .6rem .3rem 0}figure img{width:240px;height:auto;"
-        "border-radius:4px;display:block}"
-        "figcaption{font-size:.85rem;color:#555}"
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Reelbank demo</title><style>{style}</style><h1>Reelbank demo</h1><p>{html.escape(summary)}</p>"
-        + "".join(cards)
-        + "</html>\n"
-    )
+    body = f"<h1>Reelbank demo</h1><p>{html.escape(summary)}</p>" + "".join(cards)
+    return html_page.page("Reelbank demo", _STYLE, body)
 
 
 def main() -> None:
+    """Make the video, encode it, ask, and write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -144,11 +162,11 @@ def main() -> None:
     began, seconds = time.perf_counter(), 60 * args.minutes
     args.out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((20_261_121, args.seed))
-    needles, asked = demo_scene(rng)
-    shown = haystack.plan(rng, needles, seconds)
+    needles, questions = demo_scene(rng)
+    placed = needle_video.plan(rng, needles, seconds)
     video = args.out / f"demo-{args.seed}-{args.minutes:g}min.mp4"
     if not video.exists():
-        make_video(video, shown, seconds, args.seed)
+        make_video(video, placed, seconds, args.seed)
     config = compose("ask", [f"video={video}", "question=-", f"bank={args.out / 'bank'}"])
     backbone = build_backbone(config)
     source = build_source(config, backbone)
@@ -156,28 +174,26 @@ def main() -> None:
     with qa.bank:
         with progress_bar(video.name, source.info.duration) as report:
             done = qa.ingest(source, report)
-        rows: list[Row] = []
-        for one in asked:
+        results: list[Result] = []
+        for one in questions:
             start = time.perf_counter()
             answer = qa.ask(Question(one.text, source.info.video_id))
-            rows.append(
-                (one, answer, tuple(shown[i] for i in one.needles), time.perf_counter() - start)
-            )
-    show(rows)
-    right = [is_right(answer.text, one.answer) for one, answer, _, _ in rows]
-    held = [
-        holds(answer.spans, truth)
-        for (_, answer, truth, _), ok in zip(rows, right, strict=True)
-        if ok and truth
+            truth = tuple(placed[i] for i in one.needles)
+            results.append(Result(one, answer, truth, time.perf_counter() - start))
+    show(results)
+    cited = [
+        cites_all(one.answer.spans, one.needles) for one in results if one.right and one.needles
     ]
     summary = (
-        f"{sum(right)} of {len(rows)} answers right, "
-        f"{sum(map(bool, held))} of {len(held)} right answers cite every needle they rest on; "
-        f"{done.frames} frames of a {args.minutes:g}-minute video, {done.nbytes / 1e6:.0f} MB written now, "
-        f"{np.mean([s for *_, s in rows]):.2f} s a question, {time.perf_counter() - began:.0f} s in all"
+        f"{sum(one.right for one in results)} of {len(results)} answers right, "
+        f"{sum(map(bool, cited))} of {len(cited)} right answers cite every needle they rest on; "
+        f"{done.frames} frames of a {args.minutes:g}-minute video, "
+        f"{done.nbytes / 1e6:.0f} MB written now, "
+        f"{np.mean([one.seconds for one in results]):.2f} s a question, "
+        f"{time.perf_counter() - began:.0f} s in all"
     )
     target = args.out / "index.html"
-    target.write_text(page(rows, video, summary), encoding="utf-8")
+    target.write_text(page(results, video, summary), encoding="utf-8")
     print(summary)
     print(f"pictures of the cited moments: {target}")
 

@@ -21,10 +21,15 @@ from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader
 from pipeline.evaluation.speed import long_banks, machine, operations
-from pipeline.evaluation.speed.baselines import KeptCache, Library, WholePrompt, fastest_chunk
-from pipeline.evaluation.speed.clocks import peak, resident
-from pipeline.evaluation.speed.rounds import Limits, Rounds, question, turned
-from pipeline.evaluation.speed.schema import Arm
+from pipeline.evaluation.speed.baselines import (
+    KeptCache,
+    TransformersModel,
+    WholePrompt,
+    fastest_chunk,
+)
+from pipeline.evaluation.speed.clocks import peak_memory, resident_bytes
+from pipeline.evaluation.speed.rounds import Limits, Rounds, question, rotated
+from pipeline.evaluation.speed.schema import BenchArm
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.records import info, make_video, write_video
 from tests.support.toys import toy_checkpoint, toy_frames
@@ -111,8 +116,8 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
     """Six frames, all in the window, all read: the whole prompt, the kept cache at two chunk sizes, twice each because a cache
     that was not cropped back would answer the second question differently, and our reader."""
     frames = toy_frames(6)
-    library = Library(untagged, new_tokens=8)
-    arms: list[Arm] = [WholePrompt(library), KeptCache(library, 6), KeptCache(library, 4)]
+    model = TransformersModel(untagged, new_tokens=8)
+    arms: list[BenchArm] = [WholePrompt(model), KeptCache(model, 6), KeptCache(model, 4)]
     for arm in arms:
         arm.encode(frames)
     seen = untagged.look(frames)
@@ -133,13 +138,13 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
         assert len(set(texts)) == 1, texts
         said.add(texts[0])
     assert len(said) == 2  # two questions, two answers: equal constants would prove nothing
-    other = KeptCache(library, 6)
+    other = KeptCache(model, 6)
     other.encode(toy_frames(6, seed=1))
     assert untagged.text_of(list(other.ask(question(0)).ids)).strip() not in said
 
 
 def test_the_fastest_chunk_is_chosen(untagged: LlavaOneVision) -> None:
-    chosen, took = fastest_chunk(Library(untagged, 2), toy_frames(6), [2, 6])
+    chosen, took = fastest_chunk(TransformersModel(untagged, 2), toy_frames(6), [2, 6])
     assert set(took) == {2, 6} and took[chosen] == min(took.values())
 
 
@@ -161,9 +166,9 @@ def test_operations_are_those_that_torch_counts(untagged: LlavaOneVision) -> Non
     untagged.advance(torch.randn(held, width), filled := untagged.cache(held + new))
     with FlopCounterMode(display=False) as counted:
         untagged.fill(torch.randn(new, width), filled)
-    rectangle = operations.attention(config, new * (held + new), filled=True)
+    rectangle = operations.attention(config, new * (held + new), prefill_only=True)
     assert counted.get_total_flops() == pytest.approx(
-        operations.decoder(config, new, filled=True) + rectangle, rel=1e-3
+        operations.decoder(config, new, prefill_only=True) + rectangle, rel=1e-3
     )
     with FlopCounterMode(display=False) as counted:
         untagged.logits(hidden)
@@ -174,14 +179,16 @@ def test_pairs_are_counted_one_by_one() -> None:
     assert operations.pairs(5, 7) == sum(7 + i + 1 for i in range(5))
     config = LlavaOneVision(str(toy_checkpoint())).config
     tokens, sink, segment, window = 6, 4, 8, 16
-    did = operations.windowed(config, 40, tokens=tokens, sink=sink, segment=segment, window=window)
+    did = operations.encode_windowed(
+        config, 40, tokens=tokens, sink=sink, segment=segment, window=window
+    )
     by_hand = 0
     for frame in range(40):
         first = frame // segment * segment
         for token in range(tokens):
             by_hand += sink + min(first, window) * tokens + (frame - first) * tokens + token + 1
-    assert did.attention == operations.attention(config, by_hand, filled=True)
-    assert operations.growing(config, 40, tokens=tokens, sink=sink).attention > did.attention
+    assert did.attention == operations.attention(config, by_hand, prefill_only=True)
+    assert operations.encode_growing(config, 40, tokens=tokens, sink=sink).attention > did.attention
 
 
 @pytest.mark.parametrize(
@@ -192,18 +199,18 @@ def test_pairs_are_counted_one_by_one() -> None:
 def test_an_arm_that_does_not_fit_is_left_out_and_named(
     untagged: LlavaOneVision, limits: Limits, why: str
 ) -> None:
-    library = Library(untagged, 2)
+    model = TransformersModel(untagged, 2)
     run = Rounds(1, 1, limits)
     for count in (2, 4, 8):
-        run.at(toy_frames(count), [KeptCache(library, 2)])
+        run.measure(toy_frames(count), [KeptCache(model, 2)])
     gone = [row for row in run.rows if row["kind"] == "left_out"]
     assert [row["frames"] for row in gone] == [4, 8] and all(why in row["why"] for row in gone)
     assert gone[0]["why"] == gone[1]["why"]  # the reason stays that of the length before
 
 
 def test_another_arm_goes_first_each_round(untagged: LlavaOneVision) -> None:
-    arms = [KeptCache(Library(untagged, 2), 2, name) for name in "abc"]
-    assert ["".join(arm.name for arm in turned(arms, n)) for n in range(4)] == [
+    arms = [KeptCache(TransformersModel(untagged, 2), 2, name) for name in "abc"]
+    assert ["".join(arm.name for arm in rotated(arms, n)) for n in range(4)] == [
         "abc",
         "bca",
         "cab",
@@ -213,10 +220,10 @@ def test_another_arm_goes_first_each_round(untagged: LlavaOneVision) -> None:
 
 
 def test_peak_memory_is_seen() -> None:
-    before = resident()
+    before = resident_bytes()
     if before is None:
         pytest.skip("this system does not tell")
-    with peak(before) as most:
+    with peak_memory(before) as most:
         held = torch.ones(8 << 20)  # 32 MB
         del held
     assert most.nbytes is None or 30e6 < most.nbytes < 200e6
@@ -311,9 +318,9 @@ def test_an_arm_with_another_backbone_is_refused(tmp_path: Path) -> None:
 
 
 def test_frames_of_a_file_and_a_length_that_it_does_not_have(tmp_path: Path) -> None:
-    from pipeline.evaluation.speed import footage
+    from pipeline.evaluation.speed import ready_frames
 
-    footage.film(tmp_path / "a.mp4", 3, (64, 64), fps=4)
+    ready_frames.write_film(tmp_path / "a.mp4", 3, (64, 64), fps=4)
     with pytest.raises(UserError, match="gives 3 frames, and lengths= asks for 24"):
         cli.run(
             "bench",
@@ -327,11 +334,11 @@ def test_frames_of_a_file_and_a_length_that_it_does_not_have(tmp_path: Path) -> 
 
 
 def test_ready_frames_restart_anywhere() -> None:
-    from pipeline.evaluation.speed.footage import ReadyFrames, noise
+    from pipeline.evaluation.speed.ready_frames import ReadyFrames, noise_frames
 
-    frames = noise(40, 2.0, (32, 32))
+    frames = noise_frames(40, 2.0, (32, 32))
     source = ReadyFrames(frames, 2.0)
     again = [batch for batch in source.frames(7.0)]
     assert again[0].times[0] == 7.0 and sum(map(len, again)) == 40 - 14
     assert isinstance(again[0], Frames) and source.info.duration == 20.0
-    assert (noise(4, 2.0, (32, 32), first=10).pixels == frames.pixels[10:14]).all()
+    assert (noise_frames(4, 2.0, (32, 32), first=10).pixels == frames.pixels[10:14]).all()

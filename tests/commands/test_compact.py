@@ -16,10 +16,10 @@ from pipeline.build import build_backbone
 from pipeline.cli import run
 from pipeline.config.compose import compose
 from pipeline.evaluation import throughput
-from pipeline.evaluation.bank_sizes import SETTINGS, Row, Size, sizes_of, table
+from pipeline.evaluation.bank_sizes import SETTINGS, SettingResult, Size, sizes_of, table
 from pipeline.needle_world import video as haystack
 from pipeline.needle_world.cards import Needle
-from pipeline.needle_world.scoring import Scored, holds
+from pipeline.needle_world.scoring import ScoredAnswer, cites_all
 from pipeline.scoring import difference, is_right
 
 SECONDS = 64
@@ -27,7 +27,9 @@ SCENE = [Needle("name", "Olivia"), Needle("icon", "key")]
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[haystack.Shown, ...]]:
+def video(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, tuple[haystack.PlacedNeedle, ...]]:
     path = tmp_path_factory.mktemp("compact") / "cards.mp4"
     shown = haystack.plan(np.random.default_rng(99), SCENE, float(SECONDS))
     haystack.write(
@@ -45,7 +47,7 @@ def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
         == 0
     )
     answer = json.loads(capsys.readouterr().out)
-    assert is_right(answer["text"], "Olivia") and holds(answer["spans"], [shown[0]]) is True
+    assert is_right(answer["text"], "Olivia") and cites_all(answer["spans"], [shown[0]]) is True
     files = {str(p.relative_to(bank)): p.stat().st_size for p in bank.rglob("*") if p.is_file()}
     counted = sum(
         size for name, size in files.items() if not name.startswith(("catalog.sqlite", "index/"))
@@ -86,11 +88,11 @@ def test_settings_of_the_table_compose(name):
 def test_the_table_has_a_line_for_each_setting():
     """Bytes over all videos, and the worst of them beside it."""
     right = {
-        "kv": [Scored("a", "code", True, None, [])],
-        "tokens": [Scored("a", "code", False, None, [])],
+        "kv": [ScoredAnswer("a", "code", True, None, [])],
+        "tokens": [ScoredAnswer("a", "code", False, None, [])],
     }
     sizes = [Size("small", 10**6, 4 * 10**7, 60), Size("large", 3 * 10**6, 4 * 10**7, 60)]
-    row = Row(sizes, 1.0, [0.01, 0.02], right, (1.0, 2.0), (3.0, 4.0))
+    row = SettingResult(sizes, 1.0, [0.01, 0.02], right, (1.0, 2.0), (3.0, 4.0))
     lines = table({"bf16": row, "int8": replace(row, fps=2.0)})
     assert (
         len(lines) == 4

@@ -21,12 +21,12 @@ import yaml
 from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
+from memory.storage import json_lines
 from pipeline import cli
 from pipeline.evaluation.lmms import documents, scores
-from pipeline.evaluation.lmms.answer import Answers, Told
-from pipeline.evaluation.lmms.requests import Asked, Clip, asked, cut
+from pipeline.evaluation.lmms.answer import Answers, TextAnswer
+from pipeline.evaluation.lmms.requests import Clip, VideoRequest, cut, request_of
 from pipeline.evaluation.needle import score, vnbench
-from pipeline.evaluation.needle.run import rows_of
 from pipeline.needle_world.questions import NOT_SHOWN
 from pipeline.scoring import is_right
 from tests.support.paths import ROOT
@@ -57,8 +57,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- requests
 
 
-def shown(*parts: Mapping[str, Any], **settings: Any) -> Asked:
-    return asked("task 3", [{"role": "user", "content": list(parts)}], settings)
+def shown(*parts: Mapping[str, Any], **settings: Any) -> VideoRequest:
+    return request_of("task 3", [{"role": "user", "content": list(parts)}], settings)
 
 
 VIDEO: dict[str, Any] = {"type": "video", "url": "a.mp4"}
@@ -71,14 +71,14 @@ def test_messages_become_a_question_about_a_clip(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.mp4").symlink_to("a.mp4")
     here = str(tmp_path / "a.mp4")
-    assert shown(VIDEO, TEXT, until=["\n\n"], max_new_tokens=4) == Asked(
+    assert shown(VIDEO, TEXT, until=["\n\n"], max_new_tokens=4) == VideoRequest(
         Clip(here), "Which?", 4, ("\n\n",)
     )
     both: list[Mapping[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [VIDEO, TEXT]},
     ]
-    assert asked("t 0", both, {}).question == "Be brief.\nWhich?"
+    assert request_of("t 0", both, {}).question == "Be brief.\nWhich?"
     assert shown(VIDEO | {"start_time": 2, "end_time": 5.5}, TEXT).clip == Clip(here, 2.0, 5.5)
     assert shown({"type": "video", "url": "link.mp4"}, TEXT).clip == Clip(here)  # the same film
     dated = {"type": "video", "url": {"url": "file:///a.mp4", "video_start": 1.0, "video_end": 2.0}}
@@ -116,9 +116,11 @@ def test_each_video_is_encoded_once_and_answers_come_in_order(tmp_path: Path) ->
     write_video(tmp_path / "a.mp4", 4, 5)
     write_video(tmp_path / "b.mp4", 3, 5)
     (tmp_path / "link.mp4").symlink_to("a.mp4")
-    names = ["a.mp4", "b.mp4", "gone.mp4", "a.mp4", "link.mp4", "b.mp4"]
-    requests = [Asked(Clip(str(tmp_path / name)), f"Is it {i}?", 3) for i, name in enumerate(names)]
-    requests.append(Asked(Clip(str(tmp_path / "a.mp4"), 1.0, 2.5), "Is it 0?", 3))
+    names = ["a.mp4", "b.mp4", "missing.mp4", "a.mp4", "link.mp4", "b.mp4"]
+    requests = [
+        VideoRequest(Clip(str(tmp_path / name)), f"Is it {i}?", 3) for i, name in enumerate(names)
+    ]
+    requests.append(VideoRequest(Clip(str(tmp_path / "a.mp4"), 1.0, 2.5), "Is it 0?", 3))
     heard: list[str] = []
     failed: list[str] = []
     settings = dict(part.split("=", 1) for part in toy_parts()) | {
@@ -126,7 +128,7 @@ def test_each_video_is_encoded_once_and_answers_come_in_order(tmp_path: Path) ->
         "threads": 1,
     }
 
-    def run(*numbers: int) -> Iterator[Told]:
+    def run(*numbers: int) -> Iterator[TextAnswer]:
         answers = Answers(settings, info=heard.append, error=failed.append)
         try:
             yield from answers.to([requests[number] for number in numbers])
@@ -144,7 +146,7 @@ def test_each_video_is_encoded_once_and_answers_come_in_order(tmp_path: Path) ->
         2
     ].text == ""
     assert encoded() == 3  # the link is the same film, a part of it is another
-    assert len(failed) == 1 and "gone.mp4" in failed[0]
+    assert len(failed) == 1 and "missing.mp4" in failed[0]
     heard.clear()
     assert list(run(5, 3, 0)) == [told[5], told[3], told[0]] and encoded() == 0
 
@@ -162,7 +164,7 @@ def test_a_bank_that_others_write_stops_the_run(tmp_path: Path) -> None:
     ) as other:
         other.begin_writing()
         with pytest.raises(UserError, match="writ"):
-            list(answers.to([Asked(Clip(str(tmp_path / "a.mp4")), "Is it?")]))
+            list(answers.to([VideoRequest(Clip(str(tmp_path / "a.mp4")), "Is it?")]))
     answers.close()
 
 
@@ -393,7 +395,7 @@ def test_a_real_run_of_lmms_eval(
     assert log.count("segments encoded") == 4, log
     results, samples = results_of(tmp_path)
     assert results["config"]["model_backend"] == "pipeline.evaluation.lmms.model.Reelbank (chat)"
-    ours = {row["item"]: row for row in rows_of(benchmark / "results.jsonl")}
+    ours = {row["item"]: row for row in json_lines.read(benchmark / "results.jsonl")}
     free = documents.needle(benchmark)
     assert [row["filtered_resps"] for row in samples["reelbank_needle"]] == [
         ours[row["id"]]["text"] for row in free
@@ -474,7 +476,7 @@ def test_a_killed_run_goes_on_behind_its_last_answer(
     assert code == 0, log
     hits = re.search(r"(\d+)/(\d+) cache hits", log)
     assert hits is not None and len(stored) <= int(hits[1]) < int(hits[2]) == len(free), log
-    ours = {row["item"]: row["text"] for row in rows_of(benchmark / "results.jsonl")}
+    ours = {row["item"]: row["text"] for row in json_lines.read(benchmark / "results.jsonl")}
     _, samples = results_of(tmp_path)
     assert [row["filtered_resps"] for row in samples["reelbank_needle"]] == [
         ours[row["id"]] for row in free

@@ -14,14 +14,20 @@ import pytest
 from encoders.errors import UserError
 from encoders.schema import Frames, join
 from encoders.sources.file import FileSource
+from memory.storage import json_lines
 from pipeline import cli
 from pipeline.config.compose import compose
 from pipeline.evaluation.needle import looks, make, score, vnbench
-from pipeline.evaluation.needle.film import FilmSource, fingerprint, sampled, source_second, write
-from pipeline.evaluation.needle.footage import footage
+from pipeline.evaluation.needle.film import (
+    FilmSource,
+    fingerprint,
+    is_sampled,
+    source_second,
+    write,
+)
+from pipeline.evaluation.needle.haystack import haystack_of
 from pipeline.evaluation.needle.make import Grid
-from pipeline.evaluation.needle.run import rows_of
-from pipeline.evaluation.needle.schema import Card, Film, Item, Shown, read_films, read_items
+from pipeline.evaluation.needle.schema import Appearance, Card, Film, Item, read_films, read_items
 from pipeline.evaluation.needle.tasks import SHEETS
 from pipeline.needle_world.questions import NOT_SHOWN
 from tests.support.paths import ROOT
@@ -220,13 +226,13 @@ def test_needles_keep_apart_and_stand_at_their_depths() -> None:
     lone = [item for item in items if item.task == "retrieve"]
     asked = [(item.family, item.seconds, item.depth) for item in lone if item.depth is not None]
     off = [
-        abs(score.nearest(depth, GRID.depths) - depth) / 100 * (seconds - 2)
+        abs(score.grid_depth(depth, GRID.depths) - depth) / 100 * (seconds - 2)
         for _, seconds, depth in asked
     ]
     # seconds: the random phase, and a depth rounded to hundredths of ten minutes
     assert max(off) <= 0.54
     seen = Counter(
-        (family, seconds, score.nearest(depth, GRID.depths)) for family, seconds, depth in asked
+        (family, seconds, score.grid_depth(depth, GRID.depths)) for family, seconds, depth in asked
     )
     assert len(seen) == 5 * 5 * 2 and set(seen.values()) == {1}  # every kind of card at every depth
 
@@ -283,7 +289,7 @@ def frames(film: Film, fps: float = 1.0, start: float = 0.0) -> Frames:
 def test_frames_differ_from_the_haystack_at_needles_alone(look: str) -> None:
     film = make.make(replace(GRID, tasks=("retrieve",), films=(1,), looks=(look,)))[0][0]
     seen = frames(film)
-    behind = footage(film)
+    behind = haystack_of(film)
     for t, pixels in zip(seen.times, seen.pixels, strict=True):
         plain = np.asarray(behind.at(source_second(film, float(t))).resize((96, 54), 2), dtype=int)
         changed = np.abs(pixels - plain).max(axis=2) > 8  # [54, 96]
@@ -303,7 +309,7 @@ def test_frames_differ_from_the_haystack_at_needles_alone(look: str) -> None:
             )
             assert changed.mean() > 0.3 * at.width * at.height
     # two seconds are never missed at 1 frame a second
-    assert all(sampled(film, i, 1.0) for i in range(len(film.shown)))
+    assert all(is_sampled(film, i, 1.0) for i in range(len(film.shown)))
 
 
 def test_spliced_needles_hold_the_footage_up() -> None:
@@ -346,7 +352,7 @@ def test_no_two_seconds_are_equal_and_any_second_can_be_asked_for(
 def test_a_written_film_shows_its_needles_when_the_plan_does(tmp_path: Path) -> None:
     card = Card("code", "4821")
     place = looks.place(np.random.default_rng(0), card, "card")
-    film = Film("f", 8.0, 0, ("grey",), (Shown(card, "card", place, 3.2, 5.2),), 192, 108)
+    film = Film("f", 8.0, 0, ("grey",), (Appearance(card, "card", place, 3.2, 5.2),), 192, 108)
     write(film, tmp_path / "f.mp4")
     seen = join(list(FileSource(tmp_path / "f.mp4", 4.0, width=96, height=54).frames()))
     has_card = np.abs(seen.pixels.astype(int) - 128).mean(axis=(1, 2, 3)) > 8
@@ -390,7 +396,7 @@ def go(out: Path, *more: str) -> list[dict[str, Any]]:
         *toy_parts(),
     ]
     assert cli.run("needle", [*small, *more]) == 0
-    return rows_of(out / "results.jsonl")
+    return json_lines.read(out / "results.jsonl")
 
 
 REKV = ("+arms.rekv=['experiment=rekv']",)  # an arm on top of the preset's
@@ -405,7 +411,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_arm_sees_what_it_should(ran: Path) -> None:
     films = {film.name: film for film in read_films(ran / "films.jsonl")}
-    rows = rows_of(ran / "results.jsonl")
+    rows = json_lines.read(ran / "results.jsonl")
     arms = score.by(rows, "arm")
     assert set(arms) == {
         "fused",
@@ -460,7 +466,7 @@ def test_the_report_holds_its_figures(ran: Path) -> None:
 
 def test_an_interrupted_run_goes_on(ran: Path, tmp_path: Path) -> None:
     """Half of the rows and a torn one: the others are asked again, and all are as they were but for times."""
-    whole = {row["key"]: row for row in rows_of(ran / "results.jsonl")}
+    whole = {row["key"]: row for row in json_lines.read(ran / "results.jsonl")}
     lines = (ran / "results.jsonl").read_text().splitlines(keepends=True)
     kept = lines[: len(lines) // 2]
     (tmp_path / "results.jsonl").write_text("".join(kept) + lines[len(lines) // 2][:100])

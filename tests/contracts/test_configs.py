@@ -294,7 +294,7 @@ def commands() -> list[tuple[str, str]]:
 def options_made_on(page: str) -> set[str]:
     """Options such as compressor=thin whose YAML file a guide has its reader create."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    files = re.findall(r"\bCreate\s+`conf/(\w+)/(\w+)\.yaml`", text, re.MULTILINE)
+    files = re.findall(r"^Create `conf/(\w+)/(\w+)\.yaml`", text, re.MULTILINE)
     return {f"{group}={option}" for group, option in files if (group, option) not in EVERY}
 
 

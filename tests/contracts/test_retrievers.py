@@ -28,7 +28,7 @@ from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
 from memory.timeline import Timeline
-from pipeline.evaluation.speed.clocks import resident
+from pipeline.evaluation.speed.clocks import resident_bytes
 from tests.support.paths import CONF
 from tests.support.records import EMBED, Words, feed, make_segment, make_video, queries, same
 
@@ -379,12 +379,12 @@ def test_rows_beyond_the_ram_budget_are_the_same_rows():
 def test_mapped_rows_are_not_held_by_the_process():
     """64 MB go through a budget of nothing; what stays resident is a fraction of that."""
     kept, block = RowBuffer((1024,), RamBudget(0), np.float32), np.ones((1024, 1024), np.float32)
-    before = resident()
+    before = resident_bytes()
     for _ in range(16):
         kept.append(block)
     assert sum(float(part[0, 0]) for part in kept.blocks(len(kept))) == 16
     assert kept.take(np.arange(0, len(kept), 100)).shape == (164, 1024)
-    assert kept.nbytes == 0 and resident() - before < 24 << 20
+    assert kept.nbytes == 0 and resident_bytes() - before < 24 << 20
 
 
 def test_a_frame_scores_the_same_wherever_it_stands():

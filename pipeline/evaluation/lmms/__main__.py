@@ -1,5 +1,7 @@
-"""`python -m pipeline.evaluation.lmms ...` is `python -m lmms_eval ...`, also beside a CPU-only torch. There lmms-eval fails by itself: it
-imports torchvision before anything of ours is imported (encoders/models/torchvision_ops.py says what is wrong with that).
+"""Run lmms-eval with `python -m pipeline.evaluation.lmms ...`, also with a CPU-only torch.
+
+`python -m lmms_eval` alone fails there: it imports torchvision before anything of ours
+(encoders/models/torchvision_ops.py explains the problem).
 """
 
 import runpy

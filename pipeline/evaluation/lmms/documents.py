@@ -1,7 +1,7 @@
-"""Folders -> the documents of our tasks: plain dicts of texts and numbers, with the path of the video in each.
+"""Folders -> the documents of our tasks: plain dicts with texts, numbers and the video's path.
 
-A needle folder is what `reelbank needle files=true` writes. VNBench is its annotation file and a folder of videos. Knows no
-lmms-eval and no scores.
+A needle folder is what `reelbank needle files=true` writes. VNBench is its annotation file and a
+folder of videos. Knows no lmms-eval and no scores.
 """
 
 import functools
@@ -18,14 +18,17 @@ Document = dict[str, Any]
 
 @functools.cache  # lmms-eval loads a task's functions one by one
 def needle(folder: Path) -> list[Document]:
-    """A document for each question: {id, video, film, task, family, question, options, answer}; no options where nothing is
-    shown of what is asked. UserError when the films were not written as files."""
+    """A document for each question: {id, video, film, task, family, question, options, answer}.
+
+    Questions about what is not shown have no options. UserError when the films are not files.
+    """
     files = {film.name: film.file for film in read_films(folder / "films.jsonl")}
     found = []
     for item in read_items(folder / "items.jsonl"):
         if not files.get(item.film):
             raise UserError(
-                f"{folder} has no file of film {item.film}; run `reelbank needle action=make files=true out={folder}`."
+                f"{folder} has no file of film {item.film}; run `reelbank needle action=make "
+                f"files=true out={folder}`."
             )
         found.append(
             {
@@ -39,14 +42,17 @@ def needle(folder: Path) -> list[Document]:
                 "answer": item.answer,
             }
         )
-    return _with_files(found, folder)
+    return _check_files(found, folder)
 
 
 @functools.cache
 def four_tries(annotation: Path, videos: Path) -> list[Document]:
-    """A document for each try: {id, video, film, type, try, question, options, prompt, answer, letter}. `id` is the video as
-    the annotation names it, which its four tries share; `film` the file, which several questions may. UserError on a wrong
-    row."""
+    """A document for each try, as lmms-eval's tasks read it.
+
+    {id, video, film, type, try, question, options, prompt, answer, letter}. `id` is the
+    annotation's video, which its four tries share; `film` is the file, which several questions may
+    share. UserError on a wrong row.
+    """
     found = []
     for row in vnbench.read(annotation):
         path = videos / row["video"]
@@ -66,18 +72,19 @@ def four_tries(annotation: Path, videos: Path) -> list[Document]:
                 "letter": row["gt_option"],
             }
         )
-    return _with_files(found, videos)
+    return _check_files(found, videos)
 
 
-def _with_files(documents: list[Document], folder: Path) -> list[Document]:
-    """The same; UserError when videos are missing: they would count as wrong answers."""
-    gone = _gone(document["video"] for document in documents)
-    if gone:
+def _check_files(documents: list[Document], folder: Path) -> list[Document]:
+    """The documents. UserError when videos are missing, as they would count as wrong answers."""
+    missing = _missing(document["video"] for document in documents)
+    if missing:
         raise UserError(
-            f"{folder} lacks {len(gone)} of the videos, such as {gone[0]}; name the folder that has all of them."
+            f"{folder} lacks {len(missing)} of the videos, such as {missing[0]}; name the folder "
+            "that has all of them."
         )
     return documents
 
 
-def _gone(paths: Iterable[str]) -> list[str]:
+def _missing(paths: Iterable[str]) -> list[str]:
     return [path for path in dict.fromkeys(paths) if not Path(path).is_file()]

@@ -1,6 +1,6 @@
-"""The entry point `lmms_eval.models`: under which name lmms-eval knows Reelbank, and where its class is.
+"""The entry point `lmms_eval.models`: the name and class under which lmms-eval finds Reelbank.
 
-lmms-eval reads this at every start, whichever model is asked for: nothing of ours is imported here.
+lmms-eval reads this at every start, for any model, so nothing of ours is imported here.
 """
 
 from lmms_eval.models.registry_v2 import ModelManifest

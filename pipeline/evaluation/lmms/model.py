@@ -1,6 +1,9 @@
-"""Reelbank as a chat model of lmms-eval. Knows lmms-eval's interface and nothing of banks.
+"""Reelbank as a chat model of lmms-eval.
 
-python -m lmms_eval --model reelbank --model_args bank=DIR,backbone=NAME,fps=2 --tasks ... --include_path pipeline/evaluation/lmms/tasks
+    python -m lmms_eval --model reelbank --model_args bank=DIR,backbone=NAME,fps=2 --tasks ...
+        --include_path pipeline/evaluation/lmms/tasks
+
+Knows lmms-eval's interface and nothing of banks.
 """
 
 import os
@@ -14,12 +17,15 @@ from tqdm import tqdm
 
 from encoders.errors import UserError
 from pipeline.evaluation.lmms.answer import Answers
-from pipeline.evaluation.lmms.requests import Asked, asked
+from pipeline.evaluation.lmms.requests import VideoRequest, request_of
 
 
 class Reelbank(lmms):
-    """`generate_until` over videos. Every setting of `reelbank ask` can be given in --model_args; a task's max_new_tokens goes
-    before reader.max_new_tokens."""
+    """`generate_until` over videos.
+
+    --model_args takes every setting of `reelbank ask`. A task's max_new_tokens goes before
+    reader.max_new_tokens.
+    """
 
     is_simple = False
 
@@ -30,27 +36,34 @@ class Reelbank(lmms):
         device: str | None = None,
         **settings: Any,
     ) -> None:
-        """batch_size: 1, as questions are answered one by one. device: --device, the same as backbone.device=...
-        UserError on a setting that does not fit."""
+        """batch_size: 1, as questions are answered one by one. device: the same as backbone.device.
+
+        UserError on a setting that does not fit.
+        """
         super().__init__()
         if str(batch_size) != "1" or max_batch_size is not None:
             raise UserError(
-                f"--batch_size {batch_size}: Reelbank answers one question at a time; leave batch sizes out."
+                f"--batch_size {batch_size}: Reelbank answers one question at a time; leave batch "
+                "sizes out."
             )
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
-                "A bank has one writer; start lmms-eval as one process, or share the questions with --offset."
+                "A bank has one writer; start lmms-eval as one process, or share the questions "
+                "with --offset."
             )
         if device is not None:
             settings.setdefault("backbone.device", device)
         self._answers = Answers(settings, info=logger.info, error=logger.error)
 
     def generate_until(self, requests: list[Instance]) -> Iterator[GenerationResult]:
-        """A generator: with --use_cache each answer is stored as it comes, and a run that was stopped goes on behind it."""
+        """A generator: with --use_cache, each answer is stored as it comes.
+
+        A run that was stopped continues behind the last stored answer.
+        """
         with tqdm(total=len(requests), desc="Model Responding") as bar:
-            for told in self._answers.to([self._asked(request) for request in requests]):
+            for answer in self._answers.to([self._request_of(request) for request in requests]):
                 bar.update()
-                yield GenerationResult(told.text, TokenCounts(output_tokens=told.tokens))
+                yield GenerationResult(answer.text, TokenCounts(output_tokens=answer.tokens))
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError(
@@ -63,10 +76,12 @@ class Reelbank(lmms):
         )
 
     def clean(self) -> None:
-        """lmms-eval calls this behind the last answer."""
+        """Close the bank; lmms-eval calls this after the last answer."""
         self._answers.close()
         super().clean()
 
-    def _asked(self, request: Instance) -> Asked:
+    def _request_of(self, request: Instance) -> VideoRequest:
         _, to_messages, settings, number, task, split = request.args
-        return asked(f"{task} {number}", to_messages(self.task_dict[task][split][number]), settings)
+        return request_of(
+            f"{task} {number}", to_messages(self.task_dict[task][split][number]), settings
+        )

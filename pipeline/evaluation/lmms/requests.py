@@ -1,6 +1,7 @@
-"""lmms-eval's chat messages and generation settings -> one question about one video. Knows neither lmms-eval nor a model.
+"""lmms-eval's chat messages and generation settings -> one question about one video.
 
-What Reelbank cannot do is refused before anything is encoded: images, sounds, several videos, sampling.
+Refuses what Reelbank cannot do before anything is encoded: images, sounds, several videos,
+sampling. Knows neither lmms-eval nor a model.
 """
 
 import os
@@ -15,7 +16,7 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What is encoded once: a file, or a part of it."""
+    """A file, or a part of it, that is encoded once."""
 
     path: str
     start: float = 0.0  # seconds of the file
@@ -23,8 +24,8 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request."""
+class VideoRequest:
+    """One question about one clip."""
 
     clip: Clip
     question: str
@@ -32,9 +33,14 @@ class Asked:
     until: tuple[str, ...] = ()  # the answer ends before the first of these
 
 
-def asked(where: str, messages: Iterable[Message], settings: Mapping[str, Any]) -> Asked:
-    """where: task and number of the document, for errors. messages: as `doc_to_messages` makes them; their texts are joined by
-    line breaks. settings: generation_kwargs. UserError on what cannot be asked."""
+def request_of(
+    where: str, messages: Iterable[Message], settings: Mapping[str, Any]
+) -> VideoRequest:
+    """The request of one document. UserError on what cannot be asked.
+
+    where: task and number of the document, for errors. messages: as `doc_to_messages` returns them;
+    their texts are joined by line breaks. settings: generation_kwargs.
+    """
     texts, clips = [], []
     for message in messages:
         content = message["content"]
@@ -45,7 +51,8 @@ def asked(where: str, messages: Iterable[Message], settings: Mapping[str, Any]) 
                 clips.append(_clip(where, part))
             else:
                 raise UserError(
-                    f"{where} shows something of type {part['type']}; Reelbank reads one video and a text."
+                    f"{where} shows something of type {part['type']}; Reelbank reads one video and "
+                    "a text."
                 )
     if len(clips) != 1:
         raise UserError(
@@ -57,21 +64,23 @@ def asked(where: str, messages: Iterable[Message], settings: Mapping[str, Any]) 
         or (settings.get("num_beams") or 1) > 1
     ):
         raise UserError(
-            f"{where} is to be sampled or searched ({_told(settings)}), and Reelbank takes the likeliest token; "
+            f"{where} is to be sampled or searched ({_sampling_text(settings)}), and Reelbank "
+            "takes the likeliest token; "
             "say --gen_kwargs temperature=0,do_sample=false,num_beams=1."
         )
     longest = settings.get("max_new_tokens")
     if longest is not None and longest < 1:
         raise UserError(
-            f"{where} has max_new_tokens={longest}, which gives no room for an answer; use 1 or more."
+            f"{where} has max_new_tokens={longest}, which gives no room for an answer; use 1 or "
+            "more."
         )
     until = settings.get("until") or ()
-    return Asked(
+    return VideoRequest(
         clips[0], "\n".join(texts), longest, (until,) if isinstance(until, str) else tuple(until)
     )
 
 
-def groups(requests: Sequence[Asked]) -> dict[Clip, list[int]]:
+def groups(requests: Sequence[VideoRequest]) -> dict[Clip, list[int]]:
     """The numbers of the requests about each clip, clips in the order of their first request."""
     found: dict[Clip, list[int]] = {}
     for number, one in enumerate(requests):
@@ -87,20 +96,21 @@ def cut(text: str, until: Sequence[str]) -> str:
 
 
 def _clip(where: str, part: Mapping[str, Any]) -> Clip:
-    """lmms-eval has two ways to say which part of a file is meant: beside the path, and with it in a dict."""
+    """lmms-eval gives a part of a file in two ways: beside the path, or with it in a dict."""
     url, start, end = part["url"], part.get("start_time"), part.get("end_time")
     if isinstance(url, Mapping):
         start, end = url.get("video_start", start), url.get("video_end", end)
         url = url.get("url") or url.get("path")
     if not isinstance(url, str):
         raise UserError(
-            f"{where} holds a video as {type(url).__name__}; Reelbank reads files, so give its path."
+            f"{where} holds a video as {type(url).__name__}; Reelbank reads files, so give its "
+            "path."
         )
     path = os.path.realpath(url.removeprefix("file://"))  # several names of one file are one clip
     return Clip(path, float(start or 0.0), None if end is None else float(end))
 
 
-def _told(settings: Mapping[str, Any]) -> str:
+def _sampling_text(settings: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name}={settings[name]}"
         for name in ("do_sample", "temperature", "num_beams")

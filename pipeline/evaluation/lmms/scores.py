@@ -1,8 +1,9 @@
-"""Answers -> what lmms-eval adds up, by the rules of the needle benchmark (pipeline/evaluation/needle/score.py) and of VNBench
-(pipeline/evaluation/needle/vnbench.py). Knows no lmms-eval.
+"""Answers -> what lmms-eval aggregates, by the rules of the needle benchmark and of VNBench.
 
-For each document and its results (one text) a record by metric's name, for each metric the figure of all its records. `score`
-in a record is what lmms-eval takes for its standard errors, and `film` what it clusters them by.
+The rules are in pipeline/evaluation/needle/score.py and vnbench.py. For each document and its
+result (one text) there is a record by metric; each metric is computed from all its records.
+lmms-eval takes `score` in a record for its standard errors, and clusters them by `film`. Knows no
+lmms-eval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ Document = Mapping[str, Any]
 
 
 def free(document: Document, results: Sequence[str]) -> dict[str, Record]:
-    """A free answer: right or not; where there was nothing to see, whether it was an answer all the same."""
+    """A free answer: right or wrong; where nothing is shown, whether it still answers."""
     text = results[0]
     row = {
         "film": document["film"],
@@ -42,12 +43,12 @@ def false_positives(records: Sequence[Record]) -> float:
 
 
 def letters(document: Document, results: Sequence[str]) -> dict[str, Record]:
-    """A try that is answered by a letter; the scorer looks for it in the text."""
+    """A try answered by a letter, which the scorer searches in the text."""
     return _try(document, results[0])
 
 
 def words(document: Document, results: Sequence[str]) -> dict[str, Record]:
-    """A try that is answered in words, without having seen the options: its letter is that of the option which is said."""
+    """A try answered in words without seeing the options: the letter of the option it names."""
     pairs = zip(vnbench.LETTERS, document["options"], strict=True)
     return _try(
         document, next((letter for letter, option in pairs if is_right(results[0], option)), "")
@@ -67,15 +68,15 @@ def _try(document: Document, pred: str) -> dict[str, Record]:
 
 
 def four_tries(records: Sequence[Record]) -> float:
-    """Share of questions all of whose four tries are right, mean over types."""
+    """Share of questions with all four tries right, mean over types."""
     return vnbench.score(records).overall
 
 
 def single_try(records: Sequence[Record]) -> float:
-    """Share of tries that are right, mean over types."""
+    """Share of right tries, mean over types."""
     return vnbench.score(records).single
 
 
 def named(records: Sequence[Record]) -> float:
-    """Share of answers in which there is a letter at all; the others count as wrong."""
+    """Share of answers that contain a letter; the others count as wrong."""
     return mean(any(letter in row["pred"] for letter in vnbench.LETTERS) for row in records)

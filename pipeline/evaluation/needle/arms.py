@@ -1,13 +1,15 @@
-"""What is compared: configurations of the pipeline, and controls that say what a score is worth.
+"""The arms of the needle benchmark: configurations of the pipeline, and controls.
 
-blind          no video at all: what the question and its options give away
-haystack_only  the same footage without needles: what the footage gives away
-needle_only    the needles on grey, everything read: whether the model can read them and knows the question
-oracle         only the frames that show the needles asked for, and a neighbour on each side: perfect retrieval
-uniform        evenly spread frames, as many tokens as the configuration reads
-window         the newest frames alone, as many tokens
-full           every frame, where they fit into full_tokens
-An arm is built from the command line's own overrides and a few more. Knows no film and no score.
+Controls say what a score is worth:
+- blind: no video; what the question and its options give away
+- haystack_only: the same footage without needles; what the footage gives away
+- needle_only: the needles on grey, everything read; whether the model can read them
+- oracle: only the frames that show the needles, and their neighbours; perfect retrieval
+- uniform: evenly spread frames, as many tokens as the configuration reads
+- window: the newest frames alone, as many tokens
+- full: every frame, where they fit into full_tokens
+
+An arm's configuration is the command line's with a few overrides. Knows no film and no score.
 """
 
 import hashlib
@@ -52,17 +54,19 @@ _ANSWERING = (
 )
 
 
-def near(times: np.ndarray, spans: Sequence[Sequence[float]]) -> np.ndarray:
-    """[T] bool: which frames show the needles of these spans, or are neighbours of one that does."""
+def near_needles(times: np.ndarray, spans: Sequence[Sequence[float]]) -> np.ndarray:
+    """[T] bool: frames that show the needles of these spans, and the neighbours of such frames."""
     step = float(times[1] - times[0]) if len(times) > 1 else 1.0
     inside = [(times >= start - step) & (times < end + step) for start, end in spans]
-    found: np.ndarray = np.any(inside, axis=0)
-    return found
+    near: np.ndarray = np.any(inside, axis=0)
+    return near
 
 
-class Truth:
-    """A retriever that is told the answer: the frames during which the needles show, and their neighbours. The question's id
-    carries the spans (`told`)."""
+class OracleRetriever:
+    """A retriever that knows the answer: the frames that show the needles, and their neighbours.
+
+    The question's id carries the spans as JSON.
+    """
 
     reads: frozenset[str] = frozenset()
 
@@ -81,7 +85,7 @@ class Truth:
     def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
         refuse_unknown(question, self.frame_count(question.video_id), visible)
         times = self._times[question.video_id][first:visible]
-        frames = first + np.flatnonzero(near(times, json.loads(question.id)))[:k]
+        frames = first + np.flatnonzero(near_needles(times, json.loads(question.id)))[:k]
         return hits(frames, np.linspace(1, 0.5, len(frames)))
 
     def frame_count(self, video_id: str) -> int:
@@ -99,26 +103,26 @@ class Truth:
 
 @dataclass(eq=False)  # by identity: it holds a model
 class Arm:
-    """One column of the tables. `qa` is built when it is first needed and kept for all films."""
+    """One column of the tables. `qa` is built on first use and kept for all films."""
 
     name: str
     config: NeedleSettings
     control: str  # "" for a configuration
-    key: str  # of all settings that can change an answer
+    key: str  # digest of all settings that can change an answer
     bank: Path
     _parts: Callable[[NeedleSettings], Any]
     _qa: VideoQA | None = field(default=None, repr=False)
 
     @property
     def film_of(self) -> str:
-        """Which variant of a film it is asked about; "" for none."""
+        """The variant of a film that it is asked about; "" for none."""
         return {"blind": "", "haystack_only": "haystack", "needle_only": "needles"}.get(
             self.control, "film"
         )
 
     @property
     def qa(self) -> VideoQA:
-        """The parts behind it, on a bank of its own encoding."""
+        """The pipeline, on a bank of this arm's encoding."""
         if self._qa is None:
             backbone = self._parts(self.config)
             tokens = self.config.read_tokens or READ_FRAMES * backbone.tokens_per_frame
@@ -128,9 +132,9 @@ class Arm:
             elif self.control == "oracle":
                 config.recent_frames = 0
             if self.control in ("uniform", "window"):
-                config.retriever = {"_target_": _name(UniformRetriever), "_partial_": True}
+                config.retriever = {"_target_": _target(UniformRetriever), "_partial_": True}
             elif self.control == "oracle":
-                config.retriever = {"_target_": _name(Truth), "_partial_": True}
+                config.retriever = {"_target_": _target(OracleRetriever), "_partial_": True}
             qa = build_qa(config, backbone)
             if self.control in ("full", "needle_only"):
                 tokens = max(self.config.full_tokens, qa.answerer.read_tokens)
@@ -139,7 +143,7 @@ class Arm:
         return self._qa
 
     def asks(self, item: Item, film: Film) -> bool:
-        """Whether this arm has something to say about an item."""
+        """Whether this arm answers this item."""
         if self.control == "oracle":
             return bool(item.needles)
         if self.control == "full":
@@ -148,14 +152,16 @@ class Arm:
         return self.control != "haystack_only" or film.seconds <= 60 * self.config.twin_minutes
 
     def budget(self, item: Item, film: Film) -> int:
-        """Visual tokens that an answer may read; perfect retrieval reads what it is told and nothing else."""
+        """Visual tokens that an answer may read; the oracle reads its frames and no others."""
         if self.control != "oracle":
             return self.qa.answerer.read_tokens
         times = np.arange(math.ceil(film.seconds * self.config.fps)) / self.config.fps
-        return int(near(times, film.spans(item.needles)).sum() * self.qa.backbone.tokens_per_frame)
+        return int(
+            near_needles(times, film.spans(item.needles)).sum() * self.qa.backbone.tokens_per_frame
+        )
 
     def close(self) -> None:
-        """Close its bank, if it was opened."""
+        """Close the bank, if it was opened."""
         if self._qa is not None:
             self._qa.bank.close()
 
@@ -165,9 +171,10 @@ def arms(
     compose: Callable[[Sequence[str]], NeedleSettings],
     parts: Callable[[NeedleSettings], Any],
 ) -> list[Arm]:
-    """The arms of a benchmark: those that are configured, then the controls of the first one.
+    """The configured arms, then the controls of the first one.
 
-    compose: overrides -> configuration, on top of the command line's. UserError on a control that is not there.
+    compose: overrides -> configuration, on top of the command line's. UserError on an unknown
+    control.
     """
     if not config.arms:
         raise UserError("arms is empty; name at least one, such as +arms.clip=['retriever=clip'].")
@@ -184,7 +191,8 @@ def arms(
     names = [arm.name for arm in found]
     if len(set(names)) < len(names):
         raise UserError(
-            f"Two arms have one name among {', '.join(names)}; a control has the name of what it does."
+            f"Two arms have one name among {', '.join(names)}; a control has the name of what it "
+            "does."
         )
     return found
 
@@ -208,5 +216,5 @@ def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _name(part: type) -> str:
+def _target(part: type) -> str:
     return f"{part.__module__}.{part.__qualname__}"

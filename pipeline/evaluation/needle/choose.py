@@ -1,7 +1,8 @@
-"""Which of the options a model means: the one it names, else the one it finds likeliest. Knows no film and no truth.
+"""Which option a model means: the one it names, else the one it finds likeliest.
 
-A model that answers in letters is asked four times with the options in VNBench's orders. One that was never taught letters,
-such as the embedded one, answers in words; then the four tries cannot differ, and four tries count no stricter than one.
+A model that answers in letters is asked four times, with the options in VNBench's orders. A model
+that never learned letters, such as the embedded one, answers in words. Its four tries cannot
+differ, so they count no stricter than one. Knows no film and no truth.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ def _untimed(stage: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def in_words(reader: Reader, evidence: Evidence, text: str, options: Sequence[str]) -> int:
-    """The number of the option that a free answer names, or else the likeliest."""
+def choose_option(reader: Reader, evidence: Evidence, text: str, options: Sequence[str]) -> int:
+    """Number of the option that a free answer names, else of the likeliest one."""
     named = [i for i, option in enumerate(options) if is_right(text, option)]
     if named:
         return named[0]
@@ -28,10 +29,10 @@ def in_words(reader: Reader, evidence: Evidence, text: str, options: Sequence[st
     return max(range(len(options)), key=scores.__getitem__)
 
 
-def in_letters(
+def answer_tries(
     reader: Reader, evidence: Evidence, question: str, options: Sequence[str]
 ) -> list[str]:
-    """What is answered to VNBench's four prompts."""
+    """The answers to VNBench's four prompts."""
     texts = []
     for row in tries("", "", question, options, 0, (), 0.0):
         asked = replace(evidence.question, text=prompt(row))
@@ -45,7 +46,10 @@ def letters_of(choice: int) -> list[str]:
 
 
 def likelihoods(reader: Reader, evidence: Evidence, options: Sequence[str]) -> list[float]:
-    """Log-probability of each option as the whole answer, in the spelling (with or without a space) that is likelier."""
+    """Log-probability of each option as the whole answer.
+
+    The likelier spelling counts: with or without a space before it.
+    """
     forms = spellings(reader.backbone, options)
     result = reader.log_likelihoods(evidence, evidence.question.text, forms, _untimed)
     return likelier_spellings(result.values)

@@ -1,9 +1,11 @@
-"""`reelbank needle`: make, run, score, report. Knows the order of these, and what goes wrong before any of them.
+"""`reelbank needle`: make, run, score, report.
 
-reelbank needle preset=small out=runs/needle          # all of it; the same command resumes
-reelbank needle action=make minutes=[60] tasks=[retrieve] files=true haystack=[my.mp4]
-reelbank needle action=score out=runs/needle          # tables and figures again
-reelbank needle action=score predictions=results.jsonl   # somebody's results by VNBench's rules
+    reelbank needle preset=small out=runs/needle          # everything; the same command resumes
+    reelbank needle action=make minutes=[60] tasks=[retrieve] files=true haystack=[my.mp4]
+    reelbank needle action=score out=runs/needle          # tables and figures again
+    reelbank needle action=score predictions=results.jsonl   # other results, by VNBench's rules
+
+Knows the order of these steps, and the errors before any of them.
 """
 
 import json
@@ -27,6 +29,7 @@ from rich.progress import (
 
 from encoders.errors import UserError
 from encoders.sources.container import check_file, inspect
+from memory.storage import json_lines
 from pipeline.config.settings import NeedleSettings
 from pipeline.evaluation.needle import vnbench
 from pipeline.evaluation.needle.make import Grid, make, save
@@ -37,7 +40,7 @@ VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 
 def run(config: NeedleSettings) -> int:
-    """Run the actions that are asked for; 0 when all is done. UserError on bad input."""
+    """Run the requested actions; 0 when all is done. UserError on bad input."""
     if config.action not in ACTIONS:
         raise UserError(f"action={config.action} is not known; use one of {', '.join(ACTIONS)}.")
     if config.answers not in ("words", "letters"):
@@ -45,13 +48,14 @@ def run(config: NeedleSettings) -> int:
     if config.predictions:
         if config.action != "score":
             raise UserError("predictions= is somebody's file of results; say action=score with it.")
-        return _official(config)
+        return _score_predictions(config)
     out = Path(config.out)
     grid = _grid(config)
     if config.action in ("all", "make"):
-        films, items = _made(config, grid, out)
+        films, items = _make(config, grid, out)
         print(
-            f"{out}: {len(items)} questions about {len(films)} films, {sum(f.seconds for f in films) / 3600:.2f} hours"
+            f"{out}: {len(items)} questions about {len(films)} films, "
+            f"{sum(f.seconds for f in films) / 3600:.2f} hours"
         )
     if config.action in ("all", "run"):
         _run(config, out)
@@ -61,7 +65,7 @@ def run(config: NeedleSettings) -> int:
 
 
 def _grid(config: NeedleSettings) -> Grid:
-    """UserError on what cannot be made."""
+    """The benchmark to make. UserError on what cannot be made."""
     values: dict[str, Any] = {
         name: getattr(config, name)
         for name in (
@@ -82,7 +86,8 @@ def _grid(config: NeedleSettings) -> Grid:
     }
     if min(config.width, config.height) < 32:
         raise UserError(
-            f"width={config.width} height={config.height} is too small for a card; use 32 pixels or more."
+            f"width={config.width} height={config.height} is too small for a card; use 32 pixels "
+            "or more."
         )
     return Grid(haystack=_haystack(config), **values)
 
@@ -99,7 +104,8 @@ def _haystack(config: NeedleSettings) -> tuple[str, ...]:
         )
         if not inside:
             raise UserError(
-                f"haystack {name} has no video ({', '.join(VIDEOS)}); give files, or [] for procedural footage."
+                f"haystack {name} has no video ({', '.join(VIDEOS)}); give files, or [] for "
+                "procedural footage."
             )
         found += [str(p) for p in inside]
     for name in found:
@@ -107,13 +113,14 @@ def _haystack(config: NeedleSettings) -> tuple[str, ...]:
         seconds = inspect(Path(name)).duration
         if seconds < config.needle_seconds:
             raise UserError(
-                f"haystack {name} lasts {seconds:.2f} s, shorter than a needle of {config.needle_seconds:g} s; leave it out."
+                f"haystack {name} lasts {seconds:.2f} s, shorter than a needle of "
+                f"{config.needle_seconds:g} s; leave it out."
             )
     return tuple(found)
 
 
-def _made(config: NeedleSettings, grid: Grid, out: Path) -> tuple[list[Film], list[Item]]:
-    """Plans and questions on disk, and with files=true videos that are not there yet."""
+def _make(config: NeedleSettings, grid: Grid, out: Path) -> tuple[list[Film], list[Item]]:
+    """Write plans and questions, and with files=true the videos that are missing."""
     films, items = make(grid)
     if config.files:
         films = _files(films, items, out)
@@ -122,7 +129,10 @@ def _made(config: NeedleSettings, grid: Grid, out: Path) -> tuple[list[Film], li
 
 
 def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film]:
-    """Write each film once, and a link to it under the name that VNBench's rows have for each question."""
+    """Write each film once, and a link to it for each question.
+
+    VNBench's rows name a file of their own for every question.
+    """
     from pipeline.evaluation.needle.film import fingerprint, write
 
     folder = out / "VNBench"
@@ -133,7 +143,7 @@ def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film
         for film in films:
             name = f"{film.name}-{fingerprint(film)}.mp4"  # another plan is another file
             if not (folder / name).exists():
-                write(film, folder / name, _advancing(bar, job, before))
+                write(film, folder / name, _advance_bar(bar, job, before))
             before += film.seconds
             bar.update(job, completed=before)
             done.append(replace(film, file=f"VNBench/{name}"))
@@ -147,8 +157,8 @@ def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film
     return done
 
 
-def _advancing(bar: Progress, job: TaskID, before: float) -> Callable[[float], None]:
-    """Shows on a bar how many seconds are written, `before` of which are of earlier films."""
+def _advance_bar(bar: Progress, job: TaskID, before: float) -> Callable[[float], None]:
+    """Shows on a bar how many seconds are written; `before` belong to earlier films."""
     return lambda seconds: bar.update(job, completed=before + seconds)
 
 
@@ -171,22 +181,23 @@ def _run(config: NeedleSettings, out: Path) -> None:
     found: list[Arm] = arms(config, lambda more: compose("needle", [*config.given, *more]), parts)
     try:
         total = sum(1 for _ in runner.work(films, items, found))
-        began = told = time.perf_counter()
+        began = reported = time.perf_counter()
         encoded = 0.0
         with _bar() as bar:
             job = bar.add_task("needle", total=total)
 
             def report(what: str, seconds: float, questions: int) -> None:
-                nonlocal encoded, told
+                nonlocal encoded, reported
                 encoded += seconds
                 bar.update(
                     job, advance=questions, description=f"{what} ({encoded / 3600:.2f} h of video)"
                 )
-                if not bar.console.is_terminal and time.perf_counter() - told > 30:
-                    told = time.perf_counter()
+                if not bar.console.is_terminal and time.perf_counter() - reported > 30:
+                    reported = time.perf_counter()
                     print(
-                        f"needle: {bar.tasks[0].completed:.0f} of {total} answers, {encoded / 3600:.2f} h encoded, "
-                        f"{told - began:.0f} s: {what}",
+                        f"needle: {bar.tasks[0].completed:.0f} of {total} answers, "
+                        f"{encoded / 3600:.2f} h encoded, "
+                        f"{reported - began:.0f} s: {what}",
                         file=sys.stderr,
                         flush=True,
                     )
@@ -202,7 +213,6 @@ def _run(config: NeedleSettings, out: Path) -> None:
 def _score(config: NeedleSettings, grid: Grid, out: Path) -> None:
     from pipeline.evaluation.needle import report, score
     from pipeline.evaluation.needle.film import fingerprint
-    from pipeline.evaluation.needle.run import rows_of
 
     films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
     now = {
@@ -211,18 +221,19 @@ def _score(config: NeedleSettings, grid: Grid, out: Path) -> None:
         for item in items
         if item.film == film.name
     }
-    # rows of films that were made differently before are not this benchmark's
+    # rows about other versions of a film do not belong to this benchmark
     rows = [
         row
-        for row in rows_of(out / "results.jsonl")
+        for row in json_lines.read(out / "results.jsonl")
         if row["key"].rpartition(" ")[0] == now.get(row["item"])
     ]
-    rows = _latest(rows)
+    rows = _latest_settings(rows)
     if not rows:
         raise UserError(
-            f"{out} has no answers to these questions; run `reelbank needle action=run out={out}` first."
+            f"{out} has no answers to these questions; run `reelbank needle action=run out={out}` "
+            "first."
         )
-    report.write(rows, items, films, rows_of(out / "encodings.jsonl"), grid.depths, out)
+    report.write(rows, items, films, json_lines.read(out / "encodings.jsonl"), grid.depths, out)
     if config.format == "json":
         arms = score.by(rows, "arm")
         print(
@@ -235,14 +246,17 @@ def _score(config: NeedleSettings, grid: Grid, out: Path) -> None:
         print(f"figures and failures: {out / 'report.html'}")
 
 
-def _latest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each arm's name the settings that were used last: an arm may have been changed between two runs."""
+def _latest_settings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the settings that each arm used last: an arm may change between two runs.
+
+    Configurations come before controls.
+    """
     last = {row["arm"]: row["key"].rpartition(" ")[2] for row in rows}
     found = [row for row in rows if row["key"].rpartition(" ")[2] == last[row["arm"]]]
     return sorted(found, key=lambda row: row["control"] != "")  # configurations before controls
 
 
-def _official(config: NeedleSettings) -> int:
+def _score_predictions(config: NeedleSettings) -> int:
     """Results of any model by VNBench's rules."""
     path = Path(config.predictions)
     results = vnbench.read_results(path)

@@ -1,6 +1,7 @@
-"""A film's plan -> frames: rendered while they stream, or written as a real H.264 file. Same plan, same frames.
+"""A film's plan -> frames: rendered while they stream, or written as a real H.264 file.
 
-Knows no question and no model. A film of 24 hours is a plan of some kilobytes.
+The same plan gives the same frames. A plan of 24 hours is a few kilobytes. Knows no question and
+no model.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from encoders.schema import Frames, VideoInfo
-from pipeline.evaluation.needle.footage import Footage, footage
+from pipeline.evaluation.needle.haystack import Haystack, haystack_of
 from pipeline.evaluation.needle.looks import show
 from pipeline.evaluation.needle.schema import Film
 from pipeline.needle_world import video
@@ -22,7 +23,7 @@ FILE_FPS = 8
 
 
 def source_second(film: Film, second: float) -> float:
-    """Where the footage is at this second of the film: needles that are spliced in hold it up."""
+    """Second of the footage at this second of the film; spliced needles stop the footage."""
     held = 0.0
     for one in film.shown:
         if film.spliced or one.look == "picture":
@@ -30,7 +31,7 @@ def source_second(film: Film, second: float) -> float:
     return second - held
 
 
-def picture(film: Film, behind: Footage, second: float) -> Image.Image:
+def picture(film: Film, behind: Haystack, second: float) -> Image.Image:
     """The film's picture at this second."""
     found = behind.at(source_second(film, second))
     for one in film.shown:
@@ -40,13 +41,13 @@ def picture(film: Film, behind: Footage, second: float) -> Image.Image:
 
 
 def fingerprint(film: Film) -> str:
-    """16 hex digits over everything that decides its frames."""
+    """16 hex digits over everything that decides the film's frames."""
     text = json.dumps(asdict(replace(film, file="", name="")), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class FilmSource:
-    """A `FrameSource` (encoders/schema.py) over a plan: the frames at k / fps seconds, rendered when they are asked for."""
+    """A `FrameSource` over a plan: the frames at k / fps seconds, rendered on request."""
 
     def __init__(self, film: Film, fps: float, *, width: int, height: int, batch: int = 16) -> None:
         self._film, self._fps, self._size, self._batch = film, fps, (width, height), batch
@@ -62,7 +63,7 @@ class FilmSource:
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
         """Batches from `start` seconds on."""
-        behind = footage(self._film)
+        behind = haystack_of(self._film)
         times = np.arange(np.ceil(self._film.seconds * self._fps)) / self._fps
         times = times[(times >= start) & (times < self._film.seconds)]
         for first in range(0, len(times), self._batch):
@@ -78,15 +79,15 @@ class FilmSource:
             yield Frames(self.info.video_id, np.stack(pixels), part)
 
 
-def sampled(film: Film, needle: int, fps: float) -> bool:
-    """Whether a frame at this rate falls into the needle: what is never sampled nobody can find."""
+def is_sampled(film: Film, needle: int, fps: float) -> bool:
+    """Whether a frame at this rate shows the needle; if not, no arm can find it."""
     one = film.shown[needle]
     return bool(np.ceil(one.start * fps - 1e-9) / fps < one.end)
 
 
 def write(film: Film, path: Path, progress: Callable[[float], None] = lambda t: None) -> None:
-    """The film as an H.264 MP4, which appears under its name when it is complete."""
-    behind = footage(film)
+    """Write the film as an H.264 MP4, which appears under its name when it is complete."""
+    behind = haystack_of(film)
     size = (film.width, film.height)
     video.write(
         path,

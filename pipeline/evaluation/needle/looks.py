@@ -1,10 +1,11 @@
-"""How a needle looks on a frame: a card on the picture, a subtitle, a full-screen card, a picture insert, a small object.
+"""How a needle looks on a frame.
 
-card        what the embedded model was trained on: a card over a third of the frame or more
-subtitle    white text on a grey band at the bottom, as VNBench's "edit" (arXiv 2406.09367)
-fullscreen  the card is the whole frame; the footage goes on underneath
-picture     the same on white, cut in between frames, as VNBench's "insert": the footage stops meanwhile
-object      a card so small that it may be an object of the scene
+- card: what the embedded model was trained on, a third of the frame or more
+- subtitle: white text on a grey band at the bottom, as VNBench's "edit" (arXiv 2406.09367)
+- fullscreen: the card fills the frame; the footage goes on underneath
+- picture: a card on white between frames, as VNBench's "insert"; the footage stops meanwhile
+- object: a card small enough to be an object of the scene
+
 Knows no time, no film and no question.
 """
 
@@ -25,7 +26,7 @@ _CAPTIONS = {
 
 
 def place(rng: np.random.Generator, card: Card, look: str) -> Placement:
-    """A place for a card of this look."""
+    """A random place for a card of this look."""
     if look == "subtitle":
         return Placement(0.0, 0.8, 1.0, 0.16, True, (0, 0, 0))
     if look in ("fullscreen", "picture"):

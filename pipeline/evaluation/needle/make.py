@@ -1,6 +1,6 @@
-"""Settings -> films and items, on disk as films.jsonl, items.jsonl and vnbench.json; with files=true also as H.264 files.
+"""Settings -> films and items, on disk as films.jsonl, items.jsonl and vnbench.json.
 
-Same settings, same bytes. Knows no model.
+The same settings give the same bytes. Knows no model.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import numpy as np
 
 from encoders.errors import UserError
 from pipeline.evaluation.needle import looks, tasks, vnbench
-from pipeline.evaluation.needle.schema import Card, Film, Item, Shown, write_lines
+from pipeline.evaluation.needle.schema import Appearance, Card, Film, Item, write_lines
 from pipeline.evaluation.needle.tasks import SHEETS, Sheet
 
 GAP_S = 1.5  # between needles, so that at 1 frame a second no two are neighbours
@@ -21,12 +21,12 @@ MARGIN_S = 1.0  # without needles at both ends
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What is to be made."""
+    """The settings of a benchmark."""
 
-    minutes: tuple[float, ...]
-    depths: tuple[float, ...]  # per cent, of questions about one card
+    minutes: tuple[float, ...]  # lengths of the films
+    depths: tuple[float, ...]  # per cent of the film, for questions about one card
     tasks: tuple[str, ...]
-    films: tuple[int, ...]  # of each task: one number for each length, or one for all
+    films: tuple[int, ...]  # per task: one number for each length, or one for all
     looks: tuple[str, ...]
     needle_seconds: float
     seed: int
@@ -41,12 +41,14 @@ class Grid:
         for minutes in self.minutes:
             if not 0 < minutes <= 24 * 60:
                 raise UserError(
-                    f"minutes has {minutes:g}, which is no length from above 0 to 1440 minutes; give others."
+                    f"minutes has {minutes:g}, which is no length from above 0 to 1440 minutes; "
+                    "give others."
                 )
         for depth in self.depths:
             if not 0 <= depth <= 100:
                 raise UserError(
-                    f"depths has {depth:g}, which is outside 0..100 per cent of the film; give others."
+                    f"depths has {depth:g}, which is outside 0..100 per cent of the film; give "
+                    "others."
                 )
         for look in self.looks:
             if look not in looks.LOOKS:
@@ -63,13 +65,16 @@ class Grid:
         if min(self.films, default=0) < 1 or len(self.films) not in (1, len(self.minutes)):
             numbers = ",".join(map(str, self.films))
             raise UserError(
-                f"films=[{numbers}] does not fit; give one number from 1 for all lengths, or one for each."
+                f"films=[{numbers}] does not fit; give one number from 1 for all lengths, or one "
+                "for each."
             )
         for minutes in self.minutes:
             if 60 * minutes < self.needle_seconds + 2 * MARGIN_S:
                 raise UserError(
-                    f"A haystack of {60 * minutes:g} s is shorter than a needle of {self.needle_seconds:g} s with "
-                    f"{MARGIN_S:g} s before and behind it; give more minutes, or fewer needle_seconds."
+                    f"A haystack of {60 * minutes:g} s is shorter than a needle of "
+                    f"{self.needle_seconds:g} s with "
+                    f"{MARGIN_S:g} s before and behind it; give more minutes, or fewer "
+                    "needle_seconds."
                 )
 
 
@@ -87,7 +92,10 @@ def make(grid: Grid) -> tuple[list[Film], list[Item]]:
 
 
 def save(films: Sequence[Film], items: Sequence[Item], out: Path) -> None:
-    """films.jsonl, items.jsonl and VNBench's annotation, whose rows name each question's film as a file of its own."""
+    """Write films.jsonl, items.jsonl and VNBench's annotation.
+
+    The annotation names a file of its own for each question.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_lines(out / "films.jsonl", films)
     write_lines(out / "items.jsonl", items)
@@ -98,14 +106,15 @@ def save(films: Sequence[Film], items: Sequence[Item], out: Path) -> None:
 
 def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, list[Item]]:
     name = f"{task}-{seconds / 60:g}min-{number:03d}"
-    # a film does not change with the films around it
+    # the seed depends on the name alone, so a film does not change with the films around it
     digest = hashlib.sha256(f"{grid.seed} {name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     room = int((seconds - 2 * MARGIN_S + GAP_S + 1e-9) // (grid.needle_seconds + GAP_S))
     sheet = SHEETS[task](rng, room)
     if len(sheet.cards) > room or not sheet.drafts:
         raise UserError(
-            f"task {task} shows {max(len(sheet.cards), 6)} needles of {grid.needle_seconds:g} s, and a film of {seconds:g} s "
+            f"task {task} shows {max(len(sheet.cards), 6)} needles of {grid.needle_seconds:g} s, "
+            f"and a film of {seconds:g} s "
             f"has room for {max(room, 0)}; give more minutes, or fewer needle_seconds."
         )
     starts = _starts(rng, grid, sheet, seconds, number)
@@ -149,12 +158,15 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
 def _starts(
     rng: np.random.Generator, grid: Grid, sheet: Sheet, seconds: float, number: int
 ) -> list[float]:
-    """When each card begins. Cards that are asked for alone go to the depths of the grid, in turn from film to film."""
+    """When each card begins.
+
+    Cards with a question of their own go to the depths of the grid, rotated from film to film.
+    """
     last = seconds - grid.needle_seconds
     fixed: dict[int, float] = {}
     for i, card in enumerate(sheet.asked):
         depth = grid.depths[(i + number) % len(grid.depths)]
-        # a random phase: a needle that begins on a whole second is always sampled alike
+        # a random phase: needles that begin on whole seconds would all be sampled alike
         wanted = float(np.clip(last * depth / 100 + rng.uniform(-0.5, 0.5), 0, last))
         fixed[card] = _nearest(wanted, list(fixed.values()), grid.needle_seconds, last)
     if not fixed:
@@ -176,7 +188,7 @@ def _starts(
 
 
 def _nearest(wanted: float, taken: list[float], needle_seconds: float, last: float) -> float:
-    """The moment nearest to the wanted one that keeps its distance from those that are taken."""
+    """The moment nearest to the wanted one that keeps its distance from the taken ones."""
     step = needle_seconds + GAP_S
     options = [wanted, 0.0, last, *(t - step for t in taken), *(t + step for t in taken)]
     fits = [
@@ -186,31 +198,35 @@ def _nearest(wanted: float, taken: list[float], needle_seconds: float, last: flo
     ]
     if not fits:
         raise UserError(
-            f"Needles at these depths do not fit side by side into {last + needle_seconds:g} s; give more minutes."
+            f"Needles at these depths do not fit side by side into {last + needle_seconds:g} s; "
+            "give more minutes."
         )
     return min(fits, key=lambda t: abs(t - wanted))
 
 
 def _shown(
     rng: np.random.Generator, grid: Grid, cards: Sequence[Card], starts: Sequence[float]
-) -> tuple[tuple[Shown, ...], dict[int, int]]:
-    """The cards in time order, and where each of the sheet's cards is among them."""
+) -> tuple[tuple[Appearance, ...], dict[int, int]]:
+    """The cards in time order, and the position of each of the sheet's cards among them."""
     shown = []
     for card, start in zip(cards, starts, strict=True):
         look = tasks.one_of(rng, grid.looks)
         end = round(start + grid.needle_seconds, 3)
-        shown.append(Shown(card, look, looks.place(rng, card, look), start, end))
+        shown.append(Appearance(card, look, looks.place(rng, card, look), start, end))
     order = sorted(range(len(shown)), key=lambda i: shown[i].start)
     return tuple(shown[i] for i in order), {card: place for place, card in enumerate(order)}
 
 
 def without_needles(film: Film) -> Film:
-    """The same haystack with nothing in it: a control."""
+    """The same haystack without needles: a control."""
     return replace(film, name=f"{film.name}-haystack", shown=(), file="")
 
 
 def needles_alone(film: Film) -> Film:
-    """The same needles in the same order on grey, one after another: a control. Their number in the film stays."""
+    """The same needles in the same order on grey, one after another: a control.
+
+    Their numbers in the film stay.
+    """
     shown, at = [], MARGIN_S
     for one in film.shown:
         length = one.end - one.start

@@ -1,4 +1,7 @@
-"""Figures as PNG: depth x length heat map, accuracy against length, evidence recall against k. Knows rows and scores only."""
+"""Figures as PNG: depth x length heat map, accuracy against length, evidence recall against k.
+
+Knows rows and scores only.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +14,15 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.needle import score
-from pipeline.evaluation.needle.score import Row
+from pipeline.evaluation.needle.score import ResultRow
 
-# as needle tests are shown elsewhere
+# the colours of published needle tests
 HEAT = LinearSegmentedColormap.from_list("needle", ["#F0496E", "#EBB839", "#0CD79F"])
 
 
-def heat_map(rows: Sequence[Row], depths: Sequence[float], path: Path, title: str) -> None:
-    """Share of right answers about one needle, and how many were asked, by its depth and the length of the film."""
-    lone = [row for row in score.shown(rows) if row["depth"] is not None]
+def heat_map(rows: Sequence[ResultRow], depths: Sequence[float], path: Path, title: str) -> None:
+    """Share of right answers about one needle, by its depth and the film's length, with counts."""
+    lone = [row for row in score.answerable(rows) if row["depth"] is not None]
     lengths = sorted({row["minutes"] for row in lone})
     values = np.full((len(depths), len(lengths)), np.nan)
     figure = Figure(
@@ -32,7 +35,7 @@ def heat_map(rows: Sequence[Row], depths: Sequence[float], path: Path, title: st
             hits = [
                 r["right"]
                 for r in lone
-                if r["minutes"] == minutes and score.nearest(r["depth"], depths) == depth
+                if r["minutes"] == minutes and score.grid_depth(r["depth"], depths) == depth
             ]
             if hits:
                 values[i, j] = np.mean(hits)
@@ -54,8 +57,8 @@ def heat_map(rows: Sequence[Row], depths: Sequence[float], path: Path, title: st
     figure.savefig(path, dpi=120)
 
 
-def length_curves(rows: Sequence[Row], task: str, path: Path) -> None:
-    """Accuracy against length with its interval, a line an arm."""
+def length_curves(rows: Sequence[ResultRow], task: str, path: Path) -> None:
+    """Accuracy against length with its interval, one line per arm."""
     own = [row for row in rows if row["task"] == task]
     figure = Figure(figsize=(8.5, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -63,7 +66,7 @@ def length_curves(rows: Sequence[Row], task: str, path: Path) -> None:
     for number, (arm, mine) in enumerate(arms):
         at = sorted(score.by(mine, "minutes").items())
         means, lows, highs = np.array([score.share(score.accuracy(r))[:3] for _, r in at]).T * 100
-        # apart from each other: many arms lie at 0 or at 100
+        # shifted apart: many arms lie at 0 or at 100
         x = np.array([m for m, _ in at]) * (1 + 0.03 * (number - len(arms) / 2))
         style = "-" if not mine[0]["control"] else "--"
         color = colormaps["tab20"](number % 20)
@@ -90,8 +93,8 @@ def length_curves(rows: Sequence[Row], task: str, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def recall_curves(rows: Sequence[Row], path: Path) -> None:
-    """Evidence recall@k of each configuration: needles of which a frame is among the first k."""
+def recall_curves(rows: Sequence[ResultRow], path: Path) -> None:
+    """Evidence recall@k per configuration: needles with a frame among the first k."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for arm, mine in score.by(

@@ -1,12 +1,11 @@
-"""All figures of a benchmark in one folder: report.md, three PNGs and one self-contained HTML page with the failures.
+"""The report of a benchmark in one folder: report.md, three PNGs and an HTML page with failures.
 
-A failure shows what was asked, the truth, the answer, what was read and cited, and the frames of both. Knows rows, plans
-and scores; renders frames from plans, and runs no model.
+A failure shows the question, the truth, the answer, what was read and cited, and the frames of
+both. Knows rows, plans and scores; renders frames from plans and runs no model.
 """
 
 import base64
 import html
-import io
 import os
 import platform
 from collections.abc import Sequence
@@ -16,27 +15,36 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.commands import html_page
 from pipeline.config.units import format_time
 from pipeline.evaluation.needle import plots, score, vnbench
 from pipeline.evaluation.needle.film import FilmSource
 from pipeline.evaluation.needle.schema import Film, Item
-from pipeline.evaluation.needle.score import Row
+from pipeline.evaluation.needle.score import ResultRow
 
 FAILURES = 40  # that the page shows, spread over tasks
 THUMB = (192, 108)
 _STYLE = """
-body{font:15px system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;background:#fafafa;color:#1b1b1b}
-h2{margin-top:2.2rem}table{border-collapse:collapse;font-size:13px;margin:.6rem 0;display:block;overflow-x:auto}
-td,th{border:1px solid #ddd;padding:.25rem .5rem;white-space:nowrap}th{background:#f0f0f0}img.plot{max-width:100%}
-section{background:#fff;border-left:6px solid #c92a2a;border-radius:6px;padding:.5rem 1rem;margin:1rem 0}
+body{font:15px system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;
+background:#fafafa;color:#1b1b1b}
+h2{margin-top:2.2rem}
+table{border-collapse:collapse;font-size:13px;margin:.6rem 0;display:block;overflow-x:auto}
+td,th{border:1px solid #ddd;padding:.25rem .5rem;white-space:nowrap}th{background:#f0f0f0}
+img.plot{max-width:100%}
+section{background:#fff;border-left:6px solid #c92a2a;border-radius:6px;padding:.5rem 1rem;
+margin:1rem 0}
 section.missed{border-color:#e67700}h3{font-size:1rem;margin:.2rem 0}
-figure{display:inline-block;margin:.3rem .5rem .3rem 0}figure img{width:160px;display:block;border-radius:3px}
+figure{display:inline-block;margin:.3rem .5rem .3rem 0}
+figure img{width:160px;display:block;border-radius:3px}
 figcaption{font-size:.8rem;color:#555}figure.truth img{outline:3px solid #2b8a3e}
 """
 
 
 def sections(
-    rows: Sequence[Row], items: Sequence[Item], films: Sequence[Film], encodings: Sequence[Row]
+    rows: Sequence[ResultRow],
+    items: Sequence[Item],
+    films: Sequence[Film],
+    encodings: Sequence[ResultRow],
 ) -> list[tuple[str, str, list[str]]]:
     """(title, explanation, Markdown table) of every part of the report."""
     by_name = {film.name: film for film in films}
@@ -46,17 +54,19 @@ def sections(
     found = [
         (
             "Free answers, % right",
-            "Exact up to case. Intervals: 95 %, resampling films. Controls stand below the configurations.",
+            "Exact up to case. Intervals: 95 %, resampling films. Controls stand below the "
+            "configurations.",
             score.by_task(rows, score.accuracy),
         ),
         ("The option meant, of four, % right", "Chance is 25.", score.by_task(rows, score.choice)),
         (
             "Evidence",
-            "needles read: a frame that shows the needle was among those read. @k: among the first k of the ranking.",
+            "needles read: a frame that shows the needle was among those read. @k: among the first "
+            "k of the ranking.",
             score.evidence_table(rows),
         ),
     ]
-    for task in score.by(score.shown(rows), "task"):
+    for task in score.by(score.answerable(rows), "task"):
         if task in ("retrieve", "confuser"):
             found.append(
                 (f"{task} by length", "% right and % of needles read.", score.by_length(rows, task))
@@ -65,7 +75,8 @@ def sections(
         ("VNBench's rules", _vnbench_words(rows), _vnbench_table(rows)),
         (
             "Rules over the text of the options alone",
-            "The best rule of each kind in hindsight, so a little above 25; far above 25 would be a leak.",
+            "The best rule of each kind in hindsight, so a little above 25; far above 25 would be "
+            "a leak.",
             score.markdown(
                 ["rule", "% right"],
                 ([name, f"{100 * v:.1f}"] for name, v in vnbench.blind_rules(tries).items()),
@@ -87,15 +98,18 @@ def sections(
     return [section for section in found if section[2]]
 
 
-def _vnbench_words(rows: Sequence[Row]) -> str:
+def _vnbench_words(rows: Sequence[ResultRow]) -> str:
     if rows and rows[0]["config"]["answers"] == "letters":
         return (
             "Every question is asked four times; a question counts when all four tries are right."
         )
-    return "The model answers in words, which four orders of the options cannot change: four tries count as one."
+    return (
+        "The model answers in words, which four orders of the options cannot change: "
+        "four tries count as one."
+    )
 
 
-def _vnbench_table(rows: Sequence[Row]) -> list[str]:
+def _vnbench_table(rows: Sequence[ResultRow]) -> list[str]:
     lines, groups = [], []
     for arm, own in score.by(rows, "arm").items():
         results = [
@@ -118,25 +132,27 @@ def _vnbench_table(rows: Sequence[Row]) -> list[str]:
     )
 
 
-def heading(rows: Sequence[Row], films: Sequence[Film]) -> str:
-    """What was measured, on what."""
+def heading(rows: Sequence[ResultRow], films: Sequence[Film]) -> str:
+    """What was measured, and on which machine."""
     questions = len({row["item"] for row in rows})
     kinds = {"procedural" if not film.footage else "files" for film in films}
     return (
-        f"{questions} questions about {len(films)} films, {len(rows)} answers; footage: {', '.join(sorted(kinds))}. Machine: "
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}."
+        f"{questions} questions about {len(films)} films, {len(rows)} answers; footage: "
+        f"{', '.join(sorted(kinds))}. Machine: "
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}."
     )
 
 
 def write(
-    rows: Sequence[Row],
+    rows: Sequence[ResultRow],
     items: Sequence[Item],
     films: Sequence[Film],
-    encodings: Sequence[Row],
+    encodings: Sequence[ResultRow],
     depths: Sequence[float],
     out: Path,
 ) -> None:
-    """report.md, heatmap.png, length.png, recall.png and report.html."""
+    """Write report.md, heatmap.png, length.png, recall.png and report.html."""
     parts, head = sections(rows, items, films, encodings), heading(rows, films)
     lines = ["# Needle report", "", head, ""]
     for title, words, table in parts:
@@ -144,7 +160,7 @@ def write(
     (out / "report.md").write_text("\n".join(lines), encoding="utf-8")
     first = rows[0]["arm"]
     main = [row for row in rows if row["arm"] == first]
-    tasks = list(score.by(score.shown(rows), "task"))
+    tasks = list(score.by(score.answerable(rows), "task"))
     task = "retrieve" if "retrieve" in tasks else tasks[0]
     plots.heat_map(
         [row for row in main if row["task"] == task],
@@ -157,8 +173,8 @@ def write(
     (out / "report.html").write_text(_page(head, parts, main, films, out), encoding="utf-8")
 
 
-def failures(rows: Sequence[Row], most: int = FAILURES) -> list[Row]:
-    """Wrong answers, in turn from every task."""
+def failures(rows: Sequence[ResultRow], most: int = FAILURES) -> list[ResultRow]:
+    """Wrong answers, taken in turn from every task."""
     wrong = [[row for row in own if not row["right"]] for own in score.by(rows, "task").values()]
     depth = max(map(len, wrong), default=0)
     return [own[i] for i in range(depth) for own in wrong if i < len(own)][:most]
@@ -167,7 +183,7 @@ def failures(rows: Sequence[Row], most: int = FAILURES) -> list[Row]:
 def _page(
     head: str,
     parts: Sequence[tuple[str, str, list[str]]],
-    main: Sequence[Row],
+    main: Sequence[ResultRow],
     films: Sequence[Film],
     out: Path,
 ) -> str:
@@ -178,25 +194,23 @@ def _page(
         ("length", "Accuracy against length; dashed: controls"),
         ("recall", "Evidence recall"),
     ):
-        body.append(
-            f"<h2>{words}</h2>{_image((out / f'{name}.png').read_bytes(), 'png', words, 'plot')}"
-        )
+        data = base64.b64encode((out / f"{name}.png").read_bytes()).decode()
+        body.append(f"<h2>{words}</h2>{_image(data, 'png', words, 'plot')}")
     for title, words, table in parts:
         body.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(words)}</p>{_table(table)}")
     wrong = [row for row in main if not row["right"]]
     body.append(
-        f"<h2>Failures of {html.escape(str(main[0]['arm']))}</h2><p>{len(wrong)} of {len(main)} answers are wrong; here are "
-        f"{len(failures(main))}. Red: the needles were read and the answer is wrong; orange: a needle was not read. "
+        f"<h2>Failures of {html.escape(str(main[0]['arm']))}</h2><p>{len(wrong)} of {len(main)} "
+        "answers are wrong; here are "
+        f"{len(failures(main))}. Red: the needles were read and the answer is wrong; orange: a "
+        "needle was not read. "
         "Green frames: what had to be found; the others: what was ranked first.</p>"
     )
     body += [_failure(row, by_name[row["film"]]) for row in failures(main)]
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Needle report</title><style>{_STYLE}</style>" + "".join(body) + "</html>\n"
-    )
+    return html_page.page("Needle report", _STYLE, "".join(body))
 
 
-def _failure(row: Row, film: Film) -> str:
+def _failure(row: ResultRow, film: Film) -> str:
     kind = "" if all(row["found"]) else "missed"
     times = [(start + min(0.5, (end - start) / 2), "truth") for start, end in row["needles"][:6]]
     times += [(t, "") for t in row["ranked"][:5]]
@@ -209,30 +223,29 @@ def _failure(row: Row, film: Film) -> str:
     )
     options = f"; options: {' | '.join(row['options'])}" if row["options"] else ""
     return (
-        f'<section class="{kind}"><h3>{html.escape(row["question"])}</h3><p><b>{html.escape(row["text"])}</b> '
-        f"(truth: {html.escape(row['truth'])}{html.escape(options)})<br>{html.escape(row['task'])}, "
-        f"{html.escape(row['film'])}; {seen} among {row['frames_read']} frames; cited: {cited}</p>{pictures}</section>"
+        f'<section class="{kind}"><h3>{html.escape(row["question"])}</h3>'
+        f"<p><b>{html.escape(row['text'])}</b> (truth: "
+        f"{html.escape(row['truth'])}{html.escape(options)})<br>{html.escape(row['task'])}, "
+        f"{html.escape(row['film'])}; {seen} among {row['frames_read']} frames; cited: "
+        f"{cited}</p>{pictures}</section>"
     )
 
 
 def _frame(film: Film, second: float, css: str) -> str:
-    """The picture of a plan at one moment."""
-    frames = next(
-        iter(
-            FilmSource(film, 1000.0, width=THUMB[0], height=THUMB[1], batch=1).frames(
-                min(second, film.seconds - 0.01)
-            )
-        )
-    )
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(frames.pixels[0])).save(buffer, "JPEG", quality=80)
+    """The picture of a film at one moment, as HTML."""
+    width, height = THUMB
+    source = FilmSource(film, 1000.0, width=width, height=height, batch=1)
+    frames = next(iter(source.frames(min(second, film.seconds - 0.01))))
     label = format_time(second)
-    image = _image(buffer.getvalue(), "jpeg", f"film at {label}", "")
+    data = html_page.jpeg_base64(Image.fromarray(np.asarray(frames.pixels[0])))
+    image = _image(data, "jpeg", f"film at {label}", "")
     return f'<figure class="{css}">{image}<figcaption>{label}</figcaption></figure>'
 
 
-def _image(data: bytes, kind: str, words: str, css: str) -> str:
-    return f'<img class="{css}" alt="{html.escape(words)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+def _image(data: str, kind: str, words: str, css: str) -> str:
+    """data: base64."""
+    alt = html.escape(words)
+    return f'<img class="{css}" alt="{alt}" src="data:image/{kind};base64,{data}">'
 
 
 def _table(lines: Sequence[str]) -> str:

@@ -1,69 +1,49 @@
-"""Films and items through every arm: encode once, ask, one row a question. Resumable: what has a row is not asked again.
+"""Films and items through every arm: encode once, ask, one row per question.
 
-Rows go to results.jsonl, what encoding cost to encodings.jsonl; a line that was cut off by a crash is dropped and done
-again. Knows no score: rows say what was asked, answered, ranked, read and cited, and when the needles showed.
+Resumable: a question with a row is not asked again. Rows go to results.jsonl, costs of encoding to
+encodings.jsonl. Knows no score of a whole run: a row says what was asked, answered, ranked, read
+and cited, and when the needles showed.
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from encoders.schema import FrameSource
 from encoders.sources.file import FileSource
 from memory.schema import Evidence, Hits, Question
+from memory.storage.json_lines import JsonLines, JsonRow
 from pipeline.answer.citations import cite, cited_spans
+from pipeline.answer.reader import Reading
 from pipeline.evaluation.needle.arms import Arm, settings_of
-from pipeline.evaluation.needle.choose import in_letters, in_words, letters_of
-from pipeline.evaluation.needle.film import FilmSource, fingerprint, sampled
+from pipeline.evaluation.needle.choose import answer_tries, choose_option, letters_of
+from pipeline.evaluation.needle.film import FilmSource, fingerprint, is_sampled
 from pipeline.evaluation.needle.make import needles_alone, without_needles
-from pipeline.evaluation.needle.schema import Film, Item
+from pipeline.evaluation.needle.schema import Film, Item, Spans
 from pipeline.evaluation.needle.vnbench import LETTERS, type_of
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import is_shown
 from pipeline.scoring import is_right
 
-Row = dict[str, Any]
-RANKED = 64  # moments of the ranking that a row keeps
-# what is done now, seconds of video encoded, questions answered: both since last
+ResultRow = JsonRow
+RANKED = 64  # times of the ranking that a row holds
+# current activity, seconds of video encoded and questions answered since the last call
 Report = Callable[[str, float, int], None]
 
 
-def rows_of(path: Path) -> list[Row]:
-    """The whole rows of a file that may not be there, or may have been cut off."""
-    found: list[Row] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:  # written when the process was stopped: asked again
-            continue
-    return found
-
-
-def _mended(path: Path) -> list[Row]:
-    """The same, with the file cut back to whole rows, so that the next one begins on a line of its own."""
-    found = rows_of(path)
-    if path.exists():
-        text = "".join(json.dumps(row) + "\n" for row in found)
-        if text != path.read_text(encoding="utf-8"):
-            half = path.with_name(path.name + ".partial")
-            half.write_text(text, encoding="utf-8")
-            half.replace(path)
-    return found
-
-
 def key(item: Item, film: Film, arm: Arm) -> str:
-    """What makes a row the answer to this and to nothing else."""
+    """Identifies the question, the film's frames and the arm's settings that a row belongs to."""
     return f"{item.id} {fingerprint(film)} {arm.key}"
 
 
 def work(
     films: Sequence[Film], items: Sequence[Item], arms: Sequence[Arm]
 ) -> Iterator[tuple[Film, Item, Arm]]:
-    """Every question that there is to ask, film by film."""
+    """Every question to ask, film by film."""
     of_film: dict[str, list[Item]] = {film.name: [] for film in films}
     for item in items:
         of_film[item.film].append(item)
@@ -80,20 +60,24 @@ def run(
     *,
     keep_banks: bool,
     report: Report,
-) -> list[Row]:
-    """Ask what has no row yet; -> all rows of these items and arms. Banks hold one film at a time unless they are kept."""
-    done = {row["key"]: row for row in _mended(out / "results.jsonl")}
-    _mended(out / "encodings.jsonl")
-    todo: dict[str, list[tuple[Item, Arm]]] = {}
-    wanted = [
+) -> list[ResultRow]:
+    """Ask what has no row yet; -> all rows of these items and arms.
+
+    Banks hold one film at a time unless keep_banks.
+    """
+    questions = [
         (film, item, arm, key(item, film, arm)) for film, item, arm in work(films, items, arms)
     ]
-    for film, item, arm, name in wanted:
-        if name not in done:
-            todo.setdefault(film.name, []).append((item, arm))
     # a bank has one writer: the arm that needed it first writes for all
     writers: dict[Path, Arm] = {}
-    with (out / "results.jsonl").open("a", encoding="utf-8") as results:
+    results = JsonLines(out / "results.jsonl", ascii_only=True)
+    encodings = JsonLines(out / "encodings.jsonl", ascii_only=True)
+    with closing(results), closing(encodings):
+        done = {row["key"]: row for row in results.rows}
+        todo: dict[str, list[tuple[Item, Arm]]] = {}
+        for film, item, arm, name in questions:
+            if name not in done:
+                todo.setdefault(film.name, []).append((item, arm))
         for film in films:
             written: dict[tuple[Path, str], None] = {}  # banks and videos of this film
             for variant in ("film", "haystack", "needles", ""):
@@ -104,58 +88,67 @@ def run(
                     video_id = ""
                     if variant:
                         writer = writers.setdefault(arm.bank, arm)
-                        video_id = _encoded(writer, _variant(film, variant), out, report)
+                        shown = variant_of(film, variant)
+                        frames = source_of(writer, shown, out)
+                        video_id = _encode(writer, shown.name, frames, encodings, report)
                         written[arm.bank, video_id] = None
                     for item in (item for item, other in pairs if other is arm):
                         row = _row(item, film, arm, video_id)
+                        results.append(row)
                         done[row["key"]] = row
-                        results.write(json.dumps(row) + "\n")
-                        results.flush()
                         report(f"{film.name}: {arm.name}", 0.0, 1)
             for bank, video_id in () if keep_banks else written:
                 writers[bank].qa.bank.drop(video_id)
-    return [done[name] for *_, name in wanted]
+    return [done[name] for *_, name in questions]
 
 
-def _variant(film: Film, variant: str) -> Film:
-    return {"haystack": without_needles, "needles": needles_alone}.get(variant, lambda same: same)(
-        film
-    )
+def variant_of(film: Film, variant: str) -> Film:
+    """The film itself, or the version of it that a control shows."""
+    if variant == "haystack":
+        return without_needles(film)
+    return needles_alone(film) if variant == "needles" else film
 
 
-def source(film: Film, out: Path, fps: float, size: tuple[int, int]) -> FrameSource:
-    """The frames of a film: of its file if it has one, else rendered."""
-    width, height = size
+def source_of(writer: Arm, film: Film, out: Path) -> FrameSource:
+    """The film's frames at the writer's rate and size: from its file, else rendered."""
+    fps, (width, height) = writer.config.fps, writer.qa.backbone.frame_size
     if film.file:
         return FileSource(out / film.file, fps, width=width, height=height)
     return FilmSource(film, fps, width=width, height=height)
 
 
-def _encoded(writer: Arm, film: Film, out: Path, report: Report) -> str:
-    """Have the film in the writer's bank; its id there."""
-    frames = source(film, out, writer.config.fps, writer.qa.backbone.frame_size)
+def _encode(
+    writer: Arm, name: str, frames: FrameSource, encodings: JsonLines, report: Report
+) -> str:
+    """Encode the film into the writer's bank unless it is there; -> its video id."""
     video_id = frames.info.video_id
-    known = writer.qa.bank.catalog.video(video_id)
-    if known is None or not known.finished:
+    video = writer.qa.bank.catalog.video(video_id)
+    if video is None or not video.finished:
         last = 0.0
 
-        def told(seconds: float, nbytes: int) -> None:
+        def progress(seconds: float, nbytes: int) -> None:
             nonlocal last
-            report(f"encoding {film.name}", seconds - last, 0)
+            report(f"encoding {name}", seconds - last, 0)
             last = seconds
 
-        made = writer.qa.ingest(frames, told)
-        with (out / "encodings.jsonl").open("a", encoding="utf-8") as log:
-            log.write(
-                json.dumps({"film": film.name, "bank": writer.bank.name} | asdict(made)) + "\n"
-            )
+        ingested = writer.qa.ingest(frames, progress)
+        encodings.append({"film": name, "bank": writer.bank.name} | asdict(ingested))
     return video_id
 
 
-def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
-    """One question in one arm."""
+@dataclass(frozen=True, slots=True)
+class ArmAnswer:
+    """What one arm recalled and answered."""
+
+    evidence: Evidence
+    reading: Reading
+    seconds: dict[str, float]  # of each stage; choosing an option is not among them
+
+
+def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
+    """Ask one question in one arm."""
     qa, clock = arm.qa, StageTimer()
-    # perfect retrieval is told where to look
+    # the oracle reads the needles' spans from the question's id
     question = Question(item.question, video_id, id=json.dumps(film.spans(item.needles)))
     if arm.control == "blind":
         none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
@@ -165,22 +158,63 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
             question, read_tokens=arm.budget(item, film), kv=qa.answerer.reader.needs_kv
         )
     reading = qa.answerer.reader.read(evidence, clock)
-    shown = is_shown(reading.text)
-    cited = cite(evidence, reading.weights, qa.answerer.cite_share) if shown else ()
+    return ArmAnswer(evidence, reading, evidence.seconds | clock.seconds)
+
+
+def evidence_facts(item: Item, film: Film, arm: Arm, answer: ArmAnswer) -> ResultRow:
+    """What the arm ranked, read and cited, and when the needles showed."""
+    qa, evidence = arm.qa, answer.evidence
+    reading = answer.reading
+    cited = (
+        cite(evidence, reading.weights, qa.answerer.cite_share) if is_shown(reading.text) else ()
+    )
     read = {
         o: float(t)
         for run in evidence.runs
         for o, t in zip(run.ordinals, run.tokens.times.tolist(), strict=True)
     }
-    # frames that are ranked and not read are known by number; in files they lie up to one of the file's frames later
+    # ranked frames that are not read are known by number: a file's frame may lie one frame later
     ranked = [o * qa.ingester.interval for o in evidence.hits.frames.tolist()]
-    # where there is no needle there is none to find
-    needles = (
-        _variant(film, arm.film_of).spans(item.needles)
-        if arm.film_of in ("film", "needles")
-        else ()
-    )
-    preds, choice = _choice(arm, evidence, item, reading.text)
+    needles: Spans = ()  # without video, or without needles in it, there is nothing to find
+    if arm.film_of in ("film", "needles"):
+        needles = variant_of(film, arm.film_of).spans(item.needles)
+    return {
+        "needles": needles,
+        "sampled": [is_sampled(film, i, arm.config.fps) for i in item.needles] if needles else [],
+        # of the first ranked frame that shows each needle; None if no such frame is ranked
+        "ranks": [_first(ranked, span) for span in needles],
+        "ranked": [round(t, 3) for t in ranked[:RANKED]],
+        "read": [round(t, 3) for t in sorted(read.values())],
+        "found": [any(a <= t < b for t in read.values()) for a, b in needles],
+        "cited": cited_spans(cited, qa.ingester.interval),
+        "frames_read": evidence.frame_count,
+        "visual_tokens": sum(len(run.tokens.tokens) for run in evidence.runs),
+        "read_bytes": sum(
+            run.kv.nbytes if run.kv else run.tokens.tokens.nbytes for run in evidence.runs
+        ),
+    }
+
+
+def score_facts(item: Item, film: Film, arm: Arm, answer: ArmAnswer) -> ResultRow:
+    """Whether the answer is right, as free text and as a choice by VNBench's rules."""
+    text = answer.reading.text
+    preds, choice = _choice(arm, answer.evidence, item, text)
+    return {
+        "text": text,
+        "right": is_right(text, item.answer),
+        "shown": is_shown(text),
+        "options": item.options,
+        "choice": choice,
+        "chose_right": None if choice is None else choice == item.slot,
+        "type": type_of(item, film),  # VNBench's
+        "preds": preds,  # the answers to its four tries
+        "gt": letters_of(item.slot) if item.options else [],
+    }
+
+
+def _row(item: Item, film: Film, arm: Arm, video_id: str) -> ResultRow:
+    """One question in one arm, as results.jsonl holds it."""
+    answer = ask(item, film, arm, video_id)
     return {
         "key": key(item, film, arm),
         "arm": arm.name,
@@ -193,31 +227,9 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> Row:
         "depth": item.depth,
         "question": item.question,
         "truth": item.answer,
-        "text": reading.text,
-        "right": is_right(reading.text, item.answer),
-        "shown": shown,
-        "options": item.options,
-        "choice": choice,
-        "chose_right": None if choice is None else choice == item.slot,
-        "type": type_of(item, film),  # VNBench's
-        "preds": preds,  # what is answered in its four tries
-        "gt": letters_of(item.slot) if item.options else [],
-        "needles": needles,
-        "sampled": [sampled(film, i, arm.config.fps) for i in item.needles] if needles else [],
-        "ranks": [
-            _first(ranked, span) for span in needles
-        ],  # of a frame that shows the needle; None if no such frame is ranked
-        "ranked": [round(t, 3) for t in ranked[:RANKED]],
-        "read": [round(t, 3) for t in sorted(read.values())],
-        "found": [any(a <= t < b for t in read.values()) for a, b in needles],
-        "cited": cited_spans(cited, qa.ingester.interval),
-        "frames_read": evidence.frame_count,
-        "visual_tokens": sum(len(run.tokens.tokens) for run in evidence.runs),
-        "read_bytes": sum(
-            run.kv.nbytes if run.kv else run.tokens.tokens.nbytes for run in evidence.runs
-        ),
-        # of each stage; which option is meant is not what a user waits for
-        "seconds": evidence.seconds | clock.seconds,
+        **score_facts(item, film, arm, answer),
+        **evidence_facts(item, film, arm, answer),
+        "seconds": answer.seconds,
         "config": settings_of(arm.config),
     }
 
@@ -227,11 +239,14 @@ def _first(ranked: Sequence[float], span: tuple[float, float]) -> int | None:
 
 
 def _choice(arm: Arm, evidence: Evidence, item: Item, text: str) -> tuple[list[str], int | None]:
-    """What stands for VNBench's four tries, and the option meant (in letters: that of the first try)."""
+    """The answers to VNBench's four tries, and the number of the chosen option.
+
+    In letters, the option is that of the first try.
+    """
     if not item.options:
         return [], None
     if arm.config.answers == "letters":
-        preds = in_letters(arm.qa.answerer.reader, evidence, item.question, item.options)
+        preds = answer_tries(arm.qa.answerer.reader, evidence, item.question, item.options)
         return preds, LETTERS.find(preds[0][:1]) if preds[0] else -1
-    choice = in_words(arm.qa.answerer.reader, evidence, text, item.options)
+    choice = choose_option(arm.qa.answerer.reader, evidence, text, item.options)
     return letters_of(choice), choice

@@ -1,6 +1,7 @@
-"""The records of the needle benchmark, and their JSON lines: films with needles, items asked about them.
+"""The records of the needle benchmark and their JSON lines: films with needles, items about them.
 
-Knows no pixels, no model and no bank. Times are seconds of the film, spans half open; depths are per cent of the film.
+Times are seconds of the film, spans half open; depths are per cent of the film. Knows no pixels,
+no model and no bank.
 """
 
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.errors import UserError
+from memory.storage.atomic import replacing
 from pipeline.needle_world.cards import Placement
 
 Spans = tuple[tuple[float, float], ...]
@@ -17,7 +19,10 @@ Spans = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a needle shows. A new kind beside those of the needle world is "lines": any text, such as "Alice: 4821"."""
+    """What a needle shows.
+
+    Kinds are those of the needle world, and "lines": any text, such as "Alice: 4821".
+    """
 
     kind: str  # code, name, shape, icon or lines
     text: str
@@ -25,29 +30,29 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A card with how, where and when it is seen."""
+class Appearance:
+    """A card with its look, place and time."""
 
     card: Card
     look: str  # card, subtitle, fullscreen, picture or object: pipeline/evaluation/needle/looks.py
-    place: Placement  # fractions of the frame; what truth says of the position
+    place: Placement  # fractions of the frame
     start: float
     end: float
 
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """A plan of a film; its frames follow from it alone (pipeline/evaluation/needle/film.py)."""
+    """The plan of a film; its frames follow from it alone (pipeline/evaluation/needle/film.py)."""
 
     name: str
     seconds: float
     seed: int  # of the footage
     footage: tuple[str, ...]  # files, in the order given; none = procedural, ("grey",) = flat grey
-    shown: tuple[Shown, ...]  # in time order
+    shown: tuple[Appearance, ...]  # in time order
     width: int
     height: int
-    spliced: bool = False  # footage stops while a needle shows; False: it goes on underneath
-    # where it lies as a video, relative to the folder of the benchmark; "" = rendered while it streams
+    spliced: bool = False  # True: footage stops while a needle shows; else it goes on underneath
+    # its video file, relative to the benchmark's folder; "" = rendered while it streams
     file: str = ""
 
     def spans(self, needles: Iterable[int]) -> Spans:
@@ -57,27 +62,26 @@ class Film:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A question about a film with its exact truth."""
+    """A question about a film, with its exact answer."""
 
     id: str
     film: str
     task: str
-    family: str  # what is asked for within the task: code, name, color, shape, icon, ...
+    family: str  # kind of answer within the task: code, name, color, shape, icon, ...
     question: str
     answer: str
-    options: tuple[str, ...]  # four, or none where the answer is that the video does not show it
+    options: tuple[str, ...]  # four, or none if the answer is "not in the video"
     slot: int  # of the right option; -1 without options
-    needles: tuple[int, ...]  # of the film, that the answer rests on
+    needles: tuple[int, ...]  # numbers of the film's needles that the answer rests on
     seconds: float  # length of the film
-    depth: float | None  # of the one needle asked for; None where the answer rests on several
+    depth: float | None  # of the answer's only needle; None with several or none
 
 
 def write_lines(path: Path, records: Sequence[Any]) -> None:
-    """One JSON object a line, keys sorted: the same records are the same bytes."""
+    """One JSON object a line, keys sorted: the same records give the same bytes."""
     text = "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in records)
-    half = path.with_name(path.name + ".partial")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_films(path: Path) -> list[Film]:
@@ -87,11 +91,13 @@ def read_films(path: Path) -> list[Film]:
         _check(where, row, Film)
         shown = []
         for number, one in enumerate(row["shown"]):
-            _check(f"{where}, shown[{number}]", one, Shown)
+            _check(f"{where}, shown[{number}]", one, Appearance)
             _check(f"{where}, shown[{number}].card", one["card"], Card)
             _check(f"{where}, shown[{number}].place", one["place"], Placement)
             place = Placement(**(one["place"] | {"tint": tuple(one["place"]["tint"])}))
-            shown.append(Shown(Card(**one["card"]), one["look"], place, one["start"], one["end"]))
+            shown.append(
+                Appearance(Card(**one["card"]), one["look"], place, one["start"], one["end"])
+            )
         found.append(Film(**(row | {"shown": tuple(shown), "footage": tuple(row["footage"])})))
     return found
 
@@ -112,7 +118,8 @@ def _objects(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}); make the benchmark first, or name its folder with out=DIR."
+            f"{path} cannot be read ({error}); make the benchmark first, or name its folder with "
+            "out=DIR."
         ) from error
     for number, line in enumerate(lines, start=1):
         try:

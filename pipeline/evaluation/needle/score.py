@@ -1,6 +1,7 @@
-"""Rows -> figures. Answers, evidence, citations and costs are scored apart; intervals are 95 %, resampling films.
+"""Rows -> scores. Answers, evidence, citations and costs are scored apart.
 
-Accuracy is over items whose answer is shown; what is not shown has a false-positive rate of its own. Knows rows only.
+Intervals are 95 %, resampling films. Accuracy covers items whose answer is in the film; questions
+about what is not shown have a false-positive rate of their own. Knows rows only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,14 +11,14 @@ from typing import Any
 from pipeline.evaluation.needle.schema import Spans
 from pipeline.scoring import share
 
-Row = Mapping[str, Any]
+ResultRow = Mapping[str, Any]
 Pairs = list[tuple[str, float]]  # (film, outcome)
 KS = (1, 2, 4, 8, 16, 24, 32, 64)
 _ENCODING = ("decode", "look", "compress", "prefill", "clip")  # stages in the table
 
 
 def cell(pairs: Pairs) -> str:
-    """ "97.5 (95.0-99.2), n=120": per cent, interval, count; one film alone says nothing of others and has no interval."""
+    """ "97.5 (95.0-99.2), n=120": per cent, interval, count. No interval for a single film."""
     mean, low, high, number = share(pairs)
     if not number:
         return "-"
@@ -25,66 +26,66 @@ def cell(pairs: Pairs) -> str:
     return f"{100 * mean:.1f}{spread}, n={number}"
 
 
-def shown(rows: Iterable[Row]) -> list[Row]:
-    """Those whose answer the film shows."""
+def answerable(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """The rows whose answer the film shows."""
     return [row for row in rows if row["options"]]
 
 
-def accuracy(rows: Iterable[Row]) -> Pairs:
+def accuracy(rows: Iterable[ResultRow]) -> Pairs:
     """Free answers, exact up to case and a full stop."""
-    return [(row["film"], row["right"]) for row in shown(rows)]
+    return [(row["film"], row["right"]) for row in answerable(rows)]
 
 
-def choice(rows: Iterable[Row]) -> Pairs:
-    """The option meant is the right one; chance is 25 %."""
-    return [(row["film"], row["chose_right"]) for row in shown(rows)]
+def choice(rows: Iterable[ResultRow]) -> Pairs:
+    """Whether the chosen option is the right one; chance is 25 %."""
+    return [(row["film"], row["chose_right"]) for row in answerable(rows)]
 
 
-def false_positives(rows: Iterable[Row]) -> Pairs:
-    """Questions about what no card shows that got an answer."""
+def false_positives(rows: Iterable[ResultRow]) -> Pairs:
+    """Whether a question about what no card shows got an answer."""
     return [(row["film"], row["shown"]) for row in rows if not row["options"]]
 
 
-def evidence(rows: Iterable[Row]) -> Pairs:
-    """Needles of which a frame was read."""
-    return [(row["film"], found) for row in shown(rows) for found in row["found"]]
+def evidence(rows: Iterable[ResultRow]) -> Pairs:
+    """Whether a frame of each needle was read."""
+    return [(row["film"], found) for row in answerable(rows) for found in row["found"]]
 
 
-def recall_at(rows: Iterable[Row], k: int) -> Pairs:
-    """Needles of which a frame is among the first k of the ranking."""
+def recall_at(rows: Iterable[ResultRow], k: int) -> Pairs:
+    """Whether a frame of each needle is among the first k of the ranking."""
     return [
         (row["film"], rank is not None and rank <= k)
-        for row in shown(rows)
+        for row in answerable(rows)
         for rank in row["ranks"]
     ]
 
 
-def sampled(rows: Iterable[Row]) -> Pairs:
-    """Needles of which the encoder saw a frame: no score can be above it."""
-    return [(row["film"], seen) for row in shown(rows) for seen in row["sampled"]]
-
-
-def overlap(rows: Iterable[Row]) -> Pairs:
-    """Intersection over union of cited and true seconds, of right answers."""
-    return [(row["film"], iou(row["cited"], row["needles"])) for row in shown(rows) if row["right"]]
+def overlap(rows: Iterable[ResultRow]) -> Pairs:
+    """Intersection over union of cited and true seconds, for right answers."""
+    return [
+        (row["film"], iou(row["cited"], row["needles"])) for row in answerable(rows) if row["right"]
+    ]
 
 
 def iou(one: Spans | Sequence[Sequence[float]], other: Spans | Sequence[Sequence[float]]) -> float:
-    """Seconds that both cover over seconds that either covers; spans of one side do not overlap each other. 0 without any."""
+    """Seconds that both sides cover over seconds that either covers; 0 without any.
+
+    Spans of one side do not overlap.
+    """
     both = sum(max(0.0, min(b, d) - max(a, c)) for a, b in one for c, d in other)
     either = sum(b - a for a, b in one) + sum(d - c for c, d in other) - both
     return both / either if either > 0 else 0.0
 
 
-def by(rows: Iterable[Row], name: str) -> dict[Any, list[Row]]:
-    """Groups of rows in the order in which they come."""
-    groups: dict[Any, list[Row]] = {}
+def by(rows: Iterable[ResultRow], name: str) -> dict[Any, list[ResultRow]]:
+    """Groups of rows by the value of a field, in order of appearance."""
+    groups: dict[Any, list[ResultRow]] = {}
     for row in rows:
         groups.setdefault(row[name], []).append(row)
     return groups
 
 
-def nearest(depth: float, depths: Sequence[float]) -> float:
+def grid_depth(depth: float, depths: Sequence[float]) -> float:
     """The depth of the grid that a needle was made for."""
     return min(depths, key=lambda d: abs(d - depth))
 
@@ -97,9 +98,11 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def by_task(rows: Sequence[Row], outcome: Callable[[Iterable[Row]], Pairs]) -> list[str]:
-    """Arms down, tasks across."""
-    tasks = list(by(shown(rows), "task"))
+def by_task(
+    rows: Sequence[ResultRow], outcome: Callable[[Iterable[ResultRow]], Pairs]
+) -> list[str]:
+    """Markdown: arms down, tasks across."""
+    tasks = list(by(answerable(rows), "task"))
     lines = []
     for arm, own in by(rows, "arm").items():
         cells = [cell(outcome(row for row in own if row["task"] == task)) for task in tasks]
@@ -107,8 +110,8 @@ def by_task(rows: Sequence[Row], outcome: Callable[[Iterable[Row]], Pairs]) -> l
     return markdown(["", *tasks, "all"], lines)
 
 
-def by_length(rows: Sequence[Row], task: str) -> list[str]:
-    """Arms down; accuracy and evidence recall at each length across."""
+def by_length(rows: Sequence[ResultRow], task: str) -> list[str]:
+    """Markdown: arms down; accuracy and evidence recall at each length across."""
     own = [row for row in rows if row["task"] == task]
     lengths = sorted(by(own, "minutes"))
     lines = []
@@ -121,8 +124,8 @@ def by_length(rows: Sequence[Row], task: str) -> list[str]:
     return markdown([task, *heads], lines)
 
 
-def evidence_table(rows: Sequence[Row]) -> list[str]:
-    """What was found and cited, and what was answered where there was nothing to find."""
+def evidence_table(rows: Sequence[ResultRow]) -> list[str]:
+    """Markdown: evidence found and cited, and answers where there was nothing to find."""
     lines = []
     for arm, own in by(rows, "arm").items():
         lines.append(
@@ -149,13 +152,13 @@ def evidence_table(rows: Sequence[Row]) -> list[str]:
     return markdown(head, lines)
 
 
-def _ranks(rows: Sequence[Row]) -> bool:
-    """Whether these rows have a ranking that means something: the other controls read what they read unasked."""
+def _ranks(rows: Sequence[ResultRow]) -> bool:
+    """Whether these rows have a meaningful ranking; most controls read fixed frames."""
     return rows[0]["control"] in ("", "uniform") and bool(recall_at(rows, 1))
 
 
-def cost_table(rows: Sequence[Row]) -> list[str]:
-    """Median milliseconds of each stage, tokens and bytes read."""
+def cost_table(rows: Sequence[ResultRow]) -> list[str]:
+    """Markdown: median milliseconds of each stage, tokens and bytes read."""
     stages = ("search", "load", "lay_out", "first_token", "decode")
     lines = []
     for arm, own in by(rows, "arm").items():
@@ -176,10 +179,10 @@ def cost_table(rows: Sequence[Row]) -> list[str]:
     )
 
 
-def encoding_table(encodings: Sequence[Row]) -> list[str]:
-    """What encoding took: seconds by stage for each film, summed over lengths and banks."""
+def encoding_table(encodings: Sequence[ResultRow]) -> list[str]:
+    """Markdown: milliseconds a frame of each encoding stage, by bank and length."""
     lines = []
-    # resumed ones say half
+    # a resumed encoding timed only a part of its film
     whole = [row for row in encodings if row["new_segments"] == row["segments"]]
     for (bank, minutes), own in sorted(_grouped(whole).items()):
         frames = sum(row["frames"] for row in own)
@@ -212,8 +215,8 @@ def encoding_table(encodings: Sequence[Row]) -> list[str]:
     return markdown(head, lines)
 
 
-def _grouped(rows: Iterable[Row]) -> dict[tuple[str, float], list[Row]]:
-    groups: dict[tuple[str, float], list[Row]] = {}
+def _grouped(rows: Iterable[ResultRow]) -> dict[tuple[str, float], list[ResultRow]]:
+    groups: dict[tuple[str, float], list[ResultRow]] = {}
     for row in rows:
         groups.setdefault((row["bank"], round(row["video_seconds"] / 60, 1)), []).append(row)
     return groups

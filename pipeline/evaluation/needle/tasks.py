@@ -1,17 +1,20 @@
-"""What is asked: sheets of cards that share one film, with questions whose truth is exact and whose options leak nothing.
+"""The tasks: sheets of cards that share one film, with questions and exact answers.
 
-retrieve       one card: code, name, icon, the colour of a shape, the shape of a colour, each at a depth of its own
-not_shown      the same questions about what no card shows; the right answer is that the video does not show it
-order, count   as VNBench: the order of 3 or 4 cards, 1 to 6 cards of a kind
-most_frequent  which name (or icon) came most often
-confuser       the shape of a colour among shapes of the neighbouring colours
-multi_key      the code on the card with a given name, among such cards
-updated        the latest of three codes of one name
-chain          "Ivy > Leo", "Leo > Uma", "Uma: 4821": follow the cards from a name to a code
-The embedded model knows the words of the first five rows; the last three are for models that read any text.
+- retrieve: one card (code, name, icon, the colour of a shape, the shape of a colour), each at a
+  depth of its own
+- not_shown: the same questions about what no card shows; the right answer is that it is not shown
+- order, count: as VNBench; the order of 3 or 4 cards, 1 to 6 cards of a kind
+- most_frequent: which name (or icon) came most often
+- confuser: the shape of a colour among shapes of neighbouring colours
+- multi_key: the code on the card with a given name, among such cards
+- updated: the latest of three codes of one name
+- chain: "Ivy > Leo", "Leo > Uma", "Uma: 4821": follow the cards from a name to a code
 
-Options come first and the right one is drawn among them, uniformly; only then is the film made to fit. So no rule over
-the text of the options (the third smallest number, the order closest to the others) can beat chance. Knows no pixels.
+The embedded model knows the words of the first five; the last three need a model that reads text.
+
+Options come first, and the right one is drawn among them uniformly; only then is the film made to
+fit. So no rule over the text of the options (the third smallest number, the order closest to the
+others) can beat chance. Knows no pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,13 +42,13 @@ from pipeline.needle_world.questions import (
 )
 
 Rng = np.random.Generator
-# Colours that are taken for each other, so that only one of them is asked about and the others are near.
+# Colours that are easily confused: a question asks for one of them, the others show as well.
 NEIGHBOURS = (("red", "orange", "yellow", "pink"), ("green", "blue", "purple", "cyan"))
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question before its film has moments: needles are numbers of the sheet's cards."""
+    """A question whose film has no times yet; needles are numbers of the sheet's cards."""
 
     task: str
     family: str
@@ -61,8 +64,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The cards of one film in the order they come, and what is asked about them. `asked`: cards that each need a depth of
-    their own, in any order; the others lie anywhere."""
+    """The cards of one film in their order, and the questions about them.
+
+    `asked`: cards that each need a depth of their own, in any order; the others lie anywhere.
+    """
 
     cards: tuple[Card, ...]
     drafts: tuple[Draft, ...]
@@ -70,11 +75,12 @@ class Sheet:
 
 
 def pick(rng: Rng, options: Sequence[str], count: int) -> list[str]:
-    """Different ones, in random order."""
+    """`count` different options, in random order."""
     return [options[int(i)] for i in rng.permutation(len(options))[:count]]
 
 
 def one_of(rng: Rng, options: Sequence[str]) -> str:
+    """One option, drawn uniformly."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -88,7 +94,7 @@ def _slot(rng: Rng) -> int:
 
 
 def retrieve(rng: Rng, room: int) -> Sheet:
-    """Code, name, icon and three shapes in three colours: five questions about one card each, one about nothing."""
+    """Code, name, icon and three coloured shapes: five questions about one card, one about none."""
     drafts: list[Draft] = []
     cards: list[Card] = []
     for kind, words, templates in (
@@ -106,9 +112,9 @@ def retrieve(rng: Rng, room: int) -> Sheet:
         pick(rng, SHAPES, len(SHAPES)),
         _slot(rng),
     )
-    # Two of the three wrong answers are on other cards, so that "a colour that is in the video" is no answer.
+    # Two of the three wrong options are on other cards, so "a colour that shows" is not enough.
     question = one_of(rng, COLOR).format(shape=shapes[0])
-    drafts.append(Draft("retrieve", "color", question, _turned(colors[:4], slot), slot, (3,)))
+    drafts.append(Draft("retrieve", "color", question, _rotated(colors[:4], slot), slot, (3,)))
     slot = _slot(rng)
     question = one_of(rng, SHAPE).format(color=colors[1])
     drafts.append(
@@ -116,7 +122,7 @@ def retrieve(rng: Rng, room: int) -> Sheet:
             "retrieve",
             "shape",
             question,
-            _turned([shapes[1], shapes[0], *shapes[2:4]], slot),
+            _rotated([shapes[1], shapes[0], *shapes[2:4]], slot),
             slot,
             (4,),
         )
@@ -130,15 +136,15 @@ def retrieve(rng: Rng, room: int) -> Sheet:
     return Sheet(tuple(cards), tuple(drafts), (0, 1, 2, 3, 4))
 
 
-def _turned(words: Sequence[str], slot: int) -> tuple[str, ...]:
-    """The words with the first one at this slot."""
+def _rotated(words: Sequence[str], slot: int) -> tuple[str, ...]:
+    """The words with the first one moved to this slot."""
     rest = list(words[1:])
     rest.insert(slot, words[0])
     return tuple(rest)
 
 
 def order(rng: Rng, room: int) -> Sheet:
-    """The order of names, of icons and of shapes that the question names, cards mixed; one question about nothing."""
+    """The order of names, icons and shapes that the question names; one question about none."""
     each = 4 if room >= 12 else 3
     drafts: list[Draft] = []
     groups: list[list[Card]] = []
@@ -159,8 +165,11 @@ def order(rng: Rng, room: int) -> Sheet:
 
 
 def count(rng: Rng, room: int) -> Sheet:
-    """How many codes, names or icons, and shapes of one form: 1 to 6, as many questions as the film has room for whatever
-    their numbers are: were a high number left out where it does not fit, low ones would be the better guess."""
+    """How many codes, names or icons, and shapes of one form: 1 to 6.
+
+    The number of questions depends only on the film's room. Dropping a high number that does not
+    fit would make low numbers the better guess.
+    """
     kinds = pick(rng, ("code", "name", "icon", "shape"), min(3, room // 6))
     drafts: list[Draft] = []
     groups: list[list[Card]] = []
@@ -194,7 +203,7 @@ def count(rng: Rng, room: int) -> Sheet:
 
 
 def most_frequent(rng: Rng, room: int) -> Sheet:
-    """Four names (and, where there is room, four icons) of which one comes more often than each other."""
+    """Four names (and, with room, four icons), one of which comes more often than the others."""
     drafts: list[Draft] = []
     groups: list[list[Card]] = []
     for kind, words, times in (("name", NAMES, (3, 2, 1, 1)), ("icon", ICONS, (3, 2, 2, 1))):
@@ -224,7 +233,7 @@ def most_frequent(rng: Rng, room: int) -> Sheet:
 
 
 def confuser(rng: Rng, room: int) -> Sheet:
-    """All eight colours, a shape each: which shape is orange, where others are red, yellow and pink."""
+    """All eight colours with a shape each: which shape is orange, where others are red."""
     drafts: list[Draft] = []
     cards: list[Card] = []
     shapes = pick(rng, SHAPES, len(SHAPES))
@@ -241,7 +250,7 @@ def confuser(rng: Rng, room: int) -> Sheet:
 
 
 def multi_key(rng: Rng, room: int) -> Sheet:
-    """Four names with a code each; two of them are asked for."""
+    """Four names with a code each; two codes are asked for."""
     names, values = pick(rng, NAMES, 4), codes(rng, 4)
     drafts = []
     for i in (0, 1):
@@ -270,7 +279,7 @@ def updated(rng: Rng, room: int) -> Sheet:
 
 
 def chain(rng: Rng, room: int) -> Sheet:
-    """Two chains of three cards, in random order, and two codes that no chain leads to."""
+    """Two chains of three cards in random order, and two codes that no chain leads to."""
     names, values = pick(rng, NAMES, 8), codes(rng, 4)
     texts = []
     for first, value in ((0, 0), (3, 1)):
@@ -289,7 +298,7 @@ def chain(rng: Rng, room: int) -> Sheet:
 
 
 def _mixed(rng: Rng, groups: Sequence[Sequence[Card]]) -> tuple[list[Card], list[tuple[int, ...]]]:
-    """Cards of several groups in one order, each group in its own; and where each group's cards are."""
+    """Cards of several groups in one order, each group in its own; and each group's places."""
     owners = rng.permutation([g for g, cards in enumerate(groups) for _ in cards]).tolist()
     left = [list(cards) for cards in groups]
     cards = [left[owner].pop(0) for owner in owners]
@@ -302,7 +311,7 @@ def _with(draft: Draft, needles: tuple[int, ...]) -> Draft:
     return Draft(draft.task, draft.family, draft.question, draft.options, draft.slot, needles)
 
 
-# "not_shown" has no sheet of its own: its questions are about the films of others, where they are a temptation.
+# "not_shown" has no sheet of its own: its questions are about films of other tasks.
 SHEETS: dict[str, Callable[[Rng, int], Sheet]] = {
     "retrieve": retrieve,
     "order": order,
@@ -317,7 +326,7 @@ TASKS = (*SHEETS, "not_shown")
 
 
 def check(tasks: Sequence[str]) -> None:
-    """UserError on a task that is not there."""
+    """UserError on an unknown task."""
     for task in tasks:
         if task not in SHEETS:
             hint = (

@@ -1,8 +1,10 @@
-"""VNBench's formats and rules (arXiv 2406.09367), from its released results: rows, prompts, four tries, both scorers.
+"""VNBench's formats and rules (arXiv 2406.09367), from its released results.
 
-A question is asked four times with its options in four fixed orders, and counts only if all four tries are right. The
-orders are no rotation: the right letter does not visit all four letters. Overall is the mean over types, so that of the
-groups ret, ord and cnt when all nine types are there. Knows no model and no film beyond its plan.
+Rows, prompts, four tries and both scorers. A question is asked four times with its options in four
+fixed orders, and counts only if all four tries are right. The orders are no rotation: the right
+letter does not visit all four letters. Overall is the mean over types, which equals the mean over
+the groups ret, ord and cnt when all nine types are there. Knows no model, and of a film only its
+plan.
 """
 
 import json
@@ -14,9 +16,10 @@ from statistics import mean
 from typing import Any
 
 from encoders.errors import UserError
+from memory.storage.atomic import replacing
 from pipeline.evaluation.needle.schema import Film, Item
 
-Row = dict[str, Any]
+TryRow = dict[str, Any]
 LETTERS = "ABCD"
 GROUPS = ("ret", "ord", "cnt")
 # try t shows base[i] for i in ORDERS[t]
@@ -33,7 +36,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "type": str,
     "try": int,
 }
-# The annotation names the two picture tasks of retrieval the other way round than its files and its paper.
+# The annotation swaps the names of retrieval's two picture tasks, against its files and its paper.
 SWAPPED = {"ret_insert1": "ret_insert2", "ret_insert2": "ret_insert1"}
 
 
@@ -45,7 +48,7 @@ def tries(
     slot: int,
     times: Sequence[float],
     length: float,
-) -> list[Row]:
+) -> list[TryRow]:
     """The four rows of a question; base: the options of try 0, slot: the right one among them."""
     return [
         {
@@ -64,7 +67,7 @@ def tries(
 
 
 def prompt(row: Mapping[str, Any]) -> str:
-    """What a model is asked."""
+    """The prompt of one try."""
     options = "\n".join(
         f"{letter}. {option}" for letter, option in zip(LETTERS, row["options"], strict=True)
     )
@@ -72,8 +75,11 @@ def prompt(row: Mapping[str, Any]) -> str:
 
 
 def type_of(item: Item, film: Film) -> str:
-    """The annotation's type: "edit" alters frames, "insert" puts pictures between them. Tasks that VNBench does not have
-    keep their own names, and count under none of its groups."""
+    """The annotation's type of a question.
+
+    "edit" alters frames, "insert" puts pictures between them. Tasks that VNBench does not have keep
+    their own names and count in none of its groups.
+    """
     group = {"retrieve": "ret", "order": "ord", "count": "cnt"}.get(item.task)
     if group is None:
         return item.task
@@ -81,8 +87,8 @@ def type_of(item: Item, film: Film) -> str:
     return f"{group}_{'insert' if inserted else 'edit'}1"
 
 
-def rows(item: Item, film: Film) -> list[Row]:
-    """The four rows of an item. Every question names a file of its own, because the scorers group tries by video."""
+def rows(item: Item, film: Film) -> list[TryRow]:
+    """The four rows of an item. Each question names its own file: scorers group tries by video."""
     times = [start for start, _ in film.spans(item.needles)]
     video = f"./VNBench/{file_name(item, film)}"
     return tries(
@@ -94,13 +100,12 @@ def file_name(item: Item, film: Film) -> str:
     return f"{item.id}_{type_of(item, film)}.mp4"
 
 
-def write(path: Path, found: Sequence[Row]) -> None:
-    half = path.with_name(path.name + ".partial")
-    half.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
-    half.replace(path)
+def write(path: Path, found: Sequence[TryRow]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[TryRow]:
     """An annotation file. UserError names the row and the field that is missing or does not fit."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -135,11 +140,13 @@ def read(path: Path) -> list[Row]:
             or row["try"] not in range(4)
         ):
             raise UserError(
-                f"{path}, row {number} needs 4 options, gt_option A to D and try 0 to 3; correct the row."
+                f"{path}, row {number} needs 4 options, gt_option A to D and try 0 to 3; correct "
+                "the row."
             )
         if row["options"][LETTERS.index(row["gt_option"])] != row["gt"]:
             raise UserError(
-                f"{path}, row {number}: option {row['gt_option']} is not gt={row['gt']!r}; correct the row."
+                f"{path}, row {number}: option {row['gt_option']} is not gt={row['gt']!r}; correct "
+                "the row."
             )
     return found
 
@@ -148,15 +155,18 @@ def read(path: Path) -> list[Row]:
 class Score:
     """Shares of 1."""
 
-    types: dict[str, float]  # videos of each type all of whose four tries are right
+    types: dict[str, float]  # by type: videos with all four tries right
     groups: dict[str, float]  # ret, ord, cnt: mean of their types
     overall: float  # mean over types
-    single: float  # tries that are right, each for itself, mean over types
+    single: float  # right tries, each on its own, mean over types
     videos: int
 
 
-def read_results(path: Path) -> list[Row]:
-    """A file of results in either published form, as rows {video, type, try, pred, gt}. UserError names row and field."""
+def read_results(path: Path) -> list[TryRow]:
+    """A file of results in either published form, as rows {video, type, try, pred, gt}.
+
+    UserError names row and field.
+    """
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -196,11 +206,13 @@ def read_results(path: Path) -> list[Row]:
 
 
 def score(results: Iterable[Mapping[str, Any]], *, strict: bool = False) -> Score:
-    """results: rows {video, type, try, pred, gt}, gt a letter.
+    """results: rows {video, type, try, pred, gt}; gt is a letter.
 
-    As evaluation/eval.py: rows without an answer are left out, and the letter is looked for in the text before the first
-    full stop, A before B before C before D. strict, as evaluation_utils.py: the first character is the letter, every video
-    must have four rows (UserError), and the two picture tasks of retrieval are named as in the paper.
+    As evaluation/eval.py: rows without an answer are left out. The letter is searched in the text
+    before the first full stop, A before B before C before D.
+
+    strict, as evaluation_utils.py: the first character is the letter. Every video must have four
+    rows (UserError). The two picture tasks of retrieval are named as in the paper.
     """
     tries_of: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for row in results:
@@ -236,22 +248,13 @@ def _searched(text: str) -> str:
     return next((letter for letter in LETTERS if letter in head), head)
 
 
-def official_row(row: Mapping[str, Any], pred: str, stem: str) -> Row:
-    """A line of the result file that evaluation/eval.py reads; the last two characters of question_id are the try."""
-    return {
-        "question_id": f"{stem}_{row['try']}",
-        "type": row["type"],
-        "gt": row["gt_option"],
-        "pred": pred,
-        "try": row["try"],
-        "prompt": prompt(row),
-    }
+def blind_rules(rows_of_tries: Sequence[TryRow]) -> dict[str, float]:
+    """Scores of rules over the text of the options alone, the best of each kind in hindsight.
 
-
-def blind_rules(rows_of_tries: Sequence[Row]) -> dict[str, float]:
-    """What rules over the text of the options alone score, the best of each kind picked in hindsight: a constant letter, and
-    the option of one rank (numbers by size, orders by closeness to the others, words by the alphabet)."""
-    by_video: dict[str, list[Row]] = defaultdict(list)
+    A constant letter, and the option of one rank: numbers by size, orders by closeness to the
+    others, words by the alphabet.
+    """
+    by_video: dict[str, list[TryRow]] = defaultdict(list)
     for row in rows_of_tries:
         by_video[row["video"]].append(row)
     letters = {
@@ -268,7 +271,7 @@ def blind_rules(rows_of_tries: Sequence[Row]) -> dict[str, float]:
 
 
 def _ranked(options: Sequence[str]) -> list[str]:
-    """Numbers by size, orders by how close they are to the other orders (Kendall), anything else by the alphabet."""
+    """Numbers by size, orders by closeness to the others (Kendall), words by the alphabet."""
     if all(option.isdigit() and len(option) < 3 for option in options):
         return sorted(options, key=int)
     if all("," in option for option in options):
@@ -277,7 +280,7 @@ def _ranked(options: Sequence[str]) -> list[str]:
 
 
 def _swaps(one: str, other: str) -> int:
-    """Pairs that stand the other way round."""
+    """Number of pairs in opposite order."""
     a, b = one.split(", "), other.split(", ")
     pairs = [(x, y) for i, x in enumerate(a) for y in a[i + 1 :]]
     return sum(b.index(x) > b.index(y) for x, y in pairs)

@@ -15,16 +15,21 @@ from encoders.schema import Frames, FrameSource
 from pipeline.build import open_video
 from pipeline.config.parts import instantiate
 from pipeline.config.settings import BenchSettings
-from pipeline.evaluation.speed import footage, machine, operations
-from pipeline.evaluation.speed.baselines import KeptCache, Library, WholePrompt, fastest_chunk
-from pipeline.evaluation.speed.clocks import middle, watch
-from pipeline.evaluation.speed.ours import Ours
+from pipeline.evaluation.speed import machine, operations, ready_frames
+from pipeline.evaluation.speed.baselines import (
+    KeptCache,
+    TransformersModel,
+    WholePrompt,
+    fastest_chunk,
+)
+from pipeline.evaluation.speed.clocks import median_range, stopwatch
+from pipeline.evaluation.speed.reelbank_arm import ReelbankArm
 from pipeline.evaluation.speed.rounds import Limits, Rounds
-from pipeline.evaluation.speed.schema import BASELINES, Arm, Recompose, Row, Table
+from pipeline.evaluation.speed.schema import BASELINES, BenchArm, BenchRow, Recompose, Table
 from pipeline.provenance import provenance
 
 KEPT, WHOLE = BASELINES["kv_kept"], BASELINES["whole_prompt"]
-_OURS = "ours, "  # before the name of an arm, in tables
+_ARM_PREFIX = "ours, "  # before the name of an arm, in tables
 _KEEPS_ALL = "encoders.compressors.NoCompression"  # the compressor that changes no number of tokens
 
 
@@ -33,16 +38,16 @@ def measure(
     backbone: LlavaOneVision,
     recompose: Recompose,
     work: Path,
-    rows: list[Row],
+    rows: list[BenchRow],
 ) -> None:
     """Everything of this part, into `rows` as it comes. recompose: overrides -> the configuration with them on top. UserError
     on arms that cannot be compared, before anything is measured."""
     frames = _frames(config, backbone, max(config.lengths))
-    arms = _ours(config, backbone, recompose, work)
-    library = Library(backbone, config.new_tokens) if config.plain else None
-    if library is not None and "kv_kept" in config.plain:
+    arms = _reelbank_arms(config, backbone, recompose, work)
+    model = TransformersModel(backbone, config.new_tokens) if config.plain else None
+    if model is not None and "kv_kept" in config.plain:
         chunk, tried = fastest_chunk(
-            library, frames.part(0, min(len(frames), config.tune_frames)), list(config.chunk_frames)
+            model, frames.part(0, min(len(frames), config.tune_frames)), list(config.chunk_frames)
         )
         rows.append(
             {
@@ -52,9 +57,9 @@ def measure(
                 "seconds": {str(k): v for k, v in tried.items()},
             }
         )
-        arms.append(KeptCache(library, chunk, KEPT))
-    if library is not None and "whole_prompt" in config.plain:
-        arms.append(WholePrompt(library, WHOLE))
+        arms.append(KeptCache(model, chunk, KEPT))
+    if model is not None and "whole_prompt" in config.plain:
+        arms.append(WholePrompt(model, WHOLE))
     kinds = {"bfloat16": torch.bfloat16, str(backbone.dtype).removeprefix("torch."): backbone.dtype}
 
     def rates() -> dict[str, float]:
@@ -73,22 +78,22 @@ def measure(
         rows,
     )
     for length in sorted(config.lengths):
-        run.at(_named(frames.part(0, length), length), arms)
-    rows += _counted(config, backbone, recompose, rows)
+        run.measure(_with_id(frames.part(0, length), length), arms)
+    rows += _count_operations(config, backbone, recompose, rows)
     rows += _from_file(config, backbone, recompose, work)
 
 
-def _counted(
-    config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[Row]
-) -> list[Row]:
+def _count_operations(
+    config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[BenchRow]
+) -> list[BenchRow]:
     """Operations of encoding each length, and the share of the measured rate that was reached."""
-    found: list[Row] = []
+    found: list[BenchRow] = []
     for length, arm in sorted(
         {(row["frames"], row["arm"]) for row in rows if row["kind"] == "encode"}
     ):
-        did = _needed(
+        did = _operations_of(
             backbone,
-            None if arm == KEPT else recompose(list(config.ours[arm.removeprefix(_OURS)])),
+            None if arm == KEPT else recompose(list(config.ours[arm.removeprefix(_ARM_PREFIX)])),
             length,
         )
         if did is None:
@@ -98,7 +103,7 @@ def _counted(
             for row in rows
             if row["kind"] == "encode" and (row["arm"], row["frames"]) == (arm, length)
         ]
-        row: Row = {
+        row: BenchRow = {
             "kind": "operations",
             "arm": arm,
             "frames": length,
@@ -115,14 +120,14 @@ def _counted(
     return found
 
 
-def _needed(
+def _operations_of(
     backbone: LlavaOneVision, own: BenchSettings | None, frames: int
 ) -> operations.Operations | None:
     """What encoding needs, by ours as configured or (None) by a kept cache; None where it depends on what the frames show, or
     where nothing is prefilled."""
     sink = len(backbone.preamble_ids())
     if own is None:
-        return operations.growing(
+        return operations.encode_growing(
             backbone.config, frames, tokens=backbone.tokens_per_frame, sink=sink
         )
     if (
@@ -131,7 +136,7 @@ def _needed(
         or "seconds" not in own.segmenter
     ):
         return None
-    return operations.windowed(
+    return operations.encode_windowed(
         backbone.config,
         frames,
         tokens=backbone.tokens_per_frame + backbone.tag_length(),
@@ -141,7 +146,7 @@ def _needed(
     )
 
 
-def tables(rows: Sequence[Row]) -> list[Table]:
+def tables(rows: Sequence[BenchRow]) -> list[Table]:
     """Of the rows; ratios, round by round, to the baseline that keeps its cache, or without it to the first arm."""
     found: list[Table] = []
     arms = _arms(rows)
@@ -150,11 +155,11 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     reference = KEPT if KEPT in arms else arms[0]
     for length in sorted({row["frames"] for row in rows if row["kind"] in ("warm_up", "left_out")}):
         own = [row for row in rows if row.get("frames") == length]
-        found += [_encoding(own, length, reference), _asking(own, length, reference)]
+        found += [_encoding_table(own, length, reference), _question_table(own, length, reference)]
     found += [
-        _stages(rows, "encode", "frame"),
-        _stages(rows, "ask", "question"),
-        _operations(rows),
+        _stage_table(rows, "encode", "frame"),
+        _stage_table(rows, "ask", "question"),
+        _operations_table(rows),
         _file_table(rows),
     ]
     return [table for table in found if table.rows]
@@ -165,8 +170,8 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
 def _frames(config: BenchSettings, backbone: LlavaOneVision, count: int) -> Frames:
     if config.video:
-        return footage.decoded(_source(config, backbone), count, config.video)
-    return footage.noise(count, config.fps, backbone.frame_size)
+        return ready_frames.first_frames(_source(config, backbone), count, config.video)
+    return ready_frames.noise_frames(count, config.fps, backbone.frame_size)
 
 
 def _source(config: BenchSettings, backbone: LlavaOneVision) -> FrameSource:
@@ -176,29 +181,30 @@ def _source(config: BenchSettings, backbone: LlavaOneVision) -> FrameSource:
     return source
 
 
-def _named(frames: Frames, length: int) -> Frames:
+def _with_id(frames: Frames, length: int) -> Frames:
     return Frames(f"bench-{length}", frames.pixels, frames.times)
 
 
-def _ours(
+def _reelbank_arms(
     config: BenchSettings,
     backbone: LlavaOneVision,
     recompose: Callable[[list[str]], BenchSettings],
     work: Path,
-) -> list[Arm]:
+) -> list[BenchArm]:
     """The configured arms; those that make the same bank share it."""
-    leaders: dict[str, Ours] = {}
-    arms: list[Arm] = []
+    leaders: dict[str, ReelbankArm] = {}
+    arms: list[BenchArm] = []
     for name, overrides in config.ours.items():
         own = recompose(list(overrides))
         if own.backbone != config.backbone:
             raise UserError(
-                f"ours.{name} changes the backbone, and all arms have the same weights; run bench twice instead."
+                f"ours.{name} changes the backbone, and all arms have the same weights; run bench "
+                "twice instead."
             )
         made = str(provenance(own, backbone, instantiate("clip", own.clip)))
         leader = leaders.get(made)
         bank = work / f"bank-{len(leaders) if leader is None else list(leaders).index(made)}"
-        arm = Ours(_OURS + name, own, backbone, bank, leader)
+        arm = ReelbankArm(_ARM_PREFIX + name, own, backbone, bank, leader)
         leaders.setdefault(made, arm)
         arms.append(arm)
     return arms
@@ -206,25 +212,27 @@ def _ours(
 
 def _from_file(
     config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, work: Path
-) -> list[Row]:
+) -> list[BenchRow]:
     """Decoding alone, and encoding from the file: how much of the whole its slowest stage takes."""
     if not config.film_seconds and not config.video:
         return []
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     own = recompose([])
     if not own.video:
         own.video = str(work / "film.mp4")
-        footage.film(Path(own.video), config.film_seconds, (config.film_width, config.film_height))
+        ready_frames.write_film(
+            Path(own.video), config.film_seconds, (config.film_width, config.film_height)
+        )
     if config.film_seconds and own.end is None:
         own.end = float(config.film_seconds)
-    arm = Ours("from file", own, backbone, work / "from-file")
+    arm = ReelbankArm("from file", own, backbone, work / "from-file")
     for number in range(config.rounds + 1):  # the first one warms up
         source = _source(own, backbone)
-        with watch() as decoding:
+        with stopwatch() as decoding:
             count = sum(len(batch) for batch in source.frames())
         arm.drop()
         shutil.rmtree(work / "from-file", ignore_errors=True)
-        took = arm.take_in(_source(own, backbone))
+        took = arm.ingest(_source(own, backbone))
         if number:
             rows.append(
                 {
@@ -243,16 +251,16 @@ def _from_file(
 # ---- tables
 
 
-def _arms(rows: Sequence[Row]) -> list[str]:
+def _arms(rows: Sequence[BenchRow]) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in rows if row["kind"] in ("warm_up", "left_out")))
 
 
-def _one(rows: Sequence[Row], kind: str, arm: str) -> Row | None:
+def _first_row(rows: Sequence[BenchRow], kind: str, arm: str) -> BenchRow | None:
     return next((row for row in rows if row["kind"] == kind and row.get("arm") == arm), None)
 
 
 def _ratios(
-    rows: Sequence[Row], kind: str, arm: str, reference: str, key: str = "wall_s"
+    rows: Sequence[BenchRow], kind: str, arm: str, reference: str, key: str = "wall_s"
 ) -> list[float]:
     """How many times the reference took, of each pair of the same round."""
     values = [
@@ -274,24 +282,24 @@ def _once(value: str) -> str:
     return f"{value}, once"
 
 
-def _encoding(rows: Sequence[Row], length: int, reference: str) -> Table:
+def _encoding_table(rows: Sequence[BenchRow], length: int, reference: str) -> Table:
     lines = []
     for arm in _arms(rows):
-        warm, gone = _one(rows, "warm_up", arm), _one(rows, "left_out", arm)
+        warm, skipped = _first_row(rows, "warm_up", arm), _first_row(rows, "left_out", arm)
         timed = [row for row in rows if row["kind"] == "encode" and row["arm"] == arm]
-        if gone is not None:
-            lines.append([arm, f"left out: {gone['why']}", "", "", "", "", ""])
+        if skipped is not None:
+            lines.append([arm, f"left out: {skipped['why']}", "", "", "", "", ""])
         elif warm is not None and timed:
             each = 1e3 / length
             ratios, used = (
-                middle(_ratios(rows, "encode", arm, reference, key), 2)
+                median_range(_ratios(rows, "encode", arm, reference, key), 2)
                 for key in ("wall_s", "cpu_s")
             )
             seen = (
-                middle([row["wall_s"] for row in timed], 2, each),
-                middle([row["cpu_s"] for row in timed], 2, each),
+                median_range([row["wall_s"] for row in timed], 2, each),
+                median_range([row["cpu_s"] for row in timed], 2, each),
             )
-            rate = middle([length / row["wall_s"] for row in timed], 1)
+            rate = median_range([length / row["wall_s"] for row in timed], 1)
             lines.append([arm, *seen, rate, ratios, used, _mb(warm["encode_bytes"])])
         elif warm is not None and warm["keeps"]:
             once = (
@@ -304,7 +312,8 @@ def _encoding(rows: Sequence[Row], length: int, reference: str) -> Table:
             )
     return Table(
         f"Encoding {length} frames",
-        "Frames in memory, decoded before. Medians of the rounds, in brackets the least and the most; ratios are of each "
+        "Frames in memory, decoded before. Medians of the rounds, in brackets the least and the "
+        "most; ratios are of each "
         "round. An arm that is not here asks the bank of another one.",
         [
             "arm",
@@ -319,14 +328,14 @@ def _encoding(rows: Sequence[Row], length: int, reference: str) -> Table:
     )
 
 
-def _asking(rows: Sequence[Row], length: int, reference: str) -> Table:
+def _question_table(rows: Sequence[BenchRow], length: int, reference: str) -> Table:
     lines = []
     for arm in _arms(rows):
-        warm = _one(rows, "warm_up", arm)
+        warm = _first_row(rows, "warm_up", arm)
         timed = [row for row in rows if row["kind"] == "ask" and row["arm"] == arm]
         if timed and warm is not None:
             columns = [
-                middle([row[key] for row in timed], digits, 1e3)
+                median_range([row[key] for row in timed], digits, 1e3)
                 for key, digits in (
                     ("wall_s", 0),
                     ("cpu_s", 0),
@@ -335,7 +344,7 @@ def _asking(rows: Sequence[Row], length: int, reference: str) -> Table:
                 )
             ]
             ratios = [
-                middle(_ratios(rows, "ask", arm, reference, key), 2)
+                median_range(_ratios(rows, "ask", arm, reference, key), 2)
                 for key in ("wall_s", "cpu_s", "first_token_s", "per_token_s")
             ]
             lines.append([arm, *columns, *ratios, _mb(warm["ask_bytes"])])
@@ -345,7 +354,8 @@ def _asking(rows: Sequence[Row], length: int, reference: str) -> Table:
             lines.append([arm, *columns, "too slow for rounds", "", "", "", _mb(warm["ask_bytes"])])
     return Table(
         f"A question over {length} frames",
-        "The same questions for all arms, none twice; every answer has as many new tokens. Peak: since before encoding.",
+        "The same questions for all arms, none twice; every answer has as many new tokens. Peak: "
+        "since before encoding.",
         [
             "arm",
             "ms",
@@ -362,7 +372,7 @@ def _asking(rows: Sequence[Row], length: int, reference: str) -> Table:
     )
 
 
-def _stages(rows: Sequence[Row], kind: str, unit: str) -> Table:
+def _stage_table(rows: Sequence[BenchRow], kind: str, unit: str) -> Table:
     """Median milliseconds of each stage."""
     names = list(
         dict.fromkeys(name for row in rows if row["kind"] == kind for name in row["stages"])
@@ -390,7 +400,7 @@ def _stages(rows: Sequence[Row], kind: str, unit: str) -> Table:
     )
 
 
-def _operations(rows: Sequence[Row]) -> Table:
+def _operations_table(rows: Sequence[BenchRow]) -> Table:
     lines = []
     for row in rows:
         if row["kind"] == "operations":
@@ -399,7 +409,8 @@ def _operations(rows: Sequence[Row]) -> Table:
                 f"{did[name] / per:.3f}" for name in ("tower", "decoder", "attention", "total")
             ]
             shares = "; ".join(
-                f"{100 * row['reached, CPU' if name.endswith('CPU') else 'reached'] / rate:.0f} % of {name}"
+                f"{100 * row['reached, CPU' if name.endswith('CPU') else 'reached'] / rate:.0f} % "
+                f"of {name}"
                 for name, rate in row["peaks"].items()
             )
             lines.append(
@@ -410,14 +421,16 @@ def _operations(rows: Sequence[Row]) -> Table:
     measured = "; ".join(f"{name} {max(row[name] for row in rated) / 1e9:.0f}" for name in names)
     return Table(
         "Operations of encoding",
-        f"Counted from the configuration (pipeline/evaluation/speed/operations.py), in 10^9 a frame. Measured rates of square matrix "
-        f"products, the best of the run, in 10^9 a second: {measured}. CPU: a second of CPU time, of all threads together.",
+        "Counted from the configuration (pipeline/evaluation/speed/operations.py), in 10^9 a "
+        "frame. Measured rates of square matrix "
+        f"products, the best of the run, in 10^9 a second: {measured}. CPU: a second of CPU time, "
+        "of all threads together.",
         ["frames", "arm", "tower", "decoder", "attention", "all", "reached, 10^9/s", "share"],
         lines,
     )
 
 
-def _file_table(rows: Sequence[Row]) -> Table:
+def _file_table(rows: Sequence[BenchRow]) -> Table:
     own = [row for row in rows if row["kind"] == "file"]
     if not own:
         return Table("From a file", "", [], [])
@@ -425,11 +438,12 @@ def _file_table(rows: Sequence[Row]) -> Table:
     # the last two wait for others
     stages = [name for name in own[0]["stages"] if name not in ("other", "wait", "write")]
     slowest = [max(row["stages"][name] for name in stages) / row["wall_s"] for row in own]
-    cells = [middle([row["stages"][name] for row in own], 2, each) for name in stages]
-    whole = [middle([row[key] for row in own], 2, each) for key in ("decode_s", "wall_s")]
+    cells = [median_range([row["stages"][name] for row in own], 2, each) for name in stages]
+    whole = [median_range([row[key] for row in own], 2, each) for key in ("decode_s", "wall_s")]
     return Table(
         "From a file, ms a sampled frame",
-        f"Decoding alone, then encoding from the file with every stage on the clock; {own[0]['frames']} sampled frames.",
+        "Decoding alone, then encoding from the file with every stage on the clock; "
+        f"{own[0]['frames']} sampled frames.",
         ["decoding alone", "encoding, whole", *stages, "slowest stage of the whole, %"],
-        [[*whole, *cells, middle(slowest, 0, 100)]],
+        [[*whole, *cells, median_range(slowest, 0, 100)]],
     )

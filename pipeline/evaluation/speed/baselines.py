@@ -19,14 +19,14 @@ from torch import Tensor
 
 from encoders.models.llava_onevision import LlavaOneVision
 from encoders.schema import Frames
-from pipeline.evaluation.speed.clocks import watch
+from pipeline.evaluation.speed.clocks import stopwatch
 from pipeline.evaluation.speed.schema import Timed
 from pipeline.runtime.stage_timer import StageTimer
 
 from transformers import DynamicCache, LlavaOnevisionForConditionalGeneration  # isort: skip
 
 
-class Library:
+class TransformersModel:
     """The model as transformers loads it, and the prompt's pieces as ours reads them."""
 
     def __init__(self, backbone: LlavaOneVision, new_tokens: int) -> None:
@@ -88,11 +88,11 @@ class Library:
 class WholePrompt:
     """`generate` from pixels, for every question anew. The tower's output is not kept."""
 
-    keeps = False
+    keeps_cache = False
 
-    def __init__(self, library: Library, name: str = "transformers, whole prompt") -> None:
-        self.name = self.needs = name
-        self._library = library
+    def __init__(self, model: TransformersModel, name: str = "transformers, whole prompt") -> None:
+        self.name = self.encoded_by = name
+        self._model = model
         self._frames: Frames | None = None
 
     def encode(self, frames: Frames) -> Timed:
@@ -103,8 +103,8 @@ class WholePrompt:
     def ask(self, question: str) -> Timed:
         """RuntimeError when memory runs out."""
         assert self._frames is not None
-        own, clock, seen = self._library, StageTimer(), _Seen()
-        with watch() as took, torch.inference_mode():
+        own, clock, seen = self._model, StageTimer(), _TokenTimes()
+        with stopwatch() as took, torch.inference_mode():
             with own.stage(clock, "prepare"):
                 pixels = own.pixels(self._frames.pixels)
                 # newline last
@@ -124,8 +124,8 @@ class WholePrompt:
         rest = seen.times[-1] - seen.times[1]  # times[0] is the prompt's own
         clock.seconds["first_token"] -= rest
         clock.seconds["decode"] = rest
-        told = tuple(made[0, ids.shape[1] :].tolist())
-        return _asked(took.wall_s, took.cpu_s, clock, own.new_tokens, told)
+        answer_ids = tuple(made[0, ids.shape[1] :].tolist())
+        return _timed_answer(took.wall_s, took.cpu_s, clock, own.new_tokens, answer_ids)
 
     def drop(self) -> None:
         self._frames = None
@@ -134,21 +134,21 @@ class WholePrompt:
 class KeptCache:
     """The video's keys and values in the library's DynamicCache, made once, cropped back after each question."""
 
-    keeps = True
+    keeps_cache = True
 
     def __init__(
-        self, library: Library, chunk_frames: int, name: str = "transformers, KV kept"
+        self, model: TransformersModel, chunk_frames: int, name: str = "transformers, KV kept"
     ) -> None:
         """chunk_frames: how many go through tower and decoder at once."""
-        self.name = self.needs = name
-        self._library, self.chunk_frames = library, chunk_frames
+        self.name = self.encoded_by = name
+        self._model, self.chunk_frames = model, chunk_frames
         self._cache: DynamicCache | None = None
 
     def encode(self, frames: Frames) -> Timed:
         """RuntimeError when memory runs out."""
         self.drop()
-        own, clock = self._library, StageTimer()
-        with watch() as took, torch.inference_mode():
+        own, clock = self._model, StageTimer()
+        with stopwatch() as took, torch.inference_mode():
             cache = DynamicCache(config=own.model.config.get_text_config())
             with own.stage(clock, "prefill"):
                 own.decoder(cache, input_ids=own.ids(own.preamble))
@@ -166,10 +166,10 @@ class KeptCache:
 
     def ask(self, question: str) -> Timed:
         assert self._cache is not None
-        own, cache, clock = self._library, self._cache, StageTimer()
+        own, cache, clock = self._model, self._cache, StageTimer()
         held = cache.get_seq_length()
         tokens: list[Tensor] = []
-        with watch() as took, torch.inference_mode():
+        with stopwatch() as took, torch.inference_mode():
             with own.stage(clock, "first_token"):
                 newline = own.model.model.image_newline[None, None]
                 tail = own.model.get_input_embeddings()(own.ids(own.tail_ids(question)))
@@ -181,26 +181,26 @@ class KeptCache:
                     tokens.append(own.model.lm_head(hidden).argmax(-1))
             with own.stage(clock, "crop"):
                 cache.crop(held - cache.get_seq_length())
-        told = tuple(torch.cat(tokens, dim=1)[0].tolist())
-        return _asked(took.wall_s, took.cpu_s, clock, own.new_tokens, told)
+        answer_ids = tuple(torch.cat(tokens, dim=1)[0].tolist())
+        return _timed_answer(took.wall_s, took.cpu_s, clock, own.new_tokens, answer_ids)
 
     def drop(self) -> None:
         self._cache = None
 
 
 def fastest_chunk(
-    library: Library, frames: Frames, choices: Sequence[int]
+    model: TransformersModel, frames: Frames, choices: Sequence[int]
 ) -> tuple[int, dict[int, float]]:
     """The chunk that encodes these frames fastest of two tries each, and the seconds of all."""
     took = {}
     for chunk in choices:
-        arm = KeptCache(library, chunk)
+        arm = KeptCache(model, chunk)
         took[chunk] = min(arm.encode(frames).wall_s for _ in range(2))
         arm.drop()
     return min(took, key=took.__getitem__), took
 
 
-class _Seen:
+class _TokenTimes:
     """A streamer that notes when each token came."""
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ class _Seen:
         pass
 
 
-def _asked(
+def _timed_answer(
     wall_s: float, cpu_s: float, clock: StageTimer, new_tokens: int, ids: tuple[int, ...]
 ) -> Timed:
     # cropping comes after the answer

@@ -14,17 +14,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-class Watch:
-    """Seconds of the block that `watch` opened; 0 while it runs."""
+class Stopwatch:
+    """Seconds of the block that `stopwatch` opened; 0 while it runs."""
 
     wall_s = 0.0
     cpu_s = 0.0
 
 
 @contextmanager
-def watch() -> Iterator[Watch]:
-    """`with watch() as took: ...; took.wall_s`."""
-    took = Watch()
+def stopwatch() -> Iterator[Stopwatch]:
+    """`with stopwatch() as took: ...; took.wall_s`."""
+    took = Stopwatch()
     used, began = time.process_time(), time.perf_counter()
     try:
         yield took
@@ -32,17 +32,17 @@ def watch() -> Iterator[Watch]:
         took.wall_s, took.cpu_s = time.perf_counter() - began, time.process_time() - used
 
 
-class Peak:
+class PeakMemory:
     """Bytes by which the process grew at most while a block ran; None where the system does not tell."""
 
     nbytes: int | None = None
 
 
 @contextmanager
-def peak(since: int | None = None) -> Iterator[Peak]:
-    """`with peak() as most: ...; most.nbytes`. since: bytes to count from, from `resident`; None = what is there now."""
-    most = Peak()
-    since = resident() if since is None else since
+def peak_memory(since: int | None = None) -> Iterator[PeakMemory]:
+    """`with peak_memory() as most: ...; most.nbytes`. since: bytes to count from, from `resident`; None = what is there now."""
+    most = PeakMemory()
+    since = resident_bytes() if since is None else since
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     try:
@@ -52,7 +52,7 @@ def peak(since: int | None = None) -> Iterator[Peak]:
         most.nbytes = None if high is None or since is None else max(high - since, 0)
 
 
-def resident() -> int | None:
+def resident_bytes() -> int | None:
     """Bytes of this process in RAM, after what is free was given back."""
     gc.collect()
     with suppress(AttributeError, OSError):
@@ -60,7 +60,7 @@ def resident() -> int | None:
     return _status("VmRSS")
 
 
-def middle(values: Sequence[float], digits: int = 1, scale: float = 1.0) -> str:
+def median_range(values: Sequence[float], digits: int = 1, scale: float = 1.0) -> str:
     """ "1.2 (1.1-1.5)": median, least and most; one value alone as it is."""
     if not values:
         return "-"

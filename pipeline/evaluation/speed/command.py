@@ -21,15 +21,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoders.errors import UserError
+from memory.storage.atomic import replacing
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.schema import BASELINES
 from pipeline.runtime.malloc import retained_bytes
 
 if TYPE_CHECKING:  # it brings torch
-    from pipeline.evaluation.speed.schema import Row
+    from pipeline.evaluation.speed.schema import BenchRow
 
 UNFINISHED = "bench.unfinished.json"
 PARTS = ("arms", "store", "all")
+_SMALLEST = {
+    "rounds": 1,
+    "new_tokens": 2,
+    "read_frames": 1,
+    "questions": 1,
+    "matmul_side": 16,
+    "queries": 1,
+    "batch_size": 1,
+    "index_frames": 2,
+    "appended_frames": 1,
+    "memory_mb": 1,
+    "round_seconds": 0,
+    "film_seconds": 0,
+    "tune_frames": 1,
+}
 
 
 def run(config: BenchSettings) -> int:
@@ -43,9 +59,9 @@ def run(config: BenchSettings) -> int:
     work.mkdir(parents=True, exist_ok=True)
     # not /tmp unless told: it may be no disk
     with tempfile.TemporaryDirectory(prefix="bench-", dir=work) as folder:
-        rows: list[Row] = []
+        rows: list[BenchRow] = []
         try:
-            facts = _measured(config, Path(folder), rows)
+            facts = _measure(config, Path(folder), rows)
         except BaseException:
             if rows:  # hours may be in them
                 _dump(
@@ -72,20 +88,40 @@ def check(config: BenchSettings) -> None:
     """UserError on a dial that does not fit, before anything is loaded or written."""
     if config.part not in PARTS:
         raise UserError(f"part={config.part} is not known; use one of {', '.join(PARTS)}.")
-    least = {
-        "rounds": 1,
-        "new_tokens": 2,
-        "read_frames": 1,
-        "questions": 1,
-        "matmul_side": 16,
-        "queries": 1,
-        "batch_size": 1,
-        "index_frames": 2,
-        "appended_frames": 1,
-    }
-    for name, smallest in (
-        least | {"memory_mb": 1, "round_seconds": 0, "film_seconds": 0, "tune_frames": 1}
-    ).items():
+    _check_numbers(config)
+    for kind in config.index_kinds:
+        if kind not in ("film", "random"):
+            raise UserError(
+                f"index_kinds= has {kind!r}, which is not known; use film, random or both."
+            )
+    if not config.lengths:
+        raise UserError(
+            "lengths=[] leaves nothing to encode; give one number of frames or more, such as "
+            "lengths=[64]."
+        )
+    for name in config.plain:
+        if name not in BASELINES:
+            raise UserError(f"plain= has no baseline {name!r}; use some of {', '.join(BASELINES)}.")
+    if "kv_kept" in config.plain and not config.chunk_frames:
+        raise UserError(
+            "chunk_frames=[] leaves the baseline nothing to choose from; give one number of frames "
+            "or more."
+        )
+    if config.part != "store" and not config.ours and not config.plain:
+        raise UserError("ours= and plain= are both empty; give at least one arm.")
+    if min(config.film_width, config.film_height) < 32:
+        raise UserError(
+            f"film_width={config.film_width} film_height={config.film_height} is too small; use 32 "
+            "pixels or more."
+        )
+    if config.video:
+        from encoders.sources.container import check_file
+
+        check_file(Path(config.video))
+
+
+def _check_numbers(config: BenchSettings) -> None:
+    for name, smallest in _SMALLEST.items():
         value = getattr(config, name)
         if not value >= smallest:
             raise UserError(f"{name}={value} is too small; use {smallest} or more.")
@@ -94,40 +130,14 @@ def check(config: BenchSettings) -> None:
             raise UserError(
                 f"{name}={getattr(config, name)} has a number that is not above 0; leave it out."
             )
-    for kind in config.index_kinds:
-        if kind not in ("film", "random"):
-            raise UserError(
-                f"index_kinds= has {kind!r}, which is not known; use film, random or both."
-            )
-    if not config.lengths:
-        raise UserError(
-            "lengths=[] leaves nothing to encode; give one number of frames or more, such as lengths=[64]."
-        )
-    for name in config.plain:
-        if name not in BASELINES:
-            raise UserError(f"plain= has no baseline {name!r}; use some of {', '.join(BASELINES)}.")
-    if "kv_kept" in config.plain and not config.chunk_frames:
-        raise UserError(
-            "chunk_frames=[] leaves the baseline nothing to choose from; give one number of frames or more."
-        )
-    if config.part != "store" and not config.ours and not config.plain:
-        raise UserError("ours= and plain= are both empty; give at least one arm.")
-    if min(config.film_width, config.film_height) < 32:
-        raise UserError(
-            f"film_width={config.film_width} film_height={config.film_height} is too small; use 32 pixels or more."
-        )
-    if config.video:
-        from encoders.sources.container import check_file
-
-        check_file(Path(config.video))
 
 
-def _measured(config: BenchSettings, folder: Path, rows: "list[Row]") -> dict[str, Any]:
+def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dict[str, Any]:
     """Measure, into `rows` as it comes; what it was measured on."""
     from encoders.models.onednn_linear import weights
     from pipeline.config.compose import compose
     from pipeline.evaluation.speed import against_transformers, components, machine
-    from pipeline.evaluation.speed.ours import backbone_of
+    from pipeline.evaluation.speed.reelbank_arm import load_backbone
 
     if config.made is not None:
         from pipeline.evaluation.speed.model import make
@@ -135,7 +145,7 @@ def _measured(config: BenchSettings, folder: Path, rows: "list[Row]") -> dict[st
         config.backbone["path"] = str(
             make(config.made, folder / "model", config.backbone["dtype"], config.seed)
         )
-    backbone = backbone_of(config)
+    backbone = load_backbone(config)
     if not gc.isenabled():  # as in every command: what was imported and loaded stays; see cli.main
         gc.freeze()
         gc.enable()
@@ -159,7 +169,7 @@ def _measured(config: BenchSettings, folder: Path, rows: "list[Row]") -> dict[st
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "tokens_per_frame": backbone.tokens_per_frame,
     }
-    print(f"bench: {machine.told(facts)}", file=sys.stderr, flush=True)
+    print(f"bench: {machine.sentence(facts)}", file=sys.stderr, flush=True)
     if config.part in ("arms", "all"):
         against_transformers.measure(config, backbone, recompose, folder, rows)
     if config.part in ("store", "all"):
@@ -167,21 +177,22 @@ def _measured(config: BenchSettings, folder: Path, rows: "list[Row]") -> dict[st
     return facts
 
 
-def _dump(facts: dict[str, Any], rows: "list[Row]", path: Path) -> None:
-    half = path.with_name(path.name + ".partial")
-    half.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1), encoding="utf-8")
-    half.replace(path)
+def _dump(facts: dict[str, Any], rows: "list[BenchRow]", path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1), encoding="utf-8")
 
 
-def _write(config: BenchSettings, facts: dict[str, Any], rows: "list[Row]", out: Path) -> None:
+def _write(config: BenchSettings, facts: dict[str, Any], rows: "list[BenchRow]", out: Path) -> None:
     """bench.json, bench.md and the figures."""
     from pipeline.evaluation.speed import against_transformers, components, machine, plots
 
     _dump(facts, rows, out / "bench.json")
     (out / UNFINISHED).unlink(missing_ok=True)
     model = (
-        f"Model: {facts['parameters'] / 1e6:.1f} M parameters{' with random weights' if config.made is not None else ''}, "
-        f"{facts['dtype']}, {facts['tokens_per_frame']} tokens a frame; an answer reads {config.read_frames} frames and has "
+        f"Model: {facts['parameters'] / 1e6:.1f} M "
+        f"parameters{' with random weights' if config.made is not None else ''}, "
+        f"{facts['dtype']}, {facts['tokens_per_frame']} tokens a frame; an answer reads "
+        f"{config.read_frames} frames and has "
         f"{config.new_tokens} new tokens; {config.rounds} rounds."
     )
     chosen = [row for row in rows if row["kind"] == "chunk"]
@@ -191,7 +202,7 @@ def _write(config: BenchSettings, facts: dict[str, Any], rows: "list[Row]", out:
         + "."
         for row in chosen
     ]
-    lines = ["# Bench", "", machine.told(facts), "", " ".join([model, *words]), ""]
+    lines = ["# Bench", "", machine.sentence(facts), "", " ".join([model, *words]), ""]
     for table in [*against_transformers.tables(rows), *components.tables(rows)]:
         lines += [*table.lines(), ""]
     (out / "bench.md").write_text("\n".join(lines), encoding="utf-8")

@@ -9,24 +9,24 @@ import torch
 from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
 from pipeline.config.settings import BenchSettings
-from pipeline.evaluation.speed.clocks import middle, watch
+from pipeline.evaluation.speed.clocks import median_range, stopwatch
 from pipeline.evaluation.speed.rounds import question
-from pipeline.evaluation.speed.schema import Row, Table
+from pipeline.evaluation.speed.schema import BenchRow, Table
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.runtime.torch_threads import one_thread
 
 
-def _at_once(config: BenchSettings, qa: VideoQA) -> list[Row]:
-    rows: list[Row] = []
+def measure_batch(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
+    rows: list[BenchRow] = []
     for number in range(-1, config.rounds):  # the first round warms up
         texts = [
             question((number + 1) * (config.batch_size + 1) + i)
             for i in range(config.batch_size + 1)
         ]
-        with watch() as one:
+        with stopwatch() as one:
             qa.ask(Question(texts[0], "short"))
-        with watch() as many:
+        with stopwatch() as many:
             qa.ask_all([Question(text, "short") for text in texts[1:]])
         if number >= 0:
             rows.append(
@@ -40,9 +40,9 @@ def _at_once(config: BenchSettings, qa: VideoQA) -> list[Row]:
     return rows
 
 
-def _overhead(config: BenchSettings, qa: VideoQA) -> list[Row]:
+def measure_overhead(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
     """Seconds a token of an answer, and of the bare decoder steps with logits and argmax over the same context."""
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     steps = config.new_tokens - 1
     if steps < 1:
         return rows
@@ -90,17 +90,17 @@ def _bare_steps(qa: VideoQA, evidence: Any, steps: int) -> float:
         return time.perf_counter() - began
 
 
-def _at_once_table(rows: Sequence[Row]) -> Table:
+def batch_table(rows: Sequence[BenchRow]) -> Table:
     own = [row for row in rows if row["kind"] == "together"]
     if not own:
         return Table("Questions at once", "", [], [])
     ratios = (
-        middle([row["many_s"] / row["one_s"] for row in own], 2),
-        middle([row["many_cpu_s"] / row["one_cpu_s"] for row in own], 2),
+        median_range([row["many_s"] / row["one_s"] for row in own], 2),
+        median_range([row["many_cpu_s"] / row["one_cpu_s"] for row in own], 2),
     )
     times = (
-        middle([row["one_s"] for row in own], 0, 1e3),
-        middle([row["many_s"] for row in own], 0, 1e3),
+        median_range([row["one_s"] for row in own], 0, 1e3),
+        median_range([row["many_s"] for row in own], 0, 1e3),
     )
     count = own[0]["questions"]
     head = ["one, ms", f"{count} at once, ms", "times one, of each round", "the same in CPU time"]
@@ -112,15 +112,15 @@ def _at_once_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _overhead_table(rows: Sequence[Row]) -> Table:
+def overhead_table(rows: Sequence[BenchRow]) -> Table:
     own = [row for row in rows if row["kind"] == "overhead"]
     if not own:
         return Table("A token", "", [], [])
     times = (
-        middle([row["ours_s"] for row in own], 3, 1e3),
-        middle([row["bare_s"] for row in own], 3, 1e3),
+        median_range([row["ours_s"] for row in own], 3, 1e3),
+        median_range([row["bare_s"] for row in own], 3, 1e3),
     )
-    above = middle([row["ours_s"] / row["bare_s"] - 1 for row in own], 1, 100)
+    above = median_range([row["ours_s"] / row["bare_s"] - 1 for row in own], 1, 100)
     words = "Seconds of decoding, and of the decoder's own steps with logits and argmax in the same cache, in rounds."
     return Table(
         "A token", words, ["ours, ms a token", "bare step, ms", "above it, %"], [[*times, above]]

@@ -9,7 +9,7 @@ from memory.store import DiskStore
 CHUNK = 1 << 20
 
 
-def forget(files: list[Path]) -> None:
+def drop_page_cache(files: list[Path]) -> None:
     """Ask the system to drop the files from its page cache."""
     for path in files:
         handle = os.open(path, os.O_RDONLY)
@@ -33,7 +33,7 @@ def read_frames(bank: Path, wanted: int) -> tuple[int, float]:
     return len(chosen), seconds
 
 
-def read_plainly(files: list[Path]) -> tuple[int, float]:
+def read_files(files: list[Path]) -> tuple[int, float]:
     """(bytes, seconds) of reading the files from end to end."""
     buffer, total = bytearray(CHUNK), 0
     began = time.perf_counter()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from encoders.schema import FrameEmbedder, Frames
-from pipeline.evaluation.needle.footage import SCENE_S, Procedural
+from pipeline.evaluation.needle.haystack import SCENE_S, ProceduralHaystack
 from pipeline.needle_world import cards, questions
 from pipeline.needle_world.scenes import random_scene
 
@@ -21,19 +21,21 @@ _SCENE = 0.20  # how far a scene is moved when it comes again, as a share of a r
 _FRAME = 0.05  # and each frame of it
 
 
-def embedded(embedder: FrameEmbedder, count: int, seed: int) -> np.ndarray:
+def film_embeddings(embedder: FrameEmbedder, count: int, seed: int) -> np.ndarray:
     """[count, E] float32 unit rows of the frames of a film, one a second: procedural footage, a card every few seconds."""
-    footage, found = Procedural(seed, _SIZE), []
+    haystack, found = ProceduralHaystack(seed, _SIZE), []
     for first in range(0, count, _BATCH):
         seconds = range(first, min(first + _BATCH, count))
-        pixels = np.stack([np.asarray(_picture(footage, seed, second)) for second in seconds])
+        pixels = np.stack([np.asarray(_picture(haystack, seed, second)) for second in seconds])
         found.append(
             embedder.embed_frames(Frames("film", pixels, np.array(seconds, np.float64))).numpy()
         )
     return np.concatenate(found)
 
 
-def grown(rows: np.ndarray, count: int, seed: int, step: int = 1 << 13) -> Iterator[np.ndarray]:
+def repeated_rows(
+    rows: np.ndarray, count: int, seed: int, step: int = 1 << 13
+) -> Iterator[np.ndarray]:
     """[count, E] rows like these, in pieces: the first len(rows) as they are, then all again and again, each frame somewhere
     between itself and its neighbour and each scene moved its own way."""
     width = rows.shape[1]
@@ -49,7 +51,7 @@ def grown(rows: np.ndarray, count: int, seed: int, step: int = 1 << 13) -> Itera
         yield made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
-def texts(count: int, seed: int) -> list[str]:
+def question_texts(count: int, seed: int) -> list[str]:
     """Questions as people ask them of such a film, no two alike where there are enough."""
     rng, found = np.random.default_rng(seed), dict[str, None]()
     for _ in range(50 * count):
@@ -61,8 +63,8 @@ def texts(count: int, seed: int) -> list[str]:
     return [list(found)[i % len(found)] for i in range(count)]
 
 
-def _picture(footage: Procedural, seed: int, second: int) -> "cards.Image.Image":
-    picture = footage.at(second)
+def _picture(haystack: ProceduralHaystack, seed: int, second: int) -> "cards.Image.Image":
+    picture = haystack.at(second)
     number, since = divmod(second, _EVERY)
     if since < _SHOWN:
         rng = np.random.default_rng((seed, 1, number))

@@ -3,7 +3,6 @@
 Rows come in pieces and the true hits are found on the way, so that ten million rows need no room but the index's own.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,8 +13,8 @@ from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import film_rows
-from pipeline.evaluation.speed.clocks import quantile, resident, watch
-from pipeline.evaluation.speed.schema import Row, Table
+from pipeline.evaluation.speed.clocks import quantile, resident_bytes, stopwatch
+from pipeline.evaluation.speed.schema import BenchRow, Table
 
 HITS = 64
 _PIECE = 1 << 13  # rows
@@ -23,88 +22,105 @@ _RAM = 512 << 20  # bytes of rows that stay in RAM, as the retriever has it
 _NOISE = 0.3  # of a row's length: how far a query lies from what it is about
 
 
-def measure(config: BenchSettings, embedder: FrameEmbedder) -> list[Row]:
+def measure(config: BenchSettings, embedder: FrameEmbedder) -> list[BenchRow]:
     """A row of the report for each number of rows and kind of them."""
-    found: list[Row] = []
+    found: list[BenchRow] = []
     if not config.index_rows:
         return found
-    film = film_rows.embedded(embedder, config.index_frames, config.seed)
+    film = film_rows.film_embeddings(embedder, config.index_frames, config.seed)
     for count in config.index_rows:
         for kind in config.index_kinds:
             pieces = (
-                film_rows.grown(film, count, config.seed)
+                film_rows.repeated_rows(film, count, config.seed)
                 if kind == "film"
                 else _random(count, film.shape[1], config.seed)
             )
-            found.append(_measured(config, embedder, kind, count, film, pieces))
+            found.append(_measure_one(config, embedder, kind, count, film, pieces))
     return found
 
 
-def _measured(
+def _measure_one(
     config: BenchSettings,
     embedder: FrameEmbedder,
     kind: str,
     count: int,
     film: np.ndarray,
     pieces: Iterator[np.ndarray],
-) -> Row:
-    texts = film_rows.texts(config.queries + 2, config.seed)  # two warm up
+) -> BenchRow:
+    texts = film_rows.question_texts(config.queries + 2, config.seed)  # two warm up
     queries, near = _queries(embedder, texts, film, config.seed)
-    before = resident()
-    index, truth = FrameIndex(film.shape[1], RamBudget(_RAM)), _Truth(queries)
+    before = resident_bytes() or 0
+    index, exact = FrameIndex(film.shape[1], RamBudget(_RAM)), _ExactHits(queries)
     adding, longest = 0.0, 0.0
     for rows in pieces:
-        with watch() as took:
+        with stopwatch() as took:
             index.add(torch.from_numpy(rows))
         adding, longest = adding + took.wall_s, max(longest, took.wall_s)
-        truth.see(rows)
+        exact.see(rows)
     del rows
-    grew = (resident() or 0) - (before or 0)
+    grew = (resident_bytes() or 0) - before
     embedding, searching, recalls = [], [], {"text": list[float](), "near": list[float]()}
     for number, text in enumerate(texts):
-        began = time.perf_counter()
-        query = embedder.embed_text(text)
-        between = time.perf_counter()
-        if near[number]:
-            query = torch.from_numpy(queries[number])
-        searched = time.perf_counter()
-        ordinals, _ = index.search(query, HITS, count)
-        done = time.perf_counter()
+        embedded_s, searched_s, ordinals = _search(
+            index, embedder, text, queries[number] if near[number] else None, count
+        )
         if number >= 2:
-            embedding.append(between - began)
-            searching.append(done - searched)
-            recalls["near" if near[number] else "text"].append(truth.recall(number, ordinals))
-    after = (resident() or 0) - (before or 0)
-    row: Row = {
+            embedding.append(embedded_s)
+            searching.append(searched_s)
+            recalls["near" if near[number] else "text"].append(exact.recall(number, ordinals))
+    after = (resident_bytes() or 0) - before
+    row: BenchRow = {
         "kind": "index",
         "rows_of": kind,
         "rows": count,
         "width": index.width,
         "approximate": index.is_approximate,
-    }
-    row |= {
         "bytes": index.nbytes,
         "resident": grew,
         "resident_asked": after,
         "add_s": adding,
         "longest_add_s": longest,
     }
+    index.release()
+    return row | _quantiles(embedding, searching) | _recalls(recalls) | {"queries": len(searching)}
+
+
+def _search(
+    index: FrameIndex,
+    embedder: FrameEmbedder,
+    text: str,
+    near: np.ndarray | None,
+    count: int,
+) -> tuple[float, float, np.ndarray]:
+    """(seconds of embedding, seconds of searching, ordinals); near: the query in place of the text's."""
+    with stopwatch() as embedding:
+        query = embedder.embed_text(text)
+    if near is not None:
+        query = torch.from_numpy(near)
+    with stopwatch() as searching:
+        ordinals, _ = index.search(query, HITS, count)
+    return embedding.wall_s, searching.wall_s, ordinals
+
+
+def _quantiles(embedding: list[float], searching: list[float]) -> BenchRow:
     whole = [a + b for a, b in zip(embedding, searching, strict=True)]
+    row: BenchRow = {}
     for name, values in (("embed", embedding), ("search", searching), ("whole", whole)):
         row |= {f"{name}_p50_s": quantile(values, 0.5), f"{name}_p95_s": quantile(values, 0.95)}
+    return row
+
+
+def _recalls(recalls: dict[str, list[float]]) -> BenchRow:
+    row: BenchRow = {}
     for name, shares in recalls.items():
         row |= {
             f"recall_{name}": float(np.mean(shares)) if shares else None,
             f"least_{name}": min(shares, default=None),
         }
-    index.release()
-    return row | {
-        "recall": float(np.mean([*recalls["text"], *recalls["near"]])),
-        "queries": len(whole),
-    }
+    return row | {"recall": float(np.mean([*recalls["text"], *recalls["near"]]))}
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[BenchRow]) -> Table:
     lines = []
     for row in rows:
         if row["kind"] == "index":
@@ -113,7 +129,7 @@ def table(rows: Sequence[Row]) -> Table:
                 for n in ("embed", "search", "whole")
                 for p in ("p50", "p95")
             ]
-            shares = [_told(row[f"recall_{n}"], row[f"least_{n}"]) for n in ("text", "near")]
+            shares = [_recall_cell(row[f"recall_{n}"], row[f"least_{n}"]) for n in ("text", "near")]
             sizes = [f"{row[name] / 1e6:.0f}" for name in ("bytes", "resident_asked")]
             adds = [f"{1e6 * row['add_s'] / row['rows']:.1f}", f"{row['longest_add_s']:.2f}"]
             name = f"{row['rows']:,} x {row['width']}, {row['rows_of']}"
@@ -141,14 +157,17 @@ def table(rows: Sequence[Row]) -> Table:
         "us to add a row",
     ]
     words = (
-        f"{HITS} hits, against exact products. film: frames of a film with cards, really embedded, that comes again and again, "
-        "moved a little each time; random: no row is like another, which no film is. A third of the queries lie near a frame, "
-        "the others are questions' texts. Resident: by how much the process grew, after the queries."
+        f"{HITS} hits, against exact products. film: frames of a film with cards, really embedded, "
+        "that comes again and again, "
+        "moved a little each time; random: no row is like another, which no film is. A third of "
+        "the queries lie near a frame, "
+        "the others are questions' texts. Resident: by how much the process grew, after the "
+        "queries."
     )
     return Table("Index", words, [*head, "longest add s", "queries"], lines)
 
 
-class _Truth:
+class _ExactHits:
     """The true hits of each query, over rows that are seen once."""
 
     def __init__(self, queries: np.ndarray) -> None:
@@ -197,5 +216,5 @@ def _random(count: int, width: int, seed: int) -> Iterator[np.ndarray]:
         yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _told(mean: float | None, least: float | None) -> str:
+def _recall_cell(mean: float | None, least: float | None) -> str:
     return "" if mean is None or least is None else f"{mean:.3f} ({least:.2f})"

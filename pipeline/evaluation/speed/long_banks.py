@@ -7,7 +7,7 @@ measured on such a bank is reading and going on, never the making of it.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +25,15 @@ from memory.storage.segment_codec import AtRest
 from memory.store import DiskStore
 from pipeline.build import build_qa
 from pipeline.config.settings import BenchSettings
-from pipeline.evaluation.speed import footage
-from pipeline.evaluation.speed.clocks import middle, watch
-from pipeline.evaluation.speed.disk_reads import forget
-from pipeline.evaluation.speed.ours import TO_FIRST
+from pipeline.evaluation.speed import ready_frames
+from pipeline.evaluation.speed.clocks import median_range, stopwatch
+from pipeline.evaluation.speed.disk_reads import drop_page_cache
+from pipeline.evaluation.speed.reelbank_arm import FIRST_TOKEN_STAGES
 from pipeline.evaluation.speed.rounds import question
-from pipeline.evaluation.speed.schema import Recompose, Row, Table
+from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table
 from pipeline.qa import VideoQA
 
-_TURN = 0.5  # of a row's length: how far search rows are moved
+_PERTURBATION = 0.5  # of a row's length: how far search rows are moved
 
 
 def grow(
@@ -93,136 +93,131 @@ def _repeated(pattern: Sequence[Segment], video_id: str, seconds: float) -> Iter
             start=start,
             end=old.end + later,
             tokens=seen,
-            clip=normalize(_turned(old.clip, generator), dim=-1),
-            key_means=None if old.key_means is None else _turned(old.key_means, generator),
+            clip=normalize(_perturbed(old.clip, generator), dim=-1),
+            key_means=None if old.key_means is None else _perturbed(old.key_means, generator),
             wall=None,
         )
         number, start = number + 1, old.end + later
 
 
-def _turned(rows: Tensor, generator: torch.Generator) -> Tensor:
+def _perturbed(rows: Tensor, generator: torch.Generator) -> Tensor:
     """Rows with a random part of a share of their own length."""
     random = torch.randn(rows.shape, generator=generator)
     lengths = rows.norm(dim=-1, keepdim=True) / random.norm(dim=-1, keepdim=True)
-    return rows + _TURN * lengths * random
+    return rows + _PERTURBATION * lengths * random
 
 
-def _long_banks(
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What every measurement here needs."""
+
+    config: BenchSettings
+    backbone: LlavaOneVision
+    recompose: Recompose
+
+    def open(self, root: Path) -> VideoQA:
+        """The parts on the bank at `root`."""
+        own = self.recompose([])
+        own.bank = str(root)
+        return build_qa(own, self.backbone)
+
+    def rounds(self) -> Iterator[tuple[int, float]]:
+        """(round, hours): each bank once in a round, the order reversed every other round."""
+        for number in range(self.config.rounds):
+            hours = list(self.config.hours)
+            for each in hours if number % 2 == 0 else reversed(hours):
+                yield number, each
+
+
+def measure(
     config: BenchSettings,
     backbone: LlavaOneVision,
     recompose: Recompose,
     pattern: Sequence[Segment],
     provenance: dict[str, str | int | float | None],
     work: Path,
-) -> list[Row]:
-    """Questions over banks of different lengths in turn, cold and warm, then encoding on at their ends, in turn."""
-    rows: list[Row] = []
-    banks: dict[float, tuple[Path, int]] = {}
-    for hours in config.hours:
-        root = work / f"{hours:g}-hours"
-        with watch() as took:
-            info = VideoInfo(f"long-{hours:g}", "in memory", 3600 * hours, "none")
-            frames = grow(root, provenance, pattern, info, 3600 * hours, 1.0 / config.fps)
-        banks[hours] = root, frames
-        with watch() as taking:  # the search rows are saved when the bank is closed
-            _ask_once(config, backbone, recompose, root, hours, 0, [])
-        nbytes = sum(path.stat().st_size for path in (root / "segments").rglob("*.safetensors"))
-        rows.append(
-            {
-                "kind": "long",
-                "hours": hours,
-                "frames": frames,
-                "bytes": nbytes,
-                "making_s": took.wall_s,
-            }
-        )
-        rows[-1]["taking_in_s"] = taking.wall_s
-    for number in range(config.rounds):
-        for hours in config.hours if number % 2 == 0 else reversed(config.hours):
-            # warm: the same question, its files read a moment ago, nothing of them in the bank's RAM
-            for temperature in ("cold", "warm"):
-                cold = (
-                    list((banks[hours][0] / "segments").rglob("*.safetensors"))
-                    if temperature == "cold"
-                    else []
-                )
-                told = _ask_once(config, backbone, recompose, banks[hours][0], hours, number, cold)
-                rows.append(
-                    {
-                        "kind": "long_ask",
-                        "hours": hours,
-                        "round": number,
-                        "temperature": temperature,
-                    }
-                    | told
-                )
-    for number in range(config.rounds if banks else 0):
-        for hours in config.hours if number % 2 == 0 else reversed(config.hours):
-            each, cpu, tokens = _append(config, backbone, recompose, banks[hours][0], hours)
-            rows.append(
-                {
-                    "kind": "append",
-                    "hours": hours,
-                    "round": number,
-                    "frame_s": each,
-                    "frame_cpu_s": cpu,
-                }
-            )
-            rows[-1] |= {"frames": banks[hours][1], "tokens": tokens}
+) -> list[BenchRow]:
+    """Questions over banks of different lengths, cold and warm, then appending to them; always in turn."""
+    bench = _Bench(config, backbone, recompose)
+    roots = {hours: work / f"{hours:g}-hours" for hours in config.hours}
+    rows = [_grow_row(bench, roots[hours], hours, pattern, provenance) for hours in roots]
+    frames = {row["hours"]: row["frames"] for row in rows}
+    for number, hours in bench.rounds():
+        # warm: the same question, its files read a moment ago, nothing of them in the bank's RAM
+        for temperature in ("cold", "warm"):
+            files = list((roots[hours] / "segments").rglob("*.safetensors"))
+            drop = files if temperature == "cold" else []
+            row = {"kind": "long_ask", "hours": hours, "round": number, "temperature": temperature}
+            rows.append(row | _ask_once(bench, roots[hours], hours, number, drop))
+    for number, hours in bench.rounds():
+        row = {"kind": "append", "hours": hours, "round": number}
+        row |= _append(bench, roots[hours], hours)
+        tokens = row.pop("tokens")
+        rows.append(row | {"frames": frames[hours], "tokens": tokens})
     return rows
 
 
-def _opened(backbone: LlavaOneVision, recompose: Recompose, root: Path) -> VideoQA:
-    own = recompose([])
-    own.bank = str(root)
-    return build_qa(own, backbone)
-
-
-def _ask_once(
-    config: BenchSettings,
-    backbone: LlavaOneVision,
-    recompose: Recompose,
+def _grow_row(
+    bench: _Bench,
     root: Path,
     hours: float,
-    number: int,
-    cold: list[Path],
-) -> Row:
-    """Open the bank, let it take the video in with one question, and time the next one. cold: files to push out before it."""
-    qa = _opened(backbone, recompose, root)
+    pattern: Sequence[Segment],
+    provenance: dict[str, str | int | float | None],
+) -> BenchRow:
+    """Make one bank and let a first question load its search rows."""
+    with stopwatch() as growing:
+        info = VideoInfo(f"long-{hours:g}", "in memory", 3600 * hours, "none")
+        frames = grow(root, provenance, pattern, info, 3600 * hours, 1.0 / bench.config.fps)
+    with stopwatch() as loading:  # the search rows are saved when the bank is closed
+        _ask_once(bench, root, hours, 0, [])
+    return {
+        "kind": "long",
+        "hours": hours,
+        "frames": frames,
+        "bytes": sum(path.stat().st_size for path in (root / "segments").rglob("*.safetensors")),
+        "making_s": growing.wall_s,
+        "taking_in_s": loading.wall_s,
+    }
+
+
+def _ask_once(bench: _Bench, root: Path, hours: float, number: int, drop: list[Path]) -> BenchRow:
+    """Open the bank, load the video with one question, and time the next one.
+
+    drop: files to push out of the page cache before that one.
+    """
+    qa = bench.open(root)
     with qa.bank:
-        with watch() as first:
+        with stopwatch() as first:
             qa.ask(Question(question(1000 + number), f"long-{hours:g}"))
-        forget(cold)
-        with watch() as took:
+        drop_page_cache(drop)
+        with stopwatch() as took:
             answer = qa.ask(Question(question(number), f"long-{hours:g}"))
     stages = {name: seconds for name, seconds in answer.seconds.items() if name != "total"}
-    until = sum(stages.get(name, 0.0) for name in TO_FIRST)
     return {
         "wall_s": took.wall_s,
         "cpu_s": took.cpu_s,
         "first_s": first.wall_s,
-        "first_token_s": until,
+        "first_token_s": sum(stages.get(name, 0.0) for name in FIRST_TOKEN_STAGES),
         "stages": stages,
     }
 
 
-def _append(
-    config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, root: Path, hours: float
-) -> tuple[float, float, float]:
-    """(seconds, CPU seconds, tokens) a frame of encoding on at the end of a bank; what it costs to begin with is not in it."""
-    qa = _opened(backbone, recompose, root)
+def _append(bench: _Bench, root: Path, hours: float) -> BenchRow:
+    """Seconds, CPU seconds and tokens a frame of encoding at the end of a bank, without the cost of starting."""
+    config, backbone = bench.config, bench.backbone
+    qa = bench.open(root)
     video_id = f"long-{hours:g}"
     marks: list[tuple[float, float, float]] = []
     with qa.bank:
         _, start = qa.bank.catalog.next(video_id)
-        more = footage.noise(
+        more = ready_frames.noise_frames(
             config.appended_frames,
             config.fps,
             backbone.frame_size,
             first=round(start * config.fps),
             video_id=video_id,
         )
-        source = footage.ReadyFrames(Frames(video_id, more.pixels, more.times), config.fps)
+        source = ready_frames.ReadyFrames(Frames(video_id, more.pixels, more.times), config.fps)
         number, _ = qa.bank.catalog.next(video_id)
         last = number + sum(1 for _ in qa.ingester.segmenter.segments(source.frames())) - 1
 
@@ -230,13 +225,17 @@ def _append(
             marks.append((seconds, time.perf_counter(), time.process_time()))
 
         qa.ingest(source, mark, until=last)  # the video stays unfinished
-        made = qa.bank.catalog.read_segment(video_id, last)
-    tokens = (made.tokens.offsets if made.kv is None else made.kv.offsets)[-1].item() / len(made)
+        segment = qa.bank.catalog.read_segment(video_id, last)
+    offsets = segment.tokens.offsets if segment.kv is None else segment.kv.offsets
     frames = (marks[-1][0] - marks[0][0]) * config.fps
-    return (marks[-1][1] - marks[0][1]) / frames, (marks[-1][2] - marks[0][2]) / frames, tokens
+    return {
+        "frame_s": (marks[-1][1] - marks[0][1]) / frames,
+        "frame_cpu_s": (marks[-1][2] - marks[0][2]) / frames,
+        "tokens": offsets[-1].item() / len(segment),
+    }
 
 
-def _long_table(rows: Sequence[Row]) -> Table:
+def question_table(rows: Sequence[BenchRow]) -> Table:
     lines = []
     about = [row for row in rows if row["kind"] == "long"]
     for row in about:
@@ -244,15 +243,18 @@ def _long_table(rows: Sequence[Row]) -> Table:
             asked = _long_asks(rows, row["hours"], temperature)
             least = _long_asks(rows, about[0]["hours"], temperature)
             ratios = [
-                middle([own[key] / other[key] for own, other in zip(asked, least, strict=True)], 2)
+                median_range(
+                    [own[key] / other[key] for own, other in zip(asked, least, strict=True)], 2
+                )
                 for key in ("wall_s", "cpu_s")
             ]
             keys = ("wall_s", "cpu_s", "first_token_s", "first_s")
-            columns = [middle([one[key] for one in asked], 0, 1e3) for key in keys]
+            columns = [median_range([one[key] for one in asked], 0, 1e3) for key in keys]
             size = f"{row['frames']:,}", f"{row['bytes'] / 1e9:.2f}"
             lines.append([f"{row['hours']:g} h", *size, temperature, *columns, *ratios])
     words = (
-        "Real files of the shapes that encoding writes. The bank is opened, a first question takes its search rows in, the "
+        "Real files of the shapes that encoding writes. The bank is opened, a first question takes "
+        "its search rows in, the "
         "next one is timed; the ratio is to the shortest bank in the same round."
     )
     head = [
@@ -268,7 +270,7 @@ def _long_table(rows: Sequence[Row]) -> Table:
     return Table("Long banks", words, [*head, "times the shortest", "the same in CPU time"], lines)
 
 
-def _long_asks(rows: Sequence[Row], hours: float, temperature: str) -> list[Row]:
+def _long_asks(rows: Sequence[BenchRow], hours: float, temperature: str) -> list[BenchRow]:
     return [
         row
         for row in rows
@@ -276,7 +278,7 @@ def _long_asks(rows: Sequence[Row], hours: float, temperature: str) -> list[Row]
     ]
 
 
-def _append_table(rows: Sequence[Row]) -> Table:
+def append_table(rows: Sequence[BenchRow]) -> Table:
     lines = []
     own = [row for row in rows if row["kind"] == "append"]
     lengths = sorted({row["hours"] for row in own})
@@ -287,15 +289,15 @@ def _append_table(rows: Sequence[Row]) -> Table:
         ratios = [a["frame_s"] / b["frame_s"] for a, b in zip(mine, least, strict=True)]
         used = [a["frame_cpu_s"] / b["frame_cpu_s"] for a, b in zip(mine, least, strict=True)]
         times = (
-            middle([row["frame_s"] for row in mine], 2, 1e3),
-            middle([row["frame_cpu_s"] for row in mine], 2, 1e3),
+            median_range([row["frame_s"] for row in mine], 2, 1e3),
+            median_range([row["frame_cpu_s"] for row in mine], 2, 1e3),
         )
         lines.append(
             [
                 f"{mine[0]['frames']:,}",
                 *times,
-                middle(ratios, 3),
-                middle(used, 3),
+                median_range(ratios, 3),
+                median_range(used, 3),
                 f"{mine[-1]['tokens']:.1f}",
             ]
         )

@@ -53,15 +53,17 @@ def facts(device: torch.device) -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> str:
+def sentence(facts: dict[str, Any]) -> str:
     """The same in a sentence or two."""
-    settings = ", ".join(f"{key}={value}" for key, value in found["settings"].items()) or "none set"
-    versions = ", ".join(f"{name} {value}" for name, value in found["versions"].items())
+    settings = ", ".join(f"{key}={value}" for key, value in facts["settings"].items()) or "none set"
+    versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
     return (
-        f"Machine: {found['processor']} ({found['machine']}), {found['cores']} cores, {found['ram_gb']} GB, device "
-        f"{found['device']}, {found['torch_threads']} torch threads; OpenMP and allocator: {settings}; freed memory kept: "
-        f"{found['keep_freed']}. Load at the start {found['load'][0]:.1f}, at the end "
-        f"{found.get('load_at_end', found['load'])[0]:.1f}. {found['when']}. {versions}."
+        f"Machine: {facts['processor']} ({facts['machine']}), {facts['cores']} cores, "
+        f"{facts['ram_gb']} GB, device "
+        f"{facts['device']}, {facts['torch_threads']} torch threads; OpenMP and allocator: "
+        f"{settings}; freed memory kept: "
+        f"{facts['keep_freed']}. Load at the start {facts['load'][0]:.1f}, at the end "
+        f"{facts.get('load_at_end', facts['load'])[0]:.1f}. {facts['when']}. {versions}."
     )
 
 

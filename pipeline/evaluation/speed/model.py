@@ -47,7 +47,8 @@ def make(sizes: Mapping[str, Mapping[str, Any]], folder: Path, dtype: str, seed:
                 raise UserError(f"made.{name}.{key} is not a setting of {type(known).__name__}.")
     if text["vocab_size"] < len(words):
         raise UserError(
-            f"made.text.vocab_size={text['vocab_size']} is below the tokenizer's {len(words)} words; use more."
+            f"made.text.vocab_size={text['vocab_size']} is below the tokenizer's {len(words)} "
+            "words; use more."
         )
     ends = {
         "bos_token_id": None,

@@ -34,8 +34,8 @@ def tower(config: Any, frames: int) -> float:
     return float(frames * (embed + vision.num_hidden_layers * layer + project))
 
 
-def decoder(config: Any, tokens: int, *, filled: bool = False) -> float:
-    """The decoder's matrix products over so many tokens. filled: for keys and values alone, so that the last layer ends with
+def decoder(config: Any, tokens: int, *, prefill_only: bool = False) -> float:
+    """The decoder's matrix products over so many tokens. prefill_only: for keys and values alone, so that the last layer ends with
     its projections of queries, keys and values."""
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -43,15 +43,17 @@ def decoder(config: Any, tokens: int, *, filled: bool = False) -> float:
     inwards = text.hidden_size * (queries + 2 * keys)
     rest = text.hidden_size * (queries + 3 * text.intermediate_size)
     return (
-        2.0 * tokens * (inwards * text.num_hidden_layers + rest * (text.num_hidden_layers - filled))
+        2.0
+        * tokens
+        * (inwards * text.num_hidden_layers + rest * (text.num_hidden_layers - prefill_only))
     )
 
 
-def attention(config: Any, pairs: float, *, filled: bool = False) -> float:
-    """The decoder's attention over so many pairs of a query and a key, in each layer; filled: but the last."""
+def attention(config: Any, pairs: float, *, prefill_only: bool = False) -> float:
+    """The decoder's attention over so many pairs of a query and a key, in each layer; prefill_only: but the last."""
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 4.0 * pairs * text.num_attention_heads * width * (text.num_hidden_layers - filled)
+    return 4.0 * pairs * text.num_attention_heads * width * (text.num_hidden_layers - prefill_only)
 
 
 def head(config: Any, tokens: int) -> float:
@@ -60,25 +62,27 @@ def head(config: Any, tokens: int) -> float:
     return 2.0 * tokens * text.hidden_size * text.vocab_size
 
 
-def pairs(new: int, held: int) -> float:
-    """Of `new` causal queries behind `held` keys."""
-    return new * held + new * (new + 1) / 2
+def pairs(new: int, cached: int) -> float:
+    """Of `new` causal queries behind `cached` keys."""
+    return new * cached + new * (new + 1) / 2
 
 
-def windowed(
+def encode_windowed(
     config: Any, frames: int, *, tokens: int, sink: int, segment: int, window: int
 ) -> Operations:
     """Encoding as ours does: segments of `segment` frames with `tokens` tokens each (time tags among them) behind a sink of
     `sink` tokens and the last `window` frames. Nothing is computed twice; the sink is computed once."""
-    found = 0.0
+    total_pairs = 0.0
     for first in range(0, frames, segment):
         new = min(segment, frames - first)
-        found += pairs(new * tokens, sink + min(first, window) * tokens)
-    held = decoder(config, frames * tokens, filled=True)
-    return Operations(tower(config, frames), held, attention(config, found, filled=True))
+        total_pairs += pairs(new * tokens, sink + min(first, window) * tokens)
+    linear = decoder(config, frames * tokens, prefill_only=True)
+    return Operations(
+        tower(config, frames), linear, attention(config, total_pairs, prefill_only=True)
+    )
 
 
-def growing(config: Any, frames: int, *, tokens: int, sink: int) -> Operations:
+def encode_growing(config: Any, frames: int, *, tokens: int, sink: int) -> Operations:
     """Encoding with everything before in sight, as a kept cache does."""
     return Operations(
         tower(config, frames),
@@ -90,7 +94,10 @@ def growing(config: Any, frames: int, *, tokens: int, sink: int) -> Operations:
 def answer(config: Any, *, context: int, tail: int, new_tokens: int) -> Operations:
     """A question of `tail` tokens behind a context that is there, and so many new tokens."""
     steps = new_tokens - 1  # the last one is not fed back
-    seen = pairs(tail + steps, context)
+    question_pairs = pairs(tail + steps, context)
     return Operations(
-        0.0, decoder(config, tail + steps), attention(config, seen), head(config, new_tokens)
+        0.0,
+        decoder(config, tail + steps),
+        attention(config, question_pairs),
+        head(config, new_tokens),
     )

@@ -6,60 +6,26 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 
 # not pyplot: a notebook that imports this keeps its own backend
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from pipeline.evaluation.speed.schema import Row
+from pipeline.evaluation.speed.schema import BenchRow
 
 _BESIDE = ", beside"  # behind the name of a stage that ran in another thread
 
 
-def cost(rows: Sequence[Row], kind: str, path: Path) -> None:
+def cost(rows: Sequence[BenchRow], kind: str, path: Path) -> None:
     """Milliseconds a frame ("encode") or a question ("ask") against frames: medians with the least and the most, a line an arm.
     A call that was timed once stands as a hollow mark."""
     figure = Figure(figsize=(8.2, 4.6), layout="constrained")
     axes = figure.subplots()
     arms = list(dict.fromkeys(row["arm"] for row in rows if row["kind"] in ("warm_up", kind)))
     for number, arm in enumerate(arms):
-        color = colormaps["tab10"](number)
-        at = sorted({row["frames"] for row in rows if row["kind"] == kind and row["arm"] == arm})
-        values = [
-            np.array(
-                [
-                    row["wall_s"]
-                    for row in rows
-                    if (row["kind"], row.get("arm"), row.get("frames")) == (kind, arm, length)
-                ]
-            )
-            * (1e3 / length if kind == "encode" else 1e3)
-            for length in at
-        ]
-        if at:
-            middle = np.array([np.median(v) for v in values])
-            spread = [middle - [v.min() for v in values], [v.max() for v in values] - middle]
-            axes.errorbar(
-                at, middle, yerr=spread, label=arm, marker="o", ms=5, capsize=3, color=color
-            )
-        key = "encode_s" if kind == "encode" else "ask_s"
-        once = [
-            row
-            for row in rows
-            if row["kind"] == "warm_up" and row["arm"] == arm and row["last"] and row[key] > 0
-        ]
-        if once:
-            heights = [1e3 * row[key] / (row["frames"] if kind == "encode" else 1) for row in once]
-            label = None if at else arm
-            axes.plot(
-                [row["frames"] for row in once],
-                heights,
-                "o",
-                mfc="none",
-                ms=9,
-                color=color,
-                label=label,
-            )
+        own = [row for row in rows if row.get("arm") == arm]
+        _cost_line(axes, own, kind, arm, colormaps["tab10"](number))
     axes.set_xscale("log")
     axes.set_yscale("log")
     lengths = sorted({row["frames"] for row in rows if row["kind"] == "warm_up"})
@@ -73,7 +39,37 @@ def cost(rows: Sequence[Row], kind: str, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def shares(rows: Sequence[Row], path: Path) -> None:
+def _cost_line(
+    axes: Axes, rows: Sequence[BenchRow], kind: str, arm: str, color: tuple[float, ...]
+) -> None:
+    """One arm: medians with the least and the most, and hollow marks for calls timed once."""
+    per_frame = kind == "encode"
+    timed = [row for row in rows if row["kind"] == kind]
+    at = sorted({row["frames"] for row in timed})
+    values = [
+        np.array([row["wall_s"] for row in timed if row["frames"] == length])
+        * (1e3 / length if per_frame else 1e3)
+        for length in at
+    ]
+    if at:
+        middle = np.array([np.median(v) for v in values])
+        spread = [middle - [v.min() for v in values], [v.max() for v in values] - middle]
+        axes.errorbar(at, middle, yerr=spread, label=arm, marker="o", ms=5, capsize=3, color=color)
+    key = "encode_s" if per_frame else "ask_s"
+    once = [row for row in rows if row["kind"] == "warm_up" and row["last"] and row[key] > 0]
+    if once:
+        axes.plot(
+            [row["frames"] for row in once],
+            [1e3 * row[key] / (row["frames"] if per_frame else 1) for row in once],
+            "o",
+            mfc="none",
+            ms=9,
+            color=color,
+            label=None if at else arm,
+        )
+
+
+def shares(rows: Sequence[BenchRow], path: Path) -> None:
     """Stages of encoding and of a question, as shares of all their seconds, at the longest length that each arm was timed at.
     What runs beside counts like the rest, under the same name as where it does not; waiting for it does not count."""
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")

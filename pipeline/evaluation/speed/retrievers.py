@@ -10,10 +10,10 @@ from encoders.schema import Segment
 from memory.schema import Question, Retriever, SegmentIndex
 from pipeline.config.parts import call, instantiate
 from pipeline.config.settings import BenchSettings
-from pipeline.evaluation.speed.clocks import quantile, watch
+from pipeline.evaluation.speed.clocks import quantile, stopwatch
 from pipeline.evaluation.speed.frame_index import HITS
 from pipeline.evaluation.speed.rounds import question
-from pipeline.evaluation.speed.schema import Recompose, Row, Table
+from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table
 from pipeline.query.batched import Ahead, TextAhead
 
 _SEGMENT = 8  # frames of a made-up segment, about what the segmenter makes
@@ -22,7 +22,7 @@ _SEGMENT = 8  # frames of a made-up segment, about what the segmenter makes
 _CHUNK = 8192  # made-up rows at a time
 
 
-def _made_rows(count: int, width: int, seed: int) -> np.ndarray:
+def _random_rows(count: int, width: int, seed: int) -> np.ndarray:
     """[count, width] float32 unit rows: scenes of 30 frames that resemble each other, as frames of a film do."""
     rng = np.random.default_rng(seed)
     scenes = rng.standard_normal((count // 30 + 1, width), dtype=np.float32)
@@ -34,11 +34,11 @@ def _made_rows(count: int, width: int, seed: int) -> np.ndarray:
     return rows
 
 
-def _retrievers(
+def measure(
     config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, like: Segment
-) -> list[Row]:
+) -> list[BenchRow]:
     """Each retriever over so many frames, as a question asks it."""
-    found: list[Row] = []
+    found: list[BenchRow] = []
     for name in ("uniform", "clip", "kv", "fused"):
         own = recompose([f"retriever={name}"])
         for count in config.retriever_rows:
@@ -52,11 +52,11 @@ def _retrievers(
             _feed(retriever, count, like, config.seed)
             times = []
             for number in range(config.queries + 2):
-                with watch() as took:
+                with stopwatch() as took:
                     retriever.search(Question(question(number), "made"), HITS, count)
                 if number >= 2:
                     times.append(took.wall_s)
-            row: Row = {
+            row: BenchRow = {
                 "kind": "retriever",
                 "retriever": name,
                 "rows": count,
@@ -76,7 +76,7 @@ def _retrievers(
 
 def _feed(retriever: Retriever, count: int, like: Segment, seed: int) -> None:
     """Let a retriever take in made-up frames of the shapes of a real segment."""
-    clip = torch.from_numpy(_made_rows(count, like.clip.shape[1], seed))
+    clip = torch.from_numpy(_random_rows(count, like.clip.shape[1], seed))
     for first in range(0, count, _SEGMENT):
         stop = min(first + _SEGMENT, count)
         means = None
@@ -89,7 +89,7 @@ def _feed(retriever: Retriever, count: int, like: Segment, seed: int) -> None:
         )
 
 
-def _retrievers_table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[BenchRow]) -> Table:
     lines = [
         [
             row["retriever"],

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from encoders.schema import Frames
-from pipeline.evaluation.speed.clocks import peak, resident
-from pipeline.evaluation.speed.schema import Arm, Row, Timed
+from pipeline.evaluation.speed.clocks import peak_memory, resident_bytes
+from pipeline.evaluation.speed.schema import BenchArm, BenchRow, Timed
 
 _SHAPES = ("star", "circle", "square", "triangle", "heart", "cross", "moon", "ring")
 _COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "white", "black")
@@ -33,95 +33,70 @@ class Rounds:
     """One run; `rows` grows while it goes on."""
 
     rounds: int
-    asked: int  # questions in each round
+    questions: int  # questions in each round
     limits: Limits
     rates: Callable[[], dict[str, float]] = dict  # of matrix products, operations a second
-    rows: list[Row] = field(default_factory=list)
+    rows: list[BenchRow] = field(default_factory=list)
 
-    def at(self, frames: Frames, arms: Sequence[Arm]) -> None:
+    def measure(self, frames: Frames, arms: Sequence[BenchArm]) -> None:
         """Measure every arm that can still go on over these frames."""
-        live = [arm for arm in arms if self._warm(arm, frames)]
-        encoders = [arm for arm in live if arm.keeps]
+        live = [arm for arm in arms if self._warm_up(arm, frames)]
+        encoders = [arm for arm in live if arm.keeps_cache]
         for number in range(self.rounds):
             self.rows.append(
                 {"kind": "rate", "frames": len(frames), "round": number} | self.rates()
             )
-            for arm in turned(encoders, number):
-                self._keep("encode", arm, frames, number, arm.encode(frames))
+            for arm in rotated(encoders, number):
+                self._record("encode", arm, frames, number, arm.encode(frames))
         for arm in live:
-            if not arm.keeps:
+            if not arm.keeps_cache:
                 arm.encode(frames)
             arm.ask(question(0))  # what was encoded last is taken in
         for number in range(self.rounds):
-            _say(f"{len(frames)} frames: questions, round {number + 1} of {self.rounds}")
-            for which in range(self.asked):
-                text = question(1 + number * self.asked + which)
-                for arm in turned(live, number + which):
-                    self._keep("ask", arm, frames, number, arm.ask(text))
+            _log(f"{len(frames)} frames: questions, round {number + 1} of {self.rounds}")
+            for which in range(self.questions):
+                text = question(1 + number * self.questions + which)
+                for arm in rotated(live, number + which):
+                    self._record("ask", arm, frames, number, arm.ask(text))
         for arm in live:
             arm.drop()
 
-    def _warm(self, arm: Arm, frames: Frames) -> bool:
-        """Whether this arm takes part."""
+    def _warm_up(self, arm: BenchArm, frames: Frames) -> bool:
+        """Encode and answer once; -> whether this arm takes part in the rounds."""
         count = len(frames)
-        why = self._too_much(arm, count)
+        why = self._reason_to_skip(arm, count)
         if why:
             self.rows.append({"kind": "left_out", "arm": arm.name, "frames": count, "why": why})
             return False
-        _say(f"{count} frames: {arm.name}")
-        before = resident()
+        _log(f"{count} frames: {arm.name}")
         try:
-            with peak(before) as encoding:
-                encoded = arm.encode(frames)
-            with peak(before) as asking:
-                asked = arm.ask(question(0))
+            row = _warm_up_row(arm, frames)
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "memory" not in str(error):
                 raise
             arm.drop()
-            self.rows.append(
-                {"kind": "left_out", "arm": arm.name, "frames": count, "why": "memory ran out"}
-            )
+            row = {"kind": "left_out", "arm": arm.name, "frames": count, "why": "memory ran out"}
+            self.rows.append(row)
             return False
-        row = {
-            "kind": "warm_up",
-            "arm": arm.name,
-            "frames": count,
-            "encode_s": encoded.wall_s,
-            "ask_s": asked.wall_s,
-        }
-        row |= {
-            "encode_cpu_s": encoded.cpu_s,
-            "ask_cpu_s": asked.cpu_s,
-            "first_token_s": asked.first_token_s,
-        }
-        row |= {
-            "per_token_s": asked.per_token_s,
-            "encode_bytes": encoding.nbytes,
-            "ask_bytes": asking.nbytes,
-        }
-        longest = max(encoded.wall_s, asked.wall_s)
-        row["last"] = longest > self.limits.round_s
-        self.rows.append(
-            row | {"keeps": arm.keeps, "encode_stages": encoded.stages, "ask_stages": asked.stages}
-        )
-        # whoever asks another arm's bank opens it again when that is encoded last
-        if row["last"] or not arm.keeps:
+        row["last"] = max(row["encode_s"], row["ask_s"]) > self.limits.round_s
+        self.rows.append(row)
+        # an arm that asks another arm's bank opens it again after its last encoding
+        if row["last"] or not arm.keeps_cache:
             arm.drop()
         return not row["last"]
 
-    def _too_much(self, arm: Arm, count: int) -> str:
+    def _reason_to_skip(self, arm: BenchArm, count: int) -> str:
         """Why not to try this arm at so many frames, judged by the length before; "" = try."""
-        gone = next(
+        skipped = next(
             (
                 r
                 for r in self.rows
-                if r["kind"] == "left_out" and r["arm"] == arm.needs and r["frames"] == count
+                if r["kind"] == "left_out" and r["arm"] == arm.encoded_by and r["frames"] == count
             ),
             None,
         )
-        if gone is not None:
-            return f"it asks what {arm.needs} encodes, which was left out"
+        if skipped is not None:
+            return f"it asks what {arm.encoded_by} encodes, which was left out"
         before = [
             row
             for row in self.rows
@@ -142,7 +117,7 @@ class Rounds:
             return f"about {most / 1e6:.0f} MB by {row['frames']} frames, above memory_mb={self.limits.memory_bytes / 1e6:g}"
         return ""
 
-    def _keep(self, kind: str, arm: Arm, frames: Frames, number: int, took: Timed) -> None:
+    def _record(self, kind: str, arm: BenchArm, frames: Frames, number: int, took: Timed) -> None:
         row: dict[str, Any] = {
             "kind": kind,
             "arm": arm.name,
@@ -156,6 +131,32 @@ class Rounds:
         self.rows.append(row)
 
 
+def _warm_up_row(arm: BenchArm, frames: Frames) -> BenchRow:
+    """One encoding and one question, with the memory of both."""
+    before = resident_bytes()
+    with peak_memory(before) as encoding:
+        encoded = arm.encode(frames)
+    with peak_memory(before) as asking:
+        answered = arm.ask(question(0))
+    return {
+        "kind": "warm_up",
+        "arm": arm.name,
+        "frames": len(frames),
+        "encode_s": encoded.wall_s,
+        "ask_s": answered.wall_s,
+        "encode_cpu_s": encoded.cpu_s,
+        "ask_cpu_s": answered.cpu_s,
+        "first_token_s": answered.first_token_s,
+        "per_token_s": answered.per_token_s,
+        "encode_bytes": encoding.nbytes,
+        "ask_bytes": asking.nbytes,
+        "last": False,
+        "keeps": arm.keeps_cache,
+        "encode_stages": encoded.stages,
+        "ask_stages": answered.stages,
+    }
+
+
 def question(number: int) -> str:
     """Another text for every number, of the same number of words."""
     color, shape = _COLORS[number % len(_COLORS)], _SHAPES[(number // len(_COLORS)) % len(_SHAPES)]
@@ -163,12 +164,12 @@ def question(number: int) -> str:
     return f"What is the code on the card after the {color} {shape}, {turn:02d}?"
 
 
-def turned(arms: Sequence[Arm], number: int) -> list[Arm]:
+def rotated(arms: Sequence[BenchArm], number: int) -> list[BenchArm]:
     """Another arm first in each round."""
     start = number % len(arms) if arms else 0
     return [*arms[start:], *arms[:start]]
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     """Where it is, for whoever waits: a run takes minutes to hours."""
     print(f"bench {time.strftime('%H:%M:%S')}: {text}", file=sys.stderr, flush=True)

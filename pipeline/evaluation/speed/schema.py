@@ -12,7 +12,7 @@ from encoders.schema import Frames
 from pipeline.config.settings import BenchSettings
 
 # A measured row as it stands in bench.json: kind "encode", "ask", "warm_up" or "left_out", arm, frames, round and numbers.
-Row = dict[str, Any]
+BenchRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +28,19 @@ class Timed:
     facts: dict[str, Any] = field(default_factory=dict)  # such as how many frames were read
 
 
-class Arm(Protocol):
+class BenchArm(Protocol):
     """A way to get answers about a video: encode it, then ask. `encode` throws away what was encoded before."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def keeps(self) -> bool:
+    def keeps_cache(self) -> bool:
         """Whether anything is kept between questions: without it there is nothing to encode ahead."""
         ...
 
     @property
-    def needs(self) -> str:
+    def encoded_by(self) -> str:
         """The arm that encodes what this one asks; its own name where it does so itself."""
         ...
 

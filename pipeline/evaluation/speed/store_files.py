@@ -8,14 +8,14 @@ from encoders.schema import Segment, VideoInfo
 from memory.storage.catalog import VideoRow
 from memory.store import DiskStore
 from pipeline.config.settings import BenchSettings
-from pipeline.evaluation.speed.clocks import middle, watch
-from pipeline.evaluation.speed.disk_reads import forget, read_frames, read_plainly
-from pipeline.evaluation.speed.schema import Row, Table
+from pipeline.evaluation.speed.clocks import median_range, stopwatch
+from pipeline.evaluation.speed.disk_reads import drop_page_cache, read_files, read_frames
+from pipeline.evaluation.speed.schema import BenchRow, Table
 
 
-def _files(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> list[Row]:
+def measure(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> list[BenchRow]:
     """Writing segments durably, reading frames spread over them."""
-    root, rows = work / "files", list[Row]()
+    root, rows = work / "files", list[BenchRow]()
     store = DiskStore(root)
     store.record(VideoRow(VideoInfo("files", "in memory", 0.0, "none"), 1.0 / config.fps, False))
     start = 0.0
@@ -24,7 +24,7 @@ def _files(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> lis
         seen = replace(segment.tokens, times=segment.tokens.times + start - segment.start)
         end = segment.end + start - segment.start
         made = replace(segment, video_id="files", number=number, start=start, end=end, tokens=seen)
-        with watch() as took:
+        with stopwatch() as took:
             row = store.put(made)
         start = end
         rows.append(
@@ -42,9 +42,9 @@ def _files(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> lis
     for number in range(config.rounds):
         for temperature in ("cold", "warm"):
             if temperature == "cold":
-                forget(files)
+                drop_page_cache(files)
             else:
-                read_plainly(files)
+                read_files(files)
             found, seconds = read_frames(root, config.read_frames)
             rows.append(
                 {
@@ -59,19 +59,21 @@ def _files(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> lis
     return rows
 
 
-def _files_table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[BenchRow]) -> Table:
     lines = []
     written = [row for row in rows if row["kind"] == "write"]
     if written:
-        wall, cpu = (middle([row[key] for row in written], 2, 1e3) for key in ("wall_s", "cpu_s"))
-        rates = middle([row["bytes"] / row["wall_s"] / 1e6 for row in written], 0)
+        wall, cpu = (
+            median_range([row[key] for row in written], 2, 1e3) for key in ("wall_s", "cpu_s")
+        )
+        rates = median_range([row["bytes"] / row["wall_s"] / 1e6 for row in written], 0)
         lines.append(
             [f"write a segment of {written[0]['frames']} frames, durable", wall, cpu, rates]
         )
     for temperature in ("cold", "warm"):
         own = [row for row in rows if row["kind"] == "read" and row["temperature"] == temperature]
         if own:
-            rates = middle([row["bytes"] / row["wall_s"] / 1e6 for row in own], 0)
-            wall = middle([row["wall_s"] for row in own], 2, 1e3)
+            rates = median_range([row["bytes"] / row["wall_s"] / 1e6 for row in own], 0)
+            wall = median_range([row["wall_s"] for row in own], 2, 1e3)
             lines.append([f"read {own[0]['frames']} spread frames, {temperature}", wall, "", rates])
     return Table("Files", "Real segments through the store.", ["", "ms", "CPU ms", "MB/s"], lines)

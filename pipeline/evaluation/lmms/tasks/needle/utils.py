@@ -1,7 +1,8 @@
-"""The documents of reelbank_needle*.yaml. lmms-eval runs this file when it loads one of them; a folder that is not as it should
-be is told here, because later lmms-eval would try five times and say less.
+"""The documents of reelbank_needle*.yaml; lmms-eval runs this file when it loads one of them.
 
-REELBANK_NEEDLE: the folder that `reelbank needle files=true out=DIR` wrote; runs/needle if it is not set.
+Errors of the folder are raised here: later lmms-eval would try five times and say less.
+
+REELBANK_NEEDLE: the folder that `reelbank needle files=true out=DIR` wrote; default runs/needle.
 """
 
 import os
@@ -17,14 +18,14 @@ FILE = str(FOLDER / "items.jsonl")
 
 
 def free(lines: Any) -> Any:
-    """A data set of FREE, whatever lmms-eval loaded."""
+    """A data set of FREE; `lines`, which lmms-eval loaded, is ignored."""
     import datasets
 
     return datasets.Dataset.from_list(FREE)
 
 
 def tries(lines: Any) -> Any:
-    """A data set of TRIES."""
+    """A data set of TRIES; `lines` is ignored."""
     import datasets
 
     return datasets.Dataset.from_list(TRIES)

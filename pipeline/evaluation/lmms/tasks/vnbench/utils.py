@@ -1,7 +1,8 @@
-"""The documents of vnbench*.yaml. lmms-eval runs this file when it loads one of them; a wrong row or a video that is missing is
-told here, because later lmms-eval would try five times and say less.
+"""The documents of vnbench*.yaml; lmms-eval runs this file when it loads one of them.
 
-VNBENCH: a folder with the annotation VNBench-main-4try.json and the videos, or such a file beside them.
+A wrong row or a missing video is reported here: later lmms-eval would try five times and say less.
+
+VNBENCH: a folder with the annotation VNBench-main-4try.json and the videos, or that file.
 """
 
 import os
@@ -13,7 +14,8 @@ from pipeline.evaluation.lmms import documents
 
 if not os.environ.get("VNBENCH"):
     raise UserError(
-        "VNBENCH is not set; let it name the folder with VNBench-main-4try.json and the videos, or such a file."
+        "VNBENCH is not set; let it name the folder with VNBench-main-4try.json and the videos, or "
+        "such a file."
     )
 PLACE = Path(os.environ["VNBENCH"]).absolute()
 ANNOTATION = PLACE / "VNBench-main-4try.json" if PLACE.is_dir() else PLACE
@@ -22,7 +24,7 @@ FILE = str(ANNOTATION)
 
 
 def tries(lines: Any) -> Any:
-    """A data set of TRIES, whatever lmms-eval loaded."""
+    """A data set of TRIES; `lines`, which lmms-eval loaded, is ignored."""
     import datasets
 
     return datasets.Dataset.from_list(TRIES)

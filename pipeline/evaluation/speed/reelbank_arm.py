@@ -14,42 +14,43 @@ from encoders.schema import DualEncoder, Frames, FrameSource, Segment
 from memory.schema import Question
 from pipeline.build import build_backbone, build_clip, build_qa
 from pipeline.config.settings import BenchSettings
-from pipeline.evaluation.speed.clocks import watch
-from pipeline.evaluation.speed.footage import ReadyFrames
+from pipeline.evaluation.speed.clocks import stopwatch
+from pipeline.evaluation.speed.ready_frames import ReadyFrames
 from pipeline.evaluation.speed.schema import Timed
 from pipeline.qa import VideoQA
 
 # As the other arms call it. Decoding runs in a thread of its own, and so do looking and embedding where there is more than one
 # core for them (`overlaps_compute`); encoding waits for what is not ready.
-_AHEAD = {"decode": "decode, beside"}
-_ALONE = _AHEAD | {"look": "tower"}
-_TOGETHER = _AHEAD | {
+_DECODING = {"decode": "decode, beside"}
+_ONE_CORE = _DECODING | {"look": "tower"}
+_MANY_CORES = _DECODING | {
     "look": "tower, beside",
     "compress": "compress, beside",
     "clip": "clip, beside",
 }
-TO_FIRST = ("search", "load", "lay_out", "first_token")
+FIRST_TOKEN_STAGES = ("search", "load", "lay_out", "first_token")
 
 
-def backbone_of(config: BenchSettings) -> LlavaOneVision:
+def load_backbone(config: BenchSettings) -> LlavaOneVision:
     """The model, with answers that never stop early. UserError for another family: the baselines are written for one."""
     backbone = build_backbone(config)
     if not isinstance(backbone, LlavaOneVision):
         raise UserError(
-            "bench compares models of LLaVA-OneVision; use backbone=embedded, llava_ov_0p5b or llava_ov_7b."
+            "bench compares models of LLaVA-OneVision; use backbone=embedded, llava_ov_0p5b or "
+            "llava_ov_7b."
         )
     backbone.stop_ids = set  # type: ignore[method-assign]
     backbone.fingerprint = functools.cache(backbone.fingerprint)  # type: ignore[method-assign]  # seconds for a large model
     return backbone
 
 
-def written_beside(qa: VideoQA) -> dict[str, float]:
+def time_writes(qa: VideoQA) -> dict[str, float]:
     """Seconds that `bank.write` takes in the writer's thread from now on, under "write, beside"."""
     spent = {"write, beside": 0.0}
     write = qa.bank.write
 
     def timed(segment: Segment) -> int:
-        with watch() as took:
+        with stopwatch() as took:
             nbytes = write(segment)
         spent["write, beside"] += took.wall_s
         return nbytes
@@ -58,7 +59,7 @@ def written_beside(qa: VideoQA) -> dict[str, float]:
     return spent
 
 
-class Ours:
+class ReelbankArm:
     """One configuration of parts and dials. Several arms that encode alike share a bank: the first of them encodes."""
 
     def __init__(
@@ -67,7 +68,7 @@ class Ours:
         config: BenchSettings,
         backbone: LlavaOneVision,
         bank: Path,
-        leader: "Ours | None" = None,
+        leader: "ReelbankArm | None" = None,
     ) -> None:
         """config: with read_tokens and reader.max_new_tokens as every arm has them. leader: the arm that encodes the bank."""
         self.name, self._config, self._backbone, self._leader = name, config, backbone, leader
@@ -78,11 +79,11 @@ class Ours:
         self._video_id = ""
 
     @property
-    def keeps(self) -> bool:
+    def keeps_cache(self) -> bool:
         return self._leader is None
 
     @property
-    def needs(self) -> str:
+    def encoded_by(self) -> str:
         return self.name if self._leader is None else self._leader.name
 
     def encode(self, frames: Frames) -> Timed:
@@ -92,16 +93,16 @@ class Ours:
             self._video_id = frames.video_id
             return Timed(0.0, 0.0)
         shutil.rmtree(self._bank, ignore_errors=True)
-        return self.take_in(ReadyFrames(frames, self._config.fps))
+        return self.ingest(ReadyFrames(frames, self._config.fps))
 
-    def take_in(self, source: FrameSource) -> Timed:
+    def ingest(self, source: FrameSource) -> Timed:
         """Encode a source into the bank."""
-        qa = self._opened()
-        spent = written_beside(qa)
-        with watch() as took:
+        qa = self._open_qa()
+        spent = time_writes(qa)
+        with stopwatch() as took:
             done = qa.ingest(source)
         self._video_id = source.info.video_id
-        names = _TOGETHER if qa.ingester.overlaps_compute else _ALONE
+        names = _MANY_CORES if qa.ingester.overlaps_compute else _ONE_CORE
         stages = {
             names.get(name, name): seconds
             for name, seconds in (done.seconds | spent).items()
@@ -115,13 +116,13 @@ class Ours:
 
     def ask(self, question: str) -> Timed:
         """From the bank. The first question after encoding may also take the video in; a warm-up sees to that."""
-        qa = self._opened()
-        with watch() as took:
+        qa = self._open_qa()
+        with stopwatch() as took:
             answer = qa.ask(Question(question, self._video_id))
         stages = {name: seconds for name, seconds in answer.seconds.items() if name != "total"}
         stages["other"] = took.wall_s - sum(stages.values())
         new_tokens = self._config.reader["max_new_tokens"]
-        first = sum(stages.get(name, 0.0) for name in TO_FIRST)
+        first = sum(stages.get(name, 0.0) for name in FIRST_TOKEN_STAGES)
         each = stages["decode"] / max(new_tokens - 1, 1)
         return Timed(
             took.wall_s, took.cpu_s, stages, first, each, facts={"frames_read": answer.frames_read}
@@ -132,7 +133,7 @@ class Ours:
             self._qa.bank.close()
             self._qa = None
 
-    def _opened(self) -> VideoQA:
+    def _open_qa(self) -> VideoQA:
         if self._qa is None:
             self._clip = self._clip or build_clip(self._config)
             self._qa = build_qa(self._config, self._backbone, self._clip)

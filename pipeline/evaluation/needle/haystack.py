@@ -1,8 +1,9 @@
-"""Haystacks of any length: footage as a function of the second, varied so that no two seconds are equal.
+"""Haystacks of any length: footage as a function of the second, with no two seconds alike.
 
-Published needle tests repeat their haystack, so that a needle is what does not come twice. Here every scene has its own
-crop, mirroring and colours and every second its own shift, brightness and noise. Nothing is kept between calls but decoded
-pictures: any second can be asked for in any order. Knows no needles, no model.
+Published needle tests repeat their haystack, so a needle is what does not come twice. Here every
+scene has its own crop, mirroring and colours, and every second its own shift, brightness and noise.
+Only decoded pictures are cached, so any second can be requested in any order. Knows no needles and
+no model.
 """
 
 from collections import OrderedDict
@@ -19,32 +20,32 @@ from pipeline.evaluation.needle.schema import Film
 from pipeline.needle_world.cards import procedural
 
 SCENE_S = 14.0  # of procedural footage
-# pictures a second that are taken from files: a loop that comes back meets others than before
+# pictures a second read from files; a repeated loop starts elsewhere and so meets other pictures
 _RATE = 4.0
 _CHUNK = 32  # pictures decoded at once
 _CACHE = 256 << 20  # bytes of decoded pictures
 
 
-class Footage(Protocol):
-    """Pictures of a haystack."""
+class Haystack(Protocol):
+    """Pictures of the footage that hides the needles."""
 
     def at(self, second: float) -> Image.Image:
-        """A picture of its own at this second."""
+        """The picture at this second; no two seconds give the same one."""
         ...
 
 
-def footage(film: Film) -> Footage:
-    """What a film's needles are hidden in."""
+def haystack_of(film: Film) -> Haystack:
+    """The footage of a film."""
     size = (film.width, film.height)
     if film.footage == ("grey",):
-        return Grey(size)
+        return GreyHaystack(size)
     if film.footage:
-        return Files([Path(name) for name in film.footage], film.seed, size)
-    return Procedural(film.seed, size)
+        return FileHaystack([Path(name) for name in film.footage], film.seed, size)
+    return ProceduralHaystack(film.seed, size)
 
 
-class Grey:
-    """Nothing to see: what needles are shown on alone."""
+class GreyHaystack:
+    """Flat grey: needles alone."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
@@ -53,11 +54,11 @@ class Grey:
         return Image.new("RGB", self._size, (128, 128, 128))
 
 
-class Procedural:
+class ProceduralHaystack:
     """Moving scenes without a camera."""
 
     def __init__(self, seed: int, size: tuple[int, int]) -> None:
-        self._seed, self._size, self._vary = seed, size, _Seconds(seed, size)
+        self._seed, self._size, self._vary = seed, size, _SecondNoise(seed, size)
 
     def at(self, second: float) -> Image.Image:
         scene = int(second // SCENE_S)
@@ -65,8 +66,11 @@ class Procedural:
         return self._vary(picture, second)
 
 
-class Files:
-    """Video files one after another, as often as the film is long; each time in another order, crop, mirroring and colour."""
+class FileHaystack:
+    """Video files one after another, repeated to any length.
+
+    Order, crop, mirroring and colour change with every repetition.
+    """
 
     def __init__(self, files: list[Path], seed: int, size: tuple[int, int]) -> None:
         """UserError when a file is no video."""
@@ -74,7 +78,7 @@ class Files:
             FileSource(path, _RATE, width=size[0], height=size[1], batch=_CHUNK) for path in files
         ]
         self._lengths = [max(source.info.duration, 1.0) for source in self._sources]
-        self._seed, self._size, self._vary = seed, size, _Seconds(seed, size)
+        self._seed, self._size, self._vary = seed, size, _SecondNoise(seed, size)
         self._chunks: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
     def at(self, second: float) -> Image.Image:
@@ -102,20 +106,20 @@ class Files:
         return self._vary(picture, second, tone)
 
     def _frame(self, file: int, second: float) -> np.ndarray:
-        """[h, w, 3] uint8 of a file at this second, or its last one before."""
+        """[h, w, 3] uint8 of a file at this second, or its last picture before."""
         chunk, place = divmod(int(second * _RATE), _CHUNK)
         if (file, chunk) not in self._chunks:
-            self._chunks[file, chunk] = self._decoded(file, chunk)
+            self._chunks[file, chunk] = self._decode(file, chunk)
         self._chunks.move_to_end((file, chunk))
         while len(self._chunks) > 1 and sum(part.nbytes for part in self._chunks.values()) > _CACHE:
             self._chunks.popitem(last=False)
         pictures = self._chunks[file, chunk]
-        found: np.ndarray = pictures[min(place, len(pictures) - 1)]
-        return found
+        picture: np.ndarray = pictures[min(place, len(pictures) - 1)]
+        return picture
 
-    def _decoded(self, file: int, chunk: int) -> np.ndarray:
+    def _decode(self, file: int, chunk: int) -> np.ndarray:
         source, begin = self._sources[file], chunk * _CHUNK / _RATE
-        for start in (begin, 0.0):  # a file may end before it says
+        for start in (begin, 0.0):  # a file may end before its stated duration
             found = [frames.pixels for frames in islice(source.frames(start), 1)]
             if found:
                 return found[0]
@@ -124,9 +128,11 @@ class Files:
         )
 
 
-class _Seconds:
-    """Gives a picture what belongs to its second alone: a small shift, brightness and noise. All of it in Pillow's own loops:
-    in numpy it took longer than encoding the frame."""
+class _SecondNoise:
+    """Adds a small shift, brightness and noise that depend on the second alone.
+
+    Pillow does the work: in numpy it took longer than encoding the frame.
+    """
 
     def __init__(self, seed: int, size: tuple[int, int]) -> None:
         self._seed = seed

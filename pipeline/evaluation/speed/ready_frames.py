@@ -31,7 +31,7 @@ class ReadyFrames:
             yield self._frames.part(first, min(first + _BATCH, len(self._frames)))
 
 
-def noise(
+def noise_frames(
     count: int, fps: float, size: tuple[int, int], *, first: int = 0, video_id: str = "bench"
 ) -> Frames:
     """Frames first..first+count-1 of a made-up video; size: (width, height)."""
@@ -44,7 +44,7 @@ def noise(
     return Frames(video_id, pixels, np.arange(first, first + count) / fps)
 
 
-def decoded(source: FrameSource, count: int, path: str) -> Frames:
+def first_frames(source: FrameSource, count: int, path: str) -> Frames:
     """The first frames of a file. UserError when it has fewer."""
     batches: list[Frames] = []
     for batch in source.frames():
@@ -55,11 +55,14 @@ def decoded(source: FrameSource, count: int, path: str) -> Frames:
     if found is None or len(found) < count:
         have = 0 if found is None else len(found)
         raise UserError(
-            f"{path} gives {have} frames, and lengths= asks for {count}; use a longer video, fps= or shorter lengths."
+            f"{path} gives {have} frames, and lengths= asks for {count}; use a longer video, fps= "
+            "or shorter lengths."
         )
     return found.part(0, count)
 
 
-def film(path: Path, seconds: float, size: tuple[int, int] = (1280, 720), fps: int = 24) -> None:
+def write_film(
+    path: Path, seconds: float, size: tuple[int, int] = (1280, 720), fps: int = 24
+) -> None:
     """Write an H.264 file of procedural footage: what decoding is timed on where no video is given."""
     video.write(path, (), seconds, video.procedural_footage(0, size), fps=fps, size=size)
