@@ -42,7 +42,7 @@ def find(
     rankings are fused by rank. Quoted words must occur, so for them only words count.
     """
     plan = planner.plan(question.text)
-    start, end = plan.when(duration)
+    start, end = plan.time.span(duration)
     wanted = Wanted(
         question.video_id, start=max(start, question.since), end=end, asked_at=question.asked_at
     )

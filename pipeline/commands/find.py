@@ -49,7 +49,7 @@ def run(config: FindSettings) -> int:
     channels, retriever, ahead = of_frames(config, channels, backbone)
     with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
         video = video_of(config, bank)
-        limits = {
+        bounds = {
             "start": config.start or 0.0,
             "end": math.inf if config.end is None else config.end,
             "asked_at": math.inf if config.asked_at is None else config.asked_at,
@@ -58,14 +58,16 @@ def run(config: FindSettings) -> int:
         finder = Finder(bank, channels, sentences, config.late_lines, planner, ahead)
         if sentences is not None:
             _check_vectors(config, bank, sentences)
-        plan, meant = finder.read(config.query, video_id)
-        moments = fuse(finder.rankings(plan, video_id, meant, **limits), plan.weights)[: config.top]
+        plan, limits = finder.read(config.query, video_id)
+        moments = fuse(finder.rankings(plan, video_id, limits, **bounds), plan.weights)[
+            : config.top
+        ]
         rows = {row.info.video_id: row.info for row in bank.catalog.videos()}
         moments = [
             widen(moment, config.widen, rows[moment.video_id].duration) for moment in moments
         ]
         empty = not bank.text.runs(video_id)
-    for note in filter(None, (meant.note, plan.note)):
+    for note in filter(None, (limits.note, plan.note)):
         print(f"reelbank: warning: {note}", file=sys.stderr)
     paths = {moment.video_id: rows[moment.video_id].path for moment in moments}
     if config.format == "json":

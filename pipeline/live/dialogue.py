@@ -11,7 +11,6 @@ untouched, and texts stay. StreamBridge averages frames: keys cannot be averaged
 Knows no model and no bank.
 """
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,19 +18,9 @@ from dataclasses import dataclass, replace
 from encoders.errors import UserError
 from pipeline.answer.stream import AnswerStream
 from pipeline.live.session import Session
-from pipeline.query import time_phrases
+from pipeline.query.time_phrases import Direction, is_filler, parse_reference
+from pipeline.query.wall_clock import wall_clock_range
 from pipeline.schema import Answer
-
-_THAT = r"(?:that|this|then|it)"
-_AFTER = re.compile(
-    rf"(?:and )?(?:what (?:came|was|happened|is) )?(?:after {_THAT}|afterwards|then|next|later)\b",
-    re.I,
-)
-_BEFORE = re.compile(
-    rf"(?:and )?(?:what (?:came|was|happened|is) )?(?:before {_THAT}|earlier|beforehand)\b", re.I
-)
-_AGAIN = re.compile(r"(?:and )?(?:now|again|once more)\b", re.I)
-_FILLER = re.compile(r"(?:and|so|but|ok|okay|what about|how about|,|\?|!|\.|\s)*", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +115,31 @@ class Dialogue:
 
     def _understood(self, said: str) -> tuple[str, float | None, float | None]:
         """(what to ask, since, until)."""
-        phrase = time_phrases.find(said, time.time())
-        if phrase is not None:
-            a = self.session.video_time(phrase.since)
-            b = self.session.video_time(phrase.until)
+        limit = wall_clock_range(said, time.time())
+        if limit is not None:
+            a, b = self.session.video_time(limit.since), self.session.video_time(limit.until)
             # the times of the same moment: where a session begins, or behind the last one
             if b <= a:
                 raise UserError(
-                    f"Nothing was seen {phrase.said!r}: the stream was not there; ask about another time."
+                    f"Nothing was seen {limit.phrase.words!r}: the stream was not there; "
+                    "ask about another time."
                 )
-            return self._question(phrase.rest), a, None if b == float("inf") else _just_before(b)
-        for pattern, is_after in ((_AFTER, True), (_BEFORE, False)):
-            found = pattern.match(said.strip()) or re.search(
-                rf"(?:after|before) {_THAT}\b", said, re.I
-            )
-            if found is None or not pattern.search(found.group()):
-                continue
-            rest = (said.strip()[: found.start()] + said.strip()[found.end() :]).strip(" ,?!.")
-            spans = self._last_spans(said)
-            return self._question(rest), *(
-                (spans[-1][1], None) if is_after else (None, _just_before(spans[0][0]))
-            )
-        if _AGAIN.match(said.strip()) and _is_filler(_AGAIN.sub("", said.strip(), count=1)):
-            return self._question(""), None, None
-        return said, None, None
+            until = None if b == float("inf") else _just_before(b)
+            return self._question(limit.phrase.rest), a, until
+        reference = parse_reference(said)
+        if reference is None:
+            return said, None, None
+        if reference.direction is Direction.AGAIN:
+            return self._question(reference.rest), None, None
+        spans = self._last_spans(said)
+        text = self._question(reference.rest)
+        if reference.direction is Direction.AFTER:
+            return text, spans[-1][1], None
+        return text, None, _just_before(spans[0][0])
 
     def _question(self, rest: str) -> str:
         """What is left of a question without its time: a question of its own, or the last one again."""
-        if not _is_filler(rest):
+        if not is_filler(rest):
             text = rest.strip(" ,")
             return text[:1].upper() + text[1:] + ("" if text.endswith(("?", "!", ".")) else "?")
         if not self._rounds:
@@ -186,11 +172,6 @@ def decayed(rounds: Sequence[Round], most: int) -> list[Round]:
 def told(rounds: Sequence[Round]) -> str:
     """Earlier rounds as text."""
     return "\n".join(f"Earlier question: {each.text}\nAnswer: {each.answer}" for each in rounds)
-
-
-def _is_filler(text: str) -> bool:
-    """Whether nothing is asked in these words."""
-    return _FILLER.fullmatch(text) is not None
 
 
 def _just_before(seconds: float) -> float:

@@ -8,7 +8,7 @@ vectors (`dense`) and by their tokens (`late`). Ranks are fused (memory/retrieva
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -20,8 +20,9 @@ from memory.text.maxsim import maxsim
 from pipeline.query import plan as planner
 from pipeline.query import wall_clock
 from pipeline.query.batched import Ahead
-from pipeline.query.plan import DENSE, FRAMES, LATE, Plan
-from pipeline.query.wall_clock import NOWHERE, Meant, Span
+from pipeline.query.plan import DENSE, FRAMES, LATE, Planner, QueryPlan
+from pipeline.query.time_phrases import Span
+from pipeline.query.wall_clock import NOWHERE, VideoLimits
 
 DEPTH = 50  # moments of each channel that are fused
 # videos with stretches of their own that are searched each for itself; of more, what is found elsewhere is left out
@@ -38,7 +39,7 @@ class Finder:
         None  # encoders/text/dense.py; None: lines are ranked by their words alone
     )
     late_lines: int = 0  # the best so many by words and by vectors that are compared token by token
-    planner: Callable[[str], Plan] = planner.plan
+    planner: Planner = planner.plan
     # what the bank's retrievers need of a text: computed once, not for every video
     ahead: tuple[Ahead, ...] = ()
 
@@ -53,23 +54,23 @@ class Finder:
         top: int = 10,
     ) -> list[Moment]:
         """At most `top` moments, best first, fused from all channels."""
-        plan, meant = self.read(question, video_id)
+        plan, limits = self.read(question, video_id)
         return fuse(
-            self.rankings(plan, video_id, meant, start=start, end=end, asked_at=asked_at),
+            self.rankings(plan, video_id, limits, start=start, end=end, asked_at=asked_at),
             plan.weights,
         )[:top]
 
-    def read(self, question: str, video_id: str | None = None) -> tuple[Plan, Meant]:
+    def read(self, question: str, video_id: str | None = None) -> tuple[QueryPlan, VideoLimits]:
         """How a question is looked for, and what it says by the clock on the wall."""
         ids = [video_id] if video_id else [row.info.video_id for row in self.bank.catalog.videos()]
-        meant = wall_clock.meant(question, self.bank, ids, time.time())
-        return self.planner(meant.text), meant
+        limits = wall_clock.resolve(question, self.bank, ids, time.time())
+        return self.planner(limits.text), limits
 
     def rankings(
         self,
-        plan: Plan,
+        plan: QueryPlan,
         video_id: str | None = None,
-        meant: Meant | None = None,
+        limits: VideoLimits | None = None,
         *,
         start: float = 0.0,
         end: float = math.inf,
@@ -79,9 +80,9 @@ class Finder:
         everywhere = {}
         for row in self.bank.catalog.videos():
             if video_id in (None, row.info.video_id):
-                low, high = plan.when(self.bank.catalog.duration(row))
-                if meant is not None:
-                    low, high = meant.within(row.info.video_id, (low, high))
+                low, high = plan.time.span(self.bank.catalog.duration(row))
+                if limits is not None:
+                    low, high = limits.within(row.info.video_id, (low, high))
                 everywhere[row.info.video_id] = max(start, low), min(end, high)
         spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
         alike = len(set(everywhere.values())) == 1  # as a rule
@@ -115,7 +116,7 @@ class Finder:
         return found
 
     def _by_meaning(
-        self, plan: Plan, wanted: Wanted, kinds: tuple[str, ...], spans: Mapping[str, Span]
+        self, plan: QueryPlan, wanted: Wanted, kinds: tuple[str, ...], spans: Mapping[str, Span]
     ) -> dict[str, list[Moment]]:
         """Lines by their vectors, and the best lines by their tokens. Quoted words have to be there: then only words count."""
         if self.sentences is None or plan.query.phrases or not spans:

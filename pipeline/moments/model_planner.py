@@ -14,7 +14,8 @@ from memory.retrieval.common import hits
 from memory.schema import Evidence, Question
 from pipeline.answer.reader import TokenReader
 from pipeline.query import plan
-from pipeline.query.plan import Plan
+from pipeline.query.plan import QueryPlan
+from pipeline.query.time_phrases import VideoTime
 from pipeline.runtime.stage_timer import StageTimer
 
 PROMPT = """Somebody searches a video for this: {question}
@@ -54,7 +55,7 @@ def parsed(answer: str) -> Said | None:
     return Said(counts, None if first is None or last is None or first >= last else (first, last))
 
 
-def planned(question: str, answer: str) -> Plan:
+def planned(question: str, answer: str) -> QueryPlan:
     """The rules' plan with the weights of a model's answer and, where it names one, its stretch of time; the rules' plan with a
     note where the answer says no weights."""
     rules, said = plan.plan(question), parsed(answer)
@@ -71,8 +72,7 @@ def planned(question: str, answer: str) -> Plan:
         }
     if said.span is None:
         return replace(rules, weights=weights)
-    span = said.span
-    return replace(rules, weights=weights, when=lambda duration: span)
+    return replace(rules, weights=weights, time=VideoTime(*said.span))
 
 
 class ModelPlanner:
@@ -88,7 +88,7 @@ class ModelPlanner:
             )
         self._backbone, self._room = backbone, max_new_tokens
 
-    def __call__(self, question: str) -> Plan:
+    def __call__(self, question: str) -> QueryPlan:
         return planned(question, self.answer(question))
 
     def answer(self, question: str) -> str:

@@ -1,105 +1,194 @@
-"""Times on the wall clock in a question -> stretches of the videos that carry such times.
+"""Wall-clock times in a question -> moments, and stretches of the videos that carry such times.
 
-Knows phrases and the bank's rows; no words of videos. A phrase that names a day or a distance from now ("yesterday at noon",
-"an hour ago") is meant from now. A time of day ("at noon", "between 10:00 and 10:05") is meant on the video's own days, the
-latest on which the video was running then. Digits alone may as well be a time of the video ("after 12:30"): where a video
-was not running at that time of day, or does not know when it was, that is what they are.
+Knows the phrases of pipeline/query/time_phrases.py and the bank's rows; no words of videos. Times
+are local. A phrase that names a day or a distance from now ("yesterday at noon", "an hour ago")
+counts from now. A time of day ("at noon", "between 10:00 and 10:05") means the video's own days:
+the latest on which the video was running then. Digits alone may also be a time of the video
+("after 12:30"): they are one where a video was not running at that time of day, or has no
+wall-clock times.
+
+A moment without an end ("at noon", "at 14:05") means a quarter of an hour either way for noon and
+midnight, and a minute for clock times. "Before noon" begins with that day; "after noon" ends now.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 
 from memory.bank import MemoryBank
-from pipeline.query import time_phrases
-from pipeline.query.time_phrases import Phrase
+from pipeline.query.plan import QUOTED
+from pipeline.query.time_phrases import Form, Span, WallClockPhrase, parse_wall_clock
 
-Span = tuple[float, float]
 NOWHERE: Span = (0.0, 0.0)
-_QUOTED = re.compile(
-    r"[\"\u201c\u201d\u201e\u00ab\u00bb][^\"\u201c\u201d\u00ab\u00bb]*[\"\u201c\u201d\u00ab\u00bb]"
-)
-_DAYS = 1000  # of one video that are looked at
+_AROUND_NAMED = timedelta(minutes=15)
+_AROUND_CLOCK = timedelta(minutes=1)
+_AROUND_AGO = timedelta(seconds=10)  # at least
+_DAYS = 1000  # of one video that are tried, from the latest back
+
+
+@dataclass(frozen=True, slots=True)
+class WallClockRange:
+    """A phrase and what it means."""
+
+    phrase: WallClockPhrase
+    since: float  # Unix seconds
+    until: float
 
 
 @dataclass(frozen=True)
-class Meant:
-    """What a question says about the clock on the wall."""
+class VideoLimits:
+    """The stretches of videos that a question is about by the clock on the wall."""
 
     text: str  # the question, without its time where that can be nothing else
-    # seconds of video time, of each video that the clock limits
-    spans: dict[str, Span] = field(default_factory=dict)
+    spans: dict[str, Span] = field(default_factory=dict)  # seconds, of each limited video
     note: str = ""  # what the user must know
-    alone: bool = False  # the same words are a time of the video where the clock limits nothing
+    # the phrase may be a video time: a video without a limit keeps the span of its own
+    is_ambiguous: bool = False
 
     def within(self, video_id: str, span: Span) -> Span:
-        """What is left of a stretch of a video."""
+        """The part of a video's span that is inside its limit."""
         limit = self.spans.get(video_id)
-        if limit is None or self.alone:
+        if limit is None or self.is_ambiguous:
             return limit or span
         return max(limit[0], span[0]), min(limit[1], span[1])
 
 
-def meant(question: str, bank: MemoryBank, video_ids: Collection[str], now: float) -> Meant:
-    """The stretches of these videos that a question asked at `now` (Unix seconds) is about, as far as it says so by the clock.
-    Videos that were not running then get an empty one."""
-    phrase = time_phrases.find(question, now) or time_phrases.find(
-        question, now, date.fromtimestamp(now)
-    )
-    if phrase is None or any(phrase.said in quoted for quoted in _QUOTED.findall(question)):
-        return Meant(question)
-    if re.match(r"(?:in|during|within|over) the last\b", phrase.said, re.IGNORECASE):
-        return Meant(question)  # of the video: the planner's
-    walls = {
-        video_id: wall
-        for video_id, wall in bank.catalog.wall_clock_ranges().items()
+def wall_clock_range(question: str, now: float, on: date | None = None) -> WallClockRange | None:
+    """The first phrase of a question asked at `now` (Unix seconds) that means a stretch of time.
+
+    What is still to come is cut off at `now`; a stretch in the future means nothing. on: the day
+    of phrases that name none; such a stretch does not depend on `now`.
+    """
+    return _first_range(parse_wall_clock(question), now, on)
+
+
+def resolve(question: str, bank: MemoryBank, video_ids: Collection[str], now: float) -> VideoLimits:
+    """The stretches of these videos that a question asked at `now` (Unix seconds) is about.
+
+    A video that was not running then gets an empty stretch.
+    """
+    phrases = tuple(parse_wall_clock(question))
+    limit = _first_range(phrases, now) or _first_range(phrases, now, date.fromtimestamp(now))
+    # "in the last ..." is video time here: the planner reads it
+    if limit is None or limit.phrase.form is Form.LAST:
+        return VideoLimits(question)
+    phrase = limit.phrase
+    if any(phrase.words in quotation for quotation in QUOTED.findall(question)):
+        return VideoLimits(question)
+    running = {
+        video_id: times
+        for video_id, times in bank.catalog.wall_clock_ranges().items()
         if video_id in video_ids
     }
     spans = {
-        video_id: _stretch(question, phrase, bank, video_id, wall, now)
-        for video_id, wall in walls.items()
+        video_id: _video_span(bank, video_id, times, limit, phrases, now)
+        for video_id, times in running.items()
     }
-    if phrase.bare:
-        return Meant(
-            question,
-            {video_id: span for video_id, span in spans.items() if span != NOWHERE},
-            alone=True,
-        )
-    without = len(video_ids) - len(walls)
-    if not walls:
+    if phrase.is_bare:
+        limited = {video_id: span for video_id, span in spans.items() if span != NOWHERE}
+        return VideoLimits(question, limited, is_ambiguous=True)
+    if not running:
         note = (
-            f"{phrase.said!r} limits nothing here: no video searched knows when it was, as `reelbank ingest began=` says "
-            "of a new one"
+            f"{phrase.words!r} limits nothing here: no video searched knows when it was, as "
+            "`reelbank ingest began=` says of a new one"
         )
-        return Meant(question, note=note)
+        return VideoLimits(question, note=note)
+    without = len(video_ids) - len(running)
     note = (
-        f"{phrase.said!r} leaves out {without} of {len(video_ids)} videos, which do not know when they were"
+        f"{phrase.words!r} leaves out {without} of {len(video_ids)} videos, "
+        "which do not know when they were"
         if without
         else ""
     )
     rest = phrase.rest if re.search(r"\w", phrase.rest) else question
-    return Meant(rest, dict.fromkeys(video_ids, NOWHERE) | spans, note)
+    return VideoLimits(rest, dict.fromkeys(video_ids, NOWHERE) | spans, note)
 
 
-def _stretch(
-    question: str, phrase: Phrase, bank: MemoryBank, video_id: str, wall: Span, now: float
+# ---- phrases -> moments
+
+
+def _first_range(
+    phrases: Iterable[WallClockPhrase], now: float, on: date | None = None
+) -> WallClockRange | None:
+    for phrase in phrases:
+        day = None if phrase.is_dated else on
+        # a day that is over when the phrase is read
+        moment = (
+            datetime.fromtimestamp(now)
+            if day is None
+            else datetime.combine(day, time()) + timedelta(days=1)
+        )
+        try:
+            since, until = (each.timestamp() for each in _moments(phrase, moment))
+        except (ValueError, OverflowError):  # before the year 1
+            continue
+        until = min(until, now) if day is None else until
+        if since < until:
+            return WallClockRange(phrase, since, until)
+    return None
+
+
+def _moments(phrase: WallClockPhrase, now: datetime) -> tuple[datetime, datetime]:
+    """OverflowError or ValueError where a length leads out of the calendar."""
+    length = timedelta(seconds=phrase.length_s)
+    if phrase.form in (Form.LAST, Form.PAST):
+        return now - length, now
+    if phrase.form is Form.AGO:  # a tenth of the distance either way
+        slack = max(length / 10, _AROUND_AGO)
+        return now - length - slack, now - length + slack
+    day = _day(phrase, now)
+    if phrase.form is Form.HOURS:
+        first, stop = phrase.hours
+        midnight = datetime.combine(day, time())
+        return midnight + timedelta(hours=first), midnight + timedelta(hours=stop)
+    moment = datetime.combine(day, phrase.at)
+    if phrase.form is Form.BETWEEN:
+        until = datetime.combine(day, phrase.until)
+        return moment, until if moment < until else until + timedelta(days=1)  # over midnight
+    if phrase.form is Form.SINCE:
+        return moment, now
+    if phrase.form is Form.BEFORE:
+        return datetime.combine(day, time()), moment
+    around = _AROUND_NAMED if phrase.is_named else _AROUND_CLOCK
+    return moment - around, moment + around
+
+
+def _day(phrase: WallClockPhrase, now: datetime) -> date:
+    """The day that the phrase names, or the latest on which its time is over."""
+    back = phrase.days_back
+    if back is None:
+        back = 0 if datetime.combine(now.date(), phrase.at) < now else 1
+    return now.date() - timedelta(days=back)
+
+
+# ---- moments -> seconds of a video
+
+
+def _video_span(
+    bank: MemoryBank,
+    video_id: str,
+    times: Span,
+    limit: WallClockRange,
+    phrases: Collection[WallClockPhrase],
+    now: float,
 ) -> Span:
-    """Seconds of a video that ran from wall[0] to wall[1]."""
-    if phrase.dated:
-        return _of_video(bank, video_id, phrase.since, phrase.until)
-    first, last = (datetime.fromtimestamp(moment).date() for moment in wall)
+    """Seconds of a video that ran from times[0] to times[1] (Unix seconds)."""
+    if limit.phrase.is_dated:
+        return _seconds(bank, video_id, limit)
+    first, last = (datetime.fromtimestamp(moment).date() for moment in times)
     for back in range(min((last - first).days + 2, _DAYS)):  # a night may begin on the day before
-        on = time_phrases.find(question, now, last - timedelta(days=back))
-        if on is not None and on.since < wall[1] and on.until > wall[0]:
-            return _of_video(bank, video_id, on.since, on.until)
+        on_day = _first_range(phrases, now, last - timedelta(days=back))
+        if on_day is not None and on_day.since < times[1] and on_day.until > times[0]:
+            return _seconds(bank, video_id, on_day)
     return NOWHERE
 
 
-def _of_video(bank: MemoryBank, video_id: str, since: float, until: float) -> Span:
-    rows = bank.catalog.overlapping(video_id, since=since, until=until)
+def _seconds(bank: MemoryBank, video_id: str, limit: WallClockRange) -> Span:
+    rows = bank.catalog.overlapping(video_id, since=limit.since, until=limit.until)
     if not rows:
         return NOWHERE
     first, last = rows[0], rows[-1]
     assert first.wall is not None and last.wall is not None  # those without are in no such range
-    return first.start + max(since - first.wall, 0.0), min(last.end, last.start + until - last.wall)
+    start = first.start + max(limit.since - first.wall, 0.0)
+    return start, min(last.end, last.start + limit.until - last.wall)

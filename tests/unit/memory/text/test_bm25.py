@@ -210,7 +210,7 @@ def test_scores_of_a_channel_count_by_rank_alone() -> None:
 )
 def test_times_of_a_question(question: str, span: tuple[float, float]) -> None:
     made = plan(question)
-    assert made.when(1000.0) == pytest.approx(span)
+    assert made.time.span(1000.0) == pytest.approx(span)
     assert "bread" in made.text or "room" in made.text
     if span != (0, math.inf):
         assert all(term[0] in ("bread", "bake", "happen") for term in made.query.terms), made.query

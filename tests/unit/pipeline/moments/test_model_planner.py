@@ -49,7 +49,7 @@ def test_what_a_model_says_becomes_weights() -> None:
     assert made.answer(QUESTION) == "said 3"
     plan, rules = made(QUESTION), planner.plan(QUESTION)
     assert plan.weights == rules.weights | {"subtitle": 3.0, "speech": 3.0}
-    assert (plan.query, plan.when(100.0), plan.note) == (rules.query, (0.0, 50.0), "")
+    assert (plan.query, plan.time.span(100.0), plan.note) == (rules.query, (0.0, 50.0), "")
 
 
 def test_what_no_one_can_read_is_left_to_the_rules() -> None:
@@ -58,7 +58,7 @@ def test_what_no_one_can_read_is_left_to_the_rules() -> None:
         backbone=lambda: LlavaOneVision(str(WEIGHTS / "video_llm")), max_new_tokens=16
     )
     plan, rules = made("bread after 0:12"), planner.plan("bread after 0:12")
-    assert (plan.query, plan.weights, plan.when(99.0)) == (
+    assert (plan.query, plan.weights, plan.time.span(99.0)) == (
         rules.query,
         rules.weights,
         (12.0, math.inf),
@@ -71,7 +71,7 @@ def test_what_no_one_can_read_is_left_to_the_rules() -> None:
 
 def test_a_stretch_of_time_from_the_model_takes_the_rules_place() -> None:
     plan = planned(QUESTION, '{"said": 0, "written": 3, "seen": 0, "from": 5, "to": 9}')
-    assert plan.when(1000.0) == (5.0, 9.0) and plan.weights["ocr"] == 3.0
+    assert plan.time.span(1000.0) == (5.0, 9.0) and plan.weights["ocr"] == 3.0
     assert plan.weights["subtitle"] == pytest.approx(0.2) and plan.weights[
         "picture"
     ] == pytest.approx(0.2)

@@ -1,12 +1,14 @@
 """What people say about time, and the stretch that is meant."""
 
+import math
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.query.time_phrases import find
+from pipeline.query.time_phrases import parse_reference, parse_video_time
+from pipeline.query.wall_clock import wall_clock_range
 
 NOW = datetime(2026, 11, 21, 14, 30, 0)
 
@@ -57,13 +59,13 @@ def at(day: int, clock: str) -> datetime:
     ],
 )
 def test_phrases(text, since, until, rest):
-    found = find(text, NOW.timestamp())
+    found = wall_clock_range(text, NOW.timestamp())
     assert found is not None
     assert (datetime.fromtimestamp(found.since), datetime.fromtimestamp(found.until)) == (
         since,
         until,
     )
-    assert found.rest == rest
+    assert found.phrase.rest == rest
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_phrases(text, since, until, rest):
     ],
 )
 def test_what_names_no_time(text):
-    assert find(text, NOW.timestamp()) is None
+    assert wall_clock_range(text, NOW.timestamp()) is None
 
 
 @pytest.mark.parametrize(
@@ -95,13 +97,13 @@ def test_what_names_no_time(text):
     ],
 )
 def test_a_time_of_day_on_another_day(text, since, until, dated, bare):
-    found = find(text, NOW.timestamp(), at(3, "0:00").date())
+    found = wall_clock_range(text, NOW.timestamp(), at(3, "0:00").date())
     assert found is not None
     assert (datetime.fromtimestamp(found.since), datetime.fromtimestamp(found.until)) == (
         since,
         until,
     )
-    assert (found.dated, found.bare) == (dated, bare)
+    assert (found.phrase.is_dated, found.phrase.is_bare) == (dated, bare)
 
 
 MOMENTS = st.datetimes(datetime(1990, 1, 2), datetime(2100, 1, 1)).map(
@@ -111,7 +113,7 @@ MOMENTS = st.datetimes(datetime(1990, 1, 2), datetime(2100, 1, 1)).map(
 
 @given(now=MOMENTS, count=st.integers(1, 999), unit=st.sampled_from(["second", "minute", "hour"]))
 def test_the_last_so_much_ends_now(now, count, unit):
-    found = find(f"Who came in the last {count} {unit}s?", now.timestamp())
+    found = wall_clock_range(f"Who came in the last {count} {unit}s?", now.timestamp())
     assert found is not None and found.until == now.timestamp()
     assert datetime.fromtimestamp(found.since) == now - timedelta(**{unit + "s": count})
 
@@ -119,7 +121,7 @@ def test_the_last_so_much_ends_now(now, count, unit):
 @given(now=MOMENTS, a=st.integers(0, 1439), b=st.integers(0, 1439))
 def test_between_two_clock_times_is_the_latest_such_stretch(now, a, b):
     text = f"Who came between {a // 60}:{a % 60:02d} and {b // 60}:{b % 60:02d}?"
-    found = find(text, now.timestamp())
+    found = wall_clock_range(text, now.timestamp())
     if found is None:  # it begins this very minute
         assert (now.hour, now.minute, now.second) == (a // 60, a % 60, 0) or a == b
         return
@@ -132,5 +134,57 @@ def test_between_two_clock_times_is_the_latest_such_stretch(now, a, b):
 
 @given(now=MOMENTS, text=st.text(max_size=60))
 def test_any_text_is_survived_and_never_means_the_future(now, text):
-    found = find(text + " yesterday at noon", now.timestamp())
-    assert found is None or (found.since < found.until <= now.timestamp() and found.said)
+    found = wall_clock_range(text + " yesterday at noon", now.timestamp())
+    assert found is None or (found.since < found.until <= now.timestamp() and found.phrase.words)
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "rest"),
+    [
+        ("bread after 12:30", (750.0, math.inf), "bread"),
+        ("bread at minute 5", (270.0, 330.0), "bread"),
+        ("Who came in the last nine minutes?", (460.0, 1000.0), "Who came ?"),
+        ("bread in the first half an hour", (0.0, 1800.0), "bread"),
+        ("bread in the first half as well", (0.0, 500.0), "bread as well"),
+        ("bread in the last third", (pytest.approx(2000 / 3), 1000.0), "bread"),
+        ("bread before ten seconds", (0.0, 10.0), "bread"),
+        ("bread in the first tenminutes", (0.0, 600.0), "bread"),
+    ],
+)
+def test_video_time(text, span, rest):
+    phrase = parse_video_time(text)
+    assert phrase is not None and (phrase.time.span(1000.0), phrase.rest) == (span, rest)
+
+
+@pytest.mark.parametrize(
+    "text", ["bread", "about a second attempt", "after two days", "in the last act", "after 0:12"]
+)
+def test_no_video_time(text):
+    assert parse_video_time(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1.5 hours", 5400), ("90 s", 90), ("9min", 540), ("a day", 86400)]
+)
+def test_lengths_of_both_kinds_of_time_have_one_vocabulary(text, seconds):
+    found = wall_clock_range(f"Who came in the last {text}?", NOW.timestamp())
+    assert found is not None and found.until - found.since == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "direction", "rest"),
+    [
+        ("And after that?", "AFTER", ""),
+        ("What is the word before it?", "BEFORE", "What is the word"),
+        ("  who came before then?", "BEFORE", "who came"),
+        ("Earlier, what came after that?", "AFTER", "Earlier, what came"),
+        ("and now?", "AGAIN", ""),
+    ],
+)
+def test_references(text, direction, rest):
+    phrase = parse_reference(text)
+    assert phrase is not None and (phrase.direction.name, phrase.rest) == (direction, rest)
+
+
+def test_a_question_without_a_reference():
+    assert parse_reference("Now who came?") is None

@@ -11,7 +11,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
 from pipeline.moments.finder import Finder
-from pipeline.query.wall_clock import NOWHERE, meant
+from pipeline.query.wall_clock import NOWHERE, resolve
 from tests.commands.test_find import SRT
 from tests.support.records import info, make_segment
 from tests.support.toys import toy_parts
@@ -65,7 +65,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory):
     ],
 )
 def test_stretches(bank: MemoryBank, question: str, door, night) -> None:
-    found = meant(question, bank, STARTS, NOW)
+    found = resolve(question, bank, STARTS, NOW)
     assert found.spans.get("door") == (None if door is None else pytest.approx(door))
     assert found.spans.get("night") == (None if night is None else pytest.approx(night))
 
@@ -107,13 +107,13 @@ def test_parts_of_a_stream_are_of_what_came_so_far(tmp_path: Path) -> None:
 
 
 def test_what_does_not_know_when_it_was_is_said(bank: MemoryBank) -> None:
-    assert "leaves out 1 of 3 videos" in meant("bread yesterday", bank, STARTS, NOW).note
-    alone = meant("bread yesterday", bank, ["talk"], NOW)
+    assert "leaves out 1 of 3 videos" in resolve("bread yesterday", bank, STARTS, NOW).note
+    alone = resolve("bread yesterday", bank, ["talk"], NOW)
     assert "'yesterday' limits nothing here" in alone.note and (alone.text, alone.spans) == (
         "bread yesterday",
         {},
     )
-    assert meant("bread after 12:30", bank, ["talk"], NOW).note == ""
+    assert resolve("bread after 12:30", bank, ["talk"], NOW).note == ""
 
 
 def test_the_command_finds_and_says_so(tmp_path: Path, capsys) -> None:
