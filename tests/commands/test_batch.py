@@ -1,5 +1,7 @@
-"""`reelbank batch` from end to end: each video encoded once, each id answered once, failures as rows, the tables, resuming
-after kill -9, several processes, comparing. Real files, banks and models; nothing here depends on the moment of a kill.
+"""`reelbank batch` from end to end, with real files, banks, and models.
+
+Covers: each video is encoded once, each id answered once, failures become rows, tables, resuming
+after kill -9, several processes, comparing. No assertion depends on the moment of a kill.
 """
 
 import csv
@@ -500,7 +502,9 @@ def test_a_worker_that_dies_is_replaced(folder, whole, tmp_path):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_twenty_times_at_random(tmp_path, workers):
-    """The embedded model, films of half a minute: every kill lands somewhere between loading and the last answer."""
+    """With the embedded model and films of half a minute, each kill lands between load and last
+    answer.
+    """
     films.make(tmp_path, 5, 30.0, 8, size=(192, 108))
 
     def start(out: Path, bank: str) -> subprocess.Popen[bytes]:
@@ -541,5 +545,6 @@ def test_killed_twenty_times_at_random(tmp_path, workers):
         assert 0 in (start(out, bank).wait() for _ in range(3))
         assert same(answers(out), answers(tmp_path / "whole"), "bank")
     print(
-        f"\n{kills} kills in {rounds} rounds, {workers} workers, {len(answers(out))} answers identical in each"
+        f"\n{kills} kills in {rounds} rounds, {workers} workers, {len(answers(out))} answers "
+        "identical in each"
     )

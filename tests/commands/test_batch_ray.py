@@ -1,5 +1,7 @@
-"""`compute=ray`: what one process answers, from actors of a cluster that the command starts and stops; a node that is lost on
-the way; what is refused. Real clusters on this machine: nodes are processes of their own, and share its file system.
+"""`compute=ray` gives the same answers as one process, survives a lost node, and refuses bad
+settings.
+
+The clusters are real: nodes are processes on this machine and share its file system.
 """
 
 import contextlib
@@ -36,8 +38,11 @@ from tests.support.videos import write_video
 
 @pytest.fixture(autouse=True)
 def others_do_not_come_first(monkeypatch):
-    """Ray's workers give way to all other processes (nice 15): beside four busy ones they get a hundredth of the cores, and a
-    test no further than its imports."""
+    """Run Ray's workers at normal priority.
+
+    By default they have nice 15: beside four busy processes they get a hundredth of the cores, and
+    a test gets no further than its imports.
+    """
     monkeypatch.setenv("RAY_worker_niceness", "0")
 
 
@@ -65,7 +70,7 @@ def make(path: Path, videos: int, seconds: int, asked: int) -> Path:
 
 
 def test_ray_says_what_one_process_says(tmp_path):
-    """Row by row, and in the same tables; a bad video and a question too early are rows with the same errors."""
+    """Rows and tables are equal, also for a bad video and for a question that is asked too early."""
     folder = make(tmp_path, 2, 8, 3)
     (folder / "bad.mp4").write_text("this is no video\n" * 50)
     bad = [
@@ -102,8 +107,10 @@ def test_ray_says_what_one_process_says(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_node_is_lost_on_the_way(tmp_path, monkeypatch):
-    """Two nodes with an actor each; one is killed while its actor is at a video. Ray starts the actor again on the other node
-    once there is room, and it finds what it had written."""
+    """Two nodes with an actor each; one is killed while its actor works on a video.
+
+    Ray restarts the actor on the other node once there is room. It resumes from what was written.
+    """
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
@@ -158,7 +165,8 @@ def test_a_node_is_lost_on_the_way(tmp_path, monkeypatch):
         tries = [int(internal_kv._internal_kv_get(key)) for key in keys]
         assert len(tries) == 6 and max(tries) == 2  # what was lost was begun again
         print(
-            f"\nkilled with {seen[0]} of 36 answers there; each video begun {tries} times, answers identical"
+            f"\nkilled with {seen[0]} of 36 answers there; each video begun {tries} times, "
+            "answers identical"
         )
     finally:
         ray.shutdown()
@@ -168,7 +176,7 @@ def test_a_node_is_lost_on_the_way(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_and_resumed(tmp_path):
-    """kill -9 of the command takes the cluster that it started with it; the same command goes on."""
+    """kill -9 of the command also ends the cluster that it started; the same command resumes."""
     folder = make(tmp_path, 3, 12, 3)
     (tmp_path / "whole").mkdir()
     assert run(folder, tmp_path / "whole" / "out", "threads=1") == 0
@@ -187,7 +195,7 @@ def test_killed_and_resumed(tmp_path):
 
 
 def daemons(session: int) -> list[str]:
-    """Ray's processes of the cluster that the process with this id started: the id is in its folder's name."""
+    """Ray's processes of the cluster that this process id started; its folder's name has the id."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -200,12 +208,17 @@ def daemons(session: int) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_video_that_kills_its_actor_is_given_up(tmp_path):
-    """Every actor that begins to write is killed, as by memory that runs out; after `tries` the questions are rows that say so,
-    and the next run answers them."""
+    """Every actor that begins to write is killed, as if out of memory.
+
+    After `tries` the questions become rows that say so, and the next run answers them.
+    """
     folder, bank, killed = make(tmp_path, 1, 8, 2), tmp_path / "bank", set[int]()
     done = threading.Event()
 
     def kill() -> None:
+        """Kill the node whose actor has just answered a video's first question and works on the
+        next.
+        """
         while not done.is_set():
             owner = (
                 (bank / "writer.lock").read_text().strip()

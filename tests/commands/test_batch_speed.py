@@ -1,7 +1,8 @@
-"""What a batch is for: 200 questions about 20 films of two minutes, each film encoded once, against encoding for each question.
+"""Speed of a batch: 200 questions about 20 films of two minutes, with one encoding per film.
 
-The other way is the same parts in the same process with a fresh bank for every question; it is measured on one question of
-each film and counted 200 / 20 times, because all 200 would take ten times as long and say the same.
+The baseline encodes for every question: the same parts in the same process, with a fresh bank each
+time. It is measured on one question of each film and scaled by 200 / 20, because all 200 would take
+ten times as long for the same result.
 """
 
 import json
@@ -21,8 +22,10 @@ FILMS, ASKED = 20, 10
 
 
 def measure(folder: Path) -> tuple[float, float, str]:
-    """(seconds of the batch, model and all; seconds of the other way, without loading a model; what was measured in one line).
-    Films that are in the folder are taken."""
+    """(seconds of the batch with model load, seconds of the baseline without it, one line of text).
+
+    Uses the films in the folder.
+    """
     jobs = films.make(folder, FILMS, 120.0, ASKED, needles=8)
     out = folder / f"out-{os.getpid()}"
     common = [f"bank={out}-bank", "threads=1"]
@@ -57,7 +60,8 @@ def measure(folder: Path) -> tuple[float, float, str]:
     line = (
         f"{FILMS * ASKED} questions, {FILMS} films of 120 s: {batch:.1f} s, of it encoding "
         f"{sum(one['seconds'] for one in passes):.1f} s; "
-        f"encoding for each question {single:.0f} s ({FILMS} measured, {min(seconds):.2f} to {max(seconds):.2f} s each): "
+        f"encoding for each question {single:.0f} s ({FILMS} measured, {min(seconds):.2f} to "
+        f"{max(seconds):.2f} s each): "
         f"{single / batch:.1f} times faster; accuracy {figures['accuracy']}"
     )
     return batch, single, line

@@ -1,5 +1,7 @@
-"""The page: used in a real browser as a person uses it, and knocked at from outside as nobody should. A real server, the
-embedded model, real films, Chromium."""
+"""The demo page in a real browser, and attacks on it from outside.
+
+A real server, the embedded model, real films, Chromium.
+"""
 
 import io
 import os
@@ -59,7 +61,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(page, browser):
-    """Opens the page at a size; fails when its script fails or something is asked of another server."""
+    """Opens the page at a size. Fails when its script fails or a request goes to another server."""
     contexts, wrong = [], []
 
     def open_at(width: int, height: int, **more: Any) -> Any:
@@ -174,7 +176,8 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(opened, films):
     ]
     assert tops == sorted(tops)
     small = tab.evaluate(
-        "[...document.querySelectorAll('button')].filter(b => b.offsetParent && !b.matches('.small') && b.offsetHeight < 30)"
+        "[...document.querySelectorAll('button')].filter(b => b.offsetParent && "
+        "!b.matches('.small') && b.offsetHeight < 30)"
         ".map(b => b.outerHTML.slice(0, 80))"
     )
     assert small == []
@@ -280,7 +283,8 @@ def test_a_stream_is_watched_asked_about_and_looked_back_at(opened):
         tab.fill("#address", sender.url)
         tab.press("#address", "Enter")
         tab.wait_for_function(
-            "document.getElementById('still').naturalWidth > 0 && !document.getElementById('still').hidden"
+            "document.getElementById('still').naturalWidth > 0 && "
+            "!document.getElementById('still').hidden"
         )
         # answerable from three seconds after it was shown
         tab.wait_for_timeout(max(0.0, card.end + 3 - sender.now) * 1000)

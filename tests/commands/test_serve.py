@@ -1,5 +1,8 @@
-"""`reelbank serve`, driven by OpenAI's own client and by raw requests: answers with moments, the same video is encoded once,
-and every misuse has its status and one sentence in OpenAI's form. A real server, the embedded model, real films."""
+"""`reelbank serve`, driven by OpenAI's own client and by raw requests.
+
+Covers: answers with citations, the same video encoded once, and a status and one sentence in
+OpenAI's format for every misuse. A real server, the embedded model, real films.
+"""
 
 import base64
 import json
@@ -216,7 +219,8 @@ def test_what_is_not_heeded_is_said(client, card):
     )
     warning = done.choices[0].message.warning
     assert warning == (
-        "System messages are not read. max_tokens is not heeded. Answers are greedy; temperature is not heeded."
+        "System messages are not read. max_tokens is not heeded. Answers are greedy; temperature "
+        "is not heeded."
     )  # fmt: skip
     plain = client.chat.completions.create(model="reelbank", messages=asking(of_file(card)))
     assert not hasattr(plain.choices[0].message, "warning")
@@ -433,7 +437,7 @@ def test_a_request_that_is_too_large_is_told_with_and_without_a_length(server):
 
 
 def test_who_reads_only_when_all_is_sent_is_told_too(server):
-    """A server that closes on unread bytes resets the connection: the client cannot send on, nor read what it was told."""
+    """A server that closes a connection with unread bytes resets it, and the error never arrives."""
     with connected(server[0]) as client:
         post(client, b" " * 20_000_000)
         time.sleep(0.2)
@@ -596,7 +600,10 @@ def test_a_port_that_is_taken_is_told(capfd, tmp_path, monkeypatch):
 
 
 def measure(questions: int = 200) -> None:
-    """Seconds to the first token and to the whole answer with 1, 4 and 16 askers: python -m tests.commands.test_serve"""
+    """Seconds to the first token and to the answer with 1, 4, and 16 askers.
+
+    Run it with python -m tests.commands.test_serve.
+    """
     import tempfile
 
     folder = Path(tempfile.mkdtemp())
@@ -623,8 +630,10 @@ def measure(questions: int = 200) -> None:
             firsts, wholes = [first for first, _ in rows], sorted(whole for _, whole in rows)
             middle, late = questions // 2, questions * 95 // 100
             print(
-                f"{askers} askers, n={questions}: first token p50 {firsts[middle]:.3f} s, p95 {firsts[late]:.3f} s; answer p50 "
-                f"{wholes[middle]:.3f} s, p95 {wholes[late]:.3f} s; {questions / clock.total():.1f} answers/s"
+                f"{askers} askers, n={questions}: first token p50 {firsts[middle]:.3f} s, p95 "
+                f"{firsts[late]:.3f} s; answer p50 "
+                f"{wholes[middle]:.3f} s, p95 {wholes[late]:.3f} s; "
+                f"{questions / clock.total():.1f} answers/s"
             )
 
 

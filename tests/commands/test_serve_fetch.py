@@ -1,5 +1,7 @@
-"""Videos at URLs: fetched once from hosts that are allowed, and no way into the server's own network. A real HTTP server on
-this machine, real sockets."""
+"""Videos at URLs: fetched once from allowed hosts, with no way into the server's own network.
+
+A real HTTP server on this machine, real sockets.
+"""
 
 import socket
 import threading
@@ -157,7 +159,7 @@ def test_a_redirect_is_looked_at_like_the_first_url():
 
 
 def test_a_name_that_changes_its_address_is_connected_to_where_it_was_looked_at(monkeypatch):
-    """The first look-up says 127.0.0.1, every later one an address where nobody answers: only the first may count."""
+    """The first lookup gives 127.0.0.1, later ones a dead address. Only the first may count."""
     real, looked = socket.getaddrinfo, []
 
     def rebound(host, port, *args, **kwargs):

@@ -1,6 +1,6 @@
-"""What a batch is asked: files of four kinds into one list of jobs, refusals with file and line, the rows of benchmarks.
+"""Job files of all formats become one list of jobs; bad rows are rejected with file and line.
 
-The rows of benchmarks are made by hand in their documented forms; no data set is needed.
+The rows of benchmarks are written by hand in their documented forms; no data set is needed.
 """
 
 import csv
@@ -184,7 +184,7 @@ def test_records_of_csv_that_cannot_be_read(tmp_path):
 
 
 def test_ids_stand_once(tmp_path):
-    """Given twice, the second row is refused; without one, two equal rows are one id, and moving a line changes none."""
+    """A repeated id is rejected. Without ids, equal rows share one, and moving a line changes none."""
     bare = [{"video": "v.mp4", "question": f"q{i}"} for i in range(3)]
     found, bad = collected(
         write(tmp_path / "rows.jsonl", [ROWS[0], ROWS[0] | {"question": "other"}, *bare, bare[1]])
@@ -235,7 +235,7 @@ def test_a_glob_asks_of_every_file(tmp_path):
 
 
 def test_videos_at_urls(tmp_path):
-    """fsspec's file system in memory stands for any other: looked up by glob, fetched once, half a file never seen."""
+    """fsspec's in-memory file system: globbed, fetched once, never visible half-fetched."""
     memory = fsspec.filesystem("memory")
     memory.pipe({"/batch/a.mp4": b"film a", "/batch/b.mp4": b"film b"})
     found, bad = collected(

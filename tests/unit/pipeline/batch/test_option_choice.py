@@ -1,4 +1,4 @@
-"""Which option an answer chooses: awkward answers, and likelihoods against a plain pass over the same context."""
+"""Which option an answer chooses: awkward answers, and likelihoods against a plain forward pass."""
 
 from pathlib import Path
 
@@ -161,7 +161,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("reader", ["kv", "tokens"])
 def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
-    """Each answer with its end, one at a time on a cache of its own; none of them leaves a trace in the next one's."""
+    """Each answer with its end token, one at a time on a fresh cache, so that none affects the
+    next.
+    """
     config = compose(
         "ask",
         [
@@ -200,8 +202,11 @@ def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
 
 
 def test_choosing_what_the_model_says_cites_what_it_says(tmp_path):
-    """With the embedded model: the likeliest of options that hold its own answer is that answer, on the same frames; letters
-    and sums over tokens are weighed as told."""
+    """If one option is the embedded model's own answer, that option is chosen, from the same
+    frames.
+
+    Letters and sums over tokens are scored as configured.
+    """
     films.make(tmp_path, 1, 16.0, 6)
     config = compose(
         "ask", [f"video={tmp_path / 'film-00.mp4'}", f"bank={tmp_path / 'bank'}", "question=x"]

@@ -1,4 +1,4 @@
-"""Figures of a run from rows written out by hand, and what progress says."""
+"""Figures of a run from rows written by hand, and the progress line."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_what_names_no_option_is_wrong_and_what_failed_has_no_outcome():
 
 
 def test_four_tries_count_together_and_tasks_alike():
-    """VNBench: two videos of one task, one of another; a video counts when all its tries are right."""
+    """VNBench: two videos of one task, one of another. A video counts when all its tries are right."""
     tries = [("a", "ret", 4), ("b", "ret", 3), ("c", "cnt", 4)]
     rows = [
         row(name, n < hits, task=task, group=name) for name, task, hits in tries for n in range(4)
@@ -57,7 +57,7 @@ def test_a_number_is_right_by_its_digits(text, right):
 
 
 def test_intervals_are_clustered_by_video():
-    """Ten answers of one video that are all alike say as much as one: resampling videos gives all or nothing of each."""
+    """Ten equal answers of one video count as one: a resample has all of them or none."""
     alike = [row(str(video), video % 2 == 0) for video in range(4) for _ in range(10)]
     spread = [row(str(number), number % 2 == 0) for number in range(40)]
     few, many = summary.accuracy(alike), summary.accuracy(spread)
