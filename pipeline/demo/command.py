@@ -53,11 +53,6 @@ def auth(config: DemoSettings) -> str:
     return config.auth or os.environ.get("REELBANK_AUTH", "")
 
 
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server at this address."""
-    return host in ("127.0.0.1", "localhost", "::1")
-
-
 def build_demo(config: DemoSettings) -> "Demo":
     """The parts of the page (pipeline/demo/app.Demo)."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -65,23 +60,17 @@ def build_demo(config: DemoSettings) -> "Demo":
     from pipeline.build import build_backbone, build_qa
     from pipeline.demo.app import Demo
     from pipeline.demo.feeds import Feeds
-    from pipeline.server.files import FileStore
 
     backbone = build_backbone(config)
     new_source = command.source_factory(config, backbone)
-    files = FileStore(
-        Path(config.files or f"{Path(config.bank)}-files"),
-        lambda path: float(new_source(path).info.duration),
-        file_bytes=config.upload_mb * 10**6,
-        total_bytes=int(config.files_gb * 10**9),
-    )
+    files = command.open_files(config, new_source)
     embedded = Path(str(config.backbone.get("path"))).is_relative_to(WEIGHTS)
     feeds = Feeds(
         build_qa(config, backbone),
         new_source,
         size=backbone.frame_size,
         hosts=None
-        if is_local(config.host) and not config.hosts
+        if command.is_local(config.host) and not config.hosts
         else tuple(host.lower() for host in config.hosts),
         at_once=config.running,
         embedded=embedded,

@@ -16,6 +16,7 @@ from pipeline.demo.feeds import Feeds
 from pipeline.live.dialogue import Dialogue, Turn
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
+from pipeline.server.errors import as_sentence
 
 _MAX_PAGES = 256  # conversations kept; the least recently used one is dropped first
 
@@ -40,7 +41,7 @@ class Conversation:
             with self._lock:  # concurrent questions enter the dialogue one after the other
                 turn = self._dialogue_about(session).ask(text)  # cancels the previous answer
         except UserError as error:
-            yield self._append(replace(exchange, state="failed", text=_sentence(error)))
+            yield self._append(replace(exchange, state="failed", text=as_sentence(str(error))))
             return
         with turn.stream as stream:
             yield from self._follow(exchange, stream, _interpretation(turn))
@@ -75,7 +76,7 @@ class Conversation:
         except Cancelled:
             yield self._update(replace(exchange, state="cancelled", note="Stopped."))
         except UserError as error:
-            yield self._update(replace(exchange, state="failed", text=_sentence(error)))
+            yield self._update(replace(exchange, state="failed", text=as_sentence(str(error))))
 
     def _update(self, new: Exchange) -> tuple[Exchange, ...]:
         with self._lock:
@@ -114,7 +115,3 @@ def _interpretation(turn: Turn) -> str:
         " on" if turn.until is None else f" to {format_time(turn.until)}"
     )
     return f"Understood as: {turn.text} ({times})"
-
-
-def _sentence(error: UserError) -> str:
-    return f"{' '.join(str(error).split()).rstrip('. ')}."

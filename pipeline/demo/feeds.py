@@ -25,6 +25,7 @@ from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
 from pipeline.demo.pictures import FilePictures, LivePictures, Pictures
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
+from pipeline.server.errors import as_sentence
 from pipeline.server.files import StoredFile
 
 _MAX_EDGES = 400  # segment edges that the timeline draws; beyond that every n-th
@@ -87,7 +88,7 @@ class Feed:
             },
             "speed": round(self.speed.update(encoded_until), 2),
             "standing": self.alerts.state(),
-            "error": _sentence(figures.error),
+            "error": as_sentence(figures.error) if figures.error else "",
         }
 
 
@@ -217,7 +218,3 @@ class Feeds:
             raise UserError(
                 f"This page does not take {what}; whoever started it can allow it with hosts=[...]."
             )
-
-
-def _sentence(text: str) -> str:
-    return f"{' '.join(text.split()).rstrip('. ')}." if text else ""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from encoders.models.backbone import Backbone
     from encoders.schema import FrameSource
     from pipeline.server.app import Service
+    from pipeline.server.files import FileStore
 
 _MINIMUM = {
     "running": 1,
@@ -111,14 +112,18 @@ def announce(config: ListenSettings, listening: socket.socket, what: str) -> Non
         file=sys.stderr,
         flush=True,
     )
-    if config.host not in ("127.0.0.1", "localhost", "::1") and not requires_login(config):
+    if not is_local(config.host) and not requires_login(config):
         print(
             f"warning: host={config.host} lets everybody who can reach this machine use it; set "
-            "api_key= or auth=, and put TLS "
-            "before it",
+            "api_key= or auth=, and put TLS before it",
             file=sys.stderr,
             flush=True,
         )
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a server at this address."""
+    return host in ("127.0.0.1", "localhost", "::1")
 
 
 def requires_login(config: ListenSettings) -> bool:
@@ -140,16 +145,10 @@ def build_service(config: ServeSettings) -> "Service":
     from pipeline.server.app import RequestLimits, Service
     from pipeline.server.encode_queue import EncodeQueue
     from pipeline.server.fetch import Fetcher
-    from pipeline.server.files import FileStore
 
     backbone = build_backbone(config)
     new_source = source_factory(config, backbone)
-    files = FileStore(
-        Path(config.files or f"{Path(config.bank)}-files"),
-        lambda path: float(new_source(path).info.duration),
-        file_bytes=config.upload_mb * 10**6,
-        total_bytes=int(config.files_gb * 10**9),
-    )
+    files = open_files(config, new_source)
     qa = build_qa(config, backbone)
     encode_queue = EncodeQueue(qa, lambda file: new_source(file.path), config.waiting)
     fetcher = Fetcher(tuple(config.hosts), config.private, config.seconds)
@@ -169,6 +168,18 @@ def build_service(config: ServeSettings) -> "Service":
         created=int(time.time()),
         names=tuple(config.names),
         api_key=api_key(config),
+    )
+
+
+def open_files(config: ListenSettings, new_source: Callable[[Path], "FrameSource"]) -> "FileStore":
+    """The store of uploaded videos, beside the bank by default."""
+    from pipeline.server.files import FileStore
+
+    return FileStore(
+        Path(config.files or f"{Path(config.bank)}-files"),
+        lambda path: float(new_source(path).info.duration),
+        file_bytes=config.upload_mb * 10**6,
+        total_bytes=int(config.files_gb * 10**9),
     )
 
 

@@ -53,14 +53,19 @@ class ApiError(Exception):
         return JSONResponse(self.body(), self.status, headers)
 
 
+def as_sentence(text: str) -> str:
+    """One line with a full stop at its end."""
+    return f"{' '.join(text.split()).rstrip('. ')}."
+
+
 def as_api_error(error: BaseException) -> ApiError:
     """Convert any exception. Unexpected ones are logged, and the client sees no details."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UserError):
-        return ApiError(400, f"{' '.join(str(error).split()).rstrip('. ')}.")
+        return ApiError(400, as_sentence(str(error)))
     if isinstance(error, HTTPException):
-        return ApiError(error.status_code, f"{str(error.detail).rstrip('. ')}.")
+        return ApiError(error.status_code, as_sentence(str(error.detail)))
     log.error("a request failed", exc_info=error)
     return ApiError(500, "The server failed; its log says why.", code="internal_error")
 
