@@ -159,7 +159,7 @@ class MemoryBank:
         with self._searchable.lock, told(self.root):
             if self._writer is None:
                 lock = WriterLock(self.root)
-                if self._store.catalog.replaced:
+                if self._store.database.replaced:
                     lock.release()
                     raise UserError(
                         f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open "

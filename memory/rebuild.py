@@ -18,8 +18,11 @@ import numpy as np
 from encoders.schema import VideoInfo
 from memory.storage import segment_file, video_record
 from memory.storage.atomic import TEMPORARY, sync_folder
-from memory.storage.catalog import Catalog, CatalogDamagedError, SegmentRow, VideoRow
+from memory.storage.catalog import Catalog, SegmentRow, VideoRow
+from memory.storage.database import CatalogDamagedError, Database
+from memory.text import rows as text_rows
 from memory.text import store
+from memory.text.rows import TextRows
 
 NAME = "catalog.sqlite"
 
@@ -36,10 +39,10 @@ def damage(root: Path) -> str | None:
     if not (root / NAME).exists():
         return None
     try:
-        catalog = Catalog(root / NAME)
-        found = catalog.damage()
-        catalog.close()
-        return found[0] if found else None
+        database = Database(root / NAME)
+        problems = text_rows.damage_of(database)
+        database.close()
+        return problems[0] if problems else None
     except CatalogDamagedError as error:
         return str(error)
 
@@ -54,7 +57,8 @@ def rebuild(root: Path) -> None:
     path = root / NAME
     temporary = root / f"{NAME}.{os.getpid()}{TEMPORARY}"
     remove(temporary)
-    catalog = Catalog(temporary)  # 1
+    database = Database(temporary)  # 1
+    catalog, text = Catalog(database), TextRows(database)
     for folder in sorted(filter(Path.is_dir, (root / "segments").iterdir())):
         if folder.name.endswith(TEMPORARY):
             continue  # of a video that was being deleted
@@ -67,8 +71,8 @@ def rebuild(root: Path) -> None:
         if video is not None:
             pruned = 0.0 if video.pruned is None else video.pruned.start
             for block, seal in store.blocks_of(root, folder.name, pruned):
-                catalog.text.add(block, seal)
-    catalog.close()  # takes its log in
+                text.add(block, seal)
+    database.close()  # takes its log in
     if path.exists():
         os.replace(path, root / f"{NAME}.damaged")  # 2 kept: somebody may want to look at it
     remove(path)  # a log that is left would be played into the new file

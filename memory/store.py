@@ -45,8 +45,10 @@ from memory.schema import SegmentIndex
 from memory.storage import crash_points, segment_file, video_record
 from memory.storage.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
 from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
+from memory.storage.database import Database
 from memory.storage.recent_window import RecentWindow
 from memory.storage.segment_codec import AtRest
+from memory.text import rows as text_rows
 from memory.text.store import TextProblem, TextStore
 
 Got = TypeVar("Got")
@@ -81,8 +83,9 @@ class DiskStore:
         self.at_rest = at_rest  # of what is put; a file says itself how to read it
         self.window = RecentWindow(self._root / "window")
         make_folder(self._root / "segments")
-        self.catalog = Catalog(self._root / "catalog.sqlite")
-        self.text = TextStore(self._root, self.catalog)
+        self.database = Database(self._root / "catalog.sqlite")
+        self.catalog = Catalog(self.database)
+        self.text = TextStore(self._root, self.database)
 
     def path(self, video_id: str, number: int) -> Path:
         """Where a segment is kept."""
@@ -168,7 +171,7 @@ class DiskStore:
         files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
         problems = [
             Problem("catalog", self._root / "catalog.sqlite", text)
-            for text in self.catalog.damage()
+            for text in text_rows.damage_of(self.database)
         ]
         if problems:
             return problems  # without a catalog nothing says which files should be there
@@ -296,7 +299,11 @@ class DiskStore:
         video = replace(video, pruned=Pruned(first, row.start))
         folder = self.path(video_id, 0).parent
         video_record.write(folder, video)  # 1
-        self.catalog.prune(video)  # 2
+        with self.database.transaction() as db:  # 2
+            self.catalog.forget_before(db, video)
+            text_rows.forget_before(db, video_id, row.start)
+            crash_points.passed("rows")
+        crash_points.passed("rows commit")
         for number in gone:
             self.path(video_id, number).unlink(missing_ok=True)  # 3
             crash_points.passed("file")
@@ -319,7 +326,9 @@ class DiskStore:
         another name: a catalog that is rebuilt never finds half a video."""
         folder = self.path(video_id, 0).parent
         gone = folder.with_name(folder.name + TEMPORARY)
-        self.catalog.drop(video_id)
+        with self.database.transaction() as db:
+            self.catalog.forget_video(db, video_id)
+            text_rows.forget_video(db, video_id)
         crash_points.passed("video dropped")
         self.window.drop(video_id)
         self.text.drop(video_id)
@@ -333,7 +342,7 @@ class DiskStore:
             crash_points.passed("folder gone")
 
     def close(self) -> None:
-        self.catalog.close()
+        self.database.close()
 
     def _video_path(self, video: VideoRow) -> Path:
         return self.path(video.info.video_id, 0).with_name(video_record.NAME)

@@ -124,7 +124,7 @@ class SearchableVideos:
         timeline = self.timelines[video_id]
         # a full or read-only disk: this is a cache, and the next opening rebuilds it
         with suppress(OSError):
-            if self._store.catalog.revision() == timeline.revision and self.retriever.frame_count(
+            if self._store.database.revision() == timeline.revision and self.retriever.frame_count(
                 video_id
             ) == len(timeline):
                 self.retriever.save(self._folder, video_id, timeline)

@@ -12,15 +12,13 @@ import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from encoders.errors import UserError
 from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.storage import crash_points
-from memory.storage.checksums import of_bytes
+from memory.storage.catalog import Catalog
+from memory.storage.database import Database, row_sum
 from memory.text import block_file, tokenizer
-
-if TYPE_CHECKING:
-    from memory.storage.catalog import Catalog
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS text_runs (
@@ -84,13 +82,17 @@ class BlockRow:
 class TextRows:
     """Rows of text in a catalog."""
 
-    def __init__(self, catalog: "Catalog") -> None:
-        self._catalog = catalog
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def state(self) -> tuple[int, int]:
+        """Differs after every change of the bank's database."""
+        return self._database.state()
 
     @property
     def there(self) -> bool:
         """Whether the bank has ever had any text."""
-        return bool(self._catalog.all("SELECT 1 FROM sqlite_master WHERE name = 'text_index'"))
+        return bool(self._database.rows("SELECT 1 FROM sqlite_master WHERE name = 'text_index'"))
 
     def runs(self, video_id: str | None = None) -> list[RunRow]:
         """Of one video or of all, by video and extractor."""
@@ -102,7 +104,7 @@ class TextRows:
             GROUP BY id ORDER BY video_id, extractor"""
         return [
             RunRow(run, video, extractor, made, blocks, int(lines), until, bool(last), note or "")
-            for run, video, extractor, made, blocks, lines, until, last, note in self._catalog.all(
+            for run, video, extractor, made, blocks, lines, until, last, note in self._database.rows(
                 sql, *values
             )
         ]
@@ -113,20 +115,20 @@ class TextRows:
     def blocks(self, run: RunRow) -> list[BlockRow]:
         """In time order."""
         sql = f"SELECT {_BLOCK} FROM text_blocks WHERE run = ? ORDER BY number"
-        return [_block(values) for values in self._catalog.all(sql, run.id)]
+        return [_block(values) for values in self._database.rows(sql, run.id)]
 
     def block(self, run: RunRow, row: BlockRow) -> TextBlock:
         """A block as its file has it. CatalogDamagedError when a row is not as it was written."""
         lines = tuple(
             self._line(run.video_id, values)
-            for values in self._catalog.all(_LINES_OF, row.first_id, row.stop_id)
+            for values in self._database.rows(_LINES_OF, row.first_id, row.stop_id)
         )
         stretch = Stretch(row.start, row.end, lines, row.last, row.note)
         return TextBlock(run.video_id, run.extractor, run.made_with, row.number, stretch)
 
     def add(self, block: TextBlock, seal: str) -> None:
         """Acknowledge a block, of a run that is there or new. sqlite3.IntegrityError when its number is taken."""
-        with self._catalog.transaction() as db:
+        with self._database.transaction() as db:
             for table in _TABLES:
                 db.execute(table)
             add(db, block, seal)
@@ -135,17 +137,17 @@ class TextRows:
 
     def remove(self, run: RunRow) -> None:
         """Forget a run."""
-        with self._catalog.transaction() as db:
+        with self._database.transaction() as db:
             _forget_run(db, run.id)
 
     def lines(self, ids: Sequence[int]) -> dict[int, TextLine]:
         """Lines by id; those that are gone are not among them."""
         found: dict[int, TextLine] = {}
-        videos = dict(self._catalog.all("SELECT id, video_id FROM text_runs")) if ids else {}
+        videos = dict(self._database.rows("SELECT id, video_id FROM text_runs")) if ids else {}
         for at in range(0, len(ids), _IN_CHUNK):
             chunk = ids[at : at + _IN_CHUNK]
             sql = f"SELECT {_LINE} FROM text_lines WHERE id IN ({', '.join('?' * len(chunk))})"
-            for values in self._catalog.all(sql, *chunk):
+            for values in self._database.rows(sql, *chunk):
                 video_id = videos.get(values[0] >> _BITS)
                 if video_id is not None:
                     found[values[0]] = self._line(video_id, values)
@@ -175,7 +177,7 @@ class TextRows:
                 [*where, 'known <= ? AND start < ? AND "end" > ?'],
                 [*values, known, during[1], during[0]],
             )
-        rows = self._catalog.all(
+        rows = self._database.rows(
             f"{sql} WHERE {' AND '.join(where)} ORDER BY text_index.rowid LIMIT ?", *values, most
         )
         return [id_ for (id_,) in rows]
@@ -183,9 +185,9 @@ class TextRows:
     def count(self, ids: range | None = None, known: float = math.inf) -> int:
         """Lines there are; the same limits."""
         if ids is None:
-            return int(self._catalog.all("SELECT total(lines) FROM text_blocks")[0][0])
+            return int(self._database.rows("SELECT total(lines) FROM text_blocks")[0][0])
         sql = "SELECT count(*) FROM text_lines WHERE id >= ? AND id < ? AND known <= ?"
-        return int(self._catalog.all(sql, ids.start, ids.stop, known)[0][0])
+        return int(self._database.rows(sql, ids.start, ids.stop, known)[0][0])
 
     def damage(self) -> list[str]:
         """What is wrong with the rows in themselves."""
@@ -199,9 +201,17 @@ class TextRows:
         return found
 
     def _line(self, video_id: str, values: tuple) -> TextLine:
-        if _sum(*values[1:-1]) != values[-1]:
-            raise self._catalog.row_damaged()
+        if row_sum(*values[1:-1]) != values[-1]:
+            raise self._database.row_damaged()
         return _bare(video_id, values)
+
+
+def damage_of(database: Database) -> list[str]:
+    """What is wrong with the file itself, or with a row of the catalog or of text."""
+    try:
+        return database.damage() + Catalog(database).damage() + TextRows(database).damage()
+    except UserError as error:
+        return [str(error)]
 
 
 def exists(db: sqlite3.Connection) -> bool:
@@ -230,7 +240,7 @@ def add(db: sqlite3.Connection, block: TextBlock, seal: str, first: int | None =
         box = None if line.box is None else json.dumps([float(side) for side in line.box])
         times = (float(line.start), float(line.end), float(line.known))
         values = (*times, line.kind, float(line.confidence), box, line.text)
-        rows.append((id_, *values, _sum(*values)))
+        rows.append((id_, *values, row_sum(*values)))
         index.append((id_, tokenizer.indexed(line.text), line.kind))
     db.executemany(f"INSERT INTO text_lines ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     db.executemany("INSERT INTO text_index (rowid, words, kind) VALUES (?, ?, ?)", index)
@@ -321,7 +331,3 @@ def _bare(video_id: str, values: tuple) -> TextLine:
     _, start, end, known, kind, confidence, box, text, _ = values
     place = None if box is None else tuple(json.loads(box))
     return TextLine(video_id, start, end, kind, text, known, confidence, place)
-
-
-def _sum(*values: str | float | None) -> str:
-    return of_bytes(repr(values).encode())

@@ -20,6 +20,7 @@ from encoders.text.lines import TextBlock
 from memory.storage import crash_points
 from memory.storage.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
 from memory.storage.catalog import Catalog
+from memory.storage.database import Database
 from memory.text import block_file
 from memory.text.rows import BlockRow, RunRow, TextRows, without
 from memory.text.vectors import TextVectors
@@ -50,11 +51,11 @@ class TextProblem:
 class TextStore:
     """Text of many videos under one folder, and its rows."""
 
-    def __init__(self, root: Path, catalog: Catalog) -> None:
+    def __init__(self, root: Path, database: Database) -> None:
         self._root = root / FOLDER
-        self._catalog = catalog
-        self.rows: TextRows = catalog.text
-        self.vectors = TextVectors(root, catalog)
+        self._catalog = Catalog(database)
+        self.rows = TextRows(database)
+        self.vectors = TextVectors(root, self.rows)
 
     def path(self, video_id: str, extractor: str, number: int) -> Path:
         """Where a block is kept."""

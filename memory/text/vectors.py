@@ -17,9 +17,8 @@ import numpy as np
 from encoders.errors import UserError
 from memory.storage import crash_points
 from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
-from memory.storage.catalog import Catalog
 from memory.text import vector_file
-from memory.text.rows import BlockRow, RunRow
+from memory.text.rows import BlockRow, RunRow, TextRows
 from memory.text.vector_index import LineIndex
 
 FOLDER = "vectors"
@@ -28,8 +27,8 @@ FOLDER = "vectors"
 class TextVectors:
     """Vectors of many videos' lines under one folder. One thread writes while many search."""
 
-    def __init__(self, root: Path, catalog: Catalog) -> None:
-        self._bank, self._root, self._catalog = root, root / FOLDER, catalog
+    def __init__(self, root: Path, text_rows: TextRows) -> None:
+        self._bank, self._root, self._text_rows = root, root / FOLDER, text_rows
         self._lock = threading.Lock()
         self._index: LineIndex | None = None
         self._taken: dict[Path, range] = {}  # files in the index, with the ids of their lines
@@ -81,8 +80,8 @@ class TextVectors:
 
     def missing(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
         """Blocks with lines that have no vectors."""
-        for run in self._catalog.text.runs(video_id):
-            for row in self._catalog.text.blocks(run):
+        for run in self._text_rows.runs(video_id):
+            for row in self._text_rows.blocks(run):
                 if row.lines and not self.path(video_id, run.extractor, row).exists():
                     yield run, row
 
@@ -135,7 +134,7 @@ class TextVectors:
         return damaged
 
     def _expected(self, video_id: str | None) -> dict[Path, range]:
-        rows = self._catalog.text
+        rows = self._text_rows
         return {
             self.path(run.video_id, run.extractor, row): range(row.first_id, row.stop_id)
             for run in rows.runs(video_id)
@@ -150,7 +149,7 @@ class TextVectors:
                 came = (self._root / "made_with").stat().st_mtime_ns
             except FileNotFoundError:
                 came = 0
-            state = (came, self._catalog.state())
+            state = (came, self._text_rows.state())
             if state == self._state:
                 return self._index
             there = self._expected(None) if came else {}

@@ -189,7 +189,7 @@ def run(config: BankSettings | RepairSettings) -> int:
     """reelbank bank."""
     from memory.bank import MemoryBank
     from memory.retrieval.uniform import UniformRetriever
-    from memory.storage.catalog import CatalogDamagedError
+    from memory.storage.database import CatalogDamagedError
     from memory.store import Problem
 
     if isinstance(config, RepairSettings):

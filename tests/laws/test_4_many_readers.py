@@ -74,11 +74,11 @@ def test_a_reader_costs_the_writer_nothing_but_time(tmp_path):
         with MemoryBank.open(
             tmp_path, {"model": "m"}, UniformRetriever(), recent_frames=1
         ) as reader:
-            reader._store.catalog._all("BEGIN")
+            reader._store.database.rows("BEGIN")
             assert len(reader.catalog.segments("v")) == 2
             begun = time.monotonic()
             writer.write(make_video("v", 3)[2])
             assert time.monotonic() - begun < 10  # SQLite would give up only after 30 s
             assert len(reader.catalog.segments("v")) == 2  # its moment
-            reader._store.catalog._db.rollback()
+            reader._store.database._db.rollback()
             assert len(reader.catalog.segments("v")) == 3

@@ -11,7 +11,9 @@ import pytest
 
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
-from memory.storage.catalog import Catalog, CatalogDamagedError, Pruned, SegmentRow, VideoRow
+from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
+from memory.storage.database import CatalogDamagedError, Database
+from memory.text.rows import damage_of
 from tests.support.records import info, make_segment, make_video, write_video
 
 NOON = 1_795_000_000.25
@@ -51,7 +53,7 @@ def made_up(seed: int) -> list[SegmentRow]:
 
 
 def filled(path: Path, rows: list[SegmentRow]) -> Catalog:
-    catalog = Catalog(path)
+    catalog = Catalog(Database(path))
     catalog.add_all([VideoRow(info(video_id), 1.0, True) for video_id in "abc"], rows)
     return catalog
 
@@ -83,7 +85,7 @@ def test_a_range_of_time_is_what_a_look_at_every_row_finds(tmp_path, seed):
         assert [(each.video_id, each.number) for each in got] == expected
         found += len(expected)
     assert found > 30
-    catalog.close()
+    catalog._database.close()
 
 
 @pytest.mark.parametrize("video_id", [None, "a"])
@@ -99,25 +101,27 @@ def test_a_range_of_time_takes_an_index(tmp_path, video_id, times, index):
     query, *values = catalog._overlapping(
         video_id, *(times.get(key) for key in ("start", "end", "since", "until"))
     )
-    plan = [text for *_, text in catalog._db.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+    plan = [
+        text for *_, text in catalog._database._db.execute(f"EXPLAIN QUERY PLAN {query}", values)
+    ]
     column = index.rpartition("_")[2]
     assert any(
         f"USING INDEX {index} (video_id=? AND {column}>? AND {column}<?)" in text for text in plan
     ), plan
     assert not any("SCAN segments" in text for text in plan), plan
     query = 'SELECT "end" - start FROM segments ORDER BY "end" - start DESC LIMIT 1'
-    plan = [text for *_, text in catalog._db.execute(f"EXPLAIN QUERY PLAN {query}")]
+    plan = [text for *_, text in catalog._database._db.execute(f"EXPLAIN QUERY PLAN {query}")]
     assert (
         plan == ["SCAN segments USING COVERING INDEX segments_by_length"]
         or "segments_by_length" in plan[0]
     )
     assert not any("TEMP B-TREE" in text for text in plan), plan
-    catalog.close()
+    catalog._database.close()
 
 
 def test_a_hundred_thousand_segments(tmp_path):
     """Ten minutes anywhere in nine days of video are found in far less time than all rows are read in."""
-    catalog = Catalog(tmp_path / "c.sqlite")
+    catalog = Catalog(Database(tmp_path / "c.sqlite"))
     count = 100_000
     rows = (
         row("v", number, 8.0 * number, 8.0 * number + 8, NOON + 8 * number)
@@ -143,7 +147,7 @@ def test_a_hundred_thousand_segments(tmp_path):
         f"\ntwice ten minutes in {count} segments: {1e3 * np.median(some):.1f} ms; all of them: {1e3 * everything:.0f} ms"
     )
     assert np.median(some) < everything / 20
-    catalog.close()
+    catalog._database.close()
 
 
 def test_wall_clock_and_prune_are_in_the_sums_of_rows(tmp_path):
@@ -160,17 +164,18 @@ def test_wall_clock_and_prune_are_in_the_sums_of_rows(tmp_path):
                 for number in range(4)
             ],
         )
-        catalog.prune(VideoRow(info("a"), 1.0, True, Pruned(2, 16.0)))
-        assert catalog.damage() == [] and catalog.gaps("a") == []
+        with catalog._database.transaction() as db:
+            catalog.forget_before(db, VideoRow(info("a"), 1.0, True, Pruned(2, 16.0)))
+        assert damage_of(catalog._database) == [] and catalog.gaps("a") == []
         db = sqlite3.connect(path)
         db.execute(f"UPDATE {change}")
         db.commit()
         db.close()
-        assert "not as it was written" in catalog.damage()[0], change
+        assert "not as it was written" in damage_of(catalog._database)[0], change
         with pytest.raises(CatalogDamagedError):
             catalog.overlapping("a")
             catalog.gaps("a")
-        catalog.close()
+        catalog._database.close()
 
 
 def test_an_older_catalog_goes_on(tmp_path, monkeypatch):
@@ -196,14 +201,14 @@ def test_an_older_catalog_goes_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:  # as on a read-only disk, where no column can be added
         patch.setattr("os.access", lambda *_: False)
         before = path.read_bytes()
-        catalog = Catalog(path)
+        catalog = Catalog(Database(path))
         assert [each.wall for each in catalog.segments("v")] == [None] * 3 and catalog.gaps(
             "v"
         ) == []
         assert (
             len(catalog.overlapping(start=0, end=5)) == 2 and catalog.overlapping(since=NOON) == []
         )
-        catalog.close()
+        catalog._database.close()
         assert path.read_bytes() == before
     with MemoryBank.open(tmp_path, None, UniformRetriever(), recent_frames=1) as bank:
         bank.write(make_segment("v", 3))

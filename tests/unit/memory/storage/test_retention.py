@@ -188,8 +188,8 @@ def test_a_beginning_goes_and_is_not_missing(tmp_path):
         assert told == [
             Cut("v", 3, 3, 12.0, sum(row.nbytes for row in bank.catalog.segments("v")[:3]))
         ]
-        revision = bank._store.catalog.revision()
-        assert bank.prune(rule) == told and bank._store.catalog.revision() > revision
+        revision = bank._store.database.revision()
+        assert bank.prune(rule) == told and bank._store.database.revision() > revision
         assert (
             bank.check.verify() == []
             and bank.catalog.gaps("v") == []

@@ -1,0 +1,190 @@
+"""The one SQLite file of a bank: connection, schema, transactions. WAL mode, so that readers go on while a row is committed.
+
+Knows no record: the catalog and the text rows keep theirs in it. synchronous=FULL means that a committed row is on the
+disk before `transaction` ends. Safe to use from many threads and, for reading, from many processes while one writes.
+A read-only disk is enough for reading.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from encoders.errors import UserError
+from memory.storage.atomic import sync_folder
+from memory.storage.checksums import of_bytes
+from memory.storage.os_errors import sentence
+
+# sum: SQLite has no checksums of its own. It covers a row except for what changes in place: finished, first_ordinal.
+# times and tokens stand here and in the segment files, so that planning a recall opens no file:
+# 12 bytes per frame, 1 MB for a day at one frame per second.
+_TABLES = """
+CREATE TABLE IF NOT EXISTS videos (
+    id TEXT PRIMARY KEY, path TEXT NOT NULL, duration REAL NOT NULL, decoder TEXT NOT NULL, broke_at REAL,
+    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, sum TEXT NOT NULL,
+    pruned_first INTEGER, pruned_start REAL
+);
+CREATE TABLE IF NOT EXISTS segments (
+    video_id TEXT NOT NULL, number INTEGER NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL,
+    frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum TEXT NOT NULL,
+    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, wall REAL, PRIMARY KEY (video_id, number)
+);
+"""
+# Columns that older catalogs lack. They are NULL in every row that was written before.
+_LATER = {"videos": ("pruned_first INTEGER", "pruned_start REAL"), "segments": ("wall REAL",)}
+# An overlap has two ends, and an index bounds only one. The longest segment bounds the other.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS segments_by_start ON segments (video_id, start);
+CREATE INDEX IF NOT EXISTS segments_by_wall ON segments (video_id, wall);
+CREATE INDEX IF NOT EXISTS segments_by_length ON segments ("end" - start);
+"""
+
+
+class CatalogDamagedError(UserError):
+    """The catalog cannot be used; it can be rebuilt from the segment files."""
+
+
+class Database:
+    """The connection that the catalog and the text rows of a bank share.
+
+    path: of catalog.sqlite; created where it does not exist. Raises CatalogDamagedError when the
+    file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # one connection for all threads: rows are small, and a commit takes milliseconds
+        self._lock = threading.RLock()
+        is_new = not path.exists()
+        try:
+            self._db = _connect(path)
+            self._db.execute("SELECT 1 FROM segments, videos LIMIT 1")
+        except sqlite3.DatabaseError as error:
+            raise self._error(error) from error
+        self._inode = path.stat().st_ino
+        if is_new:
+            sync_folder(path.parent)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commits all changes at the end, or none when an error is raised. Must not be nested."""
+        with self._lock, self._db:
+            yield self._db
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see the same moment."""
+        with self._lock:
+            self.rows("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.rollback()
+
+    def rows(self, sql: str, *values: str | float) -> Sequence[tuple]:
+        """All rows of a query. Raises CatalogDamagedError when the file is damaged."""
+        try:
+            with self._lock:
+                # damage may show at the first row or at the last
+                return self._db.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._error(error) from error
+
+    def state(self) -> tuple[int, int]:
+        """Differs after every change, by this process or another."""
+        with self._lock:
+            return int(self.rows("PRAGMA data_version")[0][0]), self._db.total_changes
+
+    def revision(self) -> int:
+        """Differs after every change that is not an addition at the end of a video."""
+        return int(self.rows("PRAGMA user_version")[0][0])
+
+    def damage(self) -> list[str]:
+        """What SQLite itself finds wrong with the file."""
+        return [text for (text,) in self.rows("PRAGMA integrity_check") if text != "ok"]
+
+    @property
+    def replaced(self) -> bool:
+        """True if another file, or none, has this path now: writes here would be lost."""
+        try:
+            return self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    def row_damaged(self) -> CatalogDamagedError:
+        """The error to raise for a row that does not match its sum."""
+        return _damaged(
+            f"catalog {self.path} has a row that is not as it was written", self.path.parent
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _error(self, error: sqlite3.DatabaseError) -> UserError:
+        # full, locked, no access, a read error: the bytes are not at fault
+        if isinstance(error, sqlite3.OperationalError):
+            return UserError(sentence(self.path.parent, error))
+        return _damaged(f"catalog {self.path} cannot be used ({error})", self.path.parent)
+
+
+def raise_revision(db: sqlite3.Connection) -> None:
+    """Part of a transaction that changes anything but the end of a video."""
+    (revision,) = db.execute("PRAGMA user_version").fetchone()
+    db.execute(f"PRAGMA user_version = {revision + 1}")
+
+
+def row_sum(*values: str | float | bytes | None) -> str:
+    """Checksum of the values of a row."""
+    return of_bytes(repr(values).encode())
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.exists() and not os.access(path.parent, os.W_OK):
+        # A read-only disk: SQLite may not put its shared memory beside the file. Nobody writes, so it needs none, unless a
+        # log is there that was never taken in.
+        log = path.with_name(path.name + "-wal")
+        still = "" if log.exists() and log.stat().st_size else "&immutable=1"
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False
+        )
+        # a temporary view of that name is what queries find first
+        for table, columns in _lacking(db).items():
+            more = ", ".join(f"NULL AS {column.split()[0]}" for column in columns)
+            db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {more} FROM main.{table}")
+        return db
+    db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
+    db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
+    db.executescript(_TABLES)
+    if _lacking(db):
+        _bring_up_to_date(db)
+    db.executescript(_INDEXES)
+    return db
+
+
+def _lacking(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """Columns that an older catalog does not have, by table."""
+    found = {}
+    for table, columns in _LATER.items():
+        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+        missing = [column for column in columns if column.split()[0] not in there]
+        if there and missing:
+            found[table] = missing
+    return found
+
+
+def _bring_up_to_date(db: sqlite3.Connection) -> None:
+    db.execute("BEGIN IMMEDIATE")  # of two that open the same old catalog one finds it done
+    for table, columns in _lacking(db).items():
+        for column in columns:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    db.commit()
+
+
+def _damaged(what: str, root: Path) -> CatalogDamagedError:
+    return CatalogDamagedError(
+        f"{what}; `reelbank bank action=repair bank={root}` rebuilds it from the segments"
+    )
