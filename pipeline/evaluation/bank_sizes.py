@@ -15,8 +15,8 @@ setting answers the same questions about them. Columns:
   Errors of the layers below are included. Mean over questions of the first short videos, all of
   whose frames are recalled.
 - needles right: per cent over both kinds of videos, by each reader. reader=kv reads keys and
-  values, reader=tokens visual tokens. Then the difference to bf16 on the same questions; intervals 95 %,
-  bootstrapped over videos.
+  values, reader=tokens visual tokens. Then the difference to bf16 on the same questions.
+  Intervals are 95 %, bootstrapped over videos.
 - write, read: MB of files and frames a second, with keys, values and visual tokens, one thread,
   median of 5. Writing: `put` with fsync of the segments of a video into an empty bank. Reading: all
   their frames back from the page cache.
@@ -35,7 +35,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,10 +49,12 @@ from memory.store import DiskStore
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import settings
 from pipeline.config.compose import compose
+from pipeline.config.settings import IngestSettings
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
 from pipeline.needle_world.scoring import ScoredAnswer
 from pipeline.provenance import at_rest
+from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.scoring import difference, share
 
@@ -113,7 +114,7 @@ def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
 
 
 def encode_segments(
-    config: Any, qa: Any, path: Path, end: float | None = None
+    config: IngestSettings, qa: VideoQA, path: Path, end: float | None = None
 ) -> Iterator[Segment]:
     """The segments of a video as the encoder returns them, before anything is stored."""
     config.video, config.end = str(path), end
@@ -146,8 +147,9 @@ def attention_outputs(backbone: VideoLLM) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def attention_errors(config: Any, qa: Any, videos: Sequence[Video]) -> list[float]:
+def attention_errors(config: IngestSettings, qa: VideoQA, videos: Sequence[Video]) -> list[float]:
     """Mean error of each layer over the questions of these videos, which `qa`'s bank holds."""
+    assert isinstance(qa.backbone, VideoLLM)  # its layers are hooked below
     found: list[list[float]] = []
     for _, path, _, asked in videos:
         made = list(encode_segments(config, qa, path))

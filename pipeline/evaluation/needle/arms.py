@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from memory.retrieval.common import hits, is_next, refuse_unknown
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
@@ -70,7 +71,7 @@ class OracleRetriever:
 
     reads: frozenset[str] = frozenset()
 
-    def __init__(self, **partners: Any) -> None:
+    def __init__(self, **partners: object) -> None:
         self._times: dict[str, np.ndarray] = {}
 
     @property
@@ -110,7 +111,7 @@ class Arm:
     control: str  # "" for a configuration
     key: str  # digest of all settings that can change an answer
     bank: Path
-    _parts: Callable[[NeedleSettings], Any]
+    _parts: Callable[[NeedleSettings], Backbone]
     _qa: VideoQA | None = field(default=None, repr=False)
 
     @property
@@ -169,7 +170,7 @@ class Arm:
 def arms(
     config: NeedleSettings,
     compose: Callable[[Sequence[str]], NeedleSettings],
-    parts: Callable[[NeedleSettings], Any],
+    parts: Callable[[NeedleSettings], Backbone],
 ) -> list[Arm]:
     """The configured arms, then the controls of the first one.
 
@@ -198,7 +199,7 @@ def arms(
 
 
 def _arm(
-    name: str, config: NeedleSettings, control: str, parts: Callable[[NeedleSettings], Any]
+    name: str, config: NeedleSettings, control: str, parts: Callable[[NeedleSettings], Backbone]
 ) -> Arm:
     plain = settings_of(config)
     bank = _digest({name: plain[name] for name in _ENCODING})

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -34,6 +34,9 @@ from pipeline.config.settings import NeedleSettings
 from pipeline.evaluation.needle import vnbench
 from pipeline.evaluation.needle.make import Grid, make, save
 from pipeline.evaluation.needle.schema import Film, Item, read_films, read_items
+
+if TYPE_CHECKING:  # it brings torch
+    from encoders.models.backbone import Backbone
 
 ACTIONS = ("all", "make", "run", "score")
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
@@ -169,10 +172,10 @@ def _run(config: NeedleSettings, out: Path) -> None:
     from pipeline.evaluation.needle.arms import Arm, arms
 
     films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
-    loaded: dict[str, Any] = {}
+    loaded: dict[str, Backbone] = {}
 
-    def parts(own: NeedleSettings) -> Any:
-        """One backbone for all arms that have the same."""
+    def parts(own: NeedleSettings) -> "Backbone":
+        """One backbone for all arms with the same settings of it."""
         name = json.dumps(own.backbone, sort_keys=True)
         if name not in loaded:
             loaded[name] = build_backbone(own)

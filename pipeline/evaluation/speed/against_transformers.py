@@ -1,5 +1,8 @@
-"""The first part: Reelbank beside transformers alone, at each length; and our own path from a file. Builds the arms, measures,
-and makes tables of the rows. Knows the configuration."""
+"""The first part of the benchmark: Reelbank beside transformers alone, and encoding from a file.
+
+Builds the arms, measures them at each length, and turns the rows into tables. Knows the
+configuration.
+"""
 
 import shutil
 import statistics
@@ -40,8 +43,11 @@ def measure(
     work: Path,
     rows: list[BenchRow],
 ) -> None:
-    """Everything of this part, into `rows` as it comes. recompose: overrides -> the configuration with them on top. UserError
-    on arms that cannot be compared, before anything is measured."""
+    """Measure everything of this part; rows are added to `rows` as they come.
+
+    recompose: overrides -> the configuration with them on top. UserError on arms that cannot be
+    compared, before anything is measured.
+    """
     frames = _frames(config, backbone, max(config.lengths))
     arms = _reelbank_arms(config, backbone, recompose, work)
     model = TransformersModel(backbone, config.new_tokens) if config.plain else None
@@ -86,7 +92,7 @@ def measure(
 def _count_operations(
     config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[BenchRow]
 ) -> list[BenchRow]:
-    """Operations of encoding each length, and the share of the measured rate that was reached."""
+    """Operations of encoding each length, and the rate that was reached."""
     found: list[BenchRow] = []
     for length, arm in sorted(
         {(row["frames"], row["arm"]) for row in rows if row["kind"] == "encode"}
@@ -123,8 +129,10 @@ def _count_operations(
 def _operations_of(
     backbone: LlavaOneVision, own: BenchSettings | None, frames: int
 ) -> operations.Operations | None:
-    """What encoding needs, by ours as configured or (None) by a kept cache; None where it depends on what the frames show, or
-    where nothing is prefilled."""
+    """Operations of encoding: by Reelbank as configured or (own=None) by a kept cache.
+
+    None where they depend on the frames' content, or where nothing is prefilled.
+    """
     sink = len(backbone.preamble_ids())
     if own is None:
         return operations.encode_growing(
@@ -147,7 +155,11 @@ def _operations_of(
 
 
 def tables(rows: Sequence[BenchRow]) -> list[Table]:
-    """Of the rows; ratios, round by round, to the baseline that keeps its cache, or without it to the first arm."""
+    """The tables of these rows.
+
+    Ratios are taken round by round, to the baseline that keeps its cache, or without it to the
+    first arm.
+    """
     found: list[Table] = []
     arms = _arms(rows)
     if not arms:
@@ -191,7 +203,7 @@ def _reelbank_arms(
     recompose: Callable[[list[str]], BenchSettings],
     work: Path,
 ) -> list[BenchArm]:
-    """The configured arms; those that make the same bank share it."""
+    """The configured arms; arms with the same encoding share a bank."""
     leaders: dict[str, ReelbankArm] = {}
     arms: list[BenchArm] = []
     for name, overrides in config.ours.items():
@@ -213,7 +225,7 @@ def _reelbank_arms(
 def _from_file(
     config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, work: Path
 ) -> list[BenchRow]:
-    """Decoding alone, and encoding from the file: how much of the whole its slowest stage takes."""
+    """Decoding alone, and encoding from the file, to see the share of the slowest stage."""
     if not config.film_seconds and not config.video:
         return []
     rows: list[BenchRow] = []
@@ -262,7 +274,7 @@ def _first_row(rows: Sequence[BenchRow], kind: str, arm: str) -> BenchRow | None
 def _ratios(
     rows: Sequence[BenchRow], kind: str, arm: str, reference: str, key: str = "wall_s"
 ) -> list[float]:
-    """How many times the reference took, of each pair of the same round."""
+    """How many times as long the reference took, for each pair of the same round."""
     values = [
         [row[key] for row in rows if row["kind"] == kind and row["arm"] == name]
         for name in (arm, reference)

@@ -1,8 +1,10 @@
-"""What a user would do with transformers alone: the whole prompt for every question, or the video's cache kept between them.
+"""What a user would do with transformers alone.
 
-The library's own class, attention, cache and `generate`, from the same checkpoint and the same token ids as ours, without time
-tags, which is how the family was published. The kept cache is handled as fast as the library allows: the tower and the decoder
-without its head over chunks of frames, greedy decoding by hand, `crop` instead of a copy. Knows no bank.
+Either the whole prompt for every question, or the video's cache kept between questions. It is the
+library's own class, attention, cache and `generate`, with the same checkpoint and the same token
+ids as Reelbank's. There are no time tags, as the family was published. The kept cache is as fast as
+the library allows: tower, and decoder without its head, over chunks of frames; greedy decoding by
+hand; `crop` instead of a copy. Knows no bank.
 """
 
 import functools
@@ -27,10 +29,12 @@ from transformers import DynamicCache, LlavaOnevisionForConditionalGeneration  #
 
 
 class TransformersModel:
-    """The model as transformers loads it, and the prompt's pieces as ours reads them."""
+    """The model as transformers loads it, and the pieces of Reelbank's prompt."""
 
     def __init__(self, backbone: LlavaOneVision, new_tokens: int) -> None:
-        """backbone: ours, whose weights, dtype, device and prompt are used; nothing of it is called while the time runs."""
+        """backbone: gives weights, dtype, device and prompt; nothing of it runs while time is
+        measured.
+        """
         self.model = LlavaOnevisionForConditionalGeneration.from_pretrained(
             backbone.path, dtype=backbone.dtype, attn_implementation="sdpa", use_safetensors=True
         ).to(backbone.device)
@@ -58,12 +62,12 @@ class TransformersModel:
         self.model.model.get_video_features = look  # timed, not changed
 
     def pixels(self, frames: np.ndarray) -> Tensor:
-        """[T, H, W, 3] uint8 -> [1, T, 3, H, W], normalised as SigLIP's processor does."""
+        """[T, H, W, 3] uint8 -> [1, T, 3, H, W], normalized as SigLIP's processor does."""
         moved = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2)
         return moved.to(torch.float32).div_(127.5).sub_(1.0).to(self.dtype)[None]
 
     def decoder(self, cache: DynamicCache, **kwargs: Any) -> Tensor:
-        """Hidden states [1, n, D] behind what the cache holds; no logits."""
+        """Hidden states [1, n, D] after what the cache holds; no logits."""
         found: Tensor = self.model.model.language_model(
             past_key_values=cache, use_cache=True, **kwargs
         ).last_hidden_state
@@ -75,7 +79,7 @@ class TransformersModel:
 
     @contextmanager
     def stage(self, clock: StageTimer, name: str) -> Iterator[None]:
-        """A stage on the clock; what the tower takes within it goes to `tower` instead."""
+        """A timed stage; the tower's share of it goes to `tower` instead."""
         tower = self._tower_s
         with clock(name):
             yield
@@ -86,7 +90,7 @@ class TransformersModel:
 
 
 class WholePrompt:
-    """`generate` from pixels, for every question anew. The tower's output is not kept."""
+    """`generate` from pixels, anew for every question. The tower's output is not kept."""
 
     keeps_cache = False
 
@@ -96,7 +100,7 @@ class WholePrompt:
         self._frames: Frames | None = None
 
     def encode(self, frames: Frames) -> Timed:
-        """Nothing but remembering the frames."""
+        """Only remembers the frames."""
         self._frames = frames
         return Timed(0.0, 0.0)
 
@@ -132,14 +136,17 @@ class WholePrompt:
 
 
 class KeptCache:
-    """The video's keys and values in the library's DynamicCache, made once, cropped back after each question."""
+    """The video's keys and values in the library's DynamicCache.
+
+    They are computed once; after each question the cache is cropped back.
+    """
 
     keeps_cache = True
 
     def __init__(
         self, model: TransformersModel, chunk_frames: int, name: str = "transformers, KV kept"
     ) -> None:
-        """chunk_frames: how many go through tower and decoder at once."""
+        """chunk_frames: frames that go through tower and decoder at once."""
         self.name = self.encoded_by = name
         self._model, self.chunk_frames = model, chunk_frames
         self._cache: DynamicCache | None = None
@@ -191,7 +198,7 @@ class KeptCache:
 def fastest_chunk(
     model: TransformersModel, frames: Frames, choices: Sequence[int]
 ) -> tuple[int, dict[int, float]]:
-    """The chunk that encodes these frames fastest of two tries each, and the seconds of all."""
+    """The chunk size that encodes these frames fastest in two tries, and the seconds of all."""
     took = {}
     for chunk in choices:
         arm = KeptCache(model, chunk)
@@ -201,7 +208,7 @@ def fastest_chunk(
 
 
 class _TokenTimes:
-    """A streamer that notes when each token came."""
+    """A streamer that records when each token came."""
 
     def __init__(self) -> None:
         self.times: list[float] = []

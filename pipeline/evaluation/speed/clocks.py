@@ -1,8 +1,8 @@
 """Wall time, CPU time and peak memory of a call. Knows nothing of what is measured.
 
-Peak memory is the growth of what the process has in RAM (Linux: VmHWM, which /proc/self/clear_refs sets back) after freed
-memory was given back to the system. Giving it back makes whatever comes next fault it in again, so memory is looked at in
-calls whose time does not count.
+Peak memory is the growth of the process's RAM (Linux: VmHWM, which /proc/self/clear_refs resets)
+after freed memory went back to the system. Giving memory back makes the next call fault it in
+again, so memory is measured in calls whose time does not count.
 """
 
 import ctypes
@@ -33,14 +33,19 @@ def stopwatch() -> Iterator[Stopwatch]:
 
 
 class PeakMemory:
-    """Bytes by which the process grew at most while a block ran; None where the system does not tell."""
+    """Largest growth of the process during a block, in bytes; None where the system has no such
+    number.
+    """
 
     nbytes: int | None = None
 
 
 @contextmanager
 def peak_memory(since: int | None = None) -> Iterator[PeakMemory]:
-    """`with peak_memory() as most: ...; most.nbytes`. since: bytes to count from, from `resident`; None = what is there now."""
+    """`with peak_memory() as most: ...; most.nbytes`
+
+    since: bytes to count from, from `resident_bytes`; None = now.
+    """
     most = PeakMemory()
     since = resident_bytes() if since is None else since
     with suppress(OSError):
@@ -53,7 +58,7 @@ def peak_memory(since: int | None = None) -> Iterator[PeakMemory]:
 
 
 def resident_bytes() -> int | None:
-    """Bytes of this process in RAM, after what is free was given back."""
+    """Bytes of this process in RAM, after freed memory went back to the system."""
     gc.collect()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -61,7 +66,7 @@ def resident_bytes() -> int | None:
 
 
 def median_range(values: Sequence[float], digits: int = 1, scale: float = 1.0) -> str:
-    """ "1.2 (1.1-1.5)": median, least and most; one value alone as it is."""
+    """ "1.2 (1.1-1.5)": median, least and most; a single value stands alone."""
     if not values:
         return "-"
     one = f"{scale * statistics.median(values):.{digits}f}"

@@ -1,12 +1,12 @@
-"""`reelbank bench`: how fast it is, beside what a user would take instead, and the bank's parts alone.
+"""`reelbank bench`: speed beside what a user would take instead, and of the bank's parts alone.
 
-reelbank bench                                  # the shipped model: bench_preset=embedded
-reelbank bench bench_preset=small               # a random model of 0.6 B parameters, made on the spot
-reelbank bench bench_preset=store               # files, index, retrievers, long banks
-reelbank bench bench_preset=smoke               # does everything run? toy sizes
+    reelbank bench                         # the shipped model: bench_preset=embedded
+    reelbank bench bench_preset=small      # a random model of 0.6 B parameters, made on the spot
+    reelbank bench bench_preset=store      # files, index, retrievers, long banks
+    reelbank bench bench_preset=smoke      # does everything run? toy sizes
 
-Writes bench.json (every row), bench.md (the tables) and figures into `out`. Knows the order of things, and what goes wrong
-before any of them.
+Writes bench.json (every row), bench.md (the tables) and figures into `out`. Knows the order of
+these steps, and the errors before any of them.
 """
 
 import copy
@@ -49,21 +49,21 @@ _SMALLEST = {
 
 
 def run(config: BenchSettings) -> int:
-    """reelbank bench."""
+    """Check, measure, write the report; 0 when done. UserError on bad settings."""
     check(config)
-    # Waiting OpenMP threads sleep instead of spinning, for all arms alike; libraries read it when they are loaded.
+    # for all arms alike, waiting OpenMP threads sleep instead of spinning; read when torch loads
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     work = Path(config.work) if config.work else out
     work.mkdir(parents=True, exist_ok=True)
-    # not /tmp unless told: it may be no disk
+    # not /tmp by default: it may be no disk
     with tempfile.TemporaryDirectory(prefix="bench-", dir=work) as folder:
         rows: list[BenchRow] = []
         try:
             facts = _measure(config, Path(folder), rows)
         except BaseException:
-            if rows:  # hours may be in them
+            if rows:  # they may have taken hours
                 _dump(
                     {"config": config.to_dict(), "stopped": True},
                     rows,
@@ -85,7 +85,7 @@ def run(config: BenchSettings) -> int:
 
 
 def check(config: BenchSettings) -> None:
-    """UserError on a dial that does not fit, before anything is loaded or written."""
+    """UserError on a setting that does not fit, before anything is loaded or written."""
     if config.part not in PARTS:
         raise UserError(f"part={config.part} is not known; use one of {', '.join(PARTS)}.")
     _check_numbers(config)
@@ -133,7 +133,7 @@ def _check_numbers(config: BenchSettings) -> None:
 
 
 def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dict[str, Any]:
-    """Measure, into `rows` as it comes; what it was measured on."""
+    """Measure; rows are added to `rows` as they come. -> facts about the machine and the model."""
     from encoders.models.onednn_linear import weights
     from pipeline.config.compose import compose
     from pipeline.evaluation.speed import against_transformers, components, machine
@@ -146,14 +146,14 @@ def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dic
             make(config.made, folder / "model", config.backbone["dtype"], config.seed)
         )
     backbone = load_backbone(config)
-    if not gc.isenabled():  # as in every command: what was imported and loaded stays; see cli.main
+    if not gc.isenabled():  # as in every command, see cli.main
         gc.freeze()
         gc.enable()
-    # a third of a second each time
+    # composing takes a third of a second
     composed = functools.cache(lambda more: compose("bench", [*config.given, *more]))
 
     def recompose(more: Sequence[str]) -> BenchSettings:
-        """An arm's configuration: the command line, its own overrides, and what all arms have."""
+        """An arm's configuration: the command line, its own overrides, and what all arms share."""
         own = copy.deepcopy(composed(tuple(more)))
         own.read_tokens = config.read_frames * backbone.tokens_per_frame
         own.reader["max_new_tokens"] = config.new_tokens
@@ -183,7 +183,7 @@ def _dump(facts: dict[str, Any], rows: "list[BenchRow]", path: Path) -> None:
 
 
 def _write(config: BenchSettings, facts: dict[str, Any], rows: "list[BenchRow]", out: Path) -> None:
-    """bench.json, bench.md and the figures."""
+    """Write bench.json, bench.md and the figures."""
     from pipeline.evaluation.speed import against_transformers, components, machine, plots
 
     _dump(facts, rows, out / "bench.json")

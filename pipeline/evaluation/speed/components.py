@@ -1,8 +1,8 @@
 """The second part of the benchmark: each component of a bank measured alone.
 
-Files, index, retrievers, the reader's own overhead, questions at once and long banks. Shapes are those of the configured
-backbone. "Cold" means that the files were pushed out of the page cache; a disk or a host may still have them. Builds what
-it needs from the configuration; knows no baseline.
+Files, index, retrievers, the reader's own overhead, questions at once and long banks. Shapes are
+those of the configured backbone. "Cold" means that the files were pushed out of the page cache; a
+disk or a host may still have them. Builds what it needs from the configuration; knows no baseline.
 """
 
 from collections.abc import Sequence

@@ -1,13 +1,12 @@
-"""Bench: several questions at once, and the cost of our own code per token."""
+"""Questions at once, and the cost of our own code per token."""
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from encoders.models.video_llm import VideoLLM
-from memory.schema import Question
+from memory.schema import Evidence, Question
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import median_range, stopwatch
 from pipeline.evaluation.speed.rounds import question
@@ -18,6 +17,7 @@ from pipeline.runtime.torch_threads import one_thread
 
 
 def measure_batch(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
+    """Seconds of one question, and of a batch of questions, in rounds."""
     rows: list[BenchRow] = []
     for number in range(-1, config.rounds):  # the first round warms up
         texts = [
@@ -41,7 +41,7 @@ def measure_batch(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
 
 
 def measure_overhead(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
-    """Seconds a token of an answer, and of the bare decoder steps with logits and argmax over the same context."""
+    """Seconds a token of an answer, and of bare decoder steps over the same context."""
     rows: list[BenchRow] = []
     steps = config.new_tokens - 1
     if steps < 1:
@@ -69,8 +69,8 @@ def measure_overhead(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
 
 
 @torch.inference_mode()
-def _bare_steps(qa: VideoQA, evidence: Any, steps: int) -> float:
-    """Seconds of the decoder alone: embeddings and positions at hand, nobody listens, no text."""
+def _bare_steps(qa: VideoQA, evidence: Evidence, steps: int) -> float:
+    """Seconds of the decoder's steps alone: embeddings and positions are ready, no text."""
     backbone = qa.backbone
     assert isinstance(backbone, VideoLLM)  # transformers' own modules are called below
     tail = qa.answerer.reader.prompt_suffix(evidence.question.text)
@@ -121,7 +121,10 @@ def overhead_table(rows: Sequence[BenchRow]) -> Table:
         median_range([row["bare_s"] for row in own], 3, 1e3),
     )
     above = median_range([row["ours_s"] / row["bare_s"] - 1 for row in own], 1, 100)
-    words = "Seconds of decoding, and of the decoder's own steps with logits and argmax in the same cache, in rounds."
+    words = (
+        "Seconds of decoding, and of the decoder's own steps with logits and argmax in the same "
+        "cache, in rounds."
+    )
     return Table(
         "A token", words, ["ours, ms a token", "bare step, ms", "above it, %"], [[*times, above]]
     )

@@ -1,4 +1,4 @@
-"""Bench: reading a bank's frames and plain files from the disk."""
+"""Reading a bank's frames, and plain files, from the disk."""
 
 import os
 import time
@@ -19,7 +19,10 @@ def drop_page_cache(files: list[Path]) -> None:
 
 
 def read_frames(bank: Path, wanted: int) -> tuple[int, float]:
-    """(frames, seconds) of recalling evenly spread frames with keys and values; opening the bank is not in it."""
+    """(frames, seconds) of recalling evenly spread frames with keys and values.
+
+    Opening the bank does not count.
+    """
     store = DiskStore(bank)
     rows = list(store.catalog.all_segments())
     places = [(row, t) for row in rows for t in range(row.frames)]

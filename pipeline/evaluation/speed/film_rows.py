@@ -1,8 +1,9 @@
-"""Search rows as the frames of a long film have them: frames of a film with cards are really embedded, and there are as many
-rows as are wanted because the film comes again and again, every scene of it moved a little each time.
+"""Search rows distributed as those of a long film.
 
-What an index finds depends on where rows lie and where questions lie: texts do not lie where pictures do, frames of a scene lie
-close together. Random rows have neither. Knows an embedder; no index.
+Frames of a film with cards are really embedded. The film repeats until there are enough rows, and
+every repetition moves each scene a little. What an index finds depends on where rows and questions
+lie: texts do not lie where pictures do, and frames of a scene lie close together. Random rows show
+neither. Knows an embedder and no index.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,10 @@ _FRAME = 0.05  # and each frame of it
 
 
 def film_embeddings(embedder: FrameEmbedder, count: int, seed: int) -> np.ndarray:
-    """[count, E] float32 unit rows of the frames of a film, one a second: procedural footage, a card every few seconds."""
+    """[count, E] float32 unit rows of the frames of a film, one frame a second.
+
+    Procedural footage with a card every few seconds.
+    """
     haystack, found = ProceduralHaystack(seed, _SIZE), []
     for first in range(0, count, _BATCH):
         seconds = range(first, min(first + _BATCH, count))
@@ -36,8 +40,11 @@ def film_embeddings(embedder: FrameEmbedder, count: int, seed: int) -> np.ndarra
 def repeated_rows(
     rows: np.ndarray, count: int, seed: int, step: int = 1 << 13
 ) -> Iterator[np.ndarray]:
-    """[count, E] rows like these, in pieces: the first len(rows) as they are, then all again and again, each frame somewhere
-    between itself and its neighbour and each scene moved its own way."""
+    """[count, E] rows like these, in pieces of `step`.
+
+    The first len(rows) are unchanged; then all repeat. Each frame then lies somewhere between
+    itself and its neighbour, and each scene is moved its own way.
+    """
     width = rows.shape[1]
     for first in range(0, count, step):
         at = np.arange(first, min(first + step, count))
@@ -52,7 +59,7 @@ def repeated_rows(
 
 
 def question_texts(count: int, seed: int) -> list[str]:
-    """Questions as people ask them of such a film, no two alike where there are enough."""
+    """Questions that fit such a film, no two alike as long as there are enough."""
     rng, found = np.random.default_rng(seed), dict[str, None]()
     for _ in range(50 * count):
         if len(found) == count:
@@ -74,7 +81,7 @@ def _picture(haystack: ProceduralHaystack, seed: int, second: int) -> "cards.Ima
 
 
 def _moves(again: np.ndarray, scene: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """[T, E] the same for all frames of a scene in one round."""
+    """[T, E] the same move for all frames of a scene in one repetition."""
     found = np.empty((len(again), width), np.float32)
     edges = np.flatnonzero(np.diff(again, prepend=-1) | np.diff(scene, prepend=-1))
     for a, b in zip(edges, [*edges[1:], len(again)], strict=True):

@@ -1,6 +1,7 @@
-"""The frame index alone: from a question's text to hits, how many of the true ones, and the memory it takes.
+"""The frame index alone: time from a question's text to hits, recall, and memory.
 
-Rows come in pieces and the true hits are found on the way, so that ten million rows need no room but the index's own.
+Rows come in pieces, and exact hits are computed on the way, so ten million rows need no memory but
+the index's own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ _NOISE = 0.3  # of a row's length: how far a query lies from what it is about
 
 
 def measure(config: BenchSettings, embedder: FrameEmbedder) -> list[BenchRow]:
-    """A row of the report for each number of rows and kind of them."""
+    """A row of the report for each number of rows and kind of rows."""
     found: list[BenchRow] = []
     if not config.index_rows:
         return found
@@ -92,7 +93,7 @@ def _search(
     near: np.ndarray | None,
     count: int,
 ) -> tuple[float, float, np.ndarray]:
-    """(seconds of embedding, seconds of searching, ordinals); near: the query in place of the text's."""
+    """(seconds of embedding, seconds of searching, ordinals); near: replaces the text's query."""
     with stopwatch() as embedding:
         query = embedder.embed_text(text)
     if near is not None:
@@ -168,7 +169,7 @@ def table(rows: Sequence[BenchRow]) -> Table:
 
 
 class _ExactHits:
-    """The true hits of each query, over rows that are seen once."""
+    """The exact hits of each query, over rows that are seen once."""
 
     def __init__(self, queries: np.ndarray) -> None:
         """queries: [n, E] float32."""
@@ -177,7 +178,7 @@ class _ExactHits:
         self._places = np.full((len(queries), HITS), -1, np.int64)
 
     def see(self, rows: np.ndarray) -> None:
-        """The next rows: [T, E]."""
+        """Take the next rows: [T, E]."""
         scores = np.concatenate([self._scores, self._queries @ rows.T], axis=1)
         places = np.broadcast_to(
             np.arange(self._seen, self._seen + len(rows)), (len(self._queries), len(rows))
@@ -191,7 +192,7 @@ class _ExactHits:
         self._seen += len(rows)
 
     def recall(self, query: int, ordinals: np.ndarray) -> float:
-        """The share of a query's true hits among these."""
+        """Share of a query's exact hits among these."""
         true = self._places[query][self._places[query] >= 0]
         return len(np.intersect1d(true, ordinals)) / len(true)
 
@@ -199,7 +200,7 @@ class _ExactHits:
 def _queries(
     embedder: FrameEmbedder, texts: list[str], film: np.ndarray, seed: int
 ) -> tuple[np.ndarray, list[bool]]:
-    """[n, E] float32 unit rows, and which of them are near a frame instead of a text's."""
+    """[n, E] float32 unit rows, and which of them lie near a frame instead of being a text's."""
     rng, near = np.random.default_rng(seed), [number % 3 == 0 for number in range(len(texts))]
     found = np.stack([embedder.embed_text(text).numpy() for text in texts])
     for number in np.flatnonzero(near):

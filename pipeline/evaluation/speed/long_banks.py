@@ -1,8 +1,8 @@
-"""A bank of many hours with real files, made in minutes out of a short one: its segments again and again, each at its time.
+"""A bank of many hours with real files, made in minutes by repeating the segments of a short one.
 
-Every file is whole, checked on reading and of the size that an encoder would have written; keys, values and tokens repeat,
-while search rows are turned a little, so that no two frames are found alike. Written without waiting for the disk: what is
-measured on such a bank is reading and going on, never the making of it.
+Every file is whole, checked on reading, and of the size that an encoder would have written. Keys,
+values and tokens repeat; search rows are perturbed, so that no two frames rank alike. Files are
+written without waiting for the disk: only reading such a bank and appending to it are measured.
 """
 
 import time
@@ -33,7 +33,7 @@ from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table
 from pipeline.qa import VideoQA
 
-_PERTURBATION = 0.5  # of a row's length: how far search rows are moved
+_PERTURBATION = 0.5  # of a row's length
 
 
 def grow(
@@ -44,8 +44,10 @@ def grow(
     seconds: float,
     interval: float,
 ) -> int:
-    """Make a bank at `root` with one unfinished video out of the segments of another; the number of its frames. pattern:
-    equally long segments; provenance: of the bank that they are from."""
+    """Make a bank at `root` with one unfinished video; -> the number of its frames.
+
+    pattern: equally long segments of another bank; provenance: of that bank.
+    """
     stored = open_bank_file(root, provenance, create=True)
     store = DiskStore(root, AtRest.parse(str(stored.get("quantisation") or "none")))
     video = VideoRow(info, interval, False)
@@ -77,7 +79,7 @@ def grow(
 
 
 def _repeated(pattern: Sequence[Segment], video_id: str, seconds: float) -> Iterator[Segment]:
-    """The pattern from second 0 on, until so many seconds are full."""
+    """The pattern repeated from second 0 until so many seconds are full."""
     number, start = 0, 0.0
     while start < seconds:
         old = pattern[number % len(pattern)]
@@ -101,7 +103,7 @@ def _repeated(pattern: Sequence[Segment], video_id: str, seconds: float) -> Iter
 
 
 def _perturbed(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Rows with a random part of a share of their own length."""
+    """Rows plus a random vector of a fixed share of their length."""
     random = torch.randn(rows.shape, generator=generator)
     lengths = rows.norm(dim=-1, keepdim=True) / random.norm(dim=-1, keepdim=True)
     return rows + _PERTURBATION * lengths * random
@@ -137,7 +139,9 @@ def measure(
     provenance: dict[str, str | int | float | None],
     work: Path,
 ) -> list[BenchRow]:
-    """Questions over banks of different lengths, cold and warm, then appending to them; always in turn."""
+    """Questions over banks of different lengths, cold and warm, then appending to them; always in
+    turn.
+    """
     bench = _Bench(config, backbone, recompose)
     roots = {hours: work / f"{hours:g}-hours" for hours in config.hours}
     rows = [_grow_row(bench, roots[hours], hours, pattern, provenance) for hours in roots]
@@ -203,7 +207,7 @@ def _ask_once(bench: _Bench, root: Path, hours: float, number: int, drop: list[P
 
 
 def _append(bench: _Bench, root: Path, hours: float) -> BenchRow:
-    """Seconds, CPU seconds and tokens a frame of encoding at the end of a bank, without the cost of starting."""
+    """Seconds, CPU seconds and tokens a frame of appending to a bank, without the start-up cost."""
     config, backbone = bench.config, bench.backbone
     qa = bench.open(root)
     video_id = f"long-{hours:g}"
@@ -309,5 +313,8 @@ def append_table(rows: Sequence[BenchRow]) -> Table:
         "the same in CPU time",
         "tokens a frame",
     ]
-    words = "In each round some more frames; ratios within a round. Tokens with the time tag, which is longer for later frames."
+    words = (
+        "In each round some more frames; ratios within a round. Tokens with the time tag, which "
+        "is longer for later frames."
+    )
     return Table("Encoding on at the end of a bank", words, head, lines)

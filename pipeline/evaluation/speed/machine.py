@@ -1,4 +1,4 @@
-"""What was measured on: processor, threads, OpenMP and allocator settings, versions, and the rate of its matrix products."""
+"""The machine: processor, threads, OpenMP and allocator settings, versions, matrix product rate."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ _SETTINGS = (
 
 
 def facts(device: torch.device) -> dict[str, Any]:
-    """Everything that somebody needs to know who compares two runs."""
+    """Everything needed to compare two runs."""
     versions = {}
     for name in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -54,7 +54,7 @@ def facts(device: torch.device) -> dict[str, Any]:
 
 
 def sentence(facts: dict[str, Any]) -> str:
-    """The same in a sentence or two."""
+    """The facts in a sentence or two."""
     settings = ", ".join(f"{key}={value}" for key, value in facts["settings"].items()) or "none set"
     versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
     return (
@@ -70,8 +70,10 @@ def sentence(facts: dict[str, Any]) -> str:
 def matmul_rate(
     dtype: torch.dtype, device: torch.device, side: int = 2048, calls: int = 3
 ) -> tuple[float, float]:
-    """Operations a second, and a CPU second, of the fastest of a few square matrix products: what this machine can do. The
-    second hardly changes when others use the machine."""
+    """Operations a second, and a CPU second, of the fastest of a few square matrix products.
+
+    The second number hardly changes when other processes use the machine.
+    """
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty(side, side, dtype=dtype, device=device)
     best = [float("inf"), float("inf")]

@@ -1,5 +1,7 @@
-"""A random LLaVA-OneVision of a given size, as the folder that a hub checkpoint would be. Its answers mean nothing; what it
-costs is what a trained one of this size costs. Knows no bank."""
+"""A random LLaVA-OneVision of a given size, written as a hub checkpoint.
+
+Its answers mean nothing; it costs what a trained model of this size costs. Knows no bank.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +27,8 @@ from transformers import (  # isort: skip
 def make(sizes: Mapping[str, Mapping[str, Any]], folder: Path, dtype: str, seed: int) -> Path:
     """Write the checkpoint; the same sizes, dtype and seed give the same weights.
 
-    sizes: `vision` and `text`, keyword arguments of SiglipVisionConfig and Qwen2Config; a text without vocab_size gets the
-    tokenizer's. UserError on sizes that are no model.
+    sizes: `vision` and `text`, keyword arguments of SiglipVisionConfig and Qwen2Config; without
+    vocab_size, text gets the tokenizer's. UserError on sizes that are no model.
     """
     if dtype not in DTYPES:
         raise UserError(f"backbone.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
@@ -41,10 +43,10 @@ def make(sizes: Mapping[str, Mapping[str, Any]], folder: Path, dtype: str, seed:
         "tie_word_embeddings": True,
         "max_position_embeddings": 32768,
     } | dict(sizes["text"])
-    for name, known in (("vision", SiglipVisionConfig()), ("text", Qwen2Config())):
+    for name, default in (("vision", SiglipVisionConfig()), ("text", Qwen2Config())):
         for key in sizes[name]:
-            if key not in known.to_dict():  # transformers would take it and do nothing with it
-                raise UserError(f"made.{name}.{key} is not a setting of {type(known).__name__}.")
+            if key not in default.to_dict():  # transformers would silently ignore it
+                raise UserError(f"made.{name}.{key} is not a setting of {type(default).__name__}.")
     if text["vocab_size"] < len(words):
         raise UserError(
             f"made.text.vocab_size={text['vocab_size']} is below the tokenizer's {len(words)} "

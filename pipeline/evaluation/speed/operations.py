@@ -1,8 +1,9 @@
-"""How many multiplications and additions a LLaVA-OneVision model needs, counted from its configuration alone.
+"""Multiplications and additions of a LLaVA-OneVision model, counted from its configuration alone.
 
-A multiplication and the addition behind it are two operations. Counted are matrix products, the patch convolution and
-attention (scores and the weighted sum); not counted are norms, activations, softmax, rotary embedding and pooling, a few per
-cent. A causal pair that a mask hides is not needed and not counted. Knows no tensor.
+A multiplication and its addition are two operations. Counted: matrix products, the patch
+convolution, and attention (scores and the weighted sum). Not counted, a few per cent: norms,
+activations, softmax, rotary embedding, pooling. A pair that the causal mask hides is not counted.
+Knows no tensor.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """Of some piece of work."""
+    """Operations of some piece of work."""
 
     tower: float = 0.0
     decoder: float = 0.0  # projections and feed-forward; no head
@@ -35,8 +36,10 @@ def tower(config: Any, frames: int) -> float:
 
 
 def decoder(config: Any, tokens: int, *, prefill_only: bool = False) -> float:
-    """The decoder's matrix products over so many tokens. prefill_only: for keys and values alone, so that the last layer ends with
-    its projections of queries, keys and values."""
+    """The decoder's matrix products over so many tokens.
+
+    prefill_only: keys and values alone, so the last layer ends with its projections.
+    """
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     queries, keys = text.num_attention_heads * width, text.num_key_value_heads * width
@@ -50,7 +53,10 @@ def decoder(config: Any, tokens: int, *, prefill_only: bool = False) -> float:
 
 
 def attention(config: Any, pairs: float, *, prefill_only: bool = False) -> float:
-    """The decoder's attention over so many pairs of a query and a key, in each layer; prefill_only: but the last."""
+    """The decoder's attention over so many pairs of a query and a key, in each layer.
+
+    prefill_only: without the last layer.
+    """
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return 4.0 * pairs * text.num_attention_heads * width * (text.num_hidden_layers - prefill_only)
@@ -63,15 +69,18 @@ def head(config: Any, tokens: int) -> float:
 
 
 def pairs(new: int, cached: int) -> float:
-    """Of `new` causal queries behind `cached` keys."""
+    """Pairs of `new` causal queries after `cached` keys."""
     return new * cached + new * (new + 1) / 2
 
 
 def encode_windowed(
     config: Any, frames: int, *, tokens: int, sink: int, segment: int, window: int
 ) -> Operations:
-    """Encoding as ours does: segments of `segment` frames with `tokens` tokens each (time tags among them) behind a sink of
-    `sink` tokens and the last `window` frames. Nothing is computed twice; the sink is computed once."""
+    """Encoding as Reelbank does.
+
+    Segments of `segment` frames with `tokens` tokens each (time tags included), after a sink of
+    `sink` tokens and the last `window` frames. Nothing is computed twice.
+    """
     total_pairs = 0.0
     for first in range(0, frames, segment):
         new = min(segment, frames - first)
@@ -92,7 +101,7 @@ def encode_growing(config: Any, frames: int, *, tokens: int, sink: int) -> Opera
 
 
 def answer(config: Any, *, context: int, tail: int, new_tokens: int) -> Operations:
-    """A question of `tail` tokens behind a context that is there, and so many new tokens."""
+    """A question of `tail` tokens after a given context, and so many new tokens."""
     steps = new_tokens - 1  # the last one is not fed back
     question_pairs = pairs(tail + steps, context)
     return Operations(

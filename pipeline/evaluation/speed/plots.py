@@ -1,4 +1,4 @@
-"""Figures as PNG: cost a frame and cost a question against length, and where the time goes. Knows rows only."""
+"""Figures as PNG: cost a frame and a question against length, and stages. Knows rows only."""
 
 import statistics
 from collections.abc import Sequence
@@ -18,8 +18,10 @@ _BESIDE = ", beside"  # behind the name of a stage that ran in another thread
 
 
 def cost(rows: Sequence[BenchRow], kind: str, path: Path) -> None:
-    """Milliseconds a frame ("encode") or a question ("ask") against frames: medians with the least and the most, a line an arm.
-    A call that was timed once stands as a hollow mark."""
+    """Milliseconds a frame ("encode") or a question ("ask") against frames, one line per arm.
+
+    Medians with the least and the most; a call timed once is a hollow mark.
+    """
     figure = Figure(figsize=(8.2, 4.6), layout="constrained")
     axes = figure.subplots()
     arms = list(dict.fromkeys(row["arm"] for row in rows if row["kind"] in ("warm_up", kind)))
@@ -70,8 +72,12 @@ def _cost_line(
 
 
 def shares(rows: Sequence[BenchRow], path: Path) -> None:
-    """Stages of encoding and of a question, as shares of all their seconds, at the longest length that each arm was timed at.
-    What runs beside counts like the rest, under the same name as where it does not; waiting for it does not count."""
+    """Stages of encoding and of a question as shares of all their seconds, at each arm's longest
+    length.
+
+    Stages in other threads count like the rest, under the same name; waiting for them does not
+    count.
+    """
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("encode", "ask"), strict=True):
         bars: list[tuple[str, dict[str, float]]] = []

@@ -10,12 +10,12 @@ from encoders.schema import Frames, FrameSource, VideoInfo, join
 from pipeline.needle_world import video
 
 _BATCH = 16
-# pixels: noise in coarse cells, so that neighbours in time differ and a codec would not be idle
+# pixels: noise in coarse cells, so that neighbouring frames differ
 _CELL = 32
 
 
 class ReadyFrames:
-    """A `FrameSource` over frames that were decoded before."""
+    """A `FrameSource` over frames that are already decoded."""
 
     def __init__(self, frames: Frames, fps: float) -> None:
         self._frames = frames
@@ -34,7 +34,7 @@ class ReadyFrames:
 def noise_frames(
     count: int, fps: float, size: tuple[int, int], *, first: int = 0, video_id: str = "bench"
 ) -> Frames:
-    """Frames first..first+count-1 of a made-up video; size: (width, height)."""
+    """Frames first..first+count-1 of a synthetic video; size: (width, height)."""
     width, height = size
     shape = (-(-height // _CELL), -(-width // _CELL), 3)
     pixels = np.empty((count, height, width, 3), np.uint8)
@@ -64,5 +64,5 @@ def first_frames(source: FrameSource, count: int, path: str) -> Frames:
 def write_film(
     path: Path, seconds: float, size: tuple[int, int] = (1280, 720), fps: int = 24
 ) -> None:
-    """Write an H.264 file of procedural footage: what decoding is timed on where no video is given."""
+    """Write an H.264 file of procedural footage, to time decoding where no video is given."""
     video.write(path, (), seconds, video.procedural_footage(0, size), fps=fps, size=size)

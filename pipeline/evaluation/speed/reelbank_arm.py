@@ -1,7 +1,7 @@
-"""Reelbank as an arm: the bank is encoded through `ingest` and asked through `ask`, as every command does it.
+"""Reelbank as an arm: encoded through `ingest` and asked through `ask`, as in every command.
 
-What the benchmark adds: answers never stop early, and the writer's own seconds are noted beside the time that encoding waits
-for it. Knows no baseline.
+The benchmark adds two things: answers never stop early, and the writer's own seconds stand beside
+the time that encoding waits for it. Knows no baseline.
 """
 
 import functools
@@ -19,8 +19,8 @@ from pipeline.evaluation.speed.ready_frames import ReadyFrames
 from pipeline.evaluation.speed.schema import Timed
 from pipeline.qa import VideoQA
 
-# As the other arms call it. Decoding runs in a thread of its own, and so do looking and embedding where there is more than one
-# core for them (`overlaps_compute`); encoding waits for what is not ready.
+# Stage names as the other arms have them. Decoding runs in a thread of its own. So do tower and
+# embedding where more than one core serves them (`overlaps_compute`); encoding waits for them.
 _DECODING = {"decode": "decode, beside"}
 _ONE_CORE = _DECODING | {"look": "tower"}
 _MANY_CORES = _DECODING | {
@@ -32,7 +32,10 @@ FIRST_TOKEN_STAGES = ("search", "load", "lay_out", "first_token")
 
 
 def load_backbone(config: BenchSettings) -> LlavaOneVision:
-    """The model, with answers that never stop early. UserError for another family: the baselines are written for one."""
+    """The model, with answers that never stop early.
+
+    UserError for another family than LLaVA-OneVision: the baselines are written for that one.
+    """
     backbone = build_backbone(config)
     if not isinstance(backbone, LlavaOneVision):
         raise UserError(
@@ -40,12 +43,13 @@ def load_backbone(config: BenchSettings) -> LlavaOneVision:
             "llava_ov_7b."
         )
     backbone.stop_ids = set  # type: ignore[method-assign]
-    backbone.fingerprint = functools.cache(backbone.fingerprint)  # type: ignore[method-assign]  # seconds for a large model
+    # takes seconds for a large model
+    backbone.fingerprint = functools.cache(backbone.fingerprint)  # type: ignore[method-assign]
     return backbone
 
 
 def time_writes(qa: VideoQA) -> dict[str, float]:
-    """Seconds that `bank.write` takes in the writer's thread from now on, under "write, beside"."""
+    """Seconds that `bank.write` takes in the writer's thread from now on, as "write, beside"."""
     spent = {"write, beside": 0.0}
     write = qa.bank.write
 
@@ -60,7 +64,10 @@ def time_writes(qa: VideoQA) -> dict[str, float]:
 
 
 class ReelbankArm:
-    """One configuration of parts and dials. Several arms that encode alike share a bank: the first of them encodes."""
+    """One configuration of parts and settings.
+
+    Arms with the same encoding share a bank, which the first of them encodes.
+    """
 
     def __init__(
         self,
@@ -70,7 +77,10 @@ class ReelbankArm:
         bank: Path,
         leader: "ReelbankArm | None" = None,
     ) -> None:
-        """config: with read_tokens and reader.max_new_tokens as every arm has them. leader: the arm that encodes the bank."""
+        """config: read_tokens and reader.max_new_tokens are those of every arm.
+
+        leader: the arm that encodes the bank; None = this one.
+        """
         self.name, self._config, self._backbone, self._leader = name, config, backbone, leader
         self._bank = bank
         config.bank = str(bank)
@@ -87,7 +97,7 @@ class ReelbankArm:
         return self.name if self._leader is None else self._leader.name
 
     def encode(self, frames: Frames) -> Timed:
-        """Into a new bank; every segment is durable when it returns."""
+        """Encode into a new bank; every segment is durable on return."""
         self.drop()
         if self._leader is not None:
             self._video_id = frames.video_id
@@ -115,7 +125,10 @@ class ReelbankArm:
         return Timed(took.wall_s, took.cpu_s, stages, facts=facts)
 
     def ask(self, question: str) -> Timed:
-        """From the bank. The first question after encoding may also take the video in; a warm-up sees to that."""
+        """Ask the bank.
+
+        The first question after encoding may also load the video, which the warm-up covers.
+        """
         qa = self._open_qa()
         with stopwatch() as took:
             answer = qa.ask(Question(question, self._video_id))

@@ -1,4 +1,4 @@
-"""Bench: adding to and searching retrievers alone."""
+"""Adding to and searching retrievers alone."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,12 @@ from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table
 from pipeline.query.batched import Ahead, TextAhead
 
-_SEGMENT = 8  # frames of a made-up segment, about what the segmenter makes
-
-
-_CHUNK = 8192  # made-up rows at a time
+_SEGMENT = 8  # frames of a synthetic segment, about the segmenter's length
+_CHUNK = 8192  # synthetic rows at a time
 
 
 def _random_rows(count: int, width: int, seed: int) -> np.ndarray:
-    """[count, width] float32 unit rows: scenes of 30 frames that resemble each other, as frames of a film do."""
+    """[count, width] float32 unit rows: scenes of 30 similar frames, as in a film."""
     rng = np.random.default_rng(seed)
     scenes = rng.standard_normal((count // 30 + 1, width), dtype=np.float32)
     rows = np.repeat(scenes, 30, axis=0)[:count]
@@ -37,7 +35,7 @@ def _random_rows(count: int, width: int, seed: int) -> np.ndarray:
 def measure(
     config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, like: Segment
 ) -> list[BenchRow]:
-    """Each retriever over so many frames, as a question asks it."""
+    """Each retriever over so many frames, asked as a question asks it."""
     found: list[BenchRow] = []
     for name in ("uniform", "clip", "kv", "fused"):
         own = recompose([f"retriever={name}"])
@@ -75,7 +73,7 @@ def measure(
 
 
 def _feed(retriever: Retriever, count: int, like: Segment, seed: int) -> None:
-    """Let a retriever take in made-up frames of the shapes of a real segment."""
+    """Add synthetic frames with the shapes of a real segment."""
     clip = torch.from_numpy(_random_rows(count, like.clip.shape[1], seed))
     for first in range(0, count, _SEGMENT):
         stop = min(first + _SEGMENT, count)
@@ -101,7 +99,10 @@ def table(rows: Sequence[BenchRow]) -> Table:
         for row in rows
         if row["kind"] == "retriever"
     ]
-    words = f"From the question's text to {HITS} frames, embedding or queries included, none of it kept between questions."
+    words = (
+        f"From the question's text to {HITS} frames, embedding or queries included, none of it "
+        "kept between questions."
+    )
     return Table(
         "Retrievers", words, ["retriever", "frames", "p50 ms", "p95 ms", "MB of rows"], lines
     )

@@ -1,9 +1,14 @@
 """Arms in turn, round by round, at each length: the order of measuring, and where an arm stops.
 
-    1 warm-up: each arm alone encodes and answers once. Its memory is looked at here, and its seconds say whether it goes on.
-    2 rounds of encoding, the arms in turn, another one first each time; before each round the rate of matrix products
-    3 rounds of questions, the arms in turn at every question, which all of them get and none gets twice
-Neighbours in time share what the machine does beside us, so ratios are taken within a round. Knows arms, no model.
+1 warm-up: each arm alone encodes and answers once. Its memory is measured here, and its seconds
+  decide whether it continues.
+2 rounds of encoding: the arms in turn, another one first each time. Before each round, the rate of
+  matrix products is measured.
+3 rounds of questions: the arms in turn at every question. All arms get the same questions, and no
+  question comes twice.
+
+Neighbours in time share the machine's other load, so ratios are taken within a round. Knows arms,
+no model.
 """
 
 import sys
@@ -24,8 +29,8 @@ _COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "white", "black
 class Limits:
     """Where an arm stops."""
 
-    round_s: float  # a warm-up call that took longer is the arm's last at this length and beyond
-    memory_bytes: float  # that an arm may grow by
+    round_s: float  # a longer warm-up call is the arm's last, at this length and beyond
+    memory_bytes: float  # by which an arm may grow
 
 
 @dataclass
@@ -39,7 +44,7 @@ class Rounds:
     rows: list[BenchRow] = field(default_factory=list)
 
     def measure(self, frames: Frames, arms: Sequence[BenchArm]) -> None:
-        """Measure every arm that can still go on over these frames."""
+        """Measure every arm that can still run over these frames."""
         live = [arm for arm in arms if self._warm_up(arm, frames)]
         encoders = [arm for arm in live if arm.keeps_cache]
         for number in range(self.rounds):
@@ -51,7 +56,7 @@ class Rounds:
         for arm in live:
             if not arm.keeps_cache:
                 arm.encode(frames)
-            arm.ask(question(0))  # what was encoded last is taken in
+            arm.ask(question(0))  # loads what was encoded last
         for number in range(self.rounds):
             _log(f"{len(frames)} frames: questions, round {number + 1} of {self.rounds}")
             for which in range(self.questions):
@@ -86,7 +91,10 @@ class Rounds:
         return not row["last"]
 
     def _reason_to_skip(self, arm: BenchArm, count: int) -> str:
-        """Why not to try this arm at so many frames, judged by the length before; "" = try."""
+        """Why not to try this arm at so many frames; "" = try.
+
+        Judged by the length before.
+        """
         skipped = next(
             (
                 r
@@ -111,10 +119,16 @@ class Rounds:
             return str(row["why"])
         if row["last"]:
             longest = max(row["encode_s"], row["ask_s"])
-            return f"{longest:.0f} s at {row['frames']} frames, above round_seconds={self.limits.round_s:g}"
+            return (
+                f"{longest:.0f} s at {row['frames']} frames, "
+                f"above round_seconds={self.limits.round_s:g}"
+            )
         most = grown * max(row["encode_bytes"] or 0, row["ask_bytes"] or 0)
         if most > self.limits.memory_bytes:
-            return f"about {most / 1e6:.0f} MB by {row['frames']} frames, above memory_mb={self.limits.memory_bytes / 1e6:g}"
+            return (
+                f"about {most / 1e6:.0f} MB by {row['frames']} frames, "
+                f"above memory_mb={self.limits.memory_bytes / 1e6:g}"
+            )
         return ""
 
     def _record(self, kind: str, arm: BenchArm, frames: Frames, number: int, took: Timed) -> None:
@@ -158,18 +172,18 @@ def _warm_up_row(arm: BenchArm, frames: Frames) -> BenchRow:
 
 
 def question(number: int) -> str:
-    """Another text for every number, of the same number of words."""
+    """A different text for every number, with the same number of words."""
     color, shape = _COLORS[number % len(_COLORS)], _SHAPES[(number // len(_COLORS)) % len(_SHAPES)]
     turn = number // (len(_COLORS) * len(_SHAPES))
     return f"What is the code on the card after the {color} {shape}, {turn:02d}?"
 
 
 def rotated(arms: Sequence[BenchArm], number: int) -> list[BenchArm]:
-    """Another arm first in each round."""
+    """The arms with another one first in each round."""
     start = number % len(arms) if arms else 0
     return [*arms[start:], *arms[:start]]
 
 
 def _log(text: str) -> None:
-    """Where it is, for whoever waits: a run takes minutes to hours."""
+    """Report progress on stderr: a run takes minutes to hours."""
     print(f"bench {time.strftime('%H:%M:%S')}: {text}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""The records of a benchmark: what one timed call came to, what an arm is, and tables of text.
+"""The records of the speed benchmark: a timed call, an arm, and tables of text.
 
-Knows no model, no bank and no clock. Seconds are seconds of wall time unless they are called CPU seconds, which are those of
-the whole process, all threads together.
+Seconds are wall time unless they are called CPU seconds; those are of the whole process, all
+threads together. Knows no model, no bank and no clock.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +11,14 @@ from typing import Any, Protocol
 from encoders.schema import Frames
 from pipeline.config.settings import BenchSettings
 
-# A measured row as it stands in bench.json: kind "encode", "ask", "warm_up" or "left_out", arm, frames, round and numbers.
+# a row of bench.json: kind ("encode", "ask", "warm_up", "left_out", ...), arm, frames, round,
+# numbers
 BenchRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One call."""
+    """One timed call."""
 
     wall_s: float
     cpu_s: float
@@ -29,29 +30,32 @@ class Timed:
 
 
 class BenchArm(Protocol):
-    """A way to get answers about a video: encode it, then ask. `encode` throws away what was encoded before."""
+    """A way to get answers about a video: encode it, then ask.
+
+    `encode` drops what was encoded before.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
     def keeps_cache(self) -> bool:
-        """Whether anything is kept between questions: without it there is nothing to encode ahead."""
+        """Whether anything is kept between questions; if not, nothing can be encoded ahead."""
         ...
 
     @property
     def encoded_by(self) -> str:
-        """The arm that encodes what this one asks; its own name where it does so itself."""
+        """Name of the arm that encodes what this one asks; its own name if it does so itself."""
         ...
 
     def encode(self, frames: Frames) -> Timed: ...
 
     def ask(self, question: str) -> Timed:
-        """Answer with exactly as many new tokens as was agreed."""
+        """Answer with exactly the agreed number of new tokens."""
         ...
 
     def drop(self) -> None:
-        """Let go of what was encoded."""
+        """Release what was encoded."""
         ...
 
 
@@ -60,12 +64,12 @@ class Table:
     """A part of the report."""
 
     title: str
-    words: str  # what was done, in a sentence or two
+    words: str  # what was measured, in a sentence or two
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def lines(self) -> list[str]:
-        """As Markdown."""
+        """The table as Markdown."""
         body = ["| " + " | ".join(row) + " |" for row in self.rows]
         return [
             f"## {self.title}",

@@ -1,4 +1,4 @@
-"""Bench: writing and reading segment files alone."""
+"""Writing and reading segment files alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from pipeline.evaluation.speed.schema import BenchRow, Table
 
 
 def measure(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> list[BenchRow]:
-    """Writing segments durably, reading frames spread over them."""
+    """Writing segments durably, and reading frames spread over them."""
     root, rows = work / "files", list[BenchRow]()
     store = DiskStore(root)
     store.record(VideoRow(VideoInfo("files", "in memory", 0.0, "none"), 1.0 / config.fps, False))
