@@ -27,7 +27,7 @@ from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
 from pipeline.provenance import provenance
 from pipeline.qa import VideoQA
-from pipeline.query.batched import Ahead, TextAhead
+from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
 
 # what an answer reads by default; more frames without a needle invite the embedded model to see one
@@ -77,7 +77,7 @@ def build_qa(
         segmenter = WholePatches(segmenter, backbone.temporal_patch)
     compressor = instantiate("compressor", settings.compressor)
     new_prefill = instantiate("prefill", settings.prefill)
-    texts, queries = TextAhead(clip), Ahead(backbone.queries_of)
+    texts, queries = BatchedTextEmbedder(clip), BatchedQueries(backbone.queries_of)
     retriever = call(
         "retriever", instantiate("retriever", settings.retriever), embedder=texts, queries=queries
     )
@@ -128,7 +128,7 @@ def build_qa(
         bank=bank,
         reader=reader,
         batched_reader=BatchedReader(reader),
-        queries=(texts.ahead, queries),
+        queries=(texts.queries, queries),
         read_tokens=settings.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
         cite_share=settings.cite_share,
         sentence_encoder=sentence_encoder,

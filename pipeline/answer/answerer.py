@@ -22,7 +22,7 @@ from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.citations import cite, cited_spans, recalled_spans
 from pipeline.answer.schema import Reader
 from pipeline.answer.stream import AnswerStream
-from pipeline.query.batched import Ahead
+from pipeline.query.batched import BatchedQueries
 from pipeline.runtime.cancel import Emit
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Reading, check_question, is_shown, source_warning
@@ -48,7 +48,7 @@ class Answerer:
     bank: MemoryBank
     reader: Reader
     batched_reader: BatchedReader  # the same reader for several questions in one pass
-    queries: tuple[Ahead, ...]  # what the retriever needs of a question's text, batched
+    queries: tuple[BatchedQueries, ...]  # what the retriever needs of a question's text, batched
     read_tokens: int  # visual tokens that an answer may read, at any length of video
     cite_share: float  # of the heaviest frame's weight: lighter frames are not cited
     # embeds lines (encoders/text/dense.py); None: only their words are searched

@@ -1,18 +1,16 @@
-"""`reelbank find`: moments of one video or of the whole bank for a few words, without any language model.
+"""`reelbank find`: moments of one video or of a whole bank for a few words, without an answer.
 
-What the command checks, builds and prints; the search itself is pipeline/moments/finder.py. A backbone is loaded only for the channel
-`kv`, which nobody gets who does not ask for it.
+Checks the settings, builds the parts, and reports; pipeline/moments/finder.py searches. Only the
+channel `kv` and planner=model load a backbone.
 """
 
 import base64
 import functools
-import html
-import io
 import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,280 +19,246 @@ from rich.table import Table
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
+from encoders.schema import DualEncoder
+from encoders.sources.still import still
 from encoders.text.lines import SentenceEncoder
 from memory.bank import MemoryBank
-from memory.retrieval.clip import ClipRetriever
-from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.fusion import Moment, fuse, widen
-from memory.retrieval.kv import KVRetriever
 from memory.retrieval.uniform import UniformRetriever
+from memory.schema import Retriever
 from memory.storage.atomic import write_atomically
 from pipeline.build import build_sentence_encoder
 from pipeline.commands.bank import video_of
-from pipeline.config import units
+from pipeline.commands.moments_html import moments_page
 from pipeline.config.parts import call, check, instantiate
-from pipeline.config.settings import FindSettings
+from pipeline.config.settings import FindSettings, MomentsFormat
+from pipeline.config.units import format_span
 from pipeline.moments.finder import Finder
-from pipeline.query.batched import Ahead, TextAhead
-from pipeline.query.plan import CHANNELS, FRAMES, KV, PICTURE
+from pipeline.moments.frame_channels import FrameChannels, frame_channels
+from pipeline.query.plan import CHANNELS, FRAMES, KV, PICTURE, Planner
+
+_SNIPPET = 120  # characters
 
 
-def run(config: FindSettings) -> int:
+@dataclass(frozen=True)
+class Result:
+    """What a search gave."""
+
+    moments: list[Moment]  # best first
+    paths: dict[str, str]  # of their videos, by id
+    notes: list[str]  # what the user must know
+    has_text: bool  # whether any extractor ran on what was searched
+
+
+def run(settings: FindSettings) -> int:
     """reelbank find."""
-    channels = _checked(config)
-    sentences = build_sentence_encoder(config.dense)
-    backbone = functools.cache(lambda: _backbone(config))
-    check("planner", config.planner)
-    planner = call("planner", instantiate("planner", config.planner), backbone=backbone)
-    channels, retriever, ahead = of_frames(config, channels, backbone)
-    with MemoryBank.open(config.bank, None, retriever, recent_frames=0, create=False) as bank:
-        video = video_of(config, bank)
-        bounds = {
-            "start": config.start or 0.0,
-            "end": math.inf if config.end is None else config.end,
-            "asked_at": math.inf if config.asked_at is None else config.asked_at,
-        }
-        video_id = None if video is None else video.info.video_id
-        finder = Finder(bank, channels, sentences, config.late_lines, planner, ahead)
-        if sentences is not None:
-            _check_vectors(config, bank, sentences)
-        plan, limits = finder.read(config.query, video_id)
-        moments = fuse(finder.rankings(plan, video_id, limits, **bounds), plan.weights)[
-            : config.top
-        ]
-        rows = {row.info.video_id: row.info for row in bank.catalog.videos()}
-        moments = [
-            widen(moment, config.widen, rows[moment.video_id].duration) for moment in moments
-        ]
-        empty = not bank.text.runs(video_id)
-    for note in filter(None, (limits.note, plan.note)):
+    _check_settings(settings)
+    result = _search(settings)
+    for note in result.notes:
         print(f"reelbank: warning: {note}", file=sys.stderr)
-    paths = {moment.video_id: rows[moment.video_id].path for moment in moments}
-    if config.format == "json":
-        print(
-            json.dumps(
-                {
-                    "query": config.query,
-                    "bank": config.bank,
-                    "moments": [_told(config, m, paths) for m in moments],
-                }
-            )
-        )
-    elif config.format == "html":
-        write_atomically(Path(config.out), page(config.query, moments, paths).encode())
-        print(f"{len(moments)} moments: {config.out}")
-    else:
-        _show(moments, paths)
-        if not moments:
-            hint = (
-                "; the bank has no words yet, `reelbank ingest text=[subtitles,ocr]` adds them"
-                if empty
-                else ""
-            )
-            print(f"nothing found{hint}")
+    match settings.format:
+        case MomentsFormat.json:
+            _report_json(settings, result)
+        case MomentsFormat.html:
+            _report_html(settings, result)
+        case MomentsFormat.text:
+            _report_text(result)
     return 0
 
 
-def _checked(config: FindSettings) -> tuple[str, ...]:
-    """UserError on settings that make no sense; the channels."""
-    if not str(config.query).strip():
+# ---- check
+
+
+def _check_settings(settings: FindSettings) -> None:
+    """UserError on settings that make no sense."""
+    if not str(settings.query).strip():
         raise UserError('The query is empty; give a few words, such as query="rebuilt in granite".')
-    unknown = [channel for channel in config.channels if channel not in (*CHANNELS, KV)]
-    if unknown or not config.channels:
+    unknown = [channel for channel in settings.channels if channel not in (*CHANNELS, KV)]
+    if unknown or not settings.channels:
         raise UserError(
-            f"channels={list(config.channels)} are not known; use some of {', '.join((*CHANNELS, KV))}"
+            f"channels={list(settings.channels)} are not known; use some of "
+            f"{', '.join((*CHANNELS, KV))}"
         )
-    if config.top < 1:
-        raise UserError(f"top={config.top} finds nothing; use 1 or more.")
-    if config.late_lines < 0 or (config.late_lines and not config.dense):
+    if settings.top < 1:
+        raise UserError(f"top={settings.top} finds nothing; use 1 or more.")
+    if settings.late_lines < 0 or (settings.late_lines and not settings.dense):
         raise UserError(
-            f"late_lines={config.late_lines} needs to be 0 or more, and dense=minilm; leave it out"
+            f"late_lines={settings.late_lines} needs to be 0 or more, and dense=minilm; leave it out"
         )
-    if not config.widen >= 0:
-        raise UserError(f"widen={config.widen} is below 0; give seconds, 0 or more.")
+    if not settings.widen >= 0:
+        raise UserError(f"widen={settings.widen} is below 0; give seconds, 0 or more.")
     for key in ("start", "end", "asked_at"):
-        second = getattr(config, key)
+        second = getattr(settings, key)
         if second is not None and not second >= 0:
             raise UserError(
                 f"{key}={second} is before a video begins; give seconds of video time, 0 or more"
             )
-    if config.start is not None and config.end is not None and not config.start < config.end:
+    if (
+        settings.start is not None
+        and settings.end is not None
+        and not settings.start < settings.end
+    ):
         raise UserError(
-            f"start={config.start} is not before end={config.end}; give a start that comes first"
+            f"start={settings.start} is not before end={settings.end}; give a start that comes first"
         )
-    if config.asked_at is not None and not config.video:
+    if settings.asked_at is not None and not settings.video:
         raise UserError("asked_at= is a second of one video; give video= as well")
-    if config.format == "html" and not Path(config.out).absolute().parent.is_dir():
+    if settings.format == "html" and not Path(settings.out).absolute().parent.is_dir():
         raise UserError(
-            f"out={config.out} is in a folder that is not there; make it, or choose another path"
+            f"out={settings.out} is in a folder that is not there; make it, or choose another path"
         )
-    return tuple(dict.fromkeys(config.channels))
+    check("planner", settings.planner)
+    if PICTURE in settings.channels:
+        check("clip", settings.clip)
 
 
-def _check_vectors(config: FindSettings, bank: MemoryBank, sentences: SentenceEncoder) -> None:
-    """UserError when the lines have vectors of another model; a warning when some have none."""
-    bank.text.refuse_other_vectors(sentences.made_with)
-    there, lines = bank.text.count_vectors()
-    if there < lines:
-        print(
-            f"reelbank: warning: {lines - there} of {lines} lines are searched by their words alone; `reelbank ingest bank="
-            f"{config.bank} dense=...` gives them vectors",
-            file=sys.stderr,
+# ---- run
+
+
+def _search(settings: FindSettings) -> Result:
+    sentence_encoder = build_sentence_encoder(settings.dense)
+    backbone = functools.cache(lambda: _load_backbone(settings))
+    planner: Planner = call("planner", instantiate("planner", settings.planner), backbone=backbone)
+    frames = _frame_channels(settings, backbone)
+    with _open(settings, frames.retriever) as bank:
+        video_id = _video_id(settings, bank)
+        notes = [frames.note, _vectors_note(settings, bank, sentence_encoder)]
+        finder = Finder(
+            bank, frames.channels, sentence_encoder, settings.late_lines, planner, frames.queries
+        )
+        plan, limits = finder.plan(settings.query, video_id)
+        rankings = finder.rankings(
+            plan,
+            video_id,
+            limits,
+            start=settings.start or 0.0,
+            end=math.inf if settings.end is None else settings.end,
+            asked_at=math.inf if settings.asked_at is None else settings.asked_at,
+        )
+        videos = {row.info.video_id: row.info for row in bank.catalog.videos()}
+        moments = [
+            widen(moment, settings.widen, videos[moment.video_id].duration)
+            for moment in fuse(rankings, plan.weights)[: settings.top]
+        ]
+        return Result(
+            moments,
+            {moment.video_id: videos[moment.video_id].path for moment in moments},
+            [note for note in (*notes, limits.note, plan.note) if note],
+            bool(bank.text.runs(video_id)),
         )
 
 
-def _backbone(config: FindSettings) -> Backbone:
-    check("backbone", config.backbone)
-    return instantiate("backbone", config.backbone)
+def _open(settings: FindSettings, retriever: Retriever) -> MemoryBank:
+    return MemoryBank.open(settings.bank, None, retriever, recent_frames=0, create=False)
 
 
-def of_frames(
-    config: FindSettings, channels: tuple[str, ...], backbone: Callable[[], Any]
-) -> tuple[tuple[str, ...], Any, tuple[Ahead, ...]]:
-    """The channels that work here, the retriever of those that look at frames, and what it needs of a text. backbone: loads it.
-    Pictures are left out where the bank's frames were embedded by another model or a text alone is meant; a backbone has to be
-    the bank's."""
-    if PICTURE in channels:
-        check("clip", config.clip)
+def _video_id(settings: FindSettings, bank: MemoryBank) -> str | None:
+    """The one video to search; None: all. UserError if the bank has no such video."""
+    video = video_of(settings, bank)
+    return None if video is None else video.info.video_id
+
+
+def _frame_channels(settings: FindSettings, backbone: Callable[[], Backbone]) -> FrameChannels:
+    channels = tuple(dict.fromkeys(settings.channels))
     if not set(FRAMES) & set(channels):
-        return channels, UniformRetriever(), ()
-    with MemoryBank.open(
-        config.bank, None, UniformRetriever(), recent_frames=0, create=False
-    ) as bank:
-        video_of(config, bank)  # a name that is wrong is told before anything else is
-        made = bank.provenance
-    parts: dict[str, Any] = {}
-    texts: TextAhead | None = None
-    queries: Ahead | None = None
-    if PICTURE in channels:
-        clip = instantiate("clip", config.clip)
-        if made.get("clip") in (None, clip.fingerprint()):
-            texts, parts[PICTURE] = TextAhead(clip), ClipRetriever
-        elif channels == (PICTURE,):
-            raise UserError(
-                f"bank {config.bank} was made with another frame embedder ({made['clip']}); give its clip=, or channels "
-                "without picture"
-            )
-        else:
-            print(
-                "reelbank: warning: pictures are left out: the bank's were embedded by another clip=",
-                file=sys.stderr,
-            )
-            channels = tuple(channel for channel in channels if channel != PICTURE)
-    if KV in channels:
-        model = backbone()
-        if made.get("weights") != model.fingerprint():
-            raise UserError(
-                f"bank {config.bank} was made with backbone {made.get('model')} ({made.get('weights')}), and only that can "
-                "search its keys; give its backbone=, or channels without kv"
-            )
-        queries, parts[KV] = Ahead(model.queries_of), KVRetriever
-    if not parts:
-        return channels, UniformRetriever(), ()
-    ahead = (*(() if texts is None else (texts.ahead,)), *(() if queries is None else (queries,)))
-    return channels, FusedRetriever(parts, embedder=texts, queries=queries), ahead
+        return FrameChannels(channels, UniformRetriever(), ())
+    # a look at the bank refuses a wrong bank= or video= before any model is loaded
+    with _open(settings, UniformRetriever()) as bank:
+        _video_id(settings, bank)
+        provenance = bank.provenance
+    return frame_channels(
+        settings.bank,
+        provenance,
+        channels,
+        clip=lambda: _load_clip(settings),
+        backbone=backbone,
+    )
 
 
-def _told(config: FindSettings, moment: Moment, paths: dict[str, str]) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _load_clip(settings: FindSettings) -> DualEncoder:
+    clip: DualEncoder = instantiate("clip", settings.clip)
+    return clip
+
+
+def _load_backbone(settings: FindSettings) -> Backbone:
+    check("backbone", settings.backbone)
+    backbone: Backbone = instantiate("backbone", settings.backbone)
+    return backbone
+
+
+def _vectors_note(
+    settings: FindSettings, bank: MemoryBank, sentence_encoder: SentenceEncoder | None
+) -> str:
+    """A note if some lines have no vectors. UserError if they have those of another model."""
+    if sentence_encoder is None:
+        return ""
+    bank.text.refuse_other_vectors(sentence_encoder.made_with)
+    with_vectors, lines = bank.text.count_vectors()
+    if with_vectors == lines:
+        return ""
+    return (
+        f"{lines - with_vectors} of {lines} lines are searched by their words alone; `reelbank "
+        f"ingest bank={settings.bank} dense=...` gives them vectors"
+    )
+
+
+# ---- report
+
+
+def _report_json(settings: FindSettings, result: Result) -> None:
+    moments = [_json_moment(moment, settings, result) for moment in result.moments]
+    print(json.dumps({"query": settings.query, "bank": settings.bank, "moments": moments}))
+
+
+def _json_moment(moment: Moment, settings: FindSettings, result: Result) -> dict[str, Any]:
+    path = result.paths[moment.video_id]
+    row: dict[str, Any] = {
         "video_id": moment.video_id,
-        "path": paths[moment.video_id],
+        "path": path,
         "start": round(moment.start, 3),
         "end": round(moment.end, 3),
         "score": moment.score,
         "channels": list(moment.channels),
-        "snippet": snippet(moment),
+        "snippet": _snippet(moment),
         "lines": [asdict(line) for line in moment.lines],
         "frame_at": round(moment.at, 3),
     }
-    if config.thumbnails:
-        told["thumbnail"] = thumbnail(paths[moment.video_id], moment.at)
-    return told
+    if settings.thumbnails:
+        jpeg = still(path, moment.at)
+        row["thumbnail"] = None if jpeg is None else base64.b64encode(jpeg).decode()
+    return row
 
 
-def snippet(moment: Moment, longest: int = 120) -> str:
-    """The words that were found, on one line."""
-    text = " / ".join(dict.fromkeys(line.text for line in moment.lines))
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+def _report_html(settings: FindSettings, result: Result) -> None:
+    page = moments_page(settings.query, result.moments, result.paths)
+    write_atomically(Path(settings.out), page.encode())
+    print(f"{len(result.moments)} moments: {settings.out}")
 
 
-def _show(moments: list[Moment], paths: dict[str, str]) -> None:
+def _report_text(result: Result) -> None:
     console = Console()
-    rows = [
-        (
-            units.format_span(m.start, m.end, hours="always"),
-            "+".join(m.channels),
-            f"{m.score:.4f}",
-            snippet(m),
-            paths[m.video_id],
-        )
-        for m in moments
-    ]
-    if not console.is_terminal:
-        for row in rows:
-            print("  ".join(row))
-        return
     table = Table()
-    for head in ("when", "channels", "score", "words", "video"):
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def thumbnail(path: str, seconds: float) -> str | None:
-    """A small JPEG as base64; None when the file is gone or cannot be shown there."""
-    import av
-
-    try:
-        with av.open(path) as file:
-            stream = file.streams.video[0]
-            zero = float((stream.start_time or 0) * (stream.time_base or 0))
-            file.seek(int(max(seconds - 1, 0) * av.time_base))
-            picture = None
-            for frame in file.decode(stream):
-                picture = frame
-                if frame.time is not None and frame.time - zero >= seconds - 1e-3:
-                    break
-            if picture is None:
-                return None
-            image = picture.to_image()
-    except (OSError, av.FFmpegError, IndexError):
-        return None
-    image.thumbnail((320, 320))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def page(query: str, moments: list[Moment], paths: dict[str, str]) -> str:
-    """One self-contained HTML page."""
-    cards = []
-    for moment in moments:
-        data = thumbnail(paths[moment.video_id], moment.at)
-        when = f"{units.format_time(moment.start, hours='always')}-{units.format_time(moment.end, hours='always')}"
-        image = (
-            f'<img src="data:image/jpeg;base64,{data}" alt="video at {when}">'
-            if data
-            else "<p>no picture</p>"
+    for name in ("when", "channels", "score", "words", "video"):
+        table.add_column(name, overflow="fold")
+    for moment in result.moments:
+        cells = (
+            format_span(moment.start, moment.end, hours="always"),
+            "+".join(moment.channels),
+            f"{moment.score:.4f}",
+            _snippet(moment),
+            result.paths[moment.video_id],
         )
-        lines = "".join(
-            f"<li><b>{html.escape(line.kind)}</b> <bdi>{html.escape(line.text)}</bdi></li>"
-            for line in moment.lines
-        )
-        cards.append(
-            f"<section>{image}<div><h2>{when}</h2><p>{html.escape(', '.join(moment.channels))}; score {moment.score:.4f}<br>"
-            f"{html.escape(paths[moment.video_id])}</p><ul>{lines}</ul></div></section>"
-        )
-    style = (
-        "body{font:16px system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem;background:#fafafa;color:#1b1b1b}"
-        "section{display:flex;gap:1rem;background:#fff;border-radius:6px;padding:.8rem;margin:1rem 0}"
-        "img{width:320px;height:auto;border-radius:4px}h2{font-size:1.05rem;margin:.2rem 0}p{color:#555;font-size:.9rem}"
-    )
-    title = html.escape(query)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{style}</style><h1>{title}</h1>"
-        + ("".join(cards) or "<p>nothing found</p>")
-        + "</html>\n"
-    )
+        table.add_row(*cells)
+        if not console.is_terminal:
+            print("  ".join(cells))
+    if console.is_terminal:
+        console.print(table)
+    if not result.moments:
+        hint = "; the bank has no words yet, `reelbank ingest text=[subtitles,ocr]` adds them"
+        print(f"nothing found{'' if result.has_text else hint}")
+
+
+def _snippet(moment: Moment) -> str:
+    """The matching words, on one line."""
+    text = " / ".join(dict.fromkeys(line.text for line in moment.lines))
+    return text if len(text) <= _SNIPPET else text[: _SNIPPET - 1].rstrip() + "\u2026"

@@ -19,7 +19,7 @@ from memory.text.bm25 import Found, Wanted
 from memory.text.maxsim import maxsim
 from pipeline.query import plan as planner
 from pipeline.query import wall_clock
-from pipeline.query.batched import Ahead
+from pipeline.query.batched import BatchedQueries
 from pipeline.query.plan import DENSE, FRAMES, LATE, Planner, QueryPlan
 from pipeline.query.time_phrases import Span
 from pipeline.query.wall_clock import NOWHERE, VideoLimits
@@ -41,7 +41,7 @@ class Finder:
     late_lines: int = 0  # the best so many by words and by vectors that are compared token by token
     planner: Planner = planner.plan
     # what the bank's retrievers need of a text: computed once, not for every video
-    ahead: tuple[Ahead, ...] = ()
+    queries: tuple[BatchedQueries, ...] = ()
 
     def find(
         self,
@@ -54,13 +54,13 @@ class Finder:
         top: int = 10,
     ) -> list[Moment]:
         """At most `top` moments, best first, fused from all channels."""
-        plan, limits = self.read(question, video_id)
+        plan, limits = self.plan(question, video_id)
         return fuse(
             self.rankings(plan, video_id, limits, start=start, end=end, asked_at=asked_at),
             plan.weights,
         )[:top]
 
-    def read(self, question: str, video_id: str | None = None) -> tuple[QueryPlan, VideoLimits]:
+    def plan(self, question: str, video_id: str | None = None) -> tuple[QueryPlan, VideoLimits]:
         """How a question is looked for, and what it says by the clock on the wall."""
         ids = [video_id] if video_id else [row.info.video_id for row in self.bank.catalog.videos()]
         limits = wall_clock.resolve(question, self.bank, ids, time.time())
@@ -101,8 +101,8 @@ class Finder:
                     found.setdefault(one.line.kind, []).append(_moment(one))
             found |= self._by_meaning(plan, wanted, kinds, spans)
         with ExitStack() as stack:
-            for ahead in self.ahead:
-                stack.enter_context(ahead.prepared([plan.text]))
+            for queries in self.queries:
+                stack.enter_context(queries.prepared([plan.text]))
             for channel in (channel for channel in FRAMES if channel in self.channels):
                 shown = [
                     moment

@@ -17,11 +17,12 @@ import numpy as np
 
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import NEAR_S, Moment, fuse
+from memory.storage.manifest import open_bank_file
 from pipeline import cli
-from pipeline.commands.find import of_frames
 from pipeline.config.compose import compose
 from pipeline.config.parts import instantiate
 from pipeline.moments.finder import Finder
+from pipeline.moments.frame_channels import frame_channels
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import COLORS, NAMES, SHAPES, Needle, random_needle
 from pipeline.query import plan as planner
@@ -113,13 +114,17 @@ def main() -> None:
         options = [f"video={path}", f"bank={args.folder / 'bank'}", "text=[subtitles,ocr]"]
         cli.run("ingest", options)
     config = compose("find", ["query=-", f"bank={args.folder / 'bank'}"])
-    channels, retriever, ahead = of_frames(
-        config, (*planner.CHANNELS, planner.KV), lambda: instantiate("backbone", config.backbone)
+    frames = frame_channels(
+        config.bank,
+        open_bank_file(args.folder / "bank", None, create=False),
+        (*planner.CHANNELS, planner.KV),
+        clip=lambda: instantiate("clip", config.clip),
+        backbone=lambda: instantiate("backbone", config.backbone),
     )
     ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    with MemoryBank.open(args.folder / "bank", None, retriever, recent_frames=0) as bank:
+    with MemoryBank.open(args.folder / "bank", None, frames.retriever, recent_frames=0) as bank:
         ids = {Path(row.info.path).name: row.info.video_id for row in bank.catalog.videos()}
-        finder = Finder(bank, channels, ahead=ahead)
+        finder = Finder(bank, frames.channels, queries=frames.queries)
         for asked in questions:
             plan = planner.plan(asked.text)
             rankings = finder.rankings(plan, ids[asked.film])

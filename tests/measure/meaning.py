@@ -67,8 +67,8 @@ def main() -> None:
         finder = Finder(bank, ("subtitle",), encoder, late_lines=50)
         for fact in asked:
             for name, question in fact.questions.items():
-                plan, meant = finder.read(question)
-                rankings = finder.rankings(plan, None, meant)
+                plan, limits = finder.plan(question)
+                rankings = finder.rankings(plan, None, limits)
                 for arm, channels in ARMS.items():
                     found = fuse({each: rankings.get(each, []) for each in channels}, plan.weights)[
                         :5

@@ -14,7 +14,7 @@ from pipeline.evaluation.speed.clocks import quantile, stopwatch
 from pipeline.evaluation.speed.frame_index import HITS
 from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table
-from pipeline.query.batched import Ahead, TextAhead
+from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 
 _SEGMENT = 8  # frames of a synthetic segment, about the segmenter's length
 _CHUNK = 8192  # synthetic rows at a time
@@ -41,8 +41,8 @@ def measure(
         own = recompose([f"retriever={name}"])
         for count in config.retriever_rows:
             partners = {
-                "embedder": TextAhead(instantiate("clip", own.clip)),
-                "queries": Ahead(backbone.queries_of),
+                "embedder": BatchedTextEmbedder(instantiate("clip", own.clip)),
+                "queries": BatchedQueries(backbone.queries_of),
             }
             retriever: Retriever = call(
                 "retriever", instantiate("retriever", own.retriever), **partners

@@ -6,7 +6,7 @@ import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
-from pipeline.query.batched import Ahead
+from pipeline.query.batched import BatchedQueries
 from tests.contracts.test_retrievers import NEEDLE, built
 from tests.laws import test_laws
 from tests.support.records import make_video, same, write_video
@@ -103,11 +103,11 @@ def test_texts_that_are_prepared_are_computed_once_and_together():
         calls.append(list(texts))
         return toy_backbone().queries_of(texts)
 
-    ahead = Ahead(of_all)
-    with ahead.prepared([*TEXTS, TEXTS[0]]):
+    queries = BatchedQueries(of_all)
+    with queries.prepared([*TEXTS, TEXTS[0]]):
         assert not calls  # nobody has asked yet
-        first, again = ahead(TEXTS[0]), ahead(TEXTS[0])
-        ahead(TEXTS[2]), ahead("another")
+        first, again = queries(TEXTS[0]), queries(TEXTS[0])
+        queries(TEXTS[2]), queries("another")
     assert calls == [list(TEXTS), ["another"]] and same(first, again)
-    ahead(TEXTS[0])
+    queries(TEXTS[0])
     assert calls[2:] == [[TEXTS[0]]]  # forgotten
