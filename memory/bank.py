@@ -39,10 +39,10 @@ from memory.storage import crash_points
 from memory.storage import retention as prune
 from memory.storage.atomic import TEMPORARY
 from memory.storage.catalog import VideoRow
-from memory.storage.manifest import Provenance, WriterLock, open_bank_file
-from memory.storage.os_errors import told
+from memory.storage.manifest import Provenance, WriterLock, open_manifest
+from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Piece, Rule
-from memory.storage.segment_codec import AtRest
+from memory.storage.segment_codec import StorageFormat
 from memory.store import DiskStore
 
 
@@ -59,7 +59,7 @@ class MemoryBank:
         provenance: dict[str, str | int | float | None],
         retriever: Retriever,
         *,
-        at_rest: AtRest,
+        storage_format: StorageFormat,
         recent_frames: int,
         ram_bytes: int,
         device_bytes: int,
@@ -69,8 +69,8 @@ class MemoryBank:
         """Only for `open`, which makes sure that `root` is a bank and has this provenance."""
         self.root = root
         self.provenance = provenance
-        self.at_rest = at_rest  # how segments are stored
-        self._store = DiskStore(root, at_rest)
+        self.storage_format = storage_format  # how segments are stored
+        self._store = DiskStore(root, storage_format)
         self._pending = PendingFrames()
         self.catalog = BankCatalog(root, self._store, self._pending)
         self.text = BankText(root, self._store.text, self.begin_writing)
@@ -124,9 +124,9 @@ class MemoryBank:
         repair: also rebuild a damaged catalog; a missing one is always rebuilt.
         """
         root = Path(root)
-        with told(root):
-            stored = open_bank_file(root, provenance, create=create and provenance is not None)
-            at_rest = AtRest.parse(str(stored.get("quantisation") or "none"))
+        with as_user_errors(root):
+            stored = open_manifest(root, provenance, create=create and provenance is not None)
+            storage_format = StorageFormat.parse(str(stored.get("quantisation") or "none"))
             if rebuild.is_due(root, repair):
                 lock = WriterLock(root)
                 try:
@@ -139,7 +139,7 @@ class MemoryBank:
                 root,
                 stored,
                 retriever,
-                at_rest=at_rest,
+                storage_format=storage_format,
                 recent_frames=recent_frames,
                 ram_bytes=ram_bytes,
                 device_bytes=device_bytes,
@@ -156,10 +156,10 @@ class MemoryBank:
         Every writing method calls it. Call it yourself before you look up what is missing, so that
         no other process adds it in between.
         """
-        with self._searchable.lock, told(self.root):
+        with self._searchable.lock, as_user_errors(self.root):
             if self._writer is None:
                 lock = WriterLock(self.root)
-                if self._store.database.replaced:
+                if self._store.database.is_replaced:
                     lock.release()
                     raise UserError(
                         f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open "
@@ -189,7 +189,7 @@ class MemoryBank:
                 f"{before.interval} s, not {interval} s; "
                 "use the same frame rate or another bank=DIR"
             )
-        with told(self.root):
+        with as_user_errors(self.root):
             self._store.record(VideoRow(info, interval, finished))
 
     def write(self, segment: Segment) -> int:
@@ -205,13 +205,13 @@ class MemoryBank:
                 "segment"
             )
         self.begin_writing()
-        with told(self.root):
+        with as_user_errors(self.root):
             row = self._store.put(segment)  # 1
         with self._searchable.lock:
             # a resumed video that no question was about yet is loaded whole at its first question,
             # not here
             if segment.video_id in self._searchable or self.catalog.next(segment.video_id)[0] == 1:
-                fresh = self._store.at_rest.settle(segment)
+                fresh = self._store.storage_format.as_stored(segment)
                 self._searchable.sync(segment.video_id, fresh)  # 2, 3
         # after 3: at every moment a question finds each frame, pending or written
         self._pending.hide(segment.video_id, until=segment.number)
@@ -233,7 +233,7 @@ class MemoryBank:
         """Delete segments of a video, usually damaged ones. Questions go on without them; `write`
         accepts them again."""
         self.begin_writing()
-        with self._searchable.lock, told(self.root):
+        with self._searchable.lock, as_user_errors(self.root):
             self._searchable.drop_saved(video_id)
             self._store.discard(video_id, numbers)
             self._frames.tiers.forget(video_id)
@@ -242,7 +242,7 @@ class MemoryBank:
         """Delete a video from the bank. UserError if it is not there."""
         self.catalog.require_video(video_id)
         self.begin_writing()
-        with self._searchable.lock, told(self.root):
+        with self._searchable.lock, as_user_errors(self.root):
             self._searchable.forget(video_id)
             self._pending.hide(video_id)
             self._frames.tiers.forget(video_id)
@@ -262,7 +262,7 @@ class MemoryBank:
             # before planning, so that no other process changes the bank in between
             self.begin_writing()
         cuts = self._cuts(rule)
-        with self._searchable.lock, told(self.root):
+        with self._searchable.lock, as_user_errors(self.root):
             for cut in () if dry_run else cuts:
                 # Delete the index before and after pruning: a stale index with a matching frame
                 # count must never be loaded, and a reader may save one in between.
@@ -383,7 +383,7 @@ class MemoryBank:
     def _forget_index(self, video_id: str) -> None:
         """Delete the saved rows of a video; they are a cache."""
         self._searchable.drop_saved(video_id)
-        crash_points.passed("index")
+        crash_points.reached("index")
 
     def _cuts(self, rule: Rule) -> list[Cut]:
         store, frames = self._store, prune.window_frames(self.provenance)
@@ -393,7 +393,8 @@ class MemoryBank:
             video_id = video.info.video_id
             rows = self.catalog.segments(video_id)
             videos[video_id] = [
-                Piece(row.number, row.start, row.end, row.nbytes, store.moment(row)) for row in rows
+                Piece(row.number, row.start, row.end, row.nbytes, store.end_time(row))
+                for row in rows
             ]
             newest = [] if video.finished else store.catalog.newest(video_id, frames)
             if newest:

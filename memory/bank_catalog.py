@@ -79,12 +79,12 @@ class BankCatalog:
     def began(self, video_id: str, number: int) -> float | None:
         """Wall-clock start (Unix seconds) of the session that recorded segment `number`, derived
         from its neighbors. None if there are no neighbors or they have no wall-clock time."""
-        return self._rows.began(video_id, number)
+        return self._rows.session_start(video_id, number)
 
     def wall_clock_ranges(self) -> dict[str, tuple[float, float]]:
         """Unix seconds of the first and the last stored moment, for every video with wall-clock
         times."""
-        return self._rows.walls()
+        return self._rows.wall_spans()
 
     def video_time(self, video_id: str, wall: float) -> float | None:
         """Seconds of video time of the first moment at or after `wall` (Unix seconds), pending

@@ -7,7 +7,7 @@ Knows the store; no retriever and no encoder. Damaged segments are encoded again
 from collections.abc import Callable
 from pathlib import Path
 
-from memory.storage.os_errors import told
+from memory.storage.os_errors import as_user_errors
 from memory.store import DiskStore, Problem
 
 
@@ -30,18 +30,18 @@ class BankCheck:
         """Write damaged text files again from the catalog. Returns the problems that this
         solved."""
         self._begin_writing()
-        with told(self._root):
-            return self._store.mend_text()
+        with as_user_errors(self._root):
+            return self._store.repair_text()
 
     def clear_window(self) -> list[Problem]:
         """Delete damaged blocks of recent windows. Returns all problems that the windows had."""
         self._begin_writing()
-        with told(self._root):
+        with as_user_errors(self._root):
             return self._store.clear_window()
 
     def refill_window(self) -> list[Problem]:
         """Fill missing blocks of recent windows from the segment files. Returns the problems that
         this solved."""
         self._begin_writing()
-        with told(self._root):
+        with as_user_errors(self._root):
             return self._store.refill_window()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from encoders.text.lines import TextBlock, TextLine
-from memory.storage.os_errors import told
+from memory.storage.os_errors import as_user_errors
 from memory.text import bm25, nearest
-from memory.text.bm25 import Found, Wanted
+from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.rows import BlockRow, RunRow
 from memory.text.store import TextGap, TextStore
 from memory.text.tokenizer import Query
@@ -28,7 +28,7 @@ class BankText:
         """Store the next lines of an extractor for a recorded video, or lines that are missing. On
         return they are durable and searchable."""
         self._begin_writing()
-        with told(self._root):
+        with as_user_errors(self._root):
             self._store.put(block)
 
     def drop(self, video_id: str, extractor: str) -> None:
@@ -36,7 +36,7 @@ class BankText:
         self._begin_writing()
         run = self._store.rows.run(video_id, extractor)
         if run is not None:
-            with told(self._root):
+            with as_user_errors(self._root):
                 self._store.drop_run(run)
 
     def missing(self, video_id: str, extractor: str) -> list[TextGap]:
@@ -52,9 +52,9 @@ class BankText:
         """The lines of one block."""
         return self._store.rows.block(run, row).stretch.lines
 
-    def search(self, query: Query, wanted: Wanted, most: int = 50) -> list[Found]:
+    def search(self, query: Query, line_filter: LineFilter, most: int = 50) -> list[RankedLine]:
         """Lines ranked by BM25, best first."""
-        return bm25.search(self._store.rows, query, wanted, most)
+        return bm25.search(self._store.rows, query, line_filter, most)
 
     def nbytes(self, video_id: str) -> int:
         """Bytes of a video's text files and vector files."""
@@ -73,19 +73,21 @@ class BankText:
         and searchable.
         made_with: names the model; UserError if the bank has vectors of another one."""
         self._begin_writing()
-        with told(self._root):
+        with as_user_errors(self._root):
             self._store.vectors.put(run, row, vectors, made_with)
 
     def refuse_other_vectors(self, made_with: str) -> None:
         """UserError if the bank has vectors of another model."""
-        self._store.vectors.refuse_other(made_with)
+        self._store.vectors.require_model(made_with)
 
     def count_vectors(self) -> tuple[int, int]:
         """(lines with a vector, all lines)."""
         rows = self._store.rows
-        return self._store.vectors.counted(), rows.count() if rows.there else 0
+        return self._store.vectors.count(), rows.count() if rows.has_text else 0
 
-    def nearest(self, query: np.ndarray, wanted: Wanted, most: int = 50) -> list[Found]:
+    def nearest(
+        self, query: np.ndarray, line_filter: LineFilter, most: int = 50
+    ) -> list[RankedLine]:
         """Lines ranked by cosine with the query, best first; `score` and `coverage` are the cosine.
         query: [E] unit."""
-        return nearest.search(self._store.rows, self._store.vectors, query, wanted, most)
+        return nearest.search(self._store.rows, self._store.vectors, query, line_filter, most)

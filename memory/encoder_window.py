@@ -55,7 +55,7 @@ class EncoderWindow:
         is_pruned = video is not None and video.pruned is not None
         if is_pruned and sum(row.frames for row in rows) < frames:
             return False  # a part of the window was deleted
-        return not self._store.at_rest.keeps_window or all(
+        return not self._store.storage_format.keeps_window or all(
             self._store.window.has(video_id, row.number) for row in rows
         )
 
@@ -75,5 +75,5 @@ class EncoderWindow:
             start=math.nextafter(float(times[-1]), math.inf) if len(times) else pruned,
             window=tuple(self.segments(video_id, frames, number)),
             is_exact=self.is_exact(video_id, frames, number),
-            began=catalog.began(video_id, number),
+            began=catalog.session_start(video_id, number),
         )

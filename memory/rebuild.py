@@ -30,7 +30,7 @@ NAME = "catalog.sqlite"
 def is_lost(root: Path) -> bool:
     """Whether there are segments or text but no catalog, or an empty file in its place (SQLite takes that for a new one)."""
     path = root / NAME
-    kept = (any((root / "segments").glob("*/*.safetensors")), store.any_of(root))
+    kept = (any((root / "segments").glob("*/*.safetensors")), store.has_files(root))
     return not (path.exists() and path.stat().st_size) and any(kept)
 
 
@@ -47,9 +47,9 @@ def damage(root: Path) -> str | None:
         return str(error)
 
 
-def is_due(root: Path, mend: bool) -> bool:
-    """Whether the catalog is to be rebuilt. mend: also if it is there but damaged."""
-    return is_lost(root) or (mend and damage(root) is not None)
+def is_due(root: Path, repair: bool) -> bool:
+    """Whether the catalog is to be rebuilt. repair: also if it is there but damaged."""
+    return is_lost(root) or (repair and damage(root) is not None)
 
 
 def rebuild(root: Path) -> None:
@@ -66,11 +66,11 @@ def rebuild(root: Path) -> None:
         # files of segments that were pruned are left where a crash came in between: the next writer deletes them
         begin = 0 if told is None or told.pruned is None else told.pruned.first
         rows = list(_rows(folder, begin))
-        video = told or _guessed(folder.name, rows)
+        video = told or _video_from_segments(folder.name, rows)
         catalog.add_all([video] if video is not None else [], rows)
         if video is not None:
             pruned = 0.0 if video.pruned is None else video.pruned.start
-            for block, seal in store.blocks_of(root, folder.name, pruned):
+            for block, seal in store.read_blocks(root, folder.name, pruned):
                 text.add(block, seal)
     database.close()  # takes its log in
     if path.exists():
@@ -118,7 +118,7 @@ def _rows(folder: Path, begin: int) -> Iterator[SegmentRow]:
         first += len(times)
 
 
-def _guessed(video_id: str, rows: list[SegmentRow]) -> VideoRow | None:
+def _video_from_segments(video_id: str, rows: list[SegmentRow]) -> VideoRow | None:
     """What the segments alone say of their video: not its path, and not whether it goes on."""
     if not rows:
         return None

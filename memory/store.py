@@ -47,11 +47,11 @@ from memory.storage.atomic import TEMPORARY, make_folder, sync_folder, write_ato
 from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
 from memory.storage.database import Database
 from memory.storage.recent_window import RecentWindow
-from memory.storage.segment_codec import AtRest
+from memory.storage.segment_codec import StorageFormat
 from memory.text import rows as text_rows
 from memory.text.store import TextProblem, TextStore
 
-Got = TypeVar("Got")
+T = TypeVar("T")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folder
 
 
@@ -78,9 +78,9 @@ class Problem:
 class DiskStore:
     """Segments of many videos under one folder."""
 
-    def __init__(self, root: Path, at_rest: AtRest = segment_file.AS_MADE) -> None:
+    def __init__(self, root: Path, storage_format: StorageFormat = segment_file.LOSSLESS) -> None:
         self._root = Path(root)
-        self.at_rest = at_rest  # of what is put; a file says itself how to read it
+        self.storage_format = storage_format  # of what is put; a file says itself how to read it
         self.window = RecentWindow(self._root / "window")
         make_folder(self._root / "segments")
         self.database = Database(self._root / "catalog.sqlite")
@@ -108,7 +108,7 @@ class DiskStore:
         """Keep the next segment of its video, or one that is missing. When this returns, it is durable."""
         path = self.path(segment.video_id, segment.number)
         before = self._before(segment)
-        data = segment_file.pack(segment, self.at_rest)
+        data = segment_file.pack(segment, self.storage_format)
         make_folder(path.parent)
         self._put_block(segment)  # 0
         write_atomically(path, data)  # 1, 2
@@ -144,15 +144,17 @@ class DiskStore:
             ),
         )
 
-    def made(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
+    def exact_kv(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
         """Keys and values of these frames as they were made; None when they are not (or no longer) in the recent window.
         UserError when they are damaged."""
-        if not self.at_rest.keeps_window:
+        if not self.storage_format.keeps_window:
             return None
         try:
             return self.window.frames(video_id, number, first, stop)
         except (OSError, segment_file.DamagedError) as error:
-            raise self._told(self.window.path(video_id, number), f"damaged ({error})") from error
+            raise self._damage_error(
+                self.window.path(video_id, number), f"damaged ({error})"
+            ) from error
 
     def index(self, video_id: str, number: int, want: Set[str]) -> SegmentIndex:
         """The rows that a retriever takes in."""
@@ -235,9 +237,9 @@ class DiskStore:
         """What is wrong with the files of text (memory/text/store.py)."""
         return [_of_text(problem) for problem in self.text.verify()]
 
-    def mend_text(self) -> list[Problem]:
+    def repair_text(self) -> list[Problem]:
         """Write damaged files of text again from the catalog; those that this was done for."""
-        return [_of_text(problem) for problem in self.text.mend()]
+        return [_of_text(problem) for problem in self.text.repair()]
 
     def clear_window(self) -> list[Problem]:
         """Delete the damaged blocks of recent windows; what `verify_window` found before."""
@@ -284,7 +286,7 @@ class DiskStore:
         """Delete segments of a video, which then is not finished: what is missing can be put again."""
         numbers = list(numbers)
         self.catalog.remove(video_id, numbers)
-        crash_points.passed("rows removed")
+        crash_points.reached("rows removed")
         for number in numbers:
             self.path(video_id, number).unlink(missing_ok=True)
         sync_folder(self.path(video_id, 0).parent)
@@ -302,16 +304,16 @@ class DiskStore:
         with self.database.transaction() as db:  # 2
             self.catalog.forget_before(db, video)
             text_rows.forget_before(db, video_id, row.start)
-            crash_points.passed("rows")
-        crash_points.passed("rows commit")
+            crash_points.reached("rows")
+        crash_points.reached("rows commit")
         for number in gone:
             self.path(video_id, number).unlink(missing_ok=True)  # 3
-            crash_points.passed("file")
+            crash_points.reached("file")
         sync_folder(folder)
-        crash_points.passed("sync files")
-        self.text.settle(video_id)
+        crash_points.reached("sync files")
+        self.text.sync_files(video_id)
 
-    def moment(self, row: SegmentRow) -> float:
+    def end_time(self, row: SegmentRow) -> float:
         """Unix seconds at which a segment was over, or, where nobody knows, at which its file was written; of a file that is
         gone, a moment before all others."""
         if row.wall is not None:
@@ -329,17 +331,17 @@ class DiskStore:
         with self.database.transaction() as db:
             self.catalog.forget_video(db, video_id)
             text_rows.forget_video(db, video_id)
-        crash_points.passed("video dropped")
+        crash_points.reached("video dropped")
         self.window.drop(video_id)
         self.text.drop(video_id)
         if folder.exists():
             shutil.rmtree(gone, ignore_errors=True)
             os.replace(folder, gone)
             sync_folder(folder.parent)
-            crash_points.passed("folder renamed")
+            crash_points.reached("folder renamed")
             shutil.rmtree(gone)
             sync_folder(folder.parent)
-            crash_points.passed("folder gone")
+            crash_points.reached("folder gone")
 
     def close(self) -> None:
         self.database.close()
@@ -369,7 +371,7 @@ class DiskStore:
 
     def _put_block(self, segment: Segment) -> None:
         """Step 0. A segment that fills a gap finds its block there or needs none: those behind it were encoded with it."""
-        if not self.at_rest.keeps_window or segment.kv is None:
+        if not self.storage_format.keeps_window or segment.kv is None:
             return
         video_id, number = segment.video_id, segment.number
         last = self.catalog.last(video_id)
@@ -382,19 +384,21 @@ class DiskStore:
 
     def _needed(self, video_id: str) -> list[int]:
         """Numbers of the segments that a resumed encoder of this video begins with; none of a finished one."""
-        if not self.at_rest.keeps_window:
+        if not self.storage_format.keeps_window:
             return []
         video = self.catalog.video(video_id)
         if video is None or video.finished:
             return []
-        return [row.number for row in self.catalog.newest(video_id, self.at_rest.window_frames)]
+        return [
+            row.number for row in self.catalog.newest(video_id, self.storage_format.window_frames)
+        ]
 
     def _window_of(self, video_id: str) -> range:
         """The same with those between them that were dropped and may come again."""
         needed = self._needed(video_id)
         return range(needed[0], needed[-1] + 1) if needed else range(0)
 
-    def _read(self, video_id: str, number: int, read: Callable[[Path, SegmentRow], Got]) -> Got:
+    def _read(self, video_id: str, number: int, read: Callable[[Path, SegmentRow], T]) -> T:
         """What `read` makes of an acknowledged segment; KeyError when it was never put, UserError when its file is not
         as it was written."""
         row = self.catalog.segment(video_id, number)
@@ -411,7 +415,7 @@ class DiskStore:
         except (OSError, segment_file.DamagedError) as error:
             self._refuse_pruned(video_id, number)
             what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
-            raise self._told(path, what) from error
+            raise self._damage_error(path, what) from error
 
     def _refuse_pruned(self, video_id: str, number: int) -> None:
         """UserError when another process has deleted the segment since it was found."""
@@ -421,7 +425,7 @@ class DiskStore:
                 f"segment {number} of video {video_id} was pruned from bank {self._root} meanwhile; ask again"
             )
 
-    def _told(self, path: Path, what: str) -> UserError:
+    def _damage_error(self, path: Path, what: str) -> UserError:
         return UserError(
             f"{path} is {what}; `reelbank bank action=verify bank={self._root}` lists all damage, action=repair mends it"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from encoders.models.backbone import Backbone
 from encoders.schema import DualEncoder
-from memory.storage.segment_codec import AtRest
+from memory.storage.segment_codec import StorageFormat
 from pipeline.config.parts import PartSettings
 from pipeline.config.settings import PipelineSettings
 
@@ -27,14 +27,14 @@ def provenance(
         "compressor": short(settings.compressor),
         "segmenter": short(settings.segmenter),
         "prefill": short(settings.prefill),
-        "quantisation": str(at_rest(settings, backbone)),
+        "quantisation": str(storage_format(settings, backbone)),
     }
 
 
-def at_rest(settings: PipelineSettings, backbone: Backbone) -> AtRest:
+def storage_format(settings: PipelineSettings, backbone: Backbone) -> StorageFormat:
     """What a bank does with keys, values and visual tokens; the dtype that they have anyway is no quantisation."""
     made = str(backbone.dtype).removeprefix("torch.")
-    return AtRest(
+    return StorageFormat(
         kv=None if settings.kv_dtype == settings.prefill.get("dtype") else settings.kv_dtype,
         tokens=None if settings.token_dtype == made else settings.token_dtype,
         window_frames=settings.prefill.get("window_frames", 0),

@@ -18,7 +18,7 @@ from memory import frame_budget
 from memory.cache.prefetch import Prefetcher
 from memory.cache.tiers import FrameKey, FrameTiers, Lease
 from memory.schema import Evidence, Run
-from memory.storage.segment_codec import AtRest
+from memory.storage.segment_codec import StorageFormat
 from memory.store import DiskStore
 from memory.timeline import Timeline
 
@@ -58,7 +58,11 @@ class FrameLoader:
         """Cache the newest frames of a video that questions are about: every question reads them,
         so none has to read them back from the disk."""
         kv = self._needs_kv.get(segment.video_id)
-        if kv is None or self._store.at_rest != AtRest() or (kv and segment.kv is None):
+        if (
+            kv is None
+            or self._store.storage_format != StorageFormat()
+            or (kv and segment.kv is None)
+        ):
             return
         newest = range(max(0, len(segment) - frames), len(segment))
         self.tiers.fetch(
@@ -101,7 +105,7 @@ def read_frames(
     quantized form.
     ordinal: of frame `first` within its video.
     """
-    exact = store.made(video_id, number, first, stop) if kv else None
+    exact = store.exact_kv(video_id, number, first, stop) if kv else None
     tokens, block = store.frames(video_id, number, first, stop, kv=kv and exact is None)
     return Run(number, ordinal, tokens, block if exact is None else exact), exact is None
 

@@ -59,7 +59,9 @@ class SearchableVideos:
         another process, or before this bank was opened."""
         with self.lock:
             timeline = self.timelines.get(video_id, Timeline.empty())
-            revision, rows = self._store.catalog.news(video_id, since=timeline.next_number)
+            revision, rows = self._store.catalog.segments_since(
+                video_id, since=timeline.next_number
+            )
             if video_id in self.timelines and revision != timeline.revision:
                 if self._searching[video_id]:
                     # a search uses these rows: the next question sees the change
@@ -67,7 +69,7 @@ class SearchableVideos:
                 self.forget(video_id)
                 self._changed(video_id)
                 timeline = Timeline.empty()
-                revision, rows = self._store.catalog.news(video_id)
+                revision, rows = self._store.catalog.segments_since(video_id)
             if rows:
                 extended = timeline.extended(
                     [(row.number, row.times, row.tokens) for row in rows], revision

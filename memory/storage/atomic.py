@@ -23,20 +23,20 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         # 1 same folder, so that the rename stays within one file system
         with open(temporary, "wb") as file:
-            crash_points.passed("create")
+            crash_points.reached("create")
             file.write(data)
             file.flush()
-            crash_points.passed("write")
+            crash_points.reached("write")
             # 2 bytes before name: a rename may reach the disk before the data does
             os.fsync(file.fileno())
-        crash_points.passed("sync")
+        crash_points.reached("sync")
         os.replace(temporary, path)  # 3
     except OSError:
         temporary.unlink(missing_ok=True)  # on a full disk it would keep others from writing
         raise
-    crash_points.passed("rename")
+    crash_points.reached("rename")
     sync_folder(path.parent)  # 4 the name itself
-    crash_points.passed("sync folder")
+    crash_points.reached("sync folder")
 
 
 @contextmanager
@@ -73,6 +73,6 @@ def make_folder(folder: Path) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
-        crash_points.passed("make folder")
+        crash_points.reached("make folder")
         sync_folder(each.parent)
-        crash_points.passed("sync parent")
+        crash_points.reached("sync parent")

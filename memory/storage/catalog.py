@@ -97,8 +97,8 @@ class Catalog:
         """Record a video, replacing what was recorded of it."""
         with self._database.transaction() as db:
             self._put(db, row)
-            crash_points.passed("video row")
-        crash_points.passed("video commit")
+            crash_points.reached("video row")
+        crash_points.reached("video commit")
 
     def videos(self) -> list[VideoRow]:
         """All videos, by id."""
@@ -120,8 +120,8 @@ class Catalog:
                 (row.video_id, row.number),
             ).fetchone():
                 self._renumber(db, row.video_id)
-            crash_points.passed("row")
-        crash_points.passed("commit")
+            crash_points.reached("row")
+        crash_points.reached("commit")
 
     def add_all(self, videos: Iterable[VideoRow], rows: Iterable[SegmentRow]) -> None:
         """Fill an empty catalog, all or nothing."""
@@ -177,7 +177,7 @@ class Catalog:
             )
         ]
 
-    def news(self, video_id: str, since: int = 0) -> tuple[int, list[SegmentRow]]:
+    def segments_since(self, video_id: str, since: int = 0) -> tuple[int, list[SegmentRow]]:
         """The revision and the segments from number `since` on, both of the same moment."""
         with self._database.snapshot():
             return self._database.revision(), self.segments(video_id, since)
@@ -224,7 +224,7 @@ class Catalog:
         last = self.last(video_id)
         return self._begin(video_id) if last is None else (last.number + 1, last.end)
 
-    def began(self, video_id: str, number: int) -> float | None:
+    def session_start(self, video_id: str, number: int) -> float | None:
         """Unix seconds of second 0 of the session that segment `number` is or was of, as its neighbours tell, the one before
         it first. None where they do not know, or where there is none."""
         for where in ("number < ? ORDER BY number DESC", "number >= ? ORDER BY number"):
@@ -239,7 +239,7 @@ class Catalog:
                 return None if row.wall is None else round(row.wall - row.start, 3)
         return None
 
-    def walls(self) -> dict[str, tuple[float, float]]:
+    def wall_spans(self) -> dict[str, tuple[float, float]]:
         """Unix seconds of the first and the last moment of every video that knows when it was."""
         sql = 'SELECT video_id, min(wall), max(wall + "end" - start) FROM segments WHERE wall IS NOT NULL GROUP BY video_id'
         return {video_id: (first, last) for video_id, first, last in self._database.rows(sql)}
@@ -300,7 +300,7 @@ class Catalog:
         video_id, path, duration, decoder, broke_at, note, interval, finished, written, *pruned = (
             row
         )
-        self._compare(written, *row[:7], *_known(*pruned))
+        self._compare(written, *row[:7], *_not_none(*pruned))
         info = VideoInfo(video_id, path, duration, decoder, broke_at, note)
         return VideoRow(
             info, interval, bool(finished), None if pruned[0] is None else Pruned(*pruned)
@@ -321,7 +321,7 @@ class Catalog:
             written,
             wall,
         ) = row
-        self._compare(written, *row[:5], *row[6:10], *_known(wall))
+        self._compare(written, *row[:5], *row[6:10], *_not_none(wall))
         arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
         return SegmentRow(
             video_id, number, start, end, frames, first, nbytes, checksum, *arrays, wall
@@ -329,7 +329,7 @@ class Catalog:
 
     def _compare(self, written: str, *values: str | float | bytes | None) -> None:
         if row_sum(*values) != written:
-            raise self._database.row_damaged()
+            raise self._database.row_error()
 
     def _put(self, db: sqlite3.Connection, row: VideoRow) -> None:
         info = row.info
@@ -344,7 +344,9 @@ class Catalog:
         )
         pruned = (None, None) if row.pruned is None else (row.pruned.first, row.pruned.start)
         sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        db.execute(sql, (*values, int(row.finished), row_sum(*values, *_known(*pruned)), *pruned))
+        db.execute(
+            sql, (*values, int(row.finished), row_sum(*values, *_not_none(*pruned)), *pruned)
+        )
 
     def _insert(self, db: sqlite3.Connection, row: SegmentRow) -> None:
         head = (row.video_id, row.number, row.start, row.end, row.frames)
@@ -356,7 +358,7 @@ class Catalog:
         )
         sql = f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         db.execute(
-            sql, (*head, row.first, *tail, row_sum(*head, *tail, *_known(row.wall)), row.wall)
+            sql, (*head, row.first, *tail, row_sum(*head, *tail, *_not_none(row.wall)), row.wall)
         )
 
     def _overlapping(
@@ -413,6 +415,6 @@ class Catalog:
         raise_revision(db)
 
 
-def _known(*values: float | None) -> tuple[float, ...]:
+def _not_none(*values: float | None) -> tuple[float, ...]:
     """Without None: what a row says beyond what older catalogs have is in its sum only where it says something."""
     return tuple(value for value in values if value is not None)

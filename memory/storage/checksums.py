@@ -39,19 +39,19 @@ def to_text(sums: Sums) -> dict[str, str]:
     return {name: base64.b64encode(each).decode() for name, each in sums.items()}
 
 
-def from_text(told: Mapping[str, str]) -> dict[str, bytes]:
+def from_text(texts: Mapping[str, str]) -> dict[str, bytes]:
     """ValueError on what is no base64."""
-    return {name: base64.b64decode(each, validate=True) for name, each in told.items()}
+    return {name: base64.b64decode(each, validate=True) for name, each in texts.items()}
 
 
-def whole(
+def is_intact(
     name: str, dtype: torch.dtype, shape: tuple[int, ...], data: np.ndarray, sums: Sums
 ) -> bool:
-    """Whether a tensor is, as a whole, what was written. data: [n] uint8, its bytes."""
+    """Whether a tensor is, as a whole, what was expected. data: [n] uint8, its bytes."""
     return sums.get(name) == _sum(name, dtype, shape, data)
 
 
-def frames(
+def first_damaged_frame(
     name: str,
     dtype: torch.dtype,
     shape: tuple[int, ...],
@@ -60,14 +60,14 @@ def frames(
     first: int,
     sums: Sums,
 ) -> int | None:
-    """The first frame whose bytes are not what was written, None if all are. dtype, shape, data: of the frames from number
+    """The first frame whose bytes are not what was expected, None if all are. dtype, shape, data: of the frames from number
     `first` on of a tensor in `BY_FRAME`; edges: where each of them begins in the tensor of all frames, and the end."""
-    written = sums.get(name, b"")[_BYTES * first :]
-    there = _by_frame(name, dtype, shape, data, edges)
-    if there == written[: len(there)]:
+    expected = sums.get(name, b"")[_BYTES * first :]
+    actual = _by_frame(name, dtype, shape, data, edges)
+    if actual == expected[: len(actual)]:
         return None
     differ = (
-        number for number in range(len(edges) - 1) if _one(there, number) != _one(written, number)
+        number for number in range(len(edges) - 1) if _one(actual, number) != _one(expected, number)
     )
     return first + next(differ)
 
@@ -93,13 +93,13 @@ def _by_frame(
         return _sum(name, dtype, shape, data)
     row = prod(behind) * dtype.itemsize
     # [all before the axis, bytes of the axis and all behind it]
-    laid = data.reshape(prod(before), -1)
-    found = []
+    rows = data.reshape(prod(before), -1)
+    sums = []
     for a, b in pairwise(edges):
         # hashed in one call: a copy where it is in pieces
-        part = laid[:, (a - edges[0]) * row : (b - edges[0]) * row]
-        found.append(_sum(name, dtype, (*before, b - a, *behind), np.ascontiguousarray(part)))
-    return b"".join(found)
+        part = rows[:, (a - edges[0]) * row : (b - edges[0]) * row]
+        sums.append(_sum(name, dtype, (*before, b - a, *behind), np.ascontiguousarray(part)))
+    return b"".join(sums)
 
 
 def _sum(name: str, dtype: torch.dtype, shape: tuple[int, ...], data: np.ndarray) -> bytes:

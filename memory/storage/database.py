@@ -15,7 +15,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from memory.storage.atomic import sync_folder
 from memory.storage.checksums import of_bytes
-from memory.storage.os_errors import sentence
+from memory.storage.os_errors import message
 
 # sum: SQLite has no checksums of its own. It covers a row except for what changes in place: finished, first_ordinal.
 # times and tokens stand here and in the segment files, so that planning a recall opens no file:
@@ -106,16 +106,16 @@ class Database:
         return [text for (text,) in self.rows("PRAGMA integrity_check") if text != "ok"]
 
     @property
-    def replaced(self) -> bool:
+    def is_replaced(self) -> bool:
         """True if another file, or none, has this path now: writes here would be lost."""
         try:
             return self.path.stat().st_ino != self._inode
         except FileNotFoundError:
             return True
 
-    def row_damaged(self) -> CatalogDamagedError:
+    def row_error(self) -> CatalogDamagedError:
         """The error to raise for a row that does not match its sum."""
-        return _damaged(
+        return _damage_error(
             f"catalog {self.path} has a row that is not as it was written", self.path.parent
         )
 
@@ -126,8 +126,8 @@ class Database:
     def _error(self, error: sqlite3.DatabaseError) -> UserError:
         # full, locked, no access, a read error: the bytes are not at fault
         if isinstance(error, sqlite3.OperationalError):
-            return UserError(sentence(self.path.parent, error))
-        return _damaged(f"catalog {self.path} cannot be used ({error})", self.path.parent)
+            return UserError(message(self.path.parent, error))
+        return _damage_error(f"catalog {self.path} cannot be used ({error})", self.path.parent)
 
 
 def raise_revision(db: sqlite3.Connection) -> None:
@@ -151,7 +151,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False
         )
         # a temporary view of that name is what queries find first
-        for table, columns in _lacking(db).items():
+        for table, columns in _missing_columns(db).items():
             more = ", ".join(f"NULL AS {column.split()[0]}" for column in columns)
             db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {more} FROM main.{table}")
         return db
@@ -159,13 +159,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
     db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
     db.executescript(_TABLES)
-    if _lacking(db):
+    if _missing_columns(db):
         _bring_up_to_date(db)
     db.executescript(_INDEXES)
     return db
 
 
-def _lacking(db: sqlite3.Connection) -> dict[str, list[str]]:
+def _missing_columns(db: sqlite3.Connection) -> dict[str, list[str]]:
     """Columns that an older catalog does not have, by table."""
     found = {}
     for table, columns in _LATER.items():
@@ -178,13 +178,13 @@ def _lacking(db: sqlite3.Connection) -> dict[str, list[str]]:
 
 def _bring_up_to_date(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")  # of two that open the same old catalog one finds it done
-    for table, columns in _lacking(db).items():
+    for table, columns in _missing_columns(db).items():
         for column in columns:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
     db.commit()
 
 
-def _damaged(what: str, root: Path) -> CatalogDamagedError:
+def _damage_error(what: str, root: Path) -> CatalogDamagedError:
     return CatalogDamagedError(
         f"{what}; `reelbank bank action=repair bank={root}` rebuilds it from the segments"
     )

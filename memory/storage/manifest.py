@@ -21,7 +21,7 @@ class BankBusyError(UserError):
     """Another process writes to the bank; whoever can do with another bank takes that."""
 
 
-def open_bank_file(
+def open_manifest(
     root: Path, provenance: Provenance | None, *, create: bool
 ) -> dict[str, str | int | float | None]:
     """The provenance of the bank at `root`, after making sure that it agrees with `provenance` (None: only looking, so

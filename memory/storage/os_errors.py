@@ -25,7 +25,7 @@ _SQLITE = {
 _OTHERWISE = "make sure that the disk works and has room"
 
 
-def sentence(root: Path, error: OSError | sqlite3.OperationalError) -> str:
+def message(root: Path, error: OSError | sqlite3.OperationalError) -> str:
     """What went wrong with the bank at `root` and what to do."""
     if isinstance(error, OSError):
         what, remedy = error.strerror or str(error), _REMEDIES.get(error.errno or 0, _OTHERWISE)
@@ -39,9 +39,9 @@ def sentence(root: Path, error: OSError | sqlite3.OperationalError) -> str:
 
 
 @contextmanager
-def told(root: Path) -> Iterator[None]:
+def as_user_errors(root: Path) -> Iterator[None]:
     """Around whatever writes to the bank at `root`."""
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
-        raise UserError(sentence(root, error)) from error
+        raise UserError(message(root, error)) from error

@@ -23,7 +23,7 @@ from pathlib import Path
 from encoders.schema import KVBlock
 from memory.storage import tensor_file
 from memory.storage.atomic import make_folder, write_atomically
-from memory.storage.tensor_file import Checked, DamagedError
+from memory.storage.tensor_file import DamagedError, TensorFile
 
 
 class RecentWindow:
@@ -42,17 +42,15 @@ class RecentWindow:
         tensors = {"keys": block.keys, "values": block.values, "kv_offsets": block.offsets}
         if block.pos is not None:
             tensors["kv_pos"] = block.pos
-        write_atomically(
-            path, tensor_file.packed(tensors, {"video_id": video_id, "number": number})
-        )
+        write_atomically(path, tensor_file.pack(tensors, {"video_id": video_id, "number": number}))
 
     def frames(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
         """Frames first..stop-1 of a segment; None when it is not (or no longer) in the window. DamagedError."""
         try:
-            with self._opened(video_id, number) as file:
+            with self._open(video_id, number) as file:
                 offsets = file.offsets("kv_offsets")[first : stop + 1]
                 keys, values = (file.frames(name, offsets, first) for name in ("keys", "values"))
-                pos = file.maybe("kv_pos")
+                pos = file.load_optional("kv_pos")
                 pos = None if pos is None else pos[int(offsets[0]) : int(offsets[-1])]
                 return KVBlock(keys, values, offsets - offsets[0], pos)
         except FileNotFoundError:
@@ -64,8 +62,8 @@ class RecentWindow:
     def problem(self, video_id: str, number: int) -> str | None:
         """What is wrong with a block that should be there, after reading all of it; None when it is sound."""
         try:
-            with self._opened(video_id, number) as file:
-                file.all()
+            with self._open(video_id, number) as file:
+                file.verify()
         except FileNotFoundError:
             return "missing"
         except (OSError, DamagedError) as error:
@@ -104,10 +102,10 @@ class RecentWindow:
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     @contextmanager
-    def _opened(self, video_id: str, number: int) -> Iterator[Checked]:
-        with tensor_file.opened(self.path(video_id, number)) as file:
+    def _open(self, video_id: str, number: int) -> Iterator[TensorFile]:
+        with tensor_file.open_file(self.path(video_id, number)) as file:
             # no seal in the catalog: what the header says is compared with where the file lies and what is in it
-            if (file.told["video_id"], file.told["number"], set(file.sums)) != (
+            if (file.metadata["video_id"], file.metadata["number"], set(file.sums)) != (
                 video_id,
                 number,
                 file.names,

@@ -1,6 +1,6 @@
 """What a segment's numbers become on disk, and how a range of frames comes back: as made, bfloat16, or whole numbers.
 
-Knows records and tensors; no files, no catalog. `freeze` names the tensors of a file, `thaw_*` turns cut tensors back; only
+Knows records and tensors; no files, no catalog. `encode` names the tensors of a file, `decode_*` turns cut tensors back; only
 what was cut is dequantised. With int8 or int4 keys and values everything beside them is stored small as well:
     tokens, values     quantised per token; keys per channel, in groups of whole frames           memory/storage/quantization.py
     key_means          not stored: they are the means of the keys that come back
@@ -28,11 +28,11 @@ TOKEN_DTYPES = ("bfloat16", "int8", "int4")
 TOKEN_CHANNELS = {"int8": 128, "int4": 64}
 _BITS = {"int8": 8, "int4": 4}
 # what a file says of itself: {"kv": "int4", "kv_as": "bfloat16"}; empty = as made
-Form = dict[str, str]
+TensorFormat = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class AtRest:
+class StorageFormat:
     """The dials kv_dtype and token_dtype of a bank. UserError on other values."""
 
     kv: str | None = None  # one of KV_DTYPES; None = as the prefill made them
@@ -63,7 +63,7 @@ class AtRest:
         )
 
     @classmethod
-    def parse(cls, told: str) -> "AtRest":
+    def parse(cls, told: str) -> "StorageFormat":
         """UserError on what `str` does not write."""
         parts = dict(part.split("=", 1) for part in told.split(", ") if "=" in part)
         window = parts.get("window", "0")
@@ -80,55 +80,59 @@ class AtRest:
         return self.kv is not None and self.window_frames > 0
 
     @property
-    def small(self) -> bool:
+    def is_quantized(self) -> bool:
         """Whether everything beside keys and values is stored small as well."""
         return self.kv in _BITS
 
-    def settle(self, segment: Segment) -> Segment:
+    def as_stored(self, segment: Segment) -> Segment:
         """A segment that is stored, with the index rows that will be read back: a retriever is fed the same before and after
         a restart."""
-        if not self.small:
+        if not self.is_quantized:
             return segment
-        clip, form = _freeze_clip(segment)
+        clip, form = _encode_clip(segment)
         means = segment.key_means
         if means is not None and segment.kv is not None:
             edges = segment.kv.offsets
-            keys = _freeze_keys(segment.kv, str(self.kv), form)
-            kept = thaw_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
+            keys = _encode_keys(segment.kv, str(self.kv), form)
+            kept = decode_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
             means = key_means(kept, edges, segment.tokens.repeats)
-        return replace(segment, clip=thaw_clip(clip, segment.tokens.repeats, form), key_means=means)
+        return replace(
+            segment, clip=decode_clip(clip, segment.tokens.repeats, form), key_means=means
+        )
 
 
-def freeze(segment: Segment, at_rest: AtRest) -> tuple[dict[str, Tensor], Form]:
+def encode(
+    segment: Segment, storage_format: StorageFormat
+) -> tuple[dict[str, Tensor], TensorFormat]:
     """The tensors of a segment's file by name, and what it must say of itself."""
     seen, block = segment.tokens, segment.kv
-    form: Form = {}
+    form: TensorFormat = {}
     tensors = {"pos": seen.pos, "offsets": seen.offsets, "times": seen.times, "clip": segment.clip}
     if segment.key_means is not None:
         tensors["key_means"] = segment.key_means
-    tensors["tokens"] = _freeze_tokens(seen.tokens, at_rest, form)
+    tensors["tokens"] = _encode_tokens(seen.tokens, storage_format, form)
     if seen.firsts is not None:
         tensors["firsts"] = seen.firsts
     if seen.repeats is not None:
         tensors["repeats"] = seen.repeats
     if block is not None:
-        tensors |= {"kv_offsets": block.offsets} | _freeze_kv(block, at_rest, form)
+        tensors |= {"kv_offsets": block.offsets} | _encode_kv(block, storage_format, form)
         if block.pos is not None:
             tensors["kv_pos"] = block.pos
-    if at_rest.small:
+    if storage_format.is_quantized:
         tensors |= {
             name: narrow(tensors[name])
             for name in ("pos", "offsets", "kv_offsets", "kv_pos")
             if name in tensors
         }
-        tensors["clip"], says = _freeze_clip(segment)
+        tensors["clip"], says = _encode_clip(segment)
         form |= says
         if block is not None and tensors.pop("key_means", None) is not None:
             form["key_means"] = "of keys"
     return tensors, form
 
 
-def thaw_tokens(tokens: Tensor, form: Form) -> Tensor:
+def decode_tokens(tokens: Tensor, form: TensorFormat) -> Tensor:
     """[n, D] visual tokens from what was cut of `tokens`."""
     if "tokens" not in form:
         return tokens
@@ -137,7 +141,7 @@ def thaw_tokens(tokens: Tensor, form: Form) -> Tensor:
     )
 
 
-def thaw_values(values: Tensor, form: Form) -> Tensor:
+def decode_values(values: Tensor, form: TensorFormat) -> Tensor:
     """[L, H, n, Dh] from what was cut of `values`."""
     if "kv" not in form:
         return values
@@ -146,8 +150,8 @@ def thaw_values(values: Tensor, form: Form) -> Tensor:
     )
 
 
-def thaw_keys(
-    keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, stop: int, form: Form
+def decode_keys(
+    keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, stop: int, form: TensorFormat
 ) -> Tensor:
     """[L, H, n, Dh] from the keys of frames first..stop-1, the whole `keys_scale` and the whole `kv_offsets`."""
     if scale is None:
@@ -161,7 +165,7 @@ def thaw_keys(
     )
 
 
-def thaw_clip(clip: Tensor, repeats: Tensor | None, form: Form) -> Tensor:
+def decode_clip(clip: Tensor, repeats: Tensor | None, form: TensorFormat) -> Tensor:
     """[T, E] float32 unit rows from `clip` and `repeats`."""
     if "clip_width" not in form:
         return clip
@@ -193,25 +197,31 @@ def narrow(numbers: Tensor) -> Tensor:
     return numbers
 
 
-def _freeze_tokens(tokens: Tensor, at_rest: AtRest, form: Form) -> Tensor:
-    if at_rest.tokens not in _BITS:
-        return tokens if at_rest.tokens is None else tokens.to(_dtype(at_rest.tokens))
-    width = quantization.width_for(tokens.shape[1], TOKEN_CHANNELS[at_rest.tokens])
-    form |= {"tokens": at_rest.tokens, "tokens_as": _name(tokens.dtype), "tokens_width": str(width)}
-    return quantization.pack_by_token(tokens, width, _BITS[at_rest.tokens])
+def _encode_tokens(tokens: Tensor, storage_format: StorageFormat, form: TensorFormat) -> Tensor:
+    if storage_format.tokens not in _BITS:
+        return tokens if storage_format.tokens is None else tokens.to(_dtype(storage_format.tokens))
+    width = quantization.width_for(tokens.shape[1], TOKEN_CHANNELS[storage_format.tokens])
+    form |= {
+        "tokens": storage_format.tokens,
+        "tokens_as": _name(tokens.dtype),
+        "tokens_width": str(width),
+    }
+    return quantization.pack_by_token(tokens, width, _BITS[storage_format.tokens])
 
 
-def _freeze_kv(block: KVBlock, at_rest: AtRest, form: Form) -> dict[str, Tensor]:
-    if at_rest.kv not in _BITS:
-        dtype = block.keys.dtype if at_rest.kv is None else _dtype(at_rest.kv)
+def _encode_kv(
+    block: KVBlock, storage_format: StorageFormat, form: TensorFormat
+) -> dict[str, Tensor]:
+    if storage_format.kv not in _BITS:
+        dtype = block.keys.dtype if storage_format.kv is None else _dtype(storage_format.kv)
         return {"keys": block.keys.to(dtype), "values": block.values.to(dtype)}
     width = quantization.width_for(block.values.shape[-1])
     form["values_width"] = str(width)
-    values = quantization.pack_by_token(block.values, width, _BITS[at_rest.kv])
-    return _freeze_keys(block, at_rest.kv, form) | {"values": values}
+    values = quantization.pack_by_token(block.values, width, _BITS[storage_format.kv])
+    return _encode_keys(block, storage_format.kv, form) | {"values": values}
 
 
-def _freeze_keys(block: KVBlock, kind: str, form: Form) -> dict[str, Tensor]:
+def _encode_keys(block: KVBlock, kind: str, form: TensorFormat) -> dict[str, Tensor]:
     form |= {"kv": kind, "kv_as": _name(block.keys.dtype)}
     keys = quantization.pack_by_channel(
         block.keys, quantization.token_groups(block.offsets.tolist()), _BITS[kind]
@@ -219,7 +229,7 @@ def _freeze_keys(block: KVBlock, kind: str, form: Form) -> dict[str, Tensor]:
     return {"keys": keys.codes, "keys_scale": keys.scale}
 
 
-def _freeze_clip(segment: Segment) -> tuple[Tensor, Form]:
+def _encode_clip(segment: Segment) -> tuple[Tensor, TensorFormat]:
     """Rows of the frames that repeat none."""
     kept = torch.unique(segment.tokens.stands_for)
     width = quantization.width_for(segment.clip.shape[1], TOKEN_CHANNELS["int8"])

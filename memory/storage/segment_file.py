@@ -24,12 +24,12 @@ from torch import Tensor
 from encoders.schema import KVBlock, Segment, VisualTokens
 from memory.schema import SegmentIndex
 from memory.storage import segment_codec, tensor_file
-from memory.storage.segment_codec import AtRest, Form
-from memory.storage.tensor_file import Checked, DamagedError, read_seal, seal
+from memory.storage.segment_codec import StorageFormat, TensorFormat
+from memory.storage.tensor_file import DamagedError, TensorFile, read_seal, seal
 
 # 1 had no sums; 2 had them in hex digits, and small banks kept scales and mean keys apart
 FORMAT = 3
-AS_MADE = AtRest()
+LOSSLESS = StorageFormat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Head:
     start: float
     end: float
     # how its tensors are stored; empty: as made
-    form: Form = field(compare=False, default_factory=dict)
+    form: TensorFormat = field(compare=False, default_factory=dict)
     wall: float | None = None  # Unix seconds of `start`
 
 
-def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
+def pack(segment: Segment, storage_format: StorageFormat = LOSSLESS) -> bytes:
     """The file's bytes; the same segment always gives the same bytes."""
-    tensors, form = segment_codec.freeze(segment, at_rest)
+    tensors, form = segment_codec.encode(segment, storage_format)
     head: dict[str, Any] = {
         "format": FORMAT,
         "video_id": segment.video_id,
@@ -59,17 +59,17 @@ def pack(segment: Segment, at_rest: AtRest = AS_MADE) -> bytes:
         head["form"] = form
     if segment.wall is not None:
         head["wall"] = segment.wall
-    return tensor_file.packed(tensors, head)
+    return tensor_file.pack(tensors, head)
 
 
 def read_head(path: Path) -> Head:
-    with _opened(path, None) as (_, head):
+    with _open(path, None) as (_, head):
         return head
 
 
 def read(path: Path, sealed: str | None = None) -> Segment:
     """The whole segment, bit-exact. sealed: the seal that the file must carry. DamagedError, here and below."""
-    with _opened(path, sealed) as (file, head):
+    with _open(path, sealed) as (file, head):
         frames = len(file.load("times"))
         kv = _kv(file, head.form, 0, frames)
         return Segment(
@@ -90,7 +90,7 @@ def read_frames(
 ) -> tuple[VisualTokens, KVBlock | None]:
     """Frames first..stop-1 of the segment alone, their frame numbers and offsets starting at 0 again; only these bytes
     are read. kv=False leaves keys and values on the disk."""
-    with _opened(path, sealed) as (file, head):
+    with _open(path, sealed) as (file, head):
         return _tokens(file, head.form, first, stop), _kv(
             file, head.form, first, stop
         ) if kv else None
@@ -104,7 +104,7 @@ def read_index(
 ) -> SegmentIndex:
     """The rows that a retriever takes in. `first`: ordinal of the first frame, which the file does not know. In a small bank
     mean keys cost reading the keys."""
-    with _opened(path, sealed) as (file, head):
+    with _open(path, sealed) as (file, head):
         return SegmentIndex(
             head.video_id,
             head.number,
@@ -117,36 +117,36 @@ def read_index(
 
 def read_times(path: Path) -> tuple[Tensor, Tensor]:
     """Seconds [T] and offsets [T + 1] of the frames: what a catalog keeps."""
-    with _opened(path, None) as (file, _):
+    with _open(path, None) as (file, _):
         return file.load("times"), file.offsets("offsets")
 
 
 def check(path: Path, sealed: str) -> None:
     """Read everything. DamagedError names the first tensor, and the frame where it can, that is not as written."""
-    with _opened(path, sealed) as (file, _):
-        file.all()
+    with _open(path, sealed) as (file, _):
+        file.verify()
 
 
 @contextmanager
-def _opened(path: Path, sealed: str | None) -> Iterator[tuple[Checked, Head]]:
-    with tensor_file.opened(path, sealed) as file:
-        told = file.told
+def _open(path: Path, sealed: str | None) -> Iterator[tuple[TensorFile, Head]]:
+    with tensor_file.open_file(path, sealed) as file:
+        told = file.metadata
         if told.get("format") != FORMAT:
             raise DamagedError(f"it has segment format {told.get('format')}, not {FORMAT}")
         place = told["video_id"], told["number"], told["start"], told["end"]
         yield file, Head(*place, told.get("form", {}), told.get("wall"))
 
 
-def _tokens(file: Checked, form: Form, first: int, stop: int) -> VisualTokens:
+def _tokens(file: TensorFile, form: TensorFormat, first: int, stop: int) -> VisualTokens:
     """Visual tokens of frames first..stop-1."""
     offsets = file.offsets("offsets")[first : stop + 1]
     tokens = file.frames("tokens", offsets, first)
     # of these frames alone
     pos = file.load("pos")[int(offsets[0]) : int(offsets[-1])].to(torch.int32, copy=True)
     pos[:, 0] -= first
-    firsts, repeats = (file.maybe(name) for name in ("firsts", "repeats"))
+    firsts, repeats = (file.load_optional(name) for name in ("firsts", "repeats"))
     return VisualTokens(
-        segment_codec.thaw_tokens(tokens, form),
+        segment_codec.decode_tokens(tokens, form),
         pos,
         offsets - offsets[0],
         file.load("times")[first:stop],
@@ -155,45 +155,47 @@ def _tokens(file: Checked, form: Form, first: int, stop: int) -> VisualTokens:
     )
 
 
-def _kv(file: Checked, form: Form, first: int, stop: int) -> KVBlock | None:
+def _kv(file: TensorFile, form: TensorFormat, first: int, stop: int) -> KVBlock | None:
     """Keys and values of frames first..stop-1; None when the segment has none."""
     if "keys" not in file.sums:
         return None
     whole = file.offsets("kv_offsets")
     offsets = whole[first : stop + 1]
     values = file.frames("values", offsets, first)
-    pos = file.maybe("kv_pos")
+    pos = file.load_optional("kv_pos")
     return KVBlock(
         _keys(file, form, whole, first, stop),
-        segment_codec.thaw_values(values, form),
+        segment_codec.decode_values(values, form),
         offsets - offsets[0],
         None if pos is None else pos[int(offsets[0]) : int(offsets[-1])].to(torch.int32),
     )
 
 
-def _keys(file: Checked, form: Form, whole: Tensor, first: int, stop: int) -> Tensor:
+def _keys(file: TensorFile, form: TensorFormat, whole: Tensor, first: int, stop: int) -> Tensor:
     """Keys of frames first..stop-1. whole: offsets of all frames."""
     keys = file.frames("keys", whole[first : stop + 1], first)
-    return segment_codec.thaw_keys(keys, file.maybe("keys_scale"), whole, first, stop, form)
+    return segment_codec.decode_keys(
+        keys, file.load_optional("keys_scale"), whole, first, stop, form
+    )
 
 
-def _clip(file: Checked, form: Form) -> Tensor:
-    return segment_codec.thaw_clip(file.load("clip"), file.maybe("repeats"), form)
+def _clip(file: TensorFile, form: TensorFormat) -> Tensor:
+    return segment_codec.decode_clip(file.load("clip"), file.load_optional("repeats"), form)
 
 
-def _key_means(file: Checked, form: Form, keys: Tensor | None = None) -> Tensor | None:
+def _key_means(file: TensorFile, form: TensorFormat, keys: Tensor | None = None) -> Tensor | None:
     """Mean keys as they are stored or as the keys give them; None when the segment has none. keys: of all frames, where they
     were read already."""
     if "key_means" not in form:
-        return file.maybe("key_means")
-    offsets, repeats = file.offsets("kv_offsets"), file.maybe("repeats")
+        return file.load_optional("key_means")
+    offsets, repeats = file.offsets("kv_offsets"), file.load_optional("repeats")
     keys = _keys(file, form, offsets, 0, len(offsets) - 1) if keys is None else keys
     return segment_codec.key_means(keys, offsets, repeats)
 
 
 __all__ = [
-    "AS_MADE",
     "FORMAT",
+    "LOSSLESS",
     "DamagedError",
     "Head",
     "check",

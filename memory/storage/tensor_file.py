@@ -1,6 +1,6 @@
 """A safetensors file whose tensors are checked as they are read: whatever is handed out is what was written.
 
-Knows neither segments nor what the tensors are for. The file's metadata holds one JSON record, `told`, and in it under
+Knows neither segments nor what the tensors are for. The file's metadata holds one JSON record, `metadata`, and in it under
 "sums" the checksums of all tensors (memory/storage/checksums.py). Of a tensor that is read by frame range only those frames are checked.
 
 Read by plain `pread`, not through safetensors: a file that is cut short while it is read is an error, where a mapped one
@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from memory.storage import checksums as sums
+from memory.storage import checksums
 from memory.storage.checksums import Sums
 
 # one metadata key only: safetensors writes several in a random order, and equal records must be equal bytes
@@ -54,7 +54,7 @@ class DamagedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorSlot:
     """Where a tensor lies in its file."""
 
     dtype: torch.dtype
@@ -66,41 +66,46 @@ class Place:
 class Header:
     """What a file says of itself."""
 
-    told: dict[str, Any]
+    metadata: dict[str, Any]
     sums: Sums
-    places: dict[str, Place]
+    slots: dict[str, TensorSlot]
     size: int  # of the whole file, in bytes
 
 
-def packed(tensors: dict[str, Tensor], told: dict[str, Any]) -> bytes:
-    """The file's bytes, with the sums added to `told`; the same input always gives the same bytes."""
-    alone = _alone(tensors)
+def pack(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
+    """The file's bytes, with the sums added to `metadata`; the same input always gives the same bytes."""
+    unshared = _unshared(tensors)
     return save(
-        alone, {_KEY: json.dumps(told | {"sums": sums.to_text(sums.of(alone))}, sort_keys=True)}
+        unshared,
+        {
+            _KEY: json.dumps(
+                metadata | {"sums": checksums.to_text(checksums.of(unshared))}, sort_keys=True
+            )
+        },
     )
 
 
 def seal(data: bytes) -> str:
     """The checksum of a packed file's header, which holds those of the data behind it."""
-    return sums.of_bytes(data[: 8 + int.from_bytes(data[:8], "little")])
+    return checksums.of_bytes(data[: 8 + int.from_bytes(data[:8], "little")])
 
 
 def read_seal(path: Path) -> str:
     """The same of a file: a few kB are read."""
     with _handle(path) as handle:
-        return sums.of_bytes(_header_bytes(handle))
+        return checksums.of_bytes(_header_bytes(handle))
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class TensorFile:
     """An open file."""
 
     handle: int
     header: Header
 
     @property
-    def told(self) -> dict[str, Any]:
-        return self.header.told
+    def metadata(self) -> dict[str, Any]:
+        return self.header.metadata
 
     @property
     def sums(self) -> Sums:
@@ -109,17 +114,17 @@ class Checked:
     @property
     def names(self) -> set[str]:
         """Of the tensors that are really there; `sums` says which should be."""
-        return set(self.header.places)
+        return set(self.header.slots)
 
     def load(self, name: str) -> Tensor:
         """A whole tensor."""
-        place = self.header.places[name]
-        data = self._read(prod(place.shape) * place.dtype.itemsize, [place.begin])
-        if not sums.whole(name, place.dtype, place.shape, data, self.sums):
+        slot = self.header.slots[name]
+        data = self._read(prod(slot.shape) * slot.dtype.itemsize, [slot.begin])
+        if not checksums.is_intact(name, slot.dtype, slot.shape, data, self.sums):
             raise DamagedError(f"its {name} are not those that were written")
-        return torch.from_numpy(data).view(place.dtype).reshape(place.shape)
+        return torch.from_numpy(data).view(slot.dtype).reshape(slot.shape)
 
-    def maybe(self, name: str) -> Tensor | None:
+    def load_optional(self, name: str) -> Tensor | None:
         """A tensor that not every file has; the small ones are read whole."""
         return self.load(name) if name in self.sums else None
 
@@ -129,24 +134,26 @@ class Checked:
 
     def frames(self, name: str, offsets: Tensor, first: int = 0) -> Tensor:
         """The frames from number `first` on of a tensor that offsets (of these frames, and the end) cut."""
-        place, axis, edges = self.header.places[name], sums.BY_FRAME[name][1], offsets.tolist()
-        before, length, behind = place.shape[:axis], place.shape[axis], place.shape[axis + 1 :]
+        slot, axis, edges = self.header.slots[name], checksums.BY_FRAME[name][1], offsets.tolist()
+        before, length, behind = slot.shape[:axis], slot.shape[axis], slot.shape[axis + 1 :]
         a, b = edges[0], edges[-1]
         if not 0 <= a <= b <= length:
             raise DamagedError(f"its {name} are not as long as its frames")
-        row, shape = prod(behind) * place.dtype.itemsize, (*before, b - a, *behind)
-        begins = [place.begin + (each * length + a) * row for each in range(prod(before))]
+        row, shape = prod(behind) * slot.dtype.itemsize, (*before, b - a, *behind)
+        begins = [slot.begin + (each * length + a) * row for each in range(prod(before))]
         data = self._read(len(begins) * (b - a) * row, begins if b - a < length else begins[:1])
-        wrong = sums.frames(name, place.dtype, shape, data, edges, first, self.sums)
+        wrong = checksums.first_damaged_frame(
+            name, slot.dtype, shape, data, edges, first, self.sums
+        )
         if wrong is not None:
             raise DamagedError(f"its {name} of frame {wrong} are not those that were written")
-        return torch.from_numpy(data).view(place.dtype).reshape(shape)
+        return torch.from_numpy(data).view(slot.dtype).reshape(shape)
 
-    def all(self) -> None:
+    def verify(self) -> None:
         """Read everything."""
         for name in sorted(self.sums):
-            if name in sums.BY_FRAME:
-                self.frames(name, self.offsets(sums.BY_FRAME[name][0]))
+            if name in checksums.BY_FRAME:
+                self.frames(name, self.offsets(checksums.BY_FRAME[name][0]))
             else:
                 self.load(name)
 
@@ -161,19 +168,19 @@ class Checked:
 
 
 @contextmanager
-def opened(path: Path, sealed: str | None = None) -> Iterator[Checked]:
-    """The file and what it says of itself. sealed: the seal that it must carry. Bytes can be wrong in many ways, and each
+def open_file(path: Path, seal: str | None = None) -> Iterator[TensorFile]:
+    """The file and what it says of itself. seal: the seal that it must carry. Bytes can be wrong in many ways, and each
     has an error of its own; all of them become one."""
     try:
         with _handle(path) as handle:
             data = _header_bytes(handle)
-            if sealed is not None and sums.of_bytes(data) != sealed:
+            if seal is not None and checksums.of_bytes(data) != seal:
                 raise DamagedError("its header is not the one that was written")
-            header = _parsed(data)
+            header = _parse_header(data)
             size = os.fstat(handle).st_size
             if size != header.size:
                 raise DamagedError(f"it has {size} bytes, and its header speaks of {header.size}")
-            yield Checked(handle, header)
+            yield TensorFile(handle, header)
     except (
         ValueError,
         TypeError,
@@ -210,22 +217,22 @@ def _header_bytes(handle: int) -> bytes:
 
 
 @lru_cache(maxsize=_HEADERS)
-def _parsed(data: bytes) -> Header:
+def _parse_header(data: bytes) -> Header:
     """What the bytes of a header say. Any error of a dict or a number when they say nothing."""
     described = json.loads(data[8:])
-    told = json.loads(described.pop("__metadata__")[_KEY])
-    places, end = {}, len(data)
+    metadata = json.loads(described.pop("__metadata__")[_KEY])
+    slots, end = {}, len(data)
     for name, entry in sorted(described.items(), key=lambda item: item[1]["data_offsets"]):
-        place = Place(
+        slot = TensorSlot(
             _DTYPES[entry["dtype"]], tuple(entry["shape"]), len(data) + entry["data_offsets"][0]
         )
-        if min(place.shape, default=0) < 0 or place.begin != end:
+        if min(slot.shape, default=0) < 0 or slot.begin != end:
             raise ValueError(f"its {name} do not lie where the tensor before them ends")
-        end += prod(place.shape) * place.dtype.itemsize
+        end += prod(slot.shape) * slot.dtype.itemsize
         if end != len(data) + entry["data_offsets"][1]:
             raise ValueError(f"its {name} are not as long as they should be")
-        places[name] = place
-    return Header(told, sums.from_text(told["sums"]), places, end)
+        slots[name] = slot
+    return Header(metadata, checksums.from_text(metadata["sums"]), slots, end)
 
 
 def _fill(handle: int, into: memoryview, at: int) -> None:
@@ -237,15 +244,15 @@ def _fill(handle: int, into: memoryview, at: int) -> None:
         into, at = into[count:], at + count
 
 
-def _alone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Each tensor contiguous, on the CPU and with memory of its own: safetensors refuses shared memory, and two of
     ours may share it (a segment without time tags has the same offsets twice)."""
     seen: set[int] = set()
-    alone = {}
+    unshared = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         if tensor.untyped_storage().data_ptr() in seen:
             tensor = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
-        alone[name] = tensor
-    return alone
+        unshared[name] = tensor
+    return unshared

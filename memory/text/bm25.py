@@ -2,9 +2,9 @@
 
 Knows the rows and their words; no pictures, no prompts. SQLite's own bm25() counts every line that has a word, each time: a
 second for common words in a million lines. So here:
-    1 how many lines have each word, counted up to COMMON
-    2 candidates: lines with the telling words (fewer than COMMON lines have them), the more and rarer words the better; where
-      all words are common, lines that have them all; at most DEEP of them
+    1 how many lines have each word, counted up to COMMON_LINES
+    2 candidates: lines with the telling words (fewer than COMMON_LINES lines have them), the more and rarer words the better; where
+      all words are common, lines that have them all; at most MAX_CANDIDATES of them
     3 BM25 (Robertson's, k1 and b below) over the candidates alone, read from the catalog. What neighbours within NEAR_S seconds
       say of words that a line lacks counts half: a sentence goes over several subtitles, a slide has several lines
 Which lines are seen depends on the question's moment (no look-ahead) and on the stretch of time that is asked for.
@@ -21,16 +21,18 @@ from memory.text import tokenizer
 from memory.text.rows import TextRows
 from memory.text.tokenizer import Query
 
-COMMON = 4000  # lines
-DEEP = 400  # candidates
+COMMON_LINES = 4000  # lines
+MAX_CANDIDATES = 400  # candidates
 NEAR_S = 8.0
 K1, B = 1.2, 0.5  # lines are short, and a short one is not a better one
-USUAL = 8.0  # words of a line; not counted, as lines that come later must not change what is found
+MEAN_WORDS = (
+    8.0  # words of a line; not counted, as lines that come later must not change what is found
+)
 _NEIGHBOUR = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LineFilter:
     """Which lines may be found."""
 
     video_id: str | None = None  # None: all videos of the bank
@@ -43,7 +45,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RankedLine:
     """A line with what speaks for it."""
 
     line: TextLine
@@ -54,39 +56,45 @@ class Found:
     end: float
 
 
-def search(rows: TextRows, query: Query, wanted: Wanted, most: int = 50) -> list[Found]:
+def search(
+    rows: TextRows, query: Query, line_filter: LineFilter, most: int = 50
+) -> list[RankedLine]:
     """At most so many lines, best first; equal ones in time order. Empty where the bank has no text."""
-    if query.empty or not rows.there:
+    if query.empty or not rows.has_text:
         return []
-    scope = _Scope(rows, wanted)
+    scope = _Scope(rows, line_filter)
     terms = tuple(dict.fromkeys((*query.terms, *query.phrases)))
-    having = {term: scope.matching(_match(term), most=COMMON, always=True) for term in terms}  # 1
+    having = {
+        term: scope.matching(_match(term), most=COMMON_LINES, always=True) for term in terms
+    }  # 1
     lines = scope.count()
     idf = {
         term: math.log(1 + (max(lines - len(ids), 0) + 0.5) / (len(ids) + 0.5))
         for term, ids in having.items()
     }
     found = rows.lines(_candidates(scope, query, having, idf))  # 2
-    return _ranked(found, idf, wanted)[:most]  # 3
+    return _ranked(found, idf, line_filter)[:most]  # 3
 
 
 class _Scope:
     """The lines that may be found. Who asks at a moment meets the words of one video as they were then: how common a word is
     must not tell of what comes later."""
 
-    def __init__(self, rows: TextRows, wanted: Wanted) -> None:
-        self._rows, self._wanted = rows, wanted
+    def __init__(self, rows: TextRows, line_filter: LineFilter) -> None:
+        self._rows, self._line_filter = rows, line_filter
         self._runs = (
-            None if wanted.video_id is None else [run.ids for run in rows.runs(wanted.video_id)]
+            None
+            if line_filter.video_id is None
+            else [run.ids for run in rows.runs(line_filter.video_id)]
         )
-        kinds = " OR ".join(f'"{kind}"' for kind in wanted.kinds)
+        kinds = " OR ".join(f'"{kind}"' for kind in line_filter.kinds)
         self._kinds = [f"kind : ({kinds})"] if kinds else []
 
     @property
     def bounded(self) -> bool:
         """Whether only a stretch of time is asked for."""
-        return (self._wanted.start, self._wanted.end) != (0.0, math.inf) or bool(
-            self._wanted.within
+        return (self._line_filter.start, self._line_filter.end) != (0.0, math.inf) or bool(
+            self._line_filter.within
         )
 
     def matching(self, *matches: str, most: int, always: bool = False) -> list[int]:
@@ -94,25 +102,25 @@ class _Scope:
         match = " AND ".join((*matches, *self._kinds))
         found: list[int] = []
         for ids, during in self._everywhere() if always else self._parts:
-            found += self._rows.matching(
-                match, ids, self._wanted.asked_at, during, most=most - len(found)
+            found += self._rows.search_ids(
+                match, ids, self._line_filter.asked_at, during, most=most - len(found)
             )
         return found
 
     @cached_property
     def _parts(self) -> list[tuple[range | None, tuple[float, float]]]:
         """Ids of lines and seconds."""
-        wanted = self._wanted
-        if not wanted.within:
-            return [(ids, (wanted.start, wanted.end)) for ids, _ in self._everywhere()]
+        line_filter = self._line_filter
+        if not line_filter.within:
+            return [(ids, (line_filter.start, line_filter.end)) for ids, _ in self._everywhere()]
         spans = (
-            wanted.within
-            if wanted.video_id is None
-            else {wanted.video_id: wanted.within.get(wanted.video_id, (0.0, 0.0))}
+            line_filter.within
+            if line_filter.video_id is None
+            else {line_filter.video_id: line_filter.within.get(line_filter.video_id, (0.0, 0.0))}
         )
         parts: list[tuple[range | None, tuple[float, float]]] = []
         for video_id, (low, high) in sorted(spans.items()):
-            during = max(low, wanted.start), min(high, wanted.end)
+            during = max(low, line_filter.start), min(high, line_filter.end)
             if during[0] < during[1]:
                 parts += [(run.ids, during) for run in self._rows.runs(video_id)]
         return parts
@@ -124,7 +132,7 @@ class _Scope:
     def count(self) -> int:
         if self._runs is None:
             return self._rows.count()
-        return sum(self._rows.count(ids, self._wanted.asked_at) for ids in self._runs)
+        return sum(self._rows.count(ids, self._line_filter.asked_at) for ids in self._runs)
 
 
 def _candidates(
@@ -140,34 +148,39 @@ def _candidates(
     weight: defaultdict[int, float] = defaultdict(float)
     for term in there:
         ids = having[term]
-        if len(ids) < COMMON:
+        if len(ids) < COMMON_LINES:
             if phrases or scope.bounded:
-                ids = scope.matching(_match(term), *phrases, most=COMMON)
+                ids = scope.matching(_match(term), *phrases, most=COMMON_LINES)
             for id_ in ids:
                 weight[id_] += idf[term]
     if weight:
         return [
-            id_ for id_, _ in sorted(weight.items(), key=lambda item: (-item[1], item[0]))[:DEEP]
+            id_
+            for id_, _ in sorted(weight.items(), key=lambda item: (-item[1], item[0]))[
+                :MAX_CANDIDATES
+            ]
         ]
     # common words: as many of them in one line as there are
     for count in range(len(there), 0 if phrases else 1, -1):
-        found = scope.matching(*map(_match, there[:count]), *phrases, most=DEEP)
+        found = scope.matching(*map(_match, there[:count]), *phrases, most=MAX_CANDIDATES)
         if found:
             return found
     return (
-        scope.matching(*(phrases or map(_match, there[:1])), most=DEEP) if phrases or there else []
+        scope.matching(*(phrases or map(_match, there[:1])), most=MAX_CANDIDATES)
+        if phrases or there
+        else []
     )
 
 
 def _ranked(
-    lines: dict[int, TextLine], idf: dict[tuple[str, ...], float], wanted: Wanted
-) -> list[Found]:
+    lines: dict[int, TextLine], idf: dict[tuple[str, ...], float], line_filter: LineFilter
+) -> list[RankedLine]:
     terms = tuple(idf)
     asked = sum(idf.values()) or 1.0
     scored: dict[int, dict[tuple[str, ...], float]] = {}
     for id_, line in lines.items():
         told = tokenizer.words(line.text)
-        length = K1 * (1 - B + B * len(told) / USUAL)
+        length = K1 * (1 - B + B * len(told) / MEAN_WORDS)
         times = Counter({term: tokenizer.holds(told, term) for term in terms})
         scored[id_] = {
             term: idf[term] * n * (K1 + 1) / (n + length) for term, n in times.items() if n
@@ -188,9 +201,13 @@ def _ranked(
         covered = sum(idf[term] for term in (*own, *more))
         score = sum(own.values()) + _NEIGHBOUR * sum(more.values())
         # that it stayed is not known yet; a copy of every line would be a tenth of a search
-        shown = line if line.end <= wanted.asked_at else replace(line, end=wanted.asked_at)
+        shown = (
+            line if line.end <= line_filter.asked_at else replace(line, end=line_filter.asked_at)
+        )
         found.append(
-            Found(shown, score, min(covered / asked, 1.0), start, min(end, wanted.asked_at))
+            RankedLine(
+                shown, score, min(covered / asked, 1.0), start, min(end, line_filter.asked_at)
+            )
         )
     return sorted(found, key=lambda each: (-each.score, each.line.video_id, each.line.start))
 

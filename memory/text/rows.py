@@ -90,13 +90,13 @@ class TextRows:
         return self._database.state()
 
     @property
-    def there(self) -> bool:
+    def has_text(self) -> bool:
         """Whether the bank has ever had any text."""
         return bool(self._database.rows("SELECT 1 FROM sqlite_master WHERE name = 'text_index'"))
 
     def runs(self, video_id: str | None = None) -> list[RunRow]:
         """Of one video or of all, by video and extractor."""
-        if not self.there:
+        if not self.has_text:
             return []
         where, values = ("", ()) if video_id is None else ("WHERE video_id = ?", (video_id,))
         sql = f"""SELECT id, video_id, extractor, made_with, count(*), total(lines), max("end"), max(last),
@@ -132,8 +132,8 @@ class TextRows:
             for table in _TABLES:
                 db.execute(table)
             add(db, block, seal)
-            crash_points.passed("text rows")
-        crash_points.passed("text rows commit")
+            crash_points.reached("text rows")
+        crash_points.reached("text rows commit")
 
     def remove(self, run: RunRow) -> None:
         """Forget a run."""
@@ -153,7 +153,7 @@ class TextRows:
                     found[values[0]] = self._line(video_id, values)
         return found
 
-    def matching(
+    def search_ids(
         self,
         match: str,
         ids: range | None = None,
@@ -202,8 +202,8 @@ class TextRows:
 
     def _line(self, video_id: str, values: tuple) -> TextLine:
         if row_sum(*values[1:-1]) != values[-1]:
-            raise self._database.row_damaged()
-        return _bare(video_id, values)
+            raise self._database.row_error()
+        return _to_line(video_id, values)
 
 
 def damage_of(database: Database) -> list[str]:
@@ -281,18 +281,18 @@ def forget_before(db: sqlite3.Connection, video_id: str, start: float) -> None:
             stretch = Stretch(
                 row.start,
                 row.end,
-                tuple(_bare(video_id, line) for line in lines),
+                tuple(_to_line(video_id, line) for line in lines),
                 row.last,
                 row.note,
             )
             _forget_lines(db, row.first_id, row.stop_id)
             db.execute("DELETE FROM text_blocks WHERE run = ? AND number = ?", (run, row.number))
-            left = without(TextBlock(video_id, extractor, made_with, row.number, stretch), start)
+            left = cut_before(TextBlock(video_id, extractor, made_with, row.number, stretch), start)
             if left is not None:
                 add(db, left, block_file.seal(block_file.pack(left)), row.first_id)
 
 
-def without(block: TextBlock, start: float) -> TextBlock | None:
+def cut_before(block: TextBlock, start: float) -> TextBlock | None:
     """A block without what was over by this second; what goes on begins there. None when nothing is left. The last block of a
     run stays, if empty: it says that the run is complete."""
     s = block.stretch
@@ -327,7 +327,7 @@ def _block(values: tuple) -> BlockRow:
     return BlockRow(number, start, end, bool(last), *rest)
 
 
-def _bare(video_id: str, values: tuple) -> TextLine:
+def _to_line(video_id: str, values: tuple) -> TextLine:
     _, start, end, known, kind, confidence, box, text, _ = values
     place = None if box is None else tuple(json.loads(box))
     return TextLine(video_id, start, end, kind, text, known, confidence, place)

@@ -5,8 +5,8 @@ Layout: <bank>/text/<video_id>/<extractor>/<number:06d>.jsonl, a file for every 
 
 Order of `put`: 1 the file (temporary name, fsync, rename, fsync of the folder), 2 rows and words in the catalog, committed:
 from here on the lines exist. A crash in between leaves a file without a row, which `verify` names and the next writer deletes.
-File and rows say the same, so that either is made again from the other: a damaged file from the rows (`mend`), lost rows from
-the files (`blocks_of`).
+File and rows say the same, so that either is made again from the other: a damaged file from the rows (`repair`), lost rows from
+the files (`read_blocks`).
 What was pruned of a video goes from the files as well; a crash before that leaves a file whose seal is not the row's, and
 `sweep` writes it again.
 """
@@ -22,7 +22,7 @@ from memory.storage.atomic import TEMPORARY, make_folder, sync_folder, write_ato
 from memory.storage.catalog import Catalog
 from memory.storage.database import Database
 from memory.text import block_file
-from memory.text.rows import BlockRow, RunRow, TextRows, without
+from memory.text.rows import BlockRow, RunRow, TextRows, cut_before
 from memory.text.vectors import TextVectors
 
 FOLDER = "text"
@@ -110,9 +110,9 @@ class TextStore:
         folder = self._root / video_id
         if folder.exists():
             shutil.rmtree(folder)
-            crash_points.passed("text gone")
+            crash_points.reached("text gone")
 
-    def settle(self, video_id: str) -> None:
+    def sync_files(self, video_id: str) -> None:
         """Make the files of a video what its rows say, after it was pruned."""
         folder = self._root / video_id
         if not folder.is_dir():
@@ -134,7 +134,7 @@ class TextStore:
                     self._rewrite(run, row)
             sync_folder(part)
         self.vectors.sweep(video_id)  # what was cut is another text
-        crash_points.passed("text settled")
+        crash_points.reached("text settled")
 
     def sweep(self) -> None:
         """Delete what a crash left behind. For the one writer, before it writes."""
@@ -148,7 +148,7 @@ class TextStore:
                 shutil.rmtree(folder)
                 continue
             if video.pruned is not None:
-                self.settle(folder.name)
+                self.sync_files(folder.name)
             for part in filter(Path.is_dir, folder.iterdir()):
                 run = runs.get((folder.name, part.name))
                 keep = (
@@ -192,7 +192,7 @@ class TextStore:
             gone = "of lines that are no longer there; the next writer deletes this file"
             yield TextProblem(path, what or gone, video_id, orphan=not what)
 
-    def mend(self) -> list[TextProblem]:
+    def repair(self) -> list[TextProblem]:
         """Write damaged and missing files again from the rows, and delete damaged vectors, which the lines give again; those
         that this was done for."""
         done = [TextProblem(*each) for each in self.vectors.clear()]
@@ -225,7 +225,7 @@ class TextStore:
             return str(error)
 
 
-def blocks_of(root: Path, video_id: str, pruned: float) -> Iterator[tuple[TextBlock, str]]:
+def read_blocks(root: Path, video_id: str, pruned: float) -> Iterator[tuple[TextBlock, str]]:
     """The blocks of a video that can be read, by extractor and in time order, without what was pruned, each with its seal:
     for a catalog that is rebuilt. Of one extractor only blocks that were made alike."""
     folder = root / FOLDER / video_id
@@ -243,11 +243,11 @@ def blocks_of(root: Path, video_id: str, pruned: float) -> Iterator[tuple[TextBl
             ):
                 continue
             made = made or block.made_with
-            left = without(block, pruned)
+            left = cut_before(block, pruned)
             if left is not None and block.made_with == made:
                 yield left, block_file.seal(block_file.pack(left))
 
 
-def any_of(root: Path) -> bool:
+def has_files(root: Path) -> bool:
     """Whether a bank has text files."""
     return any((root / FOLDER).glob("*/*/*.jsonl"))

@@ -13,7 +13,7 @@ import numpy as np
 _DEVIATIONS = 6.0  # of a unit row's numbers, which one byte spans; beyond it they are cut
 
 
-class LineIndex:
+class VectorIndex:
     """Unit rows by id. One thread changes while many search."""
 
     def __init__(self, width: int) -> None:

@@ -19,7 +19,7 @@ from memory.storage import crash_points
 from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
 from memory.text import vector_file
 from memory.text.rows import BlockRow, RunRow, TextRows
-from memory.text.vector_index import LineIndex
+from memory.text.vector_index import VectorIndex
 
 FOLDER = "vectors"
 
@@ -30,8 +30,8 @@ class TextVectors:
     def __init__(self, root: Path, text_rows: TextRows) -> None:
         self._bank, self._root, self._text_rows = root, root / FOLDER, text_rows
         self._lock = threading.Lock()
-        self._index: LineIndex | None = None
-        self._taken: dict[Path, range] = {}  # files in the index, with the ids of their lines
+        self._index: VectorIndex | None = None
+        self._ids_by_file: dict[Path, range] = {}  # files in the index, with the ids of their lines
         self._state: object = None  # of bank and catalog, when the index was the same
 
     def path(self, video_id: str, extractor: str, row: BlockRow) -> Path:
@@ -60,16 +60,16 @@ class TextVectors:
         has vectors of another model."""
         if rows.shape[0] != row.lines:
             raise ValueError(f"{rows.shape[0]} vectors for {row.lines} lines")
-        self.refuse_other(made_with)
+        self.require_model(made_with)
         path = self.path(run.video_id, run.extractor, row)
         make_folder(path.parent)
         if self.made_with is None:
             write_atomically(self._root / "made_with", made_with.encode())
         write_atomically(path, vector_file.pack(rows, made_with))
         (self._root / "made_with").touch()
-        crash_points.passed("vectors")
+        crash_points.reached("vectors")
 
-    def refuse_other(self, made_with: str) -> None:
+    def require_model(self, made_with: str) -> None:
         """UserError when the bank's vectors are of another model."""
         before = self.made_with
         if before is not None and before != made_with:
@@ -89,15 +89,15 @@ class TextVectors:
         self, query: np.ndarray, k: int, among: Sequence[range] | None = None
     ) -> tuple[Sequence[int], Sequence[float]]:
         """Ids of the lines with the largest inner products, and these; best first. query: [E]. among: ids of lines."""
-        index = self._up_to_date()
+        index = self._synced_index()
         if index is None:
             return [], []
         ids, scores = index.search(query, k, among)
         return ids.tolist(), scores.tolist()
 
-    def counted(self) -> int:
+    def count(self) -> int:
         """Lines that have a vector."""
-        index = self._up_to_date()
+        index = self._synced_index()
         return 0 if index is None else len(index)
 
     # ---- following the lines
@@ -142,7 +142,7 @@ class TextVectors:
             if row.lines
         }
 
-    def _up_to_date(self) -> LineIndex | None:
+    def _synced_index(self) -> VectorIndex | None:
         """The index with all that is there by now."""
         with self._lock:
             try:
@@ -153,16 +153,16 @@ class TextVectors:
             if state == self._state:
                 return self._index
             there = self._expected(None) if came else {}
-            for path in [path for path in self._taken if path not in there]:
+            for path in [path for path in self._ids_by_file if path not in there]:
                 if self._index is not None:
-                    self._index.remove(self._taken.pop(path))
+                    self._index.remove(self._ids_by_file.pop(path))
             for path, ids in there.items():
-                rows = None if path in self._taken else _read(path)
+                rows = None if path in self._ids_by_file else _read(path)
                 if rows is not None and len(rows) == len(ids):
                     if self._index is None or self._index.width != rows.shape[1]:
-                        self._index, self._taken = LineIndex(rows.shape[1]), {}
+                        self._index, self._ids_by_file = VectorIndex(rows.shape[1]), {}
                     self._index.add(np.arange(ids.start, ids.stop), rows)
-                    self._taken[path] = ids
+                    self._ids_by_file[path] = ids
             self._state = state
             return self._index
 

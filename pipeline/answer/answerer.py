@@ -16,7 +16,7 @@ from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from memory.storage.catalog import VideoRow
-from memory.text.bm25 import Found
+from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.citations import cite, cited_spans, recalled_spans
@@ -37,7 +37,7 @@ class _Request:
 
     question: Question
     video: VideoRow
-    matches: tuple[Found, ...] = ()  # lines for the citations, best first
+    matches: tuple[RankedLine, ...] = ()  # lines for the citations, best first
     lines: tuple[TextLine, ...] = ()  # those of them that the model reads, in time order
 
 

@@ -15,7 +15,7 @@ from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import reciprocal_rank
 from memory.schema import Question
-from memory.text.bm25 import Found, Wanted
+from memory.text.bm25 import LineFilter, RankedLine
 from pipeline.config.units import format_time
 from pipeline.query import plan as planner
 from pipeline.schema import CitedLine
@@ -35,7 +35,7 @@ def find(
     question: Question,
     duration: float,
     sentence_encoder: SentenceEncoder | None = None,
-) -> tuple[Found, ...]:
+) -> tuple[RankedLine, ...]:
     """The lines that belong to a question, best first; none after its moment.
 
     duration: seconds of the video. sentence_encoder: ranks lines by their vectors as well, and both
@@ -43,7 +43,7 @@ def find(
     """
     plan = planner.plan(question.text)
     start, end = plan.time.span(duration)
-    wanted = Wanted(
+    wanted = LineFilter(
         question.video_id, start=max(start, question.since), end=end, asked_at=question.asked_at
     )
     by_words = bank.text.search(plan.query, wanted, 4 * MAX_LINES)
@@ -58,20 +58,20 @@ def find(
     return tuple(one for one in lines if best[one.line.text.casefold()] is one)[:MAX_LINES]
 
 
-def _fused(*rankings: Sequence[Found]) -> list[Found]:
+def _fused(*rankings: Sequence[RankedLine]) -> list[RankedLine]:
     """Each line once, by reciprocal rank fusion; equal ones in time order."""
-    first: dict[tuple[float, str, str], Found] = {}
+    first: dict[tuple[float, str, str], RankedLine] = {}
     for one in chain(*rankings):
         first.setdefault(_name(one), one)
     return [first[name] for name in reciprocal_rank([map(_name, each) for each in rankings])]
 
 
-def _name(one: Found) -> tuple[float, str, str]:
+def _name(one: RankedLine) -> tuple[float, str, str]:
     return one.line.start, one.line.kind, one.line.text
 
 
 def select_lines(
-    matches: Sequence[Found], backbone: Backbone, read_tokens: int
+    matches: Sequence[RankedLine], backbone: Backbone, read_tokens: int
 ) -> tuple[TextLine, ...]:
     """The best lines that fit into `read_tokens` tokens, in time order."""
     selected: list[TextLine] = []
@@ -96,12 +96,12 @@ def prompt(lines: Sequence[TextLine], question: str) -> str:
     return "".join(map(prompt_line, lines)) + question
 
 
-def line_spans(matches: Sequence[Found]) -> list[tuple[float, float]]:
+def line_spans(matches: Sequence[RankedLine]) -> list[tuple[float, float]]:
     """Start and end of each line in seconds, best first."""
     return [(match.start, match.end) for match in matches]
 
 
-def cite_lines(matches: Sequence[Found], read: Sequence[TextLine]) -> tuple[CitedLine, ...]:
+def cite_lines(matches: Sequence[RankedLine], read: Sequence[TextLine]) -> tuple[CitedLine, ...]:
     """The lines as an answer cites them. read: the lines that the model read."""
     return tuple(
         CitedLine(

@@ -137,7 +137,7 @@ def _mended(
 
 def _unlike(bank: MemoryBank, before: str, after: str) -> str:
     """What is to be said of a segment's bytes; nothing where they are those that it had."""
-    if before == after or (not before and not bank.at_rest.keeps_window):
+    if before == after or (not before and not bank.storage_format.keeps_window):
         return ""
     bytes_ = (
         "its bytes are not those that it had"
@@ -146,7 +146,7 @@ def _unlike(bank: MemoryBank, before: str, after: str) -> str:
     )
     behind = (
         "behind what the quantised bank stores of the frames before it"
-        if bank.at_rest.keeps_window
+        if bank.storage_format.keeps_window
         else ""
     )
     return f" {behind}, so {bytes_}" if behind else f", but {bytes_}"

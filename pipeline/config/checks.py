@@ -2,7 +2,7 @@
 
 from encoders.errors import UserError
 from memory.schema import Retriever
-from memory.storage.segment_codec import AtRest
+from memory.storage.segment_codec import StorageFormat
 from pipeline.config import units
 from pipeline.config.settings import IngestSettings, PipelineSettings
 
@@ -27,7 +27,7 @@ def check_ranges(settings: PipelineSettings) -> None:
             raise UserError(f"{name}={value} is too small; use {minimum:g} or more.")
     if settings.cite_share > 1:
         raise UserError(f"cite_share={settings.cite_share} is too large; use a share from 0 to 1.")
-    AtRest(settings.kv_dtype, settings.token_dtype)  # refuses types that it does not know
+    StorageFormat(settings.kv_dtype, settings.token_dtype)  # refuses types that it does not know
     began_at(settings)
 
 

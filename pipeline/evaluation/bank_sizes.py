@@ -44,7 +44,7 @@ from encoders.models.backbone import Backbone
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import KVBlock, Segment
 from memory.schema import Evidence, Hits, Question, Run
-from memory.storage.segment_codec import AtRest
+from memory.storage.segment_codec import StorageFormat
 from memory.store import DiskStore
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import settings
@@ -53,7 +53,7 @@ from pipeline.config.settings import IngestSettings
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
 from pipeline.needle_world.scoring import ScoredAnswer
-from pipeline.provenance import at_rest
+from pipeline.provenance import storage_format
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.scoring import difference, share
@@ -181,7 +181,7 @@ def _read_everything(
 
 
 def write_and_read_speeds(
-    made: list[Segment], stored_as: AtRest, folder: Path
+    made: list[Segment], stored_as: StorageFormat, folder: Path
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """(MB and frames written a second), (the same for reading)."""
     frames = sum(len(segment) for segment in made)
@@ -225,7 +225,7 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> SettingResu
     with qa.bank:
         errors = attention_errors(config, qa, videos[parts[-1]][:ATTENTION_VIDEOS])
         made = list(encode_segments(config, qa, videos[parts[0]][0][1], end=TIMED_SECONDS))
-    write, read = write_and_read_speeds(made, at_rest(config, backbone), folder / "speed")
+    write, read = write_and_read_speeds(made, storage_format(config, backbone), folder / "speed")
     for part in parts:
         shutil.rmtree(folder / f"bank-{part}")  # hundreds of MB; the questions stay
     scored = {reader: [one for each in answers for one in each[reader]] for reader in READERS}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from encoders.text.lines import KINDS, SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse
-from memory.text.bm25 import Found, Wanted
+from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
 from pipeline.query import plan as planner
 from pipeline.query import wall_clock
@@ -91,7 +91,7 @@ class Finder:
         found: dict[str, list[Moment]] = {}
         kinds = tuple(channel for channel in self.channels if channel in KINDS)
         if kinds:
-            wanted = Wanted(
+            wanted = LineFilter(
                 video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at, own
             )
             for one in (
@@ -116,7 +116,7 @@ class Finder:
         return found
 
     def _by_meaning(
-        self, plan: QueryPlan, wanted: Wanted, kinds: tuple[str, ...], spans: Mapping[str, Span]
+        self, plan: QueryPlan, wanted: LineFilter, kinds: tuple[str, ...], spans: Mapping[str, Span]
     ) -> dict[str, list[Moment]]:
         """Lines by their vectors, and the best lines by their tokens. Quoted words have to be there: then only words count."""
         if self.sentences is None or plan.query.phrases or not spans:
@@ -141,12 +141,12 @@ class Finder:
         return found
 
 
-def _overlaps(found: Found, spans: Mapping[str, Span]) -> bool:
+def _overlaps(found: RankedLine, spans: Mapping[str, Span]) -> bool:
     low, high = spans.get(found.line.video_id, NOWHERE)
     return found.line.start < high and found.line.end > low
 
 
-def _moment(found: Found) -> Moment:
+def _moment(found: RankedLine) -> Moment:
     line = found.line
     at = (line.start + min(line.end, line.start + 2.0)) / 2  # early in what may stay for minutes
     return Moment(

@@ -260,9 +260,9 @@ def test_an_edited_subtitle_file_replaces_what_was_read(film, tmp_path) -> None:
 
 
 def _everything() -> Any:
-    from memory.text.bm25 import Wanted
+    from memory.text.bm25 import LineFilter
 
-    return Wanted()
+    return LineFilter()
 
 
 def test_a_missing_extractor_is_named_once_and_the_rest_works(

@@ -60,7 +60,7 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
     source = build.build_source(config, backbone)
     count = 0
 
-    def passed(name: str) -> None:
+    def reached(name: str) -> None:
         nonlocal count
         told.send(("step", name))
         if die_at is not None and die_at[0] in ("", name):
@@ -69,7 +69,7 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
                 os.kill(os.getpid(), signal.SIGKILL)
 
     told.send(("begin",))
-    crash_points.hook = passed  # before the bank is created
+    crash_points.hook = reached  # before the bank is created
     qa = build.build_qa(config, backbone)
     write = qa.bank.write
 
@@ -88,7 +88,7 @@ def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
     torch.set_num_threads(1)
     count = 0
 
-    def passed(name: str) -> None:
+    def reached(name: str) -> None:
         nonlocal count
         told.send(name)
         count += 1
@@ -96,7 +96,7 @@ def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0, create=False) as bank:
-        crash_points.hook = passed
+        crash_points.hook = reached
         bank.prune(rule)
 
 

@@ -33,14 +33,14 @@ class Directions:
 def die(root: str, name: str, told: Any) -> None:
     """Make all vectors of video v and end at a step."""
 
-    def passed(step: str) -> None:
+    def reached(step: str) -> None:
         told.send(step)
         if step == name:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with MemoryBank.open(Path(root), {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
         bank.begin_writing()
-        crash_points.hook = passed
+        crash_points.hook = reached
         for run, row in list(bank.text.missing_vectors("v")):
             rows = Directions().embed([line.text for line in bank.text.lines(run, row)])
             bank.text.write_vectors(run, row, rows.numpy(), Directions.made_with)

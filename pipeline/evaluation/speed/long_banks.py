@@ -20,8 +20,8 @@ from encoders.schema import Frames, Segment, VideoInfo
 from memory.schema import Question
 from memory.storage import segment_file
 from memory.storage.catalog import SegmentRow, VideoRow
-from memory.storage.manifest import open_bank_file
-from memory.storage.segment_codec import AtRest
+from memory.storage.manifest import open_manifest
+from memory.storage.segment_codec import StorageFormat
 from memory.store import DiskStore
 from pipeline.build import build_qa
 from pipeline.config.settings import BenchSettings
@@ -48,14 +48,14 @@ def grow(
 
     pattern: equally long segments of another bank; provenance: of that bank.
     """
-    stored = open_bank_file(root, provenance, create=True)
-    store = DiskStore(root, AtRest.parse(str(stored.get("quantisation") or "none")))
+    stored = open_manifest(root, provenance, create=True)
+    store = DiskStore(root, StorageFormat.parse(str(stored.get("quantisation") or "none")))
     video = VideoRow(info, interval, False)
     rows: list[SegmentRow] = []
     try:
         store.record(video)
         for segment in _repeated(pattern, info.video_id, seconds):
-            data = segment_file.pack(segment, store.at_rest)
+            data = segment_file.pack(segment, store.storage_format)
             path = store.path(segment.video_id, segment.number)
             path.write_bytes(data)
             rows.append(

@@ -88,10 +88,10 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_an_error(tmp_path):
     path.write_bytes(segment_file.pack(big_segment(0)))
     with (
         pytest.raises(segment_file.DamagedError, match="ends too early"),
-        tensor_file.opened(path) as file,
+        tensor_file.open_file(path) as file,
     ):
         os.truncate(path, file.header.size // 2)
-        file.all()
+        file.verify()
 
 
 def test_a_header_that_lies_is_never_believed(tmp_path):
@@ -110,16 +110,16 @@ def test_a_header_that_lies_is_never_believed(tmp_path):
             refused += 1
         else:
             assert same(times, segment.times), at
-    # places, dtypes, shapes; the sums of other tensors and what the head tells are not needed here
+    # places, dtypes, shapes; the sums of other tensors and the metadata are not needed here
     assert refused > 200
     head = 8 + int.from_bytes(data[:8], "little")
     # of the shape of the times, [2]
     for lie in (b"[1000000000000]", b"[99999]", b"[-1]", b"[1.5]", b"null"):
-        told = data[8:head].replace(
+        header = data[8:head].replace(
             b'"dtype":"F64","shape":[2]', b'"dtype":"F64","shape":' + lie, 1
         )
-        assert told != data[8:head]
-        path.write_bytes(len(told).to_bytes(8, "little") + told + data[head:])
+        assert header != data[8:head]
+        path.write_bytes(len(header).to_bytes(8, "little") + header + data[head:])
         with pytest.raises(segment_file.DamagedError):
             segment_file.read_times(path)
 
@@ -128,9 +128,9 @@ def test_damage_is_told_by_frame(store):
     store.put(make_segment(tokens=[2, 2, 2, 2], dtype=torch.float32))
     path = store.path("v", 0)
     data = bytearray(path.read_bytes())
-    with tensor_file.opened(path) as file:
-        place = file.header.places["tokens"]
-    data[place.begin + 5 * 8 * 4] ^= 1  # the sixth token of eight numbers: frame 2
+    with tensor_file.open_file(path) as file:
+        slot = file.header.slots["tokens"]
+    data[slot.begin + 5 * 8 * 4] ^= 1  # the sixth token of eight numbers: frame 2
     path.write_bytes(data)
     for first, stop in ((0, 4), (2, 3), (1, 3)):
         with pytest.raises(UserError, match="its tokens of frame 2 are not those"):

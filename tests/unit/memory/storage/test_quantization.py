@@ -20,7 +20,7 @@ from memory.schema import Question
 from memory.storage import crash_points as steps
 from memory.storage import quantization, segment_codec, segment_file
 from memory.storage.quantization import Packed
-from memory.storage.segment_codec import AtRest
+from memory.storage.segment_codec import StorageFormat
 from memory.store import DiskStore
 from tests.support.records import (
     DIM,
@@ -35,8 +35,12 @@ from tests.support.records import (
     write_video,
 )
 
-SMALL = [AtRest("int8", "int8"), AtRest("int4", "int8"), AtRest("int4", "int4")]
-every = pytest.mark.parametrize("at_rest", SMALL, ids=str)
+SMALL = [
+    StorageFormat("int8", "int8"),
+    StorageFormat("int4", "int8"),
+    StorageFormat("int4", "int4"),
+]
+every = pytest.mark.parametrize("storage_format", SMALL, ids=str)
 
 
 def numbers(shape: tuple[int, ...], seed: int, spread: float, offset: float) -> torch.Tensor:
@@ -161,8 +165,8 @@ def merged() -> Segment:
 
 @every
 @pytest.mark.parametrize("make", [uneven, merged])
-def test_a_range_of_frames_is_the_slice_of_the_whole_bit_by_bit(tmp_path, at_rest, make):
-    store, segment = DiskStore(tmp_path, at_rest), make()
+def test_a_range_of_frames_is_the_slice_of_the_whole_bit_by_bit(tmp_path, storage_format, make):
+    store, segment = DiskStore(tmp_path, storage_format), make()
     store.put(segment)
     whole = store.get("v", 0)
     assert whole.kv is not None
@@ -177,12 +181,14 @@ def test_a_range_of_frames_is_the_slice_of_the_whole_bit_by_bit(tmp_path, at_res
 
 @every
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_what_comes_back_is_close_and_of_the_same_form(tmp_path, at_rest, dtype):
-    store, segment = DiskStore(tmp_path, at_rest), uneven(dtype=dtype)
+def test_what_comes_back_is_close_and_of_the_same_form(tmp_path, storage_format, dtype):
+    store, segment = DiskStore(tmp_path, storage_format), uneven(dtype=dtype)
     store.put(segment)
     back = store.get("v", 0)
     assert segment.kv is not None and back.kv is not None
-    worst = 0.2 if at_rest.kv == "int4" else 0.015  # |x| < 4, so a step is at most 8/15 or 8/255
+    worst = (
+        0.2 if storage_format.kv == "int4" else 0.015
+    )  # |x| < 4, so a step is at most 8/15 or 8/255
     for x, y in (
         (segment.kv.keys, back.kv.keys),
         (segment.kv.values, back.kv.values),
@@ -190,7 +196,7 @@ def test_what_comes_back_is_close_and_of_the_same_form(tmp_path, at_rest, dtype)
     ):
         assert x.dtype == y.dtype and x.shape == y.shape
         assert float((x.float() - y.float()).abs().mean()) < worst
-    coarse = 0.3 if at_rest.tokens == "int4" else 0.04
+    coarse = 0.3 if storage_format.tokens == "int4" else 0.04
     assert float((segment.tokens.tokens.float() - back.tokens.tokens.float()).abs().max()) < coarse
     assert back.tokens.tokens.dtype == dtype
     # places, offsets and times are exact
@@ -202,10 +208,10 @@ def test_what_comes_back_is_close_and_of_the_same_form(tmp_path, at_rest, dtype)
 
 
 @every
-def test_the_index_is_the_same_before_and_after_a_restart(tmp_path, at_rest):
+def test_the_index_is_the_same_before_and_after_a_restart(tmp_path, storage_format):
     for make in (uneven, merged):
-        store, segment = DiskStore(tmp_path / make.__name__, at_rest), make()
-        settled = at_rest.settle(segment)
+        store, segment = DiskStore(tmp_path / make.__name__, storage_format), make()
+        settled = storage_format.as_stored(segment)
         store.put(segment)
         index, whole = store.index("v", 0, {"clip", "key_means"}), store.get("v", 0)
         assert same(index.clip, settled.clip) and same(index.key_means, settled.key_means)
@@ -216,8 +222,8 @@ def test_the_index_is_the_same_before_and_after_a_restart(tmp_path, at_rest):
 
 @every
 @pytest.mark.parametrize("make", [uneven, merged])
-def test_mean_keys_are_those_of_the_keys_that_come_back(tmp_path, at_rest, make):
-    store, segment = DiskStore(tmp_path, at_rest), make()
+def test_mean_keys_are_those_of_the_keys_that_come_back(tmp_path, storage_format, make):
+    store, segment = DiskStore(tmp_path, storage_format), make()
     store.put(segment)
     means, kept = store.index("v", 0, {"key_means"}).key_means, store.get("v", 0).kv
     assert means is not None and kept is not None
@@ -226,19 +232,19 @@ def test_mean_keys_are_those_of_the_keys_that_come_back(tmp_path, at_rest, make)
 
 
 def test_a_small_segment_without_mean_keys_or_keys_comes_back_without(tmp_path):
-    store, segment = DiskStore(tmp_path, AtRest("int4", "int4")), uneven()
+    store, segment = DiskStore(tmp_path, StorageFormat("int4", "int4")), uneven()
     store.put(replace(segment, key_means=None))
     store.put(replace(uneven(1), kv=None, key_means=None))
     for number, keys in ((0, True), (1, False)):
         back = store.get("v", number)
         assert back.key_means is None and (back.kv is not None) == keys
         assert store.index("v", number, {"clip", "key_means"}).key_means is None
-        assert AtRest("int4").settle(replace(segment, key_means=None)).key_means is None
+        assert StorageFormat("int4").as_stored(replace(segment, key_means=None)).key_means is None
     store.close()
 
 
 def test_repeated_frames_share_their_index_rows():
-    tensors, form = segment_codec.freeze(merged(), AtRest("int4", "int8"))
+    tensors, form = segment_codec.encode(merged(), StorageFormat("int4", "int8"))
     assert len(tensors["clip"]) == 4  # of 6 frames
     means = segment_codec.key_means(
         *(getattr(merged().kv, name) for name in ("keys", "offsets")), merged().tokens.repeats
@@ -254,7 +260,7 @@ def test_repeated_frames_share_their_index_rows():
 def test_bytes_of_a_segment():
     """Codes: half a byte a number for keys and values; scales as promised; nothing left in float32."""
     segment = uneven()
-    tensors, form = segment_codec.freeze(segment, AtRest("int4", "int8"))
+    tensors, form = segment_codec.encode(segment, StorageFormat("int4", "int8"))
     total = int(segment.kv.offsets[-1])
     groups = len(quantization.token_groups(segment.kv.offsets.tolist())) - 1
     assert tensors["keys"].nbytes == LAYERS * HEADS * total * HEAD // 2
@@ -272,7 +278,9 @@ def test_bytes_of_a_segment():
     }
     assert form == kept | {"tokens": "int8", "tokens_as": "bfloat16", "tokens_width": "8"}
     wide = replace(segment.tokens, tokens=torch.randn(len(segment.tokens.tokens), 128))
-    tensors, form = segment_codec.freeze(replace(segment, tokens=wide), AtRest("int4", "int4"))
+    tensors, form = segment_codec.encode(
+        replace(segment, tokens=wide), StorageFormat("int4", "int4")
+    )
     assert (
         tensors["tokens"].nbytes == len(wide.tokens) * (64 + 2 * 4) and form["tokens_width"] == "64"
     )
@@ -282,9 +290,9 @@ def test_bytes_of_a_segment():
 def test_as_made_nothing_changes(dtype):
     """No dial, no loss: the file of before, byte by byte, with no word of a form."""
     segment = make_segment(dtype=dtype)
-    assert segment_file.pack(segment, AtRest()) == segment_file.pack(segment)
+    assert segment_file.pack(segment, StorageFormat()) == segment_file.pack(segment)
     assert b'form\\"' not in segment_file.pack(segment)
-    halved, form = segment_codec.freeze(segment, AtRest("bfloat16", "bfloat16"))
+    halved, form = segment_codec.encode(segment, StorageFormat("bfloat16", "bfloat16"))
     assert form == {} and halved["keys"].dtype == halved["tokens"].dtype == torch.bfloat16
     assert halved["clip"].dtype == torch.float32
 
@@ -293,7 +301,7 @@ def test_three_axes_come_back(tmp_path):
     segment = uneven()
     assert segment.kv is not None
     pos = torch.randint(0, 500, (int(segment.kv.offsets[-1]), 3), dtype=torch.int32)
-    store = DiskStore(tmp_path, AtRest("int4"))
+    store = DiskStore(tmp_path, StorageFormat("int4"))
     store.put(replace(segment, kv=replace(segment.kv, pos=pos)))
     assert torch.equal(
         store.frames("v", 0, 2, 6)[1].pos,
@@ -308,7 +316,7 @@ def test_three_axes_come_back(tmp_path):
 )
 def test_unknown_dtypes_are_refused(options, words):
     with pytest.raises(UserError, match=words):
-        AtRest(**options)
+        StorageFormat(**options)
 
 
 def test_packed_counts_codes_and_scales():
@@ -319,12 +327,12 @@ def test_packed_counts_codes_and_scales():
 
 # ---- the recent window
 
-WINDOW = AtRest("int4", "int8", window_frames=6)
+WINDOW = StorageFormat("int4", "int8", window_frames=6)
 
 
-def opened(root, at_rest=WINDOW) -> MemoryBank:
+def opened(root, storage_format=WINDOW) -> MemoryBank:
     return MemoryBank.open(
-        root, {"quantisation": str(at_rest)}, UniformRetriever(), recent_frames=1
+        root, {"quantisation": str(storage_format)}, UniformRetriever(), recent_frames=1
     )
 
 
@@ -404,9 +412,9 @@ def patches() -> Segment:
 
 @every
 @pytest.mark.parametrize("make", [uneven, merged, patches])
-def test_a_flipped_byte_of_a_quantised_segment_never_comes_back(tmp_path, at_rest, make):
+def test_a_flipped_byte_of_a_quantised_segment_never_comes_back(tmp_path, storage_format, make):
     """Codes, scales, narrowed places and all else: `verify` names the file, and a read fails or gives what was written."""
-    store, segment = DiskStore(tmp_path, at_rest), make()
+    store, segment = DiskStore(tmp_path, storage_format), make()
     store.put(segment)
     path = store.path("v", 0)
     data = path.read_bytes()
@@ -460,18 +468,18 @@ def test_a_flipped_byte_of_a_quantised_segment_never_comes_back(tmp_path, at_res
 
 
 def test_settings_at_rest_are_told_and_read_back():
-    for at_rest in (
-        AtRest(),
-        AtRest("int4"),
-        AtRest(None, "int8", 6),
-        AtRest("bfloat16", None, 3),
+    for storage_format in (
+        StorageFormat(),
+        StorageFormat("int4"),
+        StorageFormat(None, "int8", 6),
+        StorageFormat("bfloat16", None, 3),
         WINDOW,
     ):
-        assert str(AtRest.parse(str(at_rest))) == str(at_rest)
-        assert AtRest.parse(str(at_rest)).keeps_window == at_rest.keeps_window
+        assert str(StorageFormat.parse(str(storage_format))) == str(storage_format)
+        assert StorageFormat.parse(str(storage_format)).keeps_window == storage_format.keeps_window
     for told in ("kv=int4, entropy=yes", "kv=int4, window=x", "something"):
         with pytest.raises(UserError, match="does not know"):
-            AtRest.parse(told)
+            StorageFormat.parse(told)
 
 
 # ---- the window, damaged
@@ -492,7 +500,7 @@ def test_a_flipped_byte_of_the_window_never_comes_back(tmp_path):
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     store = DiskStore(tmp_path, WINDOW)
-    whole = store.made("v", 3, 0, 2)
+    whole = store.exact_kv("v", 3, 0, 2)
     chance = torch.Generator().manual_seed(0)
     passed = 0
     for at in [*range(start), *torch.randint(start, len(data), (150,), generator=chance).tolist()]:
@@ -503,7 +511,7 @@ def test_a_flipped_byte_of_the_window_never_comes_back(tmp_path):
             ("window", path)
         ], at
         try:
-            found = store.made("v", 3, 0, 2)
+            found = store.exact_kv("v", 3, 0, 2)
         except UserError as error:
             assert str(path) in str(error) and "action=repair" in str(error)
         else:
@@ -513,7 +521,7 @@ def test_a_flipped_byte_of_the_window_never_comes_back(tmp_path):
     for torn in (b"", data[:5], data[:-1]):
         path.write_bytes(torn)
         with pytest.raises(UserError, match="is damaged"):
-            store.made("v", 3, 0, 2)
+            store.exact_kv("v", 3, 0, 2)
     store.close()
 
 
@@ -655,7 +663,7 @@ def test_a_kill_at_any_step_leaves_a_window_to_go_on_from(tmp_path, monkeypatch)
 
 
 def test_a_plain_bank_has_no_window(tmp_path):
-    with opened(tmp_path, AtRest(window_frames=6)) as bank:
+    with opened(tmp_path, StorageFormat(window_frames=6)) as bank:
         write_video(bank, make_video("v", 3))
     assert not (tmp_path / "window").exists()
     assert files(tmp_path)

@@ -12,7 +12,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse, widen
 from memory.retrieval.uniform import UniformRetriever
 from memory.text import bm25
-from memory.text.bm25 import K1, USUAL, B, Wanted
+from memory.text.bm25 import K1, MEAN_WORDS, B, LineFilter
 from memory.text.tokenizer import query, words
 from pipeline.query.plan import plan
 from tests.support.records import info
@@ -38,7 +38,7 @@ def fill(bank: MemoryBank, texts: list[str], gap: float = 100.0, video_id: str =
 
 
 def best(bank: MemoryBank, text: str, **wanted) -> str | None:
-    found = bank.text.search(query(text), Wanted(**wanted))
+    found = bank.text.search(query(text), LineFilter(**wanted))
     return found[0].line.text if found else None
 
 
@@ -81,11 +81,12 @@ def test_scores_are_bm25(bank: MemoryBank) -> None:
         for word in asked:
             n = told.count(word)
             idf = math.log(1 + (len(texts) - counts[word] + 0.5) / (counts[word] + 0.5))
-            score += idf * n * (K1 + 1) / (n + K1 * (1 - B + B * len(told) / USUAL))
+            score += idf * n * (K1 + 1) / (n + K1 * (1 - B + B * len(told) / MEAN_WORDS))
         if score:
             expected[text] = score
     found = {
-        one.line.text: one.score for one in bank.text.search(query(" ".join(asked)), Wanted(), 100)
+        one.line.text: one.score
+        for one in bank.text.search(query(" ".join(asked)), LineFilter(), 100)
     }
     assert found == pytest.approx(expected) and len(found) > 20
 
@@ -93,8 +94,8 @@ def test_scores_are_bm25(bank: MemoryBank) -> None:
 def test_common_words_are_cut_to_candidates_without_losing_the_line_that_has_all(
     bank, monkeypatch
 ) -> None:
-    monkeypatch.setattr(bm25, "COMMON", 10)
-    monkeypatch.setattr(bm25, "DEEP", 5)
+    monkeypatch.setattr(bm25, "COMMON_LINES", 10)
+    monkeypatch.setattr(bm25, "MAX_CANDIDATES", 5)
     rng = random.Random(4)
     texts = [" ".join(rng.sample(["red", "green", "blue", "grey"], 2)) for _ in range(80)]
     texts[70] = "red green blue"
@@ -109,7 +110,7 @@ def test_a_sentence_over_two_cues_is_found_as_one(bank: MemoryBank) -> None:
         ["granite is a stone", "the harbour was rebuilt", "with granite blocks", "bread"],
         gap=2.5,
     )
-    found = bank.text.search(query("harbour rebuilt granite"), Wanted())
+    found = bank.text.search(query("harbour rebuilt granite"), LineFilter())
     assert found[0].line.text == "the harbour was rebuilt" and found[0].coverage == pytest.approx(
         1.0
     )
@@ -118,7 +119,7 @@ def test_a_sentence_over_two_cues_is_found_as_one(bank: MemoryBank) -> None:
 
 def test_quoted_words_have_to_be_there_in_that_order(bank: MemoryBank) -> None:
     fill(bank, ["granite harbour", "harbour of granite", "the granite harbour lights"])
-    found = {one.line.text for one in bank.text.search(query('"granite harbour"'), Wanted())}
+    found = {one.line.text for one in bank.text.search(query('"granite harbour"'), LineFilter())}
     assert found == {"granite harbour", "the granite harbour lights"}
     assert best(bank, "“granite harbour” lights") == "the granite harbour lights"
     assert best(bank, '"harbour lights" 火') == "the granite harbour lights"
@@ -129,7 +130,7 @@ def test_quoted_words_have_to_be_there_in_that_order(bank: MemoryBank) -> None:
 )
 def test_any_text_can_be_asked(bank: MemoryBank, text: str) -> None:
     fill(bank, ["and the harbour", "near"])
-    for one in bank.text.search(query(text), Wanted()):
+    for one in bank.text.search(query(text), LineFilter()):
         assert one.score >= 0
 
 

@@ -18,10 +18,10 @@ from encoders.text.lines import Stretch, TextBlock
 from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.storage.retention import Rule
-from memory.text.bm25 import Wanted
+from memory.text.bm25 import LineFilter
 from memory.text.maxsim import maxsim
 from memory.text.vector_file import DamagedVectorsError, pack, unpack
-from memory.text.vector_index import LineIndex
+from memory.text.vector_index import VectorIndex
 from pipeline import cli
 from pipeline.answer import text_evidence
 from pipeline.ingest.text import embed_lines
@@ -61,7 +61,7 @@ def root(tmp_path: Path) -> Path:
 def near(bank: MemoryBank, text: str, **wanted: Any) -> list[str]:
     return [
         one.line.text
-        for one in bank.text.nearest(Directions().embed([text])[0].numpy(), Wanted(**wanted), 1)
+        for one in bank.text.nearest(Directions().embed([text])[0].numpy(), LineFilter(**wanted), 1)
     ]
 
 
@@ -131,7 +131,7 @@ def test_the_index_finds_what_exact_products_find() -> None:
     rows = rng.standard_normal((3000, 64)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     ids = np.arange(3000) + (5 << 32)
-    index = LineIndex(64)
+    index = VectorIndex(64)
     index.add(ids[1000:], rows[1000:])
     index.add(ids[:1000], rows[:1000].astype(np.float16))
     query = rows[7] + 0.5 * rows[2000]

@@ -16,7 +16,7 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
 from memory.storage.retention import Rule
 from memory.text import block_file
-from memory.text.bm25 import Wanted
+from memory.text.bm25 import LineFilter
 from memory.text.tokenizer import query
 from tests.support.children import heard, start
 from tests.support.records import info, make_video, write_video
@@ -50,7 +50,7 @@ def opened(root: Path, **options: Any) -> MemoryBank:
 
 
 def found(bank: MemoryBank, text: str, **wanted: Any) -> list[str]:
-    return [one.line.text for one in bank.text.search(query(text), Wanted(**wanted))]
+    return [one.line.text for one in bank.text.search(query(text), LineFilter(**wanted))]
 
 
 BLOCKS = (
@@ -129,14 +129,14 @@ def test_a_lost_catalog_is_rebuilt_with_its_text(root: Path, lost: str) -> None:
 def die(root: str, name: str, told: Any) -> None:
     """Write the third block and end at a step."""
 
-    def passed(step: str) -> None:
+    def reached(step: str) -> None:
         told.send(step)
         if step == name:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with opened(Path(root)) as bank:
         bank.begin_writing()
-        crash_points.hook = passed
+        crash_points.hook = reached
         bank.text.write(BLOCKS[2])
         told.send("acknowledged")
 
@@ -214,7 +214,7 @@ def test_pruned_spans_lose_their_text_also_on_disk(root: Path, catalog_lost: boo
             path.unlink()
     with opened(root) as bank:
         assert found(bank, "rebuilt") == [] and found(bank, "harbour") == ["and the harbour again"]
-        kept = [one.line for one in bank.text.search(query("granite"), Wanted())]
+        kept = [one.line for one in bank.text.search(query("granite"), LineFilter())]
         # it went on when the rest begins
         assert [(each.start, each.end) for each in kept] == [(begin, 13.0)]
         assert bank.check.verify() == [] and bank.text.missing("v", "subtitles") == []
@@ -225,13 +225,13 @@ def test_a_crash_while_pruning_leaves_no_text_behind(root: Path) -> None:
     class Stop(Exception):
         pass
 
-    def passed(step: str) -> None:
+    def reached(step: str) -> None:
         if step == "sync files":
             raise Stop
 
     with opened(root) as bank:
         bank.begin_writing()
-        crash_points.hook = passed
+        crash_points.hook = reached
         try:
             with pytest.raises(Stop):
                 bank.prune(Rule("v", max_bytes=bank.catalog.nbytes() * 0.5))
@@ -282,7 +282,7 @@ def test_nothing_is_found_before_it_is_known(root: Path, tmp_path: Path) -> None
 
     def told(bank: MemoryBank, at: float) -> list[Any]:
         found = bank.text.search(
-            query("harbour granite bread salt again"), Wanted("v", asked_at=at)
+            query("harbour granite bread salt again"), LineFilter("v", asked_at=at)
         )
         return [(one.line, one.score, one.coverage, one.start, one.end) for one in found]
 

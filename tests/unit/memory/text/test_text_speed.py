@@ -14,7 +14,7 @@ from encoders.text.lines import Stretch, TextBlock, TextLine
 from memory.storage.catalog import VideoRow
 from memory.store import DiskStore
 from memory.text import nearest
-from memory.text.bm25 import Wanted, search
+from memory.text.bm25 import LineFilter, search
 from memory.text.tokenizer import STOP, query
 
 VIDEOS, LINES, WORDS = 1000, 1000, 50_000
@@ -81,35 +81,41 @@ def fill(store: DiskStore, words: np.ndarray, videos: int) -> None:
             )
 
 
-def questions(words: np.ndarray, rng: np.random.Generator) -> dict[str, list[tuple[str, Wanted]]]:
+def questions(
+    words: np.ndarray, rng: np.random.Generator
+) -> dict[str, list[tuple[str, LineFilter]]]:
     """By what makes them easy or hard."""
 
     def some(low: int, high: int, count: int = 3) -> str:
         return " ".join(words[rng.integers(low, high, count)])
 
-    def made(low: int, high: int, wanted: Wanted = Wanted()) -> list[tuple[str, Wanted]]:  # noqa: B008
+    def made(
+        low: int,
+        high: int,
+        wanted: LineFilter = LineFilter(),  # noqa: B008
+    ) -> list[tuple[str, LineFilter]]:
         return [(some(low, high), wanted) for _ in range(20)]
 
     telling = len(SMALL_WORDS)
     return {
         "rare words": made(5000, WORDS),
         "a rare and two usual words": [
-            (f"{some(5000, WORDS, 1)} {some(telling, 500, 2)}", Wanted()) for _ in range(20)
+            (f"{some(5000, WORDS, 1)} {some(telling, 500, 2)}", LineFilter()) for _ in range(20)
         ],
         "the commonest words that tell anything": made(telling, telling + 10),
         "small words alone": made(0, telling),
         "a whole sentence": [
-            (f"what did they say about {some(0, 3000, 9)}?", Wanted()) for _ in range(20)
+            (f"what did they say about {some(0, 3000, 9)}?", LineFilter()) for _ in range(20)
         ],
         "a quoted phrase of common words": [
-            (f'"{some(telling, telling + 10, 2)}"', Wanted()) for _ in range(20)
+            (f'"{some(telling, telling + 10, 2)}"', LineFilter()) for _ in range(20)
         ],
-        "print alone": made(telling, 3000, Wanted(kinds=("ocr",))),
-        "one video": made(telling, 3000, Wanted(video_id="v0500")),
+        "print alone": made(telling, 3000, LineFilter(kinds=("ocr",))),
+        "one video": made(telling, 3000, LineFilter(video_id="v0500")),
         "one video, asked in the middle": made(
-            telling, 3000, Wanted(video_id="v0500", asked_at=2000.0)
+            telling, 3000, LineFilter(video_id="v0500", asked_at=2000.0)
         ),
-        "the second half hour": made(telling, 3000, Wanted(start=1800.0)),
+        "the second half hour": made(telling, 3000, LineFilter(start=1800.0)),
     }
 
 
@@ -166,17 +172,17 @@ def test_a_million_vectors_in_a_tenth_of_a_second(store: DiskStore) -> None:
             picked.append((row.first_id, rows[0]))
     written = time.perf_counter() - begun
     begun = time.perf_counter()
-    count = vectors.counted()
+    count = vectors.count()
     print(
         f"\n{count:,} vectors of {WIDTH} written in {written:.0f} s, read at the first question in "
         f"{time.perf_counter() - begun:.1f} s; {vectors.nbytes / 1e6:.0f} MB in RAM"
     )
     medians = []
     for name, wanted in {
-        "all": Wanted(),
-        "print alone": Wanted(kinds=("ocr",)),
-        "the second half hour": Wanted(start=1800.0),
-        "one video": Wanted("v0500"),
+        "all": LineFilter(),
+        "print alone": LineFilter(kinds=("ocr",)),
+        "the second half hour": LineFilter(start=1800.0),
+        "one video": LineFilter("v0500"),
     }.items():
         took, right = [], 0
         for number in rng.integers(0, len(picked), 20):

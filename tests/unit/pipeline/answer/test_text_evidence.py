@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders.text.lines import TextLine
-from memory.text.bm25 import Found
+from memory.text.bm25 import RankedLine
 from pipeline.answer.text_evidence import _fused
 
 lines = st.lists(
     st.builds(
-        lambda start, kind, text, score: Found(
+        lambda start, kind, text, score: RankedLine(
             TextLine("v", start, start + 1, kind, text, start), score, 1.0, start, start + 1
         ),
         st.integers(0, 4).map(float),
@@ -27,7 +27,7 @@ lines = st.lists(
 def test_lines_are_fused_by_rank(rankings):
     """A line that a ranking names twice counts twice, and the first one found stands for all of its name."""
     scores: defaultdict[tuple[float, str, str], float] = defaultdict(float)
-    first: dict[tuple[float, str, str], Found] = {}
+    first: dict[tuple[float, str, str], RankedLine] = {}
     for ranking in rankings:
         for rank, one in enumerate(ranking, start=1):
             name = (one.line.start, one.line.kind, one.line.text)
