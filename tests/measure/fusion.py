@@ -17,7 +17,7 @@ import numpy as np
 
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import NEAR_S, Moment, fuse
-from memory.storage.manifest import open_bank_file
+from memory.storage.manifest import open_manifest
 from pipeline import cli
 from pipeline.config.compose import compose
 from pipeline.config.parts import instantiate
@@ -116,7 +116,7 @@ def main() -> None:
     config = compose("find", ["query=-", f"bank={args.folder / 'bank'}"])
     frames = frame_channels(
         config.bank,
-        open_bank_file(args.folder / "bank", None, create=False),
+        open_manifest(args.folder / "bank", None, create=False),
         (*planner.CHANNELS, planner.KV),
         clip=lambda: instantiate("clip", config.clip),
         backbone=lambda: instantiate("backbone", config.backbone),
