@@ -154,18 +154,17 @@ class Recall:
         lines: Sequence[TextLine],
         near: Spans,
         timeline: Timeline,
-        shown: Sequence[Segment],
+        segments: Sequence[Segment],
         read_tokens: int,
         kv: bool,
     ) -> SelectedFrames:
         """Pending frames first, then the newest written ones, then the ranked ones, as many as the
-        budget holds.
-        shown: the pending segments."""
+        budget holds. segments: the pending ones."""
         began = time.perf_counter()
         first, stop = timeline.first(question.since), timeline.visible(question.asked_at)
         cost = timeline.tokens[first:stop]
         pending = visible_runs(
-            shown, question, number=timeline.next_number, first=len(timeline), kv=kv
+            segments, question, number=timeline.next_number, first=len(timeline), kv=kv
         )
         frame_budget.refuse_too_small(
             np.concatenate([cost, pending.cost]), self._recent_frames, read_tokens
@@ -173,9 +172,11 @@ class Recall:
         if len(pending):
             half = max(read_tokens // 2, int(pending.cost[-1]))
             pending = pending.newest(half if len(cost) else read_tokens)
-        places = [timeline.frame_of(start, end, stop) for start, end in near]
-        named = [at for at in places if at is not None and at >= first]
-        ranked, frames, per_layer = self._rank(question, first, cost, pending, named, read_tokens)
+        frames_of = (timeline.frame_of(start, end, stop) for start, end in near)
+        near_frames = [frame for frame in frames_of if frame is not None and frame >= first]
+        ranked, frames, per_layer = self._rank(
+            question, first, cost, pending, near_frames, read_tokens
+        )
         seconds = time.perf_counter() - began
         return SelectedFrames(question, tuple(lines), pending, ranked, frames, per_layer, seconds)
 

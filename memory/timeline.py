@@ -15,20 +15,20 @@ class GrowingArray:
 
     def __init__(self, values: np.ndarray) -> None:
         self._buffer = values
-        self._used = len(values)
+        self._count = len(values)
 
     def __len__(self) -> int:
-        return self._used
+        return self._count
 
     def extended(self, more: np.ndarray) -> np.ndarray:
         """All values, with `more` appended. Arrays that were returned earlier do not change."""
-        count = self._used + len(more)
+        count = self._count + len(more)
         if count > len(self._buffer):
             buffer = np.empty(max(2 * count, 64), self._buffer.dtype)
-            buffer[: self._used] = self._buffer[: self._used]
+            buffer[: self._count] = self._buffer[: self._count]
             self._buffer = buffer
-        self._buffer[self._used : count] = more
-        self._used = count
+        self._buffer[self._count : count] = more
+        self._count = count
         return self._buffer[:count]
 
 

@@ -157,7 +157,7 @@ class ClipRetriever:
         count = self.frame_count(video_id)
         if count > self._saved.get(video_id, 0):
             row_cache.save(_rows_of(folder, video_id), count, self._index[video_id].part, timeline)
-            ivf_block.save(_blocks_of(folder, video_id), self._index[video_id].blocks)
+            ivf_block.save(_blocks_of(folder, video_id), self._index[video_id].ivf_blocks)
             self._saved[video_id] = count
 
     def forget(self, video_id: str) -> None:

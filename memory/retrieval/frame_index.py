@@ -48,7 +48,7 @@ class FrameIndex:
         self.switch = switch
         self._rows = RowBuffer((width,), budget or RamBudget(1 << 62), np.float32)
         self._block_rows, self._load_block = block, load_block
-        self._blocks: list[IvfBlock] = []
+        self._ivf_blocks: list[IvfBlock] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -60,23 +60,23 @@ class FrameIndex:
         return self._count > self.switch
 
     @property
-    def blocks(self) -> tuple[IvfBlock, ...]:
+    def ivf_blocks(self) -> tuple[IvfBlock, ...]:
         """The inverted files, from the first row on."""
-        return tuple(self._blocks)
+        return tuple(self._ivf_blocks)
 
     @property
     def nbytes(self) -> int:
         """Bytes in RAM."""
         return min(self._rows.nbytes, 4 * self._count * self.width) + sum(
-            block.nbytes for block in self.blocks
+            block.nbytes for block in self.ivf_blocks
         )
 
     def add(self, rows: Tensor) -> None:
         """Append rows: [T, E] float32."""
         self._rows.append(_to_numpy(rows))
-        while len(self._rows) > self.switch and (len(self._blocks) + 1) * self._block_rows <= len(
-            self._rows
-        ):
+        while len(self._rows) > self.switch and (
+            len(self._ivf_blocks) + 1
+        ) * self._block_rows <= len(self._rows):
             self._add_block()
         self._count = len(self._rows)  # last: a search that sees the rows also finds their blocks
 
@@ -142,8 +142,8 @@ class FrameIndex:
         self, query: np.ndarray, k: int, blocks: range
     ) -> tuple[np.ndarray, np.ndarray]:
         """Candidates of blocks, with exact scores."""
-        k += self._blocks[blocks.start].rerank_margin
-        hits = [self._blocks[block].search(query, k) for block in blocks]
+        k += self._ivf_blocks[blocks.start].rerank_margin
+        hits = [self._ivf_blocks[block].search(query, k) for block in blocks]
         ordinals = np.concatenate(
             [block * self._block_rows + rows for block, (rows, _) in zip(blocks, hits, strict=True)]
         )
@@ -152,10 +152,10 @@ class FrameIndex:
         return best, _products(self._rows.take(best), query)
 
     def _add_block(self) -> None:
-        first = len(self._blocks) * self._block_rows
+        first = len(self._ivf_blocks) * self._block_rows
         rows = self._rows.part(first, first + self._block_rows)
         saved = None if self._load_block is None else self._load_block(key_of(rows))
-        self._blocks.append(IvfBlock.train(rows) if saved is None else saved)
+        self._ivf_blocks.append(IvfBlock.train(rows) if saved is None else saved)
 
 
 def _products(rows: np.ndarray, query: np.ndarray) -> np.ndarray:

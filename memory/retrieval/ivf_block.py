@@ -57,13 +57,13 @@ class IvfBlock:
         )
         lists.train(narrow)
         _, nearest = lists.quantizer.search(narrow, 1)
-        used = np.unique(nearest)
+        nonempty = np.unique(nearest)
         # in a still scene most lists would be empty, and would be probed instead of the one that is
         # not
-        if len(used) < lists.nlist:
+        if len(nonempty) < lists.nlist:
             coarse = faiss.IndexFlatIP(narrow.shape[1])
-            coarse.add(lists.quantizer.reconstruct_batch(used))
-            lists = _lists(coarse, len(used))
+            coarse.add(lists.quantizer.reconstruct_batch(nonempty))
+            lists = _lists(coarse, len(nonempty))
             lists.train(narrow)
         lists.add(narrow)
         index = lists if projection is None else faiss.IndexPreTransform(projection, lists)

@@ -13,8 +13,8 @@ class UniformRetriever:
     """Frames evenly spread over the visible part of a video.
 
     For n frames it takes the middles of n equal stretches. They are ranked coarse to fine (halves,
-    quarters, ...), so a small budget thins the ranking out everywhere instead of cutting off the
-    end of the video.
+    quarters, ...). So a small budget thins them out everywhere instead of cutting off the end of
+    the video.
     Partners: accepted for the common convention, not used.
     """
 

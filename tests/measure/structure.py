@@ -37,8 +37,8 @@ memory.schema memory.frame_budget
 memory.storage memory.pending
 memory.text
 memory.store memory.rebuild
-memory.retrieval memory.cache memory.bank_text
-memory.recall
+memory.retrieval memory.cache memory.bank_text memory.bank_catalog memory.bank_check
+memory.recall memory.encoder_window
 memory.bank
 pipeline.schema pipeline.scoring pipeline.runtime pipeline.needle_world
 pipeline.config pipeline.query pipeline.embedded pipeline.provenance

@@ -48,7 +48,7 @@ def found(
 
 def test_up_to_the_switch_nothing_is_sealed_and_nothing_is_missed(rows):
     index = index_of(rows[:SWITCH])
-    assert not index.is_approximate and index.blocks == ()
+    assert not index.is_approximate and index.ivf_blocks == ()
     for query in queries(5):
         truth = (rows[:SWITCH].double() @ query.double()).sort(descending=True, stable=True)
         assert found(index, query, 20, SWITCH)[0] == truth.indices[:20].tolist()
@@ -56,7 +56,7 @@ def test_up_to_the_switch_nothing_is_sealed_and_nothing_is_missed(rows):
 
 def test_beyond_it_most_is_found_with_exact_scores_in_order(rows):
     index, shares = index_of(rows), []
-    assert index.is_approximate and [len(block) for block in index.blocks] == [BLOCK] * 5
+    assert index.is_approximate and [len(block) for block in index.ivf_blocks] == [BLOCK] * 5
     exact = FrameIndex(16, switch=COUNT)
     exact.add(rows)
     for query in queries(40):
@@ -110,7 +110,7 @@ def test_a_still_scene_is_found(like):
     truth = (like * rows.double() @ rows[1].double()).sort(descending=True).values[:100]
     assert len(ordinals) == 100 and scores == pytest.approx(truth.numpy(), abs=1e-6)
     # by the lists, not by looking at all
-    assert len(index.blocks[0].search((like * rows[1]).numpy(), 100)[0]) == 100
+    assert len(index.ivf_blocks[0].search((like * rows[1]).numpy(), 100)[0]) == 100
 
 
 @pytest.mark.parametrize("k", [12, 900, COUNT])
@@ -159,7 +159,7 @@ def test_wide_rows_are_found_by_fewer_numbers(rows, tmp_path):
     )
     index = index_of(wide)
     assert (
-        max(block.nbytes for block in index.blocks)
+        max(block.nbytes for block in index.ivf_blocks)
         < 512 * BLOCK + 4 * 128 * 512 + 4 * 8 * 128 + 10_000
     )
     for query in queries(5):
@@ -168,12 +168,12 @@ def test_wide_rows_are_found_by_fewer_numbers(rows, tmp_path):
         truth = (wide.double() @ asked.double()).sort(descending=True, stable=True)
         assert ordinals.tolist() == truth.indices[:10].tolist()
         assert scores == pytest.approx(truth.values[:10].numpy(), abs=1e-5)
-    ivf_block.save(tmp_path, index.blocks)
-    again = ivf_block.load(tmp_path, index.blocks[3].key)
+    ivf_block.save(tmp_path, index.ivf_blocks)
+    again = ivf_block.load(tmp_path, index.ivf_blocks[3].key)
     assert (
         again is not None
-        and again.rerank_margin == index.blocks[3].rerank_margin
-        and again.packed() == index.blocks[3].packed()
+        and again.rerank_margin == index.ivf_blocks[3].rerank_margin
+        and again.packed() == index.ivf_blocks[3].packed()
     )
 
 
