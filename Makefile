@@ -1,7 +1,7 @@
 # Everything happens in .venv; nothing outside this folder is changed. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all demo docs train table format clean
+.PHONY: reference measure help setup test test-all demo docs train table format clean
 
 # Waiting OpenMP threads sleep instead of spinning: on few cores spinning slows the thread that has work.
 export OMP_WAIT_POLICY = passive
@@ -61,6 +61,13 @@ demo: $(READY) ## the main job from end to end on a video made on the spot
 
 docs: $(READY) ## build the documentation into site/; a dead link is an error
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+
+reference: $(READY) ## write the pages of docs/reference that come from the code
+	.venv/bin/python -m pipeline.commands.reference
+
+measure: $(READY) ## run a program of tests/measure: make measure NAME=structure
+	@[ -n "$(NAME)" ] || { echo "measure: name a program of tests/measure, such as NAME=structure" >&2; exit 2; }
+	.venv/bin/python -m tests.measure.$(NAME) $(ARGUMENTS)
 
 train: $(READY) ## train the small model that the repository ships
 	.venv/bin/python -m pipeline.embedded.train
