@@ -1,7 +1,8 @@
-"""Frames -> Segment: look, compress, prefill, embed. The write path on one page; knows no disk and no question.
+"""Frames -> Segment: vision tower, compressor, prefill, frame embedder. The write path on one page;
+knows no disk and no question.
 
-What is seen of some frames depends on them alone, so it can be made ahead and elsewhere (`see`); what is remembered depends on
-the window before them, so it is made in time order (`remember`).
+`extract_features` depends on the given frames alone, so it can run ahead in another thread.
+`to_segment` depends on the window of earlier frames, so it runs in time order.
 """
 
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from encoders.models.backbone import Backbone
 from encoders.prefill import key_means
 from encoders.schema import Compressor, FrameEmbedder, Frames, Prefill, Segment, VisualTokens
 
-# `with timer("look"): ...`; pipeline/runtime/stage_timer.py has one
+# `with timer("look"): ...`; pipeline/runtime/stage_timer.py implements it
 Timer = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What the models see of the frames of one segment."""
+class FrameFeatures:
+    """Tokens and embeddings of the frames of one segment; they depend on these frames alone."""
 
     frames: Frames
     tokens: VisualTokens  # compressed
@@ -32,14 +33,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes the segments of one video in time order; `prefill` holds the window, so use one encoder per stream."""
+    """Encodes the segments of one video in time order. `prefill` holds the window, so use one
+    encoder per stream.
+    """
 
     backbone: Backbone
     compressor: Compressor
     prefill: Prefill
     clip: FrameEmbedder
     interval: float  # seconds between sampled frames
-    began: float | None = None  # Unix seconds of second 0 of the video, where somebody knows
+    began: float | None = None  # Unix seconds of second 0 of the video, if known
 
     def encode(
         self,
@@ -50,36 +53,44 @@ class Encoder:
         *,
         still_open: bool = False,
     ) -> Segment:
-        """The segment of these frames: `see`, then `remember`."""
-        return self.remember(self.see(frames, timer, beside), number, timer, still_open=still_open)
+        """The segment of these frames: `extract_features`, then `to_segment`."""
+        return self.to_segment(
+            self.extract_features(frames, timer, beside), number, timer, still_open=still_open
+        )
 
-    def see(self, frames: Frames, timer: Timer, beside: Executor | None = None) -> Seen:
-        """Frames through tower, compressor and frame embedder. beside: embeds while the tower looks; None = before it."""
+    def extract_features(
+        self, frames: Frames, timer: Timer, beside: Executor | None = None
+    ) -> FrameFeatures:
+        """Run tower, compressor and frame embedder. beside: runs the embedder in parallel with the
+        tower; None = before it.
+        """
         rows = (
-            _now(self._embed, frames, timer)
+            _complete(self._embed, frames, timer)
             if beside is None
             else beside.submit(self._embed, frames, timer)
         )
         with timer("look"):
-            tokens = self.backbone.look(frames)
+            tokens = self.backbone.encode_frames(frames)
         with timer("compress"):
             tokens = self.compressor(tokens)
-        return Seen(frames, tokens, rows)
+        return FrameFeatures(frames, tokens, rows)
 
-    def remember(
-        self, seen: Seen, number: int, timer: Timer, *, still_open: bool = False
+    def to_segment(
+        self, features: FrameFeatures, number: int, timer: Timer, *, still_open: bool = False
     ) -> Segment:
-        """The segment of what was seen; `number` is its place in the video. still_open: it is a segment's beginning, and will
-        come again with more; what follows is encoded as if this had not been."""
-        tokens, frames = seen.tokens, seen.frames
+        """The segment with this number in its video. still_open: these frames are only the
+        beginning of the segment and come again with more, so the prefill window stays unchanged.
+        """
+        tokens, frames = features.tokens, features.frames
         with timer("prefill"):
             block = self.prefill(tokens, keep=not still_open)
         with timer("key_means"):
             means = None if block is None else key_means(block)
         with timer("wait"):
-            rows = seen.clip.result()
-        # A frame that repeats another is found as that one: with equal scores the earlier frame, the whole one, comes first
-        shown = tokens.stands_for
+            rows = features.clip.result()
+        # A repeated frame gets the rows of the frame that it repeats. With equal scores the earlier
+        # frame, which keeps all its tokens, ranks first.
+        sources = tokens.representatives
         start = float(frames.times[0])
         return Segment(
             video_id=frames.video_id,
@@ -87,27 +98,27 @@ class Encoder:
             start=start,
             end=float(frames.times[-1]) + self.interval,
             tokens=tokens,
-            clip=rows[shown],
+            clip=rows[sources],
             kv=block,
-            key_means=None if means is None else means[shown],
+            key_means=None if means is None else means[sources],
             wall=None if self.began is None else self.began + start,
         )
 
     def _embed(self, frames: Frames, timer: Timer) -> Tensor:
-        """[T, E]."""
+        """[T, E] float32."""
         with timer("clip"):
             return self._per_patch(self.clip.embed_frames(frames))
 
     def _per_patch(self, rows: Tensor) -> Tensor:
-        """[sampled frames, E] -> [T, E]: of a temporal patch the mean direction of its frames."""
+        """[sampled frames, E] -> [T, E]: for a temporal patch, the mean direction of its frames."""
         size = self.backbone.temporal_patch
         if size == 1:
             return rows
         return torch.stack([normalize(part.mean(0), dim=0) for part in rows.split(size)])
 
 
-def _now(call: Callable[..., Tensor], *args: object) -> "Future[Tensor]":
-    """As an executor would, at once and here."""
+def _complete(call: Callable[..., Tensor], *args: object) -> "Future[Tensor]":
+    """Run the call here and now, and return its result as an executor would."""
     done: Future[Tensor] = Future()
     done.set_result(call(*args))
     return done

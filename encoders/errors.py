@@ -1,6 +1,6 @@
-"""The one exception a user may see: bad input, told in one sentence. And the end of a source that was told to stop.
+"""The exception whose message a user reads, and the one that ends a closed source.
 
-Knows nothing of commands or exit codes; `pipeline/cli.py` prints it and exits with 2.
+Knows no commands and no exit codes; `pipeline/cli.py` prints the message and exits with 2.
 """
 
 from pathlib import Path
@@ -21,5 +21,7 @@ class FileError(UserError):
         return f"{self.path} {self.problem}"
 
 
-class SourceStopped(Exception):
-    """A source was closed in the middle; what it had not given out yet will come again when it is opened again."""
+class SourceClosed(Exception):
+    """The source was closed before its end. The frames that it did not deliver come again when it
+    is reopened.
+    """

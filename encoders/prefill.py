@@ -1,9 +1,11 @@
-"""Visual tokens -> keys and values, through the decoder over a sliding window with the preamble as attention sink.
+"""Visual tokens -> keys and values, through the decoder over a sliding window with the preamble as
+attention sink.
 
-Each segment is one decoder call: it sees the preamble, the last `window_frames` frames before it, and itself causally
-(StreamingLLM's sink, arXiv 2309.17453; ReKV's window, arXiv 2503.00540, without its per-frame loop). The window is kept
-as it is stored, before rotary embedding and in the bank's dtype, and laid out at positions from 0 again for every
-segment: positions stay small at any length of video, and a window rebuilt from the bank gives the same bytes.
+Each segment is one decoder call. It attends to the preamble, the last `window_frames` frames before
+it, and itself causally (StreamingLLM's sink, arXiv 2309.17453; ReKV's window, arXiv 2503.00540,
+without its loop over frames). The window holds keys as they are stored: before rotary embedding and
+in the bank's dtype. For every segment it is laid out at positions from 0 again. So positions stay
+small for a video of any length, and a window rebuilt from the bank gives the same bytes.
 
 Calls the decoder only: no logits, no hidden states. Knows no disk and no question.
 """
@@ -31,7 +33,10 @@ class WindowPrefill:
     def __init__(
         self, backbone: Backbone, *, window_frames: int = 32, dtype: str = "float32"
     ) -> None:
-        """window_frames: how far back a frame sees; dtype: of the stored keys and values."""
+        """window_frames: number of earlier frames that a frame attends to. dtype: of the stored
+        keys and values. UserError on bad values, or if the model has other layers than full
+        attention.
+        """
         if window_frames < 0:
             raise UserError(f"prefill.window_frames={window_frames} is negative; use 0 or more.")
         if dtype not in DTYPES:
@@ -41,7 +46,7 @@ class WindowPrefill:
         self._window: deque[KVBlock] = deque()
         self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
-        # reused: fresh large buffers are faulted in page by page
+        # reused, because a large new buffer is faulted in page by page
         self._cache: FixedCache | None = None
 
     def restore(self, blocks: Iterable[KVBlock]) -> None:
@@ -50,16 +55,18 @@ class WindowPrefill:
         for block in blocks:
             self._push(block)
 
-    def __call__(self, seen: VisualTokens, keep: bool = True) -> KVBlock:
-        """Encode the next segment of the stream. keep=False: the window stays as it was, so it comes again, perhaps longer."""
-        new = self.backbone.with_tags(seen)
-        held = sum(block.keys.shape[2] for block in self._window)
-        start = len(self._sink) + held
+    def __call__(self, visual: VisualTokens, keep: bool = True) -> KVBlock:
+        """Encode the next segment of the stream. keep=False leaves the window unchanged, so the
+        segment can come again with more frames.
+        """
+        new = self.backbone.frame_embeds(visual)
+        window_tokens = sum(block.keys.shape[2] for block in self._window)
+        start = len(self._sink) + window_tokens
         cache = self._ready(start + len(new))
         for block in self._window:
-            self.backbone.lay(block, cache)
+            self.backbone.append_block(block, cache)
         positions, _ = self.backbone.positions.of_frames(new.pos, new.offsets, cache.cursor)
-        self.backbone.fill(new, cache)
+        self.backbone.prefill(new, cache)
         keys, values = cache.stored(start, *self.backbone.rope(positions), self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         if keep:
@@ -67,13 +74,13 @@ class WindowPrefill:
         return block
 
     def _ready(self, capacity: int) -> FixedCache:
-        """A cache that holds the sink and has room for `capacity` tokens."""
+        """A cache that contains the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
             cache = self.backbone.cache(
                 max(capacity, 2 * (self._cache.capacity if self._cache else 0))
             )
-            assert isinstance(cache, FixedCache)  # require_full_attention saw to it
-            self.backbone.fill(self._sink, cache)
+            assert isinstance(cache, FixedCache)  # guaranteed by require_full_attention
+            self.backbone.prefill(self._sink, cache)
             self._cache, self._empty = cache, cache.mark()
         self._cache.rewind(self._empty)
         return self._cache
@@ -89,7 +96,9 @@ class WindowPrefill:
 
 
 class NoPrefill:
-    """Keeps visual tokens only: for `reader=tokens`, and for models whose keys and values cannot be recalled."""
+    """Keeps visual tokens only: for `reader=tokens`, and for models whose keys and values cannot be
+    recalled.
+    """
 
     keeps_kv = False
 
@@ -99,12 +108,14 @@ class NoPrefill:
     def restore(self, blocks: Iterable[KVBlock]) -> None:
         """Nothing to restore."""
 
-    def __call__(self, seen: VisualTokens, keep: bool = True) -> None:
+    def __call__(self, visual: VisualTokens, keep: bool = True) -> None:
         return None
 
 
 def key_means(block: KVBlock) -> Tensor:
-    """[T, L, H * Dh] float32: mean key of each frame's tokens (time tag included) per layer, before rotary embedding."""
+    """[T, L, H * Dh] float32: mean key of each frame's tokens (time tag included) per layer, before
+    rotary embedding.
+    """
     edges = block.offsets.tolist()
     means = [block.keys[:, :, a:b].float().mean(2) for a, b in pairwise(edges)]
     return torch.stack(means).flatten(2)

@@ -1,10 +1,14 @@
-"""The records of the write path and the roles that make them: pixels -> tokens -> key/value blocks -> segment.
+"""The records of the write path and the roles that make them: pixels -> tokens -> key/value blocks
+-> segment.
 
-Knows no library beyond torch and numpy, no question, no storage. Everything is frozen; parts return new records.
-Letters: T frames, N visual tokens, M block tokens (time tags + visual), D model width, L layers, H KV heads, Dh head
-width, E embedding width. Behind the tower a model that merges sampled frames into temporal patches has one frame per patch.
+Knows no library beyond torch and numpy, no question, no storage. All records are frozen; parts
+return new ones.
+Letters: T frames, N visual tokens, M block tokens (frame text and visual tokens), D model width, L
+layers, H KV heads, Dh head width, E embedding width. Some models merge sampled frames into temporal
+patches; behind their tower, one patch counts as one frame.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,7 +23,7 @@ _EPS_S = 1e-3
 
 
 def ticks(times: np.ndarray, fps: float) -> np.ndarray:
-    """[T] float64: the last point k of the sampling grid k / fps seconds that each time (in seconds) has reached."""
+    """[T] float64: k of the last sampling point k / fps that each time (in seconds) has reached."""
     reached: np.ndarray = np.floor((times + _EPS_S) * fps)
     return reached
 
@@ -44,8 +48,10 @@ class Frames:
         return replace(self, pixels=self.pixels[first:stop], times=self.times[first:stop])
 
 
-def join(parts: Sequence[Frames]) -> Frames:
-    """One run out of several runs of the same video, in the order given. parts must not be empty."""
+def join_frames(parts: Sequence[Frames]) -> Frames:
+    """One run of frames from several runs of the same video, in the given order. parts must not be
+    empty.
+    """
     return Frames(
         parts[0].video_id,
         np.concatenate([part.pixels for part in parts]),
@@ -55,34 +61,42 @@ def join(parts: Sequence[Frames]) -> Frames:
 
 @dataclass(frozen=True, slots=True)
 class VisualTokens:
-    """What the language model sees of T frames, one variable-length group per frame."""
+    """The input of the language model for T frames: one group of tokens per frame, of variable
+    length.
+    """
 
-    # [N, D] in the language model's embedding space; D and its DeepStack levels' one after another
+    # [N, D] in the language model's embedding space; with DeepStack, D covers all levels, one after
+    # another
     tokens: Tensor
     pos: Tensor  # [N, 3] int32 (frame of this record, row, column); survives compression
     # [T + 1] int64: tokens of frame t are offsets[t]:offsets[t + 1]; every frame keeps at least one
     offsets: Tensor
-    # [T] float64 seconds from the start of the video; of a temporal patch, its last sampled frame's: from
+    # [T] float64 seconds from the start of the video; for a temporal patch the time of its last
+    # sampled frame, at which the patch is complete
     times: Tensor
-    # then on it is known
-    # [T] float64 seconds of each temporal patch's first sampled frame; None = times
+    # [T] float64 seconds of the first sampled frame of each temporal patch; None = times
     firsts: Tensor | None = None
-    # [T] bool: frames that look like the last one before them that is none; None = none does
+    # [T] bool: True for frames that repeat the last earlier frame marked False; None = no frame
+    # does
     repeats: Tensor | None = None
 
     @property
     def starts(self) -> Tensor:
-        """[T] float64 seconds at which each frame's stretch of video begins."""
+        """[T] float64: the second at which the time covered by each frame begins."""
         return self.times if self.firsts is None else self.firsts
 
     @property
-    def stands_for(self) -> Tensor:
-        """[T] int64: the frame of this record that each frame repeats, itself where it repeats none."""
+    def representatives(self) -> Tensor:
+        """[T] int64: for each frame, the number of the frame that it repeats; its own number if it
+        repeats none.
+        """
         own = torch.arange(len(self.times))
         return own if self.repeats is None else own.masked_fill(self.repeats, 0).cummax(0).values
 
     def keep(self, mask: Tensor) -> "VisualTokens":
-        """Drop the tokens whose mask is False (mask: [N] bool)."""
+        """Drop the tokens whose mask is False (mask: [N] bool). ValueError if a frame would lose
+        all its tokens.
+        """
         counts = torch.stack([mask[a:b].sum() for a, b in self.ranges()])
         if bool((counts == 0).any()):
             raise ValueError("a compressor must keep at least one token of every frame")
@@ -95,7 +109,7 @@ class VisualTokens:
         return list(pairwise(edges))
 
     def frames(self, first: int, stop: int) -> "VisualTokens":
-        """The record of frames first..stop-1 alone, its frame numbers starting at 0 again."""
+        """Frames first..stop-1 as a record of their own, with frame numbers from 0."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
         pos = self.pos[a:b] - torch.tensor([first, 0, 0], dtype=self.pos.dtype)
         firsts, repeats = (
@@ -111,8 +125,8 @@ class VisualTokens:
         )
 
 
-def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
-    """One record out of several, in the order given. parts must not be empty."""
+def join_tokens(parts: Sequence[VisualTokens]) -> VisualTokens:
+    """One record from several, in the given order. parts must not be empty."""
     pos, offsets, frames, base = [], [parts[0].offsets[:1]], 0, 0
     for part in parts:
         pos.append(part.pos + torch.tensor([frames, 0, 0], dtype=part.pos.dtype))
@@ -136,7 +150,9 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
 
 @dataclass(frozen=True, slots=True)
 class FrameEmbeds:
-    """T frames as the language model takes them in: each with the text around it, such as its time tag."""
+    """T frames as the language model reads them: visual tokens with the text around them, such as
+    time tags.
+    """
 
     embeds: Tensor  # [M, D]
     offsets: Tensor  # [T + 1] int64: frame t with its text is offsets[t]:offsets[t + 1]
@@ -152,7 +168,9 @@ class FrameEmbeds:
 
 @dataclass(frozen=True, slots=True)
 class KVBlock:
-    """T frames inside the language model. Keys are stored before rotary embedding, so a block can be placed anywhere."""
+    """Keys and values of T frames. Keys are stored before rotary embedding, so a block fits any
+    position.
+    """
 
     keys: Tensor  # [L, H, M, Dh] before rotary embedding
     values: Tensor  # [L, H, M, Dh]
@@ -161,7 +179,7 @@ class KVBlock:
     pos: Tensor | None = None
 
     def frames(self, first: int, stop: int) -> "KVBlock":
-        """The block of frames first..stop-1 alone."""
+        """Frames first..stop-1 as a block of their own."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
         pos = None if self.pos is None else self.pos[a:b]
         return KVBlock(
@@ -184,10 +202,10 @@ class Segment:
     end: float  # seconds of video time, exclusive
     tokens: VisualTokens
     clip: Tensor  # [T, E] float32 unit rows, one per frame
-    kv: KVBlock | None  # None when the bank keeps tokens only
+    kv: KVBlock | None  # None if the bank keeps tokens only
     # [T, L, H * Dh] float32: mean key of each frame before rotary embedding
     key_means: Tensor | None
-    # Unix seconds of `start` by the clock on the wall, where somebody knows
+    # Unix seconds of `start`, if known
     wall: float | None = None
 
     @property
@@ -199,16 +217,50 @@ class Segment:
         return len(self.tokens.times)
 
 
+_PART = re.compile(r"([0-9a-f]+)(?:-from-([0-9.e+-]+?))?(?:-to-([0-9.e+-]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPart:
+    """The part of a video that a bank holds as one video. `str()` gives its id in the bank; `parse`
+    is the inverse.
+
+    The id of a whole file is its fingerprint. The id of a part adds its limits, so the two never
+    mix.
+    """
+
+    id: str  # fingerprint of the file, or the name of a stream
+    start: float = 0.0  # seconds of video time, inclusive
+    end: float | None = None  # seconds, exclusive; None = the file's end
+
+    def __str__(self) -> str:
+        limits = (("from", self.start or None), ("to", self.end))
+        return self.id + "".join(
+            f"-{word}-{repr(float(seconds)).removesuffix('.0')}"
+            for word, seconds in limits
+            if seconds is not None
+        )
+
+    @classmethod
+    def parse(cls, video_id: str) -> "VideoPart":
+        """The part that an id names. An id of any other form names a whole video."""
+        match = _PART.fullmatch(video_id)
+        if match is None:
+            return cls(video_id)
+        name, start, end = match.groups()
+        return cls(name, float(start or 0), None if end is None else float(end))
+
+
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What is known of a video before, or after, it was read."""
+    """Facts about a video. Some are final only after the video was read."""
 
     video_id: str  # fingerprint of the content, not of the name
     path: str
     duration: float  # seconds; what the container says
-    decoder: str  # "decord", "pyav", or "decord+pyav" when the second one took over in the middle
-    broke_at: float | None = None  # seconds: the file could not be decoded from here on
-    note: str = ""  # why a fallback was used, or what is wrong with the file
+    decoder: str  # "decord", "pyav", or "decord+pyav" if PyAV took over in the middle
+    broke_at: float | None = None  # seconds: the file cannot be decoded from here on
+    note: str = ""  # why PyAV was used, or what is wrong with the file
 
 
 class FrameSource(Protocol):
@@ -216,62 +268,77 @@ class FrameSource(Protocol):
 
     @property
     def info(self) -> VideoInfo:
-        """Facts so far; `broke_at` and `decoder` are final once iteration has ended."""
+        """The facts so far; `broke_at` and `decoder` are final once iteration has ended."""
         ...
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
-        """Batches of sampled frames from `start` seconds on. Restarting yields the same frames at the same times."""
+        """Batches of sampled frames from `start` seconds on. A second call yields the same frames
+        at the same times.
+        """
         ...
 
 
 class LiveSource(FrameSource, Protocol):
-    """Frames that come while they are encoded: of a camera, or of a file that is played."""
+    """Frames that arrive while they are encoded: from a camera, or from a file that is played."""
 
-    # whether `frames(start)` finds what was there before, as in a file; False: it goes on with what comes now
-    repeats: bool
+    # True if `frames(start)` can deliver past frames again, as for a file; False if it continues
+    # with the present
+    is_replayable: bool
 
     @property
     def is_idle(self) -> bool:
-        """Whether all frames that have come were taken."""
+        """True if every frame that has arrived was delivered."""
         ...
 
     @property
     def now(self) -> float:
-        """Seconds of video time of this moment: every frame that has come was sampled at it or before."""
+        """The current second of video time. Every frame that has arrived was sampled at or before
+        it.
+        """
         ...
 
-    def begins(self, start: float) -> float | None:
-        """Asked before `frames(start)`, for video time `start` is now: Unix seconds of second 0; None where nobody knows."""
+    def start_clock(self, start: float) -> float | None:
+        """Set the video time of this moment to `start`; call it before `frames(start)`. Returns
+        Unix seconds of second 0, or None if they are unknown.
+        """
         ...
 
     def close(self) -> None:
-        """End the stream soon: `frames` ends, or raises `SourceStopped` where it repeats and so can go on later."""
+        """End the stream soon: `frames` ends, or raises `SourceClosed` if the source is replayable
+        and can continue later.
+        """
         ...
 
 
 class Segmenter(Protocol):
-    """Cuts a stream of frames into the frames of each segment. Causal: a cut never depends on frames after it by more
-    than the stated lag, and the frames of all segments joined are the frames that went in."""
+    """Cuts a stream of frames into the frames of each segment. Causal: a cut depends on later
+    frames only up to the stated lag. The frames of all segments, joined, are the frames of the
+    stream.
+    """
 
     @property
     def look_back(self) -> int:
-        """Frames before a segment's start that decide where it ends: what a resumed pass has to be fed first."""
+        """Number of frames before a segment's start that decide where it ends. A resumed pass must
+        begin with them.
+        """
         ...
 
     def segments(self, batches: Iterator[Frames], after: float = 0.0) -> Iterator[Frames]:
-        """The frames of each segment that starts at `after` seconds or later; `after` is 0 or the end of a segment of
-        an earlier pass, and the batches begin `look_back` frames before it (or at the beginning)."""
+        """The frames of each segment that starts at `after` seconds or later. `after` is 0 or the
+        end of a segment of an earlier pass; the batches begin `look_back` frames before it, or at
+        the beginning.
+        """
         ...
 
 
 class Compressor(Protocol):
-    """Fewer visual tokens; same type in and out, so they chain."""
+    """Fewer visual tokens. Input and output have the same type, so compressors chain."""
 
-    def __call__(self, seen: VisualTokens) -> VisualTokens: ...
+    def __call__(self, visual: VisualTokens) -> VisualTokens: ...
 
 
 class Prefill(Protocol):
-    """Visual tokens -> keys and values. Holds the window of one stream; use one object per video."""
+    """Visual tokens -> keys and values. Holds one stream's window; use one object per video."""
 
     # True if `__call__` returns keys and values; False if it returns None
     keeps_kv: bool
@@ -281,14 +348,15 @@ class Prefill(Protocol):
         """Set the window from stored blocks in time order, as if they had just been encoded."""
         ...
 
-    def __call__(self, seen: VisualTokens, keep: bool = True) -> KVBlock | None:
-        """Encode the next segment. keep=False leaves the window as it was, so that the segment can
-        come again with more frames."""
+    def __call__(self, visual: VisualTokens, keep: bool = True) -> KVBlock | None:
+        """Encode the next segment. keep=False leaves the window unchanged, so the segment can come
+        again with more frames.
+        """
         ...
 
 
 class FrameEmbedder(Protocol):
-    """Frames and texts in one space; rows have unit length."""
+    """Frames and texts in one embedding space; rows have unit length."""
 
     def embed_frames(self, frames: Frames) -> Tensor:  # [T, E] float32
         ...

@@ -50,7 +50,7 @@ class BankText:
 
     def lines(self, run: RunRow, row: BlockRow) -> tuple[TextLine, ...]:
         """The lines of one block."""
-        return self._store.rows.block(run, row).stretch.lines
+        return self._store.rows.block(run, row).span.lines
 
     def search(self, query: Query, line_filter: LineFilter, most: int = 50) -> list[RankedLine]:
         """Lines ranked by BM25, best first."""

@@ -13,7 +13,7 @@ from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
-from encoders.sources.live import PlayedFile, UrlSource, is_live
+from encoders.sources.live import FilePlayback, UrlSource, is_live
 from encoders.text.lines import SentenceEncoder, TextExtractor
 from memory.bank import MemoryBank
 from pipeline.answer.answerer import Answerer
@@ -205,4 +205,4 @@ def build_live(
     width, height = backbone.frame_size
     if is_live(settings.video):
         return UrlSource(settings.video, settings.fps, width=width, height=height, name=name)
-    return PlayedFile(build_source(settings, backbone), speed)
+    return FilePlayback(build_source(settings, backbone), speed)

@@ -1,5 +1,6 @@
 """Attention as transformers calls it by name: torch's fused kernels with less work around them, and blocks of plain products
-where a processor multiplies bfloat16 much faster than those kernels do. Registered through transformers' public interfaces.
+where a processor multiplies bfloat16 much faster than those kernels do. `register` adds them to
+transformers through its public interfaces.
 
 Knows tensors only: no model, no cache, no question. Whoever wants to see what is attended to passes a `listener` along with the
 decoder's call; whoever makes one pass through many layers passes `masks={}` along, in which what was made of a mask is kept.
@@ -32,7 +33,7 @@ _ROWS = 256
 _FEW = 8  # queries below which a block is not worth its overhead
 
 
-def _listening(attend: Callable[..., Any]) -> Callable[..., Any]:
+def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
     """An attention function; a `listener` among the call's keyword arguments sees queries and keys first."""
 
     def listening(
@@ -58,7 +59,7 @@ def _listening(attend: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass
-class _Seen:
+class _MaskForms:
     """What a pass makes of one of its masks, once for all layers."""
 
     mask: Tensor  # bool [B or 1, 1, n, S]; held, so that its identity stays its own
@@ -70,7 +71,7 @@ class _Seen:
     ends: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, mask: Tensor, dtype: torch.dtype) -> "_Seen":
+    def of(cls, mask: Tensor, dtype: torch.dtype) -> "_MaskForms":
         return cls(mask, torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
 
     def for_all(self, group: int) -> Tensor:
@@ -99,7 +100,7 @@ def _attend(
       processor with AVX-512 BF16, whose fused kernel computes in float32)
 
     query [B, Hq, n, Dh], key and value [B, H, S, Dh], mask bool [B or 1, 1, n, S]; -> [B, n, Hq, Dh] and None."""
-    made: dict[int, _Seen] = kwargs.pop("masks", {})
+    mask_forms: dict[int, _MaskForms] = kwargs.pop("masks", {})
     batch, heads, count, width = query.shape
     if (
         query.device.type != "cpu"
@@ -116,39 +117,41 @@ def _attend(
     half = query.dtype == torch.bfloat16
     if mask is None and count > 1 and (causal or not (half and several)):
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    seen = None
+    forms = None
     if mask is not None:
-        if id(mask) not in made:
-            made[id(mask)] = _Seen.of(mask, query.dtype)
-        seen = made[id(mask)]
+        if id(mask) not in mask_forms:
+            mask_forms[id(mask)] = _MaskForms.of(mask, query.dtype)
+        forms = mask_forms[id(mask)]
     group = heads // key.shape[1]
     if (
         half
-        and seen is not None
-        and _in_one_piece(key, value)
+        and forms is not None
+        and _are_contiguous(key, value)
         and heads * count * key.shape[2] * batch <= _SCORES
     ):
-        return _side_by_side(query * kwargs["scaling"], key, value, seen.for_all(group)), None
+        return _attend_side_by_side(
+            query * kwargs["scaling"], key, value, forms.for_all(group)
+        ), None
     if half and several:
-        return _in_blocks(query, key, value, kwargs["scaling"], seen), None
+        return _attend_in_blocks(query, key, value, kwargs["scaling"], forms), None
     if group == 1 or (mask is not None and group * mask[0].numel() > _FOLDED):
         return sdpa_attention_forward(
-            module, query, key, value, None if seen is None else seen.numbers, **kwargs
+            module, query, key, value, None if forms is None else forms.numbers, **kwargs
         )
     folded = query.reshape(batch, heads // group, group * count, width)
-    found = scaled_dot_product_attention(
-        folded, key, value, None if seen is None else seen.for_all(group), scale=kwargs["scaling"]
+    out = scaled_dot_product_attention(
+        folded, key, value, None if forms is None else forms.for_all(group), scale=kwargs["scaling"]
     )
-    return found.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
+    return out.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
 
 
-def _in_one_piece(key: Tensor, value: Tensor) -> bool:
+def _are_contiguous(key: Tensor, value: Tensor) -> bool:
     """Whether these are several contexts that lie close together."""
     return len(key) > 1 and key.is_contiguous() and value.is_contiguous()
 
 
-def _in_blocks(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, seen: _Seen | None
+def _attend_in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, forms: _MaskForms | None
 ) -> Tensor:
     """softmax(scaling * q k^T + mask) v in blocks; -> [B, n, Hq, Dh]. A block is whole key heads, where several fit and all is
     seen, else some queries of one key head with the keys that they see."""
@@ -156,15 +159,15 @@ def _in_blocks(
     kv_heads, length = key.shape[1], key.shape[2]
     group = heads // kv_heads
     scaled = query * scaling
-    if seen is None and 2 * group * count * length <= _SCORES:
-        found = _whole_heads(
+    if forms is None and 2 * group * count * length <= _SCORES:
+        out = _attend_whole_heads(
             scaled.reshape(batch * kv_heads, group * count, width),
             key.flatten(0, 1),
             value.flatten(0, 1),
         )
-        return found.view(batch, heads, count, -1).transpose(1, 2).contiguous()
-    if seen is not None and not seen.ends:
-        seen.measure()
+        return out.view(batch, heads, count, -1).transpose(1, 2).contiguous()
+    if forms is not None and not forms.ends:
+        forms.measure()
     rows = max(1, min(count, _ROWS, _SCORES // (group * length)))
     # a new one for every block would be faulted in every time
     buffer = query.new_empty(group * rows * length)
@@ -177,12 +180,12 @@ def _in_blocks(
         )
         for first in range(0, count, rows):
             block = slice(first, min(first + rows, count))
-            wanted = scaled[row, own, block].reshape(-1, width)
-            end = length if seen is None else max(seen.ends[block])
-            scores = buffer[: len(wanted) * end].view(-1, end)
-            torch.mm(wanted, keys[:, :end], out=scores)
-            if seen is not None and (whole := min(seen.starts[block])) < end:
-                hidden = seen.numbers[row % len(seen.numbers), 0, block, whole:end]
+            queries = scaled[row, own, block].reshape(-1, width)
+            end = length if forms is None else max(forms.ends[block])
+            scores = buffer[: len(queries) * end].view(-1, end)
+            torch.mm(queries, keys[:, :end], out=scores)
+            if forms is not None and (whole := min(forms.starts[block])) < end:
+                hidden = forms.numbers[row % len(forms.numbers), 0, block, whole:end]
                 scores.view(group, -1, end)[..., whole:].add_(hidden)
             torch.softmax(scores, -1, out=scores)
             out[row, block, own] = (
@@ -191,7 +194,7 @@ def _in_blocks(
     return out
 
 
-def _side_by_side(query: Tensor, key: Tensor, value: Tensor, numbers: Tensor) -> Tensor:
+def _attend_side_by_side(query: Tensor, key: Tensor, value: Tensor, numbers: Tensor) -> Tensor:
     """A few scaled queries in each of several contexts, whose keys and values lie in one piece: one product for all of them (a
     third of the fused kernel's time, for eight contexts of 1,200 tokens); -> [B, n, Hq, Dh]."""
     batch, heads, count, width = query.shape
@@ -201,11 +204,11 @@ def _side_by_side(query: Tensor, key: Tensor, value: Tensor, numbers: Tensor) ->
     )
     scores.view(batch, kv_heads, -1, length).add_(numbers)
     torch.softmax(scores, -1, out=scores)
-    found = torch.bmm(scores, value.flatten(0, 1))
-    return found.view(batch, heads, count, -1).transpose(1, 2).contiguous()
+    out = torch.bmm(scores, value.flatten(0, 1))
+    return out.view(batch, heads, count, -1).transpose(1, 2).contiguous()
 
 
-def _whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _attend_whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Attention of [N, n, Dh] queries to all of [N, S, Dh] keys, a few of the N at a time; -> [N, n, Dh]."""
     number, count, _ = scaled.shape
     step = min(number, _SCORES // (count * keys.shape[1]))
@@ -220,7 +223,7 @@ def _whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return out
 
 
-def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
+def _attend_eagerly(module: Any, *args: Any, **kwargs: Any) -> Any:
     """Plain attention as the text model's own file defines it: families differ in it (attention sinks, soft caps)."""
     kwargs.pop("masks", None)
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
@@ -229,8 +232,12 @@ def _own_eager(module: Any, *args: Any, **kwargs: Any) -> Any:
 # What the decoder's attention is called in transformers: torch's fused kernels, or plain matrix products (slow, to compare
 # with). Others cannot be listened to, and an answer without a listener cites nothing.
 ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
-AttentionInterface.register(ATTENTIONS["sdpa"], _listening(_attend))
-AttentionInterface.register(ATTENTIONS["eager"], _listening(_own_eager))
-# without its own mask function a custom attention gets none
-AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)
-AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)
+
+
+def register() -> None:
+    """Make the two known to transformers; before a model is loaded with one of them. A second call changes nothing."""
+    AttentionInterface.register(ATTENTIONS["sdpa"], _with_listener(_attend))
+    AttentionInterface.register(ATTENTIONS["eager"], _with_listener(_attend_eagerly))
+    # without its own mask function a custom attention gets none
+    AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)
+    AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)

@@ -1,9 +1,11 @@
 """The role of a video-LLM: what the write path and the readers call, and nothing else.
 
-Knows the records of `encoders/schema.py`, the caches and the positions; no family and no checkpoint. `VideoLLM` implements it.
-It stands here and not in `encoders/schema.py` because its methods take the caches of this folder.
+Knows the records of `encoders/schema.py`, the caches and the positions; no family and no
+checkpoint. `VideoLLM` implements it. It stands here and not in `encoders/schema.py`, because its
+methods take the caches of this folder. Importing it loads no transformers.
 
-Shapes: T frames, N visual tokens, M block tokens, D model width, L layers, H KV heads, Dh head width, V vocabulary.
+Shapes: T frames, N visual tokens, M block tokens, D model width, L layers, H KV heads, Dh head
+width, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,19 +19,19 @@ from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
 
 if TYPE_CHECKING:  # these load transformers, which callers that only name the role do not need
     from encoders.models.attention import Listener
-    from encoders.models.batched_cache import StackedCache
+    from encoders.models.batched_cache import BatchedCache
     from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache
 
 
 class Backbone(Protocol):
-    """A video-LLM. Its state is its weights: contexts live in the caches that the caller holds."""
+    """A video-LLM. Its only state is its weights: contexts live in caches that the caller holds."""
 
     path: str  # a folder or a hub id
     dtype: torch.dtype
     device: torch.device
     kv_shape: "KVShape"
     # "" if every layer is full attention, else the names of the layer types that are not
-    full_attention: str
+    other_layers: str
     # sampled frames that the vision tower merges into one; segments hold a multiple of it
     temporal_patch: int
     positions: Positions
@@ -46,20 +48,22 @@ class Backbone(Protocol):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """(width, height) in pixels of the frames that `look` takes."""
+        """(width, height) in pixels of the frames that `encode_frames` takes."""
         ...
 
     # -- frames and text --------------------------------------------------------------------------
 
-    def look(self, frames: Frames) -> VisualTokens:
-        """Run the vision tower and the projector on T frames. ValueError if their size is not `frame_size`."""
+    def encode_frames(self, frames: Frames) -> VisualTokens:
+        """Run the vision tower and the projector on T frames. ValueError if they do not have
+        `frame_size`.
+        """
         ...
 
-    def with_tags(self, seen: VisualTokens) -> FrameEmbeds:
+    def frame_embeds(self, visual: VisualTokens) -> FrameEmbeds:
         """Embeddings [M, D] of every frame: its visual tokens between the texts around it."""
         ...
 
-    def tag_length(self, seconds: float = 0.0) -> int:
+    def frame_text_length(self, seconds: float = 0.0) -> int:
         """Number of text tokens around a frame at this time."""
         ...
 
@@ -79,7 +83,7 @@ class Backbone(Protocol):
         """Token ids before the first frame."""
         ...
 
-    def tail_ids(self, question: str) -> list[int]:
+    def suffix_ids(self, question: str) -> list[int]:
         """Token ids after the video: the question and the start of the assistant's turn."""
         ...
 
@@ -101,11 +105,11 @@ class Backbone(Protocol):
         """An empty cache for `capacity` tokens."""
         ...
 
-    def stack(self, rows: int, capacity: int) -> "StackedCache":
+    def batched_cache(self, rows: int, capacity: int) -> "BatchedCache":
         """Empty caches for `rows` contexts of up to `capacity` tokens."""
         ...
 
-    def advance(
+    def forward(
         self,
         embeds: Tensor | FrameEmbeds,
         cache: "FixedCache | LibraryCache",
@@ -114,17 +118,17 @@ class Backbone(Protocol):
         """Append text [n, D] or frames to the cache; return their hidden states [n, D]."""
         ...
 
-    def advance_all(
-        self, texts: Sequence[Tensor], stack: "StackedCache", listener: "Listener | None" = None
+    def forward_batch(
+        self, texts: Sequence[Tensor], cache: "BatchedCache", listener: "Listener | None" = None
     ) -> Tensor:
         """Append one text [n, D] to every row; return hidden states [B, longest n, D]."""
         ...
 
-    def fill(self, embeds: Tensor | FrameEmbeds, cache: "FixedCache | LibraryCache") -> None:
+    def prefill(self, embeds: Tensor | FrameEmbeds, cache: "FixedCache | LibraryCache") -> None:
         """Append text [n, D] or frames to the cache and compute no hidden states."""
         ...
 
-    def lay(self, block: KVBlock, cache: "FixedCache") -> None:
+    def append_block(self, block: KVBlock, cache: "FixedCache") -> None:
         """Append stored frames to the cache: one rotation per key, no forward pass."""
         ...
 
@@ -136,10 +140,12 @@ class Backbone(Protocol):
         self,
         hidden: Tensor,
         cache: "FixedCache | LibraryCache",
-        most: int,
+        max_new_tokens: int,
         listener: "Listener | None" = None,
     ) -> Iterator[int]:
-        """Greedy decoding from the last hidden state [D]: at most `most` token ids, without the stop token."""
+        """Greedy decoding from the last hidden state [D]: at most `max_new_tokens` token ids,
+        without the stop token.
+        """
         ...
 
     def queries_of(self, questions: Sequence[str]) -> Tensor:

@@ -25,7 +25,7 @@ INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-def offline(path: str) -> bool:
+def is_offline(path: str) -> bool:
     """Whether only the cache can be asked for `path`: a hub id, and the hub does not answer one request."""
     if Path(path).expanduser().is_dir():
         return False
@@ -45,21 +45,24 @@ def read_config(
     there, cannot be read, is of another family, or wants code of its own to be run."""
     if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
         raise UserError(
-            f"There is no folder {path}; give backbone.path= a folder with a checkpoint, or the id of one."
+            f"There is no folder {path}; give backbone.path= a folder with a checkpoint, or the id "
+            "of one."
         )
     try:
-        said, _ = PreTrainedConfig.get_config_dict(
+        raw, _ = PreTrainedConfig.get_config_dict(
             path, revision=revision, local_files_only=local_only
         )
-        kind = said.get("model_type")
-        if kind not in CONFIG_MAPPING and "auto_map" in said:
+        kind = raw.get("model_type")
+        if kind not in CONFIG_MAPPING and "auto_map" in raw:
             raise UserError(
-                f"The model at {path} (type {kind}) needs code that comes with the checkpoint, which is never run; take the "
+                f"The model at {path} (type {kind}) needs code that comes with the checkpoint, "
+                "which is never run; take the "
                 "same model in transformers' own format, whose id often ends in -hf."
             )
         if family is not None and kind != family:
             raise UserError(
-                f"The model at {path} is of type {kind}, not {family}; choose the backbone= that fits it."
+                f"The model at {path} is of type {kind}, not {family}; choose the backbone= that "
+                "fits it."
             )
         # False, not unset: unset asks on the terminal whether to run the checkpoint's code
         return AutoConfig.from_pretrained(
@@ -86,18 +89,20 @@ def check_weights(path: str) -> None:
             shards = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{folder / INDEX} is damaged; copy the checkpoint again.") from error
-        gone = [name for name in shards if not (folder / name).is_file()]
-        if gone:
-            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise UserError(
-                f"The checkpoint at {path} is not whole: {INDEX} names {gone[0]}{more}, of {len(shards)} files, which "
+                f"The checkpoint at {path} is not whole: {INDEX} names {missing[0]}{more}, of "
+                f"{len(shards)} files, which "
                 "is not there; copy it again."
             )
     elif not (folder / "model.safetensors").is_file():
         pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
         if pickles:
             raise UserError(
-                f"The checkpoint at {path} has pickled weights only ({pickles[0]}), which run code when they are read; save it "
+                f"The checkpoint at {path} has pickled weights only ({pickles[0]}), which run code "
+                "when they are read; save it "
                 "as safetensors (save_pretrained) first."
             )
         raise UserError(
@@ -108,15 +113,15 @@ def check_weights(path: str) -> None:
 def check_device(device: str) -> torch.device:
     """The device, once a number has been put there. UserError when it is unknown or not there."""
     try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).item()
+        resolved = torch.device(device)
+        torch.zeros(1, device=resolved).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         here += ["mps"] if torch.backends.mps.is_available() else []
         raise UserError(
             f"backbone.device={device} is not available here; use one of {', '.join(here)}."
         ) from error
-    return found
+    return resolved
 
 
 def check_memory(path: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
@@ -131,15 +136,20 @@ def check_memory(path: str, config: Any, dtype: torch.dtype, device: torch.devic
         * dtype.itemsize
         // stored.itemsize
     )
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > there:
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > available:
         raise _too_large(
-            path, dtype, device, f"{need / 1e9:.1f} GB of weights, {there / 1e9:.1f} GB of memory"
+            path,
+            dtype,
+            device,
+            f"{need / 1e9:.1f} GB of weights, {available / 1e9:.1f} GB of memory",
         )
 
 
 @contextmanager
-def told_if_too_large(path: str, dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+def memory_errors_as_user_errors(
+    path: str, dtype: torch.dtype, device: torch.device
+) -> Iterator[None]:
     """Running out of memory inside becomes a UserError; every other error passes."""
     try:
         yield
@@ -161,7 +171,8 @@ def _too_large(path: str, dtype: torch.dtype, device: torch.device, why: str) ->
     halve = "" if dtype.itemsize <= 2 else "backbone.dtype=bfloat16, "
     place = "backbone.device=cuda" if device.type == "cpu" else "backbone.device=cpu"
     return UserError(
-        f"The model at {path} does not fit into the memory of {device} in {str(dtype).removeprefix('torch.')} "
+        f"The model at {path} does not fit into the memory of {device} in "
+        f"{str(dtype).removeprefix('torch.')} "
         f"({why.rstrip('.')}); choose a smaller backbone=, {halve}or {place}."
     )
 
@@ -173,13 +184,13 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def quiet(local: bool) -> Iterator[None]:
+def quiet_loading(local: bool) -> Iterator[None]:
     """No bar while weights are read from a folder, which takes moments; a download keeps its bar."""
-    shown = transformers_logging.is_progress_bar_enabled()
+    was_enabled = transformers_logging.is_progress_bar_enabled()
     if local:
         transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if local and shown:
+        if local and was_enabled:
             transformers_logging.enable_progress_bar()

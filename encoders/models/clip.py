@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
-from encoders.models.jit_trace import Traced
+from encoders.models.jit_trace import JitTrace
 from encoders.models.onednn_linear import pack
 from encoders.schema import Frames
 
@@ -59,7 +59,7 @@ class ClipEncoder:
             ) from error
         self.clip.eval().requires_grad_(False)
         pack(self.clip)
-        self._image = Traced(self.clip.encode_image, self.clip.visual)
+        self._image = JitTrace(self.clip.encode_image, self.clip.visual)
         visual = self.clip.visual
         _batch_last_where_faster(visual)
         size = visual.image_size
@@ -94,8 +94,8 @@ class ClipEncoder:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """[B, E] float32, unit rows: the same of several texts, in one pass."""
-        found = self.clip.encode_text(self.tokenizer(list(texts)).to(self.device)).float()
-        return F.normalize(found, dim=-1).cpu()
+        rows = self.clip.encode_text(self.tokenizer(list(texts)).to(self.device)).float()
+        return F.normalize(rows, dim=-1).cpu()
 
     def fingerprint(self) -> str:
         """16 hex digits over name, tag and, for a local folder, weights; and the dtype, unless it is float32."""

@@ -1,84 +1,85 @@
-"""InternVL 2.5 and 3 (arXiv 2412.05271, 2504.10479) through transformers' own class: InternViT, pixel shuffle, a text model.
+"""InternVL 2.5 and 3 (arXiv 2412.05271, 2504.10479) through transformers' own class: InternViT,
+pixel shuffle, a text model.
 
-Knows what is special in this family: every frame is an image of one tile between <img> and </img>, behind "Frame7: " on a
-line of its own.
+Knows only what is special in this family: every frame is an image of one tile between <img> and
+</img>, after "Frame7: " on a line of its own.
 
-The number is all that the family knows of time, so here it follows the time: the frame sampled for k / fps seconds is number
-k + 1, in a recalled set as well. Of a whole video the numbers are 1, 2, 3, ..., as the library's processor writes them (but
-where the file itself has no picture for a point of the grid). After hours they are larger than any seen in training.
+The number is all that the family knows of time. Here it follows the time, also in a recalled set:
+the frame sampled for k / fps seconds is number k + 1. For a whole video these are 1, 2, 3, ..., as
+the library's processor writes them, unless the file has no picture for a point of the sampling
+grid. After hours the numbers exceed any seen in training.
 """
 
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.models.video_llm import VideoLLM
+from encoders.models.published_configs import decoder, tower
+from encoders.models.video_llm import LoadOptions, VideoLLM
 from encoders.schema import Frames, VisualTokens, ticks
 
 from transformers import InternVLForConditionalGeneration  # isort: skip  (after backbone declared the operators)
 
 
-class InternVL(VideoLLM):
-    """`internvl` checkpoints: those whose names end in -hf, not the ones with code of their own."""
+def _published(layers: int, width: int, inner: int, heads: int, kv_heads: int) -> dict[str, Any]:
+    vision = {"model_type": "internvl_vision"} | tower(24, 1024, 4096, 448, 14)
+    vision |= {"image_size": [448, 448], "patch_size": [14, 14]}
+    return {
+        "model_type": "internvl",
+        "vision_config": vision,
+        "text_config": decoder("qwen2", layers, width, inner, heads, kv_heads, 151674),
+        "downsample_ratio": 0.5,
+        "image_seq_length": 256,
+        "tie_word_embeddings": False,
+    }
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        dtype: str = "bfloat16",
-        device: str = "cpu",
-        attention: str = "sdpa",
-        revision: str | None = None,
-        batch: int = 8,
-        fps: float = 1.0,
-    ) -> None:
-        """batch: frames that go through the tower at once; bounds memory, changes nothing else.
-        fps: sampled frames per second, the bank's: it numbers the frames."""
-        super().__init__(
-            path=path,
-            model_class=InternVLForConditionalGeneration,
-            family="internvl",
-            dtype=dtype,
-            device=device,
-            attention=attention,
-            revision=revision,
-        )
+
+class InternVL(VideoLLM):
+    """`internvl` checkpoints: those whose ids end in -hf, not the ones with code of their own."""
+
+    model_class = InternVLForConditionalGeneration
+    family = "internvl"
+    published: ClassVar = {
+        "OpenGVLab/InternVL3-2B-hf": _published(28, 1536, 8960, 12, 2),
+        "OpenGVLab/InternVL3-8B-hf": _published(28, 3584, 18944, 28, 4),
+    }
+    checked_equal = True
+
+    def __init__(self, path: str, *, fps: float = 1.0, **options: Unpack[LoadOptions]) -> None:
+        """fps: sampled frames per second, the bank's; it numbers the frames."""
+        super().__init__(path, **options)
         if not fps > 0:
             raise UserError(
                 f"backbone.fps={fps} cannot number frames; use the bank's frames per second."
             )
-        self.batch, self.fps = batch, fps
+        self.fps = fps
 
     def _split_chat(self) -> tuple[str, str]:
-        # Lines are parted by "\n", which here opens each frame's line: the one that ends the preamble is the first frame's.
+        # Lines are separated by "\n", which here opens each frame's line. So the "\n" that ends the
+        # preamble already belongs to the first frame.
         before, after = super()._split_chat()
         return before.removesuffix("\n"), after
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """(width, height): one tile; videos are squeezed to it, as the family's processor does."""
+        """(width, height) of one tile; videos are resized to it, as by the family's processor."""
         height, width = self.config.vision_config.image_size
         return int(width), int(height)
 
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of a tile's visual tokens: the tower's patches, shuffled together."""
-        vision: Any = self.config.vision_config
+    @staticmethod
+    def frame_grid(config: Any, width: int = 0, height: int = 0) -> tuple[int, int]:
+        """The tower's patch grid of one tile, after pixel shuffle."""
+        vision = config.vision_config
         rows, columns = (
-            int(side // patch * self.config.downsample_ratio)
+            int(side // patch * config.downsample_ratio)
             for side, patch in zip(vision.image_size, vision.patch_size, strict=True)
         )
         return rows, columns
 
-    @property
-    def tokens_per_frame(self) -> int:
-        """Visual tokens of a tile."""
-        rows, columns = self.grid()
-        return rows * columns
-
-    def around(self, start: float, end: float) -> tuple[list[int], list[int]]:
+    def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """A new line, the frame's number and the image marks."""
         number = int(ticks(np.array([end]), self.fps)[0]) + 1
         return self.ids(f"\nFrame{number}: {self.processor.start_image_token}"), self.ids(
@@ -86,21 +87,24 @@ class InternVL(VideoLLM):
         )
 
     def pixels(self, frames: np.ndarray) -> Tensor:
-        """[T, H, W, 3] uint8 -> [T, 3, H, W] normalised by the checkpoint's own processor, in the model's dtype."""
-        found: Tensor = self._processed(frames)["pixel_values_videos"][0].to(
-            self.device, self.dtype
-        )
-        return found
+        """[T, H, W, 3] uint8 -> [T, 3, H, W] in the model's dtype, normalized by the checkpoint's
+        own processor.
+        """
+        values: Tensor = self._process(frames)["pixel_values_videos"][0].to(self.device, self.dtype)
+        return values
 
     @torch.inference_mode()
-    def look(self, frames: Frames) -> VisualTokens:
-        """Each frame alone, in batches: equal to the whole clip, because the family mixes frames only in the decoder.
+    def encode_frames(self, frames: Frames) -> VisualTokens:
+        """Each frame alone, in batches. This equals the whole clip at once, because the family
+        mixes frames only in the decoder.
 
-        ValueError when the frames do not have `frame_size`.
+        ValueError if the frames do not have `frame_size`.
         """
         self._check_size(frames)
-        seen: list[Tensor] = []
+        features: list[Tensor] = []
         for a in range(0, len(frames), self.batch):
             pixels = self.pixels(frames.pixels[a : a + self.batch])
-            seen.append(self.model.get_image_features(pixels).pooler_output)  # [n, per_frame, D]
-        return self._record(seen, frames)
+            features.append(
+                self.model.get_image_features(pixels).pooler_output
+            )  # [n, per_frame, D]
+        return self._visual_tokens(features, frames)

@@ -14,20 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encoders.models.onednn_linear import PackedLinear, weights
+from encoders.models.onednn_linear import PackedLinear, count_weights
 
 # parameters up to which an operation takes no longer than what stands around it
 _SMALL = 50_000_000
 _SHAPES = 8  # graphs kept at most; a video has segments of few lengths
 
 log = logging.getLogger(__name__)
-# Numbers read off a shape stand in a graph, which is for this shape alone. For the process, as filters for a block are taken
-# back by whichever thread leaves its own first.
-warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
 
 
-class Traced:
+class JitTrace:
     """`Traced(function)(x)` is function(x). After so many calls with one shape it is traced, and from then on, where the graph
     gives the same numbers, called as a graph."""
 
@@ -41,8 +37,8 @@ class Traced:
         self._calls: Counter[torch.Size] = Counter()
         self._tracing = threading.Lock()
         devices = {one.device.type for one in module.parameters()}
-        self._suits = (
-            weights(module) <= _SMALL
+        self._is_traceable = (
+            count_weights(module) <= _SMALL
             and devices == {"cpu"}
             and not any(isinstance(one, PackedLinear) for one in module.modules())
         )
@@ -50,9 +46,9 @@ class Traced:
     def __call__(self, x: Tensor) -> Tensor:
         graph = self._graphs.get(x.shape)
         if graph is not None:
-            found: Tensor = graph(x)
-            return found
-        if self._suits:
+            output: Tensor = graph(x)
+            return output
+        if self._is_traceable:
             self._calls[x.shape] += 1
             if self._calls[x.shape] >= self._after and self._tracing.acquire(blocking=False):
                 try:
@@ -66,10 +62,11 @@ class Traced:
     def _trace(self, x: Tensor) -> None:
         """A graph for this shape, if there can be one; else none is ever tried again."""
         if len(self._graphs) == _SHAPES:
-            self._suits = False
+            self._is_traceable = False
             return
+        _silence_tracer()
         try:
-            graph = _traced(self._function, x)
+            graph = _trace_graph(self._function, x)
             # it is rewritten on its second run
             same = all(torch.equal(graph(one), self._function(one)) for one in (x, x, -x))
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -79,10 +76,19 @@ class Traced:
         if same:
             self._graphs[x.shape] = graph
         else:
-            self._suits = False
+            self._is_traceable = False
 
 
-def _traced(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+def _silence_tracer() -> None:
+    """Ignore the tracer's warnings for the process: with filters for a block, one thread's end would undo another's.
+
+    The tracer warns of numbers that it reads off a shape. They belong in the graph, which is used for this shape alone.
+    """
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+    warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
+
+
+def _trace_graph(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
     """torch means to replace tracing by compilation; that needs a C++ compiler on the user's machine and takes a hundred times
     as long."""
     # a module's method by itself is refused

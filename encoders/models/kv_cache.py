@@ -116,7 +116,7 @@ class FixedLayer(CacheLayerMixin):
         self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
 
 
-class _Filled(Exception):
+class _PrefillComplete(Exception):
     """Every layer has the keys and values of the new tokens."""
 
 
@@ -125,7 +125,7 @@ class FixedCache(Cache):
 
     layers: list[FixedLayer]
     cursor = Cursor()  # where the next token stands; whoever appends moves it
-    _ends = False
+    _stops_early = False
 
     def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:
         """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. B rows are filled alike. whole: see
@@ -161,25 +161,25 @@ class FixedCache(Cache):
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
         """Append to a layer, as a decoder does; in `filling` the pass ends with the last one."""
-        seen: tuple[Tensor, Tensor] = super().update(
+        pair: tuple[Tensor, Tensor] = super().update(
             key_states, value_states, layer_idx, *args, **kwargs
         )
-        if self._ends and layer_idx == len(self.layers) - 1:
-            raise _Filled
-        return seen
+        if self._stops_early and layer_idx == len(self.layers) - 1:
+            raise _PrefillComplete
+        return pair
 
     @contextmanager
     def filling(self) -> Iterator[None]:
         """`with cache.filling(): decoder(..., past_key_values=cache)` for keys and values alone: as soon as the last layer has
         them the pass is left. What that layer would make of them, its attention and its MLP, nobody asks for: of a decoder of
         24 layers that is a twenty-fourth, of one of five nearly a fifth."""
-        self._ends = True
+        self._stops_early = True
         try:
             yield
-        except _Filled:
+        except _PrefillComplete:
             pass
         finally:
-            self._ends = False
+            self._stops_early = False
 
     @property
     def capacity(self) -> int:
@@ -223,7 +223,7 @@ class LibraryCache(DynamicCache):
     cursor = Cursor()
 
 
-def concatenate(blocks: Sequence[KVBlock]) -> KVBlock:
+def join_blocks(blocks: Sequence[KVBlock]) -> KVBlock:
     """Blocks one after another as one block. blocks must not be empty."""
     ends = torch.tensor([len(b.offsets) for b in blocks]).cumsum(0) - 1
     counts = torch.cat([b.offsets for b in blocks]).diff()

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-_FORMS = {"gelu_pytorch_tanh": "tanh", "gelu": "none"}  # as transformers calls them: as torch does
-WIDE = 1 << 19  # weights from which a layer is packed where a graph could be made instead
-ANY = 1 << 14  # and where not: below, reordering costs nothing
+_GELU_KINDS = {
+    "gelu_pytorch_tanh": "tanh",
+    "gelu": "none",
+}  # as transformers calls them: as torch does
+MIN_WEIGHTS = 1 << 19  # weights from which a layer is packed where a graph could be made instead
+MIN_WEIGHTS_DECODER = 1 << 14  # and where not: below, reordering costs nothing
 _CLOSE = 0.05  # what rounding may make of outputs of size one
 
 
@@ -42,8 +45,8 @@ class PackedLinear(nn.Module):
         after: tuple[str, list[float], str] = (
             ("gelu", [], self.gelu) if self.gelu else ("none", [], "")
         )
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *after)
-        return found
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *after)
+        return output
 
 
 class SigmoidGELU(nn.Module):
@@ -62,41 +65,41 @@ class SigmoidGELU(nn.Module):
         return inner.mul_(wide).sigmoid_().mul_(wide).to(x.dtype)
 
 
-def pack(model: nn.Module, least: int = WIDE) -> None:
+def pack(model: nn.Module, min_weights: int = MIN_WEIGHTS) -> None:
     """Replace, in place, the GELUs that this file knows how to compute faster, then every linear layer of `least` weights that
     shares them with nobody. Each MLP, and the first layer, are tried before and after, and all is left as it was unless
     both say the same up to rounding. Only what is in bfloat16 on a CPU that has instructions for it."""
     if not _supported():
         return
     for module in list(model.modules()):
-        _without_gelu(module, least)
-    held = Counter(
+        _fuse_gelu(module, min_weights)
+    uses = Counter(
         id(one)
         for module in model.modules()
         for one in module._parameters.values()
         if one is not None
     )
     places = [(module, name) for module in list(model.modules()) for name in list(module._modules)]
-    tried = False
+    verified = False
     for module, name in places:
         linear = module._modules[name]
         if (
             not isinstance(linear, nn.Linear)
-            or not _wide(linear, least)
-            or held[id(linear.weight)] > 1
+            or not _is_wide(linear, min_weights)
+            or uses[id(linear.weight)] > 1
         ):
             continue
         packed = PackedLinear(linear)
-        if not tried and not _close(
-            _said(linear, linear.in_features), _said(packed, linear.in_features)
+        if not verified and not _close(
+            _probe_output(linear, linear.in_features), _probe_output(packed, linear.in_features)
         ):
             return
-        tried = True
+        verified = True
         # one at a time, so that the weights are there twice of one layer only
         module._modules[name] = packed
 
 
-def weights(model: nn.Module) -> int:
+def count_weights(model: nn.Module) -> int:
     """How many numbers a model has learnt, packed or not."""
     packed = (one for one in model.modules() if isinstance(one, PackedLinear))
     return sum(one.numel() for one in model.parameters()) + sum(
@@ -110,13 +113,13 @@ def _supported() -> bool:
         probe = nn.Linear(64, 64).bfloat16().requires_grad_(False)
         return (
             bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-            and _said(PackedLinear(probe, "tanh"), 64) is not None
+            and _probe_output(PackedLinear(probe, "tanh"), 64) is not None
         )
     except (RuntimeError, AttributeError):
         return False
 
 
-def _without_gelu(mlp: nn.Module, least: int) -> None:
+def _fuse_gelu(mlp: nn.Module, min_weights: int) -> None:
     """The GELU of an MLP into the layer before it, or by its sigmoid: of `fc1` with an `activation_fn` beside it (SigLIP's), or
     of a linear layer before a GELU in an nn.Sequential (open_clip's)."""
     names = list(mlp._modules)
@@ -125,55 +128,57 @@ def _without_gelu(mlp: nn.Module, least: int) -> None:
     else:
         pairs = [("fc1", "activation_fn")] if {"fc1", "activation_fn"} <= set(names) else []
     for first, second in pairs:
-        linear, form = mlp._modules[first], _form(mlp._modules[second])
-        if not isinstance(linear, nn.Linear) or form is None or not _suits(linear):
+        linear, form = mlp._modules[first], _gelu_kind(mlp._modules[second])
+        if not isinstance(linear, nn.Linear) or form is None or not _is_cpu_bfloat16(linear):
             continue
-        if _wide(linear, least):
-            _replace(
+        if _is_wide(linear, min_weights):
+            _try_replace(
                 mlp, {first: PackedLinear(linear, form), second: nn.Identity()}, linear.in_features
             )
         elif form == "tanh":
-            _replace(mlp, {second: SigmoidGELU()}, linear.in_features)
+            _try_replace(mlp, {second: SigmoidGELU()}, linear.in_features)
 
 
-def _suits(linear: nn.Linear) -> bool:
+def _is_cpu_bfloat16(linear: nn.Linear) -> bool:
     return linear.weight.dtype == torch.bfloat16 and linear.weight.device.type == "cpu"
 
 
-def _wide(linear: nn.Linear, least: int) -> bool:
-    return _suits(linear) and linear.weight.numel() >= least
+def _is_wide(linear: nn.Linear, min_weights: int) -> bool:
+    return _is_cpu_bfloat16(linear) and linear.weight.numel() >= min_weights
 
 
-def _form(activation: Any) -> str | None:
+def _gelu_kind(activation: Any) -> str | None:
     """Which GELU it is, if it is one."""
     if isinstance(activation, nn.GELU):
         return activation.approximate
     return next(
-        (form for name, form in _FORMS.items() if type(activation) is type(ACT2FN[name])), None
+        (form for name, form in _GELU_KINDS.items() if type(activation) is type(ACT2FN[name])), None
     )
 
 
-def _replace(mlp: nn.Module, parts: dict[str, nn.Module], width: int) -> None:
+def _try_replace(mlp: nn.Module, parts: dict[str, nn.Module], width: int) -> None:
     """Give the MLP these parts, if it does the same with them."""
     before = {name: mlp._modules[name] for name in parts}
-    wanted = _said(mlp, width)
+    expected = _probe_output(mlp, width)
     mlp._modules.update(parts)
-    if not _close(wanted, _said(mlp, width)):
+    if not _close(expected, _probe_output(mlp, width)):
         mlp._modules.update(before)
 
 
 @torch.inference_mode()
-def _said(module: nn.Module, width: int) -> Tensor | None:
+def _probe_output(module: nn.Module, width: int) -> Tensor | None:
     """What a module makes of some rows; None where it takes something else."""
     probe = torch.linspace(-3, 3, 4 * width).view(1, 4, width).sin().bfloat16()
     try:
-        found = module(probe)
+        output = module(probe)
     except (RuntimeError, TypeError, AttributeError):
         return None
-    return found if isinstance(found, Tensor) else None
+    return output if isinstance(output, Tensor) else None
 
 
-def _close(wanted: Tensor | None, found: Tensor | None) -> bool:
-    if wanted is None or found is None or wanted.shape != found.shape:
+def _close(expected: Tensor | None, output: Tensor | None) -> bool:
+    if expected is None or output is None or expected.shape != output.shape:
         return False
-    return torch.allclose(wanted, found, atol=_CLOSE * max(1.0, float(wanted.abs().max())), rtol=0)
+    return torch.allclose(
+        expected, output, atol=_CLOSE * max(1.0, float(expected.abs().max())), rtol=0
+    )

@@ -50,7 +50,7 @@ class Positions(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LinearPositions:
     """One axis: 0, 1, 2, ..."""
 
     axes: int = 1
@@ -66,7 +66,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class TimedImages:
+class TimedImagePositions:
     """Every frame is an image: text, a grid at one moment, text. The text after a grid goes on at its longer side."""
 
     axes: int = 3
@@ -89,7 +89,7 @@ class TimedImages:
 
 
 @dataclass(frozen=True, slots=True)
-class VideoGrid:
+class VideoGridPositions:
     """All frames in one grid; frame k stands int(k * interval) further in time.
 
     interval: positions between frames (Qwen2.5-VL: seconds between them times tokens_per_second; Qwen2-VL: 1).

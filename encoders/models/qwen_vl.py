@@ -1,23 +1,26 @@
-"""Qwen2-VL, Qwen2.5-VL (arXiv 2409.12191, 2502.13923) and Qwen3-VL (arXiv 2511.21631) through transformers' own classes.
+"""Qwen2-VL, Qwen2.5-VL (arXiv 2409.12191, 2502.13923) and Qwen3-VL (arXiv 2511.21631) through
+transformers' own classes.
 
-Knows what is special in these families: two sampled frames make one temporal patch, so one "frame" of the bank is a patch;
-positions run on three axes (M-RoPE); and in Qwen3-VL each patch stands behind its time in text, and features of several
-tower levels (DeepStack) belong to every visual token.
+Knows only what is special in these families. Two sampled frames make one temporal patch, so one
+"frame" of the bank is a patch. Positions have three axes (M-RoPE). In Qwen3-VL each patch follows
+its time in text, and features of several tower levels (DeepStack) belong to every visual token.
 
-Qwen2-VL and Qwen2.5-VL have no time tags in text. Position is all they know of time, and recalled frames are laid side by
-side: they can tell what came first, not when. Where text goes on after a video, transformers 5.23 and the authors differ
-(encoders/models/positions.py, `VideoGrid`): text_after_video chooses.
+Qwen2-VL and Qwen2.5-VL write no times in text, so position is all they know of time. Recalled
+frames are laid out side by side: these families can tell the order of frames, not their times.
+transformers 5.23 and the authors differ in where text continues after a video
+(encoders/models/positions.py, `VideoGridPositions`); text_after_video selects one.
 """
 
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.models.positions import TimedImages, VideoGrid
-from encoders.models.video_llm import VideoLLM
+from encoders.models.positions import TimedImagePositions, VideoGridPositions
+from encoders.models.published_configs import decoder
+from encoders.models.video_llm import LoadOptions, VideoLLM
 from encoders.schema import Frames, VisualTokens
 
 from transformers import (  # isort: skip  (after backbone declared the operators)
@@ -27,77 +30,161 @@ from transformers import (  # isort: skip  (after backbone declared the operator
 )
 
 
-class _Qwen(VideoLLM):
-    """What the three share: patches of two frames, and a frame size that the caller chooses once per bank."""
+_QWEN_ROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+_QWEN3_ROPE = {
+    "rope_type": "default",
+    "rope_theta": 5e6,
+    "mrope_section": [24, 20, 20],
+    "mrope_interleaved": True,
+}
 
-    model_class: Any
-    family: str
+_SMALL_TOWER = {
+    "depth": 24,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "deepstack_visual_indexes": [5, 11, 17],
+}
+_LARGE_TOWER = {
+    "depth": 27,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "deepstack_visual_indexes": [8, 16, 24],
+}
+
+
+def _qwen2(
+    layers: int, width: int, inner: int, heads: int, kv_heads: int, vocabulary: int, tied: bool
+) -> dict[str, Any]:
+    more = {"rope_parameters": _QWEN_ROPE, "tie_word_embeddings": tied}
+    return {
+        "model_type": "qwen2_vl",
+        "vision_config": {
+            "depth": 32,
+            "embed_dim": 1280,
+            "hidden_size": width,
+            "num_heads": 16,
+            "mlp_ratio": 4,
+        },
+        "text_config": decoder(
+            "qwen2_vl_text", layers, width, inner, heads, kv_heads, vocabulary, **more
+        ),
+        "tie_word_embeddings": tied,
+    }
+
+
+def _qwen25(
+    layers: int, width: int, inner: int, heads: int, kv_heads: int, vocabulary: int, tied: bool
+) -> dict[str, Any]:
+    vision: dict[str, Any] = {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+    }
+    vision |= {
+        "out_hidden_size": width,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+        "tokens_per_second": 2,
+    }
+    more = {
+        "rope_parameters": _QWEN_ROPE,
+        "tie_word_embeddings": tied,
+        "max_position_embeddings": 128000,
+    }
+    return {
+        "model_type": "qwen2_5_vl",
+        "vision_config": vision,
+        "text_config": decoder(
+            "qwen2_5_vl_text", layers, width, inner, heads, kv_heads, vocabulary, **more
+        ),
+        "tie_word_embeddings": tied,
+    }
+
+
+def _qwen3(
+    layers: int, width: int, inner: int, heads: int, tied: bool, tower: dict[str, Any]
+) -> dict[str, Any]:
+    vision = {
+        "num_heads": 16,
+        "out_hidden_size": width,
+        "patch_size": 16,
+        "num_position_embeddings": 2304,
+    } | tower
+    more = {
+        "head_dim": 128,
+        "rope_parameters": _QWEN3_ROPE,
+        "tie_word_embeddings": tied,
+        "max_position_embeddings": 262144,
+    }
+    return {
+        "model_type": "qwen3_vl",
+        "vision_config": vision,
+        "text_config": decoder("qwen3_vl_text", layers, width, inner, heads, 8, 151936, **more),
+        "tie_word_embeddings": tied,
+    }
+
+
+class QwenOptions(LoadOptions, total=False):
+    """The options of all three families. width, height: pixels of a frame."""
+
+    width: int
+    height: int
+
+
+class _Qwen(VideoLLM):
+    """The common part: patches of two frames, and a frame size that the caller chooses once per
+    bank.
+    """
 
     def __init__(
-        self,
-        path: str,
-        *,
-        dtype: str = "bfloat16",
-        device: str = "cpu",
-        attention: str = "sdpa",
-        revision: str | None = None,
-        width: int = 448,
-        height: int = 252,
-        batch: int = 8,
+        self, path: str, *, width: int = 448, height: int = 252, **options: Unpack[LoadOptions]
     ) -> None:
-        """width, height: pixels of a frame, whatever the video's: multiples of the tower's patch times its merge.
-        batch: temporal patches that go through the tower at once; bounds memory, changes nothing else."""
-        super().__init__(
-            path=path,
-            model_class=self.model_class,
-            family=self.family,
-            dtype=dtype,
-            device=device,
-            attention=attention,
-            revision=revision,
-        )
+        """width, height: pixels of a frame, whatever the video's size; multiples of the tower's
+        patch size times its merge size. UserError if they are not.
+        """
+        super().__init__(path, **options)
         vision = self.config.vision_config
         self.temporal_patch = int(vision.temporal_patch_size)
-        # pixels of a visual token's side
+        # pixels per side of a visual token
         self.unit = int(vision.patch_size * vision.spatial_merge_size)
         if width < self.unit or height < self.unit or width % self.unit or height % self.unit:
             fit = ", ".join(
                 str(max(1, round(side / self.unit)) * self.unit) for side in (width, height)
             )
             raise UserError(
-                f"backbone.width={width} and backbone.height={height} must be multiples of {self.unit} for this model; "
+                f"backbone.width={width} and backbone.height={height} must be multiples of "
+                f"{self.unit} for this model; "
                 f"nearest: {fit}."
             )
-        self.width, self.height, self.batch = width, height, batch
+        self.width, self.height = width, height
 
     @property
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.width, self.height
 
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of a temporal patch's visual tokens."""
-        return self.height // self.unit, self.width // self.unit
-
-    @property
-    def tokens_per_frame(self) -> int:
-        """Visual tokens of a temporal patch."""
-        rows, columns = self.grid()
-        return rows * columns
+    @staticmethod
+    def frame_grid(config: Any, width: int = 0, height: int = 0) -> tuple[int, int]:
+        """The grid of a temporal patch: one visual token per merged square of patches."""
+        vision = config.vision_config
+        unit = vision.patch_size * vision.spatial_merge_size
+        return height // unit, width // unit
 
     def pixels(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """[2 * T, H, W, 3] uint8 -> the tower's flattened patches and grid [1, 3]."""
-        out = self._processed(frames)
+        """[2 * T, H, W, 3] uint8 -> the tower's flattened patches, and their grid [1, 3]."""
+        out = self._process(frames)
         return out["pixel_values_videos"].to(self.device, self.dtype), out["video_grid_thw"].to(
             self.device
         )
 
     @torch.inference_mode()
-    def look(self, frames: Frames) -> VisualTokens:
-        """Each temporal patch alone, in batches: equal to the whole clip, as the tower attends within a patch only. A last
-        frame without a partner is taken twice, as the family's processor does.
+    def encode_frames(self, frames: Frames) -> VisualTokens:
+        """Each temporal patch alone, in batches. This equals the whole clip at once, because the
+        tower attends only within a patch. A last frame without a partner is used twice, as by the
+        family's processor.
 
-        ValueError when the frames do not have `frame_size`.
+        ValueError if the frames do not have `frame_size`.
         """
         self._check_size(frames)
         size = self.temporal_patch
@@ -105,7 +192,7 @@ class _Qwen(VideoLLM):
         pictures = np.concatenate(
             [frames.pixels, frames.pixels[-1:].repeat(count * size - len(frames), axis=0)]
         )
-        seen: list[Tensor] = []
+        features: list[Tensor] = []
         for a in range(0, count, self.batch):
             out = self.model.get_video_features(
                 *self.pixels(pictures[a * size : (a + self.batch) * size])
@@ -114,16 +201,16 @@ class _Qwen(VideoLLM):
                 level[0] if isinstance(level, list | tuple) else level
                 for level in self._levels(out)
             ]
-            seen.append(torch.cat([torch.cat(list(out.pooler_output)), *levels], dim=1).cpu())
+            features.append(torch.cat([torch.cat(list(out.pooler_output)), *levels], dim=1).cpu())
         rows, columns = self.grid()
-        places = torch.stack(
+        grid_pos = torch.stack(
             torch.meshgrid(*(torch.arange(n) for n in (count, rows, columns)), indexing="ij"),
             dim=-1,
         )
         times = torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64))
         return VisualTokens(
-            tokens=torch.cat(seen),
-            pos=places.reshape(-1, 3).to(torch.int32),
+            tokens=torch.cat(features),
+            pos=grid_pos.reshape(-1, 3).to(torch.int32),
             offsets=torch.arange(count + 1) * (rows * columns),
             times=torch.stack([part[-1] for part in times.split(size)]),
             firsts=times[::size].clone(),
@@ -135,42 +222,34 @@ class _Qwen(VideoLLM):
 
 
 class Qwen2VL(_Qwen):
-    """`qwen2_vl` checkpoints: a frame is one position further in time, whatever the frame rate."""
+    """`qwen2_vl` checkpoints: each frame is one position further in time, at any frame rate."""
 
     model_class = Qwen2VLForConditionalGeneration
     family = "qwen2_vl"
+    published: ClassVar = {
+        "Qwen/Qwen2-VL-2B-Instruct": _qwen2(28, 1536, 8960, 12, 2, 151936, True),
+        "Qwen/Qwen2-VL-7B-Instruct": _qwen2(28, 3584, 18944, 28, 4, 152064, False),
+    }
+    checked_equal = True
 
     def __init__(
         self,
         path: str,
         *,
-        dtype: str = "bfloat16",
-        device: str = "cpu",
-        attention: str = "sdpa",
-        revision: str | None = None,
-        width: int = 448,
-        height: int = 252,
-        batch: int = 8,
         text_after_video: str = "transformers",
         fps: float = 1.0,
+        **options: Unpack[QwenOptions],
     ) -> None:
-        """text_after_video: transformers or authors (encoders/models/positions.py). fps: sampled frames per second, the bank's."""
-        super().__init__(
-            path,
-            dtype=dtype,
-            device=device,
-            attention=attention,
-            revision=revision,
-            width=width,
-            height=height,
-            batch=batch,
-        )
-        self.positions = VideoGrid(self._interval(fps), max(self.grid()), text_after_video)
+        """text_after_video: transformers or authors (encoders/models/positions.py). fps: sampled
+        frames per second, the bank's.
+        """
+        super().__init__(path, **options)
+        self.positions = VideoGridPositions(self._interval(fps), max(self.grid()), text_after_video)
 
     def _interval(self, fps: float) -> float:
         return 1.0
 
-    def around(self, start: float, end: float) -> tuple[list[int], list[int]]:
+    def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """Nothing: position is all that this family knows of time."""
         return [], []
 
@@ -180,21 +259,34 @@ class Qwen25VL(Qwen2VL):
 
     model_class = Qwen2_5_VLForConditionalGeneration
     family = "qwen2_5_vl"
+    published: ClassVar = {
+        "Qwen/Qwen2.5-VL-3B-Instruct": _qwen25(36, 2048, 11008, 16, 2, 151936, True),
+        "Qwen/Qwen2.5-VL-7B-Instruct": _qwen25(28, 3584, 18944, 28, 4, 152064, False),
+    }
 
     def _interval(self, fps: float) -> float:
         return float(self.config.vision_config.tokens_per_second * self.temporal_patch / fps)
 
 
 class Qwen3VL(_Qwen):
-    """`qwen3_vl` checkpoints: every temporal patch is an image of its own behind "<12.5 seconds>"."""
+    """`qwen3_vl` checkpoints: every temporal patch is an image of its own after "<12.5
+    seconds>".
+    """
 
     model_class = Qwen3VLForConditionalGeneration
     family = "qwen3_vl"
-    positions = TimedImages()
+    published: ClassVar = {
+        "Qwen/Qwen3-VL-2B-Instruct": _qwen3(28, 2048, 6144, 16, True, _SMALL_TOWER),
+        "Qwen/Qwen3-VL-4B-Instruct": _qwen3(36, 2560, 9728, 32, True, _SMALL_TOWER),
+        "Qwen/Qwen3-VL-8B-Instruct": _qwen3(36, 4096, 12288, 32, False, _LARGE_TOWER),
+    }
+    checked_equal = True
+    positions = TimedImagePositions()
 
-    def around(self, start: float, end: float) -> tuple[list[int], list[int]]:
-        """The mean time of the patch's frames and the vision marks. (The chat template's own marks stay around the whole
-        video, as the library's processor leaves them.)"""
+    def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
+        """The mean time of the patch's frames, and the vision marks. The chat template's own marks
+        stay around the whole video, as in the library's processor.
+        """
         tag = f"<{(start + end) / 2:.1f} seconds>{self.processor.vision_start_token}"
         return self.ids(tag), self.ids(self.processor.vision_end_token)
 

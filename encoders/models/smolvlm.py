@@ -1,22 +1,26 @@
-"""SmolVLM2 (arXiv 2504.05299) through transformers' own class: SigLIP tower, pixel shuffle, a Llama text model.
+"""SmolVLM2 (arXiv 2504.05299) through transformers' own class: SigLIP tower, pixel shuffle, a Llama
+text model.
 
-Knows what is special in this family: every frame is an image between marks of its own, behind "Frame from 01:07:" on a line
-of its own, and never cut into tiles; the processor opens a video with a sentence, and closes it with a blank line.
+Knows only what is special in this family: every frame is an image between marks of its own, after
+"Frame from 01:07:" on a line of its own, and is never cut into tiles. The processor opens a video
+with a sentence and closes it with a blank line.
 
-That sentence states how many frames follow and how long the video lasts. A stream cannot know either; a recalled set has
-another number for every question; and the sentence stands before the first frame, so every stored key has seen it. It is
-kept, because a checkpoint has never met a video without it, and its two numbers are left out (`INTRO`).
+That sentence states the number of frames and the length of the video. A stream cannot know either,
+and a recalled set has another number for every question. The sentence stands before the first
+frame, so every stored key depends on it. It stays, because a checkpoint never met a video without
+it, but its two numbers are left out (`INTRO`).
 
-transformers 5.23 takes a picture whose values are all zero for padding and gives no tokens for it. `look` shows the
-pictures of such a batch one by one: a picture that is alone is never dropped.
+transformers 5.23 takes an image whose values are all zero for padding and returns no tokens for it.
+`encode_frames` encodes such a batch image by image, because a single image is never dropped.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from encoders.models.published_configs import decoder, tower
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames, VisualTokens
 
@@ -26,30 +30,38 @@ INTRO = "You are provided the following series of frames from a video.\n"
 OUTRO = "\n\n"
 
 
+def _published(
+    vision: dict[str, Any], shuffle: int, text: dict[str, Any], tied: bool
+) -> dict[str, Any]:
+    return {
+        "model_type": "smolvlm",
+        "vision_config": {"model_type": "smolvlm_vision"} | vision,
+        "text_config": text | {"tie_word_embeddings": tied, "max_position_embeddings": 8192},
+        "scale_factor": shuffle,
+        "tie_word_embeddings": tied,
+    }
+
+
 class SmolVLM(VideoLLM):
     """`smolvlm` checkpoints. Their processor needs the package num2words (`pip install "reelbank[smolvlm]"`)."""
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        dtype: str = "bfloat16",
-        device: str = "cpu",
-        attention: str = "sdpa",
-        revision: str | None = None,
-        batch: int = 8,
-    ) -> None:
-        """batch: frames that go through the tower at once; bounds memory, changes nothing else."""
-        super().__init__(
-            path=path,
-            model_class=SmolVLMForConditionalGeneration,
-            family="smolvlm",
-            dtype=dtype,
-            device=device,
-            attention=attention,
-            revision=revision,
-        )
-        self.batch = batch
+    model_class = SmolVLMForConditionalGeneration
+    family = "smolvlm"
+    published: ClassVar = {
+        "HuggingFaceTB/SmolVLM2-500M-Video-Instruct": _published(
+            tower(12, 768, 3072, 512, 16, heads=12),
+            4,
+            decoder("llama", 32, 960, 2560, 15, 5, 49280),
+            False,
+        ),
+        "HuggingFaceTB/SmolVLM2-2.2B-Instruct": _published(
+            tower(27, 1152, 4304, 384, 14),
+            3,
+            decoder("llama", 24, 2048, 8192, 32, 32, 49280),
+            False,
+        ),
+    }
+    checked_equal = True
 
     @property
     def decoder(self) -> Any:
@@ -62,47 +74,44 @@ class SmolVLM(VideoLLM):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """(width, height): the square to which the family's processor squeezes videos."""
+        """(width, height) of the square to which the family's processor resizes videos."""
         side = int(self.processor.video_processor.max_image_size["longest_edge"])
         return side, side
 
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of a frame's visual tokens: the tower's patches, shuffled together."""
-        side = int(
-            self.frame_size[0] // self.config.vision_config.patch_size // self.config.scale_factor
-        )
+    @staticmethod
+    def frame_grid(config: Any, width: int = 0, height: int = 0) -> tuple[int, int]:
+        """The tower's patch grid after pixel shuffle. width: of a frame; 0 = the configuration's."""
+        vision = config.vision_config
+        side = int((width or vision.image_size) // vision.patch_size // config.scale_factor)
         return side, side
 
-    @property
-    def tokens_per_frame(self) -> int:
-        """Visual tokens of a frame."""
-        rows, columns = self.grid()
-        return rows * columns
-
-    def around(self, start: float, end: float) -> tuple[list[int], list[int]]:
+    def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """The time in minutes and seconds, rounded down, and the image marks."""
         mark, whole = self.processor.fake_image_token, int(end + 1e-6)
         text = f"\nFrame from {whole // 60:02d}:{whole % 60:02d}:{mark}{self.processor.global_image_token}"
         return self.ids(text), self.ids(mark)
 
     def pixels(self, frames: np.ndarray) -> Tensor:
-        """[T, H, W, 3] uint8 -> [T, 3, H, W] normalised by the checkpoint's own processor, in the model's dtype."""
-        found: Tensor = self._processed(frames)["pixel_values"][0].to(self.device, self.dtype)
-        return found
+        """[T, H, W, 3] uint8 -> [T, 3, H, W] in the model's dtype, normalized by the checkpoint's
+        own processor.
+        """
+        values: Tensor = self._process(frames)["pixel_values"][0].to(self.device, self.dtype)
+        return values
 
     @torch.inference_mode()
-    def look(self, frames: Frames) -> VisualTokens:
-        """Each frame alone, in batches: equal to the whole clip, because the family mixes frames only in the decoder.
+    def encode_frames(self, frames: Frames) -> VisualTokens:
+        """Each frame alone, in batches. This equals the whole clip at once, because the family
+        mixes frames only in the decoder.
 
-        ValueError when the frames do not have `frame_size`.
+        ValueError if the frames do not have `frame_size`.
         """
         self._check_size(frames)
-        seen: list[Tensor] = []
+        features: list[Tensor] = []
         for a in range(0, len(frames), self.batch):
             pixels = self.pixels(frames.pixels[a : a + self.batch])
             blank = not bool(pixels.flatten(1).any(1).all())
             for part in pixels.split(1) if blank else (pixels,):
                 # [n * per_frame, D]
                 tokens = self.model.get_image_features(part[None]).pooler_output[0]
-                seen.append(tokens.unflatten(0, (len(part), -1)))
-        return self._record(seen, frames)
+                features.append(tokens.unflatten(0, (len(part), -1)))
+        return self._visual_tokens(features, frames)

@@ -90,49 +90,52 @@ def inspect(path: Path) -> Container:
     except av.FFmpegError as error:
         raise FileError(
             path,
-            f"is not a video that can be read ({error.strerror}); if it should be one, the file is damaged or "
+            f"is not a video that can be read ({error.strerror}); if it should be one, the file is "
+            "damaged or "
             "incomplete, so copy or download it again",
         ) from error
 
 
 def _facts(path: Path, container: "av.container.InputContainer") -> Container:
     kind = container.format.name
-    films = [
+    streams = [
         s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
     ]
     if any(word in kind for word in _PICTURES):
         raise FileError(
             path, "is a still picture or a text, not a video; give the path of one video file"
         )
-    if not films:
+    if not streams:
         what = "only sound" if container.streams.audio else "no pictures"
         raise FileError(path, f"holds {what} and no video stream; give a file with pictures")
-    film = container.streams.best("video")
-    film = film if film in films else films[0]
-    if film.codec_context is None or film.time_base is None:
+    stream = container.streams.best("video")
+    stream = stream if stream in streams else streams[0]
+    if stream.codec_context is None or stream.time_base is None:
         raise FileError(
             path,
             "holds a video stream in a format that is not supported; convert it to H.264 in MP4",
         )
-    stamps, keys, missing, torn = _scan(container, film)
+    stamps, keys, missing, torn = _scan(container, stream)
     if missing:
         stamps = stamps[:0]  # a few missing stamps make the order of all of them doubtful
     order = np.argsort(stamps, kind="stable")
     zero = int(stamps[order[0]]) if len(order) else 0
-    times = (stamps[order] - zero) * film.time_base.numerator / film.time_base.denominator  # [P]
+    times = (
+        (stamps[order] - zero) * stream.time_base.numerator / stream.time_base.denominator
+    )  # [P]
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    rate = float(film.average_rate or film.guessed_rate or 25)
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
     last = float(times[-1]) + step if len(times) else len(keys) / rate
-    stated = _stated_seconds(container, film)
+    stated = _stated_seconds(container, stream)
     early = bool(len(times)) and stated > last + max(CUT_OFF_S, 2 * step)
     cut_off = _block_is_cut(path) or (early and not _sound_goes_on(container, stated))
     runs = np.diff(np.append(np.flatnonzero(keys), len(keys)))
     return Container(
         path=path,
         kind=kind,
-        codec=film.codec_context.name,
-        stream=film.index,
-        clock=film.time_base,
+        codec=stream.codec_context.name,
+        stream=stream.index,
+        clock=stream.time_base,
         zero=zero,
         times=times,
         longest_run=int(runs.max()) if len(runs) else len(keys),
@@ -144,14 +147,14 @@ def _facts(path: Path, container: "av.container.InputContainer") -> Container:
 
 
 def _scan(
-    container: "av.container.InputContainer", film: "av.VideoStream"
+    container: "av.container.InputContainer", stream: "av.VideoStream"
 ) -> tuple[np.ndarray, np.ndarray, int, bool]:
     """Of the packets in file order: time stamps [P] int64, keyframe flags [P] bool, how many had no time stamp, and
     whether any is torn."""
     stamps, keys, missing, torn = array("q"), bytearray(), 0, False
-    prefix = _length_bytes(film)
+    prefix = _length_bytes(stream)
     try:
-        for packet in container.demux(film):
+        for packet in container.demux(stream):
             # the end marker; pictures that an edit list hides
             if packet.size == 0 or packet.is_discard:
                 continue
@@ -169,10 +172,10 @@ def _scan(
     )
 
 
-def _length_bytes(film: "av.VideoStream") -> int:
+def _length_bytes(stream: "av.VideoStream") -> int:
     """Bytes of the length before each unit of an H.264 or HEVC packet; 0 where units are not stored that way."""
-    head = film.codec_context.extradata or b""
-    at = {"h264": 4, "hevc": 21}.get(film.codec_context.name, len(head))
+    head = stream.codec_context.extradata or b""
+    at = {"h264": 4, "hevc": 21}.get(stream.codec_context.name, len(head))
     return (head[at] & 3) + 1 if len(head) > at and head[0] == 1 else 0
 
 
@@ -183,12 +186,12 @@ def _is_torn(data: memoryview, prefix: int) -> bool:
     return at != len(data)
 
 
-def _stated_seconds(container: "av.container.InputContainer", film: "av.VideoStream") -> float:
+def _stated_seconds(container: "av.container.InputContainer", stream: "av.VideoStream") -> float:
     """How long the file says the pictures last; 0.0 when it does not say."""
-    if film.duration is not None and film.time_base is not None:
-        return float(film.duration * film.time_base)
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
     # Matroska: "00:00:10.333000000", counted from time zero
-    tag = film.metadata.get("DURATION", "").split(":")
+    tag = stream.metadata.get("DURATION", "").split(":")
     late = (
         (container.start_time or 0) / av.time_base if "matroska" in container.format.name else 0.0
     )
@@ -211,8 +214,8 @@ def _block_is_cut(path: Path) -> bool:
         file.seek(head, os.SEEK_CUR)
         if file.read(4) != b"\x18\x53\x80\x67":
             return False
-        body, known = _element_size(file)
-        return known and file.tell() + body > path.stat().st_size
+        body, is_bounded = _element_size(file)
+        return is_bounded and file.tell() + body > path.stat().st_size
 
 
 def _element_size(file: BinaryIO) -> tuple[int, bool]:

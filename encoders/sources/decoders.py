@@ -21,7 +21,7 @@ _CLOCK_S = 5e-3  # decord tells times in float32, which is off by 2 ms after ten
 _SEEK_S = (1.0, 30.0)  # how far before the wanted time to seek: containers seek by decoding time
 
 
-class DecordFailed(Exception):
+class DecordError(Exception):
     """decord cannot open the file, or cannot go on."""
 
 
@@ -48,7 +48,7 @@ class DecordReader:
         try:
             import decord  # here, as it has no wheel for some machines: PyAV then does all the work
         except ImportError as error:
-            raise DecordFailed("decord is not installed") from error
+            raise DecordError("decord is not installed") from error
         decord.logging.set_level(decord.logging.QUIET)
         self._errors = (decord.DECORDError, IndexError)
         try:
@@ -56,9 +56,9 @@ class DecordReader:
                 str(facts.path), num_threads=1, width=width, height=height
             )
         except (*self._errors, RuntimeError) as error:
-            raise DecordFailed(f"decord cannot open this file ({facts.codec})") from error
+            raise DecordError(f"decord cannot open this file ({facts.codec})") from error
         if len(self._reader) != len(facts.times):  # reading past the real end makes decord spin
-            raise DecordFailed(
+            raise DecordError(
                 f"decord counts {len(self._reader)} pictures, the file holds {len(facts.times)}"
             )
         self._times = facts.times
@@ -71,9 +71,9 @@ class DecordReader:
             # forgets what was decoded ahead: 119 MB instead of 560 MB on a 640 x 480 file
             self._reader.seek(0)
         except self._errors as error:
-            raise DecordFailed("decord cannot decode on") from error
+            raise DecordError("decord cannot decode on") from error
         if np.abs(shown - self._times[list(numbers)]).max() > _CLOCK_S:
-            raise DecordFailed("decord and the container disagree about time")
+            raise DecordError("decord and the container disagree about time")
         return pixels
 
 
@@ -92,15 +92,15 @@ class PyAvReader:
     def frames(self, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
         """Every picture with its time, from one before `start` (if there is one) to the end, times strictly rising."""
         for back in (*_SEEK_S, math.inf):
-            wanted = start - back if len(self._facts.times) else -math.inf
+            target = start - back if len(self._facts.times) else -math.inf
             with av.open(str(self._facts.path), metadata_errors="replace") as container:
-                if wanted > 0:
+                if target > 0:
                     container.seek(
-                        self._stamp(wanted), stream=container.streams[self._facts.stream]
+                        self._stamp(target), stream=container.streams[self._facts.stream]
                     )
                 shown = self._decode(container)
                 first = next(shown, None)
-                if first is not None and (first[0] < start or wanted <= 0):
+                if first is not None and (first[0] < start or target <= 0):
                     yield first
                     yield from shown
                     return
@@ -121,10 +121,10 @@ class PyAvReader:
         self, container: "av.container.InputContainer"
     ) -> Iterator[tuple[float, av.VideoFrame]]:
         self.gaps = []
-        last, hurt = -1.0, False  # last good time; whether damage came after it
+        last, is_damaged = -1.0, False  # last good time; whether damage came after it
         for number, frame in self._numbered(container):
             if frame is None:
-                hurt = True
+                is_damaged = True
                 continue
             # raw streams: a picture's number is its time
             if frame.pts is None or not len(self._facts.times):
@@ -133,11 +133,11 @@ class PyAvReader:
                 time = self._facts.seconds(frame.pts)
             if time <= last:
                 continue
-            if hurt:
+            if is_damaged:
                 self.gaps.append((last, time))
-            last, hurt = time, False
+            last, is_damaged = time, False
             yield time, frame
-        if hurt or self._facts.cut_off:
+        if is_damaged or self._facts.cut_off:
             self.gaps.append((last, None))
 
     def _numbered(
@@ -193,8 +193,8 @@ class PyAvReader:
     def _drain(coder: av.VideoCodecContext) -> list[av.VideoFrame]:
         """The pictures that the coder still holds back, and the coder ready for a new start."""
         try:
-            held = coder.decode(None)
+            delayed = coder.decode(None)
         except av.FFmpegError:
-            held = []
+            delayed = []
         coder.flush_buffers()
-        return held
+        return delayed

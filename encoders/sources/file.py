@@ -15,24 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.schema import Frames, VideoInfo, ticks
+from encoders.schema import Frames, VideoInfo, VideoPart, ticks
 from encoders.sources.container import fingerprint, inspect
-from encoders.sources.decoders import DecordFailed, DecordReader, PyAvReader, why_not_decord
+from encoders.sources.decoders import DecordError, DecordReader, PyAvReader, why_not_decord
 
 
-def sampled(times: np.ndarray, fps: float, before: float = -math.inf) -> np.ndarray:
+def sampling_mask(times: np.ndarray, fps: float, before: float = -math.inf) -> np.ndarray:
     """[T] bool: which frames are the first at or after a point of the grid; before: the time of the frame before."""
-    passed = ticks(np.concatenate([[before], times]), fps)  # [T + 1]
-    passed[0] = max(passed[0], -1.0)
-    chosen: np.ndarray = np.diff(passed) > 0
-    return chosen
-
-
-def _range(start: float, end: float | None) -> str:
-    """What the id of a part of a video has behind that of the whole one: a bank must never take one for the other."""
-    texts = [("from", float(start))] if start else []
-    texts += [("to", float(end))] if end is not None else []
-    return "".join(f"-{word}-{repr(seconds).removesuffix('.0')}" for word, seconds in texts)
+    points = ticks(np.concatenate([[before], times]), fps)  # [T + 1]
+    points[0] = max(points[0], -1.0)
+    mask: np.ndarray = np.diff(points) > 0
+    return mask
 
 
 class FileSource:
@@ -56,7 +49,8 @@ class FileSource:
             raise UserError(f"start={start} for {path}: give the start in seconds, 0 or more")
         if end is not None and not end > start:
             raise UserError(
-                f"start={start} is not before end={end} for {path}; give a start below the end, in seconds"
+                f"start={start} is not before end={end} for {path}; give a start below the end, in "
+                "seconds"
             )
         if min(width, height, batch) < 1:
             raise ValueError(
@@ -65,18 +59,20 @@ class FileSource:
         self._facts = inspect(self._path)
         self._fps, self._size, self._batch = fps, (width, height), batch
         self._start, self._end = start, math.inf if end is None else end
-        self._id = fingerprint(self._path) + _range(start, end)
+        self._id = str(VideoPart(fingerprint(self._path), start, end))
         self._why = why_not_decord(self._facts)  # why not decord, if so
-        self._trusted = math.inf  # decord's pictures are taken up to this time; PyAV's after it
+        self._decord_until = (
+            math.inf
+        )  # decord's pictures are taken up to this time; PyAV's after it
         self._broke_at: float | None = None
-        self._used: set[str] = set()
+        self._decoders: set[str] = set()
         self._damage: list[str] = []
         if self._why:
-            self._trusted = -math.inf
+            self._decord_until = -math.inf
         if len(self._facts.times):
-            times = self._facts.times[sampled(self._facts.times, fps)]
+            times = self._facts.times[sampling_mask(self._facts.times, fps)]
             if not ((times >= self._start) & (times < self._end)).any():
-                raise self._nothing()
+                raise self._no_frames_error()
 
     @property
     def info(self) -> VideoInfo:
@@ -87,7 +83,7 @@ class FileSource:
             video_id=self._id,
             path=str(self._path),
             duration=self._facts.duration,
-            decoder="+".join(sorted(self._used or guess)),
+            decoder="+".join(sorted(self._decoders or guess)),
             broke_at=self._broke_at,
             note="; ".join(notes + self._damage),
         )
@@ -96,32 +92,34 @@ class FileSource:
         """Batches of sampled frames from `start` seconds on, `batch` frames each but for the last."""
         begin = max(start, self._start)
         last = -math.inf
-        if begin <= self._trusted:
+        if begin <= self._decord_until:
             try:
                 for run in self._by_decord(begin):
                     last = float(run.times[-1])
                     yield run
-            except DecordFailed as error:
-                self._trusted = last
+            except DecordError as error:
+                self._decord_until = last
                 self._why = self._why or str(error) + (f" after {last:.2f} s" if last >= 0 else "")
-        if self._trusted < math.inf:
+        if self._decord_until < math.inf:
             for run in self._by_pyav(begin, last):
                 last = float(run.times[-1])
                 yield run
         if last < 0 and begin == self._start:
-            raise self._nothing()
+            raise self._no_frames_error()
 
     def _by_decord(self, begin: float) -> Iterator[Frames]:
         times = self._facts.times
-        stop = min(self._end, np.nextafter(self._trusted, math.inf))
-        numbers = np.flatnonzero(sampled(times, self._fps) & (times >= begin) & (times < stop))
+        stop = min(self._end, np.nextafter(self._decord_until, math.inf))
+        numbers = np.flatnonzero(
+            sampling_mask(times, self._fps) & (times >= begin) & (times < stop)
+        )
         if not len(numbers):
             return
         reader = DecordReader(self._facts, *self._size)
         for first in range(0, len(numbers), self._batch):
             part = numbers[first : first + self._batch]
             pixels = reader.pictures(part.tolist())
-            self._used.add("decord")
+            self._decoders.add("decord")
             yield Frames(self._id, pixels, times[part])
 
     def _by_pyav(self, begin: float, after: float) -> Iterator[Frames]:
@@ -134,11 +132,11 @@ class FileSource:
             if time >= self._end:
                 complete = False
                 break
-            chosen = bool(sampled(np.array([time]), self._fps, before)[0])
+            is_sampled = bool(sampling_mask(np.array([time]), self._fps, before)[0])
             before = time
-            if not chosen or time < begin or time <= after:
+            if not is_sampled or time < begin or time <= after:
                 continue
-            self._used.add("pyav")
+            self._decoders.add("pyav")
             pixels.append(reader.picture(frame))
             times.append(time)
             if len(times) == self._batch:
@@ -164,15 +162,17 @@ class FileSource:
             if line not in self._damage:
                 self._damage.append(line)
 
-    def _nothing(self) -> UserError:
+    def _no_frames_error(self) -> UserError:
         end = "its end" if self._end == math.inf else f"{self._end:g} s"
-        asked = f"{self._path} has no frame between {self._start:g} s and {end}"
+        message = f"{self._path} has no frame between {self._start:g} s and {end}"
         if self._broke_at is not None:
             return UserError(
-                f"{asked} that can be decoded: the file is damaged from {self._broke_at:.2f} s on, so copy or download "
+                f"{message} that can be decoded: the file is damaged from {self._broke_at:.2f} s "
+                "on, so copy or download "
                 "it again, or ask for a range before that"
             )
         return UserError(
-            f"{asked} at {self._fps:g} frames per second; the video is {self._facts.duration:.2f} s long, so ask for a "
+            f"{message} at {self._fps:g} frames per second; the video is "
+            f"{self._facts.duration:.2f} s long, so ask for a "
             "range inside it, or for more frames per second"
         )

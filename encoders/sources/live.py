@@ -25,9 +25,9 @@ import av.container
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from encoders.errors import SourceStopped, UserError
+from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, FrameSource, VideoInfo
-from encoders.sources.file import sampled
+from encoders.sources.file import sampling_mask
 
 # scheme -> what FFmpeg may open on its behalf: a playlist must not lead to files of this machine
 _SCHEMES = {
@@ -49,10 +49,10 @@ _CAMERA = {
 _LATE_S, _EARLY_S = 3.0, 15.0  # from its due time; a picture further off begins a new count
 
 
-class PushedSource:
+class PushSource:
     """Pictures that somebody hands in: `push` from any thread, `frames` in another. Other live sources are made of it."""
 
-    repeats = False
+    is_replayable = False
 
     def __init__(
         self,
@@ -67,7 +67,8 @@ class PushedSource:
         """name: of the stream; the same name in the same bank goes on with it. queue_frames: sampled frames that may wait."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise UserError(
-                f"{name!r} cannot name a stream; use up to 64 letters, digits, dots, dashes and underscores"
+                f"{name!r} cannot name a stream; use up to 64 letters, digits, dots, dashes and "
+                "underscores"
             )
         if not (fps > 0 and fps < float("inf")):
             raise UserError(
@@ -80,11 +81,11 @@ class PushedSource:
         self._news = threading.Condition()
         self._closed = threading.Event()
         self._error: Exception | None = None
-        self._begun = False
+        self._has_started = False
         # video time `base` was at the monotonic second `zero`
         self._base, self._zero = 0.0, time.monotonic()
         self._before = -np.inf  # time of the picture before
-        self.frames_seen = 0  # sampled so far
+        self.frames_sampled = 0  # sampled so far
         self.dropped = 0  # of them, pushed out of the queue
         self.reconnects = 0
 
@@ -100,11 +101,11 @@ class PushedSource:
     def now(self) -> float:
         return max(self._base + time.monotonic() - self._zero, float(self._before))
 
-    def begins(self, start: float) -> float:
+    def start_clock(self, start: float) -> float:
         """`start` is now, or one sampling interval ago where it is the last frame of an earlier session."""
         self._base = start + 1 / self._fps if start > 0 else 0.0
         self._zero = time.monotonic()
-        self._begun = True
+        self._has_started = True
         return round(time.time() - self._base, 3)
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
@@ -122,19 +123,19 @@ class PushedSource:
 
     def push(self, picture: "av.VideoFrame | np.ndarray", at: float | None = None) -> bool:
         """Hand in a picture, [height, width, 3] uint8 RGB or a decoded one; at: seconds of video time, None = now. Returns
-        whether it was sampled. Pictures that come before the stream has begun (`begins`), or that are not later than the one
+        whether it was sampled. Pictures that come before the stream has begun (`start_clock`), or that are not later than the one
         before, are passed over."""
         at = self.now if at is None else at
         with self._news:
-            if not self._begun or at <= self._before or self._closed.is_set():
+            if not self._has_started or at <= self._before or self._closed.is_set():
                 return False
-            chosen = bool(sampled(np.array([at]), self._fps, self._before)[0])
+            chosen = bool(sampling_mask(np.array([at]), self._fps, self._before)[0])
             self._before = at
         if not chosen:
             return False
         frame = Frames(self._name, self._scaled(picture)[None], np.array([at]))
         with self._news:
-            self.frames_seen += 1
+            self.frames_sampled += 1
             if len(self._waiting) == self._depth:
                 self._waiting.popleft()
                 self.dropped += 1
@@ -168,7 +169,7 @@ class PushedSource:
             self._news.notify_all()
 
 
-class UrlSource(PushedSource):
+class UrlSource(PushSource):
     """A URL (rtsp, rtmp, http with HLS or a file, tcp, udp) or a camera (`camera:0`, `v4l2:/dev/video0`, `avfoundation:0`,
     `dshow:video=NAME`), through PyAV. A stream that stalls or breaks off is connected to again, first soon, then ever more
     rarely; one that cannot be reached the first time, or not for `give_up_s`, ends with a UserError."""
@@ -190,14 +191,14 @@ class UrlSource(PushedSource):
         """name: of the stream in the bank; None: made of the URL without its password. timeout_s: for connecting, and for the
         next picture. back_off_s: the first pause before connecting again, and the longest. options: FFmpeg's own."""
         self._file, self._format, allowed = _target(url)
-        self._shown = without_password(url)
+        self._display_url = without_password(url)
         super().__init__(
-            name or "live-" + hashlib.sha256(self._shown.encode()).hexdigest()[:12],
+            name or "live-" + hashlib.sha256(self._display_url.encode()).hexdigest()[:12],
             fps,
             width=width,
             height=height,
             queue_frames=queue_frames,
-            path=self._shown,
+            path=self._display_url,
         )
         # HLS comes in stretches of seconds, and a file all at once
         self._in_bursts = url.startswith("http")
@@ -222,7 +223,7 @@ class UrlSource(PushedSource):
         pause, last, connected = self._back_off_s[0], time.monotonic(), False
         try:
             while not self._closed.is_set():
-                lost = "it ended"
+                reason = "it ended"
                 try:
                     with av.open(
                         self._file,
@@ -236,16 +237,18 @@ class UrlSource(PushedSource):
                             pause, last, connected = self._back_off_s[0], time.monotonic(), True
                 except (av.FFmpegError, OSError, ValueError) as error:
                     # ValueError: a format that this FFmpeg lacks
-                    lost = _reason(error)
+                    reason = _reason(error)
                 if self._closed.is_set():
                     return
                 if not connected:
                     raise UserError(
-                        f"{self._shown} gives no picture ({lost}); check the address, and that it is running"
+                        f"{self._display_url} gives no picture ({reason}); check the address, and "
+                        "that it is running"
                     )
                 if time.monotonic() - last > self._give_up_s:
                     raise UserError(
-                        f"{self._shown} was lost ({lost}) and could not be reached for {self._give_up_s:g} s"
+                        f"{self._display_url} was lost ({reason}) and could not be reached for "
+                        f"{self._give_up_s:g} s"
                     )
                 self._closed.wait(pause)
                 pause = min(2 * pause, self._back_off_s[1])
@@ -258,11 +261,13 @@ class UrlSource(PushedSource):
     ) -> Iterator[tuple[av.VideoFrame, float]]:
         """Pictures with their times; of what comes in bursts none before it is due, of the rest each when it comes."""
         if not container.streams.video:
-            raise UserError(f"{self._shown} has no video stream; give an address with pictures")
+            raise UserError(
+                f"{self._display_url} has no video stream; give an address with pictures"
+            )
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise UserError(
-                f"{self._shown} sends a video format that is not supported; let it send H.264"
+                f"{self._display_url} sends a video format that is not supported; let it send H.264"
             )
         # more threads hold pictures back, and the model wants the cores
         stream.codec_context.thread_count = 1
@@ -287,23 +292,24 @@ class UrlSource(PushedSource):
             yield frame, at
 
 
-class PlayedFile:
+class FilePlayback:
     """A file, frame by frame when its time has come. Every frame is given out, however late: a file waits."""
 
-    repeats = True
+    is_replayable = True
     dropped = reconnects = 0
 
     def __init__(self, source: FrameSource, speed: float = 1.0) -> None:
         """speed: times real time; infinite: as fast as the frames are taken."""
         if not speed > 0:
             raise UserError(
-                f"speed={speed} does not play a file; use 1 for real time, or inf for as fast as it goes"
+                f"speed={speed} does not play a file; use 1 for real time, or inf for as fast as "
+                "it goes"
             )
         self._source, self._speed = source, speed
         self._closed = threading.Event()
         # video time of the last frame; monotonic second at which the next one comes
         self._now, self._due = 0.0, 0.0
-        self.frames_seen = 0
+        self.frames_sampled = 0
 
     @property
     def info(self) -> VideoInfo:
@@ -317,7 +323,7 @@ class PlayedFile:
     def now(self) -> float:
         return self._now
 
-    def begins(self, start: float) -> None:
+    def start_clock(self, start: float) -> None:
         """A file was when it was."""
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
@@ -338,9 +344,9 @@ class PlayedFile:
                     )
                     self._due = zero + float(later) / self._speed
                 if self._closed.is_set():
-                    raise SourceStopped
+                    raise SourceClosed
                 self._now = float(frames.times[-1])
-                self.frames_seen += len(frames)
+                self.frames_sampled += len(frames)
                 yield frames
 
     def close(self) -> None:
@@ -374,13 +380,14 @@ def _target(url: str) -> tuple[str, str | None, str]:
     if kind in _DEVICES:
         if kind == "v4l2" and not Path(rest).exists():
             raise UserError(
-                f"There is no camera {rest}; plug one in, or name another one, such as v4l2:/dev/video1"
+                f"There is no camera {rest}; plug one in, or name another one, such as "
+                "v4l2:/dev/video1"
             )
         return rest, kind, ""
     if kind not in _SCHEMES or not rest.startswith("//"):
-        known = ", ".join(f"{name}://" for name in _SCHEMES)
+        schemes = ", ".join(f"{name}://" for name in _SCHEMES)
         raise UserError(
-            f"{without_password(url)} is no address that can be watched; use {known}, or camera:0"
+            f"{without_password(url)} is no address that can be watched; use {schemes}, or camera:0"
         )
     try:
         parts = urlsplit(url)

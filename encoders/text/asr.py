@@ -17,7 +17,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect
 from encoders.text import asr_worker, sound
-from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
+from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 
 STRETCH_S = 120.0
 PAUSE_S = 12.0  # people breathe several times in it
@@ -38,7 +38,8 @@ class Asr:
     def __post_init__(self) -> None:
         if self.path and not (Path(self.path) / "model.bin").is_file():
             raise UserError(
-                f"text.asr.path={self.path} holds no faster-whisper model (no model.bin); give the folder of one"
+                f"text.asr.path={self.path} holds no faster-whisper model (no model.bin); give the "
+                "folder of one"
             )
         if self.workers < 0:
             raise UserError(f"text.asr.workers={self.workers} is too small; use 0 or more")
@@ -59,27 +60,27 @@ class Asr:
             f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough, cut at pauses)"
         )
 
-    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+    def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """One for about every two minutes."""
         end = video.end if video.end is not None else max(video.duration, after)
         if not sound.has_sound(video.path):
-            yield Stretch(after, end, (), True, f"{video.path.name} has no sound track")
+            yield TextSpan(after, end, (), True, f"{video.path.name} has no sound track")
             return
         facts = inspect(video.path)
-        zero, heard = float(facts.zero * facts.clock), False
+        zero, has_sound = float(facts.zero * facts.clock), False
         listen = (
             partial(asr_worker.by_whisper, path=self.path) if self.path else asr_worker.by_sphinx
         )
         with ProcessPoolExecutor(
             max(self.workers, 1), mp_context=multiprocessing.get_context("spawn")
         ) as pool:
-            at, last = after, False
-            while not last:
+            at, is_last = after, False
+            while not is_last:
                 begin = max(at, video.begin)
                 stop = min(((at + PAUSE_S) // STRETCH_S + 1) * STRETCH_S, end)
-                last = stop >= end
+                is_last = stop >= end
                 samples = sound.stretch(video.path, zero, begin, stop)
-                if not last and stop - PAUSE_S > begin:
+                if not is_last and stop - PAUSE_S > begin:
                     stop = (
                         stop
                         - PAUSE_S
@@ -87,16 +88,16 @@ class Asr:
                     )
                     samples = samples[: round((stop - begin) * sound.RATE)]
                 loud = sound.loudness(samples) > sound.SILENT
-                heard = heard or loud
-                said = []
+                has_sound = has_sound or loud
+                pieces = []
                 if loud:
-                    said = (
+                    pieces = (
                         pool.submit(listen, samples).result() if self.workers else listen(samples)
                     )
                 lines = [
                     piece
-                    for a, b, text, confidence in said
-                    for piece in lines_of(
+                    for a, b, text, confidence in pieces
+                    for piece in split_line(
                         TextLine(
                             video.video_id,
                             begin + a,
@@ -108,13 +109,17 @@ class Asr:
                         )
                     )
                 ]
-                yield Stretch(
-                    at, stop, tuple(lines), last, self._note(video, last and after == 0, heard)
+                yield TextSpan(
+                    at,
+                    stop,
+                    tuple(lines),
+                    is_last,
+                    self._note(video, is_last and after == 0, has_sound),
                 )
                 at = stop
 
-    def _note(self, video: VideoFile, whole: bool, heard: bool) -> str:
-        if whole and not heard:
+    def _note(self, video: VideoFile, whole: bool, has_sound: bool) -> str:
+        if whole and not has_sound:
             return f"the sound of {video.path.name} is silent"
         if whole and not self.path:
             return "speech was recognised by pocketsphinx, which is rough; text.asr.path= names a better model"

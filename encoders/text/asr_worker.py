@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-Heard = tuple[float, float, str, float]  # seconds, seconds, words, confidence
+SpeechPiece = tuple[float, float, str, float]  # seconds, seconds, words, confidence
 # confidence of all that pocketsphinx hears: it does not tell, and many of its words are wrong
 ROUGH = 0.3
 
@@ -25,28 +25,28 @@ def _whisper(path: str) -> Any:
     return WhisperModel(path, device="auto", compute_type="default", local_files_only=True)
 
 
-def by_sphinx(samples: np.ndarray) -> list[Heard]:
+def by_sphinx(samples: np.ndarray) -> list[SpeechPiece]:
     """English, roughly. samples: [n] int16 at 16 kHz."""
     from pocketsphinx import Endpointer
 
-    gate, found = Endpointer(sample_rate=16_000), []
-    size, begun, held = gate.frame_bytes // 2, 0.0, b""
+    gate, pieces = Endpointer(sample_rate=16_000), []
+    size, start, pcm = gate.frame_bytes // 2, 0.0, b""
     for at in range(0, len(samples) - size + 1, size):
         frame = samples[at : at + size].tobytes()
         spoke = gate.in_speech
         more = gate.process(frame)
         if more is not None:
-            begun = begun if spoke else gate.speech_start
-            held += more
+            start = start if spoke else gate.speech_start
+            pcm += more
         if spoke and not gate.in_speech:
-            found += _words(held, begun, gate.speech_end)
-            held = b""
-    if held:
-        found += _words(held, begun, len(samples) / 16_000)
-    return found
+            pieces += _words(pcm, start, gate.speech_end)
+            pcm = b""
+    if pcm:
+        pieces += _words(pcm, start, len(samples) / 16_000)
+    return pieces
 
 
-def by_whisper(samples: np.ndarray, path: str) -> list[Heard]:
+def by_whisper(samples: np.ndarray, path: str) -> list[SpeechPiece]:
     """Any language that the model at `path` knows. samples: [n] int16 at 16 kHz."""
     parts, _ = _whisper(path).transcribe(samples.astype(np.float32) / 32768, vad_filter=True)
     return [
@@ -55,7 +55,7 @@ def by_whisper(samples: np.ndarray, path: str) -> list[Heard]:
     ]
 
 
-def _words(pcm: bytes, start: float, end: float) -> list[Heard]:
+def _words(pcm: bytes, start: float, end: float) -> list[SpeechPiece]:
     decoder = _sphinx()
     decoder.start_utt()
     decoder.process_raw(pcm, full_utt=True)

@@ -17,7 +17,7 @@ OBSERVED = ("subtitle", "ocr", "speech")
 WRITTEN = ("caption",)
 KINDS = OBSERVED + WRITTEN
 
-LONGEST = 1000  # characters of a line; a longer one becomes several of the same times
+MAX_CHARS = 1000  # characters of a line; a longer one becomes several of the same times
 # steer only how text is drawn
 _GONE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 
@@ -38,7 +38,7 @@ class TextLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class TextSpan:
     """All lines that an extractor found between two seconds of a video."""
 
     start: float
@@ -57,7 +57,7 @@ class TextBlock:
     # name, version and settings of the extractor; lines of different ones never stand side by side
     made_with: str
     number: int  # 0, 1, 2, ... in time order within the run
-    stretch: Stretch
+    span: TextSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class TextExtractor(Protocol):
         """Name, version and settings, and what the lines come from where that is not the video itself."""
         ...
 
-    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+    def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """In time order, without gaps, from `after` on; the last one says so. UserError on what cannot be read at all."""
         ...
 
@@ -106,18 +106,18 @@ class SentenceEncoder(Protocol):
         ...
 
 
-def cleaned(text: str) -> str:
+def clean_text(text: str) -> str:
     """One line without marks that only steer drawing, without control characters and half characters."""
     text = _GONE.sub("", unicodedata.normalize("NFC", text))
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
-def lines_of(line: TextLine) -> Iterator[TextLine]:
+def split_line(line: TextLine) -> Iterator[TextLine]:
     """A line in pieces of at most LONGEST characters, cut between words where there are any. None of an empty one."""
-    text = cleaned(line.text)
+    text = clean_text(line.text)
     while text:
-        cut = len(text) if len(text) <= LONGEST else text.rfind(" ", 1, LONGEST + 1)
-        cut = cut if cut > 0 else LONGEST
+        cut = len(text) if len(text) <= MAX_CHARS else text.rfind(" ", 1, MAX_CHARS + 1)
+        cut = cut if cut > 0 else MAX_CHARS
         yield replace(line, text=text[:cut])
         text = text[cut:].lstrip()

@@ -20,9 +20,9 @@ import av
 from encoders.errors import UserError
 from encoders.sources.file import FileSource
 from encoders.text import ocr_worker
-from encoders.text.lines import Stretch, VideoFile
-from encoders.text.ocr_worker import Print
-from encoders.text.repeats import Repeats, telling
+from encoders.text.line_tracker import LineTracker, plausible
+from encoders.text.lines import TextSpan, VideoFile
+from encoders.text.ocr_worker import OcrText
 
 STRETCH_S = 120.0
 CREDIT = 4.0  # readings that a stretch may begin with, one after the other
@@ -34,7 +34,7 @@ class Ocr:
     """The `ocr` extractor.
 
     fps: frames a second that are looked at. every: seconds of video for each reading, on average.
-    policy: change, steady or scene (encoders/text/keyframes.py); refresh: seconds after which a still picture is read again.
+    policy: change, steady or scene (encoders/text/keyframe_selector.py); refresh: seconds after which a still picture is read again.
     short_side: pixels; a larger picture is scaled down to it.
     confidence: of the reader, below which a line is left out. alike: share of letters that may differ in the same line.
     workers: processes that read; 0 = in this one.
@@ -74,8 +74,12 @@ class Ocr:
 
     def missing(self) -> str:
         """Whether rapidocr and onnxruntime are there."""
-        gone = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
-        return f"{' and '.join(gone)} not installed: pip install 'reelbank[ocr]'" if gone else ""
+        missing_packages = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
+        return (
+            f"{' and '.join(missing_packages)} not installed: pip install 'reelbank[ocr]'"
+            if missing_packages
+            else ""
+        )
 
     def made_with(self, video: VideoFile) -> str:
         """Without the number of workers, which changes nothing."""
@@ -87,7 +91,7 @@ class Ocr:
             + ")"
         )
 
-    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+    def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """One for every two minutes."""
         width, height = size_of(video, self.short_side)
         source = FileSource(
@@ -101,13 +105,13 @@ class Ocr:
         )
 
         with self._readers() as pool:
-            work = _Work(self, video, pool, after)
+            work = _SpanReader(self, video, pool, after)
             last_time = after
             for batch in source.frames(after):
                 for picture, time in zip(batch.pixels, batch.times.tolist(), strict=True):
                     while time >= work.stop:
                         yield work.finished(work.stop, last=False)
-                        work = _Work(self, video, pool, work.stop)
+                        work = _SpanReader(self, video, pool, work.stop)
                     work.look(picture, time)
                     last_time = time
             yield work.finished(last_time + 1.0 / self.fps, last=True)
@@ -119,30 +123,32 @@ class Ocr:
         return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-class _Work:
+class _SpanReader:
     """One stretch on its way through the readers."""
 
     def __init__(
         self, ocr: Ocr, video: VideoFile, pool: ProcessPoolExecutor | None, start: float
     ) -> None:
         # here, as it needs OpenCV, which comes with rapidocr
-        from encoders.text.keyframes import KeyFrames
+        from encoders.text.keyframe_selector import KeyframeSelector
 
         self._ocr, self._pool, self._start = ocr, pool, start
         self.stop = (start // STRETCH_S + 1) * STRETCH_S
-        self._chosen = KeyFrames(credit_rate(ocr.every), CREDIT, ocr.policy, refresh=ocr.refresh)
-        self._repeats = Repeats(video.video_id, ocr.alike)
-        self._waiting: deque[tuple[float, float, Future[list[Print]]]] = deque()
+        self._selector = KeyframeSelector(
+            credit_per_second(ocr.every), CREDIT, ocr.policy, refresh=ocr.refresh
+        )
+        self._repeats = LineTracker(video.video_id, ocr.alike)
+        self._waiting: deque[tuple[float, float, Future[list[OcrText]]]] = deque()
 
     def look(self, picture, time: float) -> None:  # type: ignore[no-untyped-def]
         """One frame: [height, width, 3] uint8 at `time` seconds."""
-        wanted = self._chosen.wants(picture, time)
-        if not wanted:
+        is_due = self._selector.wants(picture, time)
+        if not is_due:
             return
-        changed_at = self._chosen.changed_at if self._chosen.changed_at is not None else time
-        self._chosen.changed_at = None
+        changed_at = self._selector.changed_at if self._selector.changed_at is not None else time
+        self._selector.changed_at = None
         if self._pool is None:
-            future: Future[list[Print]] = Future()
+            future: Future[list[OcrText]] = Future()
             future.set_result(ocr_worker.read(picture))
         else:
             future = self._pool.submit(ocr_worker.read, picture)
@@ -150,17 +156,17 @@ class _Work:
         while len(self._waiting) > _WAITING:
             self._take()
 
-    def finished(self, end: float, last: bool) -> Stretch:
+    def finished(self, end: float, last: bool) -> TextSpan:
         while self._waiting:
             self._take()
-        return Stretch(self._start, end, self._repeats.finish(end), last)
+        return TextSpan(self._start, end, self._repeats.finish(end), last)
 
     def _take(self) -> None:
         time, changed_at, future = self._waiting.popleft()
-        self._repeats.take(time, telling(future.result(), self._ocr.confidence), changed_at)
+        self._repeats.take(time, plausible(future.result(), self._ocr.confidence), changed_at)
 
 
-def credit_rate(every: float) -> float:
+def credit_per_second(every: float) -> float:
     """Readings that are earned a second: a stretch makes one for every so many seconds, those of its beginning included."""
     return max(STRETCH_S / every - CREDIT, 0.0) / STRETCH_S
 

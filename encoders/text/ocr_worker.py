@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 # text, confidence, (left, top, right, bottom) as shares of the picture
-Print = tuple[str, float, tuple[float, float, float, float]]
+OcrText = tuple[str, float, tuple[float, float, float, float]]
 
 
 @lru_cache(maxsize=1)
@@ -27,14 +27,14 @@ def _engine(threads: int) -> Any:
     return RapidOCR(params=settings)
 
 
-def read(picture: np.ndarray, threads: int = 1) -> list[Print]:
+def read(picture: np.ndarray, threads: int = 1) -> list[OcrText]:
     """The lines of print in a picture [height, width, 3] uint8 RGB, from top to bottom."""
     height, width = picture.shape[:2]
-    found = _engine(threads)(np.ascontiguousarray(picture[:, :, ::-1]))  # it expects BGR
-    if found.txts is None or found.boxes is None or found.scores is None:
+    result = _engine(threads)(np.ascontiguousarray(picture[:, :, ::-1]))  # it expects BGR
+    if result.txts is None or result.boxes is None or result.scores is None:
         return []
-    lines: list[Print] = []
-    for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True):
+    lines: list[OcrText] = []
+    for corners, text, score in zip(result.boxes, result.txts, result.scores, strict=True):
         left, top = np.asarray(corners).min(0) / (width, height)
         right, bottom = np.asarray(corners).max(0) / (width, height)
         sides = [round(float(np.clip(side, 0, 1)), 4) for side in (left, top, right, bottom)]

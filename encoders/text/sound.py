@@ -18,7 +18,7 @@ def has_sound(path: Path) -> bool:
 def stretch(path: Path, zero: float, start: float, end: float) -> np.ndarray:
     """[n] int16 samples from start to end, in seconds of video time; zeros where there is no sound, shorter where it ends.
     zero: the file's own time of its first picture, in seconds. What cannot be decoded is left out."""
-    found = np.zeros(round((end - start) * RATE), np.int16)
+    sound = np.zeros(round((end - start) * RATE), np.int16)
     filled = 0
     with av.open(str(path), metadata_errors="replace") as container:
         track = container.streams.audio[0]
@@ -34,14 +34,14 @@ def stretch(path: Path, zero: float, start: float, end: float) -> np.ndarray:
                 at = round((frame.time - zero - start) * RATE)
                 for part in resampler.resample(frame):
                     samples = part.to_ndarray().reshape(-1)
-                    a, b = max(at, 0), min(at + len(samples), len(found))
+                    a, b = max(at, 0), min(at + len(samples), len(sound))
                     if a < b:
-                        found[a:b] = samples[a - at : b - at]
+                        sound[a:b] = samples[a - at : b - at]
                         filled = max(filled, b)
                     at += len(samples)
         except av.FFmpegError:
             pass  # the file breaks here: what was heard counts
-    return found[:filled]
+    return sound[:filled]
 
 
 def loudness(samples: np.ndarray) -> float:

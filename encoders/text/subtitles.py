@@ -18,7 +18,7 @@ import av.subtitles.stream
 
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect
-from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
+from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 STRETCH_S = 600.0  # of video in one stretch
@@ -29,7 +29,7 @@ _BOMS = (
 )
 # a line of times inside a cue: they could not be read
 _ARROW = re.compile(r"\n*[^\n]*-->.*", re.DOTALL)
-_SKIPPED = re.compile(r"\\[Nnh]")
+_LINE_BREAKS = re.compile(r"\\[Nnh]")
 _TAGS = re.compile(r"\{[^{}]*\}|</?[a-zA-Z][^<>]*>")
 
 Cue = tuple[float, float, str]  # seconds, seconds, text
@@ -57,11 +57,11 @@ class Subtitles:
         version = importlib.metadata.version("pysubs2")
         return f"Subtitles(pysubs2 {version}, tracks={self.tracks}, files=[{files}])"
 
-    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+    def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """One for every ten minutes."""
         cues, notes = self._cues(video)
         end = video.end if video.end is not None else max(video.duration, video.begin)
-        kept = sorted({cue for cue in cues if video.begin <= cue[0] < end and cue[0] >= after})
+        in_range = sorted({cue for cue in cues if video.begin <= cue[0] < end and cue[0] >= after})
         late = sum(cue[0] >= max(video.duration, 1e-9) for cue in cues)
         if late:
             notes.append(
@@ -69,8 +69,8 @@ class Subtitles:
             )
         lines = [
             piece
-            for a, b, text in kept
-            for piece in lines_of(
+            for a, b, text in in_range
+            for piece in split_line(
                 TextLine(video.video_id, a, min(b, end), "subtitle", text, min(b, end))
             )
         ]
@@ -79,7 +79,7 @@ class Subtitles:
             stop = (at // STRETCH_S + 1) * STRETCH_S
             last = stop >= end
             stop = max(end, at) if last else stop
-            yield Stretch(
+            yield TextSpan(
                 at,
                 stop,
                 tuple(line for line in lines if line.start >= at and (last or line.start < stop)),
@@ -113,12 +113,13 @@ class Subtitles:
         notes: list[str] = []
         files = self._files(video)
         for path in files:
-            found, note = read_file(path)
-            if self.path and not found:
+            file_cues, note = read_file(path)
+            if self.path and not file_cues:
                 raise UserError(
-                    f"{note or f'{path} has no subtitle in it'}; mend the file or leave text.subtitles.path= out"
+                    f"{note or f'{path} has no subtitle in it'}; mend the file or leave "
+                    "text.subtitles.path= out"
                 )
-            cues += found
+            cues += file_cues
             notes += [note] if note else []
         if not cues and self.tracks:
             cues, more = read_tracks(video.path)
@@ -145,7 +146,8 @@ def read_file(path: Path) -> tuple[list[Cue], str]:
     except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, TypeError) as error:
         return (
             [],
-            f"{path} cannot be read as subtitles ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+            f"{path} cannot be read as subtitles "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
         )
     cues, bad = [], 0
     for event in events:
@@ -182,7 +184,8 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
         pictured = [t for t in tracks if t.codec_context is None or "bitmap" in _kind(t)]
         if pictured:
             notes.append(
-                f"{len(pictured)} of {len(tracks)} subtitle tracks of {path.name} are pictures; text=ocr reads those"
+                f"{len(pictured)} of {len(tracks)} subtitle tracks of {path.name} are pictures; "
+                "text=ocr reads those"
             )
         written = [track for track in tracks if track not in pictured]
         try:
@@ -210,8 +213,8 @@ def _kind(track: "av.subtitles.stream.SubtitleStream") -> str:
 
 def _words(packet: "av.Packet") -> Iterator[str]:
     for shown in packet.decode():
-        told: bytes = getattr(shown, "dialogue", b"") or getattr(shown, "text", b"")
-        yield _TAGS.sub("", _SKIPPED.sub(" ", told.decode("utf-8", "replace"))).strip()
+        raw: bytes = getattr(shown, "dialogue", b"") or getattr(shown, "text", b"")
+        yield _TAGS.sub("", _LINE_BREAKS.sub(" ", raw.decode("utf-8", "replace"))).strip()
 
 
 def _format(path: Path) -> str | None:

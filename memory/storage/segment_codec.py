@@ -231,7 +231,7 @@ def _encode_keys(block: KVBlock, kind: str, form: TensorFormat) -> dict[str, Ten
 
 def _encode_clip(segment: Segment) -> tuple[Tensor, TensorFormat]:
     """Rows of the frames that repeat none."""
-    kept = torch.unique(segment.tokens.stands_for)
+    kept = torch.unique(segment.tokens.representatives)
     width = quantization.width_for(segment.clip.shape[1], TOKEN_CHANNELS["int8"])
     return quantization.pack_by_token(segment.clip[kept], width, 8), {"clip_width": str(width)}
 

@@ -7,7 +7,7 @@ always gives the same bytes, so a block can be made again from the rows of the c
 import json
 from typing import Any
 
-from encoders.text.lines import Stretch, TextBlock, TextLine
+from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.storage.checksums import of_bytes
 
 FORMAT = 1
@@ -19,20 +19,20 @@ class DamagedTextError(Exception):
 
 def pack(block: TextBlock) -> bytes:
     """The file's bytes."""
-    stretch = block.stretch
+    span = block.span
     head = {
         "format": FORMAT,
         "video_id": block.video_id,
         "extractor": block.extractor,
         "made_with": block.made_with,
         "number": block.number,
-        "start": float(stretch.start),
-        "end": float(stretch.end),
-        "last": stretch.last,
-        "note": stretch.note,
-        "lines": len(stretch.lines),
+        "start": float(span.start),
+        "end": float(span.end),
+        "last": span.last,
+        "note": span.note,
+        "lines": len(span.lines),
     }
-    body = "".join(_json(_told(line)) + "\n" for line in stretch.lines).encode()
+    body = "".join(_json(_told(line)) + "\n" for line in span.lines).encode()
     return _json(head | {"sum": _sum(head, body)}).encode() + b"\n" + body
 
 
@@ -49,8 +49,8 @@ def unpack(data: bytes) -> TextBlock:
             )
         video_id = str(head["video_id"])
         lines = tuple(_line(video_id, json.loads(text)) for text in body.decode().splitlines())
-        stretch = Stretch(head["start"], head["end"], lines, head["last"], head["note"])
-        return TextBlock(video_id, head["extractor"], head["made_with"], head["number"], stretch)
+        span = TextSpan(head["start"], head["end"], lines, head["last"], head["note"])
+        return TextBlock(video_id, head["extractor"], head["made_with"], head["number"], span)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedTextError(
             f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from encoders.errors import UserError
-from encoders.text.lines import Stretch, TextBlock, TextLine
+from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.storage import crash_points
 from memory.storage.catalog import Catalog
 from memory.storage.database import Database, row_sum
@@ -123,8 +123,8 @@ class TextRows:
             self._line(run.video_id, values)
             for values in self._database.rows(_LINES_OF, row.first_id, row.stop_id)
         )
-        stretch = Stretch(row.start, row.end, lines, row.last, row.note)
-        return TextBlock(run.video_id, run.extractor, run.made_with, row.number, stretch)
+        span = TextSpan(row.start, row.end, lines, row.last, row.note)
+        return TextBlock(run.video_id, run.extractor, run.made_with, row.number, span)
 
     def add(self, block: TextBlock, seal: str) -> None:
         """Acknowledge a block, of a run that is there or new. sqlite3.IntegrityError when its number is taken."""
@@ -236,7 +236,7 @@ def add(db: sqlite3.Connection, block: TextBlock, seal: str, first: int | None =
         ).fetchone()
         first = last or run << _BITS
     rows, index = [], []
-    for id_, line in enumerate(block.stretch.lines, start=first):
+    for id_, line in enumerate(block.span.lines, start=first):
         box = None if line.box is None else json.dumps([float(side) for side in line.box])
         times = (float(line.start), float(line.end), float(line.known))
         values = (*times, line.kind, float(line.confidence), box, line.text)
@@ -244,7 +244,7 @@ def add(db: sqlite3.Connection, block: TextBlock, seal: str, first: int | None =
         index.append((id_, tokenizer.indexed(line.text), line.kind))
     db.executemany(f"INSERT INTO text_lines ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     db.executemany("INSERT INTO text_index (rowid, words, kind) VALUES (?, ?, ?)", index)
-    s = block.stretch
+    s = block.span
     head = (
         float(s.start),
         float(s.end),
@@ -278,7 +278,7 @@ def forget_before(db: sqlite3.Connection, video_id: str, start: float) -> None:
         sql = f"SELECT {_BLOCK} FROM text_blocks WHERE run = ? AND start < ?"
         for row in [_block(values) for values in db.execute(sql, (run, start)).fetchall()]:
             lines = db.execute(_LINES_OF, (row.first_id, row.stop_id)).fetchall()
-            stretch = Stretch(
+            span = TextSpan(
                 row.start,
                 row.end,
                 tuple(_to_line(video_id, line) for line in lines),
@@ -287,7 +287,7 @@ def forget_before(db: sqlite3.Connection, video_id: str, start: float) -> None:
             )
             _forget_lines(db, row.first_id, row.stop_id)
             db.execute("DELETE FROM text_blocks WHERE run = ? AND number = ?", (run, row.number))
-            left = cut_before(TextBlock(video_id, extractor, made_with, row.number, stretch), start)
+            left = cut_before(TextBlock(video_id, extractor, made_with, row.number, span), start)
             if left is not None:
                 add(db, left, block_file.seal(block_file.pack(left)), row.first_id)
 
@@ -295,7 +295,7 @@ def forget_before(db: sqlite3.Connection, video_id: str, start: float) -> None:
 def cut_before(block: TextBlock, start: float) -> TextBlock | None:
     """A block without what was over by this second; what goes on begins there. None when nothing is left. The last block of a
     run stays, if empty: it says that the run is complete."""
-    s = block.stretch
+    s = block.span
     if s.start >= start:
         return block
     lines = tuple(
@@ -303,7 +303,7 @@ def cut_before(block: TextBlock, start: float) -> TextBlock | None:
     )
     if s.end <= start and not s.last and not lines:
         return None
-    return replace(block, stretch=replace(s, start=start, end=max(s.end, start), lines=lines))
+    return replace(block, span=replace(s, start=start, end=max(s.end, start), lines=lines))
 
 
 def _forget_run(db: sqlite3.Connection, run: int) -> None:

@@ -51,7 +51,7 @@ class Answerer:
     queries: tuple[BatchedQueries, ...]  # what the retriever needs of a question's text, batched
     read_tokens: int  # visual tokens that an answer may read, at any length of video
     cite_share: float  # of the heaviest frame's weight: lighter frames are not cited
-    # embeds lines (encoders/text/dense.py); None: only their words are searched
+    # embeds lines (encoders/text/mean_pooled_encoder.py); None: only their words are searched
     sentence_encoder: SentenceEncoder | None = None
     # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     read_text_tokens: int = 0

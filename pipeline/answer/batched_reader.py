@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import Timer
-from encoders.models.batched_cache import StackedCache
+from encoders.models.batched_cache import BatchedCache
 from encoders.models.kv_cache import FixedCache
 from memory.schema import Evidence
 from pipeline.answer.attention_shares import AttentionShares
@@ -35,7 +35,7 @@ class BatchedReader:
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.backbone = reader, reader.backbone
-        self._stack: StackedCache | None = None
+        self._stack: BatchedCache | None = None
         self._sink: FixedCache | None = None  # the beginning of every row
 
     def read(self, group: Sequence[Evidence], timer: Timer) -> list[Reading]:
@@ -97,7 +97,7 @@ class BatchedReader:
     # ---- inside
 
     def _one_by_one(self, group: Sequence[Evidence]) -> bool:
-        return len(group) < 2 or bool(self.backbone.full_attention)
+        return len(group) < 2 or bool(self.backbone.other_layers)
 
     def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:
         """One torch thread for steps that wait for threads longer than they compute: a row of eight
@@ -107,7 +107,7 @@ class BatchedReader:
     @contextmanager
     def _contexts(
         self, group: Sequence[Evidence], room: int, timer: Timer
-    ) -> Iterator[tuple[StackedCache, AttentionShares]]:
+    ) -> Iterator[tuple[BatchedCache, AttentionShares]]:
         """Contexts side by side, with `room` free tokens behind the longest. No other question uses
         the buffer meanwhile."""
         with self.reader.exclusive():
@@ -118,35 +118,35 @@ class BatchedReader:
                 for layout, row in zip(layouts, stack.rows, strict=True):
                     layout.write(row)
                 stack.join()
-            yield stack, AttentionShares([layout.frames_of for layout in layouts], stack.seen)
+            yield stack, AttentionShares([layout.frames_of for layout in layouts], stack.valid)
 
-    def _stack_for(self, rows: int, capacity: int) -> StackedCache:
+    def _stack_for(self, rows: int, capacity: int) -> BatchedCache:
         """A stack of this size in the buffer. It is no larger than it must be, because every step
         reads all of it."""
         capacity = -(-capacity // _STEP) * _STEP
         if self._stack is None or len(self._stack.rows) != rows or self._stack.capacity < capacity:
             self._stack = None  # before the new one is made, so that there are never two
-            self._stack = self.backbone.stack(rows, capacity + _SPARE_TOKENS)
+            self._stack = self.backbone.batched_cache(rows, capacity + _SPARE_TOKENS)
         if self._sink is None:
             cache = self.backbone.cache(len(self.reader.sink))
             assert isinstance(cache, FixedCache)  # models with other caches are read one by one
-            self.backbone.fill(self.reader.sink, cache)
+            self.backbone.prefill(self.reader.sink, cache)
             self._sink = cache
-        stack = self._stack.of(capacity)
-        stack.begin(self._sink)
+        stack = self._stack.with_capacity(capacity)
+        stack.broadcast(self._sink)
         return stack
 
     def _prefill(
-        self, suffixes: Sequence[Tensor], stack: StackedCache, shares: AttentionShares
+        self, suffixes: Sequence[Tensor], stack: BatchedCache, shares: AttentionShares
     ) -> Tensor:
         """[B, D] hidden states of the suffixes' last tokens."""
         last = [len(suffix) - 1 for suffix in suffixes]
         shares.select_queries(last, [True] * len(suffixes))
-        hidden = self.backbone.advance_all(suffixes, stack, shares)
+        hidden = self.backbone.forward_batch(suffixes, stack, shares)
         return hidden[torch.arange(len(suffixes)), last]
 
     def _decode(
-        self, hidden: Tensor, stack: StackedCache, shares: AttentionShares, most: int
+        self, hidden: Tensor, stack: BatchedCache, shares: AttentionShares, most: int
     ) -> list[list[int]]:
         """Greedy decoding from the last hidden states [B, D]: token ids of each row, without the
         stop token."""
@@ -172,7 +172,7 @@ class BatchedReader:
         self,
         hidden: Tensor,
         answers: Sequence[Sequence[Sequence[int]]],
-        stack: StackedCache,
+        stack: BatchedCache,
         ends: bool,
     ) -> list[list[float]]:
         """Log-likelihood of each answer behind the last hidden states [B, D]. The stack is
@@ -183,7 +183,7 @@ class BatchedReader:
         for number in range(max(map(len, answers))):
             # a row with fewer answers takes an empty step
             step = [list(own[number]) if number < len(own) else [] for own in answers]
-            hidden_after = self.backbone.advance_all(self._embed(step), stack)  # [B, n, D]
+            hidden_after = self.backbone.forward_batch(self._embed(step), stack)  # [B, n, D]
             logits = self.backbone.logits(torch.cat([hidden[:, None], hidden_after], dim=1))
             log_probs = logits.log_softmax(-1)  # [B, n + 1, V]
             for row, ids in enumerate(step):
@@ -193,18 +193,18 @@ class BatchedReader:
         return values
 
     def _give(
-        self, answers: Sequence[list[int]], stack: StackedCache, shares: AttentionShares
+        self, answers: Sequence[list[int]], stack: BatchedCache, shares: AttentionShares
     ) -> None:
         """Give these answers token by token, as decoding does."""
         for step in range(max(map(len, answers))):
             self._advance([ids[step : step + 1] for ids in answers], stack, shares)
 
     def _advance(
-        self, tokens: Sequence[list[int]], stack: StackedCache, shares: AttentionShares
+        self, tokens: Sequence[list[int]], stack: BatchedCache, shares: AttentionShares
     ) -> Tensor:
         """One token, or none, behind each row; -> [B, D]."""
         shares.select_queries([0] * len(tokens), [bool(ids) for ids in tokens])
-        return self.backbone.advance_all(self._embed(tokens), stack, shares)[:, -1]
+        return self.backbone.forward_batch(self._embed(tokens), stack, shares)[:, -1]
 
     def _embed(self, texts: Sequence[list[int]]) -> Sequence[Tensor]:
         """[n, D] of each text's token ids, looked up in one call."""

@@ -22,10 +22,10 @@ from torch import Tensor
 from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
-from encoders.models.kv_cache import FixedCache, LibraryCache, Mark, concatenate
+from encoders.models.kv_cache import FixedCache, LibraryCache, Mark, join_blocks
 from encoders.models.positions import Cursor
 from encoders.models.video_llm import require_full_attention
-from encoders.schema import KVBlock, joined
+from encoders.schema import KVBlock, join_tokens
 from encoders.text.lines import TextLine
 from memory.schema import Evidence
 from pipeline.answer.attention_shares import AttentionShares
@@ -93,7 +93,7 @@ class _CachedReader:
         """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
         text = prompt(lines, question)
         return torch.cat(
-            [self.backbone.after_video(), self.backbone.embed(self.backbone.tail_ids(text))]
+            [self.backbone.after_video(), self.backbone.embed(self.backbone.suffix_ids(text))]
         )
 
     def read(
@@ -113,7 +113,7 @@ class _CachedReader:
             ids: list[int] = []
             emitted = ""
             with timer("first_token"), one_thread(self.backbone.is_narrow):
-                hidden = self.backbone.advance(suffix, cache, shares)[-1]
+                hidden = self.backbone.forward(suffix, cache, shares)[-1]
                 stream = self.backbone.decode(hidden, cache, self.max_new_tokens, shares)
                 token = next(stream, None)
             with timer("decode"), one_thread(self.backbone.is_narrow):
@@ -154,12 +154,12 @@ class _CachedReader:
         with self.context(evidence, room, timer) as (cache, frames_of):
             shares = AttentionShares(frames_of)
             with timer("first_token"):
-                hidden = self.backbone.advance(suffix, cache, shares)[-1:]  # [1, D]
+                hidden = self.backbone.forward(suffix, cache, shares)[-1:]  # [1, D]
             with timer("options"):
                 values = [self._log_likelihood(hidden, list(ids), cache, ends) for ids in answers]
                 best = max(range(len(values)), key=values.__getitem__)
                 for token in answers[best]:  # one by one, as in decoding
-                    self.backbone.advance(self.backbone.embed([token]), cache, shares)
+                    self.backbone.forward(self.backbone.embed([token]), cache, shares)
             with timer("cite"):
                 shares.finish()
         return Likelihoods(values, shares.weights())
@@ -169,14 +169,14 @@ class _CachedReader:
         compares them."""
         suffix = self.prompt_suffix(evidence.question.text, evidence.lines)
         with self.context(evidence, len(suffix), timer) as (cache, _):
-            return self.backbone.logits(self.backbone.advance(suffix, cache))
+            return self.backbone.logits(self.backbone.forward(suffix, cache))
 
     def _log_likelihood(self, hidden: Tensor, ids: list[int], cache: Cache, ends: bool) -> float:
         """Of token ids behind the last hidden state [1, D]. The cache is afterwards as before."""
         mark = cache.mark() if isinstance(cache, FixedCache) else None
         # nothing can be removed from the library's cache, so a copy takes its place
         scratch = copy.deepcopy(cache) if mark is None else cache
-        hidden_after = self.backbone.advance(self.backbone.embed(ids), scratch)  # [n, D]
+        hidden_after = self.backbone.forward(self.backbone.embed(ids), scratch)  # [n, D]
         if mark is not None:
             assert isinstance(cache, FixedCache)
             cache.rewind(mark)
@@ -188,7 +188,7 @@ class _CachedReader:
         """A cache that holds the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
             cache = self.backbone.cache(capacity + _SPARE_TOKENS)
-            self.backbone.fill(self.sink, cache)
+            self.backbone.prefill(self.sink, cache)
             if isinstance(cache, LibraryCache):
                 return cache
             self._cache, self._empty = cache, cache.mark()
@@ -229,12 +229,12 @@ class TokenReader(_CachedReader):
             )
         if not evidence.runs:
             return self._without_frames()
-        frames = self.backbone.with_tags(joined([run.tokens for run in evidence.runs]))
+        frames = self.backbone.frame_embeds(join_tokens([run.tokens for run in evidence.runs]))
         owners = self._owners(_ordinals(evidence), frames.offsets.diff()).expand(
             self.backbone.kv_shape.layers, -1
         )
         return Layout(
-            len(self.sink) + len(frames), owners, lambda cache: self.backbone.fill(frames, cache)
+            len(self.sink) + len(frames), owners, lambda cache: self.backbone.prefill(frames, cache)
         )
 
 
@@ -260,7 +260,7 @@ class KVReader(_CachedReader):
             blocks.append(run.kv)
         if not blocks:
             return self._without_frames()
-        block = concatenate(blocks)
+        block = join_blocks(blocks)
         owners = self._owners(_ordinals(evidence), block.offsets.diff()).expand(
             self.backbone.kv_shape.layers, -1
         )
@@ -279,7 +279,9 @@ class KVReader(_CachedReader):
             block = KVBlock(keys, values, torch.tensor([0, index.shape[1]]))
             owners = torch.cat([owners[:, :sink], owners[:, sink:].gather(1, index)], dim=1)
         return Layout(
-            sink + block.keys.shape[2], owners, lambda cache: self.backbone.lay(block, cache)
+            sink + block.keys.shape[2],
+            owners,
+            lambda cache: self.backbone.append_block(block, cache),
         )
 
     @staticmethod

@@ -12,6 +12,7 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from encoders.errors import UserError
+from encoders.schema import VideoPart
 from encoders.sources.container import fingerprint
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
@@ -111,9 +112,4 @@ def _index_banks(names: Iterable[str]) -> BankIndex:
 
 def _find_bank(index: BankIndex, key: str, start: float, end: float | None) -> tuple[str, bool]:
     """The bank that has this part of the file with fingerprint `key`; ("", False) if none has."""
-    for video_id, entry in index.items():
-        name, *rest = video_id.split("-")
-        bounds = dict(zip(rest[::2], map(float, rest[1::2]), strict=False))
-        if name == key and bounds.get("from", 0.0) == start and bounds.get("to") == end:
-            return entry
-    return "", False
+    return index.get(str(VideoPart(key, start, end)), ("", False))

@@ -1,41 +1,31 @@
 """What each backbone of conf/backbone costs and can do, without its weights and without a network.
 
-Knows the YAML files of that folder, the published sizes (encoders/models/published_configs.py) and, where there is one, a checkpoint's own
-config.json, which goes first. Loads no weights and asks no hub.
+Knows the YAML files of that folder, the adapters' published configurations and, where there is one, a checkpoint's own config.json, which
+goes first. Loads no weights and asks no hub.
 """
 
 import json
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from math import inf
 from pathlib import Path
-from typing import Any
 
+from hydra.utils import get_object
 from rich.console import Console
 from rich.table import Table
+from transformers import PreTrainedConfig
 
 import conf
 from encoders.errors import UserError
 from encoders.models.checkpoint import read_config
 from encoders.models.kv_cache import KVShape
-from encoders.models.published_configs import PUBLISHED, frame_tokens, published
-from encoders.models.video_llm import DTYPES, other_layers
+from encoders.models.video_llm import DTYPES, VideoLLM, other_layers
 from pipeline.config.compose import options
 from pipeline.config.parts import PartSettings, check
 from pipeline.config.settings import WEIGHTS, BackbonesSettings
 
 FOLDER = Path(conf.__file__).parent / "backbone"
-# Adapters whose logits tests compare with transformers' own forward from pixels (tests/laws/test_1_exact.py and
-# test_families.py); tests/contracts/test_backbones.py fails when this list and those tests disagree.
-CHECKED = {
-    "encoders.models.internvl.InternVL",
-    "encoders.models.llava_onevision.LlavaOneVision",
-    "encoders.models.qwen_vl.Qwen2VL",
-    "encoders.models.qwen_vl.Qwen25VL",
-    "encoders.models.qwen_vl.Qwen3VL",
-    "encoders.models.smolvlm.SmolVLM",
-}
+# rows of the table: families in this order, others after them
+_ORDER = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm")
 
 
 @dataclass(frozen=True)
@@ -49,24 +39,25 @@ class Facts:
     kv_heads: int
     head_width: int
     kv_bytes_per_token: int  # of keys and values, in the bank's dtype; 0 for a bank that keeps none
-    # visual tokens before compression; None for a family whose rule is not known
-    tokens_per_frame: int | None
+    tokens_per_frame: int  # visual tokens before compression
     sampled_frames_per_frame: int  # above 1: a temporal patch
-    kv_bytes_per_hour: int | None  # of visual tokens, at the given rate; time tags come on top
+    kv_bytes_per_hour: int  # of visual tokens, at the given rate; time tags come on top
     readers: tuple[str, ...]
     checked_equal: bool  # to transformers' own forward, by tests
     source: str  # where the sizes come from: "config.json" or "published"
 
 
 def all_facts(fps: float, dtype: str | None) -> list[Facts]:
-    """Every backbone of conf/backbone: the embedded one, then in the order of the published sizes."""
-    known = nodes(fps)
-    places = {path: place for place, path in enumerate(PUBLISHED)}
-    names = sorted(
-        known,
-        key=lambda name: (name != "embedded", places.get(known[name]["path"], len(places)), name),
-    )
-    return [facts(known[name], fps, dtype, name) for name in names]
+    """Every backbone of conf/backbone: the embedded one, then by family and published size."""
+    settings = nodes(fps)
+
+    def place(name: str) -> tuple[bool, int, int, str]:
+        adapter, path = _adapter(settings[name]), settings[name]["path"]
+        family = _ORDER.index(adapter.family) if adapter.family in _ORDER else len(_ORDER)
+        sizes = list(adapter.published)
+        return name != "embedded", family, sizes.index(path) if path in sizes else len(sizes), name
+
+    return [facts(settings[name], fps, dtype, name) for name in sorted(settings, key=place)]
 
 
 def facts(node: PartSettings, fps: float, dtype: str | None, name: str | None = None) -> Facts:
@@ -76,12 +67,13 @@ def facts(node: PartSettings, fps: float, dtype: str | None, name: str | None = 
         raise UserError(f"prefill.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
     if not 0 < fps < inf:
         raise UserError(f"fps={fps} is not a rate; use a number above 0, 1 is usual.")
-    config, source = _config(node)
+    adapter = _adapter(node)
+    config, source = _config(node, adapter)
     if name is None:
         known = (other for other, said in nodes(fps).items() if said["path"] == node["path"])
         name = next(known, Path(node["path"]).name)
     shape, merged = KVShape.of(config), int(getattr(config.vision_config, "temporal_patch_size", 1))
-    tokens = frame_tokens(config, int(node.get("width") or 0), int(node.get("height") or 0))
+    tokens = adapter.frame_tokens(config, int(node.get("width") or 0), int(node.get("height") or 0))
     per_token = shape.nbytes(DTYPES[dtype]) if dtype else 0
     readers = (
         ("kv", "tokens") if dtype and not other_layers(config.get_text_config()) else ("tokens",)
@@ -96,11 +88,9 @@ def facts(node: PartSettings, fps: float, dtype: str | None, name: str | None = 
         kv_bytes_per_token=per_token,
         tokens_per_frame=tokens,
         sampled_frames_per_frame=merged,
-        kv_bytes_per_hour=None
-        if tokens is None
-        else round(per_token * tokens * 3600 * fps / merged),
+        kv_bytes_per_hour=round(per_token * tokens * 3600 * fps / merged),
         readers=readers,
-        checked_equal=node["_target_"] in CHECKED and _is_there(node["_target_"]),
+        checked_equal=adapter.checked_equal,
         source=source,
     )
 
@@ -113,9 +103,9 @@ def as_row(row: Facts) -> tuple[str, ...]:
         "shipped" if row.path.startswith(str(WEIGHTS)) else row.path,
         f"{row.layers} x {row.kv_heads} x {row.head_width}",
         f"{row.kv_bytes_per_token:,}",
-        "?" if row.tokens_per_frame is None else str(row.tokens_per_frame),
+        str(row.tokens_per_frame),
         str(row.sampled_frames_per_frame),
-        "?" if row.kv_bytes_per_hour is None else f"{row.kv_bytes_per_hour / 1e9:.2f} GB",
+        f"{row.kv_bytes_per_hour / 1e9:.2f} GB",
         ", ".join(row.readers),
         "yes" if row.checked_equal else "no",
     )
@@ -161,37 +151,29 @@ def nodes(fps: float) -> dict[str, PartSettings]:
     return options("backbone", {"fps": fps})
 
 
-def _config(node: PartSettings) -> tuple[Any, str]:
+def _adapter(node: PartSettings) -> type[VideoLLM]:
+    adapter: type[VideoLLM] = get_object(node["_target_"])
+    return adapter
+
+
+def _config(node: PartSettings, adapter: type[VideoLLM]) -> tuple[PreTrainedConfig, str]:
     """The configuration behind a backbone's settings, and where it was found."""
-    path, family = node["path"], _families().get(node["_target_"])
+    path = node["path"]
     if Path(path).is_dir() or path.startswith(("/", ".", "~")):
-        return read_config(path, family), "config.json"
+        return read_config(path, adapter.family), "config.json"
     try:
         # the hub's cache
-        return read_config(path, family, node.get("revision"), local_only=True), "config.json"
+        return read_config(
+            path, adapter.family, node.get("revision"), local_only=True
+        ), "config.json"
     except UserError as error:
-        config = published(path)
+        config = adapter.published_config(path)
         if config is None:
             raise UserError(
                 f"Nothing is known of {path} here: it is no folder, and neither in the hub's cache nor among the published "
                 "sizes; give backbone.path=DIR, a folder with a config.json."
             ) from error
         return config, "published"
-
-
-def _families() -> dict[str, str]:
-    """Adapter -> the model type that it takes, from the YAML files that name a published model."""
-    every = nodes(1.0).values()
-    return {
-        node["_target_"]: PUBLISHED[node["path"]]["model_type"]
-        for node in every
-        if node["path"] in PUBLISHED
-    }
-
-
-def _is_there(target: str) -> bool:
-    module, _, name = target.rpartition(".")
-    return find_spec(module) is not None and hasattr(import_module(module), name)
 
 
 def run(config: BackbonesSettings) -> int:

@@ -10,12 +10,11 @@ is dropped), 3 video by video: drop, then encode from the first number that is m
 recent windows and with text.
 """
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from encoders.errors import UserError
-from encoders.schema import FrameSource
+from encoders.schema import FrameSource, VideoPart
 from encoders.sources.container import fingerprint
 from memory import rebuild
 from memory.bank import MemoryBank
@@ -24,9 +23,6 @@ from memory.storage.catalog import VideoRow
 from pipeline.build import build_backbone, build_qa, open_video
 from pipeline.config.settings import RepairSettings
 from pipeline.ingest.ingester import Ingester
-
-# the id of a video, or of a part (encoders/sources/file.py)
-_PART = re.compile(r"([0-9a-f]+)(?:-from-(.+?))?(?:-to-(.+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +210,8 @@ def _ingester(config: RepairSettings, bank: MemoryBank) -> Ingester:
 
 
 def _source(config: RepairSettings, ingester: Ingester, video: VideoRow) -> FrameSource:
-    match = _PART.fullmatch(video.info.video_id)
-    _, start, end = match.groups() if match else (None, None, None)
-    source = open_video(
-        config,
-        ingester.backbone,
-        video.info.path,
-        start=float(start or 0),
-        end=None if end is None else float(end),
-    )
+    part = VideoPart.parse(video.info.video_id)
+    source = open_video(config, ingester.backbone, video.info.path, start=part.start, end=part.end)
     if source.info.video_id != video.info.video_id:
         raise UserError(f"{video.info.path} is not the video that it was")
     return source

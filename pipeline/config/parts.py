@@ -4,8 +4,9 @@ Knows Hydra's `_target_` and Python's type hints; no part by name.
 """
 
 import inspect
+from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 import hydra.utils
 from hydra.errors import InstantiationException
@@ -62,19 +63,31 @@ def _check(path: str, node: Any) -> None:
     values = {key: value for key, value in node.items() if not str(key).startswith("_")}
     if "_target_" in node:
         target = hydra.utils.get_object(str(node["_target_"]))
-        parameters = inspect.signature(target).parameters
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        hints = settings_of(target)
         for key, value in values.items():
-            if key not in parameters:
+            if key not in hints:
                 raise UserError(
-                    f"{path}.{key} is not a setting of {target.__name__}; "
-                    f"it has {', '.join(parameters)}"
+                    f"{path}.{key} is not a setting of {target.__name__}; it has {', '.join(hints)}"
                 )
-            if not _fits(value, hints.get(key, Any)):
+            if not _fits(value, hints[key]):
                 expected = " or ".join(_TYPE_NAMES[one] for one in _members(hints[key]))
                 raise UserError(f"{path}.{key}={value} does not fit; give {expected}")
     for key, value in values.items():
         _check(f"{path}.{key}", value)
+
+
+def settings_of(target: Callable[..., Any]) -> dict[str, Any]:
+    """Name -> type of every setting of a part. The keys of the TypedDict in `**options: Unpack[Keys]`
+    stand in the place of that parameter."""
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    settings: dict[str, Any] = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        hint = hints.get(name, Any)
+        if parameter.kind is parameter.VAR_KEYWORD and get_origin(hint) is Unpack:
+            settings |= get_type_hints(get_args(hint)[0])
+        else:
+            settings[name] = hint
+    return settings
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

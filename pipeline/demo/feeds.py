@@ -19,7 +19,7 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import FrameSource, LiveSource
-from encoders.sources.live import PlayedFile, without_password
+from encoders.sources.live import FilePlayback, without_password
 from pipeline.demo.alert_list import AlertList
 from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
 from pipeline.demo.pictures import FilePictures, LivePictures, Pictures
@@ -129,7 +129,7 @@ class Feeds:
 
     def start_file(self, file: StoredFile, speed: float) -> Feed:
         """Play a file. speed: multiple of real time, inf = as fast as it encodes."""
-        source = PlayedFile(self._new_file(file.path), speed)
+        source = FilePlayback(self._new_file(file.path), speed)
         return self._start("file", file.filename, source, FilePictures(file.path), file)
 
     def start_url(self, url: str) -> Feed:

@@ -6,7 +6,7 @@ Knows sources and pictures; no session and no page.
 import av
 import numpy as np
 
-from encoders.sources.live import PushedSource, UrlSource
+from encoders.sources.live import PushSource, UrlSource
 from pipeline.demo.pictures import LivePictures
 
 _PICTURES_PER_S = 4.0  # of a stream, for the page's live view
@@ -30,7 +30,7 @@ class PicturedUrlSource(UrlSource):
         return sampled
 
 
-class BrowserSource(PushedSource):
+class BrowserSource(PushSource):
     """Pictures that a browser sends. Keeps all of them."""
 
     def __init__(

@@ -107,7 +107,9 @@ def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
             path for path in (bank / "segments" / video.info.video_id).iterdir() if path.is_file()
         )
         stored = sum(path.stat().st_size for path in files)
-        plain = sum(backbone.tokens_per_frame + backbone.tag_length(t) for t in times) * token
+        plain = (
+            sum(backbone.tokens_per_frame + backbone.frame_text_length(t) for t in times) * token
+        )
         found.append(Size(Path(video.info.path).stem, stored, plain, len(times)))
     store.close()
     return found

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from encoders.encoder import Timer
 from encoders.errors import UserError
-from encoders.text.lines import Stretch, TextLine, VideoFile, lines_of
+from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 from memory.bank import MemoryBank
 from memory.retrieval.common import hits
 from memory.schema import Evidence, Question
@@ -62,13 +62,13 @@ class Captions:
         model = f"{bank.get('model')} {bank.get('weights')}"
         return f"Captions({model}, {reader}, prompt={self.prompt!r})"
 
-    def stretches(self, video: VideoFile, after: float = 0.0) -> Iterator[Stretch]:
+    def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """One for every 16 segments. A segment that the model does not recognize ("not in the
         video") gives no line."""
         assert self.bank is not None
         rows = [row for row in self.bank.catalog.segments(video.video_id) if row.end > after]
         if not rows:
-            yield Stretch(after, after, (), True)
+            yield TextSpan(after, after, (), True)
             return
         at = after
         for first in range(0, len(rows), STRETCH):
@@ -76,9 +76,9 @@ class Captions:
             lines = [
                 piece
                 for row in part
-                for piece in lines_of(self._line(video.video_id, row.number, row.start, row.end))
+                for piece in split_line(self._line(video.video_id, row.number, row.start, row.end))
             ]
-            yield Stretch(at, part[-1].end, tuple(lines), first + STRETCH >= len(rows))
+            yield TextSpan(at, part[-1].end, tuple(lines), first + STRETCH >= len(rows))
             at = part[-1].end
 
     def _line(self, video_id: str, number: int, start: float, end: float) -> TextLine:

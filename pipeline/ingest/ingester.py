@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from encoders.encoder import Encoder, Seen
+from encoders.encoder import Encoder, FrameFeatures
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.schema import (
@@ -136,7 +136,7 @@ class Ingester:
     ) -> IngestReport:
         timer, info = StageTimer(), source.info
         overlaps_compute = self.overlaps_compute  # before the cores are shared
-        repeats = live is None or live.source.repeats
+        repeats = live is None or live.source.is_replayable
         video = self.bank.catalog.video(info.video_id)
         if video is not None and video.finished:
             with self.text.extracting(info):
@@ -182,14 +182,14 @@ class Ingester:
         run.writer.flush()  # the window, and when the video began, are read from the bank
         start = self._start(run, first)
         number = first
-        all_features: AbstractContextManager[Iterator[Seen]]
+        all_features: AbstractContextManager[Iterator[FrameFeatures]]
         if run.live is None:
             all_features = self._features_ahead(run, start, None if stop is None else stop - first)
         else:
             all_features = closing(self._features_live(run, start, run.live, first))
         with all_features as features_in_order:
             for features in features_in_order:
-                segment = start.encoder.remember(features, number, run.timer)
+                segment = start.encoder.to_segment(features, number, run.timer)
                 if run.live is not None:
                     run.live.show(segment)  # questions see it while it is written
                 with run.timer("write"):
@@ -214,11 +214,11 @@ class Ingester:
         prefill.restore(part.kv for part in point.window if part.kv is not None)
         exact = point.is_exact and not any(part.segment in run.inexact for part in point.window)
         begin = point.start
-        if self.segmenter.look_back and (live is None or live.source.repeats):
+        if self.segmenter.look_back and (live is None or live.source.is_replayable):
             before = point.times[: -self.segmenter.look_back]
             # right behind a frame, so that temporal patches come out as in the first pass
             begin = math.nextafter(float(before[-1]), math.inf) if len(before) else 0.0
-        began = None if live is None else live.source.begins(begin)
+        began = None if live is None else live.source.start_clock(begin)
         if began is None:
             # new segments belong to the current session; one that is encoded again keeps its own
             began = self.began if point.is_next and self.began is not None else point.began
@@ -229,7 +229,7 @@ class Ingester:
     @contextmanager
     def _features_ahead(
         self, run: _Pass, start: _Start, count: int | None
-    ) -> Iterator[Iterator[Seen]]:
+    ) -> Iterator[Iterator[FrameFeatures]]:
         """The next `count` segments (None: all) behind tower and compressor. Decoding runs ahead by
         one batch in a thread, the tower by one segment in another; without an executor the tower
         runs in the calling thread."""
@@ -237,18 +237,23 @@ class Ingester:
             cuts = islice(self.segmenter.segments(decoded, after=start.after), count)
             if run.executor is None:
                 yield (
-                    start.encoder.see(frames, run.timer)
+                    start.encoder.extract_features(frames, run.timer)
                     for frames in _timed(cuts, run.timer, "wait")
                 )
                 return
             with RunAhead(
-                (start.encoder.see(frames, run.timer, run.executor) for frames in cuts),
+                (
+                    start.encoder.extract_features(frames, run.timer, run.executor)
+                    for frames in cuts
+                ),
                 depth=1,
                 threads=run.threads,
             ) as features:
                 yield _timed(features, run.timer, "wait")
 
-    def _features_live(self, run: _Pass, start: _Start, live: _Live, first: int) -> Generator[Seen]:
+    def _features_live(
+        self, run: _Pass, start: _Start, live: _Live, first: int
+    ) -> Generator[FrameFeatures]:
         """Each segment of a stream behind tower and compressor, as soon as it is cut. Frames that
         are in no segment yet are shown to questions. first: number of the next segment."""
 
@@ -268,7 +273,7 @@ class Ingester:
         )
         cuts = self.segmenter.segments(iter(opened), after=start.after)
         for frames in _timed(cuts, run.timer, "wait"):
-            yield start.encoder.see(frames, run.timer, run.executor)
+            yield start.encoder.extract_features(frames, run.timer, run.executor)
             opened.cut(frames)
 
     def _report(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from encoders.schema import Frames, join
+from encoders.schema import Frames, join_frames
 
 
 class OpenSegment:
@@ -43,7 +43,7 @@ class OpenSegment:
             # the segmenter asks for more, so it has cut what it could
             count = sum(map(len, self._open)) // self._patch * self._patch
             if count and self._has_time():
-                self._show(join(self._open).part(0, count))
+                self._show(join_frames(self._open).part(0, count))
 
     def cut(self, segment: Frames) -> None:
         """Remove these frames, the first of the open segment: they are in a segment now."""

@@ -5,7 +5,6 @@ An extractor continues where it stopped. When its settings differ from those tha
 lines, or a subtitle file was edited, the stored lines are dropped and extracted again.
 """
 
-import re
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,12 +13,10 @@ from pathlib import Path
 from types import TracebackType
 
 from encoders.errors import UserError
-from encoders.schema import VideoInfo
+from encoders.schema import VideoInfo, VideoPart
 from encoders.text.lines import SentenceEncoder, TextBlock, TextExtractor, VideoFile
 from memory.bank import MemoryBank
 
-# of a video's id (encoders/sources/file.py)
-_PART = re.compile(r"[0-9a-f]+(?:-from-(.+?))?(?:-to-(.+))?")
 _JOIN_TIMEOUT_S = 5.0
 # a sentence encoder is slow on few lines at a time, so it waits for the lines of so many stretches
 _STRETCHES = 16
@@ -35,7 +32,7 @@ class TextExtraction:
     extractors: tuple[TextExtractor, ...] = ()  # read the video itself
     # read the encoded video, so they run when it is complete (pipeline/ingest/captions.py)
     captioners: tuple[TextExtractor, ...] = ()
-    # embeds lines (encoders/text/dense.py); None: lines are searched by their words alone
+    # embeds lines (encoders/text/mean_pooled_encoder.py); None: lines are searched by their words alone
     sentence_encoder: SentenceEncoder | None = None
 
     def extracting(self, info: VideoInfo) -> "BackgroundTextExtraction":
@@ -61,12 +58,10 @@ class TextExtraction:
         bank, made_with = self.bank, self._drop_outdated(extractor, video)
         for gap in bank.text.missing(video.video_id, extractor.name):
             number = gap.first
-            for stretch in extractor.stretches(video, gap.start):
+            for span in extractor.spans(video, gap.start):
                 if stopped():
                     return
-                bank.text.write(
-                    TextBlock(video.video_id, extractor.name, made_with, number, stretch)
-                )
+                bank.text.write(TextBlock(video.video_id, extractor.name, made_with, number, span))
                 number += 1
                 if number % _STRETCHES == 0:
                     self.embed_lines(video.video_id, stopped)
@@ -165,15 +160,8 @@ class BackgroundTextExtraction(AbstractContextManager["BackgroundTextExtraction"
 
 def video_file(info: VideoInfo) -> VideoFile:
     """The file of a video, and the part of it that the bank holds."""
-    match = _PART.fullmatch(info.video_id)
-    start, end = match.groups() if match else (None, None)
-    return VideoFile(
-        info.video_id,
-        Path(info.path),
-        float(start or 0),
-        None if end is None else float(end),
-        info.duration,
-    )
+    part = VideoPart.parse(info.video_id)
+    return VideoFile(info.video_id, Path(info.path), part.start, part.end, info.duration)
 
 
 def embed_lines(

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from encoders.errors import SourceStopped, UserError
+from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, LiveSource, Segment, VideoInfo
 from memory.schema import Question
 from pipeline.answer.stream import AnswerStream
@@ -182,7 +182,7 @@ class Session:
             now=self.now,
             seen_until=source.shown_until or 0.0,
             sealed_until=self._sealed,
-            frames=int(getattr(self.source, "frames_seen", 0)),
+            frames=int(getattr(self.source, "frames_sampled", 0)),
             dropped=int(getattr(self.source, "dropped", 0)),
             reconnects=int(getattr(self.source, "reconnects", 0)),
             bytes_written=self._nbytes,
@@ -244,7 +244,7 @@ class Session:
     def _run(self) -> None:
         try:
             self._report = self.qa.follow(self._source, self._on_sealed, self._on_shown)
-        except SourceStopped:
+        except SourceClosed:
             pass
         except Exception as error:  # raised by `check`
             self._error = error
@@ -263,7 +263,7 @@ class _TimedSource:
 
     def __init__(self, source: LiveSource) -> None:
         self.source = source
-        self.repeats = source.repeats
+        self.is_replayable = source.is_replayable
         # seconds of the newest frame that a question can see; None: there is none
         self.shown_until: float | None = None
         self.longest_wait = self.longest_chunk = 0.0
@@ -283,8 +283,8 @@ class _TimedSource:
     def now(self) -> float:
         return self.source.now
 
-    def begins(self, start: float) -> float | None:
-        return self.source.begins(start)
+    def start_clock(self, start: float) -> float | None:
+        return self.source.start_clock(start)
 
     def close(self) -> None:
         self.source.close()

@@ -36,7 +36,7 @@ class Finder:
     bank: MemoryBank
     channels: tuple[str, ...] = planner.CHANNELS
     sentences: SentenceEncoder | None = (
-        None  # encoders/text/dense.py; None: lines are ranked by their words alone
+        None  # encoders/text/mean_pooled_encoder.py; None: lines are ranked by their words alone
     )
     late_lines: int = 0  # the best so many by words and by vectors that are compared token by token
     planner: Planner = planner.plan

@@ -263,7 +263,7 @@ async def _unless_disconnected(request: Request, answering: Coroutine[Any, Any, 
 def _usage(service: Service, answer: Answer) -> dict[str, int]:
     backbone = service.qa.backbone
     return responses.usage(
-        answer, len(backbone.tail_ids(answer.question)), len(backbone.ids(answer.text))
+        answer, len(backbone.suffix_ids(answer.question)), len(backbone.ids(answer.text))
     )
 
 

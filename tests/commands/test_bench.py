@@ -120,7 +120,7 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
     arms: list[BenchArm] = [WholePrompt(model), KeptCache(model, 6), KeptCache(model, 4)]
     for arm in arms:
         arm.encode(frames)
-    seen = untagged.look(frames)
+    seen = untagged.encode_frames(frames)
     prefill = WindowPrefill(untagged, window_frames=100, dtype="float32")
     run = Run(0, 0, seen, prefill(seen))
     reader = KVReader(untagged, max_new_tokens=8)
@@ -155,17 +155,17 @@ def test_operations_are_those_that_torch_counts(untagged: LlavaOneVision) -> Non
     assert counted.get_total_flops() == pytest.approx(operations.tower(config, frames), rel=1e-3)
     width = untagged.embed([0]).shape[1]
     cache = untagged.cache(held + new)
-    untagged.advance(torch.randn(held, width), cache)
+    untagged.forward(torch.randn(held, width), cache)
     with FlopCounterMode(display=False) as counted:
-        hidden = untagged.advance(torch.randn(new, width), cache)
+        hidden = untagged.forward(torch.randn(new, width), cache)
     # torch multiplies what the mask hides as well
     rectangle = operations.attention(config, new * (held + new))
     assert counted.get_total_flops() == pytest.approx(
         operations.decoder(config, new) + rectangle, rel=1e-3
     )
-    untagged.advance(torch.randn(held, width), filled := untagged.cache(held + new))
+    untagged.forward(torch.randn(held, width), filled := untagged.cache(held + new))
     with FlopCounterMode(display=False) as counted:
-        untagged.fill(torch.randn(new, width), filled)
+        untagged.prefill(torch.randn(new, width), filled)
     rectangle = operations.attention(config, new * (held + new), prefill_only=True)
     assert counted.get_total_flops() == pytest.approx(
         operations.decoder(config, new, prefill_only=True) + rectangle, rel=1e-3

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from encoders.errors import UserError
-from encoders.schema import Frames, join
+from encoders.schema import Frames, join_frames
 from encoders.sources.file import FileSource
 from memory.storage import json_lines
 from pipeline import cli
@@ -282,7 +282,7 @@ def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def frames(film: Film, fps: float = 1.0, start: float = 0.0) -> Frames:
-    return join(list(FilmSource(film, fps, width=96, height=54).frames(start)))
+    return join_frames(list(FilmSource(film, fps, width=96, height=54).frames(start)))
 
 
 @pytest.mark.parametrize("look", looks.LOOKS)
@@ -330,7 +330,7 @@ def test_no_two_seconds_are_equal_and_any_second_can_be_asked_for(
         write_video(tmp_path / "a.mp4", 4.0, 5)
         files = (str(tmp_path / "a.mp4"),)
     film = Film("f", 24 * 3600.0, 3, files, (), 96, 54)
-    seen = join(
+    seen = join_frames(
         [
             part
             for part, _ in zip(
@@ -354,7 +354,7 @@ def test_a_written_film_shows_its_needles_when_the_plan_does(tmp_path: Path) -> 
     place = looks.place(np.random.default_rng(0), card, "card")
     film = Film("f", 8.0, 0, ("grey",), (Appearance(card, "card", place, 3.2, 5.2),), 192, 108)
     write(film, tmp_path / "f.mp4")
-    seen = join(list(FileSource(tmp_path / "f.mp4", 4.0, width=96, height=54).frames()))
+    seen = join_frames(list(FileSource(tmp_path / "f.mp4", 4.0, width=96, height=54).frames()))
     has_card = np.abs(seen.pixels.astype(int) - 128).mean(axis=(1, 2, 3)) > 8
     assert [float(t) for t in seen.times[has_card]] == [3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75, 5.0]
 
@@ -497,7 +497,7 @@ def test_films_as_files_are_read_from_them(tmp_path: Path) -> None:
     assert len(listed) == 5 and all(path.is_file() for path in listed)
     assert len({path.resolve() for path in listed}) == 1
     (film,) = read_films(tmp_path / "films.jsonl")
-    seen = join(list(FileSource(tmp_path / film.file, 4.0, width=96, height=54).frames()))
+    seen = join_frames(list(FileSource(tmp_path / film.file, 4.0, width=96, height=54).frames()))
     plan = frames(replace(film, file=""), 4.0)
     # as rendered, but for the codec and its chroma
     assert np.abs(seen.pixels.astype(int) - plan.pixels).mean() < 12

@@ -16,7 +16,7 @@ from encoders.compressors import (
     Shrink,
     near_duplicates,
 )
-from encoders.schema import Compressor, VisualTokens, joined
+from encoders.schema import Compressor, VisualTokens, join_tokens
 from tests.support.paths import CONF
 
 FILES = sorted((CONF / "compressor").glob("*.yaml"))
@@ -195,7 +195,7 @@ def test_merge_keeps_one_mean_token_of_a_near_duplicate() -> None:
         True,
         True,
     ]
-    assert got.stands_for.tolist() == [0, 0, 0, 3, 4, 4, 4]
+    assert got.representatives.tolist() == [0, 0, 0, 3, 4, 4, 4]
     assert got.offsets.tolist() == [0, 6, 7, 8, 14, 20, 21, 22]
     torch.testing.assert_close(got.tokens[7], given.tokens[12:18].mean(0))
     assert got.pos[7].tolist() == [2, 0, 2]  # the middle one of its tokens
@@ -204,9 +204,9 @@ def test_merge_keeps_one_mean_token_of_a_near_duplicate() -> None:
     assert torch.equal(got.times, given.times)
     part = got.frames(1, 5)
     assert part.repeats is not None and part.repeats.tolist() == [True, True, False, False]
-    again = joined([got.frames(0, 3), given.frames(3, 4), got.frames(4, 7)])
+    again = join_tokens([got.frames(0, 3), given.frames(3, 4), got.frames(4, 7)])
     assert again.repeats is not None and torch.equal(again.repeats, got.repeats)
-    assert joined([given, given]).repeats is None
+    assert join_tokens([given, given]).repeats is None
 
 
 def test_merge_looks_at_the_last_frame_that_stayed() -> None:

@@ -28,7 +28,7 @@ def reference(frames: Frames, question: str) -> torch.Tensor:
     ids = backbone.preamble_ids()
     for t in frames.times:
         ids = ids + backbone.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]") + [video] * per_frame
-    tail = backbone.tail_ids(question)
+    tail = backbone.suffix_ids(question)
     ids = [*ids, video, *tail]  # the library's features end with the newline
     pixels = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2).float() / 255.0
     pixels = (pixels - 0.5) / 0.5
@@ -47,7 +47,7 @@ def encode(
     prefill = WindowPrefill(backbone, window_frames=window, dtype=dtype)
     runs, at = [], 0
     for number, size in enumerate(sizes):
-        seen = backbone.look(frames.part(at, at + size))
+        seen = backbone.encode_frames(frames.part(at, at + size))
         runs.append(Run(number, at, seen, prefill(seen)))
         at += size
     assert at == len(frames)
@@ -85,8 +85,8 @@ def test_answer_equals_the_librarys_generate():
         )
         ids = backbone.preamble_ids()
         for t in frames.times:
-            ids = ids + backbone.tag_ids(t) + [backbone.config.video_token_id] * 4
-        ids = [*ids, backbone.config.video_token_id, *backbone.tail_ids(QUESTION)]
+            ids = ids + backbone.time_tag_ids(t) + [backbone.config.video_token_id] * 4
+        ids = [*ids, backbone.config.video_token_id, *backbone.suffix_ids(QUESTION)]
         pixels = (torch.from_numpy(frames.pixels).permute(0, 3, 1, 2).float() / 255.0 - 0.5) / 0.5
         out = backbone.model.generate(
             input_ids=torch.tensor([ids]), pixel_values_videos=pixels[None], max_new_tokens=8, do_sample=False,
@@ -134,7 +134,7 @@ def test_window_rebuilt_from_stored_blocks_gives_the_same_bytes():
     whole = encode(frames, [8, 8, 8], window=5, dtype="bfloat16")
     resumed = WindowPrefill(backbone, window_frames=5, dtype="bfloat16")
     resumed.restore([run.kv for run in whole[:2]])
-    block = resumed(backbone.look(frames.part(16, 24)))
+    block = resumed(backbone.encode_frames(frames.part(16, 24)))
     assert torch.equal(block.keys, whole[2].kv.keys) and torch.equal(
         block.values, whole[2].kv.values
     )
@@ -149,5 +149,5 @@ def test_two_streams_on_one_model_do_not_disturb_each_other():
     mixed = []
     for at in (0, 4):
         for prefill, frames in ((a, first), (b, second)):
-            mixed.append(prefill(backbone.look(frames.part(at, at + 4))).keys)
+            mixed.append(prefill(backbone.encode_frames(frames.part(at, at + 4))).keys)
     assert torch.equal(mixed[2], alone[0]) and torch.equal(mixed[3], alone[1])

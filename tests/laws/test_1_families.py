@@ -21,14 +21,14 @@ from encoders.errors import UserError
 from encoders.models.smolvlm import SmolVLM
 from encoders.models.video_llm import DTYPES, VideoLLM
 from encoders.prefill import WindowPrefill, key_means
-from encoders.schema import FrameEmbeds, Frames, join
-from encoders.sources.file import sampled
+from encoders.schema import FrameEmbeds, Frames, join_frames
+from encoders.sources.file import sampling_mask
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
-from pipeline.config.parts import check
+from pipeline.config.parts import check, settings_of
 from pipeline.qa import VideoQA
 from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for
 from tests.support.paths import CONF
@@ -57,7 +57,7 @@ def encode(backbone, frames, sizes, window=1000, prefill=None) -> list[Run]:
     prefill = prefill or WindowPrefill(backbone, window_frames=window, dtype="float32")
     runs, at, first = [], 0, 0
     for number, size in enumerate(sizes):
-        seen = backbone.look(frames.part(at, at + size))
+        seen = backbone.encode_frames(frames.part(at, at + size))
         runs.append(Run(number, first, seen, prefill(seen)))
         at, first = at + size, first + len(seen.times)
     assert at == len(frames)
@@ -110,31 +110,33 @@ def test_answer_equals_the_librarys_generate(family):
 def test_chunked_look_equals_whole_clip(family):
     backbone = backbone_of(family.name)
     frames = frames_for(backbone, 12)
-    whole = backbone.look(frames).tokens
-    parts = torch.cat([backbone.look(frames.part(a, a + 2)).tokens for a in range(0, 12, 2)])
+    whole = backbone.encode_frames(frames).tokens
+    parts = torch.cat(
+        [backbone.encode_frames(frames.part(a, a + 2)).tokens for a in range(0, 12, 2)]
+    )
     assert torch.allclose(whole, parts, atol=1e-5)
 
 
 def test_filling_a_cache_leaves_what_a_whole_pass_leaves(family):
     backbone = backbone_of(family.name)
-    seen = backbone.with_tags(backbone.look(frames_for(backbone, 4)))
+    seen = backbone.frame_embeds(backbone.encode_frames(frames_for(backbone, 4)))
     sink = backbone.embed(backbone.preamble_ids())
-    tail = backbone.embed(backbone.tail_ids(QUESTION))
+    tail = backbone.embed(backbone.suffix_ids(QUESTION))
     caches = [backbone.cache(len(sink) + len(seen) + len(tail)) for _ in range(2)]
     thought = []
     last = backbone.decoder.layers[-1].mlp.register_forward_hook(lambda *_: thought.append(run))
-    for run, cache in zip((backbone.advance, backbone.fill), caches, strict=True):
+    for run, cache in zip((backbone.forward, backbone.prefill), caches, strict=True):
         run(sink, cache)
         run(seen, cache)
     last.remove()
-    assert thought == 2 * [backbone.advance]  # filling left the last layer early
+    assert thought == 2 * [backbone.forward]  # filling left the last layer early
     whole, filled = caches
     assert filled.mark() == whole.mark()
     stop = whole.mark()[0]
     for a, b in ((whole.keys, filled.keys), (whole.values, filled.values)):
         assert torch.equal(a[..., :stop, :], b[..., :stop, :])
     # and goes on as any other
-    assert torch.equal(backbone.advance(tail, whole), backbone.advance(tail, filled))
+    assert torch.equal(backbone.forward(tail, whole), backbone.forward(tail, filled))
 
 
 def test_a_block_reads_equal_wherever_it_was_written(family):
@@ -143,18 +145,18 @@ def test_a_block_reads_equal_wherever_it_was_written(family):
     backbone = backbone_of(family.name)
     frames = frames_for(backbone, 8)
     prefill = WindowPrefill(backbone, window_frames=0, dtype="float32")
-    seen = backbone.look(frames.part(6, 8))
+    seen = backbone.encode_frames(frames.part(6, 8))
     alone = prefill(seen)
     assert alone.keys.shape[1:] == (2, len(alone.keys[0, 0]), 16)
     cache = backbone.cache(4096)
-    backbone.advance(backbone.embed(backbone.preamble_ids()), cache)
-    backbone.lay(encode(backbone, frames.part(0, 6), [6])[0].kv, cache)
+    backbone.forward(backbone.embed(backbone.preamble_ids()), cache)
+    backbone.append_block(encode(backbone, frames.part(0, 6), [6])[0].kv, cache)
     before = cache.get_seq_length()
-    backbone.lay(alone, cache)
+    backbone.append_block(alone, cache)
     placed = backbone.cache(4096)
-    backbone.advance(backbone.embed(backbone.preamble_ids()), placed)
-    backbone.lay(encode(backbone, frames.part(0, 6), [6])[0].kv, placed)
-    new = backbone.with_tags(seen)
+    backbone.forward(backbone.embed(backbone.preamble_ids()), placed)
+    backbone.append_block(encode(backbone, frames.part(0, 6), [6])[0].kv, placed)
+    new = backbone.frame_embeds(seen)
     positions, _ = backbone.positions.of_frames(new.pos, new.offsets, placed.cursor)
     keys = cache.stored(before, *backbone.rope(positions), torch.float32)[0]
     assert torch.allclose(keys, alone.keys, atol=1e-5)
@@ -170,7 +172,7 @@ def test_two_streams_interleaved_give_the_banks_of_one_after_the_other(family):
     mixed = []
     for at in (0, 4):
         for prefill, frames in ((a, first), (b, second)):
-            mixed.append(prefill(backbone.look(frames.part(at, at + 4))))
+            mixed.append(prefill(backbone.encode_frames(frames.part(at, at + 4))))
     for got, expected in zip(mixed[2:], alone, strict=True):
         assert torch.equal(got.keys, expected.keys) and torch.equal(got.values, expected.values)
 
@@ -181,7 +183,7 @@ def test_window_rebuilt_from_stored_blocks_gives_the_same_bytes(family):
     whole = encode(backbone, frames, [8, 8, 8], window=5)
     resumed = WindowPrefill(backbone, window_frames=5, dtype="float32")
     resumed.restore([run.kv for run in whole[:2]])
-    block = resumed(backbone.look(frames.part(16, 24)))
+    block = resumed(backbone.encode_frames(frames.part(16, 24)))
     assert torch.equal(block.keys, whole[2].kv.keys) and torch.equal(
         key_means(block), key_means(whole[2].kv)
     )
@@ -221,7 +223,7 @@ def test_ask_answers_like_the_library(family, film, tmp_path, capsys):
     """The whole command, over a file: decoded, encoded, stored, recalled and read."""
     arguments = arguments_for(family, film, tmp_path / "bank", "format=json", "read_tokens=4096")
     backbone = backbone_of(family.name)
-    frames = join(list(build_source(compose("ask", arguments), backbone).frames()))
+    frames = join_frames(list(build_source(compose("ask", arguments), backbone).frames()))
     assert len(frames) == 12
     _, inputs = family.reference(backbone, frames, QUESTION)
     with torch.inference_mode():
@@ -252,12 +254,12 @@ def test_encode_once_and_bounded(family, film, tmp_path, monkeypatch):
         qa = replace(qa, answerer=replace(qa.answerer, read_tokens=3 * per_frame))
         first = qa.ingest(source)
         looks, lengths = [], []
-        advance = qa.backbone.advance
-        monkeypatch.setattr(qa.backbone, "look", lambda *_: looks.append(1))
+        forward = qa.backbone.forward
+        monkeypatch.setattr(qa.backbone, "encode_frames", lambda *_: looks.append(1))
         monkeypatch.setattr(
             qa.backbone,
-            "advance",
-            lambda e, *a, **k: (lengths.append(type(e)), advance(e, *a, **k))[1],
+            "forward",
+            lambda e, *a, **k: (lengths.append(type(e)), forward(e, *a, **k))[1],
         )
         for _ in range(2):
             assert qa.ingest(source).new_segments == 0
@@ -350,11 +352,11 @@ def test_a_quantised_bank_reads_like_the_video(family, film, tmp_path):
 def test_a_repeated_frame_loses_its_time_and_never_a_mark(family):
     """Text before a frame may go where it is only its time; what a family puts around a frame stays in pairs."""
     backbone = backbone_of(family.name)
-    seen = backbone.look(frames_for(backbone, 4 * backbone.temporal_patch))
+    seen = backbone.encode_frames(frames_for(backbone, 4 * backbone.temporal_patch))
     merged = replace(seen, repeats=torch.tensor([False, True, False, True]))
-    plain, got = backbone.with_tags(seen), backbone.with_tags(merged)
+    plain, got = backbone.frame_embeds(seen), backbone.frame_embeds(merged)
     around = [
-        backbone.around(a, b)
+        backbone.frame_text_ids(a, b)
         for a, b in zip(seen.starts.tolist(), seen.times.tolist(), strict=True)
     ]
     if around[0][1]:
@@ -439,13 +441,13 @@ def test_a_recalled_frame_keeps_its_number_or_time(name, wanted):
     backbone = toy_of(name)
     frames = frames_for(backbone, 4)
     frames = Frames("toy", frames.pixels, np.array([0.0, 2.5, 3.0, 3600.5]))
-    seen = backbone.look(frames)
+    seen = backbone.encode_frames(frames)
     ids = backbone.preamble_ids()
     for time, text in zip(frames.times.tolist(), wanted, strict=True):
-        before, behind = backbone.around(time, time)
+        before, behind = backbone.frame_text_ids(time, time)
         assert backbone.processor.tokenizer.decode(before + behind) == text
         ids = ids + before + [backbone.config.image_token_id] * backbone.tokens_per_frame + behind
-    ids = torch.tensor([ids + backbone.tail_ids(QUESTION)])
+    ids = torch.tensor([ids + backbone.suffix_ids(QUESTION)])
     video = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)
     made = backbone.processor.video_processor([video], do_resize=False, return_tensors="pt")
     pixels = made["pixel_values_videos"][0] if name == "internvl" else made["pixel_values"]
@@ -461,9 +463,9 @@ def test_internvl_numbers_the_sampled_frames_of_a_whole_video_one_by_one(rate, f
     """As the library does, whatever the video's own rate: a frame is the first one behind its point of the grid."""
     backbone = FAMILIES["internvl"].load(fps=fps)
     times = np.arange(int(40 * rate)) / rate
-    times = times[sampled(times, fps)]
+    times = times[sampling_mask(times, fps)]
     texts = [
-        backbone.processor.tokenizer.decode(backbone.around(time, time)[0])
+        backbone.processor.tokenizer.decode(backbone.frame_text_ids(time, time)[0])
         for time in times.tolist()
     ]
     assert texts == [f"\nFrame{number}: <img>" for number in range(1, len(times) + 1)]
@@ -492,13 +494,13 @@ def test_smolvlm_sees_black_frames(tmp_path):
     assert not given[2].any() and given[1].any()
     dropped = backbone.model.get_image_features(given[None]).pooler_output[0]
     assert len(dropped) == 3 * backbone.tokens_per_frame  # what look must not do
-    seen = backbone.look(Frames("toy", black, frames.times)).tokens.unflatten(0, (6, -1))
-    plain = backbone.look(frames).tokens.unflatten(0, (6, -1))
+    seen = backbone.encode_frames(Frames("toy", black, frames.times)).tokens.unflatten(0, (6, -1))
+    plain = backbone.encode_frames(frames).tokens.unflatten(0, (6, -1))
     assert torch.allclose(seen[[1, 4, 5]], plain[[1, 4, 5]], atol=1e-5)
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[2], seen[3])
     # 1/255 in one corner is not padding any more, and hardly another picture
     black[[0, 2, 3], 0, 0, 0] = 1
-    near = backbone.look(Frames("toy", black, frames.times)).tokens.unflatten(0, (6, -1))
+    near = backbone.encode_frames(Frames("toy", black, frames.times)).tokens.unflatten(0, (6, -1))
     assert torch.allclose(seen[0], near[0], atol=1e-2) and not torch.allclose(
         seen[0], plain[0], atol=0.1
     )
@@ -527,12 +529,13 @@ def test_every_option_of_the_group_is_a_video_llm_with_the_common_settings(name)
     assert adapter in {family.adapter for family in FAMILIES.values()}, (
         "a family without a toy in tests/support/families.py"
     )
-    taken = inspect.signature(adapter).parameters
+    taken = settings_of(adapter)
     assert set(taken) >= {"path", "dtype", "device", "attention", "revision"}
     assert config.backbone["path"] and config.backbone["dtype"] in DTYPES
-    # stands in the YAML, or the class says what it is without
+    # stands in the YAML, or the base class says what it is without
+    defaults = inspect.signature(VideoLLM).parameters
     for key in ("device", "attention", "revision"):
-        assert key in config.backbone or taken[key].default is not inspect.Parameter.empty
+        assert key in config.backbone or defaults[key].default is not inspect.Parameter.empty
     if "fps" in taken:  # a model that counts frames must count the bank's
         assert compose("ask", [f"backbone={name}", "fps=0.25"]).backbone["fps"] == 0.25
 
@@ -541,7 +544,7 @@ def test_every_option_of_the_group_is_a_video_llm_with_the_common_settings(name)
 def test_every_family_is_an_adapter_with_a_record_of_its_own_size(name):
     backbone = toy_of(name)
     frames = frames_for(backbone, 4)
-    seen = backbone.look(frames)
+    seen = backbone.encode_frames(frames)
     rows, columns = backbone.grid()
     assert (
         backbone.tokens_per_frame == rows * columns
@@ -552,4 +555,4 @@ def test_every_family_is_an_adapter_with_a_record_of_its_own_size(name):
         [0, row, column] for row in range(rows) for column in range(columns)
     ]
     with pytest.raises(ValueError, match="the tower takes"):
-        backbone.look(Frames("toy", frames.pixels[:, :-2], frames.times))
+        backbone.encode_frames(Frames("toy", frames.pixels[:, :-2], frames.times))

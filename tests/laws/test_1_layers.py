@@ -17,7 +17,7 @@ import torch
 from encoders.errors import UserError
 from encoders.models.llava_onevision import LlavaOneVision
 from encoders.prefill import WindowPrefill
-from encoders.schema import join
+from encoders.schema import join_frames
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader, TokenReader
@@ -95,7 +95,7 @@ def evidence(backbone, frames, sizes) -> Evidence:
     """Tokens without keys and values, in segments of these sizes."""
     runs, at = [], 0
     for number, size in enumerate(sizes):
-        seen = backbone.look(frames.part(at, at + size))
+        seen = backbone.encode_frames(frames.part(at, at + size))
         runs.append(Run(number, at, seen, None))
         at += size
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
@@ -156,7 +156,9 @@ def test_weights_are_the_librarys_attention(name):
         attentions = plain(**inputs, use_cache=False, output_attentions=True).attentions
     # [S] over layers and heads
     mass = sum(layer[0, :, -1].sum(0) for layer in attentions if layer is not None)
-    edges = backbone.with_tags(backbone.look(frames)).offsets + len(backbone.preamble_ids())
+    edges = backbone.frame_embeds(backbone.encode_frames(frames)).offsets + len(
+        backbone.preamble_ids()
+    )
     expected = torch.stack([mass[a:b].sum() for a, b in pairwise(edges.tolist())])
     weights = (
         TokenReader(backbone, max_new_tokens=1)
@@ -216,7 +218,7 @@ def test_ask_with_tokens_answers_like_the_library(capsys, tmp_path, film, name, 
         assert cli.run("ask", [*call, budget]) == 0
         told = json.loads(capsys.readouterr().out)
         backbone = backbone_of(name)
-        frames = join(list(build_source(compose("ask", call), backbone).frames()))
+        frames = join_frames(list(build_source(compose("ask", call), backbone).frames()))
         _, inputs = ids_and_pixels(backbone, frames, QUESTION)
         with torch.inference_mode():
             out = backbone.model.generate(**inputs, max_new_tokens=12, do_sample=False)

@@ -118,7 +118,7 @@ def test_a_second_question_runs_no_tower_and_prefills_no_video(film, tmp_path):
         for hook in hooks:
             hook.remove()
         assert tower == [] and images == []
-        tail, sink = len(qa.backbone.tail_ids(TEXT)) + 1, len(qa.backbone.preamble_ids())
+        tail, sink = len(qa.backbone.suffix_ids(TEXT)) + 1, len(qa.backbone.preamble_ids())
         answer = qa.answerer.reader.max_new_tokens
         # of each question: once for the retriever's queries, once for the reader, then the answer; video tokens: none
         assert sum(n for n in decoded if n > 1) <= 2 * 2 * (sink + tail) + sink
@@ -240,7 +240,7 @@ def test_a_question_hears_nothing_of_another_thread():
         if threading.get_ident() == asker:
             video = backbone.embed(list(range(50)))
             other = threading.Thread(
-                target=lambda: others.append(backbone.advance(video, backbone.cache(50)))
+                target=lambda: others.append(backbone.forward(video, backbone.cache(50)))
             )
             other.start()
             other.join()

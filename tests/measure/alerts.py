@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from encoders.schema import Segment
-from encoders.sources.live import PushedSource
+from encoders.sources.live import PushSource
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.live.alerts import Rule, Standing, check_for
@@ -74,7 +74,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
             qa = build_qa(
                 compose("ask", ["video=x", "question=x", f"bank={folder}/bank"]), backbone
             )
-            source = PushedSource("stream", 1.0, width=width, height=height)
+            source = PushSource("stream", 1.0, width=width, height=height)
             with qa.bank, Session(qa, source) as session:
                 # there, and not there
                 wanted = [shown[int(rng.integers(needles))].needle, all_needles[needles]]

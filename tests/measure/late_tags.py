@@ -24,8 +24,8 @@ class LateTags(LlavaOneVision):
         super().__init__(path, dtype=dtype, device=device, attention=attention)
         self.times = times
 
-    def tag_ids(self, seconds: float) -> list[int]:
-        return super().tag_ids(seconds * self.times)
+    def time_tag_ids(self, seconds: float) -> list[int]:
+        return super().time_tag_ids(seconds * self.times)
 
     def fingerprint(self) -> str:
         return f"{super().fingerprint()}-times-{self.times:g}"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.text.dense import SentenceEncoder
-from encoders.text.lines import Stretch, TextBlock, TextLine
+from encoders.text.lines import TextBlock, TextLine, TextSpan
+from encoders.text.mean_pooled_encoder import MeanPooledEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import fuse
 from memory.retrieval.uniform import UniformRetriever
@@ -47,7 +47,7 @@ def main() -> None:
     rng = np.random.default_rng(7)
     asked, lines = facts(args.facts, rng)
     assert not any(shared(fact.questions["none of the words"], fact.line) for fact in asked)
-    encoder = SentenceEncoder(args.path)
+    encoder = MeanPooledEncoder(args.path)
     results: dict[str, defaultdict[str, dict[str, list[bool]]]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -61,7 +61,7 @@ def main() -> None:
             for i, line in enumerate(lines)
         )
         bank.text.write(
-            TextBlock("v", "subtitles", "made up", 0, Stretch(0, 60.0 * len(rows), rows, True))
+            TextBlock("v", "subtitles", "made up", 0, TextSpan(0, 60.0 * len(rows), rows, True))
         )
         embed_lines(bank, encoder, "v")
         finder = Finder(bank, ("subtitle",), encoder, late_lines=50)

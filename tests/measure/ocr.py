@@ -15,10 +15,10 @@ import numpy as np
 
 from encoders.sources.file import FileSource
 from encoders.text import ocr_worker
-from encoders.text.keyframes import KeyFrames
+from encoders.text.keyframe_selector import KeyframeSelector
+from encoders.text.line_tracker import LineTracker, edit_distance, plausible
 from encoders.text.lines import TextLine, VideoFile
-from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_rate, size_of
-from encoders.text.repeats import Repeats, distance, telling
+from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_per_second, size_of
 from tests.support.lectures import Lecture, Phrase, plan
 
 WAYS = {
@@ -38,7 +38,7 @@ def found(phrase: Phrase, lines: list[TextLine]) -> tuple[bool, bool, bool]:
         for line in lines
         if line.start < phrase.end and line.end > phrase.start and line.start >= phrase.start - 0.5
     ]
-    alike = [line for line in mine if distance(line.text, phrase.text) <= 0.2]
+    alike = [line for line in mine if edit_distance(line.text, phrase.text) <= 0.2]
     soon = [line for line in alike if line.known <= phrase.start + SOON_S]
     return bool(alike), bool(soon), any(line.text == phrase.text for line in soon)
 
@@ -75,9 +75,9 @@ def main() -> None:
         )
     video = VideoFile("lecture", path)
     width, height = size_of(video, 720)
-    readings: dict[float, list[ocr_worker.Print]] = {}
+    readings: dict[float, list[ocr_worker.OcrText]] = {}
     took: list[float] = []
-    states: dict[str, tuple[KeyFrames, Repeats, int]] = {}
+    states: dict[str, tuple[KeyframeSelector, LineTracker, int]] = {}
     lines: dict[str, list[TextLine]] = {name: [] for name in WAYS}
     calls = dict.fromkeys(WAYS, 0)
     looking = dict.fromkeys(WAYS, 0.0)
@@ -90,8 +90,10 @@ def main() -> None:
                 stretch = int(at // STRETCH_S)
                 states = {
                     name: (
-                        KeyFrames(credit_rate(way.every), CREDIT, way.policy, refresh=way.refresh),
-                        Repeats("lecture", way.alike),
+                        KeyframeSelector(
+                            credit_per_second(way.every), CREDIT, way.policy, refresh=way.refresh
+                        ),
+                        LineTracker("lecture", way.alike),
                         0,
                     )
                     for name, way in WAYS.items()
@@ -108,7 +110,7 @@ def main() -> None:
                     readings[at] = ocr_worker.read(picture)
                     took.append(time.process_time() - begun)
                 calls[name] += 1
-                repeats.take(at, telling(readings[at], way.confidence), chosen.changed_at or at)
+                repeats.take(at, plausible(readings[at], way.confidence), chosen.changed_at or at)
                 chosen.changed_at = None
             last = at
     for name, (_, repeats, _) in states.items():

@@ -2,7 +2,7 @@
 
     python -m tests.measure.profile_backbone qwen3_vl_2b llava_ov_7b [--minutes 60] [--fps 0.5] [--device cuda] [--out FILE]
 
-The published configuration (encoders/models/published_configs.py), the toy processor of the family (tests/support/families.py), random weights. A
+The adapter's published configuration, the toy processor of the family (tests/support/families.py), random weights. A
 synthetic video goes through the write path and a question through the read path as `reelbank ask` builds them, and beside
 that through one plain `generate` of transformers over as many of its frames as fit. Prints Markdown, appends JSON lines.
 Without a GPU shape and video are cut down until a family takes about a minute, and the rows say so: such rows check that
@@ -31,7 +31,7 @@ from transformers.video_utils import VideoMetadata
 
 from encoders.errors import UserError
 from encoders.models.checkpoint import read_config
-from encoders.models.published_configs import PUBLISHED
+from encoders.models.smolvlm import SmolVLM
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames, VideoInfo
 from memory.schema import Question
@@ -142,7 +142,7 @@ def fit(processor: Any, config: Any) -> None:
     elif config.model_type == "internvl":
         processor.image_seq_length = config.image_seq_length
     elif config.model_type == "smolvlm":
-        processor.image_seq_len = backbones.frame_tokens(config, 0, 0)
+        processor.image_seq_len = SmolVLM.frame_tokens(config)
         processor.video_processor.max_image_size = {"longest_edge": vision.image_size}
 
 
@@ -150,7 +150,7 @@ def random_adapter(adapter: Any) -> Any:
     """The adapter with random weights made on the device, and answers that never stop early."""
 
     class Random(adapter):
-        def _load(self, model_class: Any, **settings: Any) -> VideoLLM:
+        def _load(self, **settings: Any) -> VideoLLM:
             config = read_config(self.path, None)
             fit(self.processor, config)
             make = transformers.AutoModelForImageTextToText.from_config
@@ -252,11 +252,12 @@ def profile(name: str, minutes: float, fps: float, device: str) -> dict[str, Any
     cut, dtype = device == "cpu", "float32" if device == "cpu" else "bfloat16"
     node = backbones.nodes(fps)[name]
     adapter = get_object(node["_target_"])
-    if node["path"] not in PUBLISHED:
+    if node["path"] not in adapter.published:
         raise UserError(f"{name} has no published size to make random weights of")
     toys = {family.adapter: key for key, family in FAMILIES.items()}
     toy = folder(toys[adapter]) if adapter in toys else toy_checkpoint()
-    said = smaller(PUBLISHED[node["path"]]) if cut else PUBLISHED[node["path"]]
+    said = adapter.published[node["path"]]
+    said = smaller(said) if cut else said
     with tempfile.TemporaryDirectory(prefix="reelbank-profile-") as work:
         without_weights(said, toy, Path(work) / name)
         overrides = [

@@ -24,11 +24,11 @@ def main() -> None:
         begun = time.perf_counter()
         try:
             seconds = float(inspect(path).duration)
-            stretches = list(Ocr().stretches(VideoFile(path.name, path, duration=seconds)))
+            spans = list(Ocr().spans(VideoFile(path.name, path, duration=seconds)))
         except UserError as error:
             print(f"{path.name}: {error}")
             continue
-        lines = [line for stretch in stretches for line in stretch.lines]
+        lines = [line for span in spans for line in span.lines]
         print(
             f"{path.name}: {seconds:.0f} s, {len(lines)} lines, {time.perf_counter() - begun:.0f} s"
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.sources.live import PushedSource, UrlSource
+from encoders.sources.live import PushSource, UrlSource
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.live.session import Session
@@ -133,7 +133,7 @@ def memory(hours: float, picture: Path | None, step: int = 120) -> list[tuple[fl
     paint = painted("code:4821@31")
     with embedded("ram_mb=64") as qa:
         width, height = qa.backbone.frame_size
-        source = PushedSource("stream", 1.0, width=width, height=height, queue_frames=8)
+        source = PushSource("stream", 1.0, width=width, height=height, queue_frames=8)
         with Session(qa, source) as session:
             for second in range(round(3600 * hours)):
                 shown = paint(float(second))

@@ -272,7 +272,7 @@ def ids_and_pixels(
             + backbone.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]")
             + video * backbone.tokens_per_frame
         )
-    ids = ids + video + backbone.tail_ids(question)  # the library's features end with the newline
+    ids = ids + video + backbone.suffix_ids(question)  # the library's features end with the newline
     pixels = backbone.processor.video_processor(
         [torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)], do_resize=False, return_tensors="pt"
     )
@@ -319,6 +319,25 @@ FAMILIES = {
         Family("internvl", InternVL, {"fps": FPS}, partial(saved, internvl), processed),
         Family("smolvlm", SmolVLM, {}, partial(saved, smolvlm), without_numbers, needs="num2words"),
     )
+}
+
+
+# each YAML of conf/backbone: layers, KV heads, head width, and parameters in billions as the hub counts
+# them in the checkpoint's safetensors
+STATED = {
+    "llava_ov_0p5b": (24, 2, 64, 0.89),
+    "llava_ov_7b": (28, 4, 128, 8.03),
+    "qwen2_vl_2b": (28, 2, 128, 2.21),
+    "qwen2_vl_7b": (28, 4, 128, 8.29),
+    "qwen2_5_vl_3b": (36, 2, 128, 3.75),
+    "qwen2_5_vl_7b": (28, 4, 128, 8.29),
+    "qwen3_vl_2b": (28, 8, 128, 2.13),
+    "qwen3_vl_4b": (36, 8, 128, 4.44),
+    "qwen3_vl_8b": (36, 8, 128, 8.77),
+    "internvl3_2b": (28, 2, 128, 2.09),
+    "internvl3_8b": (28, 4, 128, 7.94),
+    "smolvlm2_500m": (32, 5, 64, 0.51),
+    "smolvlm2_2b": (24, 32, 64, 2.25),
 }
 
 

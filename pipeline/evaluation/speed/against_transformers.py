@@ -147,7 +147,7 @@ def _operations_of(
     return operations.encode_windowed(
         backbone.config,
         frames,
-        tokens=backbone.tokens_per_frame + backbone.tag_length(),
+        tokens=backbone.tokens_per_frame + backbone.frame_text_length(),
         sink=sink,
         segment=max(1, round(own.segmenter["seconds"] * own.fps)),
         window=own.prefill["window_frames"],

@@ -43,7 +43,7 @@ class TransformersModel:
         self.dtype, self.device, self.new_tokens = backbone.dtype, backbone.device, new_tokens
         self.tokens_per_frame = backbone.tokens_per_frame
         self.preamble = backbone.preamble_ids()
-        self.tail_ids = backbone.tail_ids
+        self.suffix_ids = backbone.suffix_ids
         self._tower_s = 0.0
         self._settle: Callable[[], None] = (
             torch.cuda.synchronize if self.device.type == "cuda" else (lambda: None)
@@ -115,7 +115,7 @@ class WholePrompt:
                 visual = [own.model.config.video_token_id] * (
                     len(self._frames) * own.tokens_per_frame + 1
                 )
-                ids = own.ids([*own.preamble, *visual, *own.tail_ids(question)])
+                ids = own.ids([*own.preamble, *visual, *own.suffix_ids(question)])
             with own.stage(clock, "first_token"):
                 made = own.model.generate(
                     input_ids=ids,
@@ -179,7 +179,7 @@ class KeptCache:
         with stopwatch() as took, torch.inference_mode():
             with own.stage(clock, "first_token"):
                 newline = own.model.model.image_newline[None, None]
-                tail = own.model.get_input_embeddings()(own.ids(own.tail_ids(question)))
+                tail = own.model.get_input_embeddings()(own.ids(own.suffix_ids(question)))
                 hidden = own.decoder(cache, inputs_embeds=torch.cat([newline, tail], dim=1))
                 tokens.append(own.model.lm_head(hidden[:, -1:]).argmax(-1))
             with own.stage(clock, "decode"):

@@ -134,7 +134,7 @@ def _check_numbers(config: BenchSettings) -> None:
 
 def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dict[str, Any]:
     """Measure; rows are added to `rows` as they come. -> facts about the machine and the model."""
-    from encoders.models.onednn_linear import weights
+    from encoders.models.onednn_linear import count_weights
     from pipeline.config.compose import compose
     from pipeline.evaluation.speed import against_transformers, components, machine
     from pipeline.evaluation.speed.reelbank_arm import load_backbone
@@ -165,7 +165,7 @@ def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dic
         "keep_freed": f"{retained_bytes() / 10**6:.0f} MB"
         if retained_bytes()
         else "as the system does",
-        "parameters": weights(backbone.model),
+        "parameters": count_weights(backbone.model),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "tokens_per_frame": backbone.tokens_per_frame,
     }

@@ -75,7 +75,7 @@ def _bare_steps(qa: VideoQA, evidence: Evidence, steps: int) -> float:
     assert isinstance(backbone, VideoLLM)  # transformers' own modules are called below
     tail = qa.answerer.reader.prompt_suffix(evidence.question.text)
     with qa.answerer.reader.context(evidence, len(tail) + steps + 1, StageTimer()) as (cache, _):
-        backbone.advance(tail, cache)
+        backbone.forward(tail, cache)
         first = cache.cursor.next
         # [n, 1, 1, D]
         embeds = backbone.embed(list(range(steps)))[:, None, None].to(backbone.dtype)

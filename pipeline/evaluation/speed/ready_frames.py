@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.schema import Frames, FrameSource, VideoInfo, join
+from encoders.schema import Frames, FrameSource, VideoInfo, join_frames
 from pipeline.needle_world import video
 
 _BATCH = 16
@@ -51,7 +51,7 @@ def first_frames(source: FrameSource, count: int, path: str) -> Frames:
         batches.append(batch)
         if sum(map(len, batches)) >= count:
             break
-    found = join(batches) if batches else None
+    found = join_frames(batches) if batches else None
     if found is None or len(found) < count:
         have = 0 if found is None else len(found)
         raise UserError(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from encoders.schema import Frames, Segmenter, join
+from encoders.schema import Frames, Segmenter, join_frames
 from encoders.segmenters import FixedWindow, SceneCuts, depths
 
 
@@ -106,8 +106,8 @@ def test_windows_lose_and_double_nothing(
 ) -> None:
     frames = stream(times)
     cut = list(FixedWindow(seconds).segments(batches(frames, sizes)))
-    assert np.array_equal(join(cut).times, frames.times)
-    assert np.array_equal(join(cut).pixels, frames.pixels)
+    assert np.array_equal(join_frames(cut).times, frames.times)
+    assert np.array_equal(join_frames(cut).pixels, frames.pixels)
     assert_same(cut, list(FixedWindow(seconds).segments(iter([frames]))))
     for number, segment in enumerate(cut):  # resumed at any segment, with nothing before it
         rest = frames.part(int(np.searchsorted(frames.times, segment.times[0])), len(frames))
@@ -196,8 +196,8 @@ def test_scenes_lose_and_double_nothing(
     )
     cutter = SceneCuts(RowsByTime(frames.times, rows), memory=40)
     cut = list(cutter.segments(batches(frames, sizes)))
-    assert np.array_equal(join(cut).times, frames.times)
-    assert np.array_equal(join(cut).pixels, frames.pixels)
+    assert np.array_equal(join_frames(cut).times, frames.times)
+    assert np.array_equal(join_frames(cut).pixels, frames.pixels)
     assert_same(cut, list(cutter.segments(iter([frames]))))
     # resumed at a segment, with `look_back` frames before it and no more
     for number in range(0, len(cut), 3):

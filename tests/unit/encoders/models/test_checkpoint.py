@@ -196,8 +196,8 @@ def test_eager_attention_answers_like_sdpa():
     def heard(backbone: LlavaOneVision) -> tuple[torch.Tensor, int]:
         calls: list[int] = []
         listener: Listener = lambda layer, query, key, scaling: calls.append(layer)  # noqa: E731
-        seen = backbone.with_tags(backbone.look(toy_frames(3)))
-        return backbone.logits(backbone.advance(seen, backbone.cache(64), listener)), len(calls)
+        seen = backbone.frame_embeds(backbone.encode_frames(toy_frames(3)))
+        return backbone.logits(backbone.forward(seen, backbone.cache(64), listener)), len(calls)
 
     assert set(ATTENTIONS) == {"sdpa", "eager"}
     (fused, first), (plain, second) = (
@@ -247,7 +247,7 @@ def test_other_errors_are_not_taken_for_it():
     assert not checkpoint.out_of_memory(RuntimeError("size mismatch for lm_head.weight"))
     with (
         pytest.raises(RuntimeError, match="size"),
-        checkpoint.told_if_too_large("x", torch.float32, torch.device("cpu")),
+        checkpoint.memory_errors_as_user_errors("x", torch.float32, torch.device("cpu")),
     ):
         raise RuntimeError("size mismatch")
 
@@ -342,7 +342,7 @@ def test_one_knock_decides(monkeypatch):
 
     monkeypatch.setattr(checkpoint, "get_session", Session)
     monkeypatch.setattr(checkpoint.constants, "is_offline_mode", lambda: False)
-    assert checkpoint.offline("Qwen/Qwen3-VL-2B-Instruct") and asked == [checkpoint.HUB_SECONDS]
-    assert not checkpoint.offline(str(toy_checkpoint())) and len(asked) == 1
+    assert checkpoint.is_offline("Qwen/Qwen3-VL-2B-Instruct") and asked == [checkpoint.HUB_SECONDS]
+    assert not checkpoint.is_offline(str(toy_checkpoint())) and len(asked) == 1
     with pytest.raises(UserError, match="not in its cache"):
         checkpoint.read_config("Qwen/Nix", "qwen3_vl", local_only=True)

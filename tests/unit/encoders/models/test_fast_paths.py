@@ -13,10 +13,10 @@ import torch
 from encoders.errors import UserError
 from encoders.models.attention import _attend
 from encoders.models.clip import ClipEncoder
-from encoders.models.jit_trace import Traced
-from encoders.models.kv_cache import concatenate
+from encoders.models.jit_trace import JitTrace
+from encoders.models.kv_cache import join_blocks
 from encoders.models.llava_onevision import LlavaOneVision
-from encoders.models.onednn_linear import PackedLinear, SigmoidGELU, _supported, pack, weights
+from encoders.models.onednn_linear import PackedLinear, SigmoidGELU, _supported, count_weights, pack
 from encoders.schema import Frames, KVBlock
 from pipeline.config.settings import WEIGHTS
 from tests.support.toys import toy_backbone
@@ -173,7 +173,7 @@ def test_a_graph_takes_over_for_the_shape_that_comes_often():
     torch.manual_seed(0)
     layer = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()).requires_grad_(False)
     function, calls = _counted(layer)
-    traced = Traced(function, layer, after=3)
+    traced = JitTrace(function, layer, after=3)
     often, rare = torch.randn(20, 4, 8), torch.randn(2, 8)
     for number, x in enumerate(often):
         assert torch.equal(traced(x), layer(x))
@@ -187,7 +187,7 @@ def test_what_a_graph_cannot_say_stays_a_function():
     """A branch on the numbers: the graph of one side is another function."""
     layer = torch.nn.Linear(4, 4).requires_grad_(False)
     function, calls = _counted(lambda x: layer(x) if x.sum() > 0 else -layer(x))
-    traced = Traced(function, layer, after=2)
+    traced = JitTrace(function, layer, after=2)
     for x in torch.randn(12, 3, 4, generator=torch.Generator().manual_seed(1)):
         assert torch.equal(traced(x), layer(x) if x.sum() > 0 else -layer(x))
     tries = len(calls)
@@ -199,7 +199,7 @@ def test_a_large_model_is_not_traced(monkeypatch):
     monkeypatch.setattr("encoders.models.jit_trace._SMALL", 10)
     layer = torch.nn.Linear(4, 4).requires_grad_(False)
     function, calls = _counted(layer)
-    traced = Traced(function, layer, after=1)
+    traced = JitTrace(function, layer, after=1)
     for _ in range(5):
         traced(torch.ones(2, 4))
     assert len(calls) == 5
@@ -207,7 +207,7 @@ def test_a_large_model_is_not_traced(monkeypatch):
 
 def test_threads_that_share_a_model_trace_it_once_and_agree():
     layer = torch.nn.Linear(16, 16).requires_grad_(False)
-    traced = Traced(layer, layer, after=4)
+    traced = JitTrace(layer, layer, after=4)
     inputs, wrong = torch.randn(60, 5, 16), []
 
     def go() -> None:
@@ -249,16 +249,16 @@ def test_wide_layers_are_packed_and_take_their_gelu_in(dtype, inner, act, packed
     )  # fmt: skip
     model = SiglipVisionModel(config).to(dtype).eval().requires_grad_(False)
     pixels = torch.randn(3, 3, 32, 32).to(dtype)
-    before, size = model(pixels).last_hidden_state, weights(model)
+    before, size = model(pixels).last_hidden_state, count_weights(model)
     for _ in range(2):  # a second time finds nothing to do
         pack(model)
         found = [module for module in model.modules() if isinstance(module, PackedLinear)]
-        assert weights(model) == size
+        assert count_weights(model) == size
         assert len(found) == packed and sum(bool(one.gelu) for one in found) == gelus
         assert sum(isinstance(module, SigmoidGELU) for module in model.modules()) == sigmoids
         close = {"atol": 0.05} if packed or sigmoids else {"atol": 0}
         torch.testing.assert_close(model(pixels).last_hidden_state, before, rtol=0, **close)
-    assert Traced(model, model)._suits is not bool(packed)
+    assert JitTrace(model, model)._is_traceable is not bool(packed)
 
 
 def test_all_of_a_decoders_layers_are_packed_however_small():
@@ -268,9 +268,9 @@ def test_all_of_a_decoders_layers_are_packed_however_small():
         LlavaOneVision(str(WEIGHTS / "video_llm"), dtype=dtype) for dtype in ("float32", "bfloat16")
     )
     layers = [module for module in packed.decoder.modules() if isinstance(module, PackedLinear)]
-    assert len(layers) == 7 * packed.kv_shape.layers and weights(packed.model) == weights(
-        plain.model
-    )
+    assert len(layers) == 7 * packed.kv_shape.layers and count_weights(
+        packed.model
+    ) == count_weights(plain.model)
     assert not [
         module
         for module in packed.model.model.vision_tower.modules()
@@ -378,8 +378,8 @@ def test_blocks_one_after_another_keep_their_frames():
     for counts in ([3], [2, 5, 1], [4, 4]):
         keys, values = (torch.randn((2, 2, sum(counts), 8), generator=generator) for _ in range(2))
         blocks.append(KVBlock(keys, values, torch.tensor([0, *counts]).cumsum(0)))
-    joined = concatenate(blocks)
-    assert joined.offsets.tolist() == [0, 3, 5, 10, 11, 15, 19] and concatenate(
+    joined = join_blocks(blocks)
+    assert joined.offsets.tolist() == [0, 3, 5, 10, 11, 15, 19] and join_blocks(
         blocks[:1]
     ).offsets.tolist() == [0, 3]
     assert torch.equal(joined.frames(1, 4).keys, blocks[1].keys) and torch.equal(

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from encoders.errors import UserError
-from encoders.schema import Frames, join
-from encoders.sources.decoders import DecordFailed, DecordReader, PyAvReader
+from encoders.schema import Frames, join_frames
+from encoders.sources.decoders import DecordError, DecordReader, PyAvReader
 from encoders.sources.file import FileSource
 from tests.support.paths import CLIPS, ROOT
 from tests.support.videos import numbered, read_number, read_numbers, turn, write_audio, write_video
@@ -31,7 +31,7 @@ def source(path: Path, fps: float = 1.0, **limits: object) -> FileSource:
 
 
 def whole(path: Path, fps: float = 1.0, **limits: object) -> Frames:
-    return join(list(source(path, fps, **limits).frames()))
+    return join_frames(list(source(path, fps, **limits).frames()))
 
 
 def expected(times: Sequence[float], fps: float, slack: float = 1e-3) -> list[int]:
@@ -87,8 +87,8 @@ def test_batch_size_changes_nothing(tmp_path: Path, name: str) -> None:
     for batch in (1, 7, 64):
         runs = list(source(tmp_path / name, 10, batch=batch).frames())
         assert [len(run) for run in runs[:-1]] == [batch] * (len(runs) - 1)
-        assert np.array_equal(join(runs).pixels, reference.pixels)
-        assert np.array_equal(join(runs).times, reference.times)
+        assert np.array_equal(join_frames(runs).pixels, reference.pixels)
+        assert np.array_equal(join_frames(runs).times, reference.times)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "uneven.mp4", "uneven.ts"])
@@ -96,7 +96,7 @@ def test_restart_meets_the_same_frames(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / name, 6, times=uneven(100) if "uneven" in name else None)
     reference = whole(tmp_path / name, 2)
     for start in (0.0, 0.01, float(reference.times[1]), 2.5, 4.49, float(reference.times[-1])):
-        again = join(list(source(tmp_path / name, 2).frames(start)))
+        again = join_frames(list(source(tmp_path / name, 2).frames(start)))
         stays = reference.times >= start
         assert np.array_equal(again.times, reference.times[stays])
         assert np.array_equal(again.pixels, reference.pixels[stays])
@@ -108,7 +108,10 @@ def test_range_uses_the_grid_of_the_whole_video(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.ts"):
         write_video(tmp_path / name, 6)
         assert whole(tmp_path / name, start=1.5, end=4.0).times.tolist() == [2.0, 3.0]
-        assert join(list(source(tmp_path / name, end=4.0).frames(2.0))).times.tolist() == [2.0, 3.0]
+        assert join_frames(list(source(tmp_path / name, end=4.0).frames(2.0))).times.tolist() == [
+            2.0,
+            3.0,
+        ]
 
 
 @pytest.mark.parametrize("codec", ["libx265", "libvpx-vp9"])
@@ -118,7 +121,7 @@ def test_other_codecs_in_decord(tmp_path: Path, codec: str) -> None:
     ]
     times = write_video(tmp_path / "a.mkv", 3, codec=codec, options=options)
     film = source(tmp_path / "a.mkv", 5)
-    assert read_numbers(join(list(film.frames())).pixels) == expected(times, 5)
+    assert read_numbers(join_frames(list(film.frames())).pixels) == expected(times, 5)
     assert film.info.decoder == "decord"
 
 
@@ -126,7 +129,7 @@ def test_av1_needs_pyav(tmp_path: Path) -> None:
     options = {"preset": "10", "crf": "10", "svtav1-params": "lp=1"}
     times = write_video(tmp_path / "a.mp4", 2, codec="libsvtav1", options=options)
     film = source(tmp_path / "a.mp4", 5)
-    assert read_numbers(join(list(film.frames())).pixels) == expected(times, 5)
+    assert read_numbers(join_frames(list(film.frames())).pixels) == expected(times, 5)
     assert film.info.decoder == "pyav"
     assert "decord cannot open" in film.info.note
     assert film.info.broke_at is None
@@ -145,7 +148,7 @@ def test_cut_off_file_gives_what_is_there(tmp_path: Path, name: str, share: floa
     times = write_video(path, 12, muxer=FAST_START if name == "a.mp4" else None)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     film = source(path, 25)
-    got = join(list(film.frames()))
+    got = join_frames(list(film.frames()))
     assert 50 < len(got) < 300
     # never a picture of another time
     assert read_numbers(got.pixels) == np.rint(got.times * 25).astype(int).tolist()
@@ -164,14 +167,14 @@ def test_damage_in_the_middle_is_stepped_over(tmp_path: Path, bytes_hurt: int) -
     data[middle : middle + bytes_hurt] = b"\xff" * bytes_hurt
     path.write_bytes(bytes(data))
     film = source(path, 25)
-    got = join(list(film.frames()))
+    got = join_frames(list(film.frames()))
     assert read_numbers(got.pixels) == np.rint(got.times * 25).astype(int).tolist()
     assert np.diff(got.times).max() > 0.2  # something is missing,
     assert "could be decoded" in film.info.note  # it is said,
     assert got.times[-1] == pytest.approx(11.96)  # and the rest is there
     assert "pyav" in film.info.decoder
     assert film.info.broke_at is None
-    later = join(list(source(path, 25).frames(5.0)))
+    later = join_frames(list(source(path, 25).frames(5.0)))
     assert np.array_equal(later.times, got.times[got.times >= 5.0])
 
 
@@ -182,7 +185,7 @@ def test_damage_to_the_end_is_a_break(tmp_path: Path) -> None:
     data[len(data) * 7 // 10 :] = b"\xff" * (len(data) - len(data) * 7 // 10)
     path.write_bytes(bytes(data))
     film = source(path, 25)
-    got = join(list(film.frames()))
+    got = join_frames(list(film.frames()))
     assert read_numbers(got.pixels) == np.rint(got.times * 25).astype(int).tolist()
     assert film.info.broke_at is not None
     assert 0 < film.info.broke_at - got.times[-1] < 0.2
@@ -199,18 +202,18 @@ def test_pyav_takes_over_where_decord_breaks(
 
     def breaks(self: DecordReader, numbers: Sequence[int]) -> np.ndarray:
         if max(numbers) > 100:
-            raise DecordFailed("decord cannot decode on")
+            raise DecordError("decord cannot decode on")
         return honest(self, numbers)
 
     monkeypatch.setattr(DecordReader, "pictures", breaks)
     film = source(tmp_path / "a.mp4", 5, batch=8)
-    got = join(list(film.frames()))
+    got = join_frames(list(film.frames()))
     assert np.array_equal(got.times, reference.times)
     assert read_numbers(got.pixels) == read_numbers(reference.pixels)
     assert film.info.decoder == "decord+pyav"
     assert "decord cannot decode on after 3.00 s" in film.info.note
     assert film.info.broke_at is None
-    again = join(list(film.frames()))
+    again = join_frames(list(film.frames()))
     assert np.array_equal(again.pixels, got.pixels)
 
 
@@ -221,7 +224,7 @@ def test_decord_that_counts_wrongly_is_not_used(
     monkeypatch.setattr(decord.VideoReader, "__len__", lambda self: 1_000_000)
     times = write_video(tmp_path / "a.mp4", 3)
     film = source(tmp_path / "a.mp4")
-    assert read_numbers(join(list(film.frames())).pixels) == expected(times, 1)
+    assert read_numbers(join_frames(list(film.frames())).pixels) == expected(times, 1)
     assert film.info.decoder == "pyav"
 
 
@@ -229,7 +232,7 @@ def test_no_decord_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "decord", None)
     write_video(tmp_path / "a.mp4", 3)
     film = source(tmp_path / "a.mp4")
-    assert read_numbers(join(list(film.frames())).pixels) == [0, 25, 50]
+    assert read_numbers(join_frames(list(film.frames())).pixels) == [0, 25, 50]
     assert "decord is not installed" in film.info.note
 
 
@@ -244,7 +247,7 @@ def test_rotation_flag(tmp_path: Path, reader: type) -> None:
     turn(tmp_path / "a.mp4")
     film = source(tmp_path / "a.mp4", width=32, height=64)
     if reader is PyAvReader:
-        film._trusted = -np.inf  # straight to the second decoder
+        film._decord_until = -np.inf  # straight to the second decoder
     picture = next(film.frames()).pixels[0]
     assert picture.shape == (64, 32, 3)
     assert picture[4:12, 20:28].mean() > 200
@@ -348,7 +351,7 @@ def test_nothing_on_stderr(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CLIPS.glob("*")), ids=lambda path: path.name)
 def test_real_clips(path: Path) -> None:
     film = source(path, 3)
-    got = join(list(film.frames()))
+    got = join_frames(list(film.frames()))
     assert (np.diff(got.times) > 0).all()
     assert np.floor((got.times + 1e-3) * 3).tolist() == sorted(
         {*np.floor((got.times + 1e-3) * 3).tolist()}
@@ -358,8 +361,8 @@ def test_real_clips(path: Path) -> None:
         return
     assert film.info.decoder == "decord"
     assert film.info.broke_at is None
-    film._trusted = -np.inf
-    other = join(list(film.frames()))
+    film._decord_until = -np.inf
+    other = join_frames(list(film.frames()))
     # the decoders agree on the times to the last bit,
     assert np.array_equal(got.times, other.times)
     # on the pictures up to rounding
@@ -369,9 +372,9 @@ def test_real_clips(path: Path) -> None:
 @clips
 def test_real_rotated_clip_is_upright_in_both_decoders() -> None:
     film = source(CLIPS / "video_90.mov", 30, width=80, height=142)
-    upright = join(list(film.frames()))
-    film._trusted = -np.inf
-    other = join(list(film.frames()))
+    upright = join_frames(list(film.frames()))
+    film._decord_until = -np.inf
+    other = join_frames(list(film.frames()))
     assert upright.pixels.shape == other.pixels.shape == (3, 142, 80, 3)
     assert np.abs(upright.pixels.astype(int) - other.pixels).mean() < 1.0
 

@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 
-from encoders.errors import SourceStopped, UserError
+from encoders.errors import SourceClosed, UserError
 from encoders.sources.file import FileSource
-from encoders.sources.live import PlayedFile, PushedSource, UrlSource, is_live, without_password
+from encoders.sources.live import FilePlayback, PushSource, UrlSource, is_live, without_password
 from tests.support.streams import RtspSender, Sender
 from tests.support.videos import numbered, read_number, write_video
 
@@ -40,7 +40,7 @@ def watched(url: str, fps: float = 5.0, **options) -> UrlSource:
 def test_a_stream_that_stalls_and_breaks_off_goes_on(sender):
     with sender(counting, SIZE) as there:
         source = watched(there.url, options={"probesize": "20000", "analyzeduration": "200000"})
-        source.begins(0.0)
+        source.start_clock(0.0)
         seen: list[tuple[float, int]] = []  # video time, what it shows
         frames = source.frames()
 
@@ -77,7 +77,7 @@ def test_a_stream_that_stalls_and_breaks_off_goes_on(sender):
 def test_what_came_while_connecting_does_not_make_the_rest_late(sender):
     with sender(counting) as there:
         source = watched(there.url)
-        source.begins(0.0)
+        source.start_clock(0.0)
         behind: list[float] = []
         for frame in source.frames():
             behind.append(there.now - read_number(frame.pixels[0]) / 10)
@@ -88,14 +88,14 @@ def test_what_came_while_connecting_does_not_make_the_rest_late(sender):
 
 
 def test_the_newest_frames_wait_and_dropped_ones_are_counted():
-    source = PushedSource("page", 1.0, width=64, height=64, queue_frames=3)
+    source = PushSource("page", 1.0, width=64, height=64, queue_frames=3)
     assert not source.push(numbered(0, (80, 80)), at=0.0)  # nobody has begun yet
-    source.begins(0.0)
+    source.start_clock(0.0)
     for second in range(10):
         assert source.push(numbered(second, (80, 80)), at=float(second))
         assert not source.push(numbered(99, (80, 80)), at=second + 0.3)  # not on the grid
     assert not source.push(numbered(99, (80, 80)), at=4.0)  # the past
-    assert (source.frames_seen, source.dropped, source.is_idle) == (10, 7, False)
+    assert (source.frames_sampled, source.dropped, source.is_idle) == (10, 7, False)
     source.close()
     left = list(source.frames())
     assert (
@@ -107,8 +107,8 @@ def test_the_newest_frames_wait_and_dropped_ones_are_counted():
 
 
 def test_a_stream_goes_on_behind_what_was_and_knows_the_wall_clock():
-    source = PushedSource("page", 2.0, width=64, height=64)
-    began = source.begins(40.0)
+    source = PushSource("page", 2.0, width=64, height=64)
+    began = source.start_clock(40.0)
     assert source.now == pytest.approx(40.5, abs=0.2) and began + source.now == pytest.approx(
         time.time(), abs=0.2
     )
@@ -119,18 +119,18 @@ def test_a_played_file_gives_the_frames_of_the_file_in_their_time(tmp_path):
     file = FileSource(tmp_path / "a.mp4", 1.0, width=64, height=64)
     whole = next(file.frames())
     for speed in (20.0, float("inf")):
-        played = PlayedFile(FileSource(tmp_path / "a.mp4", 1.0, width=64, height=64), speed)
+        played = FilePlayback(FileSource(tmp_path / "a.mp4", 1.0, width=64, height=64), speed)
         began = time.monotonic()
         got = list(played.frames())
         assert np.array_equal(np.concatenate([f.times for f in got]), whole.times)
         assert np.array_equal(np.concatenate([f.pixels for f in got]), whole.pixels)
         assert played.now == 5.0 and (speed > 20 or time.monotonic() - began >= 5 / speed)
-    stopped = PlayedFile(FileSource(tmp_path / "a.mp4", 1.0, width=64, height=64), 1.0)
+    stopped = FilePlayback(FileSource(tmp_path / "a.mp4", 1.0, width=64, height=64), 1.0)
     threading.Timer(0.2, stopped.close).start()
-    with pytest.raises(SourceStopped):
+    with pytest.raises(SourceClosed):
         list(stopped.frames())
     with pytest.raises(UserError, match="speed=0"):
-        PlayedFile(file, 0)
+        FilePlayback(file, 0)
 
 
 def closed_port() -> int:
@@ -228,7 +228,7 @@ def test_hls_comes_in_stretches_and_is_played_in_its_time(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         source = watched(f"http://127.0.0.1:{server.server_address[1]}/a.m3u8")
-        source.begins(0.0)
+        source.start_clock(0.0)
         seen = []
         for frame in source.frames():
             # none before it is due, though a stretch comes at once
@@ -247,4 +247,4 @@ def test_names():
     assert not is_live("a.mp4") and not is_live("/films/a:b.mp4")
     assert without_password("rtsp://me:secret@host:1/a?token=x#y") == "rtsp://host:1/a"
     with pytest.raises(UserError, match="cannot name a stream"):
-        PushedSource("../x", 1.0, width=8, height=8)
+        PushSource("../x", 1.0, width=8, height=8)

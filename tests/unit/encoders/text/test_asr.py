@@ -9,21 +9,21 @@ import pytest
 from encoders.errors import UserError
 from encoders.text import sound
 from encoders.text.asr import Asr
-from encoders.text.lines import Stretch, VideoFile
+from encoders.text.lines import TextSpan, VideoFile
 from tests.support.videos import write_video
 from tests.support.voices import film_with_sound, speak
 
 pytest.importorskip("pocketsphinx", reason="pocketsphinx is not installed")
 
 
-def listened(path: Path, seconds: float, **options: object) -> list[Stretch]:
-    return list(Asr(workers=0, **options).stretches(VideoFile("v", path, duration=seconds)))  # type: ignore[arg-type]
+def listened(path: Path, seconds: float, **options: object) -> list[TextSpan]:
+    return list(Asr(workers=0, **options).spans(VideoFile("v", path, duration=seconds)))  # type: ignore[arg-type]
 
 
 def test_a_video_without_sound_says_so(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 2, 5)
     (stretch,) = listened(tmp_path / "a.mp4", 2.0)
-    assert stretch == Stretch(0.0, 2.0, (), True, "a.mp4 has no sound track")
+    assert stretch == TextSpan(0.0, 2.0, (), True, "a.mp4 has no sound track")
 
 
 @pytest.mark.parametrize("level", [0, 20])
@@ -61,9 +61,7 @@ def test_stretches_end_in_pauses_and_go_on_there(tmp_path: Path, monkeypatch) ->
         and [s.last for s in found] == [False] * 3 + [True]
     )
     assert all(a.end == b.start for a, b in pairwise(found))
-    again = Asr(workers=0).stretches(
-        VideoFile("v", tmp_path / "a.mp4", duration=20.0), found[1].start
-    )
+    again = Asr(workers=0).spans(VideoFile("v", tmp_path / "a.mp4", duration=20.0), found[1].start)
     assert [(s.start, s.end) for s in again] == [(s.start, s.end) for s in found[1:]]
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.sources.file import FileSource
+from encoders.text.line_tracker import LineTracker, edit_distance, plausible
 from encoders.text.lines import VideoFile
-from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_rate, size_of
-from encoders.text.repeats import Repeats, distance, telling
+from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_per_second, size_of
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import TextExtraction
@@ -39,7 +39,7 @@ def clip(name: str) -> Path:
 
 
 def test_what_is_read_again_is_one_line() -> None:
-    repeats = Repeats("v", 0.2)
+    repeats = LineTracker("v", 0.2)
     repeats.take(1.0, [("The harbour", 0.8, BOX)], 1.0)
     repeats.take(5.0, [("The harb0ur", 0.7, BOX), ("new", 0.9, BOX)], 4.5)
     repeats.take(9.0, [("The Harbour!", 0.99, BOX)], 8.0)
@@ -52,7 +52,7 @@ def test_what_is_read_again_is_one_line() -> None:
 
 
 def test_one_reading_that_misses_a_line_does_not_end_it() -> None:
-    repeats = Repeats("v", 0.2)
+    repeats = LineTracker("v", 0.2)
     for time, there in ((0.0, True), (4.0, False), (8.0, True)):
         repeats.take(time, [("stays", 0.9, BOX)] if there else [], time)
     (line,) = repeats.finish(12.0)
@@ -60,7 +60,7 @@ def test_one_reading_that_misses_a_line_does_not_end_it() -> None:
 
 
 def test_the_same_words_twice_on_one_slide_are_two_lines() -> None:
-    repeats = Repeats("v", 0.2)
+    repeats = LineTracker("v", 0.2)
     for time in (0.0, 4.0):
         repeats.take(time, [("yes", 0.9, BOX), ("yes", 0.9, (0.6, 0.6, 0.9, 0.9))], time)
     assert [line.text for line in repeats.finish(8.0)] == ["yes", "yes"]
@@ -68,14 +68,14 @@ def test_the_same_words_twice_on_one_slide_are_two_lines() -> None:
 
 def test_distance_is_edits_per_letter() -> None:
     assert (
-        distance("a b C", "ABC") == 0
-        and distance("abcd", "abxd") == 0.25
-        and distance("abc", "xyz") == 1
+        edit_distance("a b C", "ABC") == 0
+        and edit_distance("abcd", "abxd") == 0.25
+        and edit_distance("abc", "xyz") == 1
     )
     assert (
-        distance("abcdefgh", "ab") == 1
-        and distance("", "a") == 1
-        and distance("abc", "abcd") == 0.25
+        edit_distance("abcdefgh", "ab") == 1
+        and edit_distance("", "a") == 1
+        and edit_distance("abc", "abcd") == 0.25
     )
 
 
@@ -88,7 +88,7 @@ def test_what_is_probably_no_print_is_left_out() -> None:
         ("火", 0.95, BOX),
         (" two\nlines ", 0.8, BOX),
     ]
-    assert [text for text, *_ in telling(prints, 0.6)] == ["SAM", "火", "two lines"]
+    assert [text for text, *_ in plausible(prints, 0.6)] == ["SAM", "火", "two lines"]
 
 
 # ---- which frames are read
@@ -97,9 +97,9 @@ def test_what_is_probably_no_print_is_left_out() -> None:
 def chosen(
     pictures: list[np.ndarray], policy: str = "change", every: float = 4.0, fps: float = 2.0
 ) -> list[float]:
-    from encoders.text.keyframes import KeyFrames
+    from encoders.text.keyframe_selector import KeyframeSelector
 
-    frames = KeyFrames(credit_rate(every), CREDIT, policy)
+    frames = KeyframeSelector(credit_per_second(every), CREDIT, policy)
     times = []
     for number, picture in enumerate(pictures):
         if frames.wants(picture, number / fps):
@@ -157,7 +157,7 @@ def test_slides_are_read_and_an_interrupted_run_goes_on_with_the_same_lines(
     monkeypatch.setattr(ocr, "STRETCH_S", 4.0)
     write_video(tmp_path / "a.mp4", 8, 2, size=(480, 270), paint=slides)
     video, reader = VideoFile("v", tmp_path / "a.mp4", duration=8.0), Ocr(workers=0, every=1.0)
-    first, second = list(reader.stretches(video))
+    first, second = list(reader.spans(video))
     assert [line.text for line in first.lines] == ["Granite harbour 1847"] and (
         first.start,
         first.end,
@@ -170,7 +170,7 @@ def test_slides_are_read_and_an_interrupted_run_goes_on_with_the_same_lines(
     (line,) = second.lines
     assert (line.text, line.start, line.end, second.last) == ("Bread needs salt", 4.0, 8.0, True)
     assert line.box is not None and 0.1 < line.box[0] < line.box[2] < 0.9 and line.known == 4.0
-    assert list(reader.stretches(video, 4.0)) == [second]
+    assert list(reader.spans(video, 4.0)) == [second]
 
 
 def find_in(path: Path, tmp_path: Path, word: str, reader: Ocr) -> tuple[float, float]:
@@ -236,4 +236,4 @@ def test_a_turned_video_is_read_upright(tmp_path: Path) -> None:
 def test_a_file_that_is_no_video_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(UserError, match="shows no picture"):
-        list(Ocr(workers=0).stretches(VideoFile("v", tmp_path / "a.mp4")))
+        list(Ocr(workers=0).spans(VideoFile("v", tmp_path / "a.mp4")))

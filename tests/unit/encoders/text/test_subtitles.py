@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from encoders.errors import UserError
-from encoders.text.lines import LONGEST, Stretch, TextLine, VideoFile
+from encoders.text.lines import MAX_CHARS, TextLine, TextSpan, VideoFile
 from encoders.text.subtitles import Subtitles
 
 SRT = """1
@@ -42,29 +42,29 @@ def read(
     name: str = "talk.srt",
     seconds: float = 60.0,
     **options: object,
-) -> list[Stretch]:
+) -> list[TextSpan]:
     """What is found for talk.mp4 with one file beside it; no track is looked for."""
     (folder / "talk.mp4").touch()
     (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
     video = VideoFile("v", folder / "talk.mp4", duration=seconds)
-    return list(Subtitles(tracks=False, **options).stretches(video))  # type: ignore[arg-type]
+    return list(Subtitles(tracks=False, **options).spans(video))  # type: ignore[arg-type]
 
 
-def cues(stretches: list[Stretch]) -> list[tuple[float, float, str]]:
-    return [(line.start, line.end, line.text) for stretch in stretches for line in stretch.lines]
+def cues(spans: list[TextSpan]) -> list[tuple[float, float, str]]:
+    return [(line.start, line.end, line.text) for span in spans for line in span.lines]
 
 
-def note(stretches: list[Stretch]) -> str:
-    return "; ".join(stretch.note for stretch in stretches if stretch.note)
+def note(spans: list[TextSpan]) -> str:
+    return "; ".join(span.note for span in spans if span.note)
 
 
 @pytest.mark.parametrize(
     ("name", "text"), [("talk.srt", SRT), ("talk.en.vtt", VTT), ("talk.ASS", ASS)]
 )
 def test_every_format_gives_the_same_lines(tmp_path: Path, name: str, text: str) -> None:
-    (stretch,) = read(tmp_path, text, name)
-    assert cues([stretch]) == EXPECTED and stretch.last and not stretch.note
-    assert stretch.lines[0] == TextLine("v", 1.0, 2.5, "subtitle", "The harbour was rebuilt", 2.5)
+    (span,) = read(tmp_path, text, name)
+    assert cues([span]) == EXPECTED and span.last and not span.note
+    assert span.lines[0] == TextLine("v", 1.0, 2.5, "subtitle", "The harbour was rebuilt", 2.5)
 
 
 def test_a_file_belongs_to_the_video_of_its_name(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_a_track_inside_the_video_is_read(tmp_path: Path) -> None:
             if packet.dts is not None:
                 packet.stream = words
                 out.mux(packet)
-    (stretch,) = Subtitles().stretches(VideoFile("v", tmp_path / "talk.mkv", duration=6.0))
-    assert cues([stretch]) == EXPECTED
+    (span,) = Subtitles().spans(VideoFile("v", tmp_path / "talk.mkv", duration=6.0))
+    assert cues([span]) == EXPECTED
 
 
 def test_stretches_go_on_where_they_were_stopped(tmp_path: Path) -> None:
@@ -101,23 +101,20 @@ def test_stretches_go_on_where_they_were_stopped(tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").touch()
     (tmp_path / "talk.srt").write_text(text)
     video = VideoFile("v", tmp_path / "talk.mp4", duration=1500.0)
-    whole = list(Subtitles(tracks=False).stretches(video))
+    whole = list(Subtitles(tracks=False).spans(video))
     assert [(s.start, s.end, s.last) for s in whole] == [
         (0, 600, False),
         (600, 1200, False),
         (1200, 1500, True),
     ]
-    assert (
-        len(cues(whole)) == 25
-        and list(Subtitles(tracks=False).stretches(video, 600.0)) == whole[1:]
-    )
+    assert len(cues(whole)) == 25 and list(Subtitles(tracks=False).spans(video, 600.0)) == whole[1:]
 
 
 def test_only_the_part_that_the_bank_holds_counts(tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").touch()
     (tmp_path / "talk.srt").write_text(SRT)
     video = VideoFile("v", tmp_path / "talk.mp4", begin=1.5, end=3.0, duration=60.0)
-    assert cues(list(Subtitles(tracks=False).stretches(video))) == [(2.0, 3.0, "with granite")]
+    assert cues(list(Subtitles(tracks=False).spans(video))) == [(2.0, 3.0, "with granite")]
 
 
 BAD_TIMES = """1
@@ -196,7 +193,7 @@ def test_a_very_long_cue_becomes_several_lines_and_loses_nothing(tmp_path: Path)
         found = read(tmp_path, f"1\n00:00:01,000 --> 00:00:05,000\n{text}\n")
         lines = found[0].lines
         assert len(lines) >= 9 and all(
-            len(line.text) <= LONGEST and (line.start, line.end) == (1.0, 5.0) for line in lines
+            len(line.text) <= MAX_CHARS and (line.start, line.end) == (1.0, 5.0) for line in lines
         )
         assert (" " if text is words else "").join(line.text for line in lines) == text
 

@@ -157,7 +157,7 @@ def merged() -> Segment:
         segment.kv.values[:, :, : len(seen.tokens)],
         seen.offsets,
     )
-    shown = seen.stands_for
+    shown = seen.representatives
     return replace(
         segment, tokens=seen, kv=block, clip=segment.clip[shown], key_means=key_means(block)[shown]
     )
@@ -227,7 +227,7 @@ def test_mean_keys_are_those_of_the_keys_that_come_back(tmp_path, storage_format
     store.put(segment)
     means, kept = store.index("v", 0, {"key_means"}).key_means, store.get("v", 0).kv
     assert means is not None and kept is not None
-    assert same(means, key_means(kept)[segment.tokens.stands_for])
+    assert same(means, key_means(kept)[segment.tokens.representatives])
     store.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from encoders.text.lines import Stretch, TextBlock, TextLine
+from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse, widen
 from memory.retrieval.uniform import UniformRetriever
@@ -33,7 +33,7 @@ def fill(bank: MemoryBank, texts: list[str], gap: float = 100.0, video_id: str =
     )
     bank.record_video(info(video_id), 1.0, finished=False)
     bank.text.write(
-        TextBlock(video_id, "subtitles", "made so", 0, Stretch(0, gap * len(texts), lines, True))
+        TextBlock(video_id, "subtitles", "made so", 0, TextSpan(0, gap * len(texts), lines, True))
     )
 
 

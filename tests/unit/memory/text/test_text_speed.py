@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from encoders.schema import VideoInfo
-from encoders.text.lines import Stretch, TextBlock, TextLine
+from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.storage.catalog import VideoRow
 from memory.store import DiskStore
 from memory.text import nearest
@@ -77,7 +77,7 @@ def fill(store: DiskStore, words: np.ndarray, videos: int) -> None:
                 for i, row in enumerate(drawn[part])
             )
             store.text.put(
-                TextBlock(video_id, extractor, "made up", 0, Stretch(0, 4.0 * LINES, lines, True))
+                TextBlock(video_id, extractor, "made up", 0, TextSpan(0, 4.0 * LINES, lines, True))
             )
 
 

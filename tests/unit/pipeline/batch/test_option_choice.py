@@ -192,7 +192,7 @@ def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
         for ids, both, without in zip(answers, told, open_ended, strict=True):
             tail = torch.cat([qa.answerer.reader.prompt_suffix("What color?"), backbone.embed(ids)])
             with qa.answerer.reader.context(evidence, len(tail), StageTimer()) as (cache, _):
-                logs = backbone.logits(backbone.advance(tail, cache)).log_softmax(-1)[
+                logs = backbone.logits(backbone.forward(tail, cache)).log_softmax(-1)[
                     -len(ids) - 1 :
                 ]
             each = [float(logs[i, token]) for i, token in enumerate(ids)]

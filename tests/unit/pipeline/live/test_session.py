@@ -15,7 +15,7 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.sources.file import FileSource
-from encoders.sources.live import PlayedFile, PushedSource, UrlSource
+from encoders.sources.live import FilePlayback, PushSource, UrlSource
 from memory.schema import Question
 from pipeline.build import build_backbone, build_live, build_qa
 from pipeline.config.compose import compose
@@ -58,9 +58,9 @@ def embedded():
     return opened
 
 
-def pushed(qa: VideoQA, name: str = "page", fps: float = 1.0) -> PushedSource:
+def pushed(qa: VideoQA, name: str = "page", fps: float = 1.0) -> PushSource:
     width, height = qa.backbone.frame_size
-    return PushedSource(name, fps, width=width, height=height, queue_frames=64)
+    return PushSource(name, fps, width=width, height=height, queue_frames=64)
 
 
 def world(*needles: str) -> Callable[[float], np.ndarray]:
@@ -78,7 +78,7 @@ def world(*needles: str) -> Callable[[float], np.ndarray]:
     return paint
 
 
-def feed(source: PushedSource, paint, first: int, stop: int) -> None:
+def feed(source: PushSource, paint, first: int, stop: int) -> None:
     """A picture of every second."""
     for second in range(first, stop):
         until = time.monotonic() + 20
@@ -202,9 +202,9 @@ def test_the_tail_keeps_the_budget_and_the_newest(tmp_path):
 def test_a_file_is_left_at_a_whole_segment_and_goes_on_with_the_same_bytes(tmp_path):
     write_video(tmp_path / "a.mp4", 30, 5)
 
-    def film(qa: VideoQA, speed: float) -> PlayedFile:
+    def film(qa: VideoQA, speed: float) -> FilePlayback:
         width, height = qa.backbone.frame_size
-        return PlayedFile(FileSource(tmp_path / "a.mp4", 1.0, width=width, height=height), speed)
+        return FilePlayback(FileSource(tmp_path / "a.mp4", 1.0, width=width, height=height), speed)
 
     with parts(tmp_path / "whole", *toy_parts()) as qa:
         width, height = qa.backbone.frame_size
@@ -228,8 +228,8 @@ def test_a_stream_is_taken_up_again_and_asked_by_the_clock(tmp_path):
             source = pushed(qa, fps=5.0)
             with Session(qa, source) as session:
                 until = time.monotonic() + 20
-                while source.frames_seen < 6 and time.monotonic() < until:
-                    source.push(numbered(source.frames_seen, (56, 56)))
+                while source.frames_sampled < 6 and time.monotonic() < until:
+                    source.push(numbered(source.frames_sampled, (56, 56)))
                     time.sleep(0.01)
                 wait_until_seen(session, (first + 4) / 5)
                 with pytest.raises(UserError, match="has not come yet"):
@@ -261,7 +261,7 @@ def test_a_stream_is_taken_up_again_and_asked_by_the_clock(tmp_path):
 def test_a_source_is_what_the_name_says(tmp_path):
     write_video(tmp_path / "a.mp4", 2, 5)
     for video, kind in (
-        (tmp_path / "a.mp4", PlayedFile),
+        (tmp_path / "a.mp4", FilePlayback),
         ("rtsp://user:secret@camera/door", UrlSource),
     ):
         config = compose("ask", [f"video={video}", "question=x", *toy_parts()])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encoders.errors import UserError
-from encoders.schema import join
+from encoders.schema import join_frames
 from encoders.sources.file import FileSource
 from pipeline.embedded import data, model, tokenizer, train_tower
 from pipeline.embedded.training_curve import TrainingCurve
@@ -78,7 +78,7 @@ def test_same_seed_same_plan_and_moments_off_any_grid() -> None:
 
 def card_frames(path: Path, fps: float) -> dict[float, bool]:
     """Whether each frame of a file over grey footage shows a card, read back the way that the encoder reads."""
-    film = join(list(FileSource(path, fps, width=96, height=54).frames()))
+    film = join_frames(list(FileSource(path, fps, width=96, height=54).frames()))
     return {
         float(t): bool(np.abs(p.astype(int) - 128).mean() > 8)
         for t, p in zip(film.times, film.pixels, strict=True)

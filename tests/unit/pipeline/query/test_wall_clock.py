@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encoders.text.lines import Stretch, TextBlock, TextLine
+from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
@@ -42,7 +42,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory):
                 for at in range(1, 80, 10)
             )
             held.text.write(
-                TextBlock(video_id, "subtitles", "made so", 0, Stretch(0, 80, lines, True))
+                TextBlock(video_id, "subtitles", "made so", 0, TextSpan(0, 80, lines, True))
             )
         yield held
 
@@ -100,7 +100,7 @@ def test_parts_of_a_stream_are_of_what_came_so_far(tmp_path: Path) -> None:
         lines = tuple(
             TextLine("v", at, at + 2, "subtitle", "bread and salt", at + 2) for at in (1.0, 11.0)
         )
-        held.text.write(TextBlock("v", "subtitles", "made so", 0, Stretch(0, 20, lines, False)))
+        held.text.write(TextBlock("v", "subtitles", "made so", 0, TextSpan(0, 20, lines, False)))
         finder = Finder(held, ("subtitle",))
         assert [m.start for m in finder.find("bread in the last 10 seconds")] == [11.0]
         assert [m.start for m in finder.find("bread in the first half")] == [1.0]

@@ -132,13 +132,13 @@ def test_with_one_thread_nothing_is_computed_beside_and_the_bytes_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads are one for each of two workers: the same products as with one thread in one worker."""
-    usual, see, where = torch.get_num_threads(), Encoder.see, []
+    usual, see, where = torch.get_num_threads(), Encoder.extract_features, []
 
     def seen(self: Encoder, *args: Any, **options: Any) -> Any:
         where.append(threading.current_thread().name)
         return see(self, *args, **options)
 
-    monkeypatch.setattr(Encoder, "see", seen)
+    monkeypatch.setattr(Encoder, "extract_features", seen)
     write_video(tmp_path / "a.mp4", 6, 5)
     try:
         for threads in (1, 2):

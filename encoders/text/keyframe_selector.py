@@ -17,21 +17,21 @@ _WIDE = 640  # pixels of the reduced picture
 _TILE = (40, 80)  # rows, columns
 _REACH = 14  # pixels that a tile may have moved
 _STROKE = 40  # levels between neighbouring pixels that count as an edge
-_BUSY = 0.07  # share of edges that print has at least
-_ALIKE = 0.6  # correlation from which on a tile is the same
+_MIN_EDGE_SHARE = 0.07  # share of edges that print has at least
+_MIN_CORRELATION = 0.6  # correlation from which on a tile is the same
 _SCENE = 12.0  # levels by which a picture as a whole changes, in the mean
-_LITTLE = 3.0  # the same, for reading what credit is left for
+_SMALL_CHANGE = 3.0  # the same, for reading what credit is left for
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _FrameSketch:
     light: np.ndarray  # [rows, columns] uint8
     busy: list[tuple[int, int]]  # tiles with as much detail as print has: first row, first column
     coarse: np.ndarray  # [9, 16] float32
 
 
 @dataclass
-class KeyFrames:
+class KeyframeSelector:
     """State of one stretch of a video.
 
     rate: readings that are earned a second; credit: those that may be made at once, at first and at most.
@@ -49,8 +49,8 @@ class KeyFrames:
     # seconds: since when the picture is not the one that was read last
     changed_at: float | None = None
     _most: float = field(default=0.0, repr=False)
-    _read: _Seen | None = field(default=None, repr=False)
-    _before: _Seen | None = field(default=None, repr=False)
+    _read: _FrameSketch | None = field(default=None, repr=False)
+    _before: _FrameSketch | None = field(default=None, repr=False)
     _read_at: float = 0.0
     _at: float | None = None
 
@@ -59,28 +59,28 @@ class KeyFrames:
 
     def wants(self, picture: np.ndarray, time: float) -> bool:
         """Whether this frame is to be read. picture: [height, width, 3] uint8; time: seconds, rising."""
-        seen = _look(picture)
+        sketch = _sketch(picture)
         self.credit = min(
             self._most, self.credit + (0.0 if self._at is None else (time - self._at) * self.rate)
         )
-        before, self._before, self._at = self._before, seen, time
-        if not self._due(seen, before, time) or self.credit < 1 - 1e-9:
+        before, self._before, self._at = self._before, sketch, time
+        if not self._due(sketch, before, time) or self.credit < 1 - 1e-9:
             return False
         self.credit -= 1
-        self._read, self._read_at = seen, time
+        self._read, self._read_at = sketch, time
         return True
 
-    def _due(self, seen: _Seen, before: _Seen | None, time: float) -> bool:
+    def _due(self, sketch: _FrameSketch, before: _FrameSketch | None, time: float) -> bool:
         last = self._read
         if last is None or self.policy == "steady":
             return True
         if self.policy == "scene":
-            changed = _change(seen, last) > _SCENE
+            changed = _change(sketch, last) > _SCENE
             self.changed_at = (
                 None if not changed else self.changed_at if self.changed_at is not None else time
             )
             return changed
-        changed = self._is_new(seen, last)
+        changed = self._has_new_tiles(sketch, last)
         self.changed_at = (
             None if not changed else self.changed_at if self.changed_at is not None else time
         )
@@ -88,29 +88,29 @@ class KeyFrames:
             return (
                 before is None
                 or time - self.changed_at >= self.patience
-                or not self._is_new(seen, before)
+                or not self._has_new_tiles(sketch, before)
             )
-        left_over = self.credit >= 2 and _change(seen, last) > _LITTLE
+        left_over = self.credit >= 2 and _change(sketch, last) > _SMALL_CHANGE
         return left_over or (self.refresh > 0 and time - self._read_at >= self.refresh)
 
-    def _is_new(self, seen: _Seen, last: _Seen) -> bool:
-        found = 0
-        for row, column in seen.busy:
-            found += (
-                _best(
-                    seen.light[row : row + _TILE[0], column : column + _TILE[1]],
+    def _has_new_tiles(self, sketch: _FrameSketch, last: _FrameSketch) -> bool:
+        new_tiles = 0
+        for row, column in sketch.busy:
+            new_tiles += (
+                _best_match(
+                    sketch.light[row : row + _TILE[0], column : column + _TILE[1]],
                     last.light,
                     row,
                     column,
                 )
-                < _ALIKE
+                < _MIN_CORRELATION
             )
-            if found >= self.new:
+            if new_tiles >= self.new:
                 return True
         return False
 
 
-def _look(picture: np.ndarray) -> _Seen:
+def _sketch(picture: np.ndarray) -> _FrameSketch:
     width = min(_WIDE, picture.shape[1])
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     light = cv2.resize(
@@ -127,17 +127,17 @@ def _look(picture: np.ndarray) -> _Seen:
             count = (
                 sums[bottom, right] - sums[row, right] - sums[bottom, column] + sums[row, column]
             )
-            if count >= _BUSY * (bottom - row) * (right - column):
+            if count >= _MIN_EDGE_SHARE * (bottom - row) * (right - column):
                 busy.append((row, column))
     coarse = cv2.resize(light, (16, 9), interpolation=cv2.INTER_AREA).astype(np.float32)
-    return _Seen(light, busy, coarse)
+    return _FrameSketch(light, busy, coarse)
 
 
-def _change(seen: _Seen, last: _Seen) -> float:
-    return float(np.abs(seen.coarse - last.coarse).mean())
+def _change(sketch: _FrameSketch, last: _FrameSketch) -> float:
+    return float(np.abs(sketch.coarse - last.coarse).mean())
 
 
-def _best(tile: np.ndarray, light: np.ndarray, row: int, column: int) -> float:
+def _best_match(tile: np.ndarray, light: np.ndarray, row: int, column: int) -> float:
     """How much the likest place around (row, column) of the other picture is like this tile: -1..1."""
     top, left = max(row - _REACH, 0), max(column - _REACH, 0)
     around = light[top : row + tile.shape[0] + _REACH, left : column + tile.shape[1] + _REACH]

