@@ -1,9 +1,9 @@
-"""Attention as transformers calls it by name: torch's fused kernels with less work around them, and blocks of plain products
-where a processor multiplies bfloat16 much faster than those kernels do. `register` adds them to
-transformers through its public interfaces.
+"""Attention functions that transformers calls by name: torch's fused kernels with less overhead,
+and blocks of plain products where a processor multiplies bfloat16 much faster than those kernels
+do. `register` adds them to transformers through its public interfaces.
 
-Knows tensors only: no model, no cache, no question. Whoever wants to see what is attended to passes a `listener` along with the
-decoder's call; whoever makes one pass through many layers passes `masks={}` along, in which what was made of a mask is kept.
+Knows tensors only: no model, no cache, no question. To observe the attention, pass a `listener` to
+the decoder's call. To share the forms of a mask among the layers of a pass, pass `masks={}`.
 """
 
 import sys
@@ -22,19 +22,23 @@ from transformers import AttentionInterface  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask  # isort: skip
 
-# A listener gets (layer, query [B, Hq, n, Dh], key [B, H, S, Dh], scaling) of every attention call it was passed to: the
-# keys that the last query attends to, which are the last S of the context. B is 1 but for stacked contexts.
+# A listener gets (layer, query [B, Hq, n, Dh], key [B, H, S, Dh], scaling) of every attention call.
+# The keys are those that the last query attends to, which are the last S of the context. B is 1
+# except for batched contexts.
 Listener = Callable[[int, Tensor, Tensor, float], None]
 
-_FOLDED = 1 << 20  # entries of a mask up to which it is written out for every query head of a group
-_SCORES = 3 << 20  # scores that a block may have: they stay in the caches between the products
-# queries in a block at most: the last keys of a causal block are those of its last query
+_FOLDED = 1 << 20  # entries of a mask up to which it is repeated for every query head of a group
+# scores of a block at most, so that they stay in the processor's caches between products
+_SCORES = 3 << 20
+# queries of a block at most: the keys of a causal block reach to those of its last query
 _ROWS = 256
 _FEW = 8  # queries below which a block is not worth its overhead
 
 
 def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
-    """An attention function; a `listener` among the call's keyword arguments sees queries and keys first."""
+    """An attention function that first calls the `listener` among its keyword arguments, if there
+    is one.
+    """
 
     def listening(
         module: Any,
@@ -46,7 +50,7 @@ def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         listener: Listener | None = kwargs.pop("listener", None)
         if listener is not None:
-            window: int | None = kwargs.get("sliding_window")  # None in layers that see everything
+            window: int | None = kwargs.get("sliding_window")  # None in layers with full attention
             listener(
                 module.layer_idx,
                 query,
@@ -60,14 +64,14 @@ def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass
 class _MaskForms:
-    """What a pass makes of one of its masks, once for all layers."""
+    """The forms of one mask that all layers of a pass share."""
 
-    mask: Tensor  # bool [B or 1, 1, n, S]; held, so that its identity stays its own
-    numbers: Tensor  # the same in the model's dtype: 0 or minus infinity
+    mask: Tensor  # bool [B or 1, 1, n, S]; a reference keeps its id() unique
+    numbers: Tensor  # the mask in the model's dtype: 0 or minus infinity
     folded: Tensor | None = None
-    # of each query: how many keys it sees before the first that it does not
+    # per query: number of keys before the first masked one
     starts: list[int] = field(default_factory=list)
-    # of each query: how many keys come before the last that it sees and with it
+    # per query: number of keys up to and including the last unmasked one
     ends: list[int] = field(default_factory=list)
 
     @classmethod
@@ -75,13 +79,15 @@ class _MaskForms:
         return cls(mask, torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
 
     def for_all(self, group: int) -> Tensor:
-        """The numbers for every query head of a group, one behind the other: [B or 1, 1, group * n, S]."""
+        """The numbers for every query head of a group, one head after another: [B or 1, 1, group *
+        n, S].
+        """
         if self.folded is None:
             self.folded = self.numbers.repeat(1, 1, group, 1)
         return self.folded
 
     def measure(self) -> None:
-        """`starts` and `ends`."""
+        """Compute `starts` and `ends`."""
         length = self.mask.shape[-1]
         places = torch.arange(length, dtype=torch.int32)
         self.starts = places.masked_fill(self.mask.all(0)[0], length).amin(-1).tolist()
@@ -91,15 +97,18 @@ class _MaskForms:
 def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
 ) -> Any:
-    """torch's fused attention as transformers calls it; on a CPU the same sums with less work around them:
-    - the query heads that share a key head stand one behind the other, instead of keys and values being copied for each (a
-      token behind 1,200 in bfloat16: a sixth of the time)
-    - the mask becomes numbers once a pass and not once a layer
-    - in bfloat16 one product for several contexts that lie in one piece
-    - in bfloat16 blocks of plain matrix products, whose scores are rounded to bfloat16 (half to two thirds of the time on a
-      processor with AVX-512 BF16, whose fused kernel computes in float32)
+    """torch's fused attention as transformers calls it; on a CPU the same sums with less overhead:
+    - The query heads that share a key head are stacked, instead of copying keys and values for each
+      (one token after 1,200 in bfloat16: a sixth of the time).
+    - The mask becomes numbers once a pass, not once a layer.
+    - In bfloat16, one product serves several contexts that are contiguous in memory.
+    - In bfloat16, blocks of plain matrix products with scores rounded to bfloat16 replace the fused
+      kernel. They take half to two thirds of the time on a processor with AVX-512 BF16, whose fused
+      kernel computes in float32.
 
-    query [B, Hq, n, Dh], key and value [B, H, S, Dh], mask bool [B or 1, 1, n, S]; -> [B, n, Hq, Dh] and None."""
+    query [B, Hq, n, Dh], key and value [B, H, S, Dh], mask bool [B or 1, 1, n, S]; returns [B, n,
+    Hq, Dh] and None.
+    """
     mask_forms: dict[int, _MaskForms] = kwargs.pop("masks", {})
     batch, heads, count, width = query.shape
     if (
@@ -146,15 +155,17 @@ def _attend(
 
 
 def _are_contiguous(key: Tensor, value: Tensor) -> bool:
-    """Whether these are several contexts that lie close together."""
+    """True for several contexts that are contiguous in memory."""
     return len(key) > 1 and key.is_contiguous() and value.is_contiguous()
 
 
 def _attend_in_blocks(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, forms: _MaskForms | None
 ) -> Tensor:
-    """softmax(scaling * q k^T + mask) v in blocks; -> [B, n, Hq, Dh]. A block is whole key heads, where several fit and all is
-    seen, else some queries of one key head with the keys that they see."""
+    """softmax(scaling * q k^T + mask) v in blocks; returns [B, n, Hq, Dh]. Without a mask, a block
+    is several whole key heads if they fit. Else it is some queries of one key head, with the keys
+    that they attend to.
+    """
     batch, heads, count, width = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
     group = heads // kv_heads
@@ -169,7 +180,7 @@ def _attend_in_blocks(
     if forms is not None and not forms.ends:
         forms.measure()
     rows = max(1, min(count, _ROWS, _SCORES // (group * length)))
-    # a new one for every block would be faulted in every time
+    # one buffer for all blocks, because a new one would be faulted in every time
     buffer = query.new_empty(group * rows * length)
     out = query.new_empty((batch, count, heads, value.shape[-1]))
     for row, head in product(range(batch), range(kv_heads)):
@@ -195,8 +206,10 @@ def _attend_in_blocks(
 
 
 def _attend_side_by_side(query: Tensor, key: Tensor, value: Tensor, numbers: Tensor) -> Tensor:
-    """A few scaled queries in each of several contexts, whose keys and values lie in one piece: one product for all of them (a
-    third of the fused kernel's time, for eight contexts of 1,200 tokens); -> [B, n, Hq, Dh]."""
+    """Attention of a few scaled queries in each of several contexts with contiguous keys and
+    values; returns [B, n, Hq, Dh]. One product serves all contexts: a third of the fused kernel's
+    time for eight contexts of 1,200 tokens.
+    """
     batch, heads, count, width = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
     scores = torch.bmm(
@@ -209,7 +222,9 @@ def _attend_side_by_side(query: Tensor, key: Tensor, value: Tensor, numbers: Ten
 
 
 def _attend_whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of [N, n, Dh] queries to all of [N, S, Dh] keys, a few of the N at a time; -> [N, n, Dh]."""
+    """Attention of [N, n, Dh] queries to all of [N, S, Dh] keys, a few of the N at a time; returns
+    [N, n, Dh].
+    """
     number, count, _ = scaled.shape
     step = min(number, _SCORES // (count * keys.shape[1]))
     buffer = scaled.new_empty((step, count, keys.shape[1]))
@@ -224,20 +239,24 @@ def _attend_whole_heads(scaled: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _attend_eagerly(module: Any, *args: Any, **kwargs: Any) -> Any:
-    """Plain attention as the text model's own file defines it: families differ in it (attention sinks, soft caps)."""
+    """Plain attention as the text model's own file defines it, because families differ (attention
+    sinks, soft caps).
+    """
     kwargs.pop("masks", None)
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
 
 
-# What the decoder's attention is called in transformers: torch's fused kernels, or plain matrix products (slow, to compare
-# with). Others cannot be listened to, and an answer without a listener cites nothing.
+# Names of the decoder's attention in transformers: torch's fused kernels, or plain matrix products
+# (slow; for comparison). Others have no listener, and an answer without a listener cites nothing.
 ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
 
 
 def register() -> None:
-    """Make the two known to transformers; before a model is loaded with one of them. A second call changes nothing."""
+    """Add the attention functions to transformers. Call it before loading a model; a second call
+    changes nothing.
+    """
     AttentionInterface.register(ATTENTIONS["sdpa"], _with_listener(_attend))
     AttentionInterface.register(ATTENTIONS["eager"], _with_listener(_attend_eagerly))
-    # without its own mask function a custom attention gets none
+    # a custom attention without a mask function of its own gets no mask
     AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)
     AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)

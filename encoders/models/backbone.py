@@ -51,7 +51,7 @@ class Backbone(Protocol):
         """(width, height) in pixels of the frames that `encode_frames` takes."""
         ...
 
-    # -- frames and text --------------------------------------------------------------------------
+    # -- frames and text ---------------------------------------------------------------------------
 
     def encode_frames(self, frames: Frames) -> VisualTokens:
         """Run the vision tower and the projector on T frames. ValueError if they do not have
@@ -88,14 +88,14 @@ class Backbone(Protocol):
         ...
 
     def after_video(self) -> Tensor:
-        """Embeddings [n, D] that are not text, between the last frame and the question; n may be 0."""
+        """Embeddings [n, D] after the last frame that are not text; n may be 0."""
         ...
 
     def stop_ids(self) -> set[int]:
         """Token ids that end an answer."""
         ...
 
-    # -- the decoder ------------------------------------------------------------------------------
+    # -- the decoder -------------------------------------------------------------------------------
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine [n, Dh] float32 at positions [n], or [3, n] for three axes. Read-only."""
@@ -149,11 +149,11 @@ class Backbone(Protocol):
         ...
 
     def queries_of(self, questions: Sequence[str]) -> Tensor:
-        """[B, L, H * Dh] float32: mean query of each question per layer, before rotary embedding."""
+        """[B, L, H * Dh] float32: mean query per question and layer, before rotary embedding."""
         ...
 
-    # -- identity ---------------------------------------------------------------------------------
+    # -- identity ----------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
-        """16 hex digits over configuration and weights, plus a suffix for settings that change keys."""
+        """16 hex digits over configuration and weights; settings that change keys add a suffix."""
         ...

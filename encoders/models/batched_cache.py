@@ -1,8 +1,9 @@
-"""Contexts of several questions side by side, so that one call of the decoder takes a step in all of them.
+"""Contexts of several questions in one cache, so that one decoder call advances all of them.
 
-Each row is laid like a cache of its own; then all go on together. Rows are of unequal length: a step appends behind the
-longest one, and a mask keeps what belongs to no token of a row out of that row's attention. A token's position comes from its
-row's cursor, not from where it lies. Knows no question, no disk, no model.
+Each row is first filled like a cache of its own; then all rows advance together. Rows have unequal
+lengths: a step appends after the longest row, and a mask excludes places that hold no token of a
+row. A token's position comes from its row's cursor, not from its place. Knows no question, no disk,
+no model.
 """
 
 import math
@@ -14,20 +15,24 @@ from torch import Tensor
 from encoders.models.kv_cache import FixedCache
 from encoders.models.positions import Cursor
 
-BatchMark = tuple[int, tuple[Cursor, ...]]  # tokens held and where each row stands
+BatchMark = tuple[int, tuple[Cursor, ...]]  # number of tokens, and the cursor of each row
 
 
 class BatchedCache:
-    """Keys and values of B rows in two tensors. First each of `rows` is laid, then `join`, then steps."""
+    """Keys and values of B rows in two tensors. First fill each of `rows`, then call `join`, then
+    advance.
+    """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values [L, B, H, capacity, Dh]: the buffers. Steps attend to them as they are, for a product of many contexts
-        takes its operands in one piece: cut to what is filled they would be copied in every layer."""
+        """keys, values [L, B, H, capacity, Dh]: the buffers. Steps attend to the whole buffers,
+        because a product over many contexts needs contiguous operands; a slice would be copied in
+        every layer.
+        """
         self.joint = FixedCache(keys, values, whole=True)
         self.rows = [
             FixedCache(keys[:, b : b + 1], values[:, b : b + 1]) for b in range(keys.shape[1])
         ]
-        # [B, capacity]: tokens
+        # [B, capacity]: True at places that hold a token
         self.valid = torch.zeros(keys.shape[1], keys.shape[3], dtype=torch.bool, device=keys.device)
 
     @classmethod
@@ -41,7 +46,9 @@ class BatchedCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> "BatchedCache":
-        """With buffers of its own. No number in them is NaN: what a mask hides is still multiplied, by zero."""
+        """A cache with buffers of its own, filled with zeros: masked values are still multiplied,
+        by zero, so they must not be NaN.
+        """
         return cls(
             *(
                 torch.zeros((layers, rows, heads, capacity, width), dtype=dtype, device=device)
@@ -54,8 +61,9 @@ class BatchedCache:
         return self.joint.capacity
 
     def with_capacity(self, capacity: int) -> "BatchedCache":
-        """A smaller one in the same memory, which this one must not use meanwhile: rows lie close together again. The numbers
-        in it are those of whoever had the memory before."""
+        """A smaller cache in the same memory, with contiguous rows. Do not use this one at the same
+        time. The new buffers contain arbitrary earlier numbers.
+        """
         layers, rows, heads, _, width = self.joint.keys.shape
         shape = (layers, rows, heads, capacity, width)
         return BatchedCache(
@@ -66,7 +74,7 @@ class BatchedCache:
         )
 
     def broadcast(self, cache: FixedCache) -> None:
-        """Every row holds what this cache of one row holds, and nothing else."""
+        """Copy the contents of this cache of one row into every row, replacing what they held."""
         length, _ = mark = cache.mark()
         self.joint.keys[..., :length, :] = cache.keys[..., :length, :]
         self.joint.values[..., :length, :] = cache.values[..., :length, :]
@@ -74,7 +82,7 @@ class BatchedCache:
             row.rewind(mark)
 
     def join(self) -> None:
-        """The rows are laid: from here on they grow together."""
+        """End the filling of single rows: from here on, the rows advance together."""
         lengths = [row.mark()[0] for row in self.rows]
         self.joint.rewind_to(max(lengths))
         self.valid.copy_(torch.arange(self.capacity) < torch.tensor(lengths)[:, None])
@@ -84,7 +92,7 @@ class BatchedCache:
         return self.joint.mark()[0], tuple(row.cursor for row in self.rows)
 
     def rewind(self, mark: BatchMark) -> None:
-        """Forget what was appended to all rows since the mark was taken."""
+        """Remove what was appended to all rows since the mark was taken."""
         length, cursors = mark
         self.joint.rewind_to(length)
         self.valid[:, length:] = False
@@ -92,13 +100,15 @@ class BatchedCache:
             row.cursor = cursor
 
     def append_mask(self, lengths: Sequence[int], width: int) -> Tensor:
-        """Say that the next `width` places hold so many tokens of each row, left first.
+        """Mark the next `width` places of each row as holding this many tokens, left-aligned.
 
-        -> [B, 1, width, capacity] bool: which keys each query sees, its own among them."""
+        Returns [B, 1, width, capacity] bool: the keys that each query attends to, its own among
+        them.
+        """
         start = self.joint.mark()[0]
         new = torch.arange(width)
         self.valid[:, start : start + width] = new < torch.tensor(lengths)[:, None]
-        if width == 1:  # nothing lies behind it
+        if width == 1:  # no later token exists
             return self.valid[:, None, None]
         causal = torch.ones(width, self.capacity, dtype=torch.bool, device=self.valid.device).tril_(
             start

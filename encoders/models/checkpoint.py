@@ -1,7 +1,9 @@
-"""What a checkpoint says of itself before its weights are read, and what to tell when they cannot be: one sentence each.
+"""Checks of a checkpoint before its weights are read, and one-sentence errors if they cannot be
+read.
 
-Knows folders, hub ids and transformers' configuration classes; no family and no forward pass. Nothing from a checkpoint is
-run: weights are safetensors, the rest is data, and code that comes with a checkpoint (`auto_map`) is never trusted.
+Knows folders, hub ids and transformers' configuration classes; no family and no forward pass.
+Nothing from a checkpoint is executed: weights are safetensors, the rest is data, and code that
+comes with a checkpoint (`auto_map`) is never trusted.
 """
 
 import json
@@ -19,21 +21,24 @@ from encoders.errors import UserError
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig  # isort: skip  (after the operators are declared)
 from transformers.utils import logging as transformers_logging  # isort: skip
 
-# for one knock; the hub's client alone knocks five times, for 23 s, at every file
+# for one request; the hub's client alone makes five for every file, which takes 23 s without a
+# network
 HUB_SECONDS = 5.0
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def is_offline(path: str) -> bool:
-    """Whether only the cache can be asked for `path`: a hub id, and the hub does not answer one request."""
+    """True if only the cache can provide `path`: it is a hub id, and the hub does not answer one
+    request.
+    """
     if Path(path).expanduser().is_dir():
         return False
     if constants.is_offline_mode():
         return True
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-    except Exception:  # whatever the client raises: no answer is no answer
+    except Exception:  # whatever the client raises: no answer means offline
         return True
     return False
 
@@ -41,8 +46,9 @@ def is_offline(path: str) -> bool:
 def read_config(
     path: str, family: str | None, revision: str | None = None, *, local_only: bool = False
 ) -> Any:
-    """The configuration of a folder or hub id; family: the type that it must be of, None for any. UserError when it is not
-    there, cannot be read, is of another family, or wants code of its own to be run."""
+    """The configuration of a folder or hub id. family: its required model type; None for any.
+    UserError if it is missing, cannot be read, is of another family, or needs code of its own.
+    """
     if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
         raise UserError(
             f"There is no folder {path}; give backbone.path= a folder with a checkpoint, or the id "
@@ -80,7 +86,9 @@ def read_config(
 
 
 def check_weights(path: str) -> None:
-    """UserError when a folder's weights are not whole or not safetensors. Hub ids are their client's affair."""
+    """UserError if a folder's weights are incomplete or not safetensors. The hub's client checks
+    hub ids itself.
+    """
     folder = Path(path)
     if not folder.is_dir():
         return
@@ -111,7 +119,7 @@ def check_weights(path: str) -> None:
 
 
 def check_device(device: str) -> torch.device:
-    """The device, once a number has been put there. UserError when it is unknown or not there."""
+    """The device, after a number was put there. UserError if it is unknown or unavailable."""
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).item()
@@ -125,8 +133,9 @@ def check_device(device: str) -> torch.device:
 
 
 def check_memory(path: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """UserError when a folder's weights are larger than the machine: Linux would grant the memory and kill the process
-    once it is used, without a word. A device says so itself."""
+    """UserError if a folder's weights exceed the machine's memory. Linux would grant the memory and
+    kill the process on use, without a message. Other devices raise errors themselves.
+    """
     folder = Path(path)
     if device.type != "cpu" or not folder.is_dir() or "SC_PHYS_PAGES" not in os.sysconf_names:
         return
@@ -160,7 +169,7 @@ def memory_errors_as_user_errors(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device, torch's allocator, a mapped file or Python itself had no room left."""
+    """True if a device, torch's allocator, a mapped file or Python itself had no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     words = ("allocate memory", "not enough memory", "out of memory", "unable to mmap")
@@ -178,14 +187,16 @@ def _too_large(path: str, dtype: torch.dtype, device: torch.device, why: str) ->
 
 
 def first_line(error: BaseException) -> str:
-    """The first sentence of an error, or its kind."""
+    """The first line of an error's message, or the name of its class."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
 @contextmanager
 def quiet_loading(local: bool) -> Iterator[None]:
-    """No bar while weights are read from a folder, which takes moments; a download keeps its bar."""
+    """Hide the progress bar while weights are read from a folder, which takes moments; a download
+    keeps its bar.
+    """
     was_enabled = transformers_logging.is_progress_bar_enabled()
     if local:
         transformers_logging.disable_progress_bar()

@@ -1,7 +1,7 @@
-"""Frame and text embeddings by open_clip: the external retriever's eyes, and the scene segmenter's.
+"""Frame and text embeddings by open_clip, for search and for scene cuts.
 
-Knows no video, no index. Loads `local-dir:FOLDER`, `hf-hub:ID` or an architecture name with a pretrained tag, all through
-open_clip's own factory.
+Knows no video, no index. Loads `local-dir:FOLDER`, `hf-hub:ID` or an architecture name with a
+pretrained tag, all through open_clip's own factory.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _PRECISIONS = {"float32": "fp32", "bfloat16": "pure_bf16"}  # as open_clip calls
 
 
 class ClipEncoder:
-    """An open_clip model as FrameEmbedder."""
+    """An open_clip model as a DualEncoder."""
 
     def __init__(
         self,
@@ -37,8 +37,9 @@ class ClipEncoder:
         batch: int = 64,
         dtype: str = "float32",
     ) -> None:
-        """dtype: that the model computes in, "float32" or "bfloat16"; embeddings are float32 either way. UserError when
-        open_clip cannot load the model."""
+        """dtype: of the computation, "float32" or "bfloat16"; embeddings are float32 either way.
+        UserError if open_clip cannot load the model.
+        """
         if dtype not in _PRECISIONS:
             raise UserError(f"clip.dtype={dtype} is not known; use one of {', '.join(_PRECISIONS)}")
         self.name, self.pretrained, self.batch, self.device = (
@@ -70,7 +71,9 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def embed_frames(self, frames: Frames) -> Tensor:
-        """[T, E] float32, unit rows. Frames are squeezed to the model's square, as the backbone does."""
+        """[T, E] float32, unit rows. Frames are resized to the model's square, as for
+        the backbone.
+        """
         rows: list[Tensor] = []
         for a in range(0, len(frames), self.batch):
             pixels = (
@@ -88,17 +91,19 @@ class ClipEncoder:
         return F.normalize(torch.cat(rows), dim=-1).cpu()
 
     def embed_text(self, text: str) -> Tensor:
-        """[E] float32, unit length. Text over the model's context is cut."""
+        """[E] float32, unit length. Text beyond the model's context is cut."""
         return self.embed_texts([text])[0]
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """[B, E] float32, unit rows: the same of several texts, in one pass."""
+        """[B, E] float32, unit rows, in one pass."""
         rows = self.clip.encode_text(self.tokenizer(list(texts)).to(self.device)).float()
         return F.normalize(rows, dim=-1).cpu()
 
     def fingerprint(self) -> str:
-        """16 hex digits over name, tag and, for a local folder, weights; and the dtype, unless it is float32."""
+        """16 hex digits over name, tag and, for a local folder, weights; plus a suffix for dtypes
+        other than float32.
+        """
         digest = hashlib.sha256(f"{self.pretrained}".encode())
         folder = Path(self.name.removeprefix("local-dir:"))
         if folder.is_dir():
@@ -110,9 +115,11 @@ class ClipEncoder:
 
 
 def _batch_last_where_faster(visual: Any) -> None:
-    """Let a vision transformer with an odd number of heads run as [L, B, D], which is a switch of open_clip's and of torch's
-    own layers. torch's fused path takes even numbers only, and its other path turns [B, L, D] around first: the products after
-    it cost twice the time, and six times in bfloat16. The result is the same."""
+    """Run a vision transformer with an odd number of heads as [L, B, D], by a switch of open_clip's
+    and torch's own layers. torch's fused path takes even numbers only. Its other path first
+    transposes [B, L, D]; the products after that take twice the time, and six times in bfloat16.
+    The result is the same.
+    """
     stack: Any = getattr(visual, "transformer", None)
     blocks = [getattr(block, "attn", None) for block in getattr(stack, "resblocks", [])]
     if blocks and all(

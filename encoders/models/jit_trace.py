@@ -1,5 +1,5 @@
-"""Small models as graphs that torch runs without Python: threads that look, embed and prefill side by side otherwise take
-a tenth longer, for every operation takes Python's lock anew.
+"""Small models as graphs that torch runs without Python. Threads that encode, embed and prefill in
+parallel otherwise take a tenth longer, because every operation takes Python's lock.
 
 Knows functions of one tensor; no model, no frames.
 """
@@ -16,22 +16,25 @@ from torch import Tensor, nn
 
 from encoders.models.onednn_linear import PackedLinear, count_weights
 
-# parameters up to which an operation takes no longer than what stands around it
+# parameters up to which the overhead of an operation exceeds its work
 _SMALL = 50_000_000
-_SHAPES = 8  # graphs kept at most; a video has segments of few lengths
+_SHAPES = 8  # graphs at most; a video has segments of few lengths
 
 log = logging.getLogger(__name__)
 
 
 class JitTrace:
-    """`Traced(function)(x)` is function(x). After so many calls with one shape it is traced, and from then on, where the graph
-    gives the same numbers, called as a graph."""
+    """`JitTrace(function)(x)` equals function(x). After `after` calls with one shape the function
+    is traced. If the graph gives the same numbers, later calls with that shape run the graph.
+    """
 
     def __init__(
         self, function: Callable[[Tensor], Tensor], module: nn.Module, after: int = 64
     ) -> None:
-        """module: whose parameters the function uses; one that is large or on no CPU is never traced. after: calls, such that
-        what tracing takes (some tenths of a second) comes back within two or three times as many more."""
+        """module: holds the parameters that the function uses; a large module, or one that is not
+        on a CPU, is never traced. after: number of calls before tracing, which takes some tenths of
+        a second and pays off within two or three times as many more calls.
+        """
         self._function, self._after = function, after
         self._graphs: dict[torch.Size, Any] = {}
         self._calls: Counter[torch.Size] = Counter()
@@ -52,7 +55,7 @@ class JitTrace:
             self._calls[x.shape] += 1
             if self._calls[x.shape] >= self._after and self._tracing.acquire(blocking=False):
                 try:
-                    if x.shape not in self._graphs:  # another thread may just have made it
+                    if x.shape not in self._graphs:  # another thread may have traced it meanwhile
                         self._trace(x)
                 finally:
                     self._tracing.release()
@@ -60,17 +63,17 @@ class JitTrace:
 
     @torch.inference_mode()
     def _trace(self, x: Tensor) -> None:
-        """A graph for this shape, if there can be one; else none is ever tried again."""
+        """Trace this shape; if that fails, give up tracing for good."""
         if len(self._graphs) == _SHAPES:
             self._is_traceable = False
             return
         _silence_tracer()
         try:
             graph = _trace_graph(self._function, x)
-            # it is rewritten on its second run
+            # torch rewrites a graph on its second run
             same = all(torch.equal(graph(one), self._function(one)) for one in (x, x, -x))
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            # the last: a torch that traces no more
+            # AttributeError: a torch without tracing
             log.debug("not traced: %s", error)
             same = False
         if same:
@@ -80,16 +83,19 @@ class JitTrace:
 
 
 def _silence_tracer() -> None:
-    """Ignore the tracer's warnings for the process: with filters for a block, one thread's end would undo another's.
+    """Ignore the tracer's warnings for the whole process: with filters for a block, one thread's
+    end would undo another's.
 
-    The tracer warns of numbers that it reads off a shape. They belong in the graph, which is used for this shape alone.
+    The tracer warns of numbers that it reads off a shape. They belong in the graph, which serves
+    this shape alone.
     """
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
 
 
 def _trace_graph(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
-    """torch means to replace tracing by compilation; that needs a C++ compiler on the user's machine and takes a hundred times
-    as long."""
-    # a module's method by itself is refused
+    """The traced graph. torch plans to replace tracing by compilation, but that needs a C++
+    compiler on the user's machine and takes a hundred times as long.
+    """
+    # torch refuses to trace a module's method directly
     return torch.jit.trace(lambda one: function(one), x, check_trace=False)

@@ -1,12 +1,14 @@
-"""Keys and values outside and inside the language model: rotary embedding on and off, and a cache that never moves.
+"""Keys and values outside and inside the language model: rotary embedding on and off, and a cache
+that never moves.
 
-With the adapters (`backbone.py` and one file per family) the only file that knows transformers' cache objects. Knows no
-pixels, no questions, no disk.
+Besides `video_llm.py` and the adapters, the only file that knows transformers' cache objects. Knows
+no pixels, no questions, no disk.
 
-Keys are stored before rotary embedding (un-rotated in float32 on write) and rotated once, to their final positions, on
-read; a rotated key is never rotated again. RoPE (arXiv 2104.09864) in the half-split form of transformers:
-rotate(x)[i] = x[i] cos - x[i + Dh/2] sin, rotate(x)[i + Dh/2] = x[i + Dh/2] cos + x[i] sin. With an attention scaling s
-(YaRN) cos and sin carry s, so the inverse divides by s^2 = cos^2 + sin^2.
+Keys are stored before rotary embedding (un-rotated in float32 on write). On read they are rotated
+once, to their final positions; a rotated key is never rotated again. RoPE (arXiv 2104.09864) in the
+half-split form of transformers: rotate(x)[i] = x[i] cos - x[i + Dh/2] sin, rotate(x)[i + Dh/2] =
+x[i + Dh/2] cos + x[i] sin. With an attention scaling s (YaRN), cos and sin carry s, so the inverse
+divides by s^2 = cos^2 + sin^2.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from encoders.models.positions import Cursor
 from encoders.schema import KVBlock
 
-Mark = tuple[int, Cursor]  # tokens held and where the next one stands
+Mark = tuple[int, Cursor]  # number of tokens, and the cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class KVShape:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [..., M, Dh] any dtype, cos and sin [M, Dh] float32 -> float32 [..., M, Dh] at those positions."""
+    """x [..., M, Dh] of any dtype, cos and sin [M, Dh] float32 -> [..., M, Dh] float32 at those
+    positions.
+    """
     x = x.float()
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
-    # written by halves: half of the passes over memory, and the same numbers
+    # computed by halves: half of the passes over memory, and the same numbers
     out = torch.empty_like(x)
     torch.mul(first, cos[..., :half], out=out[..., :half]).sub_(second * sin[..., :half])
     torch.mul(second, cos[..., half:], out=out[..., half:]).add_(first * sin[..., half:])
@@ -62,17 +66,20 @@ def unrotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class FixedLayer(CacheLayerMixin):
-    """One layer's keys and values in a buffer of fixed capacity: appending copies the new tokens and nothing else.
+    """One layer's keys and values in a buffer of fixed capacity: appending copies only the new
+    tokens.
 
-    (transformers' DynamicLayer concatenates: quadratic over an answer, 60 times slower over 300 appends.)
+    (transformers' DynamicLayer concatenates: quadratic over an answer, 60 times slower over 300
+    appends.)
     """
 
     is_sliding = False
     is_croppable = True
 
     def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:
-        """keys, values [B, H, capacity, Dh]: the buffers, in the model's dtype, on its device. whole: `update` returns them
-        with what is not filled, which the caller masks."""
+        """keys, values [B, H, capacity, Dh]: the buffers, in the model's dtype, on its device.
+        whole: `update` returns the whole buffers; the caller masks the unused part.
+        """
         super().__init__()
         self.buffers, self.whole = (keys, values), whole
         self.filled = 0
@@ -80,12 +87,14 @@ class FixedLayer(CacheLayerMixin):
         self.dtype, self.device = keys.dtype, keys.device
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: the buffers came with the constructor."""
+        """Nothing to do: the constructor got the buffers."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Append [B, H, n, Dh]; return views of what is filled, or the buffers. ValueError when the capacity is exceeded."""
+        """Append [B, H, n, Dh]; return views of the filled part, or the whole buffers. ValueError
+        beyond the capacity.
+        """
         stop = self.filled + key_states.shape[-2]
         if stop > self.buffers[0].shape[-2]:
             raise ValueError(f"cache of {self.buffers[0].shape[-2]} tokens cannot hold {stop}")
@@ -107,11 +116,11 @@ class FixedLayer(CacheLayerMixin):
         return int(self.buffers[0].shape[-2])
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last tokens; transformers passes them as a negative number."""
+        """Remove the last tokens; transformers passes their number as a negative number."""
         self.hold(self.filled + min(tokens_to_remove, 0))
 
     def hold(self, length: int) -> None:
-        """Count the first `length` tokens of the buffers as filled."""
+        """Keep the first `length` tokens of the buffers."""
         self.filled = length
         self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
 
@@ -121,15 +130,16 @@ class _PrefillComplete(Exception):
 
 
 class FixedCache(Cache):
-    """A cache of FixedLayers; the buffers of all layers lie in two tensors that can be kept and used again."""
+    """A cache of FixedLayers. The buffers of all layers lie in two tensors that can be reused."""
 
     layers: list[FixedLayer]
-    cursor = Cursor()  # where the next token stands; whoever appends moves it
+    cursor = Cursor()  # where the next token stands; code that appends also moves it
     _stops_early = False
 
     def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:
-        """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. B rows are filled alike. whole: see
-        FixedLayer."""
+        """keys, values [L, B, H, capacity, Dh]: the buffers, or views of larger ones. All B rows
+        have the same length. whole: as for FixedLayer.
+        """
         self.keys, self.values = keys, values
         super().__init__(
             layers=[FixedLayer(*layer, whole) for layer in zip(keys, values, strict=True)]
@@ -145,7 +155,7 @@ class FixedCache(Cache):
         dtype: torch.dtype,
         device: torch.device,
     ) -> "FixedCache":
-        """One row with buffers of its own."""
+        """A cache of one row with buffers of its own."""
         keys, values = (
             torch.empty((layers, 1, heads, capacity, width), dtype=dtype, device=device)
             for _ in range(2)
@@ -160,7 +170,9 @@ class FixedCache(Cache):
         *args: object,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """Append to a layer, as a decoder does; in `filling` the pass ends with the last one."""
+        """Append to a layer, as a decoder does. Inside `filling`, the pass ends with the last
+        layer.
+        """
         pair: tuple[Tensor, Tensor] = super().update(
             key_states, value_states, layer_idx, *args, **kwargs
         )
@@ -170,9 +182,11 @@ class FixedCache(Cache):
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """`with cache.filling(): decoder(..., past_key_values=cache)` for keys and values alone: as soon as the last layer has
-        them the pass is left. What that layer would make of them, its attention and its MLP, nobody asks for: of a decoder of
-        24 layers that is a twenty-fourth, of one of five nearly a fifth."""
+        """`with cache.filling(): decoder(..., past_key_values=cache)` computes keys and values
+        alone. The pass ends as soon as the last layer has them. The last layer's attention and MLP
+        outputs are unused, so they are skipped: a twenty-fourth of a decoder of 24 layers, nearly a
+        fifth of one of five.
+        """
         self._stops_early = True
         try:
             yield
@@ -190,18 +204,19 @@ class FixedCache(Cache):
         return self.layers[0].filled, self.cursor
 
     def rewind(self, mark: Mark) -> None:
-        """Forget what was appended since the mark was taken."""
+        """Remove what was appended since the mark was taken."""
         length, self.cursor = mark
         self.rewind_to(length)
 
     def rewind_to(self, length: int) -> None:
-        """Hold the first `length` tokens of the buffers, wherever the cursor stands."""
+        """Keep the first `length` tokens of the buffers; the cursor stays."""
         for layer in self.layers:
             layer.hold(length)
 
     def append(self, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> None:
-        """Append blocks with stored keys [L, H, M, Dh] (before rotary embedding) at the positions of cos, sin [M, Dh]; for a
-        cache of one row."""
+        """Append stored keys [L, H, M, Dh] (before rotary embedding) and values, at the positions
+        of cos, sin [M, Dh]. For a cache of one row.
+        """
         rotated = rotate(keys.to(cos.device), cos, sin).to(self.keys.dtype)
         placed = values.to(device=self.values.device, dtype=self.values.dtype)
         for i, layer in enumerate(self.layers):
@@ -210,25 +225,28 @@ class FixedCache(Cache):
     def stored(
         self, start: int, cos: Tensor, sin: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """Keys before rotary embedding and values of the tokens from `start` on: two [L, H, M, Dh] of `dtype`, copies."""
+        """Keys before rotary embedding, and values, of the tokens from `start` on: two copies [L,
+        H, M, Dh] of `dtype`.
+        """
         stop = self.layers[0].filled
         keys = unrotate(self.keys[:, 0, :, start:stop], cos, sin).to(dtype)
         return keys, self.values[:, 0, :, start:stop].to(dtype, copy=True)
 
 
 class LibraryCache(DynamicCache):
-    """transformers' own cache with a cursor, for models with sliding or recurrent layers: nothing can be laid into it or
-    taken back, so it is made anew for every question."""
+    """transformers' own cache with a cursor, for models with sliding or recurrent layers. Nothing
+    can be appended to it from storage or removed from it, so every question builds a new one.
+    """
 
     cursor = Cursor()
 
 
 def join_blocks(blocks: Sequence[KVBlock]) -> KVBlock:
-    """Blocks one after another as one block. blocks must not be empty."""
+    """One block from several, in the given order. blocks must not be empty."""
     ends = torch.tensor([len(b.offsets) for b in blocks]).cumsum(0) - 1
     counts = torch.cat([b.offsets for b in blocks]).diff()
     within = torch.ones(len(counts), dtype=torch.bool)
-    within[ends[:-1]] = False  # from one block to the next
+    within[ends[:-1]] = False  # boundaries between blocks
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts[within].cumsum(0)])
     keys, values = (
         torch.cat([b.keys for b in blocks], dim=2),

@@ -1,10 +1,12 @@
-"""Linear layers in bfloat16 on a CPU, as oneDNN wants them, and GELU in vision transformers.
+"""Linear layers in bfloat16 on a CPU in oneDNN's own order, and faster GELUs in vision
+transformers.
 
-torch hands oneDNN a layer's weights as they are, which are put into its own order again in every call; packed once,
-encoding takes 4 % less time (0.6 B parameters), and a small decoder's products for one token a third less. A GELU behind such
-a layer is applied while the product's rows are still in the cache. In small towers, which are better off as graphs
-(encoders/models/jit_trace.py), only GELU's tanh gives way to the sigmoid that it is: torch's takes as long as the product before it.
-Knows two shapes that an MLP can have and no model.
+torch passes a layer's weights to oneDNN as they are, and oneDNN reorders them in every call. With
+weights packed once, encoding takes 4 % less time (0.6 B parameters), and a small decoder's products
+for one token take a third less. A GELU after such a layer is applied while the product's rows are
+still in the cache. Small towers run faster as graphs (encoders/models/jit_trace.py). There, only
+GELU's tanh is replaced by an equal sigmoid: torch's tanh takes as long as the product before it.
+Knows two layouts of an MLP and no model.
 """
 
 import math
@@ -19,18 +21,22 @@ from transformers.activations import ACT2FN
 _GELU_KINDS = {
     "gelu_pytorch_tanh": "tanh",
     "gelu": "none",
-}  # as transformers calls them: as torch does
-MIN_WEIGHTS = 1 << 19  # weights from which a layer is packed where a graph could be made instead
-MIN_WEIGHTS_DECODER = 1 << 14  # and where not: below, reordering costs nothing
-_CLOSE = 0.05  # what rounding may make of outputs of size one
+}  # transformers' name -> torch's name
+MIN_WEIGHTS = 1 << 19  # weights from which a layer is packed in models that could be traced instead
+# weights from which it is packed in others: below, reordering costs nothing
+MIN_WEIGHTS_DECODER = 1 << 14
+_CLOSE = 0.05  # tolerance for rounding, for outputs of size one
 
 
 class PackedLinear(nn.Module):
-    """x W^T + b, or the GELU of that, [..., in] -> [..., out] bfloat16. Holds the weights in oneDNN's order and no others."""
+    """x W^T + b, or the GELU of that, [..., in] -> [..., out] bfloat16. Holds the weights in
+    oneDNN's order only.
+    """
 
     def __init__(self, linear: nn.Linear, gelu: str = "") -> None:
-        """gelu: "tanh" or "none", as torch.nn.functional.gelu takes it; "": none at all. RuntimeError where torch or the
-        processor has no such product."""
+        """gelu: "tanh" or "none", as torch.nn.functional.gelu names it; "" = no GELU. RuntimeError
+        if torch or the processor has no such product.
+        """
         super().__init__()
         self.in_features, self.out_features, self.gelu = (
             linear.in_features,
@@ -38,7 +44,7 @@ class PackedLinear(nn.Module):
             gelu,
         )
         self.bias = linear.bias
-        # no parameter: nothing but the product can read it
+        # not a parameter, because only this product can read it
         self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,9 +56,12 @@ class PackedLinear(nn.Module):
 
 
 class SigmoidGELU(nn.Module):
-    """GELU in its tanh form: x (1 + tanh u) / 2 = x sigmoid(2u) with u = sqrt(2 / pi) (x + 0.044715 x^3), any shape.
+    """GELU in its tanh form, for any shape: x (1 + tanh u) / 2 = x sigmoid(2u) with u = sqrt(2 /
+    pi) (x + 0.044715 x^3).
 
-    Computed in float32, as torch's is, and rounded once; in half of its time, for tanh is slow where sigmoid is not."""
+    Computed in float32, like torch's, and rounded once; in half the time, because sigmoid is faster
+    than tanh.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,9 +75,11 @@ class SigmoidGELU(nn.Module):
 
 
 def pack(model: nn.Module, min_weights: int = MIN_WEIGHTS) -> None:
-    """Replace, in place, the GELUs that this file knows how to compute faster, then every linear layer of `least` weights that
-    shares them with nobody. Each MLP, and the first layer, are tried before and after, and all is left as it was unless
-    both say the same up to rounding. Only what is in bfloat16 on a CPU that has instructions for it."""
+    """Replace, in place, the GELUs that this file can compute faster, then every linear layer of at
+    least `min_weights` weights that are not shared. Each MLP and the first layer are compared
+    before and after. They stay as they were unless both outputs agree up to rounding. Changes only
+    bfloat16 layers on a CPU with bfloat16 instructions.
+    """
     if not _supported():
         return
     for module in list(model.modules()):
@@ -95,12 +106,12 @@ def pack(model: nn.Module, min_weights: int = MIN_WEIGHTS) -> None:
         ):
             return
         verified = True
-        # one at a time, so that the weights are there twice of one layer only
+        # one at a time, so that only one layer's weights exist twice
         module._modules[name] = packed
 
 
 def count_weights(model: nn.Module) -> int:
-    """How many numbers a model has learnt, packed or not."""
+    """Number of learned parameters of a model, packed or not."""
     packed = (one for one in model.modules() if isinstance(one, PackedLinear))
     return sum(one.numel() for one in model.parameters()) + sum(
         one.in_features * one.out_features for one in packed
@@ -108,7 +119,7 @@ def count_weights(model: nn.Module) -> int:
 
 
 def _supported() -> bool:
-    """Whether torch has these products, and the processor bfloat16."""
+    """True if torch has these products and the processor has bfloat16."""
     try:
         probe = nn.Linear(64, 64).bfloat16().requires_grad_(False)
         return (
@@ -120,8 +131,10 @@ def _supported() -> bool:
 
 
 def _fuse_gelu(mlp: nn.Module, min_weights: int) -> None:
-    """The GELU of an MLP into the layer before it, or by its sigmoid: of `fc1` with an `activation_fn` beside it (SigLIP's), or
-    of a linear layer before a GELU in an nn.Sequential (open_clip's)."""
+    """Merge an MLP's GELU into the layer before it, or replace it by SigmoidGELU. The layer is
+    `fc1` next to an `activation_fn` (SigLIP), or a linear layer before a GELU in an nn.Sequential
+    (open_clip).
+    """
     names = list(mlp._modules)
     if isinstance(mlp, nn.Sequential):
         pairs = list(pairwise(names))
@@ -148,7 +161,7 @@ def _is_wide(linear: nn.Linear, min_weights: int) -> bool:
 
 
 def _gelu_kind(activation: Any) -> str | None:
-    """Which GELU it is, if it is one."""
+    """The kind of GELU, or None for another activation."""
     if isinstance(activation, nn.GELU):
         return activation.approximate
     return next(
@@ -157,7 +170,7 @@ def _gelu_kind(activation: Any) -> str | None:
 
 
 def _try_replace(mlp: nn.Module, parts: dict[str, nn.Module], width: int) -> None:
-    """Give the MLP these parts, if it does the same with them."""
+    """Put these parts into the MLP, and undo it if the output changes beyond rounding."""
     before = {name: mlp._modules[name] for name in parts}
     expected = _probe_output(mlp, width)
     mlp._modules.update(parts)
@@ -167,7 +180,7 @@ def _try_replace(mlp: nn.Module, parts: dict[str, nn.Module], width: int) -> Non
 
 @torch.inference_mode()
 def _probe_output(module: nn.Module, width: int) -> Tensor | None:
-    """What a module makes of some rows; None where it takes something else."""
+    """A module's output for some fixed rows; None if it does not take them."""
     probe = torch.linspace(-3, 3, 4 * width).view(1, 4, width).sin().bfloat16()
     try:
         output = module(probe)

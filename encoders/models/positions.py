@@ -1,12 +1,13 @@
-"""Where tokens stand: the rotary positions of frames and of text, and the cursor that says where the next ones go.
+"""Rotary positions of frames and of text, and the cursor that says where the next tokens stand.
 
-Three rules cover the families. `Line`: one axis, every token one further. `TimedImages` (Qwen3-VL): every frame is an image
-on three axes (time, row, column; M-RoPE of arXiv 2409.12191) behind its time in text. `VideoGrid` (Qwen2-VL, Qwen2.5-VL):
-all frames share one grid of rows and columns, and a frame is one step further in time.
+Three rules cover the families. `LinearPositions`: one axis, one step per token.
+`TimedImagePositions` (Qwen3-VL): every frame is an image on three axes (time, row, column; M-RoPE
+of arXiv 2409.12191) after its time in text. `VideoGridPositions` (Qwen2-VL, Qwen2.5-VL): all frames
+share one grid of rows and columns, and each frame is one step further in time.
 
-A frame's tokens have places relative to the frame (`KVBlock.pos`); a rule turns them into positions wherever the frame is
-laid. Recalled frames are laid side by side: positions stay in the range a model was trained on at any length of video.
-Knows no model, no keys and no pixels.
+A frame's tokens have positions relative to the frame (`KVBlock.pos`); a rule turns them into
+positions at the cursor. Recalled frames stand side by side, so positions stay in the range that a
+model was trained on, for a video of any length. Knows no model, no keys and no pixels.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from encoders.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a context has been laid."""
+    """The end of a context."""
 
     next: int = 0  # position of the next text token
-    highest: int = -1  # highest position given so far, on any axis
-    origin: int | None = None  # where the running video's grid began; None outside of a video
-    frames: int = 0  # frames laid since the origin
+    highest: int = -1  # highest position so far, on any axis
+    origin: int | None = None  # position where the running video's grid began; None outside a video
+    frames: int = 0  # number of frames since the origin
 
 
 class Positions(Protocol):
@@ -39,13 +40,18 @@ class Positions(Protocol):
     def of_frames(
         self, pos: Tensor | None, offsets: Tensor, cursor: Cursor
     ) -> tuple[Tensor, Cursor]:
-        """Positions of frames laid at the cursor: [M] int64 with one axis, [3, M] with three.
+        """Positions of frames at the cursor, [M] int64 for one axis and [3, M] for three, and the
+        cursor after them.
 
-        pos: [M, 3] places relative to the frame (None with one axis); offsets: [T + 1] tokens of frame t."""
+        pos: [M, 3] positions relative to the frame (None for one axis); offsets: [T + 1] tokens of
+        frame t.
+        """
         ...
 
     def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
-        """Positions of `count` text tokens at the cursor; ends a running video."""
+        """Positions of `count` text tokens at the cursor, and the cursor after them; ends a running
+        video.
+        """
         ...
 
 
@@ -67,7 +73,9 @@ class LinearPositions:
 
 @dataclass(frozen=True, slots=True)
 class TimedImagePositions:
-    """Every frame is an image: text, a grid at one moment, text. The text after a grid goes on at its longer side."""
+    """Every frame is an image: text, a grid at one moment, text. Text after a grid continues after
+    its longer side.
+    """
 
     axes: int = 3
 
@@ -76,7 +84,7 @@ class TimedImagePositions:
     ) -> tuple[Tensor, Cursor]:
         if pos is None:
             raise ValueError("positions on three axes need each token's place in its frame")
-        # a frame ends with a text token, which stands furthest
+        # a frame ends with a text token, which has the frame's highest position
         reach = pos[offsets[1:] - 1, 0].long() + 1
         bases = torch.cat([torch.tensor([cursor.next]), cursor.next + reach.cumsum(0)])
         base = bases[:-1].repeat_interleave(offsets.diff())
@@ -92,11 +100,13 @@ class TimedImagePositions:
 class VideoGridPositions:
     """All frames in one grid; frame k stands int(k * interval) further in time.
 
-    interval: positions between frames (Qwen2.5-VL: seconds between them times tokens_per_second; Qwen2-VL: 1).
+    interval: positions between frames (Qwen2.5-VL: seconds between them times tokens_per_second;
+    Qwen2-VL: 1).
     side: the longer side of a frame's grid in tokens, before compression.
-    after: where text goes on after a video. "transformers" (5.23): `side` behind the video's beginning, whatever its
-    length, and what is generated behind the highest position of all. "authors": behind the highest position, as in the
-    reference of Qwen. The two differ as soon as a video is longer than its grid; a checkpoint was trained with the second.
+    after: where text continues after a video. "transformers" (5.23): `side` after the video's
+    beginning, at any length, and generated text after the highest position of all. "authors": after
+    the highest position, as in Qwen's reference. The two differ as soon as a video is longer than
+    its grid; checkpoints were trained with the second.
     """
 
     interval: float

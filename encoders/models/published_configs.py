@@ -1,7 +1,8 @@
 """Parts of the configurations that the authors published with their checkpoints, as dictionaries.
 
-Each adapter builds its `published` configurations from them, so that sizes are known before any weights are there. A
-checkpoint's own config.json takes precedence. Knows no family, no weights and no network.
+Each adapter builds its `published` configurations from them, so that sizes are known without any
+weights. A checkpoint's own config.json takes precedence. Knows no family, no weights and no
+network.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ def decoder(
     vocabulary: int,
     **more: Any,
 ) -> dict[str, Any]:
+    """The text model's configuration. kind: transformers' model type; more: further keys."""
     return {
         "model_type": kind,
         "num_hidden_layers": layers,

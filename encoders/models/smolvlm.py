@@ -43,7 +43,9 @@ def _published(
 
 
 class SmolVLM(VideoLLM):
-    """`smolvlm` checkpoints. Their processor needs the package num2words (`pip install "reelbank[smolvlm]"`)."""
+    """`smolvlm` checkpoints. Their processor needs num2words (`pip install
+    "reelbank[smolvlm]"`).
+    """
 
     model_class = SmolVLMForConditionalGeneration
     family = "smolvlm"
@@ -80,7 +82,9 @@ class SmolVLM(VideoLLM):
 
     @staticmethod
     def frame_grid(config: Any, width: int = 0, height: int = 0) -> tuple[int, int]:
-        """The tower's patch grid after pixel shuffle. width: of a frame; 0 = the configuration's."""
+        """The tower's patch grid after pixel shuffle. width: pixels of a frame; 0 = the
+        configuration's.
+        """
         vision = config.vision_config
         side = int((width or vision.image_size) // vision.patch_size // config.scale_factor)
         return side, side
@@ -88,8 +92,8 @@ class SmolVLM(VideoLLM):
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """The time in minutes and seconds, rounded down, and the image marks."""
         mark, whole = self.processor.fake_image_token, int(end + 1e-6)
-        text = f"\nFrame from {whole // 60:02d}:{whole % 60:02d}:{mark}{self.processor.global_image_token}"
-        return self.ids(text), self.ids(mark)
+        time = f"\nFrame from {whole // 60:02d}:{whole % 60:02d}:"
+        return self.ids(f"{time}{mark}{self.processor.global_image_token}"), self.ids(mark)
 
     def pixels(self, frames: np.ndarray) -> Tensor:
         """[T, H, W, 3] uint8 -> [T, 3, H, W] in the model's dtype, normalized by the checkpoint's

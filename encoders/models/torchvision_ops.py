@@ -1,8 +1,10 @@
-"""Make torchvision importable beside a CPU-only torch; import this before transformers or open_clip.
+"""Make torchvision importable next to a CPU-only torch; import this before transformers or
+open_clip.
 
-torchvision's published wheel is built against CUDA. On a CPU torch its compiled operators are not registered, and
-`import torchvision` then fails because it attaches shape functions to operators that do not exist. Declaring the two
-schemas is enough for the import; nothing in Reelbank calls them. With a complete torchvision build this does nothing.
+torchvision's published wheel is built against CUDA. With a CPU torch its compiled operators are not
+registered. `import torchvision` then fails, because it attaches shape functions to missing
+operators. Declaring the two schemas is enough for the import; nothing in Reelbank calls them. With
+a complete torchvision build this does nothing.
 """
 
 import importlib.util
@@ -14,22 +16,22 @@ _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-# kept: a Library takes its schemas back when it is collected
+# a Library withdraws its schemas when it is collected, so it must stay referenced
 _library: torch.library.Library | None = None
 
 
 def declare_missing() -> list[str]:
-    """Declare the operator schemas that torchvision needs at import and that are missing; return their names."""
+    """Declare the missing operator schemas that torchvision needs at import; return their names."""
     global _library
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return []
     for binary in sorted(Path(spec.origin).parent.glob("_C.*")):
         try:
-            # what torchvision does first: a complete build registers everything here
+            # as torchvision itself does first: a complete build registers everything here
             torch.ops.load_library(str(binary))
         except OSError:
-            continue  # built for another torch, the case this file exists for
+            continue  # built for another torch, the case that this file exists for
     missing = [name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name)]
     if missing:
         _library = _library or torch.library.Library("torchvision", "FRAGMENT")

@@ -174,7 +174,7 @@ class VideoLLM:
             )
         return model
 
-    # -- what differs between families ------------------------------------------------------------------------------
+    # -- what differs between families -------------------------------------------------------------
 
     @property
     def is_narrow(self) -> bool:
@@ -274,7 +274,7 @@ class VideoLLM:
             times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
         )
 
-    # -- text pieces ------------------------------------------------------------------------------------------------
+    # -- text pieces -------------------------------------------------------------------------------
 
     def _split_chat(self) -> tuple[str, str]:
         """The chat template's text before the video, and the text after it with "{question}" in the
@@ -388,7 +388,7 @@ class VideoLLM:
         """Number of tokens of the text around a frame at this time."""
         return sum(len(ids) for ids in self.frame_text_ids(seconds, seconds))
 
-    # -- the decoder ------------------------------------------------------------------------------------------------
+    # -- the decoder -------------------------------------------------------------------------------
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine [n, Dh] float32 at positions [n], or [3, n] for three axes; attention
@@ -608,7 +608,7 @@ class VideoLLM:
         ).sum(3)
         return per_kv_head.flatten(2).cpu()
 
-    # -- identity ---------------------------------------------------------------------------------------------------
+    # -- identity ----------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
         """16 hex digits over the checkpoint's configuration and weights; a bank records them."""

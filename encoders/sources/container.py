@@ -1,7 +1,9 @@
-"""What a video file says of itself: fingerprint, length, and the time of every picture, read without decoding.
+"""Facts about a video file, read without decoding: fingerprint, length, and the time of every
+picture.
 
-Knows the container (through PyAV's demuxer) and no decoder's pictures. Times are seconds from the first picture.
-The scan reads the whole file once; it is what lets two decoders agree on time, and what finds files that were cut off.
+Knows the container (through PyAV's demuxer) and no decoder's pictures. Times are seconds from the
+first picture. The scan reads the whole file once. It lets two decoders agree on time, and it
+detects files that were cut off.
 """
 
 import hashlib
@@ -21,7 +23,7 @@ from encoders.errors import FileError, UserError
 
 WINDOW_BYTES, WINDOWS = 64 * 1024, 16
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
-# what FFmpeg also opens as "video": stills, and any text file
+# formats that FFmpeg also opens as video: stills, and any text file
 _PICTURES = ("image2", "_pipe", "tty")
 
 
@@ -38,24 +40,26 @@ class Container:
     # [P] float64 seconds of every picture, rising; empty without time stamps
     times: np.ndarray = field(repr=False)
     longest_run: int  # pictures between two keyframes, at most
-    # mean pictures per second as the container says; only used where time stamps are missing
+    # mean pictures per second as stated; only used if time stamps are missing
     rate: float
     duration: float  # seconds
     cut_off: bool  # the file ends before its stated length
     torn: bool  # packets whose inner lengths do not add up: decoders will fail there
 
     def seconds(self, stamp: int) -> float:
-        """Time stamp to seconds, to the last bit the number that `times` holds for it."""
+        """Time stamp to seconds: bit for bit the number that `times` holds for it."""
         return (stamp - self.zero) * self.clock.numerator / self.clock.denominator
 
     @property
     def step(self) -> float:
-        """Seconds from one picture to the next, usually."""
+        """The usual seconds from one picture to the next."""
         return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 1.0 / self.rate
 
 
 def fingerprint(path: Path) -> str:
-    """16 hex digits from the size and up to 16 evenly spread windows: the same for copies, whatever their names."""
+    """16 hex digits over the size and up to 16 evenly spaced windows: equal for copies under any
+    name.
+    """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     spread = range(WINDOWS) if size > WINDOWS * WINDOW_BYTES else range(1)
@@ -68,7 +72,7 @@ def fingerprint(path: Path) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what cannot be a video before any library sees it."""
+    """UserError for what cannot be a video, before any library opens it."""
     if not path.exists():
         raise UserError(f"There is no file {path}; check the path")
     if path.is_dir():
@@ -80,7 +84,7 @@ def check_file(path: Path) -> None:
 
 
 def inspect(path: Path) -> Container:
-    """Read the facts, or say in a UserError why the file is not a video."""
+    """Read the facts. UserError with the reason if the file is not a video."""
     check_file(path)
     try:
         with av.open(str(path), metadata_errors="replace") as container:
@@ -149,13 +153,14 @@ def _facts(path: Path, container: "av.container.InputContainer") -> Container:
 def _scan(
     container: "av.container.InputContainer", stream: "av.VideoStream"
 ) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """Of the packets in file order: time stamps [P] int64, keyframe flags [P] bool, how many had no time stamp, and
-    whether any is torn."""
+    """For the packets in file order: time stamps [P] int64, keyframe flags [P] bool, the number
+    without a time stamp, and whether any packet is torn.
+    """
     stamps, keys, missing, torn = array("q"), bytearray(), 0, False
     prefix = _length_bytes(stream)
     try:
         for packet in container.demux(stream):
-            # the end marker; pictures that an edit list hides
+            # the end marker, or a picture that an edit list hides
             if packet.size == 0 or packet.is_discard:
                 continue
             missing += packet.pts is None
@@ -163,7 +168,8 @@ def _scan(
             keys.append(packet.is_keyframe)
             torn = torn or (prefix > 0 and _is_torn(memoryview(packet), prefix))
     except av.FFmpegError:
-        pass  # the file ends or is unreadable here: what was read counts, and `cut_off` tells
+        # the file ends or is unreadable here: the packets so far count, and `cut_off` reports it
+        pass
     return (
         np.array(stamps, dtype=np.int64),
         np.frombuffer(bytes(keys), dtype=np.bool_),
@@ -173,7 +179,9 @@ def _scan(
 
 
 def _length_bytes(stream: "av.VideoStream") -> int:
-    """Bytes of the length before each unit of an H.264 or HEVC packet; 0 where units are not stored that way."""
+    """Bytes of the length field before each unit of an H.264 or HEVC packet; 0 for streams without
+    such fields.
+    """
     head = stream.codec_context.extradata or b""
     at = {"h264": 4, "hevc": 21}.get(stream.codec_context.name, len(head))
     return (head[at] & 3) + 1 if len(head) > at and head[0] == 1 else 0
@@ -187,7 +195,7 @@ def _is_torn(data: memoryview, prefix: int) -> bool:
 
 
 def _stated_seconds(container: "av.container.InputContainer", stream: "av.VideoStream") -> float:
-    """How long the file says the pictures last; 0.0 when it does not say."""
+    """The length of the video stream that the file states; 0.0 if it states none."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     # Matroska: "00:00:10.333000000", counted from time zero
@@ -203,9 +211,10 @@ def _stated_seconds(container: "av.container.InputContainer", stream: "av.VideoS
 
 
 def _block_is_cut(path: Path) -> bool:
-    """Whether a Matroska file is shorter than its one big element says.
+    """True if a Matroska file is shorter than its one big element states.
 
-    A demuxer hands out the half of the last picture that is there as if it were whole, and decoders show it.
+    A demuxer returns the existing part of the last picture as if it were whole, and decoders show
+    it.
     """
     with path.open("rb") as file:
         if file.read(4) != b"\x1a\x45\xdf\xa3":
@@ -219,11 +228,13 @@ def _block_is_cut(path: Path) -> bool:
 
 
 def _element_size(file: BinaryIO) -> tuple[int, bool]:
-    """The size field of an EBML element, and whether it is known: live recordings leave it open (all ones)."""
+    """The size field of an EBML element, and whether the size is known. Live recordings leave it
+    open (all ones).
+    """
     first = file.read(1)
     if not first or not first[0]:
         return 0, False
-    # the leading zeros of the first byte say how many bytes follow
+    # the number of leading zeros of the first byte gives the number of bytes that follow
     length = 9 - first[0].bit_length()
     bits = 7 * length
     size = int.from_bytes(first + file.read(length - 1), "big") & ((1 << bits) - 1)
@@ -231,7 +242,9 @@ def _element_size(file: BinaryIO) -> tuple[int, bool]:
 
 
 def _sound_goes_on(container: "av.container.InputContainer", stated: float) -> bool:
-    """Whether another stream lasts to the stated end: then the pictures just end sooner, and nothing was cut off."""
+    """True if another stream lasts to the stated end. Then the pictures merely end sooner, and
+    nothing was cut off.
+    """
     others = [stream for stream in container.streams if stream.type == "audio"]
     if not others:
         return False

@@ -1,7 +1,8 @@
-"""Two decoders of files behind one need: pictures of known times, scaled and turned upright.
+"""Two decoders of files with one purpose: pictures at known times, scaled and turned upright.
 
-Know the facts of a `Container` and pixels; they know no sampling rate, no batches of a bank and no user errors.
-Both scale bilinearly, which is what decord does: their pictures differ by 0.3 of 255 levels in the mean at most.
+They know the facts of a `Container` and pixels; no sampling rate, no batches of a bank and no user
+errors. Both scale bilinearly, as decord does; their pictures differ by at most 0.3 of 255 levels in
+the mean.
 """
 
 import math
@@ -13,27 +14,27 @@ from av.video.reformatter import VideoReformatter
 
 from encoders.sources.container import Container
 
-# Where decord's seeking was found exact. In MPEG-TS `get_batch` answers with pictures one second off.
+# Formats in which decord seeks exactly. In MPEG-TS, `get_batch` returns pictures one second off.
 _DECORD_KINDS = ("mov,mp4", "matroska", "avi")
 # pictures between keyframes: each batch decodes from a keyframe, so long runs cost quadratic time
 _DECORD_RUN = 3000
-_CLOCK_S = 5e-3  # decord tells times in float32, which is off by 2 ms after ten hours
-_SEEK_S = (1.0, 30.0)  # how far before the wanted time to seek: containers seek by decoding time
+_CLOCK_S = 5e-3  # decord reports times in float32, which is off by 2 ms after ten hours
+_SEEK_S = (1.0, 30.0)  # seconds before the target to seek to: containers seek by decoding time
 
 
 class DecordError(Exception):
-    """decord cannot open the file, or cannot go on."""
+    """decord cannot open the file, or cannot continue."""
 
 
 def why_not_decord(facts: Container) -> str:
-    """Why decord is not to be trusted with this file; empty when it is."""
+    """The reason not to use decord for this file; empty if there is none."""
     if not facts.kind.startswith(_DECORD_KINDS):
         return f"decord seeks wrongly in {facts.kind}"
     if not len(facts.times):
         return "the file has no time stamps"
     if facts.cut_off:
         return "the file is cut off at its end"
-    # where decord breaks depends on how far it decoded ahead: two passes would differ
+    # decord fails at a place that depends on how far it decoded ahead, so two passes would differ
     if facts.torn:
         return "the file is damaged inside"
     if facts.longest_run > _DECORD_RUN:
@@ -42,11 +43,12 @@ def why_not_decord(facts: Container) -> str:
 
 
 class DecordReader:
-    """Pictures by number, in rising order; one thread, memory bounded by the scaled size."""
+    """Pictures by number, in rising order. One thread; memory bounded by the scaled size."""
 
     def __init__(self, facts: Container, width: int, height: int) -> None:
         try:
-            import decord  # here, as it has no wheel for some machines: PyAV then does all the work
+            # imported here: it has no wheel for some machines, where PyAV does all the work
+            import decord
         except ImportError as error:
             raise DecordError("decord is not installed") from error
         decord.logging.set_level(decord.logging.QUIET)
@@ -57,18 +59,18 @@ class DecordReader:
             )
         except (*self._errors, RuntimeError) as error:
             raise DecordError(f"decord cannot open this file ({facts.codec})") from error
-        if len(self._reader) != len(facts.times):  # reading past the real end makes decord spin
+        if len(self._reader) != len(facts.times):  # decord hangs when it reads past the real end
             raise DecordError(
                 f"decord counts {len(self._reader)} pictures, the file holds {len(facts.times)}"
             )
         self._times = facts.times
 
     def pictures(self, numbers: Sequence[int]) -> np.ndarray:
-        """[len(numbers), height, width, 3] uint8; DecordFailed when one of them cannot be decoded."""
+        """[len(numbers), height, width, 3] uint8. DecordError if one of them cannot be decoded."""
         try:
             shown = np.asarray(self._reader.get_frame_timestamp(list(numbers)))[:, 0]
             pixels: np.ndarray = self._reader.get_batch(list(numbers)).asnumpy()
-            # forgets what was decoded ahead: 119 MB instead of 560 MB on a 640 x 480 file
+            # frees what was decoded ahead: 119 MB instead of 560 MB on a 640 x 480 file
             self._reader.seek(0)
         except self._errors as error:
             raise DecordError("decord cannot decode on") from error
@@ -78,10 +80,11 @@ class DecordReader:
 
 
 class PyAvReader:
-    """Pictures in time order from a time on. Steps over damage to the next keyframe; never shows a damaged picture
-    that the decoder owns up to.
+    """Pictures in time order from a given time on. Skips from damage to the next keyframe; never
+    returns a picture that the decoder reports as damaged.
 
-    After iteration `gaps` lists what could not be decoded: (last good time, next good time or None for "nothing came").
+    After iteration, `gaps` lists what could not be decoded: (last good time, next good time or None
+    if none came).
     """
 
     def __init__(self, facts: Container, width: int, height: int) -> None:
@@ -90,7 +93,9 @@ class PyAvReader:
         self.gaps: list[tuple[float, float | None]] = []
 
     def frames(self, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Every picture with its time, from one before `start` (if there is one) to the end, times strictly rising."""
+        """Every picture with its time, from one before `start` (if there is one) to the end, in
+        strictly rising order.
+        """
         for back in (*_SEEK_S, math.inf):
             target = start - back if len(self._facts.times) else -math.inf
             with av.open(str(self._facts.path), metadata_errors="replace") as container:
@@ -106,8 +111,8 @@ class PyAvReader:
                     return
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
-        """[height, width, 3] uint8 RGB, scaled, then turned as the file's rotation flag asks."""
-        turns = frame.rotation // 90 % 4  # counter-clockwise; decord honours the flag by itself
+        """[height, width, 3] uint8 RGB, scaled, then turned by the file's rotation flag."""
+        turns = frame.rotation // 90 % 4  # counterclockwise; decord applies the flag itself
         width, height = self._size if turns % 2 == 0 else self._size[::-1]
         scaled = self._scaler.reformat(
             frame, width, height, "rgb24", interpolation="BILINEAR"
@@ -121,12 +126,12 @@ class PyAvReader:
         self, container: "av.container.InputContainer"
     ) -> Iterator[tuple[float, av.VideoFrame]]:
         self.gaps = []
-        last, is_damaged = -1.0, False  # last good time; whether damage came after it
+        last, is_damaged = -1.0, False  # last good time; True after damage
         for number, frame in self._numbered(container):
             if frame is None:
                 is_damaged = True
                 continue
-            # raw streams: a picture's number is its time
+            # raw streams: the time is the picture's number divided by the rate
             if frame.pts is None or not len(self._facts.times):
                 time = number / self._facts.rate
             else:
@@ -149,12 +154,15 @@ class PyAvReader:
             number += frame is not None
 
     def _whole(self, container: "av.container.InputContainer") -> Iterator[av.VideoFrame | None]:
-        """Undamaged frames; None where some were lost. Everything between damage and the next keyframe is lost."""
+        """Undamaged frames; None where frames were lost. Everything between damage and the next
+        keyframe is lost.
+        """
         stream = container.streams[self._facts.stream]
         assert isinstance(stream, av.VideoStream)
         coder = stream.codec_context
-        coder.thread_count = 1  # more would lose the pictures in flight at every damaged packet
-        # for a keyframe; its time stamp: frames shown before it lean on lost ones
+        # more threads would lose the pictures in flight at every damaged packet
+        coder.thread_count = 1
+        # waiting for a keyframe; its time stamp, because earlier pictures depend on lost ones
         waiting, floor = False, None
         fresh = True
         for packet in self._packets(container, stream):
@@ -191,7 +199,7 @@ class PyAvReader:
 
     @staticmethod
     def _drain(coder: av.VideoCodecContext) -> list[av.VideoFrame]:
-        """The pictures that the coder still holds back, and the coder ready for a new start."""
+        """The pictures that the decoder still holds back; resets the decoder for a new start."""
         try:
             delayed = coder.decode(None)
         except av.FFmpegError:

@@ -2,10 +2,11 @@
 
 Knows files, times and pixels; nothing of segments, models or banks.
 
-A frame is sampled when it is the first at or after some k / fps, k = 0, 1, 2, ...; its true time is reported. A gap in
-the file (variable frame rate) never makes a frame come twice. Whether a frame is sampled depends on it and on the
-frame before it alone, so a pass from the middle meets the same frames at the same times as a whole pass.
-In a damaged file pixels may differ by rounding between two passes, where one pass saw decord break earlier.
+A frame is sampled if it is the first at or after some k / fps, k = 0, 1, 2, ...; its true time is
+reported. A gap in the file (variable frame rate) never repeats a frame. Whether a frame is sampled
+depends only on it and the frame before it. So a pass from the middle meets the same frames at the
+same times as a whole pass. In a damaged file, pixels may differ by rounding between two passes if
+one of them saw decord fail earlier.
 """
 
 import math
@@ -21,7 +22,9 @@ from encoders.sources.decoders import DecordError, DecordReader, PyAvReader, why
 
 
 def sampling_mask(times: np.ndarray, fps: float, before: float = -math.inf) -> np.ndarray:
-    """[T] bool: which frames are the first at or after a point of the grid; before: the time of the frame before."""
+    """[T] bool: True for frames that are the first at or after a point of the sampling grid.
+    before: time of the frame before them.
+    """
     points = ticks(np.concatenate([[before], times]), fps)  # [T + 1]
     points[0] = max(points[0], -1.0)
     mask: np.ndarray = np.diff(points) > 0
@@ -29,7 +32,9 @@ def sampling_mask(times: np.ndarray, fps: float, before: float = -math.inf) -> n
 
 
 class FileSource:
-    """A `FrameSource` over one file. start and end limit the pass: seconds of video time, end exclusive."""
+    """A `FrameSource` over one file. start and end limit the pass: seconds of video time, end
+    exclusive. UserError if the file cannot be used, or has no frame in that range.
+    """
 
     def __init__(
         self,
@@ -60,10 +65,10 @@ class FileSource:
         self._fps, self._size, self._batch = fps, (width, height), batch
         self._start, self._end = start, math.inf if end is None else end
         self._id = str(VideoPart(fingerprint(self._path), start, end))
-        self._why = why_not_decord(self._facts)  # why not decord, if so
+        self._why = why_not_decord(self._facts)  # reason not to use decord; empty if it is used
         self._decord_until = (
             math.inf
-        )  # decord's pictures are taken up to this time; PyAV's after it
+        )  # seconds up to which decord's pictures are used; PyAV's after that
         self._broke_at: float | None = None
         self._decoders: set[str] = set()
         self._damage: list[str] = []
@@ -76,7 +81,7 @@ class FileSource:
 
     @property
     def info(self) -> VideoInfo:
-        """Facts so far; decoder, broke_at and note are final once iteration has ended."""
+        """The facts so far; decoder, broke_at and note are final once iteration has ended."""
         guess = {"pyav"} if self._why else {"decord"}
         notes = [f"PyAV was used as {self._why}"] if self._why else []
         return VideoInfo(
@@ -89,7 +94,9 @@ class FileSource:
         )
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
-        """Batches of sampled frames from `start` seconds on, `batch` frames each but for the last."""
+        """Batches of sampled frames from `start` seconds on, `batch` frames each except
+        the last.
+        """
         begin = max(start, self._start)
         last = -math.inf
         if begin <= self._decord_until:
@@ -123,7 +130,7 @@ class FileSource:
             yield Frames(self._id, pixels, times[part])
 
     def _by_pyav(self, begin: float, after: float) -> Iterator[Frames]:
-        """Frames from `begin` on that come after the time `after`, as far as the file can be decoded."""
+        """Frames from `begin` on and after the time `after`, as far as the file can be decoded."""
         reader = PyAvReader(self._facts, *self._size)
         pixels: list[np.ndarray] = []
         times: list[float] = []
@@ -147,7 +154,7 @@ class FileSource:
         self._record(reader.gaps, complete)
 
     def _record(self, gaps: list[tuple[float, float | None]], complete: bool) -> None:
-        """Put what could not be decoded into the notes."""
+        """Add what could not be decoded to the notes."""
         for good, again in gaps:
             if again is not None:
                 line = f"nothing between {max(good, 0.0):.2f} s and {again:.2f} s could be decoded"

@@ -1,12 +1,16 @@
-"""Frames that come when they come: of URLs, cameras, and pages that push pictures; and files that are played.
+"""Frames of live streams: from URLs, cameras, and pages that push pictures; and of files that are
+played.
 
 Knows PyAV, clocks and threads; nothing of segments, models or banks.
 
-Time. A picture's time is the moment at which it came, smoothed by the stream's own time stamps: they say how far it is from the
-first one since the connection was made. Pictures that come ahead of time, as in HLS, wait until they are due. When a stream was
-away, its video time went on: so video time and the clock on the wall keep their distance over a session.
-Sampling is that of files (encoders/sources/file.py). Sampled frames wait in a short queue. Drop policy: a frame that finds the queue
-full pushes out the one that has waited longest, which is counted; so what is encoded is never older than the queue is long.
+Time. A picture's time is the moment of its arrival, smoothed by the stream's own time stamps: they
+give its distance from the first picture of the connection. Pictures that arrive early, as in HLS,
+wait until they are due. Video time continues while a stream is interrupted, so its distance to
+wall-clock time is constant over a session.
+
+Sampling is that of files (encoders/sources/file.py). Sampled frames wait in a short queue. A new
+frame pushes the oldest one out of a full queue, and the loss is counted. So an encoded frame is
+never older than the queue is long.
 """
 
 import hashlib
@@ -29,7 +33,7 @@ from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, FrameSource, VideoInfo
 from encoders.sources.file import sampling_mask
 
-# scheme -> what FFmpeg may open on its behalf: a playlist must not lead to files of this machine
+# scheme -> protocols that FFmpeg may open for it: a playlist must not lead to files of this machine
 _SCHEMES = {
     "rtsp": "rtsp,rtp,tcp,udp",
     "rtsps": "rtsps,rtsp,rtp,srtp,tcp,udp,tls,crypto",
@@ -46,11 +50,13 @@ _CAMERA = {
     "darwin": ("avfoundation", "{}"),
     "win32": ("dshow", "video={}"),
 }
-_LATE_S, _EARLY_S = 3.0, 15.0  # from its due time; a picture further off begins a new count
+_LATE_S, _EARLY_S = 3.0, 15.0  # seconds from the due time; a picture further off restarts the count
 
 
 class PushSource:
-    """Pictures that somebody hands in: `push` from any thread, `frames` in another. Other live sources are made of it."""
+    """Pictures that the caller hands in: `push` from any thread, `frames` in another. The base of
+    other live sources.
+    """
 
     is_replayable = False
 
@@ -64,7 +70,9 @@ class PushSource:
         queue_frames: int = 8,
         path: str | None = None,
     ) -> None:
-        """name: of the stream; the same name in the same bank goes on with it. queue_frames: sampled frames that may wait."""
+        """name: of the stream; the same name in the same bank continues it. queue_frames: sampled
+        frames that may wait. UserError on bad values.
+        """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise UserError(
                 f"{name!r} cannot name a stream; use up to 64 letters, digits, dots, dashes and "
@@ -84,7 +92,7 @@ class PushSource:
         self._has_started = False
         # video time `base` was at the monotonic second `zero`
         self._base, self._zero = 0.0, time.monotonic()
-        self._before = -np.inf  # time of the picture before
+        self._before = -np.inf  # time of the last picture
         self.frames_sampled = 0  # sampled so far
         self.dropped = 0  # of them, pushed out of the queue
         self.reconnects = 0
@@ -102,14 +110,16 @@ class PushSource:
         return max(self._base + time.monotonic() - self._zero, float(self._before))
 
     def start_clock(self, start: float) -> float:
-        """`start` is now, or one sampling interval ago where it is the last frame of an earlier session."""
+        """`start` is this moment; or one sampling interval ago, if it is the last frame of an
+        earlier session.
+        """
         self._base = start + 1 / self._fps if start > 0 else 0.0
         self._zero = time.monotonic()
         self._has_started = True
         return round(time.time() - self._base, 3)
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
-        """One frame at a time, until the source is closed; raises what ended it otherwise."""
+        """One frame at a time until the source is closed; any other end raises its error."""
         while True:
             with self._news:
                 while not self._waiting and not self._closed.is_set() and self._error is None:
@@ -122,9 +132,10 @@ class PushSource:
             yield frames
 
     def push(self, picture: "av.VideoFrame | np.ndarray", at: float | None = None) -> bool:
-        """Hand in a picture, [height, width, 3] uint8 RGB or a decoded one; at: seconds of video time, None = now. Returns
-        whether it was sampled. Pictures that come before the stream has begun (`start_clock`), or that are not later than the one
-        before, are passed over."""
+        """Hand in a picture: [height, width, 3] uint8 RGB, or a decoded frame. at: seconds of video
+        time; None = now. Returns True if it was sampled. Ignores pictures before `start_clock`, and
+        pictures that are not later than the last one.
+        """
         at = self.now if at is None else at
         with self._news:
             if not self._has_started or at <= self._before or self._closed.is_set():
@@ -149,7 +160,7 @@ class PushSource:
             self._news.notify_all()
 
     def _scaled(self, picture: "av.VideoFrame | np.ndarray") -> np.ndarray:
-        """[height, width, 3] uint8, turned as the stream's rotation flag asks."""
+        """[height, width, 3] uint8, turned by the stream's rotation flag."""
         frame = (
             picture
             if isinstance(picture, av.VideoFrame)
@@ -163,16 +174,18 @@ class PushSource:
         return np.ascontiguousarray(np.rot90(scaled, turns))
 
     def _fail(self, error: Exception) -> None:
-        """End the stream with an error, once what waits was taken."""
+        """End the stream with an error, after the waiting frames are delivered."""
         with self._news:
             self._error = error
             self._news.notify_all()
 
 
 class UrlSource(PushSource):
-    """A URL (rtsp, rtmp, http with HLS or a file, tcp, udp) or a camera (`camera:0`, `v4l2:/dev/video0`, `avfoundation:0`,
-    `dshow:video=NAME`), through PyAV. A stream that stalls or breaks off is connected to again, first soon, then ever more
-    rarely; one that cannot be reached the first time, or not for `give_up_s`, ends with a UserError."""
+    """A URL (rtsp, rtmp, http with HLS or a file, tcp, udp) or a camera (`camera:0`,
+    `v4l2:/dev/video0`, `avfoundation:0`, `dshow:video=NAME`), through PyAV. After a stall or a
+    break it reconnects, first soon, then at growing intervals. A stream that cannot be reached the
+    first time, or for `give_up_s`, ends with a UserError.
+    """
 
     def __init__(
         self,
@@ -188,8 +201,10 @@ class UrlSource(PushSource):
         give_up_s: float = 300.0,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        """name: of the stream in the bank; None: made of the URL without its password. timeout_s: for connecting, and for the
-        next picture. back_off_s: the first pause before connecting again, and the longest. options: FFmpeg's own."""
+        """name: of the stream in the bank; None = derived from the URL without its password.
+        timeout_s: for connecting, and for the next picture. back_off_s: the first pause before
+        reconnecting, and the longest. options: FFmpeg's own.
+        """
         self._file, self._format, allowed = _target(url)
         self._display_url = without_password(url)
         super().__init__(
@@ -200,12 +215,12 @@ class UrlSource(PushSource):
             queue_frames=queue_frames,
             path=self._display_url,
         )
-        # HLS comes in stretches of seconds, and a file all at once
+        # HLS arrives in chunks of seconds, and a file all at once
         self._in_bursts = url.startswith("http")
         self._timeout_s, self._back_off_s, self._give_up_s = timeout_s, back_off_s, give_up_s
         self._options = {"protocol_whitelist": allowed} if allowed else {}
         if url.startswith("rtsp"):
-            self._options["rtsp_transport"] = "tcp"  # over UDP lost packets show as torn pictures
+            self._options["rtsp_transport"] = "tcp"  # over UDP, lost packets show as torn pictures
         self._options |= dict(options or {})
         self._thread = threading.Thread(target=self._feed, name="live-source", daemon=True)
 
@@ -219,7 +234,7 @@ class UrlSource(PushSource):
             self._thread.join(sum(self._timeout_s) + 1)
 
     def _feed(self) -> None:
-        """Connect, push, and connect again."""
+        """Connect, push, and reconnect."""
         pause, last, connected = self._back_off_s[0], time.monotonic(), False
         try:
             while not self._closed.is_set():
@@ -253,13 +268,15 @@ class UrlSource(PushSource):
                 self._closed.wait(pause)
                 pause = min(2 * pause, self._back_off_s[1])
                 self.reconnects += 1
-        except Exception as error:  # handed to whoever takes the frames
+        except Exception as error:  # raised again in the thread that takes the frames
             self._fail(error)
 
     def _due(
         self, container: "av.container.InputContainer"
     ) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Pictures with their times; of what comes in bursts none before it is due, of the rest each when it comes."""
+        """Pictures with their times. Pictures of streams that come in bursts wait until they are
+        due; others pass at once.
+        """
         if not container.streams.video:
             raise UserError(
                 f"{self._display_url} has no video stream; give an address with pictures"
@@ -269,7 +286,7 @@ class UrlSource(PushSource):
             raise UserError(
                 f"{self._display_url} sends a video format that is not supported; let it send H.264"
             )
-        # more threads hold pictures back, and the model wants the cores
+        # more threads delay pictures, and the model needs the cores
         stream.codec_context.thread_count = 1
         # (time stamp in seconds, video time) of the first picture
         zero: tuple[float, float] | None = None
@@ -287,19 +304,22 @@ class UrlSource(PushSource):
             if at > now and self._in_bursts:
                 self._closed.wait(at - now)
             elif at > now:
-                # earlier than its due time: the first picture was old, as what came while connecting was kept
+                # before its due time: the first picture was old, because the stream buffered it
+                # while connecting
                 zero, at = (stamp, now), now
             yield frame, at
 
 
 class FilePlayback:
-    """A file, frame by frame when its time has come. Every frame is given out, however late: a file waits."""
+    """A file, frame by frame at its own pace. Every frame is delivered, however late, because a
+    file can wait.
+    """
 
     is_replayable = True
     dropped = reconnects = 0
 
     def __init__(self, source: FrameSource, speed: float = 1.0) -> None:
-        """speed: times real time; infinite: as fast as the frames are taken."""
+        """speed: times real time; infinite = as fast as the caller takes the frames."""
         if not speed > 0:
             raise UserError(
                 f"speed={speed} does not play a file; use 1 for real time, or inf for as fast as "
@@ -307,7 +327,7 @@ class FilePlayback:
             )
         self._source, self._speed = source, speed
         self._closed = threading.Event()
-        # video time of the last frame; monotonic second at which the next one comes
+        # video time of the last frame; monotonic second at which the next one is due
         self._now, self._due = 0.0, 0.0
         self.frames_sampled = 0
 
@@ -324,11 +344,11 @@ class FilePlayback:
         return self._now
 
     def start_clock(self, start: float) -> None:
-        """A file was when it was."""
+        """Returns None: the recording time of a file is unknown."""
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
-        """From `start` on, which is now. SourceStopped when it is closed."""
-        zero: float | None = None  # monotonic second at which video second 0 would have been
+        """Frames from `start` on; playback begins now. SourceClosed if it is closed."""
+        zero: float | None = None  # monotonic second of video second 0
         for batch in self._source.frames(start):
             for number in range(len(batch)) if self._speed < float("inf") else (None,):
                 frames = batch if number is None else batch.part(number, number + 1)
@@ -354,7 +374,7 @@ class FilePlayback:
 
 
 def is_live(video: str) -> bool:
-    """Whether this names a URL or a camera, and not a file."""
+    """True if this names a URL or a camera, not a file."""
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", video)) or video.partition(":")[0] in (
         *_DEVICES,
         "camera",
@@ -362,7 +382,7 @@ def is_live(video: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be stored and shown: without user, password and query."""
+    """The URL without user, password and query, safe to store and to show."""
     if "://" not in url:
         return url
     parts = urlsplit(url)
@@ -370,7 +390,7 @@ def without_password(url: str) -> str:
 
 
 def _target(url: str) -> tuple[str, str | None, str]:
-    """(what FFmpeg opens, its format where it cannot guess, protocols that are allowed)."""
+    """(FFmpeg's input, its format if FFmpeg cannot guess it, allowed protocols)."""
     kind, _, rest = url.partition(":")
     if kind == "camera":
         kind, name = next(
@@ -403,8 +423,8 @@ def _target(url: str) -> tuple[str, str | None, str]:
 def _whole(
     container: "av.container.InputContainer", stream: "av.VideoStream"
 ) -> Iterator[av.VideoFrame]:
-    """Pictures that are whole; after damage those from the next keyframe on."""
-    # for a keyframe: who connects to a running stream sees no whole picture before it
+    """Undamaged pictures; after damage, those from the next keyframe on."""
+    # waiting for a keyframe: a running stream has no whole picture before one
     waiting = True
     for packet in container.demux(stream):
         if waiting and not packet.is_keyframe:
@@ -421,7 +441,7 @@ def _whole(
 
 
 def _reason(error: Exception) -> str:
-    """Why a connection failed, in few words."""
+    """A short reason for a failed connection."""
     with suppress(AttributeError):
         if isinstance(error, av.error.ExitError):
             return "no answer in time"

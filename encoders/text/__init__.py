@@ -1,1 +1,1 @@
-"""Words in a video: subtitles, print on the screen, speech, captions -> lines of text with times."""
+"""Words in a video: subtitles, text on the screen, speech, captions -> lines with times."""

@@ -1,8 +1,9 @@
-"""Speech -> lines: faster-whisper with local weights, or else pocketsphinx, whose wheel carries an English model.
+"""Speech -> lines: faster-whisper with local weights, or else pocketsphinx, whose wheel contains an
+English model.
 
-Nothing is fetched. Stretches of STRETCH_S seconds of sound stand alone, so that an interrupted run goes on with the same lines.
-Each ends at the quietest moment of its last PAUSE_S seconds: what is said without a pause for so long may lose a word there. A
-line is known when it has been said.
+Downloads nothing. Text spans of SPAN_S seconds are independent, so an interrupted run continues
+with the same lines. Each span ends at the quietest moment of its last PAUSE_S seconds; speech
+without a pause for that long may lose a word there. A line is known from its end on.
 """
 
 import importlib.metadata
@@ -19,16 +20,17 @@ from encoders.sources.container import fingerprint, inspect
 from encoders.text import asr_worker, sound
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 
-STRETCH_S = 120.0
-PAUSE_S = 12.0  # people breathe several times in it
+SPAN_S = 120.0
+PAUSE_S = 12.0  # people pause for breath several times within it
 
 
 @dataclass(frozen=True)
 class Asr:
     """The `asr` extractor.
 
-    path: folder of a faster-whisper (CTranslate2) model; "" = pocketsphinx, which is rough and knows English only.
-    workers: processes that listen; 0 = in this one.
+    path: folder of a faster-whisper (CTranslate2) model; "" = pocketsphinx, which is rough and
+    English only.
+    workers: recognition processes; 0 = this process.
     """
 
     path: str = ""
@@ -45,23 +47,24 @@ class Asr:
             raise UserError(f"text.asr.workers={self.workers} is too small; use 0 or more")
 
     def missing(self) -> str:
-        """Whether the recogniser is there."""
+        """The missing package, with the remedy; "" if the recognizer is installed."""
         package = "faster_whisper" if self.path else "pocketsphinx"
         return (
             "" if find_spec(package) else f"{package} is not installed: pip install 'reelbank[asr]'"
         )
 
     def made_with(self, video: VideoFile) -> str:
-        """With the fingerprint of the weights, where there are some."""
+        """Name and version, with the fingerprint of the weights if there are any."""
         if self.path:
             weights = fingerprint(Path(self.path) / "model.bin")
-            return f"Asr(faster-whisper {importlib.metadata.version('faster-whisper')}, {weights}, cut at pauses)"
+            version = importlib.metadata.version("faster-whisper")
+            return f"Asr(faster-whisper {version}, {weights}, cut at pauses)"
         return (
             f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough, cut at pauses)"
         )
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
-        """One for about every two minutes."""
+        """About one for every two minutes."""
         end = video.end if video.end is not None else max(video.duration, after)
         if not sound.has_sound(video.path):
             yield TextSpan(after, end, (), True, f"{video.path.name} has no sound track")
@@ -77,9 +80,9 @@ class Asr:
             at, is_last = after, False
             while not is_last:
                 begin = max(at, video.begin)
-                stop = min(((at + PAUSE_S) // STRETCH_S + 1) * STRETCH_S, end)
+                stop = min(((at + PAUSE_S) // SPAN_S + 1) * SPAN_S, end)
                 is_last = stop >= end
-                samples = sound.stretch(video.path, zero, begin, stop)
+                samples = sound.interval(video.path, zero, begin, stop)
                 if not is_last and stop - PAUSE_S > begin:
                     stop = (
                         stop
@@ -122,5 +125,8 @@ class Asr:
         if whole and not has_sound:
             return f"the sound of {video.path.name} is silent"
         if whole and not self.path:
-            return "speech was recognised by pocketsphinx, which is rough; text.asr.path= names a better model"
+            return (
+                "speech was recognised by pocketsphinx, which is rough; "
+                "text.asr.path= names a better model"
+            )
         return ""

@@ -1,12 +1,15 @@
-"""Speech recognition in a process of its own. Imports nothing heavy of ours. Knows samples; times are seconds within them."""
+"""Speech recognition in a process of its own. Imports none of our heavy modules.
+
+Knows samples; times are seconds within them.
+"""
 
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-SpeechPiece = tuple[float, float, str, float]  # seconds, seconds, words, confidence
-# confidence of all that pocketsphinx hears: it does not tell, and many of its words are wrong
+SpeechPiece = tuple[float, float, str, float]  # start and end in seconds, text, confidence
+# confidence of every piece from pocketsphinx, which reports none; many of its words are wrong
 ROUGH = 0.3
 
 
@@ -47,7 +50,7 @@ def by_sphinx(samples: np.ndarray) -> list[SpeechPiece]:
 
 
 def by_whisper(samples: np.ndarray, path: str) -> list[SpeechPiece]:
-    """Any language that the model at `path` knows. samples: [n] int16 at 16 kHz."""
+    """Any language that the model at `path` supports. samples: [n] int16 at 16 kHz."""
     parts, _ = _whisper(path).transcribe(samples.astype(np.float32) / 32768, vad_filter=True)
     return [
         (part.start, part.end, part.text.strip(), round(float(np.exp(part.avg_logprob)), 4))

@@ -1,10 +1,12 @@
-"""Which frames are worth reading: where print comes or changes, as seldom as is allowed. Knows pixels and times; no OCR.
+"""Select the frames worth reading: where text appears or changes, as rarely as allowed. Knows
+pixels and times; no OCR.
 
-Print is many sharp edges close together. A frame is cut into tiles; a tile with that much detail is new when nothing like it
-(normalised correlation) lies around its place in the frame that was read last: a camera that wanders or zooms a little makes
-nothing new. A frame with new tiles is read when it has come to rest (the same against the frame before it) or has been waited
-for. Readings are paid from a credit that grows with time; what is left over goes to pictures that changed without such tiles,
-as print can also be large and soft.
+Text is many sharp edges close together. A frame is divided into tiles. A tile with enough detail is
+new if nothing similar (normalized correlation) is near its place in the frame that was read last;
+so a camera that drifts or zooms a little makes no new tiles. A frame with new tiles is read once it
+is still (no new tiles against the frame before it) or after a limit. Readings are paid from a
+credit that grows with time. Unused credit goes to pictures that changed without such tiles, because
+text can also be large and soft.
 """
 
 from dataclasses import dataclass, field
@@ -13,31 +15,33 @@ import cv2
 import numpy as np
 
 POLICIES = ("change", "steady", "scene")
-_WIDE = 640  # pixels of the reduced picture
+_WIDE = 640  # width in pixels of the reduced picture
 _TILE = (40, 80)  # rows, columns
 _REACH = 14  # pixels that a tile may have moved
-_STROKE = 40  # levels between neighbouring pixels that count as an edge
-_MIN_EDGE_SHARE = 0.07  # share of edges that print has at least
-_MIN_CORRELATION = 0.6  # correlation from which on a tile is the same
-_SCENE = 12.0  # levels by which a picture as a whole changes, in the mean
-_SMALL_CHANGE = 3.0  # the same, for reading what credit is left for
+_STROKE = 40  # levels between neighboring pixels that make an edge
+_MIN_EDGE_SHARE = 0.07  # minimum share of edge pixels in a tile of text
+_MIN_CORRELATION = 0.6  # correlation from which on a tile counts as the same
+_SCENE = 12.0  # mean change in levels of a whole picture that makes a new scene
+_SMALL_CHANGE = 3.0  # mean change in levels that spends unused credit
 
 
 @dataclass(frozen=True)
 class _FrameSketch:
     light: np.ndarray  # [rows, columns] uint8
-    busy: list[tuple[int, int]]  # tiles with as much detail as print has: first row, first column
+    busy: list[tuple[int, int]]  # tiles with the detail of text: first row, first column
     coarse: np.ndarray  # [9, 16] float32
 
 
 @dataclass
 class KeyframeSelector:
-    """State of one stretch of a video.
+    """State of one text span of a video.
 
-    rate: readings that are earned a second; credit: those that may be made at once, at first and at most.
-    policy: change (print comes or changes), steady (whenever there is credit), scene (the whole picture changes).
-    new: tiles that make a change. patience: seconds that a changing picture is waited for.
-    refresh: seconds after which a picture is read again though nothing seems to have changed; 0 = never.
+    rate: credit per second; credit: readings allowed at once, at first and at most.
+    policy: change (text appears or changes), steady (whenever there is credit), scene (the whole
+    picture changes).
+    new: number of new tiles that make a change. patience: seconds to wait for a changing picture to
+    become still.
+    refresh: seconds after which an apparently unchanged picture is read again; 0 = never.
     """
 
     rate: float
@@ -46,7 +50,7 @@ class KeyframeSelector:
     new: int = 1
     patience: float = 1.0
     refresh: float = 0.0
-    # seconds: since when the picture is not the one that was read last
+    # seconds: since when the picture differs from the one read last
     changed_at: float | None = None
     _most: float = field(default=0.0, repr=False)
     _read: _FrameSketch | None = field(default=None, repr=False)
@@ -58,7 +62,9 @@ class KeyframeSelector:
         self._most = self.credit
 
     def wants(self, picture: np.ndarray, time: float) -> bool:
-        """Whether this frame is to be read. picture: [height, width, 3] uint8; time: seconds, rising."""
+        """True if this frame is to be read. picture: [height, width, 3] uint8; time: seconds,
+        rising.
+        """
         sketch = _sketch(picture)
         self.credit = min(
             self._most, self.credit + (0.0 if self._at is None else (time - self._at) * self.rate)
@@ -138,7 +144,9 @@ def _change(sketch: _FrameSketch, last: _FrameSketch) -> float:
 
 
 def _best_match(tile: np.ndarray, light: np.ndarray, row: int, column: int) -> float:
-    """How much the likest place around (row, column) of the other picture is like this tile: -1..1."""
+    """Correlation of the tile with the most similar place around (row, column) of the other
+    picture: -1..1.
+    """
     top, left = max(row - _REACH, 0), max(column - _REACH, 0)
     around = light[top : row + tile.shape[0] + _REACH, left : column + tile.shape[1] + _REACH]
     if around.shape[0] < tile.shape[0] or around.shape[1] < tile.shape[1]:

@@ -1,4 +1,6 @@
-"""The same print in one reading after another -> one line with a beginning and an end. Knows texts and times; no pictures."""
+"""Repeated readings of the same text -> one line with a start and an end. Knows texts and times; no
+pictures.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,14 +15,16 @@ class _OpenLine:
     confidence: float
     box: tuple[float, float, float, float]
     start: float
-    known_at: float  # when the text was read as it is now
-    read_at: float  # when it was read last
-    missed_at: float | None = None  # when a reading first missed it
+    known_at: float  # second of the reading that gave the text
+    read_at: float  # second of the last reading
+    missed_at: float | None = None  # second of the first reading that missed it
 
 
 class LineTracker:
-    """State of one stretch. A text that is read again with at most `alike` of its letters different goes on; one that two
-    readings miss has ended where the picture changed before the first of them."""
+    """State of one text span. A text continues while it is read again with at most `alike` of its
+    letters different. A text that two readings miss ended where the picture changed before the
+    first of them.
+    """
 
     def __init__(self, video_id: str, alike: float) -> None:
         self._video_id, self._alike = video_id, alike
@@ -28,7 +32,9 @@ class LineTracker:
         self._lines: list[TextLine] = []
 
     def take(self, time: float, prints: Iterable[OcrText], changed_at: float) -> None:
-        """A reading of the frame at `time`; changed_at: since when the picture was not the one that was read before."""
+        """Add the reading of the frame at `time`. changed_at: since when the picture differs from
+        the one read before.
+        """
         left = list(self._open)
         for text, confidence, box in prints:
             same = min(left, key=lambda line: edit_distance(text, line.text), default=None)
@@ -46,7 +52,7 @@ class LineTracker:
                 line.missed_at = max(changed_at, line.read_at)
 
     def finish(self, end: float) -> tuple[TextLine, ...]:
-        """All lines of the stretch, which is over at `end`, in time order."""
+        """All lines of the text span, which ends at `end`, in time order."""
         for line in list(self._open):
             self._end(line, end if line.missed_at is None else line.missed_at)
         return tuple(sorted(self._lines, key=lambda line: (line.start, line.box or (), line.text)))
@@ -70,7 +76,7 @@ class LineTracker:
 
 
 def plausible(prints: Iterable[OcrText], least: float) -> list[OcrText]:
-    """Without what is probably no print: unsure readings, and single letters or marks."""
+    """Without probable misreadings: low confidence, and single letters or marks."""
     texts = []
     for text, confidence, box in prints:
         text = clean_text(text)
@@ -83,7 +89,9 @@ def plausible(prints: Iterable[OcrText], least: float) -> list[OcrText]:
 
 
 def edit_distance(a: str, b: str) -> float:
-    """Edits per letter between two texts, without case and blanks: 0 the same, 1 nothing in common."""
+    """Edits per letter between two texts, ignoring case and blanks: 0 = equal, 1 = nothing in
+    common.
+    """
     a, b = "".join(a.casefold().split()), "".join(b.casefold().split())
     if a == b:
         return 0.0

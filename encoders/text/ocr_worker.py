@@ -1,6 +1,8 @@
-"""rapidocr in a process of its own, so that reading print does not keep encoding waiting. Imports nothing heavy of ours.
+"""rapidocr in a process of its own, so that reading text does not delay encoding. Imports none of
+our heavy modules.
 
-Knows one picture at a time; times and repeats are the extractor's affair (encoders/text/ocr.py).
+Knows one picture at a time; times and repeated readings belong to the extractor
+(encoders/text/ocr.py).
 """
 
 import logging
@@ -18,7 +20,7 @@ def _engine(threads: int) -> Any:
     from rapidocr import RapidOCR
 
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-    # without the model that turns upside-down lines: it costs time and turns lines that stood right
+    # without the model for upside-down lines: it costs time and turns upright lines
     settings = {
         "Global.log_level": "error",
         "Global.use_cls": False,
@@ -28,7 +30,7 @@ def _engine(threads: int) -> Any:
 
 
 def read(picture: np.ndarray, threads: int = 1) -> list[OcrText]:
-    """The lines of print in a picture [height, width, 3] uint8 RGB, from top to bottom."""
+    """The lines of text in a picture [height, width, 3] uint8 RGB, from top to bottom."""
     height, width = picture.shape[:2]
     result = _engine(threads)(np.ascontiguousarray(picture[:, :, ::-1]))  # it expects BGR
     if result.txts is None or result.boxes is None or result.scores is None:

@@ -1,8 +1,9 @@
-"""Subtitles: files beside a video (.srt, .vtt, .ass, .ssa) and tracks inside it. Knows pysubs2 and PyAV's demuxer.
+"""Subtitles: files next to a video (.srt, .vtt, .ass, .ssa) and tracks inside it. Knows pysubs2 and
+PyAV's demuxer.
 
-A file belongs to a video when its name is the video's up to an extension, perhaps with a language before it: talk.srt and
-talk.en.vtt belong to talk.mp4. What a cue says counts as known when the cue ends. Cues whose times make no sense are left out
-and counted; cues may overlap.
+A file belongs to a video if its name is the video's name, perhaps followed by a language: talk.srt
+and talk.en.vtt belong to talk.mp4. A cue is known from its end on. Cues with impossible times are
+dropped and counted; cues may overlap.
 """
 
 import codecs
@@ -21,26 +22,26 @@ from encoders.sources.container import fingerprint, inspect
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
-STRETCH_S = 600.0  # of video in one stretch
+SPAN_S = 600.0  # seconds of video in one text span
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# a line of times inside a cue: they could not be read
+# a line of times inside a cue could not be parsed
 _ARROW = re.compile(r"\n*[^\n]*-->.*", re.DOTALL)
 _LINE_BREAKS = re.compile(r"\\[Nnh]")
 _TAGS = re.compile(r"\{[^{}]*\}|</?[a-zA-Z][^<>]*>")
 
-Cue = tuple[float, float, str]  # seconds, seconds, text
+Cue = tuple[float, float, str]  # start and end in seconds, text
 
 
 @dataclass(frozen=True)
 class Subtitles:
     """The `subtitles` extractor.
 
-    path: one subtitle file, for the one video that is read; "" = the files beside each video.
-    tracks: whether tracks inside the video are read, where no file is there.
+    path: one subtitle file, for the one video that is read; "" = the files next to each video.
+    tracks: True to read tracks inside the video if there is no file.
     """
 
     path: str = ""
@@ -48,11 +49,13 @@ class Subtitles:
     name = "subtitles"
 
     def missing(self) -> str:
-        """Whether pysubs2 is there."""
+        """The missing package, with the remedy; "" if pysubs2 is installed."""
         return "" if find_spec("pysubs2") else "pysubs2 is not installed: pip install pysubs2"
 
     def made_with(self, video: VideoFile) -> str:
-        """With the fingerprints of the files: an edited one is read again."""
+        """Version and settings, with the fingerprints of the files: an edited file is
+        read again.
+        """
         files = ", ".join(f"{path.name}:{fingerprint(path)}" for path in self._files(video))
         version = importlib.metadata.version("pysubs2")
         return f"Subtitles(pysubs2 {version}, tracks={self.tracks}, files=[{files}])"
@@ -76,7 +79,7 @@ class Subtitles:
         ]
         at, note = after, "; ".join(notes)
         while True:
-            stop = (at // STRETCH_S + 1) * STRETCH_S
+            stop = (at // SPAN_S + 1) * SPAN_S
             last = stop >= end
             stop = max(end, at) if last else stop
             yield TextSpan(
@@ -130,7 +133,9 @@ class Subtitles:
 
 
 def read_file(path: Path) -> tuple[list[Cue], str]:
-    """Cues of a subtitle file, in the file's order, and what is wrong with it ("" if nothing)."""
+    """Cues of a subtitle file, in the file's order, and a message about problems ("" if there are
+    none).
+    """
     import pysubs2
 
     text, wrong = _decoded(path)
@@ -171,7 +176,7 @@ def read_file(path: Path) -> tuple[list[Cue], str]:
 
 
 def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
-    """Cues of all text tracks inside a video, and what is to be said of the others."""
+    """Cues of all text tracks inside a video, and messages about the other tracks."""
     zero = 0.0
     cues: list[Cue] = []
     notes: list[str] = []
@@ -222,7 +227,7 @@ def _format(path: Path) -> str | None:
 
 
 def _decoded(path: Path) -> tuple[str | None, str]:
-    """The text of a file, whatever its encoding, and what is to be said of that."""
+    """The text of a file in any encoding, and a message about problems."""
     try:
         data = path.read_bytes()
     except OSError as error:

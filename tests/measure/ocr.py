@@ -18,7 +18,7 @@ from encoders.text import ocr_worker
 from encoders.text.keyframe_selector import KeyframeSelector
 from encoders.text.line_tracker import LineTracker, edit_distance, plausible
 from encoders.text.lines import TextLine, VideoFile
-from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_per_second, size_of
+from encoders.text.ocr import CREDIT, SPAN_S, Ocr, credit_per_second, size_of
 from tests.support.lectures import Lecture, Phrase, plan
 
 WAYS = {
@@ -84,10 +84,10 @@ def main() -> None:
     stretch, last = -1, 0.0
     for batch in FileSource(path, 2.0, width=width, height=height, batch=4).frames():
         for picture, at in zip(batch.pixels, batch.times.tolist(), strict=True):
-            if int(at // STRETCH_S) != stretch:  # as encoders/text/ocr.py begins anew
+            if int(at // SPAN_S) != stretch:  # as encoders/text/ocr.py begins anew
                 for name, (_, repeats, _) in states.items():
-                    lines[name] += repeats.finish(int(at // STRETCH_S) * STRETCH_S)
-                stretch = int(at // STRETCH_S)
+                    lines[name] += repeats.finish(int(at // SPAN_S) * SPAN_S)
+                stretch = int(at // SPAN_S)
                 states = {
                     name: (
                         KeyframeSelector(

@@ -40,14 +40,14 @@ def test_sound_comes_at_its_time(tmp_path: Path) -> None:
     tone[16_000:32_000] = (8000 * np.sin(np.arange(16_000) * 0.3)).astype(np.int16)
     film_with_sound(tmp_path / "a.mp4", tone, 16_000)
     for start, end in ((0.0, 4.0), (0.5, 2.5), (1.5, 4.0)):
-        heard = sound.stretch(tmp_path / "a.mp4", 0.0, start, end)
+        heard = sound.interval(tmp_path / "a.mp4", 0.0, start, end)
         loud = np.flatnonzero(np.abs(heard) > 2000) / sound.RATE + start
         assert abs(loud[0] - max(1.0, start)) < 0.08 and abs(loud[-1] - 2.0) < 0.08
 
 
 def test_stretches_end_in_pauses_and_go_on_there(tmp_path: Path, monkeypatch) -> None:
     """Faint noise, which nobody listens to, with gaps; from any of the borders the same ones follow."""
-    monkeypatch.setattr("encoders.text.asr.STRETCH_S", 6.0)
+    monkeypatch.setattr("encoders.text.asr.SPAN_S", 6.0)
     monkeypatch.setattr("encoders.text.asr.PAUSE_S", 2.0)
     noise = (40 * np.random.default_rng(0).normal(0, 1, 20 * 16_000)).astype(np.int16)
     for gap in (4.7, 8.0, 11.2):  # the second is not near a border

@@ -12,7 +12,7 @@ from encoders.errors import UserError
 from encoders.sources.file import FileSource
 from encoders.text.line_tracker import LineTracker, edit_distance, plausible
 from encoders.text.lines import VideoFile
-from encoders.text.ocr import CREDIT, STRETCH_S, Ocr, credit_per_second, size_of
+from encoders.text.ocr import CREDIT, SPAN_S, Ocr, credit_per_second, size_of
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import TextExtraction
@@ -128,7 +128,7 @@ def test_readings_never_exceed_what_is_allowed(policy: str) -> None:
         for _ in range(240)
     ]
     read = chosen(pictures, policy)
-    assert 20 <= len(read) <= STRETCH_S / 4
+    assert 20 <= len(read) <= SPAN_S / 4
 
 
 def test_a_still_picture_is_read_once() -> None:
@@ -154,7 +154,7 @@ def test_slides_are_read_and_an_interrupted_run_goes_on_with_the_same_lines(
 ) -> None:
     from encoders.text import ocr
 
-    monkeypatch.setattr(ocr, "STRETCH_S", 4.0)
+    monkeypatch.setattr(ocr, "SPAN_S", 4.0)
     write_video(tmp_path / "a.mp4", 8, 2, size=(480, 270), paint=slides)
     video, reader = VideoFile("v", tmp_path / "a.mp4", duration=8.0), Ocr(workers=0, every=1.0)
     first, second = list(reader.spans(video))
