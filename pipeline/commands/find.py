@@ -83,7 +83,8 @@ def _check_settings(settings: FindSettings) -> None:
         raise UserError(f"top={settings.top} finds nothing; use 1 or more.")
     if settings.late_lines < 0 or (settings.late_lines and not settings.dense):
         raise UserError(
-            f"late_lines={settings.late_lines} needs to be 0 or more, and dense=minilm; leave it out"
+            f"late_lines={settings.late_lines} needs to be 0 or more, and dense=minilm; "
+            "leave it out"
         )
     if not settings.widen >= 0:
         raise UserError(f"widen={settings.widen} is below 0; give seconds, 0 or more.")
@@ -99,7 +100,8 @@ def _check_settings(settings: FindSettings) -> None:
         and not settings.start < settings.end
     ):
         raise UserError(
-            f"start={settings.start} is not before end={settings.end}; give a start that comes first"
+            f"start={settings.start} is not before end={settings.end}; "
+            "give a start that comes first"
         )
     if settings.asked_at is not None and not settings.video:
         raise UserError("asked_at= is a second of one video; give video= as well")

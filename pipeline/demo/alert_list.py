@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from encoders.errors import UserError
-from pipeline.live.alerts import Decision, Standing, Watcher, check_for
+from pipeline.live.alerts import Alert, AlertWatcher, Decision, check_for
 from pipeline.live.session import Session
 
 _MAX_ALERTS = 8  # at the same time
@@ -25,7 +25,7 @@ class AlertList:
         self._notices: deque[dict[str, Any]] = deque(maxlen=_MAX_NOTICES)
         self._count = 0
         self._closed = False
-        self._watcher = Watcher(session, self._record)
+        self._watcher = AlertWatcher(session, self._record)
 
     def add(self, text: str) -> None:
         """UserError when the text is not a valid request, when there are too many alerts, or when
@@ -35,33 +35,33 @@ class AlertList:
             raise UserError(
                 "This is not watched any more; start it again to be told of what it shows."
             )
-        if len(self._watcher.requests) >= _MAX_ALERTS:
+        if len(self._watcher.alerts) >= _MAX_ALERTS:
             raise UserError(f"There are {_MAX_ALERTS} requests already; remove one first.")
         self._watcher.add(
-            Standing(self._session, text.strip(), check_for(text, embedded=self._embedded))
+            Alert(self._session, text.strip(), check_for(text, embedded=self._embedded))
         )
 
     def remove(self, number: int) -> None:
         """Remove the alert at this position, if there is one."""
-        requests = self._watcher.requests
-        if 0 <= number < len(requests):
-            self._watcher.remove(requests[number])
+        alerts = self._watcher.alerts
+        if 0 <= number < len(alerts):
+            self._watcher.remove(alerts[number])
 
     def state(self) -> dict[str, Any]:
         """The requests and the notices, newest first, as JSON data."""
         with self._lock:
             return {
-                "requests": [each.request for each in self._watcher.requests],
+                "requests": [each.request for each in self._watcher.alerts],
                 "told": list(self._notices)[::-1],
             }
 
     def close(self) -> None:
         """Stop checking."""
         self._closed = True
-        self._watcher.requests = []  # skip the checks that are still queued
+        self._watcher.alerts = []  # skip the checks that are still queued
         self._watcher.close()
 
-    def _record(self, alert: Standing, decision: Decision) -> None:
+    def _record(self, alert: Alert, decision: Decision) -> None:
         with self._lock:
             self._count += 1
             self._notices.append(

@@ -110,7 +110,7 @@ class Conversations:
 def _interpretation(turn: Turn) -> str:
     """How a question was understood, if that differs from its text; else ""."""
     if turn.since is None and turn.until is None:
-        return "" if turn.text == turn.said else f"Understood as: {turn.text}"
+        return "" if turn.text == turn.utterance else f"Understood as: {turn.text}"
     times = f"from {format_time(turn.since or 0.0)}" + (
         " on" if turn.until is None else f" to {format_time(turn.until)}"
     )

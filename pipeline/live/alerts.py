@@ -1,11 +1,16 @@
-"""Standing requests: "tell me when a red star appears". A cheap gate for every frame, the model only when it opens.
+"""Alerts: "tell me when a red star appears". A cheap gate for every frame; the model runs only
+when the gate opens.
 
-1 gate: the frame looks unlike the one before it, or more like the request than frames before it did, or it is time anyway.
-2 check: what the model gives for "it is there", over the frames since the last check, as a probability.
-3 tell: when it is sure once, or fairly sure twice in a row; not again while the same appearance goes on.
-Every decision is logged, also those that told nobody. (After StreamBridge's trigger, without its trained model.)
+1 gate: the frame differs from the one before, or resembles the request more than earlier frames
+  did, or the last check is long ago.
+2 check: the model's probability that the request is met, over the frames since the last check.
+3 notify: once the probability is high, or fair twice in a row; not again while the same
+  appearance goes on.
+Every decision is logged, with or without a notice. After the trigger of StreamBridge (arXiv
+2505.05467), without its trained model.
 
-A request becomes a question that the model knows (`Check`): for the embedded model from its templates, for others yes or no.
+A request becomes a question that the model knows (`Check`): one of the templates for the embedded
+model, a yes-no question for others.
 """
 
 import math
@@ -32,83 +37,85 @@ Policy = Literal["gate", "boundary", "every"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a model is asked about a few frames, and which answers mean that what was requested is there."""
+    """A question about a few frames, and the answers that mean yes and no."""
 
     question: str
-    says: tuple[str, ...]  # answers that mean yes; () = all but those that mean no
-    instead: tuple[str, ...]  # answers that mean no
+    yes: tuple[str, ...]  # (): every answer that does not mean no
+    no: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One look at a frame."""
+    """The outcome of one frame."""
 
     time: float  # seconds of the frame
-    gate: str  # why the model was asked: change, likeness or time; "" = it was not
-    score: float | None  # the model's probability that it is there
-    told: bool
+    gate: str  # why the model ran: change, likeness or time; "": it did not
+    score: float | None  # the model's probability that the request is met
+    notifies: bool
     why: str  # in a word: told, goes on, unsure, not there, gate closed
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """When to ask the model and when to tell; seconds are of video time."""
+class AlertRule:
+    """When to run the model and when to notify. Seconds are video time."""
 
     policy: Policy = "gate"
-    every_s: float = 8.0  # gate: ask after so long anyway; every: ask so often
-    window_s: float = 8.0  # frames that a check sees, at most
+    every_s: float = 8.0  # gate: the longest time without a check; every: the time between checks
+    window_s: float = 8.0  # of the newest frames that a check reads, at most
     spread: float = 3.0  # deviations above the median that open the gate
-    sure: float = 0.85  # told at once
-    fair: float = 0.6  # told when it comes twice in a row
-    rest_s: float = 3.0  # the same appearance, when it is seen again within so long
-    memory: int = 64  # frames that median and deviation are of
-    warm_up: int = 8  # with fewer every frame opens the gate
+    sure: float = 0.85  # probability that notifies at once
+    fair: float = 0.6  # probability that notifies when it comes twice in a row
+    rest_s: float = 3.0  # a pause of at most this length belongs to the same appearance
+    memory: int = 64  # frames that median and deviation are taken over
+    warm_up: int = 8  # with fewer frames than this, every frame opens the gate
 
 
-class Standing:
-    """One request on one session. `look` is called with each new frame in time order."""
+class Alert:
+    """One request on one session."""
 
     def __init__(
-        self, session: Session, request: str, check: Check, rule: Rule | None = None
+        self, session: Session, request: str, check: Check, rule: AlertRule | None = None
     ) -> None:
+        """UserError on an empty request."""
         check_text(request)
-        self.request, self.check, self.rule = request, check, rule or Rule()
+        self.request, self.check, self.rule = request, check, rule or AlertRule()
         self.log: list[Decision] = []
         self._session = session
-        self._wanted = session.qa.ingester.clip.embed_text(check.question)  # [E]
-        self._before: Tensor | None = None  # [E] row of the frame before
+        self._request_row = session.qa.ingester.clip.embed_text(check.question)  # [E]
+        self._previous_row: Tensor | None = None  # [E] of the frame before
         self._changes: deque[float] = deque(maxlen=self.rule.memory)
         self._likeness: deque[float] = deque(maxlen=self.rule.memory)
         self._checked_at = -math.inf
-        self._present_at = -math.inf  # when it was last seen to be there
+        self._present_at = -math.inf  # the last time at which the request was met
         self._was_fair = False
 
-    def look(self, time: float, row: Tensor) -> Decision:
-        """time: of the frame, which can be asked about by now; row: [E] its embedding."""
+    def observe(self, time: float, row: Tensor) -> Decision:
+        """Decide on the next frame, in time order. The session can already answer about it.
+
+        time: seconds of the frame. row: [E] its embedding.
+        """
         gate = self._gate(time, row)
         decision = (
-            Decision(time, "", None, False, "gate closed") if not gate else self._check(time, gate)
+            self._check(time, gate) if gate else Decision(time, "", None, False, "gate closed")
         )
         self.log.append(decision)
         return decision
 
     def _gate(self, time: float, row: Tensor) -> str:  # 1
-        change = 0.0 if self._before is None else 1.0 - float(row @ self._before)
-        likeness = float(row @ self._wanted)
-        changed, like = (
-            _stands_out(change, self._changes, self.rule),
-            _stands_out(likeness, self._likeness, self.rule),
-        )
-        self._before = row
+        change = 0.0 if self._previous_row is None else 1.0 - float(row @ self._previous_row)
+        likeness = float(row @ self._request_row)
+        is_change = _stands_out(change, self._changes, self.rule)
+        is_like = _stands_out(likeness, self._likeness, self.rule)
+        self._previous_row = row
         self._changes.append(change)
         self._likeness.append(likeness)
-        late = time - self._checked_at >= self.rule.every_s
+        is_late = time - self._checked_at >= self.rule.every_s
         if self.rule.policy == "every":
-            return "time" if late else ""
-        if changed or self.rule.policy == "boundary":
-            return "change" if changed else ""
-        following = self._was_fair or time - self._present_at <= self.rule.rest_s
-        return "likeness" if like or following else "time" if late else ""
+            return "time" if is_late else ""
+        if is_change or self.rule.policy == "boundary":
+            return "change" if is_change else ""
+        is_following = self._was_fair or time - self._present_at <= self.rule.rest_s
+        return "likeness" if is_like or is_following else "time" if is_late else ""
 
     def _check(self, time: float, gate: str) -> Decision:
         since = max(self._checked_at + 1e-6, time - self.rule.window_s)
@@ -124,7 +131,7 @@ class Standing:
         return Decision(time, gate, score, not goes_on, "goes on" if goes_on else "told")  # 3
 
     def _score(self, since: float, until: float) -> float:
-        """The probability that what was requested is there in these seconds."""
+        """The probability that the request is met in these seconds."""
         qa, check = self._session.qa, self.check
         question = replace(
             self._session.question(check.question, since=max(since, 0.0)), asked_at=until
@@ -133,54 +140,57 @@ class Standing:
             evidence = qa.bank.recall(
                 question, read_tokens=qa.answerer.read_tokens, kv=qa.answerer.reader.needs_kv
             )
-            ids = [qa.backbone.ids(f" {text}") for text in (*check.says, *check.instead)]
+            ids = [qa.backbone.ids(f" {text}") for text in (*check.yes, *check.no)]
             logs, _ = qa.answerer.reader.log_likelihoods(
                 evidence, check.question, ids, StageTimer()
             )
-        chances = [math.exp(each) for each in logs]
-        no = sum(chances[len(check.says) :])
-        yes = sum(chances[: len(check.says)]) if check.says else 1.0 - no
-        return yes if NOT_SHOWN in check.instead else yes / (yes + no)
+        probabilities = [math.exp(each) for each in logs]
+        no = sum(probabilities[len(check.yes) :])
+        yes = sum(probabilities[: len(check.yes)]) if check.yes else 1.0 - no
+        return yes if NOT_SHOWN in check.no else yes / (yes + no)
 
 
-class Watcher:
-    """Standing requests of a session, in a thread of their own: the writer never waits for them."""
+class AlertWatcher:
+    """The alerts of a session, in a thread of their own: encoding never waits for them."""
 
-    def __init__(self, session: Session, tell: Callable[[Standing, Decision], None]) -> None:
-        """tell: is called in the watcher's thread, for what is to be told."""
-        self.requests: list[Standing] = []
-        self._tell, self._seen = tell, -math.inf
+    def __init__(self, session: Session, notify: Callable[[Alert, Decision], None]) -> None:
+        """notify: called in the watcher's thread for every decision that notifies."""
+        self.alerts: list[Alert] = []
+        self._notify, self._last_time = notify, -math.inf
         self._queue: queue.SimpleQueue[Segment | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="standing", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
         session.listen(self._queue.put)
 
-    def add(self, standing: Standing) -> None:
-        """From the next frame on."""
-        self.requests = [*self.requests, standing]
+    def add(self, alert: Alert) -> None:
+        """Watch from the next frame on."""
+        self.alerts = [*self.alerts, alert]
 
-    def remove(self, standing: Standing) -> None:
-        self.requests = [each for each in self.requests if each is not standing]
+    def remove(self, alert: Alert) -> None:
+        """Stop watching."""
+        self.alerts = [each for each in self.alerts if each is not alert]
 
     def close(self) -> None:
-        """After what has come was looked at."""
+        """Decide on the frames in the queue, and stop."""
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while (segment := self._queue.get()) is not None:
             for time, row in zip(segment.times.tolist(), segment.clip, strict=True):
-                if time > self._seen:
-                    self._seen = time
-                    for standing in self.requests:
-                        decision = standing.look(time, row)
-                        if decision.told:
-                            self._tell(standing, decision)
+                if time > self._last_time:
+                    self._last_time = time
+                    for alert in self.alerts:
+                        decision = alert.observe(time, row)
+                        if decision.notifies:
+                            self._notify(alert, decision)
 
 
 def check_for(request: str, *, embedded: bool) -> Check:
-    """The question behind a request. UserError where the embedded model knows none: it understands "when a red star appears",
-    "when there is a code", "the name Alice", "a key"."""
+    """The question behind a request. UserError if the embedded model knows none.
+
+    It understands "when a red star appears", "when there is a code", "the name Alice", "a key".
+    """
     check_text(request)
     if not embedded:
         question = (
@@ -202,8 +212,8 @@ def check_for(request: str, *, embedded: bool) -> Check:
     if "code" in lower:
         return Check(CODE[0], (), (NOT_SHOWN,))
     raise UserError(
-        f"The embedded model does not know what {request.strip()!r} asks for; it can watch for a code, a name, an icon or a "
-        "coloured shape, such as: tell me when a red star appears."
+        f"The embedded model does not know what {request.strip()!r} asks for; it can watch for a "
+        "code, a name, an icon or a coloured shape, such as: tell me when a red star appears."
     )
 
 
@@ -211,13 +221,15 @@ def _first(words: Sequence[str], options: Iterable[str]) -> str:
     return next((word for word in words if word in set(options)), "")
 
 
-def _stands_out(value: float, before: Sequence[float], rule: Rule) -> bool:
-    """Whether a number is far above those before it. By median and median deviation: a request that was met a moment ago must
-    not close the gate for the next time, as it does to a mean."""
-    if len(before) < rule.warm_up:
+def _stands_out(value: float, earlier: Sequence[float], rule: AlertRule) -> bool:
+    """True if a number is far above the earlier ones, by their median and median deviation.
+
+    An appearance a moment ago raises a mean, which would close the gate for the next one.
+    """
+    if len(earlier) < rule.warm_up:
         return True
-    known = torch.tensor(list(before), dtype=torch.float64)
-    middle = known.median()
-    # the standard deviation, where the numbers are normal
-    deviation = 1.4826 * (known - middle).abs().median()
-    return value > float(middle + rule.spread * deviation) + 1e-6
+    values = torch.tensor(list(earlier), dtype=torch.float64)
+    median = values.median()
+    # 1.4826: makes it the standard deviation where the numbers are normal
+    deviation = 1.4826 * (values - median).abs().median()
+    return value > float(median + rule.spread * deviation) + 1e-6

@@ -1,9 +1,12 @@
-"""Moments of one video or of a whole bank for a question: every channel ranks, the ranks are fused.
+"""Moments of one video or of a whole bank for a question: channels rank, then ranks are fused.
 
-Knows the bank, the planner and the clock; no configuration, no output. Channels: the kinds of text lines; `picture`, the
-nearness of frames to the words (clip); `kv`, the frames whose keys answer the question's queries in the language model. For the
-last two the bank's retriever is fused and has parts of these names. With a sentence encoder lines are also ranked by their
-vectors (`dense`) and by their tokens (`late`). Ranks are fused (memory/retrieval/fusion.py) with the planner's weights.
+Knows the bank, the planner and the clock; no configuration, no output. Channels:
+- the kinds of text lines: subtitle, speech, ocr, caption;
+- `picture`: frames near to the words (clip);
+- `kv`: frames whose keys answer the question's queries in the language model.
+For the last two the bank's retriever is a fused one with parts of these names. A sentence encoder
+also ranks lines by their vectors (`dense`) and by their tokens (`late`). The planner's weights
+enter the fusion (memory/retrieval/fusion.py).
 """
 
 import math
@@ -17,16 +20,17 @@ from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
-from pipeline.query import plan as planner
 from pipeline.query import wall_clock
 from pipeline.query.batched import BatchedQueries
-from pipeline.query.plan import DENSE, FRAMES, LATE, Planner, QueryPlan
+from pipeline.query.plan import CHANNELS, DENSE, FRAMES, LATE, Planner, QueryPlan
+from pipeline.query.plan import plan as plan_by_rules
 from pipeline.query.time_phrases import Span
 from pipeline.query.wall_clock import NOWHERE, VideoLimits
 
 DEPTH = 50  # moments of each channel that are fused
-# videos with stretches of their own that are searched each for itself; of more, what is found elsewhere is left out
-OWN = 64
+# Up to this many videos with different spans, each is searched on its own. Of more, one search
+# covers all, and moments outside of their video's span are dropped.
+MAX_OWN_SPANS = 64
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,12 @@ class Finder:
     """Searches a bank."""
 
     bank: MemoryBank
-    channels: tuple[str, ...] = planner.CHANNELS
-    sentences: SentenceEncoder | None = (
-        None  # encoders/text/mean_pooled_encoder.py; None: lines are ranked by their words alone
-    )
-    late_lines: int = 0  # the best so many by words and by vectors that are compared token by token
-    planner: Planner = planner.plan
-    # what the bank's retrievers need of a text: computed once, not for every video
+    channels: tuple[str, ...] = CHANNELS
+    # encoders/text/mean_pooled_encoder.py; None: lines are ranked by their words alone
+    sentence_encoder: SentenceEncoder | None = None
+    late_lines: int = 0  # best lines by words and by vectors to compare token by token
+    planner: Planner = plan_by_rules
+    # what the bank's retrievers need of a text, computed once for all videos
     queries: tuple[BatchedQueries, ...] = ()
 
     def find(
@@ -53,15 +56,17 @@ class Finder:
         asked_at: float = math.inf,
         top: int = 10,
     ) -> list[Moment]:
-        """At most `top` moments, best first, fused from all channels."""
+        """At most `top` moments, best first, fused from all channels.
+
+        start, end: seconds of video time. asked_at: second of the one video after which nothing
+        counts.
+        """
         plan, limits = self.plan(question, video_id)
-        return fuse(
-            self.rankings(plan, video_id, limits, start=start, end=end, asked_at=asked_at),
-            plan.weights,
-        )[:top]
+        rankings = self.rankings(plan, video_id, limits, start=start, end=end, asked_at=asked_at)
+        return fuse(rankings, plan.weights)[:top]
 
     def plan(self, question: str, video_id: str | None = None) -> tuple[QueryPlan, VideoLimits]:
-        """How a question is looked for, and what it says by the clock on the wall."""
+        """How to search for a question, and its limits by the clock on the wall."""
         ids = [video_id] if video_id else [row.info.video_id for row in self.bank.catalog.videos()]
         limits = wall_clock.resolve(question, self.bank, ids, time.time())
         return self.planner(limits.text), limits
@@ -77,85 +82,112 @@ class Finder:
         asked_at: float = math.inf,
     ) -> dict[str, list[Moment]]:
         """The moments of each channel, best first."""
-        everywhere = {}
+        everywhere = self._spans(plan, video_id, limits, (start, end))
+        spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
+        is_same = len(set(everywhere.values())) == 1  # the usual case
+        low, high = next(iter(everywhere.values())) if is_same else (start, end)
+        own = {} if is_same or len(spans) > MAX_OWN_SPANS else spans
+        rankings: dict[str, list[Moment]] = {}
+        kinds = tuple(channel for channel in self.channels if channel in KINDS)
+        if kinds and spans:
+            all_or_some = kinds if set(kinds) != set(KINDS) else ()
+            line_filter = LineFilter(video_id, all_or_some, low, high, asked_at, own)
+            rankings |= self._by_words(plan, line_filter, kinds, spans)
+            rankings |= self._by_meaning(plan, line_filter, spans)
+        return rankings | self._by_frames(plan, spans, asked_at)
+
+    def _spans(
+        self, plan: QueryPlan, video_id: str | None, limits: VideoLimits | None, within: Span
+    ) -> dict[str, Span]:
+        """The seconds of each video to search, some of them empty."""
+        spans = {}
         for row in self.bank.catalog.videos():
             if video_id in (None, row.info.video_id):
                 low, high = plan.time.span(self.bank.catalog.duration(row))
                 if limits is not None:
                     low, high = limits.within(row.info.video_id, (low, high))
-                everywhere[row.info.video_id] = max(start, low), min(end, high)
-        spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
-        alike = len(set(everywhere.values())) == 1  # as a rule
-        low, high = next(iter(everywhere.values())) if alike else (start, end)
-        own = {} if alike or len(spans) > OWN else spans
-        found: dict[str, list[Moment]] = {}
-        kinds = tuple(channel for channel in self.channels if channel in KINDS)
-        if kinds:
-            wanted = LineFilter(
-                video_id, kinds if set(kinds) != set(KINDS) else (), low, high, asked_at, own
-            )
-            for one in (
-                self.bank.text.search(plan.query, wanted, DEPTH * len(kinds)) if spans else ()
-            ):
-                if one.line.kind in kinds and _overlaps(one, spans):
-                    found.setdefault(one.line.kind, []).append(_moment(one))
-            found |= self._by_meaning(plan, wanted, kinds, spans)
+                spans[row.info.video_id] = max(within[0], low), min(within[1], high)
+        return spans
+
+    def _by_words(
+        self,
+        plan: QueryPlan,
+        line_filter: LineFilter,
+        kinds: tuple[str, ...],
+        spans: Mapping[str, Span],
+    ) -> dict[str, list[Moment]]:
+        """Lines by their words, a ranking for each kind."""
+        rankings: dict[str, list[Moment]] = {}
+        for one in self.bank.text.search(plan.query, line_filter, DEPTH * len(kinds)):
+            if one.line.kind in kinds and _overlaps(one, spans):
+                rankings.setdefault(one.line.kind, []).append(_moment(one))
+        return rankings
+
+    def _by_frames(
+        self, plan: QueryPlan, spans: Mapping[str, Span], asked_at: float
+    ) -> dict[str, list[Moment]]:
+        """Frames, by each channel that looks at them."""
+        rankings: dict[str, list[Moment]] = {}
         with ExitStack() as stack:
             for queries in self.queries:
                 stack.enter_context(queries.prepared([plan.text]))
             for channel in (channel for channel in FRAMES if channel in self.channels):
-                shown = [
+                moments = [
                     moment
                     for each, span in spans.items()
                     for moment in self.bank.rank_frames(
                         plan.text, each, during=span, asked_at=asked_at, most=DEPTH, part=channel
                     )
                 ]
-                shown.sort(key=lambda moment: (-moment.score, moment.video_id, moment.start))
-                found[channel] = shown[:DEPTH]
-        return found
+                moments.sort(key=lambda moment: (-moment.score, moment.video_id, moment.start))
+                rankings[channel] = moments[:DEPTH]
+        return rankings
 
     def _by_meaning(
-        self, plan: QueryPlan, wanted: LineFilter, kinds: tuple[str, ...], spans: Mapping[str, Span]
+        self, plan: QueryPlan, line_filter: LineFilter, spans: Mapping[str, Span]
     ) -> dict[str, list[Moment]]:
-        """Lines by their vectors, and the best lines by their tokens. Quoted words have to be there: then only words count."""
-        if self.sentences is None or plan.query.phrases or not spans:
+        """Lines by their vectors, and the best lines by their tokens.
+
+        Nothing for a question with quoted words: they have to be in a line, so only words count.
+        """
+        if self.sentence_encoder is None or plan.query.phrases:
             return {}
-        near = self.bank.text.nearest(self.sentences.embed([plan.text])[0].numpy(), wanted, DEPTH)
+        (vector,) = self.sentence_encoder.embed([plan.text])
+        near = self.bank.text.nearest(vector.numpy(), line_filter, DEPTH)
         near = [one for one in near if _overlaps(one, spans)]
-        found = {DENSE: [_moment(one) for one in near]}
+        rankings = {DENSE: [_moment(one) for one in near]}
         if self.late_lines:
-            named = self.bank.text.search(plan.query, wanted, self.late_lines)
-            both = {
-                one.line: one for one in (*named, *near[: self.late_lines]) if _overlaps(one, spans)
-            }
-            question, *lines = self.sentences.tokens([plan.text, *(line.text for line in both)])
+            matching = self.bank.text.search(plan.query, line_filter, self.late_lines)
+            matching = [one for one in matching if _overlaps(one, spans)]
+            lines = {one.line: one for one in (*matching, *near[: self.late_lines])}
+            texts = [plan.text, *(line.text for line in lines)]
+            question, *tokens = self.sentence_encoder.tokens(texts)
             scored = [
-                (maxsim(question, tokens), one)
-                for tokens, one in zip(lines, both.values(), strict=True)
+                (maxsim(question, each), one)
+                for each, one in zip(tokens, lines.values(), strict=True)
             ]
             scored.sort(key=lambda pair: (-pair[0], pair[1].line.video_id, pair[1].line.start))
-            found[LATE] = [
+            rankings[LATE] = [
                 _moment(replace(one, score=score, coverage=score)) for score, one in scored
             ]
-        return found
+        return rankings
 
 
-def _overlaps(found: RankedLine, spans: Mapping[str, Span]) -> bool:
-    low, high = spans.get(found.line.video_id, NOWHERE)
-    return found.line.start < high and found.line.end > low
+def _overlaps(ranked: RankedLine, spans: Mapping[str, Span]) -> bool:
+    low, high = spans.get(ranked.line.video_id, NOWHERE)
+    return ranked.line.start < high and ranked.line.end > low
 
 
-def _moment(found: RankedLine) -> Moment:
-    line = found.line
+def _moment(ranked: RankedLine) -> Moment:
+    line = ranked.line
     at = (line.start + min(line.end, line.start + 2.0)) / 2  # early in what may stay for minutes
     return Moment(
         line.video_id,
-        found.start,
-        found.end,
-        found.score,
+        ranked.start,
+        ranked.end,
+        ranked.score,
         (line.kind,),
         (line,),
         at,
-        found.coverage,
+        ranked.coverage,
     )

@@ -1,100 +1,106 @@
-"""`planner=model`: the backbone, reading text alone, says how much each channel counts and which seconds are meant.
+"""`planner=model`: the backbone, reading text alone, weighs the channels and names the seconds.
 
-Knows a reader and the rules; no bank. What is searched for and what has to be there word by word stays with the rules; so does
-everything else when the answer cannot be read.
+Knows a reader and the rules; no bank. The rules still give the words of the search, and everything
+else if the answer cannot be read.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from memory.retrieval.common import hits
 from memory.schema import Evidence, Question
 from pipeline.answer.reader import TokenReader
-from pipeline.query import plan
-from pipeline.query.plan import QueryPlan
+from pipeline.query.plan import QueryPlan, plan
 from pipeline.query.time_phrases import VideoTime
 from pipeline.runtime.stage_timer import StageTimer
 
-PROMPT = """Somebody searches a video for this: {question}
-How much do three kinds of evidence matter for it, each from 0 (not at all) to 3 (nothing else does)? "said": spoken words; \
-"written": words on the screen; "seen": pictures. "from" and "to": the seconds of the video that it names, or null.
-Answer with one line like this and nothing else: {{"said": 1, "written": 0, "seen": 2, "from": null, "to": null}}"""
+PROMPT = (
+    "Somebody searches a video for this: {question}\n"
+    "How much do three kinds of evidence matter for it, each from 0 (not at all) to 3 (nothing "
+    'else does)? "said": spoken words; "written": words on the screen; "seen": pictures. "from" '
+    'and "to": the seconds of the video that it names, or null.\n'
+    "Answer with one line like this and nothing else: "
+    '{{"said": 1, "written": 0, "seen": 2, "from": null, "to": null}}'
+)
 
-LEAST = 0.2  # of a channel that the model sees no use in: it may be wrong
-_SHARES = {  # of channels in the three kinds
+_LEAST = 0.2  # weight of a channel that the model finds useless: it may be wrong
+_WEIGHTS = {  # kind of evidence -> weights of its channels
     "said": {"subtitle": 1.0, "speech": 1.0},
     "written": {"ocr": 1.0},
     "seen": {"picture": 1.0, "kv": 0.3, "caption": 0.7},
 }
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a model said, as far as it could be read."""
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """The readable part of a model's answer."""
 
     counts: dict[str, int]  # "said", "written", "seen" -> 0..3; at least one
     span: tuple[float, float] | None  # seconds
 
 
-def parsed(answer: str) -> Said | None:
-    """JSON, or the same words and numbers otherwise; None where there is none, or where nothing would count."""
+def parse_answer(answer: str) -> ModelAnswer | None:
+    """Read JSON, or the same words and numbers in another form. None if no weight is above 0."""
     counts = {}
-    for kind in _SHARES:
-        found = re.search(
+    for kind in _WEIGHTS:
+        match = re.search(
             rf"\b{kind}\b[\"'`*]*\s*[:=]?\s*[\"'`*]*([0-3])(?![\d.])", answer, re.IGNORECASE
         )
-        if found is not None:
-            counts[kind] = int(found[1])
+        if match is not None:
+            counts[kind] = int(match[1])
     if not any(counts.values()):
         return None
     ends = [re.search(rf"[\"']{key}[\"']\s*:\s*(\d+(?:\.\d+)?)", answer) for key in ("from", "to")]
-    first, last = (None if end is None else float(end[1]) for end in ends)
-    return Said(counts, None if first is None or last is None or first >= last else (first, last))
+    start, end = (None if match is None else float(match[1]) for match in ends)
+    if start is None or end is None or start >= end:
+        return ModelAnswer(counts, None)
+    return ModelAnswer(counts, (start, end))
 
 
-def planned(question: str, answer: str) -> QueryPlan:
-    """The rules' plan with the weights of a model's answer and, where it names one, its stretch of time; the rules' plan with a
-    note where the answer says no weights."""
-    rules, said = plan.plan(question), parsed(answer)
-    if said is None:
-        told = " ".join(answer.split())[:60]
+def plan_from_answer(question: str, answer: str) -> QueryPlan:
+    """The plan by the rules, with the weights of the answer and with its seconds if it names some.
+
+    With a note and no change if the answer has no weights.
+    """
+    rules, parsed = plan(question), parse_answer(answer)
+    if parsed is None:
+        start = " ".join(answer.split())[:60]
         return replace(
             rules,
-            note=f"planner=model: the model's answer ({told!r}) says no weights; the rules are used",
+            note=f"planner=model: the model's answer ({start!r}) says no weights; "
+            "the rules are used",
         )
     weights = dict(rules.weights)
-    for kind, count in said.counts.items():
+    for kind, count in parsed.counts.items():
         weights |= {
-            channel: max(float(count), LEAST) * share for channel, share in _SHARES[kind].items()
+            channel: max(float(count), _LEAST) * weight
+            for channel, weight in _WEIGHTS[kind].items()
         }
-    if said.span is None:
-        return replace(rules, weights=weights)
-    return replace(rules, weights=weights, time=VideoTime(*said.span))
+    time = rules.time if parsed.span is None else VideoTime(*parsed.span)
+    return replace(rules, weights=weights, time=time)
 
 
 class ModelPlanner:
-    """A planner that asks a language model.
+    """A planner that asks a language model."""
 
-    backbone: gives the model when it is first needed.
-    """
-
-    def __init__(self, *, backbone: Callable[[], Any], max_new_tokens: int = 64) -> None:
+    def __init__(self, *, backbone: Callable[[], Backbone], max_new_tokens: int = 64) -> None:
+        """backbone: loads the model; called with the first question."""
         if max_new_tokens < 1:
             raise UserError(
-                f"planner.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or more"
+                f"planner.max_new_tokens={max_new_tokens} gives no room for an answer; "
+                "use 1 or more"
             )
-        self._backbone, self._room = backbone, max_new_tokens
+        self._backbone, self._max_new_tokens = backbone, max_new_tokens
 
     def __call__(self, question: str) -> QueryPlan:
-        return planned(question, self.answer(question))
+        return plan_from_answer(question, self.answer(question))
 
     def answer(self, question: str) -> str:
-        """What the model says, without any frame."""
-        reader = TokenReader(self._backbone(), max_new_tokens=self._room)
-        asked = Question(PROMPT.format(question=question), "")
-        return reader.read(
-            Evidence(asked, (), hits([], []), recent=0, interval=1.0), StageTimer()
-        ).text
+        """The model's answer to the prompt, without any frame."""
+        reader = TokenReader(self._backbone(), max_new_tokens=self._max_new_tokens)
+        prompt = Question(PROMPT.format(question=question), "")
+        evidence = Evidence(prompt, (), hits([], []), recent=0, interval=1.0)
+        return reader.read(evidence, StageTimer()).text

@@ -1,4 +1,4 @@
-"""A question -> a plan of its search: words, a stretch of video time, and a weight for each channel.
+"""A question -> a plan of its search: words, a stretch of video time, and channel weights.
 
 Rules over English phrases; knows no bank and no model. pipeline/query/wall_clock.py reads the
 times on the wall clock ("yesterday at noon"). Words that name a time are not searched.

@@ -1,4 +1,4 @@
-"""Precision, recall and delay of standing requests on needle streams, for the gate and two baselines:
+"""Precision, recall and delay of alerts on needle streams, for the gate and two baselines:
 
     python -m tests.measure.alerts --films 6 --seconds 120
 
@@ -19,16 +19,16 @@ from encoders.schema import Segment
 from encoders.sources.live import PushSource
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
-from pipeline.live.alerts import Rule, Standing, check_for
+from pipeline.live.alerts import Alert, AlertRule, check_for
 from pipeline.live.session import Session
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import COLORS, SHAPES, Needle, draw
 
 RULES = {
-    "gate": Rule(),
-    "every boundary": Rule("boundary"),
-    "every 8 s": Rule("every"),
-    "every frame": Rule("every", every_s=0.0),
+    "gate": AlertRule(),
+    "every boundary": AlertRule("boundary"),
+    "every 8 s": AlertRule("every"),
+    "every frame": AlertRule("every", every_s=0.0),
 }
 LATE_S = 3.0
 
@@ -78,8 +78,8 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
             with qa.bank, Session(qa, source) as session:
                 # there, and not there
                 wanted = [shown[int(rng.integers(needles))].needle, all_needles[needles]]
-                standing = {
-                    (name, needle): Standing(
+                alerts = {
+                    (name, needle): Alert(
                         session,
                         "x",
                         check_for(f"{needle.color} {needle.text}", embedded=True),
@@ -104,11 +104,11 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
                     while not rows or rows[-1][0] < second:
                         session.check()
                         time.sleep(0.002)
-                    for each in standing.values():
-                        each.look(*rows[-1])
-        for (name, needle), each in standing.items():
+                    for each in alerts.values():
+                        each.observe(*rows[-1])
+        for (name, needle), each in alerts.items():
             spans = [(one.start, one.end + LATE_S) for one in shown if one.needle == needle]
-            told = [d.time for d in each.log if d.told]
+            told = [d.time for d in each.log if d.notifies]
             hits = [[at for at in told if a <= at <= b] for a, b in spans]
             count = counts[name]
             count.right += sum(bool(found) for found in hits)

@@ -1,9 +1,9 @@
-"""Standing requests on a running stream, with the embedded model; the table is made by tests/measure/alerts.py."""
+"""Alerts on a running stream, with the embedded model; the table is made by tests/measure/alerts.py."""
 
 import pytest
 
 from encoders.errors import UserError
-from pipeline.live.alerts import Standing, Watcher, check_for
+from pipeline.live.alerts import Alert, AlertWatcher, check_for
 from pipeline.live.session import Session
 from tests.unit.pipeline.live.test_session import embedded, feed, pushed, wait_until_seen, world  # noqa: F401
 
@@ -13,11 +13,11 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path): 
     with embedded(tmp_path / "bank") as qa:
         source, told = pushed(qa), []
         with Session(qa, source) as session:
-            watcher = Watcher(
-                session, lambda standing, decision: told.append((standing.request, decision.time))
+            watcher = AlertWatcher(
+                session, lambda alert, decision: told.append((alert.request, decision.time))
             )
             star, cross = (
-                Standing(session, text, check_for(text, embedded=True))
+                Alert(session, text, check_for(text, embedded=True))
                 for text in (
                     "Tell me when a red star appears",
                     "Tell me when a green cross appears",
@@ -32,11 +32,11 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path): 
     # twice shown, each for two frames, and told once each
     assert [text for text, _ in told] == [star.request] * 2
     assert 6 <= told[0][1] <= 9 and 14 <= told[1][1] <= 17
-    for standing in (star, cross):
-        assert [d.time for d in standing.log] == [float(second) for second in range(18)]
+    for alert in (star, cross):
+        assert [d.time for d in alert.log] == [float(second) for second in range(18)]
         assert all(
-            (d.score is None) == (not d.gate) and (not d.told or d.score > 0.6)
-            for d in standing.log
+            (d.score is None) == (not d.gate) and (not d.notifies or d.score > 0.6)
+            for d in alert.log
         )
     assert any(not d.gate for d in cross.log)  # the gate spares the model some frames
 
@@ -45,11 +45,11 @@ def test_requests_become_questions_that_the_model_knows():
     assert (
         check_for("tell me when a red star appears", embedded=True).question == "What shape is red?"
     )
-    assert check_for("tell me when a red star appears", embedded=True).says == ("star",)
+    assert check_for("tell me when a red star appears", embedded=True).yes == ("star",)
     assert check_for("is there any heart?", embedded=True).question == "What color is the heart?"
-    assert check_for("a code", embedded=True).says == ()
-    assert check_for("the name alice", embedded=True).says == ("Alice",)
-    assert check_for("when someone opens the door", embedded=False).says[0] == "yes"
+    assert check_for("a code", embedded=True).yes == ()
+    assert check_for("the name alice", embedded=True).yes == ("Alice",)
+    assert check_for("when someone opens the door", embedded=False).yes[0] == "yes"
     with pytest.raises(UserError, match="does not know"):
         check_for("when someone opens the door", embedded=True)
     with pytest.raises(UserError, match="is empty"):

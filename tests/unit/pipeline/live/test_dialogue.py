@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders.errors import UserError
-from pipeline.live.dialogue import Dialogue, Round, decayed, told
+from pipeline.live.dialogue import Dialogue, Round, context_text, decay
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
 from tests.unit.pipeline.answer.test_stream import held_at
@@ -110,7 +110,7 @@ def test_frames_of_earlier_rounds_come_along_within_their_budget(running):
         set(first.frames) <= {o for run in with_them.runs for o in run.ordinals}
         and with_them.frame_count == 10
     )
-    assert told(dialogue.rounds[:1]) == f"Earlier question: {SHAPE}\nAnswer: star"
+    assert context_text(dialogue.rounds[:1]) == f"Earlier question: {SHAPE}\nAnswer: star"
 
 
 @given(
@@ -122,7 +122,7 @@ def test_older_rounds_decay_and_the_newest_does_not(counts, most):
         Round(f"q{i}", f"a{i}", (), tuple(range(100 * i, 100 * i + n)))
         for i, n in enumerate(counts)
     ]
-    left = decayed(rounds, most)
+    left = decay(rounds, most)
     assert [(each.text, each.answer) for each in left] == [
         (each.text, each.answer) for each in rounds
     ]

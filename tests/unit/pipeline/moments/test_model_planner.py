@@ -8,7 +8,7 @@ import pytest
 from encoders.errors import UserError
 from encoders.models.llava_onevision import LlavaOneVision
 from pipeline.config.settings import WEIGHTS
-from pipeline.moments.model_planner import ModelPlanner, Said, parsed, planned
+from pipeline.moments.model_planner import ModelAnswer, ModelPlanner, parse_answer, plan_from_answer
 from pipeline.query import plan as planner
 from tests.commands.test_find import WORDS, bank, film, run  # noqa: F401
 from tests.support.toys import toy_checkpoint, toy_parts
@@ -19,18 +19,21 @@ QUESTION = "what is written on the sign in the first half?"
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ('{"said": 1, "written": 0, "seen": 3}', Said({"said": 1, "written": 0, "seen": 3}, None)),
+        (
+            '{"said": 1, "written": 0, "seen": 3}',
+            ModelAnswer({"said": 1, "written": 0, "seen": 3}, None),
+        ),
         (
             'Sure!\n```json\n{"said": 0, "written": 2, "seen": 1, "from": 60, "to": 90.5}\n```',
-            Said({"said": 0, "written": 2, "seen": 1}, (60.0, 90.5)),
+            ModelAnswer({"said": 0, "written": 2, "seen": 1}, (60.0, 90.5)),
         ),
         (
             '{"said": 2, "written": 0, "seen": 0, "from": null, "to": null}',
-            Said({"said": 2, "written": 0, "seen": 0}, None),
+            ModelAnswer({"said": 2, "written": 0, "seen": 0}, None),
         ),
-        ('{"said": 2, "from": 90, "to": 60}', Said({"said": 2}, None)),
-        ("said: 3, written = 0; seen 1", Said({"said": 3, "written": 0, "seen": 1}, None)),
-        ("**said**: 2", Said({"said": 2}, None)),
+        ('{"said": 2, "from": 90, "to": 60}', ModelAnswer({"said": 2}, None)),
+        ("said: 3, written = 0; seen 1", ModelAnswer({"said": 3, "written": 0, "seen": 1}, None)),
+        ("**said**: 2", ModelAnswer({"said": 2}, None)),
         ('{"said": 0, "written": 0, "seen": 0}', None),
         ('{"said": 7}', None),
         ('{"said": 0.5}', None),
@@ -39,8 +42,8 @@ QUESTION = "what is written on the sign in the first half?"
         ("", None),
     ],
 )
-def test_answers_are_read_or_are_none(answer: str, said: Said | None) -> None:
-    assert parsed(answer) == said
+def test_answers_are_read_or_are_none(answer: str, said: ModelAnswer | None) -> None:
+    assert parse_answer(answer) == said
 
 
 def test_what_a_model_says_becomes_weights() -> None:
@@ -70,13 +73,13 @@ def test_what_no_one_can_read_is_left_to_the_rules() -> None:
 
 
 def test_a_stretch_of_time_from_the_model_takes_the_rules_place() -> None:
-    plan = planned(QUESTION, '{"said": 0, "written": 3, "seen": 0, "from": 5, "to": 9}')
+    plan = plan_from_answer(QUESTION, '{"said": 0, "written": 3, "seen": 0, "from": 5, "to": 9}')
     assert plan.time.span(1000.0) == (5.0, 9.0) and plan.weights["ocr"] == 3.0
     assert plan.weights["subtitle"] == pytest.approx(0.2) and plan.weights[
         "picture"
     ] == pytest.approx(0.2)
     with pytest.raises(UserError, match=r"planner\.max_new_tokens=0"):
-        ModelPlanner(backbone=lambda: None, max_new_tokens=0)
+        ModelPlanner(backbone=lambda: LlavaOneVision(str(toy_checkpoint())), max_new_tokens=0)
 
 
 def test_the_command_uses_it_and_says_when_it_does_not(run, bank, film) -> None:  # noqa: F811
