@@ -74,7 +74,7 @@ class MemoryBank:
         self._pending = PendingFrames()
         self.catalog = BankCatalog(root, self._store, self._pending)
         self.text = BankText(root, self._store.text, self.begin_writing)
-        self.check = BankCheck(root, self._store, self.begin_writing)
+        self.check = BankCheck(self._store, self.begin_writing)
         self.window = EncoderWindow(self._store)
         self._recent_frames = recent_frames
         self._frames = FrameLoader(

@@ -5,43 +5,187 @@ Knows the store; no retriever and no encoder. Damaged segments are encoded again
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from memory.storage import segment_file, video_record
+from memory.storage.atomic import TEMPORARY
+from memory.storage.catalog import SegmentRow
 from memory.storage.os_errors import as_user_errors
-from memory.store import DiskStore, Problem
+from memory.store import DiskStore, window_range
+from memory.text import rows as text_rows
+from memory.text.store import TextProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem in a bank."""
+
+    # data is lost: missing, size, checksum, gap, catalog, video, window, text
+    # harmless: orphan, temporary
+    kind: str
+    path: Path
+    text: str
+    video_id: str = ""
+    number: int | None = None  # of the damaged segment, if it is one
+
+    @property
+    def harmless(self) -> bool:
+        """True for files that a crash left and that were never acknowledged."""
+        return self.kind in ("orphan", "temporary")
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
 
 
 class BankCheck:
     """Reports problems. Every repair raises UserError if the disk refuses, or if another process
     writes."""
 
-    def __init__(self, root: Path, store: DiskStore, begin_writing: Callable[[], None]) -> None:
-        self._root, self._store, self._begin_writing = root, store, begin_writing
+    def __init__(self, store: DiskStore, begin_writing: Callable[[], None]) -> None:
+        self._store, self._begin_writing = store, begin_writing
 
     def verify(self) -> list[Problem]:
-        """Read every file and list all problems."""
-        return self._store.verify()
+        """Read every file and list all problems. A segment that is being put meanwhile may be
+        listed as an orphan."""
+        store = self._store
+        folders = (store.root / "segments", store.window.root)
+        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+        problems = [
+            Problem("catalog", store.root / "catalog.sqlite", text)
+            for text in text_rows.damage_of(store.database)
+        ]
+        if problems:
+            return problems  # without a catalog, no file can be expected
+        expected = set(self._video_paths())
+        problems += self.verify_videos()
+        for row in store.catalog.all_segments():
+            expected.add(store.path(row.video_id, row.number))
+            problems += self._segment(row)
+        problems += self._gaps()
+        expected |= self._window_paths()
+        problems += self.verify_window()
+        problems += self.verify_text()
+        return problems + _leftovers(files, expected)
 
     def verify_videos(self) -> list[Problem]:
         """Problems with the files that describe videos; no segment is read."""
-        return self._store.verify_videos()
+        text = "missing or damaged, though needed only when the catalog is lost"
+        return [
+            Problem("video", path, text, path.parent.name)
+            for path in self._video_paths()
+            if video_record.read(path.parent) is None
+        ]
+
+    def verify_window(self) -> list[Problem]:
+        """Missing or damaged blocks of recent windows that a resumed encoder would need."""
+        store, problems = self._store, []
+        for video_id in self._video_ids():
+            for number in store.window_numbers(video_id):
+                what = store.window.problem(video_id, number)
+                # again: a writer may have gone on meanwhile
+                if what is not None and number in store.window_numbers(video_id):
+                    text = (
+                        f"{what}; what is encoded from here on can differ from an uninterrupted "
+                        "run's"
+                    )
+                    problems.append(
+                        Problem("window", store.window.path(video_id, number), text, video_id)
+                    )
+        return problems
+
+    def verify_text(self) -> list[Problem]:
+        """Problems with text files and vector files."""
+        return [_of_text(problem) for problem in self._store.text.verify()]
 
     def repair_text(self) -> list[Problem]:
         """Write damaged text files again from the catalog. Returns the problems that this
         solved."""
         self._begin_writing()
-        with as_user_errors(self._root):
-            return self._store.repair_text()
+        with as_user_errors(self._store.root):
+            return [_of_text(problem) for problem in self._store.text.repair()]
 
     def clear_window(self) -> list[Problem]:
         """Delete damaged blocks of recent windows. Returns all problems that the windows had."""
         self._begin_writing()
-        with as_user_errors(self._root):
-            return self._store.clear_window()
+        with as_user_errors(self._store.root):
+            problems = self.verify_window()
+            for problem in problems:
+                problem.path.unlink(missing_ok=True)
+            return problems
 
     def refill_window(self) -> list[Problem]:
         """Fill missing blocks of recent windows from the segment files. Returns the problems that
         this solved."""
         self._begin_writing()
-        with as_user_errors(self._root):
-            return self._store.refill_window()
+        solved, store = [], self._store
+        with as_user_errors(store.root):
+            for problem in self.verify_window():
+                number = int(problem.path.stem)
+                row = store.catalog.segment(problem.video_id, number)
+                assert row is not None  # verify_window reads the rows
+                block = store.frames(problem.video_id, number, 0, row.frames)[1]
+                if block is not None:
+                    store.window.put(problem.video_id, number, block)
+                    solved.append(problem)
+        return solved
+
+    def _video_ids(self) -> list[str]:
+        return [video.info.video_id for video in self._store.catalog.videos()]
+
+    def _video_paths(self) -> list[Path]:
+        return [
+            self._store.path(video_id, 0).with_name(video_record.NAME)
+            for video_id in self._video_ids()
+        ]
+
+    def _window_paths(self) -> set[Path]:
+        window = self._store.window
+        return {
+            window.path(video_id, number)
+            for video_id in self._video_ids()
+            for number in window_range(self._store.window_numbers(video_id))
+        }
+
+    def _gaps(self) -> list[Problem]:
+        store = self._store
+        return [
+            Problem("gap", store.path(video_id, gap.first), gap.text, video_id)
+            for video_id in self._video_ids()
+            for gap in store.catalog.gaps(video_id)
+        ]
+
+    def _segment(self, row: SegmentRow) -> list[Problem]:
+        path = self._store.path(row.video_id, row.number)
+
+        def problem(kind: str, text: str) -> list[Problem]:
+            return [Problem(kind, path, text, row.video_id, row.number)]
+
+        try:
+            size = path.stat().st_size
+            if size != row.nbytes:
+                return problem("size", f"{size} bytes, not {row.nbytes} as when it was written")
+            segment_file.check(path, row.checksum)
+        except FileNotFoundError:
+            return problem("missing", "the file of an acknowledged segment is gone")
+        except (OSError, segment_file.DamagedError) as error:
+            return problem("checksum", str(error))
+        return []
+
+
+def _leftovers(files: list[Path], expected: set[Path]) -> list[Problem]:
+    """Files that the next writer deletes."""
+    problems = []
+    for path in files:
+        if path.name.endswith(TEMPORARY):
+            text = "a write was cut off; the next writer deletes this file"
+            problems.append(Problem("temporary", path, text))
+        elif path not in expected:
+            text = "never acknowledged; the next writer deletes this file"
+            problems.append(Problem("orphan", path, text))
+    return problems
+
+
+def _of_text(problem: TextProblem) -> Problem:
+    kind = "temporary" if problem.temporary else "orphan" if problem.orphan else "text"
+    return Problem(kind, problem.path, problem.text, problem.video_id)

@@ -18,7 +18,8 @@ import numpy as np
 from encoders.schema import VideoInfo
 from memory.storage import segment_file, video_record
 from memory.storage.atomic import TEMPORARY, sync_folder
-from memory.storage.catalog import Catalog, SegmentRow, VideoRow
+from memory.storage.catalog import SegmentRow, VideoRow
+from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import CatalogDamagedError, Database
 from memory.text import rows as text_rows
 from memory.text import store
@@ -58,7 +59,7 @@ def rebuild(root: Path) -> None:
     temporary = root / f"{NAME}.{os.getpid()}{TEMPORARY}"
     remove(temporary)
     database = Database(temporary)  # 1
-    catalog, text = Catalog(database), TextRows(database)
+    writer, text = CatalogWriter(database), TextRows(database)
     for folder in sorted(filter(Path.is_dir, (root / "segments").iterdir())):
         if folder.name.endswith(TEMPORARY):
             continue  # of a video that was being deleted
@@ -67,7 +68,7 @@ def rebuild(root: Path) -> None:
         begin = 0 if told is None or told.pruned is None else told.pruned.first
         rows = list(_rows(folder, begin))
         video = told or _video_from_segments(folder.name, rows)
-        catalog.add_all([video] if video is not None else [], rows)
+        writer.add_all([video] if video is not None else [], rows)
         if video is not None:
             pruned = 0.0 if video.pruned is None else video.pruned.start
             for block, seal in store.read_blocks(root, folder.name, pruned):

@@ -1,38 +1,44 @@
-"""The catalog of a bank: which videos and segments exist. One SQLite file in WAL mode.
+"""The catalog of a bank: which videos and segments exist, by rows of its SQLite file.
 
-Knows no tensors and no files of segments. A segment exists when its row is committed, and only then: synchronous=FULL
-means that the row is on the disk before `add_segment` returns. Safe to use from many threads and, for reading, from
-many processes while one writes. On a read-only disk it can be read.
+Knows no tensors and no segment files. A segment exists when its row is committed, and only then.
+`Catalog` reads; memory/storage/catalog_writer.py writes. Any number of threads and processes may
+read while one writes.
 
-Segments are numbered 0, 1, 2, ... within a video. A number may be missing when a damaged segment was dropped; ordinals
-of frames have no gaps. So whatever is not an addition at the end moves ordinals: it raises `revision`, and who has read
-the catalog before starts again. Revision: SQLite's user_version, one for all videos.
+Segments are numbered 0, 1, 2, ... within a video. A number is missing after a damaged segment was
+dropped; frame ordinals have no gaps. So every change except an addition at the end moves ordinals:
+it raises `revision`, and a reader that sees a new revision reads the catalog again from the start.
+Revision: SQLite's user_version, one for all videos.
 
-A video may have lost its beginning on purpose (`prune`): segments below `Pruned.first` are neither there nor missing.
+A video may have lost its beginning on purpose (`prune`): segments below `Pruned.first` neither
+exist nor count as missing.
 """
 
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from encoders.schema import VideoInfo
-from memory.storage import crash_points
-from memory.storage.database import Database, raise_revision, row_sum
+from memory.storage.database import Database, row_sum
 
-_VIDEO = "id, path, duration, decoder, broke_at, note, interval, finished, sum, pruned_first, pruned_start"
-_SEGMENT = 'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens, sum, wall'
-_SLACK_S = 1e-3  # of a Unix time a float64 keeps 2e-7 s
+VIDEO_COLUMNS = (
+    "id, path, duration, decoder, broke_at, note, interval, finished, sum, "
+    "pruned_first, pruned_start"
+)
+SEGMENT_COLUMNS = (
+    'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens, '
+    "sum, wall"
+)
+_SLACK_S = 1e-3  # a Unix time in float64 is exact to 2e-7 s
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
     """The beginning of a video that was deleted on purpose."""
 
-    first: int  # number of the first segment that was kept
-    start: float  # seconds: where that begins
+    first: int  # number of the first remaining segment
+    start: float  # seconds: where it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,13 @@ class VideoRow:
 
     info: VideoInfo
     interval: float  # seconds between sampled frames
-    finished: bool  # encoded to the end, or up to the end that was asked for
-    pruned: Pruned | None = None  # None: nothing was
+    finished: bool  # encoded to the end, or up to the requested end
+    pruned: Pruned | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Segments that are missing between others, or before the first of those that were not pruned."""
+    """Missing segments between two others, or before the first segment that was not pruned."""
 
     first: int  # number
     stop: int  # number after the last
@@ -75,11 +81,11 @@ class SegmentRow:
     frames: int
     first: int  # ordinal of the first frame
     nbytes: int  # size of the file
-    # the file's seal: of its header, which has those of the data (memory/storage/segment_file.py)
+    # seal of the file's header, which holds the checksums (memory/storage/segment_file.py)
     checksum: str
     times: np.ndarray  # [frames] float64 seconds
     tokens: np.ndarray  # [frames] int32: visual tokens of each frame
-    wall: float | None = None  # Unix seconds of `start`, where known
+    wall: float | None = None  # Unix seconds of `start`, if recorded
 
     @property
     def stop(self) -> int:
@@ -88,67 +94,55 @@ class SegmentRow:
 
 
 class Catalog:
-    """Rows of videos and segments."""
+    """Reads the rows of videos and segments.
+
+    Every query raises CatalogDamagedError for a row that does not match its checksum.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put_video(self, row: VideoRow) -> None:
-        """Record a video, replacing what was recorded of it."""
-        with self._database.transaction() as db:
-            self._put(db, row)
-            crash_points.reached("video row")
-        crash_points.reached("video commit")
+    # ---- videos
 
     def videos(self) -> list[VideoRow]:
         """All videos, by id."""
-        return [
-            self._video(row)
-            for row in self._database.rows(f"SELECT {_VIDEO} FROM videos ORDER BY id")
-        ]
+        rows = self._database.rows(f"SELECT {VIDEO_COLUMNS} FROM videos ORDER BY id")
+        return [self._video(row) for row in rows]
 
     def video(self, video_id: str) -> VideoRow | None:
-        rows = self._database.rows(f"SELECT {_VIDEO} FROM videos WHERE id = ?", video_id)
+        rows = self._database.rows(f"SELECT {VIDEO_COLUMNS} FROM videos WHERE id = ?", video_id)
         return self._video(rows[0]) if rows else None
 
-    def add_segment(self, row: SegmentRow) -> None:
-        """Acknowledge a segment: the next one, or one that is missing. sqlite3.IntegrityError when it is there."""
-        with self._database.transaction() as db:
-            self._insert(db, row)
-            if db.execute(
-                "SELECT 1 FROM segments WHERE video_id = ? AND number > ?",
-                (row.video_id, row.number),
-            ).fetchone():
-                self._renumber(db, row.video_id)
-            crash_points.reached("row")
-        crash_points.reached("commit")
+    def wall_spans(self) -> dict[str, tuple[float, float]]:
+        """Unix seconds of the first and the last moment of every video with a wall-clock time."""
+        sql = (
+            'SELECT video_id, min(wall), max(wall + "end" - start) FROM segments '
+            "WHERE wall IS NOT NULL GROUP BY video_id"
+        )
+        return {video_id: (first, last) for video_id, first, last in self._database.rows(sql)}
 
-    def add_all(self, videos: Iterable[VideoRow], rows: Iterable[SegmentRow]) -> None:
-        """Fill an empty catalog, all or nothing."""
-        with self._database.transaction() as db:
-            for video in videos:
-                self._put(db, video)
-            for row in rows:
-                self._insert(db, row)
+    # ---- segments
 
-    def remove(self, video_id: str, numbers: Iterable[int]) -> None:
-        """Forget some segments of a video, which then is not finished."""
-        with self._database.transaction() as db:
-            db.executemany(
-                "DELETE FROM segments WHERE video_id = ? AND number = ?",
-                [(video_id, n) for n in numbers],
-            )
-            db.execute("UPDATE videos SET finished = 0 WHERE id = ?", (video_id,))
-            self._renumber(db, video_id)
+    def segment(self, video_id: str, number: int) -> SegmentRow | None:
+        rows = self._segments("WHERE video_id = ? AND number = ?", video_id, number)
+        return rows[0] if rows else None
 
-    def forget_before(self, db: sqlite3.Connection, video: VideoRow) -> None:
-        """Forget the segments before `video.pruned`, and record that this was on purpose. Part of
-        a transaction."""
-        assert video.pruned is not None
-        sql = "DELETE FROM segments WHERE video_id = ? AND number < ?"
-        db.execute(sql, (video.info.video_id, video.pruned.first))
-        self._put(db, video)
-        self._renumber(db, video.info.video_id)
+    def segments(self, video_id: str, since: int = 0) -> list[SegmentRow]:
+        """Segments of a video from number `since` on, in time order."""
+        where = "WHERE video_id = ? AND number >= ? ORDER BY number"
+        return self._segments(where, video_id, since)
+
+    def segments_since(self, video_id: str, since: int = 0) -> tuple[int, list[SegmentRow]]:
+        """The revision, and the segments from number `since` on, both from one snapshot."""
+        with self._database.snapshot():
+            return self._database.revision(), self.segments(video_id, since)
+
+    def all_segments(self) -> Iterator[SegmentRow]:
+        """Every segment of every video, one video in memory at a time."""
+        for (video_id,) in self._database.rows(
+            "SELECT DISTINCT video_id FROM segments ORDER BY video_id"
+        ):
+            yield from self.segments(video_id)
 
     def overlapping(
         self,
@@ -159,41 +153,46 @@ class Catalog:
         since: float | None = None,
         until: float | None = None,
     ) -> list[SegmentRow]:
-        """Segments of a video, or of all of them, that share time with start..end (seconds of video time) and with
-        since..until (Unix seconds; segments whose wall-clock time nobody knows are in no such range). None: no bound.
-        By video, then in time order. What is elsewhere is not read."""
+        """Segments of a video, or of all, that overlap start..end (seconds of video time) and
+        since..until (Unix seconds), by video and then in time order. None: no bound.
+
+        Segments without a wall-clock time match no wall-clock range. The indexes keep the query
+        from reading other segments.
+        """
         return [
             self._segment(row)
             for row in self._database.rows(*self._overlapping(video_id, start, end, since, until))
         ]
 
-    def segments(self, video_id: str, since: int = 0) -> list[SegmentRow]:
-        """Segments of a video from number `since` on, in time order."""
-        where = "WHERE video_id = ? AND number >= ? ORDER BY number"
-        return [
-            self._segment(row)
-            for row in self._database.rows(
-                f"SELECT {_SEGMENT} FROM segments {where}", video_id, since
-            )
-        ]
+    def newest(self, video_id: str, frames: int, before: int | None = None) -> list[SegmentRow]:
+        """The last segments, in time order, that together hold at least `frames` frames, or all
+        there are; at least one if there is any. before: only segments below this number."""
+        below = (1 << 62) if before is None else before
+        where = "WHERE video_id = ? AND number < ? ORDER BY number DESC LIMIT 1"
+        rows = self._segments(where, video_id, below)
+        if not rows:
+            return []
+        last = rows[0]
+        where = (
+            "WHERE video_id = ? AND number < ? AND (first_ordinal + frames > ? OR number = ?) "
+            "ORDER BY number"
+        )
+        return self._segments(where, video_id, below, last.stop - frames, last.number)
 
-    def segments_since(self, video_id: str, since: int = 0) -> tuple[int, list[SegmentRow]]:
-        """The revision and the segments from number `since` on, both of the same moment."""
-        with self._database.snapshot():
-            return self._database.revision(), self.segments(video_id, since)
+    def last(self, video_id: str) -> SegmentRow | None:
+        """The newest segment of a video."""
+        rows = self._segments("WHERE video_id = ? ORDER BY number DESC LIMIT 1", video_id)
+        return rows[0] if rows else None
+
+    def next(self, video_id: str) -> tuple[int, float]:
+        """Number of the segment after the last one, and the second at which that one ended."""
+        last = self.last(video_id)
+        return self._begin(video_id) if last is None else (last.number + 1, last.end)
 
     def numbers(self, video_id: str) -> list[int]:
-        """Numbers of the segments of a video, rising."""
-        return [
-            number
-            for (number,) in self._database.rows(
-                "SELECT number FROM segments WHERE video_id = ? ORDER BY number", video_id
-            )
-        ]
-
-    def nbytes(self) -> int:
-        """Bytes of the files of all segments."""
-        return int(self._database.rows("SELECT total(bytes) FROM segments")[0][0])
+        """Numbers of the segments of a video, ascending."""
+        sql = "SELECT number FROM segments WHERE video_id = ? ORDER BY number"
+        return [number for (number,) in self._database.rows(sql, video_id)]
 
     def gaps(self, video_id: str) -> list[Gap]:
         """Where segments are missing before the last one."""
@@ -203,163 +202,59 @@ class Catalog:
         )
         if count == 0 or last == due + count - 1:
             return []
-        found = []
+        gaps = []
         rows = self._database.rows(
             'SELECT number, start, "end" FROM segments WHERE video_id = ? ORDER BY number', video_id
         )
         for number, start, end in rows:
             if number > due:
-                found.append(Gap(due, number, at, start))
+                gaps.append(Gap(due, number, at, start))
             due, at = number + 1, end
-        return found
-
-    def segment(self, video_id: str, number: int) -> SegmentRow | None:
-        rows = self._database.rows(
-            f"SELECT {_SEGMENT} FROM segments WHERE video_id = ? AND number = ?", video_id, number
-        )
-        return self._segment(rows[0]) if rows else None
-
-    def next(self, video_id: str) -> tuple[int, float]:
-        """Number of the segment that comes after the last one, and the second at which that ended."""
-        last = self.last(video_id)
-        return self._begin(video_id) if last is None else (last.number + 1, last.end)
+        return gaps
 
     def session_start(self, video_id: str, number: int) -> float | None:
-        """Unix seconds of second 0 of the session that segment `number` is or was of, as its neighbours tell, the one before
-        it first. None where they do not know, or where there is none."""
+        """Unix seconds of second 0 of the session that recorded segment `number`.
+
+        Taken from the segment before it, else from the segment itself or the next one. None if
+        there is no such segment, or if it has no wall-clock time.
+        """
         for where in ("number < ? ORDER BY number DESC", "number >= ? ORDER BY number"):
-            found = self._database.rows(
-                f"SELECT {_SEGMENT} FROM segments WHERE video_id = ? AND {where} LIMIT 1",
-                video_id,
-                number,
-            )
-            if found:
-                row = self._segment(found[0])
-                # whoever says when a video began says it in milliseconds: so it comes back bit by bit
+            rows = self._segments(f"WHERE video_id = ? AND {where} LIMIT 1", video_id, number)
+            if rows:
+                row = rows[0]
+                # a session's start is given in milliseconds: rounding restores it bit by bit
                 return None if row.wall is None else round(row.wall - row.start, 3)
         return None
 
-    def wall_spans(self) -> dict[str, tuple[float, float]]:
-        """Unix seconds of the first and the last moment of every video that knows when it was."""
-        sql = 'SELECT video_id, min(wall), max(wall + "end" - start) FROM segments WHERE wall IS NOT NULL GROUP BY video_id'
-        return {video_id: (first, last) for video_id, first, last in self._database.rows(sql)}
+    def nbytes(self) -> int:
+        """Bytes of all segment files."""
+        return int(self._database.rows("SELECT total(bytes) FROM segments")[0][0])
 
-    def last(self, video_id: str) -> SegmentRow | None:
-        """The newest segment of a video."""
-        where = "WHERE video_id = ? ORDER BY number DESC LIMIT 1"
-        rows = self._database.rows(f"SELECT {_SEGMENT} FROM segments {where}", video_id)
-        return self._segment(rows[0]) if rows else None
+    # ---- inside
 
-    def newest(self, video_id: str, frames: int, before: int | None = None) -> list[SegmentRow]:
-        """The last segments, in time order, that together hold at least `frames` frames, or all there are; at least one
-        where there is one. before: only segments below this number."""
-        below = (1 << 62) if before is None else before
-        where = "WHERE video_id = ? AND number < ? ORDER BY number DESC LIMIT 1"
-        found = self._database.rows(f"SELECT {_SEGMENT} FROM segments {where}", video_id, below)
-        if not found:
-            return []
-        last = self._segment(found[0])
-        where = "WHERE video_id = ? AND number < ? AND (first_ordinal + frames > ? OR number = ?) ORDER BY number"
-        rows = self._database.rows(
-            f"SELECT {_SEGMENT} FROM segments {where}",
-            video_id,
-            below,
-            last.stop - frames,
-            last.number,
-        )
+    def _segments(self, where: str, *values: str | float) -> list[SegmentRow]:
+        rows = self._database.rows(f"SELECT {SEGMENT_COLUMNS} FROM segments {where}", *values)
         return [self._segment(row) for row in rows]
 
-    def all_segments(self) -> Iterator[SegmentRow]:
-        """Every segment of every video, one video in memory at a time."""
-        for (video_id,) in self._database.rows(
-            "SELECT DISTINCT video_id FROM segments ORDER BY video_id"
-        ):
-            yield from self.segments(video_id)
-
-    def forget_video(self, db: sqlite3.Connection, video_id: str) -> None:
-        """Forget a video and its segments. Part of a transaction."""
-        db.execute("DELETE FROM segments WHERE video_id = ?", (video_id,))
-        db.execute("DELETE FROM videos WHERE id = ?", (video_id,))
-        raise_revision(db)
-
-    def damage(self) -> list[str]:
-        """What is wrong with the numbering of frames. Raises CatalogDamagedError for a row that
-        does not match its sum."""
-        self.videos()
-        problems = []
-        ordinals: dict[str, int] = {}
-        for row in self.all_segments():
-            if row.first != ordinals.get(row.video_id, 0):
-                problems.append(
-                    f"segment {row.number} of video {row.video_id} does not count its frames from where it should"
-                )
-            ordinals[row.video_id] = row.stop
-        return problems
-
     def _video(self, row: tuple) -> VideoRow:
-        video_id, path, duration, decoder, broke_at, note, interval, finished, written, *pruned = (
+        video_id, path, duration, decoder, broke_at, note, interval, finished, checksum, *pruned = (
             row
         )
-        self._compare(written, *row[:7], *_not_none(*pruned))
+        self._compare(checksum, *row[:7], *not_none(*pruned))
         info = VideoInfo(video_id, path, duration, decoder, broke_at, note)
         return VideoRow(
             info, interval, bool(finished), None if pruned[0] is None else Pruned(*pruned)
         )
 
     def _segment(self, row: tuple) -> SegmentRow:
-        (
-            video_id,
-            number,
-            start,
-            end,
-            frames,
-            first,
-            nbytes,
-            checksum,
-            times,
-            tokens,
-            written,
-            wall,
-        ) = row
-        self._compare(written, *row[:5], *row[6:10], *_not_none(wall))
+        video, number, start, end, frames, first, nbytes, seal, times, tokens, checksum, wall = row
+        self._compare(checksum, *row[:5], *row[6:10], *not_none(wall))
         arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
-        return SegmentRow(
-            video_id, number, start, end, frames, first, nbytes, checksum, *arrays, wall
-        )
+        return SegmentRow(video, number, start, end, frames, first, nbytes, seal, *arrays, wall)
 
-    def _compare(self, written: str, *values: str | float | bytes | None) -> None:
-        if row_sum(*values) != written:
+    def _compare(self, checksum: str, *values: str | float | bytes | None) -> None:
+        if row_sum(*values) != checksum:
             raise self._database.row_error()
-
-    def _put(self, db: sqlite3.Connection, row: VideoRow) -> None:
-        info = row.info
-        values = (
-            info.video_id,
-            info.path,
-            info.duration,
-            info.decoder,
-            info.broke_at,
-            info.note,
-            row.interval,
-        )
-        pruned = (None, None) if row.pruned is None else (row.pruned.first, row.pruned.start)
-        sql = f"INSERT OR REPLACE INTO videos ({_VIDEO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        db.execute(
-            sql, (*values, int(row.finished), row_sum(*values, *_not_none(*pruned)), *pruned)
-        )
-
-    def _insert(self, db: sqlite3.Connection, row: SegmentRow) -> None:
-        head = (row.video_id, row.number, row.start, row.end, row.frames)
-        tail = (
-            row.nbytes,
-            row.checksum,
-            row.times.astype("<f8").tobytes(),
-            row.tokens.astype("<i4").tobytes(),
-        )
-        sql = f"INSERT INTO segments ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        db.execute(
-            sql, (*head, row.first, *tail, row_sum(*head, *tail, *_not_none(row.wall)), row.wall)
-        )
 
     def _overlapping(
         self,
@@ -370,7 +265,7 @@ class Catalog:
         until: float | None,
     ) -> tuple[Any, ...]:
         """The query, and its values."""
-        # by id in any case: both indexes begin with it
+        # always by video id: both indexes begin with it
         where, values = ["video_id IN (SELECT id FROM videos)"], list[str | float]()
         if video_id is not None:
             where, values = ["video_id = ?"], [video_id]
@@ -382,39 +277,43 @@ class Catalog:
                 where.append(f"{column} < ?")
                 values.append(high)
         return (
-            f"SELECT {_SEGMENT} FROM segments WHERE {' AND '.join(where)} ORDER BY video_id, number",
+            f"SELECT {SEGMENT_COLUMNS} FROM segments WHERE {' AND '.join(where)} "
+            "ORDER BY video_id, number",
             *values,
         )
 
     def _longest(self) -> float:
         """Seconds of the longest segment."""
-        found = self._database.rows(
+        rows = self._database.rows(
             'SELECT "end" - start FROM segments ORDER BY "end" - start DESC LIMIT 1'
         )
-        return float(found[0][0]) if found else 0.0
+        return float(rows[0][0]) if rows else 0.0
 
     def _begin(self, video_id: str) -> tuple[int, float]:
-        """Number of the first segment that a video should have, and the second at which it begins."""
+        """Number of the first segment that a video should have, and the second where it begins."""
         video = self.video(video_id)
-        return (
-            (0, 0.0)
-            if video is None or video.pruned is None
-            else (video.pruned.first, video.pruned.start)
-        )
-
-    def _renumber(self, db: sqlite3.Connection, video_id: str) -> None:
-        """Count the ordinals of a video anew."""
-        ordinal, values = 0, []
-        sql = "SELECT number, frames FROM segments WHERE video_id = ? ORDER BY number"
-        for number, frames in db.execute(sql, (video_id,)).fetchall():
-            values.append((ordinal, video_id, number))
-            ordinal += frames
-        db.executemany(
-            "UPDATE segments SET first_ordinal = ? WHERE video_id = ? AND number = ?", values
-        )
-        raise_revision(db)
+        if video is None or video.pruned is None:
+            return 0, 0.0
+        return video.pruned.first, video.pruned.start
 
 
-def _not_none(*values: float | None) -> tuple[float, ...]:
-    """Without None: what a row says beyond what older catalogs have is in its sum only where it says something."""
+def row_problems(catalog: Catalog) -> list[str]:
+    """Errors in the numbering of frames. CatalogDamagedError for a row that does not match its
+    checksum."""
+    catalog.videos()
+    problems = []
+    ordinals: dict[str, int] = {}
+    for row in catalog.all_segments():
+        if row.first != ordinals.get(row.video_id, 0):
+            problems.append(
+                f"segment {row.number} of video {row.video_id} does not count its frames from "
+                "where it should"
+            )
+        ordinals[row.video_id] = row.stop
+    return problems
+
+
+def not_none(*values: float | None) -> tuple[float, ...]:
+    """The values without None. A row's checksum covers columns that older catalogs lack only where
+    they have a value, so old rows keep their checksums."""
     return tuple(value for value in values if value is not None)

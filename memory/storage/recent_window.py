@@ -70,7 +70,7 @@ class RecentWindow:
             return f"damaged ({error})"
         return None
 
-    def keep(self, video_id: str, numbers: Container[int]) -> None:
+    def keep_only(self, video_id: str, numbers: Container[int]) -> None:
         """Delete the blocks of all other segments of a video, and what a crash left of a write."""
         for path in self.files(video_id):
             if not (

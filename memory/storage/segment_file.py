@@ -67,9 +67,9 @@ def read_head(path: Path) -> Head:
         return head
 
 
-def read(path: Path, sealed: str | None = None) -> Segment:
-    """The whole segment, bit-exact. sealed: the seal that the file must carry. DamagedError, here and below."""
-    with _open(path, sealed) as (file, head):
+def read(path: Path, expected_seal: str | None = None) -> Segment:
+    """The whole segment, bit-exact. expected_seal: the seal that the file must carry. DamagedError, here and below."""
+    with _open(path, expected_seal) as (file, head):
         frames = len(file.load("times"))
         kv = _kv(file, head.form, 0, frames)
         return Segment(
@@ -86,11 +86,11 @@ def read(path: Path, sealed: str | None = None) -> Segment:
 
 
 def read_frames(
-    path: Path, first: int, stop: int, *, kv: bool = True, sealed: str | None = None
+    path: Path, first: int, stop: int, *, kv: bool = True, expected_seal: str | None = None
 ) -> tuple[VisualTokens, KVBlock | None]:
     """Frames first..stop-1 of the segment alone, their frame numbers and offsets starting at 0 again; only these bytes
     are read. kv=False leaves keys and values on the disk."""
-    with _open(path, sealed) as (file, head):
+    with _open(path, expected_seal) as (file, head):
         return _tokens(file, head.form, first, stop), _kv(
             file, head.form, first, stop
         ) if kv else None
@@ -100,11 +100,11 @@ def read_index(
     path: Path,
     first: int,
     want: Set[str] = frozenset({"clip", "key_means"}),
-    sealed: str | None = None,
+    expected_seal: str | None = None,
 ) -> SegmentIndex:
     """The rows that a retriever takes in. `first`: ordinal of the first frame, which the file does not know. In a small bank
     mean keys cost reading the keys."""
-    with _open(path, sealed) as (file, head):
+    with _open(path, expected_seal) as (file, head):
         return SegmentIndex(
             head.video_id,
             head.number,
@@ -121,15 +121,15 @@ def read_times(path: Path) -> tuple[Tensor, Tensor]:
         return file.load("times"), file.offsets("offsets")
 
 
-def check(path: Path, sealed: str) -> None:
+def check(path: Path, expected_seal: str) -> None:
     """Read everything. DamagedError names the first tensor, and the frame where it can, that is not as written."""
-    with _open(path, sealed) as (file, _):
+    with _open(path, expected_seal) as (file, _):
         file.verify()
 
 
 @contextmanager
-def _open(path: Path, sealed: str | None) -> Iterator[tuple[TensorFile, Head]]:
-    with tensor_file.open_file(path, sealed) as file:
+def _open(path: Path, expected_seal: str | None) -> Iterator[tuple[TensorFile, Head]]:
+    with tensor_file.open_file(path, expected_seal) as file:
         told = file.metadata
         if told.get("format") != FORMAT:
             raise DamagedError(f"it has segment format {told.get('format')}, not {FORMAT}")

@@ -168,13 +168,13 @@ class TensorFile:
 
 
 @contextmanager
-def open_file(path: Path, seal: str | None = None) -> Iterator[TensorFile]:
-    """The file and what it says of itself. seal: the seal that it must carry. Bytes can be wrong in many ways, and each
+def open_file(path: Path, expected_seal: str | None = None) -> Iterator[TensorFile]:
+    """The file and what it says of itself. expected_seal: the seal that it must carry. Bytes can be wrong in many ways, and each
     has an error of its own; all of them become one."""
     try:
         with _handle(path) as handle:
             data = _header_bytes(handle)
-            if seal is not None and checksums.of_bytes(data) != seal:
+            if expected_seal is not None and checksums.of_bytes(data) != expected_seal:
                 raise DamagedError("its header is not the one that was written")
             header = _parse_header(data)
             size = os.fstat(handle).st_size

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from encoders.errors import UserError
 from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.storage import crash_points
-from memory.storage.catalog import Catalog
+from memory.storage.catalog import Catalog, row_problems
 from memory.storage.database import Database, row_sum
 from memory.text import block_file, tokenizer
 
@@ -209,7 +209,7 @@ class TextRows:
 def damage_of(database: Database) -> list[str]:
     """What is wrong with the file itself, or with a row of the catalog or of text."""
     try:
-        return database.damage() + Catalog(database).damage() + TextRows(database).damage()
+        return database.damage() + row_problems(Catalog(database)) + TextRows(database).damage()
     except UserError as error:
         return [str(error)]
 

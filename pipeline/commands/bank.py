@@ -16,8 +16,8 @@ from pipeline.config.settings import BankSettings, FindSettings, RepairSettings
 
 if TYPE_CHECKING:
     from memory.bank import MemoryBank
+    from memory.bank_check import Problem
     from memory.storage.catalog import VideoRow
-    from memory.store import Problem
 
 _OWN = {
     "ls": ("video", "start", "end", "since", "until"),
@@ -188,9 +188,9 @@ def video_of(config: BankSettings | FindSettings, held: "MemoryBank") -> "VideoR
 def run(config: BankSettings | RepairSettings) -> int:
     """reelbank bank."""
     from memory.bank import MemoryBank
+    from memory.bank_check import Problem
     from memory.retrieval.uniform import UniformRetriever
     from memory.storage.database import CatalogDamagedError
-    from memory.store import Problem
 
     if isinstance(config, RepairSettings):
         return _repair(config)

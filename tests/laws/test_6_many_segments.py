@@ -47,7 +47,7 @@ def fill(root: Path, segments: int) -> None:
                     tokens,
                 )
             )
-        bank._store.catalog.add_all([VideoRow(info(), 1.0, True)], rows)
+        bank._store.catalog_writer.add_all([VideoRow(info(), 1.0, True)], rows)
     with opened(root, built("fused")) as bank:
         bank.recall(Question("anything", "v"), read_tokens=64)
 

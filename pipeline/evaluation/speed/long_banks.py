@@ -72,7 +72,7 @@ def grow(
                     tokens=np.diff(segment.tokens.offsets.numpy()),
                 )
             )
-        store.catalog.add_all([video], rows)
+        store.catalog_writer.add_all([video], rows)
     finally:
         store.close()
     return rows[-1].stop

@@ -16,6 +16,7 @@ import torch
 
 from encoders.errors import UserError
 from memory.bank import MemoryBank
+from memory.bank_check import BankCheck
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage import atomic, checksums, segment_file, tensor_file
 from memory.store import DiskStore
@@ -189,8 +190,10 @@ def test_the_row_comes_after_the_file_is_durable(store, monkeypatch):
         monkeypatch.setattr(
             owner, name, lambda *a, real=real, name=name: (done.append(name), real(*a))[1]
         )
-    add = store.catalog.add_segment
-    monkeypatch.setattr(store.catalog, "add_segment", lambda row: (done.append("row"), add(row))[1])
+    add = store.catalog_writer.add_segment
+    monkeypatch.setattr(
+        store.catalog_writer, "add_segment", lambda row: (done.append("row"), add(row))[1]
+    )
     (store.path("v", 0).parent).mkdir()
     store.put(make_segment("v", 0))
     # sync_folder calls the second fsync
@@ -206,23 +209,24 @@ def test_a_cut_off_put_does_not_exist_and_can_be_repeated(store, monkeypatch, st
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(
-            *((os, "replace") if step == "os.replace" else (store.catalog, "add_segment")), crash
+            *((os, "replace") if step == "os.replace" else (store.catalog_writer, "add_segment")),
+            crash,
         )
         store.put(make_segment("v", 1))
-    assert list(store.numbers("v")) == [0]
-    problems = store.verify()
+    assert list(store.catalog.numbers("v")) == [0]
+    problems = BankCheck(store, lambda: None).verify()
     assert [problem.kind for problem in problems] == [kind] and problems[0].harmless
     other = make_segment("v", 1, frames=2, start=4.0)  # a resumed run may cut differently
     store.put(other)
     assert same(store.get("v", 1), other)
     store.sweep()
-    assert store.verify() == []
+    assert BankCheck(store, lambda: None).verify() == []
 
 
 def test_verify_names_what_is_damaged(store):
     for segment in make_video("v", 4):
         store.put(segment)
-    assert store.verify() == []
+    assert BankCheck(store, lambda: None).verify() == []
     flipped, cut, gone = (store.path("v", number) for number in range(3))
     data = bytearray(flipped.read_bytes())
     data[-1] ^= 1
@@ -231,7 +235,7 @@ def test_verify_names_what_is_damaged(store):
     gone.unlink()
     stray = gone.with_name("000009.safetensors")
     stray.write_bytes(b"x")
-    found = {(problem.kind, problem.path) for problem in store.verify()}
+    found = {(problem.kind, problem.path) for problem in BankCheck(store, lambda: None).verify()}
     assert found == {("checksum", flipped), ("size", cut), ("missing", gone), ("orphan", stray)}
     for path in (cut, gone):
         with pytest.raises(UserError, match=path.name):
@@ -248,8 +252,8 @@ def test_drop_deletes_one_video(store):
     for video_id in ("v", "w"):
         store.put(make_segment(video_id, 0))
     store.drop("v")
-    assert list(store.numbers("v")) == [] and list(store.numbers("w")) == [0]
-    assert store.verify() == [] and not store.path("v", 0).parent.exists()
+    assert list(store.catalog.numbers("v")) == [] and list(store.catalog.numbers("w")) == [0]
+    assert BankCheck(store, lambda: None).verify() == [] and not store.path("v", 0).parent.exists()
 
 
 # ---- kill -9
@@ -282,13 +286,13 @@ def test_acknowledged_segments_survive_kill_9(tmp_path):
         writer.join()
         acknowledged += heard(here)
         store = DiskStore(tmp_path)
-        numbers = list(store.numbers("v"))
+        numbers = list(store.catalog.numbers("v"))
         assert numbers[: acknowledged[-1] + 1] == list(range(acknowledged[-1] + 1))
         # at most the one whose acknowledgement was under way
         assert len(numbers) <= acknowledged[-1] + 2
         for number in range(acknowledged[0], len(numbers)):
             assert same(store.get("v", number), big_segment(number))
-        assert all(problem.harmless for problem in store.verify())
+        assert all(problem.harmless for problem in BankCheck(store, lambda: None).verify())
         store.close()
     with MemoryBank.open(tmp_path, {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
         bank.write(big_segment(bank.catalog.next("v")[0]))  # the next writer cleans up

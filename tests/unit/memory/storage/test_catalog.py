@@ -12,6 +12,7 @@ import pytest
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
+from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import CatalogDamagedError, Database
 from memory.text.rows import damage_of
 from tests.support.records import info, make_segment, make_video, write_video
@@ -53,9 +54,11 @@ def made_up(seed: int) -> list[SegmentRow]:
 
 
 def filled(path: Path, rows: list[SegmentRow]) -> Catalog:
-    catalog = Catalog(Database(path))
-    catalog.add_all([VideoRow(info(video_id), 1.0, True) for video_id in "abc"], rows)
-    return catalog
+    database = Database(path)
+    CatalogWriter(database).add_all(
+        [VideoRow(info(video_id), 1.0, True) for video_id in "abc"], rows
+    )
+    return Catalog(database)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -127,7 +130,7 @@ def test_a_hundred_thousand_segments(tmp_path):
         row("v", number, 8.0 * number, 8.0 * number + 8, NOON + 8 * number)
         for number in range(count)
     )
-    catalog.add_all([VideoRow(info("v"), 1.0, True)], rows)
+    CatalogWriter(catalog._database).add_all([VideoRow(info("v"), 1.0, True)], rows)
 
     def seconds(**times: float) -> float:
         begun = time.perf_counter()
@@ -165,7 +168,7 @@ def test_wall_clock_and_prune_are_in_the_sums_of_rows(tmp_path):
             ],
         )
         with catalog._database.transaction() as db:
-            catalog.forget_before(db, VideoRow(info("a"), 1.0, True, Pruned(2, 16.0)))
+            CatalogWriter.forget_before(db, VideoRow(info("a"), 1.0, True, Pruned(2, 16.0)))
         assert damage_of(catalog._database) == [] and catalog.gaps("a") == []
         db = sqlite3.connect(path)
         db.execute(f"UPDATE {change}")

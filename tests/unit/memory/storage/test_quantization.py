@@ -15,6 +15,7 @@ from encoders.errors import UserError
 from encoders.prefill import key_means
 from encoders.schema import KVBlock, Segment
 from memory.bank import MemoryBank
+from memory.bank_check import BankCheck
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
 from memory.storage import crash_points as steps
@@ -442,7 +443,9 @@ def test_a_flipped_byte_of_a_quantised_segment_never_comes_back(tmp_path, storag
             hurt = bytearray(data)
             hurt[start + at] ^= 1
             path.write_bytes(hurt)
-            assert [problem.kind for problem in store.verify()] == ["checksum"], name
+            assert [problem.kind for problem in BankCheck(store, lambda: None).verify()] == [
+                "checksum"
+            ], name
             with pytest.raises(UserError, match="is damaged"):
                 store.get("v", 0)
             for which, (read, written) in enumerate(reads):
@@ -507,9 +510,10 @@ def test_a_flipped_byte_of_the_window_never_comes_back(tmp_path):
         hurt = bytearray(data)
         hurt[at] ^= 1 << int(torch.randint(0, 8, (1,), generator=chance))
         path.write_bytes(hurt)
-        assert [(problem.kind, problem.path) for problem in store.verify_window()] == [
-            ("window", path)
-        ], at
+        assert [
+            (problem.kind, problem.path)
+            for problem in BankCheck(store, lambda: None).verify_window()
+        ] == [("window", path)], at
         try:
             found = store.exact_kv("v", 3, 0, 2)
         except UserError as error:
