@@ -55,7 +55,7 @@ class Episode:
     rows: np.ndarray  # [F] int64 frames of the pool
     owner: np.ndarray  # [F] needle index of each frame, -1 for footage
     times: np.ndarray  # [F] seconds, rising
-    asked: tuple[NeedleQuestion, ...]
+    questions: tuple[NeedleQuestion, ...]
     # [F] int64: change of the colour of a frame's card, see `recoloured`
     shift: np.ndarray
 
@@ -100,11 +100,11 @@ def _events(rng: np.random.Generator, pool: Pool, room: int) -> list[int]:
         shape = str(rng.choice(sorted(pool.by_shape)))
         chosen += [int(i) for i in rng.choice(pool.by_shape[shape], int(rng.integers(2, 7)))]
     chosen += [int(i) for i in rng.choice(pool.by_kind["shape"], int(rng.integers(0, 6)))]
-    seen: set[Needle | None] = set()
+    drawn: set[Needle | None] = set()
     distinct = []
     for i in rng.permutation(chosen):
-        if pool.needles[int(i)] not in seen:
-            seen.add(pool.needles[int(i)])
+        if pool.needles[int(i)] not in drawn:
+            drawn.add(pool.needles[int(i)])
             distinct.append(int(i))
     return distinct[:room]
 
@@ -132,21 +132,21 @@ def draw_episode(
         for i in range(frames)
     ]
     shown_as = [pool.needles[e] for e in events]
-    given = np.full(len(events) + 1, -1)  # the last one: footage
+    shifts = np.full(len(events) + 1, -1)  # the last one: footage
     if recolour and rng.random() < recolour:
-        shown_as, given[:-1] = recoloured(rng, shown_as)
+        shown_as, shifts[:-1] = recoloured(rng, shown_as)
     scene = tuple(n for n in shown_as if n is not None)
     weights = np.array([family_weights[f] for f in FAMILIES])
-    asked: list[NeedleQuestion] = []
-    while len(asked) < questions:
+    drawn: list[NeedleQuestion] = []
+    while len(drawn) < questions:
         one = ask_one(
             rng, scene, FAMILIES[int(rng.choice(len(FAMILIES), p=weights / weights.sum()))]
         )
         if one is not None:
-            asked.append(one)
+            drawn.append(one)
     times = np.minimum(np.cumsum(steps) + rng.integers(0, 600) - 1, 5999)
     return Episode(
-        scene, np.array(rows), np.array(owner), times, tuple(asked), given[np.array(owner)]
+        scene, np.array(rows), np.array(owner), times, tuple(drawn), shifts[np.array(owner)]
     )
 
 
@@ -187,16 +187,16 @@ def recoloured(
     are numbered as in cards.COLORS.
     """
     colors = list(COLORS)
-    seen, shifts = list(needles), [-1] * len(needles)
+    cards, shifts = list(needles), [-1] * len(needles)
     for i, needle in enumerate(needles):
         if needle is not None and needle.kind == "shape":
             other = replace(needle, color=colors[int(rng.integers(len(colors)))])
-            if other not in seen:
-                seen[i], shifts[i] = (
+            if other not in cards:
+                cards[i], shifts[i] = (
                     other,
                     colors.index(needle.color) * len(colors) + colors.index(other.color),
                 )
-    return seen, shifts
+    return cards, shifts
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,18 +256,18 @@ class _Questions:
     number: Tensor  # [B, S] int64 question that each place belongs to, -1 elsewhere
 
 
-def rests_on(asked: NeedleQuestion, answer: list[int], comma: int) -> list[tuple[int, ...]]:
+def rests_on(question: NeedleQuestion, answer: list[int], comma: int) -> list[tuple[int, ...]]:
     """Owners that each answer token rests on; () where a token rests on none in particular.
 
     The needle named in an order, all counted needles together, SINK where nothing shows.
     """
-    if asked.family == "order":
+    if question.family == "order":
         items = np.cumsum([token == comma for token in answer])
         return [
-            () if token == comma else (asked.needles[item],)
+            () if token == comma else (question.needles[item],)
             for token, item in zip(answer, items.tolist(), strict=True)
         ]
-    return [asked.needles or (SINK,)] * len(answer)
+    return [question.needles or (SINK,)] * len(answer)
 
 
 def collate(
@@ -275,7 +275,10 @@ def collate(
 ) -> Batch:
     """Lay the episodes out; per_frame: visual tokens of a frame. All films have as many frames."""
     texts = [
-        [(prompt.tail(q.text), [*prompt.encode(" " + q.answer), prompt.end]) for q in film.asked]
+        [
+            (prompt.tail(q.text), [*prompt.encode(" " + q.answer), prompt.end])
+            for q in film.questions
+        ]
         for film in episodes
     ]
     places = _places(len(episodes[0].rows), 2 + per_frame, len(prompt.preamble), texts)
@@ -333,24 +336,24 @@ def _lay_questions(
     comma: int,
 ) -> _Questions:
     """Write questions and answers into ids, labels and positions (all [B, S])."""
-    found = _Questions([], [], [], torch.full(ids.shape, -1))
+    laid = _Questions([], [], [], torch.full(ids.shape, -1))
     for b, film in enumerate(episodes):
         at = places.start
         for q, (question, answer) in enumerate(texts[b]):
             length = 1 + len(question) + len(answer)
-            found.newline_at.append((b, at))
+            laid.newline_at.append((b, at))
             ids[b, at + 1 : at + length] = torch.tensor(question + answer)
             # the assistant's turn begins: predicts the answer's first token
             first = at + len(question)
             labels[b, first : first + len(answer)] = torch.tensor(answer)
-            owners_of = rests_on(film.asked[q], answer[:-1], comma)
+            owners_of = rests_on(film.questions[q], answer[:-1], comma)
             for place, owners in enumerate(owners_of, start=first):
-                found.gaze.extend((b, place, o) for o in owners)
-                found.gaze_weight.extend(1 / len(owners) for _ in owners)
-            found.number[b, at : at + length] = q
+                laid.gaze.extend((b, place, o) for o in owners)
+                laid.gaze_weight.extend(1 / len(owners) for _ in owners)
+            laid.number[b, at : at + length] = q
             positions[b, at : at + length] = places.start + torch.arange(length)
             at += length
-    return found
+    return laid
 
 
 def _mask(rng: np.random.Generator, film: Episode, places: _Places, question: Tensor) -> Tensor:
@@ -366,6 +369,6 @@ def _mask(rng: np.random.Generator, film: Episode, places: _Places, question: Te
     allowed = torch.ones(places.total, places.total, dtype=torch.bool).tril()
     allowed &= ~both_frames | near  # a frame sees a window of frames
     allowed &= ~both_questions | (question[:, None] == question[None, :])
-    seen = torch.ones(places.total, dtype=torch.bool)
-    seen[places.is_frame] = visible[places.frame_of[places.is_frame]]
-    return allowed & (~places.is_question[:, None] | seen[None, :])
+    is_visible = torch.ones(places.total, dtype=torch.bool)
+    is_visible[places.is_frame] = visible[places.frame_of[places.is_frame]]
+    return allowed & (~places.is_question[:, None] | is_visible[None, :])

@@ -44,7 +44,7 @@ def photographs(folder: Path, width: int = 448, least_bytes: int = 20_000) -> di
 
     Each name comes once; thumbnails, links and files below `least_bytes` are left out.
     """
-    found: dict[str, np.ndarray] = {}
+    pictures: dict[str, np.ndarray] = {}
     for path in sorted(folder.rglob("*")):
         usable = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") and path.is_file()
         if (
@@ -58,21 +58,21 @@ def photographs(folder: Path, width: int = 448, least_bytes: int = 20_000) -> di
         small = picture.resize(
             (width, max(64, round(picture.height * width / picture.width))), Image.Resampling.BOX
         )
-        found["-".join(path.relative_to(folder).with_suffix("").parts)] = np.asarray(small)[None]
-    return found
+        pictures["-".join(path.relative_to(folder).with_suffix("").parts)] = np.asarray(small)[None]
+    return pictures
 
 
 def main() -> None:
     """Read the folders named on the command line and write the .npz."""
     *folders, target = map(Path, sys.argv[1:])
-    kept: dict[str, np.ndarray] = {}
+    material: dict[str, np.ndarray] = {}
     for folder in folders:
-        kept |= {path.stem: frames(path) for path in clips(folder, held_out=False)}
-        kept |= photographs(folder)
-    np.savez(target, **kept)  # type: ignore[arg-type]
-    moving = sum(len(clip) > 1 for clip in kept.values())
+        material |= {path.stem: frames(path) for path in clips(folder, held_out=False)}
+        material |= photographs(folder)
+    np.savez(target, **material)  # type: ignore[arg-type]
+    moving = sum(len(clip) > 1 for clip in material.values())
     print(
-        f"{moving} clips, {len(kept) - moving} photographs -> {target}; held out: "
+        f"{moving} clips, {len(material) - moving} photographs -> {target}; held out: "
         f"{', '.join(sorted(HELD_OUT))}"
     )
 

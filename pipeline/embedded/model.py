@@ -89,5 +89,5 @@ def visual_tokens(
     # SigLIP's normalization: mean 0.5, std 0.5
     scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
     # [1, n * 16 + 1, WIDTH], newline last
-    seen = model.model.get_video_features(scaled[None]).pooler_output
-    return seen[0, :-1].reshape(len(pixels), TOKENS_PER_FRAME, -1)
+    features = model.model.get_video_features(scaled[None]).pooler_output
+    return features[0, :-1].reshape(len(pixels), TOKENS_PER_FRAME, -1)

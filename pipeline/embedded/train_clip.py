@@ -172,13 +172,13 @@ def recall(
         words = clip.encode_text(tokenizer([t for t, _ in texts]))
     scores = F.normalize(words.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
     right = relevance(texts, list(shard.needles)) > 0
-    found = [
+    recalls = [
         float(r[s.topk(int(r.sum())).indices].float().mean())
         for s, r in zip(scores, right, strict=True)
         if r.any()
     ]
     clip.train()
-    return sum(found) / len(found)
+    return sum(recalls) / len(recalls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +218,13 @@ class _Trainer:
         """One step; rate: factor on the groups' base rates. -> the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * rate
-        wanted = relevance(texts, needles)
+        target = relevance(texts, needles)
         with torch.autocast("cpu", torch.bfloat16):
             images = self.clip.encode_image(pixels_of(pixels))
             words = self.clip.encode_text(self.tokenizer([text for text, _ in texts]))
         scores = F.normalize(words.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
-        pairs = -F.logsigmoid(wanted * (self.clip.logit_scale.exp() * scores + self.bias))
-        positive = wanted > 0
+        pairs = -F.logsigmoid(target * (self.clip.logit_scale.exp() * scores + self.bias))
+        positive = target > 0
         # positives are 6 % of the pairs
         loss = 0.5 * pairs[positive].mean() + 0.5 * pairs[~positive].mean()
         self.optimizer.zero_grad(set_to_none=True)

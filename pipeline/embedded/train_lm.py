@@ -79,24 +79,24 @@ class Recolour:
             at = colors.index(needle.color), shapes.index(needle.text)
             rows = slice(event * pool.per_event, (event + 1) * pool.per_event)
             for part in (0, 1):
-                found = tokens[rows][on_shape[rows] == bool(part)].float()
-                sums[part, *at] += found.sum(0)
-                counts[part, *at] += len(found)
+                part_tokens = tokens[rows][on_shape[rows] == bool(part)].float()
+                sums[part, *at] += part_tokens.sum(0)
+                counts[part, *at] += len(part_tokens)
         means, there = sums / counts.clamp_min(1), counts > 0  # [2, colours, shapes, D]
         both = (there[:, :, None] & there[:, None]).float()  # [2, from, to, shapes, 1]
         apart = (means[:, None] - means[:, :, None]) * both
         # [2, from * 8 + to, D]
         self.moves = (apart.sum(3) / both.sum(3).clamp_min(1)).flatten(1, 2)
 
-    def __call__(self, seen: Tensor, rows: Tensor, shift: Tensor) -> Tensor:
-        """`seen` with the shifts of `episodes.recoloured` applied.
+    def __call__(self, visual: Tensor, rows: Tensor, shift: Tensor) -> Tensor:
+        """The tokens with the shifts of `episodes.recoloured` applied.
 
-        seen [B, F, 16, D] are the tokens of rows [B, F]; shift [B, F].
+        visual [B, F, 16, D]: tokens of rows [B, F]; shift [B, F].
         """
         move = self.moves[:, shift.clamp_min(0)] * (shift >= 0)[..., None]  # [2, B, F, D]
-        return seen + torch.where(
+        return visual + torch.where(
             self.on_shape[rows][..., None], move[1][:, :, None], move[0][:, :, None]
-        ).to(seen.dtype)
+        ).to(visual.dtype)
 
 
 @torch.inference_mode()
@@ -118,16 +118,16 @@ def make_pool(
         needles += shard.needles
         for i in range(0, len(shard.pixels), 128):
             with torch.autocast("cpu", torch.bfloat16):
-                seen = model.visual_tokens(video_llm, torch.from_numpy(shard.pixels[i : i + 128]))
-            tokens.append(seen.to(torch.bfloat16))
+                visual = model.visual_tokens(video_llm, torch.from_numpy(shard.pixels[i : i + 128]))
+            tokens.append(visual.to(torch.bfloat16))
         # [n, patches, patches]
         dense = torch.from_numpy((shard.dense >= SHAPE0) & (shard.dense < ICON0)).float()
         shows.append(
             F.adaptive_max_pool2d(dense, round(model.TOKENS_PER_FRAME**0.5)).flatten(1) > 0
         )
-    pool, found = Pool(needles, PER_EVENT), torch.cat(tokens)
-    pool.lookalikes = lookalikes(pool, found)
-    return pool, found, Recolour(pool, found, torch.cat(shows))
+    pool, all_tokens = Pool(needles, PER_EVENT), torch.cat(tokens)
+    pool.lookalikes = lookalikes(pool, all_tokens)
+    return pool, all_tokens, Recolour(pool, all_tokens, torch.cat(shows))
 
 
 def lookalikes(pool: Pool, tokens: Tensor, share: float = 0.2) -> list[int]:
@@ -213,12 +213,12 @@ def make_batch(
     return collate(rng, drawn, layout.prompt, per_frame)
 
 
-def pooled(seen: Tensor, per_frame: int) -> Tensor:
+def pooled(tokens: Tensor, per_frame: int) -> Tensor:
     """[B, F, n, D] -> [B, F, per_frame, D], pooled as the `pool` compressor does."""
-    side, target = round(seen.shape[2] ** 0.5), round(per_frame**0.5)
+    side, target = round(tokens.shape[2] ** 0.5), round(per_frame**0.5)
     if side == target:
-        return seen
-    grid = seen.unflatten(2, (target, side // target, target, side // target))
+        return tokens
+    grid = tokens.unflatten(2, (target, side // target, target, side // target))
     return grid.mean((3, 5)).flatten(2, 3)
 
 
@@ -236,9 +236,9 @@ def forward(
     embed = video_llm.get_input_embeddings()
     inputs = embed(batch.ids)
     # [B, F, 16, D]
-    seen = recolour(tokens[batch.visual].to(inputs.dtype), batch.visual, batch.shift)
+    visual = recolour(tokens[batch.visual].to(inputs.dtype), batch.visual, batch.shift)
     per_frame = len(batch.visual_at) // batch.visual.shape[1]
-    inputs = inputs.index_copy(1, batch.visual_at, pooled(seen, per_frame).flatten(1, 2))
+    inputs = inputs.index_copy(1, batch.visual_at, pooled(visual, per_frame).flatten(1, 2))
     newline = video_llm.model.image_newline.to(inputs.dtype).expand(len(batch.newline_at), -1)
     inputs = inputs.index_put(tuple(batch.newline_at.T), newline)
     mask = torch.zeros(batch.mask.shape, dtype=torch.bfloat16).masked_fill_(
@@ -252,8 +252,8 @@ def forward(
         use_cache=False,
         kept=kept,
     )
-    wanted = batch.labels != -100
-    return F.linear(out.last_hidden_state[wanted], embed.weight), batch.labels[wanted], kept[0]
+    labeled = batch.labels != -100
+    return F.linear(out.last_hidden_state[labeled], embed.weight), batch.labels[labeled], kept[0]
 
 
 def gaze_loss(attention: Tensor, batch: Batch) -> Tensor:
@@ -263,9 +263,9 @@ def gaze_loss(attention: Tensor, batch: Batch) -> Tensor:
     answer token rests on are known here; a model this small needs very long to find out by itself
     for order and count.
     """
-    episode, place, wanted = batch.gaze.T
+    episode, place, owner = batch.gaze.T
     rows = attention[episode, :, place].float().mean(1)  # [n, S]
-    mass = (rows * (batch.owner[episode] == wanted[:, None])).sum(1)
+    mass = (rows * (batch.owner[episode] == owner[:, None])).sum(1)
     return -(batch.gaze_weight * mass.clamp_min(1e-4).log()).sum() / batch.gaze_weight.sum()
 
 
@@ -423,9 +423,9 @@ def accuracy(
         hit = scores.argmax(-1) == labels
         at = 0
         for film in films:
-            for asked in film.asked:
-                n = len(layout.encode(" " + asked.answer)) + 1
-                right.setdefault(asked.family, []).append(bool(hit[at : at + n].all()))
+            for question in film.questions:
+                n = len(layout.encode(" " + question.answer)) + 1
+                right.setdefault(question.family, []).append(bool(hit[at : at + n].all()))
                 at += n
     every = [r for family in right.values() for r in family]
     return {"all": sum(every) / len(every)} | {f: sum(r) / len(r) for f, r in sorted(right.items())}

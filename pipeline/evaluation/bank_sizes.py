@@ -98,7 +98,7 @@ def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
     """Sizes of each video of a bank, counted on the disk."""
     shape = backbone.kv_shape
     token = 2 * 2 * shape.layers * shape.heads * shape.width
-    store, found = DiskStore(bank), []
+    store, sizes = DiskStore(bank), []
     for video in store.catalog.videos():
         times = [
             t for row in store.catalog.segments(video.info.video_id) for t in row.times.tolist()
@@ -110,9 +110,9 @@ def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
         plain = (
             sum(backbone.tokens_per_frame + backbone.frame_text_length(t) for t in times) * token
         )
-        found.append(Size(Path(video.info.path).stem, stored, plain, len(times)))
+        sizes.append(Size(Path(video.info.path).stem, stored, plain, len(times)))
     store.close()
-    return found
+    return sizes
 
 
 def encode_segments(
@@ -152,52 +152,53 @@ def attention_outputs(backbone: VideoLLM) -> Iterator[list[Tensor]]:
 def attention_errors(config: IngestSettings, qa: VideoQA, videos: Sequence[Video]) -> list[float]:
     """Mean error of each layer over the questions of these videos, which `qa`'s bank holds."""
     assert isinstance(qa.backbone, VideoLLM)  # its layers are hooked below
-    found: list[list[float]] = []
-    for _, path, _, asked in videos:
-        made = list(encode_segments(config, qa, path))
+    errors: list[list[float]] = []
+    for _, path, _, questions in videos:
+        segments = list(encode_segments(config, qa, path))
         stored = [
-            qa.bank.catalog.read_segment(segment.video_id, segment.number).kv for segment in made
+            qa.bank.catalog.read_segment(segment.video_id, segment.number).kv
+            for segment in segments
         ]
-        for text in sorted({one.text for one in asked}):
+        for text in sorted({one.text for one in questions}):
             both = []
-            for blocks in ([segment.kv for segment in made], stored):
+            for blocks in ([segment.kv for segment in segments], stored):
                 with attention_outputs(qa.backbone) as outputs:
                     qa.answerer.reader.logits(
-                        _read_everything(text, made, blocks), lambda stage: nullcontext()
+                        _read_everything(text, segments, blocks), lambda stage: nullcontext()
                     )
                 both.append(outputs[-qa.backbone.kv_shape.layers :])
-            found.append([float((a - b).norm() / a.norm()) for a, b in zip(*both, strict=True)])
-    return torch.tensor(found).mean(0).tolist() if found else []
+            errors.append([float((a - b).norm() / a.norm()) for a, b in zip(*both, strict=True)])
+    return torch.tensor(errors).mean(0).tolist() if errors else []
 
 
 def _read_everything(
-    text: str, made: Sequence[Segment], blocks: Sequence[KVBlock | None]
+    text: str, segments: Sequence[Segment], blocks: Sequence[KVBlock | None]
 ) -> Evidence:
     """Evidence of all frames, with these blocks."""
     runs, first = [], 0
-    for segment, block in zip(made, blocks, strict=True):
+    for segment, block in zip(segments, blocks, strict=True):
         runs.append(Run(segment.number, first, segment.tokens, block))
         first += len(segment)
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    return Evidence(Question(text, made[0].video_id), tuple(runs), none, 0, 1.0)
+    return Evidence(Question(text, segments[0].video_id), tuple(runs), none, 0, 1.0)
 
 
 def write_and_read_speeds(
-    made: list[Segment], stored_as: StorageFormat, folder: Path
+    segments: list[Segment], stored_as: StorageFormat, folder: Path
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """(MB and frames written a second), (the same for reading)."""
-    frames = sum(len(segment) for segment in made)
+    frames = sum(len(segment) for segment in segments)
     writing, read = [], []
     for _ in range(TIMED_RUNS):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         store = DiskStore(folder, stored_as)
         began = time.perf_counter()
-        for segment in made:
+        for segment in segments:
             store.put(segment)
         writing.append(time.perf_counter() - began)
         began = time.perf_counter()
-        for segment in made:
+        for segment in segments:
             store.frames(segment.video_id, segment.number, 0, len(segment))
         read.append(time.perf_counter() - began)
         size = sum(
@@ -226,8 +227,10 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> SettingResu
     qa = build_qa(config, backbone)
     with qa.bank:
         errors = attention_errors(config, qa, videos[parts[-1]][:ATTENTION_VIDEOS])
-        made = list(encode_segments(config, qa, videos[parts[0]][0][1], end=TIMED_SECONDS))
-    write, read = write_and_read_speeds(made, storage_format(config, backbone), folder / "speed")
+        segments = list(encode_segments(config, qa, videos[parts[0]][0][1], end=TIMED_SECONDS))
+    write, read = write_and_read_speeds(
+        segments, storage_format(config, backbone), folder / "speed"
+    )
     for part in parts:
         shutil.rmtree(folder / f"bank-{part}")  # hundreds of MB; the questions stay
     scored = {reader: [one for each in answers for one in each[reader]] for reader in READERS}

@@ -61,7 +61,7 @@ def make_videos(part: str, count: int, footage: list[Path], out: Path) -> Iterat
         rng = np.random.default_rng((SEED, part == "long", i))
         needles = random_scene(rng, int(rng.integers(1, 5)) if part == "short" else 10)
         placed = video.plan(rng, needles, seconds)
-        asked = questions(rng, needles)
+        scene_questions = questions(rng, needles)
         real = bool(footage) and i % 2 == 1
         name = f"{part}-{i:03d}-{'real' if real else 'procedural'}"
         path = out / f"{name}.mp4"
@@ -73,7 +73,7 @@ def make_videos(part: str, count: int, footage: list[Path], out: Path) -> Iterat
                 else video.procedural_footage(seed, size)
             )
             video.write(path, placed, seconds, source, size=size)
-        yield name, path, placed, asked
+        yield name, path, placed, scene_questions
 
 
 def run_part(

@@ -37,8 +37,8 @@ def questions(
     rng: np.random.Generator, scene: list[Needle], families: tuple[str, ...] = FAMILIES
 ) -> list[NeedleQuestion]:
     """One question of every family that this scene offers."""
-    asked = [ask_one(rng, scene, family) for family in families]
-    return [one for one in asked if one is not None]
+    drawn = [ask_one(rng, scene, family) for family in families]
+    return [one for one in drawn if one is not None]
 
 
 def demo_scene(rng: np.random.Generator) -> tuple[list[Needle], list[NeedleQuestion]]:
@@ -54,7 +54,7 @@ def demo_scene(rng: np.random.Generator) -> tuple[list[Needle], list[NeedleQuest
     scene += [Needle("shape", counted, colors[i]) for i in range(3)]
     scene += [Needle("shape", shape, colors[3 + i]) for i, shape in enumerate(single)]
     scene = [scene[int(i)] for i in rng.permutation(len(scene))]
-    wanted = (
+    families = (
         "code",
         "name",
         "icon",
@@ -67,10 +67,10 @@ def demo_scene(rng: np.random.Generator) -> tuple[list[Needle], list[NeedleQuest
         "count",
         "not_shown",
     )
-    asked: list[NeedleQuestion] = []
-    for family in wanted:
+    drawn: list[NeedleQuestion] = []
+    for family in families:
         one = ask_one(rng, scene, family)
-        while one is None or any(one.text == other.text for other in asked):
+        while one is None or any(one.text == other.text for other in drawn):
             one = ask_one(rng, scene, family)
-        asked.append(one)
-    return scene, asked
+        drawn.append(one)
+    return scene, drawn

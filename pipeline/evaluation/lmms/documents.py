@@ -23,14 +23,14 @@ def needle(folder: Path) -> list[Document]:
     Questions about what is not shown have no options. UserError when the films are not files.
     """
     files = {film.name: film.file for film in read_films(folder / "films.jsonl")}
-    found = []
+    documents = []
     for item in read_items(folder / "items.jsonl"):
         if not files.get(item.film):
             raise UserError(
                 f"{folder} has no file of film {item.film}; run `reelbank needle action=make "
                 f"files=true out={folder}`."
             )
-        found.append(
+        documents.append(
             {
                 "id": item.id,
                 "video": str(folder / files[item.film]),
@@ -42,7 +42,7 @@ def needle(folder: Path) -> list[Document]:
                 "answer": item.answer,
             }
         )
-    return _check_files(found, folder)
+    return _check_files(documents, folder)
 
 
 @functools.cache
@@ -53,12 +53,12 @@ def four_tries(annotation: Path, videos: Path) -> list[Document]:
     annotation's video, which its four tries share; `film` is the file, which several questions may
     share. UserError on a wrong row.
     """
-    found = []
+    documents = []
     for row in vnbench.read(annotation):
         path = videos / row["video"]
         # the folder may be the inner one
         path = path if path.is_file() else videos / Path(row["video"]).name
-        found.append(
+        documents.append(
             {
                 "id": row["video"],
                 "video": str(path),
@@ -72,7 +72,7 @@ def four_tries(annotation: Path, videos: Path) -> list[Document]:
                 "letter": row["gt_option"],
             }
         )
-    return _check_files(found, videos)
+    return _check_files(documents, videos)
 
 
 def _check_files(documents: list[Document], folder: Path) -> list[Document]:

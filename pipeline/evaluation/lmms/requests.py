@@ -82,10 +82,10 @@ def request_of(
 
 def groups(requests: Sequence[VideoRequest]) -> dict[Clip, list[int]]:
     """The numbers of the requests about each clip, clips in the order of their first request."""
-    found: dict[Clip, list[int]] = {}
+    by_clip: dict[Clip, list[int]] = {}
     for number, one in enumerate(requests):
-        found.setdefault(one.clip, []).append(number)
-    return found
+        by_clip.setdefault(one.clip, []).append(number)
+    return by_clip
 
 
 def cut(text: str, until: Sequence[str]) -> str:

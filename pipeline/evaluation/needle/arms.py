@@ -179,7 +179,7 @@ def arms(
     """
     if not config.arms:
         raise UserError("arms is empty; name at least one, such as +arms.clip=['retriever=clip'].")
-    found = [
+    all_arms = [
         _arm(str(name), compose(list(overrides or [])), "", parts)
         for name, overrides in config.arms.items()
     ]
@@ -188,14 +188,14 @@ def arms(
             raise UserError(
                 f"controls has {control!r}, which is no control; use some of {', '.join(CONTROLS)}."
             )
-        found.append(_arm(control, found[0].config, control, parts))
-    names = [arm.name for arm in found]
+        all_arms.append(_arm(control, all_arms[0].config, control, parts))
+    names = [arm.name for arm in all_arms]
     if len(set(names)) < len(names):
         raise UserError(
             f"Two arms have one name among {', '.join(names)}; a control has the name of what it "
             "does."
         )
-    return found
+    return all_arms
 
 
 def _arm(

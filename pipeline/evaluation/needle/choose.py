@@ -35,8 +35,8 @@ def answer_tries(
     """The answers to VNBench's four prompts."""
     texts = []
     for row in tries("", "", question, options, 0, (), 0.0):
-        asked = replace(evidence.question, text=prompt(row))
-        texts.append(reader.read(replace(evidence, question=asked), _untimed).text)
+        tried = replace(evidence.question, text=prompt(row))
+        texts.append(reader.read(replace(evidence, question=tried), _untimed).text)
     return texts
 
 

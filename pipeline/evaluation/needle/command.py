@@ -97,7 +97,7 @@ def _grid(config: NeedleSettings) -> Grid:
 
 def _haystack(config: NeedleSettings) -> tuple[str, ...]:
     """The files of the haystack; a folder stands for the videos in it."""
-    found: list[str] = []
+    files: list[str] = []
     for name in config.haystack:
         path = Path(name)
         inside = (
@@ -110,8 +110,8 @@ def _haystack(config: NeedleSettings) -> tuple[str, ...]:
                 f"haystack {name} has no video ({', '.join(VIDEOS)}); give files, or [] for "
                 "procedural footage."
             )
-        found += [str(p) for p in inside]
-    for name in found:
+        files += [str(p) for p in inside]
+    for name in files:
         check_file(Path(name))
         seconds = inspect(Path(name)).duration
         if seconds < config.needle_seconds:
@@ -119,7 +119,7 @@ def _haystack(config: NeedleSettings) -> tuple[str, ...]:
                 f"haystack {name} lasts {seconds:.2f} s, shorter than a needle of "
                 f"{config.needle_seconds:g} s; leave it out."
             )
-    return tuple(found)
+    return tuple(files)
 
 
 def _make(config: NeedleSettings, grid: Grid, out: Path) -> tuple[list[Film], list[Item]]:
@@ -181,9 +181,11 @@ def _run(config: NeedleSettings, out: Path) -> None:
             loaded[name] = build_backbone(own)
         return loaded[name]
 
-    found: list[Arm] = arms(config, lambda more: compose("needle", [*config.given, *more]), parts)
+    all_arms: list[Arm] = arms(
+        config, lambda more: compose("needle", [*config.given, *more]), parts
+    )
     try:
-        total = sum(1 for _ in runner.work(films, items, found))
+        total = sum(1 for _ in runner.work(films, items, all_arms))
         began = reported = time.perf_counter()
         encoded = 0.0
         with _bar() as bar:
@@ -205,10 +207,12 @@ def _run(config: NeedleSettings, out: Path) -> None:
                         flush=True,
                     )
 
-            rows = runner.run(films, items, found, out, keep_banks=config.keep_banks, report=report)
+            rows = runner.run(
+                films, items, all_arms, out, keep_banks=config.keep_banks, report=report
+            )
             bar.update(job, completed=total)
     finally:
-        for arm in found:
+        for arm in all_arms:
             arm.close()
     print(f"{out}: {len(rows)} answers, {time.perf_counter() - began:.0f} s")
 
@@ -255,8 +259,8 @@ def _latest_settings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Configurations come before controls.
     """
     last = {row["arm"]: row["key"].rpartition(" ")[2] for row in rows}
-    found = [row for row in rows if row["key"].rpartition(" ")[2] == last[row["arm"]]]
-    return sorted(found, key=lambda row: row["control"] != "")  # configurations before controls
+    latest = [row for row in rows if row["key"].rpartition(" ")[2] == last[row["arm"]]]
+    return sorted(latest, key=lambda row: row["control"] != "")  # configurations before controls
 
 
 def _score_predictions(config: NeedleSettings) -> int:

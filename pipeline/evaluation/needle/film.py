@@ -24,20 +24,20 @@ FILE_FPS = 8
 
 def source_second(film: Film, second: float) -> float:
     """Second of the footage at this second of the film; spliced needles stop the footage."""
-    held = 0.0
+    stopped = 0.0
     for one in film.shown:
         if film.spliced or one.look == "picture":
-            held += min(max(second - one.start, 0.0), one.end - one.start)
-    return second - held
+            stopped += min(max(second - one.start, 0.0), one.end - one.start)
+    return second - stopped
 
 
 def picture(film: Film, behind: Haystack, second: float) -> Image.Image:
     """The film's picture at this second."""
-    found = behind.at(source_second(film, second))
+    result = behind.at(source_second(film, second))
     for one in film.shown:
         if one.start <= second < one.end:
-            show(found, one.card, one.look, one.place)
-    return found
+            show(result, one.card, one.look, one.place)
+    return result
 
 
 def fingerprint(film: Film) -> str:

@@ -120,9 +120,9 @@ class FileHaystack:
     def _decode(self, file: int, chunk: int) -> np.ndarray:
         source, begin = self._sources[file], chunk * _CHUNK / _RATE
         for start in (begin, 0.0):  # a file may end before its stated duration
-            found = [frames.pixels for frames in islice(source.frames(start), 1)]
-            if found:
-                return found[0]
+            chunks = [frames.pixels for frames in islice(source.frames(start), 1)]
+            if chunks:
+                return chunks[0]
         raise UserError(
             f"{source.info.path} has no picture that can be decoded; give another haystack."
         )

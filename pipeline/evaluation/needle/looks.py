@@ -33,13 +33,13 @@ def place(rng: np.random.Generator, card: Card, look: str) -> Placement:
         dark = look == "fullscreen" and bool(rng.random() < 0.3)
         return Placement(0.0, 0.0, 1.0, 1.0, dark, (19, 19, 19) if look == "picture" else (0, 0, 0))
     kind = "code" if card.kind == "lines" else card.kind
-    found = random_placement(rng, kind)  # type: ignore[arg-type]
+    large = random_placement(rng, kind)  # type: ignore[arg-type]
     if look == "card":
-        return found
+        return large
     scale = float(rng.uniform(0.26, 0.36))
-    width, height = found.width * scale, found.height * scale
+    width, height = large.width * scale, large.height * scale
     x, y = (float(rng.uniform(0, 1 - side)) for side in (width, height))
-    return Placement(x, y, width, height, found.dark, found.tint)
+    return Placement(x, y, width, height, large.dark, large.tint)
 
 
 def show(picture: Image.Image, card: Card, look: str, at: Placement) -> None:

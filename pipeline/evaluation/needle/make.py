@@ -118,13 +118,13 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
             f"has room for {max(room, 0)}; give more minutes, or fewer needle_seconds."
         )
     starts = _starts(rng, grid, sheet, seconds, number)
-    shown, place_of = _shown(rng, grid, sheet.cards, starts)
+    appearances, place_of = _shown(rng, grid, sheet.cards, starts)
     film = Film(
         name=name,
         seconds=seconds,
         seed=int(rng.integers(1 << 31)),
         footage=grid.haystack,
-        shown=shown,
+        shown=appearances,
         width=grid.width,
         height=grid.height,
         spliced=grid.spliced,
@@ -133,7 +133,7 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
     for i, draft in enumerate(sheet.drafts):
         needles = tuple(place_of[n] for n in draft.needles)
         depth = (
-            round(100 * shown[needles[0]].start / (seconds - grid.needle_seconds), 2)
+            round(100 * appearances[needles[0]].start / (seconds - grid.needle_seconds), 2)
             if len(needles) == 1
             else None
         )
@@ -164,11 +164,11 @@ def _starts(
     """
     last = seconds - grid.needle_seconds
     fixed: dict[int, float] = {}
-    for i, card in enumerate(sheet.asked):
+    for i, card in enumerate(sheet.at_depths):
         depth = grid.depths[(i + number) % len(grid.depths)]
         # a random phase: needles that begin on whole seconds would all be sampled alike
-        wanted = float(np.clip(last * depth / 100 + rng.uniform(-0.5, 0.5), 0, last))
-        fixed[card] = _nearest(wanted, list(fixed.values()), grid.needle_seconds, last)
+        target = float(np.clip(last * depth / 100 + rng.uniform(-0.5, 0.5), 0, last))
+        fixed[card] = _nearest(target, list(fixed.values()), grid.needle_seconds, last)
     if not fixed:
         free = (
             seconds
@@ -187,34 +187,34 @@ def _starts(
     return [round(fixed[card], 3) for card in range(len(sheet.cards))]
 
 
-def _nearest(wanted: float, taken: list[float], needle_seconds: float, last: float) -> float:
+def _nearest(target: float, others: list[float], needle_seconds: float, last: float) -> float:
     """The moment nearest to the wanted one that keeps its distance from the taken ones."""
     step = needle_seconds + GAP_S
-    options = [wanted, 0.0, last, *(t - step for t in taken), *(t + step for t in taken)]
+    options = [target, 0.0, last, *(t - step for t in others), *(t + step for t in others)]
     fits = [
         t
         for t in options
-        if 0 <= t <= last and all(abs(t - other) >= step - 1e-6 for other in taken)
+        if 0 <= t <= last and all(abs(t - other) >= step - 1e-6 for other in others)
     ]
     if not fits:
         raise UserError(
             f"Needles at these depths do not fit side by side into {last + needle_seconds:g} s; "
             "give more minutes."
         )
-    return min(fits, key=lambda t: abs(t - wanted))
+    return min(fits, key=lambda t: abs(t - target))
 
 
 def _shown(
     rng: np.random.Generator, grid: Grid, cards: Sequence[Card], starts: Sequence[float]
 ) -> tuple[tuple[Appearance, ...], dict[int, int]]:
     """The cards in time order, and the position of each of the sheet's cards among them."""
-    shown = []
+    appearances = []
     for card, start in zip(cards, starts, strict=True):
         look = tasks.one_of(rng, grid.looks)
         end = round(start + grid.needle_seconds, 3)
-        shown.append(Appearance(card, look, looks.place(rng, card, look), start, end))
-    order = sorted(range(len(shown)), key=lambda i: shown[i].start)
-    return tuple(shown[i] for i in order), {card: place for place, card in enumerate(order)}
+        appearances.append(Appearance(card, look, looks.place(rng, card, look), start, end))
+    order = sorted(range(len(appearances)), key=lambda i: appearances[i].start)
+    return tuple(appearances[i] for i in order), {card: place for place, card in enumerate(order)}
 
 
 def without_needles(film: Film) -> Film:
@@ -227,10 +227,10 @@ def needles_alone(film: Film) -> Film:
 
     Their numbers in the film stay.
     """
-    shown, at = [], MARGIN_S
+    appearances, at = [], MARGIN_S
     for one in film.shown:
         length = one.end - one.start
-        shown.append(replace(one, start=round(at, 3), end=round(at + length, 3)))
+        appearances.append(replace(one, start=round(at, 3), end=round(at + length, 3)))
         at += length + GAP_S
     name, seconds = f"{film.name}-needles", round(at + MARGIN_S, 3)
     return replace(
@@ -238,7 +238,7 @@ def needles_alone(film: Film) -> Film:
         name=name,
         seconds=seconds,
         footage=("grey",),
-        shown=tuple(shown),
+        shown=tuple(appearances),
         spliced=False,
         file="",
     )

@@ -51,7 +51,7 @@ def sections(
     tries = [
         row for item in items if item.options for row in vnbench.rows(item, by_name[item.film])
     ]
-    found = [
+    parts = [
         (
             "Free answers, % right",
             "Exact up to case. Intervals: 95 %, resampling films. Controls stand below the "
@@ -68,10 +68,10 @@ def sections(
     ]
     for task in score.by(score.answerable(rows), "task"):
         if task in ("retrieve", "confuser"):
-            found.append(
+            parts.append(
                 (f"{task} by length", "% right and % of needles read.", score.by_length(rows, task))
             )
-    found += [
+    parts += [
         ("VNBench's rules", _vnbench_words(rows), _vnbench_table(rows)),
         (
             "Rules over the text of the options alone",
@@ -95,7 +95,7 @@ def sections(
             score.encoding_table([row for row in encodings if row["film"] in by_name]),
         ),
     ]
-    return [section for section in found if section[2]]
+    return [section for section in parts if section[2]]
 
 
 def _vnbench_words(rows: Sequence[ResultRow]) -> str:
@@ -216,7 +216,7 @@ def _failure(row: ResultRow, film: Film) -> str:
     times += [(t, "") for t in row["ranked"][:5]]
     pictures = "".join(_frame(film, t, css) for t, css in times)
     cited = ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in row["cited"]) or "nothing"
-    seen = (
+    evidence = (
         f"{sum(row['found'])} of {len(row['found'])} needles read"
         if row["found"]
         else "nothing to find"
@@ -226,7 +226,7 @@ def _failure(row: ResultRow, film: Film) -> str:
         f'<section class="{kind}"><h3>{html.escape(row["question"])}</h3>'
         f"<p><b>{html.escape(row['text'])}</b> (truth: "
         f"{html.escape(row['truth'])}{html.escape(options)})<br>{html.escape(row['task'])}, "
-        f"{html.escape(row['film'])}; {seen} among {row['frames_read']} frames; cited: "
+        f"{html.escape(row['film'])}; {evidence} among {row['frames_read']} frames; cited: "
         f"{cited}</p>{pictures}</section>"
     )
 

@@ -88,9 +88,9 @@ def run(
                     video_id = ""
                     if variant:
                         writer = writers.setdefault(arm.bank, arm)
-                        shown = variant_of(film, variant)
-                        frames = source_of(writer, shown, out)
-                        video_id = _encode(writer, shown.name, frames, encodings, report)
+                        version = variant_of(film, variant)
+                        frames = source_of(writer, version, out)
+                        video_id = _encode(writer, version.name, frames, encodings, report)
                         written[arm.bank, video_id] = None
                     for item in (item for item, other in pairs if other is arm):
                         row = _row(item, film, arm, video_id)

@@ -86,31 +86,33 @@ def write_lines(path: Path, records: Sequence[Any]) -> None:
 
 def read_films(path: Path) -> list[Film]:
     """UserError names the line and the field that does not fit."""
-    found = []
+    films = []
     for where, row in _objects(path):
         _check(where, row, Film)
-        shown = []
+        appearances = []
         for number, one in enumerate(row["shown"]):
             _check(f"{where}, shown[{number}]", one, Appearance)
             _check(f"{where}, shown[{number}].card", one["card"], Card)
             _check(f"{where}, shown[{number}].place", one["place"], Placement)
             place = Placement(**(one["place"] | {"tint": tuple(one["place"]["tint"])}))
-            shown.append(
+            appearances.append(
                 Appearance(Card(**one["card"]), one["look"], place, one["start"], one["end"])
             )
-        found.append(Film(**(row | {"shown": tuple(shown), "footage": tuple(row["footage"])})))
-    return found
+        films.append(
+            Film(**(row | {"shown": tuple(appearances), "footage": tuple(row["footage"])}))
+        )
+    return films
 
 
 def read_items(path: Path) -> list[Item]:
     """UserError names the line and the field that does not fit."""
-    found = []
+    items = []
     for where, row in _objects(path):
         _check(where, row, Item)
-        found.append(
+        items.append(
             Item(**(row | {"options": tuple(row["options"]), "needles": tuple(row["needles"])}))
         )
-    return found
+    return items
 
 
 def _objects(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:

@@ -66,12 +66,12 @@ class Draft:
 class Sheet:
     """The cards of one film in their order, and the questions about them.
 
-    `asked`: cards that each need a depth of their own, in any order; the others lie anywhere.
+    `at_depths`: cards that each need a depth of their own, in any order; the others lie anywhere.
     """
 
     cards: tuple[Card, ...]
     drafts: tuple[Draft, ...]
-    asked: tuple[int, ...] = ()
+    at_depths: tuple[int, ...] = ()
 
 
 def pick(rng: Rng, options: Sequence[str], count: int) -> list[str]:
@@ -149,11 +149,11 @@ def order(rng: Rng, room: int) -> Sheet:
     drafts: list[Draft] = []
     groups: list[list[Card]] = []
     for kind, words in (("name", NAMES), ("icon", ICONS), ("shape", SHAPES)):
-        shown = pick(rng, words, each)
-        orders = [", ".join(words) for words in permutations(shown)]
+        chosen = pick(rng, words, each)
+        orders = [", ".join(words) for words in permutations(chosen)]
         options, slot = pick(rng, orders, 4), _slot(rng)
         template = {"name": ORDER_NAMES, "icon": ORDER_ICONS, "shape": ORDER_GIVEN}[kind]
-        question = one_of(rng, template).format(items=listed(pick(rng, shown, each)))
+        question = one_of(rng, template).format(items=listed(pick(rng, chosen, each)))
         drafts.append(Draft("order", kind, question, tuple(options), slot, ()))
         colors = pick(rng, tuple(COLORS), each) if kind == "shape" else [""] * each
         groups.append(
@@ -243,9 +243,11 @@ def confuser(rng: Rng, room: int) -> Sheet:
         question = one_of(rng, SHAPE).format(color=colors[slot])
         drafts.append(Draft("confuser", "shape", question, tuple(own), slot, (base + slot,)))
         cards += [Card("shape", shape, color) for shape, color in zip(own, colors, strict=True)]
-    asked = tuple(draft.needles[0] for draft in drafts)
+    at_depths = tuple(draft.needles[0] for draft in drafts)
     return Sheet(
-        tuple(cards), (*drafts, Draft("not_shown", "name", one_of(rng, NAME), (), -1, ())), asked
+        tuple(cards),
+        (*drafts, Draft("not_shown", "name", one_of(rng, NAME), (), -1, ())),
+        at_depths,
     )
 
 

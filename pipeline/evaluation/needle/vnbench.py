@@ -100,15 +100,15 @@ def file_name(item: Item, film: Film) -> str:
     return f"{item.id}_{type_of(item, film)}.mp4"
 
 
-def write(path: Path, found: Sequence[TryRow]) -> None:
+def write(path: Path, rows_of_tries: Sequence[TryRow]) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(rows_of_tries, indent=0) + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> list[TryRow]:
     """An annotation file. UserError names the row and the field that is missing or does not fit."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        read_rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); give an annotation file of VNBench's form."
@@ -117,9 +117,9 @@ def read(path: Path) -> list[TryRow]:
         raise UserError(
             f"{path} is no JSON ({error.msg} in line {error.lineno}); give a list of rows."
         ) from error
-    if not isinstance(found, list) or not found:
+    if not isinstance(read_rows, list) or not read_rows:
         raise UserError(f"{path} holds no list of rows; give an annotation file of VNBench's form.")
-    for number, row in enumerate(found, start=1):
+    for number, row in enumerate(read_rows, start=1):
         if not isinstance(row, dict):
             raise UserError(
                 f"{path}, row {number} is no object; give rows with {', '.join(FIELDS)}."
@@ -148,7 +148,7 @@ def read(path: Path) -> list[TryRow]:
                 f"{path}, row {number}: option {row['gt_option']} is not gt={row['gt']!r}; correct "
                 "the row."
             )
-    return found
+    return read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def read_results(path: Path) -> list[TryRow]:
         raise UserError(
             f"{path} cannot be read ({error}); give a file of results, one JSON object a line."
         ) from error
-    found = []
+    results = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -191,7 +191,7 @@ def read_results(path: Path) -> list[TryRow]:
                 )
         gt = LETTERS[row["gt"]] if isinstance(row["gt"], int) else str(row["gt"])
         video = str(row[names[0]])[: -2 if names[0] == "question_id" else None]
-        found.append(
+        results.append(
             {
                 "video": video,
                 "type": row[names[1]],
@@ -200,9 +200,9 @@ def read_results(path: Path) -> list[TryRow]:
                 "gt": gt,
             }
         )
-    if not found:
+    if not results:
         raise UserError(f"{path} holds no results; give a file with one JSON object a line.")
-    return found
+    return results
 
 
 def score(results: Iterable[Mapping[str, Any]], *, strict: bool = False) -> Score:
@@ -233,13 +233,13 @@ def score(results: Iterable[Mapping[str, Any]], *, strict: bool = False) -> Scor
         name = SWAPPED.get(type_, type_) if strict else type_
         whole[name].append(sum(hits) == 4)
         every[name] += hits
-    types = {name: mean(found) for name, found in sorted(whole.items())}
+    types = {name: mean(hits_of_type) for name, hits_of_type in sorted(whole.items())}
     groups: dict[str, float] = {}
     for group in GROUPS:
         of_group = [share for name, share in types.items() if name.startswith(group)]
         if of_group:
             groups[group] = mean(of_group)
-    single = mean(mean(found) for found in every.values())
+    single = mean(mean(hits_of_type) for hits_of_type in every.values())
     return Score(types, groups, mean(types.values()), single, len(tries_of))
 
 
@@ -261,9 +261,9 @@ def blind_rules(rows_of_tries: Sequence[TryRow]) -> dict[str, float]:
         letter: mean(row["gt_option"] == letter for row in rows_of_tries) for letter in LETTERS
     }
     ranks: dict[int, list[bool]] = defaultdict(list)
-    for found in by_video.values():
-        for place, option in enumerate(_ranked(found[0]["options"])):
-            ranks[place].append(option == found[0]["gt"])
+    for same_video in by_video.values():
+        for place, option in enumerate(_ranked(same_video[0]["options"])):
+            ranks[place].append(option == same_video[0]["gt"])
     return {
         "a constant letter, single try": max(letters.values()),
         "an option by its rank, four tries": max(mean(hits) for hits in ranks.values()),

@@ -69,12 +69,12 @@ def measure(
     kinds = {"bfloat16": torch.bfloat16, str(backbone.dtype).removeprefix("torch."): backbone.dtype}
 
     def rates() -> dict[str, float]:
-        found = {}
+        rates_by_dtype = {}
         for name, dtype in kinds.items():
-            found[name], found[f"{name}, CPU"] = machine.matmul_rate(
+            rates_by_dtype[name], rates_by_dtype[f"{name}, CPU"] = machine.matmul_rate(
                 dtype, backbone.device, config.matmul_side
             )
-        return found
+        return rates_by_dtype
 
     run = Rounds(
         config.rounds,
@@ -93,7 +93,7 @@ def _count_operations(
     config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, rows: Sequence[BenchRow]
 ) -> list[BenchRow]:
     """Operations of encoding each length, and the rate that was reached."""
-    found: list[BenchRow] = []
+    counted: list[BenchRow] = []
     for length, arm in sorted(
         {(row["frames"], row["arm"]) for row in rows if row["kind"] == "encode"}
     ):
@@ -122,8 +122,8 @@ def _count_operations(
             for kind in ("bfloat16", str(backbone.dtype).removeprefix("torch."))
             for name in (kind, f"{kind}, CPU")
         }
-        found.append(row)
-    return found
+        counted.append(row)
+    return counted
 
 
 def _operations_of(
@@ -160,21 +160,24 @@ def tables(rows: Sequence[BenchRow]) -> list[Table]:
     Ratios are taken round by round, to the baseline that keeps its cache, or without it to the
     first arm.
     """
-    found: list[Table] = []
+    all_tables: list[Table] = []
     arms = _arms(rows)
     if not arms:
-        return found
+        return all_tables
     reference = KEPT if KEPT in arms else arms[0]
     for length in sorted({row["frames"] for row in rows if row["kind"] in ("warm_up", "left_out")}):
         own = [row for row in rows if row.get("frames") == length]
-        found += [_encoding_table(own, length, reference), _question_table(own, length, reference)]
-    found += [
+        all_tables += [
+            _encoding_table(own, length, reference),
+            _question_table(own, length, reference),
+        ]
+    all_tables += [
         _stage_table(rows, "encode", "frame"),
         _stage_table(rows, "ask", "question"),
         _operations_table(rows),
         _file_table(rows),
     ]
-    return [table for table in found if table.rows]
+    return [table for table in all_tables if table.rows]
 
 
 # ---- making
@@ -213,11 +216,11 @@ def _reelbank_arms(
                 f"ours.{name} changes the backbone, and all arms have the same weights; run bench "
                 "twice instead."
             )
-        made = str(provenance(own, backbone, instantiate("clip", own.clip)))
-        leader = leaders.get(made)
-        bank = work / f"bank-{len(leaders) if leader is None else list(leaders).index(made)}"
+        encoding = str(provenance(own, backbone, instantiate("clip", own.clip)))
+        leader = leaders.get(encoding)
+        bank = work / f"bank-{len(leaders) if leader is None else list(leaders).index(encoding)}"
         arm = ReelbankArm(_ARM_PREFIX + name, own, backbone, bank, leader)
-        leaders.setdefault(made, arm)
+        leaders.setdefault(encoding, arm)
         arms.append(arm)
     return arms
 
@@ -307,12 +310,12 @@ def _encoding_table(rows: Sequence[BenchRow], length: int, reference: str) -> Ta
                 median_range(_ratios(rows, "encode", arm, reference, key), 2)
                 for key in ("wall_s", "cpu_s")
             )
-            seen = (
+            times = (
                 median_range([row["wall_s"] for row in timed], 2, each),
                 median_range([row["cpu_s"] for row in timed], 2, each),
             )
             rate = median_range([length / row["wall_s"] for row in timed], 1)
-            lines.append([arm, *seen, rate, ratios, used, _mb(warm["encode_bytes"])])
+            lines.append([arm, *times, rate, ratios, used, _mb(warm["encode_bytes"])])
         elif warm is not None and warm["keeps"]:
             once = (
                 f"{1e3 * warm['encode_s'] / length:.2f}",

@@ -54,10 +54,10 @@ class TransformersModel:
         def look(*args: Any, **kwargs: Any) -> Any:
             self._settle()
             began = time.perf_counter()
-            found = inner(*args, **kwargs)
+            features = inner(*args, **kwargs)
             self._settle()
             self._tower_s += time.perf_counter() - began
-            return found
+            return features
 
         self.model.model.get_video_features = look  # timed, not changed
 
@@ -68,10 +68,10 @@ class TransformersModel:
 
     def decoder(self, cache: DynamicCache, **kwargs: Any) -> Tensor:
         """Hidden states [1, n, D] after what the cache holds; no logits."""
-        found: Tensor = self.model.model.language_model(
+        hidden: Tensor = self.model.model.language_model(
             past_key_values=cache, use_cache=True, **kwargs
         ).last_hidden_state
-        return found
+        return hidden
 
     def ids(self, tokens: Sequence[int]) -> Tensor:
         """[1, n]."""
@@ -107,7 +107,7 @@ class WholePrompt:
     def ask(self, question: str) -> Timed:
         """RuntimeError when memory runs out."""
         assert self._frames is not None
-        own, clock, seen = self._model, StageTimer(), _TokenTimes()
+        own, clock, token_times = self._model, StageTimer(), _TokenTimes()
         with stopwatch() as took, torch.inference_mode():
             with own.stage(clock, "prepare"):
                 pixels = own.pixels(self._frames.pixels)
@@ -117,18 +117,18 @@ class WholePrompt:
                 )
                 ids = own.ids([*own.preamble, *visual, *own.suffix_ids(question)])
             with own.stage(clock, "first_token"):
-                made = own.model.generate(
+                generated = own.model.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     pixel_values_videos=pixels,
                     max_new_tokens=own.new_tokens,
                     do_sample=False,
-                    streamer=seen,
+                    streamer=token_times,
                 )
-        rest = seen.times[-1] - seen.times[1]  # times[0] is the prompt's own
+        rest = token_times.times[-1] - token_times.times[1]  # times[0] is the prompt's own
         clock.seconds["first_token"] -= rest
         clock.seconds["decode"] = rest
-        answer_ids = tuple(made[0, ids.shape[1] :].tolist())
+        answer_ids = tuple(generated[0, ids.shape[1] :].tolist())
         return _timed_answer(took.wall_s, took.cpu_s, clock, own.new_tokens, answer_ids)
 
     def drop(self) -> None:
@@ -163,9 +163,9 @@ class KeptCache:
                 with own.stage(clock, "prepare"):
                     pixels = own.pixels(frames.pixels[first : first + self.chunk_frames])
                     # newline last
-                    seen = own.model.get_video_features(pixels).pooler_output[:, :-1]
+                    embeds = own.model.get_video_features(pixels).pooler_output[:, :-1]
                 with own.stage(clock, "prefill"):
-                    own.decoder(cache, inputs_embeds=seen)
+                    own.decoder(cache, inputs_embeds=embeds)
         self._cache = cache
         return Timed(
             took.wall_s, took.cpu_s, clock.seconds, facts={"chunk_frames": self.chunk_frames}
@@ -174,7 +174,7 @@ class KeptCache:
     def ask(self, question: str) -> Timed:
         assert self._cache is not None
         own, cache, clock = self._model, self._cache, StageTimer()
-        held = cache.get_seq_length()
+        length = cache.get_seq_length()
         tokens: list[Tensor] = []
         with stopwatch() as took, torch.inference_mode():
             with own.stage(clock, "first_token"):
@@ -187,7 +187,7 @@ class KeptCache:
                     hidden = own.decoder(cache, input_ids=tokens[-1])
                     tokens.append(own.model.lm_head(hidden).argmax(-1))
             with own.stage(clock, "crop"):
-                cache.crop(held - cache.get_seq_length())
+                cache.crop(length - cache.get_seq_length())
         answer_ids = tuple(torch.cat(tokens, dim=1)[0].tolist())
         return _timed_answer(took.wall_s, took.cpu_s, clock, own.new_tokens, answer_ids)
 

@@ -27,14 +27,14 @@ def film_embeddings(embedder: FrameEmbedder, count: int, seed: int) -> np.ndarra
 
     Procedural footage with a card every few seconds.
     """
-    haystack, found = ProceduralHaystack(seed, _SIZE), []
+    haystack, batches = ProceduralHaystack(seed, _SIZE), []
     for first in range(0, count, _BATCH):
         seconds = range(first, min(first + _BATCH, count))
         pixels = np.stack([np.asarray(_picture(haystack, seed, second)) for second in seconds])
-        found.append(
+        batches.append(
             embedder.embed_frames(Frames("film", pixels, np.array(seconds, np.float64))).numpy()
         )
-    return np.concatenate(found)
+    return np.concatenate(batches)
 
 
 def repeated_rows(
@@ -51,23 +51,23 @@ def repeated_rows(
         again, place = np.divmod(at, len(rows))
         rng = np.random.default_rng((seed, first))
         share = np.where(again > 0, rng.random(len(at)), 0.0)[:, None].astype(np.float32)
-        made = (1 - share) * rows[place] + share * rows[np.minimum(place + 1, len(rows) - 1)]
+        mixed = (1 - share) * rows[place] + share * rows[np.minimum(place + 1, len(rows) - 1)]
         moved = _moves(again, (place // SCENE_S).astype(np.int64), width, seed)
-        moved += _FRAME / width**0.5 * rng.standard_normal(made.shape, dtype=np.float32)
-        made += np.where(again > 0, 1.0, 0.0)[:, None].astype(np.float32) * moved
-        yield made / np.linalg.norm(made, axis=1, keepdims=True)
+        moved += _FRAME / width**0.5 * rng.standard_normal(mixed.shape, dtype=np.float32)
+        mixed += np.where(again > 0, 1.0, 0.0)[:, None].astype(np.float32) * moved
+        yield mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
 
 
 def question_texts(count: int, seed: int) -> list[str]:
     """Questions that fit such a film, no two alike as long as there are enough."""
-    rng, found = np.random.default_rng(seed), dict[str, None]()
+    rng, texts = np.random.default_rng(seed), dict[str, None]()
     for _ in range(50 * count):
-        if len(found) == count:
+        if len(texts) == count:
             break
-        asked = questions.ask_one(rng, random_scene(rng, 6), str(rng.choice(questions.FAMILIES)))
-        if asked is not None:
-            found[asked.text] = None
-    return [list(found)[i % len(found)] for i in range(count)]
+        question = questions.ask_one(rng, random_scene(rng, 6), str(rng.choice(questions.FAMILIES)))
+        if question is not None:
+            texts[question.text] = None
+    return [list(texts)[i % len(texts)] for i in range(count)]
 
 
 def _picture(haystack: ProceduralHaystack, seed: int, second: int) -> "cards.Image.Image":
@@ -82,9 +82,9 @@ def _picture(haystack: ProceduralHaystack, seed: int, second: int) -> "cards.Ima
 
 def _moves(again: np.ndarray, scene: np.ndarray, width: int, seed: int) -> np.ndarray:
     """[T, E] the same move for all frames of a scene in one repetition."""
-    found = np.empty((len(again), width), np.float32)
+    moves = np.empty((len(again), width), np.float32)
     edges = np.flatnonzero(np.diff(again, prepend=-1) | np.diff(scene, prepend=-1))
     for a, b in zip(edges, [*edges[1:], len(again)], strict=True):
         rng = np.random.default_rng((seed, int(again[a]), int(scene[a])))
-        found[a:b] = _SCENE / width**0.5 * rng.standard_normal(width, dtype=np.float32)
-    return found
+        moves[a:b] = _SCENE / width**0.5 * rng.standard_normal(width, dtype=np.float32)
+    return moves

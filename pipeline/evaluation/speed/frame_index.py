@@ -25,9 +25,9 @@ _NOISE = 0.3  # of a row's length: how far a query lies from what it is about
 
 def measure(config: BenchSettings, embedder: FrameEmbedder) -> list[BenchRow]:
     """A row of the report for each number of rows and kind of rows."""
-    found: list[BenchRow] = []
+    rows: list[BenchRow] = []
     if not config.index_rows:
-        return found
+        return rows
     film = film_rows.film_embeddings(embedder, config.index_frames, config.seed)
     for count in config.index_rows:
         for kind in config.index_kinds:
@@ -36,8 +36,8 @@ def measure(config: BenchSettings, embedder: FrameEmbedder) -> list[BenchRow]:
                 if kind == "film"
                 else _random(count, film.shape[1], config.seed)
             )
-            found.append(_measure_one(config, embedder, kind, count, film, pieces))
-    return found
+            rows.append(_measure_one(config, embedder, kind, count, film, pieces))
+    return rows
 
 
 def _measure_one(
@@ -202,12 +202,12 @@ def _queries(
 ) -> tuple[np.ndarray, list[bool]]:
     """[n, E] float32 unit rows, and which of them lie near a frame instead of being a text's."""
     rng, near = np.random.default_rng(seed), [number % 3 == 0 for number in range(len(texts))]
-    found = np.stack([embedder.embed_text(text).numpy() for text in texts])
+    queries = np.stack([embedder.embed_text(text).numpy() for text in texts])
     for number in np.flatnonzero(near):
         row = film[int(rng.integers(len(film)))]
         row = row + _NOISE / len(row) ** 0.5 * rng.standard_normal(len(row), dtype=np.float32)
-        found[number] = row / np.linalg.norm(row)
-    return found, near
+        queries[number] = row / np.linalg.norm(row)
+    return queries, near
 
 
 def _random(count: int, width: int, seed: int) -> Iterator[np.ndarray]:

@@ -84,9 +84,9 @@ def _repeated(pattern: Sequence[Segment], video_id: str, seconds: float) -> Iter
     while start < seconds:
         old = pattern[number % len(pattern)]
         later = start - old.start
-        seen = replace(old.tokens, times=old.tokens.times + later)
-        if seen.firsts is not None:
-            seen = replace(seen, firsts=seen.firsts + later)
+        tokens = replace(old.tokens, times=old.tokens.times + later)
+        if tokens.firsts is not None:
+            tokens = replace(tokens, firsts=tokens.firsts + later)
         generator = torch.Generator().manual_seed(number)
         yield replace(
             old,
@@ -94,7 +94,7 @@ def _repeated(pattern: Sequence[Segment], video_id: str, seconds: float) -> Iter
             number=number,
             start=start,
             end=old.end + later,
-            tokens=seen,
+            tokens=tokens,
             clip=normalize(_perturbed(old.clip, generator), dim=-1),
             key_means=None if old.key_means is None else _perturbed(old.key_means, generator),
             wall=None,
@@ -244,16 +244,16 @@ def question_table(rows: Sequence[BenchRow]) -> Table:
     about = [row for row in rows if row["kind"] == "long"]
     for row in about:
         for temperature in ("cold", "warm"):
-            asked = _long_asks(rows, row["hours"], temperature)
+            timed = _long_asks(rows, row["hours"], temperature)
             least = _long_asks(rows, about[0]["hours"], temperature)
             ratios = [
                 median_range(
-                    [own[key] / other[key] for own, other in zip(asked, least, strict=True)], 2
+                    [own[key] / other[key] for own, other in zip(timed, least, strict=True)], 2
                 )
                 for key in ("wall_s", "cpu_s")
             ]
             keys = ("wall_s", "cpu_s", "first_token_s", "first_s")
-            columns = [median_range([one[key] for one in asked], 0, 1e3) for key in keys]
+            columns = [median_range([one[key] for one in timed], 0, 1e3) for key in keys]
             size = f"{row['frames']:,}", f"{row['bytes'] / 1e9:.2f}"
             lines.append([f"{row['hours']:g} h", *size, temperature, *columns, *ratios])
     words = (
@@ -288,7 +288,7 @@ def append_table(rows: Sequence[BenchRow]) -> Table:
     lengths = sorted({row["hours"] for row in own})
     for hours in lengths:
         mine, least = (
-            [row for row in own if row["hours"] == wanted] for wanted in (hours, lengths[0])
+            [row for row in own if row["hours"] == length] for length in (hours, lengths[0])
         )
         ratios = [a["frame_s"] / b["frame_s"] for a, b in zip(mine, least, strict=True)]
         used = [a["frame_cpu_s"] / b["frame_cpu_s"] for a, b in zip(mine, least, strict=True)]

@@ -51,14 +51,14 @@ def first_frames(source: FrameSource, count: int, path: str) -> Frames:
         batches.append(batch)
         if sum(map(len, batches)) >= count:
             break
-    found = join_frames(batches) if batches else None
-    if found is None or len(found) < count:
-        have = 0 if found is None else len(found)
+    frames = join_frames(batches) if batches else None
+    if frames is None or len(frames) < count:
+        have = 0 if frames is None else len(frames)
         raise UserError(
             f"{path} gives {have} frames, and lengths= asks for {count}; use a longer video, fps= "
             "or shorter lengths."
         )
-    return found.part(0, count)
+    return frames.part(0, count)
 
 
 def write_film(

@@ -36,7 +36,7 @@ def measure(
     config: BenchSettings, backbone: LlavaOneVision, recompose: Recompose, like: Segment
 ) -> list[BenchRow]:
     """Each retriever over so many frames, asked as a question asks it."""
-    found: list[BenchRow] = []
+    rows: list[BenchRow] = []
     for name in ("uniform", "clip", "kv", "fused"):
         own = recompose([f"retriever={name}"])
         for count in config.retriever_rows:
@@ -60,7 +60,7 @@ def measure(
                 "rows": count,
                 "bytes": retriever.nbytes,
             }
-            found.append(
+            rows.append(
                 row
                 | {
                     "p50_s": quantile(times, 0.5),
@@ -69,7 +69,7 @@ def measure(
                 }
             )
             retriever.forget("made")
-    return found
+    return rows
 
 
 def _feed(retriever: Retriever, count: int, like: Segment, seed: int) -> None:

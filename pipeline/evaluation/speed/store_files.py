@@ -21,11 +21,13 @@ def measure(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> li
     start = 0.0
     for number in range(max(len(pattern), 16)):
         segment = pattern[number % len(pattern)]
-        seen = replace(segment.tokens, times=segment.tokens.times + start - segment.start)
+        tokens = replace(segment.tokens, times=segment.tokens.times + start - segment.start)
         end = segment.end + start - segment.start
-        made = replace(segment, video_id="files", number=number, start=start, end=end, tokens=seen)
+        copy = replace(
+            segment, video_id="files", number=number, start=start, end=end, tokens=tokens
+        )
         with stopwatch() as took:
-            row = store.put(made)
+            row = store.put(copy)
         start = end
         rows.append(
             {
@@ -45,17 +47,17 @@ def measure(config: BenchSettings, pattern: Sequence[Segment], work: Path) -> li
                 drop_page_cache(files)
             else:
                 read_files(files)
-            found, seconds = read_frames(root, config.read_frames)
+            count, seconds = read_frames(root, config.read_frames)
             rows.append(
                 {
                     "kind": "read",
                     "temperature": temperature,
                     "round": number,
                     "wall_s": seconds,
-                    "frames": found,
+                    "frames": count,
                 }
             )
-            rows[-1]["bytes"] = found * each
+            rows[-1]["bytes"] = count * each
     return rows
 
 
