@@ -1,5 +1,4 @@
-"""Alerts: "tell me when a red star appears". A cheap gate for every frame; the model runs only
-when the gate opens.
+"""Alerts ("tell me when a red star appears"): a cheap gate for every frame, then the model.
 
 1 gate: the frame differs from the one before, or resembles the request more than earlier frames
   did, or the last check is long ago.

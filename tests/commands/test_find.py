@@ -1,4 +1,7 @@
-"""`reelbank find`, words beside a bank's pictures, and words in answers: real files, real commands, small random models."""
+"""`reelbank find`, words beside a bank's pictures, and words in answers.
+
+Real files, real commands, small random models.
+"""
 
 import json
 from dataclasses import replace
@@ -365,7 +368,8 @@ def test_lines_stand_before_the_question_in_time_order_within_their_budget(bank,
 
 @pytest.mark.parametrize("reader", ["kv", "tokens"])
 def test_what_is_read_changes_with_lines_and_only_with_lines(bank, film, reader) -> None:
-    """Logits with words equal those of the longer question; without words they are those of a bank that has none."""
+    """Logits with words equal those of the longer question; without words, those of a bank that
+    has none."""
     qa, source = parts(film, bank, f"reader={reader}")
     with qa.bank:
         question = Question("granite?", source.info.video_id)
@@ -412,8 +416,11 @@ def test_frames_where_words_were_found_are_recalled(bank, film) -> None:
 def talks(
     folder: Path, count: int, rng: np.random.Generator, seconds: float = 1200.0
 ) -> list[tuple[str, str, float]]:
-    """Subtitle files of `count` talks; (question, video, second at which its answer is said) for facts in them.
-    Every subject and every verb comes many times; a fact is one pair of them, half of the time over two cues."""
+    """Subtitle files of `count` talks; (question, video, second of its answer) for their facts.
+
+    Every subject and every verb comes many times; a fact is one pair of them, half of the time
+    over two cues.
+    """
     asked = []
     pairs = [(subject, verb) for subject in _SUBJECTS for verb in _VERBS]
     order = [pairs[i] for i in rng.permutation(len(pairs))]
@@ -440,9 +447,8 @@ def talks(
             at += float(rng.uniform(5, 9))
         stamp = "{:02d}:{:02d}:{:06.3f}".format
         text = "".join(
-            f"{i}\n{stamp(0, int(a // 60), a % 60)} --> {stamp(0, int(b // 60), b % 60)}\n{words}\n\n".replace(
-                ".", ","
-            )
+            f"{i}\n{stamp(0, int(a // 60), a % 60)} --> {stamp(0, int(b // 60), b % 60)}\n"
+            f"{words}\n\n".replace(".", ",")
             for i, (a, b, words) in enumerate(cues, 1)
         )
         (folder / f"talk{number}.mp4").touch()  # where there is none
@@ -451,7 +457,7 @@ def talks(
 
 
 def test_what_is_only_spoken_is_found_through_the_subtitles(tmp_path: Path) -> None:
-    """100 questions over five talks, each over all talks: the right moment among the first five in at least 98."""
+    """100 questions over five talks: the right moment is among the first five in at least 98."""
     rng = np.random.default_rng(5)
     asked = talks(tmp_path, 5, rng)
     with MemoryBank.open(
@@ -477,6 +483,7 @@ def test_what_is_only_spoken_is_found_through_the_subtitles(tmp_path: Path) -> N
             )
             ranks.append(next(right, 0))
         print(
-            f"\n{sum(1 for r in ranks if r)} of 100 among the first five, {ranks.count(1)} first ({len(asked)} facts)"
+            f"\n{sum(1 for r in ranks if r)} of 100 among the first five, {ranks.count(1)} first "
+            f"({len(asked)} facts)"
         )
         assert sum(1 for rank in ranks if rank) >= 98

@@ -1,4 +1,4 @@
-"""Alerts on a running stream, with the embedded model; the table is made by tests/measure/alerts.py."""
+"""Alerts on a running stream, with the embedded model; tests/measure/alerts.py makes the table."""
 
 import pytest
 

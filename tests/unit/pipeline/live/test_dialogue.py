@@ -1,4 +1,7 @@
-"""A conversation about a running stream, with the embedded model: follow-ups, times in words, history, cancelling."""
+"""A conversation about a running stream, with the embedded model.
+
+Follow-ups, times in words, history, cancelling.
+"""
 
 import time
 
@@ -18,7 +21,8 @@ SHAPE = "What shape is red?"
 
 @pytest.fixture(scope="module")
 def running(embedded, tmp_path_factory):  # noqa: F811
-    """A red star at 4 s, a red heart at 14 s, a name at 20 s; the last frames are in the open segment."""
+    """A red star at 4 s, a red heart at 14 s, a name at 20 s;
+    the newest are in the open segment."""
     with embedded(tmp_path_factory.mktemp("dialogue") / "bank") as qa:
         source = pushed(qa)
         with Session(qa, source) as session:

@@ -1,4 +1,7 @@
-"""The planner that asks a model: what its answers say, and what happens when they say nothing. Real forwards of small ones."""
+"""The planner that asks a model: what its answers mean, and what happens without weights in them.
+
+Real forwards of small models.
+"""
 
 import json
 import math

@@ -1,4 +1,7 @@
-"""Times on the wall clock in a search: which stretch of which video they mean. Real banks of made-up segments."""
+"""Times on the wall clock in a search: which stretch of which video they mean.
+
+Real banks of synthetic segments.
+"""
 
 from dataclasses import replace
 from datetime import datetime
