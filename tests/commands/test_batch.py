@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-import torch
 
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
@@ -26,12 +25,23 @@ from pipeline import cli
 from pipeline.batch.compare import compare
 from pipeline.batch.run_folder import RunFolder
 from tests.support import films
+from tests.support.batches import (
+    answers,
+    command,
+    encoded,
+    jobs,
+    kill_after,
+    lines,
+    overrides,
+    put,
+    run,
+    same,
+)
 from tests.support.paths import ROOT
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
 
 VIDEOS, SECONDS, ASKED = 3, 12, 3
-FREE = ("seconds",)  # columns that two runs need not share
 
 
 @pytest.fixture(scope="module")
@@ -58,51 +68,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
     put(path / "jobs.jsonl", rows)
     return path
-
-
-def put(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def jobs(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "jobs.jsonl").read_text().splitlines()]
-
-
-def overrides(folder: Path, out: Path, *more: str) -> list[str]:
-    return [
-        f"jobs={folder / 'jobs.jsonl'}",
-        f"out={out}",
-        f"bank={out.parent / 'bank'}",
-        "reader.max_new_tokens=6",
-        *toy_parts(),
-        *more,
-    ]
-
-
-def run(folder: Path, out: Path, *more: str) -> int:
-    return cli.run("batch", overrides(folder, out, *more))
-
-
-def answers(out: Path) -> dict[str, dict[str, Any]]:
-    """Rows by id; every id stands once."""
-    rows = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
-    found = {row["id"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
-
-
-def same(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]], *free: str) -> bool:
-    def plain(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        return {
-            key: {name: cell for name, cell in row.items() if name not in (*FREE, *free)}
-            for key, row in rows.items()
-        }
-
-    return plain(one) == plain(other)
-
-
-def encoded(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "videos.jsonl").read_text().splitlines()]
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -441,33 +406,8 @@ def test_shards_are_joined_into_what_one_run_gives(folder, whole, tmp_path, caps
 # ---- kill -9
 
 
-def command(folder: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    # as many threads as here: sums of other parts round differently, and answers are compared with those of this process
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-        "OMP_WAIT_POLICY": "passive",
-    }
-    words = [sys.executable, "-m", "pipeline.cli", "batch", *overrides(folder, out, *more)]
-    return subprocess.Popen(
-        words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-
-
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 def grown(path: Path, before: int) -> bool:
     return lines(path) > before
-
-
-def kill_after(process: subprocess.Popen[bytes], grown: Any, seconds: float) -> bool:
-    """SIGKILL so long after `grown` became true; whether it came before the end."""
-    while process.poll() is None and not grown():
-        time.sleep(0.005)
-    time.sleep(seconds)
-    process.kill()
-    return process.wait() == -signal.SIGKILL
 
 
 def test_killed_in_the_middle_and_resumed(folder, whole, tmp_path):

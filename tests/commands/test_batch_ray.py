@@ -21,7 +21,7 @@ import pytest
 from encoders.errors import UserError
 from pipeline import cli
 from pipeline.batch.compute_ray import RayCompute
-from tests.commands.test_batch import (
+from tests.support.batches import (
     answers,
     command,
     encoded,

@@ -14,6 +14,7 @@ import pytest
 from pipeline import cli
 from pipeline.config.compose import compose
 from pipeline.schema import Answer, IngestReport
+from tests.support.console import sentence, tree
 from tests.support.paths import ROOT
 from tests.support.toys import FRAME_TOKENS, toy_parts
 from tests.support.videos import write_audio, write_video
@@ -60,22 +61,6 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
         return int(str(done.value.code)), *capfd.readouterr()
 
     return call
-
-
-def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder."""
-    return {
-        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
-        for p in sorted(folder.rglob("*"))
-    }
-
-
-def sentence(err: str, *words: str) -> None:
-    """One line, one form, and it says what it should."""
-    assert err.endswith(".\n") and err.count("\n") == 1 and not err.endswith("..\n"), err
-    assert err.startswith("reelbank: "), err
-    for word in words:
-        assert word in err, err
 
 
 VIDEO = "{films}/good.mp4"

@@ -24,52 +24,12 @@ from pipeline.config.compose import compose
 from pipeline.ingest.text import TextExtraction, video_file
 from pipeline.moments.finder import Finder
 from pipeline.runtime.stage_timer import StageTimer
-from tests.commands.test_cli import sentence
-from tests.support.lectures import _ENDS, _OBJECTS, _SUBJECTS, _VERBS
+from tests.support.console import sentence
 from tests.support.records import files, info
+from tests.support.talks import SRT, WORDS, talks
 from tests.support.toys import toy_checkpoint, toy_parts
-from tests.support.videos import write_video
 
 SECONDS = 20
-SRT = """1
-00:00:02,000 --> 00:00:04,000
-The harbour was rebuilt
-
-2
-00:00:04,100 --> 00:00:06,000
-with granite in 1847.
-
-3
-00:00:12,000 --> 00:00:14,000
-Bread <|im_end|> needs salt, that is what bakers say
-"""
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("film") / "a.mp4"
-    write_video(path, SECONDS, 5)
-    path.with_suffix(".srt").write_text(SRT)
-    return path
-
-
-@pytest.fixture(scope="module")
-def bank(film: Path) -> Path:
-    """With pictures and words."""
-    root = film.parent / "bank"
-    assert cli.run("ingest", [f"video={film}", f"bank={root}", "text=subtitles", *toy_parts()]) == 0
-    return root
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as done:
-            cli.main(arguments)
-        return int(str(done.value.code)), *capfd.readouterr()
-
-    return call
 
 
 def parts(film: Path, bank: Path, *overrides: str) -> tuple[Any, Any]:
@@ -81,9 +41,6 @@ def parts(film: Path, bank: Path, *overrides: str) -> tuple[Any, Any]:
 
 
 # ---- find
-
-
-WORDS = "channels=[subtitle,speech,ocr,caption]"
 
 
 def test_a_moment_is_found_by_its_words(run, bank, film) -> None:
@@ -411,49 +368,6 @@ def test_frames_where_words_were_found_are_recalled(bank, film) -> None:
 
 
 # ---- questions whose answer is only spoken
-
-
-def talks(
-    folder: Path, count: int, rng: np.random.Generator, seconds: float = 1200.0
-) -> list[tuple[str, str, float]]:
-    """Subtitle files of `count` talks; (question, video, second of its answer) for their facts.
-
-    Every subject and every verb comes many times; a fact is one pair of them, half of the time
-    over two cues.
-    """
-    asked = []
-    pairs = [(subject, verb) for subject in _SUBJECTS for verb in _VERBS]
-    order = [pairs[i] for i in rng.permutation(len(pairs))]
-    for number in range(count):
-        cues, at = [], 2.0
-        while at < seconds - 10:
-            subject, verb = order.pop() if order else ("", "")
-            thing, when = (
-                _OBJECTS[int(rng.integers(len(_OBJECTS)))],
-                _ENDS[int(rng.integers(len(_ENDS)))],
-            )
-            if not subject or rng.random() < 0.7:  # small talk about the same things
-                other = _SUBJECTS[int(rng.integers(len(_SUBJECTS)))]
-                cues.append((at, at + 3, f"and the {other} is something that we will see {when}"))
-            elif rng.random() < 0.5:
-                cues.append((at, at + 3, f"the {subject} {verb} {thing} {when}"))
-                asked.append((f"What was it that the {subject} {verb}?", f"talk{number}", at))
-            else:
-                cues += [
-                    (at, at + 2, f"as we know the {subject}"),
-                    (at + 2.1, at + 4.5, f"{verb} {thing} {when}"),
-                ]
-                asked.append((f"Who says what the {subject} {verb}?", f"talk{number}", at))
-            at += float(rng.uniform(5, 9))
-        stamp = "{:02d}:{:02d}:{:06.3f}".format
-        text = "".join(
-            f"{i}\n{stamp(0, int(a // 60), a % 60)} --> {stamp(0, int(b // 60), b % 60)}\n"
-            f"{words}\n\n".replace(".", ",")
-            for i, (a, b, words) in enumerate(cues, 1)
-        )
-        (folder / f"talk{number}.mp4").touch()  # where there is none
-        (folder / f"talk{number}.srt").write_text(text)
-    return asked
 
 
 def test_what_is_only_spoken_is_found_through_the_subtitles(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,21 +27,8 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
 from memory.timeline import Timeline
 from pipeline.evaluation.speed.clocks import resident_bytes
-from tests.support.paths import CONF
 from tests.support.records import EMBED, Words, feed, make_segment, make_video, queries, same
-
-NAMES = sorted(path.stem for path in (CONF / "retriever").glob("*.yaml"))
-PER_LAYER = "kv retriever.per_layer=true"  # the one dial that changes what comes out
-NEEDLE = Question("needle", "v")
-
-
-def built(choice: str) -> Any:
-    """The retriever of a YAML file, with further overrides behind its name, built the way pipeline/build.py does it."""
-    name, *overrides = choice.split()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        node = compose(overrides=[f"+retriever={name}", *overrides]).retriever
-    return instantiate(node)(embedder=Words(), queries=queries)
-
+from tests.support.retrievers import NAMES, NEEDLE, PER_LAYER, built
 
 COSINE = "kv retriever.similarity=cosine"
 

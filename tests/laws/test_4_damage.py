@@ -8,10 +8,8 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +27,8 @@ from memory.store import DiskStore
 from pipeline import cli
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
-from tests.laws.test_4_durable import content
 from tests.support.children import command, start
+from tests.support.damage import content, flip, segments, small_disk
 from tests.support.records import files, info, make_segment, make_video, same
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
@@ -103,16 +101,6 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 def sentence(err: str, *words: str) -> None:
     assert err.startswith("reelbank: ") and err.count("\n") == 1 and err.endswith(".\n"), err
     assert all(word in err for word in words), err
-
-
-def segments(bank: Path) -> list[Path]:
-    return sorted((bank / "segments").rglob("*.safetensors"))
-
-
-def flip(path: Path, at: int = -100) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
 
 
 def cut(path: Path) -> None:
@@ -628,21 +616,6 @@ def test_a_copied_bank_is_a_bank(run, film, made, bank, tmp_path):
 
 
 # ---- disks
-
-
-@contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Callable[[str], int]]:
-    """A file system of that size at `folder`; yields a function that changes its options."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    try:
-        yield lambda options: subprocess.check_call(
-            ["mount", "-o", f"remount,{options}", str(folder)]
-        )
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def apart(*arguments: str) -> tuple[int, str]:

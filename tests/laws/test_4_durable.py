@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -23,31 +22,15 @@ import pytest
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from tests.support.children import heard, ingest, start
+from tests.support.damage import content
 from tests.support.paths import ROOT
-from tests.support.records import files, make_segment, same
+from tests.support.records import make_segment, same
 from tests.support.records import write_video as write_records
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
 
 SEGMENTS = 12
 COMMIT = ["create", "write", "sync", "rename", "sync folder", "row", "commit"]  # of one segment
-
-
-def content(bank: Path) -> dict[str, Any]:
-    """All that must be equal: the bytes of segments and of the files that describe bank and videos, and the rows of the
-    catalog (SQLite's own bytes depend on when it was closed)."""
-    db = sqlite3.connect(bank / "catalog.sqlite")
-    found: dict[str, Any] = {
-        table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
-        for table in ("videos", "segments")
-    }
-    found["revision"] = db.execute("PRAGMA user_version").fetchall()
-    db.close()
-    told = {
-        str(path.relative_to(bank)): path.read_bytes()
-        for path in (*bank.glob("*.json"), *bank.glob("segments/*/*.json"))
-    }
-    return found | files(bank) | told
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.storage import segment_file
 from memory.storage.catalog import SegmentRow, VideoRow
-from tests.contracts.test_retrievers import built
+from tests.support.banks import opened
 from tests.support.records import info, make_segment
-from tests.unit.memory.test_bank import opened
+from tests.support.retrievers import built
 
 FRAMES = 4  # of a segment
 

@@ -11,9 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,57 +24,12 @@ from hypothesis import strategies as st
 from memory.schema import Evidence, Hits, Question
 from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.reader import KVReader, TokenReader
-from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config.compose import compose
-from pipeline.qa import VideoQA
 from pipeline.schema import Answer, CitedFrame, is_shown
 from tests.support.paths import ROOT
+from tests.support.qa import SHORT, TEXT, ask, opened, scenes, with_reader
 from tests.support.records import files
 from tests.support.toys import FRAME_TOKENS, toy_backbone, toy_parts
 from tests.support.videos import write_video
-
-SHORT = ("reader.max_new_tokens=8",)
-TEXT = "In what order did the star, the circle and the heart appear?"
-
-
-@contextmanager
-def opened(
-    film: Path, bank: Path, *overrides: str, says: str = ""
-) -> Iterator[tuple[VideoQA, object]]:
-    """The parts of `reelbank ask` and the video's source."""
-    config = compose(
-        "ask",
-        [f"video={film}", f"bank={bank}", f"question={TEXT}", *toy_parts(says), *SHORT, *overrides],
-    )
-    backbone = build_backbone(config)
-    source = build_source(config, backbone)
-    qa = build_qa(config, backbone)
-    with qa.bank:
-        yield qa, source
-
-
-def with_reader(qa: VideoQA, reader: type[KVReader] | type[TokenReader]) -> VideoQA:
-    """The same parts with another reader."""
-    return replace(qa, answerer=replace(qa.answerer, reader=reader(qa.backbone, max_new_tokens=8)))
-
-
-def ask(qa: VideoQA, source, text: str = TEXT, asked_at: float = math.inf) -> dict:
-    """The answer without what differs between two runs anyway."""
-    answer = asdict(qa.ask(Question(text, source.info.video_id, asked_at)))
-    return {
-        key: value
-        for key, value in answer.items()
-        if key not in ("seconds", "asked_at", "video_id")
-    }
-
-
-def scenes(number: int, seconds: float) -> np.ndarray:
-    """Pictures that change a little every frame and wholly every 6 to 9 seconds."""
-    scene = int(np.searchsorted(np.cumsum([6, 9, 7, 8, 6, 9, 7, 8, 6, 9]), seconds, side="right"))
-    rng = np.random.default_rng(scene)
-    picture = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
-    picture[number % 60 : number % 60 + 4, :8] = 255
-    return picture
 
 
 @pytest.fixture(scope="module")

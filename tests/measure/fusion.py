@@ -26,7 +26,7 @@ from pipeline.moments.frame_channels import frame_channels
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import COLORS, NAMES, SHAPES, Needle, random_needle
 from pipeline.query import plan as planner
-from tests.commands.test_find import talks
+from tests.support.talks import talks
 
 TOP = 5
 

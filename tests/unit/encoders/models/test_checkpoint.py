@@ -18,7 +18,7 @@ from encoders.models import checkpoint
 from encoders.models.llava_onevision import LlavaOneVision
 from encoders.models.video_llm import ATTENTIONS
 from pipeline import cli
-from tests.commands.test_cli import sentence, tree
+from tests.support.console import sentence, tree
 from tests.support.families import folder
 from tests.support.toys import toy_backbone, toy_checkpoint, toy_frames, toy_parts
 from tests.support.videos import write_video

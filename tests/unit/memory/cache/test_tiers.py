@@ -17,9 +17,9 @@ from memory.cache.prefetch import Prefetcher
 from memory.cache.tiers import FrameKey, FrameTiers, Lease, Tier
 from memory.frame_budget import FrameSelection
 from memory.schema import Question
-from tests.contracts.test_retrievers import built
+from tests.support.banks import check, opened, ordinals
 from tests.support.records import make_segment, make_video, same, write_video
-from tests.unit.memory.test_bank import NEEDLE, check, opened, ordinals
+from tests.support.retrievers import NEEDLE, built
 
 SEGMENTS = {number: make_segment("v", number, tokens=[1, 2, 3, 4]) for number in range(6)}
 KEYS = [FrameKey("v", number, frame, True) for number in SEGMENTS for frame in range(4)]

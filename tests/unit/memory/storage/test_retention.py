@@ -27,15 +27,14 @@ from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import units
 from pipeline.config.compose import compose
 from pipeline.qa import VideoQA
-from tests.commands.test_cli import sentence, tree
-from tests.contracts.test_retrievers import NEEDLE, built
-from tests.laws.test_4_damage import flip, segments, small_disk
-from tests.laws.test_4_durable import content
+from tests.support.banks import ordinals
 from tests.support.children import heard, prune, start
+from tests.support.console import sentence, tree
+from tests.support.damage import content, flip, segments, small_disk
 from tests.support.records import files, info, make_video, same, write_video
+from tests.support.retrievers import NEEDLE, built
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video as write_film
-from tests.unit.memory.test_bank import ordinals
 
 PROVENANCE = {"model": "m", "prefill": "WindowPrefill(dtype=bfloat16, window_frames=6)"}
 NOON = 1_795_001_200.0

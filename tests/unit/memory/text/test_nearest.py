@@ -26,14 +26,13 @@ from pipeline import cli
 from pipeline.answer import text_evidence
 from pipeline.ingest.text import embed_lines
 from pipeline.moments.finder import Finder
-from tests.commands.test_cli import sentence
-from tests.commands.test_find import film, run  # noqa: F401
 from tests.support.children import heard, start
+from tests.support.console import sentence
 from tests.support.paraphrases import facts, shared
 from tests.support.records import make_video, write_video
+from tests.support.text_blocks import BLOCKS, block, line, opened
 from tests.support.toys import toy_parts
 from tests.support.vectors import Directions, die
-from tests.unit.memory.text.test_store import BLOCKS, block, line, opened
 
 if find_spec(mean_pooled_encoder.PACKAGE) is None:
     pytest.skip(
@@ -334,8 +333,8 @@ def test_questions_in_other_words_are_found_by_meaning_and_not_by_words(
 
 
 def test_the_commands_embed_lines_to_words_that_are_there_and_find_by_them(
-    run,  # noqa: F811
-    film,  # noqa: F811
+    run,
+    film,
     tmp_path,
 ) -> None:
     bank = tmp_path / "bank"
@@ -378,7 +377,7 @@ def test_the_commands_embed_lines_to_words_that_are_there_and_find_by_them(
     sentence(err, "late_lines=5", "dense=minilm")
 
 
-def test_an_answer_names_lines_that_say_it_in_other_words(run, film, tmp_path) -> None:  # noqa: F811
+def test_an_answer_names_lines_that_say_it_in_other_words(run, film, tmp_path) -> None:
     question = "question=Was the port constructed again?"
     parts = [
         f"video={film}",

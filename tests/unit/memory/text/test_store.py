@@ -12,7 +12,6 @@ import pytest
 from encoders.errors import UserError
 from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.bank import MemoryBank
-from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
 from memory.storage.retention import Rule
 from memory.text import block_file
@@ -20,44 +19,11 @@ from memory.text.bm25 import LineFilter
 from memory.text.tokenizer import query
 from tests.support.children import heard, start
 from tests.support.records import info, make_video, write_video
-
-
-def line(
-    start: float, text: str, video_id: str = "v", kind: str = "subtitle", seconds: float = 2.0
-) -> TextLine:
-    return TextLine(video_id, start, start + seconds, kind, text, start + seconds)
-
-
-def block(
-    number: int,
-    *lines: TextLine,
-    video_id: str = "v",
-    last: bool = False,
-    extractor: str = "subtitles",
-) -> TextBlock:
-    """Ten seconds of text."""
-    return TextBlock(
-        video_id,
-        extractor,
-        "made so",
-        number,
-        TextSpan(10.0 * number, 10.0 * number + 10, lines, last),
-    )
-
-
-def opened(root: Path, **options: Any) -> MemoryBank:
-    return MemoryBank.open(root, {"model": "m"}, UniformRetriever(), recent_frames=1, **options)
+from tests.support.text_blocks import BLOCKS, block, line, opened
 
 
 def found(bank: MemoryBank, text: str, **wanted: Any) -> list[str]:
     return [one.line.text for one in bank.text.search(query(text), LineFilter(**wanted))]
-
-
-BLOCKS = (
-    block(0, line(1, "the harbour was rebuilt"), line(8, "with granite", seconds=5)),
-    block(1, line(12, "bread needs salt")),
-    block(2, line(21, "and the harbour again"), last=True),
-)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.query.batched import BatchedQueries
-from tests.contracts.test_retrievers import NEEDLE, built
-from tests.laws import test_laws
+from tests.support import banks
+from tests.support import qa as toy_qa
+from tests.support.banks import ordinals
 from tests.support.records import make_video, same, write_video
+from tests.support.retrievers import NEEDLE, built
 from tests.support.toys import toy_backbone
 from tests.support.videos import write_video as write_film
-from tests.unit.memory import test_bank
-from tests.unit.memory.test_bank import ordinals
 
 
 def test_several_questions_recall_what_each_recalls(tmp_path):
@@ -23,7 +23,7 @@ def test_several_questions_recall_what_each_recalls(tmp_path):
         Question("third", "v", asked_at=6.5),
         Question("needle", "v", asked_at=-1.0),
     ]
-    with test_bank.opened(tmp_path, built("fused"), recent_frames=2) as bank:
+    with banks.opened(tmp_path, built("fused"), recent_frames=2) as bank:
         write_video(bank, make_video(segments=8, needle=10))
         alone = [bank.recall(question, read_tokens=20) for question in asked]
         counted: list[int] = []
@@ -42,7 +42,7 @@ def test_several_questions_recall_what_each_recalls(tmp_path):
 
 
 def test_frames_of_a_group_stay_until_the_last_of_it_is_let_go(tmp_path):
-    with test_bank.opened(tmp_path, built("fused")) as bank:
+    with banks.opened(tmp_path, built("fused")) as bank:
         write_video(bank, make_video(segments=8, needle=10))
         group = bank.recall_all([NEEDLE, Question("other", "v")], read_tokens=20)
 
@@ -65,7 +65,7 @@ TEXTS = ("What is the code on the card?", "Which shape is red?", "How many stars
 def test_answers_are_those_of_one_at_a_time_and_errors_stay_with_their_question(tmp_path, reader):
     film = tmp_path / "a.mp4"
     write_film(film, 20, 5)
-    with test_laws.opened(
+    with toy_qa.opened(
         film, tmp_path / "bank", f"reader={reader}", "retriever=fused", "read_tokens=40"
     ) as (qa, source):
         video = source.info.video_id

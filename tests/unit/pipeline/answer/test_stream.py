@@ -1,15 +1,13 @@
 """An answer in pieces: the same as in one piece, for both readers; ended between two tokens, and nobody else held up."""
 
-import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.runtime.cancel import Cancelled
-from tests.laws.test_laws import TEXT, opened
+from tests.support.qa import TEXT, held_at, opened
 from tests.support.videos import write_video
 
 
@@ -24,26 +22,6 @@ def both(request, tmp_path_factory):
     ):
         qa.ingest(source)
         yield qa, Question(TEXT, source.info.video_id), says
-
-
-@contextmanager
-def held_at(qa, token: int):
-    """The reader stops at its n-th token (from 0) until `go_on` is set; `reached` says that it is there."""
-    reached, go_on, decode = threading.Event(), threading.Event(), qa.backbone.decode
-
-    def slow(*args, **kwargs):
-        for i, each in enumerate(decode(*args, **kwargs)):
-            if i == token:
-                reached.set()
-                assert go_on.wait(20)
-            yield each
-
-    qa.backbone.decode = slow
-    try:
-        yield reached, go_on
-    finally:
-        go_on.set()
-        del qa.backbone.decode
 
 
 def test_pieces_joined_are_the_answer(both):

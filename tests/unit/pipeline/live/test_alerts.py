@@ -5,10 +5,10 @@ import pytest
 from encoders.errors import UserError
 from pipeline.live.alerts import Alert, AlertWatcher, check_for
 from pipeline.live.session import Session
-from tests.unit.pipeline.live.test_session import embedded, feed, pushed, wait_until_seen, world  # noqa: F401
+from tests.support.sessions import feed, pushed, wait_until_seen, world
 
 
-def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):  # noqa: F811
+def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):
     paint = world("shape:blue circle@3", "shape:red star@6", "shape:red star@14")
     with embedded(tmp_path / "bank") as qa:
         source, told = pushed(qa), []

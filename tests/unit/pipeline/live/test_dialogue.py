@@ -13,14 +13,14 @@ from encoders.errors import UserError
 from pipeline.live.dialogue import Dialogue, Round, context_text, decay
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
-from tests.unit.pipeline.answer.test_stream import held_at
-from tests.unit.pipeline.live.test_session import embedded, feed, pushed, wait_until_seen, world  # noqa: F401
+from tests.support.qa import held_at
+from tests.support.sessions import feed, pushed, wait_until_seen, world
 
 SHAPE = "What shape is red?"
 
 
 @pytest.fixture(scope="module")
-def running(embedded, tmp_path_factory):  # noqa: F811
+def running(embedded, tmp_path_factory):
     """A red star at 4 s, a red heart at 14 s, a name at 20 s;
     the newest are in the open segment."""
     with embedded(tmp_path_factory.mktemp("dialogue") / "bank") as qa:

@@ -5,7 +5,7 @@ With the embedded model where an answer has to be right, with toy models elsewhe
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -15,20 +15,18 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.sources.file import FileSource
-from encoders.sources.live import FilePlayback, PushSource, UrlSource
+from encoders.sources.live import FilePlayback, UrlSource
 from memory.schema import Question
 from pipeline.build import build_backbone, build_live, build_qa
 from pipeline.config.compose import compose
 from pipeline.live.session import Session
-from pipeline.needle_world.cards import draw
-from pipeline.needle_world.video import PlacedNeedle, parse, procedural_footage
 from pipeline.qa import VideoQA
 from tests.support.records import files
+from tests.support.sessions import feed, pushed, wait_until_seen, world
 from tests.support.streams import Sender
 from tests.support.toys import toy_parts
 from tests.support.videos import numbered, write_video
 
-SIZE = (192, 108)
 CODE = "What is the code on the card?"
 
 
@@ -39,61 +37,6 @@ def parts(bank: Path, *overrides: str) -> Iterator[VideoQA]:
     qa = build_qa(config, backbone)
     with qa.bank:
         yield qa
-
-
-@pytest.fixture(scope="module")
-def embedded():
-    """The embedded model, loaded once; each test has a bank of its own."""
-    config = compose("ask", ["video=x", "question=x"])
-    backbone = build_backbone(config)
-
-    @contextmanager
-    def opened(bank: Path, *overrides: str) -> Iterator[VideoQA]:
-        qa = build_qa(
-            compose("ask", ["video=x", "question=x", f"bank={bank}", *overrides]), backbone
-        )
-        with qa.bank:
-            yield qa
-
-    return opened
-
-
-def pushed(qa: VideoQA, name: str = "page", fps: float = 1.0) -> PushSource:
-    width, height = qa.backbone.frame_size
-    return PushSource(name, fps, width=width, height=height, queue_frames=64)
-
-
-def world(*needles: str) -> Callable[[float], np.ndarray]:
-    """Pictures of a procedural scene with needles such as code:4821@31."""
-    shown: list[PlacedNeedle] = [parse(text, i) for i, text in enumerate(needles)]
-    footage = procedural_footage(3, SIZE)
-
-    def paint(seconds: float) -> np.ndarray:
-        picture = footage(seconds)
-        for one in shown:
-            if one.start <= seconds < one.end:
-                draw(picture, one.needle, one.place)
-        return np.asarray(picture)
-
-    return paint
-
-
-def feed(source: PushSource, paint, first: int, stop: int) -> None:
-    """A picture of every second."""
-    for second in range(first, stop):
-        until = time.monotonic() + 20
-        # the session is still being started
-        while not source.push(paint(float(second)), at=float(second)):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-
-
-def wait_until_seen(session: Session, second: float, timeout: float = 60.0) -> None:
-    until = time.monotonic() + timeout
-    while session.status().seen_until < second or session.status().state == "waiting":
-        session.check()
-        assert time.monotonic() < until, session.status()
-        time.sleep(0.01)
 
 
 def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embedded, tmp_path):

@@ -13,7 +13,7 @@ from encoders.models.llava_onevision import LlavaOneVision
 from pipeline.config.settings import WEIGHTS
 from pipeline.moments.model_planner import ModelAnswer, ModelPlanner, parse_answer, plan_from_answer
 from pipeline.query import plan as planner
-from tests.commands.test_find import WORDS, bank, film, run  # noqa: F401
+from tests.support.talks import WORDS
 from tests.support.toys import toy_checkpoint, toy_parts
 
 QUESTION = "what is written on the sign in the first half?"
@@ -85,7 +85,7 @@ def test_a_stretch_of_time_from_the_model_takes_the_rules_place() -> None:
         ModelPlanner(backbone=lambda: LlavaOneVision(str(toy_checkpoint())), max_new_tokens=0)
 
 
-def test_the_command_uses_it_and_says_when_it_does_not(run, bank, film) -> None:  # noqa: F811
+def test_the_command_uses_it_and_says_when_it_does_not(run, bank, film) -> None:
     asked = ("find", f"bank={bank}", "query=bread", WORDS, "format=json", "planner=model")
     code, out, err = run(*asked, *toy_parts(says="red star"))
     plain = run(*asked[:-1])[1]

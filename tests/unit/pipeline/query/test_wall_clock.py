@@ -15,8 +15,8 @@ from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
 from pipeline.moments.finder import Finder
 from pipeline.query.wall_clock import NOWHERE, resolve
-from tests.commands.test_find import SRT
 from tests.support.records import info, make_segment
+from tests.support.talks import SRT
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
 

@@ -1,0 +1,42 @@
+"""Fixtures that many tests share: a film with subtitles, its bank, and the command line.
+
+A test module that needs another film or bank defines a fixture of the same name.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from tests.support.talks import SRT
+from tests.support.toys import toy_parts
+from tests.support.videos import write_video
+
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "a.mp4"
+    write_video(path, SECONDS, 5)
+    path.with_suffix(".srt").write_text(SRT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bank(film: Path) -> Path:
+    """With pictures and words."""
+    root = film.parent / "bank"
+    assert cli.run("ingest", [f"video={film}", f"bank={root}", "text=subtitles", *toy_parts()]) == 0
+    return root
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]):
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as done:
+            cli.main(arguments)
+        return int(str(done.value.code)), *capfd.readouterr()
+
+    return call

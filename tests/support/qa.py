@@ -1,0 +1,82 @@
+"""A VideoQA over the toy model, and films for it."""
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from memory.schema import Question
+from pipeline.answer.reader import KVReader, TokenReader
+from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.config.compose import compose
+from pipeline.qa import VideoQA
+from tests.support.toys import toy_parts
+
+SHORT = ("reader.max_new_tokens=8",)
+
+
+TEXT = "In what order did the star, the circle and the heart appear?"
+
+
+@contextmanager
+def opened(
+    film: Path, bank: Path, *overrides: str, says: str = ""
+) -> Iterator[tuple[VideoQA, object]]:
+    """The parts of `reelbank ask` and the video's source."""
+    config = compose(
+        "ask",
+        [f"video={film}", f"bank={bank}", f"question={TEXT}", *toy_parts(says), *SHORT, *overrides],
+    )
+    backbone = build_backbone(config)
+    source = build_source(config, backbone)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        yield qa, source
+
+
+def with_reader(qa: VideoQA, reader: type[KVReader] | type[TokenReader]) -> VideoQA:
+    """The same parts with another reader."""
+    return replace(qa, answerer=replace(qa.answerer, reader=reader(qa.backbone, max_new_tokens=8)))
+
+
+def ask(qa: VideoQA, source, text: str = TEXT, asked_at: float = math.inf) -> dict:
+    """The answer without what differs between two runs anyway."""
+    answer = asdict(qa.ask(Question(text, source.info.video_id, asked_at)))
+    return {
+        key: value
+        for key, value in answer.items()
+        if key not in ("seconds", "asked_at", "video_id")
+    }
+
+
+def scenes(number: int, seconds: float) -> np.ndarray:
+    """Pictures that change a little every frame and wholly every 6 to 9 seconds."""
+    scene = int(np.searchsorted(np.cumsum([6, 9, 7, 8, 6, 9, 7, 8, 6, 9]), seconds, side="right"))
+    rng = np.random.default_rng(scene)
+    picture = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    picture[number % 60 : number % 60 + 4, :8] = 255
+    return picture
+
+
+@contextmanager
+def held_at(qa, token: int):
+    """The reader stops at its n-th token (from 0) until `go_on` is set; `reached` says that it is there."""
+    reached, go_on, decode = threading.Event(), threading.Event(), qa.backbone.decode
+
+    def slow(*args, **kwargs):
+        for i, each in enumerate(decode(*args, **kwargs)):
+            if i == token:
+                reached.set()
+                assert go_on.wait(20)
+            yield each
+
+    qa.backbone.decode = slow
+    try:
+        yield reached, go_on
+    finally:
+        go_on.set()
+        del qa.backbone.decode

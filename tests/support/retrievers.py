@@ -1,0 +1,26 @@
+"""Every retriever of conf/retriever, built with toy partners."""
+
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from memory.schema import Question
+from tests.support.paths import CONF
+from tests.support.records import Words, queries
+
+NAMES = sorted(path.stem for path in (CONF / "retriever").glob("*.yaml"))
+
+
+PER_LAYER = "kv retriever.per_layer=true"  # the one dial that changes what comes out
+
+
+NEEDLE = Question("needle", "v")
+
+
+def built(choice: str) -> Any:
+    """The retriever of a YAML file, with further overrides behind its name, built the way pipeline/build.py does it."""
+    name, *overrides = choice.split()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        node = compose(overrides=[f"+retriever={name}", *overrides]).retriever
+    return instantiate(node)(embedder=Words(), queries=queries)
