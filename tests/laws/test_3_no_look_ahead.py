@@ -1,0 +1,102 @@
+"""Law 3, no look-ahead: a question at time t sees nothing after t, even while the writer runs."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from pipeline.answer.reader import KVReader, TokenReader
+from tests.support.qa import TEXT, ask, opened, with_reader
+from tests.support.toys import toy_backbone
+
+EXACT = (
+    "prefill.dtype=float32",
+    "cite_share=0",
+    "read_tokens=24",
+    "recent_frames=2",
+    "segmenter.seconds=4",
+)
+
+
+def same_answer(a: dict, b: dict) -> None:
+    """Equal up to rounding: a shorter segment is another shape for the matrix products."""
+    assert a["text"] == b["text"] and a["spans"] == b["spans"]
+    assert (a["frames_read"], a["visual_tokens"]) == (b["frames_read"], b["visual_tokens"])
+    left, right = ({f["ordinal"]: f for f in each["cited"]} for each in (a, b))
+    assert left.keys() == right.keys()
+    for ordinal, frame in left.items():
+        assert frame["time"] == right[ordinal]["time"]
+        assert frame["weight"] == pytest.approx(right[ordinal]["weight"], abs=1e-4)
+        assert frame["score"] == pytest.approx(right[ordinal]["score"], abs=1e-3)
+
+
+@pytest.mark.parametrize("retriever", ["uniform", "clip", "kv", "fused"])
+def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(film, tmp_path_factory, retriever):
+    banks = tmp_path_factory.getbasetemp() / "look-ahead"
+    options = (*EXACT, f"retriever={retriever}")
+    moments = (0.0, 5.4, 14.0)
+    with opened(film, banks / "whole", *options) as (qa, source):
+        qa.ingest(source)
+        both = [with_reader(qa, reader) for reader in (KVReader, TokenReader)]
+        later = [ask(each, source) for each in both]
+        asked = {t: [ask(each, source, asked_at=t) for each in both] for t in moments}
+    for t in moments:
+        with opened(film, banks / f"to-{t}", *options, f"end={t + 1e-3}") as (qa, part):
+            qa.ingest(part)
+            for i, reader in enumerate((KVReader, TokenReader)):
+                got = asked[t][i]
+                assert got["spans"] and all(end <= int(t) + 1 for _, end in got["spans"])
+                same_answer(got, ask(with_reader(qa, reader), part))
+                assert got["cited"] != later[i]["cited"]
+
+
+def test_no_look_ahead_while_the_writer_runs(film, tmp_path):
+    with opened(film, tmp_path / "alone", *EXACT) as (qa, source):
+        qa.ingest(source)
+        expected = ask(qa, source, asked_at=6.0)
+    with opened(film, tmp_path / "both", *EXACT) as (qa, source):
+        second, go_on = threading.Event(), threading.Event()
+
+        def progress(seconds: float, nbytes: int) -> None:
+            time.sleep(0.02)
+            if seconds == 12.0:
+                second.set()
+                go_on.wait(30)
+
+        writer = threading.Thread(target=qa.ingest, args=(source, progress))
+        writer.start()
+        try:
+            assert second.wait(30)
+            go_on.set()
+            answers = []
+            while writer.is_alive() or not answers:
+                answers.append(ask(qa, source, asked_at=6.0))
+        finally:
+            go_on.set()
+            writer.join()
+        assert all(answer == expected for answer in answers), len(answers)
+        assert qa.bank.catalog.segments(source.info.video_id)[-1].end == 20.0
+
+
+def test_a_question_hears_nothing_of_another_thread():
+    """The model is shared: here the other thread runs through it exactly while the question's queries are taken."""
+    backbone = toy_backbone()
+    alone = backbone.queries(TEXT)
+    asker, others = threading.get_ident(), []
+
+    def meanwhile(*_: object) -> None:
+        if threading.get_ident() == asker:
+            video = backbone.embed(list(range(50)))
+            other = threading.Thread(
+                target=lambda: others.append(backbone.forward(video, backbone.cache(50)))
+            )
+            other.start()
+            other.join()
+
+    hook = backbone.decoder.layers[1].register_forward_pre_hook(meanwhile)
+    try:
+        assert torch.equal(backbone.queries(TEXT), alone)
+    finally:
+        hook.remove()
+    assert len(others) == 1

@@ -1,0 +1,133 @@
+"""Law 4, durable: an interrupted encoding resumes and writes the bytes of an uninterrupted one."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.qa import opened
+from tests.support.records import files
+from tests.support.toys import toy_parts
+
+MIDDLE = 3  # segments after which encoding is stopped
+
+
+STOPPED = f"""
+import os, signal, sys
+from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.config.compose import compose
+config = compose("ask", sys.argv[1:])
+backbone = build_backbone(config)
+source = build_source(config, backbone)
+qa = build_qa(config, backbone)
+write = qa.bank.write
+def and_die(segment):
+    nbytes = write(segment)
+    if segment.number == {MIDDLE - 1}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return nbytes
+qa.bank.write = and_die
+qa.ingest(source)
+"""
+
+
+WAYS = {
+    "window": ("prefill.dtype=bfloat16", "prefill.window_frames=11", "segmenter.seconds=6"),
+    "scene": (
+        "prefill.dtype=bfloat16",
+        "segmenter=scene",
+        "segmenter.memory=24",
+        "segmenter.warm_up=4",
+    ),
+    "int8": (
+        "kv_dtype=int8",
+        "token_dtype=int8",
+        "prefill.window_frames=11",
+        "segmenter.seconds=6",
+    ),
+    "int4": (
+        "kv_dtype=int4",
+        "token_dtype=int8",
+        "prefill.window_frames=11",
+        "segmenter.seconds=6",
+        "compressor=merge",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(long_film, tmp_path_factory):
+    """Segment files of a whole pass, for each way."""
+    made: dict[str, dict[str, bytes]] = {}
+    for name, options in WAYS.items():
+        bank = tmp_path_factory.mktemp("whole") / "bank"
+        with opened(long_film, bank, *options) as (qa, source):
+            done = qa.ingest(source)
+        made[name] = files(bank)
+        assert done.segments == len(made[name]) > MIDDLE + 1 and done.frames == 42
+    return made
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_resume_after_sigkill_gives_the_same_bytes(long_film, tmp_path, uninterrupted, way):
+    bank = tmp_path / "bank"
+    overrides = [f"video={long_film}", f"bank={bank}", "question=x", *toy_parts(), *WAYS[way]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, *overrides], cwd=tmp_path, env=environment, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL
+    with opened(long_film, bank, *WAYS[way]) as (qa, source):
+        acknowledged = len(qa.bank.catalog.segments(source.info.video_id))
+        assert MIDDLE <= acknowledged < len(uninterrupted[way])
+        assert qa.ingest(source).new_segments == len(uninterrupted[way]) - acknowledged
+        assert qa.bank.check.verify() == []
+    assert files(bank) == uninterrupted[way]
+
+
+class Stop(Exception):
+    """Something went wrong in the middle."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_resume_after_any_segment_gives_the_same_bytes(long_film, tmp_path, uninterrupted, way):
+    """Stopped again and again: each run adds a segment or two."""
+
+    def progress(seconds: float, nbytes: int) -> None:
+        raise Stop
+
+    runs = 0
+    while True:
+        with opened(long_film, tmp_path / "bank", *WAYS[way]) as (qa, source):
+            if runs == len(uninterrupted[way]):
+                assert qa.ingest(source).new_segments == 0
+                break
+            with pytest.raises(Stop):
+                qa.ingest(source, progress)
+            runs += 1
+            # what was put is there, though it failed
+            assert len(qa.bank.catalog.segments(source.info.video_id)) == runs
+    assert files(tmp_path / "bank") == uninterrupted[way]
+
+
+def test_a_write_that_fails_is_told_and_can_be_resumed(film, tmp_path):
+    with opened(film, tmp_path / "whole") as (qa, source):
+        qa.ingest(source)
+    with opened(film, tmp_path / "bank") as (qa, source):
+        write = qa.bank.write
+
+        def full(segment) -> int:
+            if segment.number == 1:
+                raise OSError(28, "No space left on device")
+            return write(segment)
+
+        qa.bank.write = full
+        with pytest.raises(OSError, match="No space left"):
+            qa.ingest(source)
+        assert not qa.bank.catalog.video(source.info.video_id).finished
+    with opened(film, tmp_path / "bank") as (qa, source):
+        assert qa.ingest(source).new_segments == 2
+    assert files(tmp_path / "bank") == files(tmp_path / "whole")

@@ -1,0 +1,30 @@
+"""Law 6, bounded: no answer reads more visual tokens than read_tokens, whatever the length."""
+
+import pytest
+
+from tests.support.qa import ask, opened
+from tests.support.toys import FRAME_TOKENS
+
+
+@pytest.mark.parametrize("reader", ["kv", "tokens"])
+@pytest.mark.parametrize("budget", [4, 23, 40])
+def test_no_answer_reads_more_than_its_budget(film, long_film, tmp_path_factory, reader, budget):
+    banks = tmp_path_factory.getbasetemp() / "bounded"
+    for path, seconds in ((film, 20), (long_film, 42)):
+        options = (f"read_tokens={budget}", "recent_frames=3", f"reader={reader}")
+        with opened(path, banks / path.stem, *options) as (qa, source):
+            qa.ingest(source)
+            answer = ask(qa, source)
+            assert answer["visual_tokens"] == budget // FRAME_TOKENS * FRAME_TOKENS
+            assert answer["frames_read"] == budget // FRAME_TOKENS < seconds
+            assert len(answer["cited"]) <= answer["frames_read"]
+
+
+def test_per_layer_recall_keeps_the_budget(long_film, tmp_path_factory):
+    bank = tmp_path_factory.getbasetemp() / "bounded" / "per-layer"
+    with opened(long_film, bank, "retriever=kv", "retriever.per_layer=true", "read_tokens=40") as (
+        qa,
+        source,
+    ):
+        qa.ingest(source)
+        assert 0 < ask(qa, source)["visual_tokens"] <= 40
