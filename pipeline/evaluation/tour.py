@@ -8,22 +8,21 @@ with the picture of each cited moment. Knows no model: it takes the way of `reel
 """
 
 import argparse
+import base64
 import html
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from encoders.sources.still import still
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.commands import html_page
-from pipeline.commands.html_page import jpeg_base64
 from pipeline.commands.terminal import progress_bar
 from pipeline.config.compose import compose
 from pipeline.config.units import format_time
@@ -89,21 +88,6 @@ def make_video(path: Path, placed: tuple[PlacedNeedle, ...], seconds: float, see
         )
 
 
-def picture_at(path: Path, seconds: float) -> Image.Image:
-    """The video's picture at this second."""
-    with av.open(str(path)) as file:
-        stream = file.streams.video[0]
-        assert stream.time_base is not None
-        file.seek(int(seconds / stream.time_base), stream=stream)
-        picture = None
-        for frame in file.decode(stream):
-            picture = frame
-            if frame.time is not None and frame.time >= seconds - 1e-3:
-                break
-    assert picture is not None
-    return picture.to_image()
-
-
 def when(spans: tuple[tuple[float, float], ...]) -> str:
     """ "02:05-02:07, 04:11-04:13", or a dash."""
     return ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in spans) or "-"
@@ -135,7 +119,9 @@ def page(results: list[Result], video: Path, summary: str) -> str:
         pictures = []
         for a, b in answer.spans:
             heaviest = max((f for f in answer.cited if a <= f.time < b), key=lambda f: f.weight)
-            data = jpeg_base64(picture_at(video, heaviest.time).resize((320, 180)))
+            jpeg = still(str(video), heaviest.time)
+            assert jpeg is not None  # the video was just encoded
+            data = base64.b64encode(jpeg).decode()
             label = f"{format_time(a)}-{format_time(b)}"
             image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {label}">'
             pictures.append(f"<figure>{image}<figcaption>{label}</figcaption></figure>")
