@@ -43,15 +43,15 @@ def find(
     """
     plan = planner.plan(question.text)
     start, end = plan.time.span(duration)
-    wanted = LineFilter(
+    line_filter = LineFilter(
         question.video_id, start=max(start, question.since), end=end, asked_at=question.asked_at
     )
-    by_words = bank.text.search(plan.query, wanted, 4 * MAX_LINES)
+    by_words = bank.text.search(plan.query, line_filter, 4 * MAX_LINES)
     ranked = sorted(by_words, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
     lines = [one for one in ranked if one.coverage >= MIN_COVERAGE]
     if sentence_encoder is not None and not plan.query.phrases:
         vector = sentence_encoder.embed([plan.text])[0].numpy()  # [E]
-        by_meaning = bank.text.nearest(vector, wanted, 4 * MAX_LINES)
+        by_meaning = bank.text.nearest(vector, line_filter, 4 * MAX_LINES)
         lines = _fused(lines, [one for one in by_meaning if one.coverage >= MIN_COSINE])
     # of lines with the same text, the best
     best = {one.line.text.casefold(): one for one in reversed(lines)}
