@@ -18,7 +18,7 @@ from memory.schema import Evidence, Question
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Reading, is_shown
 
-STRETCH = 16  # segments in one stretch
+SPAN_SEGMENTS = 16  # segments in one span of text
 
 
 class EvidenceReader(Protocol):
@@ -71,14 +71,14 @@ class Captions:
             yield TextSpan(after, after, (), True)
             return
         at = after
-        for first in range(0, len(rows), STRETCH):
-            part = rows[first : first + STRETCH]
+        for first in range(0, len(rows), SPAN_SEGMENTS):
+            part = rows[first : first + SPAN_SEGMENTS]
             lines = [
                 piece
                 for row in part
                 for piece in split_line(self._line(video.video_id, row.number, row.start, row.end))
             ]
-            yield TextSpan(at, part[-1].end, tuple(lines), first + STRETCH >= len(rows))
+            yield TextSpan(at, part[-1].end, tuple(lines), first + SPAN_SEGMENTS >= len(rows))
             at = part[-1].end
 
     def _line(self, video_id: str, number: int, start: float, end: float) -> TextLine:

@@ -101,7 +101,7 @@ class Ingester:
         on_shown: Callable[[Segment], None] = lambda segment: None,
     ) -> IngestReport:
         """`ingest` for frames that still arrive. While the encoder is idle, questions also see the
-        frames of the open segment. A source that does not repeat stays unfinished: the next call
+        frames of the open segment. A source that cannot be replayed stays unfinished: the next call
         continues behind the last segment.
 
         on_shown: gets each segment as questions now see it, an open one with the frames so far.
@@ -136,7 +136,7 @@ class Ingester:
     ) -> IngestReport:
         timer, info = StageTimer(), source.info
         overlaps_compute = self.overlaps_compute  # before the cores are shared
-        repeats = live is None or live.source.is_replayable
+        is_replayable = live is None or live.source.is_replayable
         video = self.bank.catalog.video(info.video_id)
         if video is not None and video.finished:
             with self.text.extracting(info):
@@ -153,21 +153,21 @@ class Ingester:
             single_worker(threads) if overlaps_compute else nullcontext() as executor,
         ):
             run = _Pass(source, live, progress, timer, writer, executor, threads)
-            for first, stop in self._missing(info.video_id, until, repeats):
+            for first, stop in self._missing(info.video_id, until, is_replayable):
                 self._encode(run, first, stop)
-        if until is None and repeats:
+        if until is None and is_replayable:
             self.bank.record_video(source.info, self.interval, finished=True)
             self.text.describe(source.info)
         warning = " ".join(filter(None, [source_warning(source.info), _inexact(run.inexact)]))
         return self._report(info.video_id, timer, run.new, writer.nbytes, warning)
 
     def _missing(
-        self, video_id: str, until: int | None, repeats: bool
+        self, video_id: str, until: int | None, is_replayable: bool
     ) -> list[tuple[int, int | None]]:
         """Numbers of missing segments, each as (first, number after the last; None = to the end of
-        the video). A source that does not repeat can fill no gap."""
+        the video). Only a replayable source can fill gaps."""
         number, _ = self.bank.catalog.next(video_id)
-        if not repeats:
+        if not is_replayable:
             return [(number, None)]
         gaps: list[tuple[int, int | None]] = [
             (gap.first, gap.stop) for gap in self.bank.catalog.gaps(video_id)

@@ -18,8 +18,8 @@ from encoders.text.lines import SentenceEncoder, TextBlock, TextExtractor, Video
 from memory.bank import MemoryBank
 
 _JOIN_TIMEOUT_S = 5.0
-# a sentence encoder is slow on few lines at a time, so it waits for the lines of so many stretches
-_STRETCHES = 16
+# a sentence encoder is slow on few lines at a time, so it waits for the lines of so many spans
+_SPANS = 16
 
 Stopped = Callable[[], bool]
 
@@ -32,7 +32,7 @@ class TextExtraction:
     extractors: tuple[TextExtractor, ...] = ()  # read the video itself
     # read the encoded video, so they run when it is complete (pipeline/ingest/captions.py)
     captioners: tuple[TextExtractor, ...] = ()
-    # embeds lines (encoders/text/mean_pooled_encoder.py); None: lines are searched by their words alone
+    # embeds lines; None: lines are searched by their words alone
     sentence_encoder: SentenceEncoder | None = None
 
     def extracting(self, info: VideoInfo) -> "BackgroundTextExtraction":
@@ -53,7 +53,7 @@ class TextExtraction:
     ) -> None:
         """Put the lines of a recorded video that an extractor has not found yet into the bank, and
         embed them on the way.
-        stopped: checked after each stretch.
+        stopped: checked after each span.
         Raises UserError when the file of the video does not exist."""
         bank, made_with = self.bank, self._drop_outdated(extractor, video)
         for gap in bank.text.missing(video.video_id, extractor.name):
@@ -63,7 +63,7 @@ class TextExtraction:
                     return
                 bank.text.write(TextBlock(video.video_id, extractor.name, made_with, number, span))
                 number += 1
-                if number % _STRETCHES == 0:
+                if number % _SPANS == 0:
                     self.embed_lines(video.video_id, stopped)
                 if gap.stop is not None and number >= gap.stop:
                     break
@@ -170,7 +170,7 @@ def embed_lines(
     video_id: str,
     stopped: Stopped = lambda: False,
 ) -> None:
-    """Vectors for all lines of a video that have none, a stretch at a time."""
+    """Vectors for all lines of a video that have none, a span at a time."""
     for run, row in list(bank.text.missing_vectors(video_id)):
         if stopped():
             return
