@@ -49,25 +49,25 @@ class Encoder:
         frames: Frames,
         number: int,
         timer: Timer,
-        beside: Executor | None = None,
+        executor: Executor | None = None,
         *,
         still_open: bool = False,
     ) -> Segment:
         """The segment of these frames: `extract_features`, then `to_segment`."""
         return self.to_segment(
-            self.extract_features(frames, timer, beside), number, timer, still_open=still_open
+            self.extract_features(frames, timer, executor), number, timer, still_open=still_open
         )
 
     def extract_features(
-        self, frames: Frames, timer: Timer, beside: Executor | None = None
+        self, frames: Frames, timer: Timer, executor: Executor | None = None
     ) -> FrameFeatures:
-        """Run tower, compressor and frame embedder. beside: runs the embedder in parallel with the
-        tower; None = before it.
+        """Run tower, compressor and frame embedder. executor: runs the embedder in parallel with
+        the tower; None = before it.
         """
         rows = (
             _complete(self._embed, frames, timer)
-            if beside is None
-            else beside.submit(self._embed, frames, timer)
+            if executor is None
+            else executor.submit(self._embed, frames, timer)
         )
         with timer("look"):
             tokens = self.backbone.encode_frames(frames)

@@ -126,11 +126,7 @@ def _attend(
     half = query.dtype == torch.bfloat16
     if mask is None and count > 1 and (causal or not (half and several)):
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    forms = None
-    if mask is not None:
-        if id(mask) not in mask_forms:
-            mask_forms[id(mask)] = _MaskForms.of(mask, query.dtype)
-        forms = mask_forms[id(mask)]
+    forms = None if mask is None else _forms_of(mask, query.dtype, mask_forms)
     group = heads // key.shape[1]
     if (
         half
@@ -152,6 +148,13 @@ def _attend(
         folded, key, value, None if forms is None else forms.for_all(group), scale=kwargs["scaling"]
     )
     return out.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
+
+
+def _forms_of(mask: Tensor, dtype: torch.dtype, mask_forms: dict[int, _MaskForms]) -> _MaskForms:
+    """The forms of a mask, from this pass's dictionary or new in it."""
+    if id(mask) not in mask_forms:
+        mask_forms[id(mask)] = _MaskForms.of(mask, dtype)
+    return mask_forms[id(mask)]
 
 
 def _are_contiguous(key: Tensor, value: Tensor) -> bool:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
@@ -114,13 +114,7 @@ class VideoLLM:
         config = read_config(path, self.family, revision, local_only=common["local_files_only"])
         check_weights(path)
         check_memory(path, config, self.dtype, self.device)
-        try:
-            self.processor = AutoProcessor.from_pretrained(path, **common)
-        except (OSError, ValueError, ImportError) as error:
-            # ImportError: the processor's own package is missing; the error names it
-            raise UserError(
-                f"Cannot load a model from backbone.path={path}: {first_line(error)}"
-            ) from error
+        self.processor = self._load_processor(**common)
         register()
         implementation = {
             "text_config": ATTENTIONS[attention],
@@ -142,6 +136,16 @@ class VideoLLM:
         self._time_tag_ids: dict[int, list[int]] = {}
         # the last positions, and cosine and sine there
         self._rope = torch.zeros(0, dtype=torch.int64), (torch.zeros(0), torch.zeros(0))
+
+    def _load_processor(self, **settings: Any) -> Any:
+        """The checkpoint's processor. UserError if it cannot be loaded."""
+        try:
+            return AutoProcessor.from_pretrained(self.path, **settings)
+        except (OSError, ValueError, ImportError) as error:
+            # ImportError: the processor's own package is missing; the error names it
+            raise UserError(
+                f"Cannot load a model from backbone.path={self.path}: {first_line(error)}"
+            ) from error
 
     def _load(self, **settings: Any) -> Any:
         """The model with its weights. UserError if they cannot be read or are incomplete."""
@@ -556,6 +560,41 @@ class VideoLLM:
     def queries_of(self, questions: Sequence[str]) -> Tensor:
         """[B, L, H * Dh] float32: the queries of several questions, in one pass of the decoder."""
         shape = self.kv_shape
+        lead = self.preamble_ids()
+        texts = [self.suffix_ids(question) for question in questions]
+        longest = len(lead) + max(map(len, texts))
+        # after the text, so nothing attends to it
+        padded = [lead + ids + [0] * (longest - len(lead) - len(ids)) for ids in texts]
+        positions, _ = self.positions.of_text(longest, Cursor())
+        with self._captured_queries() as queries:
+            self.decoder(
+                inputs_embeds=torch.stack([self.embed(ids) for ids in padded]).to(self.dtype),
+                position_ids=_add_batch_axis(positions.to(self.device)).expand(
+                    *positions.shape[:-1], len(texts), -1
+                ),
+                use_cache=False,
+                masks={},
+            )
+        means = torch.stack(
+            [
+                torch.stack(
+                    [
+                        q[b, len(lead) : len(lead) + len(ids)].float().mean(0).flatten()
+                        for q in queries
+                    ]
+                )
+                for b, ids in enumerate(texts)
+            ]
+        )  # [B, L, Hq * Dh]
+        per_kv_head = means.view(
+            len(texts), shape.layers, shape.heads, self.query_heads // shape.heads, shape.width
+        ).sum(3)
+        return per_kv_head.flatten(2).cpu()
+
+    @contextmanager
+    def _captured_queries(self) -> Iterator[list[Tensor]]:
+        """`with ... as queries: decoder(...)` collects each layer's queries before rotary
+        embedding, and ends the pass once the last layer has computed them."""
         queries: list[Tensor] = []
         thread = threading.get_ident()
 
@@ -572,41 +611,13 @@ class VideoLLM:
             getattr(layer.self_attn, "q_norm", layer.self_attn.q_proj)
             for layer in self.decoder.layers
         ]
-        lead = self.preamble_ids()
-        texts = [self.suffix_ids(question) for question in questions]
-        longest = len(lead) + max(map(len, texts))
-        # after the text, so nothing attends to it
-        padded = [lead + ids + [0] * (longest - len(lead) - len(ids)) for ids in texts]
-        positions, _ = self.positions.of_text(longest, Cursor())
         hooks = [part.register_forward_hook(capture) for part in parts]
         try:
             with suppress(_QueriesComplete):
-                self.decoder(
-                    inputs_embeds=torch.stack([self.embed(ids) for ids in padded]).to(self.dtype),
-                    position_ids=_add_batch_axis(positions.to(self.device)).expand(
-                        *positions.shape[:-1], len(texts), -1
-                    ),
-                    use_cache=False,
-                    masks={},
-                )
+                yield queries
         finally:
             for hook in hooks:
                 hook.remove()
-        means = torch.stack(
-            [
-                torch.stack(
-                    [
-                        q[b, len(lead) : len(lead) + len(ids)].float().mean(0).flatten()
-                        for q in queries
-                    ]
-                )
-                for b, ids in enumerate(texts)
-            ]
-        )  # [B, L, Hq * Dh]
-        per_kv_head = means.view(
-            len(texts), shape.layers, shape.heads, self.query_heads // shape.heads, shape.width
-        ).sum(3)
-        return per_kv_head.flatten(2).cpu()
 
     # -- identity ----------------------------------------------------------------------------------
 

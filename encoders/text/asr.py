@@ -8,7 +8,7 @@ without a pause for that long may lose a word there. A line is known from its en
 
 import importlib.metadata
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -92,33 +92,14 @@ class Asr:
                     samples = samples[: round((stop - begin) * sound.RATE)]
                 loud = sound.loudness(samples) > sound.SILENT
                 has_sound = has_sound or loud
-                pieces = []
+                pieces: list[asr_worker.SpeechPiece] = []
                 if loud:
                     pieces = (
                         pool.submit(listen, samples).result() if self.workers else listen(samples)
                     )
-                lines = [
-                    piece
-                    for a, b, text, confidence in pieces
-                    for piece in split_line(
-                        TextLine(
-                            video.video_id,
-                            begin + a,
-                            min(begin + b, stop),
-                            "speech",
-                            text,
-                            min(begin + b, stop),
-                            confidence,
-                        )
-                    )
-                ]
-                yield TextSpan(
-                    at,
-                    stop,
-                    tuple(lines),
-                    is_last,
-                    self._note(video, is_last and after == 0, has_sound),
-                )
+                lines = tuple(_lines(video.video_id, pieces, begin, stop))
+                note = self._note(video, is_last and after == 0, has_sound)
+                yield TextSpan(at, stop, lines, is_last, note)
                 at = stop
 
     def _note(self, video: VideoFile, whole: bool, has_sound: bool) -> str:
@@ -130,3 +111,12 @@ class Asr:
                 "text.asr.path= names a better model"
             )
         return ""
+
+
+def _lines(
+    video_id: str, pieces: Sequence[asr_worker.SpeechPiece], begin: float, stop: float
+) -> Iterator[TextLine]:
+    """Lines of the speech from `begin` to `stop`, in seconds of video time."""
+    for a, b, text, confidence in pieces:
+        start, end = begin + a, min(begin + b, stop)
+        yield from split_line(TextLine(video_id, start, end, "speech", text, end, confidence))

@@ -102,13 +102,13 @@ class Subtitles:
                 )
             return [path]
         stem = video.path.stem
-        beside = (
+        candidates = (
             path
             for path in video.path.parent.iterdir()
             if path.suffix.lower() in SUFFIXES and path.is_file()
         )
         return sorted(
-            path for path in beside if path.stem == stem or path.stem.startswith(stem + ".")
+            path for path in candidates if path.stem == stem or path.stem.startswith(stem + ".")
         )
 
     def _cues(self, video: VideoFile) -> tuple[list[Cue], list[str]]:
