@@ -1,4 +1,4 @@
-"""Config -> objects. The only place that instantiates parts, and the only one that knows which part needs which other.
+"""Settings -> objects. The only module that knows which part needs which other part.
 
 Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, bank, reader, qa.
 """
@@ -30,7 +30,7 @@ from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
 
-# what an answer reads by default; more frames without a needle invite the embedded model to see one
+# frames that an answer reads by default; more frames without a needle mislead the embedded model
 READ_FRAMES = 24
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "r
 
 
 def build_backbone(settings: PipelineSettings) -> Backbone:
-    """The video-LLM; first, because the frame size that a source delivers is the model's."""
+    """The video-LLM. It comes first, because a source delivers frames of the size of the model."""
     check_ranges(settings)
     for group in GROUPS:
         check(group, getattr(settings, group))
@@ -51,24 +51,27 @@ def build_backbone(settings: PipelineSettings) -> Backbone:
     return backbone
 
 
-def _settle_allocator(wanted_mb: int | None, backbone: Backbone) -> None:
-    """Before there are threads. UserError where somebody asked for what cannot be had."""
+def _settle_allocator(requested_mb: int | None, backbone: Backbone) -> None:
+    """Set the allocator, before there are threads. UserError if keep_freed_mb= is impossible."""
     wide = backbone.device.type == "cpu" and not backbone.is_narrow
-    megabytes = (1024 if wide else 0) if wanted_mb is None else wanted_mb
-    if megabytes and not retain_freed(megabytes * 10**6) and wanted_mb is not None:
+    megabytes = (1024 if wide else 0) if requested_mb is None else requested_mb
+    if megabytes and not retain_freed(megabytes * 10**6) and requested_mb is not None:
         raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
 
 
 def build_clip(settings: PipelineSettings) -> DualEncoder:
-    """The frame embedder. Whoever opens one bank after another makes it once."""
+    """The frame embedder; a program that opens several banks builds it once."""
     return instantiate("clip", settings.clip)
 
 
 def build_qa(
     settings: PipelineSettings, backbone: Backbone, clip: DualEncoder | None = None
 ) -> VideoQA:
-    """Everything else that `ask` and `ingest` need. Last the bank, which is created if it is not there: a mistake in a part
-    creates nothing. clip: of the same settings, made before; None = made here."""
+    """Everything else that `ask` and `ingest` need.
+
+    The bank comes last, and is created if it does not exist: a mistake in a part creates nothing.
+    clip: of the same settings, if the caller has it.
+    """
     clip = clip or build_clip(settings)
     segmenter = instantiate("segmenter", settings.segmenter)
     if isinstance(segmenter, functools.partial):
@@ -102,7 +105,7 @@ def build_qa(
     )
     if sentence_encoder is not None:
         try:
-            # before an hour of video is encoded, not after it
+            # now, not after an hour of encoding
             bank.text.refuse_other_vectors(sentence_encoder.made_with)
         except UserError:
             bank.close()
@@ -138,7 +141,7 @@ def build_qa(
 
 
 def build_extractors(nodes: dict[str, PartSettings]) -> tuple[TextExtractor, ...]:
-    """The extractors of text=, in their order. One that cannot work here is logged once and left out."""
+    """The extractors of text=, in order. One that cannot work here is logged and left out."""
     check("text", nodes)
     extractors: list[TextExtractor] = []
     for name, node in nodes.items():
@@ -152,7 +155,10 @@ def build_extractors(nodes: dict[str, PartSettings]) -> tuple[TextExtractor, ...
 
 
 def build_sentence_encoder(node: PartSettings) -> SentenceEncoder | None:
-    """The sentence encoder of dense=; None where lines are searched by their words alone. UserError when it cannot work here."""
+    """The sentence encoder of dense=; None where lines are searched by their words alone.
+
+    UserError when it cannot work here.
+    """
     check("dense", node)
     return instantiate("dense", node) if node else None
 
@@ -185,7 +191,7 @@ def open_video(
 
 
 def read_text_tokens(settings: PipelineSettings, backbone: Backbone) -> int:
-    """Tokens of recalled words in a prompt. The embedded model knows its own questions and no other text."""
+    """Tokens of recalled text in a prompt; 0 for the embedded model, which reads no text."""
     if settings.read_text_tokens is not None:
         return settings.read_text_tokens
     return (
@@ -198,9 +204,10 @@ def read_text_tokens(settings: PipelineSettings, backbone: Backbone) -> int:
 def build_live(
     settings: IngestSettings, backbone: Backbone, *, speed: float = 1.0, name: str | None = None
 ) -> LiveSource:
-    """The video of the settings as it comes: a URL or a camera, else a file that is played.
+    """The video of the settings as a live source: a URL, a camera, or a file that is played.
 
-    speed: of a file, times real time; infinite = as fast as it goes. name: of a stream in the bank; None: made of its address.
+    speed: of a file, in times real time; infinite: as fast as possible. name: of a stream in the
+    bank; None: made from its address.
     """
     width, height = backbone.frame_size
     if is_live(settings.video):

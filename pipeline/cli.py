@@ -1,8 +1,8 @@
-"""The command `reelbank TASK key=value ...`: composes the configuration, runs the task, tells errors in one line.
+"""The command `reelbank TASK key=value ...`: composes the settings, runs the task, prints errors.
 
-Exit codes: 0 done, 1 the bank has damage (verify, repair) or a question failed (batch), 2 bad input; a traceback only with
-HYDRA_FULL_ERROR=1.
-Knows no part; heavy imports happen inside a task, so that help and mistakes answer at once.
+An error is one line; HYDRA_FULL_ERROR=1 adds the traceback. Exit codes: 0 done, 1 the bank has
+damage (verify, repair) or a question failed (batch), 2 bad input, 130 interrupted.
+Knows no part. A task is imported when it runs, so help and mistakes answer at once.
 """
 
 import gc
@@ -17,21 +17,28 @@ from pipeline.config.settings import Settings
 
 USAGE = """reelbank TASK key=value ...
 
-  ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video (format=json)
+  ask     video=FILE question="..."   encode if not yet in the bank, answer, say where in the video
   ingest  video=FILE bank=DIR         encode only; resumes where it stopped
-  batch   jobs=FILE out=DIR           many questions about many videos; resumes (action=compare|join runs=[A,B])
-  find    query="..." bank=DIR        moments where something is said, written or shown; no language model (format=json|html)
-  bank    action=ls|verify bank=DIR   look after a bank; ls video=ID start=10 end=60, or since=ISO until=ISO: its segments
-  bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d, max_bytes=10GB, dry_run=true)
-  bank    action=repair bank=DIR      drop what is damaged and encode it again where the video is still there
-  needle  preset=small out=DIR        needle benchmark: make films and questions, ask, score, report; resumes
-  serve   bank=DIR                    answer over HTTP as OpenAI's API does, with videos as content parts (port=8321)
-  demo    bank=DIR                    a page to show it a file, a camera or a stream, and to ask while it runs (port=7860)
-  bench   bench_preset=embedded       how fast it is, beside transformers alone; bench_preset=store: the bank's parts
-  backbones                           the models that can be chosen, and what an hour of video costs with each
+  batch   jobs=FILE out=DIR           many questions about many videos; resumes
+                                      (action=compare|join runs=[A,B])
+  find    query="..." bank=DIR        moments where something is said, written or shown, without a
+                                      language model (format=json|html)
+  bank    action=ls|verify bank=DIR   look after a bank; with video=ID start=10 end=60, or
+                                      since=ISO until=ISO, ls shows segments
+  bank    action=prune bank=DIR       delete a video (video=ID) or what is old (older_than=7d,
+                                      max_bytes=10GB, dry_run=true)
+  bank    action=repair bank=DIR      drop what is damaged, encode it again if the video is there
+  needle  preset=small out=DIR        needle benchmark: make films, ask, score, report; resumes
+  serve   bank=DIR                    answer over HTTP as OpenAI's API does, with videos as content
+                                      parts (port=8321)
+  demo    bank=DIR                    a page to show it a file, a camera or a stream, and to ask
+                                      while it runs (port=7860)
+  bench   bench_preset=embedded       its speed beside transformers alone; bench_preset=store: the
+                                      parts of the bank
+  backbones                           the models to choose from, and what an hour of video costs
 
-Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by name, such as
-backbone=llava_ov_7b, retriever=clip, reader=tokens, compressor=pool, segmenter=scene.
+Any setting can be given as key=value; `reelbank TASK --cfg` prints them all. Parts are swapped by
+name, such as backbone=llava_ov_7b, retriever=clip, reader=tokens, compressor=pool, segmenter=scene.
 The embedded model understands the needle world only: cards with codes, names, shapes and icons."""
 
 
@@ -67,7 +74,8 @@ def run(task: str, overrides: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console command."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Importing torch and transformers allocates millions of objects that stay: collecting in between costs 0.9 s of 4.2.
+    # importing torch and transformers allocates millions of objects that stay; a collection on the
+    # way finds nothing and costs 0.9 s of 4.2 (docs/measurements/LOG.md)
     gc.disable()
     if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
         print(USAGE)

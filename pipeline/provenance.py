@@ -1,4 +1,4 @@
-"""What a bank records of the settings that made it (law 5): anything else is refused when it is opened."""
+"""The settings that a bank records (law 5): it refuses to open with other ones."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from pipeline.config.settings import PipelineSettings
 def provenance(
     settings: PipelineSettings, backbone: Backbone, clip: DualEncoder
 ) -> dict[str, str | int | float | None]:
-    """What a bank must agree on with whoever writes to it or reads it (law 5)."""
+    """The settings on which a bank and its readers and writers must agree (law 5)."""
     return {
-        # a copied bank or checkpoint stays the same; the hash below tells apart
+        # the name alone: a checkpoint may move, and its weights are compared next
         "model": Path(backbone.path).name,
         "weights": backbone.fingerprint(),
         "dtype": str(backbone.dtype).removeprefix("torch."),
@@ -32,11 +32,11 @@ def provenance(
 
 
 def storage_format(settings: PipelineSettings, backbone: Backbone) -> StorageFormat:
-    """What a bank does with keys, values and visual tokens; the dtype that they have anyway is no quantisation."""
-    made = str(backbone.dtype).removeprefix("torch.")
+    """How a bank stores keys, values and visual tokens; None for the type that they have anyway."""
+    own = str(backbone.dtype).removeprefix("torch.")
     return StorageFormat(
         kv=None if settings.kv_dtype == settings.prefill.get("dtype") else settings.kv_dtype,
-        tokens=None if settings.token_dtype == made else settings.token_dtype,
+        tokens=None if settings.token_dtype == own else settings.token_dtype,
         window_frames=settings.prefill.get("window_frames", 0),
     )
 

@@ -1,37 +1,46 @@
-"""What the tasks of the command line do and print. Knows no error format: mistakes are UserErrors."""
+"""`reelbank ask`: encodes a video if the bank lacks it, answers a question about it, and prints."""
 
 import json
 import sys
 from dataclasses import asdict, replace
 
 from encoders.errors import UserError
-from pipeline.commands.ingest import _encode, _opened
-from pipeline.commands.terminal import told
-from pipeline.config.settings import AskSettings
+from pipeline.commands.encode import encode, open_parts
+from pipeline.commands.terminal import format_answer
+from pipeline.config.settings import AskSettings, OutputFormat
 from pipeline.schema import check_question
 
 
-def run(config: AskSettings) -> int:
+def run(settings: AskSettings) -> int:
     """reelbank ask."""
-    check_question(config.question)
-    asked_at = float("inf") if config.asked_at is None else config.asked_at
+    check_question(settings.question)
+    asked_at = float("inf") if settings.asked_at is None else settings.asked_at
     if not asked_at >= 0:
         raise UserError(
-            f"asked_at={asked_at:g} is before the video begins; give seconds of video time, 0 or more."
+            f"asked_at={asked_at:g} is before the video begins; "
+            "give seconds of video time, 0 or more."
         )
-    with _opened(config) as (qa, source):
+    with open_parts(settings) as (qa, source):
         from memory.schema import Question
 
-        encoded = _encode(config, qa, source)
-        live = config.format == "text" and sys.stdout.isatty()
-        emit = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
-        answer = qa.ask(Question(config.question, source.info.video_id, asked_at), emit)
-        # what is said of the file is in both
-        more = encoded.warning.removeprefix(answer.warning).strip()
-        answer = replace(answer, warning=" ".join(filter(None, [answer.warning, more])))
-    if config.format == "json":
+        report = encode(settings, qa, source)
+        streams = settings.format == OutputFormat.text and sys.stdout.isatty()
+        question = Question(settings.question, source.info.video_id, asked_at)
+        answer = qa.ask(question, _print_token if streams else _ignore)
+        # both may have the remark on the file
+        remark = report.warning.removeprefix(answer.warning).strip()
+        answer = replace(answer, warning=" ".join(filter(None, [answer.warning, remark])))
+    if settings.format == OutputFormat.json:
         print(json.dumps(asdict(answer)))
     else:
-        print("" if live else answer.text)
-        print(told(answer))
+        print("" if streams else answer.text)
+        print(format_answer(answer))
     return 0
+
+
+def _print_token(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _ignore(text: str) -> None:
+    pass

@@ -28,8 +28,8 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Retriever
 from memory.storage.atomic import write_atomically
 from pipeline.build import build_sentence_encoder
-from pipeline.commands.bank import video_of
 from pipeline.commands.moments_html import moments_page
+from pipeline.commands.videos import find_video
 from pipeline.config.parts import call, check, instantiate
 from pipeline.config.settings import FindSettings, MomentsFormat
 from pipeline.config.units import format_span
@@ -156,7 +156,7 @@ def _open(settings: FindSettings, retriever: Retriever) -> MemoryBank:
 
 def _video_id(settings: FindSettings, bank: MemoryBank) -> str | None:
     """The one video to search; None: all. UserError if the bank has no such video."""
-    video = video_of(settings, bank)
+    video = find_video(settings, bank)
     return None if video is None else video.info.video_id
 
 

@@ -1,16 +1,19 @@
-"""Mend a bank: drop what is damaged, and encode it again where the video is still there.
+"""`reelbank bank action=repair`: drops what is damaged, and encodes it again if the video is there.
 
-Knows no command line. One damaged segment is one segment to encode: its window is rebuilt from the segments before it, so it
-gets the bytes that it had, and what was encoded after it stays as it is. Where the video is gone the number stays free:
-questions go on without it, and a later `ingest` of the video fills it.
-In a quantised bank the window as it was made is gone (memory/storage/recent_window.py): the segment is encoded behind what is stored of the
-frames before it, so its bytes can differ from those that it had. Sums are compared, and the outcome says which it was.
-Order: 1 find everything, 2 load a model if one is needed (a bank made with other settings is refused here, before anything
-is dropped), 3 video by video: drop, then encode from the first number that is missing to the last, 4 what is wrong with
-recent windows and with text.
+One damaged segment is one segment to encode: its window is rebuilt from the segments before it, so
+it gets its original bytes, and later segments stay as they are. Without the video the number stays
+free: questions work without it, and a later `ingest` of the video fills it.
+A quantized bank no longer has the original window (memory/storage/recent_window.py). The segment is
+then encoded behind what the bank stores of earlier frames, so its bytes can differ from the
+original ones. Checksums are compared, and the outcome says which case it was.
+
+Order: 1 find all damage, 2 load a model if one is needed (other settings than those of the bank are
+refused here, before anything is dropped), 3 video by video: drop, then encode from the first
+missing number to the last, 4 repair recent windows and text.
 """
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from encoders.errors import UserError
@@ -21,17 +24,17 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import VideoRow
 from pipeline.build import build_backbone, build_qa, open_video
-from pipeline.config.settings import RepairSettings
+from pipeline.config.settings import OutputFormat, RepairSettings
 from pipeline.ingest.ingester import Ingester
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What became of one thing that was wrong."""
+class Repaired:
+    """The outcome of one repair."""
 
     video_id: str  # "" for the catalog
-    number: int | None  # of the segment; None when it was something else
-    start: float  # seconds of video time that it concerns
+    number: int | None  # of the segment; None for anything else
+    start: float  # seconds of video time
     end: float
     problem: str
     outcome: str
@@ -39,46 +42,78 @@ class Mended:
 
     def __str__(self) -> str:
         name = f"{self.video_id} " if self.video_id else ""
-        which = (
-            ""
-            if self.number is None
-            else f"segment {self.number} ({self.start:.1f}-{self.end:.1f} s): "
-        )
-        return f"{name}{which}{self.problem}: {self.outcome}"
+        segment = ""
+        if self.number is not None:
+            segment = f"segment {self.number} ({self.start:.1f}-{self.end:.1f} s): "
+        return f"{name}{segment}{self.problem}: {self.outcome}"
 
 
-def mend(config: RepairSettings) -> list[Mended]:
-    """Repair the bank at config.bank. UserError when the settings are not those of the bank: then nothing has changed but
-    a catalog that was rebuilt."""
-    root = Path(config.bank)
+@dataclass(frozen=True, slots=True)
+class _Damage:
+    """A damaged or missing segment."""
+
+    start: float  # seconds of video time
+    end: float
+    problem: str
+    checksum: str  # of the original bytes; "" if unknown
+
+
+Damages = dict[int, _Damage]  # by the number of the segment
+
+
+def run(settings: RepairSettings) -> int:
+    """Repair, and print every outcome; 1 when something is missing now."""
+    outcomes = repair(settings)
+    if settings.format == OutputFormat.json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes]))
+    else:
+        for outcome in outcomes:
+            print(outcome)
+        print(f"{settings.bank}: {_tally(outcomes)}")
+    return 0 if all(outcome.whole for outcome in outcomes) else 1
+
+
+def _tally(outcomes: list[Repaired]) -> str:
+    whole = sum(outcome.whole for outcome in outcomes)
+    missing = len(outcomes) - whole
+    if not outcomes:
+        return "nothing was damaged"
+    return f"{whole} mended, " + (f"{missing} missing" if missing else "all is whole")
+
+
+def repair(settings: RepairSettings) -> list[Repaired]:
+    """Repair the bank of the settings.
+
+    UserError when the bank was made with other settings: only a lost catalog is rebuilt then.
+    """
+    root = Path(settings.bank)
     lost = "it was gone" if rebuild.is_lost(root) else rebuild.damage(root)
     with MemoryBank.open(
         root, None, UniformRetriever(), recent_frames=0, create=False, repair=True
     ) as bank:
         bank.begin_writing()
-        done = (
-            []
-            if lost is None
-            else [Mended("", None, 0, 0, f"the catalog: {lost}", "rebuilt from the segments", True)]
-        )
-        hurt = _hurt(bank)  # 1
-        there = {video_id for video_id in hurt if _why_not(_row(bank, video_id)) is None}
-        ingester = _ingester(config, bank) if there else None  # 2
+        outcomes = []
+        if lost is not None:
+            problem, outcome = f"the catalog: {lost}", "rebuilt from the segments"
+            outcomes.append(Repaired("", None, 0, 0, problem, outcome, True))
+        damaged = _find_damage(bank)  # 1
+        with_file = {video_id for video_id in damaged if _obstacle(_row(bank, video_id)) is None}
+        ingester = _ingester(settings, bank) if with_file else None  # 2
         windows = {problem.path: problem.text for problem in bank.check.clear_window()}
-        for video_id, segments in hurt.items():  # 3
-            done += _mended(
-                config, bank, ingester if video_id in there else None, video_id, segments
-            )
-        return done + _rows(bank) + _windows(bank, windows) + _text(bank)  # 4
+        for video_id, segments in damaged.items():  # 3
+            own = ingester if video_id in with_file else None
+            outcomes += _repair_segments(settings, bank, own, video_id, segments)
+        return [  # 4
+            *outcomes,
+            *_repair_records(bank),
+            *_repair_windows(bank, windows),
+            *_repair_text(bank),
+        ]
 
 
-# number -> start, end, what is wrong, checksum that it had ("" if unknown)
-Hurt = dict[int, tuple[float, float, str, str]]
-
-
-def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
-    """Damaged and missing segments of every video that has any."""
-    found: dict[str, Hurt] = {}
+def _find_damage(bank: MemoryBank) -> dict[str, Damages]:
+    """Damaged and missing segments of every video that has any, in their order."""
+    damaged: dict[str, Damages] = {}
     for problem in bank.check.verify():
         if problem.number is not None:
             row = next(
@@ -86,53 +121,56 @@ def _hurt(bank: MemoryBank) -> dict[str, Hurt]:
                 for row in bank.catalog.segments(problem.video_id)
                 if row.number == problem.number
             )
-            found.setdefault(problem.video_id, {})[problem.number] = (
-                row.start,
-                row.end,
-                problem.text,
-                row.checksum,
-            )
+            damage = _Damage(row.start, row.end, problem.text, row.checksum)
+            damaged.setdefault(problem.video_id, {})[problem.number] = damage
     for video in bank.catalog.videos():
         for gap in bank.catalog.gaps(video.info.video_id):
             for number in range(gap.first, gap.stop):
-                found.setdefault(video.info.video_id, {})[number] = (
-                    gap.start,
-                    gap.end,
-                    "missing since before",
-                    "",
-                )
-    return {video_id: dict(sorted(segments.items())) for video_id, segments in found.items()}
+                damage = _Damage(gap.start, gap.end, "missing since before", "")
+                damaged.setdefault(video.info.video_id, {})[number] = damage
+    return {video_id: dict(sorted(segments.items())) for video_id, segments in damaged.items()}
 
 
-def _mended(
-    config: RepairSettings,
+def _repair_segments(
+    settings: RepairSettings,
     bank: MemoryBank,
     ingester: Ingester | None,
     video_id: str,
-    segments: Hurt,
-) -> list[Mended]:
+    segments: Damages,
+) -> list[Repaired]:
+    """Drop the damaged segments of a video, and encode them again with the ingester."""
     video, last = _row(bank, video_id), max(bank.catalog.next(video_id)[0] - 1, *segments)
     bank.discard(video_id, segments)
-    why = None
+    obstacle = None
     try:
         if ingester is not None:
-            ingester.ingest(
-                _source(config, ingester, video), until=None if video.finished else last
-            )
+            source = _source(settings, ingester, video)
+            ingester.ingest(source, until=None if video.finished else last)
     except UserError as error:
-        why = str(error)
-    there = {row.number: row.checksum for row in bank.catalog.segments(video_id)}
-    done = []
-    for number, (start, end, problem, checksum) in segments.items():
-        outcome = f"dropped, and missing from now on, as {why or _why_not(video)}"
-        if number in there:
-            outcome = "encoded again" + _unlike(bank, checksum, there[number])
-        done.append(Mended(video_id, number, start, end, problem, outcome, number in there))
-    return done
+        obstacle = str(error)
+    checksums = {row.number: row.checksum for row in bank.catalog.segments(video_id)}
+    outcomes = []
+    for number, damage in segments.items():
+        if number in checksums:
+            outcome = "encoded again" + _difference(bank, damage.checksum, checksums[number])
+        else:
+            outcome = f"dropped, and missing from now on, as {obstacle or _obstacle(video)}"
+        outcomes.append(
+            Repaired(
+                video_id,
+                number,
+                damage.start,
+                damage.end,
+                damage.problem,
+                outcome,
+                number in checksums,
+            )
+        )
+    return outcomes
 
 
-def _unlike(bank: MemoryBank, before: str, after: str) -> str:
-    """What is to be said of a segment's bytes; nothing where they are those that it had."""
+def _difference(bank: MemoryBank, before: str, after: str) -> str:
+    """A remark on the bytes of a segment; "" if they are the original ones."""
     if before == after or (not before and not bank.storage_format.keeps_window):
         return ""
     bytes_ = (
@@ -140,84 +178,74 @@ def _unlike(bank: MemoryBank, before: str, after: str) -> str:
         if before
         else "its bytes can differ from those that it had"
     )
-    behind = (
-        "behind what the quantised bank stores of the frames before it"
-        if bank.storage_format.keeps_window
-        else ""
-    )
-    return f" {behind}, so {bytes_}" if behind else f", but {bytes_}"
+    if bank.storage_format.keeps_window:
+        behind = "behind what the quantised bank stores of the frames before it"
+        return f" {behind}, so {bytes_}"
+    return f", but {bytes_}"
 
 
-def _windows(bank: MemoryBank, before: dict[Path, str]) -> list[Mended]:
-    """Put what the segments store in the place of lost blocks of recent windows. before: what was wrong with them."""
+def _repair_windows(bank: MemoryBank, before: dict[Path, str]) -> list[Repaired]:
+    """Fill lost blocks of recent windows from the segments. before: the problem of each file."""
     outcome = "replaced by what the bank stores of it"
     return [
-        Mended(
-            p.video_id,
-            None,
-            0,
-            0,
-            f"block {p.path.name} of its window: {before.get(p.path, p.text)}",
+        _file_repaired(
+            problem.video_id,
+            f"block {problem.path.name} of its window: {before.get(problem.path, problem.text)}",
             outcome,
-            True,
         )
-        for p in bank.check.refill_window()
+        for problem in bank.check.refill_window()
     ]
 
 
-def _rows(bank: MemoryBank) -> list[Mended]:
-    """Write again what is kept of videos beside their segments, where it was lost."""
-    done = []
+def _repair_records(bank: MemoryBank) -> list[Repaired]:
+    """Write lost records of videos again."""
+    outcomes = []
     for problem in bank.check.verify_videos():
         video = _row(bank, problem.video_id)
         bank.record_video(video.info, video.interval, video.finished)
-        done.append(
-            Mended(
-                problem.video_id,
-                None,
-                0,
-                0,
-                f"{problem.path.name}: {problem.text}",
-                "written again",
-                True,
-            )
-        )
-    return done
+        text = f"{problem.path.name}: {problem.text}"
+        outcomes.append(_file_repaired(problem.video_id, text, "written again"))
+    return outcomes
 
 
-def _text(bank: MemoryBank) -> list[Mended]:
+def _repair_text(bank: MemoryBank) -> list[Repaired]:
     """Write files of text again, from the catalog."""
     return [
-        Mended(
-            p.video_id,
-            None,
-            0,
-            0,
-            f"text {p.path.parent.name}/{p.path.name}: {p.text}",
+        _file_repaired(
+            problem.video_id,
+            f"text {problem.path.parent.name}/{problem.path.name}: {problem.text}",
             "written again",
-            True,
         )
-        for p in bank.check.repair_text()
+        for problem in bank.check.repair_text()
     ]
 
 
-def _ingester(config: RepairSettings, bank: MemoryBank) -> Ingester:
-    """Encodes into this bank, which is locked already. Raises UserError when the bank was made with other settings."""
-    qa = build_qa(config, build_backbone(config))
+def _file_repaired(video_id: str, problem: str, outcome: str) -> Repaired:
+    return Repaired(video_id, None, 0, 0, problem, outcome, True)
+
+
+def _ingester(settings: RepairSettings, bank: MemoryBank) -> Ingester:
+    """An ingester into this bank, which this process has locked.
+
+    UserError when the bank was made with other settings.
+    """
+    qa = build_qa(settings, build_backbone(settings))
     qa.bank.close()
     text = replace(qa.ingester.text, bank=bank)
     return replace(qa.ingester, bank=bank, text=text)
 
 
-def _source(config: RepairSettings, ingester: Ingester, video: VideoRow) -> FrameSource:
+def _source(settings: RepairSettings, ingester: Ingester, video: VideoRow) -> FrameSource:
     part = VideoPart.parse(video.info.video_id)
-    source = open_video(config, ingester.backbone, video.info.path, start=part.start, end=part.end)
+    source = open_video(
+        settings, ingester.backbone, video.info.path, start=part.start, end=part.end
+    )
     if source.info.video_id != video.info.video_id:
         raise UserError(f"{video.info.path} is not the video that it was")
     return source
 
 
-def _why_not(video: VideoRow) -> str | None:
+def _obstacle(video: VideoRow) -> str | None:
     """Why a video cannot be encoded again; None when it can."""
     path = Path(video.info.path)
     if not video.info.path or not path.is_file():
@@ -231,6 +259,7 @@ def _row(bank: MemoryBank, video_id: str) -> VideoRow:
     video = bank.catalog.video(video_id)
     if video is None:
         raise UserError(
-            f"video {video_id} has segments but no row in the catalog of bank {bank.root}; drop it by hand"
+            f"video {video_id} has segments but no row in the catalog of bank {bank.root}; "
+            "drop it by hand"
         )
     return video

@@ -1,4 +1,4 @@
-"""What commands show in a terminal: a progress bar and an answer with the moments that it cites."""
+"""Text of commands in a terminal: a progress bar, and an answer with its citations."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(name: str, duration: float) -> Iterator["Report"]:
-    """A bar on stderr with video time, speed against real time and bytes; one line in ten seconds when not a terminal."""
+    """A bar on stderr with video time, speed and bytes; a line in 10 s outside a terminal."""
     began, console = time.perf_counter(), Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -31,24 +31,24 @@ def progress_bar(name: str, duration: float) -> Iterator["Report"]:
         job = bar.add_task(
             f"encoding {name}", total=max(duration, 1e-6), video="00:00", speed="", size=""
         )
-        told = began
+        reported = began  # seconds of perf_counter()
 
         def report(seconds: float, nbytes: int) -> None:
-            nonlocal told
+            nonlocal reported
             now = time.perf_counter()
             speed = f"{seconds / max(now - began, 1e-6):.1f}x real time"
             video = f"{format_time(seconds)} / {format_time(duration)}"
             size = f"{nbytes / 1e6:.1f} MB"
             bar.update(job, completed=min(seconds, duration), video=video, speed=speed, size=size)
-            if not console.is_terminal and now - told > 10:
-                told = now
+            if not console.is_terminal and now - reported > 10:
+                reported = now
                 print(f"encoding {name}: {video}, {speed}, {size}", file=sys.stderr, flush=True)
 
         yield report
 
 
-def told(answer: Answer) -> str:
-    """Citations, warning and figures as text."""
+def format_answer(answer: Answer) -> str:
+    """Citations, warning and figures of an answer as lines of text."""
     if answer.spans:
         lines = ["seen at " + ", ".join(format_span(a, b) for a, b in answer.spans)]
     else:
@@ -68,5 +68,5 @@ def told(answer: Answer) -> str:
 
 
 def _channel(line: CitedLine) -> str:
-    """ "subtitle", or with a hint that the answer does not rest on it."""
+    """Such as "subtitle"; with a hint when the answer does not use the line."""
     return line.channel if line.read else f"beside it, {line.channel}"

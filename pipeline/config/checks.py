@@ -38,7 +38,7 @@ def began_at(settings: PipelineSettings) -> float | None:
     """
     if not isinstance(settings, IngestSettings) or not settings.began:
         return None
-    return units.moment("began", settings.began)
+    return units.parse_moment("began", settings.began)
 
 
 def check_parts(

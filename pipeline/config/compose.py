@@ -57,7 +57,7 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
     config = _composed(task, overrides)
     values: Any = OmegaConf.to_container(config, resolve=True)
     kind = TASK_SETTINGS[_schema(task, overrides)]
-    for key in values.keys() - {one.name for one in fields(kind)}:  # type: ignore[arg-type]
+    for key in values.keys() - {one.name for one in fields(kind)}:
         raise UserError(f"{key}= is no setting of `reelbank {task}`")  # +key=value adds any
     return kind(**values)
 
@@ -108,7 +108,7 @@ def _composed(task: str, overrides: Sequence[str]) -> DictConfig:
 
 def _refuse_renamed(name: str, overrides: Sequence[str]) -> None:
     """UserError on a key of an earlier version."""
-    keys = {one.name for one in fields(TASK_SETTINGS[name])}  # type: ignore[arg-type]
+    keys = {one.name for one in fields(TASK_SETTINGS[name])}
     for override in overrides:
         key = re.split(r"[.=]", override.lstrip("+~"))[0]
         new = RENAMED.get(key)
@@ -125,12 +125,7 @@ def _literal(override: str) -> str:
     A question or a path is taken as it stands, also with commas, brackets, quotes or ${...} in it,
     which Hydra's grammar would read as something else.
     """
-    texts = {
-        one.name
-        for kind in TASK_SETTINGS.values()
-        for one in fields(kind)  # type: ignore[arg-type]
-        if one.type is str
-    }
+    texts = {one.name for kind in TASK_SETTINGS.values() for one in fields(kind) if one.type is str}
     key, equals, value = override.partition("=")
     if (
         not equals

@@ -1,8 +1,8 @@
 """The typed settings of every task: a wrong key or a wrong type is refused before anything loads.
 
-Hydra's structured configs: conf/TASK.yaml begins with the dataclass of the task. Every field says in
-one remark what it means, with its unit; the reference page of the docs prints these remarks under the
-headings that stand here. Knows no part: a part is a node of conf/, such as conf/reader/kv.yaml.
+Hydra's structured configs: conf/TASK.yaml begins with the dataclass of the task. Every field has a
+remark with its meaning and unit; the reference page of the docs prints these remarks under their
+headings. Knows no part: a part is a node of conf/, such as conf/reader/kv.yaml.
 """
 
 import copy
@@ -39,6 +39,7 @@ class MissingSettingError(UserError, AttributeError):
     """A setting without a default is read, and nobody gave it a value."""
 
 
+@dataclass(repr=False)
 class Settings:
     """What the settings of all tasks have in common.
 
@@ -71,13 +72,13 @@ class Settings:
         """A deep copy with other values; what was missing may stay so."""
         own = copy.deepcopy(self)
         for name, value in values.items():
-            assert any(name == one.name for one in fields(self)), name  # type: ignore[arg-type]
+            assert any(name == one.name for one in fields(self)), name
             setattr(own, name, value)
         return own
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values in the order of the fields, "???" for what is missing: for JSON and digests."""
-        every = {one.name: vars(self).get(one.name, MISSING) for one in fields(self)}  # type: ignore[arg-type]
+        """Plain values in the order of the fields, "???" where missing: for JSON and digests."""
+        every = {one.name: vars(self).get(one.name, MISSING) for one in fields(self)}
         return {name: _plain(value) for name, value in every.items()}
 
 
@@ -112,7 +113,8 @@ class PipelineSettings(Settings):
     )
     read_text_tokens: int | None = setting(
         None,
-        "Tokens of recalled text in the prompt. null: 512, or 0 for a backbone with reads_text=false.",
+        "Tokens of recalled text in the prompt. null: 512, or 0 for a backbone that reads no text "
+        "(reads_text=false).",
     )
     recent_frames: int = setting(4, "Newest frames that every answer reads.")
 

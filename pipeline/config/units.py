@@ -1,4 +1,4 @@
-"""Moments, ages and sizes as people write them on a command line, and back. Knows no command and no bank."""
+"""Moments, ages, sizes and video times as text, and back. Knows no command and no bank."""
 
 import re
 from datetime import datetime
@@ -14,8 +14,11 @@ _SIZES = {"": 1, "B": 1} | {
 }
 
 
-def moment(key: str, text: str) -> float:
-    """Unix seconds, to the millisecond, of an ISO 8601 text; without an offset it is local time. UserError names the key."""
+def parse_moment(key: str, text: str) -> float:
+    """Unix seconds, to the millisecond, of an ISO 8601 text; local time without an offset.
+
+    UserError names the key.
+    """
     try:
         when = datetime.fromisoformat(text.strip())
         if not 1900 <= when.year <= 3000:
@@ -23,31 +26,32 @@ def moment(key: str, text: str) -> float:
         return round(when.timestamp(), 3)
     except (ValueError, OverflowError, OSError):
         raise UserError(
-            f"{key}={text} is no moment; write it as {key}=2026-11-20T12:00:00+01:00, or without +01:00 for local time"
+            f"{key}={text} is no moment; write it as {key}=2026-11-20T12:00:00+01:00, "
+            "or without +01:00 for local time"
         ) from None
 
 
-def age(key: str, text: str) -> float:
+def parse_age(key: str, text: str) -> float:
     """Seconds of an age such as 7d, 12h, 30m or 90s."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if match is None:
         raise UserError(f"{key}={text} is no age; use a number with s, m, h or d, such as {key}=7d")
-    return float(found[1]) * _AGES[found[2]]
+    return float(match[1]) * _AGES[match[2]]
 
 
-def size(key: str, text: str) -> float:
+def parse_size(key: str, text: str) -> float:
     """Bytes of a size such as 10GB, 500MB, 2GiB or 1000000."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
     units = {name.lower(): factor for name, factor in _SIZES.items()}
-    if found is None or found[2].lower() not in units:
+    if match is None or match[2].lower() not in units:
         raise UserError(
             f"{key}={text} is no size; use a number with MB, GB, MiB or GiB, such as {key}=10GB"
         )
-    return float(found[1]) * units[found[2].lower()]
+    return float(match[1]) * units[match[2].lower()]
 
 
-def written(when: float | None) -> str:
-    """A moment in local time; "" when it is not known."""
+def format_moment(when: float | None) -> str:
+    """A moment (Unix seconds) in local time; "" for None."""
     return (
         ""
         if when is None

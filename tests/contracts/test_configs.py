@@ -338,7 +338,7 @@ def test_the_page_of_options_names_every_option() -> None:
 @pytest.mark.parametrize("task", settings.TASK_SETTINGS)
 def test_every_setting_has_a_remark_in_a_sentence(task: str) -> None:
     """The reference page prints them, under the headings."""
-    every = fields(settings.TASK_SETTINGS[task])  # type: ignore[arg-type]
+    every = fields(settings.TASK_SETTINGS[task])
     assert every[0].metadata["heading"]
     for one in every:
         assert re.fullmatch(r"[A-Za-z0-9].*\.", one.metadata["help"]), (task, one.name)

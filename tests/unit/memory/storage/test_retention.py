@@ -553,7 +553,7 @@ def test_began_is_said_once(run, film, tmp_path):
         "began=2026-11-18T11:26:41Z",
         str(film),
         str(bank),
-        units.written(NOON),
+        units.format_moment(NOON),
         "leave began= out",
     )
     assert run(*ingest[:2], f"bank={tmp_path / 'other'}")[0] == 0
@@ -578,7 +578,7 @@ def test_ls_of_a_stretch_of_time(run, film, tmp_path):
         (2, 4, 6, 2),
     ]
     first = told["segments"][0]
-    assert first["wall"] == NOON + 2 and units.moment("x", first["wall_clock"]) == NOON + 2
+    assert first["wall"] == NOON + 2 and units.parse_moment("x", first["wall_clock"]) == NOON + 2
     assert first["path"] == str(film) and first["nbytes"] > 1000
     code, out, err = run("bank", bank, f"video={first['video_id']}", "start=3", "end=5")
     assert (code, err, out.count("\n")) == (0, "", 2)
@@ -593,7 +593,7 @@ def test_ls_of_a_stretch_of_time(run, film, tmp_path):
             "MB",
         )
     )
-    since, until = (units.written(NOON + seconds) for seconds in (3, 5))
+    since, until = (units.format_moment(NOON + seconds) for seconds in (3, 5))
     assert run("bank", bank, f"since={since}", f"until={until}")[1] == out
     assert (
         run("bank", bank, f"until={since}")[1].count("\n") == 2
@@ -763,18 +763,18 @@ def test_a_moment_without_an_offset_is_local(monkeypatch):
     time.tzset()
     try:
         assert (
-            units.moment("began", "2026-11-18T20:26:40")
+            units.parse_moment("began", "2026-11-18T20:26:40")
             == NOON
-            == units.moment("began", "2026-11-18T11:26:40Z")
+            == units.parse_moment("began", "2026-11-18T11:26:40Z")
         )
-        assert units.written(NOON) == "2026-11-18T20:26:40+09:00"
+        assert units.format_moment(NOON) == "2026-11-18T20:26:40+09:00"
     finally:
         monkeypatch.undo()
         time.tzset()
 
 
 def test_ages_and_sizes():
-    assert [units.age("x", text) for text in ("7d", "12h", "30m", "90s", "1.5h")] == [
+    assert [units.parse_age("x", text) for text in ("7d", "12h", "30m", "90s", "1.5h")] == [
         604800,
         43200,
         1800,
@@ -790,7 +790,7 @@ def test_ages_and_sizes():
         "0": 0,
         "1.5tb": 1.5e12,
     }
-    assert {text: units.size("x", text) for text in sizes} == sizes
+    assert {text: units.parse_size("x", text) for text in sizes} == sizes
 
 
 def test_nobody_prunes_while_another_writes(run, made, tmp_path):
