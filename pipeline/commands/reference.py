@@ -56,7 +56,7 @@ def settings_page() -> str:
     for name, task in TASK_SETTINGS.items():
         own = [
             one
-            for one in fields(task)  # type: ignore[arg-type]
+            for one in fields(task)
             if not (issubclass(task, PipelineSettings) and one.name in shared)
         ]
         title = "bank action=repair" if name == "repair" else name
