@@ -52,26 +52,7 @@ def sections(
         row for item in items if item.options for row in vnbench.rows(item, by_name[item.film])
     ]
     parts = [
-        (
-            "Free answers, % right",
-            "Exact up to case. Intervals: 95 %, resampling films. Controls stand below the "
-            "configurations.",
-            score.by_task(rows, score.accuracy),
-        ),
-        ("The option meant, of four, % right", "Chance is 25.", score.by_task(rows, score.choice)),
-        (
-            "Evidence",
-            "needles read: a frame that shows the needle was among those read. @k: among the first "
-            "k of the ranking.",
-            score.evidence_table(rows),
-        ),
-    ]
-    for task in score.by(score.answerable(rows), "task"):
-        if task in ("retrieve", "confuser"):
-            parts.append(
-                (f"{task} by length", "% right and % of needles read.", score.by_length(rows, task))
-            )
-    parts += [
+        *_answer_sections(rows),
         ("VNBench's rules", _vnbench_words(rows), _vnbench_table(rows)),
         (
             "Rules over the text of the options alone",
@@ -96,6 +77,31 @@ def sections(
         ),
     ]
     return [section for section in parts if section[2]]
+
+
+def _answer_sections(rows: Sequence[ResultRow]) -> list[tuple[str, str, list[str]]]:
+    """Answers and evidence over all tasks, then two tasks by length."""
+    parts = [
+        (
+            "Free answers, % right",
+            "Exact up to case. Intervals: 95 %, resampling films. Controls stand below the "
+            "configurations.",
+            score.by_task(rows, score.accuracy),
+        ),
+        ("The option meant, of four, % right", "Chance is 25.", score.by_task(rows, score.choice)),
+        (
+            "Evidence",
+            "needles read: a frame that shows the needle was among those read. @k: among the first "
+            "k of the ranking.",
+            score.evidence_table(rows),
+        ),
+    ]
+    for task in score.by(score.answerable(rows), "task"):
+        if task in ("retrieve", "confuser"):
+            parts.append(
+                (f"{task} by length", "% right and % of needles read.", score.by_length(rows, task))
+            )
+    return parts
 
 
 def _vnbench_words(rows: Sequence[ResultRow]) -> str:

@@ -50,22 +50,7 @@ def measure(
     """
     frames = _frames(config, backbone, max(config.lengths))
     arms = _reelbank_arms(config, backbone, recompose, work)
-    model = TransformersModel(backbone, config.new_tokens) if config.plain else None
-    if model is not None and "kv_kept" in config.plain:
-        chunk, tried = fastest_chunk(
-            model, frames.part(0, min(len(frames), config.tune_frames)), list(config.chunk_frames)
-        )
-        rows.append(
-            {
-                "kind": "chunk",
-                "arm": KEPT,
-                "chosen": chunk,
-                "seconds": {str(k): v for k, v in tried.items()},
-            }
-        )
-        arms.append(KeptCache(model, chunk, KEPT))
-    if model is not None and "whole_prompt" in config.plain:
-        arms.append(WholePrompt(model, WHOLE))
+    arms += _baselines(config, backbone, frames, rows)
     kinds = {"bfloat16": torch.bfloat16, str(backbone.dtype).removeprefix("torch."): backbone.dtype}
 
     def rates() -> dict[str, float]:
@@ -87,6 +72,25 @@ def measure(
         run.measure(_with_id(frames.part(0, length), length), arms)
     rows += _count_operations(config, backbone, recompose, rows)
     rows += _from_file(config, backbone, recompose, work)
+
+
+def _baselines(
+    config: BenchSettings, backbone: LlavaOneVision, frames: Frames, rows: list[BenchRow]
+) -> list[BenchArm]:
+    """The configured baselines; adds the row of the chosen chunk size."""
+    arms: list[BenchArm] = []
+    if not config.plain:
+        return arms
+    model = TransformersModel(backbone, config.new_tokens)
+    if "kv_kept" in config.plain:
+        first = frames.part(0, min(len(frames), config.tune_frames))
+        chunk, seconds = fastest_chunk(model, first, list(config.chunk_frames))
+        by_chunk = {str(size): value for size, value in seconds.items()}
+        rows.append({"kind": "chunk", "arm": KEPT, "chosen": chunk, "seconds": by_chunk})
+        arms.append(KeptCache(model, chunk, KEPT))
+    if "whole_prompt" in config.plain:
+        arms.append(WholePrompt(model, WHOLE))
+    return arms
 
 
 def _count_operations(

@@ -30,12 +30,7 @@ def make(sizes: Mapping[str, Mapping[str, Any]], folder: Path, dtype: str, seed:
     sizes: `vision` and `text`, keyword arguments of SiglipVisionConfig and Qwen2Config; without
     vocab_size, text gets the tokenizer's. UserError on sizes that are no model.
     """
-    if dtype not in DTYPES:
-        raise UserError(f"backbone.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
-    if set(sizes) != {"vision", "text"}:
-        raise UserError(
-            "made= needs exactly two parts, vision and text; see conf/bench_preset/small.yaml."
-        )
+    _check(sizes, dtype)
     words = tokenizer.build(questions.corpus())
     token = words.convert_tokens_to_ids
     text = {
@@ -43,10 +38,6 @@ def make(sizes: Mapping[str, Mapping[str, Any]], folder: Path, dtype: str, seed:
         "tie_word_embeddings": True,
         "max_position_embeddings": 32768,
     } | dict(sizes["text"])
-    for name, default in (("vision", SiglipVisionConfig()), ("text", Qwen2Config())):
-        for key in sizes[name]:
-            if key not in default.to_dict():  # transformers would silently ignore it
-                raise UserError(f"made.{name}.{key} is not a setting of {type(default).__name__}.")
     if text["vocab_size"] < len(words):
         raise UserError(
             f"made.text.vocab_size={text['vocab_size']} is below the tokenizer's {len(words)} "
@@ -75,3 +66,16 @@ def make(sizes: Mapping[str, Mapping[str, Any]], folder: Path, dtype: str, seed:
         raise UserError(f"made= gives no model: {str(error).splitlines()[0]}") from error
     checkpoint.save(model, words, folder)
     return folder
+
+
+def _check(sizes: Mapping[str, Mapping[str, Any]], dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise UserError(f"backbone.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
+    if set(sizes) != {"vision", "text"}:
+        raise UserError(
+            "made= needs exactly two parts, vision and text; see conf/bench_preset/small.yaml."
+        )
+    for name, default in (("vision", SiglipVisionConfig()), ("text", Qwen2Config())):
+        for key in sizes[name]:
+            if key not in default.to_dict():  # transformers would silently ignore it
+                raise UserError(f"made.{name}.{key} is not a setting of {type(default).__name__}.")

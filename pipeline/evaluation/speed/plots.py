@@ -85,19 +85,8 @@ def shares(rows: Sequence[BenchRow], path: Path) -> None:
             own = [row for row in rows if row["kind"] == kind and row["arm"] == arm]
             longest = max(row["frames"] for row in own)
             timed = [row["stages"] for row in own if row["frames"] == longest]
-            # "write" beside "write, beside" is waiting for the writer
-            names = [
-                name for name in timed[0] if name != "wait" and f"{name}{_BESIDE}" not in timed[0]
-            ]
-            bars.append(
-                (
-                    arm.replace(", ", ",\n") + f"\n{longest:,} frames",
-                    {
-                        n.removesuffix(_BESIDE): statistics.median(s.get(n, 0.0) for s in timed)
-                        for n in names
-                    },
-                )
-            )
+            label = arm.replace(", ", ",\n") + f"\n{longest:,} frames"
+            bars.append((label, _median_stages(timed)))
         names = list(dict.fromkeys(name for _, stages in bars for name in stages))
         bottom = np.zeros(len(bars))
         for number, name in enumerate(names):
@@ -122,3 +111,12 @@ def shares(rows: Sequence[BenchRow], path: Path) -> None:
         if bars:
             axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)
+
+
+def _median_stages(timed: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Median seconds of each stage. "write" next to "write, beside" is waiting for the writer."""
+    names = [name for name in timed[0] if name != "wait" and f"{name}{_BESIDE}" not in timed[0]]
+    return {
+        name.removesuffix(_BESIDE): statistics.median(stages.get(name, 0.0) for stages in timed)
+        for name in names
+    }
