@@ -23,6 +23,7 @@ from pipeline.live.alerts import Alert, AlertRule, check_for
 from pipeline.live.session import Session
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import COLORS, SHAPES, Needle, draw
+from tests.support import measurement_page
 
 RULES = {
     "gate": AlertRule(),
@@ -122,13 +123,8 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
     return counts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--films", type=int, default=6)
-    parser.add_argument("--seconds", type=int, default=120)
-    args = parser.parse_args()
+def report(args: argparse.Namespace) -> None:
+    """Print the table of all rules."""
     began = time.perf_counter()
     counts = measure(args.films, args.seconds)
     print(
@@ -138,6 +134,14 @@ def main() -> None:
     print(
         f"{args.films} streams of {args.seconds} s, two requests each; {time.perf_counter() - began:.0f} s"
     )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--films", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=120)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ one of the first five moments lies where the card was shown or the fact was said
 """
 
 import argparse
+import contextlib
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from pipeline.moments.frame_channels import frame_channels
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import COLORS, NAMES, SHAPES, Needle, random_needle
 from pipeline.query import plan as planner
+from tests.support import measurement_page
 from tests.support.talks import talks
 
 TOP = 5
@@ -96,12 +99,8 @@ def hit(moments: list[Moment], asked: Asked) -> bool:
     return any(m.start < asked.end + 0.5 and m.end > asked.start - 0.5 for m in moments[:TOP])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--films", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=180.0)
-    args = parser.parse_args()
+def report(args: argparse.Namespace) -> None:
+    """Make the films, ask, and print recall of every arm."""
     args.folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     said = talks(args.folder, args.films, rng, args.seconds)
@@ -112,7 +111,8 @@ def main() -> None:
             path.unlink()
         questions += make(args.folder, number, args.seconds)
         options = [f"video={path}", f"bank={args.folder / 'bank'}", "text=[subtitles,ocr]"]
-        cli.run("ingest", options)
+        with contextlib.redirect_stdout(sys.stderr):  # the command's own lines are not of the page
+            cli.run("ingest", options)
     config = compose("find", ["query=-", f"bank={args.folder / 'bank'}"])
     frames = frame_channels(
         config.bank,
@@ -151,6 +151,15 @@ def main() -> None:
             + " | ".join(f"{100 * float(np.mean(results[kind])):.1f}" for kind in kinds)
             + " |"
         )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--films", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=180.0)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.kv import KVRetriever
 from memory.schema import Question, Retriever
+from tests.support import measurement_page
 
 FRAMES, TOKENS, TAG, WIDTH, EMBED = 8, 4, 2, 64, 64
 LAYERS, HEADS, HEAD = 4, 2, 32
@@ -178,13 +179,8 @@ def draw(curve: Curve, target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("--hours", type=float, default=24.0)
-    args = parser.parse_args()
+def report(args: argparse.Namespace) -> None:
+    """Play the stream, draw the plot, and print the largest sizes."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         curve = stream(Path(folder), args.hours)
@@ -203,6 +199,14 @@ def main() -> None:
     )
     for name, ms in (("write", curve.write_ms), ("recall", curve.ask_ms)):
         print(f"{name}: {ms[0]:.1f} ms at first, {ms[-1]:.1f} ms at last (medians)")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--hours", type=float, default=24.0)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

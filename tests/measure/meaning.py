@@ -20,6 +20,7 @@ from memory.retrieval.fusion import fuse
 from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import embed_lines
 from pipeline.moments.finder import Finder
+from tests.support import measurement_page
 from tests.support.paraphrases import KEPT, facts, shared
 from tests.support.records import info
 
@@ -39,11 +40,8 @@ def interval(hits: list[bool], rng: np.random.Generator) -> str:
     return f"{100 * float(np.mean(hits)):.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--facts", type=int, default=150)
-    parser.add_argument("--path", default="")
-    args = parser.parse_args()
+def report(args: argparse.Namespace) -> None:
+    """Fill a bank, ask, and print recall of every arm."""
     rng = np.random.default_rng(7)
     asked, lines = facts(args.facts, rng)
     assert not any(shared(fact.questions["none of the words"], fact.line) for fact in asked)
@@ -87,6 +85,14 @@ def main() -> None:
             interval(by_name[name][which], rng) for name in KEPT for which in ("first", "five")
         ]
         print("| " + " | ".join([arm, *cells]) + " |")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--facts", type=int, default=150)
+    parser.add_argument("--path", default="")
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

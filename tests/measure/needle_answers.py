@@ -8,10 +8,11 @@ of settings, which may name modules. Exit code 1 on any difference, also on a ro
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.support import measurement_page
 
 Row = dict[str, Any]
 FIELDS = ("question", "truth", "text", "right", "shown", "options", "choice", "preds", "cited")
@@ -55,7 +56,7 @@ def differences(before: dict[tuple[str, str], Row], after: dict[tuple[str, str],
     return sorted(lines)
 
 
-def report(before: dict[tuple[str, str], Row], after: dict[tuple[str, str], Row]) -> str:
+def table(before: dict[tuple[str, str], Row], after: dict[tuple[str, str], Row]) -> str:
     """The counts as Markdown."""
     both = sorted(before.keys() & after.keys())
     arms = sorted({arm for arm, _ in both})
@@ -75,28 +76,30 @@ def report(before: dict[tuple[str, str], Row], after: dict[tuple[str, str], Row]
         lambda one, other: bool(one["right"]),
         lambda one, other: bool(other["right"]),
     ]
-    table = [heads, ["---"] * len(heads)]
+    rows = [heads, ["---"] * len(heads)]
     for arm in [*arms, "all"]:
         pairs = [(before[key], after[key]) for key in both if arm in ("all", key[0])]
-        table.append(
+        rows.append(
             [arm, str(len(pairs)), *(str(sum(test(*pair) for pair in pairs)) for test in tests)]
         )
-    return "\n".join("| " + " | ".join(row) + " |" for row in table)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Compare two runs; 1 if they differ."""
+    before, after = rows_of(arguments.out), rows_of(arguments.other)
+    print(table(before, after))
+    lines = differences(before, after)
+    print(f"\n{len(lines)} differences", *lines[:SHOWN_AT_MOST], sep="\n- " if lines else "\n")
+    return 1 if lines or not before else 0
 
 
 def main() -> None:
     """Compare two runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("other", type=Path)
-    arguments = parser.parse_args()
-    before, after = rows_of(arguments.out), rows_of(arguments.other)
-    print(report(before, after))
-    lines = differences(before, after)
-    print(f"\n{len(lines)} differences", *lines[:SHOWN_AT_MOST], sep="\n- " if lines else "\n")
-    sys.exit(1 if lines or not before else 0)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from encoders.text.keyframe_selector import KeyframeSelector
 from encoders.text.line_tracker import LineTracker, edit_distance, plausible
 from encoders.text.lines import TextLine, VideoFile
 from encoders.text.ocr import CREDIT, SPAN_S, Ocr, credit_per_second, size_of
+from tests.support import measurement_page
 from tests.support.lectures import Lecture, Phrase, plan
 
 WAYS = {
@@ -56,11 +57,8 @@ def interval(hits: list[bool], slides: list[int]) -> tuple[float, float]:
     return float(np.percentile(shares, 2.5)), float(np.percentile(shares, 97.5))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--phrases", type=int, default=210)
-    args = parser.parse_args()
+def report(args: argparse.Namespace) -> None:
+    """Make and read the lecture, and print the table."""
     args.folder.mkdir(parents=True, exist_ok=True)
     phrases = plan(args.phrases)
     lecture = Lecture(phrases)
@@ -134,6 +132,14 @@ def main() -> None:
             f"| {name} | {seconds / calls[name]:.1f} s | {shares[1]:.1f} ({low:.1f}-{high:.1f}) | {shares[2]:.1f} | "
             f"{shares[0]:.1f} | {cost:.1f} |"
         )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--phrases", type=int, default=210)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,12 @@ import lzma
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.support import old_banks
+from tests.support import measurement_page, old_banks
 from tests.support.old_banks import RECIPES, ROOT, command_line
 
 _MACHINE = (b"/work", b"/tmp", b"/home", b"/root", b"/var")  # what a fixture must not hold
@@ -211,11 +210,21 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def report(arguments: argparse.Namespace) -> int:
+    """Do one action; 1 if anything differs."""
+    out = arguments.out.resolve()
+    if arguments.action == "make":
+        return make(out, arguments.checkout.resolve(), arguments.kinds)
+    if arguments.action == "open":
+        return reopen(out, arguments.checkout.resolve(), arguments.kinds)
+    if arguments.action == "compare":
+        return compare(out, arguments.other.resolve(), arguments.kinds)
+    return pack(out, arguments.folder.resolve(), arguments.kinds)
+
+
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     for action, folders in (
         ("make", ["out"]),
@@ -229,17 +238,7 @@ def main() -> None:
         if action in ("make", "open"):
             one.add_argument("--checkout", type=Path, default=ROOT)
         one.add_argument("--kinds", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    arguments = parser.parse_args()
-    out = arguments.out.resolve()
-    if arguments.action == "make":
-        code = make(out, arguments.checkout.resolve(), arguments.kinds)
-    elif arguments.action == "open":
-        code = reopen(out, arguments.checkout.resolve(), arguments.kinds)
-    elif arguments.action == "compare":
-        code = compare(out, arguments.other.resolve(), arguments.kinds)
-    else:
-        code = pack(out, arguments.folder.resolve(), arguments.kinds)
-    sys.exit(code)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast a family is at its real shape, with random weights: nothing is downloaded, the answers mean nothing.
 
-    python -m tests.measure.profile_backbone qwen3_vl_2b llava_ov_7b [--minutes 60] [--fps 0.5] [--device cuda] [--out FILE]
+    python -m tests.measure.profile_backbone qwen3_vl_2b llava_ov_7b [--minutes 60] [--fps 0.5] [--device cuda] [--rows FILE]
 
 The adapter's published configuration, the toy processor of the family (tests/support/families.py), random weights. A
 synthetic video goes through the write path and a question through the read path as `reelbank ask` builds them, and beside
@@ -38,6 +38,7 @@ from memory.schema import Question
 from pipeline.build import build_qa
 from pipeline.commands import backbones
 from pipeline.config.compose import compose
+from tests.support import measurement_page
 from tests.support.families import FAMILIES, folder
 from tests.support.toys import toy_checkpoint
 
@@ -297,55 +298,65 @@ def profile(name: str, minutes: float, fps: float, device: str) -> dict[str, Any
     return row | versions | {"when": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
+def report(arguments: argparse.Namespace) -> int:
+    """Print the table. Each of several families runs in a process of its own, so that its peak
+    of memory is its own; 2 for a family that cannot be profiled.
+    """
+    on_cpu = arguments.device == "cpu"
+    minutes = arguments.minutes or (2.0 if on_cpu else 60.0)
+    if on_cpu:
+        print(
+            "No GPU: shapes and videos are cut down. These rows show that the program runs, not "
+            "how fast a model is.\n"
+        )
+    for cells in (COLUMNS.values(), ["---"] * len(COLUMNS)):
+        print("| " + " | ".join(cells) + " |", flush=True)
+    if len(arguments.names) == 1:
+        return print_row(arguments.names[0], minutes, arguments)
+    options = f"--minutes {minutes} --fps {arguments.fps} --device {arguments.device}".split()
+    codes = []
+    for name in arguments.names:
+        command = [sys.executable, "-m", "tests.measure.profile_backbone", name, *options]
+        command += ["--rows", str(arguments.rows), "--row-alone"]
+        child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        print(child.stdout, end="", flush=True)
+        codes.append(child.returncode)
+    return max(codes)
+
+
+def print_row(name: str, minutes: float, arguments: argparse.Namespace) -> int:
+    """Profile one family; append its JSON line and print its row."""
+    try:
+        row = profile(name, minutes, arguments.fps, arguments.device)
+    except UserError as error:
+        print(f"profile_backbone: {error}", file=sys.stderr)
+        return 2
+    arguments.rows.parent.mkdir(parents=True, exist_ok=True)
+    with arguments.rows.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    values = (row.get(key, "-") for key in COLUMNS)
+    cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in values)
+    print("| " + " | ".join(cells) + " |", flush=True)
+    return 0
+
+
 def main() -> None:
-    """One family in this process; several one after another, each in its own, so that peaks are its own."""
-    parser = argparse.ArgumentParser(
-        description="How fast a backbone is at its real shape, with random weights."
-    )
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "names", nargs="+", metavar="BACKBONE", help="files of conf/backbone, such as qwen3_vl_2b"
     )
     parser.add_argument("--minutes", type=float, help="of video; 60 on a GPU, 2 on a CPU")
     parser.add_argument("--fps", type=float, default=0.5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/profile.jsonl"))
-    parser.add_argument("--no-head", action="store_true", help="rows alone")
-    said = parser.parse_args()
-    minutes = said.minutes or (2.0 if said.device == "cpu" else 60.0)
-    if not said.no_head:
-        if said.device == "cpu":
-            print(
-                "No GPU: shapes and videos are cut down; these rows say that it runs, not how fast a model is.\n"
-            )
-        for cells in (COLUMNS.values(), ["---"] * len(COLUMNS)):
-            print("| " + " | ".join(cells) + " |", flush=True)
-    if len(said.names) > 1:
-        common = [
-            "--out",
-            str(said.out),
-            "--no-head",
-            *f"--minutes {minutes} --fps {said.fps} --device {said.device}".split(),
-        ]
-        codes = [
-            subprocess.run(
-                [sys.executable, "-m", "tests.measure.profile_backbone", n, *common]
-            ).returncode
-            for n in said.names
-        ]
-        sys.exit(max(codes))
-    try:
-        row = profile(said.names[0], minutes, said.fps, said.device)
-    except UserError as error:
-        print(f"profile_backbone: {error}", file=sys.stderr)
-        sys.exit(2)
-    said.out.parent.mkdir(parents=True, exist_ok=True)
-    with said.out.open("a") as stream:
-        stream.write(json.dumps(row) + "\n")
-    values = (row.get(key, "-") for key in COLUMNS)
-    print(
-        "| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values) + " |",
-        flush=True,
+    parser.add_argument(
+        "--rows", type=Path, default=Path("runs/profile.jsonl"), help="JSON lines are appended here"
     )
+    parser.add_argument("--row-alone", action="store_true", help=argparse.SUPPRESS)
+    if "--row-alone" in sys.argv:
+        arguments = parser.parse_args()
+        sys.exit(print_row(arguments.names[0], arguments.minutes, arguments))
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ from encoders.errors import UserError
 from encoders.sources.container import inspect
 from encoders.text.lines import VideoFile
 from encoders.text.ocr import Ocr
+from tests.support import measurement_page
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    args = parser.parse_args()
+def report(args: argparse.Namespace) -> None:
+    """Print the lines of every clip."""
     for path in sorted(args.folder.iterdir()):
         begun = time.perf_counter()
         try:
@@ -34,6 +33,13 @@ def main() -> None:
         )
         for line in lines:
             print(f"  {line.start:6.1f}-{line.end:6.1f}  {line.confidence:.2f}  {line.text}")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pipeline.needle_world.cards import draw
 from pipeline.needle_world.video import parse
 from pipeline.qa import VideoQA
 from tests.measure.long_stream import MB, anonymous
+from tests.support import measurement_page
 from tests.support.streams import Sender
 
 CODE = "What is the code?"
@@ -168,23 +169,8 @@ def _draw(curve: list[tuple[float, int]], target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["needle", "askers", "memory"])
-    parser.add_argument("--picture", type=Path, help="PNG of the curve, with memory")
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--askers", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument(
-        "--think",
-        type=float,
-        default=0.0,
-        help="mean seconds between an answer and the next question",
-    )
-    parser.add_argument("--hours", type=float, default=2.0)
-    args = parser.parse_args()
+def report(args: argparse.Namespace) -> None:
+    """Print one of the three measurements."""
     if args.what == "memory":
         began = time.perf_counter()
         curve = memory(args.hours, args.picture)
@@ -203,6 +189,24 @@ def main() -> None:
     print(
         f"{args.what}: n={len(found)}, p50 {p50:.2f} s, p95 {p95:.2f} s, longest {found.max():.2f} s"
     )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["needle", "askers", "memory"])
+    parser.add_argument("--picture", type=Path, help="PNG of the curve, with memory")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--askers", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument(
+        "--think",
+        type=float,
+        default=0.0,
+        help="mean seconds between an answer and the next question",
+    )
+    parser.add_argument("--hours", type=float, default=2.0)
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,15 @@ import argparse
 import ast
 import re
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from tests.support import measurement_page
+from tests.support.paths import ROOT
 
 # whose classes, functions, types and names are measured
 PACKAGES = ("encoders", "memory", "pipeline")
@@ -90,7 +94,7 @@ class Checkout:
         sizes = [
             (_lines_of(node), f"{module.path}:{name}")
             for module in self.modules
-            for name, node in _scopes(module.tree)
+            for name, node in scopes(module.tree)
             if isinstance(node, Function)
         ]
         return sorted(sizes, key=lambda one: (-one[0], one[1]))
@@ -106,7 +110,7 @@ class Checkout:
                 f"{module.path}:{name}",
             )
             for module in self.modules
-            for name, node in _scopes(module.tree)
+            for name, node in scopes(module.tree)
             if isinstance(node, ast.ClassDef)
         ]
         return sorted(widths, key=lambda one: (-one[0], one[1]))
@@ -129,20 +133,20 @@ class Checkout:
         nodes = (
             node
             for module in self.modules
-            for node in (module.tree, *(node for _, node in _scopes(module.tree)))
+            for node in (module.tree, *(node for _, node in scopes(module.tree)))
         )
         texts = (ast.get_docstring(node) or "" for node in nodes)
         return [len(sentence.split()) for text in texts for sentence in _sentences(text)]
 
 
-def _scopes(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function | ast.ClassDef]]:
+def scopes(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function | ast.ClassDef]]:
     """Every class and function below a node, with its qualified name."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, Function | ast.ClassDef):
             yield prefix + node.name, node
-            yield from _scopes(node, f"{prefix}{node.name}.")
+            yield from scopes(node, f"{prefix}{node.name}.")
         else:
-            yield from _scopes(node, prefix)
+            yield from scopes(node, prefix)
 
 
 def _lines_of(node: Function) -> int:
@@ -295,7 +299,7 @@ def participles(checkout: Checkout) -> Counter[tuple[str, str]]:
     bindings = set[tuple[str, str, str, str]]()
     for module in checkout.modules:
         bindings.add((module.name, "", "module", module.name.rpartition(".")[2]))
-        for scope, node in [("", module.tree), *_scopes(module.tree)]:
+        for scope, node in [("", module.tree), *scopes(module.tree)]:
             own = "field" if isinstance(node, ast.ClassDef) else "variable"
             bindings |= {(module.name, scope, kind, name) for kind, name in _bound(node, own)}
     plain = [(kind, name.strip("_").lower()) for _, _, kind, name in bindings]
@@ -428,7 +432,7 @@ def _ranking(title: str, columns: list[list[tuple[int, str]]], heads: list[str])
     return f"## {title}\n\n" + (_table(heads, rows) if rows else "None.\n")
 
 
-def report(checkouts: list[Checkout]) -> str:
+def page(checkouts: list[Checkout]) -> str:
     """The Markdown of one checkout, or of two side by side."""
     heads = ["now"] if len(checkouts) == 1 else ["before", "after"]
     numbers = _table(
@@ -462,7 +466,12 @@ def report(checkouts: list[Checkout]) -> str:
         for one in checkouts
     ]
     parts = [
-        f"# The shape of the code\n\n{numbers}",
+        "# The shape of the code\n\n"
+        + "".join(
+            f"- {head}: {measurement_page.commit(one.root)}\n"
+            for head, one in zip(heads, checkouts, strict=True)
+        ),
+        numbers,
         f"## Files that lie loose in a folder\n\n{_table(['folder', *heads], folders)}",
         _ranking(
             "Public methods of the five widest classes",
@@ -499,18 +508,23 @@ def _merged(columns: list[list[list[str]]]) -> list[tuple[list[str], list[bool]]
     return [(circle, [circle in column for column in columns]) for circle in unique.values()]
 
 
+def report(arguments: argparse.Namespace) -> int:
+    """Print the numbers of one or two checkouts; 2 for more of them."""
+    folders: list[Path] = arguments.checkouts or [ROOT]
+    if len(folders) > 2:
+        print("structure: give one folder or two", file=sys.stderr)
+        return 2
+    print(page([Checkout(folder) for folder in folders]))
+    return 0
+
+
 def main() -> None:
-    """Print the numbers of one or two checkouts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "checkouts", nargs="*", type=Path, help="one folder, or two: before and after"
     )
-    folders = parser.parse_args().checkouts or [Path(__file__).parents[2]]
-    if len(folders) > 2:
-        parser.error("give one folder or two")
-    print(report([Checkout(folder) for folder in folders]))
+    measurement_page.run(parser, report)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The project shell: pins, CI and the import of torchvision beside any torch. No model, no video."""
+"""The project shell: pins, CI, and the import of torchvision beside any torch."""
 
 import importlib.metadata
 import re
@@ -82,7 +82,8 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-# An interpreter where no torchvision build registers anything, some operators exist, and every declaration is printed.
+# An interpreter where no torchvision build registers anything and some operators exist. It prints
+# every declaration.
 DECLARE = """
 import torch
 def foreign(path): raise OSError("built for another torch")
