@@ -1,12 +1,13 @@
-"""Rebuild a catalog that was lost from the segment files, which describe themselves, and the video.json beside them.
+"""Rebuilds a lost catalog from the segment files, which describe themselves, and their video.json.
 
-Knows nothing of who may write (the bank holds the lock) and of retrieval. All that the catalog held comes back, except for
-files that cannot be read, which become gaps, and whether a video is finished. A file that was whole but never acknowledged is
-taken in, and so is the text of videos (memory/text/store.py). Recent windows (memory/storage/recent_window.py) stay as they are: a block was
-written before its segment, so that of the last one is there. A video that was finished has none; until the next `ingest` has
-looked, `verify` names it as missing.
-Order: 1 the rows into a catalog under a temporary name, 2 the old catalog and its log out of the way, 3 rename.
-A crash before 3 leaves no catalog, which the next opening finds and begins anew.
+Knows nothing of retrieval, nor of who may write (the bank holds the lock). All rows come back,
+except that unreadable files become gaps and no video counts as finished. Complete files that were
+never acknowledged are included, and so is the text of videos (memory/text/store.py). Recent windows
+(memory/storage/recent_window.py) stay as they are: a block is written before its segment, so the
+last segment has one. A finished video has none, and `verify` lists its window as missing until the
+next `ingest` has checked the video.
+Order: 1 rows into a catalog with a temporary name, 2 move the old catalog and its log away, 3
+rename. A crash before 3 leaves no catalog; the next opening starts again.
 """
 
 import os
@@ -29,14 +30,15 @@ NAME = "catalog.sqlite"
 
 
 def is_lost(root: Path) -> bool:
-    """Whether there are segments or text but no catalog, or an empty file in its place (SQLite takes that for a new one)."""
+    """True if there are segments or text but no catalog, or only an empty file, which SQLite would
+    treat as a new one."""
     path = root / NAME
-    kept = (any((root / "segments").glob("*/*.safetensors")), store.has_files(root))
-    return not (path.exists() and path.stat().st_size) and any(kept)
+    has_data = any((root / "segments").glob("*/*.safetensors")) or store.has_files(root)
+    return not (path.exists() and path.stat().st_size) and has_data
 
 
 def damage(root: Path) -> str | None:
-    """What is wrong with the catalog itself; None when it is sound, or not there."""
+    """The first problem of the catalog; None if it is intact or missing."""
     if not (root / NAME).exists():
         return None
     try:
@@ -49,12 +51,12 @@ def damage(root: Path) -> str | None:
 
 
 def is_due(root: Path, repair: bool) -> bool:
-    """Whether the catalog is to be rebuilt. repair: also if it is there but damaged."""
+    """True if the catalog must be rebuilt. repair: also if it exists but is damaged."""
     return is_lost(root) or (repair and damage(root) is not None)
 
 
 def rebuild(root: Path) -> None:
-    """Put a new catalog in the place of a lost or damaged one. For the one writer."""
+    """Replace a lost or damaged catalog by a new one. For the one writer."""
     path = root / NAME
     temporary = root / f"{NAME}.{os.getpid()}{TEMPORARY}"
     remove(temporary)
@@ -62,21 +64,21 @@ def rebuild(root: Path) -> None:
     writer, text = CatalogWriter(database), TextRows(database)
     for folder in sorted(filter(Path.is_dir, (root / "segments").iterdir())):
         if folder.name.endswith(TEMPORARY):
-            continue  # of a video that was being deleted
-        told = video_record.read(folder)
-        # files of segments that were pruned are left where a crash came in between: the next writer deletes them
-        begin = 0 if told is None or told.pruned is None else told.pruned.first
+            continue  # a video that was being deleted
+        record = video_record.read(folder)
+        # a crash while pruning can leave files of pruned segments; the next writer deletes them
+        begin = 0 if record is None or record.pruned is None else record.pruned.first
         rows = list(_rows(folder, begin))
-        video = told or _video_from_segments(folder.name, rows)
+        video = record or _video_from_segments(folder.name, rows)
         writer.add_all([video] if video is not None else [], rows)
         if video is not None:
             pruned = 0.0 if video.pruned is None else video.pruned.start
             for block, seal in store.read_blocks(root, folder.name, pruned):
                 text.add(block, seal)
-    database.close()  # takes its log in
+    database.close()  # merges its log into the file
     if path.exists():
-        os.replace(path, root / f"{NAME}.damaged")  # 2 kept: somebody may want to look at it
-    remove(path)  # a log that is left would be played into the new file
+        os.replace(path, root / f"{NAME}.damaged")  # 2 keep it for inspection
+    remove(path)  # SQLite would replay an old log into the new file
     handle = os.open(temporary, os.O_RDONLY)
     os.fsync(handle)
     os.close(handle)
@@ -85,13 +87,13 @@ def rebuild(root: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a database with its log and its shared memory."""
+    """Delete a database with its log and its shared memory file."""
     for suffix in ("-wal", "-shm", ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _rows(folder: Path, begin: int) -> Iterator[SegmentRow]:
-    """Rows of the files of one video that can be read, from number `begin` on, in time order."""
+    """Rows of the readable files of one video, from number `begin` on, in time order."""
     first = 0
     for path in sorted(folder.glob("*.safetensors"), key=lambda path: (len(path.name), path.name)):
         try:
@@ -120,7 +122,7 @@ def _rows(folder: Path, begin: int) -> Iterator[SegmentRow]:
 
 
 def _video_from_segments(video_id: str, rows: list[SegmentRow]) -> VideoRow | None:
-    """What the segments alone say of their video: not its path, and not whether it goes on."""
+    """The row of a video from its segments alone: without its path, and unfinished."""
     if not rows:
         return None
     # a segment ends one interval after its last frame

@@ -1,6 +1,7 @@
-"""Write a file so that its name always shows either the old bytes or all of the new ones, also after a power cut.
+"""Writes files so that a name always shows the old bytes or all new ones, even after a power cut.
 
-Knows nothing of what the bytes mean. `write_atomically` takes bytes; `replacing` serves writers that need a path.
+Knows nothing of what the bytes mean. `write_atomically` takes bytes; `replacing` serves writers
+that need a path.
 Order: 1 temporary file in the same folder, 2 fsync, 3 rename over the name, 4 fsync of the folder.
 """
 
@@ -11,14 +12,14 @@ from pathlib import Path
 
 from memory.storage import crash_points
 
-# suffix; whatever carries it was never acknowledged and may be deleted by the one writer
+# suffix of files that were never acknowledged; the one writer may delete them
 TEMPORARY = ".tmp"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`. When this returns, the bytes are on the disk under that name. OSError when the disk is
-    full, read-only or broken: then the name shows what it showed before, and nothing is left behind."""
-    # the process id keeps two readers that save the same rebuilt index from writing into each other's temporary
+    """Replace the contents of `path`; durable on return. OSError if the disk is full, read-only or
+    broken: then `path` shows what it showed before, and no temporary is left."""
+    # the process id keeps apart two readers that save the same rebuilt index
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         # 1 same folder, so that the rename stays within one file system
@@ -32,7 +33,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         crash_points.reached("sync")
         os.replace(temporary, path)  # 3
     except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk it would keep others from writing
+        temporary.unlink(missing_ok=True)  # on a full disk it would block other writes
         raise
     crash_points.reached("rename")
     sync_folder(path.parent)  # 4 the name itself
@@ -41,12 +42,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` when the block ends without error.
+    """Yield a temporary path beside `path`, and rename it over `path` unless the block raises.
 
     On an error the temporary is removed and `path` shows what it showed before.
     durable: fsync the file before the rename, so that the new bytes survive a power cut.
     """
-    # the suffix stays last: FFmpeg picks the container by it; the process id keeps two writers apart
+    # suffix last: FFmpeg picks the container by it; the process id keeps two writers apart
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary

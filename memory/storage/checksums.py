@@ -1,8 +1,10 @@
-"""Checksums of a segment's tensors, fine enough that reading some frames checks those frames and reads nothing more.
+"""Checksums of a segment's tensors, per frame where frames are read alone.
 
-Knows tensors by name; no files, no catalog. A tensor that is read by frame range has one sum a frame, every other one sum
-in all. A sum covers name, dtype, shape and bytes (xxh3, 64 bits: for accidents, not for attackers). The sums of a tensor
-stand one after the other, 8 bytes each; as text in base64, half the length of a list of hex digits.
+Knows tensors by name; no files, no catalog. A tensor that is read by frame range has one checksum
+per frame, every other tensor has one in all. So reading some frames checks these frames and reads
+nothing more. A checksum covers name, dtype, shape and bytes (xxh3, 64 bits: against accidents, not
+attackers). Those of a tensor are concatenated, 8 bytes each, and written as base64: half the length
+of hex digits.
 """
 
 import base64
@@ -17,37 +19,37 @@ import xxhash
 from torch import Tensor
 
 Sums = Mapping[str, bytes]
-_BYTES = 8  # of one sum
+_BYTES = 8  # of one checksum
 
-# name -> offsets tensor that cuts it into frames, and the axis that is cut. The scales of keys are not cut: a group may
-# reach over many frames (memory/storage/quantization.py); nor are places and times, which are small
+# name -> the offsets tensor that cuts it into frames, and the axis that is cut. Not cut: the scales
+# of keys, whose groups span frames (memory/storage/quantization.py), and small tensors
 BY_FRAME = {"tokens": ("offsets", 0), "keys": ("kv_offsets", 2), "values": ("kv_offsets", 2)}
 
 
 def of_bytes(data: bytes) -> str:
-    """128 bits, as hex digits."""
+    """128 bits of xxh3 as hex digits."""
     return xxhash.xxh3_128_hexdigest(data)
 
 
 def of(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
-    """Sums of all tensors of a segment; the same bytes always give the same sums."""
+    """Checksums of all tensors of a segment; equal bytes give equal checksums."""
     return {name: _sums(name, tensor, tensors) for name, tensor in sorted(tensors.items())}
 
 
 def to_text(sums: Sums) -> dict[str, str]:
-    """For a JSON header."""
+    """Base64, for a JSON header."""
     return {name: base64.b64encode(each).decode() for name, each in sums.items()}
 
 
 def from_text(texts: Mapping[str, str]) -> dict[str, bytes]:
-    """ValueError on what is no base64."""
+    """ValueError if a text is not base64."""
     return {name: base64.b64decode(each, validate=True) for name, each in texts.items()}
 
 
 def is_intact(
     name: str, dtype: torch.dtype, shape: tuple[int, ...], data: np.ndarray, sums: Sums
 ) -> bool:
-    """Whether a tensor is, as a whole, what was expected. data: [n] uint8, its bytes."""
+    """True if a whole tensor matches its checksum. data: [n] uint8, its bytes."""
     return sums.get(name) == _sum(name, dtype, shape, data)
 
 
@@ -60,8 +62,11 @@ def first_damaged_frame(
     first: int,
     sums: Sums,
 ) -> int | None:
-    """The first frame whose bytes are not what was expected, None if all are. dtype, shape, data: of the frames from number
-    `first` on of a tensor in `BY_FRAME`; edges: where each of them begins in the tensor of all frames, and the end."""
+    """Number of the first frame that does not match its checksum; None if all match.
+
+    dtype, shape, data: of the frames from number `first` on, of a tensor in `BY_FRAME`.
+    edges: where each of these frames begins in the whole tensor, and the end.
+    """
     expected = sums.get(name, b"")[_BYTES * first :]
     actual = _by_frame(name, dtype, shape, data, edges)
     if actual == expected[: len(actual)]:
@@ -86,19 +91,19 @@ def _sums(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> bytes:
 def _by_frame(
     name: str, dtype: torch.dtype, shape: tuple[int, ...], data: np.ndarray, edges: Sequence[int]
 ) -> bytes:
-    """The sums of frames that follow each other; the tensor begins at edges[0]."""
+    """The checksums of consecutive frames; the data begins at edges[0]."""
     axis = BY_FRAME[name][1]
-    before, behind = shape[:axis], shape[axis + 1 :]
+    before, after = shape[:axis], shape[axis + 1 :]
     if len(edges) == 2:
         return _sum(name, dtype, shape, data)
-    row = prod(behind) * dtype.itemsize
-    # [all before the axis, bytes of the axis and all behind it]
+    row = prod(after) * dtype.itemsize
+    # [axes before the cut one, bytes of the cut one and those after]
     rows = data.reshape(prod(before), -1)
     sums = []
     for a, b in pairwise(edges):
-        # hashed in one call: a copy where it is in pieces
+        # one call per frame: a copy if its bytes are in pieces
         part = rows[:, (a - edges[0]) * row : (b - edges[0]) * row]
-        sums.append(_sum(name, dtype, (*before, b - a, *behind), np.ascontiguousarray(part)))
+        sums.append(_sum(name, dtype, (*before, b - a, *after), np.ascontiguousarray(part)))
     return b"".join(sums)
 
 
@@ -112,7 +117,7 @@ def _seed(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
 
 
 def _bytes(tensor: Tensor) -> np.ndarray:
-    """[n] uint8 in the order of the elements, whatever way they lie in memory."""
+    """[n] uint8 in element order, for any memory layout."""
     if not tensor.numel():
         return np.zeros(0, np.uint8)
     flat = tensor.contiguous().reshape(-1)

@@ -1,7 +1,8 @@
-"""Named moments of a commit, at which a test may stop the process. Knows nothing of what happens between them.
+"""Named moments of a commit where a test can stop the process.
 
-`reached(name)` stands after each system call that a commit rests on; with no hook, as always outside tests, it does
-nothing. A hook may end the process or raise what the system call might have raised; it must not change anything else.
+Knows nothing of what happens between them. `reached(name)` follows every system call that a commit
+relies on. It does nothing unless a test sets `hook`. A hook may end the process or raise what the
+system call could have raised; it must not change anything else.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,6 @@ hook: Callable[[str], None] | None = None
 
 
 def reached(name: str) -> None:
-    """Say that the step of this name is done."""
+    """Report that the step of this name is done."""
     if hook is not None:
         hook(name)

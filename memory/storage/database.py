@@ -1,8 +1,8 @@
-"""The one SQLite file of a bank: connection, schema, transactions. WAL mode, so that readers go on while a row is committed.
+"""The one SQLite file of a bank: connection, schema, transactions.
 
-Knows no record: the catalog and the text rows keep theirs in it. synchronous=FULL means that a committed row is on the
-disk before `transaction` ends. Safe to use from many threads and, for reading, from many processes while one writes.
-A read-only disk is enough for reading.
+Knows no record: the catalog and the text rows store theirs in it. WAL mode: readers go on while a
+row is committed. synchronous=FULL: a committed row is on the disk before `transaction` ends. Many
+threads may use it, and many processes may read while one writes. Reading works on a read-only disk.
 """
 
 import os
@@ -17,22 +17,28 @@ from memory.storage.atomic import sync_folder
 from memory.storage.checksums import of_bytes
 from memory.storage.os_errors import message
 
-# sum: SQLite has no checksums of its own. It covers a row except for what changes in place: finished, first_ordinal.
-# times and tokens stand here and in the segment files, so that planning a recall opens no file:
+# sum: SQLite has no checksums of its own. It covers a row except for the columns that change in
+# place: finished, first_ordinal.
+# times and tokens are here and in the segment files, so that planning a recall opens no file:
 # 12 bytes per frame, 1 MB for a day at one frame per second.
+# SQLite stores these statements verbatim in the file: a backslash only breaks a line here.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS videos (
-    id TEXT PRIMARY KEY, path TEXT NOT NULL, duration REAL NOT NULL, decoder TEXT NOT NULL, broke_at REAL,
-    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, sum TEXT NOT NULL,
+    id TEXT PRIMARY KEY, path TEXT NOT NULL, duration REAL NOT NULL, decoder TEXT NOT NULL, \
+broke_at REAL,
+    note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, \
+sum TEXT NOT NULL,
     pruned_first INTEGER, pruned_start REAL
 );
 CREATE TABLE IF NOT EXISTS segments (
     video_id TEXT NOT NULL, number INTEGER NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL,
-    frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum TEXT NOT NULL,
-    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, wall REAL, PRIMARY KEY (video_id, number)
+    frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, \
+checksum TEXT NOT NULL,
+    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, wall REAL, \
+PRIMARY KEY (video_id, number)
 );
 """
-# Columns that older catalogs lack. They are NULL in every row that was written before.
+# Columns that older catalogs lack; NULL in their rows.
 _LATER = {"videos": ("pruned_first INTEGER", "pruned_start REAL"), "segments": ("wall REAL",)}
 # An overlap has two ends, and an index bounds only one. The longest segment bounds the other.
 _INDEXES = """
@@ -143,20 +149,20 @@ def row_sum(*values: str | float | bytes | None) -> str:
 
 def _connect(path: Path) -> sqlite3.Connection:
     if path.exists() and not os.access(path.parent, os.W_OK):
-        # A read-only disk: SQLite may not put its shared memory beside the file. Nobody writes, so it needs none, unless a
-        # log is there that was never taken in.
+        # A read-only disk: SQLite cannot create its shared memory beside the file. Without a
+        # writer it needs none, unless a log was never merged into the file.
         log = path.with_name(path.name + "-wal")
         still = "" if log.exists() and log.stat().st_size else "&immutable=1"
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False
         )
-        # a temporary view of that name is what queries find first
+        # queries prefer a temporary view to the table of the same name
         for table, columns in _missing_columns(db).items():
             more = ", ".join(f"NULL AS {column.split()[0]}" for column in columns)
             db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {more} FROM main.{table}")
         return db
     db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")  # readers go on while a row is committed
+    db.execute("PRAGMA journal_mode = WAL")  # readers go on during a commit
     db.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last rows at a power cut: law 4
     db.executescript(_TABLES)
     if _missing_columns(db):
@@ -167,17 +173,17 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _missing_columns(db: sqlite3.Connection) -> dict[str, list[str]]:
     """Columns that an older catalog does not have, by table."""
-    found = {}
+    missing_columns = {}
     for table, columns in _LATER.items():
-        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-        missing = [column for column in columns if column.split()[0] not in there]
-        if there and missing:
-            found[table] = missing
-    return found
+        existing = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+        missing = [column for column in columns if column.split()[0] not in existing]
+        if existing and missing:
+            missing_columns[table] = missing
+    return missing_columns
 
 
 def _bring_up_to_date(db: sqlite3.Connection) -> None:
-    db.execute("BEGIN IMMEDIATE")  # of two that open the same old catalog one finds it done
+    db.execute("BEGIN IMMEDIATE")  # another process may have done it meanwhile
     for table, columns in _missing_columns(db).items():
         for column in columns:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")

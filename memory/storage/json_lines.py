@@ -1,7 +1,7 @@
-"""A JSONL file that survives a process killed in the middle of a line. Knows nothing of what the rows mean.
+"""A JSONL file that survives a process killed in the middle of a line.
 
-A line is whole when its newline is there. Reading ignores the rest of a line that was cut off; opening for writing
-removes it, so that the next row begins on a line of its own.
+Knows nothing of what the rows mean. A line is complete if it ends with a newline. Reading ignores
+an incomplete last line; opening for writing removes it, so that the next row starts a new line.
 """
 
 import errno
@@ -45,7 +45,8 @@ class JsonLines:
                 os.fsync(self._file.fileno())
         except OSError as error:
             raise UserError(
-                f"{self.path} cannot be written ({error.strerror}); make room and run the same again"
+                f"{self.path} cannot be written ({error.strerror}); make room and run the same "
+                "again"
             ) from error
         self.rows.append(row)
 
@@ -62,20 +63,22 @@ class JsonLines:
 
 
 def read(path: Path) -> list[JsonRow]:
-    """The rows of a file, without a cut last line; [] without a file. UserError names a damaged line."""
+    """The rows of a file; [] without a file. Skips an incomplete last line. UserError names a
+    damaged line."""
     data = path.read_bytes() if path.is_file() else b""
     return decode(path, data[: data.rfind(b"\n") + 1])
 
 
 def decode(path: Path, data: bytes) -> list[JsonRow]:
-    """The rows of whole lines. UserError names a line that is damaged; `path` is for the message."""
+    """The rows of whole lines. UserError names a damaged line; `path` is for the message."""
     rows = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
             raise UserError(
-                f"{path} line {number} is damaged; take it away and run again, or use another out=DIR"
+                f"{path} line {number} is damaged; take it away and run again, or use another "
+                "out=DIR"
             ) from error
     return rows
 

@@ -1,7 +1,7 @@
-"""bank.json, the file that makes a folder a bank, and writer.lock, which lets one process write.
+"""bank.json, the manifest of a bank, and writer.lock, which lets one process write.
 
-Knows nothing of segments. bank.json holds the format version and the provenance: all that must agree for two runs to
-share a bank (law 5), as plain names and values.
+Knows nothing of segments. bank.json holds the format version and the provenance: the names and
+values that must agree for two runs to share a bank (law 5).
 """
 
 import fcntl
@@ -13,19 +13,22 @@ from pathlib import Path
 from encoders.errors import UserError
 from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
 
-FORMAT = 3  # that of the segments (memory/storage/segment_file.py)
+FORMAT = 3  # of segment files (memory/storage/segment_file.py)
 Provenance = Mapping[str, str | int | float | None]
 
 
 class BankBusyError(UserError):
-    """Another process writes to the bank; whoever can do with another bank takes that."""
+    """Another process writes to the bank."""
 
 
 def open_manifest(
     root: Path, provenance: Provenance | None, *, create: bool
 ) -> dict[str, str | int | float | None]:
-    """The provenance of the bank at `root`, after making sure that it agrees with `provenance` (None: only looking, so
-    anything goes). A bank that is not there is created if allowed."""
+    """Read the provenance of the bank at `root`. UserError if it differs from `provenance`, or if
+    the folder is no bank.
+
+    provenance: None accepts any bank. create: create a missing bank.
+    """
     path = root / "bank.json"
     if not path.is_file():
         _refuse_no_bank(root, create)
@@ -42,18 +45,18 @@ def open_manifest(
             lock.release()
     try:
         data = json.loads(path.read_bytes())
-        found, stored = data["format"], dict(data["provenance"])
+        version, stored = data["format"], dict(data["provenance"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; restore it or use another bank=DIR") from error
-    if found != FORMAT:
-        older = isinstance(found, int) and found < FORMAT
+    if version != FORMAT:
+        is_older = isinstance(version, int) and version < FORMAT
         remedy = (
             "encode its videos into another bank=DIR"
-            if older
+            if is_older
             else "use a newer Reelbank or another bank=DIR"
         )
         raise UserError(
-            f"bank {root} has format {found} and this Reelbank reads format {FORMAT}; {remedy}"
+            f"bank {root} has format {version} and this Reelbank reads format {FORMAT}; {remedy}"
         )
     if provenance is not None:
         _refuse_other(root, stored, provenance)
@@ -71,10 +74,11 @@ class WriterLock:
             owner = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._handle)
             raise BankBusyError(
-                f"bank {root} is being written by another process (id {owner}); wait for it or use another bank=DIR"
+                f"bank {root} is being written by another process (id {owner}); wait for it or use "
+                "another bank=DIR"
             ) from error
         os.ftruncate(self._handle, 0)
-        # for the sentence above; the lock is the flock
+        # the id is only for the message above; the lock is the flock
         os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
@@ -84,7 +88,7 @@ class WriterLock:
 def _refuse_no_bank(root: Path, create: bool) -> None:
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file, not a bank; use another bank=DIR")
-    # a crash while the bank was created leaves these: still as good as empty
+    # leftovers of a crash during creation count as empty
     others = [path for path in root.iterdir() if not _of_creation(path)] if root.is_dir() else []
     if others:
         raise UserError(
@@ -102,20 +106,21 @@ def _of_creation(path: Path) -> bool:
     )
 
 
-def _refuse_other(root: Path, stored: Provenance, wanted: Provenance) -> None:
+def _refuse_other(root: Path, stored: Provenance, current: Provenance) -> None:
     absent = object()
     keys = [
         key
-        for key in sorted({*stored, *wanted})
-        if stored.get(key, absent) != wanted.get(key, absent)
+        for key in sorted({*stored, *current})
+        if stored.get(key, absent) != current.get(key, absent)
     ]
     if not keys:
         return
     differ = ", ".join(
-        f"{key}={_show(stored, key)} (this run: {_show(wanted, key)})" for key in keys
+        f"{key}={_show(stored, key)} (this run: {_show(current, key)})" for key in keys
     )
     raise UserError(
-        f"bank {root} was made with {differ}; use another bank=DIR or run with the settings of the bank"
+        f"bank {root} was made with {differ}; use another bank=DIR or run with the settings of the "
+        "bank"
     )
 
 

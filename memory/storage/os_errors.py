@@ -1,4 +1,7 @@
-"""What the operating system or SQLite refuses, as one sentence with a remedy. Knows no bank beyond its folder."""
+"""Turns errors of the operating system and of SQLite into one sentence with a remedy.
+
+Knows a bank's folder, nothing else of it.
+"""
 
 import errno
 import sqlite3
@@ -21,26 +24,26 @@ _SQLITE = {
     sqlite3.SQLITE_READONLY: _ACCESS,
     sqlite3.SQLITE_CANTOPEN: _ACCESS,
 }
-# SQLite's "disk I/O error" may be a full disk, too
+# SQLite's "disk I/O error" can also mean a full disk
 _OTHERWISE = "make sure that the disk works and has room"
 
 
 def message(root: Path, error: OSError | sqlite3.OperationalError) -> str:
-    """What went wrong with the bank at `root` and what to do."""
+    """What failed in the bank at `root`, and what to do."""
     if isinstance(error, OSError):
         what, remedy = error.strerror or str(error), _REMEDIES.get(error.errno or 0, _OTHERWISE)
     else:
-        # low byte: the kind of error
+        # the low byte is the kind of error
         what, remedy = str(error), _SQLITE.get(error.sqlite_errorcode & 0xFF, _OTHERWISE)
     return (
-        f"bank {root} cannot be written ({what[:1].lower()}{what[1:]}); {remedy}: what was written before stays, and the same "
-        "command goes on from there"
+        f"bank {root} cannot be written ({what[:1].lower()}{what[1:]}); {remedy}: what was written "
+        "before stays, and the same command goes on from there"
     )
 
 
 @contextmanager
 def as_user_errors(root: Path) -> Iterator[None]:
-    """Around whatever writes to the bank at `root`."""
+    """Raise UserError for errors inside the block, which writes to the bank at `root`."""
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:

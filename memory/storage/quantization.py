@@ -1,14 +1,17 @@
-"""Numbers -> small whole numbers with a scale, and back. Asymmetric, in groups, after KIVI (arXiv 2402.02750).
+"""Asymmetric group quantization of keys, values and visual tokens, after KIVI (arXiv 2402.02750).
 
-Knows tensors only; nothing of segments, files or models. Keys vary most from channel to channel (some channels are large
-for every token), so a group of keys is one channel over many tokens; values vary most from token to token, so a group of
-values is some channels of one token. Keys are quantised before rotary embedding, which would mix the channels.
+Knows tensors only; nothing of segments, files or models. Keys vary most from channel to channel
+(some channels are large for every token), so a group of keys is one channel over many tokens.
+Values vary most from token to token, so a group of values is some channels of one token. Keys are
+quantized before rotary embedding, which would mix the channels.
 
-A group stores `low` and `step` in float16 and one code a number: x ~ low + step * code. `low` is rounded down and `step` up,
-so that every number of the group lies between the first code and the last: |x - x'| <= step / 2, before x' is rounded to
-the dtype asked for. 4-bit codes lie two in a byte along the last axis: code i in the low half, code i + n/2 in the high one,
-of the n numbers of a group or of a token; the other axes stay as they are and can be cut anywhere. Keys have their scales in
-a tensor of their own, as a group of them reaches over many tokens; those of a token stand behind its codes, group by group.
+A group stores `low` and `step` in float16, and one code per number: x ~ low + step * code. `low` is
+rounded down and `step` up, so that every number of the group lies between the first and the last
+code: |x - x'| <= step / 2, before x' is rounded to the output dtype. 4-bit codes are packed two per
+byte along the last axis: of the n numbers of a group or token, code i is in the low half of a byte
+and code i + n/2 in the high half. The other axes are unchanged and can be cut anywhere. Keys have
+their scales in a separate tensor, as a group spans many tokens; the scales of a token follow its
+codes, group by group.
 """
 
 from collections.abc import Sequence
@@ -20,15 +23,15 @@ import torch
 from torch import Tensor
 
 BITS = (4, 8)
-# at least, of the keys of one channel: more cost precision, fewer cost scales (4 bytes a group)
+# least tokens in a group of keys: more cost precision, fewer cost scales (4 bytes a group)
 TOKENS_IN_GROUP = 128
-CHANNELS_IN_GROUP = 64  # at most, of one token's values
-SCALE_BYTES = 4  # of a group: low and step
+CHANNELS_IN_GROUP = 64  # most channels in a group of one token's values
+SCALE_BYTES = 4  # low and step of a group
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Codes of keys and what turns them back. `scale` has `low` and behind it `step` along its last axis."""
+    """Quantized keys. Along its last axis, `scale` has `low`, then `step`."""
 
     codes: Tensor  # [..., n * bits / 8] uint8
     scale: Tensor  # [..., 2 * groups] float16
@@ -39,9 +42,12 @@ class Packed:
 
 
 def pack_by_channel(x: Tensor, groups: Sequence[int], bits: int) -> Packed:
-    """Keys: x [..., M, n], one scale for each channel and group of tokens; group g is groups[g]:groups[g + 1].
+    """Quantize keys x [..., M, n], one scale for each channel and group of tokens; group g is
+    groups[g]:groups[g + 1].
 
-    Returns codes [..., M, n * bits / 8] and scale [..., groups, 2n]. ValueError on numbers beyond float16 or odd n."""
+    Returns codes [..., M, n * bits / 8] and scale [..., groups, 2n]. ValueError if numbers exceed
+    float16, or for odd n with 4 bits.
+    """
     parts = [x[..., a:b, :].float() for a, b in pairwise(groups)]
     least, most = (
         torch.stack([f(part, dim=-2) for part in parts], dim=-2) for f in (torch.amin, torch.amax)
@@ -55,27 +61,30 @@ def pack_by_channel(x: Tensor, groups: Sequence[int], bits: int) -> Packed:
 def unpack_by_channel(
     packed: Packed, groups: Sequence[int], bits: int, dtype: torch.dtype
 ) -> Tensor:
-    """[..., M, n] of dtype. groups: as above, of these tokens."""
+    """Keys [..., M, n] of dtype. groups: as above, of these tokens."""
     scale = packed.scale.float()
-    if len(groups) > 2:  # one group alone fits all tokens as it is
+    if len(groups) > 2:  # one group alone broadcasts over all tokens
         scale = scale[..., group_of(groups), :]
     low, step = scale.chunk(2, dim=-1)
     return (low + step * _from_bytes(packed.codes, bits)).to(dtype)
 
 
 def pack_by_token(x: Tensor, width: int, bits: int) -> Tensor:
-    """Values and visual tokens: x [..., n], one scale for each token and `width` channels; width divides n.
+    """Quantize values or visual tokens x [..., n], one scale for each token and `width` channels;
+    width divides n.
 
-    Returns uint8 [..., n / width * (width * bits / 8 + 4)]: of each group its codes, low and step. ValueError as above."""
-    cut = x.float().unflatten(-1, (-1, width))  # [..., groups, width]
-    low, step = _scale(cut.amin(-1), cut.amax(-1), bits)
-    codes = _to_bytes(_codes(cut, low[..., None], step[..., None], bits), bits)
+    Returns uint8 [..., n / width * (width * bits / 8 + 4)]: codes, low and step of each group.
+    ValueError as above.
+    """
+    grouped = x.float().unflatten(-1, (-1, width))  # [..., groups, width]
+    low, step = _scale(grouped.amin(-1), grouped.amax(-1), bits)
+    codes = _to_bytes(_codes(grouped, low[..., None], step[..., None], bits), bits)
     scale = torch.stack([low, step], dim=-1).view(torch.uint8)  # [..., groups, 4]
     return torch.cat([codes, scale], dim=-1).flatten(-2)
 
 
 def unpack_by_token(packed: Tensor, width: int, bits: int, dtype: torch.dtype) -> Tensor:
-    """[..., n] of dtype."""
+    """Values or tokens [..., n] of dtype."""
     groups = packed.unflatten(-1, (-1, width * bits // 8 + SCALE_BYTES))
     # [..., groups, 1]
     low, step = groups[..., -SCALE_BYTES:].contiguous().view(torch.float16).float().chunk(2, dim=-1)
@@ -83,8 +92,8 @@ def unpack_by_token(packed: Tensor, width: int, bits: int, dtype: torch.dtype) -
 
 
 def width_for(channels: int, most: int = CHANNELS_IN_GROUP) -> int:
-    """Channels in a group: the largest divisor of `channels` up to `most`; an even one, if `channels` are even, as 4-bit codes
-    lie two in a byte."""
+    """Channels in a group: the largest divisor of `channels` up to `most`; even if `channels` is
+    even, as 4-bit codes are packed two per byte."""
     return max(
         width
         for width in range(1, min(channels, most) + 1)
@@ -93,8 +102,8 @@ def width_for(channels: int, most: int = CHANNELS_IN_GROUP) -> int:
 
 
 def token_groups(edges: Sequence[int], least: int = TOKENS_IN_GROUP) -> list[int]:
-    """Edges of groups of whole frames with at least `least` tokens each; what is left at the end joins the last group.
-    edges: of the frames, [T + 1], rising from 0."""
+    """Edges of groups of whole frames with at least `least` tokens each; a remainder joins the last
+    group. edges: of the frames, [T + 1], ascending from 0."""
     groups = [edges[0]]
     for edge in edges[1:]:
         if edge - groups[-1] >= least:
@@ -110,20 +119,21 @@ def group_of(groups: Sequence[int]) -> Tensor:
 
 
 def _scale(least: Tensor, most: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """low and step of float16 that reach from at most `least` to at least `most` with 2^bits codes."""
+    """float16 low and step whose 2^bits codes reach from at most `least` to at least `most`."""
     if bits not in BITS:
         raise ValueError(f"{bits} bits; use one of {BITS}")
     low = _rounded(least, -np.inf)
     step = _rounded((most - low.float()) / (2**bits - 1), np.inf)
     if not (bool(low.isfinite().all()) and bool(step.isfinite().all())):
         raise ValueError(
-            f"numbers from {float(least.min()):g} to {float(most.max()):g} do not fit into float16 scales"
+            f"numbers from {float(least.min()):g} to {float(most.max()):g} do not fit into float16 "
+            "scales"
         )
     return low, step
 
 
 def _rounded(x: Tensor, towards: float) -> Tensor:
-    """float32 -> the nearest float16 that is not on the other side of it."""
+    """float32 -> float16, rounded towards an infinity."""
     exact = x.numpy(force=True)
     with np.errstate(over="ignore"):
         half = exact.astype(np.float16)
@@ -132,7 +142,7 @@ def _rounded(x: Tensor, towards: float) -> Tensor:
 
 
 def _codes(x: Tensor, low: Tensor, step: Tensor, bits: int) -> Tensor:
-    """uint8 codes of float32 numbers; where step is 0 all numbers of the group are `low`."""
+    """uint8 codes of float32 numbers. Where step is 0, all numbers of the group are `low`."""
     steps = step.float()
     return (
         ((x - low.float()) / steps.where(steps > 0, 1.0))
@@ -152,7 +162,7 @@ def _to_bytes(codes: Tensor, bits: int) -> Tensor:
 
 
 def _from_bytes(codes: Tensor, bits: int) -> Tensor:
-    """float32 codes, one a number."""
+    """float32 codes, one per number."""
     if bits == 4:
         codes = torch.cat([codes & 15, codes >> 4], dim=-1)
     return codes.float()

@@ -1,18 +1,21 @@
-"""The recent window of a video that is being written, as it was made: what its encoder goes on with, also after a crash.
+"""The recent window of a video that is being written: the exact keys and values its encoder needs.
 
-Knows blocks and files; nothing of the catalog. Where keys and values are quantised at rest, the encoder must not attend to
-what the quantiser left of them, and a resumed encoder has to see the same window as one that was never stopped (law 4).
+Knows blocks and files; nothing of the catalog. In a quantized bank, the encoder must not attend to
+dequantized keys and values, and a resumed encoder must see the same window as an uninterrupted one
+(law 4).
 Layout:  <bank>/window/<video_id>/<number:06d>.safetensors: keys and values of one segment
-A segment's block is durable before its row in the catalog is, goes when the segment has left the window, and the last ones
-go when the video is finished: nobody encodes on from there. Until then a question reads the newest frames from here.
-Blocks of segments that were never acknowledged are deleted by the next writer.
+A segment's block is durable before the segment's row in the catalog. It is deleted when the segment
+leaves the window, and when the video is finished. Until then, questions read the newest frames from
+here. The next writer deletes blocks of segments that were never acknowledged.
 
-Guarantee: keys and values that come from here are those that were made, bit by bit. Every block carries sums of its tensors
-by frame (memory/storage/tensor_file.py), and says which segment it is of; every read compares those of what it hands out.
-A damaged block is never used and never passed over: encoding and questions that need it are refused with the file's name,
-`verify` lists it, `repair` puts what the segment stores in its place and says so.
-A missing block is listed by `verify`, too. Whoever needs it takes what the segment stores, which is checked as well: a
-question loses what quantising loses; later segments may get other bytes than in an uninterrupted run, and `ingest` warns.
+Guarantee: keys and values from here are exactly those that the encoder produced, bit by bit. Every
+block holds checksums of its tensors per frame (memory/storage/tensor_file.py) and names its
+segment; every read checks what it returns.
+A damaged block is never used and never skipped: encoding and questions that need it fail with the
+file's name, `verify` lists it, `repair` replaces it by what the segment stores and says so.
+`verify` lists missing blocks too. A reader then takes what the segment stores, which is also
+checked. A question loses the precision that quantization loses; later segments may differ from an
+uninterrupted run, and `ingest` warns.
 """
 
 import shutil
@@ -36,7 +39,7 @@ class RecentWindow:
         return self.root / video_id / f"{number:06d}.safetensors"
 
     def put(self, video_id: str, number: int, block: KVBlock) -> None:
-        """Keep a segment's block. When this returns, it is durable."""
+        """Store a segment's block; durable on return."""
         path = self.path(video_id, number)
         make_folder(path.parent)
         tensors = {"keys": block.keys, "values": block.values, "kv_offsets": block.offsets}
@@ -45,7 +48,8 @@ class RecentWindow:
         write_atomically(path, tensor_file.pack(tensors, {"video_id": video_id, "number": number}))
 
     def frames(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
-        """Frames first..stop-1 of a segment; None when it is not (or no longer) in the window. DamagedError."""
+        """Frames first..stop-1 of a segment; None if the window does not have it. DamagedError if
+        its bytes differ from those that were written."""
         try:
             with self._open(video_id, number) as file:
                 offsets = file.offsets("kv_offsets")[first : stop + 1]
@@ -60,7 +64,7 @@ class RecentWindow:
         return self.path(video_id, number).is_file()
 
     def problem(self, video_id: str, number: int) -> str | None:
-        """What is wrong with a block that should be there, after reading all of it; None when it is sound."""
+        """Read a whole block. Returns "missing" or the damage; None if it is intact."""
         try:
             with self._open(video_id, number) as file:
                 file.verify()
@@ -71,7 +75,7 @@ class RecentWindow:
         return None
 
     def keep_only(self, video_id: str, numbers: Container[int]) -> None:
-        """Delete the blocks of all other segments of a video, and what a crash left of a write."""
+        """Delete the blocks of all other segments of a video, and temporaries of a crash."""
         for path in self.files(video_id):
             if not (
                 path.suffix == ".safetensors"
@@ -85,7 +89,7 @@ class RecentWindow:
         self.path(video_id, number).unlink(missing_ok=True)
 
     def drop(self, video_id: str) -> None:
-        """Delete all blocks of a video. What a crash leaves, the next writer deletes."""
+        """Delete all blocks of a video. After a crash, the next writer deletes the rest."""
         shutil.rmtree(self.root / video_id, ignore_errors=True)
 
     def videos(self) -> list[str]:
@@ -97,14 +101,14 @@ class RecentWindow:
         )
 
     def files(self, video_id: str) -> list[Path]:
-        """Whatever lies in the window of a video."""
+        """All files in the window of a video."""
         folder = self.root / video_id
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     @contextmanager
     def _open(self, video_id: str, number: int) -> Iterator[TensorFile]:
         with tensor_file.open_file(self.path(video_id, number)) as file:
-            # no seal in the catalog: what the header says is compared with where the file lies and what is in it
+            # the catalog holds no seal of a block: compare the header with the path and the tensors
             if (file.metadata["video_id"], file.metadata["number"], set(file.sums)) != (
                 video_id,
                 number,

@@ -1,12 +1,15 @@
-"""What a segment's numbers become on disk, and how a range of frames comes back: as made, bfloat16, or whole numbers.
+"""Encodes a segment's tensors for disk, lossless or quantized, and decodes ranges of frames.
 
-Knows records and tensors; no files, no catalog. `encode` names the tensors of a file, `decode_*` turns cut tensors back; only
-what was cut is dequantised. With int8 or int4 keys and values everything beside them is stored small as well:
-    tokens, values     quantised per token; keys per channel, in groups of whole frames           memory/storage/quantization.py
-    key_means          not stored: they are the means of the keys that come back
-    clip               int8 per row, one row for frames that repeat each other (VisualTokens.repeats)
-    pos, offsets       as the smallest integers that hold them, exactly
-Every cut by frames is a cut of codes; the scales of keys are read whole, so a range equals the slice of the whole, bit by bit.
+Knows records and tensors; no files, no catalog. `encode` names the tensors of a file; `decode_*`
+take only what was cut out of one. With int8 or int4 keys and values, everything else is small too:
+    tokens, values     quantized per token
+    keys               per channel, in groups of whole frames (memory/storage/quantization.py)
+    key_means          not stored: computed from the decoded keys
+    clip               int8 per row, one row for frames that repeat each other
+                       (VisualTokens.repeats)
+    pos, offsets       the smallest integer dtypes that hold them, exactly
+A cut by frames cuts the codes; the scales of keys are read whole. So a decoded range equals the
+slice of the decoded whole, bit by bit.
 """
 
 from bisect import bisect_left, bisect_right
@@ -24,34 +27,35 @@ from memory.storage.quantization import Packed
 
 KV_DTYPES = ("bfloat16", "int8", "int4")
 TOKEN_DTYPES = ("bfloat16", "int8", "int4")
-# at most, in a group of a visual token's or a clip row's channels
+# most channels in a group of a visual token or clip row
 TOKEN_CHANNELS = {"int8": 128, "int4": 64}
 _BITS = {"int8": 8, "int4": 4}
-# what a file says of itself: {"kv": "int4", "kv_as": "bfloat16"}; empty = as made
+# a file's "form" metadata, such as {"kv": "int4", "kv_as": "bfloat16"}; empty: lossless
 TensorFormat = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class StorageFormat:
-    """The dials kv_dtype and token_dtype of a bank. UserError on other values."""
+    """How a bank stores segments: its settings kv_dtype and token_dtype. UserError for a value that
+    is not supported."""
 
-    kv: str | None = None  # one of KV_DTYPES; None = as the prefill made them
-    tokens: str | None = None  # one of TOKEN_DTYPES; None = as the tower made them
-    # newest frames whose keys and values are kept as made while a video is written
+    kv: str | None = None  # one of KV_DTYPES; None: as the prefill gives them
+    tokens: str | None = None  # one of TOKEN_DTYPES; None: as the vision tower gives them
+    # newest frames whose exact keys and values the window keeps while a video is written
     window_frames: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, known in (
+        for name, value, options in (
             ("kv_dtype", self.kv, KV_DTYPES),
             ("token_dtype", self.tokens, TOKEN_DTYPES),
         ):
-            if value is not None and value not in known:
+            if value is not None and value not in options:
                 raise UserError(
-                    f"{name}={value} is not known; use {', '.join(known)}, or null for as made."
+                    f"{name}={value} is not known; use {', '.join(options)}, or null for as made."
                 )
 
     def __str__(self) -> str:
-        """What a bank's provenance says under "quantisation"; `parse` reads it."""
+        """The value of "quantisation" in a bank's provenance; `parse` reads it."""
         values = {
             "kv": self.kv,
             "tokens": self.tokens,
@@ -63,30 +67,31 @@ class StorageFormat:
         )
 
     @classmethod
-    def parse(cls, told: str) -> "StorageFormat":
-        """UserError on what `str` does not write."""
-        parts = dict(part.split("=", 1) for part in told.split(", ") if "=" in part)
+    def parse(cls, text: str) -> "StorageFormat":
+        """The inverse of `str`. UserError for any other text."""
+        parts = dict(part.split("=", 1) for part in text.split(", ") if "=" in part)
         window = parts.get("window", "0")
-        found = cls(parts.get("kv"), parts.get("tokens"), int(window) if window.isdecimal() else 0)
-        if str(found) != told:
+        parsed = cls(parts.get("kv"), parts.get("tokens"), int(window) if window.isdecimal() else 0)
+        if str(parsed) != text:
             raise UserError(
-                f"The bank was made with quantisation={told}, which this Reelbank does not know; use a newer one."
+                f"The bank was made with quantisation={text}, which this Reelbank does not know; "
+                "use a newer one."
             )
-        return found
+        return parsed
 
     @property
     def keeps_window(self) -> bool:
-        """Whether stored keys and values are not those that the encoder goes on with."""
+        """True if the encoder needs exact keys and values that the segments do not store."""
         return self.kv is not None and self.window_frames > 0
 
     @property
     def is_quantized(self) -> bool:
-        """Whether everything beside keys and values is stored small as well."""
+        """True if keys and values are quantized; then the other tensors are stored small too."""
         return self.kv in _BITS
 
     def as_stored(self, segment: Segment) -> Segment:
-        """A segment that is stored, with the index rows that will be read back: a retriever is fed the same before and after
-        a restart."""
+        """The segment with the index rows as they read back from disk, so that a retriever indexes
+        the same rows before and after a restart."""
         if not self.is_quantized:
             return segment
         clip, form = _encode_clip(segment)
@@ -94,8 +99,8 @@ class StorageFormat:
         if means is not None and segment.kv is not None:
             edges = segment.kv.offsets
             keys = _encode_keys(segment.kv, str(self.kv), form)
-            kept = decode_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
-            means = key_means(kept, edges, segment.tokens.repeats)
+            decoded = decode_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
+            means = key_means(decoded, edges, segment.tokens.repeats)
         return replace(
             segment, clip=decode_clip(clip, segment.tokens.repeats, form), key_means=means
         )
@@ -104,17 +109,22 @@ class StorageFormat:
 def encode(
     segment: Segment, storage_format: StorageFormat
 ) -> tuple[dict[str, Tensor], TensorFormat]:
-    """The tensors of a segment's file by name, and what it must say of itself."""
-    seen, block = segment.tokens, segment.kv
+    """The tensors of a segment's file by name, and the format to record in it."""
+    visual, block = segment.tokens, segment.kv
     form: TensorFormat = {}
-    tensors = {"pos": seen.pos, "offsets": seen.offsets, "times": seen.times, "clip": segment.clip}
+    tensors = {
+        "pos": visual.pos,
+        "offsets": visual.offsets,
+        "times": visual.times,
+        "clip": segment.clip,
+    }
     if segment.key_means is not None:
         tensors["key_means"] = segment.key_means
-    tensors["tokens"] = _encode_tokens(seen.tokens, storage_format, form)
-    if seen.firsts is not None:
-        tensors["firsts"] = seen.firsts
-    if seen.repeats is not None:
-        tensors["repeats"] = seen.repeats
+    tensors["tokens"] = _encode_tokens(visual.tokens, storage_format, form)
+    if visual.firsts is not None:
+        tensors["firsts"] = visual.firsts
+    if visual.repeats is not None:
+        tensors["repeats"] = visual.repeats
     if block is not None:
         tensors |= {"kv_offsets": block.offsets} | _encode_kv(block, storage_format, form)
         if block.pos is not None:
@@ -125,15 +135,15 @@ def encode(
             for name in ("pos", "offsets", "kv_offsets", "kv_pos")
             if name in tensors
         }
-        tensors["clip"], says = _encode_clip(segment)
-        form |= says
+        tensors["clip"], clip_form = _encode_clip(segment)
+        form |= clip_form
         if block is not None and tensors.pop("key_means", None) is not None:
             form["key_means"] = "of keys"
     return tensors, form
 
 
 def decode_tokens(tokens: Tensor, form: TensorFormat) -> Tensor:
-    """[n, D] visual tokens from what was cut of `tokens`."""
+    """[n, D] visual tokens from a cut of the tensor `tokens`."""
     if "tokens" not in form:
         return tokens
     return quantization.unpack_by_token(
@@ -142,7 +152,7 @@ def decode_tokens(tokens: Tensor, form: TensorFormat) -> Tensor:
 
 
 def decode_values(values: Tensor, form: TensorFormat) -> Tensor:
-    """[L, H, n, Dh] from what was cut of `values`."""
+    """[L, H, n, Dh] values from a cut of the tensor `values`."""
     if "kv" not in form:
         return values
     return quantization.unpack_by_token(
@@ -153,12 +163,13 @@ def decode_values(values: Tensor, form: TensorFormat) -> Tensor:
 def decode_keys(
     keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, stop: int, form: TensorFormat
 ) -> Tensor:
-    """[L, H, n, Dh] from the keys of frames first..stop-1, the whole `keys_scale` and the whole `kv_offsets`."""
+    """[L, H, n, Dh] keys of frames first..stop-1. keys: a cut of the tensor `keys`. scale, offsets:
+    the whole tensors `keys_scale` and `kv_offsets`."""
     if scale is None:
         return keys
     edges: list[int] = offsets.tolist()
     groups, a, b = quantization.token_groups(edges), edges[first], edges[stop]
-    g, h = bisect_right(groups, a) - 1, bisect_left(groups, b)  # groups g..h-1 hold these tokens
+    g, h = bisect_right(groups, a) - 1, bisect_left(groups, b)  # these tokens are in groups g..h-1
     inside = [min(max(edge, a), b) - a for edge in groups[g : h + 1]]
     return quantization.unpack_by_channel(
         Packed(keys, scale[..., g:h, :]), inside, _BITS[form["kv"]], _dtype(form["kv_as"])
@@ -178,7 +189,7 @@ def decode_clip(clip: Tensor, repeats: Tensor | None, form: TensorFormat) -> Ten
 
 
 def key_means(keys: Tensor, offsets: Tensor, repeats: Tensor | None) -> Tensor:
-    """[T, L, H * Dh] float32 from the keys of all frames, which `offsets` cuts, and `repeats`."""
+    """[T, L, H * Dh] float32: the mean key of each frame. keys: of all frames, cut by `offsets`."""
     edges, exact = offsets.tolist(), keys.float()
     skipped = [False] * (len(edges) - 1) if repeats is None else repeats.tolist()
     rows = [
@@ -190,7 +201,7 @@ def key_means(keys: Tensor, offsets: Tensor, repeats: Tensor | None) -> Tensor:
 
 
 def narrow(numbers: Tensor) -> Tensor:
-    """The same integers in the smallest of uint8, int16 and int32 that holds them, or as they are."""
+    """The same integers in the smallest of uint8, int16 and int32 that fits, else unchanged."""
     for dtype in (torch.uint8, torch.int16, torch.int32):
         if torch.equal(numbers.to(dtype).to(numbers.dtype), numbers):
             return numbers.to(dtype)
@@ -230,20 +241,20 @@ def _encode_keys(block: KVBlock, kind: str, form: TensorFormat) -> dict[str, Ten
 
 
 def _encode_clip(segment: Segment) -> tuple[Tensor, TensorFormat]:
-    """Rows of the frames that repeat none."""
-    kept = torch.unique(segment.tokens.representatives)
+    """Rows of the frames that repeat no other."""
+    distinct = torch.unique(segment.tokens.representatives)
     width = quantization.width_for(segment.clip.shape[1], TOKEN_CHANNELS["int8"])
-    return quantization.pack_by_token(segment.clip[kept], width, 8), {"clip_width": str(width)}
+    return quantization.pack_by_token(segment.clip[distinct], width, 8), {"clip_width": str(width)}
 
 
 def _spread(rows: Tensor, repeats: Tensor | None) -> Tensor:
-    """[K, ...] one row for each frame that is no repeat -> [T, ...]."""
+    """[K, ...], one row for each frame that is no repeat -> [T, ...]."""
     return rows if repeats is None else rows[(~repeats).cumsum(0) - 1]
 
 
 def _dtype(name: str) -> torch.dtype:
-    found: torch.dtype = getattr(torch, name)
-    return found
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def _name(dtype: torch.dtype) -> str:

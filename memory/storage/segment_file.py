@@ -1,15 +1,22 @@
-"""A segment as the bytes of one safetensors file, and back; whole, a range of frames, or its index rows alone.
+"""A segment as one safetensors file; reads it whole, by frame range, or its index rows alone.
 
-Knows nothing of durability, of the catalog or of what the tensors are for. The file describes itself: the header holds
-format version, video id, number, start, end, wall-clock time where known and the checksums of all tensors
-(memory/storage/tensor_file.py), so a catalog can be rebuilt from the files. A chain of sums reaches every byte: the seal (kept in the
-catalog) covers the header, the header the data. Whatever is read is checked before it is handed out, and only that: a range
-of frames costs the sums of these frames.
-Tensors: tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]; with a KV cache also keys and values
-[L, H, M, Dh], kv_offsets [T + 1]; key_means [T, L, H * Dh] where it exists. firsts [T] for models with temporal patches,
-kv_pos [M, 3] for models with positions on three axes; repeats [T] where a compressor merged frames. Dtypes: those
-of memory/storage/tensor_file.py. In a quantised bank (memory/storage/segment_codec.py) tensors are codes, keys_scale lies beside keys, key_means are made
-of the keys when they are read, and the header says which form.
+Knows nothing of durability, of the catalog or of what the tensors are for. The file describes
+itself: its header holds format version, video id, number, start, end, wall-clock time if known, and
+the checksums of all tensors (memory/storage/tensor_file.py). So the files can rebuild a catalog. A
+chain of checksums covers every byte: the seal (in the catalog) covers the header, the header covers
+the data. Every read checks what it returns, and only that: a range of frames costs the checksums of
+these frames.
+
+Tensors:
+    tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]
+    keys, values [L, H, M, Dh], kv_offsets [T + 1]    with a KV cache
+    key_means [T, L, H * Dh]                          if the segment has mean keys
+    firsts [T]                                        for models with temporal patches
+    kv_pos [M, 3]                                     for models with positions on three axes
+    repeats [T]                                       if a compressor merged frames
+Dtypes: see memory/storage/tensor_file.py. In a quantized bank (memory/storage/segment_codec.py)
+tensors are codes, keys_scale is stored beside keys, key_means are computed from the keys at every
+read, and the header names the format.
 """
 
 from collections.abc import Iterator, Set
@@ -27,26 +34,26 @@ from memory.storage import segment_codec, tensor_file
 from memory.storage.segment_codec import StorageFormat, TensorFormat
 from memory.storage.tensor_file import DamagedError, TensorFile, read_seal, seal
 
-# 1 had no sums; 2 had them in hex digits, and small banks kept scales and mean keys apart
+# 1 had no checksums; 2 had them in hex, and quantized banks stored scales and mean keys separately
 FORMAT = 3
 LOSSLESS = StorageFormat()
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a segment file says about itself."""
+    """The metadata of a segment file."""
 
     video_id: str
     number: int
     start: float
     end: float
-    # how its tensors are stored; empty: as made
+    # how its tensors are encoded; empty: lossless
     form: TensorFormat = field(compare=False, default_factory=dict)
     wall: float | None = None  # Unix seconds of `start`
 
 
 def pack(segment: Segment, storage_format: StorageFormat = LOSSLESS) -> bytes:
-    """The file's bytes; the same segment always gives the same bytes."""
+    """The file's bytes; equal segments give equal bytes."""
     tensors, form = segment_codec.encode(segment, storage_format)
     head: dict[str, Any] = {
         "format": FORMAT,
@@ -68,7 +75,8 @@ def read_head(path: Path) -> Head:
 
 
 def read(path: Path, expected_seal: str | None = None) -> Segment:
-    """The whole segment, bit-exact. expected_seal: the seal that the file must carry. DamagedError, here and below."""
+    """The whole segment, bit-exact. expected_seal: the seal that the file must have. This and the
+    functions below raise DamagedError if the bytes differ from those that were written."""
     with _open(path, expected_seal) as (file, head):
         frames = len(file.load("times"))
         kv = _kv(file, head.form, 0, frames)
@@ -88,8 +96,8 @@ def read(path: Path, expected_seal: str | None = None) -> Segment:
 def read_frames(
     path: Path, first: int, stop: int, *, kv: bool = True, expected_seal: str | None = None
 ) -> tuple[VisualTokens, KVBlock | None]:
-    """Frames first..stop-1 of the segment alone, their frame numbers and offsets starting at 0 again; only these bytes
-    are read. kv=False leaves keys and values on the disk."""
+    """Frames first..stop-1 of the segment; frame numbers and offsets start at 0 again. Only their
+    bytes are read. kv=False does not read keys and values."""
     with _open(path, expected_seal) as (file, head):
         return _tokens(file, head.form, first, stop), _kv(
             file, head.form, first, stop
@@ -102,8 +110,9 @@ def read_index(
     want: Set[str] = frozenset({"clip", "key_means"}),
     expected_seal: str | None = None,
 ) -> SegmentIndex:
-    """The rows that a retriever takes in. `first`: ordinal of the first frame, which the file does not know. In a small bank
-    mean keys cost reading the keys."""
+    """The rows that a retriever indexes. first: ordinal of the first frame, which the file does not
+    hold. want: names of the optional tensors. In a quantized bank, mean keys cost reading the keys.
+    """
     with _open(path, expected_seal) as (file, head):
         return SegmentIndex(
             head.video_id,
@@ -116,13 +125,13 @@ def read_index(
 
 
 def read_times(path: Path) -> tuple[Tensor, Tensor]:
-    """Seconds [T] and offsets [T + 1] of the frames: what a catalog keeps."""
+    """Times [T] in seconds and offsets [T + 1] of the frames, for a catalog."""
     with _open(path, None) as (file, _):
         return file.load("times"), file.offsets("offsets")
 
 
 def check(path: Path, expected_seal: str) -> None:
-    """Read everything. DamagedError names the first tensor, and the frame where it can, that is not as written."""
+    """Read the whole file. DamagedError names the first damaged tensor, and the frame if it can."""
     with _open(path, expected_seal) as (file, _):
         file.verify()
 
@@ -130,18 +139,22 @@ def check(path: Path, expected_seal: str) -> None:
 @contextmanager
 def _open(path: Path, expected_seal: str | None) -> Iterator[tuple[TensorFile, Head]]:
     with tensor_file.open_file(path, expected_seal) as file:
-        told = file.metadata
-        if told.get("format") != FORMAT:
-            raise DamagedError(f"it has segment format {told.get('format')}, not {FORMAT}")
-        place = told["video_id"], told["number"], told["start"], told["end"]
-        yield file, Head(*place, told.get("form", {}), told.get("wall"))
+        metadata = file.metadata
+        if metadata.get("format") != FORMAT:
+            raise DamagedError(f"it has segment format {metadata.get('format')}, not {FORMAT}")
+        video_id, number = metadata["video_id"], metadata["number"]
+        start, end = metadata["start"], metadata["end"]
+        yield (
+            file,
+            Head(video_id, number, start, end, metadata.get("form", {}), metadata.get("wall")),
+        )
 
 
 def _tokens(file: TensorFile, form: TensorFormat, first: int, stop: int) -> VisualTokens:
     """Visual tokens of frames first..stop-1."""
     offsets = file.offsets("offsets")[first : stop + 1]
     tokens = file.frames("tokens", offsets, first)
-    # of these frames alone
+    # numbered from the first of these frames
     pos = file.load("pos")[int(offsets[0]) : int(offsets[-1])].to(torch.int32, copy=True)
     pos[:, 0] -= first
     firsts, repeats = (file.load_optional(name) for name in ("firsts", "repeats"))
@@ -156,7 +169,7 @@ def _tokens(file: TensorFile, form: TensorFormat, first: int, stop: int) -> Visu
 
 
 def _kv(file: TensorFile, form: TensorFormat, first: int, stop: int) -> KVBlock | None:
-    """Keys and values of frames first..stop-1; None when the segment has none."""
+    """Keys and values of frames first..stop-1; None if the segment has none."""
     if "keys" not in file.sums:
         return None
     whole = file.offsets("kv_offsets")
@@ -184,8 +197,8 @@ def _clip(file: TensorFile, form: TensorFormat) -> Tensor:
 
 
 def _key_means(file: TensorFile, form: TensorFormat, keys: Tensor | None = None) -> Tensor | None:
-    """Mean keys as they are stored or as the keys give them; None when the segment has none. keys: of all frames, where they
-    were read already."""
+    """Mean keys, stored or computed from the keys; None if the segment has none. keys: of all
+    frames, if already read."""
     if "key_means" not in form:
         return file.load_optional("key_means")
     offsets, repeats = file.offsets("kv_offsets"), file.load_optional("repeats")

@@ -1,11 +1,12 @@
-"""A safetensors file whose tensors are checked as they are read: whatever is handed out is what was written.
+"""A safetensors file whose tensors are checked as they are read.
 
-Knows neither segments nor what the tensors are for. The file's metadata holds one JSON record, `metadata`, and in it under
-"sums" the checksums of all tensors (memory/storage/checksums.py). Of a tensor that is read by frame range only those frames are checked.
+Knows neither segments nor what the tensors are for. The safetensors metadata holds one JSON record,
+`metadata`. Its key "sums" has the checksums of all tensors (memory/storage/checksums.py). A read by
+frame range checks only those frames.
 
-Read by plain `pread`, not through safetensors: a file that is cut short while it is read is an error, where a mapped one
-kills the process; and a scattered read costs a few calls. What a header says is parsed once for equal bytes and kept;
-the bytes of the header are read and checked at every opening.
+Read by `pread`, not through safetensors: a file that is truncated during a read raises an error,
+where a mapped one kills the process, and a scattered read costs only a few calls. Parsed headers
+are cached by their bytes; the bytes of the header are read and checked at every opening.
 """
 
 import json
@@ -26,10 +27,11 @@ from torch import Tensor
 from memory.storage import checksums
 from memory.storage.checksums import Sums
 
-# one metadata key only: safetensors writes several in a random order, and equal records must be equal bytes
+# a single metadata key: safetensors writes several in random order, and equal records must give
+# equal bytes
 _KEY = "reelbank"
-_AT_ONCE = 1 << 14  # bytes that are read first; most headers are shorter
-_HEADERS = 512  # parsed ones that are kept, about 10 kB each: an hour of segments of 8 s
+_FIRST_READ = 1 << 14  # bytes; most headers are shorter
+_CACHED_HEADERS = 512  # about 10 kB each: an hour of segments of 8 s
 _DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -50,12 +52,12 @@ _DTYPES = {
 
 
 class DamagedError(Exception):
-    """The bytes of a file are not those that were written; says which."""
+    """The bytes of a file differ from those that were written; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSlot:
-    """Where a tensor lies in its file."""
+    """The place of a tensor in its file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -64,7 +66,7 @@ class TensorSlot:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself."""
+    """The parsed header of a file."""
 
     metadata: dict[str, Any]
     sums: Sums
@@ -73,7 +75,7 @@ class Header:
 
 
 def pack(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
-    """The file's bytes, with the sums added to `metadata`; the same input always gives the same bytes."""
+    """The file's bytes, with the checksums added to `metadata`; equal input gives equal bytes."""
     unshared = _unshared(tensors)
     return save(
         unshared,
@@ -86,19 +88,19 @@ def pack(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
 
 
 def seal(data: bytes) -> str:
-    """The checksum of a packed file's header, which holds those of the data behind it."""
+    """The checksum of a packed file's header, which itself holds the checksums of the data."""
     return checksums.of_bytes(data[: 8 + int.from_bytes(data[:8], "little")])
 
 
 def read_seal(path: Path) -> str:
-    """The same of a file: a few kB are read."""
+    """The seal of a file on disk; reads a few kB."""
     with _handle(path) as handle:
         return checksums.of_bytes(_header_bytes(handle))
 
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """An open file."""
+    """An open file. Every read raises DamagedError if the bytes differ from those written."""
 
     handle: int
     header: Header
@@ -113,7 +115,7 @@ class TensorFile:
 
     @property
     def names(self) -> set[str]:
-        """Of the tensors that are really there; `sums` says which should be."""
+        """Names of the tensors in the file; `sums` has those that should be there."""
         return set(self.header.slots)
 
     def load(self, name: str) -> Tensor:
@@ -125,32 +127,35 @@ class TensorFile:
         return torch.from_numpy(data).view(slot.dtype).reshape(slot.shape)
 
     def load_optional(self, name: str) -> Tensor | None:
-        """A tensor that not every file has; the small ones are read whole."""
+        """A whole tensor; None if the file has none of this name."""
         return self.load(name) if name in self.sums else None
 
     def offsets(self, name: str) -> Tensor:
-        """[T + 1] int64, whatever integers the file keeps."""
+        """[T + 1] int64, from any integer dtype."""
         return self.load(name).long()
 
     def frames(self, name: str, offsets: Tensor, first: int = 0) -> Tensor:
-        """The frames from number `first` on of a tensor that offsets (of these frames, and the end) cut."""
+        """Some frames of a tensor.
+
+        offsets: of these frames, and the end, within the tensor. first: number of the first one.
+        """
         slot, axis, edges = self.header.slots[name], checksums.BY_FRAME[name][1], offsets.tolist()
-        before, length, behind = slot.shape[:axis], slot.shape[axis], slot.shape[axis + 1 :]
+        before, length, after = slot.shape[:axis], slot.shape[axis], slot.shape[axis + 1 :]
         a, b = edges[0], edges[-1]
         if not 0 <= a <= b <= length:
             raise DamagedError(f"its {name} are not as long as its frames")
-        row, shape = prod(behind) * slot.dtype.itemsize, (*before, b - a, *behind)
+        row, shape = prod(after) * slot.dtype.itemsize, (*before, b - a, *after)
         begins = [slot.begin + (each * length + a) * row for each in range(prod(before))]
         data = self._read(len(begins) * (b - a) * row, begins if b - a < length else begins[:1])
-        wrong = checksums.first_damaged_frame(
+        damaged = checksums.first_damaged_frame(
             name, slot.dtype, shape, data, edges, first, self.sums
         )
-        if wrong is not None:
-            raise DamagedError(f"its {name} of frame {wrong} are not those that were written")
+        if damaged is not None:
+            raise DamagedError(f"its {name} of frame {damaged} are not those that were written")
         return torch.from_numpy(data).view(slot.dtype).reshape(shape)
 
     def verify(self) -> None:
-        """Read everything."""
+        """Read and check all tensors."""
         for name in sorted(self.sums):
             if name in checksums.BY_FRAME:
                 self.frames(name, self.offsets(checksums.BY_FRAME[name][0]))
@@ -158,7 +163,7 @@ class TensorFile:
                 self.load(name)
 
     def _read(self, size: int, begins: Sequence[int]) -> np.ndarray:
-        """[size] uint8 in equal pieces that begin at these bytes of the file."""
+        """[size] uint8, from equal pieces that begin at these bytes of the file."""
         data = np.empty(size, np.uint8)
         if size:
             into, each = data.data, size // len(begins)
@@ -169,8 +174,10 @@ class TensorFile:
 
 @contextmanager
 def open_file(path: Path, expected_seal: str | None = None) -> Iterator[TensorFile]:
-    """The file and what it says of itself. expected_seal: the seal that it must carry. Bytes can be wrong in many ways, and each
-    has an error of its own; all of them become one."""
+    """Open a file and parse its header. expected_seal: the seal that the header must have.
+
+    Damaged bytes can raise many kinds of errors; all of them become DamagedError.
+    """
     try:
         with _handle(path) as handle:
             data = _header_bytes(handle)
@@ -204,21 +211,21 @@ def _handle(path: Path) -> Iterator[int]:
 
 
 def _header_bytes(handle: int) -> bytes:
-    """The length of the header and the header."""
-    data = os.pread(handle, _AT_ONCE, 0)
+    """The length of the header, and the header."""
+    data = os.pread(handle, _FIRST_READ, 0)
     length = 8 + int.from_bytes(data[:8], "little")
     if length <= len(data):
         return data[:length]
-    if length > os.fstat(handle).st_size:  # as damaged: reading would ask for so much memory
+    if length > os.fstat(handle).st_size:  # damage: do not allocate this much memory
         raise DamagedError("its header is longer than the file")
     more = np.empty(length, np.uint8)
     _fill(handle, more.data, 0)
     return more.tobytes()
 
 
-@lru_cache(maxsize=_HEADERS)
+@lru_cache(maxsize=_CACHED_HEADERS)
 def _parse_header(data: bytes) -> Header:
-    """What the bytes of a header say. Any error of a dict or a number when they say nothing."""
+    """Parse a header. Damaged bytes raise one of the errors that `open_file` converts."""
     described = json.loads(data[8:])
     metadata = json.loads(described.pop("__metadata__")[_KEY])
     slots, end = {}, len(data)
@@ -236,7 +243,7 @@ def _parse_header(data: bytes) -> Header:
 
 
 def _fill(handle: int, into: memoryview, at: int) -> None:
-    """Bytes of the file from `at` on."""
+    """Fill a buffer with the bytes of the file from `at` on."""
     while len(into):
         count = os.preadv(handle, [into], at)
         if not count:
@@ -245,14 +252,14 @@ def _fill(handle: int, into: memoryview, at: int) -> None:
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor contiguous, on the CPU and with memory of its own: safetensors refuses shared memory, and two of
-    ours may share it (a segment without time tags has the same offsets twice)."""
-    seen: set[int] = set()
+    """Each tensor contiguous, on the CPU and with its own memory: safetensors refuses shared
+    memory, and a segment without time tags has the same offsets twice."""
+    pointers: set[int] = set()
     unshared = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
-        if tensor.untyped_storage().data_ptr() in seen:
+        if tensor.untyped_storage().data_ptr() in pointers:
             tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
+        pointers.add(tensor.untyped_storage().data_ptr())
         unshared[name] = tensor
     return unshared

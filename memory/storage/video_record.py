@@ -1,8 +1,9 @@
-"""A copy of what is known of a video beside its segments, for the day when the catalog is lost.
+"""A copy of a video's row beside its segments, which restores it if the catalog is lost.
 
-Knows nothing of segments. Layout: <bank>/segments/<video_id>/video.json; written before the catalog's row. Whether the video
-is finished is not in it: the last segments may be lost together with the catalog, and encoding a video again that turns
-out to be whole costs a look at its end. What was deleted of its beginning on purpose is in it: it is not missing.
+Knows nothing of segments. Layout: <bank>/segments/<video_id>/video.json, written before the
+catalog's row. It holds what was pruned, so that this does not count as missing. It does not hold
+whether the video is finished: the last segments may be lost together with the catalog, and
+encoding a complete video again costs only a look at its end.
 """
 
 import json
@@ -19,11 +20,13 @@ NAME = "video.json"
 
 
 def write(folder: Path, row: VideoRow) -> None:
-    """Keep path, interval and so on durably. Writes nothing where they are kept already."""
-    told: dict[str, Any] = {"info": asdict(row.info), "interval": row.interval}
+    """Store the row durably; no write if the file holds it already."""
+    record: dict[str, Any] = {"info": asdict(row.info), "interval": row.interval}
     if row.pruned is not None:
-        told["pruned"] = asdict(row.pruned)
-    data = json.dumps({"row": told, "sum": _sum(told)}, indent=2, sort_keys=True).encode() + b"\n"
+        record["pruned"] = asdict(row.pruned)
+    data = (
+        json.dumps({"row": record, "sum": _sum(record)}, indent=2, sort_keys=True).encode() + b"\n"
+    )
     path = folder / NAME
     if path.is_file() and path.read_bytes() == data:
         return
@@ -32,17 +35,19 @@ def write(folder: Path, row: VideoRow) -> None:
 
 
 def read(folder: Path) -> VideoRow | None:
-    """What is known, as a video that is not finished. None when the file is missing or damaged."""
+    """The row, as that of an unfinished video. None if the file is missing or damaged."""
     try:
         data = json.loads((folder / NAME).read_bytes())
-        told = data["row"]
-        if data["sum"] != _sum(told):
+        record = data["row"]
+        if data["sum"] != _sum(record):
             return None
-        pruned = Pruned(**told["pruned"]) if "pruned" in told else None
-        return VideoRow(VideoInfo(**told["info"]), told["interval"], finished=False, pruned=pruned)
+        pruned = Pruned(**record["pruned"]) if "pruned" in record else None
+        return VideoRow(
+            VideoInfo(**record["info"]), record["interval"], finished=False, pruned=pruned
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _sum(told: dict) -> str:
-    return of_bytes(json.dumps(told, sort_keys=True).encode())
+def _sum(record: dict) -> str:
+    return of_bytes(json.dumps(record, sort_keys=True).encode())

@@ -1,7 +1,10 @@
-"""A stretch of text lines as a file that describes itself. Knows records and bytes; no bank, no catalog.
+"""A block of text lines as a file that describes itself.
 
-JSON, one object a line: first what the block is, with a sum of all that follows and of itself, then the lines. The same block
-always gives the same bytes, so a block can be made again from the rows of the catalog, and rows from the block.
+Knows records and bytes; no bank, no catalog.
+
+JSON, one object a line: first the description of the block, with a checksum over all that follows
+and over itself, then the lines. Equal blocks give equal bytes: a file can be restored from the rows
+of the catalog, and rows from the file.
 """
 
 import json
@@ -14,7 +17,7 @@ FORMAT = 1
 
 
 class DamagedTextError(Exception):
-    """The bytes of a block are not those that were written."""
+    """The bytes of a block differ from those that were written."""
 
 
 def pack(block: TextBlock) -> bytes:
@@ -32,12 +35,12 @@ def pack(block: TextBlock) -> bytes:
         "note": span.note,
         "lines": len(span.lines),
     }
-    body = "".join(_json(_told(line)) + "\n" for line in span.lines).encode()
+    body = "".join(_json(_to_json(line)) + "\n" for line in span.lines).encode()
     return _json(head | {"sum": _sum(head, body)}).encode() + b"\n" + body
 
 
 def unpack(data: bytes) -> TextBlock:
-    """The block of a file's bytes. DamagedTextError when they are not those that were written."""
+    """The block in a file's bytes. DamagedTextError if they differ from those that were written."""
     try:
         first, _, body = data.partition(b"\n")
         head = json.loads(first)
@@ -53,7 +56,7 @@ def unpack(data: bytes) -> TextBlock:
         return TextBlock(video_id, head["extractor"], head["made_with"], head["number"], span)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedTextError(
-            f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"it cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
 
 
@@ -62,21 +65,21 @@ def seal(data: bytes) -> str:
     return of_bytes(data)
 
 
-def _told(line: TextLine) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _to_json(line: TextLine) -> dict[str, Any]:
+    values: dict[str, Any] = {
         name: float(getattr(line, name)) for name in ("start", "end", "known", "confidence")
     }
-    told |= {"kind": line.kind, "text": line.text}
-    return told if line.box is None else told | {"box": [float(side) for side in line.box]}
+    values |= {"kind": line.kind, "text": line.text}
+    return values if line.box is None else values | {"box": [float(side) for side in line.box]}
 
 
-def _line(video_id: str, told: dict[str, Any]) -> TextLine:
-    box = told.pop("box", None)
-    return TextLine(video_id, **told, box=None if box is None else tuple(box))
+def _line(video_id: str, values: dict[str, Any]) -> TextLine:
+    box = values.pop("box", None)
+    return TextLine(video_id, **values, box=None if box is None else tuple(box))
 
 
 def _json(value: Any) -> str:
-    # ASCII alone: a line of the file is a line of JSON, also where a text has separators of its own
+    # ASCII only: each JSON object stays on one line, even if a text contains line separators
     return json.dumps(value, separators=(",", ":"))
 
 

@@ -1,13 +1,14 @@
-"""Lines of text for a question, best first: BM25 over the catalog's full-text index.
+"""Text lines ranked for a question by BM25 over the catalog's full-text index.
 
-Knows the rows and their words; no pictures, no prompts. SQLite's own bm25() counts every line that has a word, each time: a
-second for common words in a million lines. So here:
-    1 how many lines have each word, counted up to COMMON_LINES
-    2 candidates: lines with the telling words (fewer than COMMON_LINES lines have them), the more and rarer words the better; where
-      all words are common, lines that have them all; at most MAX_CANDIDATES of them
-    3 BM25 (Robertson's, k1 and b below) over the candidates alone, read from the catalog. What neighbours within NEAR_S seconds
-      say of words that a line lacks counts half: a sentence goes over several subtitles, a slide has several lines
-Which lines are seen depends on the question's moment (no look-ahead) and on the stretch of time that is asked for.
+Knows the rows and their words; no frames, no prompts. SQLite's own bm25() counts every line that
+has a word, each time: a second for common words in a million lines. So here:
+    1 count the lines that have each word, up to COMMON_LINES
+    2 candidates: lines with rare words (in fewer than COMMON_LINES lines), best those with the most
+      and the rarest; if all words are common, lines that have them all; at most MAX_CANDIDATES
+    3 BM25 (Robertson's, k1 and b below) over the candidates alone, read from the catalog. Words
+      that a line lacks but a neighbor within NEAR_S seconds has count half: a sentence spans
+      several subtitles, a slide has several lines
+The question's moment (no look-ahead) and its span of time limit which lines can match.
 """
 
 import math
@@ -21,64 +22,69 @@ from memory.text import tokenizer
 from memory.text.rows import TextRows
 from memory.text.tokenizer import Query
 
-COMMON_LINES = 4000  # lines
-MAX_CANDIDATES = 400  # candidates
+COMMON_LINES = 4000
+MAX_CANDIDATES = 400
 NEAR_S = 8.0
-K1, B = 1.2, 0.5  # lines are short, and a short one is not a better one
-MEAN_WORDS = (
-    8.0  # words of a line; not counted, as lines that come later must not change what is found
-)
-_NEIGHBOUR = 0.5
+K1, B = 1.2, 0.5  # b below the usual 0.75: lines are short, and a short one is not a better one
+# words of a line; a constant, not counted, as later lines must not change earlier scores
+MEAN_WORDS = 8.0
+_NEIGHBOR_WEIGHT = 0.5
+Term = tuple[str, ...]  # one word, or letters in a row (memory/text/tokenizer.py)
+# ids of lines (None: all), and a span of video time in seconds
+Part = tuple[range | None, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class LineFilter:
-    """Which lines may be found."""
+    """Which lines can match."""
 
     video_id: str | None = None  # None: all videos of the bank
-    kinds: tuple[str, ...] = ()  # none: all
+    kinds: tuple[str, ...] = ()  # empty: all
     start: float = 0.0  # seconds of video time
     end: float = math.inf
-    asked_at: float = math.inf  # seconds: what was not known by then is not found
-    # only these videos, each between its seconds
+    asked_at: float = math.inf  # seconds: lines that became known later do not match
+    # video id -> start and end in seconds; if not empty, only lines inside match
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RankedLine:
-    """A line with what speaks for it."""
+    """A line with its score."""
 
     line: TextLine
-    score: float  # BM25, neighbours included
-    # 0..1: how much of what the question asks for stands in it and near it, rare words counting more
+    score: float  # BM25, neighbors included
+    # 0..1: share of the question's terms, weighted by rarity, in this line and its neighbors
     coverage: float
-    start: float  # seconds: with the neighbours that counted
+    start: float  # seconds: with the neighbors that counted
     end: float
 
 
 def search(
     rows: TextRows, query: Query, line_filter: LineFilter, most: int = 50
 ) -> list[RankedLine]:
-    """At most so many lines, best first; equal ones in time order. Empty where the bank has no text."""
-    if query.empty or not rows.has_text:
+    """The best lines, at most `most`, best first; ties in time order."""
+    if query.is_empty or not rows.has_text:
         return []
     scope = _Scope(rows, line_filter)
     terms = tuple(dict.fromkeys((*query.terms, *query.phrases)))
-    having = {
-        term: scope.matching(_match(term), most=COMMON_LINES, always=True) for term in terms
-    }  # 1
-    lines = scope.count()
-    idf = {
-        term: math.log(1 + (max(lines - len(ids), 0) + 0.5) / (len(ids) + 0.5))
-        for term, ids in having.items()
+    ids_by_term = {  # 1
+        term: scope.search_ids(_match(term), most=COMMON_LINES, at_any_time=True) for term in terms
     }
-    found = rows.lines(_candidates(scope, query, having, idf))  # 2
-    return _ranked(found, idf, line_filter)[:most]  # 3
+    count = scope.count()
+    idf = {
+        term: math.log(1 + (max(count - len(ids), 0) + 0.5) / (len(ids) + 0.5))
+        for term, ids in ids_by_term.items()
+    }
+    candidates = rows.lines(_candidates(scope, query, ids_by_term, idf))  # 2
+    return _ranked(candidates, idf, line_filter)[:most]  # 3
 
 
 class _Scope:
-    """The lines that may be found. Who asks at a moment meets the words of one video as they were then: how common a word is
-    must not tell of what comes later."""
+    """The lines that can match.
+
+    Word counts for one video ignore lines that became known after the question's moment: how common
+    a word is must not reveal what comes later.
+    """
 
     def __init__(self, rows: TextRows, line_filter: LineFilter) -> None:
         self._rows, self._line_filter = rows, line_filter
@@ -91,41 +97,38 @@ class _Scope:
         self._kinds = [f"kind : ({kinds})"] if kinds else []
 
     @property
-    def bounded(self) -> bool:
-        """Whether only a stretch of time is asked for."""
-        return (self._line_filter.start, self._line_filter.end) != (0.0, math.inf) or bool(
-            self._line_filter.within
-        )
+    def is_bounded(self) -> bool:
+        """True if the filter limits the time."""
+        times = (self._line_filter.start, self._line_filter.end)
+        return times != (0.0, math.inf) or bool(self._line_filter.within)
 
-    def matching(self, *matches: str, most: int, always: bool = False) -> list[int]:
-        """Ids of lines; always: whatever the stretch of time."""
+    def search_ids(self, *matches: str, most: int, at_any_time: bool = False) -> list[int]:
+        """Ids of lines that match all FTS5 expressions. at_any_time: ignore the filter's span."""
         match = " AND ".join((*matches, *self._kinds))
-        found: list[int] = []
-        for ids, during in self._everywhere() if always else self._parts:
-            found += self._rows.search_ids(
-                match, ids, self._line_filter.asked_at, during, most=most - len(found)
+        ids: list[int] = []
+        for among, during in self._everywhere() if at_any_time else self._parts:
+            ids += self._rows.search_ids(
+                match, among, self._line_filter.asked_at, during, most=most - len(ids)
             )
-        return found
+        return ids
 
     @cached_property
-    def _parts(self) -> list[tuple[range | None, tuple[float, float]]]:
-        """Ids of lines and seconds."""
+    def _parts(self) -> list[Part]:
         line_filter = self._line_filter
         if not line_filter.within:
-            return [(ids, (line_filter.start, line_filter.end)) for ids, _ in self._everywhere()]
-        spans = (
-            line_filter.within
-            if line_filter.video_id is None
-            else {line_filter.video_id: line_filter.within.get(line_filter.video_id, (0.0, 0.0))}
-        )
-        parts: list[tuple[range | None, tuple[float, float]]] = []
+            times = (line_filter.start, line_filter.end)
+            return [(ids, times) for ids, _ in self._everywhere()]
+        spans = line_filter.within
+        if line_filter.video_id is not None:
+            spans = {line_filter.video_id: spans.get(line_filter.video_id, (0.0, 0.0))}
+        parts: list[Part] = []
         for video_id, (low, high) in sorted(spans.items()):
             during = max(low, line_filter.start), min(high, line_filter.end)
             if during[0] < during[1]:
                 parts += [(run.ids, during) for run in self._rows.runs(video_id)]
         return parts
 
-    def _everywhere(self) -> list[tuple[range | None, tuple[float, float]]]:
+    def _everywhere(self) -> list[Part]:
         always = (0.0, math.inf)
         return [(None, always)] if self._runs is None else [(ids, always) for ids in self._runs]
 
@@ -136,88 +139,76 @@ class _Scope:
 
 
 def _candidates(
-    scope: _Scope,
-    query: Query,
-    having: dict[tuple[str, ...], list[int]],
-    idf: dict[tuple[str, ...], float],
+    scope: _Scope, query: Query, ids_by_term: dict[Term, list[int]], idf: dict[Term, float]
 ) -> list[int]:
     phrases = [_match(phrase) for phrase in query.phrases]
-    there = sorted(
-        (term for term in query.terms if having[term]), key=lambda term: (len(having[term]), term)
+    terms = sorted(
+        (term for term in query.terms if ids_by_term[term]),
+        key=lambda term: (len(ids_by_term[term]), term),
     )
     weight: defaultdict[int, float] = defaultdict(float)
-    for term in there:
-        ids = having[term]
+    for term in terms:
+        ids = ids_by_term[term]
         if len(ids) < COMMON_LINES:
-            if phrases or scope.bounded:
-                ids = scope.matching(_match(term), *phrases, most=COMMON_LINES)
+            if phrases or scope.is_bounded:
+                ids = scope.search_ids(_match(term), *phrases, most=COMMON_LINES)
             for id_ in ids:
                 weight[id_] += idf[term]
     if weight:
-        return [
-            id_
-            for id_, _ in sorted(weight.items(), key=lambda item: (-item[1], item[0]))[
-                :MAX_CANDIDATES
-            ]
-        ]
-    # common words: as many of them in one line as there are
-    for count in range(len(there), 0 if phrases else 1, -1):
-        found = scope.matching(*map(_match, there[:count]), *phrases, most=MAX_CANDIDATES)
-        if found:
-            return found
-    return (
-        scope.matching(*(phrases or map(_match, there[:1])), most=MAX_CANDIDATES)
-        if phrases or there
-        else []
-    )
+        best = sorted(weight.items(), key=lambda item: (-item[1], item[0]))
+        return [id_ for id_, _ in best[:MAX_CANDIDATES]]
+    # common words only: lines that have as many of them as possible
+    for count in range(len(terms), 0 if phrases else 1, -1):
+        ids = scope.search_ids(*map(_match, terms[:count]), *phrases, most=MAX_CANDIDATES)
+        if ids:
+            return ids
+    if not phrases and not terms:
+        return []
+    return scope.search_ids(*(phrases or map(_match, terms[:1])), most=MAX_CANDIDATES)
 
 
 def _ranked(
-    lines: dict[int, TextLine], idf: dict[tuple[str, ...], float], line_filter: LineFilter
+    lines: dict[int, TextLine], idf: dict[Term, float], line_filter: LineFilter
 ) -> list[RankedLine]:
-    terms = tuple(idf)
-    asked = sum(idf.values()) or 1.0
-    scored: dict[int, dict[tuple[str, ...], float]] = {}
-    for id_, line in lines.items():
-        told = tokenizer.words(line.text)
-        length = K1 * (1 - B + B * len(told) / MEAN_WORDS)
-        times = Counter({term: tokenizer.holds(told, term) for term in terms})
-        scored[id_] = {
-            term: idf[term] * n * (K1 + 1) / (n + length) for term, n in times.items() if n
-        }
+    total = sum(idf.values()) or 1.0
+    scores = {id_: _term_scores(line.text, idf) for id_, line in lines.items()}
     order = sorted(lines, key=lambda id_: (lines[id_].video_id, lines[id_].start, id_))
-    found = []
-    for place, id_ in enumerate(order):
-        line, own = lines[id_], scored[id_]
-        more: dict[tuple[str, ...], float] = {}
+    ranked = []
+    for position, id_ in enumerate(order):
+        line, own = lines[id_], scores[id_]
+        added: dict[Term, float] = {}
         start, end = line.start, line.end
-        for other in _near(order, lines, place):
-            gain = {term: score for term, score in scored[other].items() if term not in own}
+        for other in _neighbors(order, lines, position):
+            gain = {term: score for term, score in scores[other].items() if term not in own}
             if gain:
-                more = {
-                    term: max(score, more.get(term, 0.0)) for term, score in (more | gain).items()
+                added = {
+                    term: max(score, added.get(term, 0.0)) for term, score in (added | gain).items()
                 }
                 start, end = min(start, lines[other].start), max(end, lines[other].end)
-        covered = sum(idf[term] for term in (*own, *more))
-        score = sum(own.values()) + _NEIGHBOUR * sum(more.values())
-        # that it stayed is not known yet; a copy of every line would be a tenth of a search
-        shown = (
-            line if line.end <= line_filter.asked_at else replace(line, end=line_filter.asked_at)
-        )
-        found.append(
-            RankedLine(
-                shown, score, min(covered / asked, 1.0), start, min(end, line_filter.asked_at)
-            )
-        )
-    return sorted(found, key=lambda each: (-each.score, each.line.video_id, each.line.start))
+        covered = sum(idf[term] for term in (*own, *added))
+        score = sum(own.values()) + _NEIGHBOR_WEIGHT * sum(added.values())
+        # hide an end after the question's moment; copying every line would cost a tenth of a search
+        if line.end > line_filter.asked_at:
+            line = replace(line, end=line_filter.asked_at)
+        end = min(end, line_filter.asked_at)
+        ranked.append(RankedLine(line, score, min(covered / total, 1.0), start, end))
+    return sorted(ranked, key=lambda each: (-each.score, each.line.video_id, each.line.start))
 
 
-def _near(order: Sequence[int], lines: dict[int, TextLine], place: int) -> list[int]:
+def _term_scores(text: str, idf: dict[Term, float]) -> dict[Term, float]:
+    """BM25 of each term that the text has."""
+    words = tokenizer.words(text)
+    length = K1 * (1 - B + B * len(words) / MEAN_WORDS)
+    counts = Counter({term: tokenizer.count_term(words, term) for term in idf})
+    return {term: idf[term] * n * (K1 + 1) / (n + length) for term, n in counts.items() if n}
+
+
+def _neighbors(order: Sequence[int], lines: dict[int, TextLine], position: int) -> list[int]:
     """Lines of the same video within NEAR_S of this one."""
-    here = lines[order[place]]
-    found = []
+    here = lines[order[position]]
+    neighbors = []
     for step in (-1, 1):
-        at = place + step
+        at = position + step
         while 0 <= at < len(order):
             other = lines[order[at]]
             gap = max(other.start - here.end, here.start - other.end)
@@ -226,11 +217,11 @@ def _near(order: Sequence[int], lines: dict[int, TextLine], place: int) -> list[
             ):
                 break
             if gap <= NEAR_S:
-                found.append(order[at])
+                neighbors.append(order[at])
             at += step
-    return found
+    return neighbors
 
 
-def _match(term: tuple[str, ...]) -> str:
+def _match(term: Term) -> str:
     text = " ".join(term).replace('"', "")
     return f'words : "{text}"'

@@ -1,14 +1,17 @@
-"""Text of videos on disk: what was once put survives a crash, and a lost catalog comes back from the files.
+"""Text of videos on disk: a block that was put survives a crash, and files restore a lost catalog.
 
-Knows records, files and rows; nothing of how text is found, and nothing of who may write (the bank sees to it).
-Layout: <bank>/text/<video_id>/<extractor>/<number:06d>.jsonl, a file for every stretch (memory/text/block_file.py).
+Knows records, files and rows; nothing of search, nor of who may write (the bank lets one process
+write). Layout: <bank>/text/<video_id>/<extractor>/<number:06d>.jsonl, one file for each block
+(memory/text/block_file.py).
 
-Order of `put`: 1 the file (temporary name, fsync, rename, fsync of the folder), 2 rows and words in the catalog, committed:
-from here on the lines exist. A crash in between leaves a file without a row, which `verify` names and the next writer deletes.
-File and rows say the same, so that either is made again from the other: a damaged file from the rows (`repair`), lost rows from
-the files (`read_blocks`).
-What was pruned of a video goes from the files as well; a crash before that leaves a file whose seal is not the row's, and
-`sweep` writes it again.
+Order of `put`:
+    1 the file: temporary name, fsync, rename, fsync of the folder
+    2 rows and words in the catalog, committed: from here on the lines exist
+A crash in between leaves a file without a row; `verify` lists it and the next writer deletes it.
+Files and rows hold the same, so each restores the other: `repair` writes a damaged file from the
+rows, `read_blocks` gives lost rows from the files.
+Pruning cuts the files after the rows. A crash in between leaves a file whose seal is not the row's,
+and `sweep` writes it again.
 """
 
 import shutil
@@ -30,16 +33,16 @@ FOLDER = "text"
 
 @dataclass(frozen=True, slots=True)
 class TextGap:
-    """Stretches of a run that are missing."""
+    """Missing blocks of a run."""
 
     first: int  # number
-    stop: int | None  # number after the last; None = to the video's end
+    stop: int | None  # number after the last; None: to the end of the video
     start: float  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class TextProblem:
-    """A block that is not as it was written, or a file that should not be there."""
+    """A damaged or missing file, or a leftover one."""
 
     path: Path
     text: str
@@ -58,11 +61,11 @@ class TextStore:
         self.vectors = TextVectors(root, self.rows)
 
     def path(self, video_id: str, extractor: str, number: int) -> Path:
-        """Where a block is kept."""
+        """The file of a block."""
         return self._root / video_id / extractor / f"{number:06d}.jsonl"
 
     def put(self, block: TextBlock) -> None:
-        """Keep a block of a recorded video. When this returns, it is durable and its lines are found."""
+        """Store a block of a recorded video. On return it is durable and searchable."""
         if self._catalog.video(block.video_id) is None:
             raise ValueError(
                 f"video {block.video_id} is not recorded; call record_video before its text"
@@ -74,28 +77,29 @@ class TextStore:
         self.rows.add(block, block_file.seal(data))  # 2
 
     def missing(self, video_id: str, extractor: str) -> list[TextGap]:
-        """What an extractor has not found yet: gaps first, then what comes after its last stretch. Empty: it is complete."""
+        """What an extractor has not processed yet: gaps first, then the time after its last block.
+        Empty: the run is complete."""
         video = self._catalog.video(video_id)
         pruned = 0.0 if video is None or video.pruned is None else video.pruned.start
         run = self.rows.run(video_id, extractor)
         if run is None:
             return [TextGap(0, None, pruned)]
-        found, rows = [], self.rows.blocks(run)
+        gaps, rows = [], self.rows.blocks(run)
         number, at = (rows[0].number, rows[0].start) if rows[0].start <= pruned else (0, pruned)
         for row in rows:
             if row.number > number:
-                found.append(TextGap(number, row.number, at))
+                gaps.append(TextGap(number, row.number, at))
             number, at = row.number + 1, row.end
-        return found if rows[-1].last else [*found, TextGap(number, None, at)]
+        return gaps if rows[-1].last else [*gaps, TextGap(number, None, at)]
 
     def drop_run(self, run: RunRow) -> None:
-        """Delete what an extractor has found of a video: rows first, then files."""
+        """Delete the text of one extractor of a video: rows first, then files."""
         self.rows.remove(run)
         shutil.rmtree(self._root / run.video_id / run.extractor, ignore_errors=True)
         self.vectors.drop(run.video_id, run.extractor)
 
     def nbytes(self, video_id: str) -> int:
-        """Bytes of the files of a video's text, vectors included."""
+        """Bytes of a video's text files and vector files."""
         folders = (self._root / video_id, self.vectors.folder(video_id))
         return sum(
             path.stat().st_size
@@ -105,7 +109,7 @@ class TextStore:
         )
 
     def drop(self, video_id: str) -> None:
-        """Delete the files of a video whose rows are gone."""
+        """Delete the files of a video whose rows are deleted."""
         self.vectors.drop(video_id)
         folder = self._root / video_id
         if folder.exists():
@@ -113,7 +117,7 @@ class TextStore:
             crash_points.reached("text gone")
 
     def sync_files(self, video_id: str) -> None:
-        """Make the files of a video what its rows say, after it was pruned."""
+        """Make the files of a video match its rows, after it was pruned."""
         folder = self._root / video_id
         if not folder.is_dir():
             return
@@ -130,10 +134,10 @@ class TextStore:
                     path.unlink()
             begin = min((row.start for row in rows.values()), default=0.0)
             for row in rows.values():
-                if run is not None and row.start == begin:  # no other one is cut
+                if run is not None and row.start == begin:  # only the first block can be cut
                     self._rewrite(run, row)
             sync_folder(part)
-        self.vectors.sweep(video_id)  # what was cut is another text
+        self.vectors.sweep(video_id)  # a cut block has another seal
         crash_points.reached("text settled")
 
     def sweep(self) -> None:
@@ -164,55 +168,58 @@ class TextStore:
 
     def verify(self) -> Iterator[TextProblem]:
         """Read every file and compare it with the rows."""
-        known: set[Path] = set()
+        expected: set[Path] = set()
         for run in self.rows.runs():
             for row in self.rows.blocks(run):
                 path = self.path(run.video_id, run.extractor, row.number)
-                known.add(path)
-                what = self._wrong(path, row)
+                expected.add(path)
+                what = self._problem(path, row)
                 if what:
                     yield TextProblem(path, what, run.video_id)
             for gap in self.missing(run.video_id, run.extractor):
-                if gap.stop is not None:  # what comes after the last stretch was never there
+                if gap.stop is not None:  # after the last block, nothing was ever stored
                     path = self.path(run.video_id, run.extractor, gap.first)
-                    text = f"the words from {gap.start:.1f} s on are lost; `reelbank ingest text={run.extractor}` finds them again"
+                    text = (
+                        f"the words from {gap.start:.1f} s on are lost; "
+                        f"`reelbank ingest text={run.extractor}` finds them again"
+                    )
                     yield TextProblem(path, text, run.video_id)
         for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
-            if path.is_file() and path not in known:
-                cut = path.name.endswith(TEMPORARY)
-                text = "a write was cut off" if cut else "never acknowledged"
+            if path.is_file() and path not in expected:
+                is_temporary = path.name.endswith(TEMPORARY)
+                text = "a write was cut off" if is_temporary else "never acknowledged"
                 yield TextProblem(
                     path,
                     f"{text}; the next writer deletes this file",
-                    orphan=not cut,
-                    temporary=cut,
+                    orphan=not is_temporary,
+                    temporary=is_temporary,
                 )
 
         for path, what, video_id in self.vectors.problems():
-            gone = "of lines that are no longer there; the next writer deletes this file"
-            yield TextProblem(path, what or gone, video_id, orphan=not what)
+            leftover = "of lines that are no longer there; the next writer deletes this file"
+            yield TextProblem(path, what or leftover, video_id, orphan=not what)
 
     def repair(self) -> list[TextProblem]:
-        """Write damaged and missing files again from the rows, and delete damaged vectors, which the lines give again; those
-        that this was done for."""
-        done = [TextProblem(*each) for each in self.vectors.clear()]
+        """Write damaged and missing files again from the rows, and delete damaged vectors, which
+        can be computed again. Returns the problems that this solved."""
+        solved = [TextProblem(*each) for each in self.vectors.clear()]
         for run in self.rows.runs():
             for row in self.rows.blocks(run):
                 path = self.path(run.video_id, run.extractor, row.number)
-                what = self._wrong(path, row)
+                what = self._problem(path, row)
                 if what:
                     make_folder(path.parent)
                     write_atomically(path, block_file.pack(self.rows.block(run, row)))
-                    done.append(TextProblem(path, what, run.video_id))
-        return done
+                    solved.append(TextProblem(path, what, run.video_id))
+        return solved
 
     def _rewrite(self, run: RunRow, row: BlockRow) -> None:
         path = self.path(run.video_id, run.extractor, row.number)
-        if self._wrong(path, row):
+        if self._problem(path, row):
             write_atomically(path, block_file.pack(self.rows.block(run, row)))
 
     @staticmethod
-    def _wrong(path: Path, row: BlockRow) -> str:
+    def _problem(path: Path, row: BlockRow) -> str:
         try:
             return (
                 ""
@@ -226,11 +233,15 @@ class TextStore:
 
 
 def read_blocks(root: Path, video_id: str, pruned: float) -> Iterator[tuple[TextBlock, str]]:
-    """The blocks of a video that can be read, by extractor and in time order, without what was pruned, each with its seal:
-    for a catalog that is rebuilt. Of one extractor only blocks that were made alike."""
+    """The readable blocks of a video, each with its seal, by extractor and in time order. They
+    rebuild a catalog.
+
+    pruned: seconds; text before is cut. Blocks of an extractor whose `made_with` differs from its
+    first block's are left out.
+    """
     folder = root / FOLDER / video_id
     for part in sorted(filter(Path.is_dir, folder.iterdir())) if folder.is_dir() else ():
-        made = None
+        made_with = None
         for path in sorted(part.glob("*.jsonl")):
             try:
                 block = block_file.unpack(path.read_bytes())
@@ -242,12 +253,12 @@ def read_blocks(root: Path, video_id: str, pruned: float) -> Iterator[tuple[Text
                 path.stem,
             ):
                 continue
-            made = made or block.made_with
+            made_with = made_with or block.made_with
             left = cut_before(block, pruned)
-            if left is not None and block.made_with == made:
+            if left is not None and block.made_with == made_with:
                 yield left, block_file.seal(block_file.pack(left))
 
 
 def has_files(root: Path) -> bool:
-    """Whether a bank has text files."""
+    """True if a bank has text files."""
     return any((root / FOLDER).glob("*/*/*.jsonl"))

@@ -1,6 +1,7 @@
-"""Vectors of a stretch of text lines as a file that says what made them. Knows numbers and bytes; no line, no bank.
+"""Vectors of a block of text lines as a file that names their model.
 
-One line of JSON, then the rows as float16: half the bytes of float32, and cosines that differ in the fourth digit.
+Knows numbers and bytes; no line, no bank. One line of JSON, then the rows as float16: half the
+bytes of float32, and cosines that differ in the fourth digit.
 """
 
 import json
@@ -13,18 +14,19 @@ FORMAT = 1
 
 
 class DamagedVectorsError(Exception):
-    """The bytes are not those that were written."""
+    """The bytes differ from those that were written."""
 
 
 def pack(rows: np.ndarray, made_with: str) -> bytes:
-    """The file's bytes; rows: [n, E], unit."""
+    """The file's bytes. rows: [n, E], unit. made_with: names the model."""
     body = np.ascontiguousarray(rows, "<f2").tobytes()
     head = {"format": FORMAT, "made_with": made_with, "rows": len(rows), "width": rows.shape[1]}
     return _json(head | {"sum": _sum(head, body)}) + b"\n" + body
 
 
 def unpack(data: bytes) -> tuple[np.ndarray, str]:
-    """[n, E] float16, and what made them. DamagedVectorsError when they are not those that were written."""
+    """[n, E] float16, and the name of the model. DamagedVectorsError if the bytes differ from those
+    that were written."""
     try:
         first, _, body = data.partition(b"\n")
         head = json.loads(first)

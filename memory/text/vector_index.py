@@ -1,7 +1,8 @@
-"""Vectors of text lines in RAM, found by inner product; the row's name is the line's id. Knows no text and no files.
+"""Vectors of text lines in RAM, searched by inner product; a row is named by its line's id.
 
-One byte a number (FAISS's scalar quantiser, signed): a million lines of 384 numbers take 0.4 GB and a search reads all of
-them, four times less than the exact index over frames (memory/retrieval/frame_index.py) has to read.
+Knows no text and no files. One byte a number (FAISS's scalar quantizer, signed): a million lines of
+384 numbers take 0.4 GB. A search reads all of them, a quarter of the bytes that the exact index of
+frames reads (memory/retrieval/frame_index.py).
 """
 
 import threading
@@ -10,11 +11,11 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-_DEVIATIONS = 6.0  # of a unit row's numbers, which one byte spans; beyond it they are cut
+_DEVIATIONS = 6.0  # standard deviations of a unit row's numbers that a byte spans; more is clipped
 
 
 class VectorIndex:
-    """Unit rows by id. One thread changes while many search."""
+    """Unit rows by id. One thread may change it while many search."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -33,23 +34,23 @@ class VectorIndex:
         return len(self) * (self.width + 8)
 
     def add(self, ids: np.ndarray, rows: np.ndarray) -> None:
-        """ids: [n] int64, none of them there; rows: [n, E]."""
+        """ids: [n] int64, all new; rows: [n, E]."""
         with self._lock:
-            self._index.add_with_ids(self._whole(rows), np.ascontiguousarray(ids, np.int64))
+            self._index.add_with_ids(self._to_bytes(rows), np.ascontiguousarray(ids, np.int64))
 
     def remove(self, ids: range) -> None:
-        """Forget the rows of these ids."""
+        """Remove the rows of these ids."""
         with self._lock:
             self._index.remove_ids(faiss.IDSelectorRange(ids.start, ids.stop))
 
     def search(
         self, query: np.ndarray, k: int, among: Sequence[range] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k ids with the largest inner products, [<= k] int64, and these, [<= k] float32; equal ones by id. query: [E].
-        among: only ids of these ranges; None: all."""
-        found = [self._top(query, k, ids) for ids in (among if among is not None else [None])]
-        ids = np.concatenate([each for each, _ in found]) if found else np.empty(0, np.int64)
-        scores = np.concatenate([each for _, each in found]) if found else np.empty(0, np.float32)
+        """The k ids with the largest inner products, [<= k] int64, and those products, [<= k]
+        float32; ties by id. query: [E]. among: only ids in these ranges; None: all."""
+        parts = [self._top(query, k, ids) for ids in (among if among is not None else [None])]
+        ids = np.concatenate([part for part, _ in parts]) if parts else np.empty(0, np.int64)
+        scores = np.concatenate([part for _, part in parts]) if parts else np.empty(0, np.float32)
         order = np.lexsort((ids, -scores))[:k]
         return ids[order], scores[order]
 
@@ -61,10 +62,10 @@ class VectorIndex:
             k = min(k, len(self))
             if k == 0:
                 return np.empty(0, np.int64), np.empty(0, np.float32)
-            scores, found = self._index.search(self._whole(query[None]), k, params=only)
-        there = found[0] >= 0  # fewer than k are in the range
-        return found[0][there], scores[0][there] / self._scale**2
+            scores, rows = self._index.search(self._to_bytes(query[None]), k, params=only)
+        valid = rows[0] >= 0  # -1 where the range has fewer than k
+        return rows[0][valid], scores[0][valid] / self._scale**2
 
-    def _whole(self, rows: np.ndarray) -> np.ndarray:
-        """Whole numbers, of questions as well: FAISS multiplies bytes with bytes."""
+    def _to_bytes(self, rows: np.ndarray) -> np.ndarray:
+        """[n, E] float32 whole numbers, for queries too: FAISS multiplies bytes by bytes."""
         return np.clip(np.round(rows.astype(np.float32) * self._scale), -127, 127)

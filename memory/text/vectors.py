@@ -1,10 +1,13 @@
-"""Vectors of text lines on disk and in RAM: kept beside the lines, gone with them, made again from them.
+"""Vectors of text lines on disk and in RAM: stored beside the lines and deleted with them.
 
-Knows files, rows of the catalog and numbers; no model, only the name of what made the vectors.
-Layout: <bank>/vectors/<video_id>/<extractor>/<number:06d>-<seal of the block of text>.vec (memory/text/vector_file.py)
-        <bank>/vectors/made_with    one line: what all of them were made with; its time says that something came
-A file that is there is whole (temporary name, fsync, rename). Its name says of which text it is: when a block is cut or read
-anew its seal is another, and the vectors are missing until somebody makes them. So nothing here is lost for good.
+Knows files, rows of the catalog and numbers; no model, only its name.
+Layout:
+    <bank>/vectors/<video_id>/<extractor>/<number:06d>-<seal of the text block>.vec
+                                memory/text/vector_file.py
+    <bank>/vectors/made_with    one line: the model of all vectors; touched at every write
+Every file is complete (temporary name, fsync, rename). Its name holds the seal of its text: after a
+block was cut or extracted again, its seal differs, and its vectors are missing until they are
+computed again. So no loss of vectors is final.
 """
 
 import shutil
@@ -31,20 +34,20 @@ class TextVectors:
         self._bank, self._root, self._text_rows = root, root / FOLDER, text_rows
         self._lock = threading.Lock()
         self._index: VectorIndex | None = None
-        self._ids_by_file: dict[Path, range] = {}  # files in the index, with the ids of their lines
-        self._state: object = None  # of bank and catalog, when the index was the same
+        self._ids_by_file: dict[Path, range] = {}  # files in the index, with their lines' ids
+        self._state: object = None  # of folder and catalog, when the index was last synced
 
     def path(self, video_id: str, extractor: str, row: BlockRow) -> Path:
-        """Where the vectors of a block are kept."""
+        """The file with the vectors of a block."""
         return self._root / video_id / extractor / f"{row.number:06d}-{row.seal[:16]}.vec"
 
     def folder(self, video_id: str) -> Path:
-        """Where those of a video are kept."""
+        """The folder with the vectors of a video."""
         return self._root / video_id
 
     @property
     def made_with(self) -> str | None:
-        """What the bank's vectors were made with; None when there never were any."""
+        """The name of the model of all vectors in the bank; None if it never had any."""
         try:
             return (self._root / "made_with").read_text().strip()
         except FileNotFoundError:
@@ -56,8 +59,8 @@ class TextVectors:
         return 0 if self._index is None else self._index.nbytes
 
     def put(self, run: RunRow, row: BlockRow, rows: np.ndarray, made_with: str) -> None:
-        """Keep the vectors of a block's lines: [lines, E], unit. When this returns they are durable. UserError when the bank
-        has vectors of another model."""
+        """Store the vectors of a block's lines: [lines, E], unit; durable on return. UserError if
+        the bank has vectors of another model."""
         if rows.shape[0] != row.lines:
             raise ValueError(f"{rows.shape[0]} vectors for {row.lines} lines")
         self.require_model(made_with)
@@ -70,16 +73,16 @@ class TextVectors:
         crash_points.reached("vectors")
 
     def require_model(self, made_with: str) -> None:
-        """UserError when the bank's vectors are of another model."""
+        """UserError if the bank has vectors of another model."""
         before = self.made_with
         if before is not None and before != made_with:
             raise UserError(
-                f"bank {self._bank} has vectors of its lines by another model ({before}; this run: {made_with}); give its "
-                f"dense=, or delete {self._root} to have them made anew"
+                f"bank {self._bank} has vectors of its lines by another model ({before}; this run: "
+                f"{made_with}); give its dense=, or delete {self._root} to have them made anew"
             )
 
     def missing(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
-        """Blocks with lines that have no vectors."""
+        """Blocks whose lines have no vectors."""
         for run in self._text_rows.runs(video_id):
             for row in self._text_rows.blocks(run):
                 if row.lines and not self.path(video_id, run.extractor, row).exists():
@@ -88,7 +91,8 @@ class TextVectors:
     def search(
         self, query: np.ndarray, k: int, among: Sequence[range] | None = None
     ) -> tuple[Sequence[int], Sequence[float]]:
-        """Ids of the lines with the largest inner products, and these; best first. query: [E]. among: ids of lines."""
+        """Ids of the k lines with the largest inner products, and those products, best first.
+        query: [E]. among: only ids in these ranges; None: all."""
         index = self._synced_index()
         if index is None:
             return [], []
@@ -96,44 +100,48 @@ class TextVectors:
         return ids.tolist(), scores.tolist()
 
     def count(self) -> int:
-        """Lines that have a vector."""
+        """Number of lines with a vector."""
         index = self._synced_index()
         return 0 if index is None else len(index)
 
     # ---- following the lines
 
     def drop(self, video_id: str, extractor: str = "") -> None:
-        """Delete the vectors of a video, or of what one extractor found of it."""
+        """Delete the vectors of a video, or only those of one extractor's lines."""
         shutil.rmtree(self._root / video_id / extractor, ignore_errors=True)
 
     def sweep(self, video_id: str | None = None) -> None:
-        """Delete files whose text is no longer there, and what a crash left. For the one writer."""
+        """Delete files whose text is gone, and what a crash left. For the one writer."""
         folder = self._root if video_id is None else self._root / video_id
-        known = self._expected(video_id)
+        expected = self._expected(video_id)
         for path in folder.rglob("*") if folder.is_dir() else ():
-            if path.is_file() and path.name != "made_with" and path not in known:
+            if path.is_file() and path.name != "made_with" and path not in expected:
                 path.unlink(missing_ok=True)
 
     def problems(self) -> Iterator[tuple[Path, str, str]]:
-        """(file, what is wrong with it, video): damage first; files whose text is gone say nothing is wrong: ""."""
-        known = self._expected(None)
+        """(file, problem, video id). The problem is "" for a leftover file, whose text is gone."""
+        expected = self._expected(None)
         for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
             if not path.is_file() or path.name == "made_with":
                 continue
-            if path not in known or path.name.endswith(TEMPORARY):
+            if path not in expected or path.name.endswith(TEMPORARY):
                 yield path, "", ""
             elif _read(path) is None:
-                text = "the vectors of these lines are damaged; `repair` deletes them, `reelbank ingest dense=` makes them again"
+                text = (
+                    "the vectors of these lines are damaged; `repair` deletes them, "
+                    "`reelbank ingest dense=` makes them again"
+                )
                 yield path, text, path.parts[-3]
 
     def clear(self) -> list[tuple[Path, str, str]]:
-        """Delete damaged files; those that were."""
+        """Delete damaged files; returns their problems."""
         damaged = [problem for problem in self.problems() if problem[1]]
         for path, _, _ in damaged:
             path.unlink()
         return damaged
 
     def _expected(self, video_id: str | None) -> dict[Path, range]:
+        """The vector file of every block with lines, with the ids of these lines."""
         rows = self._text_rows
         return {
             self.path(run.video_id, run.extractor, row): range(row.first_id, row.stop_id)
@@ -143,20 +151,21 @@ class TextVectors:
         }
 
     def _synced_index(self) -> VectorIndex | None:
-        """The index with all that is there by now."""
+        """The index, after taking in new files and removing the lines of deleted ones."""
         with self._lock:
+            touched: int | None
             try:
-                came = (self._root / "made_with").stat().st_mtime_ns
+                touched = (self._root / "made_with").stat().st_mtime_ns
             except FileNotFoundError:
-                came = 0
-            state = (came, self._text_rows.state())
+                touched = None  # not 0: an archive may restore files with a time of 0
+            state = (touched, self._text_rows.state())
             if state == self._state:
                 return self._index
-            there = self._expected(None) if came else {}
-            for path in [path for path in self._ids_by_file if path not in there]:
+            expected = {} if touched is None else self._expected(None)
+            for path in [path for path in self._ids_by_file if path not in expected]:
                 if self._index is not None:
                     self._index.remove(self._ids_by_file.pop(path))
-            for path, ids in there.items():
+            for path, ids in expected.items():
                 rows = None if path in self._ids_by_file else _read(path)
                 if rows is not None and len(rows) == len(ids):
                     if self._index is None or self._index.width != rows.shape[1]:
@@ -168,7 +177,7 @@ class TextVectors:
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """[n, E]; None where the file is gone or damaged."""
+    """[n, E] float16; None if the file is gone or damaged."""
     try:
         return vector_file.unpack(path.read_bytes())[0]
     except (OSError, vector_file.DamagedVectorsError):

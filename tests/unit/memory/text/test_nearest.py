@@ -1,6 +1,7 @@
 """Lines found by their meaning: vectors that come with the lines and go with them. Real model, files and SQLite."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from importlib.util import find_spec
@@ -217,6 +218,15 @@ def test_vectors_come_later_to_lines_that_are_there_and_follow_them(root: Path) 
             and bank.catalog.videos() == []
             and not (root / "vectors" / "v").exists()
         )
+
+
+def test_vectors_are_searched_in_a_bank_unpacked_with_zeroed_times(root: Path) -> None:
+    """Some archives restore every file with the time 0."""
+    for path in (root / "vectors").rglob("*"):
+        os.utime(path, (0, 0))
+    with opened(root) as bank:
+        assert bank.text.count_vectors() == (4, 4)
+        assert near(bank, "bread needs salt") == ["bread needs salt"]
 
 
 def test_a_lost_catalog_comes_back_with_vectors_that_fit(root: Path) -> None:
