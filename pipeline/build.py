@@ -5,7 +5,6 @@ Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, 
 
 import functools
 import logging
-from pathlib import Path
 
 import torch
 
@@ -21,7 +20,7 @@ from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
-from pipeline.config.settings import WEIGHTS, IngestSettings, PipelineSettings
+from pipeline.config.settings import IngestSettings, PipelineSettings
 from pipeline.ingest.captions import Captions
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
@@ -191,14 +190,10 @@ def open_video(
 
 
 def read_text_tokens(settings: PipelineSettings, backbone: Backbone) -> int:
-    """Tokens of recalled text in a prompt; 0 for the embedded model, which reads no text."""
+    """Tokens of recalled text in a prompt; 0 by default for a model that reads no text."""
     if settings.read_text_tokens is not None:
         return settings.read_text_tokens
-    return (
-        0
-        if Path(backbone.path).absolute() == (WEIGHTS / "video_llm").absolute()
-        else DEFAULT_TOKENS
-    )
+    return DEFAULT_TOKENS if backbone.reads_text else 0
 
 
 def build_live(

@@ -35,6 +35,9 @@ class Backbone(Protocol):
     # sampled frames that the vision tower merges into one; segments hold a multiple of it
     temporal_patch: int
     positions: Positions
+    reads_text: bool  # False: a prompt holds no recalled text
+    # the only questions that the model knows, such as "needle_world"; None = any
+    questions: str | None
 
     @property
     def is_narrow(self) -> bool:

@@ -63,6 +63,8 @@ class LoadOptions(TypedDict, total=False):
     attention: str
     revision: str | None
     batch: int | None
+    reads_text: bool
+    questions: str | None
 
 
 class _QueriesComplete(Exception):
@@ -92,9 +94,13 @@ class VideoLLM:
         attention: str = "sdpa",
         revision: str | None = None,
         batch: int | None = None,
+        reads_text: bool = True,
+        questions: str | None = None,
     ) -> None:
         """path: a local folder or a hub id. batch: frames (or temporal patches) that pass through
         the tower at once; bounds memory and changes nothing else; None = the family's default.
+        reads_text: False for a model that was never taught to read text beside frames.
+        questions: the only questions that the model knows, such as needle_world; None = any.
         UserError if the checkpoint cannot be loaded, is of another family, or does not fit into
         memory.
         """
@@ -105,6 +111,7 @@ class VideoLLM:
                 f"backbone.attention={attention} is not known; use one of {', '.join(ATTENTIONS)}."
             )
         self.path, self.dtype, self.device = path, DTYPES[dtype], check_device(device)
+        self.reads_text, self.questions = reads_text, questions
         self.batch = self.batch if batch is None else batch
         common: dict[str, Any] = {
             "revision": revision,

@@ -18,9 +18,8 @@ _MAX_NOTICES = 50  # kept for the page
 class AlertList:
     """Add and remove alerts, read their state. Safe to use from several threads."""
 
-    def __init__(self, session: Session, embedded: bool) -> None:
-        """embedded: whether the model only knows the needle world's questions."""
-        self._session, self._embedded = session, embedded
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._lock = threading.Lock()
         self._notices: deque[dict[str, Any]] = deque(maxlen=_MAX_NOTICES)
         self._count = 0
@@ -37,9 +36,8 @@ class AlertList:
             )
         if len(self._watcher.alerts) >= _MAX_ALERTS:
             raise UserError(f"There are {_MAX_ALERTS} requests already; remove one first.")
-        self._watcher.add(
-            Alert(self._session, text.strip(), check_for(text, embedded=self._embedded))
-        )
+        check = check_for(text, self._session.qa.backbone.questions)
+        self._watcher.add(Alert(self._session, text.strip(), check))
 
     def remove(self, number: int) -> None:
         """Remove the alert at this position, if there is one."""

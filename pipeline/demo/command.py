@@ -5,11 +5,10 @@ The order is that of `reelbank serve` (pipeline/server/command.py).
 
 import gc
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
-from pipeline.config.settings import WEIGHTS, DemoSettings
+from pipeline.config.settings import DemoSettings
 from pipeline.server import command
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def build_demo(config: DemoSettings) -> "Demo":
     backbone = build_backbone(config)
     new_source = command.source_factory(config, backbone)
     files = command.open_files(config, new_source)
-    embedded = Path(str(config.backbone.get("path"))).is_relative_to(WEIGHTS)
     feeds = Feeds(
         build_qa(config, backbone),
         new_source,
@@ -73,7 +71,6 @@ def build_demo(config: DemoSettings) -> "Demo":
         if command.is_local(config.host) and not config.hosts
         else tuple(host.lower() for host in config.hosts),
         at_once=config.running,
-        embedded=embedded,
     )
     return Demo(
         feeds=feeds,
@@ -81,6 +78,6 @@ def build_demo(config: DemoSettings) -> "Demo":
         upload_bytes=config.upload_mb * 10**6,
         body_seconds=config.body_seconds,
         names=tuple(config.names),
-        about=EMBEDDED if embedded else "",
+        about=EMBEDDED if backbone.questions == "needle_world" else "",
         auth=auth(config),
     )

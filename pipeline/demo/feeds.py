@@ -103,17 +103,15 @@ class Feeds:
         size: tuple[int, int],
         hosts: tuple[str, ...] | None,
         at_once: int,
-        embedded: bool,
     ) -> None:
         """new_file: opens a file as a frame source. size: (width, height) that the model expects.
 
         hosts: allowed stream hosts, "camera" for the machine's own cameras; None = all. at_once:
-        questions answered at the same time. embedded: whether this is the embedded model, which
-        only knows the needle world's questions.
+        questions answered at the same time.
         """
         self.qa, self._new_file, self._size = qa, new_file, size
         self._hosts, self._at_once = hosts, at_once
-        self._fps, self._embedded = 1.0 / qa.ingester.interval, embedded
+        self._fps = 1.0 / qa.ingester.interval
         self._lock = threading.Lock()
         self._current: Feed | None = None
 
@@ -194,7 +192,7 @@ class Feeds:
                 title=title,
                 session=session,
                 pictures=pictures,
-                alerts=AlertList(session, self._embedded),
+                alerts=AlertList(session),
                 speed=SpeedMeter(),
                 file=file,
             )

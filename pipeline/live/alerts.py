@@ -185,13 +185,13 @@ class AlertWatcher:
                             self._notify(alert, decision)
 
 
-def check_for(request: str, *, embedded: bool) -> Check:
-    """The question behind a request. UserError if the embedded model knows none.
+def check_for(request: str, questions: str | None) -> Check:
+    """The question behind a request. questions: of the backbone, the only ones that it knows.
 
-    It understands "when a red star appears", "when there is a code", "the name Alice", "a key".
+    UserError if a backbone of the needle world knows no such question. It understands "when a red star appears", "when there is a code", "the name Alice", "a key".
     """
     check_text(request)
-    if not embedded:
+    if questions is None:
         question = (
             f'Request: "{request.strip()}". Does this part of the video show it? Answer yes or no.'
         )

@@ -83,7 +83,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
                     (name, needle): Alert(
                         session,
                         "x",
-                        check_for(f"{needle.color} {needle.text}", embedded=True),
+                        check_for(f"{needle.color} {needle.text}", "needle_world"),
                         rule,
                     )
                     for name, rule in RULES.items()

@@ -6,7 +6,10 @@
 Not a test: a number to compare with that of times=1. Knows no question.
 """
 
+from typing import Unpack
+
 from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.video_llm import LoadOptions
 
 
 class LateTags(LlavaOneVision):
@@ -17,11 +20,9 @@ class LateTags(LlavaOneVision):
         path: str,
         *,
         times: float,
-        dtype: str = "float32",
-        device: str = "cpu",
-        attention: str = "sdpa",
+        **options: Unpack[LoadOptions],
     ) -> None:
-        super().__init__(path, dtype=dtype, device=device, attention=attention)
+        super().__init__(path, **options)
         self.times = times
 
     def time_tag_ids(self, seconds: float) -> list[int]:

@@ -87,7 +87,12 @@ def toy_clip() -> Path:
 
 def toy_parts(says: str = "") -> list[str]:
     """Overrides that put the toy models into a command."""
-    return [f"backbone.path={toy_checkpoint(says=says)}", f"clip.model=local-dir:{toy_clip()}"]
+    return [
+        f"backbone.path={toy_checkpoint(says=says)}",
+        f"clip.model=local-dir:{toy_clip()}",
+        "backbone.reads_text=true",  # unlike the embedded model, in whose place it is
+        "backbone.questions=null",
+    ]
 
 
 @functools.cache

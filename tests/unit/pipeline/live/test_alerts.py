@@ -17,7 +17,7 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):
                 session, lambda alert, decision: told.append((alert.request, decision.time))
             )
             star, cross = (
-                Alert(session, text, check_for(text, embedded=True))
+                Alert(session, text, check_for(text, "needle_world"))
                 for text in (
                     "Tell me when a red star appears",
                     "Tell me when a green cross appears",
@@ -43,14 +43,15 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):
 
 def test_requests_become_questions_that_the_model_knows():
     assert (
-        check_for("tell me when a red star appears", embedded=True).question == "What shape is red?"
+        check_for("tell me when a red star appears", "needle_world").question
+        == "What shape is red?"
     )
-    assert check_for("tell me when a red star appears", embedded=True).yes == ("star",)
-    assert check_for("is there any heart?", embedded=True).question == "What color is the heart?"
-    assert check_for("a code", embedded=True).yes == ()
-    assert check_for("the name alice", embedded=True).yes == ("Alice",)
-    assert check_for("when someone opens the door", embedded=False).yes[0] == "yes"
+    assert check_for("tell me when a red star appears", "needle_world").yes == ("star",)
+    assert check_for("is there any heart?", "needle_world").question == "What color is the heart?"
+    assert check_for("a code", "needle_world").yes == ()
+    assert check_for("the name alice", "needle_world").yes == ("Alice",)
+    assert check_for("when someone opens the door", None).yes[0] == "yes"
     with pytest.raises(UserError, match="does not know"):
-        check_for("when someone opens the door", embedded=True)
+        check_for("when someone opens the door", "needle_world")
     with pytest.raises(UserError, match="is empty"):
-        check_for(" ", embedded=False)
+        check_for(" ", None)
