@@ -235,7 +235,8 @@ def test_a_bank_made_otherwise_is_refused_and_stays(run, films, bank, task, over
 
 def test_a_budget_below_one_frame_is_refused(run, films, bank):
     code, out, err = run(
-        "ask", f"video={films / 'good.mp4'}", f"bank={bank}", "question=x", "read_tokens=3", *toy_parts()
+        "ask", f"video={films / 'good.mp4'}", f"bank={bank}", "question=x", "read_tokens=3",
+        *toy_parts()
     )  # fmt: skip
     assert (code, out) == (2, "")
     sentence(err, "read_tokens=3", f"{FRAME_TOKENS} tokens")
@@ -483,7 +484,8 @@ def test_a_question_about_a_damaged_bank(run, films, bank, tmp_path):
     file = next((tmp_path / "hurt" / "segments").rglob("000001.safetensors"))
     file.write_bytes(file.read_bytes()[:-100])
     code, out, err = run(
-        "ask", f"video={films / 'good.mp4'}", f"bank={tmp_path / 'hurt'}", "question=x", *toy_parts()
+        "ask", f"video={films / 'good.mp4'}", f"bank={tmp_path / 'hurt'}", "question=x",
+        *toy_parts()
     )  # fmt: skip
     assert (code, out) == (2, "")
     sentence(err, str(file), "action=verify")

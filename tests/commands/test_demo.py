@@ -52,7 +52,8 @@ def browser() -> Iterator[Any]:
         "playwright.sync_api", reason="the package playwright drives the browser"
     )
     with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream",
+        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required",
+        "--use-fake-device-for-media-stream",
                  "--use-fake-ui-for-media-stream"]  # fmt: skip
         chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         yield chromium

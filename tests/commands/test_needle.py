@@ -61,7 +61,8 @@ def test_the_template_reproduces_letters_and_prompts() -> None:
 
 # of 150 videos each: LLaVA-OneVision-7B with 64 frames, types as the annotation names them
 PUBLISHED = {
-    "ret_edit1": 133, "ret_insert2": 131, "ret_insert1": 83, "ord_edit1": 105, "ord_insert1": 75, "ord_insert2": 56,
+    "ret_edit1": 133, "ret_insert2": 131, "ret_insert1": 83, "ord_edit1": 105, "ord_insert1": 75,
+    "ord_insert2": 56,
     "cnt_edit1": 62, "cnt_edit2": 13, "cnt_insert1": 41,
 }  # fmt: skip
 SINGLE = 3391  # of 5,400 tries

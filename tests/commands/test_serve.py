@@ -93,9 +93,8 @@ def post(client: socket.socket, body: bytes, length: int | None = None) -> None:
     """Send a chat request by hand."""
     size = len(body) if length is None else length
     client.sendall(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        + f"Content-Length: {size}\r\n\r\n".encode()
-        + body
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+        b"application/json\r\n" + f"Content-Length: {size}\r\n\r\n".encode() + body
     )
 
 

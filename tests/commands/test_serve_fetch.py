@@ -86,9 +86,11 @@ def test_an_allowed_host_is_fetched_from_and_redirects_are_followed():
     "url",
     [
         "ftp://videos.example/a", "file:///etc/passwd", "gopher://videos.example/", "http:///a", "http://videos.example:99999/",
-        "http://videos.example\\@evil.example/", "http://user:word@videos.example/a", "http://videos.example/a b",
+        "http://videos.example\\@evil.example/", "http://user:word@videos.example/a",
+        "http://videos.example/a b",
         "http://videos.example/\r\nX: y", "http://evil.example/videos.example", "http://videos.example.evil.example/",
-        "http://evilvideos.example/", "http://videos.example:8080/", "http://[::1]/", "http://127.0.0.1/", "http://2130706433/",
+        "http://evilvideos.example/", "http://videos.example:8080/", "http://[::1]/",
+        "http://127.0.0.1/", "http://2130706433/",
         "http://0x7f.1/", "http://localhost/", "//videos.example/a", "", "http://vıdeos.example/",
     ],
 )  # fmt: skip
@@ -112,9 +114,12 @@ def test_no_host_is_allowed_unless_named(monkeypatch):
 @pytest.mark.parametrize(
     "address",
     [
-        "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1",
-        "::", "240.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1",
-        "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:db8::1",
+        "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+        "0.0.0.0", "224.0.0.1", "::1",
+        "::", "240.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "fe80::1", "fe80::1%eth0",
+        "fc00::1", "ff02::1",
+        "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::", "2001:db8::1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address):

@@ -228,7 +228,8 @@ def test_pool_makes_size_by_size_tokens(film: Path, tmp_path: Path, size: int) -
     # the default budget holds them all
     assert answer(film, tmp_path / "bank", *options).visual_tokens == SECONDS * kept
     found = answer(
-        film, tmp_path / "bank", *options, "retriever=kv", "retriever.per_layer=true", f"read_tokens={4 * kept}"
+        film, tmp_path / "bank", *options, "retriever=kv", "retriever.per_layer=true",
+        f"read_tokens={4 * kept}"
     )  # fmt: skip
     assert 0 < found.visual_tokens <= 4 * kept
 

@@ -89,7 +89,8 @@ def test_answer_equals_the_librarys_generate():
         ids = [*ids, backbone.config.video_token_id, *backbone.suffix_ids(QUESTION)]
         pixels = (torch.from_numpy(frames.pixels).permute(0, 3, 1, 2).float() / 255.0 - 0.5) / 0.5
         out = backbone.model.generate(
-            input_ids=torch.tensor([ids]), pixel_values_videos=pixels[None], max_new_tokens=8, do_sample=False,
+            input_ids=torch.tensor([ids]), pixel_values_videos=pixels[None], max_new_tokens=8,
+            do_sample=False,
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
         )  # fmt: skip
         assert reading.text == backbone.text_of(out[0, len(ids) :].tolist()).strip()

@@ -371,7 +371,7 @@ def test_a_repeated_frame_loses_its_time_and_never_a_mark(family):
     )
 
 
-# -- Qwen2-VL and Qwen2.5-VL: where text goes on after a video ------------------------------------------------------------
+# -- Qwen2-VL and Qwen2.5-VL: where text goes on after a video -------------------------------------
 
 
 def authors_positions(inputs: dict[str, Any], interval: float, merge: int = 2) -> torch.Tensor:
@@ -406,7 +406,7 @@ def test_text_after_a_video_as_the_authors_place_it(name, interval):
         FAMILIES[name].load(text_after_video="mine")
 
 
-# -- InternVL and SmolVLM: what only they have ----------------------------------------------------------------------------
+# -- InternVL and SmolVLM: what only they have -----------------------------------------------------
 
 
 def toy_of(name: str):
@@ -515,7 +515,7 @@ def test_a_processor_without_its_package_is_told_in_one_sentence(monkeypatch):
         FAMILIES["smolvlm"].load()
 
 
-# -- the contract of the group conf/backbone ------------------------------------------------------------------------------
+# -- the contract of the group conf/backbone -------------------------------------------------------
 
 YAMLS = sorted((CONF / "backbone").glob("*.yaml"))
 

@@ -34,8 +34,10 @@ import transformers as T  # isort: skip
 QUESTION = "In what order did the star and the circle appear?"
 WINDOW = 8  # tokens: less than two frames
 LINEAR = dict(
-    num_hidden_layers=4, head_dim=16, layer_types=["linear_attention"] * 3 + ["full_attention"], linear_num_key_heads=2,
-    linear_num_value_heads=2, linear_key_head_dim=16, linear_value_head_dim=16, linear_conv_kernel_dim=4,
+    num_hidden_layers=4, head_dim=16, layer_types=["linear_attention"] * 3 + ["full_attention"],
+    linear_num_key_heads=2,
+    linear_num_value_heads=2, linear_key_head_dim=16, linear_value_head_dim=16,
+    linear_conv_kernel_dim=4,
 )  # fmt: skip
 # name -> class, settings, layer types that the refusal names
 TEXTS: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -74,11 +76,14 @@ def folder(name: str) -> Path:
     config_class, settings, _ = (TEXTS | UNFUSED)[name]
     config = T.LlavaOnevisionConfig(
         vision_config=T.SiglipVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            image_size=SIDE,
             patch_size=14, vision_use_head=False,
         ),
-        text_config=config_class(**text_config(made) | settings), image_grid_pinpoints=[[SIDE, SIDE]],
-        image_token_id=made.convert_tokens_to_ids("<image>"), video_token_id=made.convert_tokens_to_ids("<video>"),
+        text_config=config_class(**text_config(made) | settings),
+        image_grid_pinpoints=[[SIDE, SIDE]],
+        image_token_id=made.convert_tokens_to_ids("<image>"),
+        video_token_id=made.convert_tokens_to_ids("<video>"),
         vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
     )  # fmt: skip
     target = Path(tempfile.mkdtemp(prefix=f"reelbank-{name}-"))
@@ -199,7 +204,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(name: str, film: Path, bank: Path) -> list[str]:
     return [
-        f"video={film}", f"bank={bank}", f"question={QUESTION}", *toy_parts(), f"backbone.path={folder(name)}",
+        f"video={film}", f"bank={bank}", f"question={QUESTION}", *toy_parts(),
+        f"backbone.path={folder(name)}",
         "reader.max_new_tokens=12", "format=json",
     ]  # fmt: skip
 

@@ -579,7 +579,8 @@ def test_an_older_format_says_what_to_do(run, film, bank):
         assert (code, out) == (2, "")
         sentence(
             err,
-            "has format 2 and this Reelbank reads format 3; encode its videos into another bank=DIR",
+            "has format 2 and this Reelbank reads format 3; encode its videos into another "
+            "bank=DIR",
         )
 
 
@@ -743,7 +744,8 @@ def test_what_the_checks_cost(tmp_path, monkeypatch):
     without = best_read()
     size = store.path("v", 0).stat().st_size / 1e6
     print(
-        f"\nput of {size:.0f} MB: {put * 1e3:.0f} ms, of it sums {summed * 1e3:.0f} ms; read of 2 of its 8 frames, cached: "
+        f"\nput of {size:.0f} MB: {put * 1e3:.0f} ms, of it sums {summed * 1e3:.0f} ms; read of 2 "
+        "of its 8 frames, cached: "
         f"{with_checks * 1e3:.1f} ms, without checks {without * 1e3:.1f} ms"
     )
     assert summed < put / 2 and with_checks < 5 * without

@@ -123,7 +123,8 @@ def test_killed_at_random_moments(job, tmp_path):
 def test_killed_at_random_moments_a_hundred_times(job, tmp_path):
     killed, banks = kill_at_random(job, tmp_path, kills=100)
     print(
-        f"\n{killed} kills at random moments, {banks} banks finished, each equal to the uninterrupted one"
+        f"\n{killed} kills at random moments, {banks} banks finished, each equal to the "
+        "uninterrupted one"
     )
 
 
@@ -137,7 +138,8 @@ def test_killed_between_any_two_system_calls(job, tmp_path):
         assert job.run(tmp_path / "bank") == 0
         assert content(tmp_path / "bank") == job.whole, (count, job.steps[count - 1])
     print(
-        f"\n{len(job.steps)} kills, one at every step of an ingest of {SEGMENTS} segments; all banks equal"
+        f"\n{len(job.steps)} kills, one at every step of an ingest of {SEGMENTS} segments; all "
+        "banks equal"
     )
 
 

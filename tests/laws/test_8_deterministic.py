@@ -37,7 +37,8 @@ def test_another_process_gives_the_same_bytes_and_answers(film, tmp_path):
     ]
     done = subprocess.run(
         [*command, f"question={TEXT}", "format=json", *toy_parts(), *SHORT],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     there = json.loads(done.stdout)

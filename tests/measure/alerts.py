@@ -128,11 +128,13 @@ def report(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     counts = measure(args.films, args.seconds)
     print(
-        "| asks the model | told rightly / told | told / shown | delay | frames it asks about |\n|---|---|---|---|---|"
+        "| asks the model | told rightly / told | told / shown | delay | frames it asks about |\n"
+        "|---|---|---|---|---|"
     )
     print("\n".join(count.row(name) for name, count in counts.items()))
     print(
-        f"{args.films} streams of {args.seconds} s, two requests each; {time.perf_counter() - began:.0f} s"
+        f"{args.films} streams of {args.seconds} s, two requests each; "
+        f"{time.perf_counter() - began:.0f} s"
     )
 
 

@@ -192,10 +192,12 @@ def report(args: argparse.Namespace) -> None:
     told = ", ".join(f"{name} at most {n / MB:.1f} MB" for name, n in most.items())
     grown = (curve.process[-1] - curve.process[len(curve.process) // 24]) / MB
     print(
-        f"{curve.hours[-1]:.1f} h, {args.picture}: {told} (budgets {RAM / MB:g} and {DEVICE / MB:g} MB)"
+        f"{curve.hours[-1]:.1f} h, {args.picture}: {told} (budgets {RAM / MB:g} and "
+        f"{DEVICE / MB:g} MB)"
     )
     print(
-        f"process: {grown:+.0f} MB since the first hour, of it search rows {curve.index[-1] / MB:.0f} MB"
+        f"process: {grown:+.0f} MB since the first hour, of it search rows "
+        f"{curve.index[-1] / MB:.0f} MB"
     )
     for name, ms in (("write", curve.write_ms), ("recall", curve.ask_ms)):
         print(f"{name}: {ms[0]:.1f} ms at first, {ms[-1]:.1f} ms at last (medians)")

@@ -115,10 +115,12 @@ def report(args: argparse.Namespace) -> None:
         lines[name] += repeats.finish(last + 0.5)
     seconds = lecture.seconds
     print(
-        f"{len(phrases)} phrases, {phrases[-1].slide + 1} slides, {seconds:.0f} s; a reading: {np.median(took):.2f} s of CPU"
+        f"{len(phrases)} phrases, {phrases[-1].slide + 1} slides, {seconds:.0f} s; a reading: "
+        f"{np.median(took):.2f} s of CPU"
     )
     print(
-        "| frames read | one call in | found within 2 s | to the letter | found at all | CPU s a minute of video |"
+        "| frames read | one call in | found within 2 s | to the letter | found at all | CPU s a "
+        "minute of video |"
     )
     print("|---|---|---|---|---|---|")
     for name in WAYS:
@@ -129,7 +131,8 @@ def report(args: argparse.Namespace) -> None:
         shares = [100 * float(np.mean([each[i] for each in results])) for i in range(3)]
         cost = (calls[name] * float(np.mean(took)) + looking[name]) / seconds * 60
         print(
-            f"| {name} | {seconds / calls[name]:.1f} s | {shares[1]:.1f} ({low:.1f}-{high:.1f}) | {shares[2]:.1f} | "
+            f"| {name} | {seconds / calls[name]:.1f} s | {shares[1]:.1f} ({low:.1f}-{high:.1f}) | "
+            f"{shares[2]:.1f} | "
             f"{shares[0]:.1f} | {cost:.1f} |"
         )
 

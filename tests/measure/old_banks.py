@@ -47,7 +47,8 @@ def make(out: Path, checkout: Path, kinds: list[str]) -> int:
             answers[name] = replies | old_banks.inspect(line, out, name)
             changes = sum(contents(out / name).get(file) != value for file, value in files.items())
             print(
-                f"{name}: {len(files)} files, {_size(out / name):,} bytes, {changes} changed by asking",
+                f"{name}: {len(files)} files, {_size(out / name):,} bytes, {changes} changed by "
+                "asking",
                 flush=True,
             )
     commit = subprocess.run(

@@ -48,10 +48,14 @@ QUESTION = "In what order did the star, the circle and the heart appear?"
 ANSWER = 128  # tokens
 CPU_SECONDS = 8.0  # a plain call that took longer is the last one on a CPU
 COLUMNS = {
-    "backbone": "backbone", "rows": "rows", "shape": "shape", "video_frames": "frames in bank", "bank_gb": "bank GB",
-    "encode_fps": "encode frames/s", "first_token_s": "first token s", "answer_s": f"{ANSWER} tokens s",
-    "frames_read": "frames read", "peak_gb": "peak GB", "plain_frames": "plain: frames", "plain_first_token_s": "first token s",
-    "plain_answer_s": f"{ANSWER} tokens s", "plain_peak_gb": "peak GB", "plain_stopped": "stopped by",
+    "backbone": "backbone", "rows": "rows", "shape": "shape", "video_frames": "frames in bank",
+    "bank_gb": "bank GB",
+    "encode_fps": "encode frames/s", "first_token_s": "first token s",
+    "answer_s": f"{ANSWER} tokens s",
+    "frames_read": "frames read", "peak_gb": "peak GB", "plain_frames": "plain: frames",
+    "plain_first_token_s": "first token s",
+    "plain_answer_s": f"{ANSWER} tokens s", "plain_peak_gb": "peak GB",
+    "plain_stopped": "stopped by",
 }  # fmt: skip
 
 

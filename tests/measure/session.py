@@ -177,7 +177,8 @@ def report(args: argparse.Namespace) -> None:
         half = curve[len(curve) // 2][1]
         grown = (curve[-1][1] - half) / MB
         print(
-            f"{args.hours:g} h in {time.perf_counter() - began:.0f} s: {curve[-1][1] / MB:.0f} MB, {grown:+.1f} MB since half"
+            f"{args.hours:g} h in {time.perf_counter() - began:.0f} s: {curve[-1][1] / MB:.0f} "
+            f"MB, {grown:+.1f} MB since half"
         )
         return
     found = np.array(
@@ -187,7 +188,8 @@ def report(args: argparse.Namespace) -> None:
     )
     p50, p95 = np.percentile(found, (50, 95))
     print(
-        f"{args.what}: n={len(found)}, p50 {p50:.2f} s, p95 {p95:.2f} s, longest {found.max():.2f} s"
+        f"{args.what}: n={len(found)}, p50 {p50:.2f} s, p95 {p95:.2f} s, longest "
+        f"{found.max():.2f} s"
     )
 
 

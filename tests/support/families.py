@@ -29,8 +29,10 @@ import transformers as T  # isort: skip
 
 # Qwen's own template for one user message with a video, without the branches for images and several turns.
 QWEN_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'video' %}"
-    "<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == "
+    "'video' %}"
+    "<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor "
+    "%}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 FPS = 2.0
@@ -66,9 +68,12 @@ def words(*special: str, **named: str) -> Any:
 
 def text_config(made: Any, **more: Any) -> dict[str, Any]:
     return dict(
-        vocab_size=len(made), hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=made.convert_tokens_to_ids("<|im_end|>"), pad_token_id=made.convert_tokens_to_ids("<|endoftext|>"),
+        vocab_size=len(made), hidden_size=64, intermediate_size=128, num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=made.convert_tokens_to_ids("<|im_end|>"),
+        pad_token_id=made.convert_tokens_to_ids("<|endoftext|>"),
     ) | more  # fmt: skip
 
 
@@ -116,7 +121,8 @@ def qwen2_5_vl() -> tuple[Any, Any]:
     made = words(*QWEN_SPECIAL)
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     vision = dict(
-        depth=2, hidden_size=32, out_hidden_size=64, num_heads=2, intermediate_size=64, patch_size=14, window_size=56,
+        depth=2, hidden_size=32, out_hidden_size=64, num_heads=2, intermediate_size=64,
+        patch_size=14, window_size=56,
         fullatt_block_indexes=[1], tokens_per_second=3,
     )  # fmt: skip
     config = T.Qwen2_5_VLConfig(
@@ -140,11 +146,13 @@ def qwen3_vl() -> tuple[Any, Any]:
         "mrope_interleaved": True,
     }
     vision = dict(
-        depth=3, hidden_size=32, out_hidden_size=64, num_heads=2, intermediate_size=64, patch_size=16,
+        depth=3, hidden_size=32, out_hidden_size=64, num_heads=2, intermediate_size=64,
+        patch_size=16,
         num_position_embeddings=64, deepstack_visual_indexes=[0, 1],
     )  # fmt: skip
     config = T.Qwen3VLConfig(
-        text_config=text_config(made, head_dim=16, rope_parameters=rope), vision_config=vision, tie_word_embeddings=True,
+        text_config=text_config(made, head_dim=16, rope_parameters=rope), vision_config=vision,
+        tie_word_embeddings=True,
         **_qwen_ids(made),
     )  # fmt: skip
     video = T.Qwen3VLVideoProcessor(patch_size=16)
@@ -168,7 +176,8 @@ def processed(
         frames_indices=np.round(frames.times * FPS).astype(int).tolist(),
     )
     inputs = backbone.processor(
-        text=[text], videos=[torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)], video_metadata=[metadata],
+        text=[text], videos=[torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)],
+        video_metadata=[metadata],
         do_resize=False, do_sample_frames=False, return_tensors="pt",
     )  # fmt: skip
     backbone.model.model.rope_deltas = None
@@ -184,7 +193,8 @@ INTERNVL_MARKS = {
 }
 # The template that the library's conversion script gives to InternVL checkpoints.
 INTERNVL_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'video' %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == "
+    "'video' %}"
     "{{ '<video>\n' }}{% else %}{{ c.text }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -193,16 +203,19 @@ INTERNVL_TEMPLATE = (
 def internvl() -> tuple[Any, Any]:
     made = words(*INTERNVL_MARKS.values(), **INTERNVL_MARKS)
     vision = dict(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=[56, 56],
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        image_size=[56, 56],
         patch_size=[14, 14],
     )  # fmt: skip
     config = T.InternVLConfig(
-        vision_config=vision, text_config=T.Qwen2Config(**text_config(made)), image_seq_length=4, tie_word_embeddings=True,
+        vision_config=vision, text_config=T.Qwen2Config(**text_config(made)), image_seq_length=4,
+        tie_word_embeddings=True,
         image_token_id=made.convert_tokens_to_ids("<IMG_CONTEXT>"),
     )  # fmt: skip
     size = {"height": 56, "width": 56}
     processor = T.InternVLProcessor(
-        T.GotOcr2ImageProcessor(size=size), made, T.InternVLVideoProcessor(size=size), image_seq_length=4,
+        T.GotOcr2ImageProcessor(size=size), made, T.InternVLVideoProcessor(size=size),
+        image_seq_length=4,
         chat_template=INTERNVL_TEMPLATE,
     )  # fmt: skip
     return T.InternVLForConditionalGeneration(config), processor
@@ -228,7 +241,8 @@ def smolvlm() -> tuple[Any, Any]:
         patch_size=16,
     )
     config = T.SmolVLMConfig(
-        vision_config=vision, text_config=T.LlamaConfig(**text_config(made)), scale_factor=2, tie_word_embeddings=True,
+        vision_config=vision, text_config=T.LlamaConfig(**text_config(made)), scale_factor=2,
+        tie_word_embeddings=True,
         image_token_id=made.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
     sizes = {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 64}}

@@ -18,11 +18,14 @@ observatory""".split()
 _VERBS = """replaced supplied divided surprised protected connected followed improved flooded powered delayed measured inspired
 lifted covered financed copied heated cooled shortened""".split()
 _OBJECTS = (
-    "the old town, most farmers, three valleys, the northern coast, every school, its own roof, two armies, the royal garden, "
-    "cheap timber, the night train, small boats, early maps, the winter trade, a public bath, stone walls, the main road"
+    "the old town, most farmers, three valleys, the northern coast, every school, its own roof, "
+    "two armies, the royal garden, "
+    "cheap timber, the night train, small boats, early maps, the winter trade, a public bath, "
+    "stone walls, the main road"
 ).split(", ")
 _ENDS = (
-    "in spring, by accident, at night, for a century, without steam, near Lyon, twice a year, under glass, on Mondays, "
+    "in spring, by accident, at night, for a century, without steam, near Lyon, twice a year, "
+    "under glass, on Mondays, "
     "after 1870"
 ).split(", ")
 

@@ -13,7 +13,8 @@ from memory.text import tokenizer
 
 WHO = [
     ("physician", "doctor"), ("attorney", "lawyer"), ("kid", "child"), ("cop", "police officer"),
-    ("professor", "university teacher"), ("mariner", "sailor"), ("chef", "cook"), ("monarch", "king"),
+    ("professor", "university teacher"), ("mariner", "sailor"), ("chef", "cook"),
+    ("monarch", "king"),
     ("burglar", "thief"), ("author", "writer"),
     ("aviator", "pilot"), ("merchant", "shopkeeper"), ("infant", "baby"), ("rancher", "farmer"),
 ]  # fmt: skip
@@ -22,12 +23,16 @@ DID = [
     ("discarded", "threw away", "throw away"),
     ("located", "found", "find"), ("photographed", "took a picture of", "take a picture of"),
     ("demolished", "destroyed", "destroy"),
-    ("cleansed", "washed", "wash"), ("inspected", "examined", "examine"), ("transported", "carried", "carry"),
+    ("cleansed", "washed", "wash"), ("inspected", "examined", "examine"),
+    ("transported", "carried", "carry"),
 ]  # fmt: skip
 WHAT = [
-    ("automobile", "car"), ("couch", "sofa"), ("vessel", "boat"), ("residence", "house"), ("bicycle", "two-wheeler"),
-    ("television", "TV set"), ("jewel", "gemstone"), ("infirmary", "hospital"), ("rug", "carpet"), ("garbage", "trash"),
-    ("manuscript", "handwritten book"), ("dwelling tent", "camp shelter"), ("spectacles", "glasses"),
+    ("automobile", "car"), ("couch", "sofa"), ("vessel", "boat"), ("residence", "house"),
+    ("bicycle", "two-wheeler"),
+    ("television", "TV set"), ("jewel", "gemstone"), ("infirmary", "hospital"), ("rug", "carpet"),
+    ("garbage", "trash"),
+    ("manuscript", "handwritten book"), ("dwelling tent", "camp shelter"),
+    ("spectacles", "glasses"),
     ("locomotive", "train engine"),
 ]  # fmt: skip
 SETTINGS = [

@@ -54,9 +54,8 @@ def talks(
             at += float(rng.uniform(5, 9))
         stamp = "{:02d}:{:02d}:{:06.3f}".format
         text = "".join(
-            f"{i}\n{stamp(0, int(a // 60), a % 60)} --> {stamp(0, int(b // 60), b % 60)}\n{words}\n\n".replace(
-                ".", ","
-            )
+            f"{i}\n{stamp(0, int(a // 60), a % 60)} --> {stamp(0, int(b // 60), b % 60)}\n"
+            f"{words}\n\n".replace(".", ",")
             for i, (a, b, words) in enumerate(cues, 1)
         )
         (folder / f"talk{number}.mp4").touch()  # where there is none

@@ -38,16 +38,21 @@ def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
     token = words.convert_tokens_to_ids
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            image_size=SIDE,
             patch_size=14, vision_use_head=False,
         ),
         text_config=Qwen2Config(
             vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=layers,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=not says,
-            bos_token_id=None, eos_token_id=token("<|im_end|>"), pad_token_id=token("<|endoftext|>"),
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
+            tie_word_embeddings=not says,
+            bos_token_id=None, eos_token_id=token("<|im_end|>"),
+            pad_token_id=token("<|endoftext|>"),
         ),
-        image_token_id=token("<image>"), video_token_id=token("<video>"), image_grid_pinpoints=[[SIDE, SIDE]],
-        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=not says,
+        image_token_id=token("<image>"), video_token_id=token("<video>"),
+        image_grid_pinpoints=[[SIDE, SIDE]],
+        vision_feature_layer=-1, vision_feature_select_strategy="full",
+        tie_word_embeddings=not says,
     )  # fmt: skip
     model = LlavaOnevisionForConditionalGeneration(config)
     for p in model.parameters():

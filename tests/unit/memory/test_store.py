@@ -41,7 +41,8 @@ def test_a_segment_comes_back_bit_exact(store, dtype, kv):
 
 def test_equal_segments_are_equal_bytes_in_any_process(tmp_path):
     program = (
-        "import sys; from memory.storage import segment_file; from tests.support.records import make_segment\n"
+        "import sys; from memory.storage import segment_file; from tests.support.records import "
+        "make_segment\n"
         "sys.stdout.buffer.write(segment_file.pack(make_segment('v', 3)))"
     )
     other = subprocess.run(

@@ -207,7 +207,7 @@ def test_eager_attention_answers_like_sdpa():
     assert torch.allclose(fused, plain, atol=1e-4) and first == second == 3
 
 
-# -- memory -------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 def test_more_weights_than_memory_are_refused_before_they_are_read(ask, monkeypatch):
@@ -230,7 +230,8 @@ def test_more_weights_than_memory_are_refused_before_they_are_read(ask, monkeypa
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you "
+            "tried to allocate"
         ),
         OSError("Cannot allocate memory (os error 12)"),
     ],
@@ -301,7 +302,7 @@ def test_a_process_without_memory_says_so(film, tmp_path):
     assert tree(tmp_path / "work") == {}
 
 
-# -- the hub ------------------------------------------------------------------------------------------------------------
+# -- the hub ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", ["none", "switched off"])

@@ -244,7 +244,8 @@ def test_wide_layers_are_packed_and_take_their_gelu_in(dtype, inner, act, packed
         pytest.skip("a processor without bfloat16 products")
     torch.manual_seed(0)
     config = SiglipVisionConfig(
-        hidden_size=256, intermediate_size=inner, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=16,
+        hidden_size=256, intermediate_size=inner, num_hidden_layers=2, num_attention_heads=4,
+        image_size=32, patch_size=16,
         hidden_act=act, vision_use_head=False,
     )  # fmt: skip
     model = SiglipVisionModel(config).to(dtype).eval().requires_grad_(False)

@@ -342,7 +342,8 @@ def test_nothing_on_stderr(tmp_path: Path) -> None:
     program = "import sys; from encoders.sources.file import FileSource as F; list(F(sys.argv[1], width=64, height=64).frames())"
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "a.mp4")],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True,
     )  # fmt: skip
     assert done.stderr == ""
 

@@ -95,7 +95,8 @@ def test_a_track_inside_the_video_is_read(tmp_path: Path) -> None:
 
 def test_stretches_go_on_where_they_were_stopped(tmp_path: Path) -> None:
     text = "".join(
-        f"{i}\n{i // 60:02d}:{i % 60:02d}:59,500 --> {i // 60:02d}:{i % 60:02d}:59,900\nminute {i}\n\n"
+        f"{i}\n{i // 60:02d}:{i % 60:02d}:59,500 --> {i // 60:02d}:{i % 60:02d}:59,900\nminute "
+        f"{i}\n\n"
         for i in range(25)
     )
     (tmp_path / "talk.mp4").touch()

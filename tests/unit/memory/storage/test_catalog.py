@@ -147,7 +147,8 @@ def test_a_hundred_thousand_segments(tmp_path):
     assert len(catalog.segments("v")) == count
     everything = time.perf_counter() - begun
     print(
-        f"\ntwice ten minutes in {count} segments: {1e3 * np.median(some):.1f} ms; all of them: {1e3 * everything:.0f} ms"
+        f"\ntwice ten minutes in {count} segments: {1e3 * np.median(some):.1f} ms; all of them: "
+        f"{1e3 * everything:.0f} ms"
     )
     assert np.median(some) < everything / 20
     catalog._database.close()

@@ -372,7 +372,8 @@ def test_killed_at_every_step_of_a_prune(to_kill, tmp_path):
 @pytest.mark.slow
 def test_killed_at_every_step_of_every_video_of_a_prune(to_kill, tmp_path):
     print(
-        f"\n{kill(to_kill, tmp_path, every=True)} kills, one at every step of a prune of three videos"
+        f"\n{kill(to_kill, tmp_path, every=True)} kills, one at every step of a prune of three "
+        "videos"
     )
 
 

@@ -231,7 +231,8 @@ def test_a_row_that_changed_is_refused_and_a_repair_rebuilds_it(root: Path) -> N
 
     db = sqlite3.connect(root / "catalog.sqlite")
     db.execute(
-        "UPDATE text_lines SET text = 'the harbour was destroyed' WHERE text = 'the harbour was rebuilt'"
+        "UPDATE text_lines SET text = 'the harbour was destroyed' WHERE text = 'the harbour was "
+        "rebuilt'"
     )
     db.commit()
     db.close()

@@ -87,16 +87,21 @@ def test_a_prompt_takes_question_and_options_as_they_are():
 
 
 PROMPTS = {  # how benchmarks ask, by their published code
-    "video_mme": "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
+    "video_mme": "Select the best answer to the following multiple-choice question based on the "
+    "video and the subtitles. "
     "Respond with only the letter (A, B, C, or D) of the correct option.\nWhy?\nA. red\nB. blue\n\n"
     "Answer with the option's letter from the given choices directly.",
     "mlvu": "Why?\n(A) red\n(B) blue\nOnly give the best option.\nBest option: (",
-    "cg_bench": "Select the best answer to the following multiple-choice question based on the video.\nWhy?\nA. red\nB. blue\n"
+    "cg_bench": "Select the best answer to the following multiple-choice question based on the "
+    "video.\nWhy?\nA. red\nB. blue\n"
     "Answer with the option letter only.",
-    "ovo_bench": "\nQuestion: Why?\nOptions:\nA. red; B. blue;\n\nRespond only with the letter corresponding to your chosen "
+    "ovo_bench": "\nQuestion: Why?\nOptions:\nA. red; B. blue;\n\nRespond only with the letter "
+    "corresponding to your chosen "
     "option (e.g., A, B, C). \nDo not include any additional text or explanation in your response.",
-    "vnbench": "Why?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly.",
-    "table": "Why?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly.",
+    "vnbench": "Why?\nA. red\nB. blue\nAnswer with the option's letter from the given choices "
+    "directly.",
+    "table": "Why?\nA. red\nB. blue\nAnswer with the option's letter from the given choices "
+    "directly.",
 }
 
 

@@ -51,7 +51,8 @@ def test_the_tokenizer_that_ships_is_the_one_that_is_built():
 
 
 @pytest.mark.parametrize("seconds, text, tokens", [
-    (0, "[00:00]", 2), (3599.9, "[59:59]", 2), (5999, "[99:59]", 2), (6000, "[01:40:00]", 3), (100_000, "[27:46:40]", 3),
+    (0, "[00:00]", 2), (3599.9, "[59:59]", 2), (5999, "[99:59]", 2), (6000, "[01:40:00]", 3),
+    (100_000, "[27:46:40]", 3),
     (359_999, "[99:59:59]", 3), (360_000, "[6000:00]", 5),
 ])  # fmt: skip
 def test_time_tags_stay_short_for_four_days(seconds, text, tokens):

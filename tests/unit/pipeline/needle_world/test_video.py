@@ -154,7 +154,8 @@ def test_needles_go_into_a_video_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "code:4821", "code:482@5", "code:abcd@5", "name:Zoe@1", "shape:red box@5",
-                                  "shape:mauve star@5", "icon:house@x", "card:house@5", "name:red Alice@5"])  # fmt: skip
+                                  "shape:mauve star@5", "icon:house@x", "card:house@5",
+                                  "name:red Alice@5"])  # fmt: skip
 def test_a_needle_that_is_none_is_told(text: str) -> None:
     with pytest.raises(UserError, match="is no needle"):
         video.parse(text, 0)
@@ -171,7 +172,8 @@ def test_a_shape_needs_its_colour() -> None:
 
 @pytest.mark.parametrize(
     ("text", "truth", "right"),
-    [("4821", "4821", True), (" Red. ", "red", True), ("red", "Red", True), ("4812", "4821", False), ("", "0", False),
+    [("4821", "4821", True), (" Red. ", "red", True), ("red", "Red", True), ("4812", "4821", False),
+    ("", "0", False),
      ("star, circle", "circle, star", False), ("it is red", "red", False)],
 )  # fmt: skip
 def test_is_right(text: str, truth: str, right: bool) -> None:
