@@ -70,7 +70,7 @@ def make(path: Path, videos: int, seconds: int, asked: int) -> Path:
 
 
 def test_ray_says_what_one_process_says(tmp_path):
-    """Rows and tables are equal, also for a bad video and for a question that is asked too early."""
+    """Rows and tables are equal, also for a bad video and for a question that comes too early."""
     folder = make(tmp_path, 2, 8, 3)
     (folder / "bad.mp4").write_text("this is no video\n" * 50)
     bad = [
@@ -131,7 +131,9 @@ def test_a_node_is_lost_on_the_way(tmp_path, monkeypatch):
         assert run(folder, Path("whole", "out"), "threads=1") == 0
 
         def kill() -> None:
-            """The node whose actor has just told the first answer of a video: it is at the next ones."""
+            """Kill the node whose actor has just given the first answer of a video and works on the
+            next ones.
+            """
             told: list[bytes] = []
             while len(told) < 4 or not json.loads(told[-1])["id"].endswith("-0"):
                 time.sleep(0.005)

@@ -1,7 +1,8 @@
 """`reelbank bench`: that it runs and measures what it says, not how fast anything is.
 
-The instrument has to be right where it can be checked: baselines and our own path say the same where the arithmetic is the
-same, counted operations are those that torch counts, a long bank is whole, and an arm that does not fit is left out and named.
+The instrument is checked where it can be. Baselines and our own path agree where the arithmetic is
+the same. Counted operations are those that torch counts. A long bank is whole. An arm that does not
+fit is left out and named.
 """
 
 import json
@@ -40,7 +41,9 @@ FILES = {"bench.json", "bench.md", "cost-per-frame.png", "cost-per-question.png"
 
 @pytest.fixture(scope="module")
 def untagged() -> LlavaOneVision:
-    """Without time tags, as transformers is asked, and eager: torch counts its operations one by one."""
+    """No time tags, because transformers gets none here, and eager, because torch counts single
+    operations.
+    """
     backbone = LlavaOneVision(str(toy_checkpoint()), time_tags=False, attention="eager")
     backbone.stop_ids = set  # type: ignore[method-assign]
     return backbone
@@ -113,8 +116,10 @@ def test_the_smoke_preset_runs_and_measures_every_arm(
 
 
 def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaOneVision) -> None:
-    """Six frames, all in the window, all read: the whole prompt, the kept cache at two chunk sizes, twice each because a cache
-    that was not cropped back would answer the second question differently, and our reader."""
+    """All six frames are in the window and all are read. The arms are the whole prompt, the cache
+    at two chunk sizes, and our reader. The cache answers twice: if it were not cropped back, the
+    second answer would differ.
+    """
     frames = toy_frames(6)
     model = TransformersModel(untagged, new_tokens=8)
     arms: list[BenchArm] = [WholePrompt(model), KeptCache(model, 6), KeptCache(model, 4)]

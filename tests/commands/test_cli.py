@@ -1,5 +1,8 @@
-"""The command line: each mistake is one line on stderr that names the file or key, exit code 2, nothing on disk changed;
-and what the commands print when all is well. In this process for speed, as a real process where that matters."""
+"""The command line: what commands print, and how they refuse mistakes.
+
+A mistake gives one line on stderr that names the file or key, exit code 2, and no change on disk.
+Commands run in this process for speed, and as a real process where that matters.
+"""
 
 import json
 import os

@@ -1,8 +1,8 @@
-"""`experiment=compact` through the command, with the models that ship, on a real file: what it stores, counted on the disk.
+"""`experiment=compact` as a command on a real file, with the embedded models: its bytes on disk.
 
-Counted: every file in the bank's folder but the catalog and the index, which are the same in every bank of as many frames
-and can be rebuilt from the rest. Against: bfloat16 keys and values of all visual tokens before compression and of all
-time tags.
+The test counts every file in the bank's folder except the catalog and the index. Both are the same
+in every bank with as many frames, and both can be rebuilt from the rest. The comparison is with
+bfloat16 keys and values of all time tags and of all visual tokens before compression.
 """
 
 import json

@@ -1,5 +1,8 @@
-"""Reelbank inside lmms-eval. What needs no lmms-eval: requests as chat messages, answers in their order with each video encoded
-once, the documents and scores of our tasks, tasks whose functions are all there. And, marked slow, a real run of lmms-eval.
+"""Reelbank inside lmms-eval.
+
+Without lmms-eval, the tests cover requests as chat messages, and answers in their order with each
+video encoded once. They also cover the documents, functions and scores of our tasks. The slow tests
+run lmms-eval itself.
 """
 
 import importlib.util
@@ -212,7 +215,7 @@ def named(task: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sorted(TASKS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_a_task_is_whole(path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its functions are there, its columns are those of its documents, and each of its metrics is given for some answer."""
+    """Its functions exist, its columns are those of its documents, and some answer has each metric."""
     monkeypatch.setenv("REELBANK_NEEDLE", str(made))
     monkeypatch.setenv("VNBENCH", str(made / "vnbench.json"))
     task, own = loaded(path), utils(path.parent)
@@ -303,8 +306,10 @@ RUNS = ("reelbank_needle", "reelbank_needle_letters", "reelbank_needle_words", "
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An interpreter with lmms-eval and Reelbank: REELBANK_LMMS_PYTHON, else .venv-lmms, else one that is built here as the
-    docs/guides/lmms-eval.md says (some minutes, from a package index)."""
+    """An interpreter with lmms-eval and Reelbank: REELBANK_LMMS_PYTHON, else .venv-lmms, else a new
+    one. The new one is built as docs/guides/lmms-eval.md says, which takes some minutes and a
+    package index.
+    """
     place = ROOT / ".venv-lmms" / "bin" / "python"
     if given := os.environ.get("REELBANK_LMMS_PYTHON"):
         return given
@@ -330,7 +335,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four films of 36 seconds, half of them beyond the embedded model, and its answers by `reelbank needle`."""
+    """Four films of 36 seconds, and the answers of `reelbank needle` about them. Half of the films
+    are beyond the embedded model.
+    """
     out = tmp_path_factory.mktemp("benchmark")
     plan = [
         "minutes=[0.6]",
@@ -347,7 +354,9 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lmms_eval(
     python: str, benchmark: Path, out: Path, tasks: Sequence[str], *more: str
 ) -> "subprocess.Popen[bytes]":
-    """A started run of lmms-eval, which speaks into out/log. Nothing is fetched: its cache is empty, the hub switched off."""
+    """A started run of lmms-eval that writes to out/log. It fetches nothing: its cache is empty and
+    the hub is switched off.
+    """
     settings = f"bank={out / 'bank'},threads=1"
     command = [
         python,
@@ -373,7 +382,7 @@ def lmms_eval(
 
 
 def results_of(out: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """What lmms-eval wrote: its results, and the samples of each task in the order of the documents."""
+    """The results that lmms-eval wrote, and the samples of each task in the order of the documents."""
     (path,) = out.glob("*_results.json")
     samples = {}
     for task in RUNS:
@@ -388,7 +397,9 @@ def results_of(out: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]
 def test_a_real_run_of_lmms_eval(
     python: str, benchmark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Four tasks in one run: each film encoded once, answers those of `reelbank needle`, figures those of our scorers."""
+    """One run of four tasks encodes each film once, answers as `reelbank needle` does, and scores
+    as our scorers do.
+    """
     code = lmms_eval(python, benchmark, tmp_path, RUNS).wait()
     log = (tmp_path / "log").read_text()
     assert code == 0, log
@@ -457,7 +468,9 @@ def test_a_real_run_of_lmms_eval(
 def test_a_killed_run_goes_on_behind_its_last_answer(
     python: str, benchmark: Path, tmp_path: Path
 ) -> None:
-    """Answers are a generator: those that were given before SIGKILL are in lmms-eval's cache, and are not asked again."""
+    """Answers come from a generator. Those before SIGKILL are in lmms-eval's cache, and are not
+    requested again.
+    """
     options = ("--device", "cpu", "--use_cache", str(tmp_path / "cache"))
     run = lmms_eval(python, benchmark, tmp_path, RUNS[:1], *options)
     audit = tmp_path / "cache" / "runs" / "one" / "rank_0.audit.jsonl"

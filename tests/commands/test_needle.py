@@ -1,5 +1,7 @@
-"""The needle benchmark: VNBench's rules against published figures, truths against a plainer reading of the film, options that
-leak nothing, films whose frames differ from their haystack at the needles alone, runs that resume, controls that behave.
+"""The needle benchmark: scores, truths, options, films, resumed runs and controls.
+
+VNBench's rules give the published figures. Truths agree with a plainer reading of the film. Options
+leak nothing. A film differs from its haystack at the needles alone.
 """
 
 import json
@@ -69,8 +71,9 @@ SINGLE = 3391  # of 5,400 tries
 
 
 def published() -> list[dict[str, object]]:
-    """5,400 rows in the published form with as many right videos of each type and right tries over all as were published.
-    Which of them are right is not published; that does not change a score."""
+    """5,400 rows in the published form, with the published number of right videos of each type and
+    of right tries. Which of them are right is not published, and does not change a score.
+    """
     spare = SINGLE - 4 * sum(PUBLISHED.values())
     rows = []
     for type_, whole in PUBLISHED.items():
@@ -241,7 +244,9 @@ def test_needles_keep_apart_and_stand_at_their_depths() -> None:
 @pytest.mark.parametrize("room", [16, 40])  # of a minute, and of more needles than any sheet has
 @pytest.mark.parametrize("task", SHEETS)
 def test_no_rule_over_the_options_beats_chance(task: str, room: int) -> None:
-    """A quarter of the right options at every rank and letter, however much room there is. Seeded; five standard errors."""
+    """Every rank and letter holds a quarter of the right options, however much room there is. The
+    seed is fixed and the tolerance is five standard errors.
+    """
     drafts = [
         draft
         for seed in range(600)
@@ -466,7 +471,9 @@ def test_the_report_holds_its_figures(ran: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(ran: Path, tmp_path: Path) -> None:
-    """Half of the rows and a torn one: the others are asked again, and all are as they were but for times."""
+    """The file has half of the rows and a torn one. The run adds the others, and all rows are equal
+    except for times.
+    """
     whole = {row["key"]: row for row in json_lines.read(ran / "results.jsonl")}
     lines = (ran / "results.jsonl").read_text().splitlines(keepends=True)
     kept = lines[: len(lines) // 2]

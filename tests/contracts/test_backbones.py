@@ -1,4 +1,6 @@
-"""The table of backbones: its facts against the models themselves, its promise of equality against the tests that keep it."""
+"""The table of backbones: its facts agree with the models, and its promises with the exactness
+tests.
+"""
 
 import json
 from pathlib import Path
@@ -36,7 +38,9 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
 
 
 def adapters_under_test() -> set[str]:
-    """The adapters that the exactness tests compare: all of tests/support/families.py, and the toy of test_exactness.py."""
+    """The adapters that the exactness tests compare: all of tests/support/families.py, and the toy
+    of tests/support/toys.py.
+    """
     kinds: list[Any] = [family.adapter for family in FAMILIES.values()]
     return {f"{kind.__module__}.{kind.__qualname__}" for kind in [*kinds, type(toy_backbone())]}
 
@@ -65,7 +69,9 @@ def test_every_config_is_in_the_table(run):
 
 
 def test_yes_means_tested(run):
-    """A config may say that its logits were compared only if the exactness tests do that, and must say so if they do."""
+    """A config says that its logits were compared if, and only if, the exactness tests compare
+    them.
+    """
     tested = adapters_under_test()
     rows = {row["name"]: row["checked_equal"] for row in json.loads(run("format=json")[1])}
     nodes = backbones.nodes(1.0)

@@ -31,7 +31,9 @@ def build(path: Path) -> Compressor:
 def seen(
     frames: int = 5, high: int = 9, wide: int = 12, *, change: float = 1.0, seed: int = 0
 ) -> VisualTokens:
-    """Tokens on a full grid; in each frame after the first, about a third of them are changed by this share."""
+    """Tokens on a full grid. In each frame after the first, about a third of them change by this
+    share.
+    """
     make = torch.Generator().manual_seed(seed)
     tokens = torch.randn(1, high * wide, 16, generator=make).repeat(frames, 1, 1)
     for t in range(1, frames):
@@ -168,7 +170,9 @@ def test_shrink_divides_any_grid(high: int, wide: int, by: int, size: tuple[int,
 
 
 def still(frames: int, scenes: list[int]) -> VisualTokens:
-    """Frames of 2 x 3 tokens; a new scene begins at each of these frames, and within a scene little changes."""
+    """Frames of 2 x 3 tokens. A new scene begins at each of these frames, and within a scene little
+    changes.
+    """
     make = torch.Generator().manual_seed(0)
     tokens, now = [], torch.zeros(6, 16)
     for t in range(frames):

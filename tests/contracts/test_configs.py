@@ -1,6 +1,8 @@
-"""Every YAML of every group: it composes, its settings fit its class, and unless it needs a download it answers a question
-about a real file. Pairs that cannot work are refused before anything is encoded. The commands of README and
-docs compose."""
+"""Every YAML of every group composes, fits its class, and answers a question about a real file.
+
+Configurations that need a download are composed only. Pairs that cannot work are refused before
+anything is encoded. The commands of README and docs compose.
+"""
 
 import inspect
 import re

@@ -1,6 +1,7 @@
-"""The contract of every option in conf/retriever/: a new YAML file there is tested without further work.
+"""The contract of every option in conf/retriever/: a new YAML file there is tested without more
+work.
 
-Random rows cannot pass for the planted one: see PLANTED in records.py; all seeds are fixed.
+Random rows cannot pass for the planted one: see PLANTED in records.py. All seeds are fixed.
 """
 
 from collections import Counter
@@ -58,7 +59,9 @@ def test_the_needle_is_not_found_before_it_is_visible(retriever):
 
 
 def test_what_comes_later_changes_nothing(retriever):
-    """Law 3 in its strong form: the answer at frame 12 is the same whether or not the video goes on."""
+    """Law 3 in its strong form: the answer at frame 12 is the same whether or not the video
+    continues.
+    """
     feed(retriever, make_video("v", segments=3))
     before = retriever.search(NEEDLE, 5, 12)
     for number in range(3, 10):
@@ -85,7 +88,9 @@ def test_the_same_question_gives_the_same(retriever, request):
 
 
 def test_equal_frames_come_in_time_order(retriever):
-    """A still video: every frame has the same rows, so scores cannot tell frames of a segment apart."""
+    """All frames of a still video have the same rows, so scores cannot tell frames of a segment
+    apart.
+    """
     one = make_segment("v", 0)
     for number in range(5):
         rows = SegmentIndex(
@@ -109,7 +114,7 @@ def test_equal_frames_come_in_time_order(retriever):
 
 
 def test_cosine_does_not_prefer_long_keys():
-    """The same directions with other lengths: the dot product ranks by length as well, the cosine does not."""
+    """Same directions, other lengths: the dot product ranks by length too, and the cosine does not."""
     video = make_video(segments=6)
     rng = np.random.default_rng(0)
     lengths = [torch.from_numpy(rng.uniform(0.2, 5.0, (4, 1, 1))) for _ in video]
@@ -301,7 +306,9 @@ def test_clip_ranks_in_rounds(per_segment, k, lengths, seed):
 
 
 def test_a_long_scene_does_not_hide_the_others():
-    """Thirty frames like the needle in one segment: the best of the other segments still come right after the first."""
+    """One segment has thirty frames like the needle. The best frames of the other segments still
+    come right after the first.
+    """
     retriever = ClipRetriever(embedder=Words(), per_segment=1)
     scene = Words().embed_text("needle").expand(30, -1)
     retriever.add(SegmentIndex("v", 0, 0, torch.zeros(30), scene))

@@ -1,6 +1,8 @@
-"""Law 1: whole video in the window, nothing compressed, everything recalled: equal to transformers' own forward, from
-pixels. Float32, 1e-4. The reference below calls the library's class with `pixel_values_videos` and nothing of ours but
-the token ids of the prompt."""
+"""Law 1: recalling a whole uncompressed video equals transformers' own forward from pixels.
+
+The whole video lies in the window. Float32, 1e-4. The reference calls the library's class with
+`pixel_values_videos`, and takes nothing of ours but the token ids of the prompt.
+"""
 
 from contextlib import nullcontext
 
@@ -101,7 +103,9 @@ def test_answer_equals_the_librarys_generate():
 
 
 def test_a_frame_range_of_a_segment_reads_like_the_shorter_video():
-    """Causal blocks: the first frames of a segment do not know its later ones, so law 3 holds inside a segment too."""
+    """Blocks are causal: the first frames of a segment do not know its later ones, so law 3 holds
+    inside a segment too.
+    """
     frames = toy_frames(12)
     whole = encode(frames, [12])[0]
     cut = Run(0, 0, whole.tokens.frames(0, 7), whole.kv.frames(0, 7))

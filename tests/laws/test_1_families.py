@@ -1,5 +1,7 @@
-"""The laws for every family of video-LLMs, on tiny random models of the real classes, against transformers' own processor
-and forward with pixel input. Float32, 1e-4."""
+"""The laws for every family of video-LLMs, against transformers' own processor and forward.
+
+The models are tiny and random, of the real classes, with pixel input. Float32, 1e-4.
+"""
 
 import inspect
 import json
@@ -140,8 +142,10 @@ def test_filling_a_cache_leaves_what_a_whole_pass_leaves(family):
 
 
 def test_a_block_reads_equal_wherever_it_was_written(family):
-    """Keys are stored before rotary embedding: a frame without a window gives the same block first or fourth, and with
-    what went before dropped the answer is that of the shorter video."""
+    """Keys are stored before rotary embedding. A frame without a window gives the same block in
+    first and in fourth place. Without the frames before it, the answer is that of the shorter
+    video.
+    """
     backbone = backbone_of(family.name)
     frames = frames_for(backbone, 8)
     prefill = WindowPrefill(backbone, window_frames=0, dtype="float32")
@@ -247,8 +251,9 @@ def opened(family, film: Path, bank: Path, *more: str) -> Iterator[tuple[VideoQA
 
 
 def test_encode_once_and_bounded(family, film, tmp_path, monkeypatch):
-    """Laws 2 and 6: a question about an encoded video looks at no frame and prefills none with reader=kv, and what it reads
-    stays within `read_tokens`, which is far below the video's."""
+    """Laws 2 and 6: with reader=kv, a question about an encoded video encodes no frame and prefills
+    none. Its reads stay within `read_tokens`, which is far below the video's tokens.
+    """
     with opened(family, film, tmp_path / "bank", "prefill.window_frames=2") as (qa, source):
         per_frame = qa.backbone.tokens_per_frame
         qa = replace(qa, answerer=replace(qa.answerer, read_tokens=3 * per_frame))
@@ -281,9 +286,11 @@ SCENES = (
 
 @pytest.mark.parametrize("at_rest", ["as made", "int8"])
 def test_an_interrupted_bank_goes_on_with_the_same_bytes(family, film, tmp_path, at_rest):
-    """Law 4 with temporal patches: segments of 1.5 s at 2 frames a second would cut a patch, and the scene segmenter looks
-    back; the resumed run begins a patch where the first one did. Quantised too: one family with one axis and a tag, one with
-    three axes, text behind its frames and DeepStack."""
+    """Law 4 with temporal patches. Segments of 1.5 s at 2 frames a second would cut a patch, and
+    the scene segmenter looks back. The resumed run begins a patch where the first one did. Two
+    families are also quantized: one with one axis and a tag, one with three axes, text behind its
+    frames and DeepStack.
+    """
     if at_rest == "int8" and family.name not in ("llava_ov", "qwen3_vl"):
         pytest.skip("quantised for two families that differ in everything")
     quantised = ["kv_dtype=int8", "token_dtype=int8"] if at_rest == "int8" else []
@@ -321,7 +328,9 @@ def test_an_interrupted_bank_goes_on_with_the_same_bytes(family, film, tmp_path,
 
 
 def test_a_quantised_bank_reads_like_the_video(family, film, tmp_path):
-    """int8 keys, values and tokens of any family come back with their places and times, as near as int8 is."""
+    """int8 keys, values and tokens of any family keep their places and times, and are as near as
+    int8 is.
+    """
     banks = []
     for name, more in (("made", []), ("int8", ["kv_dtype=int8", "token_dtype=int8"])):
         with opened(family, film, tmp_path / name, *more) as (qa, source):
@@ -350,7 +359,9 @@ def test_a_quantised_bank_reads_like_the_video(family, film, tmp_path):
 
 
 def test_a_repeated_frame_loses_its_time_and_never_a_mark(family):
-    """Text before a frame may go where it is only its time; what a family puts around a frame stays in pairs."""
+    """Text before a frame may be dropped if it is only a time. The marks that a family puts around
+    a frame stay in pairs.
+    """
     backbone = backbone_of(family.name)
     seen = backbone.encode_frames(frames_for(backbone, 4 * backbone.temporal_patch))
     merged = replace(seen, repeats=torch.tensor([False, True, False, True]))
@@ -375,8 +386,9 @@ def test_a_repeated_frame_loses_its_time_and_never_a_mark(family):
 
 
 def authors_positions(inputs: dict[str, Any], interval: float, merge: int = 2) -> torch.Tensor:
-    """[3, 1, S] as the position function in Qwen's own repository gives them: text after a video goes on behind the highest
-    position of all."""
+    """[3, 1, S] from the position function in Qwen's own repository, where text after a video
+    continues behind the highest position of all.
+    """
     kinds = inputs["mm_token_type_ids"][0].tolist()
     frames, rows, columns = (int(n) for n in inputs["video_grid_thw"][0])
     first = kinds.index(2)
@@ -437,7 +449,7 @@ def toy_of(name: str):
     ],
 )
 def test_a_recalled_frame_keeps_its_number_or_time(name, wanted):
-    """Four frames out of an hour: at once in one context, equal to the library's forward over those ids and pixels."""
+    """Four frames of an hour in one context equal the library's forward over those ids and pixels."""
     backbone = toy_of(name)
     frames = frames_for(backbone, 4)
     frames = Frames("toy", frames.pixels, np.array([0.0, 2.5, 3.0, 3600.5]))
@@ -460,7 +472,9 @@ def test_a_recalled_frame_keeps_its_number_or_time(name, wanted):
 @pytest.mark.parametrize("rate", [24, 25, 30000 / 1001, 59.94])
 @pytest.mark.parametrize("fps", [0.5, 1.0, 2.0, 7.0, 20.0])
 def test_internvl_numbers_the_sampled_frames_of_a_whole_video_one_by_one(rate, fps):
-    """As the library does, whatever the video's own rate: a frame is the first one behind its point of the grid."""
+    """The library does so at any frame rate of the video: a frame is the first one behind its point
+    of the grid.
+    """
     backbone = FAMILIES["internvl"].load(fps=fps)
     times = np.arange(int(40 * rate)) / rate
     times = times[sampling_mask(times, fps)]
@@ -477,7 +491,9 @@ def test_internvl_refuses_a_rate_that_numbers_nothing():
 
 
 def test_smolvlm_sees_black_frames(tmp_path):
-    """A picture whose normalised values are all zero is padding to the library, which then gives no tokens for it."""
+    """The library takes a picture whose normalized values are all zero for padding, and gives it no
+    tokens.
+    """
     toy_of("smolvlm")
     shutil.copytree(folder("smolvlm"), tmp_path / "toy")
     for file in (tmp_path / "toy").glob("*processor*.json"):

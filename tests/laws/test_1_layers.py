@@ -1,5 +1,8 @@
-"""Models with layers that are not full attention: keys and values are refused in one sentence, and the token reader gives
-what the library's own forward and generate give, for prompts longer than the sliding window too. Float32, 1e-4."""
+"""Models with layers that are not full attention: refused as keys and values, exact as tokens.
+
+The refusal is one sentence. The token reader equals the library's own forward and generate, also
+for prompts longer than the sliding window. Float32, 1e-4.
+"""
 
 import functools
 import json
@@ -152,7 +155,9 @@ def test_token_reader_answers_like_the_librarys_generate(name):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_weights_are_the_librarys_attention(name):
-    """Sliding layers count for the frames that are still in their window, linear ones not at all."""
+    """Sliding layers count for the frames that are still in their window. Linear layers do not
+    count.
+    """
     backbone = backbone_of(name)
     frames = frames_for(backbone, 12)
     _, inputs = ids_and_pixels(backbone, frames, QUESTION)

@@ -80,7 +80,9 @@ def test_no_look_ahead_while_the_writer_runs(film, tmp_path):
 
 
 def test_a_question_hears_nothing_of_another_thread():
-    """The model is shared: here the other thread runs through it exactly while the question's queries are taken."""
+    """Threads share the model. Here the other thread runs it exactly while the question's queries
+    are taken.
+    """
     backbone = toy_backbone()
     alone = backbone.queries(TEXT)
     asker, others = threading.get_ident(), []

@@ -1,7 +1,7 @@
-"""What becomes of a bank when disk, files or users do what they should not: for each case the outcome that is promised.
+"""Law 4: what happens to a bank when disk, files or users misbehave, case by case.
 
-Real commands on a real file with real model classes; disks that are full or read-only are tmpfs mounts where mounting is
-allowed (else these tests skip, and say so).
+The tests run real commands on a real file with real model classes. Full and read-only disks are
+tmpfs mounts. Where mounting is not allowed, these tests skip and say so.
 """
 
 import json
@@ -116,8 +116,9 @@ def equal(bank: Path, other: Path) -> bool:
 
 
 def test_a_flipped_byte_never_reaches_an_answer(tmp_path):
-    """Every byte of the header and a sample of the data: `verify` names the file, a read of everything fails, and a read
-    of a part fails or gives exactly what was written."""
+    """Every byte of the header and a sample of the data is flipped. `verify` names the file, and a
+    read of everything fails. A read of a part fails or gives exactly what was written.
+    """
     store = DiskStore(tmp_path)
     segment = make_segment(frames=3)
     store.put(segment)
@@ -317,7 +318,9 @@ def stopped(film: Path, bank: Path, after: int) -> None:
 
 @pytest.fixture
 def quantised(film: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A finished bank, and one that was interrupted after four of six segments: its window reaches into two."""
+    """A finished bank, and one that was interrupted after four of six segments and whose window
+    reaches into two.
+    """
     whole, cut_off = tmp_path / "whole", tmp_path / "cut"
     assert cli.run("ingest", [f"video={film}", f"bank={whole}", *toy_parts(), *INT8]) == 0
     stopped(film, cut_off, 4)
@@ -340,7 +343,9 @@ def run8(capfd: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_repair_of_a_quantised_bank_is_whole_and_says_that_bytes_differ(run8, film, quantised):
-    """The window is gone: the first segment comes back with its bytes, later ones are encoded behind what was stored."""
+    """The window is gone. The first segment comes back with its bytes, and later ones are encoded
+    behind what was stored.
+    """
     bank, _ = quantised
     before = files(bank)
     first, _, _, fourth, _, last = segments(bank)
@@ -437,7 +442,9 @@ def test_encoding_on_without_the_window_warns(run8, film, quantised):
 
 
 def test_a_quantised_bank_without_its_catalog(run8, film, quantised):
-    """Finished: nothing to encode and nothing to warn of. Interrupted: the window is still there."""
+    """A finished bank has nothing to encode and no warning. In an interrupted bank the window is
+    still there.
+    """
     for bank in quantised:
         no_catalog(bank)
         code, out, err = run8("ingest", f"video={film}", f"bank={bank}")
@@ -529,8 +536,9 @@ def test_who_had_the_bank_open_before_does_not_write_to_the_old_catalog(tmp_path
 
 
 def test_a_log_that_is_cut_off_loses_at_most_the_last_row(tmp_path):
-    """A power cut while SQLite writes: whatever part of its log is there, the catalog has all rows but possibly the one
-    that was not acknowledged, and the next writer goes on."""
+    """The power fails while SQLite writes. Whatever part of its log is there, the catalog has all
+    rows, except possibly the one that was not acknowledged. The next writer continues.
+    """
     store = DiskStore(tmp_path / "bank")
     for each in make_video("v", 3):
         store.put(each)
@@ -718,7 +726,9 @@ def test_a_failing_disk_leaves_nothing_half_done(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_what_the_checks_cost(tmp_path, monkeypatch):
-    """Of a segment as large as a 7 B model's: 8 frames of 196 tokens, 28 layers of 4 heads of 128, bfloat16."""
+    """The segment is as large as that of a 7 B model: 8 frames of 196 tokens, 28 layers of 4 heads
+    of 128, bfloat16.
+    """
     store = DiskStore(tmp_path)
     segment = large()
     began = time.perf_counter()

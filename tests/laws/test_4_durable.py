@@ -1,8 +1,9 @@
-"""kill -9 at any moment of a real ingest (law 4): a real file, real decoders, real model classes, a bank on disk.
+"""Law 4: kill -9 at any moment of a real ingest, with real files, decoders and model classes.
 
-After every kill the bank opens and verifies clean, every acknowledged segment is there bit by bit, and in the end the bank
-equals one that nobody interrupted. None of this depends on the moment, so random moments cannot make a test flake; what
-is random is seeded. The step names are those of memory/storage/crash_points.py, one after each system call of a commit.
+After every kill the bank opens and verifies clean, and every acknowledged segment is there bit by
+bit. In the end the bank equals one that was never interrupted. None of this depends on the moment,
+so random moments cannot make a test flake, and randomness is seeded. The step names are those of
+memory/storage/crash_points.py, one after each system call of a commit.
 """
 
 import os
@@ -47,8 +48,12 @@ class Job:
         die_at: tuple[str, int] | None = None,
         die_after: tuple[int, float] | None = None,
     ) -> int:
-        """Ingest into `bank`, and look at it when the process has ended, by itself or not; its exit code.
-        die_after: kill it from outside, so many steps after everything was loaded, and so many seconds after that."""
+        """Ingest into `bank`, check it when the process has ended for any reason, and return the
+        exit code.
+
+        die_after: kill the process from outside, so many steps after everything was loaded, and so
+        many seconds after that.
+        """
         process, told = start(ingest, [*self.overrides, f"bank={bank}"], die_at)
         assert told.recv() == ("begin",)
         said: list[Any] = []
@@ -102,7 +107,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 def test_killed_at_every_step_of_a_commit(job, tmp_path):
-    """One bank, killed at each step in turn, those of a segment at the first, second or third time that they come by."""
+    """One bank is killed at each step in turn. Steps of a segment are hit at their first, second or
+    third pass.
+    """
     names = list(dict.fromkeys(job.steps))
     assert set(COMMIT) < set(names)
     for turn, name in enumerate(names):
@@ -131,7 +138,9 @@ def test_killed_at_random_moments_a_hundred_times(job, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_between_any_two_system_calls(job, tmp_path):
-    """From the creation of the bank to the saved index: a fresh bank for every step, killed there and then finished."""
+    """Each step has a fresh bank, from its creation to the saved index. The ingest is killed there
+    and then finished.
+    """
     for count in range(1, len(job.steps) + 1):
         shutil.rmtree(tmp_path / "bank", ignore_errors=True)
         assert job.run(tmp_path / "bank", die_at=("", count)) == -signal.SIGKILL
@@ -159,7 +168,9 @@ with MemoryBank.open(sys.argv[1], None, UniformRetriever(), recent_frames=0) as 
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_killed_inside_the_commit_of_sqlite(tmp_path):
-    """At every system call with which SQLite and we write, sync or delete, the log taken in at the end included."""
+    """Kills come at every system call with which SQLite and we write, sync or delete, and when the
+    log is merged at the end.
+    """
     with MemoryBank.open(
         tmp_path / "bank", {"model": "m"}, UniformRetriever(), recent_frames=0
     ) as bank:
@@ -206,8 +217,9 @@ def test_killed_inside_the_commit_of_sqlite(tmp_path):
 
 
 def kill_at_random(job: Job, folder: Path, kills: int) -> tuple[int, int]:
-    """Kill ingests of one bank until so many were killed; a finished bank is compared and a new one begun.
-    Returns kills and finished banks."""
+    """Kill ingests of one bank until so many were killed. A finished bank is compared, and a new
+    one begins. Returns the numbers of kills and of finished banks.
+    """
     chance = random.Random(0)
     killed = finished = 0
     while True:

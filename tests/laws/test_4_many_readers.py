@@ -1,9 +1,10 @@
 """One writer and eight readers, each a process of its own, on one bank.
 
-Three claims. No reader ever sees a segment that is not whole (each is compared bit by bit). A look that begins after a
-segment was acknowledged sees it: that holds at any speed of the machine. And what is about time, with a second as bound
-for 99 of 100 (a machine that runs other things stops a process for longer now and then): from acknowledgement to sight,
-and from `bank.write` to its return.
+There are three claims. First, no reader ever sees a torn segment; each is compared bit by bit.
+Second, a reader that looks after a segment was acknowledged sees it, at any speed of the machine.
+Third, two times stay below a second in 99 of 100 cases: from acknowledgement to sight, and from
+`bank.write` to its return. One in 100 may take longer, because the machine sometimes stops a
+process to run others.
 """
 
 import time

@@ -1,8 +1,9 @@
-"""Law 5, provenance: banks that commit 2649461 made open today, answer as they did then, and are whole.
+"""Law 5, provenance: banks that commit 2649461 wrote open today, answer as then, and are whole.
 
-tests/data/banks_2649461 holds a small bank of every kind with the answers of that commit; tests/measure/old_banks.py
-made both (`make`, then `pack`). The tests use the command line alone, so that no move of code can excuse a failure.
-Texts and times must be equal. Weights and scores are not compared: another processor may differ in their last digits.
+tests/data/banks_2649461 holds a small bank of every kind with the answers of that commit.
+tests/measure/old_banks.py wrote both (`make`, then `pack`). The tests use the command line alone,
+so that no move of code can excuse a failure. Texts and times must be equal. Weights and scores are
+not compared, because another processor may differ in their last digits.
 """
 
 import json

@@ -1,6 +1,8 @@
-"""A bank of 100,000 segments: opened in under a second, and a question reads the frames that it recalls and no others.
+"""Law 6: a bank of 100,000 segments opens in under a second, and a question reads only what it
+recalls.
 
-The files are put down without waiting for the disk and the rows in one transaction: what is claimed here is reading.
+The test writes the files without waiting for the disk, and the rows in one transaction, because its
+claims are about reading.
 """
 
 import time
@@ -22,7 +24,9 @@ FRAMES = 4  # of a segment
 
 
 def fill(root: Path, segments: int) -> None:
-    """A bank with one video of so many segments, and the search rows that an earlier question left beside it."""
+    """A bank with one video of so many segments, and the search rows that an earlier question left
+    beside it.
+    """
     rows = []
     with opened(root, built("uniform")) as bank:
         bank.record_video(info(), 1.0, finished=False)

@@ -1,4 +1,4 @@
-"""Law 7, honest evidence: the cited spans were in the context, and "not in the video" cites nothing."""
+"""Law 7, honest evidence: cited spans were in the context, and "not in the video" cites nothing."""
 
 import math
 from dataclasses import replace

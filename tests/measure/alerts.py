@@ -1,9 +1,10 @@
-"""Precision, recall and delay of alerts on needle streams, for the gate and two baselines:
+"""Precision, recall and delay of alerts on needle streams, for the gate and two baselines.
 
     python -m tests.measure.alerts --films 6 --seconds 120
 
-Each stream shows six needles; the request is for one of them (it is there) or for one that is not. Told within the needle's
-seconds, or three seconds later, is right; all else is a false alarm. Delays are in video time, one frame a second.
+Each stream shows six needles. One request is for one of them, the other for a needle that never
+comes. An alert is right during the needle's seconds and up to three seconds later; any other alert
+is false. Delays are in video time, at one frame a second.
 """
 
 import argparse

@@ -1,10 +1,12 @@
-"""Fused retrieval against every single channel, on questions that are answered by speech, by print or by pictures.
+"""Fused retrieval against every single channel, for answers in speech, in print and in pictures.
 
     python -m tests.measure.fusion FOLDER [--films 4] [--seconds 180]
 
-Makes needle films (cards with names, codes and coloured shapes over moving scenes) with subtitle files of a talk, encodes them
-with the embedded models and text=[subtitles,ocr] into one bank, and asks each question of its film. A question is answered when
-one of the first five moments lies where the card was shown or the fact was said. Several minutes.
+The program makes needle films: cards with names, codes and colored shapes over moving scenes, with
+subtitle files of a talk. It encodes them into one bank with the embedded models and
+text=[subtitles,ocr], and asks each question of its film. A question counts as answered if one of
+the first five moments lies where the card was on screen or the fact was spoken. It takes several
+minutes.
 """
 
 import argparse

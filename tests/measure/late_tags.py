@@ -1,9 +1,11 @@
-"""What time tags of late frames do to answers, without films of many hours: every frame says a later time than it has.
+"""What time tags of late frames do to answers, without films of many hours.
 
-    .venv/bin/python -m pipeline.cli needle preset=small minutes=[1] films=[24] tasks=[order,count,confuser,retrieve] seed=5 \
-        '~arms.clip' '~arms.rekv' controls=[oracle] backbone._target_=tests.measure.late_tags.LateTags +backbone.times=300 out=runs/late
+    .venv/bin/python -m pipeline.cli needle preset=small minutes=[1] films=[24] seed=5 \\
+        tasks=[order,count,confuser,retrieve] '~arms.clip' '~arms.rekv' controls=[oracle] \\
+        backbone._target_=tests.measure.late_tags.LateTags +backbone.times=300 out=runs/late
 
-Not a test: a number to compare with that of times=1. Knows no question.
+Every frame carries a later time than it has. The result is compared with that of times=1. The
+backbone knows no question.
 """
 
 from typing import Unpack
@@ -13,7 +15,9 @@ from encoders.models.video_llm import LoadOptions
 
 
 class LateTags(LlavaOneVision):
-    """Frames a second apart are tagged as if `times` seconds lay between them: 300 makes five hours of a minute."""
+    """Tags frames a second apart as if `times` seconds lay between them: 300 makes five hours of a
+    minute.
+    """
 
     def __init__(
         self,

@@ -1,10 +1,11 @@
-"""A stream of many hours against the real bank: what it holds in memory while it is written to and asked. Draws the plot.
+"""What a bank holds in memory while a stream of many hours is written and asked. Draws the plot.
 
     python -m tests.measure.long_stream --hours 24 stream.png
 
-The segments are made up (8 s, 8 frames, 6 KB of keys and values a frame), everything behind `bank.write` is real: files,
-catalog, FAISS, row files. Every 40 seconds of video somebody asks, and holds the evidence until the next question. The
-device is simulated by the CPU: frames are copied there as they would be to a GPU. Knows no model and no pixels.
+The segments are made up: 8 s, 8 frames, 6 KB of keys and values a frame. Everything behind
+`bank.write` is real: files, catalog, FAISS, row files. A question comes every 40 seconds of video,
+and its evidence is held until the next one. The CPU simulates the device: frames are copied as they
+would be to a GPU. Knows no model and no pixels.
 """
 
 import argparse

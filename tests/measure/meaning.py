@@ -1,9 +1,11 @@
-"""Lines found by their words, by their vectors, and by their tokens, for questions in other words than the line's.
+"""Retrieval of lines by words, by vectors and by tokens, for questions in other words than the
+line.
 
     python -m tests.measure.meaning [--facts 150] [--path DIR]
 
-One bank of generated lines (tests/support/paraphrases.py), one line a moment, far enough apart that none is another's neighbour. A
-question is answered when the first moment, or one of the first five, is its line. Six minutes, nearly all for tokens.
+One bank holds generated lines (tests/support/paraphrases.py), one for each moment, too far apart to
+be neighbors. A question counts as answered if its line is the first moment, or one of the first
+five. It takes six minutes, nearly all of them for tokens.
 """
 
 import argparse

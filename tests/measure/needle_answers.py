@@ -2,8 +2,9 @@
 
     python -m tests.measure.needle_answers OUT OTHER
 
-OUT and OTHER are the `out=` folders of the runs. Rows are matched by arm and question, because their keys hold digests
-of settings, which may name modules. Exit code 1 on any difference, also on a row that only one run has.
+OUT and OTHER are the `out=` folders of the runs. Rows are matched by arm and question, because
+their keys hold digests of settings, and these may name modules. The exit code is 1 on any
+difference, also on a row that only one run has.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""How much print is found, and at which cost, for several ways to choose the frames that are read.
+"""How much print OCR finds, and at which cost, for several ways to choose frames.
 
     python -m tests.measure.ocr FOLDER [--phrases 210]
 
-Makes lectures (tests/support/lectures.py) as a real H.264 file, reads it as `text=ocr` does, and prints a table. A frame that several
-ways choose is read once. A phrase is found when a line that is at most a fifth of its letters off begins within two seconds of
-its first appearance. Minutes, most of them for making the film and for reading.
+The program writes lectures (tests/support/lectures.py) to a real H.264 file, reads it as `text=ocr`
+does, and prints a table. A frame that several ways choose is read once. A phrase counts as found if
+a line begins within two seconds of its first appearance and differs in at most a fifth of its
+letters. It takes minutes, most of them for writing the film and for reading.
 """
 
 import argparse

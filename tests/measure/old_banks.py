@@ -1,15 +1,22 @@
-"""Whether two commits make the same banks and open one another's. One small bank of every kind (tests/support/old_banks.py).
+"""Whether two commits write the same banks and open one another's.
 
-    python -m tests.measure.old_banks make OUT [--checkout DIR]   banks and what they answer, by the code in DIR
-    python -m tests.measure.old_banks compare OUT OTHER           same bytes, file by file, and the same answers?
-    python -m tests.measure.old_banks open OUT [--checkout DIR]   does the code in DIR answer from copies of these banks alike?
-    python -m tests.measure.old_banks pack OUT FOLDER             the fixture of tests/laws/test_5_old_banks.py
+    python -m tests.measure.old_banks make OUT [--checkout DIR]
+    python -m tests.measure.old_banks compare OUT OTHER
+    python -m tests.measure.old_banks open OUT [--checkout DIR]
+    python -m tests.measure.old_banks pack OUT FOLDER
 
-DIR is this checkout unless arguments. Exit code 1 when anything differs. `--kinds plain int8` takes these kinds alone.
+`make` writes one small bank of every kind (tests/support/old_banks.py), and its answers, with the
+code in DIR. `compare` checks that two such folders have the same bytes, file by file, and the same
+answers. `open` checks that the code in DIR gives the same answers from copies of the banks. `pack`
+writes the fixture of tests/laws/test_5_old_banks.py.
 
-`compare` takes every byte of every file, with two exceptions. Of catalog.sqlite it takes the rows of all tables and the
-revision, because SQLite's pages depend on its version and on the text of the schema. writer.lock holds a process id.
-`compare` and `open` leave out the seconds of each stage.
+DIR is this checkout by default. The exit code is 1 if anything differs. `--kinds plain int8` limits
+an action to these kinds.
+
+`compare` takes every byte of every file, with two exceptions. Of catalog.sqlite it takes the rows
+of all tables and the revision, because SQLite's pages depend on its version and on the text of the
+schema. It skips writer.lock, which holds a process id. `compare` and `open` leave out the seconds
+of each stage.
 """
 
 import argparse
@@ -71,7 +78,7 @@ def compare(out: Path, other: Path, kinds: list[str]) -> int:
 
 
 def reopen(out: Path, checkout: Path, kinds: list[str]) -> int:
-    """Question copies of the banks with the code of a checkout. Encoding again must find nothing to do."""
+    """Question copies of the banks with the code of a checkout. Encoding again must find no work."""
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary, command_line(checkout) as line:
         folder = Path(temporary)
@@ -97,7 +104,9 @@ _KEYS = ("ask", "find", "ls", "segments", "verify")
 
 
 def pack(out: Path, folder: Path, kinds: list[str]) -> int:
-    """Write the banks of the fixture as NAME.tar.xz, and answers.json. ValueError on a path of this machine in them."""
+    """Write the banks of the fixture as NAME.tar.xz, and answers.json. ValueError if a bank holds a
+    path of this machine.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kinds = [name for name in kinds if RECIPES[name].packed]
     for name in kinds:
@@ -110,7 +119,9 @@ def pack(out: Path, folder: Path, kinds: list[str]) -> int:
 
 
 def _archive(out: Path, name: str) -> bytes:
-    """The same banks give the same archive: no owner, one time, no lock, and nothing left in SQLite's log."""
+    """The same banks give the same archive: no owner, one time, no lock, and nothing left in
+    SQLite's log.
+    """
     buffer = io.BytesIO()
     with (
         tempfile.TemporaryDirectory() as temporary,

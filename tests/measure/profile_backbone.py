@@ -1,12 +1,15 @@
-"""How fast a family is at its real shape, with random weights: nothing is downloaded, the answers mean nothing.
+"""How fast a family is at its real shape, with random weights: no download, meaningless answers.
 
-    python -m tests.measure.profile_backbone qwen3_vl_2b llava_ov_7b [--minutes 60] [--fps 0.5] [--device cuda] [--rows FILE]
+    python -m tests.measure.profile_backbone qwen3_vl_2b llava_ov_7b \\
+        [--minutes 60] [--fps 0.5] [--device cuda] [--rows FILE]
 
-The adapter's published configuration, the toy processor of the family (tests/support/families.py), random weights. A
-synthetic video goes through the write path and a question through the read path as `reelbank ask` builds them, and beside
-that through one plain `generate` of transformers over as many of its frames as fit. Prints Markdown, appends JSON lines.
-Without a GPU shape and video are cut down until a family takes about a minute, and the rows say so: such rows check that
-this program works, they do not measure a model. Lives beside the tests because the toy processors do.
+The model has the adapter's published configuration, random weights, and the toy processor of the
+family (tests/support/families.py). A synthetic video goes through the write path and a question
+through the read path, as `reelbank ask` builds them. Beside that, one plain `generate` of
+transformers reads as many of its frames as fit. The program prints Markdown and appends JSON lines.
+
+Without a GPU, shape and video are cut down until a family takes about a minute, and the rows say
+so. Such rows show that the program works; they do not measure a model.
 """
 
 import argparse
@@ -88,7 +91,9 @@ class Synthetic:
 
 
 def smaller(said: dict[str, Any]) -> dict[str, Any]:
-    """A published configuration cut down for a CPU: 4 layers each, a quarter of the heads, heads as wide as they are."""
+    """A published configuration cut down for a CPU: 4 layers each, and a quarter of the heads at
+    their full width.
+    """
     text, vision = dict(said["text_config"]), dict(said["vision_config"])
     width = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
     group = text["num_attention_heads"] // text["num_key_value_heads"]
@@ -211,7 +216,9 @@ def through_the_bank(backbone: VideoLLM, config: Any, source: Synthetic) -> dict
 
 
 def plain_call(backbone: VideoLLM, source: Synthetic, count: int) -> tuple[float, float]:
-    """transformers' own processor and `generate` over the first frames: seconds to one token and to the whole answer."""
+    """transformers' own processor and `generate` over the first frames: seconds to one token and to
+    the whole answer.
+    """
     parts = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": QUESTION}]}]
     text = backbone.processor.apply_chat_template(parts, tokenize=False, add_generation_prompt=True)
     video = torch.from_numpy(source.part(0, count).pixels).permute(0, 3, 1, 2)

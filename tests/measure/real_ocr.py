@@ -1,9 +1,9 @@
-"""What OCR reads in a folder of real clips, for somebody to compare with what is there.
+"""What OCR reads in a folder of real clips, for a comparison by eye.
 
     python -m tests.measure.real_ocr FOLDER
 
-Every line of print with its times and its confidence, and for each clip the seconds that reading took. Nothing is encoded: the
-extractor alone.
+Prints every line with its times and its confidence, and the seconds that reading a clip took. It
+runs the extractor alone and encodes nothing.
 """
 
 import argparse

@@ -1,10 +1,14 @@
-"""What a session does on this machine, with the embedded model:
+"""What a session does on this machine, with the embedded model.
 
-    python -m tests.measure.session needle --times 20                 # how long after a needle it can be asked about
-    python -m tests.measure.session askers --askers 20 --minutes 5    # time to first token on one running stream
+    python -m tests.measure.session needle --times 20
+    python -m tests.measure.session askers --askers 20 --minutes 5
     python -m tests.measure.session memory --hours 2 --picture docs/assets/session.png
 
-`needle` and `askers` play in real time; their pictures come from a sender of this process, MPEG-TS over TCP.
+`needle` measures how long after a needle appears a question about it is answered. `askers` measures
+the time to the first token on one running stream. `memory` measures the growth of the process.
+
+`needle` and `askers` play in real time. Their pictures come from a sender in this process, as
+MPEG-TS over TCP.
 """
 
 import argparse
@@ -64,7 +68,9 @@ def watching(qa: VideoQA, sender: Sender) -> UrlSource:
 
 
 def needle(times: int, gap: float = 7.3) -> list[float]:
-    """Seconds from each needle's first picture to the end of the first right answer, asked again and again from then on."""
+    """Seconds from each needle's first picture to the end of the first right answer. The question
+    is repeated until it is right.
+    """
     moments = [10 + i * gap for i in range(times)]
     codes = [str(1000 + 379 * i % 9000) for i in range(times)]
     found: list[float] = []
@@ -129,7 +135,9 @@ def askers(count: int, minutes: float, think_s: float = 0.0) -> list[float]:
 
 
 def memory(hours: float, picture: Path | None, step: int = 120) -> list[tuple[float, int]]:
-    """(hours of stream, bytes of this process that are in no file), with a question every two minutes of stream."""
+    """(hours of stream, bytes of this process that are in no file), with a question every two
+    minutes of stream.
+    """
     curve: list[tuple[float, int]] = []
     paint = painted("code:4821@31")
     with embedded("ram_mb=64") as qa:

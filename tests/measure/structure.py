@@ -2,8 +2,8 @@
 
     python -m tests.measure.structure [CHECKOUT [LATER_CHECKOUT]]
 
-One folder prints its numbers (default: this checkout). Two folders print before and after side by side.
-The program parses files and imports none of them, so it can measure any commit.
+One folder prints its numbers (default: this checkout). Two folders print before and after side by
+side. The program parses the files and imports none of them, so it can measure any commit.
 """
 
 import argparse
@@ -101,7 +101,9 @@ class Checkout:
 
     @cached_property
     def classes(self) -> list[tuple[int, str]]:
-        """(public methods and properties, name) of every class, widest first. Inherited ones do not count."""
+        """(public methods and properties, name) of every class, widest first. Inherited ones do not
+        count.
+        """
         widths = [
             (
                 sum(
@@ -154,7 +156,9 @@ def _lines_of(node: Function) -> int:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """Sentences of prose. Blocks that are indented or look like a table or a command are left out."""
+    """Sentences of prose. Blocks that are indented, or that look like a table or a command, are
+    left out.
+    """
     for paragraph in re.split(r"\n\s*\n", text):
         lines = [line for line in paragraph.splitlines() if line.strip()]
         if lines and not any(line.startswith((" ", "\t", "|")) for line in lines):
@@ -249,7 +253,9 @@ def unit_of(name: str) -> str | None:
 
 
 def signatures(checkout: Checkout) -> tuple[int, int, int]:
-    """`Any` in annotations of parameters and returns; annotations that say nothing but `Any`; the same in fields."""
+    """Three counts of `Any`: in annotations of parameters and returns, as the whole of such an
+    annotation, and as the whole annotation of a field.
+    """
     total = bare = fields = 0
     for module in checkout.modules:
         for node in ast.walk(module.tree):
@@ -292,9 +298,10 @@ def _is_bare(hint: ast.expr) -> bool:
 
 
 def participles(checkout: Checkout) -> Counter[tuple[str, str]]:
-    """(kind, word) of every module, class, function, field, parameter and variable whose whole name is a bare participle.
+    """(kind, word) of every name that is a bare participle, counted once in each scope.
 
-    A leading underscore and upper case do not help. A name counts once in its scope.
+    Kinds are module, class, function, field, parameter and variable. A leading underscore and upper
+    case make no difference.
     """
     bindings = set[tuple[str, str, str, str]]()
     for module in checkout.modules:
@@ -307,7 +314,9 @@ def participles(checkout: Checkout) -> Counter[tuple[str, str]]:
 
 
 def _bound(scope: ast.AST, own: str) -> Iterator[tuple[str, str]]:
-    """(kind, name) of what a scope binds, not counting the scopes inside it. own: what its plain names are."""
+    """(kind, name) of what a scope binds, without the scopes inside it. own: the kind of its plain
+    names.
+    """
     if isinstance(scope, Function):
         yield from (
             ("parameter", node.arg) for node in ast.walk(scope.args) if isinstance(node, ast.arg)

@@ -28,8 +28,10 @@ def spent(evidence: Evidence) -> int:
 
 
 def check(evidence: Evidence, video: list[Segment], read_tokens: int) -> None:
-    """What holds for every evidence: the frames are those of the segments, bit by bit, in time order, none twice, none
-    after the question's moment, all within the budget, and what is cited was there."""
+    """What holds for every evidence. The frames are those of the segments, bit by bit, in time
+    order and without repeats. None comes after the question's moment, and all fit the budget.
+    Whatever is cited was there.
+    """
     frames = ordinals(evidence)
     assert frames == sorted(set(frames)) and evidence.frame_count == len(frames)
     assert spent(evidence) <= read_tokens

@@ -1,7 +1,7 @@
-"""What other processes do in tests, and the server that they are forked from: it has torch and all of ours imported, so a
-process starts in a tenth of a second instead of four.
+"""What other processes do in tests, and the server that they are forked from.
 
-Knows no claim: the tests that start these processes make them.
+The server has torch and all of our code imported, so a process starts in a tenth of a second
+instead of four. Makes no claim: the tests that start these processes do.
 """
 
 import multiprocessing
@@ -51,9 +51,12 @@ def heard(told: Connection) -> list[Any]:
 
 
 def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Connection) -> None:
-    """`reelbank ingest` as far as it gets. Says ("begin",) when everything is loaded, ("step", name) at each step of a commit
-    and ("acknowledged", number) once `bank.write` has returned. die_at: SIGKILL when the step of this name is passed for the
-    n-th time, counted from 1; the name "" stands for any."""
+    """`reelbank ingest` as far as it gets.
+
+    Sends ("begin",) when everything is loaded, ("step", name) at each step of a commit, and
+    ("acknowledged", number) once `bank.write` has returned. die_at: SIGKILL at the n-th pass of the
+    step of this name, counted from 1; the name "" stands for any step.
+    """
     torch.set_num_threads(1)
     config = compose("ingest", overrides)
     backbone = build.build_backbone(config)
@@ -84,7 +87,9 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
 
 
 def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
-    """Prune a bank. Says the name of each step; SIGKILL at the step of this number, counted from 1."""
+    """Prune a bank. Sends the name of each step; SIGKILL at the step of this number, counted from
+    1.
+    """
     torch.set_num_threads(1)
     count = 0
 
@@ -101,7 +106,9 @@ def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
 
 
 def command(arguments: Sequence[str], told: Connection) -> None:
-    """The command line in a process of its own; says exit code, nothing else. Its stderr goes to the connection too."""
+    """The command line in a process of its own. Sends the exit code; its stderr goes to the
+    connection too.
+    """
     torch.set_num_threads(1)
     read, write = os.pipe()
     os.dup2(write, 2)
@@ -121,7 +128,9 @@ def command(arguments: Sequence[str], told: Connection) -> None:
 
 
 def write_for(root: Path, seconds: float, pause: float, told: Connection) -> None:
-    """Write segments for so long; says (number, second before, second after it was acknowledged) of each."""
+    """Write segments for so many seconds. Sends (number, second before, second after it was
+    acknowledged) of each.
+    """
     torch.set_num_threads(1)
     with MemoryBank.open(root, {"model": "m"}, UniformRetriever(), recent_frames=1) as bank:
         bank.record_video(info(), 1.0, finished=False)
@@ -137,8 +146,12 @@ def write_for(root: Path, seconds: float, pause: float, told: Connection) -> Non
 
 
 def read_until_finished(root: Path, told: Connection) -> None:
-    """Say "ready", then look for new segments until the video is finished, and compare each of them bit by bit; says
-    (second before the look, second after it, segments seen) when there were new ones, ("torn", number) of one not whole."""
+    """Send "ready", then look for new segments until the video is finished, and compare each bit by
+    bit.
+
+    Sends (second before the look, second after it, number of segments) when there were new ones,
+    and ("torn", number) of a segment that is not whole.
+    """
     torch.set_num_threads(1)
     with MemoryBank.open(
         root, {"model": "m"}, UniformRetriever(), recent_frames=1, create=False

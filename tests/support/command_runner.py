@@ -1,10 +1,11 @@
-"""Runs commands of one checkout in one process: reads requests from stdin, writes replies to stdout, one JSON a line.
+"""Runs commands of one checkout in one process, with one JSON request and one JSON reply a line.
 
     PYTHONPATH=CHECKOUT python -P tests/support/command_runner.py
 
-Start it by path, as above: it knows nothing of the checkout but `pipeline.cli.main`, which every commit has.
-Request: {"folder": working folder, "arguments": [...]}. Reply: {"code": exit code, "output": stdout, "errors": stderr}.
-The first reply comes unasked: {"package": path of the package that is in use}.
+Start it by path, as above: of the checkout it knows only `pipeline.cli.main`, which every commit
+has. Requests come on stdin, and replies go to stdout. Request: {"folder": working folder,
+"arguments": [...]}. Reply: {"code": exit code, "output": stdout, "errors": stderr}. The first reply
+has no request: {"package": path of the package that is in use}.
 """
 
 import contextlib

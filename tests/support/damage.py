@@ -39,8 +39,9 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Callable[[str], int]]:
 
 
 def content(bank: Path) -> dict[str, Any]:
-    """All that must be equal: the bytes of segments and of the files that describe bank and videos, and the rows of the
-    catalog (SQLite's own bytes depend on when it was closed)."""
+    """All that must be equal: the bytes of segments and of the files that describe bank and videos,
+    and the rows of the catalog. SQLite's own bytes depend on when it was closed.
+    """
     db = sqlite3.connect(bank / "catalog.sqlite")
     found: dict[str, Any] = {
         table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()

@@ -1,5 +1,7 @@
-"""Tiny random checkpoints of the real classes of every family, with the family's real processor, and the library's own
-forward over pixels as the reference."""
+"""Tiny random checkpoints of the real classes of every family, with the family's real processor.
+
+The reference is the library's own forward over pixels.
+"""
 
 import functools
 import tempfile
@@ -40,7 +42,9 @@ FPS = 2.0
 
 @dataclass(frozen=True)
 class Family:
-    """A family with its toy: how to load it and what the library's own classes say to frames and a question."""
+    """A family with its toy: how to load it, and what the library's own classes compute from frames
+    and a question.
+    """
 
     name: str
     adapter: Callable[..., VideoLLM]
@@ -165,7 +169,7 @@ def qwen3_vl() -> tuple[Any, Any]:
 def processed(
     backbone: VideoLLM, frames: Frames, question: str
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The library's processor and the library's forward, told nothing but pixels, times and the question."""
+    """The library's processor and forward, which get only pixels, times and the question."""
     parts = [{"type": "video"}, {"type": "text", "text": question}]
     text = backbone.processor.apply_chat_template(
         [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
@@ -259,7 +263,7 @@ def smolvlm() -> tuple[Any, Any]:
 def without_numbers(
     backbone: VideoLLM, frames: Frames, question: str
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """What SmolVLM's processor makes of it, but for the opening sentence: the ids of ours in the place of its ids."""
+    """The ids of SmolVLM's processor, but with our ids for the opening sentence."""
     _, inputs = processed(backbone, frames, question)
     ids = inputs["input_ids"][0].tolist()
     from num2words import num2words
@@ -277,7 +281,9 @@ def without_numbers(
 def ids_and_pixels(
     backbone: VideoLLM, frames: Frames, question: str
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """LLaVA-OneVision's processor has no time tags: its forward over the same ids, and pixels as its processor makes them."""
+    """LLaVA-OneVision's processor has no time tags, so this is its forward over our ids, with
+    pixels from its processor.
+    """
     video = [backbone.config.video_token_id]
     ids = backbone.preamble_ids()
     for t in frames.times:
@@ -300,7 +306,9 @@ def ids_and_pixels(
 
 
 def saved(make: Callable[[], tuple[Any, Any]]) -> Path:
-    """A folder with the model and the processor that `make` returns, the model's weights made larger."""
+    """A folder with the model and the processor that `make` returns. The model's weights are
+    enlarged.
+    """
     torch.manual_seed(0)
     model, processor = make()
     target = Path(tempfile.mkdtemp(prefix=f"reelbank-{make.__name__}-"))

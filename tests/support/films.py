@@ -1,6 +1,7 @@
-"""Films of the needle world with their questions as a job file, made on the spot: what a batch is run on in tests.
+"""Films of the needle world with their questions as a job file, for tests of batches.
 
-Half of the questions that allow it come with four options, the others are open. Knows no batch beyond its columns.
+Half of the questions that allow it come with four options, the others are open. Of a batch this
+knows only the columns.
 """
 
 import json
@@ -32,7 +33,9 @@ def make(
     size: tuple[int, int] = (480, 270),
     seed: int = 7,
 ) -> Path:
-    """Write film-00.mp4, film-01.mp4, ... and jobs.jsonl with `asked` questions for each; the path of the job file."""
+    """Write film-00.mp4, film-01.mp4, ... and jobs.jsonl with so many questions for each. Returns
+    the path of the job file.
+    """
     rows: list[dict[str, Any]] = []
     for number in range(count):
         rng = np.random.default_rng((seed, number))

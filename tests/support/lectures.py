@@ -1,6 +1,8 @@
-"""Lectures made on the spot: slides with real sentences, filmed by a hand-held camera, in a room where somebody moves.
+"""Lectures: slides with real sentences, as a hand-held camera films them in a room where somebody
+moves.
 
-Knows when each sentence first appears. Half of the slides build up line by line. Same seed, same film.
+Knows when each sentence first appears. Half of the slides build up line by line. The same seed
+gives the same film.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,13 @@
-"""One small bank of every kind, and the commands that make it and question it. Knows the command line and nothing else.
+"""One small bank of every kind, and the commands that write and question it.
 
-The film (tests/data/banks_2649461/film.mp4, 16 s, 192x108, four frames a second) shows four cards of the needle world:
-code 4821 (1 to 3.5 s), Alice (5 to 7.5 s), a red star (7.5 to 12.5 s) and a key (13 to 15.5 s). The picture stands still
-while the star shows, so that compressors have something to drop. A subtitle file lies beside the film.
+The film (tests/data/banks_2649461/film.mp4, 16 s, 192x108, four frames a second) shows four cards
+of the needle world: code 4821 (1 to 3.5 s), Alice (5 to 7.5 s), a red star (7.5 to 12.5 s) and a
+key (13 to 15.5 s). The picture stands still while the star shows, so that compressors have
+something to drop. A subtitle file lies beside the film.
 
-Not among the kinds: a live stream, which no command of one line can write (only `serve` and `demo`), and a quantized bank
-whose video is unfinished, which needs a crash (tests of law 4 make those).
+Two kinds are missing. No command of one line writes a live stream; only `serve` and `demo` do. A
+quantized bank with an unfinished video needs a crash, and the tests of law 4 make one. Knows the
+command line and nothing else.
 """
 
 import json
@@ -126,7 +128,7 @@ class CommandLine:
             raise RuntimeError(f"{package} is in use, not the one in {checkout}")
 
     def run(self, folder: Path, *arguments: str) -> Any:
-        """What a command prints as JSON. RuntimeError when it fails, but for `verify` with damage."""
+        """What a command prints as JSON. RuntimeError if it fails, except for `verify` with damage."""
         assert self._process.stdin is not None
         request = {"folder": str(folder), "arguments": [*arguments, "format=json"]}
         print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -178,7 +180,9 @@ def put_film(folder: Path) -> None:
 
 
 def make(line: CommandLine, folder: Path, name: str) -> Reply:
-    """Make the bank folder/NAME, where the film lies; what `ingest` and the commands after it say."""
+    """Write the bank folder/NAME, where the film lies. Returns what `ingest` and the commands after
+    it print.
+    """
     recipe = RECIPES[name]
     replies: Reply = {"ingest": ingest(line, folder, name)}
     for number, command in enumerate(recipe.after):

@@ -1,8 +1,9 @@
 """Questions in other words than the line that answers them. Knows no bank.
 
-A world of facts: somebody does something to something, each of the three with two ways of saying it that share no word. A
-line says a fact in the first way; a question asks for it keeping none, one or all of the line's three words. Every word comes
-in many lines, so that a fact is found by all three together.
+The world consists of facts: somebody does something to something. Each of the three parts has two
+expressions that share no word. A line states a fact in the first expressions. A question asks for
+it with none, one or all of the line's three words. Every word comes in many lines, so that only all
+three together identify a fact.
 """
 
 from dataclasses import dataclass

@@ -64,7 +64,9 @@ def scenes(number: int, seconds: float) -> np.ndarray:
 
 @contextmanager
 def held_at(qa, token: int):
-    """The reader stops at its n-th token (from 0) until `go_on` is set; `reached` says that it is there."""
+    """The reader stops at its n-th token (from 0) until `go_on` is set. `reached` is set when it is
+    there.
+    """
     reached, go_on, decode = threading.Event(), threading.Event(), qa.backbone.decode
 
     def slow(*args, **kwargs):

@@ -1,7 +1,9 @@
-"""Made-up records for the tests of the memory: seeded, small, of every shape that the real ones have.
+"""Made-up records for the tests of the memory: seeded, small, and of every shape that real ones
+have.
 
-Knows no model. The planted needle: one frame whose embedding is the question's, and whose mean keys are the question's
-queries; every other row is random, so a random row beats it with negligible chance (see `PLANTED`).
+The planted needle is one frame whose embedding is the question's, and whose mean keys are the
+question's queries. Every other row is random and beats it with negligible chance (see `PLANTED`).
+Knows no model.
 """
 
 import zlib
@@ -34,8 +36,11 @@ def make_segment(
     dtype: torch.dtype = torch.bfloat16,
     needle: int | None = None,
 ) -> Segment:
-    """Segment `number` of a video that has `frames` frames in every segment. tokens: visual tokens of each frame
-    (random 1..3 if None); tag: tokens of a time tag; needle: which frame is planted. Same arguments, same bytes."""
+    """Segment `number` of a video that has `frames` frames in every segment.
+
+    tokens: visual tokens of each frame (random 1..3 if None). tag: tokens of a time tag. needle:
+    the frame that is planted. The same arguments give the same bytes.
+    """
     generator = torch.Generator().manual_seed(hash_of(video_id) + number)
     start = number * frames * interval if start is None else start
     counts = (
@@ -72,7 +77,9 @@ def make_segment(
 def make_video(
     video_id: str = "v", segments: int = 5, needle: int | None = None, **options: object
 ) -> list[Segment]:
-    """The segments of one video; needle: ordinal of the planted frame (needs `frames` frames in every segment)."""
+    """The segments of one video. needle: ordinal of the planted frame (needs `frames` frames in
+    every segment).
+    """
     frames = int(options.get("frames", 4))  # type: ignore[call-overload]
     return [
         make_segment(

@@ -19,7 +19,9 @@ NEEDLE = Question("needle", "v")
 
 
 def built(choice: str) -> Any:
-    """The retriever of a YAML file, with further overrides behind its name, built the way pipeline/build.py does it."""
+    """The retriever of a YAML file, with further overrides behind its name, as pipeline/build.py
+    builds it.
+    """
     name, *overrides = choice.split()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = compose(overrides=[f"+retriever={name}", *overrides]).retriever

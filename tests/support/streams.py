@@ -1,7 +1,7 @@
-"""Senders for tests of live sources: MPEG-TS over TCP and over RTSP, from a thread of this process. Knows nothing of ours.
+"""Senders for tests of live sources: MPEG-TS over TCP and over RTSP, from a thread of this process.
 
-RTSP needs a server, and there is none in a package: this one speaks just enough of RFC 2326 to send MPEG-TS in RTP packets
-(RFC 2250, payload type 33) inside the connection.
+RTSP needs a server, and no package has one. This one speaks just enough of RFC 2326 to send MPEG-TS
+in RTP packets (RFC 2250, payload type 33) inside the connection. Knows nothing of ours.
 """
 
 import contextlib
@@ -23,7 +23,9 @@ RATE = 10  # pictures a second
 
 
 class Sender:
-    """Sends a live picture to whoever connects, one at a time, in real time. `with Sender(paint) as sender: sender.url`."""
+    """Sends a live picture in real time, to one client after another. `with Sender(paint) as
+    sender: sender.url`.
+    """
 
     kind = "tcp"
 

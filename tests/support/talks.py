@@ -26,8 +26,12 @@ WORDS = "channels=[subtitle,speech,ocr,caption]"
 def talks(
     folder: Path, count: int, rng: np.random.Generator, seconds: float = 1200.0
 ) -> list[tuple[str, str, float]]:
-    """Subtitle files of `count` talks; (question, video, second at which its answer is said) for facts in them.
-    Every subject and every verb comes many times; a fact is one pair of them, half of the time over two cues."""
+    """Subtitle files of `count` talks. Returns (question, video, second at which its answer is
+    spoken) for facts in them.
+
+    Every subject and every verb comes many times. A fact is one pair of them, half of the time over
+    two cues.
+    """
     asked = []
     pairs = [(subject, verb) for subject in _SUBJECTS for verb in _VERBS]
     order = [pairs[i] for i in rng.permutation(len(pairs))]

@@ -1,4 +1,6 @@
-"""Small random models of the real classes, and records made with them. No mocks: what loads here loads a checkpoint."""
+"""Small random models of the real classes, and records made with them. What loads here loads a
+checkpoint.
+"""
 
 import functools
 import tempfile
@@ -29,7 +31,8 @@ FRAME_TOKENS = 4
 
 @functools.cache
 def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
-    """A folder with a random LLaVA-OneVision: 3 decoder layers, 4 query heads on 2 KV heads, 4 tokens a frame.
+    """A folder with a random LLaVA-OneVision: 3 decoder layers, 4 query heads on 2 KV heads, 4
+    tokens a frame.
 
     says: the answer that it gives to everything; "" leaves it to chance.
     """
@@ -67,7 +70,9 @@ def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
 
 
 def _teach(model: LlavaOnevisionForConditionalGeneration, chain: list[int]) -> None:
-    """Make each token of the chain follow from the one before: layers add nothing, the head looks up the last token."""
+    """Make each token of the chain follow the one before. Layers add nothing, and the head looks up
+    the last token.
+    """
     assert len(set(chain)) == len(chain)
     for layer in model.model.language_model.layers:
         layer.self_attn.o_proj.weight.data.zero_()

@@ -1,7 +1,7 @@
-"""Videos made on the spot for tests: every picture carries its own number, so a test can read which frame it got.
+"""Videos for tests: every picture carries its own number, so a test can read which frame it got.
 
-Knows PyAV and nothing of ours. The number is painted as 16 black or white blocks, coarse enough to survive lossy
-codecs, scaling down to 32 pixels and a change of decoder.
+The number is painted as 16 black or white blocks. They are coarse enough to survive lossy codecs,
+scaling down to 32 pixels and a change of decoder. Knows PyAV and nothing of ours.
 """
 
 import os
@@ -58,10 +58,11 @@ def write_video(
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
 ) -> list[float]:
-    """Write a video and return the seconds of its frames. times: of each frame, for a variable frame rate.
+    """Write a video and return the seconds of its frames. times: of each frame, for a variable
+    frame rate.
 
-    options go to the codec (default: a keyframe every 25 frames and B-frames where x264 wants them), muxer options to
-    the container.
+    options go to the codec (default: a keyframe every 25 frames, and B-frames where x264 wants
+    them), muxer options to the container.
     """
     rate = Fraction(fps).limit_denominator(1001)
     if times is None:
@@ -101,7 +102,7 @@ def write_audio(path: Path, seconds: float = 1.0) -> None:
 
 
 def turn(path: Path) -> None:
-    """Set the flag in an MP4 that tells players to show the picture turned by 90 degrees clockwise."""
+    """Set the flag in an MP4 that tells players to turn the picture by 90 degrees clockwise."""
     data = bytearray(path.read_bytes())
     # version, flags, two times, id, duration, layer, volume: then nine numbers
     matrix = data.index(b"tkhd") + 4 + 40

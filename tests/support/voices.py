@@ -1,4 +1,6 @@
-"""Speech made on the spot by espeak-ng, from the PATH or from the wheel espeakng-loader; tests skip where neither is there."""
+"""Speech from espeak-ng, on the PATH or in the wheel espeakng-loader; tests skip if neither is
+there.
+"""
 
 import ctypes
 import shutil

@@ -1,6 +1,8 @@
-"""Segments: every frame once and in order, whatever the batches; scenes where the four streams of the recipe have them.
+"""Segments hold every frame once and in order, whatever the batches are; scenes begin where
+expected.
 
-Random streams come from fixed seeds; the hypothesis tests state exact laws, so no draw can make them flake.
+The expected scenes are those of the recipe's four streams. Random streams come from fixed seeds,
+and the hypothesis tests state exact laws, so no draw can make them flake.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,7 +65,9 @@ def assert_same(one: Sequence[Frames], other: Sequence[Frames]) -> None:
 def scenes(
     noise: float, frames_per_scene: int = 40, count: int = 6, seed: int = 0
 ) -> tuple[Frames, SceneCuts]:
-    """Scene vectors of unit variance in each dimension, plus noise per frame; one frame a second."""
+    """Scene vectors of unit variance in each dimension, plus noise for each frame, at one frame a
+    second.
+    """
     rng = np.random.default_rng(seed)
     centres = np.repeat(rng.normal(size=(count, 64)), frames_per_scene, axis=0)
     rows = centres + noise * rng.normal(size=centres.shape)

@@ -1,4 +1,6 @@
-"""The bank: what is written can be recalled, within the budget, from the past only, by nobody with other settings."""
+"""The bank recalls what was written: within the budget, from the past only, with the same settings
+only.
+"""
 
 import json
 import math
@@ -67,7 +69,9 @@ def test_budget_and_moment_hold_for_any_question(filled, asked_at, read_tokens, 
 
 
 def test_the_budget_is_used_up(filled):
-    """No frame that would still fit is left out: with tokens of 1 to 3, at most 2 stay free (shared rankings)."""
+    """No frame that would still fit is left out. With 1 to 3 tokens a frame, at most 2 stay free
+    (shared rankings).
+    """
     bank, _ = filled
     for read_tokens in range(20, 60, 7):
         assert spent(bank.recall(NEEDLE, read_tokens=read_tokens)) >= read_tokens - 2
@@ -214,7 +218,9 @@ def test_stored_then_indexed_then_visible(tmp_path):
 
 @pytest.mark.parametrize("name", [*NAMES, PER_LAYER])
 def test_questions_while_the_writer_runs(tmp_path, name):
-    """Whatever the interleaving: evidence is whole, from the past only, and has all that was acknowledged before."""
+    """In any interleaving, evidence is whole, comes from the past only, and has all that was
+    acknowledged before.
+    """
     video, written, failures = make_video(segments=40), [0], []
 
     def write() -> None:
@@ -255,7 +261,9 @@ def test_questions_while_the_writer_runs(tmp_path, name):
 
 
 def test_a_question_never_holds_the_writer_up(tmp_path):
-    """While a model embeds the question, which may wait for a GPU that the encoder holds, writing goes on."""
+    """Writing continues while a model embeds the question, even if that waits for a GPU that the
+    encoder uses.
+    """
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow(Words):
@@ -529,7 +537,9 @@ def test_a_bank_without_keys(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gap_is_passed_over_and_filled_under_the_eyes_of_a_reader(tmp_path, name):
-    """Questions of the process that drops, of one that had asked before, and of one that opens the bank later."""
+    """Questions come from the process that drops, from one that had asked before, and from one that
+    opens the bank later.
+    """
     video = make_video(segments=6, needle=17)
     with opened(tmp_path, built(name)) as writer, opened(tmp_path, built(name)) as reader:
         write_video(writer, video)

@@ -1,4 +1,6 @@
-"""Segments on disk: the bytes come back, a crash anywhere leaves whole segments or none, damage is named (law 4)."""
+"""Segments on disk (law 4): bytes come back, a crash leaves whole segments or none, damage is
+named.
+"""
 
 import os
 import random
@@ -97,7 +99,9 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_an_error(tmp_path):
 
 
 def test_a_header_that_lies_is_never_believed(tmp_path):
-    """Without a seal to compare: each byte flipped, read right after the sound file (whose header is kept)."""
+    """There is no checksum to compare. Each byte is flipped and read right after the sound file,
+    whose header is cached.
+    """
     path, segment = tmp_path / "x.safetensors", make_segment(frames=2)
     data = segment_file.pack(segment)
     path.write_bytes(data)
@@ -275,8 +279,9 @@ def write_until_killed(root: Path, acknowledged: Connection) -> None:
 
 
 def test_acknowledged_segments_survive_kill_9(tmp_path):
-    """Each round opens the bank that the kill before left behind. The moments are random; whatever they are, the
-    claims hold, so this cannot flake."""
+    """Each round opens the bank that the last kill left behind. The claims hold at any moment, so
+    random moments cannot make this flake.
+    """
     chance = random.Random(0)
     for _ in range(5):
         writer, here = start(write_until_killed, tmp_path)

@@ -1,5 +1,9 @@
-"""Loading a checkpoint: what cannot be loaded is told in one line, at once, with exit code 2, and nothing is made; code and
-pickles of a checkpoint are never run. In this process for speed; as a process where memory or the network is taken away."""
+"""Loading a checkpoint: how a bad one is refused.
+
+The refusal is one line with exit code 2, comes at once, and leaves nothing behind. Code and pickles
+of a checkpoint never run. Tests use this process for speed, and another one where memory or the
+network is taken away.
+"""
 
 import json
 import os
@@ -211,7 +215,9 @@ def test_eager_attention_answers_like_sdpa():
 
 
 def test_more_weights_than_memory_are_refused_before_they_are_read(ask, monkeypatch):
-    """Linux grants memory that is not there and kills whoever uses it; so sizes are compared first."""
+    """Linux grants memory that does not exist and kills the process that uses it, so sizes are
+    compared first.
+    """
     real = os.sysconf
     monkeypatch.setattr(os, "sysconf", lambda name: 100 if name == "SC_PHYS_PAGES" else real(name))
     sentence(

@@ -1,5 +1,8 @@
-"""What was made faster gives what it gave before: attention in blocks and with grouped heads, open_clip's images, traced
-graphs, products with their GELU, memory that is kept."""
+"""Faster paths give the same results as the plain ones.
+
+They are attention in blocks and with grouped heads, open_clip's images, traced graphs, products
+with their GELU, and memory that is reused.
+"""
 
 import platform
 import subprocess
@@ -38,7 +41,9 @@ class _Layer:
     ("batch", "new", "held"), [(1, 9, 40), (1, 1, 40), (3, 5, 30), (1, 300, 600)]
 )
 def test_attention_is_the_librarys(dtype, heads, kv_heads, batch, new, held):
-    """Also behind a mask too large to be written out for every head of a group (14 x 300 x 900 entries)."""
+    """This also holds behind a mask too large to be copied for every head of a group (14 x 300 x
+    900 entries).
+    """
     generator = torch.Generator().manual_seed(new)
     query = torch.randn((batch, new, heads, 16), generator=generator).to(dtype).transpose(1, 2)
     key, value = (
@@ -76,7 +81,9 @@ def test_attention_of_one_token_without_a_mask_is_the_librarys(dtype):
     ("heads", "kv_heads", "new", "held"), [(14, 2, 90, 300), (4, 4, 65, 0), (3, 3, 64, 0)]
 )
 def test_blocks_of_any_size_are_the_whole(monkeypatch, heads, kv_heads, new, held, scores, rows):
-    """Key heads together, one at a time, some of their queries; what a query does not see is not even touched by NaN."""
+    """Blocks are all key heads, one key head, or some of its queries. NaN in keys that a query does
+    not see never reaches it.
+    """
     generator = torch.Generator().manual_seed(new)
     query = torch.randn((2, heads, new, 16), generator=generator).bfloat16()
     key, value = (

@@ -1,6 +1,8 @@
-"""Frames of files: the right picture at the right time, from any decoder, for healthy and for broken files.
+"""Frames of files: the right picture at the right time, from any decoder, for good and broken
+files.
 
-Every expected time and number is worked out here from the rule "first frame at or after k / fps", not by our code.
+The tests compute every expected time and number from the rule "first frame at or after k / fps",
+without our code.
 """
 
 import os

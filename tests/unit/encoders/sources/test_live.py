@@ -1,4 +1,4 @@
-"""Live sources against real senders: pictures and times, stalls, cuts, drops, and what cannot be watched."""
+"""Live sources against real senders: pictures and times, stalls, cuts, drops, and unusable streams."""
 
 import socket
 import threading

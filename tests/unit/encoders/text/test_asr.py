@@ -1,4 +1,4 @@
-"""Speech: what is heard, and what is said of videos that nothing can be heard in. Needs pocketsphinx; made-up voices."""
+"""Speech recognition: its lines, and its messages about videos without speech. Needs pocketsphinx."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -46,7 +46,9 @@ def test_sound_comes_at_its_time(tmp_path: Path) -> None:
 
 
 def test_stretches_end_in_pauses_and_go_on_there(tmp_path: Path, monkeypatch) -> None:
-    """Faint noise, which nobody listens to, with gaps; from any of the borders the same ones follow."""
+    """The sound is faint noise with gaps, which is not transcribed. From any border, the same
+    borders follow.
+    """
     monkeypatch.setattr("encoders.text.asr.SPAN_S", 6.0)
     monkeypatch.setattr("encoders.text.asr.PAUSE_S", 2.0)
     noise = (40 * np.random.default_rng(0).normal(0, 1, 20 * 16_000)).astype(np.int16)

@@ -1,6 +1,7 @@
-"""Print on the screen: which frames are read, what becomes of repeats, and what rapidocr finds in real footage and in lectures.
+"""Print on the screen: which frames are read, how repeats are joined, and what rapidocr finds.
 
-Needs rapidocr; real clips are looked for beside the project and never copied into it.
+rapidocr reads real footage and lectures, and these tests need it. Real clips lie beside the project
+and are never copied into it.
 """
 
 from pathlib import Path
@@ -109,7 +110,7 @@ def chosen(
 
 
 def test_new_print_is_read_soon_and_what_stays_is_not_read_again() -> None:
-    """Under a camera that wanders: every slide and every line that comes is read within 1.5 s of its coming."""
+    """The camera wanders. Every new slide and every new line is read within 1.5 s."""
     phrases = [phrase for phrase in plan(12) if phrase.end < 40]
     lecture = Lecture(phrases)
     read = chosen(

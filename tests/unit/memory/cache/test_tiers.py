@@ -1,4 +1,4 @@
-"""Frames above the disk: the budgets hold whatever comes, frames in use stay, and what is handed out is what was read."""
+"""Frames above the disk: budgets hold, frames in use stay, and reads return what was written."""
 
 import gc
 import threading
@@ -42,7 +42,9 @@ def is_right(key: FrameKey, held: Any) -> bool:
 
 
 def counted(tier: Tier, leases: list[Lease]) -> int:
-    """What a tier should say that it holds: what can be found, and what was forgotten while somebody uses it."""
+    """The bytes that a tier should report: what it can find, and what it dropped while somebody
+    uses it.
+    """
     there = {id(held): held for held in tier._frames.values()}
     there |= {
         id(held): held

@@ -1,4 +1,4 @@
-"""One rank fusion, against the formulas written out: the same order, the same scores, bit by bit."""
+"""Rank fusion against the formulas written out: the same order and the same scores, bit by bit."""
 
 from collections import defaultdict
 

@@ -1,4 +1,4 @@
-"""Beyond the switch: blocks with an inverted file each, found through what is in sight and nothing else."""
+"""Large indexes: blocks with an inverted file each, searched through the visible frames alone."""
 
 import logging
 
@@ -100,7 +100,9 @@ def test_where_lists_name_too_few_all_rows_are_looked_at(rows, monkeypatch):
 
 @pytest.mark.parametrize("like", [1.0, -1.0])
 def test_a_still_scene_is_found(like):
-    """Hours of one picture with something beside it: it is in one list, which lists without a row would stand before."""
+    """Hours of one picture, with another one among them. That one lies in one list, and empty lists
+    would rank before it.
+    """
     generator = torch.Generator().manual_seed(8)
     rows = normalize(torch.randn(1, 16, generator=generator), dim=1).repeat(4 * 8192, 1)
     rows[::2000] = normalize(torch.randn(17, 16, generator=generator), dim=1)

@@ -1,4 +1,6 @@
-"""Rows that are kept beside a bank: what comes back is what was saved of the same segments, or nothing."""
+"""Search rows in files beside a bank: loading gives the saved rows of the same segments, or
+nothing.
+"""
 
 from pathlib import Path
 

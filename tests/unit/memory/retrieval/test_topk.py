@@ -12,7 +12,9 @@ from memory.retrieval.topk import best
 
 @given(st.lists(st.integers(-2, 2), max_size=80), st.integers(0, 90))
 def test_the_best_are_those_of_a_stable_sort(scores, k):
-    """Few different scores, so that most cuts fall between equal ones; both ways of finding them are taken."""
+    """There are few different scores, so that most cuts fall between equal ones. Both ways to find
+    the best are tested.
+    """
     order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:k]
     assert best(np.array(scores, np.float32), k).tolist() == order
 

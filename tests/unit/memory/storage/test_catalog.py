@@ -1,5 +1,8 @@
-"""Segments by time of the video and by the clock on the wall: the query equals a look at every row, takes an index, and
-reads nothing else. Catalogs that were made before there were such times go on."""
+"""Segments by video time and by wall-clock time.
+
+The query equals a scan of every row, uses an index, and reads nothing else. Catalogs from before
+these times still work.
+"""
 
 import random
 import sqlite3
@@ -40,7 +43,9 @@ def row(video_id: str, number: int, start: float, end: float, wall: float | None
 
 
 def made_up(seed: int) -> list[SegmentRow]:
-    """Videos of uneven segments; some without wall-clock time, some of two sessions with hours between them."""
+    """Videos of uneven segments. Some have no wall-clock time, and some have two sessions with
+    hours between them.
+    """
     chance = random.Random(seed)
     rows = []
     for video_id in "abc":
@@ -123,7 +128,7 @@ def test_a_range_of_time_takes_an_index(tmp_path, video_id, times, index):
 
 
 def test_a_hundred_thousand_segments(tmp_path):
-    """Ten minutes anywhere in nine days of video are found in far less time than all rows are read in."""
+    """A search for ten minutes in nine days of video takes far less time than reading all rows."""
     catalog = Catalog(Database(tmp_path / "c.sqlite"))
     count = 100_000
     rows = (

@@ -1,4 +1,6 @@
-"""Whole numbers at rest: how far they are off, how many bytes they are, and that a part reads like the whole."""
+"""Quantized segments: how large the errors are, how many bytes they take, and that parts equal the
+whole.
+"""
 
 import json
 from contextlib import suppress
@@ -62,7 +64,9 @@ drawn = given(
 @settings(max_examples=25, deadline=None)
 @drawn
 def test_a_number_is_off_by_half_a_step(bits, seed, spread, offset):
-    """And a step is at most the group's range over the number of codes, beside the rounding of float16."""
+    """A step is at most the group's range over the number of codes, apart from the rounding of
+    float16.
+    """
     x = numbers((2, 50, 8), seed, spread, offset)
     groups = [0, 20, 21, 50]
     packed = quantization.pack_by_channel(x, groups, bits)
@@ -130,7 +134,9 @@ def test_groups_of_channels_divide_them(channels, most, width):
 
 
 def uneven(number: int = 0, dtype: torch.dtype = torch.bfloat16) -> Segment:
-    """Frames of very different lengths, so that groups of keys hold one frame, or many; mean keys are those of the keys."""
+    """Frames of very different lengths, so that groups of keys hold one frame or many. Mean keys
+    are those of the keys.
+    """
     segment = make_segment(
         "v", number, frames=9, tokens=[130, 1, 1, 93, 2, 124, 1, 1, 5], dtype=dtype
     )
@@ -259,7 +265,9 @@ def test_repeated_frames_share_their_index_rows():
 
 
 def test_bytes_of_a_segment():
-    """Codes: half a byte a number for keys and values; scales as promised; nothing left in float32."""
+    """Codes take half a byte for each key and value, scales take their promised size, and nothing
+    is left in float32.
+    """
     segment = uneven()
     tensors, form = segment_codec.encode(segment, StorageFormat("int4", "int8"))
     total = int(segment.kv.offsets[-1])
@@ -414,7 +422,9 @@ def patches() -> Segment:
 @every
 @pytest.mark.parametrize("make", [uneven, merged, patches])
 def test_a_flipped_byte_of_a_quantised_segment_never_comes_back(tmp_path, storage_format, make):
-    """Codes, scales, narrowed places and all else: `verify` names the file, and a read fails or gives what was written."""
+    """This covers codes, scales, narrowed positions and all else. `verify` names the file. A read
+    fails or gives what was written.
+    """
     store, segment = DiskStore(tmp_path, storage_format), make()
     store.put(segment)
     path = store.path("v", 0)
@@ -496,8 +506,9 @@ def unfinished(root) -> list[Segment]:
 
 
 def test_a_flipped_byte_of_the_window_never_comes_back(tmp_path):
-    """Every byte of the header and a sample of the data: `verify` names the block; what reads it is refused, or gets exactly
-    what was made."""
+    """Every byte of the header and a sample of the data is flipped. `verify` names the block. A
+    read is refused or gives exactly the original.
+    """
     unfinished(tmp_path)
     path = tmp_path / "window" / "v" / "000003.safetensors"
     data = path.read_bytes()
@@ -629,7 +640,9 @@ class Killed(BaseException):
 
 
 def test_a_kill_at_any_step_leaves_a_window_to_go_on_from(tmp_path, monkeypatch):
-    """Of a put: of the block, of the segment, of the row. memory/storage/crash_points.py names the steps."""
+    """The steps of a put: of the block, of the segment, of the row. memory/storage/crash_points.py
+    names them.
+    """
     video, whole = make_video("v", 5), tmp_path / "whole"
     with opened(whole) as bank:
         write_video(bank, video)

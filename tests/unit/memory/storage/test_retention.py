@@ -1,5 +1,8 @@
-"""Times on the wall, and what is deleted on purpose: a beginning of a video goes, is not missing afterwards, and a crash at
-any step of it leaves a bank that is whole. Real encoders where bytes are compared, made-up records elsewhere."""
+"""Wall-clock times, and deletion on purpose.
+
+The beginning of a video goes and does not count as missing afterwards. A crash at any step of it
+leaves a whole bank. Encoders are real where bytes are compared; elsewhere records are made up.
+"""
 
 import json
 import os
@@ -169,7 +172,9 @@ def test_the_window_is_read_from_the_provenance():
 
 
 def test_a_beginning_goes_and_is_not_missing(tmp_path):
-    """Questions go on with what is left, in this bank object, in one that was open, and after the catalog was lost."""
+    """Questions work on the rest: in this bank object, in one that was open, and after the catalog
+    was lost.
+    """
     video = walled("v", 6, needle=9, tokens=[2] * 4)
     rule = Rule(before=NOON + 16)  # segment 3 is over at that very moment
     with opened(tmp_path, built("fused")) as bank, opened(tmp_path, built("fused")) as other:
@@ -349,7 +354,9 @@ def pruned(root: Path, die_at: int = 0) -> tuple[int, list[str]]:
 
 
 def check(root: Path, whole: dict[str, bytes]) -> None:
-    """Opens, verifies clean but for what the next writer deletes, and every segment is whole or pruned."""
+    """The bank opens and verifies clean, apart from files that the next writer deletes. Every
+    segment is whole or pruned.
+    """
     with opened(root, provenance=None) as bank:
         assert [problem for problem in bank.check.verify() if not problem.harmless] == []
         for video in bank.catalog.videos():
@@ -378,8 +385,9 @@ def test_killed_at_every_step_of_every_video_of_a_prune(to_kill, tmp_path):
 
 
 def kill(to_kill: Path, tmp_path: Path, every: bool) -> int:
-    """Whole at once, whole when the catalog is lost as well, and in the end as if nobody had killed it. every: also at a step
-    that came before for another video."""
+    """The bank is whole at once, also if the catalog is lost, and ends as if nothing had killed it.
+    every: also kill at a step that came before for another video.
+    """
     whole = files(to_kill)
     shutil.copytree(to_kill, tmp_path / "done")
     code, steps = pruned(tmp_path / "done")
@@ -452,8 +460,9 @@ def test_encoding_goes_on_with_the_same_bytes_behind_what_was_pruned(film, tmp_p
 
 
 def test_sessions_with_times_of_their_own(film, tmp_path):
-    """A video that was stopped and goes on hours later, in a bank with another video: both kinds of time find what they
-    should; repaired segments have the times that they had; and so has a rebuilt catalog."""
+    """A video stops and continues hours later, in a bank with another video. Both kinds of time
+    find the right segments. Repaired segments keep their times, and so does a rebuilt catalog.
+    """
     bank, later = tmp_path / "bank", "2026-11-18T20:26:40+01:00"  # eight hours
     with parts(film, bank, *OPTIONS, f"began={WHEN}") as (qa, source):
         qa.ingest(source, until=3)
@@ -499,8 +508,10 @@ def test_sessions_with_times_of_their_own(film, tmp_path):
 
 
 def test_gaps_behind_what_was_pruned_are_filled_and_told(film, tmp_path):
-    """Segments begin where they did and have their frames. The window that one was encoded behind is gone, and the next have
-    that one in theirs: their bytes can differ, and that is said."""
+    """Segments begin where they did and have their frames. The window that one was encoded behind
+    is gone, and the next ones have that segment in theirs. Their bytes can differ, and the report
+    says so.
+    """
     with parts(film, tmp_path / "bank", *OPTIONS, f"began={WHEN}") as (qa, source):
         qa.ingest(source)
         video_id = source.info.video_id

@@ -1,4 +1,6 @@
-"""Words and ranks: what is found by what, in every script, and how channels are fused. No bank where none is needed."""
+"""Words and ranks: what finds what, in every script, and how channels are fused. Mostly without a
+bank.
+"""
 
 import math
 import random

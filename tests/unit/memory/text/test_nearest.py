@@ -1,4 +1,6 @@
-"""Lines found by their meaning: vectors that come with the lines and go with them. Real model, files and SQLite."""
+"""Search by meaning: vectors that come and go with their lines. The model, files and SQLite are
+real.
+"""
 
 import json
 import os

@@ -1,5 +1,9 @@
-"""Text in the bank: what was written survives, comes back when the catalog is lost, goes with what is pruned, and is never
-found before its moment. Real files and SQLite; processes end between the steps of a commit."""
+"""Text in the bank survives, comes back when the catalog is lost, and goes when its video is
+pruned.
+
+It is never found before its moment. Files and SQLite are real, and processes end between the steps
+of a commit.
+"""
 
 import os
 import shutil

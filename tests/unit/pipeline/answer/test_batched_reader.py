@@ -1,4 +1,8 @@
-"""Several questions in one pass say what each says alone, in every family and with both readers. Float32."""
+"""Several questions in one pass get the answers they get alone, in every family and with both
+readers.
+
+Float32.
+"""
 
 from contextlib import nullcontext
 

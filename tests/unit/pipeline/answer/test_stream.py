@@ -1,4 +1,7 @@
-"""An answer in pieces: the same as in one piece, for both readers; ended between two tokens, and nobody else held up."""
+"""An answer in pieces equals the answer in one piece, with both readers.
+
+It can end between two tokens, and it blocks nobody else.
+"""
 
 import time
 

@@ -1,6 +1,8 @@
-"""The models that ship: they load like any checkpoint, are small enough for a repository, and read cards in a real file.
+"""The embedded models load like any checkpoint, fit into a repository, and read cards in a real
+file.
 
-Not a measurement: `python -m pipeline.evaluation.embedded` is. The video's seed was not used in training.
+Not a measurement: `python -m pipeline.evaluation.embedded` is. Training did not use the video's
+seed.
 """
 
 import copy

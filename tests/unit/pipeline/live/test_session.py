@@ -1,6 +1,7 @@
-"""One writer and many askers: what can be asked when, what survives, and what is told.
+"""One writer and many askers: what can be asked when, what survives, and which messages come.
 
-With the embedded model where an answer has to be right, with toy models elsewhere. Pictures are pushed or sent for real.
+The embedded model runs where an answer has to be right, and toy models run elsewhere. Pictures are
+pushed or really sent.
 """
 
 import threading
@@ -74,7 +75,9 @@ def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embe
 
 
 def test_open_frames_are_those_that_will_be_sealed(tmp_path):
-    """For every compressor that keeps them apart, and both segmenters: prefixes of a segment are encoded alike."""
+    """This covers every compressor that keeps frames apart, and both segmenters: prefixes of a
+    segment are encoded alike.
+    """
     for overrides in (
         ["segmenter.seconds=6"],
         ["segmenter=scene", "segmenter.max_seconds=5", "compressor=framediff"],

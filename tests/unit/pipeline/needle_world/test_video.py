@@ -1,5 +1,8 @@
-"""Videos with needles, what is asked about them, and how answers are scored. Truths are checked by a second, plainer
-reading of the scene; moments are checked in the written file; training that was interrupted ends where it would have."""
+"""Videos with needles, the questions about them, and how answers are scored.
+
+A second, plainer reading of the scene checks truths, and the written file checks moments.
+Interrupted training ends where it would have ended.
+"""
 
 import itertools
 import re
@@ -77,7 +80,7 @@ def test_same_seed_same_plan_and_moments_off_any_grid() -> None:
 
 
 def card_frames(path: Path, fps: float) -> dict[float, bool]:
-    """Whether each frame of a file over grey footage shows a card, read back the way that the encoder reads."""
+    """Whether each frame of a file over gray footage shows a card, read as the encoder reads it."""
     film = join_frames(list(FileSource(path, fps, width=96, height=54).frames()))
     return {
         float(t): bool(np.abs(p.astype(int) - 128).mean() > 8)
@@ -214,7 +217,9 @@ def test_share_and_its_interval() -> None:
 
 
 def brute_force(scene: list[Needle], text: str) -> str | None:
-    """The answer, read from the scene by the words of the question alone; None for a question it cannot read."""
+    """The answer from the scene and the words of the question alone; None for a question it cannot
+    read.
+    """
     lower = text.lower()
     shapes = [n for n in scene if n.kind == "shape"]
     color = next((c for c in COLORS if f" {c}" in lower), None)

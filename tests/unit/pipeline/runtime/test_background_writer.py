@@ -31,7 +31,9 @@ def test_flush_waits_for_everything_that_was_put():
 
 
 def test_a_full_queue_makes_put_wait():
-    """Of 6 segments, with room for 2 and one in the writer's hands, the fourth waits until the writer goes on."""
+    """Of 6 segments, 2 fit into the queue and one is being written. The fourth waits until the
+    writer continues.
+    """
     go_on, put, done = threading.Event(), [], []
 
     def stuck(segment) -> int:

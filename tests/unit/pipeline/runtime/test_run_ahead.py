@@ -1,4 +1,6 @@
-"""Running ahead: the same items, no more of them than asked for, errors where they belong, and threads that end."""
+"""Running ahead: the same items, no more than requested, errors in their place, and threads that
+end.
+"""
 
 import threading
 import time
@@ -131,7 +133,9 @@ def test_cores_are_shared_and_given_back() -> None:
 def test_with_one_thread_nothing_is_computed_beside_and_the_bytes_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads are one for each of two workers: the same products as with one thread in one worker."""
+    """Two threads are one for each of two workers, and give the products of one thread in one
+    worker.
+    """
     usual, see, where = torch.get_num_threads(), Encoder.extract_features, []
 
     def seen(self: Encoder, *args: Any, **options: Any) -> Any:
