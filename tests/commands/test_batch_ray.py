@@ -94,7 +94,7 @@ def test_ray_says_what_one_process_says(tmp_path):
         all(one["new_segments"] > 0 for one in encoded(ray))
         and len(encoded(ray)) == len(encoded(plain)) == 3
     )
-    # one process goes on with what Ray left: only what failed is asked again, and nothing is encoded again
+    # one process continues what Ray left: it repeats the failed questions and encodes nothing
     before = answers(ray)
     assert run(folder, ray, "threads=1") == 1
     after = answers(ray)

@@ -130,7 +130,10 @@ def test_a_film_is_asked_about_while_it_runs_and_the_player_jumps_to_the_cited_m
     tab.wait_for_selector("#track .cited", state="attached")
     pictured(tab, "page")
     cited.click()
-    within = "([a, b]) => { const t = document.getElementById('player').currentTime; return t >= a && t <= b + 0.5 }"
+    within = (
+        "([a, b]) => { const t = document.getElementById('player').currentTime; "
+        "return t >= a && t <= b + 0.5 }"
+    )
     tab.wait_for_function(within, arg=[start, end])
     assert tab.locator(".thumb.hot").count() >= 1
     assert ask(tab, "And after that?") != "4821"  # a follow-up, about what came later
@@ -217,7 +220,8 @@ def test_the_page_works_from_the_keyboard_alone(opened, films):
     tab.keyboard.press("Enter")
     tab.wait_for_function("t => document.getElementById('player').currentTime < t", arg=before)
     unnamed = tab.evaluate("""[...document.querySelectorAll('button, input, textarea, video')]
-        .filter(e => e.offsetParent && !e.labels?.length && !e.getAttribute('aria-label') && !e.textContent.trim())
+        .filter(e => e.offsetParent && !e.labels?.length)
+        .filter(e => !e.getAttribute('aria-label') && !e.textContent.trim())
         .map(e => e.outerHTML.slice(0, 80))""")
     assert unnamed == []
 
@@ -331,15 +335,15 @@ def test_no_file_of_the_server_can_be_read(page, films):
     assert all(Path(secret).is_file() for secret in secrets)
     secrets += [str(ROOT / "pyproject.toml"), "pyproject.toml"]
     secrets += [8 * "../" + "etc/passwd", 8 * "..%2f" + "etc/passwd"]
-    beginnings = """/gradio_api/file= /file= /gradio_api/file/ /static/ /assets/ /svelte/ /_app/ /watch/media/ /watch/picture/
-        /gradio_api/proxy=file:// /gradio_api/custom_component/x/y/z/ /""".split()
+    beginnings = """/gradio_api/file= /file= /gradio_api/file/ /static/ /assets/ /svelte/ /_app/
+        /watch/media/ /watch/picture/ /gradio_api/proxy=file:// /gradio_api/custom_component/x/y/z/ /""".split()
     for secret in secrets:
         for beginning in beginnings:
             status, data = raw(address, beginning + secret)
             assert status in (400, 403, 404), (beginning, secret, status)
             assert not any(word in data for word in (b"root:", b"ftyp", b"made_with", b"[project]"))
-    closed = """/gradio_api/upload /gradio_api/run/ask /gradio_api/info /openapi.json /docs /gradio_api/vibe-code/ /monitoring
-        /gradio_api/stream/x""".split()
+    closed = """/gradio_api/upload /gradio_api/run/ask /gradio_api/info /openapi.json /docs
+        /gradio_api/vibe-code/ /monitoring /gradio_api/stream/x""".split()
     for path in closed:
         assert {httpx.get(address + path).status_code, httpx.post(address + path).status_code} <= {
             404,

@@ -215,7 +215,7 @@ def named(task: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sorted(TASKS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_a_task_is_whole(path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its functions exist, its columns are those of its documents, and some answer has each metric."""
+    """Its functions exist, its documents have its columns, and some answer has each metric."""
     monkeypatch.setenv("REELBANK_NEEDLE", str(made))
     monkeypatch.setenv("VNBENCH", str(made / "vnbench.json"))
     task, own = loaded(path), utils(path.parent)
@@ -382,7 +382,7 @@ def lmms_eval(
 
 
 def results_of(out: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """The results that lmms-eval wrote, and the samples of each task in the order of the documents."""
+    """The results of lmms-eval, and the samples of each task in the order of the documents."""
     (path,) = out.glob("*_results.json")
     samples = {}
     for task in RUNS:

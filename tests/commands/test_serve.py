@@ -436,7 +436,7 @@ def test_a_request_that_is_too_large_is_told_with_and_without_a_length(server):
 
 
 def test_who_reads_only_when_all_is_sent_is_told_too(server):
-    """A server that closes a connection with unread bytes resets it, and the error never arrives."""
+    """Closing a connection with unread bytes resets it, and the error never arrives."""
     with connected(server[0]) as client:
         post(client, b" " * 20_000_000)
         time.sleep(0.2)

@@ -114,7 +114,7 @@ def test_equal_frames_come_in_time_order(retriever):
 
 
 def test_cosine_does_not_prefer_long_keys():
-    """Same directions, other lengths: the dot product ranks by length too, and the cosine does not."""
+    """Same directions, other lengths: the dot product ranks by length too, the cosine does not."""
     video = make_video(segments=6)
     rng = np.random.default_rng(0)
     lengths = [torch.from_numpy(rng.uniform(0.2, 5.0, (4, 1, 1))) for _ in video]

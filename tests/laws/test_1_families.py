@@ -219,7 +219,8 @@ def arguments_for(family, film: Path, bank: Path, *more: str) -> list[str]:
     return [
         f"video={film}", f"bank={bank}", f"question={QUESTION}", f"fps={FPS}", *toy_parts()[1:],
         f"backbone._target_={family.adapter.__module__}.{family.adapter.__qualname__}",
-        "reader.max_new_tokens=6", *(f"++backbone.{key}={value}" for key, value in settings.items()), *more,
+        "reader.max_new_tokens=6",
+        *(f"++backbone.{key}={value}" for key, value in settings.items()), *more,
     ]  # fmt: skip
 
 
@@ -442,14 +443,15 @@ def toy_of(name: str):
         (
             "smolvlm",
             [
-                f"\nFrame from {time}:<fake_token_around_image><global-img><fake_token_around_image>"
+                f"\nFrame from {time}:<fake_token_around_image><global-img>"
+                "<fake_token_around_image>"
                 for time in ("00:00", "00:02", "00:03", "60:00")
             ],
         ),
     ],
 )
 def test_a_recalled_frame_keeps_its_number_or_time(name, wanted):
-    """Four frames of an hour in one context equal the library's forward over those ids and pixels."""
+    """Four frames of an hour in one context equal the library's forward over them."""
     backbone = toy_of(name)
     frames = frames_for(backbone, 4)
     frames = Frames("toy", frames.pixels, np.array([0.0, 2.5, 3.0, 3600.5]))

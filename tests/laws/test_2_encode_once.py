@@ -26,7 +26,8 @@ def test_a_second_question_runs_no_tower_and_prefills_no_video(film, tmp_path):
         assert tower == [] and images == []
         tail, sink = len(qa.backbone.suffix_ids(TEXT)) + 1, len(qa.backbone.preamble_ids())
         answer = qa.answerer.reader.max_new_tokens
-        # of each question: once for the retriever's queries, once for the reader, then the answer; video tokens: none
+        # Each question runs once for the retriever's queries and once for the reader, and then
+        # decodes the answer. No video token runs.
         assert sum(n for n in decoded if n > 1) <= 2 * 2 * (sink + tail) + sink
         assert sum(n == 1 for n in decoded) <= 2 * 2 * answer + len(decoded)
         assert max(decoded) <= sink + tail < fresh[0]["visual_tokens"]

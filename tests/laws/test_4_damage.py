@@ -295,7 +295,10 @@ def test_a_question_meets_damage(run, film, bank):
 # ---- quantised banks
 
 INT8 = ("kv_dtype=int8", "token_dtype=int8", "prefill.window_frames=5", "segmenter.seconds=4")
-BEHIND = "encoded again behind what the quantised bank stores of the frames before it, so its bytes are not those that it had"
+BEHIND = (
+    "encoded again behind what the quantised bank stores of the frames before it, "
+    "so its bytes are not those that it had"
+)
 
 
 class Stop(Exception):

@@ -51,7 +51,10 @@ def watch(root: Path, seconds: float, pause: float) -> str:
         max(writes),
     )
     times = f"seen after {_ms(delays)}; a write took {_ms(writes)}"
-    return f"{len(written)} segments in {seconds:g} s, {READERS} readers, {len(delays)} sights, none torn: {times}"
+    return (
+        f"{len(written)} segments in {seconds:g} s, {READERS} readers, {len(delays)} sights, "
+        f"none torn: {times}"
+    )
 
 
 def _ms(seconds: list[float]) -> str:

@@ -82,7 +82,7 @@ def test_an_old_bank_answers_as_it_did(name: str, folder: Path, line: CommandLin
     "name", ["plain", "int4", "compact", "chain", "scene", "no_kv", "captions"]
 )
 def test_an_old_bank_is_not_encoded_again(name: str, folder: Path, line: CommandLine) -> None:
-    """Settings that name nested parts or extractors are the ones that a move of code could change."""
+    """A move of code could change the settings that name nested parts or extractors."""
     unpack(folder, name)
     again = old_banks.ingest(line, folder, name)
     assert again == ANSWERS[name]["ingest"] | {"new_segments": 0, "nbytes": 0}

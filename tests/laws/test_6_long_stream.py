@@ -22,5 +22,6 @@ def test_budgets_hold_over_a_day(tmp_path):
         and max(map(sum, zip(curve.index, curve.ram, strict=True))) > 0.95 * RAM
     )
     first = next(i for i, hours in enumerate(curve.hours) if hours >= 1)
-    # beside the budgets: times and token counts of the frames, the numbers of the segments, SQLite's and FAISS's own
+    # beside the budgets: times and token counts of frames, numbers of segments, and the memory
+    # of SQLite and FAISS
     assert curve.process[-1] - curve.process[first] < RAM + DEVICE + 60 * MB

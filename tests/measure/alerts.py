@@ -37,7 +37,7 @@ LATE_S = 3.0
 
 @dataclass
 class Count:
-    """Of one rule."""
+    """Alerts of one rule, counted over all streams."""
 
     right: int = 0
     false: int = 0
@@ -47,15 +47,16 @@ class Count:
     delays: list[float] = field(default_factory=list)
 
     def row(self, name: str) -> str:
-        told, due = self.right + self.false, self.right + self.missed
+        alerts, due = self.right + self.false, self.right + self.missed
+        share = 100 * self.checks / max(self.frames, 1)
         delay = (
             f"{np.mean(self.delays):.1f} s (longest {max(self.delays):.1f})" if self.delays else "-"
         )
-        return f"| {name} | {self.right}/{told} | {self.right}/{due} | {delay} | {100 * self.checks / max(self.frames, 1):.0f} % |"
+        return f"| {name} | {self.right}/{alerts} | {self.right}/{due} | {delay} | {share:.0f} % |"
 
 
 def scene(rng: np.random.Generator, count: int) -> list[Needle]:
-    """Shapes of different colours and forms."""
+    """Shapes of different colors and forms."""
     shapes, colors = (rng.permutation(list(names))[:count] for names in (SHAPES, COLORS))
     return [
         Needle("shape", str(shape), str(color)) for shape, color in zip(shapes, colors, strict=True)
@@ -110,14 +111,14 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
                         each.observe(*rows[-1])
         for (name, needle), each in alerts.items():
             spans = [(one.start, one.end + LATE_S) for one in shown if one.needle == needle]
-            told = [d.time for d in each.log if d.notifies]
-            hits = [[at for at in told if a <= at <= b] for a, b in spans]
+            times = [d.time for d in each.log if d.notifies]
+            hits = [[at for at in times if a <= at <= b] for a, b in spans]
             count = counts[name]
-            count.right += sum(bool(found) for found in hits)
-            count.missed += sum(not found for found in hits)
-            count.false += len(told) - sum(bool(found) for found in hits)
+            count.right += sum(map(bool, hits))
+            count.missed += sum(not inside for inside in hits)
+            count.false += len(times) - sum(map(bool, hits))
             count.delays += [
-                found[0] - a for found, (a, _) in zip(hits, spans, strict=True) if found
+                inside[0] - a for inside, (a, _) in zip(hits, spans, strict=True) if inside
             ]
             count.checks += sum(bool(d.gate) for d in each.log)
             count.frames += len(each.log)
@@ -129,8 +130,8 @@ def report(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     counts = measure(args.films, args.seconds)
     print(
-        "| asks the model | told rightly / told | told / shown | delay | frames it asks about |\n"
-        "|---|---|---|---|---|"
+        "| the model is asked | right alerts / alerts | right alerts / needles | delay | "
+        "frames asked about |\n|---|---|---|---|---|"
     )
     print("\n".join(count.row(name) for name, count in counts.items()))
     print(

@@ -78,7 +78,7 @@ def compare(out: Path, other: Path, kinds: list[str]) -> int:
 
 
 def reopen(out: Path, checkout: Path, kinds: list[str]) -> int:
-    """Question copies of the banks with the code of a checkout. Encoding again must find no work."""
+    """Question copies of the banks with the code of a checkout. Encoding must find no work."""
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary, command_line(checkout) as line:
         folder = Path(temporary)

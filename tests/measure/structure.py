@@ -30,7 +30,8 @@ PARTICIPLES = frozenset(
     "told found made held seen known asked wanted given shown kept gone used".split()
 )
 
-# Lowest layer first. A module may import modules of lower layers and of its own unit; units of one line are siblings.
+# Lowest layer first. A module may import modules of lower layers and of its own unit. Units on one
+# line are siblings.
 LAYERS = """
 encoders.errors encoders.schema
 encoders.sources encoders.models encoders.segmenters encoders.compressors
@@ -236,7 +237,7 @@ def circles(graph: Graph) -> list[list[str]]:
 
 
 def upward(graph: Graph) -> list[str]:
-    """Imports of a higher layer, or of another unit of the same layer, as "importer -> imported"."""
+    """Imports of a higher layer or of a sibling unit, as "importer -> imported"."""
     arrows = []
     for name, targets in graph.items():
         for target in sorted(targets):

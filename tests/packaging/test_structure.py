@@ -20,6 +20,7 @@ WIDE_FOLDERS = {
     "encoders/models": 16,  # the families, and what their decoders share
     "memory/storage": 16,  # the files of a bank, and the mechanics of writing them
     "pipeline/batch": 16,
+    "pipeline/commands": 14,  # one file for each command, and what they share
     "pipeline/evaluation/needle": 14,
     "pipeline/evaluation/speed": 20,
     "pipeline/server": 13,

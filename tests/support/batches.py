@@ -64,7 +64,8 @@ def encoded(out: Path) -> list[dict[str, Any]]:
 
 
 def command(folder: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    # as many threads as here: sums of other parts round differently, and answers are compared with those of this process
+    # As many threads as here: with another number, sums round differently, and the answers are
+    # compared with those of this process.
     environment = os.environ | {
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "OMP_WAIT_POLICY": "passive",

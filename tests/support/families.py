@@ -29,7 +29,8 @@ from tests.support.toys import toy_checkpoint
 
 import transformers as T  # isort: skip
 
-# Qwen's own template for one user message with a video, without the branches for images and several turns.
+# Qwen's own template for one user message with a video, without its branches for images and for
+# several turns.
 QWEN_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == "
     "'video' %}"
@@ -269,8 +270,11 @@ def without_numbers(
     from num2words import num2words
 
     count, seconds = num2words(len(frames)), int(frames.times[-1])
-    told = f"You are provided the following series of {count} frames from a 0:00:{seconds:02d} [H:MM:SS] video.\n"
-    theirs, ours = backbone.ids(told), backbone.ids(INTRO)
+    opening = (
+        f"You are provided the following series of {count} frames from a 0:00:{seconds:02d} "
+        "[H:MM:SS] video.\n"
+    )
+    theirs, ours = backbone.ids(opening), backbone.ids(INTRO)
     at = next(i for i in range(len(ids)) if ids[i : i + len(theirs)] == theirs)
     new = torch.tensor([ids[:at] + ours + ids[at + len(theirs) :]])
     inputs |= {"input_ids": new, "attention_mask": torch.ones_like(new)}
@@ -344,7 +348,7 @@ FAMILIES = {
 }
 
 
-# each YAML of conf/backbone: layers, KV heads, head width, and parameters in billions as the hub counts
+# each YAML of conf/backbone: layers, KV heads, head width, and billions of parameters on the hub
 # them in the checkpoint's safetensors
 STATED = {
     "llava_ov_0p5b": (24, 2, 64, 0.89),

@@ -14,21 +14,19 @@ from PIL import Image, ImageDraw, ImageFont
 from tests.support.videos import write_video
 
 SIZE = (960, 540)
-_SUBJECTS = """harbour bridge river engine library market glacier violin orchard telescope railway bakery lighthouse factory
-canal museum volcano submarine compass theatre vineyard satellite monastery windmill printer elevator reservoir tunnel piano
-observatory""".split()
-_VERBS = """replaced supplied divided surprised protected connected followed improved flooded powered delayed measured inspired
-lifted covered financed copied heated cooled shortened""".split()
+_SUBJECTS = """harbour bridge river engine library market glacier violin orchard telescope railway
+bakery lighthouse factory canal museum volcano submarine compass theatre vineyard satellite monastery
+windmill printer elevator reservoir tunnel piano observatory""".split()
+_VERBS = """replaced supplied divided surprised protected connected followed improved flooded
+powered delayed measured inspired lifted covered financed copied heated cooled shortened""".split()
 _OBJECTS = (
     "the old town, most farmers, three valleys, the northern coast, every school, its own roof, "
-    "two armies, the royal garden, "
-    "cheap timber, the night train, small boats, early maps, the winter trade, a public bath, "
-    "stone walls, the main road"
+    "two armies, the royal garden, cheap timber, the night train, small boats, early maps, "
+    "the winter trade, a public bath, stone walls, the main road"
 ).split(", ")
 _ENDS = (
     "in spring, by accident, at night, for a century, without steam, near Lyon, twice a year, "
-    "under glass, on Mondays, "
-    "after 1870"
+    "under glass, on Mondays, after 1870"
 ).split(", ")
 
 

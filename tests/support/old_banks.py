@@ -128,7 +128,7 @@ class CommandLine:
             raise RuntimeError(f"{package} is in use, not the one in {checkout}")
 
     def run(self, folder: Path, *arguments: str) -> Any:
-        """What a command prints as JSON. RuntimeError if it fails, except for `verify` with damage."""
+        """What a command prints as JSON. RuntimeError if it fails; `verify` may find damage."""
         assert self._process.stdin is not None
         request = {"folder": str(folder), "arguments": [*arguments, "format=json"]}
         print(json.dumps(request), file=self._process.stdin, flush=True)

@@ -56,7 +56,7 @@ class Fact:
 
 
 def facts(count: int, rng: np.random.Generator) -> tuple[list[Fact], list[str]]:
-    """So many facts, and all lines in random order: those of the facts and of twice as many others."""
+    """So many facts, and in random order their lines and those of twice as many others."""
     triples = [(who, did, what) for who in WHO for did in DID for what in WHAT]
     chosen = [triples[i] for i in rng.permutation(len(triples))[: 3 * count]]
     lines, found = [], []

@@ -121,7 +121,10 @@ class RtspSender(Sender):
             if verb == "OPTIONS":
                 more = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
             elif verb == "DESCRIBE":
-                body = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=live\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=rtpmap:33 MP2T/90000\r\n"
+                body = (
+                    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=live\r\nt=0 0\r\n"
+                    "m=video 0 RTP/AVP 33\r\na=rtpmap:33 MP2T/90000\r\n"
+                )
                 body += "a=control:track\r\n"
                 more = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
             elif verb == "SETUP":

@@ -60,7 +60,7 @@ def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
     model = LlavaOnevisionForConditionalGeneration(config)
     for p in model.parameters():
         if p.dim() > 1:
-            # random models answer with one token whatever they see; larger weights make logits differ
+            # A random model gives one token for every input; larger weights make logits differ.
             p.data.mul_(4)
     if says:
         _teach(model, [words.encode("\n")[-1], *words.encode(f" {says}"), token("<|im_end|>")])

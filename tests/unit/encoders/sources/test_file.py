@@ -341,7 +341,10 @@ def test_nothing_on_stderr(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a.mp4").read_bytes())
     data[-2000:] = b"\xff" * 2000
     (tmp_path / "a.mp4").write_bytes(bytes(data))
-    program = "import sys; from encoders.sources.file import FileSource as F; list(F(sys.argv[1], width=64, height=64).frames())"
+    program = (
+        "import sys; from encoders.sources.file import FileSource as F; "
+        "list(F(sys.argv[1], width=64, height=64).frames())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "a.mp4")],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""Live sources against real senders: pictures and times, stalls, cuts, drops, and unusable streams."""
+"""Live sources against real senders: pictures, times, stalls, cuts, drops, unusable streams."""
 
 import socket
 import threading
@@ -69,7 +69,7 @@ def test_a_stream_that_stalls_and_breaks_off_goes_on(sender):
         assert source.reconnects >= 2
     times, shown = (np.array(column) for column in zip(*seen, strict=True))
     assert (np.diff(times) > 0).all() and (np.diff(shown) > 0).all()
-    # video time goes as the clock does, through stall and cut: what a frame shows is as old as its time says
+    # Video time follows the clock through stalls and cuts: a frame shows what its time says.
     assert np.ptp(times - shown / 10) < 1.0, (times - shown / 10).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Speech recognition: its lines, and its messages about videos without speech. Needs pocketsphinx."""
+"""Speech recognition: lines, and messages about videos without speech. Needs pocketsphinx."""
 
 from itertools import pairwise
 from pathlib import Path

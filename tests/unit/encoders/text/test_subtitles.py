@@ -19,7 +19,10 @@ rebuilt
 00:00:02,000 --> 00:00:04,000
 {\\an8}with granite
 """
-VTT = "WEBVTT\n\n00:01.000 --> 00:02.500 align:start\nThe harbour was rebuilt\n\n00:02.000 --> 00:04.000\nwith granite\n"
+VTT = (
+    "WEBVTT\n\n00:01.000 --> 00:02.500 align:start\nThe harbour was rebuilt\n\n"
+    "00:02.000 --> 00:04.000\nwith granite\n"
+)
 ASS = """[Script Info]
 ScriptType: v4.00+
 

@@ -1,4 +1,4 @@
-"""Several questions at once: each is answered as it would be alone, and a bad one stops no other."""
+"""Several questions at once: each is answered as if alone, and a bad one stops no other."""
 
 import gc
 

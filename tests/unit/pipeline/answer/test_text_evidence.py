@@ -25,7 +25,7 @@ lines = st.lists(
 
 @given(rankings=st.lists(lines, min_size=1, max_size=3))
 def test_lines_are_fused_by_rank(rankings):
-    """A line that a ranking names twice counts twice, and the first one stands for all of its name."""
+    """A line that a ranking names twice counts twice; the first one stands for all of its name."""
     scores: defaultdict[tuple[float, str, str], float] = defaultdict(float)
     first: dict[tuple[float, str, str], RankedLine] = {}
     for ranking in rankings:

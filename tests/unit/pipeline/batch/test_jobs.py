@@ -184,7 +184,7 @@ def test_records_of_csv_that_cannot_be_read(tmp_path):
 
 
 def test_ids_stand_once(tmp_path):
-    """A repeated id is rejected. Without ids, equal rows share one, and moving a line changes none."""
+    """A repeated id is rejected. Without ids, equal rows share one, and order is irrelevant."""
     bare = [{"video": "v.mp4", "question": f"q{i}"} for i in range(3)]
     found, bad = collected(
         write(tmp_path / "rows.jsonl", [ROWS[0], ROWS[0] | {"question": "other"}, *bare, bare[1]])
@@ -381,7 +381,8 @@ BENCHMARKS: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
         "ovo_bench",
         {"id": 1468, "task": "CRR", "video": "c.mp4", "question": "What does she pass?",
         "answer": "A car.", "ask_time": 297,
-         "clue_time": 308, "test_info": [{"realtime": 297, "type": 0}, {"realtime": 310, "type": 1}]},
+         "clue_time": 308,
+         "test_info": [{"realtime": 297, "type": 0}, {"realtime": 310, "type": 1}]},
         [{"letter": "B", "question": "Does the video so far show enough to answer this question: "
                                      "What does she pass?"},
          {"letter": "A", "asked_at": 310.0}],

@@ -34,7 +34,7 @@ def test_what_names_no_option_is_wrong_and_what_failed_has_no_outcome():
 
 
 def test_four_tries_count_together_and_tasks_alike():
-    """VNBench: two videos of one task, one of another. A video counts when all its tries are right."""
+    """VNBench: two videos of one task, one of another. A video counts if all tries are right."""
     tries = [("a", "ret", 4), ("b", "ret", 3), ("c", "cnt", 4)]
     rows = [
         row(name, n < hits, task=task, group=name) for name, task, hits in tries for n in range(4)

@@ -156,9 +156,10 @@ def test_needles_go_into_a_video_of_ones_own(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("late*"))
 
 
-@pytest.mark.parametrize("text", ["", "code:4821", "code:482@5", "code:abcd@5", "name:Zoe@1", "shape:red box@5",
-                                  "shape:mauve star@5", "icon:house@x", "card:house@5",
-                                  "name:red Alice@5"])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "", "code:4821", "code:482@5", "code:abcd@5", "name:Zoe@1", "shape:red box@5",
+    "shape:mauve star@5", "icon:house@x", "card:house@5", "name:red Alice@5",
+])  # fmt: skip
 def test_a_needle_that_is_none_is_told(text: str) -> None:
     with pytest.raises(UserError, match="is no needle"):
         video.parse(text, 0)
@@ -184,8 +185,11 @@ def test_is_right(text: str, truth: str, right: bool) -> None:
 
 
 def test_holds() -> None:
-    one, two = (video.PlacedNeedle(n, s, s + 2.0, random_placement(np.random.default_rng(0), "code"))
-                for n, s in zip(needles(2), (5.0, 11.0), strict=True))  # fmt: skip
+    place = random_placement(np.random.default_rng(0), "code")
+    one, two = (
+        video.PlacedNeedle(needle, start, start + 2.0, place)
+        for needle, start in zip(needles(2), (5.0, 11.0), strict=True)
+    )
     assert (
         cites_all([(6.0, 7.0)], [one])
         and cites_all([(0.0, 5.5)], [one])
