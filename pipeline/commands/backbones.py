@@ -1,7 +1,7 @@
-"""What each backbone of conf/backbone costs and can do, without its weights and without a network.
+"""`reelbank backbones`: the cost and abilities of each backbone of conf/backbone.
 
-Knows the YAML files of that folder, the adapters' published configurations and, where there is one, a checkpoint's own config.json, which
-goes first. Loads no weights and asks no hub.
+Reads the YAML files of that folder, the published configurations of the adapters, and the config.json
+of a local checkpoint, which takes precedence. Loads no weights and asks no hub.
 """
 
 import json
@@ -21,7 +21,7 @@ from encoders.models.kv_cache import KVShape
 from encoders.models.video_llm import DTYPES, VideoLLM, other_layers
 from pipeline.config.compose import options
 from pipeline.config.parts import PartSettings, check
-from pipeline.config.settings import WEIGHTS, BackbonesSettings
+from pipeline.config.settings import WEIGHTS, BackbonesSettings, OutputFormat
 
 FOLDER = Path(conf.__file__).parent / "backbone"
 # rows of the table: families in this order, others after them
@@ -30,7 +30,7 @@ _ORDER = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "
 
 @dataclass(frozen=True)
 class Facts:
-    """One row of `reelbank backbones`. A "frame" is a temporal patch where the model merges sampled frames."""
+    """One row of the table. A "frame" is a temporal patch if the model merges sampled frames."""
 
     name: str
     family: str  # transformers' model type
@@ -61,8 +61,10 @@ def all_facts(fps: float, dtype: str | None) -> list[Facts]:
 
 
 def facts(node: PartSettings, fps: float, dtype: str | None, name: str | None = None) -> Facts:
-    """The row of a backbone's settings; dtype: of the bank, None when it keeps no keys and values. UserError when the
-    settings' path is no checkpoint of the family, or nothing is known of it here."""
+    """The row of a backbone. dtype: of the stored keys and values, None if the bank has none.
+
+    UserError when the path is no checkpoint of the family, or its sizes are unknown.
+    """
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"prefill.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
     if not 0 < fps < inf:
@@ -70,8 +72,8 @@ def facts(node: PartSettings, fps: float, dtype: str | None, name: str | None = 
     adapter = _adapter(node)
     config, source = _config(node, adapter)
     if name is None:
-        known = (other for other, said in nodes(fps).items() if said["path"] == node["path"])
-        name = next(known, Path(node["path"]).name)
+        names = (option for option, own in nodes(fps).items() if own["path"] == node["path"])
+        name = next(names, Path(node["path"]).name)
     shape, merged = KVShape.of(config), int(getattr(config.vision_config, "temporal_patch_size", 1))
     tokens = adapter.frame_tokens(config, int(node.get("width") or 0), int(node.get("height") or 0))
     per_token = shape.nbytes(DTYPES[dtype]) if dtype else 0
@@ -127,7 +129,7 @@ HEADS = (
 
 def legend(fps: float, dtype: str | None, rows: list[Facts]) -> str:
     """What the columns mean, and where the numbers come from."""
-    kept = (
+    stored = (
         f"KV: keys and values of visual tokens in {dtype}, at fps={fps:g}"
         if dtype
         else "KV: prefill=none keeps none"
@@ -140,9 +142,9 @@ def legend(fps: float, dtype: str | None, rows: list[Facts]) -> str:
         text for name, text in origin.items() if any(row.source == name for row in rows)
     )
     return (
-        f"{kept}, before compression; text around frames (time tags, marks) comes on top. A frame that holds two sampled "
-        f"frames is a temporal patch.\nSizes from {sources}. Checked equal: to transformers' own forward from pixels, by tests "
-        "on small random models."
+        f"{stored}, before compression; text around frames (time tags, marks) comes on top. "
+        f"A frame that holds two sampled frames is a temporal patch.\nSizes from {sources}. "
+        "Checked equal: to transformers' own forward from pixels, by tests on small random models."
     )
 
 
@@ -157,7 +159,7 @@ def _adapter(node: PartSettings) -> type[VideoLLM]:
 
 
 def _config(node: PartSettings, adapter: type[VideoLLM]) -> tuple[PreTrainedConfig, str]:
-    """The configuration behind a backbone's settings, and where it was found."""
+    """The configuration of a checkpoint, and its source: "config.json" or "published"."""
     path = node["path"]
     if Path(path).is_dir() or path.startswith(("/", ".", "~")):
         return read_config(path, adapter.family), "config.json"
@@ -170,23 +172,24 @@ def _config(node: PartSettings, adapter: type[VideoLLM]) -> tuple[PreTrainedConf
         config = adapter.published_config(path)
         if config is None:
             raise UserError(
-                f"Nothing is known of {path} here: it is no folder, and neither in the hub's cache nor among the published "
-                "sizes; give backbone.path=DIR, a folder with a config.json."
+                f"Nothing is known of {path} here: it is no folder, and neither in the hub's cache "
+                "nor among the published sizes; give backbone.path=DIR, a folder with a "
+                "config.json."
             ) from error
         return config, "published"
 
 
-def run(config: BackbonesSettings) -> int:
+def run(settings: BackbonesSettings) -> int:
     """reelbank backbones."""
-    if config.backbone is not None:
-        check("backbone", config.backbone)
-    check("prefill", config.prefill)
-    dtype = config.prefill.get("dtype")
-    if config.backbone is None:
-        rows = all_facts(config.fps, dtype)
+    if settings.backbone is not None:
+        check("backbone", settings.backbone)
+    check("prefill", settings.prefill)
+    dtype = settings.prefill.get("dtype")
+    if settings.backbone is None:
+        rows = all_facts(settings.fps, dtype)
     else:
-        rows = [facts(config.backbone, config.fps, dtype)]
-    if config.format == "json":
+        rows = [facts(settings.backbone, settings.fps, dtype)]
+    if settings.format == OutputFormat.json:
         print(json.dumps([asdict(row) for row in rows]))
         return 0
     console = Console()
@@ -197,9 +200,9 @@ def run(config: BackbonesSettings) -> int:
         for row in rows:
             table.add_row(*as_row(row))
         console.print(table)
-    else:  # as Markdown: to read, to paste and to cut by column
+    else:  # as Markdown, to read, paste and cut by column
         for cells in (HEADS, ("---",) * len(HEADS), *(as_row(row) for row in rows)):
             print("| " + " | ".join(cells) + " |")
         print()
-    print(legend(config.fps, dtype, rows))
+    print(legend(settings.fps, dtype, rows))
     return 0

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: the frame of a page, and pictures inside its text. Knows no content."""
+"""Self-contained HTML pages: the frame of a page, and pictures in its text. Knows no content."""
 
 import base64
 import html

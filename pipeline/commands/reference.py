@@ -43,7 +43,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "A setting is `key=value` behind the task. `reelbank TASK --cfg` prints the values in force.",
+        "A setting is `key=value` behind the task. `reelbank TASK --cfg` prints the values.",
         "A setting without a default has to be given, or a preset or an option of a group sets it.",
         "",
         "## Shared settings",

@@ -77,8 +77,10 @@ def _check(path: str, node: Any) -> None:
 
 
 def settings_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """Name -> type of every setting of a part. The keys of the TypedDict in `**options: Unpack[Keys]`
-    stand in the place of that parameter."""
+    """Name -> type of every setting of a part.
+
+    The keys of the TypedDict in `**options: Unpack[Keys]` replace that parameter.
+    """
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     settings: dict[str, Any] = {}
     for name, parameter in inspect.signature(target).parameters.items():
