@@ -22,7 +22,7 @@ import pytest
 
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
-from tests.support.children import heard, ingest, start
+from tests.support.children import ingest, receive_all, start
 from tests.support.damage import content
 from tests.support.paths import ROOT
 from tests.support.records import make_segment, same
@@ -63,7 +63,7 @@ class Job:
                     said.append(told.recv())
             time.sleep(die_after[1])
             process.kill()  # SIGKILL
-        said += heard(told)
+        said += receive_all(told)
         process.join()
         self.check(bank, {number for kind, number in said if kind == "acknowledged"})
         return int(process.exitcode)
@@ -94,7 +94,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     overrides = [f"video={folder / 'a.mp4'}", *toy_parts(), *options]
     process, told = start(ingest, [*overrides, f"bank={folder / 'bank'}"], None)
     assert told.recv() == ("begin",)
-    said = heard(told)
+    said = receive_all(told)
     process.join()
     steps = [name for kind, name in said if kind == "step"]
     assert process.exitcode == 0 and [

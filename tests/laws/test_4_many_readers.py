@@ -15,7 +15,7 @@ import pytest
 
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
-from tests.support.children import heard, read_until_finished, start, write_for
+from tests.support.children import read_until_finished, receive_all, start, write_for
 from tests.support.records import info, make_video, write_video
 
 READERS = 8
@@ -28,9 +28,9 @@ def watch(root: Path, seconds: float, pause: float) -> str:
     readers = [start(read_until_finished, root) for _ in range(READERS)]
     assert all(told.recv() == "ready" for _, told in readers)
     process, told = start(write_for, root, seconds, pause)
-    written = heard(told)  # (number, seconds before, seconds after)
+    written = receive_all(told)  # (number, seconds before, seconds after)
     # (seconds before the look, seconds after, segments)
-    seen = [heard(told) for _, told in readers]
+    seen = [receive_all(told) for _, told in readers]
     for each in (process, *(reader for reader, _ in readers)):
         each.join()
         assert each.exitcode == 0

@@ -71,7 +71,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
     for number in range(films):
         rng = np.random.default_rng((77, number))
         all_needles = scene(rng, needles + 1)
-        shown = video.plan(rng, all_needles[:needles], seconds)
+        placed = video.plan(rng, all_needles[:needles], seconds)
         footage = video.procedural_footage(number, (192, 108))
         with tempfile.TemporaryDirectory() as folder:
             qa = build_qa(
@@ -80,7 +80,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
             source = PushSource("stream", 1.0, width=width, height=height)
             with qa.bank, Session(qa, source) as session:
                 # there, and not there
-                wanted = [shown[int(rng.integers(needles))].needle, all_needles[needles]]
+                targets = [placed[int(rng.integers(needles))].needle, all_needles[needles]]
                 alerts = {
                     (name, needle): Alert(
                         session,
@@ -89,7 +89,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
                         rule,
                     )
                     for name, rule in RULES.items()
-                    for needle in wanted
+                    for needle in targets
                 }
                 rows: list[tuple[float, torch.Tensor]] = []
 
@@ -99,7 +99,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
                 session.listen(keep)
                 for second in range(seconds):
                     picture = footage(float(second))
-                    for one in shown:
+                    for one in placed:
                         if one.start <= second < one.end:
                             draw(picture, one.needle, one.place)
                     while not source.push(np.asarray(picture), at=float(second)):
@@ -110,7 +110,7 @@ def measure(films: int, seconds: int, needles: int = 6) -> dict[str, Count]:
                     for each in alerts.values():
                         each.observe(*rows[-1])
         for (name, needle), each in alerts.items():
-            spans = [(one.start, one.end + LATE_S) for one in shown if one.needle == needle]
+            spans = [(one.start, one.end + LATE_S) for one in placed if one.needle == needle]
             times = [d.time for d in each.log if d.notifies]
             hits = [[at for at in times if a <= at <= b] for a, b in spans]
             count = counts[name]

@@ -37,7 +37,7 @@ TOP = 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class LocatedQuestion:
     """A question with where its answer is."""
 
     kind: str  # said, written, shown
@@ -62,7 +62,7 @@ def mean_of_scores(
     return [replace(moment, score=moment.score * 1e9 / max(len(rankings), 1)) for moment in flat]
 
 
-def make(folder: Path, number: int, seconds: float) -> list[Asked]:
+def make(folder: Path, number: int, seconds: float) -> list[LocatedQuestion]:
     """One film, its subtitles and its questions."""
     rng = np.random.default_rng((20_261_121, number))
     pairs = zip(rng.permutation(SHAPES)[:5], rng.permutation(list(COLORS)), strict=False)
@@ -70,23 +70,23 @@ def make(folder: Path, number: int, seconds: float) -> list[Asked]:
     names = [Needle("name", str(name)) for name in rng.permutation(NAMES)[:4]]
     needles = [*shapes, *names, *(random_needle(rng, "code") for _ in range(3))]
     needles = [needles[i] for i in rng.permutation(len(needles))]
-    shown = video.plan(rng, needles, seconds)
+    placed = video.plan(rng, needles, seconds)
     path = folder / f"talk{number}.mp4"
     if not path.exists():
         part = path.with_suffix(".part.mp4")
         video.write(
-            part, shown, seconds, video.procedural_footage(number, (480, 270)), size=(480, 270)
+            part, placed, seconds, video.procedural_footage(number, (480, 270)), size=(480, 270)
         )
         part.rename(path)
-    asked = []
-    for one in shown:
+    questions = []
+    for one in placed:
         text = {
             "shape": f"What color is the {one.needle.text}?",
             "name": f"Where is the name {one.needle.text} written?",
             "code": f"On which card is the number {one.needle.text}?",
         }[one.needle.kind]
-        asked.append(
-            Asked(
+        questions.append(
+            LocatedQuestion(
                 "shown" if one.needle.kind == "shape" else "written",
                 text,
                 path.name,
@@ -94,19 +94,21 @@ def make(folder: Path, number: int, seconds: float) -> list[Asked]:
                 one.end,
             )
         )
-    return asked
+    return questions
 
 
-def hit(moments: list[Moment], asked: Asked) -> bool:
-    return any(m.start < asked.end + 0.5 and m.end > asked.start - 0.5 for m in moments[:TOP])
+def hit(moments: list[Moment], question: LocatedQuestion) -> bool:
+    return any(m.start < question.end + 0.5 and m.end > question.start - 0.5 for m in moments[:TOP])
 
 
 def report(args: argparse.Namespace) -> None:
     """Make the films, ask, and print recall of every arm."""
     args.folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
-    said = talks(args.folder, args.films, rng, args.seconds)
-    questions = [Asked("said", text, f"{film}.mp4", at, at + 3) for text, film, at in said]
+    spoken = talks(args.folder, args.films, rng, args.seconds)
+    questions = [
+        LocatedQuestion("said", text, f"{film}.mp4", at, at + 3) for text, film, at in spoken
+    ]
     for number in range(args.films):
         path = args.folder / f"talk{number}.mp4"
         if not path.stat().st_size:
@@ -127,9 +129,9 @@ def report(args: argparse.Namespace) -> None:
     with MemoryBank.open(args.folder / "bank", None, frames.retriever, recent_frames=0) as bank:
         ids = {Path(row.info.path).name: row.info.video_id for row in bank.catalog.videos()}
         finder = Finder(bank, frames.channels, queries=frames.queries)
-        for asked in questions:
-            plan = planner.plan(asked.text)
-            rankings = finder.rankings(plan, ids[asked.film])
+        for question in questions:
+            plan = planner.plan(question.text)
+            rankings = finder.rankings(plan, ids[question.film])
             alone = ("subtitle", "ocr", "picture", "kv")
             arms = {channel: fuse({channel: rankings.get(channel, [])}, {}) for channel in alone}
             arms["all fused, with kv"] = fuse(rankings, plan.weights)
@@ -138,8 +140,8 @@ def report(args: argparse.Namespace) -> None:
             arms["fused, equal weights"] = fuse(rankings, {})
             arms["mean of scores"] = mean_of_scores(rankings)
             for arm, moments in arms.items():
-                ranked[arm][asked.kind].append(hit(moments, asked))
-                ranked[arm]["all"].append(hit(moments, asked))
+                ranked[arm][question.kind].append(hit(moments, question))
+                ranked[arm]["all"].append(hit(moments, question))
     kinds = ("said", "written", "shown", "all")
     print(
         "| recall@5 | "

@@ -69,7 +69,7 @@ def segment(number: int) -> Segment:
     """Eight seconds of the stream."""
     g = torch.Generator().manual_seed(number)
     offsets = torch.arange(FRAMES + 1) * TOKENS
-    seen = VisualTokens(
+    tokens = VisualTokens(
         torch.randn(FRAMES * TOKENS, WIDTH, generator=g).bfloat16(),
         torch.zeros(FRAMES * TOKENS, 3, dtype=torch.int32),
         offsets,
@@ -82,7 +82,7 @@ def segment(number: int) -> Segment:
     block = KVBlock(keys, values, torch.arange(FRAMES + 1) * (TOKENS + TAG))
     clip = normalize(torch.randn(FRAMES, EMBED, generator=g), dim=1)
     start = float(number * FRAMES)
-    return Segment("stream", number, start, start + FRAMES, seen, clip, block, key_means(block))
+    return Segment("stream", number, start, start + FRAMES, tokens, clip, block, key_means(block))
 
 
 def anonymous() -> int:
@@ -115,9 +115,9 @@ def stream(root: Path, hours: float, samples: int = 48) -> Curve:
             VideoInfo("stream", "stream", hours * 3600, "made up"), 1.0, finished=False
         )
         for number in range(segments):
-            made = segment(number)
+            fresh = segment(number)
             began = time.perf_counter()
-            bank.write(made)
+            bank.write(fresh)
             writes.append(time.perf_counter() - began)
             if number % ASK_EVERY == 0:
                 began = time.perf_counter()
@@ -126,13 +126,16 @@ def stream(root: Path, hours: float, samples: int = 48) -> Curve:
                 )
                 asks.append(time.perf_counter() - began)
                 assert evidence.frame_count == min(24, FRAMES * (number + 1))
-            held = bank.in_memory()
-            assert held["index"] + held["ram"] <= RAM and held["device"] <= DEVICE, (number, held)
+            usage = bank.in_memory()
+            assert usage["index"] + usage["ram"] <= RAM and usage["device"] <= DEVICE, (
+                number,
+                usage,
+            )
             if (number + 1) % max(1, segments // samples) == 0:
                 curve.hours.append((number + 1) * FRAMES / 3600)
-                curve.index.append(held["index"])
-                curve.ram.append(held["ram"])
-                curve.device.append(held["device"])
+                curve.index.append(usage["index"])
+                curve.ram.append(usage["ram"])
+                curve.device.append(usage["device"])
                 curve.process.append(anonymous())
                 curve.write_ms.append(1e3 * sorted(writes)[len(writes) // 2])
                 curve.ask_ms.append(
@@ -190,10 +193,10 @@ def report(args: argparse.Namespace) -> None:
         "rows and frames in RAM": max(map(sum, zip(curve.index, curve.ram, strict=True))),
         "on the device": max(curve.device),
     }
-    told = ", ".join(f"{name} at most {n / MB:.1f} MB" for name, n in most.items())
+    sizes = ", ".join(f"{name} at most {n / MB:.1f} MB" for name, n in most.items())
     grown = (curve.process[-1] - curve.process[len(curve.process) // 24]) / MB
     print(
-        f"{curve.hours[-1]:.1f} h, {args.picture}: {told} (budgets {RAM / MB:g} and "
+        f"{curve.hours[-1]:.1f} h, {args.picture}: {sizes} (budgets {RAM / MB:g} and "
         f"{DEVICE / MB:g} MB)"
     )
     print(

@@ -23,7 +23,7 @@ from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import embed_lines
 from pipeline.moments.finder import Finder
 from tests.support import measurement_page
-from tests.support.paraphrases import KEPT, facts, shared
+from tests.support.paraphrases import SHARED_WORDS, facts, shared
 from tests.support.records import info
 
 ARMS = {  # channels that are fused
@@ -45,8 +45,8 @@ def interval(hits: list[bool], rng: np.random.Generator) -> str:
 def report(args: argparse.Namespace) -> None:
     """Fill a bank, ask, and print recall of every arm."""
     rng = np.random.default_rng(7)
-    asked, lines = facts(args.facts, rng)
-    assert not any(shared(fact.questions["none of the words"], fact.line) for fact in asked)
+    sample, lines = facts(args.facts, rng)
+    assert not any(shared(fact.questions["none of the words"], fact.line) for fact in sample)
     encoder = MeanPooledEncoder(args.path)
     results: dict[str, defaultdict[str, dict[str, list[bool]]]] = {}
     with (
@@ -65,26 +65,28 @@ def report(args: argparse.Namespace) -> None:
         )
         embed_lines(bank, encoder, "v")
         finder = Finder(bank, ("subtitle",), encoder, late_lines=50)
-        for fact in asked:
+        for fact in sample:
             for name, question in fact.questions.items():
                 plan, limits = finder.plan(question)
                 rankings = finder.rankings(plan, None, limits)
                 for arm, channels in ARMS.items():
-                    found = fuse({each: rankings.get(each, []) for each in channels}, plan.weights)[
+                    best = fuse({each: rankings.get(each, []) for each in channels}, plan.weights)[
                         :5
                     ]
-                    first = [fact.line in [line.text for line in moment.lines] for moment in found]
+                    first = [fact.line in [line.text for line in moment.lines] for moment in best]
                     row = results.setdefault(arm, defaultdict(lambda: {"first": [], "five": []}))[
                         name
                     ]
                     row["first"].append(any(first[:1]))
                     row["five"].append(any(first))
-    print(f"{len(lines)} lines, n={len(asked)} questions of each kind; {encoder.made_with}")
-    print("| " + " | ".join(["", *(f"{name}: first | among five" for name in KEPT)]) + " |")
-    print("|---" * (2 * len(KEPT) + 1) + "|")
+    print(f"{len(lines)} lines, n={len(sample)} questions of each kind; {encoder.made_with}")
+    print("| " + " | ".join(["", *(f"{name}: first | among five" for name in SHARED_WORDS)]) + " |")
+    print("|---" * (2 * len(SHARED_WORDS) + 1) + "|")
     for arm, by_name in results.items():
         cells = [
-            interval(by_name[name][which], rng) for name in KEPT for which in ("first", "five")
+            interval(by_name[name][which], rng)
+            for name in SHARED_WORDS
+            for which in ("first", "five")
         ]
         print("| " + " | ".join([arm, *cells]) + " |")
 

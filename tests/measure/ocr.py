@@ -33,7 +33,7 @@ WAYS = {
 SOON_S = 2.0
 
 
-def found(phrase: Phrase, lines: list[TextLine]) -> tuple[bool, bool, bool]:
+def recognition(phrase: Phrase, lines: list[TextLine]) -> tuple[bool, bool, bool]:
     """Whether a phrase is found at all, soon, and letter by letter."""
     mine = [
         line
@@ -100,9 +100,9 @@ def report(args: argparse.Namespace) -> None:
             for name, way in WAYS.items():
                 chosen, repeats, _ = states[name]
                 begun = time.process_time()
-                wanted = chosen.wants(picture, at)
+                is_chosen = chosen.wants(picture, at)
                 looking[name] += time.process_time() - begun
-                if not wanted:
+                if not is_chosen:
                     continue
                 if at not in readings:
                     begun = time.process_time()
@@ -125,7 +125,7 @@ def report(args: argparse.Namespace) -> None:
     )
     print("|---|---|---|---|---|---|")
     for name in WAYS:
-        results = [found(phrase, lines[name]) for phrase in phrases]
+        results = [recognition(phrase, lines[name]) for phrase in phrases]
         slides = [phrase.slide for phrase in phrases]
         soon = [each[1] for each in results]
         low, high = interval(soon, slides)

@@ -90,11 +90,11 @@ class Synthetic:
         return Frames(self.info.video_id, pixels, np.arange(first, stop) / self.fps)
 
 
-def smaller(said: dict[str, Any]) -> dict[str, Any]:
+def smaller(published: dict[str, Any]) -> dict[str, Any]:
     """A published configuration cut down for a CPU: 4 layers each, and a quarter of the heads at
     their full width.
     """
-    text, vision = dict(said["text_config"]), dict(said["vision_config"])
+    text, vision = dict(published["text_config"]), dict(published["vision_config"])
     width = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
     group = text["num_attention_heads"] // text["num_key_value_heads"]
     kv_heads = max(1, text["num_key_value_heads"] // 4)
@@ -126,19 +126,23 @@ def smaller(said: dict[str, Any]) -> dict[str, Any]:
         "deepstack_visual_indexes": [0, 1, 2],
     }
     vision |= {key: value for key, value in changed.items() if key in vision}
-    return said | {"text_config": text, "vision_config": vision}
+    return published | {"text_config": text, "vision_config": vision}
 
 
-def without_weights(said: dict[str, Any], toy: Path, target: Path) -> None:
+def without_weights(published: dict[str, Any], toy: Path, target: Path) -> None:
     """A checkpoint's folder with this configuration, and the toy's processor and token ids."""
     shutil.copytree(toy, target, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    known = json.loads((toy / "config.json").read_text())
+    toy_config = json.loads((toy / "config.json").read_text())
     ids = {
-        key: value for key, value in known.items() if key.endswith(("_token_id", "_token_index"))
+        key: value
+        for key, value in toy_config.items()
+        if key.endswith(("_token_id", "_token_index"))
     }
-    text = {key: value for key, value in known["text_config"].items() if key.endswith("_token_id")}
+    text = {
+        key: value for key, value in toy_config["text_config"].items() if key.endswith("_token_id")
+    }
     config = transformers.AutoConfig.for_model(
-        **(said | ids | {"text_config": said["text_config"] | text})
+        **(published | ids | {"text_config": published["text_config"] | text})
     )
     config.save_pretrained(target)
     (target / "model.safetensors").touch()  # loading looks for it first; nothing reads it
@@ -239,23 +243,23 @@ def plain_call(backbone: VideoLLM, source: Synthetic, count: int) -> tuple[float
 
 def as_much_as_fits(backbone: VideoLLM, source: Synthetic) -> dict[str, Any]:
     """The plain call over twice as many frames each time, until memory, time or the video ends."""
-    found: dict[str, Any] = {"plain_frames": 0, "plain_stopped": "the video's end"}
+    figures: dict[str, Any] = {"plain_frames": 0, "plain_stopped": "the video's end"}
     count = min(8, source.count)
     while True:
         try:
             first, whole = plain_call(backbone, source, count)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            return found | {"plain_stopped": "memory"}
+            return figures | {"plain_stopped": "memory"}
         except Exception as error:
             # a processor that wants something else: the bank's figures stand without it
-            return found | {"plain_stopped": f"{type(error).__name__}: {error}".splitlines()[0]}
-        found |= {"plain_frames": count, "plain_first_token_s": first, "plain_answer_s": whole}
-        found["plain_peak_gb"] = peak_gb(backbone.device)
+            return figures | {"plain_stopped": f"{type(error).__name__}: {error}".splitlines()[0]}
+        figures |= {"plain_frames": count, "plain_first_token_s": first, "plain_answer_s": whole}
+        figures["plain_peak_gb"] = peak_gb(backbone.device)
         if count == source.count:
-            return found
+            return figures
         if backbone.device.type == "cpu" and whole > CPU_SECONDS:
-            return found | {"plain_stopped": f"time ({CPU_SECONDS:g} s)"}
+            return figures | {"plain_stopped": f"time ({CPU_SECONDS:g} s)"}
         count = min(2 * count, source.count)
 
 
@@ -268,10 +272,10 @@ def profile(name: str, minutes: float, fps: float, device: str) -> dict[str, Any
         raise UserError(f"{name} has no published size to make random weights of")
     toys = {family.adapter: key for key, family in FAMILIES.items()}
     toy = folder(toys[adapter]) if adapter in toys else toy_checkpoint()
-    said = adapter.published[node["path"]]
-    said = smaller(said) if cut else said
+    published = adapter.published[node["path"]]
+    published = smaller(published) if cut else published
     with tempfile.TemporaryDirectory(prefix="reelbank-profile-") as work:
-        without_weights(said, toy, Path(work) / name)
+        without_weights(published, toy, Path(work) / name)
         overrides = [
             f"backbone={name}",
             f"backbone.path={work}/{name}",

@@ -49,12 +49,12 @@ def embedded(*overrides: str) -> Iterator[VideoQA]:
 
 def painted(*needles: str) -> Callable[[float], np.ndarray]:
     """Pictures of made-up footage with needles such as code:4821@31."""
-    shown = [parse(text, i) for i, text in enumerate(needles)]
+    placed = [parse(text, i) for i, text in enumerate(needles)]
     footage = video.procedural_footage(5, SIZE)
 
     def paint(seconds: float) -> np.ndarray:
         picture = footage(seconds)
-        for one in shown:
+        for one in placed:
             if one.start <= seconds < one.end:
                 draw(picture, one.needle, one.place)
         return np.asarray(picture)
@@ -73,7 +73,7 @@ def needle(times: int, gap: float = 7.3) -> list[float]:
     """
     moments = [10 + i * gap for i in range(times)]
     codes = [str(1000 + 379 * i % 9000) for i in range(times)]
-    found: list[float] = []
+    delays: list[float] = []
     paint = painted(*(f"code:{code}@{at}" for code, at in zip(codes, moments, strict=True)))
     with (
         embedded() as qa,
@@ -88,12 +88,12 @@ def needle(times: int, gap: float = 7.3) -> list[float]:
             while sender.now < at + 20:
                 with suppress(UserError):  # nothing was seen since then, so far
                     if session.ask(CODE, since=since).answer.text == code:
-                        found.append(sender.now - at)
+                        delays.append(sender.now - at)
                         break
             else:
-                found.append(float("inf"))
+                delays.append(float("inf"))
         print(session.status())
-    return found
+    return delays
 
 
 def askers(count: int, minutes: float, think_s: float = 0.0) -> list[float]:
@@ -145,11 +145,11 @@ def memory(hours: float, picture: Path | None, step: int = 120) -> list[tuple[fl
         source = PushSource("stream", 1.0, width=width, height=height, queue_frames=8)
         with Session(qa, source) as session:
             for second in range(round(3600 * hours)):
-                shown = paint(float(second))
+                pixels = paint(float(second))
                 while not source.is_idle:  # as fast as it goes: nothing is dropped
                     session.check()
                     time.sleep(0.0005)
-                while not source.push(shown, at=float(second)):
+                while not source.push(pixels, at=float(second)):
                     time.sleep(0.01)
                 if second % step == step - 1:
                     assert session.ask(CODE).answer.text
@@ -189,15 +189,15 @@ def report(args: argparse.Namespace) -> None:
             f"MB, {grown:+.1f} MB since half"
         )
         return
-    found = np.array(
+    values = np.array(
         needle(args.times)
         if args.what == "needle"
         else askers(args.askers, args.minutes, args.think)
     )
-    p50, p95 = np.percentile(found, (50, 95))
+    p50, p95 = np.percentile(values, (50, 95))
     print(
-        f"{args.what}: n={len(found)}, p50 {p50:.2f} s, p95 {p95:.2f} s, longest "
-        f"{found.max():.2f} s"
+        f"{args.what}: n={len(values)}, p50 {p50:.2f} s, p95 {p95:.2f} s, longest "
+        f"{values.max():.2f} s"
     )
 
 

@@ -44,9 +44,9 @@ def run(folder: Path, out: Path, *more: str) -> int:
 def answers(out: Path) -> dict[str, dict[str, Any]]:
     """Rows by id; every id stands once."""
     rows = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
-    found = {row["id"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
+    by_id = {row["id"]: row for row in rows}
+    assert len(by_id) == len(rows)
+    return by_id
 
 
 def same(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]], *free: str) -> bool:

@@ -40,17 +40,19 @@ def start(target: Any, *args: Any) -> tuple[Any, Connection]:
     return process, here
 
 
-def heard(told: Connection) -> list[Any]:
+def receive_all(connection: Connection) -> list[Any]:
     """All that a process has said, up to its end."""
     messages = []
     try:
         while True:
-            messages.append(told.recv())
+            messages.append(connection.recv())
     except EOFError:
         return messages
 
 
-def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Connection) -> None:
+def ingest(
+    overrides: Sequence[str], die_at: tuple[str, int] | None, connection: Connection
+) -> None:
     """`reelbank ingest` as far as it gets.
 
     Sends ("begin",) when everything is loaded, ("step", name) at each step of a commit, and
@@ -65,20 +67,20 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
 
     def reached(name: str) -> None:
         nonlocal count
-        told.send(("step", name))
+        connection.send(("step", name))
         if die_at is not None and die_at[0] in ("", name):
             count += 1
             if count == die_at[1]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    told.send(("begin",))
+    connection.send(("begin",))
     crash_points.hook = reached  # before the bank is created
     qa = build.build_qa(config, backbone)
     write = qa.bank.write
 
     def acknowledge(segment: Any) -> int:
         nbytes: int = write(segment)
-        told.send(("acknowledged", segment.number))
+        connection.send(("acknowledged", segment.number))
         return nbytes
 
     qa.bank.write = acknowledge  # type: ignore[method-assign]
@@ -86,7 +88,7 @@ def ingest(overrides: Sequence[str], die_at: tuple[str, int] | None, told: Conne
         qa.ingest(source)
 
 
-def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
+def prune(root: Path, rule: Rule, die_at: int, connection: Connection) -> None:
     """Prune a bank. Sends the name of each step; SIGKILL at the step of this number, counted from
     1.
     """
@@ -95,7 +97,7 @@ def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
 
     def reached(name: str) -> None:
         nonlocal count
-        told.send(name)
+        connection.send(name)
         count += 1
         if count == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -105,7 +107,7 @@ def prune(root: Path, rule: Rule, die_at: int, told: Connection) -> None:
         bank.prune(rule)
 
 
-def command(arguments: Sequence[str], told: Connection) -> None:
+def command(arguments: Sequence[str], connection: Connection) -> None:
     """The command line in a process of its own. Sends the exit code; its stderr goes to the
     connection too.
     """
@@ -124,10 +126,10 @@ def command(arguments: Sequence[str], told: Connection) -> None:
         err = os.read(read, 1 << 16).decode()
     except BlockingIOError:
         err = ""
-    told.send((code, err))
+    connection.send((code, err))
 
 
-def write_for(root: Path, seconds: float, pause: float, told: Connection) -> None:
+def write_for(root: Path, seconds: float, pause: float, connection: Connection) -> None:
     """Write segments for so many seconds. Sends (number, second before, second after it was
     acknowledged) of each.
     """
@@ -139,13 +141,13 @@ def write_for(root: Path, seconds: float, pause: float, told: Connection) -> Non
             segment = make_segment("v", number)
             before = time.monotonic()
             bank.write(segment)
-            told.send((number, before, time.monotonic()))
+            connection.send((number, before, time.monotonic()))
             number += 1
             time.sleep(pause)
         bank.record_video(info(), 1.0, finished=True)
 
 
-def read_until_finished(root: Path, told: Connection) -> None:
+def read_until_finished(root: Path, connection: Connection) -> None:
     """Send "ready", then look for new segments until the video is finished, and compare each bit by
     bit.
 
@@ -156,18 +158,18 @@ def read_until_finished(root: Path, told: Connection) -> None:
     with MemoryBank.open(
         root, {"model": "m"}, UniformRetriever(), recent_frames=1, create=False
     ) as bank:
-        seen, finished = 0, False
-        told.send("ready")
+        previous, finished = 0, False
+        connection.send("ready")
         while not finished:
             video = bank.catalog.video("v")
             finished = video is not None and video.finished
             before = time.monotonic()
             # as a question looks: what has come since, not all rows again
             count, _ = bank.catalog.next("v")
-            if count > seen:
-                told.send((before, time.monotonic(), count))
-            for number in range(seen, count):
+            if count > previous:
+                connection.send((before, time.monotonic(), count))
+            for number in range(previous, count):
                 if not same(bank.catalog.read_segment("v", number), make_segment("v", number)):
-                    told.send(("torn", number))
-            seen = count
+                    connection.send(("torn", number))
+            previous = count
             time.sleep(0.01)

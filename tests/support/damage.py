@@ -43,14 +43,14 @@ def content(bank: Path) -> dict[str, Any]:
     and the rows of the catalog. SQLite's own bytes depend on when it was closed.
     """
     db = sqlite3.connect(bank / "catalog.sqlite")
-    found: dict[str, Any] = {
+    rows: dict[str, Any] = {
         table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
         for table in ("videos", "segments")
     }
-    found["revision"] = db.execute("PRAGMA user_version").fetchall()
+    rows["revision"] = db.execute("PRAGMA user_version").fetchall()
     db.close()
-    told = {
+    descriptions = {
         str(path.relative_to(bank)): path.read_bytes()
         for path in (*bank.glob("*.json"), *bank.glob("segments/*/*.json"))
     }
-    return found | files(bank) | told
+    return rows | files(bank) | descriptions

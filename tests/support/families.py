@@ -61,24 +61,25 @@ class Family:
 
 def words(*special: str, **named: str) -> Any:
     """The toy tokenizer with more special tokens; the named ones become attributes of it."""
-    made = tokenizer.build(questions.corpus())
-    made.add_special_tokens({"additional_special_tokens": list(special)})
+    toy_tokenizer = tokenizer.build(questions.corpus())
+    toy_tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     if not named:
-        return made
+        return toy_tokenizer
     return T.PreTrainedTokenizerFast(
-        tokenizer_object=made.backend_tokenizer, eos_token=made.eos_token, pad_token=made.pad_token,
+        tokenizer_object=toy_tokenizer.backend_tokenizer, eos_token=toy_tokenizer.eos_token,
+        pad_token=toy_tokenizer.pad_token,
         extra_special_tokens=named,
     )  # fmt: skip
 
 
-def text_config(made: Any, **more: Any) -> dict[str, Any]:
+def text_config(toy_tokenizer: Any, **more: Any) -> dict[str, Any]:
     return dict(
-        vocab_size=len(made), hidden_size=64, intermediate_size=128, num_hidden_layers=3,
+        vocab_size=len(toy_tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=made.convert_tokens_to_ids("<|im_end|>"),
-        pad_token_id=made.convert_tokens_to_ids("<|endoftext|>"),
+        eos_token_id=toy_tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        pad_token_id=toy_tokenizer.convert_tokens_to_ids("<|endoftext|>"),
     ) | more  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def louder(model: Any, seed: int = 0) -> Any:
 QWEN_SPECIAL = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
 
 
-def _qwen_ids(made: Any) -> dict[str, int]:
+def _qwen_ids(toy_tokenizer: Any) -> dict[str, int]:
     names = {
         "vision_start": "vision_start",
         "vision_end": "vision_end",
@@ -102,28 +103,32 @@ def _qwen_ids(made: Any) -> dict[str, int]:
         "image": "image_pad",
     }
     return {
-        f"{key}_token_id": made.convert_tokens_to_ids(f"<|{name}|>") for key, name in names.items()
+        f"{key}_token_id": toy_tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        for key, name in names.items()
     }
 
 
 def qwen2_vl() -> tuple[Any, Any]:
-    made = words(*QWEN_SPECIAL)
+    toy_tokenizer = words(*QWEN_SPECIAL)
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     vision = dict(depth=2, embed_dim=32, hidden_size=64, num_heads=2, mlp_ratio=2, patch_size=14)
     config = T.Qwen2VLConfig(
-        text_config=text_config(made, rope_parameters=rope),
+        text_config=text_config(toy_tokenizer, rope_parameters=rope),
         vision_config=vision,
         tie_word_embeddings=True,
-        **_qwen_ids(made),
+        **_qwen_ids(toy_tokenizer),
     )
     processor = T.Qwen2VLProcessor(
-        T.Qwen2VLImageProcessor(), made, T.Qwen2VLVideoProcessor(), chat_template=QWEN_TEMPLATE
+        T.Qwen2VLImageProcessor(),
+        toy_tokenizer,
+        T.Qwen2VLVideoProcessor(),
+        chat_template=QWEN_TEMPLATE,
     )
     return T.Qwen2VLForConditionalGeneration(config), processor
 
 
 def qwen2_5_vl() -> tuple[Any, Any]:
-    made = words(*QWEN_SPECIAL)
+    toy_tokenizer = words(*QWEN_SPECIAL)
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     vision = dict(
         depth=2, hidden_size=32, out_hidden_size=64, num_heads=2, intermediate_size=64,
@@ -131,19 +136,22 @@ def qwen2_5_vl() -> tuple[Any, Any]:
         fullatt_block_indexes=[1], tokens_per_second=3,
     )  # fmt: skip
     config = T.Qwen2_5_VLConfig(
-        text_config=text_config(made, rope_parameters=rope),
+        text_config=text_config(toy_tokenizer, rope_parameters=rope),
         vision_config=vision,
         tie_word_embeddings=True,
-        **_qwen_ids(made),
+        **_qwen_ids(toy_tokenizer),
     )
     processor = T.Qwen2_5_VLProcessor(
-        T.Qwen2VLImageProcessor(), made, T.Qwen2VLVideoProcessor(), chat_template=QWEN_TEMPLATE
+        T.Qwen2VLImageProcessor(),
+        toy_tokenizer,
+        T.Qwen2VLVideoProcessor(),
+        chat_template=QWEN_TEMPLATE,
     )
     return T.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
 def qwen3_vl() -> tuple[Any, Any]:
-    made = words(*QWEN_SPECIAL)
+    toy_tokenizer = words(*QWEN_SPECIAL)
     rope = {
         "rope_type": "default",
         "rope_theta": 5e6,
@@ -156,13 +164,14 @@ def qwen3_vl() -> tuple[Any, Any]:
         num_position_embeddings=64, deepstack_visual_indexes=[0, 1],
     )  # fmt: skip
     config = T.Qwen3VLConfig(
-        text_config=text_config(made, head_dim=16, rope_parameters=rope), vision_config=vision,
+        text_config=text_config(toy_tokenizer, head_dim=16, rope_parameters=rope),
+        vision_config=vision,
         tie_word_embeddings=True,
-        **_qwen_ids(made),
+        **_qwen_ids(toy_tokenizer),
     )  # fmt: skip
     video = T.Qwen3VLVideoProcessor(patch_size=16)
     processor = T.Qwen3VLProcessor(
-        T.Qwen2VLImageProcessor(patch_size=16), made, video, chat_template=QWEN_TEMPLATE
+        T.Qwen2VLImageProcessor(patch_size=16), toy_tokenizer, video, chat_template=QWEN_TEMPLATE
     )
     return T.Qwen3VLForConditionalGeneration(config), processor
 
@@ -206,20 +215,21 @@ INTERNVL_TEMPLATE = (
 
 
 def internvl() -> tuple[Any, Any]:
-    made = words(*INTERNVL_MARKS.values(), **INTERNVL_MARKS)
+    toy_tokenizer = words(*INTERNVL_MARKS.values(), **INTERNVL_MARKS)
     vision = dict(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         image_size=[56, 56],
         patch_size=[14, 14],
     )  # fmt: skip
     config = T.InternVLConfig(
-        vision_config=vision, text_config=T.Qwen2Config(**text_config(made)), image_seq_length=4,
+        vision_config=vision, text_config=T.Qwen2Config(**text_config(toy_tokenizer)),
+        image_seq_length=4,
         tie_word_embeddings=True,
-        image_token_id=made.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_token_id=toy_tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
     )  # fmt: skip
     size = {"height": 56, "width": 56}
     processor = T.InternVLProcessor(
-        T.GotOcr2ImageProcessor(size=size), made, T.InternVLVideoProcessor(size=size),
+        T.GotOcr2ImageProcessor(size=size), toy_tokenizer, T.InternVLVideoProcessor(size=size),
         image_seq_length=4,
         chat_template=INTERNVL_TEMPLATE,
     )  # fmt: skip
@@ -236,7 +246,7 @@ SMOLVLM_MARKS = (
 
 
 def smolvlm() -> tuple[Any, Any]:
-    made = words(*SMOLVLM_MARKS)
+    toy_tokenizer = words(*SMOLVLM_MARKS)
     vision = dict(
         hidden_size=32,
         intermediate_size=64,
@@ -246,14 +256,15 @@ def smolvlm() -> tuple[Any, Any]:
         patch_size=16,
     )
     config = T.SmolVLMConfig(
-        vision_config=vision, text_config=T.LlamaConfig(**text_config(made)), scale_factor=2,
+        vision_config=vision, text_config=T.LlamaConfig(**text_config(toy_tokenizer)),
+        scale_factor=2,
         tie_word_embeddings=True,
-        image_token_id=made.convert_tokens_to_ids("<image>"),
+        image_token_id=toy_tokenizer.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
     sizes = {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 64}}
     processor = T.SmolVLMProcessor(
         T.SmolVLMImageProcessor(**sizes),
-        made,
+        toy_tokenizer,
         T.SmolVLMVideoProcessor(**sizes),
         image_seq_len=4,
         chat_template=QWEN_TEMPLATE,

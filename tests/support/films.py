@@ -27,7 +27,7 @@ def make(
     folder: Path,
     count: int,
     seconds: float,
-    asked: int,
+    questions_per_film: int,
     *,
     needles: int = 3,
     size: tuple[int, int] = (480, 270),
@@ -42,18 +42,18 @@ def make(
         scene = random_scene(rng, needles)
         path = folder / f"film-{number:02d}.mp4"
         if not path.exists():
-            shown = video.plan(rng, scene, seconds)
-            video.write(path, shown, seconds, video.procedural_footage(number, size), size=size)
+            placed = video.plan(rng, scene, seconds)
+            video.write(path, placed, seconds, video.procedural_footage(number, size), size=size)
         # the same questions, whether or not the film was there
         rng = np.random.default_rng((seed, number, 1))
-        seen = set[str]()
-        while len(seen) < asked:
+        texts = set[str]()
+        while len(texts) < questions_per_film:
             one = ask_one(rng, scene, FAMILIES[int(rng.integers(len(FAMILIES)))])
-            if one is None or one.text in seen:
+            if one is None or one.text in texts:
                 continue
-            seen.add(one.text)
+            texts.add(one.text)
             row: dict[str, Any] = {
-                "id": f"{number:02d}-{len(seen)}",
+                "id": f"{number:02d}-{len(texts)}",
                 "video": path.name,
                 "question": one.text,
                 "answer": one.answer,

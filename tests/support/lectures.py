@@ -15,8 +15,8 @@ from tests.support.videos import write_video
 
 SIZE = (960, 540)
 _SUBJECTS = """harbour bridge river engine library market glacier violin orchard telescope railway
-bakery lighthouse factory canal museum volcano submarine compass theatre vineyard satellite monastery
-windmill printer elevator reservoir tunnel piano observatory""".split()
+bakery lighthouse factory canal museum volcano submarine compass theatre vineyard satellite
+monastery windmill printer elevator reservoir tunnel piano observatory""".split()
 _VERBS = """replaced supplied divided surprised protected connected followed improved flooded
 powered delayed measured inspired lifted covered financed copied heated cooled shortened""".split()
 _OBJECTS = (
@@ -84,11 +84,11 @@ class Lecture:
         """[height, width, 3] uint8."""
         frame = self._room.copy()
         draw = ImageDraw.Draw(frame)
-        shown = [p for p in self.phrases if p.start <= seconds + 1e-6 < p.end]
-        if shown:
-            tone = 225 + 5 * (shown[0].slide % 5)
+        visible = [p for p in self.phrases if p.start <= seconds + 1e-6 < p.end]
+        if visible:
+            tone = 225 + 5 * (visible[0].slide % 5)
             draw.rectangle((60, 40, 850, 450), fill=(tone, tone, tone - 10))
-            for phrase in shown:
+            for phrase in visible:
                 draw.text(
                     (90, 85 + 85 * phrase.row), phrase.text, font=self._font, fill=(25, 25, 60)
                 )

@@ -44,7 +44,7 @@ SETTINGS = [
     "without any help",
     "for the second time",
 ]
-KEPT = {"none of the words": (), "one of three words": (0,), "all words": (0, 1, 2)}
+SHARED_WORDS = {"none of the words": (), "one of three words": (0,), "all words": (0, 1, 2)}
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,21 @@ def facts(count: int, rng: np.random.Generator) -> tuple[list[Fact], list[str]]:
     """So many facts, and in random order their lines and those of twice as many others."""
     triples = [(who, did, what) for who in WHO for did in DID for what in WHAT]
     chosen = [triples[i] for i in rng.permutation(len(triples))[: 3 * count]]
-    lines, found = [], []
+    lines, drawn = [], []
     for number, (who, did, what) in enumerate(chosen):
         line = f"the {who[0]} {did[0]} the {what[0]} {SETTINGS[int(rng.integers(len(SETTINGS)))]}"
         lines.append(line)
         if number < count:
-            found.append(
+            drawn.append(
                 Fact(
                     line,
-                    {name: _question(who, did, what, rng, kept) for name, kept in KEPT.items()},
+                    {
+                        name: _question(who, did, what, rng, positions)
+                        for name, positions in SHARED_WORDS.items()
+                    },
                 )
             )
-    return found, [lines[i] for i in rng.permutation(len(lines))]
+    return drawn, [lines[i] for i in rng.permutation(len(lines))]
 
 
 def _question(
@@ -78,19 +81,19 @@ def _question(
     did: tuple[str, ...],
     what: tuple[str, ...],
     rng: np.random.Generator,
-    kept: tuple[int, ...],
+    positions: tuple[int, ...],
 ) -> str:
-    some = {int(rng.integers(3))} if len(kept) == 1 else set(kept)
+    some = {int(rng.integers(3))} if len(positions) == 1 else set(positions)
     subject, thing = who[0 if 0 in some else 1], what[0 if 2 in some else 1]
     past = did[0 if 1 in some else 1]
     bare = did[2]
-    asked = [
+    variants = [
         f"Who says that the {subject} {past} a {thing}?",
         f"Where do they talk about how the {thing} was one that a {subject} {past}?",
     ]
     if 1 not in some:
-        asked.append(f"When did the {subject} {bare} the {thing}?")
-    return asked[int(rng.integers(len(asked)))]
+        variants.append(f"When did the {subject} {bare} the {thing}?")
+    return variants[int(rng.integers(len(variants)))]
 
 
 def shared(question: str, line: str) -> set[str]:

@@ -22,8 +22,8 @@ SIZE = (320, 180)
 
 def film(path: Path, *needles: str, seconds: float = 12.0, seed: int = 3) -> Path:
     """A film with cards, such as "code:4821@5": each shown for two seconds."""
-    shown = tuple(video.parse(text, number) for number, text in enumerate(needles))
-    video.write(path, shown, seconds, video.procedural_footage(seed, SIZE), size=SIZE)
+    placed = tuple(video.parse(text, number) for number, text in enumerate(needles))
+    video.write(path, placed, seconds, video.procedural_footage(seed, SIZE), size=SIZE)
     return path
 
 

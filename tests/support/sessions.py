@@ -21,12 +21,12 @@ def pushed(qa: VideoQA, name: str = "page", fps: float = 1.0) -> PushSource:
 
 def world(*needles: str) -> Callable[[float], np.ndarray]:
     """Pictures of a procedural scene with needles such as code:4821@31."""
-    shown: list[PlacedNeedle] = [parse(text, i) for i, text in enumerate(needles)]
+    placed: list[PlacedNeedle] = [parse(text, i) for i, text in enumerate(needles)]
     footage = procedural_footage(3, SIZE)
 
     def paint(seconds: float) -> np.ndarray:
         picture = footage(seconds)
-        for one in shown:
+        for one in placed:
             if one.start <= seconds < one.end:
                 draw(picture, one.needle, one.place)
         return np.asarray(picture)

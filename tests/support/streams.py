@@ -111,11 +111,11 @@ class RtspSender(Sender):
     kind = "rtsp"
 
     def _send(self, link: socket.socket) -> None:
-        asked = b""
+        request = b""
         while True:
-            while b"\r\n\r\n" not in asked:
-                asked += link.recv(4096)
-            head, _, asked = asked.partition(b"\r\n\r\n")
+            while b"\r\n\r\n" not in request:
+                request += link.recv(4096)
+            head, _, request = request.partition(b"\r\n\r\n")
             verb, text = head.split()[0].decode(), head.decode()
             more, body = "", ""
             if verb == "OPTIONS":

@@ -32,7 +32,7 @@ def talks(
     Every subject and every verb comes many times. A fact is one pair of them, half of the time over
     two cues.
     """
-    asked = []
+    questions = []
     pairs = [(subject, verb) for subject in _SUBJECTS for verb in _VERBS]
     order = [pairs[i] for i in rng.permutation(len(pairs))]
     for number in range(count):
@@ -48,13 +48,13 @@ def talks(
                 cues.append((at, at + 3, f"and the {other} is something that we will see {when}"))
             elif rng.random() < 0.5:
                 cues.append((at, at + 3, f"the {subject} {verb} {thing} {when}"))
-                asked.append((f"What was it that the {subject} {verb}?", f"talk{number}", at))
+                questions.append((f"What was it that the {subject} {verb}?", f"talk{number}", at))
             else:
                 cues += [
                     (at, at + 2, f"as we know the {subject}"),
                     (at + 2.1, at + 4.5, f"{verb} {thing} {when}"),
                 ]
-                asked.append((f"Who says what the {subject} {verb}?", f"talk{number}", at))
+                questions.append((f"Who says what the {subject} {verb}?", f"talk{number}", at))
             at += float(rng.uniform(5, 9))
         stamp = "{:02d}:{:02d}:{:06.3f}".format
         text = "".join(
@@ -64,4 +64,4 @@ def talks(
         )
         (folder / f"talk{number}.mp4").touch()  # where there is none
         (folder / f"talk{number}.srt").write_text(text)
-    return asked
+    return questions

@@ -30,11 +30,11 @@ class Directions:
         return (self.embed(text.split()) for text in texts)
 
 
-def die(root: str, name: str, told: Any) -> None:
+def die(root: str, name: str, connection: Any) -> None:
     """Make all vectors of video v and end at a step."""
 
     def reached(step: str) -> None:
-        told.send(step)
+        connection.send(step)
         if step == name:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -36,21 +36,21 @@ def speak(text: str, folder: Path) -> tuple[np.ndarray, int]:
     rate = library.espeak_Initialize(
         _SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0
     )
-    said: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
 
     @_SAMPLES
     def take(samples, count, events):
         if count > 0:
-            said.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
     library.espeak_SetSynthCallback(take)
     library.espeak_SetVoiceByName(b"en-us")
     library.espeak_SetParameter(1, 140, 0)  # words a minute
-    told = text.encode()
-    library.espeak_Synth(told, len(told) + 1, 0, 0, 0, _UTF8, None, None)
+    data = text.encode()
+    library.espeak_Synth(data, len(data) + 1, 0, 0, 0, _UTF8, None, None)
     library.espeak_Synchronize()
-    return np.concatenate(said), rate
+    return np.concatenate(parts), rate
 
 
 def film_with_sound(path: Path, samples: np.ndarray, rate: int, pictures: int = 5) -> None:

@@ -22,7 +22,7 @@ from memory.bank_check import BankCheck
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage import atomic, checksums, segment_file, tensor_file
 from memory.store import DiskStore
-from tests.support.children import heard, start
+from tests.support.children import receive_all, start
 from tests.support.records import files, info, make_segment, make_video, raw, same
 
 
@@ -290,7 +290,7 @@ def test_acknowledged_segments_survive_kill_9(tmp_path):
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        acknowledged += heard(here)
+        acknowledged += receive_all(here)
         store = DiskStore(tmp_path)
         numbers = list(store.catalog.numbers("v"))
         assert numbers[: acknowledged[-1] + 1] == list(range(acknowledged[-1] + 1))

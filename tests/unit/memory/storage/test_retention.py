@@ -31,7 +31,7 @@ from pipeline.config import units
 from pipeline.config.compose import compose
 from pipeline.qa import VideoQA
 from tests.support.banks import ordinals
-from tests.support.children import heard, prune, start
+from tests.support.children import prune, receive_all, start
 from tests.support.console import sentence, tree
 from tests.support.damage import content, flip, segments, small_disk
 from tests.support.records import files, info, make_video, same, write_video
@@ -348,7 +348,7 @@ def to_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pruned(root: Path, die_at: int = 0) -> tuple[int, list[str]]:
     process, told = start(prune, root, KILL_RULE, die_at)
-    steps = heard(told)
+    steps = receive_all(told)
     process.join()
     return int(process.exitcode), steps
 

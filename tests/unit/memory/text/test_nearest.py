@@ -29,7 +29,7 @@ from pipeline import cli
 from pipeline.answer import text_evidence
 from pipeline.ingest.text import embed_lines
 from pipeline.moments.finder import Finder
-from tests.support.children import heard, start
+from tests.support.children import receive_all, start
 from tests.support.console import sentence
 from tests.support.paraphrases import facts, shared
 from tests.support.records import make_video, write_video
@@ -299,7 +299,7 @@ def test_a_crash_leaves_whole_vectors_or_none(root: Path, step: str) -> None:
     before = vectors(root)
     shutil.rmtree(root / "vectors")
     process, told = start(die, str(root), step)
-    assert heard(told)[-1] == step
+    assert receive_all(told)[-1] == step
     process.join()
     with opened(root) as bank:
         assert all(problem.harmless for problem in bank.check.verify())

@@ -21,7 +21,7 @@ from memory.storage.retention import Rule
 from memory.text import block_file
 from memory.text.bm25 import LineFilter
 from memory.text.tokenizer import query
-from tests.support.children import heard, start
+from tests.support.children import receive_all, start
 from tests.support.records import info, make_video, write_video
 from tests.support.text_blocks import BLOCKS, block, line, opened
 
@@ -121,7 +121,7 @@ def test_a_crash_leaves_a_block_whole_or_absent(root: Path, step: str, tmp_path:
         for each in BLOCKS[:2]:
             bank.text.write(each)
     process, told = start(die, str(root), step)
-    said = heard(told)
+    said = receive_all(told)
     process.join()
     assert said[-1] == step
     with opened(root) as bank:
