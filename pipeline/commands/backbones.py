@@ -1,7 +1,7 @@
 """`reelbank backbones`: the cost and abilities of each backbone of conf/backbone.
 
-Reads the YAML files of that folder, the published configurations of the adapters, and the config.json
-of a local checkpoint, which takes precedence. Loads no weights and asks no hub.
+Reads the YAML files of that folder, the published configurations of the adapters, and the
+config.json of a local checkpoint, which takes precedence. Loads no weights and asks no hub.
 """
 
 import json
