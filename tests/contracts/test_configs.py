@@ -295,7 +295,10 @@ def commands() -> list[tuple[str, str]]:
         lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
         name = str(page.relative_to(ROOT))
         found += [
-            (name, line.strip()) for line in lines if re.match(r"\s*(\$ )?(\S*/)?reelbank\s", line)
+            (name, line.strip())
+            for line in lines
+            # "reelbank TASK key=value ..." is the head of the usage, not a command
+            if re.match(r"\s*(\$ )?(\S*/)?reelbank\s(?!TASK )", line)
         ]
     return found
 

@@ -65,7 +65,7 @@ def test_time_tags_stay_short_for_four_days(seconds, text, tokens):
 def test_minutes_go_on_where_hours_take_more_tokens(monkeypatch):
     """As with the tokenizers of Qwen, which write digits one by one."""
     other = copy.copy(embedded())
-    monkeypatch.setattr(other, "_tag_ids", {})
+    monkeypatch.setattr(other, "_time_tag_ids", {})
     monkeypatch.setattr(other, "ids", lambda text: [ord(letter) for letter in text])
     assert bytes(other.time_tag_ids(100_000)) == b"[1666:40]"
 
