@@ -11,6 +11,7 @@ import ast
 import re
 import statistics
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,31 +31,17 @@ PARTICIPLES = frozenset(
     "told found made held seen known asked wanted given shown kept gone used".split()
 )
 
-# Lowest layer first. A module may import modules of lower layers and of its own unit. Units on one
-# line are siblings.
-LAYERS = """
-encoders.errors encoders.schema
-encoders.sources encoders.models encoders.segmenters encoders.compressors
-encoders.text encoders.prefill
-encoders.encoder
-memory.timeline
-memory.schema memory.frame_budget
-memory.storage memory.pending
-memory.text
-memory.store memory.rebuild
-memory.retrieval memory.cache memory.bank_text memory.bank_catalog memory.bank_check
-memory.recall memory.encoder_window
-memory.bank
-pipeline.schema pipeline.scoring pipeline.runtime pipeline.needle_world
-pipeline.config pipeline.query pipeline.embedded pipeline.provenance
-pipeline.ingest pipeline.answer
-pipeline.moments pipeline.qa
-pipeline.build pipeline.live
-pipeline.commands.ask pipeline.batch pipeline.server
-pipeline.demo pipeline.evaluation
-pipeline.cli
-"""
-RANKS = {unit: rank for rank, line in enumerate(LAYERS.split("\n")) for unit in line.split()}
+
+def _ranks() -> dict[str, int]:
+    """Unit -> rank of its layer, 0 for the highest, from the import contract in pyproject.toml."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    (contract,) = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    layers = contract["layers"]
+    return {unit: -rank for rank, line in enumerate(layers) for unit in line.split(" | ")}
+
+
+# A module may import modules of lower layers and of its own unit.
+RANKS = _ranks()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Graph = dict[str, set[str]]
@@ -248,7 +235,7 @@ def upward(graph: Graph) -> list[str]:
 
 
 def unit_of(name: str) -> str | None:
-    """The unit of LAYERS that a module belongs to; None for a module that no layer names."""
+    """The unit of the contract that a module belongs to; None for a module that no layer names."""
     unit = ".".join(name.split(".")[:2])
     return unit if unit in RANKS else None
 
