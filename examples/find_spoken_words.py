@@ -1,4 +1,4 @@
-"""Find the moments of a film at which something is said, from its subtitles, without a language model.
+"""Find the moments at which something is said, from subtitles and without a language model.
 
     python examples/find_spoken_words.py
 

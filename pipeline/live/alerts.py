@@ -188,7 +188,8 @@ class AlertWatcher:
 def check_for(request: str, questions: str | None) -> Check:
     """The question behind a request. questions: of the backbone, the only ones that it knows.
 
-    UserError if a backbone of the needle world knows no such question. It understands "when a red star appears", "when there is a code", "the name Alice", "a key".
+    UserError if a backbone of the needle world knows no such question. It understands "when a red
+    star appears", "when there is a code", "the name Alice", "a key".
     """
     check_text(request)
     if questions is None:

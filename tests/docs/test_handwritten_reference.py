@@ -1,4 +1,4 @@
-"""The reference pages that a person writes name what the code has: routes, metrics, variables, files."""
+"""The hand-written reference pages name every route, metric, environment variable and file."""
 
 import re
 import tarfile
