@@ -43,8 +43,9 @@ class WindowPrefill:
             raise UserError(f"prefill.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
         require_full_attention(backbone)
         self.backbone, self.window_frames, self.dtype = backbone, window_frames, DTYPES[dtype]
+        self._language_model = backbone.language_model
         self._window: deque[KVBlock] = deque()
-        self._sink = backbone.embed(backbone.preamble_ids())  # [P, D]
+        self._sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
         # reused, because a large new buffer is faulted in page by page
         self._cache: FixedCache | None = None
@@ -64,10 +65,10 @@ class WindowPrefill:
         start = len(self._sink) + window_tokens
         cache = self._ready(start + len(new))
         for block in self._window:
-            self.backbone.append_block(block, cache)
-        positions, _ = self.backbone.positions.of_frames(new.pos, new.offsets, cache.cursor)
-        self.backbone.prefill(new, cache)
-        keys, values = cache.stored(start, *self.backbone.rope(positions), self.dtype)
+            self._language_model.append_block(block, cache)
+        positions, _ = self._language_model.positions.of_frames(new.pos, new.offsets, cache.cursor)
+        self._language_model.prefill(new, cache)
+        keys, values = cache.stored(start, *self._language_model.rope(positions), self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         if keep:
             self._push(block)
@@ -76,11 +77,11 @@ class WindowPrefill:
     def _ready(self, capacity: int) -> FixedCache:
         """A cache that contains the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
-            cache = self.backbone.cache(
+            cache = self._language_model.cache(
                 max(capacity, 2 * (self._cache.capacity if self._cache else 0))
             )
             assert isinstance(cache, FixedCache)  # guaranteed by require_full_attention
-            self.backbone.prefill(self._sink, cache)
+            self._language_model.prefill(self._sink, cache)
             self._cache, self._empty = cache, cache.mark()
         self._cache.rewind(self._empty)
         return self._cache

@@ -52,7 +52,7 @@ def build_backbone(settings: PipelineSettings) -> Backbone:
 
 def _settle_allocator(requested_mb: int | None, backbone: Backbone) -> None:
     """Set the allocator, before there are threads. UserError if keep_freed_mb= is impossible."""
-    wide = backbone.device.type == "cpu" and not backbone.is_narrow
+    wide = backbone.device.type == "cpu" and not backbone.language_model.is_narrow
     megabytes = (1024 if wide else 0) if requested_mb is None else requested_mb
     if megabytes and not retain_freed(megabytes * 10**6) and requested_mb is not None:
         raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
@@ -79,7 +79,7 @@ def build_qa(
         segmenter = WholePatches(segmenter, backbone.temporal_patch)
     compressor = instantiate("compressor", settings.compressor)
     new_prefill = instantiate("prefill", settings.prefill)
-    texts, queries = BatchedTextEmbedder(clip), BatchedQueries(backbone.queries_of)
+    texts, queries = BatchedTextEmbedder(clip), BatchedQueries(backbone.language_model.queries_of)
     retriever = call(
         "retriever", instantiate("retriever", settings.retriever), embedder=texts, queries=queries
     )

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
-from encoders.models.jit_trace import JitTrace
-from encoders.models.onednn_linear import pack
+from encoders.models.acceleration.jit_trace import JitTrace
+from encoders.models.acceleration.onednn_linear import pack
 from encoders.schema import Frames
 
 import open_clip  # isort: skip

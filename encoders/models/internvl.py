@@ -82,9 +82,9 @@ class InternVL(VideoLLM):
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """A new line, the frame's number and the image marks."""
         number = int(ticks(np.array([end]), self.fps)[0]) + 1
-        return self.ids(f"\nFrame{number}: {self.processor.start_image_token}"), self.ids(
-            self.processor.end_image_token
-        )
+        return self.prompt.ids(
+            f"\nFrame{number}: {self.processor.start_image_token}"
+        ), self.prompt.ids(self.processor.end_image_token)
 
     def pixels(self, frames: np.ndarray) -> Tensor:
         """[T, H, W, 3] uint8 -> [T, 3, H, W] in the model's dtype, normalized by the checkpoint's

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.models.jit_trace import JitTrace
+from encoders.models.acceleration.jit_trace import JitTrace
 from encoders.models.published_configs import decoder, tower
 from encoders.models.video_llm import LoadOptions, VideoLLM
 from encoders.schema import Frames, VisualTokens

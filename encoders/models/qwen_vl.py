@@ -244,7 +244,9 @@ class Qwen2VL(_Qwen):
         frames per second, the bank's.
         """
         super().__init__(path, **options)
-        self.positions = VideoGridPositions(self._interval(fps), max(self.grid()), text_after_video)
+        self.language_model.positions = VideoGridPositions(
+            self._interval(fps), max(self.grid()), text_after_video
+        )
 
     def _interval(self, fps: float) -> float:
         return 1.0
@@ -281,14 +283,17 @@ class Qwen3VL(_Qwen):
         "Qwen/Qwen3-VL-8B-Instruct": _qwen3(36, 4096, 12288, 32, False, _LARGE_TOWER),
     }
     checked_equal = True
-    positions = TimedImagePositions()
+
+    def __init__(self, path: str, **options: Unpack[QwenOptions]) -> None:
+        super().__init__(path, **options)
+        self.language_model.positions = TimedImagePositions()
 
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """The mean time of the patch's frames, and the vision marks. The chat template's own marks
         stay around the whole video, as in the library's processor.
         """
         tag = f"<{(start + end) / 2:.1f} seconds>{self.processor.vision_start_token}"
-        return self.ids(tag), self.ids(self.processor.vision_end_token)
+        return self.prompt.ids(tag), self.prompt.ids(self.processor.vision_end_token)
 
     def _levels(self, out: Any) -> list[Any]:
         return list(out.deepstack_features)

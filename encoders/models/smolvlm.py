@@ -93,7 +93,9 @@ class SmolVLM(VideoLLM):
         """The time in minutes and seconds, rounded down, and the image marks."""
         mark, whole = self.processor.fake_image_token, int(end + 1e-6)
         time = f"\nFrame from {whole // 60:02d}:{whole % 60:02d}:"
-        return self.ids(f"{time}{mark}{self.processor.global_image_token}"), self.ids(mark)
+        return self.prompt.ids(f"{time}{mark}{self.processor.global_image_token}"), self.prompt.ids(
+            mark
+        )
 
     def pixels(self, frames: np.ndarray) -> Tensor:
         """[T, H, W, 3] uint8 -> [T, 3, H, W] in the model's dtype, normalized by the checkpoint's

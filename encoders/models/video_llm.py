@@ -1,10 +1,9 @@
-"""The common part of all families of video-LLMs: loading, text around frames, rotary positions,
-decoder calls.
+"""The common part of all families of video-LLMs: loading, frames and the text around them.
 
-One subclass per family (`llava_onevision.py`, `qwen_vl.py`, `internvl.py`, `smolvlm.py`) adds how
-it encodes frames and which text surrounds each. Uses transformers' public interfaces only: no
-patched forward, no copied model code. Knows no bank, no retrieval, and no disk but the
-checkpoint's.
+The prompt's other text is in `prompt_text.py`, the decoder in `language_model.py`. One
+subclass per family (`llava_onevision.py`, `qwen_vl.py`, `internvl.py`, `smolvlm.py`) adds how it
+encodes frames and which text surrounds each. Uses transformers' public interfaces only: no patched
+forward, no copied model code. Knows no bank, no retrieval, and no disk but the checkpoint's.
 
 A prompt is: preamble | frame frame ... frame | suffix. A frame is its time tag, its visual tokens
 and the text that the family puts after them. The suffix is what follows a video: the question and
@@ -13,9 +12,7 @@ the start of the assistant's turn.
 
 import hashlib
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
@@ -27,9 +24,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.models.attention import ATTENTIONS, Listener, register
+from encoders.models.acceleration.onednn_linear import MIN_WEIGHTS_DECODER, pack
+from encoders.models.attention import ATTENTIONS, register
 from encoders.models.backbone import Backbone
-from encoders.models.batched_cache import BatchedCache
 from encoders.models.checkpoint import (
     check_device,
     check_memory,
@@ -41,15 +38,12 @@ from encoders.models.checkpoint import (
     quiet_loading,
     read_config,
 )
-from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache
-from encoders.models.onednn_linear import MIN_WEIGHTS_DECODER, pack
-from encoders.models.positions import Cursor, LinearPositions, Positions
-from encoders.schema import FrameEmbeds, Frames, KVBlock, VisualTokens
+from encoders.models.language_model import LanguageModel
+from encoders.models.prompt_text import PromptText
+from encoders.schema import FrameEmbeds, Frames, VisualTokens
 
-from transformers import AutoConfig, AutoProcessor, DynamicCache, PreTrainedConfig  # isort: skip
-from transformers.cache_utils import DynamicLayer  # isort: skip
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig  # isort: skip
 
-_WIDE = 768  # width from which a decoder's matrix products keep all cores busy
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -67,12 +61,8 @@ class LoadOptions(TypedDict, total=False):
     questions: str | None
 
 
-class _QueriesComplete(Exception):
-    """Every layer has computed its queries."""
-
-
 class VideoLLM:
-    """A transformers video-LLM as a Backbone. Shapes: D model width, V vocabulary."""
+    """A transformers video-LLM as a Backbone. D is the width of the model."""
 
     model_class: Any  # transformers' class of the family
     family: str  # transformers' model type
@@ -82,7 +72,6 @@ class VideoLLM:
     checked_equal = False
     # sampled frames that the tower merges into one; segments contain a multiple of it
     temporal_patch = 1
-    positions: Positions = LinearPositions()
     batch = 8  # frames that pass through the tower at once
 
     def __init__(
@@ -135,14 +124,12 @@ class VideoLLM:
         # its shapes change in every step, so no graph is traced of it
         pack(self.decoder, MIN_WEIGHTS_DECODER)
         self.config = config
-        text = config.get_text_config()
-        self.kv_shape = KVShape.of(config)
-        self.query_heads: int = text.num_attention_heads
-        self.other_layers = other_layers(text)
-        self._preamble_text, self._suffix_template = self._split_chat()
-        self._time_tag_ids: dict[int, list[int]] = {}
-        # the last positions, and cosine and sine there
-        self._rope = torch.zeros(0, dtype=torch.int64), (torch.zeros(0), torch.zeros(0))
+        self.prompt = PromptText(
+            self.processor.tokenizer, self.model.generation_config, *self._split_chat()
+        )
+        self.language_model = LanguageModel(
+            self.model, self.decoder, config, self.prompt, dtype=self.dtype, device=self.device
+        )
 
     def _load_processor(self, **settings: Any) -> Any:
         """The checkpoint's processor. UserError if it cannot be loaded."""
@@ -188,11 +175,6 @@ class VideoLLM:
     # -- what differs between families -------------------------------------------------------------
 
     @property
-    def is_narrow(self) -> bool:
-        """True if the decoder's matrix products are too small to use many cores."""
-        return int(self.config.get_text_config().hidden_size) < _WIDE
-
-    @property
     def decoder(self) -> Any:
         """The language model without its head: hidden states in, hidden states out."""
         return self.model.model.language_model
@@ -207,14 +189,14 @@ class VideoLLM:
         """[n, D] embeddings that are not text, between the last frame and the suffix; n
         may be 0.
         """
-        return self.embed([])
+        return self.language_model.embed([])
 
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """Token ids before and after the visual tokens of a frame. Its images were sampled from
         `start` to `end` seconds; the two differ only for temporal patches. Default: the time tag,
         and nothing.
         """
-        return self.time_tag_ids(end), []
+        return self.prompt.time_tag_ids(end), []
 
     @staticmethod
     def frame_grid(config: Any, width: int = 0, height: int = 0) -> tuple[int, int]:
@@ -285,7 +267,7 @@ class VideoLLM:
             times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
         )
 
-    # -- text pieces -------------------------------------------------------------------------------
+    # -- the text around frames --------------------------------------------------------------------
 
     def _split_chat(self) -> tuple[str, str]:
         """The chat template's text before the video, and the text after it with "{question}" in the
@@ -298,46 +280,6 @@ class VideoLLM:
         )
         before, after = text.split(self.processor.video_token)
         return before, after.replace(marker, "{question}")
-
-    def ids(self, text: str) -> list[int]:
-        """Token ids of a text; nothing is added."""
-        token_ids: list[int] = self.processor.tokenizer.encode(text, add_special_tokens=False)
-        return token_ids
-
-    def text_of(self, ids: list[int]) -> str:
-        """The text of token ids, without special tokens."""
-        text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
-
-    def embed(self, ids: list[int]) -> Tensor:
-        """[n, D] embeddings of n token ids."""
-        rows: Tensor = self.model.get_input_embeddings()(
-            torch.tensor(ids, dtype=torch.int64, device=self.device)
-        )
-        return rows
-
-    def preamble_ids(self) -> list[int]:
-        """Token ids before the first frame; the attention sink of the sliding window."""
-        return self.ids(self._preamble_text)
-
-    def suffix_ids(self, question: str) -> list[int]:
-        """Token ids after the video (and `after_video`): the question and the start of the
-        assistant's turn.
-        """
-        return self.ids(self._suffix_template.replace("{question}", question))
-
-    def time_tag_ids(self, seconds: float) -> list[int]:
-        """The time tag of a frame, in whole seconds, rounded down: "[mm:ss]", with minutes above
-        59, or "[hh:mm:ss]" if this tokenizer needs fewer tokens for it. So a frame late in a long
-        video costs little more than an early one.
-        """
-        whole = int(seconds + 1e-6)
-        if whole not in self._time_tag_ids:
-            minutes, rest = divmod(whole, 60)
-            by_minutes = self.ids(f"[{minutes:02d}:{rest:02d}]")
-            by_hours = self.ids(f"[{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}]")
-            self._time_tag_ids[whole] = min(by_minutes, by_hours, key=len)  # the first one on a tie
-        return self._time_tag_ids[whole]
 
     def frame_embeds(self, visual_tokens: VisualTokens) -> FrameEmbeds:
         """Every frame's visual tokens with the text around them. A repeated frame continues where
@@ -366,14 +308,14 @@ class VideoLLM:
             lengths.append(len(before) + b - a + len(behind))
             visual.append(torch.zeros(lengths[-1], dtype=torch.bool))
             visual[-1][len(before) : len(before) + b - a] = True
-            if self.positions.axes == 3:
+            if self.language_model.positions.axes == 3:
                 places.append(self._frame_pos(len(before), visual_tokens.pos[a:b], len(behind)))
         is_visual = torch.cat(visual)
         embeds = torch.empty(len(is_visual), width, dtype=self.dtype, device=self.device)
         # [N, D] or, with DeepStack, [N, D * (1 + levels)]
         tokens = visual_tokens.tokens.to(self.device, self.dtype)
         embeds[is_visual.to(self.device)] = tokens[:, :width]
-        embeds[~is_visual.to(self.device)] = self.embed(text).to(self.dtype)
+        embeds[~is_visual.to(self.device)] = self.language_model.embed(text).to(self.dtype)
         return FrameEmbeds(
             embeds,
             torch.tensor([0, *lengths]).cumsum(0),
@@ -399,233 +341,6 @@ class VideoLLM:
         """Number of tokens of the text around a frame at this time."""
         return sum(len(ids) for ids in self.frame_text_ids(seconds, seconds))
 
-    # -- the decoder -------------------------------------------------------------------------------
-
-    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine [n, Dh] float32 at positions [n], or [3, n] for three axes; attention
-        scaling included. Read-only: the last result is cached, because contexts of several
-        questions use the same positions.
-        """
-        last_positions, tables = self._rope
-        if torch.equal(positions, last_positions):
-            return tables
-        # carries dtype and device, nothing else
-        probe = torch.empty(0, dtype=torch.float32, device=self.device)
-        cos, sin = self.decoder.rotary_emb(probe, _add_batch_axis(positions.to(self.device)))
-        self._rope = positions, (cos[0], sin[0])
-        return cos[0], sin[0]
-
-    def cache(self, capacity: int) -> FixedCache | LibraryCache:
-        """An empty cache for this model."""
-        if self.other_layers:
-            return LibraryCache(config=self.config.get_text_config())
-        shape = self.kv_shape
-        return FixedCache.empty(
-            shape.layers, shape.heads, capacity, shape.width, self.dtype, self.device
-        )
-
-    @torch.inference_mode()
-    def forward(
-        self,
-        embeds: Tensor | FrameEmbeds,
-        cache: FixedCache | LibraryCache,
-        listener: Listener | None = None,
-    ) -> Tensor:
-        """Run text [n, D] or frames through the decoder after the tokens in the cache; return
-        hidden states [n, D]. No logits.
-
-        Positions continue at the cache's cursor and are always passed. Default positions and state
-        on the model's modules (Qwen's rope_deltas) are never used, so streams on one model cannot
-        disturb each other.
-        """
-        extra = {} if listener is None else {"listener": listener}
-        placed, cursor = self._decoder_inputs(embeds, cache.cursor)
-        hidden: Tensor = self.decoder(
-            past_key_values=cache, use_cache=True, **placed, **extra
-        ).last_hidden_state
-        cache.cursor = cursor
-        return hidden[0]
-
-    @torch.inference_mode()
-    def prefill(self, embeds: Tensor | FrameEmbeds, cache: FixedCache | LibraryCache) -> None:
-        """As `forward`, for keys and values alone: the unused outputs of the last layer are
-        skipped.
-        """
-        placed, cursor = self._decoder_inputs(embeds, cache.cursor)
-        with cache.filling() if isinstance(cache, FixedCache) else nullcontext():
-            self.decoder(past_key_values=cache, use_cache=True, **placed)
-        cache.cursor = cursor
-
-    def _decoder_inputs(
-        self, embeds: Tensor | FrameEmbeds, cursor: Cursor
-    ) -> tuple[dict[str, Any], Cursor]:
-        """The decoder's arguments for text [n, D] or frames at a cursor, and the cursor
-        after them.
-        """
-        extra: dict[str, Any] = {"masks": {}}
-        if isinstance(embeds, FrameEmbeds):
-            positions, after = self.positions.of_frames(embeds.pos, embeds.offsets, cursor)
-            if embeds.deepstack:
-                extra["visual_pos_masks"] = embeds.visual[None].to(self.device)
-                extra["deepstack_visual_embeds"] = list(embeds.deepstack)
-            embeds = embeds.embeds
-        else:
-            positions, after = self.positions.of_text(len(embeds), cursor)
-        extra["inputs_embeds"] = embeds[None].to(self.dtype)
-        extra["position_ids"] = _add_batch_axis(positions.to(self.device))
-        return extra, after
-
-    def batched_cache(self, rows: int, capacity: int) -> BatchedCache:
-        """Empty caches of several contexts. For models that keep keys and values of every token."""
-        shape = self.kv_shape
-        return BatchedCache.empty(
-            rows, shape.layers, shape.heads, capacity, shape.width, self.dtype, self.device
-        )
-
-    @torch.inference_mode()
-    def forward_batch(
-        self, texts: Sequence[Tensor], stack: BatchedCache, listener: Listener | None = None
-    ) -> Tensor:
-        """Run a text [n, D] (n may be 0) after each row of a joined batch in one call; return
-        hidden states [B, longest n, D]. The last hidden states of a shorter text are meaningless.
-        """
-        lengths = [len(text) for text in texts]
-        width = max(lengths)
-        embeds = torch.nn.utils.rnn.pad_sequence(
-            [text.to(self.dtype) for text in texts], batch_first=True
-        )
-        positions = torch.zeros((self.positions.axes, len(lengths), width), dtype=torch.int64)
-        for b, (row, length) in enumerate(zip(stack.rows, lengths, strict=True)):
-            if length:
-                positions[:, b, :length], row.cursor = self.positions.of_text(length, row.cursor)
-        positions = positions.to(self.device)
-        mask = stack.append_mask(lengths, width)
-        if self.model.config.get_text_config()._attn_implementation == ATTENTIONS["eager"]:
-            mask = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill_(
-                ~mask, torch.finfo(self.dtype).min
-            )
-        hidden: Tensor = self.decoder(
-            inputs_embeds=embeds,
-            position_ids=positions[0] if self.positions.axes == 1 else positions,
-            attention_mask=mask,
-            past_key_values=stack.joint,
-            use_cache=True,
-            masks={},
-            **({} if listener is None else {"listener": listener}),
-        ).last_hidden_state
-        return hidden
-
-    def append_block(self, block: KVBlock, cache: FixedCache) -> None:
-        """Append stored frames at the cache's cursor: one rotation per key, no forward pass."""
-        positions, cursor = self.positions.of_frames(block.pos, block.offsets, cache.cursor)
-        cache.append(block.keys, block.values, *self.rope(positions))
-        cache.cursor = cursor
-
-    @torch.inference_mode()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """[..., D] -> [..., V] float32."""
-        scores: Tensor = self.model.lm_head(hidden)
-        return scores.float()
-
-    def stop_ids(self) -> set[int]:
-        """Token ids that end an answer."""
-        ends = self.model.generation_config.eos_token_id
-        ends = self.processor.tokenizer.eos_token_id if ends is None else ends
-        return set(ends) if isinstance(ends, list) else {ends}
-
-    @torch.inference_mode()
-    def decode(
-        self,
-        hidden: Tensor,
-        cache: FixedCache | LibraryCache,
-        max_new_tokens: int,
-        listener: Listener | None = None,
-    ) -> Iterator[int]:
-        """Greedy decoding from the last hidden state [D]: token ids, one at a time, without the
-        stop token.
-        """
-        stops = self.stop_ids()
-        for step in range(max_new_tokens):
-            token = int(self.logits(hidden[None])[0].argmax())
-            if token in stops:
-                return
-            yield token
-            if step + 1 < max_new_tokens:
-                hidden = self.forward(self.embed([token]), cache, listener)[-1]
-
-    def queries(self, question: str) -> Tensor:
-        """[L, H * Dh] float32: mean query of the question's tokens per layer, before rotary
-        embedding.
-
-        The query heads that share a KV head are summed: sum_h <q_h, k_g(h)> = <sum_h q_h, k_g>. So
-        the ranking of frames by mean key is that of all heads, and the index is smaller by the
-        group size.
-        """
-        return self.queries_of([question])[0]
-
-    @torch.inference_mode()
-    def queries_of(self, questions: Sequence[str]) -> Tensor:
-        """[B, L, H * Dh] float32: the queries of several questions, in one pass of the decoder."""
-        shape = self.kv_shape
-        lead = self.preamble_ids()
-        texts = [self.suffix_ids(question) for question in questions]
-        longest = len(lead) + max(map(len, texts))
-        # after the text, so nothing attends to it
-        padded = [lead + ids + [0] * (longest - len(lead) - len(ids)) for ids in texts]
-        positions, _ = self.positions.of_text(longest, Cursor())
-        with self._captured_queries() as queries:
-            self.decoder(
-                inputs_embeds=torch.stack([self.embed(ids) for ids in padded]).to(self.dtype),
-                position_ids=_add_batch_axis(positions.to(self.device)).expand(
-                    *positions.shape[:-1], len(texts), -1
-                ),
-                use_cache=False,
-                masks={},
-            )
-        means = torch.stack(
-            [
-                torch.stack(
-                    [
-                        q[b, len(lead) : len(lead) + len(ids)].float().mean(0).flatten()
-                        for q in queries
-                    ]
-                )
-                for b, ids in enumerate(texts)
-            ]
-        )  # [B, L, Hq * Dh]
-        per_kv_head = means.view(
-            len(texts), shape.layers, shape.heads, self.query_heads // shape.heads, shape.width
-        ).sum(3)
-        return per_kv_head.flatten(2).cpu()
-
-    @contextmanager
-    def _captured_queries(self) -> Iterator[list[Tensor]]:
-        """`with ... as queries: decoder(...)` collects each layer's queries before rotary
-        embedding, and ends the pass once the last layer has computed them."""
-        queries: list[Tensor] = []
-        thread = threading.get_ident()
-
-        def capture(_module: Any, _args: Any, out: Tensor) -> None:
-            # another thread may be encoding with the same modules
-            if threading.get_ident() == thread:
-                queries.append(out)
-                if len(queries) == len(parts):
-                    raise _QueriesComplete  # the outputs of the last layer are unused
-
-        # transformers does not return projections before rotary embedding; a hook in a `try` leaves
-        # no trace. Qwen3 normalizes queries after the projection.
-        parts = [
-            getattr(layer.self_attn, "q_norm", layer.self_attn.q_proj)
-            for layer in self.decoder.layers
-        ]
-        hooks = [part.register_forward_hook(capture) for part in parts]
-        try:
-            with suppress(_QueriesComplete):
-                yield queries
-        finally:
-            for hook in hooks:
-                hook.remove()
-
     # -- identity ----------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
@@ -643,38 +358,11 @@ class VideoLLM:
         return digest.hexdigest()[:16]
 
 
-def _add_batch_axis(positions: Tensor) -> Tensor:
-    """[n] -> [1, n]; [3, n] -> [3, 1, n]: a batch of one, as transformers expects it."""
-    return positions[None] if positions.dim() == 1 else positions[:, None]
-
-
-def other_layers(text_config: Any) -> str:
-    """ "" if every layer is full attention, else the names of the other layer types."""
-    others = {
-        type(layer).__name__
-        for layer in DynamicCache(config=text_config).layers
-        if type(layer) is not DynamicLayer
-    }
-    named = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
-    return ", ".join(sorted(named or others)) if others else ""
-
-
 def require_full_attention(backbone: Backbone) -> None:
     """UserError unless keys and values of single frames can be kept and recalled for this model."""
-    if backbone.other_layers:
+    layers = backbone.language_model.other_layers
+    if layers:
         raise UserError(
-            f"The model at {backbone.path} has layers of type {backbone.other_layers}, whose keys "
-            "and values cannot be "
-            "recalled frame by frame; use reader=tokens prefill=none retriever=clip."
+            f"The model at {backbone.path} has layers of type {layers}, whose keys and values "
+            "cannot be recalled frame by frame; use reader=tokens prefill=none retriever=clip."
         )
-
-
-__all__ = [
-    "ATTENTIONS",
-    "DTYPES",
-    "Listener",
-    "LoadOptions",
-    "VideoLLM",
-    "other_layers",
-    "require_full_attention",
-]

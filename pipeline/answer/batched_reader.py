@@ -35,6 +35,7 @@ class BatchedReader:
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.backbone = reader, reader.backbone
+        self._language_model = reader.backbone.language_model
         self._stack: BatchedCache | None = None
         self._sink: FixedCache | None = None  # the beginning of every row
 
@@ -55,7 +56,7 @@ class BatchedReader:
             with timer("cite"):
                 shares.finish()
         return [
-            Reading(self.backbone.text_of(ids).strip(), shares.weights(row))
+            Reading(self.backbone.prompt.text_of(ids).strip(), shares.weights(row))
             for row, ids in enumerate(answers)
         ]
 
@@ -97,12 +98,12 @@ class BatchedReader:
     # ---- inside
 
     def _one_by_one(self, group: Sequence[Evidence]) -> bool:
-        return len(group) < 2 or bool(self.backbone.other_layers)
+        return len(group) < 2 or bool(self._language_model.other_layers)
 
     def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:
         """One torch thread for steps that wait for threads longer than they compute: a row of eight
         is still a small product. A pass over many tokens and the citations divide well."""
-        return one_thread(self.backbone.is_narrow and tokens < _MANY_TOKENS)
+        return one_thread(self._language_model.is_narrow and tokens < _MANY_TOKENS)
 
     @contextmanager
     def _contexts(
@@ -126,11 +127,11 @@ class BatchedReader:
         capacity = -(-capacity // _STEP) * _STEP
         if self._stack is None or len(self._stack.rows) != rows or self._stack.capacity < capacity:
             self._stack = None  # before the new one is made, so that there are never two
-            self._stack = self.backbone.batched_cache(rows, capacity + _SPARE_TOKENS)
+            self._stack = self._language_model.batched_cache(rows, capacity + _SPARE_TOKENS)
         if self._sink is None:
-            cache = self.backbone.cache(len(self.reader.sink))
+            cache = self._language_model.cache(len(self.reader.sink))
             assert isinstance(cache, FixedCache)  # models with other caches are read one by one
-            self.backbone.prefill(self.reader.sink, cache)
+            self._language_model.prefill(self.reader.sink, cache)
             self._sink = cache
         stack = self._stack.with_capacity(capacity)
         stack.broadcast(self._sink)
@@ -142,7 +143,7 @@ class BatchedReader:
         """[B, D] hidden states of the suffixes' last tokens."""
         last = [len(suffix) - 1 for suffix in suffixes]
         shares.select_queries(last, [True] * len(suffixes))
-        hidden = self.backbone.forward_batch(suffixes, stack, shares)
+        hidden = self._language_model.forward_batch(suffixes, stack, shares)
         return hidden[torch.arange(len(suffixes)), last]
 
     def _decode(
@@ -150,11 +151,11 @@ class BatchedReader:
     ) -> list[list[int]]:
         """Greedy decoding from the last hidden states [B, D]: token ids of each row, without the
         stop token."""
-        stops = self.backbone.stop_ids()
+        stops = self.backbone.prompt.stop_ids()
         answers: list[list[int]] = [[] for _ in hidden]
         active = [True] * len(answers)
         for step in range(most):
-            tokens = self.backbone.logits(hidden).argmax(-1).tolist()
+            tokens = self._language_model.logits(hidden).argmax(-1).tolist()
             active = [on and token not in stops for on, token in zip(active, tokens, strict=True)]
             for ids, token, on in zip(answers, tokens, active, strict=True):
                 if on:
@@ -178,13 +179,13 @@ class BatchedReader:
         """Log-likelihood of each answer behind the last hidden states [B, D]. The stack is
         afterwards as before."""
         mark = stack.mark()
-        stops = self.backbone.stop_ids() if ends else ()
+        stops = self.backbone.prompt.stop_ids() if ends else ()
         values: list[list[float]] = [[] for _ in answers]
         for number in range(max(map(len, answers))):
             # a row with fewer answers takes an empty step
             step = [list(own[number]) if number < len(own) else [] for own in answers]
-            hidden_after = self.backbone.forward_batch(self._embed(step), stack)  # [B, n, D]
-            logits = self.backbone.logits(torch.cat([hidden[:, None], hidden_after], dim=1))
+            hidden_after = self._language_model.forward_batch(self._embed(step), stack)  # [B, n, D]
+            logits = self._language_model.logits(torch.cat([hidden[:, None], hidden_after], dim=1))
             log_probs = logits.log_softmax(-1)  # [B, n + 1, V]
             for row, ids in enumerate(step):
                 if ids:
@@ -204,10 +205,10 @@ class BatchedReader:
     ) -> Tensor:
         """One token, or none, behind each row; -> [B, D]."""
         shares.select_queries([0] * len(tokens), [bool(ids) for ids in tokens])
-        return self.backbone.forward_batch(self._embed(tokens), stack, shares)[:, -1]
+        return self._language_model.forward_batch(self._embed(tokens), stack, shares)[:, -1]
 
     def _embed(self, texts: Sequence[list[int]]) -> Sequence[Tensor]:
         """[n, D] of each text's token ids, looked up in one call."""
-        return self.backbone.embed([token for ids in texts for token in ids]).split(
+        return self._language_model.embed([token for ids in texts for token in ids]).split(
             [len(ids) for ids in texts]
         )

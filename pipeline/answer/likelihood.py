@@ -31,7 +31,7 @@ def log_likelihood(log_probs: Tensor, ids: Sequence[int], stops: Iterable[int] =
 
 def spellings(backbone: Backbone, options: Sequence[str]) -> list[list[int]]:
     """Token ids of each option without and with a leading space: [2 * len(options)] lists."""
-    return [backbone.ids(space + option) for option in options for space in ("", " ")]
+    return [backbone.prompt.ids(space + option) for option in options for space in ("", " ")]
 
 
 def likelier_spellings(values: Sequence[float]) -> list[float]:

@@ -53,7 +53,8 @@ class _CachedReader:
                 "more."
             )
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
-        self.sink = backbone.embed(backbone.preamble_ids())  # [P, D]
+        self._language_model = backbone.language_model
+        self.sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
         # reused by the next question: a large new buffer is faulted in page by page
         self._cache: FixedCache | None = None
@@ -93,7 +94,10 @@ class _CachedReader:
         """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
         text = prompt(lines, question)
         return torch.cat(
-            [self.backbone.after_video(), self.backbone.embed(self.backbone.suffix_ids(text))]
+            [
+                self.backbone.after_video(),
+                self._language_model.embed(self.backbone.prompt.suffix_ids(text)),
+            ]
         )
 
     def read(
@@ -112,16 +116,16 @@ class _CachedReader:
             shares = AttentionShares(frames_of)
             ids: list[int] = []
             emitted = ""
-            with timer("first_token"), one_thread(self.backbone.is_narrow):
-                hidden = self.backbone.forward(suffix, cache, shares)[-1]
-                stream = self.backbone.decode(hidden, cache, self.max_new_tokens, shares)
+            with timer("first_token"), one_thread(self._language_model.is_narrow):
+                hidden = self._language_model.forward(suffix, cache, shares)[-1]
+                stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
                 token = next(stream, None)
-            with timer("decode"), one_thread(self.backbone.is_narrow):
+            with timer("decode"), one_thread(self._language_model.is_narrow):
                 while token is not None:
                     raise_if_cancelled(cancelled)
                     ids.append(token)
                     # a space at the end waits: the answer may end there
-                    text = self.backbone.text_of(ids).strip()
+                    text = self.backbone.prompt.text_of(ids).strip()
                     # half a character waits for its other half
                     if not text.endswith("\ufffd") and text != emitted:
                         emit(text[len(emitted) :])
@@ -129,7 +133,7 @@ class _CachedReader:
                     token = next(stream, None)
             with timer("cite"):
                 shares.finish()
-        text = self.backbone.text_of(ids).strip()
+        text = self.backbone.prompt.text_of(ids).strip()
         if text != emitted:
             emit(text[len(emitted) :])
         return Reading(text, shares.weights())
@@ -154,12 +158,12 @@ class _CachedReader:
         with self.context(evidence, room, timer) as (cache, frames_of):
             shares = AttentionShares(frames_of)
             with timer("first_token"):
-                hidden = self.backbone.forward(suffix, cache, shares)[-1:]  # [1, D]
+                hidden = self._language_model.forward(suffix, cache, shares)[-1:]  # [1, D]
             with timer("options"):
                 values = [self._log_likelihood(hidden, list(ids), cache, ends) for ids in answers]
                 best = max(range(len(values)), key=values.__getitem__)
                 for token in answers[best]:  # one by one, as in decoding
-                    self.backbone.forward(self.backbone.embed([token]), cache, shares)
+                    self._language_model.forward(self._language_model.embed([token]), cache, shares)
             with timer("cite"):
                 shares.finish()
         return Likelihoods(values, shares.weights())
@@ -169,26 +173,27 @@ class _CachedReader:
         compares them."""
         suffix = self.prompt_suffix(evidence.question.text, evidence.lines)
         with self.context(evidence, len(suffix), timer) as (cache, _):
-            return self.backbone.logits(self.backbone.forward(suffix, cache))
+            return self._language_model.logits(self._language_model.forward(suffix, cache))
 
     def _log_likelihood(self, hidden: Tensor, ids: list[int], cache: Cache, ends: bool) -> float:
         """Of token ids behind the last hidden state [1, D]. The cache is afterwards as before."""
         mark = cache.mark() if isinstance(cache, FixedCache) else None
         # nothing can be removed from the library's cache, so a copy takes its place
         scratch = copy.deepcopy(cache) if mark is None else cache
-        hidden_after = self.backbone.forward(self.backbone.embed(ids), scratch)  # [n, D]
+        embeds = self._language_model.embed(ids)  # [n, D]
+        hidden_after = self._language_model.forward(embeds, scratch)  # [n, D]
         if mark is not None:
             assert isinstance(cache, FixedCache)
             cache.rewind(mark)
-        logits = self.backbone.logits(torch.cat([hidden, hidden_after]))  # [n + 1, V]
-        stops = self.backbone.stop_ids() if ends else ()
+        logits = self._language_model.logits(torch.cat([hidden, hidden_after]))  # [n + 1, V]
+        stops = self.backbone.prompt.stop_ids() if ends else ()
         return log_likelihood(logits.log_softmax(-1), ids, stops)
 
     def _cache_for(self, capacity: int) -> Cache:
         """A cache that holds the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
-            cache = self.backbone.cache(capacity + _SPARE_TOKENS)
-            self.backbone.prefill(self.sink, cache)
+            cache = self._language_model.cache(capacity + _SPARE_TOKENS)
+            self._language_model.prefill(self.sink, cache)
             if isinstance(cache, LibraryCache):
                 return cache
             self._cache, self._empty = cache, cache.mark()
@@ -198,7 +203,7 @@ class _CachedReader:
     def _without_frames(self) -> Layout:
         """The layout of evidence that holds no frames."""
         owners = self._owners([], torch.zeros(0, dtype=torch.int64)).expand(
-            self.backbone.kv_shape.layers, -1
+            self._language_model.kv_shape.layers, -1
         )
         return Layout(len(self.sink), owners, lambda cache: None)
 
@@ -231,10 +236,12 @@ class TokenReader(_CachedReader):
             return self._without_frames()
         frames = self.backbone.frame_embeds(join_tokens([run.tokens for run in evidence.runs]))
         owners = self._owners(_ordinals(evidence), frames.offsets.diff()).expand(
-            self.backbone.kv_shape.layers, -1
+            self._language_model.kv_shape.layers, -1
         )
         return Layout(
-            len(self.sink) + len(frames), owners, lambda cache: self.backbone.prefill(frames, cache)
+            len(self.sink) + len(frames),
+            owners,
+            lambda cache: self._language_model.prefill(frames, cache),
         )
 
 
@@ -262,7 +269,7 @@ class KVReader(_CachedReader):
             return self._without_frames()
         block = join_blocks(blocks)
         owners = self._owners(_ordinals(evidence), block.offsets.diff()).expand(
-            self.backbone.kv_shape.layers, -1
+            self._language_model.kv_shape.layers, -1
         )
         sink = len(self.sink)
         if evidence.per_layer is not None:
@@ -281,7 +288,7 @@ class KVReader(_CachedReader):
         return Layout(
             sink + block.keys.shape[2],
             owners,
-            lambda cache: self.backbone.append_block(block, cache),
+            lambda cache: self._language_model.append_block(block, cache),
         )
 
     @staticmethod

@@ -77,7 +77,7 @@ def select_lines(
     selected: list[TextLine] = []
     left = read_tokens
     for match in matches if read_tokens else ():
-        tokens = len(backbone.ids(prompt_line(match.line)))
+        tokens = len(backbone.prompt.ids(prompt_line(match.line)))
         if tokens <= left:
             selected.append(match.line)
             left -= tokens

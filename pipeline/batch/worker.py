@@ -184,7 +184,7 @@ class Worker:
             "seconds": answer.seconds,
             "frames_read": answer.frames_read,
             "visual_tokens": answer.visual_tokens,
-            "answer_tokens": len(self._backbone.ids(answer.text)),
+            "answer_tokens": len(self._backbone.prompt.ids(answer.text)),
             "bank_id": bank_id(qa.bank),
             "warning": answer.warning,
         }

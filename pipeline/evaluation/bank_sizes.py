@@ -96,7 +96,7 @@ class Size:
 
 def sizes_of(bank: Path, backbone: Backbone) -> list[Size]:
     """Sizes of each video of a bank, counted on the disk."""
-    shape = backbone.kv_shape
+    shape = backbone.language_model.kv_shape
     token = 2 * 2 * shape.layers * shape.heads * shape.width
     store, sizes = DiskStore(bank), []
     for video in store.catalog.videos():
@@ -166,7 +166,7 @@ def attention_errors(config: IngestSettings, qa: VideoQA, videos: Sequence[Video
                     qa.answerer.reader.logits(
                         _read_everything(text, segments, blocks), lambda stage: nullcontext()
                     )
-                both.append(outputs[-qa.backbone.kv_shape.layers :])
+                both.append(outputs[-qa.backbone.language_model.kv_shape.layers :])
             errors.append([float((a - b).norm() / a.norm()) for a, b in zip(*both, strict=True)])
     return torch.tensor(errors).mean(0).tolist() if errors else []
 

@@ -149,7 +149,7 @@ class Ingester:
         with (
             self.text.extracting(info),
             BackgroundWriter(self.bank.write) as writer,
-            divided_threads(2 if self.backbone.is_narrow else 1) as threads,
+            divided_threads(2 if self.backbone.language_model.is_narrow else 1) as threads,
             single_worker(threads) if overlaps_compute else nullcontext() as executor,
         ):
             run = _Pass(source, live, progress, timer, writer, executor, threads)

@@ -139,7 +139,7 @@ class Alert:
             evidence = qa.bank.recall(
                 question, read_tokens=qa.answerer.read_tokens, kv=qa.answerer.reader.needs_kv
             )
-            ids = [qa.backbone.ids(f" {text}") for text in (*check.yes, *check.no)]
+            ids = [qa.backbone.prompt.ids(f" {text}") for text in (*check.yes, *check.no)]
             logs, _ = qa.answerer.reader.log_likelihoods(
                 evidence, check.question, ids, StageTimer()
             )

@@ -67,7 +67,7 @@ def frame_channels(
                 f"({provenance.get('weights')}), and only that can search its keys; give its "
                 "backbone=, or channels without kv"
             )
-        queries = BatchedQueries(model.queries_of)
+        queries = BatchedQueries(model.language_model.queries_of)
     makers = {PICTURE: ClipRetriever, KV: KVRetriever}
     parts = {channel: makers[channel] for channel in FRAMES if channel in channels}
     if not parts:

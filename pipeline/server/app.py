@@ -263,7 +263,9 @@ async def _unless_disconnected(request: Request, answering: Coroutine[Any, Any, 
 def _usage(service: Service, answer: Answer) -> dict[str, int]:
     backbone = service.qa.backbone
     return responses.usage(
-        answer, len(backbone.suffix_ids(answer.question)), len(backbone.ids(answer.text))
+        answer,
+        len(backbone.prompt.suffix_ids(answer.question)),
+        len(backbone.prompt.ids(answer.text)),
     )
 
 

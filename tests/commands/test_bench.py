@@ -45,7 +45,7 @@ def untagged() -> LlavaOneVision:
     operations.
     """
     backbone = LlavaOneVision(str(toy_checkpoint()), time_tags=False, attention="eager")
-    backbone.stop_ids = set  # type: ignore[method-assign]
+    backbone.prompt.stop_ids = set  # type: ignore[method-assign]
     return backbone
 
 
@@ -133,7 +133,7 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
     for number in (0, 9, 0):  # the random model says something else to the ninth
         texts = []
         for arm in arms:
-            texts.append(untagged.text_of(list(arm.ask(question(number)).ids)).strip())
+            texts.append(untagged.prompt.text_of(list(arm.ask(question(number)).ids)).strip())
         none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
         texts.append(
             reader.read(
@@ -145,7 +145,7 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
     assert len(said) == 2  # two questions, two answers: equal constants would prove nothing
     other = KeptCache(model, 6)
     other.encode(toy_frames(6, seed=1))
-    assert untagged.text_of(list(other.ask(question(0)).ids)).strip() not in said
+    assert untagged.prompt.text_of(list(other.ask(question(0)).ids)).strip() not in said
 
 
 def test_the_fastest_chunk_is_chosen(untagged: LlavaOneVision) -> None:
@@ -158,25 +158,26 @@ def test_operations_are_those_that_torch_counts(untagged: LlavaOneVision) -> Non
     with FlopCounterMode(display=False) as counted:
         untagged.model.get_video_features(untagged.pixels(toy_frames(frames).pixels)[None])
     assert counted.get_total_flops() == pytest.approx(operations.tower(config, frames), rel=1e-3)
-    width = untagged.embed([0]).shape[1]
-    cache = untagged.cache(held + new)
-    untagged.forward(torch.randn(held, width), cache)
+    model = untagged.language_model
+    width = model.embed([0]).shape[1]
+    cache = model.cache(held + new)
+    model.forward(torch.randn(held, width), cache)
     with FlopCounterMode(display=False) as counted:
-        hidden = untagged.forward(torch.randn(new, width), cache)
+        hidden = model.forward(torch.randn(new, width), cache)
     # torch multiplies what the mask hides as well
     rectangle = operations.attention(config, new * (held + new))
     assert counted.get_total_flops() == pytest.approx(
         operations.decoder(config, new) + rectangle, rel=1e-3
     )
-    untagged.forward(torch.randn(held, width), filled := untagged.cache(held + new))
+    model.forward(torch.randn(held, width), filled := model.cache(held + new))
     with FlopCounterMode(display=False) as counted:
-        untagged.prefill(torch.randn(new, width), filled)
+        model.prefill(torch.randn(new, width), filled)
     rectangle = operations.attention(config, new * (held + new), prefill_only=True)
     assert counted.get_total_flops() == pytest.approx(
         operations.decoder(config, new, prefill_only=True) + rectangle, rel=1e-3
     )
     with FlopCounterMode(display=False) as counted:
-        untagged.logits(hidden)
+        model.logits(hidden)
     assert counted.get_total_flops() == operations.head(config, new)
 
 

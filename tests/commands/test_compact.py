@@ -54,7 +54,7 @@ def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
     )
     backbone = build_backbone(compose("ask", ["video=-", "question=-"]))
     (size,) = sizes_of(bank, backbone)
-    shape = backbone.kv_shape
+    shape = backbone.language_model.kv_shape
     assert (size.name, size.frames) == (path.stem, SECONDS)
     assert (
         size.plain

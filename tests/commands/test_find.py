@@ -311,7 +311,7 @@ def test_lines_stand_before_the_question_in_time_order_within_their_budget(bank,
         )
         # no token with a meaning of its own
         assert text.endswith("Why?") and "<" not in text and "|" not in text
-        tokens = len(qa.backbone.ids(text_evidence.prompt_line(lines[0])))
+        tokens = len(qa.backbone.prompt.ids(text_evidence.prompt_line(lines[0])))
         few = text_evidence.select_lines(found, qa.backbone, tokens)
         assert len(few) == 1 and text_evidence.select_lines(found, qa.backbone, 0) == ()
         answer = qa.ask(question)

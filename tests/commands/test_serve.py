@@ -69,19 +69,21 @@ def of_file(file_id: str) -> dict:
 @contextmanager
 def held(service: Service):
     """Answers stop before their first token until `go_on` is set; `reached` counts how many did."""
-    go_on, reached, decode = threading.Event(), threading.Semaphore(0), service.qa.backbone.decode
+    go_on, reached = threading.Event(), threading.Semaphore(0)
+    model = service.qa.backbone.language_model
+    decode = model.decode
 
     def slow(*args, **kwargs):
         reached.release()
         assert go_on.wait(30)
         yield from decode(*args, **kwargs)
 
-    service.qa.backbone.decode = slow  # type: ignore[method-assign]
+    model.decode = slow  # type: ignore[method-assign]
     try:
         yield go_on, reached
     finally:
         go_on.set()
-        del service.qa.backbone.decode
+        del model.decode
 
 
 def connected(address: str) -> socket.socket:

@@ -89,7 +89,7 @@ def test_facts_agree_with_the_loaded_model(name):
         **family.settings,
     }
     row = backbones.facts(node, 1.0, "float32")
-    shape = backbone.kv_shape
+    shape = backbone.language_model.kv_shape
     assert (row.layers, row.kv_heads, row.head_width) == (shape.layers, shape.heads, shape.width)
     assert row.kv_bytes_per_token == shape.nbytes(torch.float32)
     assert row.tokens_per_frame == backbone.tokens_per_frame

@@ -27,10 +27,11 @@ def reference(frames: Frames, question: str) -> torch.Tensor:
     backbone = toy_backbone()
     video = backbone.config.video_token_id
     per_frame = 4
-    ids = backbone.preamble_ids()
+    ids = backbone.prompt.preamble_ids()
     for t in frames.times:
-        ids = ids + backbone.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]") + [video] * per_frame
-    tail = backbone.suffix_ids(question)
+        tag = backbone.prompt.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]")
+        ids = ids + tag + [video] * per_frame
+    tail = backbone.prompt.suffix_ids(question)
     ids = [*ids, video, *tail]  # the library's features end with the newline
     pixels = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2).float() / 255.0
     pixels = (pixels - 0.5) / 0.5
@@ -85,17 +86,17 @@ def test_answer_equals_the_librarys_generate():
         reading = reader_class(backbone, max_new_tokens=8).read(
             evidence(encode(frames, [4, 2])), silent, pieces.append
         )
-        ids = backbone.preamble_ids()
+        ids = backbone.prompt.preamble_ids()
         for t in frames.times:
-            ids = ids + backbone.time_tag_ids(t) + [backbone.config.video_token_id] * 4
-        ids = [*ids, backbone.config.video_token_id, *backbone.suffix_ids(QUESTION)]
+            ids = ids + backbone.prompt.time_tag_ids(t) + [backbone.config.video_token_id] * 4
+        ids = [*ids, backbone.config.video_token_id, *backbone.prompt.suffix_ids(QUESTION)]
         pixels = (torch.from_numpy(frames.pixels).permute(0, 3, 1, 2).float() / 255.0 - 0.5) / 0.5
         out = backbone.model.generate(
             input_ids=torch.tensor([ids]), pixel_values_videos=pixels[None], max_new_tokens=8,
             do_sample=False,
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
         )  # fmt: skip
-        assert reading.text == backbone.text_of(out[0, len(ids) :].tolist()).strip()
+        assert reading.text == backbone.prompt.text_of(out[0, len(ids) :].tolist()).strip()
         assert "".join(pieces).strip() == reading.text  # what was streamed is what was answered
         assert abs(sum(reading.weights.values()) - 1) < 1e-5 and set(reading.weights) == set(
             range(6)

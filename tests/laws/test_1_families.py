@@ -100,7 +100,7 @@ def test_answer_equals_the_librarys_generate(family):
     _, inputs = family.reference(backbone, frames, QUESTION)
     with torch.inference_mode():
         out = backbone.model.generate(**inputs, max_new_tokens=6, do_sample=False)
-    expected = backbone.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+    expected = backbone.prompt.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
     for reader_class in READERS:
         reading = reader_class(backbone, max_new_tokens=6).read(
             evidence(encode(backbone, frames, [4, 4])), silent
@@ -121,24 +121,25 @@ def test_chunked_look_equals_whole_clip(family):
 
 def test_filling_a_cache_leaves_what_a_whole_pass_leaves(family):
     backbone = backbone_of(family.name)
+    model = backbone.language_model
     seen = backbone.frame_embeds(backbone.encode_frames(frames_for(backbone, 4)))
-    sink = backbone.embed(backbone.preamble_ids())
-    tail = backbone.embed(backbone.suffix_ids(QUESTION))
-    caches = [backbone.cache(len(sink) + len(seen) + len(tail)) for _ in range(2)]
+    sink = model.embed(backbone.prompt.preamble_ids())
+    tail = model.embed(backbone.prompt.suffix_ids(QUESTION))
+    caches = [model.cache(len(sink) + len(seen) + len(tail)) for _ in range(2)]
     thought = []
     last = backbone.decoder.layers[-1].mlp.register_forward_hook(lambda *_: thought.append(run))
-    for run, cache in zip((backbone.forward, backbone.prefill), caches, strict=True):
+    for run, cache in zip((model.forward, model.prefill), caches, strict=True):
         run(sink, cache)
         run(seen, cache)
     last.remove()
-    assert thought == 2 * [backbone.forward]  # filling left the last layer early
+    assert thought == 2 * [model.forward]  # filling left the last layer early
     whole, filled = caches
     assert filled.mark() == whole.mark()
     stop = whole.mark()[0]
     for a, b in ((whole.keys, filled.keys), (whole.values, filled.values)):
         assert torch.equal(a[..., :stop, :], b[..., :stop, :])
     # and goes on as any other
-    assert torch.equal(backbone.forward(tail, whole), backbone.forward(tail, filled))
+    assert torch.equal(model.forward(tail, whole), model.forward(tail, filled))
 
 
 def test_a_block_reads_equal_wherever_it_was_written(family):
@@ -147,22 +148,23 @@ def test_a_block_reads_equal_wherever_it_was_written(family):
     video.
     """
     backbone = backbone_of(family.name)
+    model = backbone.language_model
     frames = frames_for(backbone, 8)
     prefill = WindowPrefill(backbone, window_frames=0, dtype="float32")
     seen = backbone.encode_frames(frames.part(6, 8))
     alone = prefill(seen)
     assert alone.keys.shape[1:] == (2, len(alone.keys[0, 0]), 16)
-    cache = backbone.cache(4096)
-    backbone.forward(backbone.embed(backbone.preamble_ids()), cache)
-    backbone.append_block(encode(backbone, frames.part(0, 6), [6])[0].kv, cache)
+    cache = model.cache(4096)
+    model.forward(model.embed(backbone.prompt.preamble_ids()), cache)
+    model.append_block(encode(backbone, frames.part(0, 6), [6])[0].kv, cache)
     before = cache.get_seq_length()
-    backbone.append_block(alone, cache)
-    placed = backbone.cache(4096)
-    backbone.forward(backbone.embed(backbone.preamble_ids()), placed)
-    backbone.append_block(encode(backbone, frames.part(0, 6), [6])[0].kv, placed)
+    model.append_block(alone, cache)
+    placed = model.cache(4096)
+    model.forward(model.embed(backbone.prompt.preamble_ids()), placed)
+    model.append_block(encode(backbone, frames.part(0, 6), [6])[0].kv, placed)
     new = backbone.frame_embeds(seen)
-    positions, _ = backbone.positions.of_frames(new.pos, new.offsets, placed.cursor)
-    keys = cache.stored(before, *backbone.rope(positions), torch.float32)[0]
+    positions, _ = model.positions.of_frames(new.pos, new.offsets, placed.cursor)
+    keys = cache.stored(before, *model.rope(positions), torch.float32)[0]
     assert torch.allclose(keys, alone.keys, atol=1e-5)
 
 
@@ -233,7 +235,7 @@ def test_ask_answers_like_the_library(family, film, tmp_path, capsys):
     _, inputs = family.reference(backbone, frames, QUESTION)
     with torch.inference_mode():
         out = backbone.model.generate(**inputs, max_new_tokens=6, do_sample=False)
-    expected = backbone.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+    expected = backbone.prompt.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
     for reader in ("kv", "tokens"):  # the first encodes, the second finds the bank filled
         assert cli.run("ask", [*arguments, f"reader={reader}"]) == 0
         assert json.loads(capsys.readouterr().out)["text"] == expected
@@ -260,10 +262,10 @@ def test_encode_once_and_bounded(family, film, tmp_path, monkeypatch):
         qa = replace(qa, answerer=replace(qa.answerer, read_tokens=3 * per_frame))
         first = qa.ingest(source)
         looks, lengths = [], []
-        forward = qa.backbone.forward
+        forward = qa.backbone.language_model.forward
         monkeypatch.setattr(qa.backbone, "encode_frames", lambda *_: looks.append(1))
         monkeypatch.setattr(
-            qa.backbone,
+            qa.backbone.language_model,
             "forward",
             lambda e, *a, **k: (lengths.append(type(e)), forward(e, *a, **k))[1],
         )
@@ -355,7 +357,7 @@ def test_a_quantised_bank_reads_like_the_video(family, film, tmp_path):
             replace(back.kv, keys=made.kv.keys, values=made.kv.values),
         )
         assert same(exact, (made.tokens, made.kv))
-        assert (made.kv.pos is not None) == (qa.backbone.positions.axes == 3)
+        assert (made.kv.pos is not None) == (qa.backbone.language_model.positions.axes == 3)
         assert (made.tokens.firsts is not None) == (qa.backbone.temporal_patch > 1)
 
 
@@ -379,7 +381,7 @@ def test_a_repeated_frame_loses_its_time_and_never_a_mark(family):
     ]
     assert (plain.offsets.diff() - got.offsets.diff()).tolist() == lost
     assert int(got.visual.sum()) == len(seen.tokens)
-    is_only_time = around[1] == (backbone.time_tag_ids(float(seen.times[1])), [])
+    is_only_time = around[1] == (backbone.prompt.time_tag_ids(float(seen.times[1])), [])
     assert (lost[1] > 0) == is_only_time
     assert is_only_time or family.name != "llava_ov"
 
@@ -457,12 +459,12 @@ def test_a_recalled_frame_keeps_its_number_or_time(name, wanted):
     frames = frames_for(backbone, 4)
     frames = Frames("toy", frames.pixels, np.array([0.0, 2.5, 3.0, 3600.5]))
     seen = backbone.encode_frames(frames)
-    ids = backbone.preamble_ids()
+    ids = backbone.prompt.preamble_ids()
     for time, text in zip(frames.times.tolist(), wanted, strict=True):
         before, behind = backbone.frame_text_ids(time, time)
         assert backbone.processor.tokenizer.decode(before + behind) == text
         ids = ids + before + [backbone.config.image_token_id] * backbone.tokens_per_frame + behind
-    ids = torch.tensor([ids + backbone.suffix_ids(QUESTION)])
+    ids = torch.tensor([ids + backbone.prompt.suffix_ids(QUESTION)])
     video = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)
     made = backbone.processor.video_processor([video], do_resize=False, return_tensors="pt")
     pixels = made["pixel_values_videos"][0] if name == "internvl" else made["pixel_values"]

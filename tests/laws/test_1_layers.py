@@ -148,7 +148,7 @@ def test_token_reader_answers_like_the_librarys_generate(name):
     )
     assert (
         reading.text
-        == backbone.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+        == backbone.prompt.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
         != ""
     )
 
@@ -167,7 +167,7 @@ def test_weights_are_the_librarys_attention(name):
     # [S] over layers and heads
     mass = sum(layer[0, :, -1].sum(0) for layer in attentions if layer is not None)
     edges = backbone.frame_embeds(backbone.encode_frames(frames)).offsets + len(
-        backbone.preamble_ids()
+        backbone.prompt.preamble_ids()
     )
     expected = torch.stack([mass[a:b].sum() for a, b in pairwise(edges.tolist())])
     weights = (
@@ -235,7 +235,7 @@ def test_ask_with_tokens_answers_like_the_library(capsys, tmp_path, film, name, 
             out = backbone.model.generate(**inputs, max_new_tokens=12, do_sample=False)
         assert (
             told["text"]
-            == backbone.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+            == backbone.prompt.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
             != ""
         )
         assert told["frames_read"] == SECONDS

@@ -24,7 +24,10 @@ def test_a_second_question_runs_no_tower_and_prefills_no_video(film, tmp_path):
         for hook in hooks:
             hook.remove()
         assert tower == [] and images == []
-        tail, sink = len(qa.backbone.suffix_ids(TEXT)) + 1, len(qa.backbone.preamble_ids())
+        tail, sink = (
+            len(qa.backbone.prompt.suffix_ids(TEXT)) + 1,
+            len(qa.backbone.prompt.preamble_ids()),
+        )
         answer = qa.answerer.reader.max_new_tokens
         # Each question runs once for the retriever's queries and once for the reader, and then
         # decodes the answer. No video token runs.

@@ -84,21 +84,22 @@ def test_a_question_hears_nothing_of_another_thread():
     are taken.
     """
     backbone = toy_backbone()
-    alone = backbone.queries(TEXT)
+    model = backbone.language_model
+    alone = model.queries_of([TEXT])
     asker, others = threading.get_ident(), []
 
     def meanwhile(*_: object) -> None:
         if threading.get_ident() == asker:
-            video = backbone.embed(list(range(50)))
+            video = model.embed(list(range(50)))
             other = threading.Thread(
-                target=lambda: others.append(backbone.forward(video, backbone.cache(50)))
+                target=lambda: others.append(model.forward(video, model.cache(50)))
             )
             other.start()
             other.join()
 
     hook = backbone.decoder.layers[1].register_forward_pre_hook(meanwhile)
     try:
-        assert torch.equal(backbone.queries(TEXT), alone)
+        assert torch.equal(model.queries_of([TEXT]), alone)
     finally:
         hook.remove()
     assert len(others) == 1

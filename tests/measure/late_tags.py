@@ -29,8 +29,8 @@ class LateTags(LlavaOneVision):
         super().__init__(path, **options)
         self.times = times
 
-    def time_tag_ids(self, seconds: float) -> list[int]:
-        return super().time_tag_ids(seconds * self.times)
+    def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
+        return super().frame_text_ids(start * self.times, end * self.times)
 
     def fingerprint(self) -> str:
         return f"{super().fingerprint()}-times-{self.times:g}"

@@ -161,7 +161,7 @@ def fit(processor: Any, config: Any) -> None:
 
 
 def random_adapter(adapter: Any) -> Any:
-    """The adapter with random weights made on the device, and answers that never stop early."""
+    """The adapter with random weights made on the device."""
 
     class Random(adapter):
         def _load(self, **settings: Any) -> VideoLLM:
@@ -175,9 +175,6 @@ def random_adapter(adapter: Any) -> Any:
             model.generation_config.eos_token_id = None
             model.generation_config.pad_token_id = 0
             return model
-
-        def stop_ids(self) -> set[int]:
-            return set()
 
     return Random
 
@@ -287,6 +284,7 @@ def profile(name: str, minutes: float, fps: float, device: str) -> dict[str, Any
         torch.manual_seed(0)
         settings = {key: value for key, value in config.backbone.items() if key != "_target_"}
         backbone = random_adapter(adapter)(**settings)
+        backbone.prompt.stop_ids = set  # answers never stop early
         if not cut:
             torch.cuda.reset_peak_memory_stats()
         source = Synthetic(round(minutes * 60 * fps), fps, backbone.frame_size)
@@ -296,9 +294,10 @@ def profile(name: str, minutes: float, fps: float, device: str) -> dict[str, Any
             "dtype": dtype,
             "fps": fps,
         }
-        shape = backbone.kv_shape
+        shape = backbone.language_model.kv_shape
         row["shape"] = (
-            f"{shape.layers} x {shape.heads} x {shape.width}, D {backbone.embed([0]).shape[1]}"
+            f"{shape.layers} x {shape.heads} x {shape.width}, "
+            f"D {backbone.language_model.embed([0]).shape[1]}"
         )
         row["parameters"] = sum(p.numel() for p in backbone.model.parameters())
         row |= through_the_bank(backbone, config, source)

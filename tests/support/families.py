@@ -285,7 +285,7 @@ def without_numbers(
         f"You are provided the following series of {count} frames from a 0:00:{seconds:02d} "
         "[H:MM:SS] video.\n"
     )
-    theirs, ours = backbone.ids(opening), backbone.ids(INTRO)
+    theirs, ours = backbone.prompt.ids(opening), backbone.prompt.ids(INTRO)
     at = next(i for i in range(len(ids)) if ids[i : i + len(theirs)] == theirs)
     new = torch.tensor([ids[:at] + ours + ids[at + len(theirs) :]])
     inputs |= {"input_ids": new, "attention_mask": torch.ones_like(new)}
@@ -300,14 +300,16 @@ def ids_and_pixels(
     pixels from its processor.
     """
     video = [backbone.config.video_token_id]
-    ids = backbone.preamble_ids()
+    ids = backbone.prompt.preamble_ids()
     for t in frames.times:
         ids = (
             ids
-            + backbone.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]")
+            + backbone.prompt.ids(f"[{int(t) // 60:02d}:{int(t) % 60:02d}]")
             + video * backbone.tokens_per_frame
         )
-    ids = ids + video + backbone.suffix_ids(question)  # the library's features end with the newline
+    ids = (
+        ids + video + backbone.prompt.suffix_ids(question)
+    )  # the library's features end with the newline
     pixels = backbone.processor.video_processor(
         [torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)], do_resize=False, return_tensors="pt"
     )

@@ -67,7 +67,9 @@ def held_at(qa, token: int):
     """The reader stops at its n-th token (from 0) until `go_on` is set. `reached` is set when it is
     there.
     """
-    reached, go_on, decode = threading.Event(), threading.Event(), qa.backbone.decode
+    reached, go_on = threading.Event(), threading.Event()
+    model = qa.backbone.language_model
+    decode = model.decode
 
     def slow(*args, **kwargs):
         for i, each in enumerate(decode(*args, **kwargs)):
@@ -76,9 +78,9 @@ def held_at(qa, token: int):
                 assert go_on.wait(20)
             yield each
 
-    qa.backbone.decode = slow
+    model.decode = slow
     try:
         yield reached, go_on
     finally:
         go_on.set()
-        del qa.backbone.decode
+        del model.decode

@@ -108,7 +108,7 @@ class Answers:
     def _answer(self, one: VideoRequest, video_id: str) -> TextAnswer:
         self._qa.answerer.reader.max_new_tokens = one.max_new_tokens or self._longest
         text = self._qa.ask(Question(one.question, video_id)).text
-        return TextAnswer(cut(text, one.until), len(self._backbone.ids(text)))
+        return TextAnswer(cut(text, one.until), len(self._backbone.prompt.ids(text)))
 
 
 def _override(value: Any) -> str:

@@ -137,7 +137,7 @@ def _operations_of(
 
     None where they depend on the frames' content, or where nothing is prefilled.
     """
-    sink = len(backbone.preamble_ids())
+    sink = len(backbone.prompt.preamble_ids())
     if own is None:
         return operations.encode_growing(
             backbone.config, frames, tokens=backbone.tokens_per_frame, sink=sink

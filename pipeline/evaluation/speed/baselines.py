@@ -42,8 +42,8 @@ class TransformersModel:
         self.model.generation_config.eos_token_id = None  # every answer has the same length
         self.dtype, self.device, self.new_tokens = backbone.dtype, backbone.device, new_tokens
         self.tokens_per_frame = backbone.tokens_per_frame
-        self.preamble = backbone.preamble_ids()
-        self.suffix_ids = backbone.suffix_ids
+        self.preamble = backbone.prompt.preamble_ids()
+        self.suffix_ids = backbone.prompt.suffix_ids
         self._tower_s = 0.0
         self._settle: Callable[[], None] = (
             torch.cuda.synchronize if self.device.type == "cuda" else (lambda: None)

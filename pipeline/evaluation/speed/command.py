@@ -134,7 +134,7 @@ def _check_numbers(config: BenchSettings) -> None:
 
 def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dict[str, Any]:
     """Measure; rows are added to `rows` as they come. -> facts about the machine and the model."""
-    from encoders.models.onednn_linear import count_weights
+    from encoders.models.acceleration.onednn_linear import count_weights
     from pipeline.config.compose import compose
     from pipeline.evaluation.speed import against_transformers, components, machine
     from pipeline.evaluation.speed.reelbank_arm import load_backbone

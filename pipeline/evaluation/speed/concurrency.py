@@ -54,7 +54,7 @@ def measure_overhead(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
     for number in range(-1, config.rounds):
         clock = StageTimer()
         qa.answerer.reader.read(evidence, clock)
-        with one_thread(qa.backbone.is_narrow):  # as reading does
+        with one_thread(qa.backbone.language_model.is_narrow):  # as reading does
             bare = _bare_steps(qa, evidence, steps)
         if number >= 0:
             rows.append(
@@ -75,10 +75,10 @@ def _bare_steps(qa: VideoQA, evidence: Evidence, steps: int) -> float:
     assert isinstance(backbone, VideoLLM)  # transformers' own modules are called below
     tail = qa.answerer.reader.prompt_suffix(evidence.question.text)
     with qa.answerer.reader.context(evidence, len(tail) + steps + 1, StageTimer()) as (cache, _):
-        backbone.forward(tail, cache)
+        backbone.language_model.forward(tail, cache)
         first = cache.cursor.next
         # [n, 1, 1, D]
-        embeds = backbone.embed(list(range(steps)))[:, None, None].to(backbone.dtype)
+        embeds = backbone.language_model.embed(list(range(steps)))[:, None, None].to(backbone.dtype)
         # [n, 1, 1]
         places = torch.arange(first, first + steps, device=backbone.device)[:, None, None]
         began = time.perf_counter()

@@ -42,7 +42,7 @@ def load_backbone(config: BenchSettings) -> LlavaOneVision:
             "bench compares models of LLaVA-OneVision; use backbone=embedded, llava_ov_0p5b or "
             "llava_ov_7b."
         )
-    backbone.stop_ids = set  # type: ignore[method-assign]
+    backbone.prompt.stop_ids = set  # type: ignore[method-assign]
     # takes seconds for a large model
     backbone.fingerprint = functools.cache(backbone.fingerprint)  # type: ignore[method-assign]
     return backbone

@@ -42,7 +42,7 @@ def measure(
         for count in config.retriever_rows:
             partners = {
                 "embedder": BatchedTextEmbedder(instantiate("clip", own.clip)),
-                "queries": BatchedQueries(backbone.queries_of),
+                "queries": BatchedQueries(backbone.language_model.queries_of),
             }
             retriever: Retriever = call(
                 "retriever", instantiate("retriever", own.retriever), **partners

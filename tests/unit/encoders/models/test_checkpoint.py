@@ -19,8 +19,8 @@ import torch
 
 from encoders.errors import UserError
 from encoders.models import checkpoint
+from encoders.models.attention import ATTENTIONS, Listener
 from encoders.models.llava_onevision import LlavaOneVision
-from encoders.models.video_llm import ATTENTIONS
 from pipeline import cli
 from tests.support.console import sentence, tree
 from tests.support.families import folder
@@ -158,7 +158,10 @@ def test_code_beside_a_known_model_is_not_run_either(tmp_path, monkeypatch):
         json.dumps(config | {"auto_map": {"AutoConfig": "code.Config"}})
     )
     (target / "code.py").write_text("from pathlib import Path\nPath('exploded').touch()\n")
-    assert LlavaOneVision(str(target)).kv_shape == toy_backbone().kv_shape
+    assert (
+        LlavaOneVision(str(target)).language_model.kv_shape
+        == toy_backbone().language_model.kv_shape
+    )
     assert not (tmp_path / "exploded").exists()
 
 
@@ -195,13 +198,12 @@ def test_settings_that_are_not_there(ask, overrides, words):
 
 
 def test_eager_attention_answers_like_sdpa():
-    from encoders.models.video_llm import Listener
-
     def heard(backbone: LlavaOneVision) -> tuple[torch.Tensor, int]:
         calls: list[int] = []
         listener: Listener = lambda layer, query, key, scaling: calls.append(layer)  # noqa: E731
         seen = backbone.frame_embeds(backbone.encode_frames(toy_frames(3)))
-        return backbone.logits(backbone.forward(seen, backbone.cache(64), listener)), len(calls)
+        model = backbone.language_model
+        return model.logits(model.forward(seen, model.cache(64), listener)), len(calls)
 
     assert set(ATTENTIONS) == {"sdpa", "eager"}
     (fused, first), (plain, second) = (

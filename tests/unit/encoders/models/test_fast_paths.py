@@ -14,12 +14,18 @@ import pytest
 import torch
 
 from encoders.errors import UserError
+from encoders.models.acceleration.jit_trace import JitTrace
+from encoders.models.acceleration.onednn_linear import (
+    PackedLinear,
+    SigmoidGELU,
+    _supported,
+    count_weights,
+    pack,
+)
 from encoders.models.attention import _attend
 from encoders.models.clip import ClipEncoder
-from encoders.models.jit_trace import JitTrace
 from encoders.models.kv_cache import join_blocks
 from encoders.models.llava_onevision import LlavaOneVision
-from encoders.models.onednn_linear import PackedLinear, SigmoidGELU, _supported, count_weights, pack
 from encoders.schema import Frames, KVBlock
 from pipeline.config.settings import WEIGHTS
 from tests.support.toys import toy_backbone
@@ -203,7 +209,7 @@ def test_what_a_graph_cannot_say_stays_a_function():
 
 
 def test_a_large_model_is_not_traced(monkeypatch):
-    monkeypatch.setattr("encoders.models.jit_trace._SMALL", 10)
+    monkeypatch.setattr("encoders.models.acceleration.jit_trace._SMALL", 10)
     layer = torch.nn.Linear(4, 4).requires_grad_(False)
     function, calls = _counted(layer)
     traced = JitTrace(function, layer, after=1)
@@ -276,7 +282,7 @@ def test_all_of_a_decoders_layers_are_packed_however_small():
         LlavaOneVision(str(WEIGHTS / "video_llm"), dtype=dtype) for dtype in ("float32", "bfloat16")
     )
     layers = [module for module in packed.decoder.modules() if isinstance(module, PackedLinear)]
-    assert len(layers) == 7 * packed.kv_shape.layers and count_weights(
+    assert len(layers) == 7 * packed.language_model.kv_shape.layers and count_weights(
         packed.model
     ) == count_weights(plain.model)
     assert not [
@@ -284,7 +290,8 @@ def test_all_of_a_decoders_layers_are_packed_however_small():
         for module in packed.model.model.vision_tower.modules()
         if isinstance(module, PackedLinear)
     ]
-    wanted, found = (model.queries("Which icon appears in the video?") for model in (plain, packed))
+    question = "Which icon appears in the video?"
+    wanted, found = (one.language_model.queries_of([question])[0] for one in (plain, packed))
     torch.testing.assert_close(found, wanted, atol=0.03 * float(wanted.abs().max()), rtol=0)
 
 
@@ -292,7 +299,7 @@ def test_nothing_is_packed_where_torch_has_no_such_product(monkeypatch):
     def missing(*_args):
         raise RuntimeError("this build has no oneDNN")
 
-    monkeypatch.setattr("encoders.models.onednn_linear.PackedLinear.forward", missing)
+    monkeypatch.setattr("encoders.models.acceleration.onednn_linear.PackedLinear.forward", missing)
     layer = torch.nn.Sequential(torch.nn.Linear(1024, 1024)).bfloat16().requires_grad_(False)
     pack(layer)
     assert type(layer[0]) is torch.nn.Linear
@@ -300,7 +307,7 @@ def test_nothing_is_packed_where_torch_has_no_such_product(monkeypatch):
 
 def test_a_model_that_would_say_something_else_packed_is_left_alone(monkeypatch):
     monkeypatch.setattr(
-        "encoders.models.onednn_linear.PackedLinear.forward", lambda _self, x: 2 * x
+        "encoders.models.acceleration.onednn_linear.PackedLinear.forward", lambda _self, x: 2 * x
     )
     layer = torch.nn.Sequential(torch.nn.Linear(1024, 1024)).bfloat16().requires_grad_(False)
     pack(layer)
@@ -396,7 +403,7 @@ def test_blocks_one_after_another_keep_their_frames():
 
 
 def test_rotations_are_those_of_the_positions_asked_for():
-    model = toy_backbone()
+    model = toy_backbone().language_model
     here, there = torch.arange(5), torch.arange(7, 12)
     first, other = model.rope(here), model.rope(there)
     assert not torch.equal(first[1], other[1])

@@ -101,7 +101,7 @@ def test_texts_that_are_prepared_are_computed_once_and_together():
 
     def of_all(texts):
         calls.append(list(texts))
-        return toy_backbone().queries_of(texts)
+        return toy_backbone().language_model.queries_of(texts)
 
     queries = BatchedQueries(of_all)
     with queries.prepared([*TEXTS, TEXTS[0]]):

@@ -88,7 +88,7 @@ def test_options_weigh_as_much_as_one_at_a_time(backbone, reader_class, ends):
         ["4821", "77", "circle, star"],
         ["star", "ring ring ring"],
     ]
-    ids = [[backbone.ids(word) for word in own] for own in options]
+    ids = [[backbone.prompt.ids(word) for word in own] for own in options]
     alone = [
         reader.log_likelihoods(one, q, own, silent, ends=ends)
         for one, q, own in zip(asked, QUESTIONS, ids, strict=True)
@@ -100,9 +100,10 @@ def test_options_weigh_as_much_as_one_at_a_time(backbone, reader_class, ends):
 
 
 def test_queries_of_several_are_those_of_each(backbone):
-    found = backbone.queries_of(QUESTIONS)
+    model = backbone.language_model
+    found = model.queries_of(QUESTIONS)
     assert all(
-        torch.allclose(row, backbone.queries(text), atol=1e-4)
+        torch.allclose(row, model.queries_of([text])[0], atol=1e-4)
         for row, text in zip(found, QUESTIONS, strict=True)
     )
     assert not torch.allclose(found[0], found[1], atol=1e-1)

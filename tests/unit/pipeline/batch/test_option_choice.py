@@ -183,7 +183,8 @@ def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
     words = ["red", "a star and a ring", "4821", "not in the video"]
-    answers = [backbone.ids(" " + word) for word in words]
+    model = backbone.language_model
+    answers = [backbone.prompt.ids(" " + word) for word in words]
     assert len({len(ids) for ids in answers}) > 1
     with qa.bank:
         qa.ingest(source)
@@ -195,13 +196,11 @@ def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
             evidence, "What color?", answers, StageTimer(), ends=False
         )
         for ids, both, without in zip(answers, told, open_ended, strict=True):
-            tail = torch.cat([qa.answerer.reader.prompt_suffix("What color?"), backbone.embed(ids)])
+            tail = torch.cat([qa.answerer.reader.prompt_suffix("What color?"), model.embed(ids)])
             with qa.answerer.reader.context(evidence, len(tail), StageTimer()) as (cache, _):
-                logs = backbone.logits(backbone.forward(tail, cache)).log_softmax(-1)[
-                    -len(ids) - 1 :
-                ]
+                logs = model.logits(model.forward(tail, cache)).log_softmax(-1)[-len(ids) - 1 :]
             each = [float(logs[i, token]) for i, token in enumerate(ids)]
-            (end,) = backbone.stop_ids()
+            (end,) = backbone.prompt.stop_ids()
             assert without == pytest.approx(sum(each), abs=1e-3)
             assert both == pytest.approx(sum(each) + float(logs[-1, end]), abs=1e-3)
 

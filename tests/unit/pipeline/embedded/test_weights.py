@@ -58,13 +58,13 @@ def test_the_tokenizer_that_ships_is_the_one_that_is_built():
     (359_999, "[99:59:59]", 3), (360_000, "[6000:00]", 5),
 ])  # fmt: skip
 def test_time_tags_stay_short_for_four_days(seconds, text, tokens):
-    found = embedded().time_tag_ids(seconds)
-    assert (embedded().text_of(found), len(found)) == (text, tokens)
+    found = embedded().prompt.time_tag_ids(seconds)
+    assert (embedded().prompt.text_of(found), len(found)) == (text, tokens)
 
 
 def test_minutes_go_on_where_hours_take_more_tokens(monkeypatch):
     """As with the tokenizers of Qwen, which write digits one by one."""
-    other = copy.copy(embedded())
+    other = copy.copy(embedded().prompt)
     monkeypatch.setattr(other, "_time_tag_ids", {})
     monkeypatch.setattr(other, "ids", lambda text: [ord(letter) for letter in text])
     assert bytes(other.time_tag_ids(100_000)) == b"[1666:40]"

@@ -4,9 +4,9 @@ transformers.
 torch passes a layer's weights to oneDNN as they are, and oneDNN reorders them in every call. With
 weights packed once, encoding takes 4 % less time (0.6 B parameters), and a small decoder's products
 for one token take a third less. A GELU after such a layer is applied while the product's rows are
-still in the cache. Small towers run faster as graphs (encoders/models/jit_trace.py). There, only
-GELU's tanh is replaced by an equal sigmoid: torch's tanh takes as long as the product before it.
-Knows two layouts of an MLP and no model.
+still in the cache. Small towers run faster as graphs (encoders/models/acceleration/jit_trace.py).
+There, only GELU's tanh is replaced by an equal sigmoid: torch's tanh takes as long as the product
+before it. Knows two layouts of an MLP and no model.
 """
 
 import math

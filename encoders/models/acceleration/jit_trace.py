@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encoders.models.onednn_linear import PackedLinear, count_weights
+from encoders.models.acceleration.onednn_linear import PackedLinear, count_weights
 
 # parameters up to which the overhead of an operation exceeds its work
 _SMALL = 50_000_000
