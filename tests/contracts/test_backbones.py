@@ -108,7 +108,7 @@ def test_facts_of_the_toy_agree_too():
     row = backbones.facts(node, 1.0, "bfloat16")
     assert (
         row.tokens_per_frame == toy.tokens_per_frame
-        and row.kv_bytes_per_token == toy.kv_shape.nbytes(torch.bfloat16)
+        and row.kv_bytes_per_token == toy.language_model.kv_shape.nbytes(torch.bfloat16)
     )
 
 
