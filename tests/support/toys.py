@@ -100,8 +100,8 @@ def toy_parts(says: str = "") -> list[str]:
     return [
         f"backbone.path={toy_checkpoint(says=says)}",
         f"clip.model=local-dir:{toy_clip()}",
-        "++backbone.reads_text=true",  # unlike the embedded model, in whose place it is
-        "++backbone.questions=null",
+        "backbone.reads_text=true",  # unlike the embedded model, in whose place it is
+        "backbone.questions=null",
     ]
 
 
