@@ -112,7 +112,7 @@ def stream(root: Path, hours: float, samples: int = 48) -> Curve:
     )
     with bank:
         bank.record_video(
-            VideoInfo("stream", "stream", hours * 3600, "made up"), 1.0, finished=False
+            VideoInfo("stream", "stream", hours * 3600.0, "made up"), 1.0, finished=False
         )
         for number in range(segments):
             fresh = segment(number)
