@@ -1,13 +1,13 @@
 """The memory bank: segments of many videos go in, evidence for a question comes out.
 
 Knows neither pixels nor prompts. Layout of <bank>/:
-    bank.json, writer.lock             format, provenance, lock   memory/storage/manifest.py
-    catalog.sqlite                     the videos and segments    memory/storage/catalog.py
-    segments/<video>/*.safetensors     tokens, keys and values    memory/store.py
-    window/<video>/*.safetensors       the encoder's exact keys   memory/storage/recent_window.py
-    text/<video>/<extractor>/*.jsonl   lines of text              memory/text/store.py
-    vectors/<video>/<extractor>/*.vec  vectors of these lines     memory/text/vectors.py
-    index/<video>/*/                   a cache of search rows     memory/retrieval/row_cache.py
+    bank.json, writer.lock             format, provenance, lock  memory/storage/manifest.py
+    catalog.sqlite                     the videos and segments   memory/storage/catalog.py
+    segments/<video>/*.safetensors     tokens, keys and values   memory/store.py
+    window/<video>/*.safetensors       the encoder's exact keys  storage/segments/recent_window.py
+    text/<video>/<extractor>/*.jsonl   lines of text             memory/text/store.py
+    vectors/<video>/<extractor>/*.vec  vectors of these lines    memory/text/vectors.py
+    index/<video>/*/                   a cache of search rows    memory/retrieval/row_cache.py
 
 A missing catalog is rebuilt when the bank is opened (memory/rebuild.py). If the operating system
 refuses a write, the caller gets one sentence, and all acknowledged data stays.
@@ -42,7 +42,7 @@ from memory.storage.catalog import VideoRow
 from memory.storage.manifest import Provenance, WriterLock, open_manifest
 from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Piece, Rule
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
 
 
@@ -114,7 +114,7 @@ class MemoryBank:
         bank, or was made with other settings.
 
         provenance: None opens any existing bank, for maintenance. Its key "quantisation" says how
-        segments are stored (memory/storage/segment_codec.py).
+        segments are stored (memory/storage/segments/segment_codec.py).
         recent_frames: newest frames that every question sees.
         ram_bytes: for the retriever's rows, and for recalled frames in what the rows leave
         (memory/cache/tiers.py).

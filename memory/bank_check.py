@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory.storage import segment_file, video_record
+from memory.storage import video_record
 from memory.storage.atomic import TEMPORARY
 from memory.storage.catalog import SegmentRow
 from memory.storage.os_errors import as_user_errors
+from memory.storage.segments import segment_file
 from memory.store import DiskStore, window_range
 from memory.text import rows as text_rows
 from memory.text.store import TextProblem

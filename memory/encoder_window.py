@@ -1,8 +1,8 @@
 """Where an encoder resumes in a video, and the window of earlier frames that it starts with.
 
 Knows the store; no encoder, no retriever, no questions. A quantized bank keeps the exact keys and
-values of unfinished videos (memory/storage/recent_window.py); everything else comes back as the
-segment files store it.
+values of unfinished videos (memory/storage/segments/recent_window.py); everything else comes back
+as the segment files store it.
 """
 
 import math

@@ -3,9 +3,9 @@
 Knows nothing of retrieval, nor of who may write (the bank holds the lock). All rows come back,
 except that unreadable files become gaps and no video counts as finished. Complete files that were
 never acknowledged are included, and so is the text of videos (memory/text/store.py). Recent windows
-(memory/storage/recent_window.py) stay as they are: a block is written before its segment, so the
-last segment has one. A finished video has none, and `verify` lists its window as missing until the
-next `ingest` has checked the video.
+(memory/storage/segments/recent_window.py) stay as they are: a block is written before its segment,
+so the last segment has one. A finished video has none, and `verify` lists its window as missing
+until the next `ingest` has checked the video.
 Order: 1 rows into a catalog with a temporary name, 2 move the old catalog and its log away, 3
 rename. A crash before 3 leaves no catalog; the next opening starts again.
 """
@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from encoders.schema import VideoInfo
-from memory.storage import segment_file, video_record
+from memory.storage import video_record
 from memory.storage.atomic import TEMPORARY, sync_folder
 from memory.storage.catalog import SegmentRow, VideoRow
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import CatalogDamagedError, Database
+from memory.storage.segments import segment_file
 from memory.text import rows as text_rows
 from memory.text import store
 from memory.text.rows import TextRows

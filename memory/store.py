@@ -9,7 +9,7 @@ Layout:
 
 The commit protocol. Order of `put`:
     0 in a quantized bank, the segment's block into the recent window
-      (memory/storage/recent_window.py)
+      (memory/storage/segments/recent_window.py)
     1 temporary file in the folder of the segment, fsync
     2 rename to its name, fsync of the folder
     3 row in the catalog, committed with synchronous=FULL: from here on the segment exists
@@ -52,13 +52,14 @@ import numpy as np
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
 from memory.schema import SegmentIndex
-from memory.storage import crash_points, segment_file, video_record
+from memory.storage import crash_points, video_record
 from memory.storage.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
 from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import Database
-from memory.storage.recent_window import RecentWindow
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments import segment_file
+from memory.storage.segments.recent_window import RecentWindow
+from memory.storage.segments.segment_codec import StorageFormat
 from memory.text import rows as text_rows
 from memory.text.store import TextStore
 

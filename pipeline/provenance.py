@@ -7,7 +7,7 @@ from typing import Any
 
 from encoders.models.backbone import Backbone
 from encoders.schema import DualEncoder
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config.parts import PartSettings
 from pipeline.config.settings import PipelineSettings
 

@@ -18,7 +18,7 @@ from memory import frame_budget
 from memory.cache.prefetch import Prefetcher
 from memory.cache.tiers import FrameKey, FrameTiers, Lease
 from memory.schema import Evidence, Run
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
 from memory.timeline import Timeline
 

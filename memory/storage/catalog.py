@@ -81,7 +81,7 @@ class SegmentRow:
     frames: int
     first: int  # ordinal of the first frame
     nbytes: int  # size of the file
-    # seal of the file's header, which holds the checksums (memory/storage/segment_file.py)
+    # seal of the file's header, which holds the checksums (memory/storage/segments/segment_file.py)
     checksum: str
     times: np.ndarray  # [frames] float64 seconds
     tokens: np.ndarray  # [frames] int32: visual tokens of each frame

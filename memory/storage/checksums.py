@@ -22,7 +22,7 @@ Sums = Mapping[str, bytes]
 _BYTES = 8  # of one checksum
 
 # name -> the offsets tensor that cuts it into frames, and the axis that is cut. Not cut: the scales
-# of keys, whose groups span frames (memory/storage/quantization.py), and small tensors
+# of keys, whose groups span frames (memory/storage/segments/quantization.py), and small tensors
 BY_FRAME = {"tokens": ("offsets", 0), "keys": ("kv_offsets", 2), "values": ("kv_offsets", 2)}
 
 

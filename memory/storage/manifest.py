@@ -13,7 +13,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
 
-FORMAT = 3  # of segment files (memory/storage/segment_file.py)
+FORMAT = 3  # of segment files (memory/storage/segments/segment_file.py)
 Provenance = Mapping[str, str | int | float | None]
 
 

@@ -3,9 +3,9 @@
 One damaged segment is one segment to encode: its window is rebuilt from the segments before it, so
 it gets its original bytes, and later segments stay as they are. Without the video the number stays
 free: questions work without it, and a later `ingest` of the video fills it.
-A quantized bank no longer has the original window (memory/storage/recent_window.py). The segment is
-then encoded behind what the bank stores of earlier frames, so its bytes can differ from the
-original ones. Checksums are compared, and the outcome says which case it was.
+A quantized bank no longer has the original window (memory/storage/segments/recent_window.py). The
+segment is then encoded behind what the bank stores of earlier frames, so its bytes can differ from
+the original ones. Checksums are compared, and the outcome says which case it was.
 
 Order: 1 find all damage, 2 load a model if one is needed (other settings than those of the bank are
 refused here, before anything is dropped), 3 video by video: drop, then encode from the first

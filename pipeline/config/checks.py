@@ -2,7 +2,7 @@
 
 from encoders.errors import UserError
 from memory.schema import Retriever
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config import units
 from pipeline.config.settings import IngestSettings, PipelineSettings
 

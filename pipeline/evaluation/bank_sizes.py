@@ -44,7 +44,7 @@ from encoders.models.backbone import Backbone
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import KVBlock, Segment
 from memory.schema import Evidence, Hits, Question, Run
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config import settings

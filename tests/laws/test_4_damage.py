@@ -22,7 +22,8 @@ from memory.bank import MemoryBank
 from memory.bank_check import BankCheck
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
-from memory.storage import checksums, segment_file
+from memory.storage import checksums
+from memory.storage.segments import segment_file
 from memory.store import DiskStore
 from pipeline import cli
 from pipeline.build import build_backbone, build_qa, build_source

@@ -14,8 +14,8 @@ import pytest
 
 from memory.bank import MemoryBank
 from memory.schema import Question
-from memory.storage import segment_file
 from memory.storage.catalog import SegmentRow, VideoRow
+from memory.storage.segments import segment_file
 from tests.support.banks import opened
 from tests.support.records import info, make_segment
 from tests.support.retrievers import built

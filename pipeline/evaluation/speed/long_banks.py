@@ -18,10 +18,10 @@ from torch.nn.functional import normalize
 from encoders.models.llava_onevision import LlavaOneVision
 from encoders.schema import Frames, Segment, VideoInfo
 from memory.schema import Question
-from memory.storage import segment_file
 from memory.storage.catalog import SegmentRow, VideoRow
 from memory.storage.manifest import open_manifest
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments import segment_file
+from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
 from pipeline.build import build_qa
 from pipeline.config.settings import BenchSettings

@@ -20,7 +20,8 @@ from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.bank_check import BankCheck
 from memory.retrieval.uniform import UniformRetriever
-from memory.storage import atomic, checksums, segment_file, tensor_file
+from memory.storage import atomic, checksums
+from memory.storage.segments import segment_file, tensor_file
 from memory.store import DiskStore
 from tests.support.children import receive_all, start
 from tests.support.records import files, info, make_segment, make_video, raw, same
@@ -43,8 +44,8 @@ def test_a_segment_comes_back_bit_exact(store, dtype, kv):
 
 def test_equal_segments_are_equal_bytes_in_any_process(tmp_path):
     program = (
-        "import sys; from memory.storage import segment_file; from tests.support.records import "
-        "make_segment\n"
+        "import sys; from memory.storage.segments import segment_file\n"
+        "from tests.support.records import make_segment\n"
         "sys.stdout.buffer.write(segment_file.pack(make_segment('v', 3)))"
     )
     other = subprocess.run(

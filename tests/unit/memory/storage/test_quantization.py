@@ -21,9 +21,9 @@ from memory.bank_check import BankCheck
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
 from memory.storage import crash_points as steps
-from memory.storage import quantization, segment_codec, segment_file
-from memory.storage.quantization import Packed
-from memory.storage.segment_codec import StorageFormat
+from memory.storage.segments import quantization, segment_codec, segment_file
+from memory.storage.segments.quantization import Packed
+from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
 from tests.support.records import (
     DIM,

@@ -22,8 +22,8 @@ from encoders.schema import FrameSource, Segment
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
-from memory.storage import segment_file
 from memory.storage.retention import Cut, Piece, Rule, plan, window_frames
+from memory.storage.segments import segment_file
 from memory.store import DiskStore
 from pipeline import cli
 from pipeline.build import build_backbone, build_qa, build_source

@@ -2,10 +2,10 @@
 
 Knows nothing of durability, of the catalog or of what the tensors are for. The file describes
 itself: its header holds format version, video id, number, start, end, wall-clock time if known, and
-the checksums of all tensors (memory/storage/tensor_file.py). So the files can rebuild a catalog. A
-chain of checksums covers every byte: the seal (in the catalog) covers the header, the header covers
-the data. Every read checks what it returns, and only that: a range of frames costs the checksums of
-these frames.
+the checksums of all tensors (memory/storage/segments/tensor_file.py). So the files can rebuild a
+catalog. A chain of checksums covers every byte: the seal (in the catalog) covers the header, the
+header covers the data. Every read checks what it returns, and only that: a range of frames costs
+the checksums of these frames.
 
 Tensors:
     tokens [N, D], pos [N, 3], offsets [T + 1], times [T], clip [T, E]
@@ -14,9 +14,9 @@ Tensors:
     firsts [T]                                        for models with temporal patches
     kv_pos [M, 3]                                     for models with positions on three axes
     repeats [T]                                       if a compressor merged frames
-Dtypes: see memory/storage/tensor_file.py. In a quantized bank (memory/storage/segment_codec.py)
-tensors are codes, keys_scale is stored beside keys, key_means are computed from the keys at every
-read, and the header names the format.
+Dtypes: see tensor_file.py beside this file. In a quantized bank (segment_codec.py) tensors are
+codes, keys_scale is stored beside keys, key_means are computed from the keys at every read, and the
+header names the format.
 """
 
 from collections.abc import Iterator, Set
@@ -30,9 +30,9 @@ from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
 from memory.schema import SegmentIndex
-from memory.storage import segment_codec, tensor_file
-from memory.storage.segment_codec import StorageFormat, TensorFormat
-from memory.storage.tensor_file import DamagedError, TensorFile, read_seal, seal
+from memory.storage.segments import segment_codec, tensor_file
+from memory.storage.segments.segment_codec import StorageFormat, TensorFormat
+from memory.storage.segments.tensor_file import DamagedError, TensorFile, read_seal, seal
 
 # 1 had no checksums; 2 had them in hex, and quantized banks stored scales and mean keys separately
 FORMAT = 3

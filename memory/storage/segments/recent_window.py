@@ -9,8 +9,8 @@ leaves the window, and when the video is finished. Until then, questions read th
 here. The next writer deletes blocks of segments that were never acknowledged.
 
 Guarantee: keys and values from here are exactly those that the encoder produced, bit by bit. Every
-block holds checksums of its tensors per frame (memory/storage/tensor_file.py) and names its
-segment; every read checks what it returns.
+block holds checksums of its tensors per frame (memory/storage/segments/tensor_file.py) and names
+its segment; every read checks what it returns.
 A damaged block is never used and never skipped: encoding and questions that need it fail with the
 file's name, `verify` lists it, `repair` replaces it by what the segment stores and says so.
 `verify` lists missing blocks too. A reader then takes what the segment stores, which is also
@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from encoders.schema import KVBlock
-from memory.storage import tensor_file
 from memory.storage.atomic import make_folder, write_atomically
-from memory.storage.tensor_file import DamagedError, TensorFile
+from memory.storage.segments import tensor_file
+from memory.storage.segments.tensor_file import DamagedError, TensorFile
 
 
 class RecentWindow:

@@ -3,7 +3,7 @@
 Knows records and tensors; no files, no catalog. `encode` names the tensors of a file; `decode_*`
 take only what was cut out of one. With int8 or int4 keys and values, everything else is small too:
     tokens, values     quantized per token
-    keys               per channel, in groups of whole frames (memory/storage/quantization.py)
+    keys               per channel, in groups of whole frames (quantization.py)
     key_means          not stored: computed from the decoded keys
     clip               int8 per row, one row for frames that repeat each other
                        (VisualTokens.repeats)
@@ -22,8 +22,8 @@ from torch.nn.functional import normalize
 
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment
-from memory.storage import quantization
-from memory.storage.quantization import Packed
+from memory.storage.segments import quantization
+from memory.storage.segments.quantization import Packed
 
 KV_DTYPES = ("bfloat16", "int8", "int4")
 TOKEN_DTYPES = ("bfloat16", "int8", "int4")
