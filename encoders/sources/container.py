@@ -1,18 +1,16 @@
-"""Facts about a video file, read without decoding: fingerprint, length, and the time of every
-picture.
+"""Facts about a video file, read without decoding: fingerprint, timeline, and every picture's time.
 
-Knows the container (through PyAV's demuxer) and no decoder's pictures. Times are seconds from the
-first picture. The scan reads the whole file once. It lets two decoders agree on time, and it
-detects files that were cut off.
+Knows the container (through PyAV's demuxer) and no decoder's pictures. Video time begins with what
+players show or play first. The scan reads the whole file once. It lets decoders agree on time, and
+it detects files that were cut off (encoders/sources/cut_files.py).
 """
 
+import functools
 import hashlib
-import os
-from array import array
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import av
 import av.container
@@ -20,11 +18,21 @@ import av.stream
 import numpy as np
 
 from encoders.errors import FileError, UserError
+from encoders.sources import cut_files
+from encoders.sources.packet_scan import MISSING, PacketTable, demux, scan
+from encoders.sources.stamps import LEAP_S, PictureTimes, late_start, picture_times
+from encoders.sources.timeline import Timeline, TimelinePart
 
 WINDOW_BYTES, WINDOWS = 64 * 1024, 16
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
+MAX_PIXELS = 8192 * 8192  # of one picture; 8K has half of it, and a decoder takes 3 bytes for each
 # formats that FFmpeg also opens as video: stills, and any text file
 _PICTURES = ("image2", "_pipe", "tty")
+_NO_FILM = (
+    av.stream.Disposition.attached_pic
+    | av.stream.Disposition.timed_thumbnails
+    | av.stream.Disposition.still_image
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +44,37 @@ class Container:
     codec: str
     stream: int  # index of the video stream
     clock: Fraction  # seconds per tick of a time stamp
-    zero: int  # time stamp of the first picture
-    # [P] float64 seconds of every picture, rising; empty without time stamps
+    timeline: Timeline = field(repr=False)
+    # [T] float64 seconds of video time of every picture, rising
     times: np.ndarray = field(repr=False)
-    longest_run: int  # pictures between two keyframes, at most
-    # mean pictures per second as stated; only used if time stamps are missing
-    rate: float
-    duration: float  # seconds
+    end: float  # seconds at which the last picture ends
+    step: float  # the usual seconds from one picture to the next
+    # False: the packets have no time stamps, and times count pictures at the stated rate
+    is_stamped: bool
+    packets: PacketTable = field(repr=False)
+    pictures: PictureTimes | None = field(repr=False)  # None if not stamped
+    rate: float  # mean pictures per second as stated
+    pixel_aspect: float  # width of a pixel divided by its height
     cut_off: bool  # the file ends before its stated length
-    torn: bool  # packets whose inner lengths do not add up: decoders will fail there
-
-    def seconds(self, stamp: int) -> float:
-        """Time stamp to seconds: bit for bit the number that `times` holds for it."""
-        return (stamp - self.zero) * self.clock.numerator / self.clock.denominator
+    # seconds from which on pictures may be missing, since files hold them in another order
+    whole_until: float
 
     @property
-    def step(self) -> float:
-        """The usual seconds from one picture to the next."""
-        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 1.0 / self.rate
+    def duration(self) -> float:
+        """Seconds of video time at which the last picture or sound ends."""
+        return self.timeline.end
+
+    @property
+    def torn(self) -> bool:
+        """True for packets whose inner lengths do not add up: decoders will fail there."""
+        return self.packets.torn
+
+    @property
+    def longest_run(self) -> int:
+        """Pictures between two keyframes, at most."""
+        keys = self.packets.keys
+        runs = np.diff(np.append(np.flatnonzero(keys), len(keys)))
+        return int(runs.max()) if len(runs) else len(keys)
 
 
 def fingerprint(path: Path) -> str:
@@ -86,6 +107,13 @@ def check_file(path: Path) -> None:
 def inspect(path: Path) -> Container:
     """Read the facts. UserError with the reason if the file is not a video."""
     check_file(path)
+    status = path.stat()
+    return _inspect(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+# words and pictures of one film ask for the same facts, and a scan reads the whole file
+@functools.lru_cache(maxsize=4)
+def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             return _facts(path, container)
@@ -100,162 +128,176 @@ def inspect(path: Path) -> Container:
         ) from error
 
 
+def video_stream(container: "av.container.InputContainer") -> "av.VideoStream | None":
+    """The film of a file: its largest video stream that is no cover, no preview and no still.
+
+    None if there is no such stream.
+    """
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & _NO_FILM
+        and stream.codec_context is not None
+        and stream.time_base is not None
+    ]
+    best = container.streams.best("video")
+
+    def rank(stream: "av.VideoStream") -> tuple[int, bool, int]:
+        coder = stream.codec_context
+        return coder.width * coder.height, stream is best, -stream.index
+
+    return max(streams, key=rank, default=None)
+
+
 def _facts(path: Path, container: "av.container.InputContainer") -> Container:
     kind = container.format.name
-    streams = [
-        s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
-    ]
     if any(word in kind for word in _PICTURES):
         raise FileError(
             path, "is a still picture or a text, not a video; give the path of one video file"
         )
-    if not streams:
-        what = "only sound" if container.streams.audio else "no pictures"
-        raise FileError(path, f"holds {what} and no video stream; give a file with pictures")
-    stream = container.streams.best("video")
-    stream = stream if stream in streams else streams[0]
-    if stream.codec_context is None or stream.time_base is None:
+    stream = video_stream(container)
+    if stream is None:
+        raise _no_film(path, container)
+    size = stream.codec_context.width, stream.codec_context.height
+    if size[0] * size[1] > MAX_PIXELS:
         raise FileError(
             path,
-            "holds a video stream in a format that is not supported; convert it to H.264 in MP4",
+            f"has pictures of {size[0]} x {size[1]} pixels; at most {MAX_PIXELS} can be decoded, "
+            "so convert it to smaller ones",
         )
-    stamps, keys, missing, torn = _scan(container, stream)
-    if missing:
-        stamps = stamps[:0]  # a few missing stamps make the order of all of them doubtful
-    order = np.argsort(stamps, kind="stable")
-    zero = int(stamps[order[0]]) if len(order) else 0
-    times = (
-        (stamps[order] - zero) * stream.time_base.numerator / stream.time_base.denominator
-    )  # [P]
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    rate = float(stream.average_rate or stream.guessed_rate or 25)
-    last = float(times[-1]) + step if len(times) else len(keys) / rate
-    stated = _stated_seconds(container, stream)
-    early = bool(len(times)) and stated > last + max(CUT_OFF_S, 2 * step)
-    cut_off = _block_is_cut(path) or (early and not _sound_goes_on(container, stated))
-    runs = np.diff(np.append(np.flatnonzero(keys), len(keys)))
+    table = scan(container, stream)
+    if not len(table):
+        raise FileError(path, "holds no picture; copy or download it again")
+    assert stream.time_base is not None
+    clock, rate = stream.time_base, float(stream.average_rate or stream.guessed_rate or 25)
+    pictures = None
+    if table.missing[~table.hidden].any() or table.hidden.all():
+        # a few missing stamps make the order of all of them doubtful
+        times, step = np.arange(len(table)) / rate, 1.0 / rate
+        parts: tuple[TimelinePart, ...] = (TimelinePart(0, 1 << 62, 0.0, 0.0, len(table) / rate),)
+    else:
+        pictures = picture_times(
+            table, clock, lambda first, step: _origin(path, container, clock, first, step)
+        )
+        times, parts = pictures.times, pictures.parts
+        step = pictures.step or 1.0 / rate
+    times.setflags(write=False)
+    stated = _stated_end(container, stream, parts[0], float(times[0]))
+    last = float(times[-1]) + max(step, _last_seconds(table, clock))
+    cut_off = cut_files.is_cut(path, kind, stream, table) or (
+        not cut_files.tells_itself(kind)
+        and stated > last + max(CUT_OFF_S, 2 * step)
+        and _sound_end(container, parts) < stated - CUT_OFF_S
+    )
+    if not cut_off and "matroska" in kind and last < stated < last + LEAP_S:
+        last = stated  # Matroska states no length of the last picture but that of the stream
     return Container(
         path=path,
         kind=kind,
         codec=stream.codec_context.name,
         stream=stream.index,
-        clock=stream.time_base,
-        zero=zero,
+        clock=clock,
+        timeline=Timeline(
+            parts,
+            max(last, _sound_end(container, parts)),
+            () if pictures is None else pictures.notes,
+        ),
         times=times,
-        longest_run=int(runs.max()) if len(runs) else len(keys),
+        end=last,
+        step=step,
+        is_stamped=pictures is not None,
+        packets=table,
+        pictures=pictures,
         rate=rate,
-        duration=stated or last,
+        pixel_aspect=float(stream.sample_aspect_ratio or 1),
         cut_off=cut_off,
-        torn=torn,
+        whole_until=_last_order(table, clock, parts[-1]) if cut_off else math.inf,
     )
 
 
-def _scan(
-    container: "av.container.InputContainer", stream: "av.VideoStream"
-) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """For the packets in file order: time stamps [P] int64, keyframe flags [P] bool, the number
-    without a time stamp, and whether any packet is torn.
-    """
-    stamps, keys, missing, torn = array("q"), bytearray(), 0, False
-    prefix = _length_bytes(stream)
-    try:
-        for packet in container.demux(stream):
-            # the end marker, or a picture that an edit list hides
-            if packet.size == 0 or packet.is_discard:
-                continue
-            missing += packet.pts is None
-            stamps.append(packet.pts or 0)
-            keys.append(packet.is_keyframe)
-            torn = torn or (prefix > 0 and _is_torn(memoryview(packet), prefix))
-    except av.FFmpegError:
-        # the file ends or is unreadable here: the packets so far count, and `cut_off` reports it
-        pass
-    return (
-        np.array(stamps, dtype=np.int64),
-        np.frombuffer(bytes(keys), dtype=np.bool_),
-        missing,
-        torn,
-    )
+def _last_order(table: PacketTable, clock: Fraction, part: TimelinePart) -> float:
+    """Video time of the last decoding time."""
+    known = table.order[table.order != MISSING]
+    return float(known[-1] * clock) - part.stream_start + part.start if len(known) else 0.0
 
 
-def _length_bytes(stream: "av.VideoStream") -> int:
-    """Bytes of the length field before each unit of an H.264 or HEVC packet; 0 for streams without
-    such fields.
-    """
-    head = stream.codec_context.extradata or b""
-    at = {"h264": 4, "hevc": 21}.get(stream.codec_context.name, len(head))
-    return (head[at] & 3) + 1 if len(head) > at and head[0] == 1 else 0
+def _no_film(path: Path, container: "av.container.InputContainer") -> FileError:
+    if any(
+        stream.disposition & ~_NO_FILM == stream.disposition for stream in container.streams.video
+    ):
+        return FileError(
+            path,
+            "holds a video stream in a format that is not supported; convert it to H.264 in MP4",
+        )
+    what = "only sound" if container.streams.audio else "no pictures"
+    return FileError(path, f"holds {what} and no video stream; give a file with pictures")
 
 
-def _is_torn(data: memoryview, prefix: int) -> bool:
-    at = 0
-    while at + prefix <= len(data):
-        at += prefix + int.from_bytes(data[at : at + prefix], "big")
-    return at != len(data)
+def _origin(
+    path: Path, container: "av.container.InputContainer", clock: Fraction, first: int, step: float
+) -> int:
+    """Stamp of video time 0: what players show or play first, an empty edit included."""
+    begin = float(first * clock)
+    starts = [
+        float(sound.start_time * sound.time_base)
+        for sound in container.streams.audio
+        if sound.start_time is not None and sound.time_base is not None
+    ]
+    if container.format.name.startswith("mov") and begin > 0 and cut_files.begins_empty(path):
+        starts.append(0.0)
+    zero = min(starts, default=begin)
+    if not late_start(step) < begin - zero < LEAP_S:
+        return first
+    return round(zero / clock)
 
 
-def _stated_seconds(container: "av.container.InputContainer", stream: "av.VideoStream") -> float:
-    """The length of the video stream that the file states; 0.0 if it states none."""
+def _last_seconds(table: PacketTable, clock: Fraction) -> float:
+    seconds = float(table.last_ticks * clock)
+    return seconds if 0 < seconds < LEAP_S else 0.0
+
+
+def _stated_end(
+    container: "av.container.InputContainer", stream: "av.VideoStream", part: TimelinePart,
+    first: float,
+) -> float:  # fmt: skip
+    """Video time at which the stream ends by the file's head; 0.0 if it states nothing."""
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    # Matroska: "00:00:10.333000000", counted from time zero
+        return first + float(stream.duration * stream.time_base)
+    # Matroska: "00:00:10.333000000", counted from time zero of the stream
     tag = stream.metadata.get("DURATION", "").split(":")
-    late = (
-        (container.start_time or 0) / av.time_base if "matroska" in container.format.name else 0.0
-    )
+    stated = container.duration / av.time_base if container.duration else 0.0
+    if len(tag) == 3:
+        try:
+            hours, minutes, seconds = (float(each) for each in tag)
+        except ValueError:
+            pass
+        else:
+            end = hours * 3600 + minutes * 60 + seconds - part.stream_start
+            return min(end, stated) if stated else end
+    if not stated:
+        return 0.0
+    if "matroska" in container.format.name:
+        return max(0.0, stated + min(0.0, -part.stream_start))
+    begin = container.start_time / av.time_base if container.start_time is not None else 0.0
+    return max(0.0, stated + begin - part.stream_start)
+
+
+def _sound_end(container: "av.container.InputContainer", parts: tuple[TimelinePart, ...]) -> float:
+    """Video time at which the sound ends, where the head says that it outlasts the pictures and
+    packets show it; 0.0 otherwise.
+    """
+    sounds = list(container.streams.audio)
+    part = parts[-1]
+    stated = (container.duration or 0) + max(container.start_time or 0, 0)
+    over = stated / av.time_base - part.stream_start - part.seconds
+    if not sounds or len(parts) > 1 or not CUT_OFF_S < over < LEAP_S:
+        return 0.0
+    end = 0.0
     try:
-        hours, minutes, seconds = (float(part) for part in tag)
-    except ValueError:
-        return max(0.0, container.duration / av.time_base - late) if container.duration else 0.0
-    return max(0.0, hours * 3600 + minutes * 60 + seconds - late)
-
-
-def _block_is_cut(path: Path) -> bool:
-    """True if a Matroska file is shorter than its one big element states.
-
-    A demuxer returns the existing part of the last picture as if it were whole, and decoders show
-    it.
-    """
-    with path.open("rb") as file:
-        if file.read(4) != b"\x1a\x45\xdf\xa3":
-            return False
-        head, _ = _element_size(file)
-        file.seek(head, os.SEEK_CUR)
-        if file.read(4) != b"\x18\x53\x80\x67":
-            return False
-        body, is_bounded = _element_size(file)
-        return is_bounded and file.tell() + body > path.stat().st_size
-
-
-def _element_size(file: BinaryIO) -> tuple[int, bool]:
-    """The size field of an EBML element, and whether the size is known. Live recordings leave it
-    open (all ones).
-    """
-    first = file.read(1)
-    if not first or not first[0]:
-        return 0, False
-    # the number of leading zeros of the first byte gives the number of bytes that follow
-    length = 9 - first[0].bit_length()
-    bits = 7 * length
-    size = int.from_bytes(first + file.read(length - 1), "big") & ((1 << bits) - 1)
-    return size, size != (1 << bits) - 1
-
-
-def _sound_goes_on(container: "av.container.InputContainer", stated: float) -> bool:
-    """True if another stream lasts to the stated end. Then the pictures merely end sooner, and
-    nothing was cut off.
-    """
-    others = [stream for stream in container.streams if stream.type == "audio"]
-    if not others:
-        return False
-    try:
-        container.seek(max(0, int((stated - CUT_OFF_S) * av.time_base)))
-        return any(_ends(packet) >= stated - CUT_OFF_S for packet in container.demux(others))
+        container.seek(max(0, int(stated - CUT_OFF_S * av.time_base)))
+        for packet in demux(container, *sounds):
+            if packet.pts is not None and packet.time_base is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     except av.FFmpegError:
-        return False
-
-
-def _ends(packet: "av.Packet[Any]") -> float:
-    if packet.pts is None or packet.time_base is None:  # the end marker
-        return -1.0
-    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
+        pass  # the packets so far count
+    return max(0.0, end - part.stream_start)

@@ -1,25 +1,32 @@
-"""Two decoders of files with one purpose: pictures at known times, scaled and turned upright.
+"""Decoders of files with one purpose: pictures by number, scaled and turned upright.
 
 They know the facts of a `Container` and pixels; no sampling rate, no batches of a bank and no user
-errors. Both scale bilinearly, as decord does; their pictures differ by at most 0.3 of 255 levels in
-the mean.
+errors. PyAV's pictures are exact. decord's are one group of pictures off, without a word, wherever
+a picture behind a keyframe is shown before it.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
 
 import av
+import av.container
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from encoders.sources.container import Container
+from encoders.sources import orientation
+from encoders.sources.container import MAX_PIXELS, Container
+from encoders.sources.packet_scan import MISSING, demux
 
 # Formats in which decord seeks exactly. In MPEG-TS, `get_batch` returns pictures one second off.
 _DECORD_KINDS = ("mov,mp4", "matroska", "avi")
 # pictures between keyframes: each batch decodes from a keyframe, so long runs cost quadratic time
 _DECORD_RUN = 3000
 _CLOCK_S = 5e-3  # decord reports times in float32, which is off by 2 ms after ten hours
-_SEEK_S = (1.0, 30.0)  # seconds before the target to seek to: containers seek by decoding time
+_SEEK_S = (0.0, 2.0, 30.0)  # seconds before the target to seek to
+_FAR_PACKETS, _PROBE_PACKETS = 2000, 64  # packets that are read over instead of a seek
+_SILENT_PICTURES = 5  # a decoder that leaves out more than this without an error is in damage
 
 
 class DecordError(Exception):
@@ -30,7 +37,7 @@ def why_not_decord(facts: Container) -> str:
     """The reason not to use decord for this file; empty if there is none."""
     if not facts.kind.startswith(_DECORD_KINDS):
         return f"decord seeks wrongly in {facts.kind}"
-    if not len(facts.times):
+    if not facts.is_stamped:
         return "the file has no time stamps"
     if facts.cut_off:
         return "the file is cut off at its end"
@@ -79,126 +86,341 @@ class DecordReader:
         return pixels
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture that the decoder gave without complaint."""
+
+    number: int  # of the picture in the film
+    frame: av.VideoFrame
+    after_damage: bool  # something between the picture before and this one could not be decoded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Units:
+    """The film in units that are decoded alone: from a packet that a decoder can begin with.
+
+    A pass from the middle so decodes each picture exactly as a whole pass does.
+    """
+
+    entries: np.ndarray  # [U] number of the packet that a unit begins with
+    # [U + 1] number of a unit's first picture; the last is the number of pictures
+    edges: np.ndarray
+
+
+def _units(facts: Container) -> _Units:
+    table, pictures = facts.packets, facts.pictures
+    if pictures is None:
+        return _Units(np.zeros(1, np.int64), np.array([0, len(facts.times)]))
+    begins = pictures.begins.copy()
+    can_begin = table.entries.copy()
+    # the first packet of each part: nothing before it belongs to its pictures
+    new_part = np.flatnonzero(np.diff(pictures.packet_parts)) + 1
+    firsts = np.concatenate([[0], new_part])
+    can_begin[firsts] = True
+    sizes = [len(stamps) for stamps in pictures.stamps]
+    begins[firsts] = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    entries = np.flatnonzero(can_begin)
+    numbers = begins[entries]
+    highest = np.maximum.accumulate(numbers)
+    rises = np.append(True, numbers[1:] > highest[:-1]) & (numbers < len(facts.times))
+    return _Units(entries[rises], np.append(numbers[rises], len(facts.times)))
+
+
+class PacketFeed:
+    """The packets of the video stream by their number in the file's order."""
+
+    def __init__(self, facts: Container) -> None:
+        self._facts = facts
+        self._open: av.container.InputContainer | None = None
+        self._packets: Iterator[av.Packet[Any]] = iter(())
+        self._at = 0  # number of the next packet
+        places = facts.packets.bytes
+        # a container that is read from elsewhere must say by its places where it stands
+        self._by_place = np.argsort(places, kind="stable")
+        ordered = places[self._by_place]
+        self._can_seek = (
+            facts.pictures is not None
+            and not facts.timeline.restarts
+            and len(places) > 1
+            and int(ordered[0]) >= 0
+            and bool((np.diff(ordered) > 0).all())
+        )
+        self._start()
+
+    @property
+    def coder(self) -> "av.VideoCodecContext":
+        """The decoder of the open file. One thread: more would lose pictures at damaged packets."""
+        return self._coder
+
+    def packets(self, first: int, stop: int) -> Iterator[tuple[int, "av.Packet[Any]"]]:
+        """Packets first..stop-1 with their numbers; fewer where the file ends. FFmpegError where it
+        cannot be read on.
+        """
+        if first < self._at or first - self._at > _FAR_PACKETS:
+            self._go_to(first)
+        while self._at < stop:
+            packet = next(self._packets, None)
+            if packet is None:
+                return
+            number, self._at = self._at, self._at + 1
+            if number >= first:
+                yield number, packet
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _start(self) -> None:
+        self.close()
+        self._open = av.open(str(self._facts.path), metadata_errors="replace")
+        stream = self._open.streams[self._facts.stream]
+        assert isinstance(stream, av.VideoStream)
+        self._stream, self._coder = stream, stream.codec_context
+        self._coder.thread_count = 1
+        self._coder.options = {"max_pixels": str(MAX_PIXELS)}
+        self._packets, self._at = demux(self._open, stream), 0
+
+    def _go_to(self, first: int) -> None:
+        """Stand at packet `first` or before it."""
+        target = int(self._facts.packets.order[first])
+        if self._can_seek and target != MISSING and self._open is not None:
+            for back in _SEEK_S:
+                self._open.seek(target - int(back / self._facts.clock), stream=self._stream)
+                self._packets = demux(self._open, self._stream)
+                for packet in islice(self._packets, _PROBE_PACKETS):
+                    number = self._number_of(packet)
+                    if number is not None:
+                        break
+                else:
+                    continue
+                if number <= first:
+                    self._packets, self._at = chain((packet,), self._packets), number
+                    return
+        if first < self._at or self._can_seek:
+            self._start()
+
+    def _number_of(self, packet: "av.Packet[Any]") -> int | None:
+        table = self._facts.packets
+        if packet.pos is None:
+            return None
+        at = int(np.searchsorted(table.bytes, packet.pos, sorter=self._by_place))
+        if at == len(table):
+            return None
+        number = int(self._by_place[at])
+        same = table.bytes[number] == packet.pos and table.sizes[number] == packet.size
+        return number if same else None
+
+
 class PyAvReader:
-    """Pictures in time order from a given time on. Skips from damage to the next keyframe; never
-    returns a picture that the decoder reports as damaged.
+    """Pictures in time order. Leaves out what no wanted picture is decoded from; decodes all around
+    damage, and skips from damage to the next keyframe. Never returns a picture that the decoder
+    reports as damaged.
 
     After iteration, `gaps` lists what could not be decoded: (last good time, next good time or None
     if none came).
     """
 
-    def __init__(self, facts: Container, width: int, height: int) -> None:
+    def __init__(self, facts: Container, width: int, height: int, wanted: np.ndarray) -> None:
+        """wanted: [W] numbers of pictures, rising, of a pass over the whole film."""
         self._facts, self._size = facts, (width, height)
+        self._wanted = np.unique(wanted)
         self._scaler = VideoReformatter()
+        self._units = _units(facts)
         self.gaps: list[tuple[float, float | None]] = []
+        self._last = -1  # number of the last good picture
+        self._gap: int | None = None  # number of the last good picture before damage
+        count = len(facts.times)
+        self._needs = np.zeros(count, dtype=bool)
+        self._needs[self._wanted] = True
+        self._packet_of = np.zeros(count, dtype=np.int64)  # the last packet of each picture
+        if facts.pictures is not None:
+            numbers = facts.pictures.numbers
+            has_own = np.flatnonzero(numbers >= 0)
+            self._packet_of[numbers[has_own]] = has_own
+        self._trouble = False
 
-    def frames(self, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Every picture with its time, from one before `start` (if there is one) to the end, in
-        strictly rising order.
+    def pictures(self, first: int) -> Generator[Decoded]:
+        """Good pictures in rising order: the wanted ones, and any that were decoded on the way.
+        Begins with the unit of picture `first`; more pictures than wanted come around damage.
         """
-        for back in (*_SEEK_S, math.inf):
-            target = start - back if len(self._facts.times) else -math.inf
-            with av.open(str(self._facts.path), metadata_errors="replace") as container:
-                if target > 0:
-                    container.seek(
-                        self._stamp(target), stream=container.streams[self._facts.stream]
-                    )
-                shown = self._decode(container)
-                first = next(shown, None)
-                if first is not None and (first[0] < start or target <= 0):
-                    yield first
-                    yield from shown
-                    return
+        self.gaps, self._gap, self._last = [], None, -1
+        units, edges = self._units, self._units.edges
+        feed = PacketFeed(self._facts)
+        try:
+            begin = max(0, int(np.searchsorted(edges, first, side="right")) - 1)
+            before = None
+            for unit in range(begin, len(units.entries)):
+                if not self._needs[edges[unit] : edges[unit + 1]].any():
+                    continue
+                if self._gap is not None and before is not None and unit > before + 1:
+                    self._close_gap(int(edges[before + 1]))
+                yield from self._unit(feed, unit)
+                before = unit
+        finally:
+            feed.close()
+        if self._gap is not None or self._facts.cut_off:
+            self.gaps.append((self._time(self._last), None))
 
-    def picture(self, frame: av.VideoFrame) -> np.ndarray:
-        """[height, width, 3] uint8 RGB, scaled, then turned by the file's rotation flag."""
-        turns = frame.rotation // 90 % 4  # counterclockwise; decord applies the flag itself
-        width, height = self._size if turns % 2 == 0 else self._size[::-1]
+    @property
+    def is_in_damage(self) -> bool:
+        """True if the pictures behind the last one could not be decoded."""
+        return self._gap is not None
+
+    def picture(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+        """[height, width, 3] uint8 RGB, scaled, then turned and mirrored as the file says. size:
+        (width, height) of the result; None: that of the reader.
+        """
+        signs = orientation.matrix(frame)
+        lying = orientation.is_lying(signs)
+        width, height = (size or self._size)[:: -1 if lying else 1]
         scaled = self._scaler.reformat(
             frame, width, height, "rgb24", interpolation="BILINEAR"
         ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(scaled, turns))
+        return orientation.upright(scaled, signs)
 
-    def _stamp(self, seconds: float) -> int:
-        return self._facts.zero + int(seconds / self._facts.clock)
+    def _time(self, number: int) -> float:
+        return float(self._facts.times[number]) if number >= 0 else -1.0
 
-    def _decode(
-        self, container: "av.container.InputContainer"
-    ) -> Iterator[tuple[float, av.VideoFrame]]:
-        self.gaps = []
-        last, is_damaged = -1.0, False  # last good time; True after damage
-        for number, frame in self._numbered(container):
-            if frame is None:
-                is_damaged = True
+    def _close_gap(self, number: int) -> None:
+        if self._gap is not None:
+            self.gaps.append((self._time(self._gap), self._time(number)))
+            self._gap = None
+
+    def _unit(self, feed: PacketFeed, unit: int) -> Iterator[Decoded]:
+        self._trouble = self._facts.pictures is None
+        if not self._trouble:
+            yield from self._numbered(self._quick(feed, unit))
+        if self._trouble:
+            yield from self._numbered(self._careful(feed, unit))
+
+    def _numbered(self, frames: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[Decoded]:
+        for number, frame in frames:
+            if number <= self._last:
                 continue
-            # raw streams: the time is the picture's number divided by the rate
-            if frame.pts is None or not len(self._facts.times):
-                time = number / self._facts.rate
-            else:
-                time = self._facts.seconds(frame.pts)
-            if time <= last:
-                continue
-            if is_damaged:
-                self.gaps.append((last, time))
-            last, is_damaged = time, False
-            yield time, frame
-        if is_damaged or self._facts.cut_off:
-            self.gaps.append((last, None))
+            after_damage = self._gap is not None
+            self._close_gap(number)
+            self._last = number
+            yield Decoded(number, frame, after_damage)
 
-    def _numbered(
-        self, container: "av.container.InputContainer"
-    ) -> Iterator[tuple[int, av.VideoFrame | None]]:
-        number = 0
-        for frame in self._whole(container):
-            yield number, frame
-            number += frame is not None
-
-    def _whole(self, container: "av.container.InputContainer") -> Iterator[av.VideoFrame | None]:
-        """Undamaged frames; None where frames were lost. Everything between damage and the next
-        keyframe is lost.
-        """
-        stream = container.streams[self._facts.stream]
-        assert isinstance(stream, av.VideoStream)
-        coder = stream.codec_context
-        # more threads would lose the pictures in flight at every damaged packet
-        coder.thread_count = 1
-        # waiting for a keyframe; its time stamp, because earlier pictures depend on lost ones
-        waiting, floor = False, None
-        fresh = True
-        for packet in self._packets(container, stream):
-            if packet is None:
-                yield None
-                return
-            if waiting and not packet.is_keyframe:
-                continue
-            if packet.is_keyframe and (waiting or fresh):
-                waiting, floor = False, packet.pts
-            fresh = False
-            try:
-                frames = coder.decode(packet)
-            except av.FFmpegError:
-                waiting = True
-                frames = self._drain(coder)
-            for frame in frames:
-                if frame.is_corrupt:
-                    waiting = True
-                elif floor is None or frame.pts is None or frame.pts >= floor:
-                    yield frame
-            if waiting:
-                self._drain(coder)
-                yield None
-
-    @staticmethod
-    def _packets(
-        container: "av.container.InputContainer", stream: av.VideoStream
-    ) -> Iterator["av.Packet[av.VideoStream] | None"]:
+    def _quick(self, feed: PacketFeed, unit: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The wanted pictures of a unit. Ends with `_trouble` at the first sign of damage."""
+        first, stop = self._units.edges[unit : unit + 2].tolist()
+        wanted = np.flatnonzero(self._needs[first:stop]) + first
+        entry, last = int(self._units.entries[unit]), int(self._packet_of[wanted].max())
+        assert self._facts.pictures is not None
+        numbers, spare = self._facts.pictures.numbers, self._facts.packets.spare
+        waiting = iter(wanted.tolist())
+        missing = next(waiting, None)
         try:
-            yield from container.demux(stream)
+            for frame in self._frames(feed, entry, last + 1, numbers, spare, first):
+                if frame.is_corrupt:
+                    self._trouble = True
+                    return
+                number = self._number(frame, unit)
+                if number is None:
+                    continue
+                if missing is not None and number > missing:
+                    self._trouble = True
+                    return
+                if number == missing:
+                    missing = next(waiting, None)
+                yield number, frame
         except av.FFmpegError:
-            yield None
+            self._trouble = True
+            return
+        self._trouble = missing is not None
+
+    def _frames(
+        self, feed: PacketFeed, entry: int, stop: int, numbers: np.ndarray, spare: np.ndarray,
+        first: int,
+    ) -> Iterator[av.VideoFrame]:  # fmt: skip
+        coder = feed.coder
+        if coder.is_open:
+            coder.flush_buffers()
+        for at, packet in feed.packets(entry, stop):
+            number = int(numbers[at])
+            if number >= 0 and (number < first or (spare[at] and not self._needs[number])):
+                continue
+            yield from coder.decode(packet)
+        yield from coder.decode(None)
+
+    def _careful(self, feed: PacketFeed, unit: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """All good pictures of a unit. What lies between damage and the next keyframe is lost."""
+        first, stop = self._units.edges[unit : unit + 2].tolist()
+        pictures, count = self._facts.pictures, 0
+        end = len(self._facts.packets)
+        if pictures is not None:
+            end = int(self._packet_of[first:stop].max()) + 1
+        last = self._last
+        for frame, packet in self._whole(feed, int(self._units.entries[unit]), end, first):
+            if frame is None:
+                self._gap = last if self._gap is None else self._gap
+                continue
+            number = count if pictures is None else self._number(frame, unit)
+            count += 1
+            if number is None or number <= last or number < packet:
+                continue
+            if number - last > _SILENT_PICTURES and last >= first:
+                self._gap = last if self._gap is None else self._gap
+            last = number
+            if number < len(self._facts.times):
+                yield number, frame
+
+    def _whole(
+        self, feed: PacketFeed, entry: int, stop: int, first: int
+    ) -> Iterator[tuple[av.VideoFrame | None, int]]:
+        """Undamaged frames, each with the number of the first picture that can be good; None where
+        frames were lost.
+        """
+        coder, pictures = feed.coder, self._facts.pictures
+        if coder.is_open:
+            coder.flush_buffers()
+        waiting, floor = False, first
+        try:
+            for at, packet in feed.packets(entry, stop):
+                if pictures is not None and 0 <= pictures.numbers[at] < first:
+                    continue
+                if waiting and not packet.is_keyframe:
+                    continue
+                if waiting:
+                    # earlier pictures depend on lost ones
+                    waiting, floor = False, int(pictures.begins[at]) if pictures is not None else 0
+                try:
+                    frames = coder.decode(packet)
+                except av.FFmpegError:
+                    waiting = True
+                    frames = self._drain(coder)
+                for frame in frames:
+                    if frame.is_corrupt:
+                        waiting = True
+                    else:
+                        yield frame, floor
+                if waiting:
+                    self._drain(coder)
+                    yield None, floor
+        except av.FFmpegError:
+            yield None, floor
+            return
+        for frame in self._drain(coder):
+            yield (None if frame.is_corrupt else frame), floor
+
+    def _number(self, frame: av.VideoFrame, unit: int) -> int | None:
+        """The picture of this unit with the frame's stamp; None if there is none."""
+        pictures = self._facts.pictures
+        if frame.pts is None or pictures is None:
+            return None
+        part = int(pictures.packet_parts[self._units.entries[unit]])
+        stamps = pictures.stamps[part]
+        at = int(np.searchsorted(stamps, frame.pts))
+        if at == len(stamps) or stamps[at] != frame.pts:
+            return None
+        number = at + sum(len(before) for before in pictures.stamps[:part])
+        first, stop = self._units.edges[unit : unit + 2]
+        return number if first <= number < stop else None
 
     @staticmethod
-    def _drain(coder: av.VideoCodecContext) -> list[av.VideoFrame]:
+    def _drain(coder: "av.VideoCodecContext") -> list[av.VideoFrame]:
         """The pictures that the decoder still holds back; resets the decoder for a new start."""
         try:
             delayed = coder.decode(None)

@@ -1,12 +1,10 @@
-"""Frames of a video file at a steady rate, by time stamp: decord first, PyAV where decord cannot.
+"""Frames of a video file at a steady rate, by time stamp.
 
 Knows files, times and pixels; nothing of segments, models or banks.
 
-A frame is sampled if it is the first at or after some k / fps, k = 0, 1, 2, ...; its true time is
-reported. A gap in the file (variable frame rate) never repeats a frame. Whether a frame is sampled
-depends only on it and the frame before it. So a pass from the middle meets the same frames at the
-same times as a whole pass. In a damaged file, pixels may differ by rounding between two passes if
-one of them saw decord fail earlier.
+What is sampled follows from the file's packets alone (encoders/sources/sampling.py), so a pass from
+the middle meets the same frames at the same times as a whole pass. A picture that cannot be decoded
+is answered by the next one that can, if that comes before the next point of the grid.
 """
 
 import math
@@ -16,24 +14,25 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.schema import Frames, VideoInfo, VideoPart, ticks
+from encoders.schema import Frames, VideoInfo, VideoPart
 from encoders.sources.container import fingerprint, inspect
-from encoders.sources.decoders import DecordError, DecordReader, PyAvReader, why_not_decord
+from encoders.sources.decoders import (
+    Decoded,
+    DecordError,
+    DecordReader,
+    PyAvReader,
+    why_not_decord,
+)
+from encoders.sources.sampling import Samples, shown_samples
 
-
-def sampling_mask(times: np.ndarray, fps: float, before: float = -math.inf) -> np.ndarray:
-    """[T] bool: True for frames that are the first at or after a point of the sampling grid.
-    before: time of the frame before them.
-    """
-    points = ticks(np.concatenate([[before], times]), fps)  # [T + 1]
-    points[0] = max(points[0], -1.0)
-    mask: np.ndarray = np.diff(points) > 0
-    return mask
+DECODERS = ("auto", "pyav", "decord")
 
 
 class FileSource:
     """A `FrameSource` over one file. start and end limit the pass: seconds of video time, end
-    exclusive. UserError if the file cannot be used, or has no frame in that range.
+    exclusive. decoder: "pyav", which is exact everywhere; "decord", as far as it can; "auto": the
+    faster one of those that are exact. UserError if the file cannot be used, or has no frame in
+    that range.
     """
 
     def __init__(
@@ -46,17 +45,10 @@ class FileSource:
         batch: int = 16,
         start: float = 0.0,
         end: float | None = None,
+        decoder: str = "auto",
     ) -> None:
         self._path = Path(path)
-        if not (math.isfinite(fps) and fps > 0):
-            raise UserError(f"fps={fps} for {path}: frames per second must be above 0; 1 is usual")
-        if not (math.isfinite(start) and start >= 0):
-            raise UserError(f"start={start} for {path}: give the start in seconds, 0 or more")
-        if end is not None and not end > start:
-            raise UserError(
-                f"start={start} is not before end={end} for {path}; give a start below the end, in "
-                "seconds"
-            )
+        _check(path, fps, start, end, decoder)
         if min(width, height, batch) < 1:
             raise ValueError(
                 f"width={width}, height={height}, batch={batch}: all must be at least 1"
@@ -65,32 +57,33 @@ class FileSource:
         self._fps, self._size, self._batch = fps, (width, height), batch
         self._start, self._end = start, math.inf if end is None else end
         self._id = str(VideoPart(fingerprint(self._path), start, end))
-        self._why = why_not_decord(self._facts)  # reason not to use decord; empty if it is used
-        self._decord_until = (
-            math.inf
-        )  # seconds up to which decord's pictures are used; PyAV's after that
+        # reason not to use decord; empty if it is used. PyAV is as exact everywhere, and faster
+        self._why = why_not_decord(self._facts) if decoder == "decord" else "not asked for"
+        self._asked = decoder
+        # seconds up to which decord's pictures are used; PyAV's after that
+        self._decord_until = -math.inf if self._why else math.inf
         self._broke_at: float | None = None
         self._decoders: set[str] = set()
         self._damage: list[str] = []
-        if self._why:
-            self._decord_until = -math.inf
-        if len(self._facts.times):
-            times = self._facts.times[sampling_mask(self._facts.times, fps)]
-            if not ((times >= self._start) & (times < self._end)).any():
-                raise self._no_frames_error()
+        facts = self._facts
+        self._samples = shown_samples(facts.times, facts.end, facts.step, fps, facts.whole_until)
+        times = self._samples.times
+        if facts.is_stamped and not ((times >= self._start) & (times < self._end)).any():
+            raise self._no_frames_error()
 
     @property
     def info(self) -> VideoInfo:
         """The facts so far; decoder, broke_at and note are final once iteration has ended."""
         guess = {"pyav"} if self._why else {"decord"}
-        notes = [f"PyAV was used as {self._why}"] if self._why else []
+        notes = [f"PyAV was used as {self._why}"] if self._why and self._asked == "decord" else []
+        notes += ["the file is cut off at its end"] if self._facts.cut_off else []
         return VideoInfo(
             video_id=self._id,
             path=str(self._path),
             duration=self._facts.duration,
             decoder="+".join(sorted(self._decoders or guess)),
             broke_at=self._broke_at,
-            note="; ".join(notes + self._damage),
+            note="; ".join([*notes, *self._facts.timeline.notes, *self._damage]),
         )
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
@@ -108,49 +101,52 @@ class FileSource:
                 self._decord_until = last
                 self._why = self._why or str(error) + (f" after {last:.2f} s" if last >= 0 else "")
         if self._decord_until < math.inf:
-            for run in self._by_pyav(begin, last):
+            after = np.nextafter(last, math.inf) if last > -math.inf else last
+            for run in self._batches(self._by_pyav(max(begin, after))):
                 last = float(run.times[-1])
                 yield run
         if last < 0 and begin == self._start:
             raise self._no_frames_error()
 
     def _by_decord(self, begin: float) -> Iterator[Frames]:
-        times = self._facts.times
+        samples = self._samples
         stop = min(self._end, np.nextafter(self._decord_until, math.inf))
-        numbers = np.flatnonzero(
-            sampling_mask(times, self._fps) & (times >= begin) & (times < stop)
-        )
-        if not len(numbers):
+        chosen = np.flatnonzero((samples.times >= begin) & (samples.times < stop))
+        if not len(chosen):
             return
         reader = DecordReader(self._facts, *self._size)
-        for first in range(0, len(numbers), self._batch):
-            part = numbers[first : first + self._batch]
-            pixels = reader.pictures(part.tolist())
+        for first in range(0, len(chosen), self._batch):
+            part = chosen[first : first + self._batch]
+            pixels = reader.pictures(samples.numbers[part].tolist())
             self._decoders.add("decord")
-            yield Frames(self._id, pixels, times[part])
+            yield Frames(self._id, pixels, samples.times[part])
 
-    def _by_pyav(self, begin: float, after: float) -> Iterator[Frames]:
-        """Frames from `begin` on and after the time `after`, as far as the file can be decoded."""
-        reader = PyAvReader(self._facts, *self._size)
+    def _batches(self, frames: Iterator[tuple[np.ndarray, float]]) -> Iterator[Frames]:
         pixels: list[np.ndarray] = []
         times: list[float] = []
-        before, complete = -math.inf, True
-        for time, frame in reader.frames(max(begin, after)):
-            if time >= self._end:
-                complete = False
-                break
-            is_sampled = bool(sampling_mask(np.array([time]), self._fps, before)[0])
-            before = time
-            if not is_sampled or time < begin or time <= after:
-                continue
+        for picture, time in frames:
             self._decoders.add("pyav")
-            pixels.append(reader.picture(frame))
+            pixels.append(picture)
             times.append(time)
             if len(times) == self._batch:
                 yield Frames(self._id, np.stack(pixels), np.array(times))
                 pixels, times = [], []
         if times:
             yield Frames(self._id, np.stack(pixels), np.array(times))
+
+    def _by_pyav(self, begin: float) -> Iterator[tuple[np.ndarray, float]]:
+        """Frames from `begin` on with their times, as far as the file can be decoded."""
+        samples = self._samples
+        reader = PyAvReader(self._facts, *self._size, samples.numbers)
+        # a sample before `begin` that is lost may be answered behind it
+        first = max(0, int(np.searchsorted(samples.times, begin)) - 1)
+        answers = _Answers(reader, samples, self._facts.times, first)
+        complete = True
+        for picture, time in answers.frames(begin):
+            if time >= self._end:
+                complete = False
+                break
+            yield picture, time
         self._record(reader.gaps, complete)
 
     def _record(self, gaps: list[tuple[float, float | None]], complete: bool) -> None:
@@ -183,3 +179,66 @@ class FileSource:
             f"{self._facts.duration:.2f} s long, so ask for a "
             "range inside it, or for more frames per second"
         )
+
+
+class _Answers:
+    """What a reader gives for the samples of a pass, in time order."""
+
+    def __init__(self, reader: PyAvReader, samples: Samples, times: np.ndarray, first: int) -> None:
+        """times: [T] seconds of all pictures; first: number of the sample to begin with."""
+        self._reader, self._samples, self._times, self._next = reader, samples, times, first
+
+    def frames(self, begin: float) -> Iterator[tuple[np.ndarray, float]]:
+        """Pictures with their times, from `begin` seconds on."""
+        samples = self._samples
+        if self._next == len(samples.numbers):
+            return
+        standing: tuple[np.ndarray, list[float]] | None = None
+        for decoded in self._reader.pictures(int(samples.numbers[self._next])):
+            if standing is not None and not decoded.after_damage:
+                yield from ((standing[0], time) for time in standing[1])
+            standing = None
+            own, stands = self._times_of(decoded)
+            late = [time for time in own if time >= begin], [t for t in stands if t >= begin]
+            if late[0] or late[1]:
+                picture = self._reader.picture(decoded.frame)
+                yield from ((picture, time) for time in late[0])
+                # whether it stood is known once the next picture comes
+                standing = (picture, late[1]) if late[1] else None
+        if standing is not None and not self._reader.is_in_damage:
+            yield from ((standing[0], time) for time in standing[1])
+
+    def _times_of(self, decoded: Decoded) -> tuple[list[float], list[float]]:
+        """Times at which this picture is a sample: its own, and those at which it stands. A picture
+        behind lost ones answers for them, unless another sample comes first.
+        """
+        samples = self._samples
+        own: list[float] = []
+        stands: list[float] = []
+        is_lost, count = False, len(samples.numbers)
+        while self._next < count and samples.numbers[self._next] < decoded.number:
+            is_lost, self._next = True, self._next + 1
+        while self._next < count and samples.numbers[self._next] == decoded.number:
+            into = stands if samples.stands[self._next] else own
+            into.append(float(samples.times[self._next]))
+            self._next += 1
+        time = float(self._times[decoded.number])
+        next_one = samples.times[self._next] if self._next < count else math.inf
+        if is_lost and not own and time < min([*stands, next_one]):
+            own.append(time)
+        return own, stands
+
+
+def _check(path: str | Path, fps: float, start: float, end: float | None, decoder: str) -> None:
+    """UserError for settings that no file can satisfy."""
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"fps={fps} for {path}: frames per second must be above 0; 1 is usual")
+    if not (math.isfinite(start) and start >= 0):
+        raise UserError(f"start={start} for {path}: give the start in seconds, 0 or more")
+    if end is not None and not end > start:
+        raise UserError(
+            f"start={start} is not before end={end} for {path}; give a start below the end, in "
+            "seconds"
+        )
+    if decoder not in DECODERS:
+        raise UserError(f"source.decoder={decoder} is unknown; use one of {', '.join(DECODERS)}")

@@ -31,7 +31,7 @@ from av.video.reformatter import VideoReformatter
 
 from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, FrameSource, VideoInfo
-from encoders.sources.file import sampling_mask
+from encoders.sources.sampling import sampling_mask
 
 # scheme -> protocols that FFmpeg may open for it: a playlist must not lead to files of this machine
 _SCHEMES = {

@@ -70,7 +70,7 @@ class Asr:
             yield TextSpan(after, end, (), True, f"{video.path.name} has no sound track")
             return
         facts = inspect(video.path)
-        zero, has_sound = float(facts.zero * facts.clock), False
+        zero, has_sound = facts.timeline.parts[0].stream_start, False
         listen = (
             partial(asr_worker.by_whisper, path=self.path) if self.path else asr_worker.by_sphinx
         )

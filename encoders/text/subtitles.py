@@ -185,7 +185,7 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
         if not tracks:
             return [], []
         facts = inspect(path)
-        zero = float(facts.zero * facts.clock)
+        zero = facts.timeline.parts[0].stream_start
         pictured = [t for t in tracks if t.codec_context is None or "bitmap" in _kind(t)]
         if pictured:
             notes.append(

@@ -24,7 +24,7 @@ from encoders.models.smolvlm import SmolVLM
 from encoders.models.video_llm import DTYPES, VideoLLM
 from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import FrameEmbeds, Frames, join_frames
-from encoders.sources.file import sampling_mask
+from encoders.sources.sampling import sampling_mask
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader, TokenReader

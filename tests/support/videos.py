@@ -101,10 +101,13 @@ def write_audio(path: Path, seconds: float = 1.0) -> None:
         container.mux(stream.encode())
 
 
-def turn(path: Path) -> None:
-    """Set the flag in an MP4 that tells players to turn the picture by 90 degrees clockwise."""
+def turn(path: Path, signs: tuple[int, int, int, int] = (0, 1, -1, 0)) -> None:
+    """Set the matrix in an MP4 that tells players how to turn the picture: x' = a x + c y and
+    y' = b x + d y. By default that is 90 degrees clockwise.
+    """
+    a, b, c, d = (sign << 16 for sign in signs)
     data = bytearray(path.read_bytes())
     # version, flags, two times, id, duration, layer, volume: then nine numbers
     matrix = data.index(b"tkhd") + 4 + 40
-    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(bytes(data))
