@@ -38,7 +38,7 @@ from memory.store import DiskStore
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.config.settings import IngestSettings
-from pipeline.evaluation.speed.disk_reads import drop_page_cache, read_files, read_frames
+from pipeline.evaluation.speed.components.disk_reads import drop_page_cache, read_files, read_frames
 
 
 def encode(config: IngestSettings, backbone: Backbone, bank: Path, on: bool) -> tuple[float, float]:

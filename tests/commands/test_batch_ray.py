@@ -20,7 +20,7 @@ import pytest
 
 from encoders.errors import UserError
 from pipeline import cli
-from pipeline.batch.compute_ray import RayCompute
+from pipeline.batch.compute.ray_compute import RayCompute
 from tests.support.batches import (
     answers,
     command,

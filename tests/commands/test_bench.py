@@ -21,7 +21,7 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader
-from pipeline.evaluation.speed import long_banks, machine, operations
+from pipeline.evaluation.speed import machine, operations
 from pipeline.evaluation.speed.baselines import (
     KeptCache,
     TransformersModel,
@@ -29,6 +29,7 @@ from pipeline.evaluation.speed.baselines import (
     fastest_chunk,
 )
 from pipeline.evaluation.speed.clocks import peak_memory, resident_bytes
+from pipeline.evaluation.speed.components import long_banks
 from pipeline.evaluation.speed.rounds import Limits, Rounds, question, rotated
 from pipeline.evaluation.speed.schema import BenchArm
 from pipeline.runtime.stage_timer import StageTimer

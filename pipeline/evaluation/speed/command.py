@@ -136,7 +136,8 @@ def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dic
     """Measure; rows are added to `rows` as they come. -> facts about the machine and the model."""
     from encoders.models.acceleration.onednn_linear import count_weights
     from pipeline.config.compose import compose
-    from pipeline.evaluation.speed import against_transformers, components, machine
+    from pipeline.evaluation.speed import against_transformers, machine
+    from pipeline.evaluation.speed.components import component_suite
     from pipeline.evaluation.speed.reelbank_arm import load_backbone
 
     if config.made is not None:
@@ -173,7 +174,7 @@ def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dic
     if config.part in ("arms", "all"):
         against_transformers.measure(config, backbone, recompose, folder, rows)
     if config.part in ("store", "all"):
-        components.measure(config, backbone, recompose, folder, rows)
+        component_suite.measure(config, backbone, recompose, folder, rows)
     return facts
 
 
@@ -184,7 +185,8 @@ def _dump(facts: dict[str, Any], rows: "list[BenchRow]", path: Path) -> None:
 
 def _write(config: BenchSettings, facts: dict[str, Any], rows: "list[BenchRow]", out: Path) -> None:
     """Write bench.json, bench.md and the figures."""
-    from pipeline.evaluation.speed import against_transformers, components, machine, plots
+    from pipeline.evaluation.speed import against_transformers, machine, plots
+    from pipeline.evaluation.speed.components import component_suite
 
     _dump(facts, rows, out / "bench.json")
     (out / UNFINISHED).unlink(missing_ok=True)
@@ -203,7 +205,7 @@ def _write(config: BenchSettings, facts: dict[str, Any], rows: "list[BenchRow]",
         for row in chosen
     ]
     lines = ["# Bench", "", machine.sentence(facts), "", " ".join([model, *words]), ""]
-    for table in [*against_transformers.tables(rows), *components.tables(rows)]:
+    for table in [*against_transformers.tables(rows), *component_suite.tables(rows)]:
         lines += [*table.lines(), ""]
     (out / "bench.md").write_text("\n".join(lines), encoding="utf-8")
     if any(row["kind"] == "warm_up" for row in rows):

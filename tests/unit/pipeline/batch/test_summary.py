@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from pipeline.batch import progress, summary, tasks
+from pipeline.batch.compute.worker import _coverage, _is_right, empty_row, failure
 from pipeline.batch.schema import EncodeProgress, Job, QuestionAnswered, Task
-from pipeline.batch.worker import _coverage, _is_right, empty_row, failure
 
 
 def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:

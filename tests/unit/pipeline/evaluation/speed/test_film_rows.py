@@ -7,7 +7,7 @@ import torch
 from encoders.models.clip import ClipEncoder
 from memory.retrieval.frame_index import SWITCH, FrameIndex
 from pipeline.config.settings import WEIGHTS
-from pipeline.evaluation.speed import film_rows
+from pipeline.evaluation.speed.components import film_rows
 
 
 @pytest.fixture(scope="module")

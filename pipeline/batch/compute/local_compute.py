@@ -81,7 +81,7 @@ class LocalCompute:
     def _run_here(
         self, config: BatchSettings, tasks: Sequence[Task], downloads: Path, emit: EmitEvent
     ) -> None:
-        from pipeline.batch.worker import Worker
+        from pipeline.batch.compute.worker import Worker
 
         worker = Worker(self.settings(config, 0), downloads, emit)
         try:
@@ -183,7 +183,7 @@ class _WorkerPool:
         task = worker.task
         if task is None:
             return
-        from pipeline.batch.worker import failure
+        from pipeline.batch.compute.worker import failure
 
         key = f"{task.video} {task.start} {task.end}"
         self._tries[key] = self._tries.get(key, 0) + 1
@@ -205,7 +205,7 @@ def _run_worker(connection: Connection, config: BatchSettings, downloads: str) -
     # Ctrl-C is handled by the parent process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    from pipeline.batch.worker import Worker
+    from pipeline.batch.compute.worker import Worker
 
     worker = None
     try:

@@ -39,10 +39,10 @@ from pipeline.batch.tasks import bank_names, plan_tasks, worker_banks
 from pipeline.config.settings import BatchSettings
 
 if TYPE_CHECKING:  # importing the worker imports torch, which an actor does on its node
-    from pipeline.batch.worker import Worker
+    from pipeline.batch.compute.worker import Worker
 
 # the folder of our packages; the same on all nodes, unless they are installed there
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 _MAX_CLOSE_S = 20.0  # how long actors may take to exit
 _CONNECT_S = 10.0  # how long a cluster may take to accept a connection
@@ -104,7 +104,7 @@ class RayCompute:
                     del pending[event.row["id"]]
                 emit(event)
         if pending:
-            from pipeline.batch.worker import failure
+            from pipeline.batch.compute.worker import failure
 
             for task, job in pending.values():
                 emit(failure(task, job, "Ray gave it up; the same command asks it again"))
@@ -310,7 +310,7 @@ class _Actor:
             )
 
     def _events(self, task: Task) -> Iterator[VideoEncoded | QuestionAnswered]:
-        from pipeline.batch.worker import Worker, failure
+        from pipeline.batch.compute.worker import Worker, failure
 
         if _count_attempt(task) > self._tries:
             yield from (

@@ -11,11 +11,11 @@ from pathlib import Path
 from encoders.models.llava_onevision import LlavaOneVision
 from pipeline.build import build_qa
 from pipeline.config.settings import BenchSettings
-from pipeline.evaluation.speed import (
+from pipeline.evaluation.speed import ready_frames
+from pipeline.evaluation.speed.components import (
     concurrency,
     frame_index,
     long_banks,
-    ready_frames,
     retrievers,
     store_files,
 )

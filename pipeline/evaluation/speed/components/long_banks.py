@@ -27,7 +27,7 @@ from pipeline.build import build_qa
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import ready_frames
 from pipeline.evaluation.speed.clocks import median_range, stopwatch
-from pipeline.evaluation.speed.disk_reads import drop_page_cache
+from pipeline.evaluation.speed.components.disk_reads import drop_page_cache
 from pipeline.evaluation.speed.reelbank_arm import FIRST_TOKEN_STAGES
 from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table

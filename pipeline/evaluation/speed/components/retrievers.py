@@ -11,7 +11,7 @@ from memory.schema import Question, Retriever, SegmentIndex
 from pipeline.config.parts import call, instantiate
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import quantile, stopwatch
-from pipeline.evaluation.speed.frame_index import HITS
+from pipeline.evaluation.speed.components.frame_index import HITS
 from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
