@@ -1,15 +1,14 @@
-"""Subtitles: files next to a video (.srt, .vtt, .ass, .ssa) and tracks inside it. Knows pysubs2 and
-PyAV's demuxer.
+"""Subtitles: files next to a video (.srt, .vtt, .ass, .ssa) and tracks inside it. Knows PyAV's
+demuxer.
 
 A file belongs to a video if its name is the video's name, perhaps followed by a language: talk.srt
-and talk.en.vtt belong to talk.mp4. A cue is known from its end on. Cues with impossible times are
-dropped and counted; cues may overlap.
+and talk.en.vtt belong to talk.mp4; but talk.2.srt belongs to talk.2.mp4 if that is there. A cue is
+known from its end on. Cues with impossible times are dropped and counted; cues may overlap.
 """
 
-import codecs
 import importlib.metadata
-import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,20 +19,16 @@ import av.subtitles.stream
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
+from encoders.text.subtitle_files import Cue, plain_substation, read_file, without_repeats
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
-SPAN_S = 600.0  # seconds of video in one text span
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+VIDEO_SUFFIXES = frozenset(
+    ".3g2 .3gp .asf .avi .f4v .flv .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogg "
+    ".ogm .ogv .ts .vob .webm .wmv .y4m".split()
 )
-# a line of times inside a cue could not be parsed
-_ARROW = re.compile(r"\n*[^\n]*-->.*", re.DOTALL)
-_LINE_BREAKS = re.compile(r"\\[Nnh]")
-_TAGS = re.compile(r"\{[^{}]*\}|</?[a-zA-Z][^<>]*>")
-
-Cue = tuple[float, float, str]  # start and end in seconds, text
+SPAN_S = 600.0  # seconds of video in one text span
+# what a file says to us: lines of another number were read by other rules, and are read again
+_RULES = 2
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class Subtitles:
         """
         files = ", ".join(f"{path.name}:{fingerprint(path)}" for path in self._files(video))
         version = importlib.metadata.version("pysubs2")
-        return f"Subtitles(pysubs2 {version}, tracks={self.tracks}, files=[{files}])"
+        return f"Subtitles({_RULES}, pysubs2 {version}, tracks={self.tracks}, files=[{files}])"
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """One for every ten minutes."""
@@ -101,14 +96,15 @@ class Subtitles:
                     f"text.subtitles.path={self.path} is not a file; give a .srt, .vtt or .ass file"
                 )
             return [path]
-        stem = video.path.stem
-        candidates = (
-            path
-            for path in video.path.parent.iterdir()
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
+        beside = list(video.path.parent.iterdir())
+        videos = {path.stem for path in beside if path.suffix.lower() in VIDEO_SUFFIXES}
+        videos.add(video.path.stem)
         return sorted(
-            path for path in candidates if path.stem == stem or path.stem.startswith(stem + ".")
+            path
+            for path in beside
+            if path.suffix.lower() in SUFFIXES
+            and _owner(path.stem, videos) == video.path.stem
+            and path.is_file()
         )
 
     def _cues(self, video: VideoFile) -> tuple[list[Cue], list[str]]:
@@ -132,53 +128,9 @@ class Subtitles:
         return cues, notes
 
 
-def read_file(path: Path) -> tuple[list[Cue], str]:
-    """Cues of a subtitle file, in the file's order, and a message about problems ("" if there are
-    none).
-    """
-    import pysubs2
-
-    text, wrong = _decoded(path)
-    if text is None:
-        return [], wrong
-    notes = [wrong] if wrong else []
-    try:
-        events = [
-            event
-            for event in pysubs2.SSAFile.from_string(text, format_=_format(path))
-            if not event.is_comment
-        ]
-    except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, TypeError) as error:
-        return (
-            [],
-            f"{path} cannot be read as subtitles "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
-        )
-    cues, bad = [], 0
-    for event in events:
-        words = event.plaintext
-        bad += words.count("-->")
-        words = _ARROW.sub("", "\n" + words).strip()
-        if not 0 <= event.start < event.end:
-            bad += 1
-        elif words:
-            cues.append((event.start / 1000, event.end / 1000, words))
-    stated = text.count("-->")
-    bad = max(bad, stated - len(events)) if stated else bad
-    if bad:
-        total = max(stated, len(events))
-        notes.append(
-            f"{bad} of {total} subtitles in {path.name} were left out, as their times make no sense"
-        )
-    if not cues and not bad:
-        notes.append(f"{path.name} has no subtitle in it")
-    return cues, "; ".join(notes)
-
-
 def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
     """Cues of all text tracks inside a video, and messages about the other tracks."""
-    zero = 0.0
-    cues: list[Cue] = []
+    cues: defaultdict[int, list[Cue]] = defaultdict(list)  # by the track's number
     notes: list[str] = []
     with av.open(str(path), metadata_errors="replace") as container:
         tracks = list(container.streams.subtitles)
@@ -199,12 +151,12 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
                     continue
                 start = float(packet.pts * packet.time_base) - zero
                 end = start + float((packet.duration or 0) * packet.time_base)
-                words = " ".join(_words(packet))
+                words = _words(packet)
                 if words and start < end:
-                    cues.append((max(start, 0.0), end, words))
+                    cues[packet.stream_index].append((max(start, 0.0), end, words))
         except av.FFmpegError:
             notes.append(f"the subtitles inside {path.name} break off")
-    return cues, notes
+    return [cue for track in cues.values() for cue in without_repeats(track)], notes
 
 
 def _kind(track: "av.subtitles.stream.SubtitleStream") -> str:
@@ -216,38 +168,17 @@ def _kind(track: "av.subtitles.stream.SubtitleStream") -> str:
     )
 
 
-def _words(packet: "av.Packet") -> Iterator[str]:
-    for shown in packet.decode():
-        raw: bytes = getattr(shown, "dialogue", b"") or getattr(shown, "text", b"")
-        yield _TAGS.sub("", _LINE_BREAKS.sub(" ", raw.decode("utf-8", "replace"))).strip()
+def _words(packet: "av.Packet") -> str:
+    """The words of a packet: FFmpeg's decoders give every kind of text as an event of .ass."""
+    shown = [
+        getattr(text, "dialogue", b"") or getattr(text, "text", b"") for text in packet.decode()
+    ]
+    return "\n".join(plain_substation(raw.decode("utf-8", "replace")) for raw in shown)
 
 
-def _format(path: Path) -> str | None:
-    return {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}.get(path.suffix.lower())
-
-
-def _decoded(path: Path) -> tuple[str | None, str]:
-    """The text of a file in any encoding, and a message about problems."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return None, f"{path} cannot be read ({(error.strerror or str(error)).lower()})"
-    marked = next((name for bom, name in _BOMS if data.startswith(bom)), None)
-    try:
-        return _unix(data.decode(marked or "utf-8")), ""
-    except UnicodeDecodeError:
-        if marked is not None or b"\0" in data:
-            return None, f"{path} is no text file"
-    name = "cp1252"
-    if find_spec("charset_normalizer"):
-        from charset_normalizer import from_bytes
-
-        best = from_bytes(data).best()
-        name = best.encoding if best is not None else name
-    return _unix(
-        data.decode(name, "replace")
-    ), f"{path.name} is not UTF-8 and was read as {name}; save it as UTF-8 if it looks wrong"
-
-
-def _unix(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _owner(name: str, videos: Iterable[str]) -> str:
+    """The longest of the names of videos with which the name of a subtitle file begins, all
+    without their endings; "" if there is none.
+    """
+    owners = (video for video in videos if name == video or name.startswith(video + "."))
+    return max(owners, key=len, default="")

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo, VideoPart
+from encoders.sources.identity import why_not_file
 from encoders.text.lines import SentenceEncoder, TextBlock, TextExtractor, VideoFile
 from memory.bank import MemoryBank
 
@@ -81,7 +82,8 @@ class TextExtraction:
             for run in self.bank.text.runs(video_id)
             if run.note and run.extractor in self._names
         )
-        return "; ".join(notes).capitalize() + "." if notes else ""
+        # no capital: a note may begin with the name of a file
+        return "; ".join(notes) + "." if notes else ""
 
     def line_counts(self, video_id: str) -> dict[str, int]:
         """Extractor -> lines in the bank."""
@@ -100,11 +102,9 @@ class TextExtraction:
         settings."""
         runs = self.bank.text.runs(video.video_id)
         run = next((run for run in runs if run.extractor == extractor.name), None)
-        if not video.path.is_file():
-            raise UserError(
-                f"{video.path or 'the video'} is not there, so text={extractor.name} cannot be "
-                "read from it"
-            )
+        obstacle = why_not_file(video.video_id, video.path)
+        if obstacle:
+            raise UserError(f"{obstacle}, so text={extractor.name} cannot be read from it")
         made_with = extractor.made_with(video)
         if run is not None and run.made_with != made_with:
             self.bank.text.drop(video.video_id, extractor.name)

@@ -36,6 +36,27 @@ Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,The {\\b1}harbour{\\b0} was\\N
 Comment: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,not shown
 Dialogue: 0,0:00:02.00,0:00:04.00,Default,,0,0,0,,with granite
 """
+# what yt-dlp writes of YouTube's automatic captions: time tags in a line, and each line three times
+ROLLING = """WEBVTT
+Kind: captions
+Language: en
+
+00:00:05.000 --> 00:00:07.510 align:start position:0%
+ 
+so<00:00:05.320><c> today</c><00:00:05.560><c> we</c><00:00:05.800><c> rebuild</c>
+
+00:00:07.510 --> 00:00:07.520 align:start position:0%
+so today we rebuild
+ 
+
+00:00:07.520 --> 00:00:10.000 align:start position:0%
+so today we rebuild
+the<00:00:07.760><c> granite</c><00:00:08.000><c> harbour</c>
+
+00:00:10.000 --> 00:00:10.010 align:start position:0%
+the granite harbour
+ 
+"""
 EXPECTED = [(1.0, 2.5, "The harbour was rebuilt"), (2.0, 4.0, "with granite")]
 
 
@@ -75,10 +96,11 @@ def test_a_file_belongs_to_the_video_of_its_name(tmp_path: Path) -> None:
     assert "no subtitles are beside talk.mp4" in note(read(tmp_path, "x", "other.txt"))
 
 
-def test_a_track_inside_the_video_is_read(tmp_path: Path) -> None:
-    """Its times count from the first picture."""
-    (tmp_path / "in.srt").write_text(SRT)
-    with av.open(str(tmp_path / "in.srt")) as told, av.open(str(tmp_path / "talk.mkv"), "w") as out:
+def with_track(path: Path, text: str, kind: str = "srt") -> VideoFile:
+    """A film of 6 s with these subtitles inside."""
+    beside = path.with_suffix("." + kind)
+    beside.write_text(text)
+    with av.open(str(beside)) as told, av.open(str(path), "w") as out:
         film = out.add_stream("libx264", rate=5)
         film.width = film.height = 64
         film.pix_fmt = "yuv420p"
@@ -92,8 +114,21 @@ def test_a_track_inside_the_video_is_read(tmp_path: Path) -> None:
             if packet.dts is not None:
                 packet.stream = words
                 out.mux(packet)
-    (span,) = Subtitles().spans(VideoFile("v", tmp_path / "talk.mkv", duration=6.0))
+    beside.unlink()
+    return VideoFile("v", path, duration=6.0)
+
+
+def test_a_track_inside_the_video_is_read(tmp_path: Path) -> None:
+    (span,) = Subtitles().spans(with_track(tmp_path / "talk.mkv", SRT))
     assert cues([span]) == EXPECTED
+
+
+def test_rolling_captions_inside_the_video_give_each_line_once(tmp_path: Path) -> None:
+    text = ROLLING.replace("granite", "gr&amp;nite")
+    for seconds in (10, 7, 5):  # all of it 4 s earlier
+        text = text.replace(f"00:00:{seconds:02d}", f"00:00:{seconds - 4:02d}")
+    (span,) = Subtitles().spans(with_track(tmp_path / "talk.webm.mkv", text, "vtt"))
+    assert [text for *_, text in cues([span])] == ["so today we rebuild", "the gr&nite harbour"]
 
 
 def test_stretches_go_on_where_they_were_stopped(tmp_path: Path) -> None:
@@ -155,7 +190,7 @@ def test_overlapping_and_unordered_cues_are_kept_in_time_order(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_marked_encodings_are_read(tmp_path: Path, encoding: str) -> None:
     text = SRT.replace("harbour", "Hafenstraße für").encode(encoding)
     found = read(tmp_path, text)
@@ -221,3 +256,150 @@ def test_an_edited_file_is_another_run(tmp_path: Path) -> None:
     before = Subtitles().made_with(video)
     (tmp_path / "talk.srt").write_text(SRT.replace("granite", "marble"))
     assert Subtitles().made_with(video) != before
+
+
+def test_rolling_captions_give_each_line_once_with_its_own_time(tmp_path: Path) -> None:
+    assert cues(read(tmp_path, ROLLING, "talk.en.vtt")) == [
+        (5.0, 7.51, "so today we rebuild"),
+        (7.52, 10.0, "the granite harbour"),
+    ]
+
+
+def srt(*rows: tuple[str, str, str]) -> str:
+    return "".join(f"{n}\n{a} --> {b}\n{text}\n\n" for n, (a, b, text) in enumerate(rows, 1))
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        # three lines that roll, as of televisions
+        (
+            ["a b", "a b\nc d", "a b\nc d\ne f", "c d\ne f\ng h"],
+            [(1, 2, "a b"), (2, 3, "c d"), (3, 4, "e f"), (4, 5, "g h")],
+        ),
+        # a line that grows word by word
+        (["so", "so today", "so today we\nrebuild"], [(1, 4, "so today we rebuild")]),
+        # a cue that only goes on
+        (["la la", "la la"], [(1, 3, "la la")]),
+        # no repetitions: words that begin alike, and a line that ends the next cue
+        (["so", "some", "x\nsome"], [(1, 2, "so"), (2, 3, "some"), (3, 4, "x some")]),
+    ],
+)
+def test_words_that_the_cue_before_has_shown_count_once(
+    tmp_path: Path, shown: list[str], expected: list[tuple[float, float, str]]
+) -> None:
+    rows = [(f"00:00:0{n},000", f"00:00:0{n + 1},000", text) for n, text in enumerate(shown, 1)]
+    assert cues(read(tmp_path, srt(*rows))) == expected
+
+
+def test_words_that_come_again_after_a_pause_are_said_again(tmp_path: Path) -> None:
+    text = srt(("00:00:01,000", "00:00:02,000", "yes"), ("00:00:05,000", "00:00:06,000", "yes"))
+    assert cues(read(tmp_path, text)) == [(1, 2, "yes"), (5, 6, "yes")]
+
+
+ONE = ("00:00:05,000", "00:00:07,000")
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ("AT&amp;T &lt;3 it&#39;s here", "AT&T <3 it's here"),
+        ("if a < b and c > d then", "if a < b and c > d then"),
+        ("a vector<int> of {1, 2}", "a vector<int> of {1, 2}"),
+        ("<font color=red>red</font> {\\an8}<I>and</I> so", "red and so"),
+        ("born in\n1984", "born in 1984"),
+        ("from a --> b", "from a --> b"),
+        ("the net <b>works", "the net works"),
+    ],
+)
+def test_marks_go_and_words_stay(tmp_path: Path, shown: str, words: str) -> None:
+    text = srt((*ONE, shown), ("00:00:08,000", "00:00:09,000", "next"))
+    assert cues(read(tmp_path, text)) == [(5, 7, words), (8, 9, "next")]
+
+
+def test_comments_and_names_of_cues_are_no_words(tmp_path: Path) -> None:
+    text = (
+        "WEBVTT\n\nSTYLE\n::cue{}\n\nintro\n00:05.000 --> 00:07.000\n<v Roger Bingham>hello\n\n"
+        "NOTE\nfor translators\n\nsecond\n00:07.000 --> 00:09.000\n<c.yellow.loud>there</c>\n"
+    )
+    assert cues(read(tmp_path, text, "talk.vtt")) == [(5, 7, "hello"), (7, 9, "there")]
+
+
+def test_shapes_that_substation_draws_are_no_words(tmp_path: Path) -> None:
+    shapes = "{\\p1}m 0 0 l 100 0 100 100 0 100{\\p0}"
+    text = ASS.replace("with granite", f"{shapes}with granite").replace(
+        "Comment: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,not shown",
+        f"Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,{shapes}",
+    )
+    assert cues(read(tmp_path, text, "talk.ass")) == EXPECTED
+
+
+def test_what_begins_before_the_video_begins_with_it(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        srt(
+            ("-00:00:01,000", "00:00:07,000", "zebra"), ("-00:00:09,000", "-00:00:08,000", "never")
+        ),
+    )
+    assert cues(found) == [(0, 7, "zebra")]
+    assert note(found).startswith("1 of 2 subtitles in talk.srt were left out")
+
+
+def test_times_without_hours_are_read(tmp_path: Path) -> None:
+    assert cues(read(tmp_path, srt(("01:05,5", "01:07,25", "zebra")), seconds=90)) == [
+        (65.5, 67.25, "zebra")
+    ]
+
+
+# one sentence or two of each, in the encoding of its Windows
+LEGACY = {
+    "cp1252": [
+        "Ça n'a pas été facile, où étiez-vous ? À la forêt, près du château.",
+        "Où es-tu ? Près de la forêt.",
+        "O cão está no jardim, não há ninguém lá à noite. A construção do cais começou em março.",
+        "¿Dónde está el niño? Mañana iremos a la montaña, y después veremos qué pasa aquí.",
+        "Perché non è più così? La città è già là, però la verità verrà lunedì.",
+        "Jag såg den när vi åkte över ån på väg till sjön, det är väldigt roligt.",
+        "Jeg går på arbejde hver dag, og så får vi øl og rødgrød med fløde på en ø.",
+        "“Hello,” he said – it’s a long day… and we don’t know why.",
+    ],
+    "cp1250": [
+        "Poszedł do sklepu, żeby kupić chleb i masło, ale już wraca. Cześć, dziękuję bardzo.",
+        "Kde je můj bratr? Šel do obchodu koupit chléb a máslo, ale už se vrací. Děkuji.",
+        "Elment a boltba kenyeret és vajat venni, de már jön. Köszönöm, őrült nagy fű.",
+    ],
+    "iso8859-2": ["Kde je můj bratr? Šel do obchodu koupit chléb a máslo, ale už se vrací."],
+    "koi8-r": ["Где мой брат? Он пошёл в магазин купить хлеб и масло."],
+    "cp1251": ["Где мой брат? Он пошёл в магазин купить хлеб и масло, но уже возвращается."],
+    "cp1253": ["Πού είναι ο αδερφός μου; Πήγε στο μαγαζί να αγοράσει ψωμί και βούτυρο."],
+    "cp1254": ["Ekmek ve tereyağı almak için markete gitti ama şimdi dönüyor. Çok teşekkürler."],
+    "cp1255": ["איפה אחי? הוא הלך לחנות לקנות לחם וחמאה, אבל הוא כבר חוזר."],
+    "gb18030": ["我的哥哥在哪里？他去商店买面包和黄油了，但是他已经回来了。"],
+    "shift_jis": ["兄はどこですか？パンとバターを買いに店へ行きましたが、もう帰ってきます。"],
+    "utf-16-le": ["Où es-tu ? Près de la forêt.", "Где мой брат?"],
+    "utf-16-be": ["Où es-tu ? Près de la forêt."],
+}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"), [(name, words) for name, texts in LEGACY.items() for words in texts]
+)
+def test_unmarked_encodings_are_guessed_by_their_language(
+    tmp_path: Path, encoding: str, words: str
+) -> None:
+    found = read(tmp_path, srt((*ONE, words)).encode(encoding))
+    assert cues(found) == [(5, 7, words)] and "not UTF-8" in note(found)
+
+
+def test_a_file_belongs_to_the_video_with_the_longest_name(tmp_path: Path) -> None:
+    """lecture.2.srt is no language of lecture.mp4 if there is a lecture.2.mp4."""
+    (tmp_path / "talk.2.srt").write_text(srt((*ONE, "second")))
+    (tmp_path / "talk.2.en.srt").write_text(srt((*ONE, "second in English")))
+    assert len(cues(read(tmp_path, srt((*ONE, "first"))))) == 3
+    (tmp_path / "talk.2.MKV").touch()
+    assert cues(read(tmp_path, srt((*ONE, "first")))) == [(5, 7, "first")]
+    video = VideoFile("v", tmp_path / "talk.2.MKV", duration=60.0)
+    assert cues(list(Subtitles(tracks=False).spans(video))) == [
+        (5, 7, "second"),
+        (5, 7, "second in English"),
+    ]

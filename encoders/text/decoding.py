@@ -1,0 +1,80 @@
+"""Bytes of a text file in any encoding -> text. Knows chardet; nothing of subtitles.
+
+UTF-8 and files with a byte order mark are certain. Everything else is a guess, and a message says
+so. A guess that mixes two alphabets within words is wrong: chardet takes short Italian texts for
+Cyrillic ones.
+"""
+
+import codecs
+import re
+import unicodedata
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is the beginning of this one
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WESTERN = "cp1252"  # if nothing fits: it gives every byte a letter, but five
+_WIDE = ("utf-16", "utf-32")  # their texts are full of zero bytes; binary files have no line breaks
+# ISO parts of the smallest languages: they fit short texts of large ones by chance
+_RARE = [f"iso8859-{part}" for part in (3, 4, 6, 8, 10, 14, 16)]
+_MIXED = 0.2  # share of words in two alphabets from which on a guess is wrong
+_ALPHABETS = ("CYRILLIC", "GREEK", "HEBREW", "ARABIC", "ARMENIAN", "GEORGIAN", "THAI")
+_CONTROLS = re.compile("[\x80-\x9f]")  # Windows has letters and quotation marks there
+_WORD = re.compile(r"[^\W\d_]+")
+_ESCAPES = re.compile(r"\\[a-zA-Z]")  # a letter that belongs to a mark, such as \N, is no word
+
+
+def decode(data: bytes) -> tuple[str | None, str]:
+    """The text, with line breaks as \\n, and the name of the encoding if it was guessed ("" if it
+    is certain). None if the bytes are no text.
+    """
+    marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    # UTF-16 without a mark can be valid UTF-8 that is full of zeros
+    is_wide = marked is None and b"\0" in data
+    try:
+        text = data.decode(marked or "utf-8")
+    except UnicodeDecodeError:
+        if marked is not None:
+            return None, ""
+    else:
+        if not is_wide:
+            return _unix(text), ""
+    for name in _guesses(data, is_wide):
+        try:
+            text = data.decode(name)
+        except (UnicodeDecodeError, LookupError):
+            continue
+        if "\n" in text if is_wide else _is_plausible(text):
+            return _unix(text), codecs.lookup(name).name
+    return (None, "") if is_wide else (_unix(data.decode(_WESTERN, "replace")), _WESTERN)
+
+
+def _guesses(data: bytes, is_wide: bool) -> list[str]:
+    """Encodings that may be meant, the likeliest first: those of the web, of Windows, and ISO."""
+    # imported here: its models take 40 ms to load, and few files need them
+    from chardet import EncodingEra, detect_all
+
+    era = EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO
+    guesses = detect_all(data, encoding_era=era, exclude_encodings=_RARE)
+    names = [str(guess["encoding"]).lower() for guess in guesses if guess["encoding"]]
+    return [name for name in names if is_wide == name.startswith(_WIDE)]
+
+
+def _is_plausible(text: str) -> bool:
+    """False for a text with control characters of ISO, or with words in two alphabets."""
+    if _CONTROLS.search(text):
+        return False
+    words = [word for word in _WORD.findall(_ESCAPES.sub(" ", text)) if not word.isascii()]
+    mixed = sum(
+        any(letter.isascii() for letter in word)
+        and any(unicodedata.name(letter, "").startswith(_ALPHABETS) for letter in word)
+        for word in words
+    )
+    return mixed <= _MIXED * len(words)
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,198 @@
+"""Cues of subtitle files: what stands in a .srt, .vtt, .ass or .ssa file, and when it is shown.
+
+Knows pysubs2 for .ass and .ssa. SubRip and WebVTT are read here: pysubs2 1.8 takes a line with two
+inline time tags of WebVTT for the times of a cue, and everything between two angle brackets for a
+tag. Words that a cue repeats from the cue before it count once (rolling captions).
+"""
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from encoders.text.decoding import decode
+
+Cue = tuple[float, float, str]  # start and end in seconds, text
+
+_TIME = r"(-?)\s*(?:(\d+):)?(\d+):(\d+)(?:[.,](\d+))?"
+_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?=\s|$)")
+_ARROW = re.compile(r"\s*-?\d\S*[:.,]\S*\s*-->")  # a line of times, readable or not
+# the tags of SubRip and WebVTT; other words between angle brackets are words
+_TAGS = re.compile(
+    r"</?(?:(?:b|i|u|s|c|em|strong|ruby|rt|v|lang|font|span)(?:\.[^<>\s]*)?(?:\s[^<>]*)?"
+    r"|(?:\d+:)*\d+[.,]\d+)>",
+    re.IGNORECASE,
+)
+_BREAKS = re.compile(r"<br\s*/?>|\\[Nn]", re.IGNORECASE)
+_OVERRIDES = re.compile(r"\{\\[^{}]*\}")  # marks of SubStation that stray into SubRip: {\an8}
+_ENTITIES = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[a-zA-Z]+\d*);")
+# a cue that repeats words for less than this share of the cue before it shows nothing new
+_FLASH = 0.1
+_PAUSE_S = 0.1  # cues that are further apart do not continue each other
+
+
+@dataclass
+class _Block:
+    """Times of a cue in milliseconds, and the lines that follow them."""
+
+    start: int = 0
+    end: int = 0  # not after `start`: times that make no sense
+    lines: list[str] = field(default_factory=list)
+
+
+def read_file(path: Path) -> tuple[list[Cue], str]:
+    """Cues of a subtitle file in time order, and a message about problems ("" if there are
+    none).
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return [], f"{path} cannot be read ({(error.strerror or str(error)).lower()})"
+    text, guessed = decode(data)
+    if text is None:
+        return [], f"{path} is no text file; if it should be one, save it as UTF-8"
+    notes = []
+    if guessed:
+        notes.append(
+            f"{path.name} is not UTF-8 and was read as {guessed}; save it as UTF-8 if it looks "
+            "wrong"
+        )
+    is_substation = path.suffix.lower() in (".ass", ".ssa") or "[Script Info]" in text[:1000]
+    try:
+        cues, bad, stated = _substation(text) if is_substation else _timed_text(text)
+    except ValueError as error:
+        return [], f"{path} cannot be read as subtitles ({error})"
+    if bad:
+        notes.append(
+            f"{bad} of {stated} subtitles in {path.name} were left out, as their times make no "
+            "sense"
+        )
+    if not cues and not bad:
+        notes.append(f"{path.name} has no subtitle in it")
+    return without_repeats(cues), "; ".join(notes)
+
+
+def without_repeats(cues: Iterable[Cue]) -> list[Cue]:
+    """Cues in time order, each word once: without the lines that a cue takes over from the one
+    before it.
+
+    YouTube's captions roll: a cue shows the line before and the next line, and a cue of 10 ms
+    between two of them shows the line alone. Other live captions grow word by word.
+    """
+    rolled: list[Cue] = []
+    shown: list[str] = []  # lines of the cue before, and its times
+    since, until = 0.0, -1.0
+    for start, end, text in sorted(cues, key=lambda cue: cue[:2]):
+        lines = [" ".join(line.split()) for line in text.split("\n") if line.strip()]
+        if not lines:
+            continue
+        repeated, more = _continued(shown, lines) if start <= until + _PAUSE_S else (0, "")
+        fresh = lines[repeated:]
+        if more:
+            first, last, words = rolled[-1]
+            rolled[-1] = (first, max(last, end), "\n".join([words + more, *fresh]))
+        elif fresh:
+            rolled.append((start, end, "\n".join(fresh)))
+        elif end - start >= _FLASH * (until - since):
+            first, last, words = rolled[-1]
+            rolled[-1] = (first, max(last, end), words)
+        shown, since, until = lines, start, end
+    return rolled
+
+
+def _continued(shown: list[str], lines: list[str]) -> tuple[int, str]:
+    """How many of the first lines repeat the last lines shown, and the words by which the last of
+    these grew ("" if it did not).
+    """
+    for count in range(min(len(shown), len(lines)), 0, -1):
+        *same, last = shown[-count:]
+        if same != lines[: count - 1]:
+            continue
+        if last == lines[count - 1]:
+            return count, ""
+        if lines[count - 1].startswith(last + " "):
+            return count, lines[count - 1][len(last) :]
+    return 0, ""
+
+
+def plain_substation(text: str) -> str:
+    """Words of an event of .ass or .ssa, lines parted by \\n, without marks and drawings."""
+    from pysubs2.formats.substation import parse_tags
+
+    words = "".join(part for part, style in parse_tags(text) if not style.drawing)
+    return _BREAKS.sub("\n", words).replace("\\h", " ").strip()
+
+
+def _plain(text: str) -> str:
+    """Words of a cue of SubRip or WebVTT, without marks."""
+    text = _TAGS.sub("", _OVERRIDES.sub("", _BREAKS.sub("\n", text)).replace("\\h", " "))
+    return _ENTITIES.sub(lambda entity: html.unescape(entity[0]), text).strip()
+
+
+def _substation(text: str) -> tuple[list[Cue], int, int]:
+    """Cues, how many were left out, and how many the file has. ValueError if it cannot be read."""
+    import pysubs2
+
+    try:
+        file = pysubs2.SSAFile.from_string(text, format_="ass" if "V4+" in text else "ssa")
+    except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
+    cues, bad, stated = [], 0, 0
+    for event in file:
+        if event.is_comment:
+            continue
+        stated += 1
+        words = plain_substation(event.text)
+        if not max(event.start, 0) < event.end:
+            bad += 1
+        elif words:
+            cues.append((max(event.start, 0) / 1000, event.end / 1000, words))
+    return cues, bad, stated
+
+
+def _timed_text(text: str) -> tuple[list[Cue], int, int]:
+    """Cues of SubRip or WebVTT, how many were left out, and how many the file has."""
+    is_web = text.lstrip("\ufeff \n").startswith("WEBVTT")
+    blocks: list[_Block] = []
+    for line in text.split("\n"):
+        times = _TIMES.match(line)
+        if times is not None or _ARROW.match(line):
+            if blocks:
+                _drop_number(blocks[-1].lines, len(blocks) + 1)
+            blocks.append(_Block(*_limits(times)) if times is not None else _Block())
+        elif blocks:
+            blocks[-1].lines.append(line)
+    if blocks:
+        _drop_number(blocks[-1].lines, len(blocks) + 1)
+    cues = []
+    for block in blocks:
+        words = "\n".join(block.lines).strip("\n")
+        if is_web:  # behind an empty line: the identifier of the next cue, or a comment
+            words = words.partition("\n\n")[0]
+        words = _plain(words)
+        if block.start < block.end and words:
+            cues.append((block.start / 1000, block.end / 1000, words))
+    return cues, sum(block.start >= block.end for block in blocks), len(blocks)
+
+
+def _limits(times: "re.Match[str]") -> tuple[int, int]:
+    """Start and end in milliseconds; what lies before the video begins at 0."""
+    limits = []
+    for sign, hours, minutes, seconds, part in (times.groups()[:5], times.groups()[5:]):
+        whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+        limits.append(0 if sign else whole * 1000 + int((part or "0").ljust(3, "0")[:3]))
+    return limits[0], limits[1]
+
+
+def _drop_number(lines: list[str], number: int) -> None:
+    """Remove the number of the next cue from the end of a cue's lines. number: what it should
+    be; other digits are words, unless they stand alone.
+    """
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines or not lines[-1].strip().isdecimal():
+        return
+    stands_alone = len(lines) > 1 and not lines[-2].strip()
+    if stands_alone or int(lines[-1]) == number:
+        lines.pop()
