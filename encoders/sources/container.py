@@ -20,6 +20,7 @@ import numpy as np
 from encoders.errors import FileError, UserError
 from encoders.sources import cut_files
 from encoders.sources.packet_scan import MISSING, PacketTable, demux, scan
+from encoders.sources.playlist import named_files
 from encoders.sources.stamps import LEAP_S, PictureTimes, late_start, picture_times
 from encoders.sources.timeline import Timeline, TimelinePart
 
@@ -79,17 +80,24 @@ class Container:
 
 def fingerprint(path: Path) -> str:
     """16 hex digits over the size and up to 16 evenly spaced windows: equal for copies under any
-    name.
+    name. Of a playlist, also over the size and two windows of each file that it names.
     """
+    digest = hashlib.sha256()
+    _digest_windows(digest, path, WINDOWS)
+    for segment in named_files(path):
+        _digest_windows(digest, segment, 2)
+    return digest.hexdigest()[:16]
+
+
+def _digest_windows(digest: "hashlib._Hash", path: Path, windows: int) -> None:
     size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    spread = range(WINDOWS) if size > WINDOWS * WINDOW_BYTES else range(1)
+    digest.update(str(size).encode())
+    spread = range(windows) if size > windows * WINDOW_BYTES else range(1)
     length = WINDOW_BYTES if len(spread) > 1 else size
     with path.open("rb") as file:
         for number in spread:
             file.seek((size - length) * number // max(1, len(spread) - 1))
             digest.update(file.read(length))
-    return digest.hexdigest()[:16]
 
 
 def check_file(path: Path) -> None:

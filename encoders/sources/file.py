@@ -79,7 +79,7 @@ class FileSource:
         notes += ["the file is cut off at its end"] if self._facts.cut_off else []
         return VideoInfo(
             video_id=self._id,
-            path=str(self._path),
+            path=str(self._path.absolute()),  # it stays right in other folders
             duration=self._facts.duration,
             decoder="+".join(sorted(self._decoders or guess)),
             broke_at=self._broke_at,

@@ -4,12 +4,11 @@ Checks the settings, builds the parts, and reports; pipeline/moments/finder.py s
 channel `kv` and planner=model load a backbone.
 """
 
-import base64
 import functools
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from rich.table import Table
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
-from encoders.schema import DualEncoder
-from encoders.sources.still import still
+from encoders.schema import DualEncoder, VideoInfo
 from encoders.text.lines import SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse, widen
@@ -29,6 +27,7 @@ from memory.schema import Retriever
 from memory.storage.atomic import write_atomically
 from pipeline.build import build_sentence_encoder
 from pipeline.commands.moments_html import moments_page
+from pipeline.commands.thumbnails import Thumbnails
 from pipeline.commands.videos import find_video
 from pipeline.config.parts import call, check, instantiate
 from pipeline.config.settings import FindSettings, MomentsFormat
@@ -45,25 +44,36 @@ class Result:
     """What a search gave."""
 
     moments: list[Moment]  # best first
-    paths: dict[str, str]  # of their videos, by id
+    videos: dict[str, VideoInfo]  # of the moments, by id
     notes: list[str]  # what the user must know
     has_text: bool  # whether any extractor ran on what was searched
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Files of the videos, by id."""
+        return {video_id: info.path for video_id, info in self.videos.items()}
 
 
 def run(settings: FindSettings) -> int:
     """reelbank find."""
     _check_settings(settings)
     result = _search(settings)
-    for note in result.notes:
-        print(f"reelbank: warning: {note}", file=sys.stderr)
+    _warn(result.notes)
+    thumbnails = Thumbnails(result.videos)
     match settings.format:
         case MomentsFormat.json:
-            _report_json(settings, result)
+            _report_json(settings, result, thumbnails)
         case MomentsFormat.html:
-            _report_html(settings, result)
+            _report_html(settings, result, thumbnails)
         case MomentsFormat.text:
             _report_text(result)
+    _warn(thumbnails.notes)
     return 0
+
+
+def _warn(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"reelbank: warning: {note}", file=sys.stderr)
 
 
 # ---- check
@@ -144,7 +154,7 @@ def _search(settings: FindSettings) -> Result:
         ]
         return Result(
             moments,
-            {moment.video_id: videos[moment.video_id].path for moment in moments},
+            {moment.video_id: videos[moment.video_id] for moment in moments},
             [note for note in (*notes, limits.note, plan.note) if note],
             bool(bank.text.runs(video_id)),
         )
@@ -207,13 +217,15 @@ def _vectors_note(
 # ---- report
 
 
-def _report_json(settings: FindSettings, result: Result) -> None:
-    moments = [_json_moment(moment, settings, result) for moment in result.moments]
+def _report_json(settings: FindSettings, result: Result, thumbnails: Thumbnails) -> None:
+    shown = thumbnails if settings.thumbnails else None
+    moments = [
+        _json_moment(moment, result.paths[moment.video_id], shown) for moment in result.moments
+    ]
     print(json.dumps({"query": settings.query, "bank": settings.bank, "moments": moments}))
 
 
-def _json_moment(moment: Moment, settings: FindSettings, result: Result) -> dict[str, Any]:
-    path = result.paths[moment.video_id]
+def _json_moment(moment: Moment, path: str, thumbnails: Thumbnails | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "video_id": moment.video_id,
         "path": path,
@@ -225,14 +237,13 @@ def _json_moment(moment: Moment, settings: FindSettings, result: Result) -> dict
         "lines": [asdict(line) for line in moment.lines],
         "frame_at": round(moment.at, 3),
     }
-    if settings.thumbnails:
-        jpeg = still(path, moment.at)
-        row["thumbnail"] = None if jpeg is None else base64.b64encode(jpeg).decode()
+    if thumbnails is not None:
+        row["thumbnail"] = thumbnails.at(moment.video_id, moment.at)
     return row
 
 
-def _report_html(settings: FindSettings, result: Result) -> None:
-    page = moments_page(settings.query, result.moments, result.paths)
+def _report_html(settings: FindSettings, result: Result, thumbnails: Thumbnails) -> None:
+    page = moments_page(settings.query, result.moments, result.paths, thumbnails)
     write_atomically(Path(settings.out), page.encode())
     print(f"{len(result.moments)} moments: {settings.out}")
 

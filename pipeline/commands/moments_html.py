@@ -1,12 +1,11 @@
 """The page that `reelbank find format=html` writes: a card with a picture for each moment."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 
-from encoders.sources.still import still
 from memory.retrieval.fusion import Moment
 from pipeline.commands import html_page
+from pipeline.commands.thumbnails import Thumbnails
 from pipeline.config.units import format_time
 
 _STYLE = (
@@ -18,19 +17,20 @@ _STYLE = (
 )
 
 
-def moments_page(query: str, moments: Sequence[Moment], paths: Mapping[str, str]) -> str:
+def moments_page(
+    query: str, moments: Sequence[Moment], paths: Mapping[str, str], thumbnails: Thumbnails
+) -> str:
     """One self-contained HTML page. paths: video id -> file."""
-    cards = "".join(_card(moment, paths[moment.video_id]) for moment in moments)
+    cards = "".join(_card(moment, paths[moment.video_id], thumbnails) for moment in moments)
     body = f"<h1>{html.escape(query)}</h1>" + (cards or "<p>nothing found</p>")
     return html_page.page(query, _STYLE, body)
 
 
-def _card(moment: Moment, path: str) -> str:
+def _card(moment: Moment, path: str, thumbnails: Thumbnails) -> str:
     times = "-".join(format_time(each, hours="always") for each in (moment.start, moment.end))
-    jpeg = still(path, moment.at)
+    data = thumbnails.at(moment.video_id, moment.at)
     image = "<p>no picture</p>"
-    if jpeg is not None:
-        data = base64.b64encode(jpeg).decode()
+    if data is not None:
         image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {times}">'
     lines = "".join(
         f"<li><b>{html.escape(line.kind)}</b> <bdi>{html.escape(line.text)}</bdi></li>"

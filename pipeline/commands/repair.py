@@ -18,7 +18,7 @@ from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.schema import FrameSource, VideoPart
-from encoders.sources.container import fingerprint
+from encoders.sources.identity import why_not_file
 from memory import rebuild
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
@@ -247,12 +247,7 @@ def _source(settings: RepairSettings, ingester: Ingester, video: VideoRow) -> Fr
 
 def _obstacle(video: VideoRow) -> str | None:
     """Why a video cannot be encoded again; None when it can."""
-    path = Path(video.info.path)
-    if not video.info.path or not path.is_file():
-        return f"{path} is not there" if video.info.path else "nobody knows where the video is"
-    if not video.info.video_id.startswith(fingerprint(path)):
-        return f"{path} is not the video that it was"
-    return None
+    return why_not_file(video.info.video_id, video.info.path) or None
 
 
 def _row(bank: MemoryBank, video_id: str) -> VideoRow:

@@ -1,8 +1,10 @@
-"""Which video of a bank a setting means: by id or by path. Knows no encoder."""
+"""Which video of a bank a setting means: by id, or by the file at a path. Knows no encoder."""
 
 from pathlib import Path
 
 from encoders.errors import UserError
+from encoders.schema import VideoPart
+from encoders.sources.container import fingerprint
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
 from pipeline.config.settings import BankSettings, FindSettings
@@ -10,6 +12,9 @@ from pipeline.config.settings import BankSettings, FindSettings
 
 def find_video(settings: BankSettings | FindSettings, bank: MemoryBank) -> VideoRow | None:
     """The video of video=; None when the setting is empty.
+
+    A path means the bytes that are there now, whatever the bank calls them. The path of a file that
+    is gone means the video that was made of it.
 
     UserError when no video of the bank, or more than one, is meant.
     """
@@ -19,17 +24,36 @@ def find_video(settings: BankSettings | FindSettings, bank: MemoryBank) -> Video
     by_id = next((row for row in videos if row.info.video_id == settings.video), None)
     if by_id is not None:
         return by_id
-    path = Path(settings.video).absolute()
-    by_path = [row for row in videos if row.info.path and Path(row.info.path).absolute() == path]
-    if not by_path:
+    path = Path(settings.video)
+    by_path = [row for row in videos if _is_path(row.info.path, path)]
+    meant = by_path
+    if path.is_file():
+        name = fingerprint(path)
+        meant = [row for row in videos if VideoPart.parse(row.info.video_id).id == name]
+    if not meant and by_path:
+        raise UserError(
+            f"video={settings.video} is not the video that it was in bank {settings.bank}; "
+            f"give the id of the one in the bank ({_ids(by_path)})"
+        )
+    if not meant:
         raise UserError(
             f"video={settings.video} is not in bank {settings.bank}; "
             f"`reelbank bank bank={settings.bank}` lists what is"
         )
-    if len(by_path) > 1:
-        ids = ", ".join(row.info.video_id for row in by_path)
+    if len(meant) > 1:
         raise UserError(
-            f"video={settings.video} is {len(by_path)} videos of bank {settings.bank} ({ids}); "
-            "give one of these ids"
+            f"video={settings.video} is {len(meant)} videos of bank {settings.bank} "
+            f"({_ids(meant)}); give one of these ids"
         )
-    return by_path[0]
+    return meant[0]
+
+
+def _is_path(stored: str, path: Path) -> bool:
+    """Whether a path is the stored one. A bank of before 2026-12 may hold a relative path, of an
+    unknown folder: that is itself alone.
+    """
+    return bool(stored) and (stored == str(path) or Path(stored) == path.absolute())
+
+
+def _ids(rows: list[VideoRow]) -> str:
+    return ", ".join(row.info.video_id for row in rows)
