@@ -238,7 +238,7 @@ class UrlSource(PushSource):
         pause, last, connected = self._back_off_s[0], time.monotonic(), False
         try:
             while not self._closed.is_set():
-                reason = "it ended"
+                reason, has_changed = "it ended", False
                 try:
                     with av.open(
                         self._file,
@@ -250,12 +250,13 @@ class UrlSource(PushSource):
                         for picture, at in self._due(container):
                             self.push(picture, at)
                             pause, last, connected = self._back_off_s[0], time.monotonic(), True
-                except (av.FFmpegError, OSError, ValueError) as error:
+                except (av.FFmpegError, OSError, ValueError, _StreamsChangedError) as error:
                     # ValueError: a format that this FFmpeg lacks
                     reason = _reason(error)
+                    has_changed = isinstance(error, _StreamsChangedError)
                 if self._closed.is_set():
                     return
-                if not connected:
+                if not (connected or has_changed):
                     raise UserError(
                         f"{self._display_url} gives no picture ({reason}); check the address, and "
                         "that it is running"
@@ -420,13 +421,29 @@ def _target(url: str) -> tuple[str, str | None, str]:
     return url, None, _SCHEMES[kind]
 
 
+class _StreamsChangedError(Exception):
+    """A stream sent pictures or sound under a number that it did not state when it began."""
+
+    def __str__(self) -> str:
+        return "its streams changed"
+
+
+def _packets(
+    container: "av.container.InputContainer", stream: "av.VideoStream"
+) -> Iterator["av.Packet[av.VideoStream]"]:
+    try:
+        yield from container.demux(stream)
+    except IndexError as error:  # of PyAV, which lists the streams once; a new connection knows all
+        raise _StreamsChangedError from error
+
+
 def _whole(
     container: "av.container.InputContainer", stream: "av.VideoStream"
 ) -> Iterator[av.VideoFrame]:
     """Undamaged pictures; after damage, those from the next keyframe on."""
     # waiting for a keyframe: a running stream has no whole picture before one
     waiting = True
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         if waiting and not packet.is_keyframe:
             continue
         waiting = False

@@ -1,5 +1,6 @@
 """Live sources against real senders: pictures, times, stalls, cuts, drops, unusable streams."""
 
+import io
 import socket
 import threading
 import time
@@ -248,3 +249,41 @@ def test_names():
     assert without_password("rtsp://me:secret@host:1/a?token=x#y") == "rtsp://host:1/a"
     with pytest.raises(UserError, match="cannot name a stream"):
         PushSource("../x", 1.0, width=8, height=8)
+
+
+class ChangingSender(Sender):
+    """To its first client, a second of pictures under one number (PID) and a second under another,
+    as of a broadcaster's advertisements; to later ones, pictures under one number.
+    """
+
+    def _stream(self) -> Iterator[bytes]:
+        for number in (0x100, 0x300) if self.connections == 1 else (0x300,):
+            yield transport_stream(number, 20)
+
+
+def transport_stream(number: int, pictures: int) -> bytes:
+    """MPEG-TS with black pictures, ten a second, under this number."""
+    buffer = io.BytesIO()
+    options = {"mpegts_start_pid": hex(number), "mpegts_pmt_start_pid": hex(0x1000 + number)}
+    with av.open(buffer, "w", format="mpegts", options=options) as out:
+        stream = out.add_stream("libx264", rate=10, options={"g": "10"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for _ in range(pictures):
+            black = np.zeros((64, 64, 3), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
+        out.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def test_streams_that_change_in_the_middle_are_connected_to_again():
+    """PyAV raises an IndexError for packets of a stream that it did not know when it connected."""
+    with ChangingSender(counting, SIZE) as there:
+        options = {"probesize": "5000", "analyzeduration": "200000"}
+        source = watched(there.url, 10.0, options=options)
+        source.start_clock(0.0)
+        frames = source.frames()
+        while there.connections < 2 or source.reconnects < 1:
+            next(frames)
+        assert next(frames).pixels.shape == (1, 64, 64, 3)
+        source.close()
