@@ -9,7 +9,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from encoders.schema import Segment
 from memory.pending import PendingFrames
-from memory.storage.catalog import Gap, SegmentRow, VideoRow
+from memory.storage.catalog import Gap, SegmentRow, Session, VideoRow
 from memory.store import DiskStore
 
 
@@ -80,6 +80,18 @@ class BankCatalog:
         """Wall-clock start (Unix seconds) of the session that recorded segment `number`, derived
         from its neighbors. None if there are no neighbors or they have no wall-clock time."""
         return self._rows.session_start(video_id, number)
+
+    def sessions(self, video_id: str) -> list[Session]:
+        """The sessions of a video that know when they were, in time order. They last from one
+        segment to the next, also where pictures came rarely; the last one of a finished video lasts
+        to its end."""
+        sessions = self._rows.sessions(video_id)
+        video = self._rows.video(video_id)
+        if video is not None and video.finished and sessions:
+            last = sessions[-1]
+            end = max(last.end, video.info.duration)
+            sessions[-1] = Session(last.start, end, last.began)
+        return sessions
 
     def wall_clock_ranges(self) -> dict[str, tuple[float, float]]:
         """Unix seconds of the first and the last stored moment, for every video with wall-clock

@@ -93,6 +93,15 @@ class SegmentRow:
         return self.first + self.frames
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A stretch of a video that was recorded without a break in its clock."""
+
+    start: float  # seconds of video time
+    end: float
+    began: float  # Unix seconds of second 0 of the video
+
+
 class Catalog:
     """Reads the rows of videos and segments.
 
@@ -225,6 +234,16 @@ class Catalog:
                 # a session's start is given in milliseconds: rounding restores it bit by bit
                 return None if row.wall is None else round(row.wall - row.start, 3)
         return None
+
+    def sessions(self, video_id: str) -> list[Session]:
+        """The sessions of a video that know when they were, in time order."""
+        rows = self._database.rows(
+            # as in `session_start`
+            'SELECT round(wall - start, 3) AS began, min(start), max("end") FROM segments '
+            "WHERE video_id = ? AND wall IS NOT NULL GROUP BY began ORDER BY min(start)",
+            video_id,
+        )
+        return [Session(start, end, began) for began, start, end in rows]
 
     def nbytes(self) -> int:
         """Bytes of all segment files."""

@@ -12,11 +12,12 @@ midnight, and a minute for clock times. "Before noon" begins with that day; "aft
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
 from memory.bank import MemoryBank
+from memory.storage.catalog import Session
 from pipeline.query.plan import QUOTED
 from pipeline.query.time_phrases import Form, Span, WallClockPhrase, parse_wall_clock
 
@@ -76,14 +77,9 @@ def resolve(question: str, bank: MemoryBank, video_ids: Collection[str], now: fl
     phrase = limit.phrase
     if any(phrase.words in quotation for quotation in QUOTED.findall(question)):
         return VideoLimits(question)
-    running = {
-        video_id: times
-        for video_id, times in bank.catalog.wall_clock_ranges().items()
-        if video_id in video_ids
-    }
+    running = bank.catalog.wall_clock_ranges().keys() & set(video_ids)
     spans = {
-        video_id: _video_span(bank, video_id, times, limit, phrases, now)
-        for video_id, times in running.items()
+        video_id: _video_span(bank, video_id, limit, phrases, now) for video_id in sorted(running)
     }
     if phrase.is_bare:
         limited = {video_id: span for video_id, span in spans.items() if span != NOWHERE}
@@ -168,27 +164,34 @@ def _day(phrase: WallClockPhrase, now: datetime) -> date:
 def _video_span(
     bank: MemoryBank,
     video_id: str,
-    times: Span,
     limit: WallClockRange,
     phrases: Collection[WallClockPhrase],
     now: float,
 ) -> Span:
-    """Seconds of a video that ran from times[0] to times[1] (Unix seconds)."""
+    """Seconds of a video that knows when it was; NOWHERE if it was not running then."""
+    sessions = bank.catalog.sessions(video_id)
     if limit.phrase.is_dated:
-        return _seconds(bank, video_id, limit)
-    first, last = (datetime.fromtimestamp(moment).date() for moment in times)
+        return _seconds(sessions, limit)
+    first, last = (
+        datetime.fromtimestamp(moment).date()
+        for moment in (
+            min(each.began + each.start for each in sessions),
+            max(each.began + each.end for each in sessions),
+        )
+    )
     for back in range(min((last - first).days + 2, _DAYS)):  # a night may begin on the day before
         on_day = _first_range(phrases, now, last - timedelta(days=back))
-        if on_day is not None and on_day.since < times[1] and on_day.until > times[0]:
-            return _seconds(bank, video_id, on_day)
+        span = NOWHERE if on_day is None else _seconds(sessions, on_day)
+        if span != NOWHERE:
+            return span
     return NOWHERE
 
 
-def _seconds(bank: MemoryBank, video_id: str, limit: WallClockRange) -> Span:
-    rows = bank.catalog.overlapping(video_id, since=limit.since, until=limit.until)
-    if not rows:
-        return NOWHERE
-    first, last = rows[0], rows[-1]
-    assert first.wall is not None and last.wall is not None  # those without are in no such range
-    start = first.start + max(limit.since - first.wall, 0.0)
-    return start, min(last.end, last.start + limit.until - last.wall)
+def _seconds(sessions: Sequence[Session], limit: WallClockRange) -> Span:
+    """From the first to the last second of the sessions that were running within the limit."""
+    spans = [
+        (max(each.start, limit.since - each.began), min(each.end, limit.until - each.began))
+        for each in sessions
+    ]
+    spans = [(start, end) for start, end in spans if start < end]
+    return (spans[0][0], spans[-1][1]) if spans else NOWHERE

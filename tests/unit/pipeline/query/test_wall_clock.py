@@ -109,6 +109,28 @@ def test_parts_of_a_stream_are_of_what_came_so_far(tmp_path: Path) -> None:
         assert [m.start for m in finder.find("bread in the first half")] == [1.0]
 
 
+def test_a_slide_stands_until_the_next_one(tmp_path: Path) -> None:
+    """A talk whose pictures come when the slide changes, so most seconds are in no segment."""
+    began = datetime(2026, 11, 20, 10, 0).timestamp()
+    with MemoryBank.open(
+        tmp_path / "bank", {"model": "m"}, UniformRetriever(), recent_frames=1
+    ) as held:
+        held.record_video(replace(info("v"), duration=600.0), 1.0, finished=False)
+        for number, start in enumerate((0.0, 120.4, 240.2, 360.6, 480.1)):
+            segment = make_segment("v", number, start=start, frames=1)
+            held.write(replace(segment, wall=began + start))
+
+        def stretch(question: str) -> tuple[float, float]:
+            return resolve(question, held, ["v"], NOW).spans["v"]
+
+        assert stretch("topic between 10:05 and 10:06 am") == pytest.approx((300, 360))
+        assert stretch("topic at 10:03 am") == pytest.approx((120, 240))
+        assert stretch("topic at 10:09 am") == pytest.approx((480, 481.1))  # it may go on or not
+        held.record_video(replace(info("v"), duration=600.0), 1.0, finished=True)
+        assert stretch("topic at 10:09 am") == pytest.approx((480, 600))
+        assert stretch("topic at 10:12 am") == NOWHERE
+
+
 def test_what_does_not_know_when_it_was_is_said(bank: MemoryBank) -> None:
     assert "leaves out 1 of 3 videos" in resolve("bread yesterday", bank, STARTS, NOW).note
     alone = resolve("bread yesterday", bank, ["talk"], NOW)
