@@ -411,6 +411,11 @@ class ListenSettings(PipelineSettings):
     upload_mb: int = setting(4096, "Size limit of one uploaded video, in 10^6 bytes.")
     files_gb: float = setting(50.0, "Size limit of all uploaded videos, in 10^9 bytes.")
     body_seconds: float = setting(600.0, "Seconds that the body of a request may take to arrive.")
+    uploads: int = setting(16, "Uploads that may arrive at once.")
+    bodies: int = setting(128, "Bodies of other requests that may arrive at once.")
+    bodies_mb: int = setting(
+        256, "Size limit of all these bodies together, in 10^6 bytes of memory."
+    )
 
 
 @dataclass

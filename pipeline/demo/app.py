@@ -24,7 +24,8 @@ from pipeline.demo.routes import FRAME_BYTES, add_routes
 from pipeline.server import errors
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
-from pipeline.server.guard import Guard
+from pipeline.server.guard import BodyLimit, Guard
+from pipeline.server.intake.body_line import BodyLine
 
 _ALLOWED_PATHS = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static|svelte|_app)/.*|/watch/.*|"
@@ -51,6 +52,8 @@ class Demo:
     files: FileStore
     upload_bytes: int
     body_seconds: float
+    upload_bodies: BodyLine
+    other_bodies: BodyLine
     names: tuple[str, ...] = ()
     about: str = ""  # a sentence on what the model can answer
     auth: str = ""  # user:password; "" = no login
@@ -58,6 +61,7 @@ class Demo:
     def close(self) -> None:
         self.feeds.close()
         self.feeds.qa.bank.close()
+        self.files.close()
 
 
 def build_app(demo: Demo) -> FastAPI:
@@ -76,7 +80,11 @@ def build_app(demo: Demo) -> FastAPI:
         Guard,
         names=demo.names,
         api_key="",
-        body_bytes={"/watch/upload": demo.upload_bytes + (1 << 20), "/watch/frame/": FRAME_BYTES},
+        bodies={
+            "/watch/upload": BodyLimit(demo.upload_bytes + (1 << 20), demo.upload_bodies),
+            "/watch/frame/": BodyLimit(FRAME_BYTES, demo.other_bodies),
+            "": BodyLimit(1 << 16, demo.other_bodies),
+        },
         body_seconds=demo.body_seconds,
     )
     blocks = page.build(Conversations(demo.feeds), demo.about)

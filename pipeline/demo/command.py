@@ -59,6 +59,7 @@ def build_demo(config: DemoSettings) -> "Demo":
     from pipeline.build import build_backbone, build_qa
     from pipeline.demo.app import Demo
     from pipeline.demo.feeds import Feeds
+    from pipeline.server.intake.body_line import BodyLine
 
     backbone = build_backbone(config)
     new_source = command.source_factory(config, backbone)
@@ -77,6 +78,8 @@ def build_demo(config: DemoSettings) -> "Demo":
         files=files,
         upload_bytes=config.upload_mb * 10**6,
         body_seconds=config.body_seconds,
+        upload_bodies=command.upload_line(config),
+        other_bodies=BodyLine("requests", config.bodies, config.bodies_mb * 10**6),
         names=tuple(config.names),
         about=EMBEDDED if backbone.questions == "needle_world" else "",
         auth=auth(config),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
@@ -20,6 +20,7 @@ from pipeline.live.session import MAX_QUESTION_CHARS
 from pipeline.server import uploads
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
+from pipeline.server.responses import VideoResponse
 
 FRAME_BYTES = 2_000_000  # of one picture that a browser sends
 _MAX_SIDE = 4096  # pixels
@@ -90,11 +91,11 @@ def _add_controls(app: FastAPI, feeds: Feeds, files: FileStore) -> None:
 
 def _add_pictures(app: FastAPI, feeds: Feeds) -> None:
     @app.get("/watch/media/{feed_id}")
-    async def media(feed_id: str) -> FileResponse:
+    async def media(feed_id: str) -> Response:
         file = _current(feeds, feed_id).file
         if file is None:
             raise ApiError(404, "This is no file.")
-        return FileResponse(file.path, media_type=file.media_type, headers=_NO_STORE)
+        return VideoResponse(file, _NO_STORE)
 
     @app.get("/watch/picture/{feed_id}")
     async def picture(feed_id: str, at: float | None = None) -> Response:
@@ -141,9 +142,15 @@ def _decode_jpeg(data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             if max(picture.size) > _MAX_SIDE:  # from the header, before anything is decoded
-                raise ApiError(
-                    413, f"Pictures of more than {_MAX_SIDE} pixels a side are not taken."
-                )
+                raise _too_large()
             return np.asarray(picture.convert("RGB"))
+    except Image.DecompressionBombError:
+        raise ApiError(
+            413, f"Pictures of more than {_MAX_SIDE} pixels a side are not taken."
+        ) from None
     except (OSError, SyntaxError, ValueError):
         raise ApiError(400, "The picture is no JPEG.") from None
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, f"Pictures of more than {_MAX_SIDE} pixels a side are not taken.")

@@ -24,6 +24,7 @@ from pipeline.server.files import FileStore, StoredFile
 
 _REFETCH_AFTER_S = 600.0  # a more recent download of the same URL is reused
 _MAX_URLS = 1000  # downloads remembered
+_MAX_DOWNLOADS = 16  # at the same time; each holds the place of a question
 _HEARTBEAT_S = 1.0
 
 Event = float | str | Answer
@@ -49,6 +50,8 @@ class Answering:
         self._qa, self._files, self._fetcher, self._encode_queue = qa, files, fetcher, encode_queue
         self._seconds = seconds
         self._executor = ThreadPoolExecutor(running, "asker")
+        # of its own, so that slow hosts hold no thread that other requests use
+        self._downloaders = ThreadPoolExecutor(_MAX_DOWNLOADS, "downloader")
         self._downloads: dict[str, tuple[str, float]] = {}  # URL -> file id, monotonic time
 
     async def resolve(self, video: VideoReference) -> StoredFile:
@@ -58,11 +61,10 @@ class Answering:
         """
         if video.file_id:
             return self._files.get(video.file_id)
-        if video.data:
-            return await asyncio.to_thread(
-                self._files.put, [video.data], video.filename, "user_data"
-            )
-        return await asyncio.to_thread(self._fetch, video.url)
+        if video.data is not None:
+            return await self._files.store(video.data.pieces(), video.filename, "user_data")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._downloaders, self._fetch, video.url)
 
     async def events(
         self, file: StoredFile, request: ChatRequest, ticket: Ticket
@@ -83,6 +85,7 @@ class Answering:
 
     def close(self) -> None:
         """Wait for running answers; start no new ones."""
+        self._downloaders.shutdown(wait=False, cancel_futures=True)
         self._executor.shutdown(cancel_futures=True)
 
     async def _ask(
@@ -107,7 +110,11 @@ class Answering:
             except BaseException as error:
                 emit(error)
 
-        self._executor.submit(run).add_done_callback(lambda _: ticket.release())
+        try:
+            answering = self._executor.submit(run)
+        except RuntimeError:  # the executor is closed
+            raise ApiError(503, "The server is being shut down.") from None
+        answering.add_done_callback(lambda _: ticket.release())
         ticket.transferred = True
         while True:
             try:
@@ -130,6 +137,8 @@ class Answering:
         if job is None:
             return
         done = asyncio.wrap_future(job.done)
+        # if the client goes, nobody reads the exception, and asyncio would log it as an accident
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
         while not done.done():
             if time.monotonic() > deadline:
                 raise ApiError(

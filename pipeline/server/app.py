@@ -13,12 +13,13 @@ Knows HTTP and the parts of a server; builds none of them.
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from memory.bank import MemoryBank
@@ -27,13 +28,17 @@ from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, responses, uploads
 from pipeline.server.admission import AdmissionQueue, Ticket
 from pipeline.server.answering import Answering
+from pipeline.server.chat_request import ChatRequest, VideoReference
 from pipeline.server.encode_queue import EncodeQueue
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore, StoredFile
-from pipeline.server.guard import Guard
+from pipeline.server.guard import BodyLimit, Guard, release_body
+from pipeline.server.intake.body_line import BodyLine
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
 
-_PIECE = 1 << 20
+_FORM_BYTES = 1 << 20  # of an upload, beside its file
+_OTHER_BYTES = 1 << 16  # a body for any other path
+_BRIEF_BYTES = 4 << 10  # a shorter chat request is parsed at once: a thread takes longer to start
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Service:
     encode_queue: EncodeQueue
     answering: Answering
     questions: AdmissionQueue
-    uploads: AdmissionQueue
+    chat_bodies: BodyLine
+    upload_bodies: BodyLine
     limits: RequestLimits
     model: str  # model name in the API
     created: int  # Unix seconds
@@ -66,6 +72,7 @@ class Service:
         """Stop encoding and answering. The bank keeps what it has."""
         self.encode_queue.close()
         self.answering.close()
+        self.files.close()
         self.qa.bank.close()
 
 
@@ -86,7 +93,11 @@ def build_app(service: Service) -> FastAPI:
         Guard,
         names=service.names,
         api_key=service.api_key,
-        body_bytes={"/v1/files": limits.upload_bytes + _PIECE, "/v1/chat/": limits.request_bytes},
+        bodies={
+            "/v1/files": BodyLimit(limits.upload_bytes + _FORM_BYTES, service.upload_bodies),
+            "/v1/chat/": BodyLimit(limits.request_bytes, service.chat_bodies),
+            "": BodyLimit(_OTHER_BYTES, service.chat_bodies),
+        },
         body_seconds=limits.body_seconds,
         protected=("/v1/", "/metrics"),
     )
@@ -128,6 +139,7 @@ def _memory_bytes(bank: MemoryBank, tier: str) -> int:
 def _build_metrics(service: Service) -> Metrics:
     metrics = Metrics()
     bank, encode_queue, files = service.qa.bank, service.encode_queue, service.files
+    bodies = service.chat_bodies
     metrics.gauge(
         "questions_inside",
         "Questions that are being answered or wait",
@@ -136,6 +148,10 @@ def _build_metrics(service: Service) -> Metrics:
     metrics.gauge(
         "encodings_under_way", "Videos that are being encoded or wait", lambda: len(encode_queue)
     )
+    metrics.gauge(
+        "bodies_under_way", "Chat requests that arrive or are parsed", lambda: len(bodies)
+    )
+    metrics.gauge("bodies_bytes", "Bytes of these requests in memory", lambda: bodies.nbytes)
     metrics.gauge("files_bytes", "Bytes of the videos that were handed in", lambda: files.nbytes)
     metrics.gauge("bank_bytes", "Bytes of the bank's segments", lambda: bank.catalog.nbytes())
     for tier in ("index", "ram", "device"):
@@ -180,17 +196,32 @@ class _EventStream(StreamingResponse):
 
 
 def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    # one thread: however many bodies arrive, only one competes with the event loop
+    parser = ThreadPoolExecutor(1, "parser")
+
+    async def receive_chat(request: Request) -> ChatRequest:
+        """Receive and parse a body."""
+        body = await _read_body(request)
+        parse = functools.partial(
+            chat_request.parse_body, body, max_letters=service.limits.question_letters
+        )
+        if len(body) <= _BRIEF_BYTES:
+            return parse()
+        return await asyncio.get_running_loop().run_in_executor(parser, parse)
+
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        # before the body is read, so that the bodies in memory are bounded too
+        _check_json(request)
+        chat = await receive_chat(request)
+        _check_model(service, chat.model)
+        # only now: a body that stops half-way must not keep the place of a question
         ticket, events = service.questions.enter(), None
         try:
-            _check_json(request)
-            chat = chat_request.parse_body(
-                await request.body(), max_letters=service.limits.question_letters
-            )
-            _check_model(service, chat.model)
-            response = responses.ChatResponse(chat, await service.answering.resolve(chat.video))
+            file = await service.answering.resolve(chat.video)
+            # the video is stored, and its copy in the body is no more needed
+            chat = replace(chat, video=VideoReference(file_id=file.id))
+            release_body(request)
+            response = responses.ChatResponse(chat, file)
             if chat.stream:
                 events = _EventStream(_stream_answer(service, metrics, response, ticket), ticket)
                 return events
@@ -201,6 +232,13 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         finally:
             if events is None and not ticket.transferred:
                 ticket.release()
+
+
+async def _read_body(request: Request) -> bytearray:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+    return body
 
 
 async def _complete_answer(
@@ -296,13 +334,9 @@ def _add_files(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/files")
     async def upload(request: Request) -> JSONResponse:
-        ticket = service.uploads.enter()
-        try:
-            stored = await uploads.store_upload(request, service.files)
-        finally:
-            ticket.release()
+        stored = await uploads.store_upload(request, service.files)
         with suppress(ApiError):  # the queue is full: the first question submits it again
-            service.encode_queue.submit(stored)
+            await asyncio.to_thread(service.encode_queue.submit, stored)
         return JSONResponse(await asyncio.to_thread(describe, stored))
 
     @app.get("/v1/files")
@@ -315,13 +349,11 @@ def _add_files(app: FastAPI, service: Service) -> None:
         return await asyncio.to_thread(describe, service.files.get(file_id))
 
     @app.get("/v1/files/{file_id}/content")
-    async def content(file_id: str) -> FileResponse:
-        file = service.files.get(file_id)
-        headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=3600"}
-        return FileResponse(file.path, media_type=file.media_type, headers=headers)
+    async def content(file_id: str) -> Response:
+        return responses.VideoResponse(service.files.get(file_id))
 
     @app.delete("/v1/files/{file_id}")
     async def delete(file_id: str) -> dict[str, Any]:
-        file = service.files.delete(file_id)
+        file = await asyncio.to_thread(service.files.delete, file_id)
         await asyncio.wrap_future(service.encode_queue.drop(file))
         return {"id": file.id, "object": "file", "deleted": True}

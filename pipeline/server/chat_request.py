@@ -12,58 +12,77 @@ are extensions: asked_at (video seconds; frames after it are not visible to the 
 cite_in_text (false: citations only as fields, not in the text).
 """
 
-import base64
-import binascii
-import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.server.errors import ApiError
+from pipeline.server.intake import bounded_json
+from pipeline.server.intake.bounded_json import LongText
+from pipeline.server.intake.inline_video import InlineVideo
 
 MAX_MESSAGES = 256
+_MAX_NAMES = 8  # of ignored fields in a warning
 
 
-class _Url(BaseModel):
+class _Fields(BaseModel):
+    """Fields that are read; all others are remembered, for the warning."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Url(_Fields):
     url: str
 
 
-class _File(BaseModel):
+class _File(_Fields):
     file_id: str | None = None
     file_data: str | None = None
     filename: str = ""
 
 
-class _TextPart(BaseModel):
+class _TextPart(_Fields):
     type: Literal["text"]
     text: str
 
 
-class _VideoUrlPart(BaseModel):
+class _VideoUrlPart(_Fields):
     type: Literal["video_url"]
     video_url: _Url
 
 
-class _FilePart(BaseModel):
+class _FilePart(_Fields):
     type: Literal["file"]
     file: _File
 
 
-_Part = Annotated[_TextPart | _VideoUrlPart | _FilePart, Field(discriminator="type")]
+_Part = _TextPart | _VideoUrlPart | _FilePart
+_PARTS: dict[str, type[_Part]] = {
+    "text": _TextPart,
+    "file": _FilePart,
+    "video_url": _VideoUrlPart,
+}
+_SHAPES = {
+    "text": '{"type": "text", "text": "..."}',
+    "file": '{"type": "file", "file": {"file_id": "file-..."}}',
+    "video_url": '{"type": "video_url", "video_url": {"url": "https://... or data:..."}}',
+}
+_TYPES = "text, file or video_url"
 
 
-class _Message(BaseModel):
+class _Message(_Fields):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part] | None = None
+    content: Any = None  # None, a text, or a list of parts; see _parse_parts
 
 
 class _StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class _Body(BaseModel):
+class _Body(_Fields):
     model: str
     messages: list[_Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     stream: bool = False
@@ -77,6 +96,15 @@ class _Body(BaseModel):
     cite_in_text: bool = True
 
 
+# Values that ask for what happens anyway. Empty ones (null, false, 0, "", [], {}) do as well.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "top_p": (1,),
+    "best_of": (1,),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+}
 _BODY = TypeAdapter(_Body)
 
 
@@ -86,7 +114,7 @@ class VideoReference:
 
     file_id: str = ""
     url: str = ""
-    data: bytes = b""
+    data: InlineVideo | None = None
     filename: str = "video"
 
 
@@ -104,54 +132,93 @@ class ChatRequest:
     warning: str  # names the fields of the request that have no effect
 
 
-def parse_body(data: bytes, *, max_letters: int) -> ChatRequest:
-    """Parse a request body.
+def parse_body(data: bytearray, *, max_letters: int) -> ChatRequest:
+    """Parse a request body. Its video stays in `data` and is decoded when it is stored.
 
-    ApiError 400 when it is not JSON or not supported, 422 when a field is invalid. max_letters:
-    longest question accepted.
+    ApiError 400 when it is not JSON or not supported, 413 when it has too many parts, 422 when a
+    field is invalid. max_letters: longest question accepted.
     """
+    document = bounded_json.parse(data)
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "The body is not valid JSON.", code="invalid_json") from None
-    try:
-        body = _BODY.validate_python(content)
+        body = _BODY.validate_python(document.value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "body"
-        raise ApiError(
-            422, f"{where}: {first['msg']}.", code="invalid_field", param=where
-        ) from None
+        raise _invalid_field(where, first["msg"]) from None
+    parts = [_parse_parts(message, index) for index, message in enumerate(body.messages)]
     _check_unsupported(body)
-    last = body.messages[-1]
-    if last.role != "user":
+    if body.messages[-1].role != "user":
         raise ApiError(
             400, "The last message must be the user's: it holds the question.", param="messages"
         )
-    question = _text(last).strip()
-    if not question:
-        raise ApiError(400, "The last message holds no question; add a text.", param="messages")
-    if not _is_unicode(question):
-        raise ApiError(
-            400, "The question holds halves of characters (lone surrogates).", param="messages"
-        )
-    if len(question) > max_letters:
-        raise ApiError(
-            400,
-            f"The question has {len(question)} letters; at most {max_letters} are read here.",
-            param="messages",
-            code="question_too_long",
-        )
+    question = _question(parts[-1], document.long_texts, max_letters)
+    videos = [
+        [part for part in row if not isinstance(part, _TextPart)]
+        for row, message in zip(parts, body.messages, strict=True)
+        if message.role == "user"
+    ]
     return ChatRequest(
         model=body.model,
         question=question,
-        video=_video(body.messages),
+        video=_video(videos, document.long_texts),
         asked_at=math.inf if body.asked_at is None else body.asked_at,
         stream=body.stream,
         usage=body.stream_options is not None and body.stream_options.include_usage,
         cite_in_text=body.cite_in_text,
-        warning=_ignored_fields(body),
+        warning=_warning(body, parts, videos),
     )
+
+
+def _parse_parts(message: _Message, index: int) -> list[_Part]:
+    """The parts of a message. ApiError 422 that names the part which is not taken."""
+    where, content = f"messages.{index}.content", message.content
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [_TextPart(type="text", text=content)]
+    if not isinstance(content, list):
+        raise _invalid_field(where, "give a text or a list of parts")
+    return [_parse_part(item, f"{where}.{number}") for number, item in enumerate(content)]
+
+
+def _parse_part(item: Any, where: str) -> _Part:
+    kind = item.get("type") if isinstance(item, dict) else None
+    if not isinstance(kind, str):
+        raise _invalid_field(where, f"a part is an object with a type; use {_TYPES}")
+    if kind not in _PARTS:
+        raise _invalid_field(where, f"a part of type {_printable(kind)} is not taken; use {_TYPES}")
+    try:
+        return _PARTS[kind].model_validate(item)
+    except ValidationError:
+        raise _invalid_field(
+            where,
+            f"a part of type {kind} is written as {_SHAPES[kind]}; the types that are taken are "
+            "text, file and video_url",
+        ) from None
+
+
+def _question(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int) -> str:
+    """The text of the last message. ApiError 400 when it is empty, too long, or no Unicode."""
+    question = ""
+    for part in parts:
+        if not isinstance(part, _TextPart):
+            continue
+        text = part.text
+        if (long_text := long_texts.get(text)) is not None:
+            if long_text.min_letters > max_letters:
+                raise _too_long(f"more than {long_text.min_letters}", max_letters)
+            text = long_text.text()
+        question += f"\n{text}"
+    question = question.strip()
+    if not question:
+        raise ApiError(400, "The last message holds no question; add a text.", param="messages")
+    if len(question) > max_letters:
+        raise _too_long(str(len(question)), max_letters)
+    if not _is_unicode(question):
+        raise ApiError(
+            400, "The question holds halves of characters (lone surrogates).", param="messages"
+        )
+    return question
 
 
 def _check_unsupported(body: _Body) -> None:
@@ -159,12 +226,6 @@ def _check_unsupported(body: _Body) -> None:
         raise ApiError(400, f"n={body.n} is not supported: there is one answer.", param="n")
     if body.tools:
         raise ApiError(400, "tools are not supported.", param="tools")
-
-
-def _text(message: _Message) -> str:
-    if message.content is None or isinstance(message.content, str):
-        return message.content or ""
-    return "\n".join(part.text for part in message.content if isinstance(part, _TextPart))
 
 
 def _is_unicode(text: str) -> bool:
@@ -175,26 +236,57 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _ignored_fields(body: _Body) -> str:
-    """A sentence for each field of the request that has no effect."""
+def _warning(body: _Body, parts: list[list[_Part]], videos: list[list[_Part]]) -> str:
+    """A sentence for each thing of the request that has no effect."""
     roles = {message.role for message in body.messages}
-    ignored = {
+    count = sum(map(len, videos))
+    # a client that repeats its one video in every round is not warned
+    several = any(len(row) > 1 for row in videos)
+    several |= len({_video_name(part) for row in videos for part in row}) > 1
+    names = list(dict.fromkeys(_ignored_names(body, parts)))
+    listed = ", ".join(map(_printable, names[:_MAX_NAMES]))
+    if len(names) > _MAX_NAMES:
+        listed += f" and {len(names) - _MAX_NAMES} more"
+    sentences = {
         "System messages are not read.": bool(roles & {"system", "developer"}),
         "Earlier rounds are not read.": "assistant" in roles,
+        f"Only the last of {count} videos is read.": several,
         "max_tokens is not heeded.": bool(body.max_tokens or body.max_completion_tokens),
         "Answers are greedy; temperature is not heeded.": bool(body.temperature),
+        f"{listed} {'is' if len(names) == 1 else 'are'} not heeded.": bool(names),
     }
-    return " ".join(text for text, is_so in ignored.items() if is_so)
+    return " ".join(text for text, is_so in sentences.items() if is_so)
 
 
-def _video(messages: list[_Message]) -> VideoReference:
-    parts = [
-        part
-        for message in messages
-        if message.role == "user" and isinstance(message.content, list)
-        for part in message.content
-        if not isinstance(part, _TextPart)
-    ]
+def _ignored_names(body: _Body, parts: list[list[_Part]]) -> Iterator[str]:
+    """Names of fields that have no effect and ask for something."""
+    yield from _extras(body)
+    for message, row in zip(body.messages, parts, strict=True):
+        if message.role != "user":
+            continue
+        yield from _extras(message)
+        for part in row:
+            yield from _extras(part)
+            if isinstance(part, _VideoUrlPart):
+                yield from _extras(part.video_url)
+            elif isinstance(part, _FilePart):
+                yield from _extras(part.file)
+
+
+def _extras(fields: _Fields) -> Iterable[str]:
+    extra = fields.model_extra or {}
+    return [name for name, value in extra.items() if value and value not in _NEUTRAL.get(name, ())]
+
+
+def _video_name(part: _Part) -> str:
+    """What a request calls a video."""
+    if isinstance(part, _VideoUrlPart):
+        return part.video_url.url
+    return (part.file.file_id or part.file.file_data or "") if isinstance(part, _FilePart) else ""
+
+
+def _video(videos: list[list[_Part]], long_texts: dict[str, LongText]) -> VideoReference:
+    parts = [part for row in videos for part in row]
     if not parts:
         raise ApiError(
             400,
@@ -203,33 +295,33 @@ def _video(messages: list[_Message]) -> VideoReference:
         )
     part = parts[-1]
     if isinstance(part, _VideoUrlPart):
-        url = part.video_url.url
-        return (
-            VideoReference(data=_decode_base64(url))
-            if url[:5].lower() == "data:"
-            else VideoReference(url=url)
-        )
-    if part.file.file_id is not None:
-        return VideoReference(file_id=part.file.file_id)
-    if part.file.file_data is not None:
-        return VideoReference(
-            data=_decode_base64(part.file.file_data), filename=part.file.filename or "video"
-        )
+        url = part.video_url.url.strip()
+        if url in long_texts or url[:5].lower() == "data:":
+            return VideoReference(data=InlineVideo(long_texts.get(url, url)))
+        return VideoReference(url=url)
+    assert isinstance(part, _FilePart)
+    file = part.file
+    if file.file_id is not None:
+        return VideoReference(file_id=file.file_id)
+    if file.file_data is not None:
+        data = InlineVideo(long_texts.get(file.file_data, file.file_data))
+        return VideoReference(data=data, filename=file.filename or "video")
     raise ApiError(422, "file: give file_id, or file_data as a data: URL.", param="file")
 
 
-def _decode_base64(url: str) -> bytes:
-    head, comma, text = url.partition(",")
-    if not comma or not head.lower().startswith("data:") or not head.lower().endswith(";base64"):
-        raise ApiError(
-            400,
-            "A video in the request is written as data:video/mp4;base64,....",
-            code="invalid_base64",
-        )
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ApiError(400, "The base64 of the video is damaged.", code="invalid_base64") from None
-    if not data:
-        raise ApiError(400, "The video in the request is empty.", code="invalid_base64")
-    return data
+def _too_long(count: str, max_letters: int) -> ApiError:
+    return ApiError(
+        400,
+        f"The question has {count} letters; at most {max_letters} are read here.",
+        param="messages",
+        code="question_too_long",
+    )
+
+
+def _invalid_field(where: str, why: str) -> ApiError:
+    return ApiError(422, f"{where}: {why}.", code="invalid_field", param=where)
+
+
+def _printable(text: str) -> str:
+    """A client's text, shortened and escaped for a sentence."""
+    return repr(text[:40])[1:-1] + ("..." if len(text) > 40 else "")

@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from encoders.schema import FrameSource
     from pipeline.server.app import Service
     from pipeline.server.files import FileStore
+    from pipeline.server.intake.body_line import BodyLine
 
 _MINIMUM = {
     "running": 1,
     "waiting": 0,
     "seconds": 0.001,
     "body_seconds": 0.001,
+    "bodies": 1,
+    "uploads": 1,
+    "bodies_mb": 1,
     "upload_mb": 1,
     "request_mb": 1,
     "files_gb": 0.001,
@@ -62,8 +66,12 @@ def uvicorn_settings(app: "FastAPI") -> "uvicorn.Config":
     """Uvicorn's settings: quiet, proxy headers ignored, 10 s for running answers at shutdown."""
     import uvicorn
 
+    from pipeline.server.intake.protocol import HttpProtocol
+
     return uvicorn.Config(
         app,
+        http=HttpProtocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -80,6 +88,11 @@ def check(config: ListenSettings) -> None:
             raise UserError(f"{name}={value} is too small; use {minimum:g} or more.")
     if config.port > 65535:
         raise UserError(f"port={config.port} is too large; use one up to 65535.")
+    if isinstance(config, ServeSettings) and config.bodies_mb < config.request_mb:
+        raise UserError(
+            f"bodies_mb={config.bodies_mb} is less than one request of request_mb="
+            f"{config.request_mb}; make it larger."
+        )
     for host in config.hosts:
         _, _, port = (
             host.rpartition(":") if ":" in host and not host.endswith("]") else (host, "", "0")
@@ -145,6 +158,7 @@ def build_service(config: ServeSettings) -> "Service":
     from pipeline.server.app import RequestLimits, Service
     from pipeline.server.encode_queue import EncodeQueue
     from pipeline.server.fetch import Fetcher
+    from pipeline.server.intake.body_line import BodyLine
 
     backbone = build_backbone(config)
     new_source = source_factory(config, backbone)
@@ -160,7 +174,8 @@ def build_service(config: ServeSettings) -> "Service":
             qa, files, fetcher, encode_queue, running=config.running, seconds=config.seconds
         ),
         questions=AdmissionQueue("questions", config.running, config.waiting),
-        uploads=AdmissionQueue("uploads", 4, 0),
+        chat_bodies=BodyLine("requests", config.bodies, config.bodies_mb * 10**6),
+        upload_bodies=upload_line(config),
         limits=RequestLimits(
             config.letters, config.request_mb * 10**6, config.upload_mb * 10**6, config.body_seconds
         ),
@@ -181,6 +196,13 @@ def open_files(config: ListenSettings, new_source: Callable[[Path], "FrameSource
         file_bytes=config.upload_mb * 10**6,
         total_bytes=int(config.files_gb * 10**9),
     )
+
+
+def upload_line(config: ListenSettings) -> "BodyLine":
+    """The bound on uploads that are under way; their bytes are on disk."""
+    from pipeline.server.intake.body_line import BodyLine
+
+    return BodyLine("uploads", config.uploads, config.files_gb * 10**9)
 
 
 def source_factory(config: ListenSettings, backbone: "Backbone") -> Callable[[Path], "FrameSource"]:

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import av
+
+from encoders.errors import FileError, UserError
 from encoders.schema import FrameSource
 from pipeline.qa import VideoQA
 from pipeline.schema import IngestReport
@@ -49,7 +52,7 @@ class EncodeQueue:
         self.runs = 0  # jobs that wrote at least one segment
         self.frames = 0  # frames encoded
         self._qa, self._new_source, self._waiting = qa, new_source, waiting
-        self._lock = threading.RLock()
+        self._lock, self._is_closed = threading.RLock(), False
         self._jobs: dict[str, EncodeJob] = {}  # by video id
         self._executor = ThreadPoolExecutor(1, "encoder")
 
@@ -71,9 +74,11 @@ class EncodeQueue:
     def submit(self, file: StoredFile) -> EncodeJob | None:
         """The job that encodes this video, new or already queued; None when the bank has it.
 
-        ApiError 429 when too many videos wait.
+        ApiError 429 when too many videos wait, 503 after `close`.
         """
         with self._lock:
+            if self._is_closed:
+                raise ApiError(503, "The server is being shut down.")
             job = self._jobs.get(file.video_id)
             if job is not None and not job.stop.is_set():
                 return job
@@ -91,8 +96,10 @@ class EncodeQueue:
             return job
 
     def drop(self, file: StoredFile) -> "Future[None]":
-        """Remove a video from the bank. Stops its job first."""
+        """Remove a video from the bank. Stops its job first. ApiError 503 after `close`."""
         with self._lock:
+            if self._is_closed:
+                raise ApiError(503, "The server is being shut down.")
             if (job := self._jobs.get(file.video_id)) is not None:
                 job.stop.set()
             # in the encoder's thread, which is the bank's one writer
@@ -101,6 +108,7 @@ class EncodeQueue:
     def close(self) -> None:
         """Stop all jobs. Written segments stay in the bank."""
         with self._lock:
+            self._is_closed = True
             for job in self._jobs.values():
                 job.stop.set()
         self._executor.shutdown()
@@ -123,6 +131,10 @@ class EncodeQueue:
             before = sum(row.frames for row in self._qa.bank.catalog.segments(job.file.video_id))
             result = self._qa.ingest(self._new_source(job.file), progress)
             self.frames += result.frames - before
+        except FileError as error:  # with the client's name for it
+            failure = UserError(f"{job.file.filename} {error.problem}")
+        except av.FFmpegError as error:
+            failure = UserError(f"{job.file.filename} cannot be decoded ({error.strerror})")
         except BaseException as error:
             failure = error
         self.runs += bool(written)

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from encoders.errors import UserError
 
@@ -66,6 +67,8 @@ def as_api_error(error: BaseException) -> ApiError:
         return ApiError(400, as_sentence(str(error)))
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, as_sentence(str(error.detail)))
+    if isinstance(error, ClientDisconnect):
+        return ApiError(499, "The client has gone.")
     log.error("a request failed", exc_info=error)
     return ApiError(500, "The server failed; its log says why.", code="internal_error")
 
@@ -76,5 +79,5 @@ def install(app: FastAPI) -> None:
     async def respond(_request: Request, error: Exception) -> JSONResponse:
         return as_api_error(error).response()
 
-    for kind in (ApiError, UserError, HTTPException, Exception):
+    for kind in (ApiError, UserError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, respond)

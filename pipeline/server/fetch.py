@@ -7,15 +7,20 @@ Knows HTTP through httpcore; no video and no bank. The rules:
   addresses are allowed.
 - The connection goes to the address that was checked, so DNS rebinding has no effect.
 - Each redirect is checked like a new URL. At most five are followed.
-- No proxy from the environment, no cookies, no credentials. Size and time are limited.
+- No proxy from the environment, no cookies, no credentials. Size is limited, and so is the time of
+  the whole download: names, connections, heads, redirects, and a body that comes in drops.
 """
 
 import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
+from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpcore
@@ -24,7 +29,8 @@ from pipeline.server.errors import ApiError
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
-_CONNECT_S = 10.0
+_STEP_S = 10.0  # for each connection and each read
+_SLOW_S, _SLOW_BYTES_S = 10.0, 10_000  # a host that sends less over so many seconds is given up
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -43,21 +49,20 @@ class Fetcher:
 
         ApiError 400 when the URL is not allowed, 502 when the host fails, 504 after the time limit.
         """
-        deadline = time.monotonic() + self.seconds
+        clock = _Clock(self.seconds)
         try:
             with httpcore.ConnectionPool(
-                network_backend=_PinnedBackend(self.private), retries=0
+                network_backend=_PinnedBackend(self.private, clock), retries=0
             ) as pool:
                 for _ in range(6):
                     parts = self._allowed(url)
+                    url = parts.geturl()
                     headers = [
                         (b"Host", _host_header(parts)),
                         (b"User-Agent", b"reelbank"),
                         (b"Accept-Encoding", b"identity"),
                     ]
-                    limits = dict.fromkeys(
-                        ("connect", "read", "write", "pool"), min(_CONNECT_S, self.seconds)
-                    )
+                    limits = dict.fromkeys(("connect", "read", "write", "pool"), _STEP_S)
                     with pool.stream(
                         "GET", url, headers=headers, extensions={"timeout": limits}
                     ) as response:
@@ -70,9 +75,7 @@ class Fetcher:
                                 f"{parts.hostname} answered {response.status} instead of a video.",
                                 param="url",
                             )
-                        yield _until_deadline(
-                            response.iter_stream(), deadline, parts.hostname or ""
-                        )
+                        yield _checked(response.iter_stream(), clock, parts.hostname or "")
                         return
             raise ApiError(502, "The URL leads to one redirect after another.", param="url")
         except httpcore.TimeoutException as error:
@@ -93,7 +96,7 @@ class Fetcher:
         """The parsed URL. ApiError 400 when it may not be downloaded."""
         try:
             parts = urlsplit(url)
-            host, port = (parts.hostname or "").lower().rstrip("."), parts.port
+            host, port = _without_dot(parts.hostname or ""), parts.port
         except ValueError:
             raise ApiError(400, "The URL cannot be read; check it.", param="url") from None
         if parts.scheme not in _PORTS:
@@ -116,7 +119,17 @@ class Fetcher:
                 code="host_not_allowed",
                 param="url",
             )
-        return parts
+        # a final dot says that the name is complete; certificates and servers do not expect it
+        return parts._replace(netloc=_netloc(host, port))
+
+
+def _netloc(host: str, port: int | None) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
+
+
+def _without_dot(host: str) -> str:
+    return host.lower().removesuffix(".")
 
 
 def _matches(allowed: str, host: str, port: int) -> bool:
@@ -127,16 +140,42 @@ def _matches(allowed: str, host: str, port: int) -> bool:
     )
     if port != int(only) if only else port not in _PORTS.values():
         return False
-    name = name.strip("[]")
+    name = _without_dot(name.strip("[]"))
     return host.endswith(name[1:]) if name.startswith("*.") else host == name
 
 
-def _until_deadline(pieces: Iterable[bytes], deadline: float, host: str) -> Iterator[bytes]:
-    for piece in pieces:
-        if time.monotonic() > deadline:
-            raise ApiError(
-                504, f"{host} is too slow; upload the file to /v1/files instead.", param="url"
-            )
+class _Clock:
+    """The time that is left for a whole download."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def left(self, at_most: float | None, error: type[Exception]) -> float:
+        """Seconds for the next step. Raises `error` when none is left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise error("the time is up")
+        return left if at_most is None else min(left, at_most)
+
+
+def _checked(pieces: Iterator[bytes], clock: _Clock, host: str) -> Iterator[bytes]:
+    """The pieces. ApiError 504 when the time is up, or when they come in drops."""
+    error = ApiError(504, f"{host} is too slow; upload the file to /v1/files instead.", param="url")
+    since, count = time.monotonic(), 0
+    while True:
+        try:
+            clock.left(None, httpcore.ReadTimeout)
+            piece = next(pieces, None)
+        except httpcore.TimeoutException:
+            raise error from None
+        if piece is None:
+            return
+        count += len(piece)
+        seconds = time.monotonic() - since
+        if seconds > _SLOW_S:
+            if count < _SLOW_BYTES_S * seconds:
+                raise error
+            since, count = time.monotonic(), 0
         yield piece
 
 
@@ -154,8 +193,8 @@ def _host_header(parts: SplitResult) -> bytes:
 class _PinnedBackend(httpcore.NetworkBackend):
     """Resolves a name once, checks every address, and connects only to one of these."""
 
-    def __init__(self, private: bool) -> None:
-        self._private, self._backend = private, httpcore.SyncBackend()
+    def __init__(self, private: bool, clock: _Clock) -> None:
+        self._private, self._clock, self._backend = private, clock, httpcore.SyncBackend()
 
     def connect_tcp(
         self,
@@ -167,10 +206,12 @@ class _PinnedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         last_error: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in self.addresses(host, port):
+            seconds = self._clock.left(timeout, httpcore.ConnectTimeout)
             try:
-                return self._backend.connect_tcp(
-                    address, port, timeout, local_address, socket_options
+                stream = self._backend.connect_tcp(
+                    address, port, seconds, local_address, socket_options
                 )
+                return _TimedStream(stream, self._clock)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last_error = error
         raise last_error
@@ -181,7 +222,7 @@ class _PinnedBackend(httpcore.NetworkBackend):
         ApiError 400 when any of them is not public: a name with both kinds is an attack.
         """
         try:
-            infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            infos = self._look_up(host.strip("[]"), port)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} is not known") from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
@@ -193,6 +234,53 @@ class _PinnedBackend(httpcore.NetworkBackend):
                 param="url",
             )
         return addresses
+
+    def _look_up(self, host: str, port: int) -> list[Any]:
+        """socket.getaddrinfo, which takes no time limit, in a thread that may be left behind."""
+        result: Future[list[Any]] = Future()
+
+        def look_up() -> None:
+            try:
+                result.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except BaseException as error:
+                result.set_exception(error)
+
+        Thread(target=look_up, name="look-up", daemon=True).start()
+        seconds = self._clock.left(_STEP_S, httpcore.ConnectTimeout)
+        try:
+            return result.result(seconds)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout(f"{host} is not looked up in time") from None
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection whose every step ends when the time of the download is up."""
+
+    def __init__(self, stream: httpcore.NetworkStream, clock: _Clock) -> None:
+        self._stream, self._clock = stream, clock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._clock.left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._clock.left(timeout, httpcore.WriteTimeout))
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        seconds = self._clock.left(timeout, httpcore.ConnectTimeout)
+        return _TimedStream(
+            self._stream.start_tls(ssl_context, server_hostname, seconds), self._clock
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def is_public(address: str) -> bool:

@@ -8,14 +8,17 @@ Knows bytes and container headers; no bank and no HTTP routes. Files in the fold
 Client input never becomes part of a path: ids are looked up, not opened.
 """
 
+import asyncio
 import hashlib
 import json
+import logging
 import os
 import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +31,9 @@ from encoders.sources.container import check_file, fingerprint
 from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
 from pipeline.server.errors import ApiError
 
+log = logging.getLogger("reelbank.server")
+
+_STORED_AT_ONCE = 4  # videos that are checked and moved to their place
 ID = re.compile(r"file-[0-9a-f]{32}")
 # Only self-contained formats. A playlist (HLS, DASH, concat) names other files or hosts, and FFmpeg
 # would open them: an upload could then read the server's disk and network.
@@ -73,6 +79,8 @@ class FileStore:
         """
         self._folder, self._check = folder.absolute(), check
         self.file_bytes, self.total_bytes = file_bytes, total_bytes
+        self._pool = ThreadPoolExecutor(_STORED_AT_ONCE, "files")
+        # for changes; reading needs none, and the event loop never waits for a disk
         self._lock = threading.RLock()
         self._files: dict[str, StoredFile] = {}
         make_folder(self._folder)
@@ -86,18 +94,15 @@ class FileStore:
     @property
     def nbytes(self) -> int:
         """Total bytes of all videos."""
-        with self._lock:
-            return sum(stored.nbytes for stored in self._files.values())
+        return sum(stored.nbytes for stored in list(self._files.values()))
 
     def all(self) -> list[StoredFile]:
         """All files, oldest first."""
-        with self._lock:
-            return sorted(self._files.values(), key=lambda stored: (stored.created, stored.id))
+        return sorted(list(self._files.values()), key=lambda stored: (stored.created, stored.id))
 
     def get(self, file_id: str) -> StoredFile:
         """The file with this id. ApiError 404 for every other text."""
-        with self._lock:
-            stored = self._files.get(file_id) if ID.fullmatch(file_id) else None
+        stored = self._files.get(file_id) if ID.fullmatch(file_id) else None
         if stored is None:
             raise ApiError(
                 404,
@@ -105,6 +110,15 @@ class FileStore:
                 code="file_not_found",
             )
         return stored
+
+    async def store(self, pieces: Iterable[bytes], filename: str, purpose: str) -> StoredFile:
+        """`put` in one of this store's own threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self.put, pieces, filename, purpose)
+
+    def close(self) -> None:
+        """Store no more videos."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def put(self, pieces: Iterable[bytes], filename: str, purpose: str) -> StoredFile:
         """Store a video. The same bytes again return the existing file.
@@ -192,6 +206,10 @@ class FileStore:
             return *FORMATS[kind], self._check(path)
         except FileError as error:
             raise UserError(f"{name or 'The file'} {error.problem}") from None
+        except (av.FFmpegError, ArithmeticError, LookupError, ValueError) as error:
+            # a file from outside can hold anything, and each reader has its own way to fail
+            log.warning("an upload cannot be read: %r", error)
+            raise UserError(f"{name or 'The file'} cannot be read as a video") from None
 
     @contextmanager
     def _temporary(self) -> Iterator[IO[bytes]]:

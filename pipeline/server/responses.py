@@ -1,19 +1,57 @@
-"""Builds OpenAI's response objects, with the moments that an answer cites. Knows JSON; no routes.
+"""Builds OpenAI's response objects, with the moments that an answer cites, and sends videos.
+
+Knows JSON and files; no routes.
 
 Extensions: `citations`, `shown`, and `warning` beside the content of the message (in a stream: in
 the last delta), and `seconds` of each stage beside the choices.
 """
 
 import json
+import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from fastapi.responses import FileResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.config.units import format_time
 from pipeline.schema import Answer
 from pipeline.server.chat_request import ChatRequest
+from pipeline.server.errors import ApiError
 from pipeline.server.files import StoredFile
+
+
+class VideoResponse(FileResponse):
+    """The bytes of a file, seekable. ApiError 404 when it is deleted before the first byte."""
+
+    def __init__(self, file: StoredFile, headers: Mapping[str, str] | None = None) -> None:
+        headers = headers or {"Cache-Control": "private, max-age=3600"}
+        headers = {"X-Content-Type-Options": "nosniff", **headers}
+        super().__init__(file.path, media_type=file.media_type, headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start: Message | None = None  # kept back until the file is open
+
+        async def send_late(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            if start is not None:
+                await send(start)
+                start = None
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_late)
+        except (FileNotFoundError, RuntimeError) as error:
+            # the base class turns a missing file into a RuntimeError
+            if os.path.exists(self.path):
+                raise
+            raise ApiError(404, "The file has been deleted.", code="file_not_found") from error
 
 
 def file_object(file: StoredFile, encoded: bool, share: float | None) -> dict[str, Any]:

@@ -4,17 +4,21 @@ Knows multipart forms. The guard limits the size of the body.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from typing import IO
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore, StoredFile
 
+MAX_FIELDS = 16
+MAX_FIELD_BYTES = 64 << 10
 _PIECE = 1 << 20
+_PARSED_AT_ONCE = 64 << 10  # bytes: a form made to be slow takes 40 ms for them
 
 
 async def store_upload(request: Request, files: FileStore) -> StoredFile:
@@ -27,22 +31,56 @@ async def store_upload(request: Request, files: FileStore) -> StoredFile:
         raise ApiError(
             415, "Send the video as multipart/form-data with a part named file.", param="file"
         )
-    try:
-        async with request.form(max_files=1, max_fields=16) as form:
-            file, purpose = form.get("file"), form.get("purpose") or "user_data"
-            if not isinstance(file, UploadFile):
-                raise ApiError(
-                    400,
-                    "There is no part named file with a file name; that is the video.",
-                    param="file",
-                )
-            if not isinstance(purpose, str) or not purpose.isidentifier() or len(purpose) > 40:
-                raise ApiError(400, "purpose must be a word such as user_data.", param="purpose")
-            return await asyncio.to_thread(
-                files.put, _read(file.file), file.filename or "", purpose
+    async with _form(request) as form:
+        file, purpose = form.get("file"), form.get("purpose") or "user_data"
+        if not isinstance(file, UploadFile):
+            raise ApiError(
+                400,
+                "There is no part named file with a file name; that is the video.",
+                param="file",
             )
-    except (MultiPartException, KeyError, UnicodeError) as error:
-        raise ApiError(400, "The multipart body cannot be read.", param="file") from error
+        if not isinstance(purpose, str) or not purpose.isidentifier() or len(purpose) > 40:
+            raise ApiError(400, "purpose must be a word such as user_data.", param="purpose")
+        return await files.store(_read(file.file), file.filename or "", purpose)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """The form of a request. ApiError 413 for a field that is too large, else 400."""
+    try:
+        async with aclosing(_pieces(request)) as pieces:
+            form = await MultiPartParser(
+                request.headers,
+                pieces,
+                max_files=1,
+                max_fields=MAX_FIELDS,
+                max_part_size=MAX_FIELD_BYTES,
+            ).parse()
+    except MultiPartException as error:
+        if "maximum size" in error.message:
+            raise ApiError(
+                413, f"A field of the form is larger than {MAX_FIELD_BYTES // 1024} KiB."
+            ) from error
+        raise _unreadable() from error
+    except (KeyError, UnicodeError) as error:
+        raise _unreadable() from error
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+async def _pieces(request: Request) -> AsyncGenerator[bytes]:
+    """The body in pieces that are parsed quickly: parsing runs in the event loop."""
+    async for piece in request.stream():
+        for start in range(0, len(piece), _PARSED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)  # other requests have their turn
+            yield piece[start : start + _PARSED_AT_ONCE]
+
+
+def _unreadable() -> ApiError:
+    return ApiError(400, "The multipart body cannot be read.", param="file")
 
 
 def _read(file: IO[bytes]) -> Iterator[bytes]:
