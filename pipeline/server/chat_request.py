@@ -59,7 +59,8 @@ class _FilePart(_Fields):
     file: _File
 
 
-_Part = _TextPart | _VideoUrlPart | _FilePart
+_VideoPart = _VideoUrlPart | _FilePart
+_Part = _TextPart | _VideoPart
 _PARTS: dict[str, type[_Part]] = {
     "text": _TextPart,
     "file": _FilePart,
@@ -236,7 +237,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _warning(body: _Body, parts: list[list[_Part]], videos: list[list[_Part]]) -> str:
+def _warning(body: _Body, parts: list[list[_Part]], videos: list[list[_VideoPart]]) -> str:
     """A sentence for each thing of the request that has no effect."""
     roles = {message.role for message in body.messages}
     count = sum(map(len, videos))
@@ -278,14 +279,14 @@ def _extras(fields: _Fields) -> Iterable[str]:
     return [name for name, value in extra.items() if value and value not in _NEUTRAL.get(name, ())]
 
 
-def _video_name(part: _Part) -> str:
+def _video_name(part: _VideoPart) -> str:
     """What a request calls a video."""
     if isinstance(part, _VideoUrlPart):
         return part.video_url.url
-    return (part.file.file_id or part.file.file_data or "") if isinstance(part, _FilePart) else ""
+    return part.file.file_id or part.file.file_data or ""
 
 
-def _video(videos: list[list[_Part]], long_texts: dict[str, LongText]) -> VideoReference:
+def _video(videos: list[list[_VideoPart]], long_texts: dict[str, LongText]) -> VideoReference:
     parts = [part for row in videos for part in row]
     if not parts:
         raise ApiError(
@@ -299,7 +300,6 @@ def _video(videos: list[list[_Part]], long_texts: dict[str, LongText]) -> VideoR
         if url in long_texts or url[:5].lower() == "data:":
             return VideoReference(data=InlineVideo(long_texts.get(url, url)))
         return VideoReference(url=url)
-    assert isinstance(part, _FilePart)
     file = part.file
     if file.file_id is not None:
         return VideoReference(file_id=file.file_id)

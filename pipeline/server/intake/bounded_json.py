@@ -42,7 +42,7 @@ class LongText:
     def text(self) -> str:
         """The string as a whole. ApiError 400 when it is no JSON."""
         try:
-            text: str = json.loads(b'"%b"' % self.body[self.start : self.end])
+            text: str = json.loads(b'"' + self.body[self.start : self.end] + b'"')
         except ValueError:
             raise _invalid() from None
         return text
