@@ -1,8 +1,7 @@
 """The common part of all families of video-LLMs: loading, frames and the text around them.
 
 The prompt's other text is in `prompt_text.py`, the decoder in `language_model.py`. One
-subclass per family (`llava_onevision.py`, `qwen_vl.py`, `internvl.py`, `smolvlm.py`) adds how it
-encodes frames and which text surrounds each. Uses transformers' public interfaces only: no patched
+subclass per family (`families/`) adds how it encodes frames and which text surrounds each. Uses transformers' public interfaces only: no patched
 forward, no copied model code. Knows no bank, no retrieval, and no disk but the checkpoint's.
 
 A prompt is: preamble | frame frame ... frame | suffix. A frame is its time tag, its visual tokens

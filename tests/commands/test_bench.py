@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from encoders.errors import UserError
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.prefill import WindowPrefill
 from encoders.schema import Frames, VideoInfo
 from memory.bank import MemoryBank

@@ -130,7 +130,7 @@ def test_keys_of_another_model_are_refused_and_nothing_is_loaded_unasked(
     )
     assert (code, out) == (2, "")
     sentence(err, "only that can search its keys", "backbone=")
-    monkeypatch.setattr("encoders.models.llava_onevision.LlavaOneVision.__init__", None)
+    monkeypatch.setattr("encoders.models.families.llava_onevision.LlavaOneVision.__init__", None)
     assert run("find", f"bank={bank}", "query=bread", toy_parts()[1])[0] == 0
 
 

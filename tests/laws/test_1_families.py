@@ -20,7 +20,7 @@ import torch
 from hydra.utils import get_object
 
 from encoders.errors import UserError
-from encoders.models.smolvlm import SmolVLM
+from encoders.models.families.smolvlm import SmolVLM
 from encoders.models.video_llm import DTYPES, VideoLLM
 from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import FrameEmbeds, Frames, join_frames

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from encoders.errors import UserError
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.prefill import WindowPrefill
 from encoders.schema import join_frames
 from memory.schema import Evidence, Hits, Question, Run

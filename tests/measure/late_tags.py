@@ -10,7 +10,7 @@ backbone knows no question.
 
 from typing import Unpack
 
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.models.video_llm import LoadOptions
 
 

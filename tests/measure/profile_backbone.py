@@ -34,7 +34,7 @@ from transformers.video_utils import VideoMetadata
 
 from encoders.errors import UserError
 from encoders.models.checkpoint import read_config
-from encoders.models.smolvlm import SmolVLM
+from encoders.models.families.smolvlm import SmolVLM
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames, VideoInfo
 from memory.schema import Question

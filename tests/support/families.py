@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from transformers.video_utils import VideoMetadata
 
-from encoders.models.internvl import InternVL
-from encoders.models.llava_onevision import LlavaOneVision
-from encoders.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL
-from encoders.models.smolvlm import INTRO, SmolVLM
+from encoders.models.families.internvl import InternVL
+from encoders.models.families.llava_onevision import LlavaOneVision
+from encoders.models.families.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL
+from encoders.models.families.smolvlm import INTRO, SmolVLM
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames
 from pipeline.embedded import tokenizer

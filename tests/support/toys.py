@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Frames
 from pipeline.embedded import checkpoint, tokenizer
 from pipeline.needle_world import questions

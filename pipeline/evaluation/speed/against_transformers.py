@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from encoders.errors import UserError
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Frames, FrameSource
 from pipeline.build import open_video
 from pipeline.config.parts import instantiate

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Frames
 from pipeline.evaluation.speed.clocks import stopwatch
 from pipeline.evaluation.speed.schema import Timed

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from encoders.errors import UserError
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import DualEncoder, Frames, FrameSource, Segment
 from memory.schema import Question
 from pipeline.build import build_backbone, build_clip, build_qa

@@ -8,7 +8,7 @@ disk or a host may still have them. Builds what it needs from the configuration;
 from collections.abc import Sequence
 from pathlib import Path
 
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from pipeline.build import build_qa
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import ready_frames

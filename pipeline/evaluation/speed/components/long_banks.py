@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Frames, Segment, VideoInfo
 from memory.schema import Question
 from memory.storage.catalog import SegmentRow, VideoRow

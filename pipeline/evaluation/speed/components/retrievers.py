@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Segment
 from memory.schema import Question, Retriever, SegmentIndex
 from pipeline.config.parts import call, instantiate

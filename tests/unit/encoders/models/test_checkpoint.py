@@ -20,7 +20,7 @@ import torch
 from encoders.errors import UserError
 from encoders.models import checkpoint
 from encoders.models.attention import ATTENTIONS, Listener
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from pipeline import cli
 from tests.support.console import sentence, tree
 from tests.support.families import folder
@@ -266,7 +266,7 @@ def test_other_errors_are_not_taken_for_it():
 LIMITED = """
 import resource, sys
 import encoders.models.torchvision_ops
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.models.video_llm import *
 from pipeline import build, cli, qa
 used = 4096 * int(open("/proc/self/statm").read().split()[0])

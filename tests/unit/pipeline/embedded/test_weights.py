@@ -12,7 +12,7 @@ import json
 import numpy as np
 import pytest
 
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from pipeline.cli import run
 from pipeline.config.settings import WEIGHTS
 from pipeline.embedded import tokenizer

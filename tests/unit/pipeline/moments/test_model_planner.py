@@ -9,7 +9,7 @@ import math
 import pytest
 
 from encoders.errors import UserError
-from encoders.models.llava_onevision import LlavaOneVision
+from encoders.models.families.llava_onevision import LlavaOneVision
 from pipeline.config.settings import WEIGHTS
 from pipeline.moments.model_planner import ModelAnswer, ModelPlanner, parse_answer, plan_from_answer
 from pipeline.query import plan as planner

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.models.published_configs import decoder, tower
+from encoders.models.families.published_configs import decoder, tower
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames, VisualTokens
 

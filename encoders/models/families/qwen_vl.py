@@ -19,7 +19,7 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.models.positions import TimedImagePositions, VideoGridPositions
-from encoders.models.published_configs import decoder
+from encoders.models.families.published_configs import decoder
 from encoders.models.video_llm import LoadOptions, VideoLLM
 from encoders.schema import Frames, VisualTokens
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.models.published_configs import decoder, tower
+from encoders.models.families.published_configs import decoder, tower
 from encoders.models.video_llm import LoadOptions, VideoLLM
 from encoders.schema import Frames, VisualTokens, ticks
 

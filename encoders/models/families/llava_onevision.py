@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from encoders.models.acceleration.jit_trace import JitTrace
-from encoders.models.published_configs import decoder, tower
+from encoders.models.families.published_configs import decoder, tower
 from encoders.models.video_llm import LoadOptions, VideoLLM
 from encoders.schema import Frames, VisualTokens
 
