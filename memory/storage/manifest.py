@@ -118,10 +118,30 @@ def _refuse_other(root: Path, stored: Provenance, current: Provenance) -> None:
     differ = ", ".join(
         f"{key}={_show(stored, key)} (this run: {_show(current, key)})" for key in keys
     )
+    options = "".join(f" {option}" for key in keys for option in _options(stored, current, key))
     raise UserError(
         f"bank {root} was made with {differ}; use another bank=DIR or run with the settings of the "
-        "bank"
+        f"bank{':' if options else ''}{options}"
     )
+
+
+def _options(stored: Provenance, current: Provenance, key: str) -> list[str]:
+    """The backbone's settings, as on a command line, that turn the current value into the stored
+    one: a suffix "-no-time-tags" stands for backbone.time_tags=false. Empty if more differs.
+    """
+    (was, before), (now, today) = (_suffixes(_show(values, key)) for values in (stored, current))
+    if was != now:
+        return []
+    return [
+        f"backbone.{name.replace('-', '_')}={'false' if name in before else 'true'}"
+        for name in sorted(before ^ today)
+    ]
+
+
+def _suffixes(value: str) -> tuple[str, set[str]]:
+    """ "ab12-no-time-tags" -> "ab12", {"time-tags"}"""
+    plain, *names = value.split("-no-")
+    return plain, set(names)
 
 
 def _show(provenance: Provenance, key: str) -> str:

@@ -104,7 +104,11 @@ def test_facts_agree_with_the_loaded_model(name):
 
 def test_facts_of_the_toy_agree_too():
     toy = toy_backbone()
-    node = {"_target_": "encoders.models.families.llava_onevision.LlavaOneVision", "path": toy.path}
+    node = {
+        "_target_": "encoders.models.families.llava_onevision.LlavaOneVision",
+        "path": toy.path,
+        "time_tags": True,
+    }
     row = backbones.facts(node, 1.0, "bfloat16")
     assert (
         row.tokens_per_frame == toy.tokens_per_frame

@@ -20,7 +20,9 @@ import torch
 from hydra.utils import get_object
 
 from encoders.errors import UserError
+from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.models.families.smolvlm import SmolVLM
+from encoders.models.positions import Cursor
 from encoders.models.video_llm import DTYPES, VideoLLM
 from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import FrameEmbeds, Frames, join_frames
@@ -32,7 +34,7 @@ from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.config.parts import check, settings_of
 from pipeline.qa import VideoQA
-from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for
+from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for, processed
 from tests.support.paths import CONF
 from tests.support.records import same
 from tests.support.toys import toy_parts
@@ -40,6 +42,7 @@ from tests.support.videos import write_video
 
 QUESTION = "In what order did the star and the circle appear?"
 READERS = [TokenReader, KVReader]
+YAMLS = sorted((CONF / "backbone").glob("*.yaml"))
 
 
 def silent(stage: str):
@@ -218,10 +221,14 @@ def film(tmp_path_factory) -> Path:
 
 def arguments_for(family, film: Path, bank: Path, *more: str) -> list[str]:
     settings = {"path": folder(family.name), "dtype": "float32"} | family.settings
+    yaml = next(
+        file.stem
+        for file in reversed(YAMLS)
+        if f".{family.adapter.__qualname__}\n" in file.read_text()
+    )
     return [
-        f"video={film}", f"bank={bank}", f"question={QUESTION}", f"fps={FPS}", *toy_parts()[1:],
-        f"backbone._target_={family.adapter.__module__}.{family.adapter.__qualname__}",
-        "reader.max_new_tokens=6",
+        f"video={film}", f"bank={bank}", f"question={QUESTION}", f"fps={FPS}", toy_parts()[1],
+        f"backbone={yaml}", "reader.max_new_tokens=6",
         *(f"++backbone.{key}={value}" for key, value in settings.items()), *more,
     ]  # fmt: skip
 
@@ -406,8 +413,10 @@ def authors_positions(inputs: dict[str, Any], interval: float, merge: int = 2) -
 
 # 3 positions a second, 1 s a patch
 @pytest.mark.parametrize(("name", "interval"), [("qwen2_vl", 1.0), ("qwen2_5_vl", 3.0)])
-def test_text_after_a_video_as_the_authors_place_it(name, interval):
-    library, backbone = backbone_of(name), FAMILIES[name].load(text_after_video="authors")
+def test_text_after_a_video_stands_where_the_authors_place_it(name, interval):
+    """By default. The families' other tests compare with transformers 5.23 and select its way."""
+    library = backbone_of(name)
+    backbone = FAMILIES[name].adapter(str(folder(name)), width=84, height=56, fps=FPS)
     frames = frames_for(backbone, 16)
     other, inputs = FAMILIES[name].reference(library, frames, QUESTION)
     with torch.inference_mode():
@@ -420,6 +429,92 @@ def test_text_after_a_video_as_the_authors_place_it(name, interval):
         assert not torch.allclose(got, other[-len(got) :], atol=1e-2)
     with pytest.raises(UserError, match="text_after_video=mine"):
         FAMILIES[name].load(text_after_video="mine")
+
+
+# patches of 448 x 252 pixels at 1 frame a second; the last patch's position in time and the
+# question's first position, from get_rope_index of transformers 4.57.1, which is Qwen's own code
+AUTHORS = [
+    ("qwen2_5_vl_3b", 4, 16, 20),
+    ("qwen2_5_vl_3b", 5, 20, 21),
+    ("qwen2_5_vl_3b", 8, 32, 33),
+    ("qwen2_5_vl_3b", 24, 96, 97),
+    ("qwen2_5_vl_3b", 32, 128, 129),
+    ("qwen2_vl_2b", 24, 27, 28),
+]
+
+
+@pytest.mark.parametrize(("name", "patches", "last", "question"), AUTHORS)
+def test_positions_of_a_published_qwen_are_the_authors(name, patches, last, question):
+    node = compose("ask", [f"backbone={name}"]).backbone
+    adapter = get_object(node["_target_"])
+    config = adapter.published_config(node["path"])
+    rows, columns = adapter.frame_grid(config, node["width"], node["height"])
+    rule = adapter.rule(config, node["fps"], max(rows, columns), node["text_after_video"])
+    _, cursor = rule.of_text(4, Cursor())  # <|im_start|> user \n <|vision_start|>
+    grid = torch.cartesian_prod(torch.tensor([0]), torch.arange(rows), torch.arange(columns))
+    offsets = torch.arange(patches + 1) * rows * columns
+    positions, cursor = rule.of_frames(grid.repeat(patches, 1), offsets, cursor)
+    assert positions[0].min() == 4 and positions[0].max() == last
+    assert positions[1].max() == 4 + rows - 1 and positions[2].max() == 4 + columns - 1
+    text, cursor = rule.of_text(9, cursor)
+    assert text.tolist() == 3 * [list(range(question, question + 9))]
+    answer, _ = rule.of_text(1, cursor)  # the first generated token
+    assert answer.tolist() == 3 * [[question + 9]]
+
+
+# -- Qwen3-VL: the vision marks around a whole video -----------------------------------------------
+
+
+def test_qwen3_writes_no_vision_marks_around_a_whole_video(tmp_path):
+    """Its authors' processor writes none. The library's own are an option, with other keys."""
+    backbone, outer = backbone_of("qwen3_vl"), FAMILIES["qwen3_vl"].load(outer_vision_marks=True)
+    frames = frames_for(backbone, 6)
+    _, authors = FAMILIES["qwen3_vl"].reference(backbone, frames, QUESTION)
+    expected, library = processed(outer, frames, QUESTION)
+    marks = outer.prompt.ids("<|vision_start|>") + outer.prompt.ids("<|vision_end|>")
+    ids = library["input_ids"][0].tolist()
+    first = ids.index(marks[0])
+    last = len(ids) - 1 - ids[::-1].index(marks[1])
+    assert authors["input_ids"][0].tolist() == ids[:first] + ids[first + 1 : last] + ids[last + 1 :]
+    for reader_class in READERS:
+        got = reader_class(outer).logits(evidence(encode(outer, frames, [6])), silent)
+        assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
+    assert backbone.fingerprint() == outer.fingerprint() + "-no-outer-vision-marks"
+
+
+def test_a_bank_with_the_outer_marks_is_refused_and_the_option_opens_it(film, tmp_path, capsys):
+    """Banks that earlier versions wrote have them: their fingerprint has no suffix."""
+    bank = tmp_path / "bank"
+    arguments = arguments_for(FAMILIES["qwen3_vl"], film, bank)
+    assert cli.run("ask", [*arguments, "++backbone.outer_vision_marks=true"]) == 0
+    capsys.readouterr()
+    assert cli.run("ask", arguments) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and line.endswith(": backbone.outer_vision_marks=true\n")
+    assert cli.run("ask", [*arguments, "++backbone.outer_vision_marks=true"]) == 0
+
+
+# -- LLaVA-OneVision: time tags ---------------------------------------------------------------------
+
+
+def test_llava_onevision_writes_no_time_tags_by_default():
+    """As its own processor: ids, pixels and logits. The embedded model was trained with tags."""
+    backbone = LlavaOneVision(str(folder("llava_ov")))
+    frames = frames_for(backbone, 6)
+    expected, inputs = processed(backbone, frames, QUESTION)
+    video = [backbone.config.video_token_id] * (6 * backbone.tokens_per_frame + 1)
+    prompt = backbone.prompt
+    ids = prompt.preamble_ids() + video + prompt.suffix_ids(QUESTION)
+    assert inputs["input_ids"][0].tolist() == ids
+    for reader_class in READERS:
+        got = reader_class(backbone).logits(evidence(encode(backbone, frames, [4, 2])), silent)
+        assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
+    tagged = FAMILIES["llava_ov"].load(time_tags=True)
+    assert backbone.fingerprint() == tagged.fingerprint() + "-no-time-tags"
+    for name in YAMLS:
+        node = compose("ask", [f"backbone={name.stem}"]).backbone
+        if "LlavaOneVision" in node["_target_"]:
+            assert node["time_tags"] is (name.stem == "embedded")
 
 
 # -- InternVL and SmolVLM: what only they have -----------------------------------------------------
@@ -537,8 +632,6 @@ def test_a_processor_without_its_package_is_told_in_one_sentence(monkeypatch):
 
 
 # -- the contract of the group conf/backbone -------------------------------------------------------
-
-YAMLS = sorted((CONF / "backbone").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", [file.stem for file in YAMLS])

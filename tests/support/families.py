@@ -199,6 +199,36 @@ def processed(
         return backbone.model(**inputs, use_cache=False).logits[0], dict(inputs)
 
 
+def as_qwens_own_processor(
+    backbone: VideoLLM, frames: Frames, question: str
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Qwen3-VL as its authors' processor writes it (transformers 4.57.1,
+    processing_qwen3_vl.py:225): the times and patches replace the chat template's whole triple of
+    vision marks and video. The library of today keeps the outer marks.
+    """
+    _, inputs = processed(backbone, frames, question)
+    parts = [{"type": "video"}, {"type": "text", "text": question}]
+    text = backbone.processor.apply_chat_template(
+        [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+    )
+    patches, rows, columns = inputs["video_grid_thw"][0].tolist()
+    pads = "<|video_pad|>" * (rows * columns // 4)
+    times = [*frames.times.tolist(), frames.times.tolist()[-1]]
+    tags = [f"<{(times[2 * k] + times[2 * k + 1]) / 2:.1f} seconds>" for k in range(patches)]
+    video = "".join(f"{tag}<|vision_start|>{pads}<|vision_end|>" for tag in tags)
+    text = text.replace("<|vision_start|><|video_pad|><|vision_end|>", video)
+    ids = torch.tensor([backbone.prompt.ids(text)])
+    pad = backbone.processor.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    inputs |= {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == pad).int() * 2,
+    }
+    backbone.model.model.rope_deltas = None
+    with torch.inference_mode():
+        return backbone.model(**inputs, use_cache=False).logits[0], inputs
+
+
 INTERNVL_MARKS = {
     "start_image_token": "<img>",
     "end_image_token": "</img>",
@@ -337,23 +367,27 @@ def saved(make: Callable[[], tuple[Any, Any]]) -> Path:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("llava_ov", LlavaOneVision, {}, toy_checkpoint, ids_and_pixels),
+        Family("llava_ov", LlavaOneVision, {"time_tags": True}, toy_checkpoint, ids_and_pixels),
         Family(
             "qwen2_vl",
             Qwen2VL,
-            {"width": 84, "height": 56, "fps": FPS},
+            {"width": 84, "height": 56, "fps": FPS, "text_after_video": "transformers"},
             partial(saved, qwen2_vl),
             processed,
         ),
         Family(
             "qwen2_5_vl",
             Qwen25VL,
-            {"width": 84, "height": 56, "fps": FPS},
+            {"width": 84, "height": 56, "fps": FPS, "text_after_video": "transformers"},
             partial(saved, qwen2_5_vl),
             processed,
         ),
         Family(
-            "qwen3_vl", Qwen3VL, {"width": 96, "height": 64}, partial(saved, qwen3_vl), processed
+            "qwen3_vl",
+            Qwen3VL,
+            {"width": 96, "height": 64},
+            partial(saved, qwen3_vl),
+            as_qwens_own_processor,
         ),
         Family("internvl", InternVL, {"fps": FPS}, partial(saved, internvl), processed),
         Family("smolvlm", SmolVLM, {}, partial(saved, smolvlm), without_numbers, needs="num2words"),

@@ -107,7 +107,7 @@ def toy_parts(says: str = "") -> list[str]:
 
 @functools.cache
 def toy_backbone(dtype: str = "float32") -> LlavaOneVision:
-    return LlavaOneVision(str(toy_checkpoint()), dtype=dtype)
+    return LlavaOneVision(str(toy_checkpoint()), dtype=dtype, time_tags=True)
 
 
 def toy_frames(count: int, seed: int = 0, video_id: str = "toy", first: float = 0.0) -> Frames:

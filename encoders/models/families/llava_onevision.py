@@ -52,10 +52,10 @@ class LlavaOneVision(VideoLLM):
     batch = 16
 
     def __init__(
-        self, path: str, *, time_tags: bool = True, **options: Unpack[LoadOptions]
+        self, path: str, *, time_tags: bool = False, **options: Unpack[LoadOptions]
     ) -> None:
-        """time_tags: "[mm:ss]" or "[hh:mm:ss]" before each frame; False leaves them out, to measure
-        their effect.
+        """time_tags: "[mm:ss]" or "[hh:mm:ss]" before each frame. The published checkpoints were
+        trained without them, and their processor writes none; the embedded model has them.
         """
         super().__init__(path, **options)
         self._time_tags = time_tags

@@ -7,8 +7,11 @@ its time in text, and features of several tower levels (DeepStack) belong to eve
 
 Qwen2-VL and Qwen2.5-VL write no times in text, so position is all they know of time. Recalled
 frames are laid out side by side: these families can tell the order of frames, not their times.
-transformers 5.23 and the authors differ in where text continues after a video
-(encoders/models/positions.py, `VideoGridPositions`); text_after_video selects one.
+
+Where transformers 5.23 and the authors' code (transformers 4.57.1, vLLM) differ, the authors are
+followed, because the checkpoints were trained so: text continues after the highest position of a
+video (`VideoGridPositions`), and no vision marks stand around a whole video of Qwen3-VL. Options
+select the library's way.
 """
 
 from typing import Any, ClassVar, Unpack
@@ -236,19 +239,30 @@ class Qwen2VL(_Qwen):
         self,
         path: str,
         *,
-        text_after_video: str = "transformers",
+        text_after_video: str = "authors",
         fps: float = 1.0,
         **options: Unpack[QwenOptions],
     ) -> None:
-        """text_after_video: transformers or authors (encoders/models/positions.py). fps: sampled
-        frames per second, the bank's.
+        """text_after_video: authors or transformers (encoders/models/positions.py); stored keys do
+        not depend on it. fps: sampled frames per second, the bank's.
         """
         super().__init__(path, **options)
-        self.language_model.positions = VideoGridPositions(
-            self._interval(fps), max(self.grid()), text_after_video
+        self.language_model.positions = self.rule(
+            self.config, fps, max(self.grid()), text_after_video
         )
 
-    def _interval(self, fps: float) -> float:
+    @classmethod
+    def rule(
+        cls, config: Any, fps: float, side: int, text_after_video: str = "authors"
+    ) -> VideoGridPositions:
+        """Rotary positions for sampled frames of `fps` a second. side: the longer side of a
+        frame's grid in tokens. UserError for another text_after_video than authors or transformers.
+        """
+        return VideoGridPositions(cls._interval(config, fps), side, text_after_video)
+
+    @staticmethod
+    def _interval(config: Any, fps: float) -> float:
+        """Positions between temporal patches."""
         return 1.0
 
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
@@ -266,8 +280,10 @@ class Qwen25VL(Qwen2VL):
         "Qwen/Qwen2.5-VL-7B-Instruct": _qwen25(28, 3584, 18944, 28, 4, 152064, False),
     }
 
-    def _interval(self, fps: float) -> float:
-        return float(self.config.vision_config.tokens_per_second * self.temporal_patch / fps)
+    @staticmethod
+    def _interval(config: Any, fps: float) -> float:
+        vision = config.vision_config
+        return float(vision.tokens_per_second * vision.temporal_patch_size / fps)
 
 
 class Qwen3VL(_Qwen):
@@ -284,14 +300,35 @@ class Qwen3VL(_Qwen):
     }
     checked_equal = True
 
-    def __init__(self, path: str, **options: Unpack[QwenOptions]) -> None:
+    def __init__(
+        self, path: str, *, outer_vision_marks: bool = False, **options: Unpack[QwenOptions]
+    ) -> None:
+        """outer_vision_marks: one more pair of vision marks around the whole video, as
+        transformers writes it since 5.10; the authors' processor replaces the chat template's
+        pair.
+        """
+        self._outer_vision_marks = outer_vision_marks
         super().__init__(path, **options)
         self.language_model.positions = TimedImagePositions()
 
-    def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
-        """The mean time of the patch's frames, and the vision marks. The chat template's own marks
-        stay around the whole video, as in the library's processor.
+    def _split_chat(self) -> tuple[str, str]:
+        before, after = super()._split_chat()
+        if self._outer_vision_marks:
+            return before, after
+        marks = self.processor
+        return (
+            before.removesuffix(marks.vision_start_token),
+            after.removeprefix(marks.vision_end_token),
+        )
+
+    def fingerprint(self) -> str:
+        """As for every model. Without the outer marks it gets a suffix: the preamble differs, and
+        every key saw it.
         """
+        return super().fingerprint() + ("" if self._outer_vision_marks else "-no-outer-vision-marks")
+
+    def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
+        """The mean time of the patch's frames, and the vision marks."""
         tag = f"<{(start + end) / 2:.1f} seconds>{self.processor.vision_start_token}"
         return self.prompt.ids(tag), self.prompt.ids(self.processor.vision_end_token)
 

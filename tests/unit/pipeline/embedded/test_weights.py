@@ -72,7 +72,7 @@ def test_minutes_go_on_where_hours_take_more_tokens(monkeypatch):
 
 @functools.cache
 def embedded() -> LlavaOneVision:
-    return LlavaOneVision(str(WEIGHTS / "video_llm"))
+    return LlavaOneVision(str(WEIGHTS / "video_llm"), time_tags=True)
 
 
 @pytest.fixture(scope="module")
