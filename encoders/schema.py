@@ -79,6 +79,9 @@ class VisualTokens:
     # [T] bool: True for frames that repeat the last earlier frame marked False; None = no frame
     # does
     repeats: Tensor | None = None
+    # [T] int32: the longer side of each frame's grid in tokens, before compression; 0, or None for
+    # all = that of the model's own frame size
+    sides: Tensor | None = None
 
     @property
     def starts(self) -> Tensor:
@@ -112,8 +115,8 @@ class VisualTokens:
         """Frames first..stop-1 as a record of their own, with frame numbers from 0."""
         a, b = int(self.offsets[first]), int(self.offsets[stop])
         pos = self.pos[a:b] - torch.tensor([first, 0, 0], dtype=self.pos.dtype)
-        firsts, repeats = (
-            None if x is None else x[first:stop] for x in (self.firsts, self.repeats)
+        firsts, repeats, sides = (
+            None if x is None else x[first:stop] for x in (self.firsts, self.repeats, self.sides)
         )
         return VisualTokens(
             self.tokens[a:b],
@@ -122,6 +125,7 @@ class VisualTokens:
             self.times[first:stop],
             firsts,
             repeats,
+            sides,
         )
 
 
@@ -145,7 +149,16 @@ def join_tokens(parts: Sequence[VisualTokens]) -> VisualTokens:
                 for part, other in zip(parts, none, strict=True)
             ]
         )
-    return VisualTokens(tokens, torch.cat(pos), torch.cat(offsets), times, firsts, repeats)
+    sides = None
+    if any(part.sides is not None for part in parts):
+        own = (torch.zeros(len(part.times), dtype=torch.int32) for part in parts)
+        sides = torch.cat(
+            [
+                other if part.sides is None else part.sides
+                for part, other in zip(parts, own, strict=True)
+            ]
+        )
+    return VisualTokens(tokens, torch.cat(pos), torch.cat(offsets), times, firsts, repeats, sides)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, 
 
 import functools
 import logging
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from encoders.models.backbone import Backbone
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
 from encoders.sources.live import FilePlayback, UrlSource, is_live
+from encoders.sources.pictures import display_ratio
 from encoders.text.lines import SentenceEncoder, TextExtractor
 from memory.bank import MemoryBank
 from pipeline.answer.answerer import Answerer
@@ -176,7 +178,8 @@ def open_video(
     end: float | None = None,
 ) -> FrameSource:
     """The frames of a video file, or of a part of it in seconds, sized for the backbone."""
-    width, height = backbone.frame_size
+    ratio = display_ratio(Path(path)) if backbone.keeps_shape else None
+    width, height = backbone.frame_size if ratio is None else backbone.frame_size_for(ratio)
     return call(
         "source",
         instantiate("source", settings.source),

@@ -21,7 +21,7 @@ def provenance(
         "model": Path(backbone.path).name,
         "weights": backbone.fingerprint(),
         "dtype": str(backbone.dtype).removeprefix("torch."),
-        "frame_size": "x".join(str(side) for side in backbone.frame_size),
+        "frame_size": _frame_size(backbone),
         "clip": clip.fingerprint(),
         "fps": float(settings.fps),
         "compressor": short(settings.compressor),
@@ -29,6 +29,14 @@ def provenance(
         "prefill": short(settings.prefill),
         "quantisation": str(storage_format(settings, backbone)),
     }
+
+
+def _frame_size(backbone: Backbone) -> str:
+    """ "448x252"; with a suffix where films keep their shape at about as many pixels. The suffix
+    names the setting backbone.squeeze (memory/storage/manifest.py).
+    """
+    size = "x".join(str(side) for side in backbone.frame_size)
+    return size + ("-no-squeeze" if backbone.keeps_shape else "")
 
 
 def storage_format(settings: PipelineSettings, backbone: Backbone) -> StorageFormat:

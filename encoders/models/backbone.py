@@ -41,12 +41,23 @@ class Backbone(Protocol):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """(width, height) in pixels of the frames that `encode_frames` takes."""
+        """(width, height) in pixels of the frames that `encode_frames` takes, of a film whose shape
+        is not known.
+        """
+        ...
+
+    @property
+    def keeps_shape(self) -> bool:
+        """True if `frame_size_for` depends on the film; False if all films get `frame_size`."""
+        ...
+
+    def frame_size_for(self, ratio: float) -> tuple[int, int]:
+        """(width, height) in pixels for a film of this width over height."""
         ...
 
     def encode_frames(self, frames: Frames) -> VisualTokens:
         """Run the vision tower and the projector on T frames. ValueError if they do not have
-        `frame_size`.
+        a size that `frame_size_for` gives.
         """
         ...
 

@@ -102,22 +102,20 @@ class VideoGridPositions:
 
     interval: positions between frames (Qwen2.5-VL: seconds between them times tokens_per_second;
     Qwen2-VL: 1).
-    side: the longer side of a frame's grid in tokens, before compression.
-    after: where text continues after a video. "transformers" (5.23): `side` after the video's
-    beginning, at any length, and generated text after the highest position of all. "authors": after
-    the highest position, as in Qwen's reference. The two differ as soon as a video is longer than
-    its grid; checkpoints were trained with the second.
+    after: where text continues after a video. "authors": after the highest position, as in Qwen's
+    reference. "transformers" (5.23): after the longer side of the grid, at any length of the video,
+    and generated text after the highest position of all. The two differ as soon as a video is
+    longer than its grid; checkpoints were trained with the first.
     """
 
     interval: float
-    side: int
-    after: str = "transformers"
+    after: str = "authors"
     axes: int = 3
 
     def __post_init__(self) -> None:
         if self.after not in ("transformers", "authors"):
             raise UserError(
-                f"backbone.text_after_video={self.after} is not known; use transformers or authors."
+                f"backbone.text_after_video={self.after} is not known; use authors or transformers."
             )
 
     def of_frames(
@@ -131,8 +129,11 @@ class VideoGridPositions:
         places = pos.long().T.clone()  # [3, M]
         places[0] += steps.repeat_interleave(offsets.diff())
         placed = places + origin
-        highest = max(cursor.highest, int(placed.max())) if count else cursor.highest
-        return placed, Cursor(origin + self.side, highest, origin, cursor.frames + count)
+        if not count:
+            return placed, cursor
+        highest = max(cursor.highest, int(placed.max()))
+        behind_grid = max(cursor.next, int(placed[1:].max()) + 1)
+        return placed, Cursor(behind_grid, highest, origin, cursor.frames + count)
 
     def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
         start = (

@@ -1,8 +1,9 @@
 """The common part of all families of video-LLMs: loading, frames and the text around them.
 
-The prompt's other text is in `prompt_text.py`, the decoder in `language_model.py`. One
-subclass per family (`families/`) adds how it encodes frames and which text surrounds each. Uses transformers' public interfaces only: no patched
-forward, no copied model code. Knows no bank, no retrieval, and no disk but the checkpoint's.
+The prompt's other text is in `prompt_text.py`, the decoder in `language_model.py`. One subclass per
+family (`families/`) adds how it encodes frames and which text surrounds each. Uses transformers'
+public interfaces only: no patched forward, no copied model code. Knows no bank, no retrieval, and
+no disk but the checkpoint's.
 
 A prompt is: preamble | frame frame ... frame | suffix. A frame is its time tag, its visual tokens
 and the text that the family puts after them. The suffix is what follows a video: the question and
@@ -226,8 +227,21 @@ class VideoLLM:
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """(width, height) in pixels that `encode_frames` expects; fixed per bank."""
+        """(width, height) in pixels that `encode_frames` expects of a film whose shape is not
+        known.
+        """
         raise NotImplementedError
+
+    @property
+    def keeps_shape(self) -> bool:
+        """True if frames get the shape of their film; False if all have `frame_size`."""
+        return False
+
+    def frame_size_for(self, ratio: float) -> tuple[int, int]:
+        """(width, height) in pixels for a film of this width over height. Families whose processor
+        squeezes every film into one size return `frame_size`.
+        """
+        return self.frame_size
 
     def _check_size(self, frames: Frames) -> None:
         """ValueError if the frames do not have `frame_size`."""
@@ -297,8 +311,14 @@ class VideoLLM:
             else visual_tokens.repeats.tolist()
         )
         times = zip(visual_tokens.starts.tolist(), visual_tokens.times.tolist(), strict=True)
-        for (a, b), (start, end), repeated in zip(
-            visual_tokens.ranges(), times, repeats, strict=True
+        own = max(self.grid())
+        sides = (
+            [own] * len(visual_tokens.times)
+            if visual_tokens.sides is None
+            else [side or own for side in visual_tokens.sides.tolist()]
+        )
+        for (a, b), (start, end), repeated, side in zip(
+            visual_tokens.ranges(), times, repeats, sides, strict=True
         ):
             before, behind = self.frame_text_ids(start, end)
             if repeated and not behind:
@@ -308,7 +328,9 @@ class VideoLLM:
             visual.append(torch.zeros(lengths[-1], dtype=torch.bool))
             visual[-1][len(before) : len(before) + b - a] = True
             if self.language_model.positions.axes == 3:
-                places.append(self._frame_pos(len(before), visual_tokens.pos[a:b], len(behind)))
+                places.append(
+                    self._frame_pos(len(before), visual_tokens.pos[a:b], len(behind), side)
+                )
         is_visual = torch.cat(visual)
         embeds = torch.empty(len(is_visual), width, dtype=self.dtype, device=self.device)
         # [N, D] or, with DeepStack, [N, D * (1 + levels)]
@@ -323,13 +345,14 @@ class VideoLLM:
             tokens[:, width:].split(width, dim=1) if tokens.shape[1] > width else (),
         )
 
-    def _frame_pos(self, before: int, pos: Tensor, behind: int) -> Tensor:
+    @staticmethod
+    def _frame_pos(before: int, pos: Tensor, behind: int, side: int) -> Tensor:
         """[before + n + behind, 3] int32: text with equal positions on all axes, the grid at one
         moment, then text after the grid's longer side.
         """
         grid = pos.clone()
         grid[:, 0] = 0
-        end = before + max(self.grid())
+        end = before + side
         text = [
             torch.arange(a, b, dtype=pos.dtype)[:, None].expand(-1, 3)
             for a, b in ((0, before), (end, end + behind))

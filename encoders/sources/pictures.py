@@ -10,8 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from encoders.errors import UserError
 from encoders.sources import orientation
-from encoders.sources.container import Container, inspect
+from encoders.sources.container import Container, check_file, inspect, video_stream
 from encoders.sources.decoders import PyAvReader
 
 _EPS_S = 1e-3  # Matroska rounds times to milliseconds
@@ -49,6 +50,23 @@ def pictures_at(
         if number not in numbers[place + 1 :]:
             decoded.pop(number, None)
     passing.close()
+
+
+def display_ratio(path: Path) -> float | None:
+    """Width over height of a film as players show it: with the shape of its pixels, and turned.
+    Decodes one picture. None where that is not possible; `inspect` says why.
+    """
+    try:
+        check_file(path)
+        with av.open(str(path), metadata_errors="replace") as container:
+            stream = video_stream(container)
+            frame = None if stream is None else next(container.decode(stream), None)
+            if stream is None or frame is None or not frame.width * frame.height:
+                return None
+            ratio = frame.width * float(stream.sample_aspect_ratio or 1) / frame.height
+            return 1 / ratio if orientation.is_lying(orientation.matrix(frame)) else ratio
+    except (UserError, OSError, av.FFmpegError):
+        return None
 
 
 def _fit(facts: Container, frame: av.VideoFrame, side: int) -> tuple[int, int]:

@@ -449,7 +449,7 @@ def test_positions_of_a_published_qwen_are_the_authors(name, patches, last, ques
     adapter = get_object(node["_target_"])
     config = adapter.published_config(node["path"])
     rows, columns = adapter.frame_grid(config, node["width"], node["height"])
-    rule = adapter.rule(config, node["fps"], max(rows, columns), node["text_after_video"])
+    rule = adapter.rule(config, node["fps"], node["text_after_video"])
     _, cursor = rule.of_text(4, Cursor())  # <|im_start|> user \n <|vision_start|>
     grid = torch.cartesian_prod(torch.tensor([0]), torch.arange(rows), torch.arange(columns))
     offsets = torch.arange(patches + 1) * rows * columns
@@ -494,7 +494,7 @@ def test_a_bank_with_the_outer_marks_is_refused_and_the_option_opens_it(film, tm
     assert cli.run("ask", [*arguments, "++backbone.outer_vision_marks=true"]) == 0
 
 
-# -- LLaVA-OneVision: time tags ---------------------------------------------------------------------
+# -- LLaVA-OneVision: time tags --------------------------------------------------------------------
 
 
 def test_llava_onevision_writes_no_time_tags_by_default():

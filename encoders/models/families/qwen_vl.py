@@ -14,6 +14,7 @@ video (`VideoGridPositions`), and no vision marks stand around a whole video of 
 select the library's way.
 """
 
+import math
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -21,8 +22,8 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.models.positions import TimedImagePositions, VideoGridPositions
 from encoders.models.families.published_configs import decoder
+from encoders.models.positions import TimedImagePositions, VideoGridPositions
 from encoders.models.video_llm import LoadOptions, VideoLLM
 from encoders.schema import Frames, VisualTokens
 
@@ -128,25 +129,48 @@ def _qwen3(
     }
 
 
+# share of the tokens of width x height that a film's own shape may leave unused
+_SPARE = 0.1
+
+
 class QwenOptions(LoadOptions, total=False):
-    """The options of all three families. width, height: pixels of a frame."""
+    """The options of all three families."""
 
     width: int
     height: int
+    squeeze: bool
+
+
+def grid_for(ratio: float, tokens: int) -> tuple[int, int]:
+    """(rows, columns) of at most `tokens` tokens, and at least nine tenths of them, nearest to the
+    shape of a film of this width over height. Of equally near ones, the one with more tokens.
+    """
+    grids = [
+        (rows, columns)
+        for rows in range(1, tokens + 1)
+        for columns in range(math.ceil((1 - _SPARE) * tokens / rows), tokens // rows + 1)
+    ]
+    return min(grids, key=lambda grid: (abs(math.log(grid[1] / grid[0] / ratio)), -math.prod(grid)))
 
 
 class _Qwen(VideoLLM):
-    """The common part: patches of two frames, and a frame size that the caller chooses once per
-    bank.
-    """
+    """The common part: patches of two frames, and frames in the shape of their film."""
 
     def __init__(
-        self, path: str, *, width: int = 448, height: int = 252, **options: Unpack[LoadOptions]
+        self,
+        path: str,
+        *,
+        width: int = 448,
+        height: int = 252,
+        squeeze: bool = False,
+        **options: Unpack[LoadOptions],
     ) -> None:
-        """width, height: pixels of a frame, whatever the video's size; multiples of the tower's
-        patch size times its merge size. UserError if they are not.
+        """width, height: pixels of a 16:9 frame, multiples of the tower's patch size times its
+        merge size. Films of another shape get as many tokens in their own shape, as the family's
+        processor keeps it; with squeeze they get this size. UserError if they are no multiples.
         """
         super().__init__(path, **options)
+        self._squeeze = squeeze
         vision = self.config.vision_config
         self.temporal_patch = int(vision.temporal_patch_size)
         # pixels per side of a visual token
@@ -166,6 +190,18 @@ class _Qwen(VideoLLM):
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.width, self.height
+
+    @property
+    def keeps_shape(self) -> bool:
+        """True unless films are squeezed."""
+        return not self._squeeze
+
+    def frame_size_for(self, ratio: float) -> tuple[int, int]:
+        """The film's shape as nearly as a grid with the tokens of `frame_size` can show it."""
+        if not self.keeps_shape:
+            return self.frame_size
+        rows, columns = grid_for(ratio, self.tokens_per_frame)
+        return columns * self.unit, rows * self.unit
 
     @staticmethod
     def frame_grid(config: Any, width: int = 0, height: int = 0) -> tuple[int, int]:
@@ -187,9 +223,11 @@ class _Qwen(VideoLLM):
         tower attends only within a patch. A last frame without a partner is used twice, as by the
         family's processor.
 
-        ValueError if the frames do not have `frame_size`.
+        ValueError if the sides of the frames are no multiples of `unit`.
         """
-        self._check_size(frames)
+        height, width = frames.pixels.shape[1:3]
+        if height % self.unit or width % self.unit:
+            raise ValueError(f"frames of {height} x {width} pixels, the tower takes multiples")
         size = self.temporal_patch
         count = -(-len(frames) // size)
         pictures = np.concatenate(
@@ -205,7 +243,7 @@ class _Qwen(VideoLLM):
                 for level in self._levels(out)
             ]
             features.append(torch.cat([torch.cat(list(out.pooler_output)), *levels], dim=1).cpu())
-        rows, columns = self.grid()
+        rows, columns = self.frame_grid(self.config, width, height)
         grid_pos = torch.stack(
             torch.meshgrid(*(torch.arange(n) for n in (count, rows, columns)), indexing="ij"),
             dim=-1,
@@ -217,6 +255,10 @@ class _Qwen(VideoLLM):
             offsets=torch.arange(count + 1) * (rows * columns),
             times=torch.stack([part[-1] for part in times.split(size)]),
             firsts=times[::size].clone(),
+            # a film in the model's own shape needs none, so its bytes are those of earlier versions
+            sides=None
+            if (rows, columns) == self.grid()
+            else torch.full((count,), max(rows, columns), dtype=torch.int32),
         )
 
     def _levels(self, out: Any) -> list[Any]:
@@ -247,18 +289,14 @@ class Qwen2VL(_Qwen):
         not depend on it. fps: sampled frames per second, the bank's.
         """
         super().__init__(path, **options)
-        self.language_model.positions = self.rule(
-            self.config, fps, max(self.grid()), text_after_video
-        )
+        self.language_model.positions = self.rule(self.config, fps, text_after_video)
 
     @classmethod
-    def rule(
-        cls, config: Any, fps: float, side: int, text_after_video: str = "authors"
-    ) -> VideoGridPositions:
-        """Rotary positions for sampled frames of `fps` a second. side: the longer side of a
-        frame's grid in tokens. UserError for another text_after_video than authors or transformers.
+    def rule(cls, config: Any, fps: float, text_after_video: str = "authors") -> VideoGridPositions:
+        """Rotary positions for `fps` sampled frames a second. UserError for another
+        text_after_video than authors or transformers.
         """
-        return VideoGridPositions(cls._interval(config, fps), side, text_after_video)
+        return VideoGridPositions(cls._interval(config, fps), text_after_video)
 
     @staticmethod
     def _interval(config: Any, fps: float) -> float:
@@ -325,7 +363,8 @@ class Qwen3VL(_Qwen):
         """As for every model. Without the outer marks it gets a suffix: the preamble differs, and
         every key saw it.
         """
-        return super().fingerprint() + ("" if self._outer_vision_marks else "-no-outer-vision-marks")
+        suffix = "" if self._outer_vision_marks else "-no-outer-vision-marks"
+        return super().fingerprint() + suffix
 
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """The mean time of the patch's frames, and the vision marks."""

@@ -125,6 +125,8 @@ def encode(
         tensors["firsts"] = visual.firsts
     if visual.repeats is not None:
         tensors["repeats"] = visual.repeats
+    if visual.sides is not None:
+        tensors["sides"] = visual.sides
     if block is not None:
         tensors |= {"kv_offsets": block.offsets} | _encode_kv(block, storage_format, form)
         if block.pos is not None:

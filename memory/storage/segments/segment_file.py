@@ -157,7 +157,7 @@ def _tokens(file: TensorFile, form: TensorFormat, first: int, stop: int) -> Visu
     # numbered from the first of these frames
     pos = file.load("pos")[int(offsets[0]) : int(offsets[-1])].to(torch.int32, copy=True)
     pos[:, 0] -= first
-    firsts, repeats = (file.load_optional(name) for name in ("firsts", "repeats"))
+    firsts, repeats, sides = (file.load_optional(name) for name in ("firsts", "repeats", "sides"))
     return VisualTokens(
         segment_codec.decode_tokens(tokens, form),
         pos,
@@ -165,6 +165,7 @@ def _tokens(file: TensorFile, form: TensorFormat, first: int, stop: int) -> Visu
         file.load("times")[first:stop],
         None if firsts is None else firsts[first:stop],
         None if repeats is None else repeats[first:stop],
+        None if sides is None else sides[first:stop],
     )
 
 

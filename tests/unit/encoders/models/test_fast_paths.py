@@ -24,8 +24,8 @@ from encoders.models.acceleration.onednn_linear import (
 )
 from encoders.models.attention import _attend
 from encoders.models.clip import ClipEncoder
-from encoders.models.kv_cache import join_blocks
 from encoders.models.families.llava_onevision import LlavaOneVision
+from encoders.models.kv_cache import join_blocks
 from encoders.schema import Frames, KVBlock
 from pipeline.config.settings import WEIGHTS
 from tests.support.toys import toy_backbone
