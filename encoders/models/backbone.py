@@ -30,6 +30,11 @@ class Backbone(Protocol):
     language_model: "LanguageModel"
     # sampled frames that the vision tower merges into one; segments hold a multiple of it
     temporal_patch: int
+    # True: the text before the frames says how many they are; then `opening_ids` does
+    counts_frames: bool
+    # True: frames are numbered in the order in which an answer reads them, so that their text
+    # cannot be stored with keys
+    renumbers_frames: bool
     reads_text: bool  # False: a prompt holds no recalled text
     # the only questions that the model knows, such as "needle_world"; None = any
     questions: str | None
@@ -61,8 +66,17 @@ class Backbone(Protocol):
         """
         ...
 
-    def frame_embeds(self, visual: VisualTokens) -> FrameEmbeds:
-        """Embeddings [M, D] of every frame: its visual tokens between the texts around it."""
+    def opening_ids(self, frames: int, seconds: float) -> list[int]:
+        """Token ids before the first of so many frames, the last one sampled at `seconds`. Stored
+        keys saw `prompt.preamble_ids()` in their place, which say neither.
+        """
+        ...
+
+    def frame_embeds(self, visual: VisualTokens, *, whole: bool = False) -> FrameEmbeds:
+        """Embeddings [M, D] of every frame: its visual tokens between the texts around it.
+
+        whole: these are all frames of a prompt, in its order.
+        """
         ...
 
     def frame_text_length(self, seconds: float = 0.0) -> int:

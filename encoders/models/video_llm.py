@@ -72,6 +72,10 @@ class VideoLLM:
     checked_equal = False
     # sampled frames that the tower merges into one; segments contain a multiple of it
     temporal_patch = 1
+    # True if `opening_ids` says the number of frames
+    counts_frames = False
+    # True if an answer's frames are numbered in their order there
+    renumbers_frames = False
     batch = 8  # frames that pass through the tower at once
 
     def __init__(
@@ -294,7 +298,16 @@ class VideoLLM:
         before, after = text.split(self.processor.video_token)
         return before, after.replace(marker, "{question}")
 
-    def frame_embeds(self, visual_tokens: VisualTokens) -> FrameEmbeds:
+    def opening_ids(self, frames: int, seconds: float) -> list[int]:
+        """Token ids before the first of so many frames, the last one sampled at `seconds`."""
+        return self.prompt.preamble_ids()
+
+    def _texts(self, visual: VisualTokens, whole: bool) -> list[tuple[list[int], list[int]]]:
+        """`frame_text_ids` of each frame. whole: these are all frames of a prompt, in its order."""
+        times = zip(visual.starts.tolist(), visual.times.tolist(), strict=True)
+        return [self.frame_text_ids(start, end) for start, end in times]
+
+    def frame_embeds(self, visual_tokens: VisualTokens, *, whole: bool = False) -> FrameEmbeds:
         """Every frame's visual tokens with the text around them. A repeated frame continues where
         the frame that it repeats ends, without a time tag. If the family puts text after a frame,
         the repeated frame keeps its text: marks come in pairs, and with three axes the text after a
@@ -310,17 +323,16 @@ class VideoLLM:
             if visual_tokens.repeats is None
             else visual_tokens.repeats.tolist()
         )
-        times = zip(visual_tokens.starts.tolist(), visual_tokens.times.tolist(), strict=True)
         own = max(self.grid())
         sides = (
             [own] * len(visual_tokens.times)
             if visual_tokens.sides is None
             else [side or own for side in visual_tokens.sides.tolist()]
         )
-        for (a, b), (start, end), repeated, side in zip(
-            visual_tokens.ranges(), times, repeats, sides, strict=True
+        texts = self._texts(visual_tokens, whole)
+        for (a, b), (before, behind), repeated, side in zip(
+            visual_tokens.ranges(), texts, repeats, sides, strict=True
         ):
-            before, behind = self.frame_text_ids(start, end)
             if repeated and not behind:
                 before = []
             text += before + behind

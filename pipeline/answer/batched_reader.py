@@ -131,7 +131,8 @@ class BatchedReader:
         if self._sink is None:
             cache = self._language_model.cache(len(self.reader.sink))
             assert isinstance(cache, FixedCache)  # models with other caches are read one by one
-            self._language_model.prefill(self.reader.sink, cache)
+            if len(self.reader.sink):
+                self._language_model.prefill(self.reader.sink, cache)
             self._sink = cache
         stack = self._stack.with_capacity(capacity)
         stack.broadcast(self._sink)

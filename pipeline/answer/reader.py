@@ -25,7 +25,7 @@ from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark, join_blocks
 from encoders.models.positions import Cursor
 from encoders.models.video_llm import require_full_attention
-from encoders.schema import KVBlock, join_tokens
+from encoders.schema import FrameEmbeds, KVBlock, join_tokens
 from encoders.text.lines import TextLine
 from memory.schema import Evidence
 from pipeline.answer.attention_shares import AttentionShares
@@ -193,7 +193,8 @@ class _CachedReader:
         """A cache that holds the sink and has room for `capacity` tokens."""
         if self._cache is None or self._cache.capacity < capacity:
             cache = self._language_model.cache(capacity + _SPARE_TOKENS)
-            self._language_model.prefill(self.sink, cache)
+            if len(self.sink):
+                self._language_model.prefill(self.sink, cache)
             if isinstance(cache, LibraryCache):
                 return cache
             self._cache, self._empty = cache, cache.mark()
@@ -225,6 +226,11 @@ class TokenReader(_CachedReader):
 
     needs_kv = False
 
+    def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
+        super().__init__(backbone, max_new_tokens=max_new_tokens)
+        if backbone.counts_frames:  # then nothing before the frames is the same for every question
+            self.sink = self.sink[:0]
+
     def layout(self, evidence: Evidence) -> Layout:
         """Every layer reads the same frames. Raises UserError on per-layer hits, which need keys
         and values."""
@@ -232,17 +238,33 @@ class TokenReader(_CachedReader):
             raise UserError(
                 "retriever.per_layer=true needs reader=kv: visual tokens have no layers."
             )
+        opening = self._opening(evidence)  # [n, D]
+        parts: list[Tensor | FrameEmbeds] = [opening] if len(opening) else []
+        counts = torch.zeros(0, dtype=torch.int64)
+        if evidence.runs:
+            visual = join_tokens([run.tokens for run in evidence.runs])
+            frames = self.backbone.frame_embeds(visual, whole=True)
+            parts.append(frames)
+            counts = frames.offsets.diff()
+        owners = self._owners(_ordinals(evidence), counts)  # [S - n]
+        owners = torch.cat([torch.full((len(opening),), -1), owners])
+        layers = self._language_model.kv_shape.layers
+
+        def write(cache: Cache) -> None:
+            for part in parts:
+                self._language_model.prefill(part, cache)
+
+        return Layout(len(owners), owners.expand(layers, -1), write)
+
+    def _opening(self, evidence: Evidence) -> Tensor:
+        """[n, D] embeddings between the sink and the first frame."""
+        if not self.backbone.counts_frames:
+            return self._language_model.embed([])
+        prompt = self.backbone.prompt
         if not evidence.runs:
-            return self._without_frames()
-        frames = self.backbone.frame_embeds(join_tokens([run.tokens for run in evidence.runs]))
-        owners = self._owners(_ordinals(evidence), frames.offsets.diff()).expand(
-            self._language_model.kv_shape.layers, -1
-        )
-        return Layout(
-            len(self.sink) + len(frames),
-            owners,
-            lambda cache: self._language_model.prefill(frames, cache),
-        )
+            return self._language_model.embed(prompt.preamble_ids())
+        last = float(evidence.runs[-1].tokens.times[-1])
+        return self._language_model.embed(self.backbone.opening_ids(evidence.frame_count, last))
 
 
 class KVReader(_CachedReader):
@@ -253,6 +275,11 @@ class KVReader(_CachedReader):
 
     def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
         require_full_attention(backbone)
+        if backbone.renumbers_frames:
+            raise UserError(
+                "backbone.frame_numbers=read needs reader=tokens: stored keys hold the numbers of "
+                "their frames' times."
+            )
         super().__init__(backbone, max_new_tokens=max_new_tokens)
 
     def layout(self, evidence: Evidence) -> Layout:

@@ -79,7 +79,7 @@ def evidence(runs: list[Run]) -> Evidence:
 def test_equal_to_the_librarys_forward_from_pixels(family, reader_class, sizes):
     backbone = backbone_of(family.name)
     frames = frames_for(backbone, sum(sizes))
-    expected, _ = family.reference(backbone, frames, QUESTION)
+    expected, _ = family.reference_for(reader_class, backbone, frames, QUESTION)
     reader = reader_class(backbone)
     tail = len(reader.prompt_suffix(QUESTION))
     got = reader.logits(evidence(encode(backbone, frames, sizes)), silent)
@@ -100,16 +100,22 @@ def test_reference_notices_another_picture(family):
 def test_answer_equals_the_librarys_generate(family):
     backbone = backbone_of(family.name)
     frames = frames_for(backbone, 8)
-    _, inputs = family.reference(backbone, frames, QUESTION)
-    with torch.inference_mode():
-        out = backbone.model.generate(**inputs, max_new_tokens=6, do_sample=False)
-    expected = backbone.prompt.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
     for reader_class in READERS:
+        expected = generated(family, reader_class, backbone, frames)
         reading = reader_class(backbone, max_new_tokens=6).read(
             evidence(encode(backbone, frames, [4, 4])), silent
         )
         assert reading.text == expected
         assert abs(sum(reading.weights.values()) - 1) < 1e-5
+
+
+def generated(family, reader_class, backbone, frames) -> str:
+    """What the library's `generate` says over what this reader reads."""
+    _, inputs = family.reference_for(reader_class, backbone, frames, QUESTION)
+    with torch.inference_mode():
+        out = backbone.model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    text = backbone.prompt.text_of(out[0, inputs["input_ids"].shape[1] :].tolist())
+    return text.strip()
 
 
 def test_chunked_look_equals_whole_clip(family):
@@ -206,8 +212,8 @@ def test_cut_segment_reads_like_the_shorter_video(family):
     frames_each = backbone.temporal_patch
     kept = 8 // frames_each
     cut = Run(0, 0, whole.tokens.frames(0, kept), whole.kv.frames(0, kept))
-    expected, _ = family.reference(backbone, frames.part(0, 8), QUESTION)
     for reader_class in READERS:
+        expected, _ = family.reference_for(reader_class, backbone, frames.part(0, 8), QUESTION)
         got = reader_class(backbone).logits(evidence([cut]), silent)
         assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
 
@@ -239,12 +245,10 @@ def test_ask_answers_like_the_library(family, film, tmp_path, capsys):
     backbone = backbone_of(family.name)
     frames = join_frames(list(build_source(compose("ask", arguments), backbone).frames()))
     assert len(frames) == 12
-    _, inputs = family.reference(backbone, frames, QUESTION)
-    with torch.inference_mode():
-        out = backbone.model.generate(**inputs, max_new_tokens=6, do_sample=False)
-    expected = backbone.prompt.text_of(out[0, inputs["input_ids"].shape[1] :].tolist()).strip()
-    for reader in ("kv", "tokens"):  # the first encodes, the second finds the bank filled
+    # the first encodes, the second finds the bank filled
+    for reader, reader_class in (("kv", KVReader), ("tokens", TokenReader)):
         assert cli.run("ask", [*arguments, f"reader={reader}"]) == 0
+        expected = generated(family, reader_class, backbone, frames)
         assert json.loads(capsys.readouterr().out)["text"] == expected
 
 
@@ -551,10 +555,14 @@ def toy_of(name: str):
 def test_a_recalled_frame_keeps_its_number_or_time(name, wanted):
     """Four frames of an hour in one context equal the library's forward over them."""
     backbone = toy_of(name)
+    opening = backbone.opening_ids(4, 3600.5)
+    if name == "smolvlm":
+        sentence = "series of four frames from a 1:00:00 [H:MM:SS] video."
+        assert sentence in backbone.processor.tokenizer.decode(opening)
     frames = frames_for(backbone, 4)
     frames = Frames("toy", frames.pixels, np.array([0.0, 2.5, 3.0, 3600.5]))
     seen = backbone.encode_frames(frames)
-    ids = backbone.prompt.preamble_ids()
+    ids = opening
     for time, text in zip(frames.times.tolist(), wanted, strict=True):
         before, behind = backbone.frame_text_ids(time, time)
         assert backbone.processor.tokenizer.decode(before + behind) == text
@@ -583,6 +591,23 @@ def test_internvl_numbers_the_sampled_frames_of_a_whole_video_one_by_one(rate, f
         for time in times.tolist()
     ]
     assert texts == [f"\nFrame{number}: <img>" for number in range(1, len(times) + 1)]
+
+
+def test_internvl_numbers_the_frames_of_an_answer_from_one():
+    """frame_numbers=read: four frames of an hour are those of a film of four frames."""
+    backbone = FAMILIES["internvl"].load(frame_numbers="read")
+    frames = frames_for(backbone, 4)
+    late = Frames("toy", frames.pixels, np.array([0.0, 2.5, 3.0, 3600.5]))
+    expected, _ = processed(backbone, frames, QUESTION)
+    run = Run(0, 0, backbone.encode_frames(late), None)
+    got = TokenReader(backbone).logits(evidence([run]), silent)
+    assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
+    by_time = TokenReader(backbone_of("internvl")).logits(evidence([run]), silent)
+    assert not torch.allclose(by_time, got, atol=1e-2)
+    with pytest.raises(UserError, match="frame_numbers=read needs reader=tokens"):
+        KVReader(backbone)
+    with pytest.raises(UserError, match="frame_numbers=mine"):
+        FAMILIES["internvl"].load(frame_numbers="mine")
 
 
 def test_internvl_refuses_a_rate_that_numbers_nothing():

@@ -54,6 +54,15 @@ class Family:
     # -> logits [S, V], inputs
     reference: Callable[[VideoLLM, Frames, str], tuple[torch.Tensor, dict[str, Any]]]
     needs: str = ""  # a package without which the library does not make the processor
+    # as `reference`, for reader=tokens where that reads another text than stored keys saw
+    by_tokens: Callable[[VideoLLM, Frames, str], tuple[torch.Tensor, dict[str, Any]]] | None = None
+
+    def reference_for(
+        self, reader: Any, backbone: VideoLLM, frames: Frames, question: str
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """What this reader must give. reader: its class."""
+        by_tokens = self.by_tokens if not reader.needs_kv else None
+        return (by_tokens or self.reference)(backbone, frames, question)
 
     def load(self, **settings: Any) -> VideoLLM:
         return self.adapter(str(folder(self.name)), dtype="float32", **(self.settings | settings))
@@ -390,7 +399,15 @@ FAMILIES = {
             as_qwens_own_processor,
         ),
         Family("internvl", InternVL, {"fps": FPS}, partial(saved, internvl), processed),
-        Family("smolvlm", SmolVLM, {}, partial(saved, smolvlm), without_numbers, needs="num2words"),
+        Family(
+            "smolvlm",
+            SmolVLM,
+            {},
+            partial(saved, smolvlm),
+            without_numbers,
+            needs="num2words",
+            by_tokens=processed,
+        ),
     )
 }
 

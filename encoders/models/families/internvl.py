@@ -4,10 +4,11 @@ pixel shuffle, a text model.
 Knows only what is special in this family: every frame is an image of one tile between <img> and
 </img>, after "Frame7: " on a line of its own.
 
-The number is all that the family knows of time. Here it follows the time, also in a recalled set:
-the frame sampled for k / fps seconds is number k + 1. For a whole video these are 1, 2, 3, ..., as
-the library's processor writes them, unless the file has no picture for a point of the sampling
-grid. After hours the numbers exceed any seen in training.
+The number is all that the family knows of time. By default it follows the time, also in a recalled
+set: the frame sampled for k / fps seconds is number k + 1. For a whole video these are 1, 2, 3,
+..., as the library's processor writes them, unless the file has no picture for a point of the
+sampling grid. After hours the numbers exceed any seen in training; with frame_numbers=read the
+frames of an answer are numbered 1, 2, 3, ..., which stored keys cannot be.
 """
 
 from typing import Any, ClassVar, Unpack
@@ -48,8 +49,23 @@ class InternVL(VideoLLM):
     }
     checked_equal = True
 
-    def __init__(self, path: str, *, fps: float = 1.0, **options: Unpack[LoadOptions]) -> None:
-        """fps: sampled frames per second, the bank's; it numbers the frames."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        fps: float = 1.0,
+        frame_numbers: str = "time",
+        **options: Unpack[LoadOptions],
+    ) -> None:
+        """fps: sampled frames per second, the bank's; it numbers the frames. frame_numbers: time,
+        or read, which numbers the frames of an answer from 1 (reader=tokens only). UserError on
+        bad values.
+        """
+        if frame_numbers not in ("time", "read"):
+            raise UserError(
+                f"backbone.frame_numbers={frame_numbers} is not known; use time or read."
+            )
+        self.renumbers_frames = frame_numbers == "read"
         super().__init__(path, **options)
         if not fps > 0:
             raise UserError(
@@ -81,7 +97,14 @@ class InternVL(VideoLLM):
 
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
         """A new line, the frame's number and the image marks."""
-        number = int(ticks(np.array([end]), self.fps)[0]) + 1
+        return self._numbered(int(ticks(np.array([end]), self.fps)[0]) + 1)
+
+    def _texts(self, visual: VisualTokens, whole: bool) -> list[tuple[list[int], list[int]]]:
+        if not (whole and self.renumbers_frames):
+            return super()._texts(visual, whole)
+        return [self._numbered(number + 1) for number in range(len(visual.times))]
+
+    def _numbered(self, number: int) -> tuple[list[int], list[int]]:
         return self.prompt.ids(
             f"\nFrame{number}: {self.processor.start_image_token}"
         ), self.prompt.ids(self.processor.end_image_token)

@@ -5,15 +5,16 @@ Knows only what is special in this family: every frame is an image between marks
 "Frame from 01:07:" on a line of its own, and is never cut into tiles. The processor opens a video
 with a sentence and closes it with a blank line.
 
-That sentence states the number of frames and the length of the video. A stream cannot know either,
-and a recalled set has another number for every question. The sentence stands before the first
-frame, so every stored key depends on it. It stays, because a checkpoint never met a video without
-it, but its two numbers are left out (`INTRO`).
+That sentence states the number of frames and the length of the video. reader=tokens writes it so,
+of the frames that an answer reads (`OPENING`). Stored keys cannot have it: the sentence stands
+before the first frame, so every key depends on it, and a stream knows neither number. There it
+stays without its two numbers (`INTRO`), because a checkpoint never met a video without it.
 
 transformers 5.23 takes an image whose values are all zero for padding and returns no tokens for it.
 `encode_frames` encodes such a batch image by image, because a single image is never dropped.
 """
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +27,9 @@ from encoders.schema import Frames, VisualTokens
 
 from transformers import SmolVLMForConditionalGeneration  # isort: skip  (after backbone declared the operators)
 
+OPENING = (
+    "You are provided the following series of {frames} frames from a {length} [H:MM:SS] video.\n"
+)
 INTRO = "You are provided the following series of frames from a video.\n"
 OUTRO = "\n\n"
 
@@ -64,6 +68,7 @@ class SmolVLM(VideoLLM):
         ),
     }
     checked_equal = True
+    counts_frames = True
 
     @property
     def decoder(self) -> Any:
@@ -71,8 +76,20 @@ class SmolVLM(VideoLLM):
         return self.model.model.text_model
 
     def _split_chat(self) -> tuple[str, str]:
-        before, after = super()._split_chat()
-        return before + INTRO, OUTRO + after
+        self._before, after = super()._split_chat()
+        return self._before + INTRO, OUTRO + after
+
+    def opening_ids(self, frames: int, seconds: float) -> list[int]:
+        """The processor's sentence, with the number of frames in words and the time of the last
+        one in whole seconds.
+        """
+        # the processor was loaded, so its package is there
+        from num2words import num2words
+
+        length = timedelta(seconds=int(seconds + 1e-6))
+        return self.prompt.ids(
+            self._before + OPENING.format(frames=num2words(frames), length=length)
+        )
 
     @property
     def frame_size(self) -> tuple[int, int]:
