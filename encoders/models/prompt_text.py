@@ -1,24 +1,62 @@
 """The text of a prompt as token ids: what precedes the frames, the time tags, and what follows.
 
-Knows the checkpoint's tokenizer and its chat template. Knows no weights, no pixels, and no family:
-the text around a frame is the family's (`VideoLLM.frame_text_ids`).
+Knows the checkpoint's tokenizer and its chat template, and the marks of thoughts and answers that
+are tokens of it. Knows no weights, no pixels, and no family: the text around a frame is the
+family's (`VideoLLM.frame_text_ids`).
 """
 
+from dataclasses import dataclass
 from typing import Any
+
+# tokens around a thought and around an answer; nobody reads them
+_MARKS = ("<think>", "</think>", "<answer>", "</answer>", "<|begin_of_box|>", "<|end_of_box|>")
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtMarks:
+    """The tokens around what a model thinks before it answers."""
+
+    begin: int
+    end: int
+    opened: bool  # the prompt ends inside a thought
+    expected: bool  # the model thinks, so there has to be room for it
 
 
 class PromptText:
     """Token ids of the parts of a prompt."""
 
     def __init__(
-        self, tokenizer: Any, generation_config: Any, preamble: str, suffix_template: str
+        self,
+        tokenizer: Any,
+        generation_config: Any,
+        preamble: str,
+        suffix_template: str,
+        *,
+        thinks: bool = False,
     ) -> None:
         """tokenizer, generation_config: the checkpoint's. preamble: the text before the first
         frame. suffix_template: the text after the video, with "{question}" in the question's place.
+        thinks: expect a thought before the answer.
         """
         self._tokenizer, self._generation_config = tokenizer, generation_config
         self._preamble, self._suffix_template = preamble, suffix_template
         self._time_tag_ids: dict[int, list[int]] = {}
+        marks = {text: self._token(text) for text in _MARKS}
+        self._unread = {token for token in marks.values() if token is not None}
+        begin, end = marks["<think>"], marks["</think>"]
+        opened = suffix_template.rstrip().endswith("<think>")
+        # None for a model that has no tokens for thoughts
+        self.thought = (
+            None
+            if begin is None or end is None
+            else ThoughtMarks(begin, end, opened, expected=opened or thinks)
+        )
+
+    def _token(self, text: str) -> int | None:
+        """The id of a text that is one token; None if it is none."""
+        token = self._tokenizer.convert_tokens_to_ids(text)
+        known = token is not None and self._tokenizer.convert_ids_to_tokens(token) == text
+        return int(token) if known else None
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added."""
@@ -26,8 +64,11 @@ class PromptText:
         return token_ids
 
     def text_of(self, ids: list[int]) -> str:
-        """The text of token ids, without special tokens."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        """The text of token ids, without special tokens and without marks of thoughts and
+        answers.
+        """
+        shown = [token for token in ids if token not in self._unread] if self._unread else ids
+        text: str = self._tokenizer.decode(shown, skip_special_tokens=True)
         return text
 
     def preamble_ids(self) -> list[int]:

@@ -59,6 +59,7 @@ class LoadOptions(TypedDict, total=False):
     batch: int | None
     reads_text: bool
     questions: str | None
+    enable_thinking: bool
 
 
 class VideoLLM:
@@ -89,11 +90,14 @@ class VideoLLM:
         batch: int | None = None,
         reads_text: bool = True,
         questions: str | None = None,
+        enable_thinking: bool = False,
     ) -> None:
         """path: a local folder or a hub id. batch: frames (or temporal patches) that pass through
         the tower at once; bounds memory and changes nothing else; None = the family's default.
         reads_text: False for a model that was never taught to read text beside frames.
         questions: the only questions that the model knows, such as needle_world; None = any.
+        enable_thinking: let the model think before it answers. False asks its chat template for no
+        thought, where the template knows that; a checkpoint that always thinks still does.
         UserError if the checkpoint cannot be loaded, is of another family, or does not fit into
         memory.
         """
@@ -105,6 +109,7 @@ class VideoLLM:
             )
         self.path, self.dtype, self.device = path, DTYPES[dtype], check_device(device)
         self.reads_text, self.questions = reads_text, questions
+        self.enable_thinking = enable_thinking
         self.batch = self.batch if batch is None else batch
         common: dict[str, Any] = {
             "revision": revision,
@@ -129,7 +134,10 @@ class VideoLLM:
         pack(self.decoder, MIN_WEIGHTS_DECODER)
         self.config = config
         self.prompt = PromptText(
-            self.processor.tokenizer, self.model.generation_config, *self._split_chat()
+            self.processor.tokenizer,
+            self.model.generation_config,
+            *self._split_chat(),
+            thinks=enable_thinking,
         )
         self.language_model = LanguageModel(
             self.model, self.decoder, config, self.prompt, dtype=self.dtype, device=self.device
@@ -293,7 +301,10 @@ class VideoLLM:
         marker = "\u0001question\u0001"
         parts = [{"type": "video"}, {"type": "text", "text": marker}]
         text = self.processor.apply_chat_template(
-            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": parts}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=self.enable_thinking,
         )
         before, after = text.split(self.processor.video_token)
         return before, after.replace(marker, "{question}")

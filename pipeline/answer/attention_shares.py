@@ -36,7 +36,8 @@ class AttentionShares:
         self._row_keys = row_keys
         self._length = max(owners.shape[1] for owners in self._owners)  # of the longest context
         self._mass: dict[int, Tensor] = {}  # layer -> [B, S] float32
-        self._new_tokens: dict[int, int] = {}  # layer -> tokens behind the context
+        self._new_tokens: dict[int, int] = {}  # layer -> tokens behind the context that it heard
+        self._passed_over = 0  # further tokens behind the context
         self._steps: dict[int, list[_Step]] = {}
         self._keys: dict[int, tuple[Tensor, float]] = {}  # layer -> all keys, and the scaling
         self._positions: Tensor | None = None
@@ -46,6 +47,10 @@ class AttentionShares:
         """For the next steps of several rows: which query of each row answers, and whether it
         counts. A single context counts its last query."""
         self._positions, self._active = torch.tensor(positions), torch.tensor(active)
+
+    def pass_over(self, tokens: int) -> None:
+        """Count tokens behind the context whose attention is not the answer's."""
+        self._passed_over += tokens
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
         """query [B, Hq, n, Dh], key [B, H, S', Dh]; the keys of several contexts may have free room
@@ -59,7 +64,7 @@ class AttentionShares:
         last = query[:, :, -1] if takes_last else query[torch.arange(rows), :, self._positions]
         dropped = 0
         if self._row_keys is None:
-            dropped = self._length + self._new_tokens[layer] - length
+            dropped = self._length + self._passed_over + self._new_tokens[layer] - length
         if dropped:  # a sliding layer has these keys only now
             if dropped < self._length:
                 self._add(layer, key, scaling, [(last, length, None)], dropped)

@@ -55,8 +55,11 @@ class BatchedReader:
                 answers = self._decode(hidden, stack, shares, most)
             with timer("cite"):
                 shares.finish()
+        thought = self.backbone.prompt.thought
         return [
-            Reading(self.backbone.prompt.text_of(ids).strip(), shares.weights(row))
+            self.reader.read(group[row], timer)  # it thinks unasked, and rows advance together
+            if thought is not None and ids[:1] == [thought.begin]
+            else Reading(self.backbone.prompt.text_of(ids).strip(), shares.weights(row))
             for row, ids in enumerate(answers)
         ]
 
@@ -98,7 +101,9 @@ class BatchedReader:
     # ---- inside
 
     def _one_by_one(self, group: Sequence[Evidence]) -> bool:
-        return len(group) < 2 or bool(self._language_model.other_layers)
+        thought = self.backbone.prompt.thought
+        thinks = thought is not None and thought.expected
+        return len(group) < 2 or thinks or bool(self._language_model.other_layers)
 
     def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:
         """One torch thread for steps that wait for threads longer than they compute: a row of eight

@@ -32,6 +32,7 @@ from pipeline.answer.attention_shares import AttentionShares
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Cache, Layout, Likelihoods
 from pipeline.answer.text_evidence import prompt
+from pipeline.answer.thinking import room_for_thoughts, think
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
 from pipeline.runtime.torch_threads import one_thread
 from pipeline.schema import Reading
@@ -46,13 +47,24 @@ class _CachedReader:
 
     needs_kv: bool  # whether recall has to load keys and values
 
-    def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
+    def __init__(
+        self, backbone: Backbone, *, max_new_tokens: int = 64, max_thinking_tokens: int = 1024
+    ) -> None:
+        """max_thinking_tokens: of a thought before the answer, which counts apart. UserError on
+        values that give no room.
+        """
         if max_new_tokens < 1:
             raise UserError(
                 f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or "
                 "more."
             )
+        if max_thinking_tokens < 0:
+            raise UserError(
+                f"reader.max_thinking_tokens={max_thinking_tokens} is negative; use 0 or more."
+            )
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
+        self._thinking_tokens = max_thinking_tokens
+        self._thought = backbone.prompt.thought
         self._language_model = backbone.language_model
         self.sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
@@ -111,15 +123,20 @@ class _CachedReader:
         text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
         suffix = self.prompt_suffix(evidence.question.prompt, evidence.lines)
-        room = len(suffix) + self.max_new_tokens
+        room = len(suffix) + self.max_new_tokens + self._room_for_thoughts
         with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
             shares = AttentionShares(frames_of)
             ids: list[int] = []
             emitted = ""
             with timer("first_token"), one_thread(self._language_model.is_narrow):
-                hidden = self._language_model.forward(suffix, cache, shares)[-1]
+                hidden = self._begin(suffix, cache, shares, cancelled)[-1]
                 stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
                 token = next(stream, None)
+                if self._thought is not None and token == self._thought.begin:  # unasked
+                    begin = self._language_model.embed([token])
+                    hidden = self._begin(begin, cache, shares, cancelled, thinks=True)[-1]
+                    stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
+                    token = next(stream, None)
             with timer("decode"), one_thread(self._language_model.is_narrow):
                 while token is not None:
                     raise_if_cancelled(cancelled)
@@ -154,11 +171,11 @@ class _CachedReader:
         ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
         """
         suffix = self.prompt_suffix(question, evidence.lines)
-        room = len(suffix) + max(map(len, answers))
+        room = len(suffix) + max(map(len, answers)) + self._room_for_thoughts
         with self.context(evidence, room, timer) as (cache, frames_of):
             shares = AttentionShares(frames_of)
             with timer("first_token"):
-                hidden = self._language_model.forward(suffix, cache, shares)[-1:]  # [1, D]
+                hidden = self._begin(suffix, cache, shares)  # [1, D]
             with timer("options"):
                 values = [self._log_likelihood(hidden, list(ids), cache, ends) for ids in answers]
                 best = max(range(len(values)), key=values.__getitem__)
@@ -167,6 +184,37 @@ class _CachedReader:
             with timer("cite"):
                 shares.finish()
         return Likelihoods(values, shares.weights())
+
+    @property
+    def _room_for_thoughts(self) -> int:
+        return room_for_thoughts(self.backbone.prompt, self._thinking_tokens)
+
+    def _begin(
+        self,
+        text: Tensor,
+        cache: Cache,
+        shares: AttentionShares,
+        cancelled: threading.Event | None = None,
+        *,
+        thinks: bool | None = None,
+    ) -> Tensor:
+        """[1, D]: the last hidden state of the text, or behind the thought that it begins. thinks:
+        None = as the model's prompt ends, or as the model then begins if a thought is expected.
+        """
+        model, thought = self._language_model, self._thought
+        opened = thought is not None and (thought.opened if thinks is None else thinks)
+        hidden = model.forward(text, cache, None if opened else shares)[-1]
+        if opened:
+            shares.pass_over(len(text))
+        elif thought is not None and thought.expected:
+            opened = int(model.logits(hidden[None])[0].argmax()) == thought.begin
+            if opened:
+                hidden = model.forward(model.embed([thought.begin]), cache)[-1]
+                shares.pass_over(1)
+        if opened:
+            prompt, most = self.backbone.prompt, self._thinking_tokens
+            hidden = think(model, prompt, hidden, cache, shares, most, cancelled)
+        return hidden[None]
 
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
         """[n, V] float32 logits at every position of the prompt's suffix; the exactness law
@@ -226,8 +274,12 @@ class TokenReader(_CachedReader):
 
     needs_kv = False
 
-    def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
-        super().__init__(backbone, max_new_tokens=max_new_tokens)
+    def __init__(
+        self, backbone: Backbone, *, max_new_tokens: int = 64, max_thinking_tokens: int = 1024
+    ) -> None:
+        super().__init__(
+            backbone, max_new_tokens=max_new_tokens, max_thinking_tokens=max_thinking_tokens
+        )
         if backbone.counts_frames:  # then nothing before the frames is the same for every question
             self.sink = self.sink[:0]
 
@@ -273,14 +325,18 @@ class KVReader(_CachedReader):
 
     needs_kv = True
 
-    def __init__(self, backbone: Backbone, *, max_new_tokens: int = 64) -> None:
+    def __init__(
+        self, backbone: Backbone, *, max_new_tokens: int = 64, max_thinking_tokens: int = 1024
+    ) -> None:
         require_full_attention(backbone)
         if backbone.renumbers_frames:
             raise UserError(
                 "backbone.frame_numbers=read needs reader=tokens: stored keys hold the numbers of "
                 "their frames' times."
             )
-        super().__init__(backbone, max_new_tokens=max_new_tokens)
+        super().__init__(
+            backbone, max_new_tokens=max_new_tokens, max_thinking_tokens=max_thinking_tokens
+        )
 
     def layout(self, evidence: Evidence) -> Layout:
         """With per-layer hits each layer reads its own frames. Raises UserError when the bank keeps

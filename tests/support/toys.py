@@ -30,14 +30,23 @@ FRAME_TOKENS = 4
 
 
 @functools.cache
-def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
+def toy_checkpoint(
+    seed: int = 0, layers: int = 3, says: str = "", thinks: str = "", turn: str = ""
+) -> Path:
     """A folder with a random LLaVA-OneVision: 3 decoder layers, 4 query heads on 2 KV heads, 4
     tokens a frame.
 
-    says: the answer that it gives to everything; "" leaves it to chance.
+    says: the answer that it gives to everything; "" leaves it to chance. thinks: the thought that
+    it has first, between <think> and </think>. turn: Jinja at the end of the chat template, behind
+    the beginning of the assistant's turn.
     """
     torch.manual_seed(seed)
     words = tokenizer.build(questions.corpus())
+    if thinks:
+        words.add_tokens(["<think>", "</think>"])
+        end = "assistant\n{% endif %}"
+        assert words.chat_template.endswith(end)
+        words.chat_template = words.chat_template.removesuffix("{% endif %}") + turn + "{% endif %}"
     token = words.convert_tokens_to_ids
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
@@ -63,7 +72,9 @@ def toy_checkpoint(seed: int = 0, layers: int = 3, says: str = "") -> Path:
             # A random model gives one token for every input; larger weights make logits differ.
             p.data.mul_(4)
     if says:
-        _teach(model, [words.encode("\n")[-1], *words.encode(f" {says}"), token("<|im_end|>")])
+        thought = f"<think>{thinks}</think>" if thinks else ""
+        chain = [words.encode("\n")[-1], *words.encode(f"{thought} {says}"), token("<|im_end|>")]
+        _teach(model, chain)
     folder = Path(tempfile.mkdtemp(prefix="reelbank-toy-"))
     checkpoint.save(model, words, folder)
     return folder
