@@ -30,6 +30,8 @@ class Backbone(Protocol):
     language_model: "LanguageModel"
     # sampled frames that the vision tower merges into one; segments hold a multiple of it
     temporal_patch: int
+    # True if `frame_size_for` depends on the film; False if all frames have `frame_size`
+    keeps_shape: bool
     # True: the text before the frames says how many they are; then `opening_ids` does
     counts_frames: bool
     # True: frames are numbered in the order in which an answer reads them, so that their text
@@ -49,11 +51,6 @@ class Backbone(Protocol):
         """(width, height) in pixels of the frames that `encode_frames` takes, of a film whose shape
         is not known.
         """
-        ...
-
-    @property
-    def keeps_shape(self) -> bool:
-        """True if `frame_size_for` depends on the film; False if all films get `frame_size`."""
         ...
 
     def frame_size_for(self, ratio: float) -> tuple[int, int]:

@@ -73,6 +73,8 @@ class VideoLLM:
     checked_equal = False
     # sampled frames that the tower merges into one; segments contain a multiple of it
     temporal_patch = 1
+    # True if `frame_size_for` depends on the film; False if all frames have `frame_size`
+    keeps_shape = False
     # True if `opening_ids` says the number of frames
     counts_frames = False
     # True if an answer's frames are numbered in their order there
@@ -244,11 +246,6 @@ class VideoLLM:
         """
         raise NotImplementedError
 
-    @property
-    def keeps_shape(self) -> bool:
-        """True if frames get the shape of their film; False if all have `frame_size`."""
-        return False
-
     def frame_size_for(self, ratio: float) -> tuple[int, int]:
         """(width, height) in pixels for a film of this width over height. Families whose processor
         squeezes every film into one size return `frame_size`.
@@ -300,11 +297,13 @@ class VideoLLM:
         """
         marker = "\u0001question\u0001"
         parts = [{"type": "video"}, {"type": "text", "text": marker}]
+        knows = "enable_thinking" in str(self.processor.chat_template)
+        switch = {"enable_thinking": self.enable_thinking} if knows else {}
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": parts}],
             tokenize=False,
             add_generation_prompt=True,
-            enable_thinking=self.enable_thinking,
+            **switch,
         )
         before, after = text.split(self.processor.video_token)
         return before, after.replace(marker, "{question}")

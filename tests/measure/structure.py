@@ -35,7 +35,7 @@ PARTICIPLES = frozenset(
 def _ranks() -> dict[str, int]:
     """Unit -> rank of its layer, 0 for the highest, from the import contract in pyproject.toml."""
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    (contract,) = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    contract, *_ = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
     layers = contract["layers"]
     return {unit: -rank for rank, line in enumerate(layers) for unit in line.split(" | ")}
 

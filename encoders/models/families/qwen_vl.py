@@ -170,7 +170,9 @@ class _Qwen(VideoLLM):
         processor keeps it; with squeeze they get this size. UserError if they are no multiples.
         """
         super().__init__(path, **options)
-        self._squeeze = squeeze
+        self.keeps_shape = not squeeze
+        # frames have their size already; unset, transformers warns about it at every start
+        self.processor.video_processor.cap_pixels_per_frame = False
         vision = self.config.vision_config
         self.temporal_patch = int(vision.temporal_patch_size)
         # pixels per side of a visual token
@@ -190,11 +192,6 @@ class _Qwen(VideoLLM):
     def frame_size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.width, self.height
-
-    @property
-    def keeps_shape(self) -> bool:
-        """True unless films are squeezed."""
-        return not self._squeeze
 
     def frame_size_for(self, ratio: float) -> tuple[int, int]:
         """The film's shape as nearly as a grid with the tokens of `frame_size` can show it."""

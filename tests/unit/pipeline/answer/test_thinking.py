@@ -16,7 +16,7 @@ from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.toys import toy_checkpoint, toy_frames
 
-THOUGHT, ANSWER = " the star is in the circle", "red"
+THOUGHT, ANSWER = " the star is in a circle", "red"
 # as Qwen3.5 writes it: closed at once if nobody wants a thought, else begun
 SWITCH = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think></think>"
