@@ -119,6 +119,15 @@ def inspect(path: Path) -> Container:
     return _inspect(path, (status.st_ino, status.st_size, status.st_mtime_ns))
 
 
+def time_rules(path: Path) -> str:
+    """What the settings of an extractor add for a file whose video time is not stream time counted
+    from the first picture, as in earlier versions; "" for others.
+    """
+    facts = inspect(path)
+    is_plain = not facts.timeline.restarts and float(facts.times[0]) == 0.0
+    return "" if is_plain else ", one timeline"
+
+
 # words and pictures of one film ask for the same facts, and a scan reads the whole file
 @functools.lru_cache(maxsize=4)
 def _inspect(path: Path, identity: tuple[int, ...]) -> Container:

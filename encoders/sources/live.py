@@ -31,6 +31,8 @@ from av.video.reformatter import VideoReformatter
 
 from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, FrameSource, VideoInfo
+from encoders.sources import orientation
+from encoders.sources.container import video_stream
 from encoders.sources.sampling import sampling_mask
 
 # scheme -> protocols that FFmpeg may open for it: a playlist must not lead to files of this machine
@@ -160,18 +162,18 @@ class PushSource:
             self._news.notify_all()
 
     def _scaled(self, picture: "av.VideoFrame | np.ndarray") -> np.ndarray:
-        """[height, width, 3] uint8, turned by the stream's rotation flag."""
+        """[height, width, 3] uint8, turned and mirrored as the stream says."""
         frame = (
             picture
             if isinstance(picture, av.VideoFrame)
             else av.VideoFrame.from_ndarray(picture, format="rgb24")
         )
-        turns = frame.rotation // 90 % 4
-        width, height = self._size if turns % 2 == 0 else self._size[::-1]
+        signs = orientation.matrix(frame)
+        width, height = self._size[:: -1 if orientation.is_lying(signs) else 1]
         scaled = self._scaler.reformat(
             frame, width, height, "rgb24", interpolation="BILINEAR"
         ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(scaled, turns))
+        return orientation.upright(scaled, signs)
 
     def _fail(self, error: Exception) -> None:
         """End the stream with an error, after the waiting frames are delivered."""
@@ -282,8 +284,8 @@ class UrlSource(PushSource):
             raise UserError(
                 f"{self._display_url} has no video stream; give an address with pictures"
             )
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
+        stream = video_stream(container)
+        if stream is None:
             raise UserError(
                 f"{self._display_url} sends a video format that is not supported; let it send H.264"
             )

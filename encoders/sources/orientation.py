@@ -45,3 +45,8 @@ def upright(picture: np.ndarray, signs: tuple[int, int, int, int]) -> np.ndarray
         picture = picture[:, ::-1] if a < 0 else picture
         picture = picture[::-1] if d < 0 else picture
     return np.ascontiguousarray(picture)
+
+
+def shown(frame: av.VideoFrame) -> np.ndarray:
+    """[height, width, 3] uint8 RGB of a frame at its own size, as players show it."""
+    return upright(frame.to_ndarray(format="rgb24"), matrix(frame))

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from encoders.errors import UserError
-from encoders.sources.container import fingerprint, inspect
+from encoders.sources.container import fingerprint, inspect, time_rules
 from encoders.text import asr_worker, sound
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 
@@ -54,14 +54,15 @@ class Asr:
         )
 
     def made_with(self, video: VideoFile) -> str:
-        """Name and version, with the fingerprint of the weights if there are any."""
+        """Name and version, with the fingerprint of the weights if there are any, and the rules
+        of time.
+        """
+        rules = f"cut at pauses{time_rules(video.path)}"
         if self.path:
             weights = fingerprint(Path(self.path) / "model.bin")
             version = importlib.metadata.version("faster-whisper")
-            return f"Asr(faster-whisper {version}, {weights}, cut at pauses)"
-        return (
-            f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough, cut at pauses)"
-        )
+            return f"Asr(faster-whisper {version}, {weights}, {rules})"
+        return f"Asr(pocketsphinx {importlib.metadata.version('pocketsphinx')}, rough, {rules})"
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """About one for every two minutes."""
@@ -70,7 +71,7 @@ class Asr:
             yield TextSpan(after, end, (), True, f"{video.path.name} has no sound track")
             return
         facts = inspect(video.path)
-        zero, has_sound = facts.timeline.parts[0].stream_start, False
+        has_sound = False
         listen = (
             partial(asr_worker.by_whisper, path=self.path) if self.path else asr_worker.by_sphinx
         )
@@ -82,7 +83,7 @@ class Asr:
                 begin = max(at, video.begin)
                 stop = min(((at + PAUSE_S) // SPAN_S + 1) * SPAN_S, end)
                 is_last = stop >= end
-                samples = sound.interval(video.path, zero, begin, stop)
+                samples = sound.interval(facts, begin, stop)
                 if not is_last and stop - PAUSE_S > begin:
                     stop = (
                         stop

@@ -17,10 +17,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import av
+import numpy as np
 
 from encoders.errors import UserError
+from encoders.sources.container import inspect, time_rules
 from encoders.sources.file import FileSource
+from encoders.sources.pictures import pictures_at
 from encoders.text import ocr_worker
 from encoders.text.line_tracker import LineTracker, plausible
 from encoders.text.lines import TextSpan, VideoFile
@@ -28,6 +30,8 @@ from encoders.text.ocr_worker import OcrText
 
 SPAN_S = 120.0
 CREDIT = 4.0  # readings allowed at once at the start of a text span
+_LARGEST = 16_384  # pixels of the longer side: pictures at their own size
+_TRIES = 8
 _WAITING = 6  # pictures waiting for a worker: 2.8 MB each at 720p
 
 
@@ -92,7 +96,7 @@ class Ocr:
         return (
             f"Ocr(rapidocr {version}, "
             + ", ".join(f"{name}={getattr(self, name)}" for name in names)
-            + ")"
+            + f"{time_rules(video.path)})"
         )
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
@@ -178,14 +182,16 @@ def credit_per_second(every: float) -> float:
 
 
 def size_of(video: VideoFile, short_side: int) -> tuple[int, int]:
-    """(width, height) at which a video is read: its own, upright, scaled down to the short side."""
-    try:
-        with av.open(str(video.path), metadata_errors="replace") as container:
-            frame = next(container.decode(video=0))
-            width, height = frame.width, frame.height
-            if frame.rotation // 90 % 2:
-                width, height = height, width
-    except (av.FFmpegError, StopIteration, IndexError) as error:
-        raise UserError(f"{video.path} shows no picture that print could be read from") from error
+    """(width, height) at which a video is read: as players show it, scaled down to the short
+    side.
+    """
+    facts = inspect(video.path)
+    # the first picture that can be decoded; usually the very first
+    tries = np.linspace(video.begin, min(facts.end, video.end or facts.end), _TRIES)
+    pictures = pictures_at(video.path, tries.tolist(), _LARGEST)
+    picture = next((one for one in pictures if one is not None), None)
+    if picture is None:
+        raise UserError(f"{video.path} shows no picture that print could be read from")
+    height, width = picture.shape[:2]
     scale = min(1.0, short_side / min(width, height))
     return max(2, round(width * scale)), max(2, round(height * scale))

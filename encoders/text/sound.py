@@ -1,11 +1,21 @@
 """The sound of a video as 16 kHz mono, one interval at a time. Knows PyAV; nothing of speech."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import av
+import av.container
 import numpy as np
 
+from encoders.sources.container import Container
+from encoders.sources.packet_scan import demux
+from encoders.sources.timeline import Timeline
+
 RATE = 16_000  # samples a second
+_EARLIER_S = 1.0  # decoding begins this much earlier: decoders need a few packets
+_INTERLEAVED_S = 2.0  # in a file, sound lies at most so far behind the pictures of its time
+_JUMP_S = 1e-3
 SILENT = 60.0  # of 32768: a root mean square below it is silence (-55 dB)
 
 
@@ -15,35 +25,91 @@ def has_sound(path: Path) -> bool:
         return bool(container.streams.audio)
 
 
-def interval(path: Path, zero: float, start: float, end: float) -> np.ndarray:
+def interval(facts: Container, start: float, end: float) -> np.ndarray:
     """[n] int16 samples from start to end, in seconds of video time: zeros where there is no sound,
-    shorter at the end of the track. zero: the file's own time of its first picture, in seconds.
-    Samples that cannot be decoded are left out.
+    shorter at the end of the track. Samples that cannot be decoded are left out.
     """
     sound = np.zeros(round((end - start) * RATE), np.int16)
     filled = 0
-    with av.open(str(path), metadata_errors="replace") as container:
-        track = container.streams.audio[0]
-        if start + zero > 1:
-            container.seek(int((start + zero - 1) * av.time_base))
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-        try:
-            for frame in container.decode(track):
+    with av.open(str(facts.path), metadata_errors="replace") as container:
+        _seek(container, facts, start - _EARLIER_S)
+        for seconds, samples in _samples(container, facts.timeline):
+            if seconds >= end:
+                break
+            at = round((seconds - start) * RATE)
+            a, b = max(at, 0), min(at + len(samples), len(sound))
+            if a < b:
+                sound[a:b] = samples[a - at : b - at]
+                filled = max(filled, b)
+    return sound[:filled]
+
+
+def _seek(container: "av.container.InputContainer", facts: Container, seconds: float) -> None:
+    """Stand before a second of video time, or at the beginning."""
+    stream_time, _ = facts.timeline.stream_time(seconds)
+    if not facts.timeline.restarts:
+        if seconds > 0 and stream_time > 0:
+            container.seek(int(stream_time * av.time_base))
+        return
+    # the same stream time comes several times, but each byte once
+    assert facts.pictures is not None
+    numbers, places = facts.pictures.numbers, facts.packets.bytes  # [P]
+    shown = facts.times[np.maximum(numbers, 0)]
+    before = np.flatnonzero((numbers >= 0) & (places >= 0) & (shown < seconds - _INTERLEAVED_S))
+    if len(before):
+        container.seek(int(places[before[-1]]), unsupported_byte_offset=True)
+
+
+def _samples(
+    container: "av.container.InputContainer", timeline: Timeline
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Pieces of the first sound track: video time in seconds, [n] int16. Damaged ones are left
+    out.
+    """
+    track = container.streams.audio[0]
+    coder = track.codec_context
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+    shift = 0.0  # from stream time to video time
+    for packet in _packets(container, track):
+        late: list[av.AudioFrame] = []
+        before = shift
+        if packet is not None and packet.pts is not None and packet.time_base is not None:
+            stream_time = float(packet.pts * packet.time_base)
+            shift = timeline.seconds(stream_time, packet.pos) - stream_time
+        is_new = packet is None or abs(shift - before) > _JUMP_S
+        if is_new:  # what the decoder still holds belongs to the clock before
+            late = _decoded(coder, None)
+            coder.flush_buffers()
+        for frames, offset in ((late, before), (_decoded(coder, packet) if packet else [], shift)):
+            for frame in frames:
                 if frame.time is None:
                     continue
-                if frame.time - zero >= end:
-                    break
-                at = round((frame.time - zero - start) * RATE)
+                at = frame.time + offset
                 for part in resampler.resample(frame):
                     samples = part.to_ndarray().reshape(-1)
-                    a, b = max(at, 0), min(at + len(samples), len(sound))
-                    if a < b:
-                        sound[a:b] = samples[a - at : b - at]
-                        filled = max(filled, b)
-                    at += len(samples)
-        except av.FFmpegError:
-            pass  # the file is damaged from here on: the samples so far count
-    return sound[:filled]
+                    yield at, samples
+                    at += len(samples) / RATE
+            if is_new:
+                resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+                is_new = False
+
+
+def _packets(
+    container: "av.container.InputContainer", track: "av.AudioStream"
+) -> "Iterator[av.Packet[av.AudioStream] | None]":
+    """Packets of the track, then None."""
+    with suppress(av.FFmpegError):  # the file is damaged from there on: the packets so far count
+        yield from demux(container, track)
+    yield None
+
+
+def _decoded(
+    coder: av.AudioCodecContext, packet: "av.Packet[av.AudioStream] | None"
+) -> list[av.AudioFrame]:
+    try:
+        return coder.decode(packet)
+    except (av.FFmpegError, EOFError):
+        return []
 
 
 def loudness(samples: np.ndarray) -> float:

@@ -18,6 +18,7 @@ import av.subtitles.stream
 
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect
+from encoders.sources.packet_scan import demux
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 from encoders.text.subtitle_files import Cue, plain_substation, read_file, without_repeats
 
@@ -27,7 +28,7 @@ VIDEO_SUFFIXES = frozenset(
     ".ogm .ogv .ts .vob .webm .wmv .y4m".split()
 )
 SPAN_S = 600.0  # seconds of video in one text span
-# what a file says to us: lines of another number were read by other rules, and are read again
+# lines that were read by rules of another number are read again
 _RULES = 2
 
 
@@ -136,8 +137,7 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
         tracks = list(container.streams.subtitles)
         if not tracks:
             return [], []
-        facts = inspect(path)
-        zero = facts.timeline.parts[0].stream_start
+        timeline = inspect(path).timeline
         pictured = [t for t in tracks if t.codec_context is None or "bitmap" in _kind(t)]
         if pictured:
             notes.append(
@@ -146,10 +146,10 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
             )
         written = [track for track in tracks if track not in pictured]
         try:
-            for packet in container.demux(written) if written else ():
-                if packet.pts is None or packet.time_base is None or not packet.size:
+            for packet in demux(container, *written) if written else ():
+                if packet.pts is None or packet.time_base is None:
                     continue
-                start = float(packet.pts * packet.time_base) - zero
+                start = timeline.seconds(float(packet.pts * packet.time_base), packet.pos)
                 end = start + float((packet.duration or 0) * packet.time_base)
                 words = _words(packet)
                 if words and start < end:

@@ -15,7 +15,11 @@ import av
 import numpy as np
 from PIL import Image
 
-_WIDTH = 480  # pixels
+from encoders.errors import UserError
+from encoders.sources import orientation
+from encoders.sources.pictures import pictures_at
+
+_WIDTH = 480  # pixels; of a file's pictures, the longer side
 _MAX_LIVE = 3600  # sampled pictures of a live source, about 30 MB
 _MAX_CACHED = 256  # pictures of a file
 _FIRST_S = 2.0  # a live source's first picture may arrive this late and still stands for second 0
@@ -46,7 +50,7 @@ def jpeg(picture: Image.Image, width: int = _WIDTH) -> bytes:
 
 
 class FilePictures:
-    """Pictures of a video file. Seconds count from its first picture."""
+    """Pictures of a video file, at seconds of video time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -69,22 +73,10 @@ class FilePictures:
 
     def _decode(self, seconds: float) -> bytes | None:
         try:
-            with av.open(str(self._path), metadata_errors="replace") as file:
-                stream = file.streams.video[0]
-                stream.codec_context.thread_count = 1
-                first = next(file.decode(stream))
-                if first.pts is None or stream.time_base is None:
-                    return jpeg(first.to_image())
-                target = first.pts + seconds / float(stream.time_base)
-                file.seek(int(target), stream=stream)
-                latest = first
-                for frame in file.decode(stream):
-                    if frame.pts is not None and frame.pts > target + 1e-6:
-                        break
-                    latest = frame
-                return jpeg(latest.to_image())
-        except (av.FFmpegError, StopIteration, IndexError):
+            picture = next(pictures_at(self._path, (seconds,), _WIDTH))
+        except (OSError, UserError):
             return None
+        return None if picture is None else jpeg(Image.fromarray(picture))
 
 
 class LivePictures:
@@ -100,9 +92,9 @@ class LivePictures:
         """at: video second. sampled: whether the encoder uses this picture; only those can be
         revisited.
         """
-        data = jpeg(
-            picture.to_image() if isinstance(picture, av.VideoFrame) else Image.fromarray(picture)
-        )
+        if isinstance(picture, av.VideoFrame):
+            picture = orientation.shown(picture)
+        data = jpeg(Image.fromarray(picture))
         with self._lock:
             self._latest = data
             if sampled:

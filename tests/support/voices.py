@@ -53,8 +53,12 @@ def speak(text: str, folder: Path) -> tuple[np.ndarray, int]:
     return np.concatenate(parts), rate
 
 
-def film_with_sound(path: Path, samples: np.ndarray, rate: int, pictures: int = 5) -> None:
-    """A grey film with this sound. samples: [n] int16."""
+def film_with_sound(
+    path: Path, samples: np.ndarray, rate: int, pictures: int = 5, late_s: float = 0.0
+) -> None:
+    """A grey film with this sound. samples: [n] int16. late_s: seconds of sound before the first
+    picture.
+    """
     with av.open(str(path), "w") as file:
         film = file.add_stream("libx264", rate=pictures)
         film.width = film.height = 64
@@ -63,7 +67,7 @@ def film_with_sound(path: Path, samples: np.ndarray, rate: int, pictures: int = 
         grey = np.full((64, 64, 3), 90, np.uint8)
         for number in range(max(1, len(samples) * pictures // rate)):
             frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
-            frame.pts = number
+            frame.pts = number + round(late_s * pictures)
             file.mux(film.encode(frame))
         file.mux(film.encode())
         for at in range(0, len(samples), 1024):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from encoders.errors import UserError
-from encoders.text import sound
 from encoders.text.asr import Asr
 from encoders.text.lines import TextSpan, VideoFile
 from tests.support.videos import write_video
@@ -34,17 +33,6 @@ def test_silent_sound_says_so(tmp_path: Path, level: int) -> None:
     assert stretch.lines == () and stretch.last and stretch.note == "the sound of a.mp4 is silent"
 
 
-def test_sound_comes_at_its_time(tmp_path: Path) -> None:
-    """A tone from 1 s to 2 s, from any beginning."""
-    tone = np.zeros(64_000, np.int16)
-    tone[16_000:32_000] = (8000 * np.sin(np.arange(16_000) * 0.3)).astype(np.int16)
-    film_with_sound(tmp_path / "a.mp4", tone, 16_000)
-    for start, end in ((0.0, 4.0), (0.5, 2.5), (1.5, 4.0)):
-        heard = sound.interval(tmp_path / "a.mp4", 0.0, start, end)
-        loud = np.flatnonzero(np.abs(heard) > 2000) / sound.RATE + start
-        assert abs(loud[0] - max(1.0, start)) < 0.08 and abs(loud[-1] - 2.0) < 0.08
-
-
 def test_stretches_end_in_pauses_and_go_on_there(tmp_path: Path, monkeypatch) -> None:
     """The sound is faint noise with gaps, which is not transcribed. From any border, the same
     borders follow.
@@ -65,14 +53,6 @@ def test_stretches_end_in_pauses_and_go_on_there(tmp_path: Path, monkeypatch) ->
     assert all(a.end == b.start for a, b in pairwise(found))
     again = Asr(workers=0).spans(VideoFile("v", tmp_path / "a.mp4", duration=20.0), found[1].start)
     assert [(s.start, s.end) for s in again] == [(s.start, s.end) for s in found[1:]]
-
-
-def test_the_quietest_moment() -> None:
-    samples = np.full(16_000, 1000, np.int16)
-    # of equal ones the last
-    assert sound.pause(samples[:100]) == 0.0 and sound.pause(samples) == pytest.approx(0.85)
-    samples[4000:9000] = 3
-    assert sound.pause(samples) == pytest.approx((9000 - 2400) / 16_000)
 
 
 def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -236,5 +236,5 @@ def test_a_turned_video_is_read_upright(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_video_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("no video")
-    with pytest.raises(UserError, match="shows no picture"):
+    with pytest.raises(UserError, match="not a video that can be read"):
         list(Ocr(workers=0).spans(VideoFile("v", tmp_path / "a.mp4")))

@@ -96,16 +96,25 @@ def test_a_file_belongs_to_the_video_of_its_name(tmp_path: Path) -> None:
     assert "no subtitles are beside talk.mp4" in note(read(tmp_path, "x", "other.txt"))
 
 
-def with_track(path: Path, text: str, kind: str = "srt") -> VideoFile:
-    """A film of 6 s with these subtitles inside."""
+def with_track(path: Path, text: str, kind: str = "srt", late_s: int = 0) -> VideoFile:
+    """A film of 6 s with these subtitles inside. late_s: seconds of sound before the first
+    picture.
+    """
     beside = path.with_suffix("." + kind)
     beside.write_text(text)
     with av.open(str(beside)) as told, av.open(str(path), "w") as out:
         film = out.add_stream("libx264", rate=5)
         film.width = film.height = 64
         film.pix_fmt = "yuv420p"
+        sound = out.add_stream("aac", rate=16_000)
         words = out.add_stream_from_template(told.streams.subtitles[0])
-        for number in range(30):
+        for start in range(0, 6 * 16_000, 1024):
+            silence = np.zeros((1, 1024), dtype=np.float32)
+            heard = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+            heard.sample_rate, heard.pts = 16_000, start
+            out.mux(sound.encode(heard))
+        out.mux(sound.encode())
+        for number in range(5 * late_s, 30):
             frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
             frame.pts = number
             out.mux(film.encode(frame))
@@ -121,6 +130,15 @@ def with_track(path: Path, text: str, kind: str = "srt") -> VideoFile:
 def test_a_track_inside_the_video_is_read(tmp_path: Path) -> None:
     (span,) = Subtitles().spans(with_track(tmp_path / "talk.mkv", SRT))
     assert cues([span]) == EXPECTED
+
+
+@pytest.mark.parametrize("late_s", [0, 2])
+def test_words_inside_and_beside_a_video_come_at_the_same_time(tmp_path: Path, late_s: int) -> None:
+    """Players count from what they show or play first, also if that is the sound."""
+    video = with_track(tmp_path / "talk.mkv", SRT, late_s=late_s)
+    inside = cues(list(Subtitles().spans(video)))
+    (tmp_path / "talk.srt").write_text(SRT)
+    assert cues(list(Subtitles().spans(video))) == inside == EXPECTED
 
 
 def test_rolling_captions_inside_the_video_give_each_line_once(tmp_path: Path) -> None:
