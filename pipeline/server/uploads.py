@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import IO
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -17,8 +18,9 @@ from pipeline.server.files import FileStore, StoredFile
 
 MAX_FIELDS = 16
 MAX_FIELD_BYTES = 64 << 10
+_MAX_BOUNDARIES = MAX_FIELDS + 3  # before each field, before the file, and at the end
 _PIECE = 1 << 20
-_PARSED_AT_ONCE = 64 << 10  # bytes: a form made to be slow takes 40 ms for them
+_PARSED_AT_ONCE = 64 << 10  # bytes
 
 
 async def store_upload(request: Request, files: FileStore) -> StoredFile:
@@ -47,8 +49,9 @@ async def store_upload(request: Request, files: FileStore) -> StoredFile:
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
     """The form of a request. ApiError 413 for a field that is too large, else 400."""
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
     try:
-        async with aclosing(_pieces(request)) as pieces:
+        async with aclosing(_pieces(request, b"\r\n--" + boundary)) as pieces:
             form = await MultiPartParser(
                 request.headers,
                 pieces,
@@ -70,9 +73,16 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         await form.close()
 
 
-async def _pieces(request: Request) -> AsyncGenerator[bytes]:
-    """The body in pieces that are parsed quickly: parsing runs in the event loop."""
+async def _pieces(request: Request, boundary: bytes) -> AsyncGenerator[bytes]:
+    """The body in pieces that are parsed quickly: parsing runs in the event loop.
+
+    ApiError 400 when the boundary stands in it too often: the parser is slow behind each one.
+    """
+    boundaries = 0
     async for piece in request.stream():
+        boundaries += piece.count(boundary)
+        if boundaries > _MAX_BOUNDARIES:
+            raise _unreadable()
         for start in range(0, len(piece), _PARSED_AT_ONCE):
             if start:
                 await asyncio.sleep(0)  # other requests have their turn

@@ -210,6 +210,86 @@ def test_a_host_that_is_slow_silent_or_gone_is_told():
         )
 
 
+class Drip(BaseHTTPRequestHandler):
+    """Sends a byte of its head or of its body every 50 ms, forever."""
+
+    def do_GET(self) -> None:
+        try:
+            if self.path == "/body":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            elif self.path == "/redirect":
+                self.wfile.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n")
+                self.wfile.write(b"Connection: close\r\nLocation: /redirect\r\n\r\n")
+                time.sleep(0.2)
+                return
+            elif self.path == "/chunk":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+            else:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+        except OSError:
+            pass
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def dripping():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Drip) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("page", ["body", "head", "chunk", "redirect"])
+def test_a_host_that_drips_is_given_up_when_the_time_of_the_whole_is_up(dripping, page):
+    """Each byte used to give it another ten seconds."""
+    started = time.monotonic()
+    with pytest.raises(ApiError) as told:
+        fetch(Fetcher((dripping,), private=True, seconds=0.5), f"http://{dripping}/{page}")
+    assert told.value.status == 504 or page == "redirect", told.value.message
+    assert time.monotonic() - started < 2.5
+
+
+def test_a_body_that_drips_is_given_up_long_before_that(dripping, monkeypatch):
+    monkeypatch.setattr("pipeline.server.fetch._SLOW_S", 0.4)
+    started = time.monotonic()
+    fetcher = Fetcher((dripping,), private=True, seconds=300)
+    refused(fetcher, f"http://{dripping}/body", 504, "too slow")
+    assert time.monotonic() - started < 3
+
+
+def test_a_name_that_is_not_looked_up_in_time_is_given_up(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    started = time.monotonic()
+    fetcher = Fetcher(("videos.example",), private=True, seconds=0.3)
+    refused(fetcher, "http://videos.example/a", 504, "does not answer in time")
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("dotted", ["allowed", "URL", "both", "a wildcard"])
+def test_a_final_dot_of_a_host_name_changes_nothing(dotted, monkeypatch):
+    real, looked = socket.getaddrinfo, []
+
+    def local(host, *args, **kwargs):
+        looked.append(host)
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
+    allowed = {"allowed": "v.example.", "URL": "v.example", "both": "v.example."}
+    name = "v.example" if dotted == "allowed" else "V.Example."
+    with site(a=(200, b"film")) as (host, asked):
+        port = host.split(":")[1]
+        fetcher = Fetcher((f"{allowed.get(dotted, '*.example.')}:{port}",), True, 10)
+        assert fetch(fetcher, f"http://{name}:{port}/a") == b"film"
+        refused(fetcher, f"http://v.example..:{port}/a", 400, "not fetched from")
+    assert looked[0] == "v.example" and "v.example." not in looked and asked["/a"] == 1
+
+
 def test_a_video_at_a_url_is_fetched_once_and_is_the_same_video_as_its_upload(tmp_path):
     path = film(tmp_path / "card.mp4", "code:4821@2", seconds=6.0)
     large = b"\0" * 2_000_000

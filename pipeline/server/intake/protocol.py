@@ -12,6 +12,7 @@ Knows bytes and h11; no path and no body.
 import asyncio
 import json
 import re
+import socket
 from typing import Any
 
 import h11
@@ -21,7 +22,7 @@ from pipeline.server.errors import ApiError
 
 HEAD_BYTES = 64 << 10
 HEAD_S = 30.0
-_MAX_CHUNKS = 4096  # of a body, unless they have this many bytes on average:
+_MAX_CHUNKS = 2048  # of a body, unless they have this many bytes on average:
 _MIN_CHUNK_BYTES = 64
 _LINGER_S = 2.0  # so long a refused client may go on sending, so that it sees the answer
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -86,6 +87,11 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # asyncio leaves this out for sockets that were made without a protocol number; a response
+        # in two packets then waits 40 ms for the client's acknowledgement
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
