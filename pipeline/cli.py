@@ -1,12 +1,16 @@
 """The command `reelbank TASK key=value ...`: composes the settings, runs the task, prints errors.
 
 An error is one line; HYDRA_FULL_ERROR=1 adds the traceback. Exit codes: 0 done, 1 the bank has
-damage (verify, repair) or a question failed (batch), 2 bad input, 130 interrupted.
+damage (verify, repair) or a question failed (batch), 2 bad input, 130 interrupted, 141 nobody reads
+on.
 Knows no part. A task is imported when it runs, so help and mistakes answer at once.
 """
 
+import codecs
 import gc
+import io
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -77,21 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # importing torch and transformers allocates millions of objects that stay; a collection on the
     # way finds nothing and costs 0.9 s of 4.2 (docs/measurements/LOG.md)
     gc.disable()
-    if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
-        print(USAGE)
-        sys.exit(0)
+    _prepare_output()
     try:
-        if not arguments:
-            raise UserError(
-                f"No task is given; use one of {', '.join(TASKS)}, or `reelbank --help`"
-            )
-        code = run(arguments[0], arguments[1:])
+        code = _run(arguments)
+        sys.stdout.flush()  # here, where a full disk and a reader that left can be told
     except UserError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        code = _refuse(str(error), error)
+    except BrokenPipeError:
+        if not _is_unread():
             raise
-        line = " ".join(str(error).splitlines()).rstrip(". ")
-        print(f"reelbank: {line}.", file=sys.stderr)
-        code = 2
+        code = 141  # as shells know a command whose reader has gone
+    except OSError as error:  # such as a full disk, or a folder that may not be read
+        where = f"{error.filename} " if error.filename else ""
+        code = _refuse(f"{where}cannot be used: {error.strerror or error}", error)
     except KeyboardInterrupt:
         print(
             "reelbank: stopped; what was written stays, and the same command goes on from there.",
@@ -100,7 +102,63 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     finally:
         gc.enable()
+    _drop_unwritten()
     sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Help, or the task of the arguments; its exit code."""
+    if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    if not arguments:
+        raise UserError(f"No task is given; use one of {', '.join(TASKS)}, or `reelbank --help`")
+    return run(arguments[0], arguments[1:])
+
+
+def _refuse(message: str, error: Exception) -> int:
+    """One line on stderr; exit code 2. Raises the error where a traceback is wanted."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    line = " ".join(message.splitlines()).rstrip(". ")
+    print(f"reelbank: {line}.", file=sys.stderr)
+    return 2
+
+
+def _is_unread() -> bool:
+    """True where the reader of stdout or stderr has gone, as in `reelbank ask ... | head -1`."""
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _drop_unwritten() -> None:
+    """Let Python end without a complaint about text that nobody takes any more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare_output() -> None:
+    """Let stdout print what its encoding lacks: a file name's bytes as they are, else escapes.
+
+    A stream that was closed before the start (`>&-`) takes text to nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    codecs.register_error("reelbank", _as_bytes_or_escapes)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="reelbank")
+
+
+def _as_bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 if __name__ == "__main__":

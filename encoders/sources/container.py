@@ -19,6 +19,7 @@ import numpy as np
 
 from encoders.errors import FileError, UserError
 from encoders.sources import cut_files
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.packet_scan import MISSING, PacketTable, demux, scan
 from encoders.sources.playlist import named_files
 from encoders.sources.stamps import LEAP_S, PictureTimes, late_start, picture_times
@@ -132,7 +133,7 @@ def time_rules(path: Path) -> str:
 @functools.lru_cache(maxsize=4)
 def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(ffmpeg_name(path), metadata_errors="replace") as container:
             return _facts(path, container)
     except PermissionError as error:
         raise FileError(path, "may not be read; change its permissions") from error

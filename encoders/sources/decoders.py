@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from encoders.sources import orientation
 from encoders.sources.container import MAX_PIXELS, Container
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.packet_scan import MISSING, demux
 
 # Formats in which decord seeks exactly. In MPEG-TS, `get_batch` returns pictures one second off.
@@ -62,7 +63,7 @@ class DecordReader:
         self._errors = (decord.DECORDError, IndexError)
         try:
             self._reader = decord.VideoReader(
-                str(facts.path), num_threads=1, width=width, height=height
+                ffmpeg_name(facts.path), num_threads=1, width=width, height=height
             )
         except (*self._errors, RuntimeError) as error:
             raise DecordError(f"decord cannot open this file ({facts.codec})") from error
@@ -173,7 +174,7 @@ class PacketFeed:
 
     def _start(self) -> None:
         self.close()
-        self._open = av.open(str(self._facts.path), metadata_errors="replace")
+        self._open = av.open(ffmpeg_name(self._facts.path), metadata_errors="replace")
         stream = self._open.streams[self._facts.stream]
         assert isinstance(stream, av.VideoStream)
         self._stream, self._coder = stream, stream.codec_context

@@ -14,6 +14,7 @@ from encoders.errors import UserError
 from encoders.sources import orientation
 from encoders.sources.container import Container, check_file, inspect, video_stream
 from encoders.sources.decoders import PyAvReader
+from encoders.sources.ffmpeg_name import ffmpeg_name
 
 _EPS_S = 1e-3  # Matroska rounds times to milliseconds
 
@@ -58,7 +59,7 @@ def display_ratio(path: Path) -> float | None:
     """
     try:
         check_file(path)
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(ffmpeg_name(path), metadata_errors="replace") as container:
             stream = video_stream(container)
             frame = None if stream is None else next(container.decode(stream), None)
             if stream is None or frame is None or not frame.width * frame.height:

@@ -50,7 +50,9 @@ class Asr:
         """The missing package, with the remedy; "" if the recognizer is installed."""
         package = "faster_whisper" if self.path else "pocketsphinx"
         return (
-            "" if find_spec(package) else f"{package} is not installed: pip install 'reelbank[asr]'"
+            ""
+            if find_spec(package)
+            else f"{package} is not installed: pip install -e '.[asr]' in a clone"
         )
 
     def made_with(self, video: VideoFile) -> str:

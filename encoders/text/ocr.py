@@ -84,7 +84,7 @@ class Ocr:
         """The missing packages, with the remedy; "" if rapidocr and onnxruntime are installed."""
         missing_packages = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
         return (
-            f"{' and '.join(missing_packages)} not installed: pip install 'reelbank[ocr]'"
+            f"{' and '.join(missing_packages)} not installed: pip install -e '.[ocr]' in a clone"
             if missing_packages
             else ""
         )

@@ -9,6 +9,7 @@ import av.container
 import numpy as np
 
 from encoders.sources.container import Container
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.packet_scan import demux
 from encoders.sources.timeline import Timeline
 
@@ -21,7 +22,7 @@ SILENT = 60.0  # of 32768: a root mean square below it is silence (-55 dB)
 
 def has_sound(path: Path) -> bool:
     """True if there is a sound track."""
-    with av.open(str(path), metadata_errors="replace") as container:
+    with av.open(ffmpeg_name(path), metadata_errors="replace") as container:
         return bool(container.streams.audio)
 
 
@@ -31,7 +32,7 @@ def interval(facts: Container, start: float, end: float) -> np.ndarray:
     """
     sound = np.zeros(round((end - start) * RATE), np.int16)
     filled = 0
-    with av.open(str(facts.path), metadata_errors="replace") as container:
+    with av.open(ffmpeg_name(facts.path), metadata_errors="replace") as container:
         _seek(container, facts, start - _EARLIER_S)
         for seconds, samples in _samples(container, facts.timeline):
             if seconds >= end:

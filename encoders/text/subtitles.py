@@ -18,6 +18,7 @@ import av.subtitles.stream
 
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.packet_scan import demux
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 from encoders.text.subtitle_files import Cue, plain_substation, read_file, without_repeats
@@ -133,7 +134,7 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
     """Cues of all text tracks inside a video, and messages about the other tracks."""
     cues: defaultdict[int, list[Cue]] = defaultdict(list)  # by the track's number
     notes: list[str] = []
-    with av.open(str(path), metadata_errors="replace") as container:
+    with av.open(ffmpeg_name(path), metadata_errors="replace") as container:
         tracks = list(container.streams.subtitles)
         if not tracks:
             return [], []

@@ -13,6 +13,7 @@ A video may have lost its beginning on purpose (`prune`): segments below `Pruned
 exist nor count as missing.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -260,7 +261,7 @@ class Catalog:
             row
         )
         self._compare(checksum, *row[:7], *not_none(*pruned))
-        info = VideoInfo(video_id, path, duration, decoder, broke_at, note)
+        info = VideoInfo(video_id, os.fsdecode(path), duration, decoder, broke_at, note)
         return VideoRow(
             info, interval, bool(finished), None if pruned[0] is None else Pruned(*pruned)
         )

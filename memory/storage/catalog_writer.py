@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from memory.storage import crash_points
 from memory.storage.catalog import SEGMENT_COLUMNS, VIDEO_COLUMNS, SegmentRow, VideoRow, not_none
-from memory.storage.database import Database, raise_revision, row_sum
+from memory.storage.database import Database, as_stored, raise_revision, row_sum
 
 
 class CatalogWriter:
@@ -77,7 +77,7 @@ def _put_video(db: sqlite3.Connection, row: VideoRow) -> None:
     info = row.info
     values = (
         info.video_id,
-        info.path,
+        as_stored(info.path),
         info.duration,
         info.decoder,
         info.broke_at,

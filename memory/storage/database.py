@@ -142,6 +142,15 @@ def raise_revision(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA user_version = {revision + 1}")
 
 
+def as_stored(path: str) -> str | bytes:
+    """A path as SQLite takes it: one that is not UTF-8, as the bytes of its name."""
+    try:
+        path.encode()
+        return path
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+
+
 def row_sum(*values: str | float | bytes | None) -> str:
     """Checksum of the values of a row."""
     return of_bytes(repr(values).encode())

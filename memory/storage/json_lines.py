@@ -84,5 +84,8 @@ def decode(path: Path, data: bytes) -> list[JsonRow]:
 
 
 def encode(rows: Sequence[JsonRow], *, ascii_only: bool = False) -> bytes:
-    """Rows as UTF-8 lines."""
-    return b"".join(json.dumps(row, ensure_ascii=ascii_only).encode() + b"\n" for row in rows)
+    """Rows as UTF-8 lines. A byte of a file name that is no UTF-8 becomes a \\u escape, so it
+    returns from `decode` as it was.
+    """
+    texts = (json.dumps(row, ensure_ascii=ascii_only) for row in rows)
+    return b"".join(text.encode(errors="backslashreplace") + b"\n" for text in texts)

@@ -39,6 +39,7 @@ class _Request:
     video: VideoRow
     matches: tuple[RankedLine, ...] = ()  # lines for the citations, best first
     lines: tuple[TextLine, ...] = ()  # those of them that the model reads, in time order
+    note: str = ""  # what the user must know about the lines
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,7 @@ class Answerer:
         video = self._video_of(question)
         timer = StageTimer()
         request = self._request(question, video, timer)
-        evidence = self.bank.recall(
-            question,
-            read_tokens=self.read_tokens,
-            kv=self.reader.needs_kv,
-            lines=request.lines,
-            near=text_evidence.line_spans(request.matches),
-        )
+        evidence = self._evidence(request, self.read_tokens)
         _refuse_nothing(evidence)
         reading = (
             self.reader.read(evidence, timer, emit, cancelled)
@@ -93,6 +88,15 @@ class Answerer:
             else read(evidence, timer)
         )
         return self._answer(request, evidence, reading, timer.seconds | {"total": timer.total()})
+
+    def recall(self, question: Question, timer: StageTimer, read_tokens: int) -> Evidence:
+        """What `ask` reads for a question: the frames, and the words where the video has some.
+
+        read_tokens: visual tokens of the frames, in place of the answerer's own; there may be no
+        frame. Raises UserError as `ask`.
+        """
+        request = self._request(question, self._video_of(question), timer)
+        return self._evidence(request, read_tokens)
 
     def ask_all(
         self, questions: Sequence[Question], read: ReadAll | None = None
@@ -152,7 +156,18 @@ class Answerer:
                 self.bank, question, self.bank.catalog.duration(video), self.sentence_encoder
             )
             lines = text_evidence.select_lines(matches, self.reader.backbone, self.read_text_tokens)
-            return _Request(question, video, matches, lines)
+            note = text_evidence.time_note(question.text, self.bank.catalog.duration(video))
+            return _Request(question, video, matches, lines, note)
+
+    def _evidence(self, request: _Request, read_tokens: int) -> Evidence:
+        """Recall the frames of one question."""
+        return self.bank.recall(
+            request.question,
+            read_tokens=read_tokens,
+            kv=self.reader.needs_kv,
+            lines=request.lines,
+            near=text_evidence.line_spans(request.matches),
+        )
 
     def _recall(self, requests: Sequence[_Request]) -> list[Evidence]:
         """Evidence of each question; their texts are embedded in one pass."""
@@ -175,7 +190,7 @@ class Answerer:
         question = evidence.question
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
-        warnings = [source_warning(request.video.info), self._lost(question)]
+        warnings = [source_warning(request.video.info), self._lost(question), request.note]
         return Answer(
             question=question.text,
             text=reading.text,

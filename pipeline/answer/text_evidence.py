@@ -18,6 +18,7 @@ from memory.schema import Question
 from memory.text.bm25 import LineFilter, RankedLine
 from pipeline.config.units import format_time
 from pipeline.query import plan as planner
+from pipeline.query.time_phrases import parse_video_time
 from pipeline.schema import CitedLine
 
 DEFAULT_TOKENS = 512  # of lines in a prompt, for a model that understands any text
@@ -56,6 +57,23 @@ def find(
     # of lines with the same text, the best
     best = {one.line.text.casefold(): one for one in reversed(lines)}
     return tuple(one for one in lines if best[one.line.text.casefold()] is one)[:MAX_LINES]
+
+
+def time_note(question: str, duration: float) -> str:
+    """What the user must know where a question names a time: it limits the lines alone; "" where
+    it names none.
+
+    duration: seconds of the video.
+    """
+    phrase = parse_video_time(question)
+    if phrase is None:
+        return ""
+    start, end = phrase.time.span(duration)
+    stretch = f"{format_time(start)}-{format_time(min(end, duration))}"
+    return (
+        f'The words "{phrase.words}" limit the lines to {stretch}, and the pictures not; end= and '
+        "asked_at= limit both."
+    )
 
 
 def _fused(*rankings: Sequence[RankedLine]) -> list[RankedLine]:

@@ -1,6 +1,7 @@
 """Read the rows of a JSONL, JSON, CSV, TSV, or Parquet file, each with its place. Knows no columns.
 
 An unreadable row becomes a RejectedRow and reading continues; an unreadable file is a UserError.
+Text that is no Unicode, such as half an emoji, makes a row unreadable.
 Places count from 1: lines of JSONL and CSV (where the row begins), rows of Parquet, entries of
 JSON.
 """
@@ -8,6 +9,7 @@ JSON.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pyarrow.parquet
 from encoders.errors import UserError
 from pipeline.batch.schema import Entry, RejectedRow
 
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
@@ -62,18 +65,17 @@ def _jsonl(path: Path) -> Iterator[Entry | RejectedRow]:
                     place,
                     f"not JSON ({error.msg} at column {error.colno}); write one object a line",
                 )
+            except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+                yield RejectedRow(place, f"not JSON that can be read ({error}); write it shorter")
 
 
 def _json(path: Path) -> Iterator[Entry | RejectedRow]:
     try:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON in UTF-8 ({error}); check jobs=") from error
-    entries = (
-        data
-        if isinstance(data, list)
-        else next((v for v in data.values() if isinstance(v, list)), None)
-    )
+    lists = data.values() if isinstance(data, dict) else [data]
+    entries = next((values for values in lists if isinstance(values, list)), None)
     if entries is None:
         raise UserError(f"{path} holds no list of rows; check jobs=")
     for number, values in enumerate(entries, start=1):
@@ -81,19 +83,30 @@ def _json(path: Path) -> Iterator[Entry | RejectedRow]:
 
 
 def _entry(place: str, values: Any) -> Entry | RejectedRow:
-    return (
-        Entry(place, values)
-        if isinstance(values, dict)
-        else RejectedRow(place, "not an object with named values")
-    )
+    if not isinstance(values, dict):
+        return RejectedRow(place, "not an object with named values")
+    for name, value in values.items():
+        if not (_is_unicode(name) and _is_unicode(value)):
+            return RejectedRow(
+                place, f"{name!a} holds half a character, as a cut emoji does; write whole ones"
+            )
+    return Entry(place, values)
+
+
+def _is_unicode(value: Any) -> bool:
+    """False where a text, at any depth, holds a lone surrogate; no file and no model takes it."""
+    if isinstance(value, dict):
+        return all(_is_unicode(name) and _is_unicode(inner) for name, inner in value.items())
+    if isinstance(value, list):
+        return all(map(_is_unicode, value))
+    return not (isinstance(value, str) and re.search(r"[\ud800-\udfff]", value))
 
 
 def _csv(path: Path) -> Iterator[Entry | RejectedRow]:
     # invalid UTF-8 becomes lone surrogates, so that one bad row does not hide the others
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
-    )
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] | None = None
     last = 0
     while True:
@@ -117,6 +130,7 @@ def _csv(path: Path) -> Iterator[Entry | RejectedRow]:
             yield RejectedRow(place, "not UTF-8; save the file as UTF-8")
         elif names is None:
             names = [cell.strip() for cell in cells]
+            _refuse_other_delimiter(path, names, delimiter)
         elif len(cells) != len(names):
             yield RejectedRow(
                 place,
@@ -126,15 +140,48 @@ def _csv(path: Path) -> Iterator[Entry | RejectedRow]:
             yield Entry(place, dict(zip(names, cells, strict=True)))
 
 
+def _refuse_other_delimiter(path: Path, names: list[str], delimiter: str) -> None:
+    """UserError where the column names stand in one cell, as a spreadsheet with semicolons has
+    them.
+    """
+    other = next((sign for sign in _DELIMITERS if sign in names[0]), None)
+    if len(names) == 1 and other is not None:
+        needed = _DELIMITERS[delimiter]
+        raise UserError(
+            f"{path} has {_DELIMITERS[other]} between its columns, and a {path.suffix} file needs "
+            f"{needed}; save it with {needed}"
+        )
+
+
 def _parquet(path: Path) -> Iterator[Entry | RejectedRow]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             number = 0
             for batch in file.iter_batches():
-                for values in batch.to_pylist():
+                for values in _batch_rows(batch):
                     number += 1
-                    yield Entry(f"{path.name} row {number}", values)
+                    place = f"{path.name} row {number}"
+                    if values is None:
+                        yield RejectedRow(place, "not UTF-8; write its texts as UTF-8")
+                    else:
+                        yield _entry(place, values)
     except pyarrow.ArrowException as error:
         raise UserError(
             f"{path} is not a Parquet file that can be read ({str(error).splitlines()[0]})"
         ) from error
+
+
+def _batch_rows(batch: pyarrow.RecordBatch) -> list[dict[str, Any] | None]:
+    """The rows; None for one with a text that is not UTF-8, which Parquet does not prevent."""
+    try:
+        rows: list[dict[str, Any] | None] = batch.to_pylist()
+        return rows
+    except UnicodeDecodeError:
+        pass
+    rows = []
+    for number in range(batch.num_rows):
+        try:
+            rows += batch.slice(number, 1).to_pylist()
+        except UnicodeDecodeError:
+            rows.append(None)
+    return rows

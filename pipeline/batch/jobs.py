@@ -9,6 +9,7 @@ A row without an id gets one from its content, so that lines may be added or mov
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -17,7 +18,9 @@ from typing import Any, Protocol
 
 import fsspec
 
+from encoders.errors import UserError
 from pipeline.batch.schema import LETTERS, Entry, Job, RejectedRow, RowError
+from pipeline.config import units
 
 _PREFIX = re.compile(r"^\s*\(?([A-Za-z])[.):]\s*(.*)$", re.DOTALL)
 
@@ -130,12 +133,9 @@ def seconds(values: dict[str, Any], column: str) -> float | None:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     try:
-        parts = [float(part) for part in str(value).split(":")]
-    except ValueError:
-        parts = []
-    if not 1 <= len(parts) <= 3 or any(not 0 <= part < math.inf for part in parts):
-        raise RowError(f"{column}={value!r} is no time; give seconds, mm:ss or hh:mm:ss")
-    return sum(part * 60**power for power, part in enumerate(reversed(parts)))
+        return units.parse_seconds(column, value)
+    except UserError as error:
+        raise RowError(str(error)) from error
 
 
 def strip_letters(options: tuple[str, ...]) -> tuple[str, ...]:
@@ -216,7 +216,7 @@ def _locate(job: Job, root: Path) -> Iterator[Job]:
         except (OSError, ValueError, ImportError) as error:
             raise RowError(f"video={job.video} cannot be looked up ({error})") from error
     else:
-        path = root / job.video.removeprefix("file://")
+        path = root / os.path.expanduser(job.video.removeprefix("file://"))
         if path.exists() or not any(sign in job.video for sign in "*?["):
             paths = [str(path)]
         else:

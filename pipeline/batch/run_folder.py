@@ -119,8 +119,16 @@ class RunFolder:
 def to_table(rows: Sequence[Row]) -> pyarrow.Table:
     """Rows of answers.jsonl as a table with the columns and types of answers.parquet."""
     return pyarrow.Table.from_pylist(
-        [row | {"seconds": list(row["seconds"].items())} for row in rows], schema=SCHEMA
+        [_as_utf8(row) | {"seconds": list(row["seconds"].items())} for row in rows], schema=SCHEMA
     )
+
+
+def _as_utf8(row: Row) -> Row:
+    """The row with bytes of file names that are no UTF-8 as escapes: Arrow takes nothing else."""
+    return {
+        name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
@@ -133,4 +141,6 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write a flat table; nothing when there are no rows."""
     if rows:
         with replacing(path) as temporary:
-            pyarrow.csv.write_csv(pyarrow.Table.from_pylist(list(rows)), temporary)
+            pyarrow.csv.write_csv(
+                pyarrow.Table.from_pylist([_as_utf8(row) for row in rows]), temporary
+            )

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict, replace
 
 from encoders.errors import UserError
-from pipeline.commands.encode import encode, open_parts
+from pipeline.commands.encode import encode_or_read, open_parts
 from pipeline.commands.terminal import format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
 from pipeline.schema import check_question
@@ -23,13 +23,13 @@ def run(settings: AskSettings) -> int:
     with open_parts(settings) as (qa, source):
         from memory.schema import Question
 
-        report = encode(settings, qa, source)
+        note, asked_at = encode_or_read(settings, qa, source, asked_at)
         streams = settings.format == OutputFormat.text and sys.stdout.isatty()
         question = Question(settings.question, source.info.video_id, asked_at)
         answer = qa.ask(question, _print_token if streams else _ignore)
         # both may have the remark on the file
-        remark = report.warning.removeprefix(answer.warning).strip()
-        answer = replace(answer, warning=" ".join(filter(None, [answer.warning, remark])))
+        note = note.removeprefix(answer.warning).strip()
+        answer = replace(answer, warning=" ".join(filter(None, [answer.warning, note])))
     if settings.format == OutputFormat.json:
         print(json.dumps(asdict(answer)))
     else:

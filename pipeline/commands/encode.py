@@ -50,6 +50,36 @@ def encode(settings: IngestSettings, qa: "VideoQA", source: FrameSource) -> Inge
         return qa.ingest(source, report)
 
 
+def encode_or_read(
+    settings: IngestSettings, qa: "VideoQA", source: FrameSource, asked_at: float
+) -> tuple[str, float]:
+    """Encode what the bank lacks of the video, unless another process writes the bank.
+
+    asked_at: seconds of video time. -> what the user must know, and the moment of the question: the
+    end of what is stored where that comes first. BankBusyError when nothing is stored yet.
+    """
+    from memory.storage.manifest import BankBusyError
+
+    try:
+        return encode(settings, qa, source).warning, asked_at
+    except BankBusyError:
+        video_id = source.info.video_id
+        row, segments = qa.bank.catalog.video(video_id), qa.bank.catalog.segments(video_id)
+        if row is None or not segments:
+            raise
+        end = segments[-1].end
+        if row.finished:
+            note = f"Another process writes bank {settings.bank}; text= and dense= were left out."
+            return note, asked_at
+        if asked_at < end:
+            return "", asked_at  # all that the question may see is there
+        note = (
+            f"Another process is encoding into bank {settings.bank}; answered from the first "
+            f"{end:.1f} s of the video."
+        )
+        return note, end
+
+
 def _refuse_other_began(settings: IngestSettings, qa: "VideoQA", video_id: str) -> None:
     """UserError when the bank has another wall-clock start of the same file."""
     began = qa.bank.catalog.began(video_id, qa.bank.catalog.next(video_id)[0])

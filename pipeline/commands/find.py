@@ -244,7 +244,8 @@ def _json_moment(moment: Moment, path: str, thumbnails: Thumbnails | None) -> di
 
 def _report_html(settings: FindSettings, result: Result, thumbnails: Thumbnails) -> None:
     page = moments_page(settings.query, result.moments, result.paths, thumbnails)
-    write_atomically(Path(settings.out), page.encode())
+    # a path may have bytes that are not UTF-8
+    write_atomically(Path(settings.out), page.encode(errors="backslashreplace"))
     print(f"{len(result.moments)} moments: {settings.out}")
 
 

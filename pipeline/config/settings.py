@@ -86,24 +86,36 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Enum) else copy.deepcopy(value)
 
 
-def setting(default: Any, help: str, *, heading: str = "") -> Any:
+class Form(Enum):
+    """What the text behind `key=` means, where its type does not say it."""
+
+    PLAIN = "as the type says"
+    PATH = "a file or folder, or a list of them: ~ is the home folder"
+    SECONDS = "a time in a video: seconds, mm:ss or hh:mm:ss"
+
+
+def setting(default: Any, help: str, *, heading: str = "", form: Form = Form.PLAIN) -> Any:
     """A field with a default. heading: the title of the group that begins with this field."""
+    metadata = {"help": help, "heading": heading, "form": form}
     if isinstance(default, list):
-        return field(default_factory=default.copy, metadata={"help": help, "heading": heading})
-    return field(default=default, metadata={"help": help, "heading": heading})
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
-def mandatory(help: str, *, heading: str = "") -> Any:
+def mandatory(help: str, *, heading: str = "", form: Form = Form.PLAIN) -> Any:
     """A field without a default: the user gives it, or a preset or a group of conf/ does."""
     # a factory leaves no attribute on the class, see Settings
-    return field(default_factory=lambda: MISSING, metadata={"help": help, "heading": heading})
+    metadata = {"help": help, "heading": heading, "form": form}
+    return field(default_factory=lambda: MISSING, metadata=metadata)
 
 
 @dataclass
 class PipelineSettings(Settings):
     """What most tasks share; everything else belongs to a part."""
 
-    bank: str = setting("reelbank-bank", "Folder of the bank.", heading="Bank and video")
+    bank: str = setting(
+        "reelbank-bank", "Folder of the bank.", heading="Bank and video", form=Form.PATH
+    )
     fps: float = setting(1.0, "Frames sampled per second of video.")
 
     read_tokens: int | None = setting(
@@ -174,9 +186,11 @@ class IngestSettings(PipelineSettings):
 
     task: ClassVar[str] = "ingest"
 
-    video: str = mandatory("Path of the video.", heading="Video")
-    start: float = setting(0.0, "Second of the video at which encoding begins.")
-    end: float | None = setting(None, "Second at which encoding stops. null: the end of the video.")
+    video: str = mandatory("Path of the video.", heading="Video", form=Form.PATH)
+    start: float = setting(0.0, "Second of the video at which encoding begins.", form=Form.SECONDS)
+    end: float | None = setting(
+        None, "Second at which encoding stops. null: the end of the video.", form=Form.SECONDS
+    )
     began: str = setting(
         "",
         "Wall-clock time of second 0 of the video, such as 2026-11-20T12:00:00+01:00. "
@@ -196,6 +210,7 @@ class AskSettings(IngestSettings):
         None,
         "Second of the video at which the question is asked; the answer uses nothing after it. "
         "null: the end.",
+        form=Form.SECONDS,
     )
 
 
@@ -209,21 +224,27 @@ class FindSettings(Settings):
         'Words, "quoted words", and a time if wanted: in the first half, after 12:30.',
         heading="What to find",
     )
-    bank: str = setting("reelbank-bank", "Folder of the bank.")
-    video: str = setting("", "Id or path of one video. Empty: the whole bank.")
+    bank: str = setting("reelbank-bank", "Folder of the bank.", form=Form.PATH)
+    video: str = setting("", "Id or path of one video. Empty: the whole bank.", form=Form.PATH)
     channels: list[str] = setting(
         ["subtitle", "speech", "ocr", "caption", "picture"],
         "Where to search: subtitle, speech, ocr, caption, picture, kv.",
     )
-    start: float | None = setting(None, "Only moments from this second of video time on.")
-    end: float | None = setting(None, "Only moments before this second of video time.")
+    start: float | None = setting(
+        None, "Only moments from this second of video time on.", form=Form.SECONDS
+    )
+    end: float | None = setting(
+        None, "Only moments before this second of video time.", form=Form.SECONDS
+    )
     asked_at: float | None = setting(
-        None, "Second of the one video (video=) after which nothing is used. null: the end."
+        None,
+        "Second of the one video (video=) after which nothing is used. null: the end.",
+        form=Form.SECONDS,
     )
     top: int = setting(10, "Moments in the result.", heading="Result")
     widen: float = setting(0.0, "Seconds of context on each side of a moment.")
     format: MomentsFormat = setting(MomentsFormat.text, "What the command prints or writes.")
-    out: str = setting("find.html", "File of the page that format=html writes.")
+    out: str = setting("find.html", "File of the page that format=html writes.", form=Form.PATH)
     thumbnails: bool = setting(False, "Adds a small base64 JPEG of each moment to format=json.")
     fps: float = setting(
         1.0, "Frames per second of the bank, which some backbones need.", heading="Parts"
@@ -245,14 +266,21 @@ class BankSettings(Settings):
 
     task: ClassVar[str] = "bank"
 
-    bank: str = setting("reelbank-bank", "Folder of the bank.", heading="What to do")
+    bank: str = setting(
+        "reelbank-bank", "Folder of the bank.", heading="What to do", form=Form.PATH
+    )
     action: str = setting("ls", "ls, verify, prune or repair.")
     format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
-    video: str = setting("", "Id or path of one video. Empty: all.")
+    video: str = setting("", "Id or path of one video. Empty: all.", form=Form.PATH)
     start: float | None = setting(
-        None, "Only segments from this second of video time on.", heading="action=ls"
+        None,
+        "Only segments from this second of video time on.",
+        heading="action=ls",
+        form=Form.SECONDS,
     )
-    end: float | None = setting(None, "Only segments before this second of video time.")
+    end: float | None = setting(
+        None, "Only segments before this second of video time.", form=Form.SECONDS
+    )
     since: str = setting(
         "",
         "Only segments from this moment on: 2026-11-20T12:00 in local time, or with an offset.",
@@ -291,7 +319,7 @@ class RepairSettings(IngestSettings):
 
     task: ClassVar[str] = "bank"
 
-    video: str = setting("", "Unused: the bank knows where its videos are.")
+    video: str = setting("", "Unused: the bank knows where its videos are.", form=Form.PATH)
     action: str = setting("repair", "Always repair.")
 
 
@@ -303,7 +331,9 @@ class NeedleSettings(PipelineSettings):
     answers_questions: ClassVar[bool] = True
 
     action: str = setting("all", "make, run, score, or all of them.", heading="Run")
-    out: str = setting("runs/needle", "Folder of films, questions, rows and the report.")
+    out: str = setting(
+        "runs/needle", "Folder of films, questions, rows and the report.", form=Form.PATH
+    )
 
     minutes: list[float] = mandatory("Lengths of the films, in minutes.", heading="Films")
     depths: list[float] = mandatory(
@@ -318,7 +348,9 @@ class NeedleSettings(PipelineSettings):
     spliced: bool = setting(
         False, "True: the footage stops while a needle shows. False: it goes on underneath."
     )
-    haystack: list[str] = mandatory("Videos, or a folder of them. Empty: procedural footage.")
+    haystack: list[str] = mandatory(
+        "Videos, or a folder of them. Empty: procedural footage.", form=Form.PATH
+    )
     files: bool = setting(
         False, "True: films are H.264 files. False: frames are rendered while they stream."
     )
@@ -344,6 +376,7 @@ class NeedleSettings(PipelineSettings):
         "",
         "With action=score: a file of results in a form of VNBench, scored by its rules.",
         heading="Scores of other models",
+        form=Form.PATH,
     )
     given: list[str] = setting([], "The command line itself; the command fills it in for the arms.")
 
@@ -358,14 +391,18 @@ class BatchSettings(PipelineSettings):
     jobs: str = mandatory(
         "Questions: JSONL, JSON, CSV, TSV or Parquet; annotations= says what the columns mean.",
         heading="Questions and answers",
+        form=Form.PATH,
     )
     out: str = mandatory(
-        "Folder of answers, tables and run.json; the same folder again resumes the run."
+        "Folder of answers, tables and run.json; the same folder again resumes the run.",
+        form=Form.PATH,
     )
     videos: str = setting(
-        "", "Folder at which relative paths of videos begin. Empty: that of the job file."
+        "",
+        "Folder at which relative paths of videos begin. Empty: that of the job file.",
+        form=Form.PATH,
     )
-    downloads: str = setting("", "Folder for videos from URLs. Empty: out/videos.")
+    downloads: str = setting("", "Folder for videos from URLs. Empty: out/videos.", form=Form.PATH)
     shard: str = setting(
         "", "K/N: only the videos of part K of N; each part needs an out= and a bank= of its own."
     )
@@ -381,7 +418,9 @@ class BatchSettings(PipelineSettings):
         "run", "run, compare two runs, or join the runs of shards.", heading="Runs"
     )
     runs: list[str] = setting(
-        [], "Folders of runs: two with action=compare, two or more with action=join."
+        [],
+        "Folders of runs: two with action=compare, two or more with action=join.",
+        form=Form.PATH,
     )
     annotations: PartSettings = mandatory("Reads the rows of a benchmark.", heading="Parts")
     option_choice: PartSettings = mandatory("Chooses an option of a multiple-choice question.")
@@ -403,7 +442,7 @@ class ListenSettings(PipelineSettings):
     names: list[str] = setting(
         [], "Host names of this server for its users, besides localhost and IP addresses."
     )
-    files: str = setting("", "Folder of uploaded videos. Empty: BANK-files.")
+    files: str = setting("", "Folder of uploaded videos. Empty: BANK-files.", form=Form.PATH)
     hosts: list[str] = setting(
         [], "Hosts from which videos are fetched and streams are taken, such as *.example.org."
     )
@@ -450,6 +489,15 @@ class DemoSettings(ListenSettings):
     task: ClassVar[str] = "demo"
 
     port: int = setting(7860, "Port to listen at. 0: any free one.")
+    history_tokens: int = setting(
+        0,
+        "Visual tokens of read_tokens that the frames cited by earlier answers may take; older "
+        "rounds lose frames first. 0: none come along.",
+        heading="Conversation",
+    )
+    tell_rounds: int = setting(
+        0, "Earlier questions and answers that the model reads before a question."
+    )
     auth: str = setting(
         "",
         "NAME:PASSWORD of the login. Empty: that of the variable REELBANK_AUTH, or no login.",
@@ -468,14 +516,21 @@ class BenchSettings(PipelineSettings):
         "arms: Reelbank beside transformers alone; store: the parts of the bank; all: both.",
         heading="Run",
     )
-    out: str = setting("runs/bench", "Folder of bench.json, bench.md and figures.")
-    work: str = setting("", "Folder for banks and models during the run. Empty: inside out.")
+    out: str = setting("runs/bench", "Folder of bench.json, bench.md and figures.", form=Form.PATH)
+    work: str = setting(
+        "", "Folder for banks and models during the run. Empty: inside out.", form=Form.PATH
+    )
 
     video: str = setting(
-        "", "Video whose frames all arms encode. Empty: made-up frames and a film.", heading="Input"
+        "",
+        "Video whose frames all arms encode. Empty: made-up frames and a film.",
+        heading="Input",
+        form=Form.PATH,
     )
-    start: float = setting(0.0, "Second of the video at which encoding begins.")
-    end: float | None = setting(None, "Second at which encoding stops. null: the end of the video.")
+    start: float = setting(0.0, "Second of the video at which encoding begins.", form=Form.SECONDS)
+    end: float | None = setting(
+        None, "Second at which encoding stops. null: the end of the video.", form=Form.SECONDS
+    )
     made: dict[str, PartSettings] | None = setting(
         None,
         "Sizes of a random model (vision, text) in place of the weights of the backbone. null: "

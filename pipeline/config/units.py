@@ -1,5 +1,6 @@
 """Moments, ages, sizes and video times as text, and back. Knows no command and no bank."""
 
+import math
 import re
 from datetime import datetime
 from typing import Literal
@@ -29,6 +30,17 @@ def parse_moment(key: str, text: str) -> float:
             f"{key}={text} is no moment; write it as {key}=2026-11-20T12:00:00+01:00, "
             "or without +01:00 for local time"
         ) from None
+
+
+def parse_seconds(key: str, value: object) -> float:
+    """Seconds of video time of 90, "90", "1:30" or "0:01:30". UserError names the key."""
+    try:
+        parts = [float(part) for part in str(value).split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(not 0 <= part < math.inf for part in parts):
+        raise UserError(f"{key}={value!r} is no time; give seconds, mm:ss or hh:mm:ss")
+    return sum(part * 60**power for power, part in enumerate(reversed(parts)))
 
 
 def parse_age(key: str, text: str) -> float:

@@ -18,9 +18,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.demo import page
-from pipeline.demo.conversations import Conversations
+from pipeline.demo.conversations import Conversations, NewDialogue
 from pipeline.demo.feeds import Feeds
 from pipeline.demo.routes import FRAME_BYTES, add_routes
+from pipeline.live.dialogue import Dialogue
 from pipeline.server import errors
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
@@ -57,6 +58,7 @@ class Demo:
     names: tuple[str, ...] = ()
     about: str = ""  # a sentence on what the model can answer
     auth: str = ""  # user:password; "" = no login
+    new_dialogue: NewDialogue = Dialogue  # of a page about a feed
 
     def close(self) -> None:
         self.feeds.close()
@@ -87,7 +89,7 @@ def build_app(demo: Demo) -> FastAPI:
         },
         body_seconds=demo.body_seconds,
     )
-    blocks = page.build(Conversations(demo.feeds), demo.about)
+    blocks = page.build(Conversations(demo.feeds, demo.new_dialogue), demo.about)
     return gr.mount_gradio_app(
         app,
         blocks,

@@ -3,6 +3,7 @@
 The order is that of `reelbank serve` (pipeline/server/command.py).
 """
 
+import functools
 import gc
 import os
 from typing import TYPE_CHECKING
@@ -45,6 +46,9 @@ def check(config: DemoSettings) -> None:
     command.check(config)
     if auth(config) and not all(auth(config).partition(":")[::2]):
         raise UserError("auth= is no login; write auth=NAME:PASSWORD")
+    for key in ("history_tokens", "tell_rounds"):
+        if getattr(config, key) < 0:
+            raise UserError(f"{key}={getattr(config, key)} is below 0; give 0 or more")
 
 
 def auth(config: DemoSettings) -> str:
@@ -59,9 +63,15 @@ def build_demo(config: DemoSettings) -> "Demo":
     from pipeline.build import build_backbone, build_qa
     from pipeline.demo.app import Demo
     from pipeline.demo.feeds import Feeds
+    from pipeline.live.dialogue import Dialogue
     from pipeline.server.intake.body_line import BodyLine
 
     backbone = build_backbone(config)
+    if config.tell_rounds and not backbone.reads_text:
+        raise UserError(
+            f"tell_rounds={config.tell_rounds} needs a model that reads text, and this one knows "
+            "single questions; leave it out or choose another backbone="
+        )
     new_source = command.source_factory(config, backbone)
     files = command.open_files(config, new_source)
     feeds = Feeds(
@@ -83,4 +93,7 @@ def build_demo(config: DemoSettings) -> "Demo":
         names=tuple(config.names),
         about=EMBEDDED if backbone.questions == "needle_world" else "",
         auth=auth(config),
+        new_dialogue=functools.partial(
+            Dialogue, history_tokens=config.history_tokens, tell_rounds=config.tell_rounds
+        ),
     )

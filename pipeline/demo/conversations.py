@@ -5,7 +5,7 @@ Knows feeds and answers; no page component. A new question of a page cancels its
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from encoders.errors import UserError
@@ -18,14 +18,16 @@ from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
 from pipeline.server.errors import as_sentence
 
+NewDialogue = Callable[[Session], Dialogue]
 _MAX_PAGES = 256  # conversations kept; the least recently used one is dropped first
 
 
 class Conversation:
     """The conversation of one page."""
 
-    def __init__(self, feeds: Feeds) -> None:
-        self._feeds = feeds
+    def __init__(self, feeds: Feeds, new_dialogue: NewDialogue = Dialogue) -> None:
+        """new_dialogue: makes the dialogue about a session, with its bounds of the history."""
+        self._feeds, self._new_dialogue = feeds, new_dialogue
         self._lock = threading.Lock()
         self._exchanges: tuple[Exchange, ...] = ()
         self._dialogue: Dialogue | None = None
@@ -61,7 +63,7 @@ class Conversation:
             if self._dialogue is not None:
                 self._dialogue.cancel()
             # citations of another feed would lead nowhere, so its exchanges are cleared
-            self._dialogue, self._exchanges = Dialogue(session), ()
+            self._dialogue, self._exchanges = self._new_dialogue(session), ()
         return self._dialogue
 
     def _follow(
@@ -92,15 +94,16 @@ class Conversation:
 class Conversations:
     """`get(page)` gives a page's conversation. Safe to use from several threads."""
 
-    def __init__(self, feeds: Feeds) -> None:
-        self._feeds = feeds
+    def __init__(self, feeds: Feeds, new_dialogue: NewDialogue = Dialogue) -> None:
+        self._feeds, self._new_dialogue = feeds, new_dialogue
         self._lock = threading.Lock()
         self._by_page: OrderedDict[str, Conversation] = OrderedDict()
 
     def get(self, page: str) -> Conversation:
         """The conversation of a page, a new one at its first call."""
         with self._lock:
-            conversation = self._by_page.setdefault(page, Conversation(self._feeds))
+            new = Conversation(self._feeds, self._new_dialogue)
+            conversation = self._by_page.setdefault(page, new)
             self._by_page.move_to_end(page)
             while len(self._by_page) > _MAX_PAGES:
                 self._by_page.popitem(last=False)[1].cancel()

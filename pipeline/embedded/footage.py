@@ -14,6 +14,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from encoders.sources.ffmpeg_name import ffmpeg_name
+
 HELD_OUT = frozenset({"dog", "dance", "outdoor_3fps_b", "pancake"})
 UNUSABLE = frozenset({"corrupted", "video_90"})
 
@@ -27,7 +29,7 @@ def clips(folder: Path, *, held_out: bool) -> list[Path]:
 def frames(path: Path, per_second: float = 3.0, width: int = 224) -> np.ndarray:
     """[T, height, width, 3] uint8, sampled by timestamp."""
     out: list[np.ndarray] = []
-    with av.open(str(path)) as file:
+    with av.open(ffmpeg_name(path)) as file:
         stream = file.streams.video[0]
         due = 0.0
         for frame in file.decode(stream):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from encoders.errors import UserError
 from encoders.sources.container import check_file
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from memory.storage.atomic import replacing
 from pipeline.needle_world.cards import (
     COLORS,
@@ -108,7 +109,7 @@ def _loop(
             zoom, mirror = rng.uniform(0.6, 1.0), bool(rng.random() < 0.5)
             x, y = rng.uniform(0, 1 - zoom, 2)
             last = 0.0
-            with av.open(str(clips[int(i)])) as file:
+            with av.open(ffmpeg_name(clips[int(i)])) as file:
                 for frame in file.decode(video=0):
                     last = float(frame.time or 0.0)
                     picture = frame.to_image()
@@ -138,7 +139,7 @@ def write(
 
     progress: called with the seconds written so far.
     """
-    with replacing(path) as temporary, av.open(str(temporary), "w") as file:
+    with replacing(path) as temporary, av.open(ffmpeg_name(temporary), "w") as file:
         stream = file.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = size[0] // 2 * 2, size[1] // 2 * 2, "yuv420p"
         stream.codec_context.gop_size = 4 * fps
@@ -179,7 +180,7 @@ def _draw_onto(
 ) -> tuple[set[int], float]:
     """Encode the source again with its needles; -> (numbers of those that showed, last second)."""
     last, visible = 0.0, set[int]()
-    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+    with av.open(ffmpeg_name(source)) as old, av.open(ffmpeg_name(target), "w") as new:
         film = old.streams.video[0]
         stream = new.add_stream(
             "libx264", rate=film.average_rate or 25, options={"preset": "veryfast", "crf": "20"}

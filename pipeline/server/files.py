@@ -28,6 +28,7 @@ import av
 
 from encoders.errors import FileError, UserError
 from encoders.sources.container import check_file, fingerprint
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
 from pipeline.server.errors import ApiError
 
@@ -239,7 +240,7 @@ def container_of(path: Path) -> str:
     try:
         # FFmpeg opens no other file or host, whatever this file refers to
         options = {"format_whitelist": ",".join([*_DEMUXERS]), "protocol_whitelist": "file"}
-        with av.open(str(path), options=options, metadata_errors="replace") as container:
+        with av.open(ffmpeg_name(path), options=options, metadata_errors="replace") as container:
             for stream in container.streams.video:
                 size = stream.codec_context
                 if size is not None and size.width * size.height > MAX_PIXELS:

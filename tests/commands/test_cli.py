@@ -492,3 +492,97 @@ def test_a_question_about_a_damaged_bank(run, films, bank, tmp_path):
     )  # fmt: skip
     assert (code, out) == (2, "")
     sentence(err, str(file), "action=verify")
+
+
+# ---- what reads stdout, and bytes
+
+
+def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash in a folder; `$RB` is the command, as a real process."""
+    environment = os.environ | {
+        "RB": f"{sys.executable} -m pipeline.cli", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"
+    }  # fmt: skip
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_a_reader_that_leaves_is_left_in_silence(tmp_path):
+    """`| head -1` closes the pipe; help is longer than a pipe's buffer only when it is repeated."""
+    done = shell(tmp_path, "$RB --help | true")
+    assert (done.returncode, done.stderr) in ((141, ""), (0, ""))
+    done = shell(tmp_path, "exec 3> >(true); sleep 0.3; $RB --help >&3")
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+    done = shell(tmp_path, "exec 3> >(true); sleep 0.3; $RB ask --cfg >&3")
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path):
+    done = shell(tmp_path, "$RB --help > /dev/full")
+    assert done.returncode == 2
+    sentence(done.stderr, "No space left on device")
+
+
+def test_a_closed_stdout_and_stderr_are_no_mistake(tmp_path):
+    done = shell(tmp_path, "$RB --help >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = shell(tmp_path, "$RB nix 2>&-")
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("setting", ["question", "query", "format", "fps", "nix", "began"])
+def test_bytes_that_are_no_utf8_are_one_sentence(run, films, setting):
+    task = "find" if setting == "query" else "ask"
+    value = os.fsdecode(b"caf\xe9")
+    question = [] if setting in ("query", "question") else ["question=x"]
+    video = [] if task == "find" else [f"video={films / 'good.mp4'}"]
+    code, out, err = run(task, *video, *question, f"{setting}={value}")
+    assert (code, out) == (2, "")
+    sentence(err, setting)
+
+
+def test_bytes_in_a_task_are_one_sentence(run):
+    code, out, err = run(os.fsdecode(b"\xe9"))
+    assert (code, out) == (2, "")
+    sentence(err, "There is no task")
+
+
+def test_a_question_of_question_marks_is_a_question(run, films, bank):
+    for question in ("???", "?", "??? ???"):
+        code, out, err = run(
+            "ask", f"video={films / 'good.mp4'}", f"bank={bank}", f"question={question}",
+            "format=json", *toy_parts(),
+        )  # fmt: skip
+        assert (code, err) == (0, "") and json.loads(out)["question"] == question
+
+
+def test_times_of_a_command_are_minutes_too(run, films, tmp_path):
+    code, out, err = run(
+        "ask", f"video={films / 'good.mp4'}", f"bank={tmp_path / 'bank'}", "question=x",
+        "start=00:02", "end=0:10", "asked_at=0:00:05", "format=json", *toy_parts(),
+    )  # fmt: skip
+    answer = json.loads(out)
+    assert (code, err) == (0, "") and answer["asked_at"] == 5.0
+    assert answer["recalled"] == [[2.0, 6.0]]
+
+
+def test_a_bank_at_home_is_at_home(run, films, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    shutil.copy(films / "good.mp4", tmp_path / "home" / "v.mp4")
+    code, _, err = run("ingest", "video=~/v.mp4", "bank=~/bank", *toy_parts())
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["bank", "v.mp4"]
+    assert not (tmp_path / "~").exists()
+    code, out, err = run("bank", "bank=~/bank", "video=~/v.mp4")
+    assert (code, err) == (0, "") and "v.mp4" in out
+
+
+def test_a_folder_that_is_gone_is_one_sentence(run, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, out, err = run("ask", "video=a.mp4", "question=x")
+    assert (code, out) == (2, "")
+    sentence(err)

@@ -4,6 +4,7 @@ A real server, the embedded model, real films, Chromium.
 """
 
 import io
+import math
 import os
 import socket
 import time
@@ -16,6 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoders.errors import UserError
+from memory.schema import Evidence
+from pipeline.config.compose import compose
+from pipeline.demo import command
 from pipeline.demo.answer_html import Exchange, render_conversation
 from pipeline.demo.conversations import Conversations
 from pipeline.needle_world import video
@@ -462,3 +467,41 @@ def test_a_question_to_nothing_too_long_or_empty_is_told(page):
         "failed",
         "There is nothing to ask about yet; choose a video first.",
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "kept", "told"),
+    [((), False, False), (("history_tokens=8",), True, False), (("tell_rounds=1",), False, True)],
+)
+def test_earlier_rounds_come_along_where_the_settings_say_so(
+    tmp_path, films, monkeypatch, more, kept, told
+):
+    """history_tokens= and tell_rounds= reach what the model reads; without them, nothing does."""
+    toys = (*toy_parts(), "read_tokens=12", "recent_frames=0", "reader.max_new_tokens=2")
+    with paging(tmp_path, *toys, *more) as (_, parts):
+        reader, read = parts.feeds.qa.answerer.reader, list[Evidence]()
+        whole = reader.read
+        monkeypatch.setattr(
+            reader, "read", lambda evidence, *rest: read.append(evidence) or whole(evidence, *rest)
+        )
+        stored = parts.files.put([(films / "card.mp4").read_bytes()], "card.mp4", "vision")
+        parts.feeds.start_file(stored, math.inf).session.wait_for_frame()
+        talk = Conversations(parts.feeds, parts.new_dialogue).get("page")
+        for question in ("What is the code?", "What is the icon?"):
+            (*_, turns) = talk.ask(question)
+            assert turns[-1].state == "done", turns[-1]
+    first, second = (evidence.question for evidence in read)
+    assert (first.keep, first.context) == ((), "")
+    assert bool(second.keep) == kept
+    assert ("Earlier question: What is the code?" in second.context) == told
+
+
+@pytest.mark.parametrize("wrong", ["history_tokens=-1", "tell_rounds=-1"])
+def test_a_history_below_nothing_is_refused(wrong):
+    with pytest.raises(UserError, match=f"{wrong} is below 0"):
+        command.check(compose("demo", [wrong]))
+
+
+def test_a_model_that_reads_no_text_is_told_no_rounds():
+    with pytest.raises(UserError, match="tell_rounds=1 needs a model that reads text"):
+        command.build_demo(compose("demo", ["tell_rounds=1"]))

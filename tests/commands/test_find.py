@@ -401,3 +401,28 @@ def test_what_is_only_spoken_is_found_through_the_subtitles(tmp_path: Path) -> N
             f"({len(asked)} facts)"
         )
         assert sum(1 for rank in ranks if rank) >= 98
+
+
+def test_quotes_around_the_whole_query_make_a_phrase(run, bank) -> None:
+    """They are the user's, not the grammar's: the words have to stand there in that order."""
+    find = ("find", f"bank={bank}", WORDS)
+    code, out, _ = run(*find, 'query="was rebuilt"')
+    assert code == 0 and "was rebuilt" in out
+    for query in ('"rebuilt was"', "\u201crebuilt was\u201d", 'say "rebuilt was"'):
+        code, out, _ = run(*find, f"query={query}")
+        assert (code, out) == (0, "nothing found\n"), query
+    code, out, _ = run(*find, "query=rebuilt was")
+    assert code == 0 and "was rebuilt" in out
+
+
+def test_an_answer_says_that_a_time_in_the_question_limits_its_lines_alone(run, bank, film) -> None:
+    ask = ("ask", f"video={film}", f"bank={bank}", *toy_parts(), "format=json")
+    code, out, _ = run(*ask, "question=Who rebuilt the harbour in the first half?")
+    answer = json.loads(out)
+    assert code == 0 and answer["warning"] == (
+        'The words "in the first half" limit the lines to 00:00-00:10, and the pictures not; end= '
+        "and asked_at= limit both."
+    )
+    assert answer["lines"] and answer["recalled"][-1][1] == SECONDS
+    code, out, _ = run(*ask, "question=Who rebuilt the harbour?")
+    assert code == 0 and json.loads(out)["warning"] == ""

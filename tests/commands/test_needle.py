@@ -6,7 +6,7 @@ leak nothing. A film differs from its haystack at the needles alone.
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,17 @@ import numpy as np
 import pytest
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from encoders.schema import Frames, join_frames
 from encoders.sources.file import FileSource
+from memory.schema import Question
 from memory.storage import json_lines
 from pipeline import cli
+from pipeline.build import build_backbone
 from pipeline.config.compose import compose
+from pipeline.config.settings import NeedleSettings, PipelineSettings
 from pipeline.evaluation.needle import looks, make, score, vnbench
+from pipeline.evaluation.needle.arms import Arm, arms, settings_of
 from pipeline.evaluation.needle.film import (
     FilmSource,
     fingerprint,
@@ -29,9 +34,11 @@ from pipeline.evaluation.needle.film import (
 )
 from pipeline.evaluation.needle.haystack import haystack_of
 from pipeline.evaluation.needle.make import Grid
+from pipeline.evaluation.needle.run import source_of
 from pipeline.evaluation.needle.schema import Appearance, Card, Film, Item, read_films, read_items
 from pipeline.evaluation.needle.tasks import SHEETS
 from pipeline.needle_world.questions import NOT_SHOWN
+from pipeline.runtime.stage_timer import StageTimer
 from tests.support.paths import ROOT
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
@@ -509,6 +516,112 @@ def test_films_as_files_are_read_from_them(tmp_path: Path) -> None:
     plan = frames(replace(film, file=""), 4.0)
     # as rendered, but for the codec and its chroma
     assert np.abs(seen.pixels.astype(int) - plan.pixels).mean() < 12
+
+
+# ---- what an arm is
+
+
+def the_arms(*overrides: str) -> list[Arm]:
+    """The arms of a command line, without a model."""
+
+    def no_model(config: NeedleSettings) -> Backbone:
+        raise AssertionError("no key needs a model")
+
+    given = ["preset=smoke", "controls=[]", *overrides]
+    return arms(compose("needle", given), lambda more: compose("needle", [*given, *more]), no_model)
+
+
+CHANGED = {  # a value other than the default of every setting that can change an answer
+    "fps": "2", "read_tokens": "77", "read_text_tokens": "7", "recent_frames": "3",
+    "kv_dtype": "int8", "token_dtype": "int8", "cite_share": "0.3", "seed": "1",
+    "backbone": "qwen2_vl_2b", "clip": "b32", "segmenter": "scene", "compressor": "pool",
+    "prefill": "none", "retriever": "kv", "reader": "tokens", "text": "subtitles",
+    "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
+}  # fmt: skip
+SAME = {  # settings that change no answer
+    "bank": "b", "ram_mb": "7", "device_mb": "7", "prefetch_frames": "0", "threads": "1",
+    "keep_freed_mb": "0", "format": "json", "minutes": "[7]", "keep_banks": "true",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_a_setting_that_can_change_an_answer_changes_the_key_of_an_arm(key: str) -> None:
+    plain, changed = the_arms(f"+arms.new=['{key}={CHANGED[key]}']")
+    assert plain.key != changed.key
+    assert settings_of(plain.config) != settings_of(changed.config)
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_a_setting_that_changes_no_answer_keeps_the_key_of_an_arm(key: str) -> None:
+    plain, changed = the_arms(f"+arms.new=['{key}={SAME[key]}']")
+    assert plain.key == changed.key
+
+
+def test_every_shared_setting_is_in_one_of_the_two_lists() -> None:
+    named = {key.partition(".")[0] for key in (*CHANGED, *SAME)}
+    assert {one.name for one in fields(PipelineSettings)} <= named
+
+
+def test_arms_with_other_words_have_a_bank_of_their_own() -> None:
+    plain, words, sentences = the_arms("+arms.a=['text=ocr']", "+arms.b=['dense=minilm']")
+    assert len({plain.bank, words.bank, sentences.bank}) == 3
+    plain, other = the_arms("+arms.a=['read_text_tokens=7']")
+    assert plain.bank == other.bank  # it reads what the same bank holds
+
+
+def test_an_arm_reads_the_words_of_its_films(tmp_path: Path) -> None:
+    """Subtitles beside the films are read by the arm with text= alone, as `ask` reads them."""
+    settings = ("files=true", "tasks=[retrieve]", "controls=[needle_only]")
+    small = ["preset=smoke", f"out={tmp_path}", "depths=[50]", *settings]
+    assert cli.run("needle", [*small, "action=make"]) == 0
+    for film in read_films(tmp_path / "films.jsonl"):
+        line = "The code on the card and the secret word, icon, color and shape of the video."
+        subtitles = (tmp_path / film.file).with_suffix(".srt")
+        subtitles.write_text(f"1\n00:00:02,000 --> 00:00:04,000\n{line}\n")
+    words = "+arms.words=['text=subtitles','read_text_tokens=100']"
+    rows = go(tmp_path, "action=run", *settings, "depths=[50]", words)
+    read = {arm: {row["lines_read"] for row in own} for arm, own in score.by(rows, "arm").items()}
+    assert read["fused"] == read["needle_only"] == {0}
+    assert max(read["words"]) == 1
+    config = next(row["config"] for row in rows if row["arm"] == "words")
+    assert list(config["text"]) == ["subtitles"] and config["read_text_tokens"] == 100
+
+
+def test_words_of_rendered_films_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"arm words has text=.*files=true"):
+        go(tmp_path, "+arms.words=['text=subtitles']")
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_rows_are_what_the_bank_recalls_and_the_reader_reads(ran: Path) -> None:
+    """Without words, an arm reads exactly the frames that the bank alone recalls."""
+    films = {film.name: film for film in read_films(ran / "films.jsonl")}
+    items = {item.id: item for item in read_items(ran / "items.jsonl")}
+    given = [
+        "preset=smoke", f"out={ran}", "depths=[10,60]", "threads=1", "reader.max_new_tokens=4",
+        *toy_parts(), *REKV,
+    ]  # fmt: skip
+    backbone = build_backbone(compose("needle", given))
+    all_arms = arms(
+        compose("needle", given), lambda more: compose("needle", [*given, *more]),
+        lambda config: backbone,
+    )  # fmt: skip
+    rows = {(row["arm"], row["item"]): row for row in json_lines.read(ran / "results.jsonl")}
+    for arm in all_arms[:2]:
+        with arm.qa.bank as bank:
+            for name in [name for column, name in rows if column == arm.name][:6]:
+                item, row = items[name], rows[arm.name, name]
+                film = films[item.film]
+                question = Question(item.question, source_of(arm, film, ran).info.video_id)
+                evidence = bank.recall(
+                    question,
+                    read_tokens=arm.qa.answerer.read_tokens,
+                    kv=arm.qa.answerer.reader.needs_kv,
+                )
+                reading = arm.qa.answerer.reader.read(evidence, StageTimer())
+                times = [round(float(t), 3) for run in evidence.runs for t in run.tokens.times]
+                assert (row["text"], row["read"]) == (reading.text, sorted(times))
+                assert row["ranked"] == [float(o) for o in evidence.hits.frames[:64]]
 
 
 # ---- bad input

@@ -5,6 +5,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,3 +58,16 @@ def test_files_exist(page: Path) -> None:
 
 def test_pages_name_programs() -> None:
     assert sum(1 for page in PAGES for _ in programs(page.read_text(encoding="utf-8"))) > 30
+
+
+def test_reelbank_is_installed_from_a_clone() -> None:
+    """No index has it, so a line installs the folder, with extras that there are."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    modules = [path for name in OURS - {"tests"} for path in (ROOT / name).rglob("*.py")]
+    installed = set[str]()
+    for page in (*PAGES, *MEASUREMENTS, *modules):
+        for line in re.findall(r"pip install[^`\n]*", page.read_text(encoding="utf-8")):
+            assert "reelbank" not in line, f"{page}: {line}"
+            for names in re.findall(r"\.\[([\w,]+)\]", line):
+                installed |= set(names.split(","))
+    assert {"serve", "demo", "ray"} <= installed <= set(project["optional-dependencies"])

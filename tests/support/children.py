@@ -88,6 +88,22 @@ def ingest(
         qa.ingest(source)
 
 
+def ingest_and_hold(overrides: Sequence[str], count: int, connection: Connection) -> None:
+    """`reelbank ingest` that stands still behind so many segments, still the bank's writer.
+
+    Sends "holds" then, and goes on never.
+    """
+    torch.set_num_threads(1)
+    config = compose("ingest", overrides)
+    backbone = build.build_backbone(config)
+    source = build.build_source(config, backbone)
+    qa = build.build_qa(config, backbone)
+    with qa.bank:
+        qa.ingest(source, until=count - 1)
+        connection.send("holds")
+        time.sleep(600)
+
+
 def prune(root: Path, rule: Rule, die_at: int, connection: Connection) -> None:
     """Prune a bank. Sends the name of each step; SIGKILL at the step of this number, counted from
     1.

@@ -47,8 +47,8 @@ def _published(
 
 
 class SmolVLM(VideoLLM):
-    """`smolvlm` checkpoints. Their processor needs num2words (`pip install
-    "reelbank[smolvlm]"`).
+    """`smolvlm` checkpoints. Their processor needs num2words (`pip install -e '.[smolvlm]'` in a
+    clone).
     """
 
     model_class = SmolVLMForConditionalGeneration

@@ -80,7 +80,8 @@ class RayCompute:
             )
         if find_spec("ray") is None:
             raise UserError(
-                "compute=ray needs the package ray; install it with pip install 'reelbank[ray]'"
+                "compute=ray needs the package ray; install it with pip install -e '.[ray]' in a "
+                "clone"
             )
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
         self.tries, self.store_mb = tries, store_mb

@@ -34,24 +34,27 @@ from pipeline.evaluation.needle.schema import Film, Item
 from pipeline.qa import VideoQA
 
 CONTROLS = ("blind", "haystack_only", "needle_only", "oracle", "uniform", "window", "full")
+# what a bank depends on, its words included: an answer finds all words that a bank has
 _ENCODING = (
     "backbone",
     "clip",
+    "source",
     "segmenter",
     "compressor",
     "prefill",
+    "text",
+    "dense",
     "fps",
     "kv_dtype",
     "token_dtype",
-)
-_ANSWERING = (
-    "retriever",
-    "reader",
-    "read_tokens",
-    "recent_frames",
-    "cite_share",
-    "answers",
     "seed",
+)
+# settings that cannot change an answer to a given question about a given film; every other one
+# belongs to the key of an arm, also a setting that is added one day
+_UNRELATED = frozenset(
+    "action out bank format given arms controls predictions keep_banks twin_minutes full_tokens "
+    "minutes depths tasks films looks needle_seconds spliced haystack width height "
+    "threads ram_mb device_mb prefetch_frames keep_freed_mb".split()
 )
 
 
@@ -209,8 +212,7 @@ def _arm(
 
 def settings_of(config: NeedleSettings) -> dict[str, Any]:
     """All settings that can change an answer, as plain values."""
-    plain = config.to_dict()
-    return {name: plain[name] for name in (*_ENCODING, *_ANSWERING)}
+    return {name: value for name, value in config.to_dict().items() if name not in _UNRELATED}
 
 
 def _digest(values: Mapping[str, Any]) -> str:

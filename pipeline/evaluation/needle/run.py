@@ -8,23 +8,25 @@ and cited, and when the needles showed.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
+from encoders.errors import UserError
 from encoders.schema import FrameSource
-from encoders.sources.file import FileSource
 from memory.schema import Evidence, Hits, Question
 from memory.storage.json_lines import JsonLines, JsonRow
 from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.reader import Reading
+from pipeline.build import open_video
 from pipeline.evaluation.needle.arms import Arm, settings_of
 from pipeline.evaluation.needle.choose import answer_tries, choose_option, letters_of
 from pipeline.evaluation.needle.film import FilmSource, fingerprint, is_sampled
 from pipeline.evaluation.needle.make import needles_alone, without_needles
 from pipeline.evaluation.needle.schema import Film, Item, Spans
 from pipeline.evaluation.needle.vnbench import LETTERS, type_of
+from pipeline.ingest.text import TextExtraction
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import is_shown
 from pipeline.scoring import is_right
@@ -63,8 +65,10 @@ def run(
 ) -> list[ResultRow]:
     """Ask what has no row yet; -> all rows of these items and arms.
 
-    Banks hold one film at a time unless keep_banks.
+    Banks hold one film at a time unless keep_banks. UserError on an arm that reads words from films
+    that are no files.
     """
+    _refuse_words_without_files(films, arms)
     questions = [
         (film, item, arm, key(item, film, arm)) for film, item, arm in work(films, items, arms)
     ]
@@ -90,7 +94,7 @@ def run(
                         writer = writers.setdefault(arm.bank, arm)
                         version = variant_of(film, variant)
                         frames = source_of(writer, version, out)
-                        video_id = _encode(writer, version.name, frames, encodings, report)
+                        video_id = _encode(writer, version, frames, encodings, report)
                         written[arm.bank, video_id] = None
                     for item in (item for item, other in pairs if other is arm):
                         row = _row(item, film, arm, video_id)
@@ -102,6 +106,15 @@ def run(
     return [done[name] for *_, name in questions]
 
 
+def _refuse_words_without_files(films: Sequence[Film], arms: Sequence[Arm]) -> None:
+    for arm in arms:
+        if arm.config.text and not all(film.file for film in films):
+            raise UserError(
+                f"arm {arm.name} has text=, and words are read from files; make the films with "
+                "files=true"
+            )
+
+
 def variant_of(film: Film, variant: str) -> Film:
     """The film itself, or the version of it that a control shows."""
     if variant == "haystack":
@@ -111,14 +124,14 @@ def variant_of(film: Film, variant: str) -> Film:
 
 def source_of(writer: Arm, film: Film, out: Path) -> FrameSource:
     """The film's frames at the writer's rate and size: from its file, else rendered."""
-    fps, (width, height) = writer.config.fps, writer.qa.backbone.frame_size
     if film.file:
-        return FileSource(out / film.file, fps, width=width, height=height)
-    return FilmSource(film, fps, width=width, height=height)
+        return open_video(writer.config, writer.qa.backbone, str(out / film.file))
+    width, height = writer.qa.backbone.frame_size
+    return FilmSource(film, writer.config.fps, width=width, height=height)
 
 
 def _encode(
-    writer: Arm, name: str, frames: FrameSource, encodings: JsonLines, report: Report
+    writer: Arm, film: Film, frames: FrameSource, encodings: JsonLines, report: Report
 ) -> str:
     """Encode the film into the writer's bank unless it is there; -> its video id."""
     video_id = frames.info.video_id
@@ -128,11 +141,14 @@ def _encode(
 
         def progress(seconds: float, nbytes: int) -> None:
             nonlocal last
-            report(f"encoding {name}", seconds - last, 0)
+            report(f"encoding {film.name}", seconds - last, 0)
             last = seconds
 
-        ingested = writer.qa.ingest(frames, progress)
-        encodings.append({"film": name, "bank": writer.bank.name} | asdict(ingested))
+        ingester = writer.qa.ingester
+        if not film.file:  # words are read from files
+            ingester = replace(ingester, text=TextExtraction(writer.qa.bank))
+        ingested = ingester.ingest(frames, progress)
+        encodings.append({"film": film.name, "bank": writer.bank.name} | asdict(ingested))
     return video_id
 
 
@@ -146,7 +162,7 @@ class ArmAnswer:
 
 
 def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
-    """Ask one question in one arm."""
+    """Ask one question in one arm, from what `reelbank ask` would read."""
     qa, clock = arm.qa, StageTimer()
     # the oracle reads the needles' spans from the question's id
     question = Question(item.question, video_id, id=json.dumps(film.spans(item.needles)))
@@ -154,9 +170,7 @@ def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
         none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
         evidence = Evidence(question, (), none, 0, qa.ingester.interval)
     else:
-        evidence = qa.bank.recall(
-            question, read_tokens=arm.budget(item, film), kv=qa.answerer.reader.needs_kv
-        )
+        evidence = qa.answerer.recall(question, clock, arm.budget(item, film))
     reading = qa.answerer.reader.read(evidence, clock)
     return ArmAnswer(evidence, reading, evidence.seconds | clock.seconds)
 
@@ -189,6 +203,7 @@ def evidence_facts(item: Item, film: Film, arm: Arm, answer: ArmAnswer) -> Resul
         "cited": cited_spans(cited, qa.ingester.interval),
         "frames_read": evidence.frame_count,
         "visual_tokens": sum(len(run.tokens.tokens) for run in evidence.runs),
+        "lines_read": len(evidence.lines),
         "read_bytes": sum(
             run.kv.nbytes if run.kv else run.tokens.tokens.nbytes for run in evidence.runs
         ),

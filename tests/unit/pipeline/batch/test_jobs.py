@@ -518,3 +518,105 @@ def test_hidden_answers_are_taken_when_told():
     assert bad == [] and (found[0].letter, found[0].answer) == (None, None)
     found, bad = jobs.collect([Entry("x", row)], annotations, Path("."))
     assert found == [] and "unlabelled=true" in bad[0].why
+
+
+# ---- text that is none
+
+HALF = "What is the code \ud83d on the card?"  # an emoji that a JavaScript slice has cut
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".json"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"question": HALF},
+        {"question": "\ude00"},
+        {"video": "\ud83d.mp4"},
+        {"id": "\ud83d"},
+        {"options": ["red", "\udc00"], "answer": "red"},
+        {"answer": "\ud800"},
+        {"evidence": [["\ud83d", 2]]},
+        {"more": {"deep": [{"\ud83d": 1}]}},
+        {"\ud83d": 1},
+    ],
+)
+def test_half_a_character_rejects_its_row_alone(tmp_path, suffix, values):
+    rows = [{"video": "a.mp4", "question": "x"} | values, {"video": "a.mp4", "question": "y"}]
+    path = tmp_path / f"jobs{suffix}"
+    text = json.dumps(rows)
+    if suffix != ".json":
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(text)
+    found, (refused,) = collected(path)
+    assert [job.question for job in found] == ["y"]
+    assert refused.place.endswith(" 1") and "holds half a character" in refused.why
+    str(refused).encode()  # it can be printed
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("data", [b"\xed\xa0\xbd", b"caf\xe9", b"\xff", b"\xc3("])
+def test_bytes_that_are_no_utf8_reject_their_row_alone(tmp_path, suffix, data):
+    sign = b"," if suffix == ".csv" else b"\t"
+    rows = [(b"video", b"question"), (b"a.mp4", data), (b"a.mp4", b"y")]
+    path = tmp_path / f"jobs{suffix}"
+    path.write_bytes(b"".join(sign.join(row) + b"\n" for row in rows))
+    found, (refused,) = collected(path)
+    assert [job.question for job in found] == ["y"]
+    assert (refused.place, refused.why) == (
+        f"jobs{suffix} line 2", "not UTF-8; save the file as UTF-8"
+    )  # fmt: skip
+
+
+def test_parquet_with_bytes_that_are_no_utf8_rejects_its_row_alone(tmp_path):
+    texts = pyarrow.array([b"x", b"\xed\xa0\xbd", b"y"]).view(pyarrow.string())
+    table = pyarrow.table({"video": ["a.mp4"] * 3, "question": texts})
+    pyarrow.parquet.write_table(table, tmp_path / "jobs.parquet")
+    found, (refused,) = collected(tmp_path / "jobs.parquet")
+    assert [job.question for job in found] == ["x", "y"]
+    assert refused == RejectedRow("jobs.parquet row 2", "not UTF-8; write its texts as UTF-8")
+
+
+@pytest.mark.parametrize("line", ["1" * 5000, "[" * 100_000, '{"video": ' + "9" * 5000 + "}"])
+def test_json_that_python_refuses_rejects_its_row_alone(tmp_path, line):
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(line + "\n" + json.dumps({"video": "a.mp4", "question": "y"}) + "\n")
+    found, (refused,) = collected(path)
+    assert [job.question for job in found] == ["y"]
+    assert refused.place == "jobs.jsonl line 1" and refused.why.startswith("not ")
+
+
+@pytest.mark.parametrize("text", ["5", '"text"', "null", "true", "{}", '{"a": 1}', "[" * 100_000])
+def test_json_that_is_no_list_of_rows_is_one_sentence(tmp_path, text):
+    (tmp_path / "jobs.json").write_text(text)
+    with pytest.raises(UserError) as refused:
+        list(job_files.rows(tmp_path / "jobs.json"))
+    assert "check jobs=" in str(refused.value) and len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "sign", "words"),
+    [
+        ("jobs.csv", ";", "has semicolons between its columns, and a .csv file needs commas"),
+        ("jobs.csv", "\t", "has tabs between its columns, and a .csv file needs commas"),
+        ("jobs.csv", "|", "has bars between its columns, and a .csv file needs commas"),
+        ("jobs.tsv", ",", "has commas between its columns, and a .tsv file needs tabs"),
+        ("jobs.tsv", ";", "has semicolons between its columns, and a .tsv file needs tabs"),
+    ],
+)
+def test_another_sign_between_the_columns_is_named(tmp_path, name, sign, words):
+    (tmp_path / name).write_text(f"\ufeffvideo{sign}question\na.mp4{sign}x\n", encoding="utf-8")
+    with pytest.raises(UserError, match=words):
+        list(job_files.rows(tmp_path / name))
+
+
+def test_a_video_of_a_row_may_lie_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = write(tmp_path / "jobs.jsonl", [{"video": "~/a.mp4", "question": "x"}])
+    (job,), _ = collected(path)
+    assert job.video == str(tmp_path / "home" / "a.mp4")
+
+
+def test_times_of_a_row_are_those_of_the_command_line(tmp_path):
+    row = {"video": "a.mp4", "question": "x", "start": "00:01", "end": "1:00", "asked_at": "0:02"}
+    (job,), _ = collected(write(tmp_path / "jobs.jsonl", [row]))
+    assert (job.start, job.end, job.asked_at) == (1.0, 60.0, 2.0)
