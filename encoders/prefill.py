@@ -68,7 +68,7 @@ class WindowPrefill:
             self._language_model.append_block(block, cache)
         positions, _ = self._language_model.positions.of_frames(new.pos, new.offsets, cache.cursor)
         self._language_model.prefill(new, cache)
-        keys, values = cache.stored(start, *self._language_model.rope(positions), self.dtype)
+        keys, values = cache.stored(start, self._language_model.rope(positions), self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         if keep:
             self._push(block)

@@ -23,6 +23,7 @@ from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
 from pipeline.config.settings import IngestSettings, PipelineSettings
+from pipeline.frame_embedder import build_clip, retriever_settings
 from pipeline.ingest.captions import Captions
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
@@ -60,11 +61,6 @@ def _settle_allocator(requested_mb: int | None, backbone: Backbone) -> None:
         raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
 
 
-def build_clip(settings: PipelineSettings) -> DualEncoder:
-    """The frame embedder; a program that opens several banks builds it once."""
-    return instantiate("clip", settings.clip)
-
-
 def build_qa(
     settings: PipelineSettings, backbone: Backbone, clip: DualEncoder | None = None
 ) -> VideoQA:
@@ -83,7 +79,10 @@ def build_qa(
     new_prefill = instantiate("prefill", settings.prefill)
     texts, queries = BatchedTextEmbedder(clip), BatchedQueries(backbone.language_model.queries_of)
     retriever = call(
-        "retriever", instantiate("retriever", settings.retriever), embedder=texts, queries=queries
+        "retriever",
+        instantiate("retriever", retriever_settings(settings, clip)),
+        embedder=texts,
+        queries=queries,
     )
     reader = call("reader", instantiate("reader", settings.reader), backbone)
     extractors = build_extractors(settings.text)
@@ -93,6 +92,7 @@ def build_qa(
         keeps_kv=call("prefill", new_prefill, backbone).keeps_kv,
         retriever=retriever,
         reader_needs_kv=reader.needs_kv,
+        backbone=backbone,
     )
     bank = MemoryBank.open(
         settings.bank,

@@ -7,14 +7,15 @@ comes with a checkpoint (`auto_map`) is never trusted.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, get_session
+from huggingface_hub import constants, get_session, try_to_load_from_cache
 
 from encoders.errors import UserError
 
@@ -25,6 +26,12 @@ from transformers.utils import logging as transformers_logging  # isort: skip
 # network
 HUB_SECONDS = 5.0
 INDEX = "model.safetensors.index.json"
+MEMINFO = Path("/proc/meminfo")
+# of the container that this process is in: version 2, version 1
+CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -118,8 +125,10 @@ def check_weights(path: str) -> None:
         )
 
 
-def check_device(device: str) -> torch.device:
-    """The device, after a number was put there. UserError if it is unknown or unavailable."""
+def check_device(device: str, key: str = "backbone.device") -> torch.device:
+    """The device, after a number was put there. UserError if it is unknown or unavailable. key: the
+    setting that names it.
+    """
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).item()
@@ -127,32 +136,66 @@ def check_device(device: str) -> torch.device:
         here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         here += ["mps"] if torch.backends.mps.is_available() else []
         raise UserError(
-            f"backbone.device={device} is not available here; use one of {', '.join(here)}."
+            f"{key}={device} is not available here; use one of {', '.join(here)}."
         ) from error
     return resolved
 
 
-def check_memory(path: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """UserError if a folder's weights exceed the machine's memory. Linux would grant the memory and
-    kill the process on use, without a message. Other devices raise errors themselves.
+def stored_bytes(path: str, config: Any, dtype: torch.dtype, revision: str | None) -> int | None:
+    """Bytes of a checkpoint's weights in this dtype, by its files: of a folder, or of a hub id in
+    the hub's cache. None if they are not on the disk.
     """
     folder = Path(path)
-    if device.type != "cpu" or not folder.is_dir() or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return
+    if not folder.is_dir():
+        cached = try_to_load_from_cache(path, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            return None
+        folder = Path(cached).parent
+    files = [folder / name for name in _weight_files(folder)]
+    if not files or not all(file.is_file() for file in files):
+        return None
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else dtype
-    need = (
-        sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        * dtype.itemsize
-        // stored.itemsize
-    )
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > available:
-        raise _too_large(
-            path,
-            dtype,
-            device,
-            f"{need / 1e9:.1f} GB of weights, {available / 1e9:.1f} GB of memory",
-        )
+    return sum(file.stat().st_size for file in files) * dtype.itemsize // stored.itemsize
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """Names of the files that hold a folder's weights."""
+    if (folder / INDEX).is_file():
+        return sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    return ["model.safetensors"]
+
+
+def check_memory(path: str, need: int, dtype: torch.dtype, device: torch.device) -> None:
+    """UserError if `need` bytes of weights exceed the free memory of the host or of the device.
+    transformers reads all weights into the host's memory before they go to a device. Linux would
+    grant memory that is not there, and kill the process on use, without a message.
+    """
+    free = {"cpu": host_memory()}
+    if device.type == "cuda":
+        free[str(device)] = torch.cuda.mem_get_info(device)[0]
+    for place, available in free.items():
+        if available is not None and need > available:
+            why = f"{need / 1e9:.1f} GB of weights, {available / 1e9:.1f} GB of memory"
+            if place != str(device):
+                why += f", through which they reach {device}"
+            raise _too_large(path, dtype, torch.device(place), why, device)
+
+
+def host_memory() -> int | None:
+    """Bytes that this process may still take, swap included; None where the system does not say.
+    A container's limit counts as the machine's memory.
+    """
+    limits = []
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError, KeyError):
+        rows = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+        free = [int(rows[name].split()[0]) for name in ("MemAvailable", "SwapFree")]
+        limits.append(1024 * sum(free))
+    for file in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(file.read_text()))
+    return min(limits) if limits else None
 
 
 @contextmanager
@@ -176,13 +219,20 @@ def out_of_memory(error: BaseException) -> bool:
     return any(word in str(error).lower() for word in words)
 
 
-def _too_large(path: str, dtype: torch.dtype, device: torch.device, why: str) -> UserError:
-    halve = "" if dtype.itemsize <= 2 else "backbone.dtype=bfloat16, "
-    place = "backbone.device=cuda" if device.type == "cpu" else "backbone.device=cpu"
+def _too_large(
+    path: str, dtype: torch.dtype, place: torch.device, why: str, device: torch.device | None = None
+) -> UserError:
+    """place: whose memory is too small. device: that the model was meant for; None: the same."""
+    choices = ["a smaller backbone="]
+    if dtype.itemsize > 2:
+        choices.append("backbone.dtype=bfloat16")
+    if device in (None, place):  # else no other device helps
+        choices.append("backbone.device=" + ("cuda" if place.type == "cpu" else "cpu"))
+    *others, last = choices
+    remedy = f"{', '.join(others)} or {last}" if others else last
     return UserError(
-        f"The model at {path} does not fit into the memory of {device} in "
-        f"{str(dtype).removeprefix('torch.')} "
-        f"({why.rstrip('.')}); choose a smaller backbone=, {halve}or {place}."
+        f"The model at {path} does not fit into the memory of {place} in "
+        f"{str(dtype).removeprefix('torch.')} ({why.rstrip('.')}); choose {remedy}."
     )
 
 
@@ -195,13 +245,21 @@ def first_line(error: BaseException) -> str:
 @contextmanager
 def quiet_loading(local: bool) -> Iterator[None]:
     """Hide the progress bar while weights are read from a folder, which takes moments; a download
-    keeps its bar.
+    keeps its bar. Hide the advice to its author if a configuration lacks the flag for tied weights:
+    transformers compares the weights themselves, and loads them right.
     """
     was_enabled = transformers_logging.is_progress_bar_enabled()
     if local:
         transformers_logging.disable_progress_bar()
+    logger = transformers_logging.get_logger("transformers.modeling_utils")
+    logger.addFilter(_is_not_about_ties)
     try:
         yield
     finally:
+        logger.removeFilter(_is_not_about_ties)
         if local and was_enabled:
             transformers_logging.enable_progress_bar()
+
+
+def _is_not_about_ties(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("The tied weights mapping and config")

@@ -12,12 +12,14 @@ from typing import Any
 import encoders.models.torchvision_ops  # noqa: F401  (first: open_clip imports torchvision)
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
 from encoders.models.acceleration.jit_trace import JitTrace
 from encoders.models.acceleration.onednn_linear import pack
+from encoders.models.checkpoint import check_device
 from encoders.schema import Frames
 
 import open_clip  # isort: skip
@@ -42,12 +44,8 @@ class ClipEncoder:
         """
         if dtype not in _PRECISIONS:
             raise UserError(f"clip.dtype={dtype} is not known; use one of {', '.join(_PRECISIONS)}")
-        self.name, self.pretrained, self.batch, self.device = (
-            model,
-            pretrained,
-            batch,
-            torch.device(device),
-        )
+        self.name, self.pretrained, self.batch = model, pretrained, batch
+        self.device = check_device(device, "clip.device")
         self._dtype = dtype
         try:
             self.clip, _, _ = open_clip.create_model_and_transforms(
@@ -104,14 +102,50 @@ class ClipEncoder:
         """16 hex digits over name, tag and, for a local folder, weights; plus a suffix for dtypes
         other than float32.
         """
-        digest = hashlib.sha256(f"{self.pretrained}".encode())
-        folder = Path(self.name.removeprefix("local-dir:"))
-        if folder.is_dir():
-            for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
-                digest.update(file.read_bytes())
-        else:
-            digest.update(self.name.encode())
-        return digest.hexdigest()[:16] + ("" if self._dtype == "float32" else f"-{self._dtype}")
+        return clip_fingerprint(self.name, self.pretrained, self._dtype)
+
+
+class NoFrameEmbedder:
+    """A DualEncoder that embeds nothing: rows of width 0. For banks whose frames are found in
+    another way.
+    """
+
+    def embed_frames(self, frames: Frames) -> Tensor:
+        """[T, 0] float32."""
+        return torch.zeros(len(frames), 0)
+
+    def embed_text(self, text: str) -> Tensor:
+        """[0] float32."""
+        return torch.zeros(0)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """[B, 0] float32."""
+        return torch.zeros(len(texts), 0)
+
+    def fingerprint(self) -> str:
+        """The same for all."""
+        return "none"
+
+
+def clip_fingerprint(model: str, pretrained: str | None, dtype: str) -> str:
+    """The fingerprint of a ClipEncoder with these settings, without loading it."""
+    digest = hashlib.sha256(f"{pretrained}".encode())
+    folder = Path(model.removeprefix("local-dir:"))
+    if folder.is_dir():
+        for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
+            digest.update(file.read_bytes())
+    else:
+        digest.update(model.encode())
+    return digest.hexdigest()[:16] + ("" if dtype == "float32" else f"-{dtype}")
+
+
+def has_weights(model: str, pretrained: str) -> bool:
+    """True if the hub's cache has the published weights of an architecture with this tag."""
+    hub_id = open_clip.get_pretrained_cfg(model, pretrained).get("hf_hub", "").rstrip("/")
+    names = (open_clip.constants.HF_SAFE_WEIGHTS_NAME, open_clip.constants.HF_WEIGHTS_NAME)
+    return bool(hub_id) and any(
+        isinstance(try_to_load_from_cache(hub_id, name), str) for name in names
+    )
 
 
 def _batch_last_where_faster(visual: Any) -> None:

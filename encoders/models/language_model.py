@@ -8,6 +8,7 @@ and no checkpoint.
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from typing import Any
 
 import encoders.models.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
@@ -15,9 +16,10 @@ import encoders.models.torchvision_ops  # noqa: F401  (first: transformers impor
 import torch
 from torch import Tensor
 
+from encoders.errors import UserError
 from encoders.models.attention import ATTENTIONS, Listener
 from encoders.models.batched_cache import BatchedCache
-from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache
+from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache, RotaryForm, RotaryTable
 from encoders.models.positions import Cursor, LinearPositions, Positions
 from encoders.models.prompt_text import PromptText
 from encoders.schema import FrameEmbeds, KVBlock
@@ -26,6 +28,10 @@ from transformers import DynamicCache, PreTrainedConfig  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
 
 _WIDE = 768  # width from which a decoder's matrix products keep all cores busy
+
+# positions at which keys are compared with `RotaryTable.rotate`; a row each for three axes
+_PROBES = torch.tensor([[0, 5, 17], [0, 9, 3], [0, 2, 11]])
+_MISFIT = 0.03  # relative difference from which rotated keys count as other keys
 
 
 class _QueriesComplete(Exception):
@@ -61,8 +67,9 @@ class LanguageModel:
         # a family with three axes sets its own
         self.positions: Positions = LinearPositions()
         self._query_heads: int = text.num_attention_heads
-        # the last positions, and cosine and sine there
-        self._rope = torch.zeros(0, dtype=torch.int64), (torch.zeros(0), torch.zeros(0))
+        # that the model was made for; None if its configuration states none
+        self.max_positions: int | None = getattr(text, "max_position_embeddings", None)
+        self._rope: tuple[Tensor, RotaryTable] | None = None  # the last positions, and their table
 
     @property
     def is_narrow(self) -> bool:
@@ -76,19 +83,72 @@ class LanguageModel:
         )
         return rows
 
-    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine [n, Dh] float32 at positions [n], or [3, n] for three axes; attention
-        scaling included. Read-only: the last result is cached, because contexts of several
-        questions use the same positions.
+    def rope(self, positions: Tensor) -> RotaryTable:
+        """Rotary embedding at positions [n], or [3, n] for three axes; attention scaling included.
+        Read-only: the last result is cached, because contexts of several questions use the same
+        positions. For models with a `rotary_form`.
         """
-        last_positions, tables = self._rope
-        if torch.equal(positions, last_positions):
-            return tables
+        if self._rope is not None and torch.equal(positions, self._rope[0]):
+            return self._rope[1]
+        assert self.rotary_form is not None  # guaranteed by require_full_attention
+        table = RotaryTable.of(*self._cos_sin(positions), self.rotary_form)
+        self._rope = positions, table
+        return table
+
+    def _cos_sin(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, R] float32 each, as the decoder computes them."""
         # carries dtype and device, nothing else
         probe = torch.empty(0, dtype=torch.float32, device=self._device)
         cos, sin = self._decoder.rotary_emb(probe, _add_batch_axis(positions.to(self._device)))
-        self._rope = positions, (cos[0], sin[0])
         return cos[0], sin[0]
+
+    @cached_property
+    def rotary_form(self) -> RotaryForm | None:
+        """How the attention of every layer rotates its keys; None if in no way that is known here.
+
+        Found by a probe, because configurations do not say it, and keys that are rotated in another
+        way are wrong keys without an error. The same token alone in a context has the same hidden
+        states at every position, so its keys there differ by their rotation alone.
+        """
+        positions = _PROBES if self.positions.axes == 3 else _PROBES[0]
+        keys = self._keys_alone(positions)  # [L, 3, H, 1, Dh]
+        tables = [self._cos_sin(at) for at in positions.split(1, dim=-1)]
+        for form in RotaryForm:
+            first, *others = (RotaryTable.of(*table, form) for table in tables)
+            raw = first.unrotate(keys[:, 0])
+            if all(
+                bool((table.misfit(raw, keys[:, row]) < _MISFIT).all())
+                for row, table in enumerate(others, 1)
+            ):
+                return form
+        return None
+
+    @torch.inference_mode()
+    def _keys_alone(self, positions: Tensor) -> Tensor:
+        """[L, n, H, 1, Dh]: keys of one token that stands alone at each of the positions [n], or
+        [3, n].
+        """
+        shape, count = self.kv_shape, positions.shape[-1]
+        cache = FixedCache(
+            *(
+                torch.empty(
+                    (shape.layers, count, shape.heads, 1, shape.width),
+                    dtype=self._dtype,
+                    device=self._device,
+                )
+                for _ in range(2)
+            )
+        )
+        token = self.embed(self._prompt.preamble_ids()).mean(0).to(self._dtype)  # [D]
+        with cache.filling():
+            self._decoder(
+                inputs_embeds=token.expand(count, 1, -1),
+                position_ids=positions[..., None].to(self._device),
+                past_key_values=cache,
+                use_cache=True,
+                masks={},
+            )
+        return cache.keys
 
     def cache(self, capacity: int) -> FixedCache | LibraryCache:
         """An empty cache for this model."""
@@ -141,8 +201,8 @@ class LanguageModel:
     def _decoder_inputs(
         self, embeds: Tensor | FrameEmbeds, cursor: Cursor
     ) -> tuple[dict[str, Any], Cursor]:
-        """The decoder's arguments for text [n, D] or frames at a cursor, and the cursor
-        after them.
+        """The decoder's arguments for text [n, D] or frames at a cursor, and the cursor after them.
+        UserError beyond the model's positions.
         """
         extra: dict[str, Any] = {"masks": {}}
         if isinstance(embeds, FrameEmbeds):
@@ -153,6 +213,7 @@ class LanguageModel:
             embeds = embeds.embeds
         else:
             positions, after = self.positions.of_text(len(embeds), cursor)
+        self.refuse_beyond(after)
         extra["inputs_embeds"] = embeds[None].to(self._dtype)
         extra["position_ids"] = _add_batch_axis(positions.to(self._device))
         return extra, after
@@ -193,8 +254,56 @@ class LanguageModel:
     def append_block(self, block: KVBlock, cache: FixedCache) -> None:
         """Append stored frames at the cache's cursor: one rotation per key, no forward pass."""
         positions, cursor = self.positions.of_frames(block.pos, block.offsets, cache.cursor)
-        cache.append(block.keys, block.values, *self.rope(positions))
+        self.refuse_beyond(cursor)
+        cache.append(block.keys, block.values, self.rope(positions))
         cache.cursor = cursor
+
+    def append_per_layer(self, block: KVBlock, chosen: Tensor, cache: FixedCache) -> None:
+        """As `append_block`, but each layer gets its own tokens. chosen: [L, n] int64 rising
+        indices of the block's tokens.
+
+        A layer's frames stand as if they were the whole video, each where it would stand if all its
+        tokens were chosen. Text continues after the highest position of any layer.
+        """
+        placed = [self._positions_of(block, tokens, cache.cursor) for tokens in chosen]
+        cursor = Cursor.furthest([end for _, end in placed])
+        self.refuse_beyond(cursor)
+        indices = chosen.to(block.keys.device)
+        stored = zip(block.keys, block.values, indices, strict=True)
+        cache.append_per_layer(
+            (
+                (keys.index_select(1, tokens), values.index_select(1, tokens))
+                for keys, values, tokens in stored
+            ),
+            (self.rope(positions) for positions, _ in placed),
+        )
+        cache.cursor = cursor
+
+    def _positions_of(
+        self, block: KVBlock, tokens: Tensor, cursor: Cursor
+    ) -> tuple[Tensor, Cursor]:
+        """Positions of some tokens of a block at the cursor, and the cursor after their frames."""
+        if block.pos is None:  # one axis: one after another
+            return self.positions.of_frames(None, torch.tensor([0, len(tokens)]), cursor)
+        counts = block.offsets.diff()
+        owners = torch.arange(len(counts)).repeat_interleave(counts)
+        frames = owners[tokens].unique()
+        whole = torch.isin(owners, frames).nonzero()[:, 0]  # all tokens of these frames
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts[frames].cumsum(0)])
+        positions, end = self.positions.of_frames(block.pos[whole], offsets, cursor)
+        return positions[:, torch.searchsorted(whole, tokens)], end
+
+    def refuse_beyond(self, cursor: Cursor, more: int = 0) -> None:
+        """UserError if a context up to the cursor, and `more` text tokens, has positions that the
+        model was not made for.
+        """
+        end = max(cursor.next, cursor.highest + 1) + more
+        if self.max_positions is not None and end > self.max_positions:
+            raise UserError(
+                f"A context of {end} positions is longer than the {self.max_positions} that the "
+                "model was made for (max_position_embeddings); lower read_tokens=, or "
+                "prefill.window_frames= while encoding."
+            )
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -224,12 +333,11 @@ class LanguageModel:
 
     @torch.inference_mode()
     def queries_of(self, questions: Sequence[str]) -> Tensor:
-        """[B, L, H * Dh] float32: mean query of each question's tokens per layer, before rotary
+        """[B, L, H, Dh] float32: mean query of each question's tokens per layer, before rotary
         embedding. One pass of the decoder answers all questions.
 
         The query heads that share a KV head are summed: sum_h <q_h, k_g(h)> = <sum_h q_h, k_g>. So
-        the ranking of frames by mean key is that of all heads, and the index is smaller by the
-        group size.
+        a group has one dot product with a mean key, and the index is smaller by the group size.
         """
         shape = self.kv_shape
         lead = self._prompt.preamble_ids()
@@ -261,7 +369,7 @@ class LanguageModel:
         per_kv_head = means.view(
             len(texts), shape.layers, shape.heads, self._query_heads // shape.heads, shape.width
         ).sum(3)
-        return per_kv_head.flatten(2).cpu()
+        return per_kv_head.cpu()
 
     @contextmanager
     def _captured_queries(self) -> Iterator[list[Tensor]]:

@@ -10,6 +10,7 @@ positions at the cursor. Recalled frames stand side by side, so positions stay i
 model was trained on, for a video of any length. Knows no model, no keys and no pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,19 @@ class Cursor:
     highest: int = -1  # highest position so far, on any axis
     origin: int | None = None  # position where the running video's grid began; None outside a video
     frames: int = 0  # number of frames since the origin
+
+    @staticmethod
+    def furthest(cursors: Sequence["Cursor"]) -> "Cursor":
+        """The end of a context whose layers end at these cursors: text continues after all of
+        them.
+        """
+        first = cursors[0]
+        return Cursor(
+            max(cursor.next for cursor in cursors),
+            max(cursor.highest for cursor in cursors),
+            first.origin,
+            max(cursor.frames for cursor in cursors),
+        )
 
 
 class Positions(Protocol):

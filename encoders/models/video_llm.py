@@ -37,6 +37,7 @@ from encoders.models.checkpoint import (
     out_of_memory,
     quiet_loading,
     read_config,
+    stored_bytes,
 )
 from encoders.models.language_model import LanguageModel
 from encoders.models.prompt_text import PromptText
@@ -120,7 +121,7 @@ class VideoLLM:
         }
         config = read_config(path, self.family, revision, local_only=common["local_files_only"])
         check_weights(path)
-        check_memory(path, config, self.dtype, self.device)
+        check_memory(path, self._weight_bytes(config, revision), self.dtype, self.device)
         self.processor = self._load_processor(**common)
         register()
         implementation = {
@@ -144,6 +145,17 @@ class VideoLLM:
         self.language_model = LanguageModel(
             self.model, self.decoder, config, self.prompt, dtype=self.dtype, device=self.device
         )
+
+    def _weight_bytes(self, config: PreTrainedConfig, revision: str | None) -> int:
+        """Bytes of the weights in memory: by the checkpoint's files, or, before a download, by its
+        configuration.
+        """
+        stored = stored_bytes(self.path, config, self.dtype, revision)
+        if stored is not None:
+            return stored
+        with torch.device("meta"):  # nothing is allocated
+            model = self.model_class(config)
+        return sum(weight.numel() for weight in model.parameters()) * self.dtype.itemsize
 
     def _load_processor(self, **settings: Any) -> Any:
         """The checkpoint's processor. UserError if it cannot be loaded."""
@@ -263,13 +275,17 @@ class VideoLLM:
     def _process(self, frames: np.ndarray) -> Any:
         """The output of the checkpoint's own processor for one clip, [T, H, W, 3] uint8. The frames
         have their final size, so the processor must not choose another one from the length of the
-        clip.
+        clip. Nothing is resized, so there is no cap on pixels either, whose absence Qwen's
+        processors would warn of.
         """
-        return self.processor.video_processor(
+        video_processor = self.processor.video_processor
+        capped = {"cap_pixels_per_frame": False} if _knows_cap(video_processor) else {}
+        return video_processor(
             videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
             do_resize=False,
             do_sample_frames=False,
             return_tensors="pt",
+            **capped,
         )
 
     def _visual_tokens(self, features: list[Tensor], frames: Frames) -> VisualTokens:
@@ -402,6 +418,10 @@ class VideoLLM:
         return digest.hexdigest()[:16]
 
 
+def _knows_cap(video_processor: Any) -> bool:
+    return hasattr(type(video_processor), "cap_pixels_per_frame")
+
+
 def require_full_attention(backbone: Backbone) -> None:
     """UserError unless keys and values of single frames can be kept and recalled for this model."""
     layers = backbone.language_model.other_layers
@@ -409,4 +429,9 @@ def require_full_attention(backbone: Backbone) -> None:
         raise UserError(
             f"The model at {backbone.path} has layers of type {layers}, whose keys and values "
             "cannot be recalled frame by frame; use reader=tokens prefill=none retriever=clip."
+        )
+    if backbone.language_model.rotary_form is None:
+        raise UserError(
+            f"The model at {backbone.path} rotates its keys in a way that is not known here, so "
+            "stored keys would be wrong ones; use reader=tokens prefill=none retriever=clip."
         )

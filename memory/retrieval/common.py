@@ -9,7 +9,7 @@ from torch import Tensor
 from encoders.errors import UserError
 from memory.schema import Hits, Question, SegmentIndex
 
-Queries = Callable[[str], Tensor]  # question text -> [L, H * Dh], query heads of a group summed
+Queries = Callable[[str], Tensor]  # question text -> [L, H, Dh], query heads of a group summed
 
 
 def hits(ordinals: Iterable[int] | np.ndarray, scores: Iterable[float] | np.ndarray) -> Hits:

@@ -2,14 +2,15 @@
 arXiv 2503.00540).
 
 Knows no model: the queries come from a partner. Keys and queries are both taken before rotary
-embedding. Query heads that share a key head arrive summed, which gives the same ranking with an
-index several times smaller.
+embedding. Query heads that share a key head arrive summed, which gives the same dot products with
+an index several times smaller.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
@@ -26,9 +27,11 @@ _CACHE_NUMBERS = 1 << 20
 class KVRetriever:
     """Frames whose keys match the question's queries best.
 
-    Each layer's dot products are z-scored over the visible frames; their mean over layers is one
-    ranking for all layers. So a layer with large scores cannot outvote the others, and all layers
-    read the same frames.
+    Each head's dot products are z-scored over the visible frames; their mean over heads and layers
+    is one ranking for all layers. So neither a layer nor a head with large scores can outvote the
+    others, and all layers read the same frames.
+    normalize: "head", or "layer": the heads' dot products are summed as they are, and each layer's
+    sum is z-scored.
     per_layer: also rank each layer's own best frames (Hits.per_layer), as ReKV does; their union is
     read.
     top: with per_layer, how many frames each layer may rank; only these are ranked at all. None: as
@@ -36,7 +39,7 @@ class KVRetriever:
     similarity: "dot" or "cosine". A plain dot product also prefers frames whose keys are long.
     ram_bytes: RAM for mean keys in float16 (a 7B model at 1 frame a second: about 100 MB an hour).
     Beyond it they go to a mapped temporary file.
-    Partners: `queries` turns the question into [L, H * Dh]; `embedder` is not used.
+    Partners: `queries` turns the question into [L, H, Dh]; `embedder` is not used.
     """
 
     reads = frozenset({"key_means"})
@@ -45,6 +48,7 @@ class KVRetriever:
         self,
         *,
         queries: Queries | None,
+        normalize: str = "head",
         per_layer: bool = False,
         top: int | None = None,
         similarity: str = "dot",
@@ -58,12 +62,14 @@ class KVRetriever:
             )
         if similarity not in ("dot", "cosine"):
             raise UserError(f"retriever.similarity={similarity} is not known; use dot or cosine")
+        if normalize not in ("head", "layer"):
+            raise UserError(f"retriever.normalize={normalize} is not known; use head or layer")
         if top is not None and (top < 1 or not per_layer):
             raise UserError(
                 f"retriever.top={top} needs to be 1 or more, and retriever.per_layer=true; leave "
                 "it out"
             )
-        self._queries = queries
+        self._queries, self._by_head = queries, normalize == "head"
         self._per_layer, self._top, self._cosine = per_layer, top, similarity == "cosine"
         self._budget = RamBudget(ram_bytes)
         self._rows: dict[str, RowBuffer] = {}  # each [T, L, H * Dh]
@@ -94,15 +100,20 @@ class KVRetriever:
         if k == 0:
             return hits([], [])
         rows = self._rows[question.video_id]
-        queries = self._queries(question.text).detach().float().cpu().numpy()  # [L, H * Dh]
-        if queries.shape != rows.shape:
+        queries = self._queries(question.text).detach().float().cpu()  # [L, H, Dh]
+        if queries.flatten(1).shape != rows.shape:
             raise UserError(
-                f"the question's queries are {list(queries.shape)} but the bank's keys "
+                f"the question's queries are {list(queries.flatten(1).shape)} but the bank's keys "
                 f"{list(rows.shape)}; "
                 "use the backbone that the bank was made with"
             )
-        scores = self._similarities(rows, queries, first, visible)  # [L, visible - first]
-        shared = _standardize(scores)  # [visible - first]
+        if not self._by_head:
+            queries = queries.flatten(1)[:, None]  # as if a layer had one head
+        products = self._products(rows, queries, first, visible)  # [L * H, visible - first]
+        _standardize(products)
+        # of each layer, and of all
+        scores = products.reshape(len(queries), -1, visible - first).mean(1)
+        shared = scores.mean(0)  # [visible - first]
         best = topk.best(shared, k)
         ranked = hits(first + best, shared[best])
         if not self._per_layer:
@@ -115,31 +126,29 @@ class KVRetriever:
             ranked = hits(first + best, shared[best])
         return Hits(ranked.frames, ranked.scores, hits(first + own, []).frames)
 
-    def _similarities(
-        self, rows: RowBuffer, queries: np.ndarray, first: int, stop: int
-    ) -> np.ndarray:
-        """[L, stop - first] float32: each layer's dot product (or cosine) of rows first..stop-1
-        with [L, W] queries."""
+    def _products(self, rows: RowBuffer, queries: Tensor, first: int, stop: int) -> np.ndarray:
+        """[L * H, stop - first] float32: each head's dot product (or cosine) of rows first..stop-1
+        with queries [L, H, Dh]."""
         # The work is reading the rows once: einsum took half the time of multiplying and summing,
         # and a matrix product took five times as long. With einsum the score of a row does not
         # depend on the rows around it.
-        scores = np.empty((len(queries), stop - first), np.float32)
-        step = max(1, _CACHE_NUMBERS // queries.size)
-        wide = torch.empty((min(step, rows.block), *queries.shape))
+        layers, heads, width = queries.shape
+        products = np.empty((layers * heads, stop - first), np.float32)
+        step = max(1, _CACHE_NUMBERS // queries.numel())
+        wide = torch.empty((min(step, rows.block), layers, heads, width))
         at = 0
-        for block in rows.blocks(stop, first):  # [t, L, W] float16
+        for block in rows.blocks(stop, first):  # [t, L, H * Dh] float16
             for keys in np.split(block, range(step, len(block), step)):
                 # torch converts to float32 ten times faster than numpy
-                part = wide[: len(keys)].copy_(torch.from_numpy(keys)).numpy()
-                products = np.einsum("tlw,lw->tl", part, queries)
-                if self._cosine:  # the length of the query does not change the ranking of its layer
-                    lengths = np.sqrt(np.einsum("tlw,tlw->tl", part, part))
-                    products = np.divide(
-                        products, lengths, out=np.zeros_like(products), where=lengths > 0
-                    )
-                scores[:, at : at + len(keys)] = products.T
+                part = wide[: len(keys)]
+                part.flatten(2).copy_(torch.from_numpy(keys))
+                found = np.einsum("tlhd,lhd->tlh", part.numpy(), queries.numpy())
+                if self._cosine:  # the length of the query does not change the ranking of its head
+                    lengths = np.sqrt(np.einsum("tlhd,tlhd->tlh", part.numpy(), part.numpy()))
+                    found = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+                products[:, at : at + len(keys)] = found.reshape(len(keys), -1).T
                 at += len(keys)
-        return scores
+        return products
 
     def frame_count(self, video_id: str) -> int:
         return len(self._rows.get(video_id, ()))
@@ -167,16 +176,12 @@ class KVRetriever:
             rows.release()
 
 
-def _standardize(scores: np.ndarray) -> np.ndarray:
-    """Scale each layer of [L, T] to mean 0 and deviation 1 over the frames, in place; a constant
-    layer becomes 0. Returns their mean over layers: [T]."""
-    shared = np.zeros(scores.shape[1], np.float32)
-    for layer in scores:  # one layer at a time stays in the CPU cache
-        layer -= layer.mean()
-        spread = layer.std()
+def _standardize(rows: np.ndarray) -> None:
+    """Scale each row of [N, T] to mean 0 and deviation 1, in place; a constant row becomes 0."""
+    for row in rows:  # one at a time stays in the CPU cache
+        row -= row.mean()
+        spread = row.std()
         if spread > 0:
-            layer /= spread
+            row /= spread
         else:
-            layer[:] = 0.0
-        shared += layer
-    return shared / np.float32(len(scores))
+            row[:] = 0.0

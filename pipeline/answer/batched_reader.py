@@ -123,6 +123,7 @@ class BatchedReader:
                 stack = self._stack_for(len(group), longest + room)
                 for layout, row in zip(layouts, stack.rows, strict=True):
                     layout.write(row)
+                    self._language_model.refuse_beyond(row.cursor, room)
                 stack.join()
             yield stack, AttentionShares([layout.frames_of for layout in layouts], stack.valid)
 

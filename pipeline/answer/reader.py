@@ -15,6 +15,7 @@ import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -94,12 +95,13 @@ class _CachedReader:
         self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
     ) -> Iterator[tuple[Cache, Tensor]]:
         """The cache with the context of one question and `room` free tokens, and the layout's
-        `frames_of`."""
+        `frames_of`. Raises UserError where the model has fewer positions."""
         with self.exclusive(cancelled):
             with timer("lay_out"):
                 layout = self.layout(evidence)
                 cache = self._cache_for(layout.length + room)
                 layout.write(cache)
+            self._language_model.refuse_beyond(cache.cursor, room)
             yield cache, layout.frames_of
 
     def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
@@ -355,34 +357,27 @@ class KVReader(_CachedReader):
             self._language_model.kv_shape.layers, -1
         )
         sink = len(self.sink)
-        if evidence.per_layer is not None:
-            if block.pos is not None:
-                raise UserError(
-                    "retriever.per_layer=true needs positions on one axis, and this model has "
-                    "three (M-RoPE)."
-                )
-            index = self._tokens_per_layer(evidence.per_layer, owners[0, sink:])  # [L, M']
-            spread = index[:, None, :, None].expand(
-                -1, block.keys.shape[1], -1, block.keys.shape[3]
-            )
-            keys, values = block.keys.gather(2, spread), block.values.gather(2, spread)
-            block = KVBlock(keys, values, torch.tensor([0, index.shape[1]]))
+        if evidence.per_layer is None:
+            length = block.keys.shape[2]
+            write = partial(self._language_model.append_block, block)
+        else:
+            index = _tokens_per_layer(evidence.per_layer, owners[0, sink:])  # [L, n]
+            length = index.shape[1]
             owners = torch.cat([owners[:, :sink], owners[:, sink:].gather(1, index)], dim=1)
-        return Layout(
-            sink + block.keys.shape[2],
-            owners,
-            lambda cache: self._language_model.append_block(block, cache),
-        )
+            write = partial(self._language_model.append_per_layer, block, index)
+        return Layout(sink + length, owners, write)
 
-    @staticmethod
-    def _tokens_per_layer(per_layer: Tensor, owner: Tensor) -> Tensor:
-        """[L, k] ordinals, [M] ordinal per token -> [L, M'] token indices in time order."""
-        rows = [torch.isin(owner, frames).nonzero()[:, 0] for frames in per_layer]
-        if len({len(row) for row in rows}) > 1:
-            raise UserError(
-                "retriever.per_layer=true needs the same number of tokens in every frame, and this "
-                "bank's compressor "
-                "leaves unequal numbers; use retriever.per_layer=false, or encode with "
-                "compressor=none or pool."
-            )
-        return torch.stack(rows)
+
+def _tokens_per_layer(per_layer: Tensor, owners: Tensor) -> Tensor:
+    """Which tokens each layer reads: [L, n] rising indices. per_layer: [L, k] ordinals of each
+    layer's frames. owners: [M] ordinal of each token.
+
+    All layers of a cache have the same length. Where a layer's frames have fewer tokens than those
+    of another, the first tokens of further frames follow.
+    """
+    chosen = [torch.isin(owners, frames) for frames in per_layer]  # each [M] bool
+    longest = max(int(own.sum()) for own in chosen)
+    for own in chosen:
+        others = (~own).nonzero()[: longest - int(own.sum()), 0]
+        own[others] = True
+    return torch.stack([own.nonzero()[:, 0] for own in chosen])

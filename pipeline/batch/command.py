@@ -40,7 +40,7 @@ _UNRELATED = (
     "device_mb prefetch_frames format"
 ).split()
 # option_choice.prompt, which often is ${annotations.prompt}, records the prompt
-_UNRELATED_KEYS = ("backbone.device", "annotations.prompt")
+_UNRELATED_KEYS = ("backbone.device", "clip.device", "annotations.prompt")
 _PACKAGES = (
     "reelbank torch transformers open_clip_torch numpy faiss-cpu av decord pyarrow fsspec "
     "hydra-core"

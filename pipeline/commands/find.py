@@ -18,7 +18,7 @@ from rich.table import Table
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
-from encoders.schema import DualEncoder, VideoInfo
+from encoders.schema import VideoInfo
 from encoders.text.lines import SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse, widen
@@ -32,6 +32,7 @@ from pipeline.commands.videos import find_video
 from pipeline.config.parts import call, check, instantiate
 from pipeline.config.settings import FindSettings, MomentsFormat
 from pipeline.config.units import format_span
+from pipeline.frame_embedder import build_clip
 from pipeline.moments.finder import Finder
 from pipeline.moments.frame_channels import FrameChannels, frame_channels
 from pipeline.query.plan import CHANNELS, FRAMES, KV, PICTURE, Planner
@@ -182,14 +183,9 @@ def _frame_channels(settings: FindSettings, backbone: Callable[[], Backbone]) ->
         settings.bank,
         provenance,
         channels,
-        clip=lambda: _load_clip(settings),
+        clip=lambda: build_clip(settings),
         backbone=backbone,
     )
-
-
-def _load_clip(settings: FindSettings) -> DualEncoder:
-    clip: DualEncoder = instantiate("clip", settings.clip)
-    return clip
 
 
 def _load_backbone(settings: FindSettings) -> Backbone:

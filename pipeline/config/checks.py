@@ -1,6 +1,7 @@
 """What is refused before anything loads: values out of range, and parts that do not go together."""
 
 from encoders.errors import UserError
+from encoders.models.backbone import Backbone
 from memory.schema import Retriever
 from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config import units
@@ -42,7 +43,12 @@ def began_at(settings: PipelineSettings) -> float | None:
 
 
 def check_parts(
-    settings: PipelineSettings, *, keeps_kv: bool, retriever: Retriever, reader_needs_kv: bool
+    settings: PipelineSettings,
+    *,
+    keeps_kv: bool,
+    retriever: Retriever,
+    reader_needs_kv: bool,
+    backbone: Backbone,
 ) -> None:
     """UserError on parts that each work but not together: before an hour of video is encoded.
 
@@ -66,6 +72,7 @@ def check_parts(
             "prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or "
             "prefill=window."
         )
+    _refuse_long_reads(settings, backbone)
     if settings.retriever.get("parts", {}).get("kv", {}).get("per_layer"):
         raise UserError(
             "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one "
@@ -73,3 +80,20 @@ def check_parts(
         )
     if settings.retriever.get("per_layer") and not reader_needs_kv:
         raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")
+
+
+def _refuse_long_reads(settings: PipelineSettings, backbone: Backbone) -> None:
+    """UserError if read_tokens= alone exceeds the positions of the model. With three axes a token
+    takes less than a position, so a read that is too long is refused when it is laid out.
+    """
+    most = backbone.language_model.max_positions
+    if (
+        settings.read_tokens is not None
+        and most is not None
+        and backbone.language_model.positions.axes == 1
+        and settings.read_tokens > most
+    ):
+        raise UserError(
+            f"read_tokens={settings.read_tokens} is more than the {most} positions that the model "
+            "was made for (max_position_embeddings); use less."
+        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
+from encoders.models.clip import NoFrameEmbedder
 from encoders.schema import DualEncoder
 from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.fused import FusedRetriever
@@ -49,7 +50,14 @@ def frame_channels(
     queries: BatchedQueries | None = None
     if PICTURE in channels:
         embedder = clip()
-        if provenance.get("clip") in (None, embedder.fingerprint()):
+        if isinstance(embedder, NoFrameEmbedder):
+            if channels == (PICTURE,):
+                raise UserError(
+                    f"the frames of bank {bank} have no embeddings; use channels without picture"
+                )
+            note = "pictures are left out: the bank's frames have no embeddings"
+            channels = tuple(channel for channel in channels if channel != PICTURE)
+        elif provenance.get("clip") in (None, embedder.fingerprint()):
             texts = BatchedTextEmbedder(embedder)
         elif channels == (PICTURE,):
             raise UserError(

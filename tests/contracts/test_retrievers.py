@@ -28,7 +28,17 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
 from memory.timeline import Timeline
 from pipeline.evaluation.speed.clocks import resident_bytes
-from tests.support.records import EMBED, Words, feed, make_segment, make_video, queries, same
+from tests.support.records import (
+    EMBED,
+    HEADS,
+    LAYERS,
+    Words,
+    feed,
+    make_segment,
+    make_video,
+    queries,
+    same,
+)
 from tests.support.retrievers import NAMES, NEEDLE, PER_LAYER, built
 
 COSINE = "kv retriever.similarity=cosine"
@@ -147,7 +157,12 @@ def test_top_limits_what_each_layer_names():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "word"), [("similarity=l2", "dot or cosine"), ("top=3", "per_layer=true")]
+    ("wrong", "word"),
+    [
+        ("similarity=l2", "dot or cosine"),
+        ("normalize=none", "head or layer"),
+        ("top=3", "per_layer=true"),
+    ],
 )
 def test_settings_of_kv_that_do_not_fit(wrong, word):
     with pytest.raises(UserError, match=word):
@@ -327,28 +342,56 @@ def test_a_long_scene_does_not_hide_the_others():
 # ---- kv
 
 
-def test_kv_scores_are_the_mean_z_score_over_visible_frames():
+def z_scores(raw: torch.Tensor) -> torch.Tensor:
+    """Over the last axis, in float64."""
+    return (raw - raw.mean(-1, keepdim=True)) / raw.std(-1, keepdim=True, unbiased=False)
+
+
+@pytest.mark.parametrize("normalize", ["head", "layer"])
+def test_kv_scores_are_the_mean_z_score_over_visible_frames(normalize):
+    """Written out: of each head, or of each layer's sum over heads."""
     video = make_video(segments=4)
-    found = feed(KVRetriever(queries=queries), video).search(NEEDLE, 10, 10)
-    keys = torch.cat([segment.key_means for segment in video])[:10].double()  # [T, L, W]
-    raw = torch.einsum("tlw,lw->lt", keys, queries("needle").double())
-    z = (raw - raw.mean(1, keepdim=True)) / raw.std(1, keepdim=True, unbiased=False)
-    scores, order = z.mean(0).sort(descending=True)
+    kinds = {"queries": queries, "normalize": normalize}
+    found = feed(KVRetriever(**kinds), video).search(NEEDLE, 10, 10)
+    keys = torch.cat([segment.key_means for segment in video])[:10].double()
+    keys = keys.unflatten(2, (HEADS, -1))  # [T, L, H, Dh]
+    raw = torch.einsum("tlhd,lhd->lht", keys, queries("needle").double())
+    of_layers = z_scores(raw).mean(1) if normalize == "head" else z_scores(raw.sum(1))
+    scores, order = of_layers.mean(0).sort(descending=True)
     assert found.frames.tolist() == order.tolist()
     assert torch.allclose(found.scores.double(), scores, atol=5e-3)  # rows are kept in float16
-    layers = (
-        feed(KVRetriever(queries=queries, per_layer=True), video).search(NEEDLE, 10, 10).per_layer
-    )
-    assert layers.tolist() == raw.argsort(1, descending=True).tolist()
+    layers = feed(KVRetriever(**kinds, per_layer=True), video).search(NEEDLE, 10, 10).per_layer
+    assert layers.tolist() == of_layers.argsort(1, descending=True).tolist()
 
 
 def test_a_loud_layer_does_not_outvote_the_others():
     """Layer 0 is a thousand times louder and prefers frame 0; layers 1 and 2 prefer frame 5."""
-    means = torch.zeros(8, 3, 16)
-    means[0, 0], means[5, 1:] = 1000 * queries("needle")[0], queries("needle")[1:]
+    means, query = torch.zeros(8, 3, 16), queries("needle").flatten(1)
+    means[0, 0], means[5, 1:] = 1000 * query[0], query[1:]
     retriever = KVRetriever(queries=queries)
     retriever.add(SegmentIndex("v", 0, 0, torch.arange(8.0), key_means=means))
     assert retriever.search(NEEDLE, 2, 8).frames.tolist() == [5, 0]
+
+
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_a_loud_head_does_not_outvote_the_others(per_layer):
+    """In every layer, head 0 is a thousand times louder and prefers frame 0. The three other heads
+    prefer frame 5.
+    """
+    query = queries("needle").reshape(LAYERS, 4, -1)
+    means = torch.zeros(8, *query.shape)
+    means[:, :, 0] = 1000 * query[:, 0]
+    means[0, :, 0] *= 1.01
+    means[5, :, 1:] = query[:, 1:]
+    kinds = {"queries": lambda text: query, "per_layer": per_layer}
+    quiet, loud = KVRetriever(**kinds), KVRetriever(**kinds, normalize="layer")
+    for retriever in (quiet, loud):
+        retriever.add(SegmentIndex("v", 0, 0, torch.arange(8.0), key_means=means.flatten(2)))
+    assert loud.search(NEEDLE, 1, 8).frames.tolist() == [0]  # the fault
+    found = quiet.search(NEEDLE, 1, 8)
+    assert found.frames.tolist() == [5]
+    if found.per_layer is not None:
+        assert found.per_layer.tolist() == [[5]] * LAYERS
 
 
 def test_rows_beyond_the_ram_budget_are_the_same_rows():

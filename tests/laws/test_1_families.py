@@ -173,7 +173,7 @@ def test_a_block_reads_equal_wherever_it_was_written(family):
     model.append_block(encode(backbone, frames.part(0, 6), [6])[0].kv, placed)
     new = backbone.frame_embeds(seen)
     positions, _ = model.positions.of_frames(new.pos, new.offsets, placed.cursor)
-    keys = cache.stored(before, *model.rope(positions), torch.float32)[0]
+    keys = cache.stored(before, model.rope(positions), torch.float32)[0]
     assert torch.allclose(keys, alone.keys, atol=1e-5)
 
 

@@ -59,7 +59,7 @@ def make_segment(
     means = torch.randn(frames, LAYERS, HEADS * HEAD, generator=generator)
     if needle is not None:
         clip[needle] = Words().embed_text("needle")
-        means[needle] = PLANTED * queries("needle")
+        means[needle] = PLANTED * queries("needle").flatten(1)
     return Segment(
         video_id=video_id,
         number=number,
@@ -107,8 +107,9 @@ class Words:
 
 
 def queries(text: str) -> Tensor:
-    """Queries of a question: [L, H * Dh]."""
-    return torch.randn(LAYERS, HEADS * HEAD, generator=torch.Generator().manual_seed(hash_of(text)))
+    """Queries of a question: [L, H, Dh]."""
+    generator = torch.Generator().manual_seed(hash_of(text))
+    return torch.randn(LAYERS, HEADS * HEAD, generator=generator).view(LAYERS, HEADS, HEAD)
 
 
 def info(video_id: str = "v") -> VideoInfo:

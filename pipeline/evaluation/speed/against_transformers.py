@@ -16,7 +16,6 @@ from encoders.errors import UserError
 from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Frames, FrameSource
 from pipeline.build import open_video
-from pipeline.config.parts import instantiate
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed import machine, operations, ready_frames
 from pipeline.evaluation.speed.baselines import (
@@ -29,6 +28,7 @@ from pipeline.evaluation.speed.clocks import median_range, stopwatch
 from pipeline.evaluation.speed.reelbank_arm import ReelbankArm
 from pipeline.evaluation.speed.rounds import Limits, Rounds
 from pipeline.evaluation.speed.schema import BASELINES, BenchArm, BenchRow, Recompose, Table
+from pipeline.frame_embedder import build_clip
 from pipeline.provenance import provenance
 
 KEPT, WHOLE = BASELINES["kv_kept"], BASELINES["whole_prompt"]
@@ -220,7 +220,7 @@ def _reelbank_arms(
                 f"ours.{name} changes the backbone, and all arms have the same weights; run bench "
                 "twice instead."
             )
-        encoding = str(provenance(own, backbone, instantiate("clip", own.clip)))
+        encoding = str(provenance(own, backbone, build_clip(own)))
         leader = leaders.get(encoding)
         bank = work / f"bank-{len(leaders) if leader is None else list(leaders).index(encoding)}"
         arm = ReelbankArm(_ARM_PREFIX + name, own, backbone, bank, leader)

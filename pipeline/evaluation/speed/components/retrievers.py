@@ -14,6 +14,7 @@ from pipeline.evaluation.speed.clocks import quantile, stopwatch
 from pipeline.evaluation.speed.components.frame_index import HITS
 from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import BenchRow, Recompose, Table
+from pipeline.frame_embedder import build_clip
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 
 _SEGMENT = 8  # frames of a synthetic segment, about the segmenter's length
@@ -41,7 +42,7 @@ def measure(
         own = recompose([f"retriever={name}"])
         for count in config.retriever_rows:
             partners = {
-                "embedder": BatchedTextEmbedder(instantiate("clip", own.clip)),
+                "embedder": BatchedTextEmbedder(build_clip(own)),
                 "queries": BatchedQueries(backbone.language_model.queries_of),
             }
             retriever: Retriever = call(

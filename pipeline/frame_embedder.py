@@ -1,0 +1,124 @@
+"""The frame embedder of a run: the one that was chosen, or with clip=auto one that suits the
+backbone.
+
+The embedded embedder knows the needle world alone. Behind any other backbone it would rank frames
+by how they resemble cards, so it is never chosen there. Knows conf/clip and the manifest of a bank;
+loads nothing but the embedder.
+"""
+
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from encoders.errors import UserError
+from encoders.models.clip import ClipEncoder, NoFrameEmbedder, clip_fingerprint, has_weights
+from encoders.schema import DualEncoder
+from pipeline.config.compose import options
+from pipeline.config.parts import PartSettings, check, instantiate
+from pipeline.config.settings import FindSettings, PipelineSettings
+
+AUTO = "auto"
+_NEEDLE_WORLD = "needle_world"
+
+log = logging.getLogger(__name__)
+
+
+def build_clip(settings: PipelineSettings | FindSettings) -> DualEncoder:
+    """The frame embedder; a program that opens several banks builds it once.
+
+    UserError if its settings do not fit, or it cannot be loaded.
+    """
+    check("clip", settings.clip)
+    if settings.clip.get("model") != AUTO:
+        embedder: DualEncoder = instantiate("clip", settings.clip)
+        return embedder
+    node, note = _suiting(settings)
+    if note:
+        log.warning("reelbank: warning: %s", note)
+    if node is None:
+        return NoFrameEmbedder()
+    own = {key: value for key, value in settings.clip.items() if key in ("device", "dtype")}
+    chosen: ClipEncoder = instantiate("clip", node | own)
+    return chosen
+
+
+def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSettings:
+    """The settings of the retriever. With clip=auto, retriever=fused goes without frame embeddings
+    where there are none, and where they are those of the embedded embedder behind a real backbone.
+
+    UserError if another retriever or the segmenter needs them.
+    """
+    node = settings.retriever
+    if settings.clip.get("model") != AUTO or _is_of_needle_world(settings.backbone):
+        return node
+    if not isinstance(clip, NoFrameEmbedder) and not _is_embedded(clip):
+        return node
+    remedy = (
+        "give clip=b32, which is fetched on first use, or the embedded one with clip=embedded, "
+        "which knows cards only"
+    )
+    if settings.segmenter["_target_"].endswith(".SceneCuts") and isinstance(clip, NoFrameEmbedder):
+        raise UserError(f"segmenter=scene needs a frame embedder, and this run has none; {remedy}.")
+    if node["_target_"].endswith(".ClipRetriever"):
+        raise UserError(f"retriever=clip needs a frame embedder that suits the backbone; {remedy}.")
+    parts = dict(node.get("parts", {}))
+    if parts.pop("clip", None) is None:
+        return node
+    weights = {name: weight for name, weight in node["weights"].items() if name in parts}
+    return node | {"parts": parts, "weights": weights}
+
+
+def _suiting(settings: PipelineSettings | FindSettings) -> tuple[PartSettings | None, str]:
+    """The node of conf/clip for the backbone, or None, and what the user must know."""
+    nodes = options("clip", {"backbone": {"device": "cpu"}})
+    embedded, b32 = nodes["embedded"], nodes["b32"]
+    is_toy = _is_of_needle_world(settings.backbone)
+    if is_toy and isinstance(settings, PipelineSettings):
+        return embedded, ""
+    dtype = str(settings.clip.get("dtype"))
+    of_banks: dict[str, PartSettings | None] = {
+        _fingerprint(embedded, dtype): embedded,
+        _fingerprint(b32, dtype): b32,
+        NoFrameEmbedder().fingerprint(): None,
+    }
+    name, recorded = Path(str(settings.backbone["path"])).name, _recorded(Path(settings.bank))
+    if recorded in of_banks:
+        node = of_banks[recorded]
+        if is_toy or node is not embedded:
+            return node, ""
+        return node, (
+            f"bank {settings.bank} has the frame embeddings of the embedded model, which knows "
+            f"cards only, so backbone {name} finds frames by their keys alone"
+        )
+    if is_toy:
+        return embedded, ""
+    if has_weights(b32["model"], b32["pretrained"]):
+        return b32, f"backbone {name} finds frames with clip=b32; clip= chooses another embedder"
+    return None, (
+        f"backbone {name} finds frames by their keys alone, because the weights of clip=b32 are "
+        "not on this machine; clip=b32 fetches them"
+    )
+
+
+def _is_of_needle_world(backbone: PartSettings) -> bool:
+    return backbone.get("questions") == _NEEDLE_WORLD
+
+
+def _fingerprint(node: PartSettings, dtype: str) -> str:
+    return clip_fingerprint(node["model"], node.get("pretrained"), dtype)
+
+
+def _is_embedded(clip: DualEncoder) -> bool:
+    node = options("clip", {"backbone": {"device": "cpu"}})["embedded"]
+    return clip.fingerprint().split("-")[0] == _fingerprint(node, "float32")
+
+
+def _recorded(bank: Path) -> Any:
+    """The fingerprint of the embedder of a bank that exists; None if it cannot be read, which the
+    bank itself reports.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads((bank / "bank.json").read_bytes())["provenance"]["clip"]
+    return None

@@ -1,0 +1,181 @@
+"""Keys before rotary embedding, for every way in which a family rotates them.
+
+Tiny random text models of transformers. A context that is stored and laid out a hundred positions
+further reads as the library's own pass over it: rotation is relative, so only a wrong one shows.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import encoders.models.torchvision_ops  # noqa: F401
+
+import pytest
+import torch
+from torch import nn
+
+from encoders.errors import UserError
+from encoders.models.attention import ATTENTIONS, register
+from encoders.models.kv_cache import RotaryForm, RotaryTable
+from encoders.models.language_model import LanguageModel
+from encoders.models.positions import Cursor, LinearPositions, TimedImagePositions
+from encoders.models.video_llm import require_full_attention
+from encoders.schema import KVBlock
+
+import transformers as T  # isort: skip
+from transformers.models.glm4v.modeling_glm4v import Glm4vTextConfig, Glm4vTextModel  # isort: skip
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (  # isort: skip
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
+)
+
+SMALL = dict(
+    vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=512, pad_token_id=0, bos_token_id=None,
+    eos_token_id=1, head_dim=16,
+)  # fmt: skip
+HALF = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 128,
+}
+SECTIONS = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+# name -> configuration, model, form, axes
+MODELS: dict[str, tuple[Any, Any, RotaryForm, int]] = {
+    "llama": (T.LlamaConfig(**SMALL), T.LlamaModel, RotaryForm.HALVES, 1),
+    "llama, yarn": (
+        T.LlamaConfig(**SMALL, rope_parameters=YARN), T.LlamaModel, RotaryForm.HALVES, 1,
+    ),
+    "qwen3, normalized keys": (T.Qwen3Config(**SMALL), T.Qwen3Model, RotaryForm.HALVES, 1),
+    "half of a head": (
+        T.StableLmConfig(**SMALL, rope_parameters=HALF), T.StableLmModel, RotaryForm.HALVES, 1,
+    ),
+    "qwen2.5-vl": (
+        Qwen2_5_VLTextConfig(**SMALL, rope_parameters=SECTIONS), Qwen2_5_VLTextModel,
+        RotaryForm.HALVES, 3,
+    ),
+    "glm-4v, interleaved": (
+        Glm4vTextConfig(**SMALL, rope_parameters=SECTIONS), Glm4vTextModel,
+        RotaryForm.INTERLEAVED, 3,
+    ),
+    "glm-4v, half of a head": (
+        Glm4vTextConfig(**SMALL, rope_parameters=HALF | {"mrope_section": [1, 1, 2]}),
+        Glm4vTextModel, RotaryForm.INTERLEAVED, 3,
+    ),
+    "cohere, interleaved": (T.CohereConfig(**SMALL), T.CohereModel, RotaryForm.INTERLEAVED, 1),
+    "glm-4, table in halves": (
+        T.Glm4Config(**SMALL, rope_parameters=HALF), T.Glm4Model, RotaryForm.INTERLEAVED_KEYS, 1,
+    ),
+}  # fmt: skip
+
+
+class Whole(nn.Module):
+    """What a LanguageModel needs of a model around its decoder."""
+
+    def __init__(self, decoder: nn.Module, config: Any) -> None:
+        super().__init__()
+        self.decoder, self.config = decoder, config
+        self.lm_head = nn.Identity()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.decoder.get_input_embeddings()
+
+
+def language_model(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
+    config, kind, _, axes = MODELS[name]
+    return wrapped(config, kind, axes, dtype)
+
+
+def wrapped(config: Any, kind: Any, axes: int, dtype: torch.dtype) -> LanguageModel:
+    register()
+    torch.manual_seed(0)
+    config._attn_implementation = ATTENTIONS["sdpa"]
+    decoder = kind(config).eval()
+    for weight in decoder.parameters():
+        if weight.dim() > 1:
+            weight.data.normal_(std=0.2)
+    decoder.to(dtype)
+    prompt: Any = SimpleNamespace(preamble_ids=lambda: [5, 6, 7])
+    device = torch.device("cpu")
+    model = LanguageModel(
+        Whole(decoder, config), decoder, config, prompt, dtype=dtype, device=device
+    )
+    model.positions = LinearPositions() if axes == 1 else TimedImagePositions()
+    return model
+
+
+CONTEXT, TAIL = list(range(10, 30)), list(range(30, 38))
+
+
+def moved_by(model: LanguageModel, positions: int) -> torch.Tensor:
+    """[n, D] hidden states of TAIL behind CONTEXT, which is stored and laid out further on."""
+    cache = model.cache(64)
+    model.forward(model.embed(CONTEXT), cache)
+    places, _ = model.positions.of_text(len(CONTEXT), Cursor())
+    keys, values = cache.stored(0, model.rope(places), torch.float32)
+    pos = None if model.positions.axes == 1 else places.T.int()
+    block = KVBlock(keys, values, torch.tensor([0, len(CONTEXT)]), pos)
+    again = model.cache(64)
+    again.cursor = Cursor(positions, positions - 1)
+    model.append_block(block, again)
+    return model.forward(model.embed(TAIL), again)
+
+
+def plain(model: LanguageModel) -> torch.Tensor:
+    """[n, D] of TAIL by one pass of the library's model without a cache."""
+    with torch.inference_mode():
+        embeds = model.embed(CONTEXT + TAIL)[None]
+        hidden: torch.Tensor = model._decoder(inputs_embeds=embeds, use_cache=False)
+        return hidden.last_hidden_state[0, len(CONTEXT) :]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stored_context_reads_as_the_librarys_pass_wherever_it_stands(name):
+    model = language_model(name)
+    assert model.rotary_form is MODELS[name][2]
+    expected, found = plain(model), moved_by(model, 100)
+    assert expected.std() > 0.3
+    assert torch.allclose(found, expected, atol=1e-4), (found - expected).abs().max()
+
+
+def test_the_wrong_form_gives_wrong_answers_without_an_error():
+    """What the probe is for."""
+    model = language_model("glm-4v, interleaved")
+    expected = plain(model)
+    vars(model)["rotary_form"] = RotaryForm.HALVES
+    assert (moved_by(model, 100) - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_form_is_found_in_half_precision(name, dtype):
+    assert language_model(name, dtype).rotary_form is MODELS[name][2]
+
+
+def test_layers_without_rotation_are_refused_as_keys_and_values():
+    """Every second layer of this model has no positions, so its keys must not be rotated."""
+    config = T.SmolLM3Config(**SMALL, no_rope_layers=[1, 0, 1], use_sliding_window=False)
+    model = wrapped(config, T.SmolLM3Model, 1, torch.float32)
+    assert model.other_layers == "" and model.rotary_form is None
+    backbone: Any = SimpleNamespace(language_model=model, path="toy")
+    with pytest.raises(UserError, match=r"rotates its keys .*reader=tokens prefill=none"):
+        require_full_attention(backbone)
+
+
+@pytest.mark.parametrize("form", RotaryForm)
+@pytest.mark.parametrize("width", [6, 8])
+def test_unrotate_is_the_inverse_of_rotate(form, width):
+    x = torch.randn(2, 3, 5, 8)
+    angles = torch.randn(5, width // 2)
+    angles = (
+        angles.repeat_interleave(2, -1) if form is RotaryForm.INTERLEAVED else angles.repeat(1, 2)
+    )
+    table = RotaryTable.of(1.3 * angles.cos(), 1.3 * angles.sin(), form)  # with a scaling, as YaRN
+    turned = table.rotate(x)
+    assert torch.allclose(table.unrotate(turned), x, atol=1e-5)
+    assert torch.equal(turned[..., width:], x[..., width:])
+    assert torch.allclose(turned[..., :width].norm(dim=-1), 1.3 * x[..., :width].norm(dim=-1))
+    into = torch.zeros(2, 3, 9, 8)
+    table.rotate(x, out=into[:, :, 2:7])
+    assert torch.equal(into[:, :, 2:7], turned) and not into[:, :, :2].any()
