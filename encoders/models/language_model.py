@@ -129,16 +129,15 @@ class LanguageModel:
         [3, n].
         """
         shape, count = self.kv_shape, positions.shape[-1]
-        cache = FixedCache(
-            *(
-                torch.empty(
-                    (shape.layers, count, shape.heads, 1, shape.width),
-                    dtype=self._dtype,
-                    device=self._device,
-                )
-                for _ in range(2)
+        keys, values = (
+            torch.empty(
+                (shape.layers, count, shape.heads, 1, shape.width),
+                dtype=self._dtype,
+                device=self._device,
             )
+            for _ in range(2)
         )
+        cache = FixedCache(keys, values)
         token = self.embed(self._prompt.preamble_ids()).mean(0).to(self._dtype)  # [D]
         with cache.filling():
             self._decoder(
@@ -148,7 +147,7 @@ class LanguageModel:
                 use_cache=True,
                 masks={},
             )
-        return cache.keys
+        return keys
 
     def cache(self, capacity: int) -> FixedCache | LibraryCache:
         """An empty cache for this model."""

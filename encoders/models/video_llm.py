@@ -275,17 +275,13 @@ class VideoLLM:
     def _process(self, frames: np.ndarray) -> Any:
         """The output of the checkpoint's own processor for one clip, [T, H, W, 3] uint8. The frames
         have their final size, so the processor must not choose another one from the length of the
-        clip. Nothing is resized, so there is no cap on pixels either, whose absence Qwen's
-        processors would warn of.
+        clip.
         """
-        video_processor = self.processor.video_processor
-        capped = {"cap_pixels_per_frame": False} if _knows_cap(video_processor) else {}
-        return video_processor(
+        return self.processor.video_processor(
             videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
             do_resize=False,
             do_sample_frames=False,
             return_tensors="pt",
-            **capped,
         )
 
     def _visual_tokens(self, features: list[Tensor], frames: Frames) -> VisualTokens:
@@ -416,10 +412,6 @@ class VideoLLM:
         else:
             digest.update(str(self.config._commit_hash).encode())
         return digest.hexdigest()[:16]
-
-
-def _knows_cap(video_processor: Any) -> bool:
-    return hasattr(type(video_processor), "cap_pixels_per_frame")
 
 
 def require_full_attention(backbone: Backbone) -> None:

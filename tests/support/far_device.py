@@ -81,7 +81,7 @@ def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not is_far and not _is_far(named):
         return func(*args, **kwargs)
     with torch._C.DisableTorchFunction():
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.device.__get__:
             return FAR
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return True

@@ -73,12 +73,13 @@ MODELS: dict[str, tuple[Any, Any, RotaryForm, int]] = {
 class Whole(nn.Module):
     """What a LanguageModel needs of a model around its decoder."""
 
-    def __init__(self, decoder: nn.Module, config: Any) -> None:
+    def __init__(self, decoder: Any, config: Any) -> None:
         super().__init__()
-        self.decoder, self.config = decoder, config
+        self.decoder: Any = decoder
+        self.config = config
         self.lm_head = nn.Identity()
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> Any:
         return self.decoder.get_input_embeddings()
 
 
@@ -126,8 +127,9 @@ def plain(model: LanguageModel) -> torch.Tensor:
     """[n, D] of TAIL by one pass of the library's model without a cache."""
     with torch.inference_mode():
         embeds = model.embed(CONTEXT + TAIL)[None]
-        hidden: torch.Tensor = model._decoder(inputs_embeds=embeds, use_cache=False)
-        return hidden.last_hidden_state[0, len(CONTEXT) :]
+        out: Any = model._decoder(inputs_embeds=embeds, use_cache=False)
+    hidden: torch.Tensor = out.last_hidden_state[0, len(CONTEXT) :]
+    return hidden
 
 
 @pytest.mark.parametrize("name", MODELS)
