@@ -33,6 +33,7 @@ from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, FrameSource, VideoInfo
 from encoders.sources import orientation
 from encoders.sources.container import video_stream
+from encoders.sources.live_connection import Connection
 from encoders.sources.sampling import sampling_mask
 
 # scheme -> protocols that FFmpeg may open for it: a playlist must not lead to files of this machine
@@ -52,6 +53,9 @@ _CAMERA = {
     "darwin": ("avfoundation", "{}"),
     "win32": ("dshow", "video={}"),
 }
+_POLL_S = 0.1
+# times the limit of one packet: a connection without a packet of its stream for so long is given up
+_SILENT_TIMES = 2
 _LATE_S, _EARLY_S = 3.0, 15.0  # seconds from the due time; a picture further off restarts the count
 
 
@@ -237,28 +241,17 @@ class UrlSource(PushSource):
 
     def _feed(self) -> None:
         """Connect, push, and reconnect."""
-        pause, last, connected = self._back_off_s[0], time.monotonic(), False
+        pause, last, is_known = self._back_off_s[0], time.monotonic(), False
         try:
             while not self._closed.is_set():
-                reason, has_changed = "it ended", False
-                try:
-                    with av.open(
-                        self._file,
-                        format=self._format,
-                        options=self._options,
-                        timeout=self._timeout_s,
-                        metadata_errors="replace",
-                    ) as container:
-                        for picture, at in self._due(container):
-                            self.push(picture, at)
-                            pause, last, connected = self._back_off_s[0], time.monotonic(), True
-                except (av.FFmpegError, OSError, ValueError, _StreamsChangedError) as error:
-                    # ValueError: a format that this FFmpeg lacks
-                    reason = _reason(error)
-                    has_changed = isinstance(error, _StreamsChangedError)
+                connection = Connection(self._read)
+                error = self._end_of(connection)
                 if self._closed.is_set():
                     return
-                if not (connected or has_changed):
+                if connection.last_picture is not None:
+                    pause, last, is_known = self._back_off_s[0], connection.last_picture, True
+                reason = _reason(error)
+                if not (is_known or isinstance(error, _StreamsChangedError)):
                     raise UserError(
                         f"{self._display_url} gives no picture ({reason}); check the address, and "
                         "that it is running"
@@ -274,8 +267,39 @@ class UrlSource(PushSource):
         except Exception as error:  # raised again in the thread that takes the frames
             self._fail(error)
 
+    def _read(self, connection: Connection) -> None:
+        """Push the pictures of one connection."""
+        with av.open(
+            self._file,
+            format=self._format,
+            options=self._options,
+            timeout=self._timeout_s,
+            metadata_errors="replace",
+        ) as container:
+            for picture, at in self._due(container, connection):
+                self.push(picture, at)
+                connection.shown()
+
+    def _end_of(self, connection: Connection) -> Exception | None:
+        """Wait for the end of a connection; why it ended. An error that no new connection can mend
+        is raised.
+        """
+        while not connection.wait(_POLL_S) and not self._closed.is_set():
+            if connection.silent_for(_SILENT_TIMES * self._timeout_s[1]):
+                connection.is_abandoned = True
+                return _StreamsChangedError()
+        if self._closed.is_set():
+            connection.wait(sum(self._timeout_s))
+        error = connection.error
+        # ValueError: a format that this FFmpeg lacks
+        if error is None or isinstance(
+            error, (av.FFmpegError, OSError, ValueError, _StreamsChangedError)
+        ):
+            return error
+        raise error
+
     def _due(
-        self, container: "av.container.InputContainer"
+        self, container: "av.container.InputContainer", connection: Connection
     ) -> Iterator[tuple[av.VideoFrame, float]]:
         """Pictures with their times. Pictures of streams that come in bursts wait until they are
         due; others pass at once.
@@ -293,7 +317,8 @@ class UrlSource(PushSource):
         stream.codec_context.thread_count = 1
         # (time stamp in seconds, video time) of the first picture
         zero: tuple[float, float] | None = None
-        for frame in _whole(container, stream):
+        connection.touch()
+        for frame in _whole(container, stream, connection):
             if self._closed.is_set():
                 return
             now = self.now
@@ -305,6 +330,7 @@ class UrlSource(PushSource):
                 zero = (stamp, now)
             at = stamp - zero[0] + zero[1]
             if at > now and self._in_bursts:
+                connection.touch(at - now)
                 self._closed.wait(at - now)
             elif at > now:
                 # before its due time: the first picture was old, because the stream buffered it
@@ -424,28 +450,32 @@ def _target(url: str) -> tuple[str, str | None, str]:
 
 
 class _StreamsChangedError(Exception):
-    """A stream sent pictures or sound under a number that it did not state when it began."""
+    """A sender goes on under numbers of streams that it did not state when it began."""
 
     def __str__(self) -> str:
         return "its streams changed"
 
 
 def _packets(
-    container: "av.container.InputContainer", stream: "av.VideoStream"
+    container: "av.container.InputContainer", stream: "av.VideoStream", connection: Connection
 ) -> Iterator["av.Packet[av.VideoStream]"]:
     try:
-        yield from container.demux(stream)
+        for packet in container.demux(stream):
+            if connection.is_abandoned:
+                return
+            connection.touch()
+            yield packet
     except IndexError as error:  # of PyAV, which lists the streams once; a new connection knows all
         raise _StreamsChangedError from error
 
 
 def _whole(
-    container: "av.container.InputContainer", stream: "av.VideoStream"
+    container: "av.container.InputContainer", stream: "av.VideoStream", connection: Connection
 ) -> Iterator[av.VideoFrame]:
     """Undamaged pictures; after damage, those from the next keyframe on."""
     # waiting for a keyframe: a running stream has no whole picture before one
     waiting = True
-    for packet in _packets(container, stream):
+    for packet in _packets(container, stream, connection):
         if waiting and not packet.is_keyframe:
             continue
         waiting = False
@@ -459,8 +489,10 @@ def _whole(
         )
 
 
-def _reason(error: Exception) -> str:
-    """A short reason for a failed connection."""
+def _reason(error: Exception | None) -> str:
+    """A short reason for the end of a connection."""
+    if error is None:
+        return "it ended"
     with suppress(AttributeError):
         if isinstance(error, av.error.ExitError):
             return "no answer in time"

@@ -1,8 +1,10 @@
-"""One small picture of a video file, as a JPEG. Knows no sampling rate and no bank."""
+"""Small pictures of a video file, as JPEGs. Knows no sampling rate and no bank."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from encoders.errors import UserError
@@ -16,12 +18,19 @@ def still(path: str, seconds: float) -> bytes | None:
 
     None if the file is gone or has no picture there.
     """
+    return stills(path, (seconds,))[0]
+
+
+def stills(path: str, seconds: Sequence[float]) -> list[bytes | None]:
+    """`still` for several seconds of one file, which is scanned once."""
     try:
-        picture = next(pictures_at(Path(path), (seconds,), _SIDE))
+        pictures = pictures_at(Path(path), seconds, _SIDE)
+        return [None if picture is None else _jpeg(picture) for picture in pictures]
     except (OSError, UserError):
-        return None
-    if picture is None:
-        return None
+        return [None] * len(seconds)
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=80)
     return buffer.getvalue()

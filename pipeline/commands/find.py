@@ -60,7 +60,7 @@ def run(settings: FindSettings) -> int:
     _check_settings(settings)
     result = _search(settings)
     _warn(result.notes)
-    thumbnails = Thumbnails(result.videos)
+    thumbnails = Thumbnails(result.moments, result.videos)
     match settings.format:
         case MomentsFormat.json:
             _report_json(settings, result, thumbnails)
@@ -234,7 +234,7 @@ def _json_moment(moment: Moment, path: str, thumbnails: Thumbnails | None) -> di
         "frame_at": round(moment.at, 3),
     }
     if thumbnails is not None:
-        row["thumbnail"] = thumbnails.at(moment.video_id, moment.at)
+        row["thumbnail"] = thumbnails.of(moment)
     return row
 
 

@@ -1,7 +1,7 @@
 """`reelbank ingest`: encodes a video into a bank, or adds text to all videos of a bank."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from pipeline.schema import IngestReport
 
 if TYPE_CHECKING:
     from encoders.schema import VideoInfo
+    from encoders.text.lines import TextExtractor
     from pipeline.ingest.text import TextExtraction
 
 
@@ -67,7 +68,9 @@ def _add_text(settings: IngestSettings) -> int:
         if sentence_encoder is not None:
             bank.text.refuse_other_vectors(sentence_encoder.made_with)
         text = TextExtraction(bank, extractors, (), sentence_encoder)
-        table = [_text_row(text, video.info) for video in bank.catalog.videos()]
+        videos = bank.catalog.videos()
+        _refuse_one_file_for_all(extractors, settings, [row.info.video_id for row in videos])
+        table = [_text_row(text, video.info) for video in videos]
     if settings.format == OutputFormat.json:
         print(json.dumps({"bank": settings.bank, "videos": table}))
         return 0
@@ -78,6 +81,22 @@ def _add_text(settings: IngestSettings) -> int:
     if not table:
         print("no video yet; `reelbank ingest video=FILE` adds one")
     return 0
+
+
+def _refuse_one_file_for_all(
+    extractors: "Sequence[TextExtractor]", settings: IngestSettings, video_ids: Sequence[str]
+) -> None:
+    """UserError for one subtitle file and several videos: its lines belong to one of them."""
+    from encoders.schema import VideoPart
+    from encoders.text.subtitles import Subtitles
+
+    paths = [each.path for each in extractors if isinstance(each, Subtitles) and each.path]
+    files = {VideoPart.parse(video_id).id for video_id in video_ids}
+    if paths and len(files) > 1:
+        raise UserError(
+            f"text.subtitles.path={paths[0]} belongs to one video, and bank {settings.bank} has "
+            f"{len(files)}; give video=FILE as well"
+        )
 
 
 def _text_row(text: "TextExtraction", info: "VideoInfo") -> dict[str, Any]:

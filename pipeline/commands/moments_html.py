@@ -28,7 +28,7 @@ def moments_page(
 
 def _card(moment: Moment, path: str, thumbnails: Thumbnails) -> str:
     times = "-".join(format_time(each, hours="always") for each in (moment.start, moment.end))
-    data = thumbnails.at(moment.video_id, moment.at)
+    data = thumbnails.of(moment)
     image = "<p>no picture</p>"
     if data is not None:
         image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {times}">'

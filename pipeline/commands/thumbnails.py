@@ -1,35 +1,39 @@
 """Thumbnails of moments, from the files that a bank was made of. Knows no search and no page."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from encoders.schema import VideoInfo
 from encoders.sources.identity import why_not_file
-from encoders.sources.still import still
+from encoders.sources.still import stills
+from memory.retrieval.fusion import Moment
 
 
 class Thumbnails:
-    """Small pictures of videos, as JPEGs in base64.
+    """A small picture of each moment, as a JPEG in base64.
 
     `notes` says which videos have none: a file that is gone, or that is another one now.
     """
 
-    def __init__(self, videos: Mapping[str, VideoInfo]) -> None:
+    def __init__(self, moments: Sequence[Moment], videos: Mapping[str, VideoInfo]) -> None:
         """videos: by their ids."""
-        self._videos = videos
-        self._reasons: dict[str, str] = {}  # why a video has none, by its id; "" if it has some
+        self._moments, self._videos = moments, videos
+        self._pictures: dict[str, dict[float, bytes | None]] = {}  # of a video, by the second
+        self.notes: list[str] = []  # what the user must know, of the videos so far
 
-    def at(self, video_id: str, seconds: float) -> str | None:
-        """The picture at this second; None without one."""
-        path = self._videos[video_id].path
-        if video_id not in self._reasons:
-            self._reasons[video_id] = why_not_file(video_id, path)
-        if self._reasons[video_id]:
-            return None
-        jpeg = still(path, seconds)
+    def of(self, moment: Moment) -> str | None:
+        """The picture of a moment; None without one."""
+        if moment.video_id not in self._pictures:
+            self._pictures[moment.video_id] = self._of_video(moment.video_id)
+        jpeg = self._pictures[moment.video_id].get(moment.at)
         return None if jpeg is None else base64.b64encode(jpeg).decode()
 
-    @property
-    def notes(self) -> list[str]:
-        """What the user must know of the videos so far."""
-        return [f"there are no thumbnails, as {why}" for why in self._reasons.values() if why]
+    def _of_video(self, video_id: str) -> dict[float, bytes | None]:
+        """All pictures of a video at once, as its file is scanned for them."""
+        path = self._videos[video_id].path
+        obstacle = why_not_file(video_id, path)
+        if obstacle:
+            self.notes.append(f"there are no thumbnails, as {obstacle}")
+            return {}
+        seconds = sorted({each.at for each in self._moments if each.video_id == video_id})
+        return dict(zip(seconds, stills(path, seconds), strict=True))

@@ -121,6 +121,17 @@ def test_thumbnails_of_another_file_are_left_out_with_a_warning(run, tmp_path) -
     assert code == 0 and str(film) in out  # it can mean nothing else
 
 
+def test_one_subtitle_file_is_not_given_to_several_videos(run, tmp_path) -> None:
+    bank, first = tmp_path / "bank", recording(tmp_path / "1.mp4", "a harbour", 0)
+    ingest(bank, first)
+    option = f"text.subtitles.path={first.with_suffix('.srt')}"
+    assert run("ingest", f"bank={bank}", "text=subtitles", option)[0] == 0
+    ingest(bank, recording(tmp_path / "2.mp4", "a zebra", 500))
+    code, _, err = run("ingest", f"bank={bank}", "text=subtitles", option)
+    assert code == 2
+    sentence(err, "belongs to one video", "has 2", "video=FILE")
+
+
 def playlist(folder: Path, first: int) -> Path:
     """A recording of HLS in two segments."""
     folder.mkdir()

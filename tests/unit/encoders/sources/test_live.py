@@ -5,7 +5,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -253,12 +254,32 @@ def test_names():
 
 class ChangingSender(Sender):
     """To its first client, a second of pictures under one number (PID) and a second under another,
-    as of a broadcaster's advertisements; to later ones, pictures under one number.
+    as of a broadcaster's advertisements; to later ones, pictures under one number. goes_on: it does
+    not hang up on the first one, and never sends the first number again.
     """
+
+    goes_on = False
 
     def _stream(self) -> Iterator[bytes]:
         for number in (0x100, 0x300) if self.connections == 1 else (0x300,):
             yield transport_stream(number, 20)
+        while self.goes_on and not self._end.wait(0.1):
+            yield transport_stream(0x300, 5)
+
+    def _serve(self) -> None:
+        if not self.goes_on:
+            super()._serve()
+            return
+        with ThreadPoolExecutor(2) as clients:  # the first one does not hang up either
+            while not self._end.is_set():
+                with suppress(TimeoutError):
+                    link, _ = self._server.accept()
+                    self.connections += 1
+                    clients.submit(self._send_all, link)
+
+    def _send_all(self, link: socket.socket) -> None:
+        with link, suppress(OSError):
+            self._send(link)
 
 
 def transport_stream(number: int, pictures: int) -> bytes:
@@ -276,9 +297,14 @@ def transport_stream(number: int, pictures: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_streams_that_change_in_the_middle_are_connected_to_again():
-    """PyAV raises an IndexError for packets of a stream that it did not know when it connected."""
-    with ChangingSender(counting, SIZE) as there:
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_streams_that_change_in_the_middle_are_connected_to_again(goes_on: bool):
+    """PyAV reads on without a picture if a sender goes on under another number, and raises an
+    IndexError when it hangs up.
+    """
+    there = ChangingSender(counting, SIZE)
+    there.goes_on = goes_on
+    with there:
         options = {"probesize": "5000", "analyzeduration": "200000"}
         source = watched(there.url, 10.0, options=options)
         source.start_clock(0.0)
