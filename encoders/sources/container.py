@@ -8,9 +8,13 @@ it detects files that were cut off (encoders/sources/cut_files.py).
 import functools
 import hashlib
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import av
 import av.container
@@ -20,12 +24,19 @@ import numpy as np
 from encoders.errors import FileError, UserError
 from encoders.sources import cut_files
 from encoders.sources.ffmpeg_name import ffmpeg_name
-from encoders.sources.packet_scan import MISSING, PacketTable, demux, scan
+from encoders.sources.packet_scan import MISSING, PacketTable, demux, join, scan
 from encoders.sources.playlist import named_files
 from encoders.sources.stamps import LEAP_S, PictureTimes, late_start, picture_times
 from encoders.sources.timeline import Timeline, TimelinePart
 
 WINDOW_BYTES, WINDOWS = 64 * 1024, 16
+# a clock that falls back is what the file says; FFmpeg would make a leap of a day of it
+_OPTIONS = {"correct_ts_overflow": "0"}
+_WRAP = 1 << 33  # ticks of an MPEG-TS clock
+# FFmpeg looks at the whole beginning, also for streams that are announced late
+_DEEP = {"scan_all_pmts": "1", "probesize": "100000000", "analyzeduration": "36000000000"}
+_HOLE = 0.05  # share of a file without a picture that is worth a deep look
+_TURNS = 64  # changes between streams that continue each other
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
 MAX_PIXELS = 8192 * 8192  # of one picture; 8K has half of it, and a decoder takes 3 bytes for each
 # formats that FFmpeg also opens as video: stills, and any text file
@@ -44,7 +55,10 @@ class Container:
     path: Path
     kind: str  # FFmpeg's name of the format, such as "matroska,webm"
     codec: str
-    stream: int  # index of the video stream
+    options: Mapping[str, str]  # of FFmpeg, with which all streams of the file are found
+    # index of the video stream, and of those that continue it
+    streams: tuple[int, ...]
+    firsts: tuple[int, ...]  # number of the first packet of each of them in `packets`
     clock: Fraction  # seconds per tick of a time stamp
     timeline: Timeline = field(repr=False)
     # [T] float64 seconds of video time of every picture, rising
@@ -133,8 +147,11 @@ def time_rules(path: Path) -> str:
 @functools.lru_cache(maxsize=4)
 def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
     try:
-        with av.open(ffmpeg_name(path), metadata_errors="replace") as container:
-            return _facts(path, container)
+        facts = _facts(path, _OPTIONS)
+        if _has_hole(facts):
+            deep = _facts(path, _OPTIONS | _DEEP)
+            facts = deep if len(deep.times) > len(facts.times) else facts
+        return facts
     except PermissionError as error:
         raise FileError(path, "may not be read; change its permissions") from error
     except av.FFmpegError as error:
@@ -143,6 +160,56 @@ def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
             f"is not a video that can be read ({error.strerror}); if it should be one, the file is "
             "damaged or "
             "incomplete, so copy or download it again",
+        ) from error
+
+
+def _has_hole(facts: Container) -> bool:
+    """True if a large part of an MPEG-TS has no picture: its streams may change in the middle."""
+    if facts.kind != "mpegts":
+        return False
+    size, places = facts.path.stat().st_size, facts.packets.bytes
+    edges = np.append(places[places >= 0], size)
+    return bool(np.diff(edges).max(initial=0) > _HOLE * size)
+
+
+def _successors(path: Path, options: Mapping[str, str], index: int) -> tuple[int, ...]:
+    """Indexes of streams of the same codec that hold pictures where this one holds none, as after a
+    change of identifiers in an MPEG-TS.
+    """
+    with _open(path, options) as container:
+        film = container.streams[index]
+        others = [
+            other
+            for other in container.streams.video
+            if other.index != index
+            and other.codec_context is not None
+            and other.codec_context.name == film.codec_context.name
+            and other.time_base == film.time_base
+        ]
+        turns: list[int] = []  # the streams in file order, without repeats
+        with suppress(av.FFmpegError):
+            for packet in demux(container, film, *others):
+                if not turns or turns[-1] != packet.stream_index:
+                    turns.append(packet.stream_index)
+                if len(turns) > _TURNS:
+                    return ()  # side by side: another program
+        return tuple(other.index for other in others if other.index in turns)
+
+
+def _open(path: Path, options: Mapping[str, str]) -> "av.container.InputContainer":
+    return av.open(ffmpeg_name(path), options=dict(options), metadata_errors="replace")
+
+
+def open_film(facts: Container) -> "av.container.InputContainer":
+    """The file, opened so that its stream times are those of `facts.timeline`. Close it after use.
+
+    UserError if it cannot be opened any more.
+    """
+    try:
+        return _open(facts.path, facts.options)
+    except (OSError, av.FFmpegError) as error:
+        raise FileError(
+            facts.path, "cannot be opened any more; was it moved or changed?"
         ) from error
 
 
@@ -167,9 +234,22 @@ def video_stream(container: "av.container.InputContainer") -> "av.VideoStream | 
     return max(streams, key=rank, default=None)
 
 
-def _facts(path: Path, container: "av.container.InputContainer") -> Container:
-    kind = container.format.name
-    if any(word in kind for word in _PICTURES):
+def _facts(path: Path, options: Mapping[str, str]) -> Container:
+    with _open(path, options) as container:
+        stream = _film(path, container)
+        indexes: tuple[int, ...] = (stream.index,)
+        if options is not _OPTIONS:
+            indexes += _successors(path, options, stream.index)
+        tables = [scan(container, stream)]
+        for index in indexes[1:]:
+            with _open(path, options) as again:
+                tables.append(scan(again, cast(av.VideoStream, again.streams[index])))
+        return _timed(path, container, stream, options, indexes, tables)
+
+
+def _film(path: Path, container: "av.container.InputContainer") -> "av.VideoStream":
+    """The stream to read. UserError for what is no film, or too large."""
+    if any(word in container.format.name for word in _PICTURES):
         raise FileError(
             path, "is a still picture or a text, not a video; give the path of one video file"
         )
@@ -183,7 +263,15 @@ def _facts(path: Path, container: "av.container.InputContainer") -> Container:
             f"has pictures of {size[0]} x {size[1]} pixels; at most {MAX_PIXELS} can be decoded, "
             "so convert it to smaller ones",
         )
-    table = scan(container, stream)
+    return stream
+
+
+def _timed(
+    path: Path, container: "av.container.InputContainer", stream: "av.VideoStream",
+    options: Mapping[str, str], indexes: tuple[int, ...], tables: list[PacketTable],
+) -> Container:  # fmt: skip
+    kind, table = container.format.name, join(tables)
+    firsts = tuple(accumulate((len(each) for each in tables[:-1]), initial=0))
     if not len(table):
         raise FileError(path, "holds no picture; copy or download it again")
     assert stream.time_base is not None
@@ -195,7 +283,11 @@ def _facts(path: Path, container: "av.container.InputContainer") -> Container:
         parts: tuple[TimelinePart, ...] = (TimelinePart(0, 1 << 62, 0.0, 0.0, len(table) / rate),)
     else:
         pictures = picture_times(
-            table, clock, lambda first, step: _origin(path, container, clock, first, step)
+            table,
+            firsts,
+            clock,
+            lambda first, step: _origin(path, container, clock, first, step),
+            _WRAP if kind == "mpegts" else 0,
         )
         times, parts = pictures.times, pictures.parts
         step = pictures.step or 1.0 / rate
@@ -213,12 +305,15 @@ def _facts(path: Path, container: "av.container.InputContainer") -> Container:
         path=path,
         kind=kind,
         codec=stream.codec_context.name,
-        stream=stream.index,
+        options=options,
+        streams=indexes,
+        firsts=firsts,
         clock=clock,
         timeline=Timeline(
             parts,
             max(last, _sound_end(container, parts)),
-            () if pictures is None else pictures.notes,
+            _notes(pictures, indexes),
+            float(_WRAP * clock) if kind == "mpegts" else 0.0,
         ),
         times=times,
         end=last,
@@ -237,6 +332,12 @@ def _last_order(table: PacketTable, clock: Fraction, part: TimelinePart) -> floa
     """Video time of the last decoding time."""
     known = table.order[table.order != MISSING]
     return float(known[-1] * clock) - part.stream_start + part.start if len(known) else 0.0
+
+
+def _notes(pictures: PictureTimes | None, indexes: tuple[int, ...]) -> tuple[str, ...]:
+    notes = () if pictures is None else pictures.notes
+    joined = f"{len(indexes)} video streams that follow each other were read as one film"
+    return (*notes, joined) if len(indexes) > 1 else notes
 
 
 def _no_film(path: Path, container: "av.container.InputContainer") -> FileError:
@@ -311,11 +412,13 @@ def _sound_end(container: "av.container.InputContainer", parts: tuple[TimelinePa
     if not sounds or len(parts) > 1 or not CUT_OFF_S < over < LEAP_S:
         return 0.0
     end = 0.0
-    try:
-        container.seek(max(0, int(stated - CUT_OFF_S * av.time_base)))
-        for packet in demux(container, *sounds):
-            if packet.pts is not None and packet.time_base is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    except av.FFmpegError:
-        pass  # the packets so far count
+    # some containers find no sound behind the last picture
+    for target in (stated / av.time_base - CUT_OFF_S, part.stream_start + part.seconds - CUT_OFF_S):
+        with suppress(av.FFmpegError):  # the packets so far count
+            container.seek(max(0, int(target * av.time_base)))
+            for packet in demux(container, *sounds):
+                if packet.pts is not None and packet.time_base is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if end:
+            break
     return max(0.0, end - part.stream_start)

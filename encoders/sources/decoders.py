@@ -5,6 +5,7 @@ errors. PyAV's pictures are exact. decord's are one group of pictures off, witho
 a picture behind a keyframe is shown before it.
 """
 
+from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -16,8 +17,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from encoders.sources import orientation
-from encoders.sources.container import MAX_PIXELS, Container
-from encoders.sources.ffmpeg_name import ffmpeg_name
+from encoders.sources.container import MAX_PIXELS, Container, open_film
 from encoders.sources.packet_scan import MISSING, demux
 
 # Formats in which decord seeks exactly. In MPEG-TS, `get_batch` returns pictures one second off.
@@ -112,30 +112,31 @@ def _units(facts: Container) -> _Units:
     table, pictures = facts.packets, facts.pictures
     if pictures is None:
         return _Units(np.zeros(1, np.int64), np.array([0, len(facts.times)]))
-    begins = pictures.begins.copy()
-    can_begin = table.entries.copy()
-    # the first packet of each part: nothing before it belongs to its pictures
-    new_part = np.flatnonzero(np.diff(pictures.packet_parts)) + 1
-    firsts = np.concatenate([[0], new_part])
-    can_begin[firsts] = True
+    begins, can_begin = pictures.begins.copy(), table.entries.copy()
+    # the first packet of each piece: nothing before it belongs to its pictures
+    firsts = [0, *(np.flatnonzero(np.diff(pictures.packet_pieces)) + 1).tolist(), *facts.firsts[1:]]
     sizes = [len(stamps) for stamps in pictures.stamps]
-    begins[firsts] = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    entries = np.flatnonzero(can_begin)
-    numbers = begins[entries]
-    highest = np.maximum.accumulate(numbers)
-    rises = np.append(True, numbers[1:] > highest[:-1]) & (numbers < len(facts.times))
-    return _Units(entries[rises], np.append(numbers[rises], len(facts.times)))
+    starts = np.cumsum([0, *sizes])
+    can_begin[firsts] = True
+    begins[firsts] = starts[pictures.packet_pieces[firsts]]
+    # never into the next piece
+    entries = np.flatnonzero(can_begin & (begins < starts[pictures.packet_pieces + 1]))
+    numbers, first_of = np.unique(begins[entries], return_index=True)
+    return _Units(entries[first_of], np.append(numbers, len(facts.times)))
 
 
 class PacketFeed:
-    """The packets of the video stream by their number in the file's order."""
+    """The packets of one video stream of a file by their number."""
 
-    def __init__(self, facts: Container) -> None:
-        self._facts = facts
+    def __init__(self, facts: Container, stream: int) -> None:
+        """stream: number in `facts.streams`."""
+        self._facts, self._index = facts, facts.streams[stream]
+        edges = (*facts.firsts, len(facts.packets))
+        self._first, self._stop = edges[stream], edges[stream + 1]
         self._open: av.container.InputContainer | None = None
         self._packets: Iterator[av.Packet[Any]] = iter(())
-        self._at = 0  # number of the next packet
-        places = facts.packets.bytes
+        self._at = self._first  # number of the next packet
+        places = facts.packets.bytes[self._first : self._stop]
         # a container that is read from elsewhere must say by its places where it stands
         self._by_place = np.argsort(places, kind="stable")
         ordered = places[self._by_place]
@@ -174,13 +175,13 @@ class PacketFeed:
 
     def _start(self) -> None:
         self.close()
-        self._open = av.open(ffmpeg_name(self._facts.path), metadata_errors="replace")
-        stream = self._open.streams[self._facts.stream]
+        self._open = open_film(self._facts)
+        stream = self._open.streams[self._index]
         assert isinstance(stream, av.VideoStream)
         self._stream, self._coder = stream, stream.codec_context
         self._coder.thread_count = 1
         self._coder.options = {"max_pixels": str(MAX_PIXELS)}
-        self._packets, self._at = demux(self._open, stream), 0
+        self._packets, self._at = demux(self._open, stream), self._first
 
     def _go_to(self, first: int) -> None:
         """Stand at packet `first` or before it."""
@@ -202,13 +203,14 @@ class PacketFeed:
             self._start()
 
     def _number_of(self, packet: "av.Packet[Any]") -> int | None:
-        table = self._facts.packets
         if packet.pos is None:
             return None
-        at = int(np.searchsorted(table.bytes, packet.pos, sorter=self._by_place))
-        if at == len(table):
+        table = self._facts.packets
+        places = table.bytes[self._first : self._stop]
+        at = int(np.searchsorted(places, packet.pos, sorter=self._by_place))
+        if at == len(places):
             return None
-        number = int(self._by_place[at])
+        number = self._first + int(self._by_place[at])
         same = table.bytes[number] == packet.pos and table.sizes[number] == packet.size
         return number if same else None
 
@@ -247,7 +249,7 @@ class PyAvReader:
         """
         self.gaps, self._gap, self._last = [], None, -1
         units, edges = self._units, self._units.edges
-        feed = PacketFeed(self._facts)
+        feeds: dict[int, PacketFeed] = {}
         try:
             begin = max(0, int(np.searchsorted(edges, first, side="right")) - 1)
             before = None
@@ -256,10 +258,14 @@ class PyAvReader:
                     continue
                 if self._gap is not None and before is not None and unit > before + 1:
                     self._close_gap(int(edges[before + 1]))
-                yield from self._unit(feed, unit)
+                stream = bisect_right(self._facts.firsts, int(units.entries[unit])) - 1
+                if stream not in feeds:
+                    feeds[stream] = PacketFeed(self._facts, stream)
+                yield from self._unit(feeds[stream], unit)
                 before = unit
         finally:
-            feed.close()
+            for feed in feeds.values():
+                feed.close()
         if self._gap is not None or self._facts.cut_off:
             self.gaps.append((self._time(self._last), None))
 
@@ -411,12 +417,15 @@ class PyAvReader:
         pictures = self._facts.pictures
         if frame.pts is None or pictures is None:
             return None
-        part = int(pictures.packet_parts[self._units.entries[unit]])
-        stamps = pictures.stamps[part]
-        at = int(np.searchsorted(stamps, frame.pts))
-        if at == len(stamps) or stamps[at] != frame.pts:
+        piece = int(pictures.packet_pieces[self._units.entries[unit]])
+        stamps = pictures.stamps[piece]
+        for wrap in pictures.wraps:
+            at = int(np.searchsorted(stamps, frame.pts + wrap))
+            if at < len(stamps) and stamps[at] == frame.pts + wrap:
+                break
+        else:
             return None
-        number = at + sum(len(before) for before in pictures.stamps[:part])
+        number = at + sum(len(before) for before in pictures.stamps[:piece])
         first, stop = self._units.edges[unit : unit + 2]
         return number if first <= number < stop else None
 

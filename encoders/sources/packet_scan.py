@@ -7,8 +7,8 @@ keyframe flag alone does not promise that: with intra refresh, flagged pictures 
 """
 
 from array import array
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import av
@@ -128,6 +128,23 @@ def _table(
         last_ticks=int(durations[last]) if last >= 0 else 0,
         torn=torn,
         broken=broken,
+    )
+
+
+def join(tables: Sequence[PacketTable]) -> PacketTable:
+    """The packets of several streams, one stream behind the other."""
+    if len(tables) == 1:
+        return tables[0]
+    columns = {
+        field.name: np.concatenate([getattr(table, field.name) for table in tables])
+        for field in fields(PacketTable)
+        if isinstance(getattr(tables[0], field.name), np.ndarray)
+    }
+    return PacketTable(
+        **columns,
+        last_ticks=tables[-1].last_ticks,
+        torn=any(table.torn for table in tables),
+        broken=any(table.broken for table in tables),
     )
 
 

@@ -5,8 +5,8 @@ comes from a header. Decoding times rise as long as a clock runs on, whatever th
 pictures are shown, so a decoding time that falls back is a clock that begins again.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ _STRAY_S, _STRAY_PACKETS = 10.0, 64  # a leap this wide that is taken back so so
 LEAP_S = 86_400.0  # a leap wider than a day is a clock's fault, and no pause in the film
 # sound that begins this much earlier than the pictures shifts nothing: delays of encoders
 _LATE_S, _LATE_MOST_S = 0.1, 0.5
+_WRAP_NEAR = 1 / 1000  # of the wrap: a clock that falls back by a wrap this exactly runs on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,77 +30,154 @@ class PictureTimes:
     times: np.ndarray  # [T] float64 seconds, rising
     numbers: np.ndarray  # [P] int64: the picture of each packet; -1 for none of its own
     begins: np.ndarray  # [P] int64: number of the first picture at or after the packet's stamp
-    packet_parts: np.ndarray  # [P] int64: part of each packet
-    # [T of the part] int64 rising stamps of the pictures of each part
+    # [P] int64: the piece of each packet; within one, decoding times rise
+    packet_pieces: np.ndarray
+    # [T of the piece] int64 rising stamps of the pictures of each piece, without wraps
     stamps: tuple[np.ndarray, ...]
     parts: tuple[TimelinePart, ...]
+    wraps: tuple[int, ...]  # ticks that the stamps of packets can lack
     step: float  # the usual seconds from one picture to the next
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Packets of one stream whose clock runs on."""
+
+    own: np.ndarray  # [n] numbers of the packets that show pictures
+    span: slice  # all packets, also those that an edit list hides
+    stamps: np.ndarray  # [m] int64 of the pictures, rising
+    order: tuple[int, int]  # decoding times of the first and the last packet
+    place: int  # where the first packet lies in the file
+
+
 def picture_times(
-    table: PacketTable, clock: Fraction, origin: Callable[[int, float], int]
+    table: PacketTable,
+    streams: Sequence[int],
+    clock: Fraction,
+    origin: Callable[[int, float], int],
+    wrap: int = 0,
 ) -> PictureTimes:
-    """Times of a stream whose packets all have stamps. origin: (stamp of the first picture, usual
-    step in seconds) -> stamp of video time 0.
+    """Times of a film whose packets all have stamps. streams: number of the first packet of each
+    stream; one continues the other. origin: (stamp of the first picture, usual step in seconds) ->
+    stamp of video time 0. wrap: ticks after which the container's clock begins again by design.
     """
-    shown = np.flatnonzero(~table.hidden)  # [S]
-    order = _filled(table.order[shown], table.stamps[shown], float(clock))  # [S]
-    good = ~_stray(order, float(clock))
-    strays = len(good) - int(good.sum())
-    shown, order = shown[good], order[good]
-    jumps = np.diff(order) * float(clock)
-    begins_again, leaps = jumps < -_BACK_S, jumps > LEAP_S
-    edges = [0, *(np.flatnonzero(begins_again | leaps) + 1).tolist(), len(shown)]
-    every = [np.unique(table.stamps[shown[a:b]]) for a, b in pairwise(edges)]
-    step = _usual_step(every, clock)
-    zeros = [int(stamps[0]) for stamps in every]
+    stamps, order = table.stamps.copy(), table.order.copy()
+    turns, strays = 0, 0
+    pieces: list[_Piece] = []
+    for first, stop in pairwise((*streams, len(table))):
+        block = slice(first, stop)
+        order[block] = _filled(order[block], stamps[block], float(clock))
+        if wrap:
+            turns = max(turns, _unwrap(stamps[block], order[block], wrap))
+        own, lost = _pieces(table, stamps, order, block, float(clock))
+        pieces, strays = pieces + own, strays + lost
+    if len(streams) > 1:
+        pieces.sort(key=lambda piece: piece.place)
+    step = _usual_step([piece.stamps for piece in pieces], clock)
+    zeros = [int(piece.stamps[0]) for piece in pieces]
     zeros[0] = origin(zeros[0], step)
-    return _joined(
-        table, clock, shown, edges, every, zeros, step, _notes(begins_again, leaps, strays)
-    )
+    wraps = tuple(wrap * turn for turn in range(turns + 1))
+    return _joined(table, stamps, clock, pieces, zeros, step, wraps, strays)
+
+
+def _pieces(
+    table: PacketTable, stamps: np.ndarray, order: np.ndarray, block: slice, clock: float
+) -> tuple[list[_Piece], int]:
+    """The pieces of one stream, and the number of its pictures with stray stamps."""
+    shown = np.flatnonzero(~table.hidden[block]) + block.start  # [S]
+    stray = _stray(order[shown], clock)
+    shown = shown[~stray]
+    jumps = np.diff(order[shown]) * clock
+    cuts = np.flatnonzero(jumps < -_BACK_S) + 1
+    pieces = []
+    for a, b in pairwise([0, *cuts.tolist(), len(shown)]):
+        own = shown[a:b]
+        # hidden packets before a picture: pictures may be decoded from them
+        span = slice(
+            int(own[0]) if a else block.start, int(shown[b]) if b < len(shown) else block.stop
+        )
+        ends = int(order[own[0]]), int(order[own[-1]])
+        place = int(table.bytes[own[0]])
+        pieces.append(_Piece(own, span, np.unique(stamps[own]), ends, place))
+    return pieces, int(stray.sum())
 
 
 def _joined(
-    table: PacketTable, clock: Fraction, shown: np.ndarray, edges: list[int],
-    every: list[np.ndarray], zeros: list[int], step: float,
-    named: Callable[[list[float]], tuple[str, ...]],
+    table: PacketTable, stamps: np.ndarray, clock: Fraction, pieces: list[_Piece],
+    zeros: list[int], step: float, wraps: tuple[int, ...], strays: int,
 ) -> PictureTimes:  # fmt: skip
-    times, parts, start, first = [], [], 0.0, 0
     count = len(table)
     numbers = np.full(count, -1, dtype=np.int64)
-    begins, packet_parts = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    for part, stamps in enumerate(every):
-        own = shown[edges[part] : edges[part + 1]]
-        # also the hidden packets up to the next part: pictures may be decoded from them
-        stop = int(shown[edges[part + 1]]) if part + 1 < len(every) else count
-        span = slice(int(own[0]) if part else 0, stop)
-        seconds = (stamps - zeros[part]) * clock.numerator / clock.denominator + start
-        numbers[own] = first + np.searchsorted(stamps, table.stamps[own])
-        begins[span] = first + np.searchsorted(stamps, table.stamps[span])
-        packet_parts[span] = part
+    begins, packet_pieces = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    times: list[np.ndarray] = []
+    parts: list[TimelinePart] = []
+    again: list[float] = []
+    leaps: list[float] = []
+    first = 0
+    for number, piece in enumerate(pieces):
+        start = parts[-1].start + parts[-1].seconds if parts else 0.0
+        if number:
+            jump = float((piece.order[0] - pieces[number - 1].order[1]) * clock)
+            if -_BACK_S <= jump <= LEAP_S:  # another stream, the same clock
+                start += float((zeros[number] - pieces[number - 1].stamps[-1]) * clock) - step
+            else:
+                again.append(start)
+        seconds = (piece.stamps - zeros[number]) * clock.numerator / clock.denominator + start
+        own_parts = _parts(table, stamps, clock, piece, seconds, zeros[number], step)
+        if not number:
+            own_parts[0] = replace(own_parts[0], first_byte=0)
+        leaps += [part.start for part in own_parts[1:]]
+        parts += own_parts
+        numbers[piece.own] = first + np.searchsorted(piece.stamps, stamps[piece.own])
+        begins[piece.span] = first + np.searchsorted(piece.stamps, stamps[piece.span])
+        packet_pieces[piece.span] = number
         times.append(seconds)
-        places = table.bytes[own]
-        parts.append(
-            TimelinePart(
-                first_byte=int(places.min()) if part else 0,
-                last_byte=int(places.max()),
-                stream_start=float(zeros[part] * clock),
-                start=start,
-                seconds=float(seconds[-1]) - start + step,
-            )
-        )
-        start, first = float(seconds[-1]) + step, first + len(stamps)
+        first += len(piece.stamps)
+    joined = np.concatenate(times)
+    if (np.diff(joined) <= 0).any():  # pieces that overlap by less than a restart
+        joined = np.maximum.accumulate(joined) + np.arange(len(joined)) * 1e-9
     return PictureTimes(
-        times=np.concatenate(times),
+        times=joined,
         numbers=numbers,
         begins=begins,
-        packet_parts=packet_parts,
-        stamps=tuple(every),
+        packet_pieces=packet_pieces,
+        stamps=tuple(piece.stamps for piece in pieces),
         parts=tuple(parts),
+        wraps=wraps,
         step=step,
-        notes=named([part.start for part in parts[1:]]),
+        notes=_notes(again, leaps, strays),
     )
+
+
+def _parts(
+    table: PacketTable, stamps: np.ndarray, clock: Fraction, piece: _Piece, seconds: np.ndarray,
+    zero: int, step: float,
+) -> list[TimelinePart]:  # fmt: skip
+    """The parts of the timeline in a piece, which end at leaps. Takes the leaps out of `seconds`,
+    in place. zero: stamp at the start of the piece.
+    """
+    leaps = np.flatnonzero(np.diff(seconds) > LEAP_S) + 1
+    edges = [0, *leaps.tolist(), len(seconds)]
+    for at in leaps.tolist():
+        seconds[at:] += seconds[at - 1] + step - seconds[at]
+    places, parts = table.bytes[piece.own], []
+    which = np.searchsorted(piece.stamps[leaps], stamps[piece.own], side="right")
+    for part, (a, b) in enumerate(pairwise(edges)):
+        own, start = places[which == part], float(seconds[a]) if part else 0.0
+        begin = int(piece.stamps[a]) if part else zero
+        if not part:
+            start = float(seconds[0] - (int(piece.stamps[0]) - zero) * clock)
+        parts.append(
+            TimelinePart(
+                first_byte=int(own.min()),
+                last_byte=int(own.max()),
+                stream_start=float(begin * clock),
+                start=start,
+                seconds=float(seconds[b - 1]) - start + step,
+            )
+        )
+    return parts
 
 
 def _filled(order: np.ndarray, stamps: np.ndarray, clock: float) -> np.ndarray:
@@ -117,6 +195,19 @@ def _filled(order: np.ndarray, stamps: np.ndarray, clock: float) -> np.ndarray:
     return order[at]
 
 
+def _unwrap(stamps: np.ndarray, order: np.ndarray, wrap: int) -> int:
+    """Add to both, in place, what the container's clock has lost by wrapping around; -> how often
+    it has.
+    """
+    falls = np.abs(np.diff(order) + wrap) < wrap * _WRAP_NEAR
+    turns = np.append(0, np.cumsum(falls))
+    order += turns * wrap
+    stamps += turns * wrap
+    # pictures that are shown behind the wrap and decoded before it
+    stamps += np.where(stamps - order < -wrap // 2, wrap, 0)
+    return int(turns[-1]) + 1
+
+
 def _stray(order: np.ndarray, clock: float) -> np.ndarray:
     """[S] bool: packets whose clock leaps, and leaps back within a few packets."""
     stray = np.zeros(len(order), dtype=bool)
@@ -125,7 +216,7 @@ def _stray(order: np.ndarray, clock: float) -> np.ndarray:
     for number, at in enumerate(odd.tolist()):
         if stray[at] or abs(jumps[at - 1]) <= _STRAY_S:
             continue
-        for back in odd[number + 1 :].tolist():
+        for back in odd[number + 1 : number + 1 + _STRAY_PACKETS].tolist():
             if back - at > _STRAY_PACKETS:
                 break
             if -_BACK_S < (order[back] - order[at - 1]) * clock < _STRAY_S:
@@ -145,21 +236,13 @@ def late_start(step: float) -> float:
     return min(max(_LATE_S, 2 * step), _LATE_MOST_S)
 
 
-def _notes(
-    begins_again: np.ndarray, leaps: np.ndarray, strays: int
-) -> Callable[[list[float]], tuple[str, ...]]:
-    """-> a function from the seconds at which parts begin to what the user must know."""
-    kinds = leaps[begins_again | leaps]  # [parts - 1]: True for a leap
-
-    def named(starts: list[float]) -> tuple[str, ...]:
-        texts = []
-        for is_leap, what in ((False, "begins again"), (True, "leaps by more than a day")):
-            at = [start for start, kind in zip(starts, kinds, strict=True) if kind == is_leap]
-            if at:
-                times = f", {len(at)} times in all" if len(at) > 1 else ""
-                texts.append(f"the file's clock {what} at {at[0]:.2f} s{times}; time goes on")
-        if strays:
-            texts.append(f"{strays} pictures with stray time stamps were left out")
-        return tuple(texts)
-
-    return named
+def _notes(again: list[float], leaps: list[float], strays: int) -> tuple[str, ...]:
+    """What the user must know. again, leaps: seconds at which a part begins."""
+    texts = []
+    for at, what in ((again, "begins again"), (leaps, "leaps by more than a day")):
+        if at:
+            times = f", {len(at)} times in all" if len(at) > 1 else ""
+            texts.append(f"the file's clock {what} at {at[0]:.2f} s{times}; time goes on")
+    if strays:
+        texts.append(f"{strays} pictures with stray time stamps were left out")
+    return tuple(texts)

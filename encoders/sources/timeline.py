@@ -29,6 +29,8 @@ class Timeline:
     end: float
     # what was bridged or corrected, one clause each
     notes: tuple[str, ...] = ()
+    # seconds after which the container's clock begins again by design; 0 = it never does
+    wrap: float = 0.0
 
     def seconds(self, stream_time: float, byte: int | None = None) -> float:
         """Video time of a stream time. byte: where the packet lies in the file (`packet.pos`); it
@@ -36,13 +38,16 @@ class Timeline:
         stream time fits. The result may be negative or beyond the end.
         """
         part = self._part_with(stream_time, byte)
+        if self.wrap and _distance(part, stream_time + self.wrap) < _distance(part, stream_time):
+            stream_time += self.wrap
         return stream_time - part.stream_start + part.start
 
     def stream_time(self, seconds: float) -> tuple[float, int]:
         """The inverse, for seeking: stream time, and the byte at which its part begins."""
         number = max(0, bisect_right([part.start for part in self.parts], seconds) - 1)
         part = self.parts[number]
-        return seconds - part.start + part.stream_start, part.first_byte
+        stream_time = seconds - part.start + part.stream_start
+        return (stream_time % self.wrap if self.wrap else stream_time), part.first_byte
 
     @property
     def restarts(self) -> bool:
@@ -63,7 +68,11 @@ class Timeline:
                 return last
             # between the pictures of two parts: either can own the packet
             candidates = self.parts[max(0, after - 1) : after + 1]
-        return min(candidates, key=lambda part: _distance(part, stream_time))
+        shifts = (0.0, self.wrap)
+        return min(
+            candidates,
+            key=lambda part: min(_distance(part, stream_time + shift) for shift in shifts),
+        )
 
 
 def _distance(part: TimelinePart, stream_time: float) -> float:

@@ -8,7 +8,7 @@ import av
 import av.container
 import numpy as np
 
-from encoders.sources.container import Container
+from encoders.sources.container import Container, open_film
 from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.packet_scan import demux
 from encoders.sources.timeline import Timeline
@@ -32,7 +32,7 @@ def interval(facts: Container, start: float, end: float) -> np.ndarray:
     """
     sound = np.zeros(round((end - start) * RATE), np.int16)
     filled = 0
-    with av.open(ffmpeg_name(facts.path), metadata_errors="replace") as container:
+    with open_film(facts) as container:
         _seek(container, facts, start - _EARLIER_S)
         for seconds, samples in _samples(container, facts.timeline):
             if seconds >= end:

@@ -17,8 +17,7 @@ import av
 import av.subtitles.stream
 
 from encoders.errors import UserError
-from encoders.sources.container import fingerprint, inspect
-from encoders.sources.ffmpeg_name import ffmpeg_name
+from encoders.sources.container import fingerprint, inspect, open_film
 from encoders.sources.packet_scan import demux
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 from encoders.text.subtitle_files import Cue, plain_substation, read_file, without_repeats
@@ -134,11 +133,12 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
     """Cues of all text tracks inside a video, and messages about the other tracks."""
     cues: defaultdict[int, list[Cue]] = defaultdict(list)  # by the track's number
     notes: list[str] = []
-    with av.open(ffmpeg_name(path), metadata_errors="replace") as container:
+    facts = inspect(path)
+    with open_film(facts) as container:
         tracks = list(container.streams.subtitles)
         if not tracks:
             return [], []
-        timeline = inspect(path).timeline
+        timeline = facts.timeline
         pictured = [t for t in tracks if t.codec_context is None or "bitmap" in _kind(t)]
         if pictured:
             notes.append(

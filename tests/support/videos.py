@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 BITS_HIGH, BITS_WIDE = 4, 4
+CLOCK = Fraction(1, 60_000)  # MPEG-4 refuses anything finer than 1/65535
 Paint = Callable[[int, float], np.ndarray]  # (frame number, seconds) -> [height, width, 3] uint8
 
 
@@ -57,10 +58,13 @@ def write_video(
     paint: Paint | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
+    clock: Fraction = CLOCK,
 ) -> list[float]:
     """Write a video and return the seconds of its frames. times: of each frame, for a variable
     frame rate.
 
+    clock: seconds per tick; MPEG-1 and MPEG-2 want one tick a picture.
     options go to the codec (default: a keyframe every 25 frames, and B-frames where x264 wants
     them), muxer options to the container.
     """
@@ -68,14 +72,13 @@ def write_video(
     if times is None:
         times = [float(number / rate) for number in range(round(seconds * rate))]
     os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints a page otherwise
-    clock = Fraction(1, 60_000)  # MPEG-4 refuses anything finer than 1/65535
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(
             codec, rate=rate, options={"g": "25"} if options is None else options
         )
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pix_fmt
         stream.time_base = clock
         stream.codec_context.time_base = clock
         stream.codec_context.thread_count = 1  # tests run beside other work
@@ -88,16 +91,42 @@ def write_video(
     return list(times)
 
 
+def write_with_sound(path: Path, times: Sequence[float], sound_seconds: float) -> None:
+    """A film of 25 pictures a second at these times, each with its number, with silent sound from
+    time 0 on.
+    """
+    with av.open(str(path), "w") as container:
+        codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+        film = container.add_stream(codec, rate=25, options={"g": "25"})
+        assert isinstance(film, av.VideoStream)
+        film.width = film.height = 64
+        film.time_base = film.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=16_000)
+        for number, time in enumerate(times):
+            picture = av.VideoFrame.from_ndarray(numbered(number, (64, 64)), format="rgb24")
+            picture.pts, picture.time_base = round(time * 1000), Fraction(1, 1000)
+            container.mux(film.encode(picture))
+        container.mux(film.encode())
+        for start in range(0, int(sound_seconds * 16_000), 1024):
+            container.mux(sound.encode(_silence(start)))
+        container.mux(sound.encode())
+
+
+def _silence(start: int) -> av.AudioFrame:
+    """1024 samples at 16 kHz, the first one at sample `start`."""
+    frame = av.AudioFrame.from_ndarray(
+        np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
+    )
+    frame.sample_rate, frame.pts = 16_000, start
+    return frame
+
+
 def write_audio(path: Path, seconds: float = 1.0) -> None:
     """A file with one silent audio track and no picture."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16_000)
         for start in range(0, int(seconds * 16_000), 1024):
-            frame = av.AudioFrame.from_ndarray(
-                np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
-            )
-            frame.sample_rate, frame.pts = 16_000, start
-            container.mux(stream.encode(frame))
+            container.mux(stream.encode(_silence(start)))
         container.mux(stream.encode())
 
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -20,8 +19,17 @@ from encoders.errors import UserError
 from encoders.schema import Frames, join_frames
 from encoders.sources.decoders import DecordError, DecordReader
 from encoders.sources.file import FileSource
+from tests.support.fixture_film import shown
 from tests.support.paths import CLIPS, ROOT
-from tests.support.videos import numbered, read_number, read_numbers, turn, write_audio, write_video
+from tests.support.videos import (
+    numbered,
+    read_number,
+    read_numbers,
+    turn,
+    write_audio,
+    write_video,
+    write_with_sound,
+)
 
 clips = pytest.mark.skipif(not CLIPS.exists(), reason="no folder of real clips")
 FAST_START = {"movflags": "faststart"}
@@ -43,23 +51,6 @@ def expected(times: Sequence[float], fps: float, slack: float = 1e-3) -> list[in
         if later and later[0] not in numbers:
             numbers.append(later[0])
     return numbers
-
-
-def shown(times: Sequence[float], end: float, fps: float) -> list[tuple[int, float]]:
-    """(number, time) of what is shown at each point: the next picture if it is near, or else the
-    one that stands there.
-    """
-    near = min(1.5 * float(np.median(np.diff(times))), 2.0) + 1e-3
-    samples: list[tuple[int, float]] = []
-    for point in range(int(end * fps) + 1):
-        at = point / fps
-        later = [number for number, time in enumerate(times) if time >= at - 1e-3]
-        following = times[later[0]] if later else end
-        if following - at > near:
-            samples.append((max(n for n, time in enumerate(times) if time < at + 1e-3), at))
-        elif later and (later[0], times[later[0]]) not in samples:
-            samples.append((later[0], times[later[0]]))
-    return samples
 
 
 def uneven(count: int) -> list[float]:
@@ -290,22 +281,7 @@ def test_identity_is_the_content(tmp_path: Path) -> None:
 
 def test_pictures_that_end_before_the_sound_are_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        film = container.add_stream("libx264", rate=25)
-        film.width = film.height = 64
-        sound = container.add_stream("aac", rate=16_000)
-        for number in range(50):
-            container.mux(
-                film.encode(av.VideoFrame.from_ndarray(numbered(number, (64, 64)), format="rgb24"))
-            )
-        container.mux(film.encode())
-        for start in range(0, 6 * 16_000, 1024):
-            frame = av.AudioFrame.from_ndarray(
-                np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
-            )
-            frame.sample_rate, frame.pts = 16_000, start
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode())
+    write_with_sound(path, [number / 25 for number in range(50)], 6.0)
     film_source = source(path)
     list(film_source.frames())
     assert film_source.info.broke_at is None
