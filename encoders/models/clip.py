@@ -106,21 +106,21 @@ class ClipEncoder:
 
 
 class NoFrameEmbedder:
-    """A DualEncoder that embeds nothing: rows of width 0. For banks whose frames are found in
-    another way.
+    """A DualEncoder that tells nothing apart: one number, 1, for every frame and text. For banks
+    whose frames are found in another way.
     """
 
     def embed_frames(self, frames: Frames) -> Tensor:
-        """[T, 0] float32."""
-        return torch.zeros(len(frames), 0)
+        """[T, 1] float32."""
+        return torch.ones(len(frames), 1)
 
     def embed_text(self, text: str) -> Tensor:
-        """[0] float32."""
-        return torch.zeros(0)
+        """[1] float32."""
+        return torch.ones(1)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """[B, 0] float32."""
-        return torch.zeros(len(texts), 0)
+        """[B, 1] float32."""
+        return torch.ones(len(texts), 1)
 
     def fingerprint(self) -> str:
         """The same for all."""

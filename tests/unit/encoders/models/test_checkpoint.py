@@ -6,10 +6,12 @@ network is taken away.
 """
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import encoders.models.torchvision_ops  # noqa: F401
@@ -21,9 +23,14 @@ from encoders.errors import UserError
 from encoders.models import checkpoint
 from encoders.models.attention import ATTENTIONS, Listener
 from encoders.models.families.llava_onevision import LlavaOneVision
+from encoders.prefill import WindowPrefill
+from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
+from pipeline.answer.batched_reader import BatchedReader
+from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.console import sentence, tree
 from tests.support.families import folder
+from tests.support.far_device import far_device
 from tests.support.toys import toy_backbone, toy_checkpoint, toy_frames, toy_parts
 from tests.support.videos import write_video
 
@@ -232,6 +239,123 @@ def test_more_weights_than_memory_are_refused_before_they_are_read(ask, monkeypa
         "backbone.dtype=bfloat16",
         "backbone.device=cuda",
     )
+
+
+MEMORY = {
+    "free memory": ("MEMINFO", "MemTotal: 9000000 kB\nMemAvailable: 100 kB\nSwapFree: 50 kB\n"),
+    "container, version 2": ("CGROUP_LIMITS", "150000\n"),
+}
+
+
+@pytest.mark.parametrize("kind", MEMORY)
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_free_memory_of_the_host_is_what_counts(monkeypatch, tmp_path, kind, device):
+    """Also with a device, because weights reach it through the host's memory."""
+    name, text = MEMORY[kind]
+    (tmp_path / "limit").write_text(text)
+    place = tmp_path / "limit"
+    monkeypatch.setattr(checkpoint, name, place if name == "MEMINFO" else (place,))
+    assert checkpoint.host_memory() in (150 * 1024, 150_000)
+    through = "through which they reach cuda:0" if device == "cuda:0" else "backbone.device=cuda"
+    with far_device(), pytest.raises(UserError, match=f"memory of cpu in float32 .*{through}"):
+        LlavaOneVision(str(toy_checkpoint()), device=device)
+    (tmp_path / "limit").write_text("max\n")  # no limit, or a system that says nothing
+    assert (checkpoint.host_memory() or 1 << 40) > 1 << 30
+
+
+def test_free_memory_of_the_device_is_checked_before_weights_are_read(monkeypatch):
+    monkeypatch.setattr(LlavaOneVision, "_load", lambda *_args, **_settings: pytest.fail("read"))
+    with (
+        far_device(free_bytes=100_000),
+        pytest.raises(UserError, match=r"memory of cuda:0 .* backbone\.device=cpu"),
+    ):
+        LlavaOneVision(str(toy_checkpoint()), device="cuda:0")
+
+
+def test_weights_that_are_not_on_the_disk_yet_are_counted_by_their_configuration(monkeypatch):
+    """Before a download of 16 GB, not after it."""
+    backbone = toy_backbone()
+    size = (toy_checkpoint() / WEIGHTS).stat().st_size
+    assert 0.9 * size < backbone._weight_bytes(backbone.config, None) <= size
+    monkeypatch.setattr(backbone, "path", "nobody/has-this")
+    assert 0.9 * size < backbone._weight_bytes(backbone.config, None) <= size
+
+
+def test_advice_about_tied_weights_is_hidden_and_other_warnings_are_not(caplog):
+    logger = logging.getLogger("transformers.modeling_utils")
+    advice = "The tied weights mapping and config for this model specifies to tie a to b"
+    monkeyed, logger.propagate = logger.propagate, True
+    try:
+        with checkpoint.quiet_loading(True):
+            logger.warning(advice)
+            logger.warning("something else")
+        logger.warning("behind it")
+    finally:
+        logger.propagate = monkeyed
+    assert [record.getMessage() for record in caplog.records] == ["something else", "behind it"]
+
+
+# -- positions -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def short_sighted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy with 60 positions."""
+    target = Path(shutil.copytree(toy_checkpoint(), tmp_path_factory.mktemp("short") / "toy"))
+    config = json.loads((target / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 60
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def test_more_read_tokens_than_positions_are_refused_before_encoding(ask, short_sighted):
+    said = ask(f"backbone.path={short_sighted}", "read_tokens=61")
+    sentence(said, "read_tokens=61", "60 positions", "max_position_embeddings")
+
+
+def with_positions(path: Path, frames: int, text: int) -> LlavaOneVision:
+    """The toy, made for a context of so many frames and so many tokens of text behind them."""
+    backbone = LlavaOneVision(str(path))
+    before = len(backbone.prompt.preamble_ids())
+    each = backbone.tokens_per_frame + backbone.frame_text_length()
+    backbone.language_model.max_positions = before + frames * each + text
+    return backbone
+
+
+@pytest.mark.parametrize("reader_class", [KVReader, TokenReader])
+def test_a_context_beyond_the_positions_is_refused(short_sighted, reader_class):
+    """Two frames, the question and the answer fit; with three frames they do not. A batch of two is
+    refused like one.
+    """
+    suffix = reader_class(toy_backbone()).prompt_suffix("Which code?")
+    backbone = with_positions(short_sighted, 2, len(suffix) + 8)
+    prefill = WindowPrefill(backbone, window_frames=0)
+    seen = [backbone.encode_frames(toy_frames(4, first=4.0 * i)) for i in range(2)]
+    none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+
+    def evidence(frames: int) -> Evidence:
+        run = Run(0, 0, seen[0].frames(0, frames), prefill(seen[0]).frames(0, frames))
+        return Evidence(Question("Which code?", "toy"), (run,), none, 0, 1.0)
+
+    silent = lambda stage: nullcontext()  # noqa: E731
+    reader = reader_class(backbone, max_new_tokens=8)
+    assert reader.read(evidence(2), silent).text is not None
+    several = BatchedReader(reader)
+    assert len(several.read([evidence(2)] * 2, silent)) == 2
+    for read in (
+        lambda: reader.read(evidence(3), silent),
+        lambda: several.read([evidence(2), evidence(3)], silent),
+    ):
+        with pytest.raises(UserError, match=r"positions is longer .*lower read_tokens="):
+            read()
+
+
+def test_a_window_beyond_the_positions_is_refused_while_encoding(short_sighted):
+    backbone = with_positions(short_sighted, 7, 0)
+    prefill = WindowPrefill(backbone, window_frames=8)
+    prefill(backbone.encode_frames(toy_frames(4)))
+    with pytest.raises(UserError, match=r"lower .* prefill.window_frames="):
+        prefill(backbone.encode_frames(toy_frames(4, first=4.0)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,148 @@
+"""clip=auto: which frame embedder a backbone gets, and that the embedded one never ranks frames for
+another backbone.
+
+Toy checkpoints; the hub's cache is a folder of the test.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from encoders.errors import UserError
+from encoders.models import clip as clip_module
+from encoders.models.clip import ClipEncoder, NoFrameEmbedder, clip_fingerprint
+from memory.retrieval.fused import FusedRetriever
+from pipeline import cli, frame_embedder
+from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.config.compose import compose
+from pipeline.config.settings import WEIGHTS
+from pipeline.frame_embedder import build_clip
+from tests.support.toys import toy_checkpoint
+from tests.support.videos import write_video
+
+EMBEDDED = f"local-dir:{WEIGHTS / 'clip'}"
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "a.mp4"
+    write_video(path, 6, 5)
+    return path
+
+
+def overrides(film: Path, bank: Path, *more: str) -> list[str]:
+    """A published backbone with the toy's weights, and no word about clip."""
+    return [
+        f"video={film}", f"bank={bank}", "question=What is there?", "backbone=llava_ov_0p5b",
+        f"backbone.path={toy_checkpoint()}", "backbone.dtype=float32", "reader.max_new_tokens=4",
+        *more,
+    ]  # fmt: skip
+
+
+def settings(film: Path, bank: Path, *more: str):
+    return compose("ask", overrides(film, bank, *more))
+
+
+def test_the_embedded_model_keeps_its_embedder(tmp_path, caplog):
+    own = compose("ask", ["video=a.mp4", "question=x", f"bank={tmp_path / 'bank'}"])
+    found = build_clip(own)
+    assert isinstance(found, ClipEncoder) and found.name == EMBEDDED and caplog.records == []
+    assert found.fingerprint() == clip_fingerprint(EMBEDDED, None, "float32")
+    # as banks have recorded it since the first version
+    assert build_clip(own.changed(clip=own.clip | {"model": EMBEDDED})).fingerprint() == (
+        found.fingerprint()
+    )
+
+
+def test_another_backbone_without_weights_of_b32_finds_frames_by_their_keys(
+    film, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    own = settings(film, tmp_path / "bank", "token_dtype=int8", "read_tokens=20")
+    with caplog.at_level(logging.WARNING):
+        backbone = build_backbone(own)
+        qa = build_qa(own, backbone)
+    said = [record.getMessage() for record in caplog.records if "clip" in record.getMessage()]
+    assert len(said) == 1 and "clip=b32 fetches them" in said[0]
+    with qa.bank:
+        retriever = qa.bank._recall._searchable.retriever
+        assert isinstance(retriever, FusedRetriever) and set(retriever.parts) == {"kv"}
+        source = build_source(own, backbone)
+        assert qa.ingest(source).frames == 6
+        assert qa.bank.check.verify() == []
+    assert json.loads((tmp_path / "bank" / "bank.json").read_text())["provenance"]["clip"] == "none"
+    # another process, and one where the weights have come in between
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: True)
+    caplog.clear()
+    assert isinstance(build_clip(own), NoFrameEmbedder) and caplog.records == []
+
+
+def test_another_backbone_gets_b32_where_its_weights_are(film, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: True)
+    made = []
+    monkeypatch.setattr(frame_embedder, "instantiate", lambda group, node: made.append(node))
+    with caplog.at_level(logging.WARNING):
+        build_clip(settings(film, tmp_path / "bank", "clip.device=cpu", "clip.dtype=bfloat16"))
+    (node,) = made
+    assert (node["model"], node["pretrained"]) == ("ViT-B-32", "laion2b_s34b_b79k")
+    assert (node["device"], node["dtype"]) == ("cpu", "bfloat16")
+    assert "clip=b32" in caplog.text
+
+
+def test_weights_are_looked_for_in_the_hubs_cache(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        clip_module, "try_to_load_from_cache", lambda *names: asked.append(names) or "/a/file"
+    )
+    assert clip_module.has_weights("ViT-B-32", "laion2b_s34b_b79k")
+    assert asked[0][0] == "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    monkeypatch.setattr(clip_module, "try_to_load_from_cache", lambda *names: None)
+    assert not clip_module.has_weights("ViT-B-32", "laion2b_s34b_b79k")
+
+
+def test_a_bank_of_before_opens_and_its_toy_embeddings_rank_nothing(film, tmp_path, caplog):
+    """Until now the default embedded the frames of every backbone with the embedded embedder."""
+    bank = tmp_path / "bank"
+    assert cli.run("ingest", [one for one in overrides(film, bank, "clip=embedded")
+                              if not one.startswith(("question=", "reader."))]) == 0  # fmt: skip
+    own = settings(film, bank)
+    with caplog.at_level(logging.WARNING):
+        qa = build_qa(own, build_backbone(own))
+    with qa.bank:
+        retriever = qa.bank._recall._searchable.retriever
+        assert isinstance(retriever, FusedRetriever) and set(retriever.parts) == {"kv"}
+    assert "frames by their keys alone" in caplog.text
+    chosen = settings(film, bank, "clip=embedded")
+    qa = build_qa(chosen, build_backbone(chosen))
+    with qa.bank:
+        retriever = qa.bank._recall._searchable.retriever
+        assert isinstance(retriever, FusedRetriever) and set(retriever.parts) == {"clip", "kv"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("retriever=clip", "retriever=clip needs a frame embedder"),
+        ("segmenter=scene", "segmenter=scene needs a frame embedder"),
+    ],
+)
+def test_parts_that_need_an_embedder_are_refused_before_encoding(
+    film, tmp_path, monkeypatch, more, words
+):
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    own = settings(film, tmp_path / "bank", more)
+    with pytest.raises(UserError, match=rf"{words}.*clip=b32"):
+        build_qa(own, build_backbone(own))
+    assert not (tmp_path / "bank").exists()
+
+
+def test_the_device_follows_the_backbone_and_can_be_chosen(tmp_path):
+    common = ["video=a.mp4", "question=x"]
+    for option in ("auto", "embedded", "b32"):
+        found = compose("ask", [*common, f"clip={option}", "backbone.device=cuda:1"])
+        assert found.clip["device"] == "cuda:1"
+    chosen = compose("ask", [*common, "backbone.device=cuda:1", "clip.device=nix"])
+    with pytest.raises(UserError, match=r"clip\.device=nix is not available here; use one of cpu"):
+        build_clip(chosen)
