@@ -2,7 +2,7 @@
 
 Knows the container (through PyAV's demuxer) and no decoder's pictures. Video time begins with what
 players show or play first. The scan reads the whole file once. It lets decoders agree on time, and
-it detects files that were cut off (encoders/sources/cut_files.py).
+it detects files that were cut off (encoders/sources/packets/cut_files.py).
 """
 
 import functools
@@ -22,12 +22,12 @@ import av.stream
 import numpy as np
 
 from encoders.errors import FileError, UserError
-from encoders.sources import cut_files
 from encoders.sources.ffmpeg_name import ffmpeg_name
-from encoders.sources.packet_scan import MISSING, PacketTable, demux, join, scan
+from encoders.sources.packets import cut_files
+from encoders.sources.packets.scan import MISSING, PacketTable, demux, join, scan
+from encoders.sources.packets.stamps import LEAP_S, PictureTimes, late_start, picture_times
+from encoders.sources.packets.timeline import Timeline, TimelinePart
 from encoders.sources.playlist import named_files
-from encoders.sources.stamps import LEAP_S, PictureTimes, late_start, picture_times
-from encoders.sources.timeline import Timeline, TimelinePart
 
 WINDOW_BYTES, WINDOWS = 64 * 1024, 16
 # a clock that falls back is what the file says; FFmpeg would make a leap of a day of it

@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from encoders.sources import orientation
 from encoders.sources.container import MAX_PIXELS, Container, open_film
 from encoders.sources.ffmpeg_name import ffmpeg_name
-from encoders.sources.packet_scan import MISSING, demux
+from encoders.sources.packets.scan import MISSING, demux
 
 # Formats in which decord seeks exactly. In MPEG-TS, `get_batch` returns pictures one second off.
 _DECORD_KINDS = ("mov,mp4", "matroska", "avi")

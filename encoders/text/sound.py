@@ -10,8 +10,8 @@ import numpy as np
 
 from encoders.sources.container import Container, open_film
 from encoders.sources.ffmpeg_name import ffmpeg_name
-from encoders.sources.packet_scan import demux
-from encoders.sources.timeline import Timeline
+from encoders.sources.packets.scan import demux
+from encoders.sources.packets.timeline import Timeline
 
 RATE = 16_000  # samples a second
 _EARLIER_S = 1.0  # decoding begins this much earlier: decoders need a few packets

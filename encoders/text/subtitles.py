@@ -18,7 +18,7 @@ import av.subtitles.stream
 
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect, open_film
-from encoders.sources.packet_scan import demux
+from encoders.sources.packets.scan import demux
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 from encoders.text.subtitle_files import Cue, plain_substation, read_file, without_repeats
 

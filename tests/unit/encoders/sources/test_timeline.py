@@ -13,8 +13,8 @@ import pytest
 from encoders.schema import join_frames
 from encoders.sources.container import inspect, open_film
 from encoders.sources.file import FileSource
+from encoders.sources.packets.timeline import Timeline, TimelinePart
 from encoders.sources.pictures import pictures_at
-from encoders.sources.timeline import Timeline, TimelinePart
 from tests.support.videos import (
     Paint,
     numbered,

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import av
 
-from encoders.sources.packet_scan import PacketTable
+from encoders.sources.packets.scan import PacketTable
 
 _BOXES = 100_000  # boxes of an MP4 that are looked at
 _TRACK_BYTES = 1 << 16  # of a track's head

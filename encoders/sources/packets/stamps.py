@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from encoders.sources.packet_scan import MISSING, PacketTable
-from encoders.sources.timeline import TimelinePart
+from encoders.sources.packets.scan import MISSING, PacketTable
+from encoders.sources.packets.timeline import TimelinePart
 
 _BACK_S = 0.25  # a clock that falls back further begins again
 _STRAY_S, _STRAY_PACKETS = 10.0, 64  # a leap this wide that is taken back so soon is a stray stamp
