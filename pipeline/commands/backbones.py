@@ -26,7 +26,10 @@ from pipeline.config.settings import WEIGHTS, BackbonesSettings, OutputFormat
 
 FOLDER = Path(conf.__file__).parent / "backbone"
 # rows of the table: families in this order, others after them
-_ORDER = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm")
+_ORDER = (
+    "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5",
+    "qwen3_5_moe", "internvl", "smolvlm", "glm4v", "video_llama_3",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,9 @@ def facts(node: PartSettings, fps: float, dtype: str | None, name: str | None = 
         name = next(names, Path(node["path"]).name)
     shape, merged = KVShape.of(config), int(getattr(config.vision_config, "temporal_patch_size", 1))
     tokens = adapter.frame_tokens(config, int(node.get("width") or 0), int(node.get("height") or 0))
-    per_token = shape.nbytes(DTYPES[dtype]) if dtype else 0
-    readers = (
-        ("kv", "tokens") if dtype and not other_layers(config.get_text_config()) else ("tokens",)
-    )
+    keeps_kv = dtype is not None and not other_layers(config.get_text_config())
+    per_token = shape.nbytes(DTYPES[dtype]) if dtype and keeps_kv else 0
+    readers = ("kv", "tokens") if keeps_kv else ("tokens",)
     return Facts(
         name=name,
         family=config.model_type,

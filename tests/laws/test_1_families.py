@@ -35,6 +35,7 @@ from pipeline.config.compose import compose
 from pipeline.config.parts import check, settings_of
 from pipeline.qa import VideoQA
 from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for, processed
+from tests.support.more_families import MORE
 from tests.support.paths import CONF
 from tests.support.records import same
 from tests.support.toys import toy_parts
@@ -665,7 +666,7 @@ def test_every_option_of_the_group_is_a_video_llm_with_the_common_settings(name)
     check("backbone", config.backbone)
     adapter = get_object(config.backbone["_target_"])
     assert issubclass(adapter, VideoLLM) and adapter is not VideoLLM
-    assert adapter in {family.adapter for family in FAMILIES.values()}, (
+    assert adapter in {family.adapter for family in (*FAMILIES.values(), *MORE.values())}, (
         "a family without a toy in tests/support/families.py"
     )
     taken = settings_of(adapter)

@@ -16,7 +16,7 @@ import torch
 from hydra.utils import get_object
 
 from encoders.errors import UserError
-from encoders.models.families.qwen_vl import grid_for
+from encoders.models.families.patch_grid import grid_for
 from encoders.prefill import WindowPrefill
 from encoders.schema import Frames, join_tokens
 from encoders.sources.pictures import display_ratio
@@ -70,10 +70,11 @@ def test_no_grid_has_more_tokens_or_many_fewer():
 
 @pytest.mark.parametrize("name", [p.stem for p in sorted((CONF / "backbone").glob("*.yaml"))])
 def test_every_backbone_says_whether_it_keeps_shapes(name):
-    """Qwen's processors keep them, all others squeeze."""
+    """The processors of Qwen, GLM and VideoLLaMA3 keep them, all others squeeze."""
     node = compose("ask", [f"backbone={name}"]).backbone
     kept = "squeeze" in node
-    assert kept == ("qwen" in node["_target_"])
+    families = ("qwen", "glm_vl", "video_llama3")
+    assert kept == any(family in node["_target_"] for family in families)
     if kept:
         assert node["squeeze"] is False
         adapter = get_object(node["_target_"])

@@ -19,7 +19,8 @@ from transformers.video_utils import VideoMetadata
 
 from encoders.models.families.internvl import InternVL
 from encoders.models.families.llava_onevision import LlavaOneVision
-from encoders.models.families.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL
+from encoders.models.families.qwen3_vl import Qwen3VL
+from encoders.models.families.qwen_vl import Qwen2VL, Qwen25VL
 from encoders.models.families.smolvlm import INTRO, SmolVLM
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames
@@ -104,7 +105,7 @@ def louder(model: Any, seed: int = 0) -> Any:
 QWEN_SPECIAL = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
 
 
-def _qwen_ids(toy_tokenizer: Any) -> dict[str, int]:
+def qwen_ids(toy_tokenizer: Any) -> dict[str, int]:
     names = {
         "vision_start": "vision_start",
         "vision_end": "vision_end",
@@ -125,7 +126,7 @@ def qwen2_vl() -> tuple[Any, Any]:
         text_config=text_config(toy_tokenizer, rope_parameters=rope),
         vision_config=vision,
         tie_word_embeddings=True,
-        **_qwen_ids(toy_tokenizer),
+        **qwen_ids(toy_tokenizer),
     )
     processor = T.Qwen2VLProcessor(
         T.Qwen2VLImageProcessor(),
@@ -148,7 +149,7 @@ def qwen2_5_vl() -> tuple[Any, Any]:
         text_config=text_config(toy_tokenizer, rope_parameters=rope),
         vision_config=vision,
         tie_word_embeddings=True,
-        **_qwen_ids(toy_tokenizer),
+        **qwen_ids(toy_tokenizer),
     )
     processor = T.Qwen2_5_VLProcessor(
         T.Qwen2VLImageProcessor(),
@@ -176,7 +177,7 @@ def qwen3_vl() -> tuple[Any, Any]:
         text_config=text_config(toy_tokenizer, head_dim=16, rope_parameters=rope),
         vision_config=vision,
         tie_word_embeddings=True,
-        **_qwen_ids(toy_tokenizer),
+        **qwen_ids(toy_tokenizer),
     )  # fmt: skip
     video = T.Qwen3VLVideoProcessor(patch_size=16)
     processor = T.Qwen3VLProcessor(
@@ -412,8 +413,8 @@ FAMILIES = {
 }
 
 
-# each YAML of conf/backbone: layers, KV heads, head width, and billions of parameters on the hub
-# them in the checkpoint's safetensors
+# each YAML of conf/backbone: layers, KV heads, head width, and billions of parameters, as the hub
+# states them (Qwen3.5 and 3.6: without the layers that only guess further tokens)
 STATED = {
     "llava_ov_0p5b": (24, 2, 64, 0.89),
     "llava_ov_7b": (28, 4, 128, 8.03),
@@ -421,11 +422,35 @@ STATED = {
     "qwen2_vl_7b": (28, 4, 128, 8.29),
     "qwen2_5_vl_3b": (36, 2, 128, 3.75),
     "qwen2_5_vl_7b": (28, 4, 128, 8.29),
+    "qwen2_5_vl_32b": (64, 8, 128, 33.45),
+    "qwen2_5_vl_72b": (80, 8, 128, 73.41),
     "qwen3_vl_2b": (28, 8, 128, 2.13),
     "qwen3_vl_4b": (36, 8, 128, 4.44),
     "qwen3_vl_8b": (36, 8, 128, 8.77),
+    "qwen3_vl_8b_thinking": (36, 8, 128, 8.77),
+    "qwen3_vl_32b": (64, 8, 128, 33.36),
+    "qwen3_vl_30b_a3b": (48, 4, 128, 31.07),
+    "qwen3_vl_30b_a3b_thinking": (48, 4, 128, 31.07),
+    "qwen3_5_4b": (32, 4, 256, 4.54),
+    "qwen3_5_9b": (32, 4, 256, 9.41),
+    "qwen3_6_27b": (64, 4, 256, 27.36),
+    "qwen3_6_35b_a3b": (40, 2, 256, 35.11),
+    "internvl3_1b": (24, 2, 64, 0.94),
     "internvl3_2b": (28, 2, 128, 2.09),
     "internvl3_8b": (28, 4, 128, 7.94),
+    "internvl3_14b": (48, 8, 128, 15.12),
+    "internvl3_38b": (64, 8, 128, 38.39),
+    "internvl3_5_1b": (28, 8, 128, 1.06),
+    "internvl3_5_2b": (28, 8, 128, 2.35),
+    "internvl3_5_4b": (36, 8, 128, 4.73),
+    "internvl3_5_8b": (36, 8, 128, 8.53),
+    "internvl3_5_14b": (40, 8, 128, 15.12),
+    "internvl3_5_38b": (64, 8, 128, 38.39),
+    "glm4_1v_9b": (40, 2, 128, 10.29),
+    "glm4_6v_flash": (40, 2, 128, 10.29),
+    "videollama3_2b": (28, 2, 128, 1.96),
+    "videollama3_7b": (28, 4, 128, 8.04),
+    "smolvlm2_256m": (30, 3, 64, 0.26),
     "smolvlm2_500m": (32, 5, 64, 0.51),
     "smolvlm2_2b": (24, 32, 64, 2.25),
 }

@@ -1,5 +1,5 @@
-"""InternVL 2.5 and 3 (arXiv 2412.05271, 2504.10479) through transformers' own class: InternViT,
-pixel shuffle, a text model.
+"""InternVL 2.5, 3 and 3.5 (arXiv 2412.05271, 2504.10479, 2508.18265) through transformers' own
+class: InternViT, pixel shuffle, a text model.
 
 Knows only what is special in this family: every frame is an image of one tile between <img> and
 </img>, after "Frame7: " on a line of its own.
@@ -25,17 +25,33 @@ from encoders.schema import Frames, VisualTokens, ticks
 from transformers import InternVLForConditionalGeneration  # isort: skip  (after backbone declared the operators)
 
 
-def _published(layers: int, width: int, inner: int, heads: int, kv_heads: int) -> dict[str, Any]:
-    vision = {"model_type": "internvl_vision"} | tower(24, 1024, 4096, 448, 14)
-    vision |= {"image_size": [448, 448], "patch_size": [14, 14]}
+# InternViT of 0.3 and of 6 billion parameters
+_SMALL_TOWER = tower(24, 1024, 4096, 448, 14) | {"attention_bias": True}
+_LARGE_TOWER = tower(45, 3200, 12800, 448, 14, heads=25) | {
+    "norm_type": "rms_norm",
+    "use_qk_norm": True,
+}
+
+
+def _published(text: dict[str, Any], vision: dict[str, Any] = _SMALL_TOWER) -> dict[str, Any]:
+    sides = {"image_size": [448, 448], "patch_size": [14, 14]}
     return {
         "model_type": "internvl",
-        "vision_config": vision,
-        "text_config": decoder("qwen2", layers, width, inner, heads, kv_heads, 151674),
+        "vision_config": {"model_type": "internvl_vision"} | vision | sides,
+        "text_config": text,
         "downsample_ratio": 0.5,
         "image_seq_length": 256,
         "tie_word_embeddings": False,
     }
+
+
+def _qwen2(layers: int, width: int, inner: int, heads: int, kv_heads: int) -> dict[str, Any]:
+    return decoder("qwen2", layers, width, inner, heads, kv_heads, 151674)
+
+
+def _qwen3(layers: int, width: int, inner: int, heads: int) -> dict[str, Any]:
+    more = {"head_dim": 128, "max_position_embeddings": 40960}
+    return decoder("qwen3", layers, width, inner, heads, 8, 151936, **more)
 
 
 class InternVL(VideoLLM):
@@ -44,8 +60,17 @@ class InternVL(VideoLLM):
     model_class = InternVLForConditionalGeneration
     family = "internvl"
     published: ClassVar = {
-        "OpenGVLab/InternVL3-2B-hf": _published(28, 1536, 8960, 12, 2),
-        "OpenGVLab/InternVL3-8B-hf": _published(28, 3584, 18944, 28, 4),
+        "OpenGVLab/InternVL3-1B-hf": _published(_qwen2(24, 896, 4864, 14, 2)),
+        "OpenGVLab/InternVL3-2B-hf": _published(_qwen2(28, 1536, 8960, 12, 2)),
+        "OpenGVLab/InternVL3-8B-hf": _published(_qwen2(28, 3584, 18944, 28, 4)),
+        "OpenGVLab/InternVL3-14B-hf": _published(_qwen2(48, 5120, 13824, 40, 8)),
+        "OpenGVLab/InternVL3-38B-hf": _published(_qwen2(64, 5120, 27648, 40, 8), _LARGE_TOWER),
+        "OpenGVLab/InternVL3_5-1B-HF": _published(_qwen3(28, 1024, 3072, 16)),
+        "OpenGVLab/InternVL3_5-2B-HF": _published(_qwen3(28, 2048, 6144, 16)),
+        "OpenGVLab/InternVL3_5-4B-HF": _published(_qwen3(36, 2560, 9728, 32)),
+        "OpenGVLab/InternVL3_5-8B-HF": _published(_qwen3(36, 4096, 12288, 32)),
+        "OpenGVLab/InternVL3_5-14B-HF": _published(_qwen3(40, 5120, 17408, 40)),
+        "OpenGVLab/InternVL3_5-38B-HF": _published(_qwen3(64, 5120, 25600, 64), _LARGE_TOWER),
     }
     checked_equal = True
 

@@ -54,6 +54,12 @@ class SmolVLM(VideoLLM):
     model_class = SmolVLMForConditionalGeneration
     family = "smolvlm"
     published: ClassVar = {
+        "HuggingFaceTB/SmolVLM2-256M-Video-Instruct": _published(
+            tower(12, 768, 3072, 512, 16, heads=12),
+            4,
+            decoder("llama", 30, 576, 1536, 9, 3, 49280),
+            False,
+        ),
         "HuggingFaceTB/SmolVLM2-500M-Video-Instruct": _published(
             tower(12, 768, 3072, 512, 16, heads=12),
             4,
