@@ -192,7 +192,7 @@ def test_a_local_checkpoint_speaks_for_itself(run):
         (["backbone=qwen2_vl_2b", "backbone.path={qwen3}"], "of type qwen3_vl, not qwen2_vl"),
         (["backbone=qwen2_vl_2b", "backbone.path=./gone"], "no folder ./gone"),
         (["backbone=qwen2_vl_2b", "backbone.path=some/thing"], "Nothing is known of some/thing"),
-        (["backbone=nix"], "use one of embedded, internvl3_2b"),
+        (["backbone=nix"], "use one of embedded, glm4_1v_9b"),
         (["backbone=qwen2_vl_2b", "backbone.width=x"], "backbone.width=x"),
         (["fps=0"], "fps=0"),
         (["prefill.dtype=int3"], "prefill.dtype=int3"),
