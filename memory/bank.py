@@ -37,9 +37,9 @@ from memory.retrieval.searchable import SearchableVideos
 from memory.schema import Evidence, Question, Retriever
 from memory.storage import crash_points
 from memory.storage import retention as prune
-from memory.storage.atomic import TEMPORARY
+from memory.storage.atomic import TEMPORARY, remove_file
 from memory.storage.catalog import VideoRow
-from memory.storage.manifest import Provenance, WriterLock, open_manifest
+from memory.storage.manifest import Provenance, WriterLock, keep_copy, open_manifest
 from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Piece, Rule
 from memory.storage.segments.segment_codec import StorageFormat
@@ -132,7 +132,7 @@ class MemoryBank:
                 try:
                     # again: another process may have done it before this one got the lock
                     if rebuild.is_due(root, repair):
-                        rebuild.rebuild(root)
+                        rebuild.mend(root)
                 finally:
                     lock.release()
             return cls(
@@ -165,11 +165,16 @@ class MemoryBank:
                         f"the catalog of bank {self.root} was rebuilt or deleted meanwhile; open "
                         "the bank again"
                     )
+                try:
+                    keep_copy(self.root, self.provenance, self._store.database)
+                    self._store.sweep()
+                except BaseException:
+                    lock.release()
+                    raise
                 self._writer = lock
-                self._store.sweep()
                 leftovers = f"*{TEMPORARY}*"  # * behind: SQLite adds its own suffixes
                 for path in (*self.root.glob(leftovers), *self._index_folder.rglob(leftovers)):
-                    path.unlink(missing_ok=True)
+                    remove_file(path)
 
     def record_video(self, info: VideoInfo, interval: float, finished: bool) -> None:
         """Record a video before its first segment, and again when it is finished.

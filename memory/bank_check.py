@@ -5,12 +5,15 @@ Knows the store; no retriever and no encoder. Damaged segments are encoded again
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory.storage import video_record
-from memory.storage.atomic import TEMPORARY
+from memory import rebuild
+from memory.storage import manifest, video_record
+from memory.storage.atomic import TEMPORARY, remove_file, set_aside
 from memory.storage.catalog import SegmentRow
+from memory.storage.file_access import NO_RIGHTS, Entry, lacks_rights, reason, walk
 from memory.storage.os_errors import as_user_errors
 from memory.storage.segments import segment_file
 from memory.store import DiskStore, window_range
@@ -22,8 +25,9 @@ from memory.text.store import TextProblem
 class Problem:
     """One problem in a bank."""
 
-    # data is lost: missing, size, checksum, gap, catalog, video, window, text
-    # harmless: orphan, temporary
+    # data is lost: missing, size, checksum, gap, catalog, manifest, video, window, text
+    # rights: it may be whole, and this user may not read it
+    # harmless: orphan, temporary, outdated
     kind: str
     path: Path
     text: str
@@ -32,8 +36,8 @@ class Problem:
 
     @property
     def harmless(self) -> bool:
-        """True for files that a crash left and that were never acknowledged."""
-        return self.kind in ("orphan", "temporary")
+        """True for what a crash left: the next writer deletes it or writes it again."""
+        return self.kind in ("orphan", "temporary", "outdated")
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}"
@@ -48,42 +52,68 @@ class BankCheck:
 
     def verify(self) -> list[Problem]:
         """Read every file and list all problems. A segment that is being put meanwhile may be
-        listed as an orphan."""
+        listed as an orphan. UserError if a folder cannot be read at all."""
         store = self._store
-        folders = (store.root / "segments", store.window.root)
-        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-        problems = [
-            Problem("catalog", store.root / "catalog.sqlite", text)
-            for text in text_rows.damage_of(store.database)
-        ]
-        if problems:
-            return problems  # without a catalog, no file can be expected
-        expected = set(self._video_paths())
-        problems += self.verify_videos()
-        for row in store.catalog.all_segments():
-            expected.add(store.path(row.video_id, row.number))
-            problems += self._segment(row)
-        problems += self._gaps()
-        expected |= self._window_paths()
-        problems += self.verify_window()
-        problems += self.verify_text()
-        return problems + _leftovers(files, expected)
+        with as_user_errors(store.root):
+            folders = (store.root / "segments", store.window.root)
+            entries = [entry for folder in folders for entry in walk(folder)]
+            problems = self.verify_catalog()
+            if problems:
+                return problems  # without a catalog, no file can be expected
+            problems = [
+                Problem("manifest", path, text)
+                for path, text in manifest.problems(store.root, store.database)
+            ]
+            expected = set(self._video_paths())
+            problems += self.verify_videos()
+            for row in store.catalog.all_segments():
+                expected.add(store.path(row.video_id, row.number))
+                problems += self._segment(row)
+            problems += self._gaps()
+            expected |= self._window_paths()
+            problems += self.verify_window()
+            problems += self.verify_text()
+            return problems + _leftovers(entries, expected)
+
+    def verify_catalog(self) -> list[Problem]:
+        """Problems with the catalog itself: its file, its rows, its index of words, and whether it
+        is that of the segments."""
+        store = self._store
+        texts = text_rows.damage_of(store.database)
+        if not texts:
+            index = text_rows.index_damage(store.database)
+            stranger = None
+            # what this user may not read is named with its file
+            with suppress(PermissionError):
+                stranger = rebuild.strangers(store.root, store.database)
+            texts = [text for text in (index, stranger) if text is not None]
+        return [Problem("catalog", store.root / rebuild.NAME, text) for text in texts]
 
     def verify_videos(self) -> list[Problem]:
         """Problems with the files that describe videos; no segment is read."""
-        text = "missing or damaged, though needed only when the catalog is lost"
-        return [
-            Problem("video", path, text, path.parent.name)
-            for path in self._video_paths()
-            if video_record.read(path.parent) is None
-        ]
+        problems = []
+        for video in self._store.catalog.videos():
+            path = self._store.path(video.info.video_id, 0).with_name(video_record.NAME)
+            what = video_record.problem(path.parent, video)
+            if what is None:
+                continue
+            try:
+                is_outdated = video_record.read(path.parent) is not None
+            except PermissionError as error:
+                problems.append(Problem("rights", path, reason(error), video.info.video_id))
+                continue
+            kind, text = "video", f"{what}; it is needed only when the catalog is lost"
+            if is_outdated:
+                kind, text = "outdated", "not as in the catalog; the next writer writes it again"
+            problems.append(Problem(kind, path, text, video.info.video_id))
+        return problems
 
     def verify_window(self) -> list[Problem]:
         """Missing or damaged blocks of recent windows that a resumed encoder would need."""
         store, problems = self._store, []
         for video_id in self._video_ids():
             for number in store.window_numbers(video_id):
-                what = store.window.problem(video_id, number)
+                what = store.window_problem(video_id, number)
                 # again: a writer may have gone on meanwhile
                 if what is not None and number in store.window_numbers(video_id):
                     text = (
@@ -112,7 +142,9 @@ class BankCheck:
         with as_user_errors(self._store.root):
             problems = self.verify_window()
             for problem in problems:
-                problem.path.unlink(missing_ok=True)
+                if problem.path.is_dir() and not problem.path.is_symlink():
+                    set_aside(problem.path)
+                remove_file(problem.path)
             return problems
 
     def refill_window(self) -> list[Problem]:
@@ -127,7 +159,8 @@ class BankCheck:
                 assert row is not None  # verify_window reads the rows
                 block = store.frames(problem.video_id, number, 0, row.frames)[1]
                 if block is not None:
-                    store.window.put(problem.video_id, number, block)
+                    seal = store.window.put(problem.video_id, number, block)
+                    store.catalog_writer.seal_window(problem.video_id, number, seal)
                     solved.append(problem)
         return solved
 
@@ -164,29 +197,37 @@ class BankCheck:
 
         try:
             size = path.stat().st_size
-            if size != row.nbytes:
+            if path.is_file() and size != row.nbytes:
                 return problem("size", f"{size} bytes, not {row.nbytes} as when it was written")
             segment_file.check(path, row.checksum)
         except FileNotFoundError:
             return problem("missing", "the file of an acknowledged segment is gone")
-        except (OSError, segment_file.DamagedError) as error:
+        except OSError as error:
+            return problem("rights" if lacks_rights(error) else "checksum", reason(error))
+        except segment_file.DamagedError as error:
             return problem("checksum", str(error))
         return []
 
 
-def _leftovers(files: list[Path], expected: set[Path]) -> list[Problem]:
-    """Files that the next writer deletes."""
-    problems = []
-    for path in files:
-        if path.name.endswith(TEMPORARY):
+def _leftovers(entries: list[Entry], expected: set[Path]) -> list[Problem]:
+    """Files that the next writer deletes, and folders that cannot be listed."""
+    problems, folders = [], {path.parent for path in expected}
+    for entry in entries:
+        if entry.problem:
+            kind = "rights" if entry.problem == NO_RIGHTS else "missing"
+            problems.append(Problem(kind, entry.path, entry.problem))
+        elif entry.path.name.endswith(TEMPORARY):
             text = "a write was cut off; the next writer deletes this file"
-            problems.append(Problem("temporary", path, text))
-        elif path not in expected:
+            problems.append(Problem("temporary", entry.path, text))
+        elif entry.path not in expected:
             text = "never acknowledged; the next writer deletes this file"
-            problems.append(Problem("orphan", path, text))
+            if entry.path.parent not in folders:
+                text = "it does not belong to the bank, and nothing reads it"
+            problems.append(Problem("orphan", entry.path, text))
     return problems
 
 
 def _of_text(problem: TextProblem) -> Problem:
     kind = "temporary" if problem.temporary else "orphan" if problem.orphan else "text"
+    kind = "rights" if problem.text == NO_RIGHTS else kind
     return Problem(kind, problem.path, problem.text, problem.video_id)

@@ -36,6 +36,9 @@ The beginning of a video can be deleted on purpose (`prune`). Order:
     3 files, those of text last
 A crash before 2 leaves all segments; the next writer's `sweep` corrects video.json. A crash after
 2 leaves files, as above.
+
+So a crash leaves at most one whole file without a row that was not deleted on purpose. If there are
+more, the catalog has lost rows or is another bank's: `sweep` deletes nothing and refuses.
 """
 
 import math
@@ -53,10 +56,18 @@ from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
 from memory.schema import SegmentIndex
 from memory.storage import crash_points, video_record
-from memory.storage.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
+from memory.storage.atomic import (
+    TEMPORARY,
+    make_folder,
+    remove_file,
+    set_aside,
+    sync_folder,
+    write_atomically,
+)
 from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import Database
+from memory.storage.file_access import lacks_rights, reason
 from memory.storage.segments import segment_file
 from memory.storage.segments.recent_window import RecentWindow
 from memory.storage.segments.segment_codec import StorageFormat
@@ -110,7 +121,7 @@ class DiskStore:
         before = self._before(segment)
         data = segment_file.pack(segment, self.storage_format)
         make_folder(path.parent)
-        self._put_block(segment)  # 0
+        window = self._put_block(segment)  # 0
         write_atomically(path, data)  # 1, 2
         row = SegmentRow(
             segment.video_id,
@@ -124,13 +135,18 @@ class DiskStore:
             times=segment.times.cpu().numpy(),
             tokens=np.diff(segment.tokens.offsets.cpu().numpy()),
             wall=segment.wall,
+            window=window,
         )
         self.catalog_writer.add_segment(row)  # 3
         self._trim_window(segment.video_id)
         return row
 
     def sweep(self) -> None:
-        """Delete what a crash left behind. For the one writer, before it writes."""
+        """Delete what a crash left behind. For the one writer, before it writes.
+        CatalogDamagedError if the catalog lacks more segments than a crash can leave."""
+        unlisted = self.unlisted()
+        if len(unlisted) > 1:
+            raise self.database.lost_rows_error(len(unlisted))
         for video_id in self.window.videos():
             self._trim_window(video_id)
         for folder in filter(Path.is_dir, (self.root / "segments").iterdir()):
@@ -143,13 +159,28 @@ class DiskStore:
             keep |= {self.path(folder.name, number).name for number in numbers}
             for path in folder.iterdir():
                 if path.name not in keep:
-                    path.unlink()
-            record = video_record.read(folder)
-            if video is not None and record is not None and record.pruned != video.pruned:
-                video_record.write(folder, video)  # a prune ended between its steps 1 and 2
+                    remove_file(path)
+            if video is not None and video_record.read(folder) is not None:
+                video_record.write(folder, video)  # `record` or `prune` ended before the row
             if video is None and not any(folder.iterdir()):
                 folder.rmdir()
         self.text.sweep()
+
+    def unlisted(self) -> list[Path]:
+        """Whole segment files without a row: at most one, unless the catalog has lost rows or is
+        another bank's. Those that were deleted on purpose do not count."""
+        found = []
+        for folder in sorted(filter(Path.is_dir, (self.root / "segments").iterdir())):
+            if folder.name.endswith(TEMPORARY):
+                continue
+            names = {f"{number:06d}" for number in self.catalog.numbers(folder.name)}
+            paths = [path for path in folder.glob("*.safetensors") if path.stem not in names]
+            if not paths:
+                continue
+            record = video_record.read(folder)
+            begin = 0 if record is None or record.pruned is None else record.pruned.first
+            found += [path for path in paths if _is_whole(path, begin)]
+        return found
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video. It then counts as unfinished, and they can be put again."""
@@ -157,8 +188,12 @@ class DiskStore:
         self.catalog_writer.remove(video_id, numbers)
         crash_points.reached("rows removed")
         for number in numbers:
-            self.path(video_id, number).unlink(missing_ok=True)
-        sync_folder(self.path(video_id, 0).parent)
+            path = self.path(video_id, number)
+            if path.is_dir() and not path.is_symlink():
+                set_aside(path)
+            remove_file(path)
+        if self.path(video_id, 0).parent.is_dir():
+            sync_folder(self.path(video_id, 0).parent)
         self._trim_window(video_id)
 
     def prune(self, video_id: str, first: int) -> None:
@@ -186,11 +221,16 @@ class DiskStore:
     def drop(self, video_id: str) -> None:
         """Delete a video.
 
-        Rows go first: a crash in between leaves files, which the next writer deletes. The folder is
-        renamed before it is deleted, so that a rebuilt catalog never contains half a video.
+        First video.json says that all of it is pruned. Then rows go: a crash in between leaves
+        files, which the next writer deletes. The folder is renamed before it is deleted, so that a
+        rebuilt catalog never contains half a video.
         """
         folder = self.path(video_id, 0).parent
         trash = folder.with_name(folder.name + TEMPORARY)
+        video, (stop, end) = self.catalog.video(video_id), self.catalog.next(video_id)
+        if video is not None and folder.is_dir():
+            video_record.write(folder, replace(video, pruned=Pruned(stop, end)))
+            crash_points.reached("video given up")
         with self.database.transaction() as db:
             self.catalog_writer.forget_video(db, video_id)
             text_rows.forget_video(db, video_id)
@@ -229,12 +269,21 @@ class DiskStore:
         does not have them."""
         if not self.storage_format.keeps_window:
             return None
+        if not self.window.has(video_id, number):
+            return None
         try:
-            return self.window.frames(video_id, number, first, stop)
+            return self.window.frames(
+                video_id, number, first, stop, self._window_seal(video_id, number)
+            )
         except (OSError, segment_file.DamagedError) as error:
+            what = reason(error) if isinstance(error, OSError) else error
             raise self._damage_error(
-                self.window.path(video_id, number), f"damaged ({error})"
+                self.window.path(video_id, number), f"damaged ({what})"
             ) from error
+
+    def window_problem(self, video_id: str, number: int) -> str | None:
+        """What is wrong with a segment's block in the recent window; None if it is intact."""
+        return self.window.problem(video_id, number, self._window_seal(video_id, number))
 
     def index(self, video_id: str, number: int, want: Set[str]) -> SegmentIndex:
         """The rows that a retriever indexes. want: names of the optional tensors to read."""
@@ -295,20 +344,25 @@ class DiskStore:
             )
         return self.catalog.segment(segment.video_id, segment.number - 1)
 
-    def _put_block(self, segment: Segment) -> None:
+    def _window_seal(self, video_id: str, number: int) -> str | None:
+        row = self.catalog.segment(video_id, number)
+        return None if row is None else row.window
+
+    def _put_block(self, segment: Segment) -> str | None:
         """Step 0. A segment that fills a gap keeps an existing block, or needs none: the segments
-        after it were encoded with the original keys and values."""
+        after it were encoded with the original keys and values. Returns the seal of the block."""
         if not self.storage_format.keeps_window or segment.kv is None:
-            return
+            return None
         video_id, number = segment.video_id, segment.number
         last = self.catalog.last(video_id)
         fills_gap = last is not None and number < last.number
-        if fills_gap and (
-            number not in window_range(self.window_numbers(video_id))
-            or self.window.problem(video_id, number) is None
-        ):
-            return
-        self.window.put(video_id, number, segment.kv)
+        if fills_gap:
+            if number not in window_range(self.window_numbers(video_id)):
+                return None
+            seal = self.window.seal(video_id, number)
+            if seal is not None:
+                return seal
+        return self.window.put(video_id, number, segment.kv)
 
     def _trim_window(self, video_id: str) -> None:
         self.window.keep_only(video_id, window_range(self.window_numbers(video_id)))
@@ -328,7 +382,8 @@ class DiskStore:
             return read(path, row)
         except (OSError, segment_file.DamagedError) as error:
             self._refuse_pruned(video_id, number)
-            what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
+            text = reason(error) if isinstance(error, OSError) else error
+            what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({text})"
             raise self._damage_error(path, what) from error
 
     def _refuse_pruned(self, video_id: str, number: int) -> None:
@@ -345,6 +400,18 @@ class DiskStore:
             f"{path} is {what}; `reelbank bank action=verify bank={self.root}` lists all damage, "
             "action=repair mends it"
         )
+
+
+def _is_whole(path: Path, begin: int) -> bool:
+    """True if the header of a segment's file fits the path and the number is not pruned."""
+    try:
+        head = segment_file.read_head(path)
+    except (OSError, segment_file.DamagedError) as error:
+        if isinstance(error, OSError) and lacks_rights(error):
+            raise
+        return False
+    place = (path.parent.name, path.stem)
+    return (head.video_id, f"{head.number:06d}") == place and head.number >= begin
 
 
 def window_range(numbers: Sequence[int]) -> range:

@@ -5,7 +5,7 @@ after a day as after a minute.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,8 +43,10 @@ class Timeline:
     edges: np.ndarray
     numbers: np.ndarray  # [S] int64: number of segment s; equal to s unless segments are missing
     revision: int = 0  # of the catalog at the time of reading
-    # what the four arrays are views of; shared with the timelines that this one extends
+    # what the arrays are views of; shared with the timelines that this one extends
     _arrays: tuple[GrowingArray, ...] = ()
+    # [S] uint64: the begin of each segment's checksum; 0 if it was not given
+    seals: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
 
     @classmethod
     def empty(cls) -> "Timeline":
@@ -56,10 +58,13 @@ class Timeline:
         )
 
     def extended(
-        self, segments: Sequence[tuple[int, np.ndarray, np.ndarray]], revision: int = 0
+        self,
+        segments: Sequence[tuple[int, np.ndarray, np.ndarray]],
+        revision: int = 0,
+        checksums: Sequence[str] = (),
     ) -> "Timeline":
         """With further segments, each as (number, times, tokens). revision: of the catalog that
-        they were read from."""
+        they were read from. checksums: of the segments, as hex digits."""
         arrays = self._arrays
         # another timeline may have appended to the shared arrays already: then this one copies its
         # own values
@@ -68,18 +73,19 @@ class Timeline:
         ):
             arrays = tuple(
                 GrowingArray(np.asarray(each))
-                for each in (self.times, self.tokens, self.edges, self.numbers)
+                for each in (self.times, self.tokens, self.edges, self.numbers, self.seals)
             )
         more = (
             np.concatenate([times for _, times, _ in segments]),
             np.concatenate([tokens for _, _, tokens in segments]),
             self.edges[-1] + np.cumsum([len(times) for _, times, _ in segments]),
             np.array([number for number, _, _ in segments], np.int64),
+            np.array([int(text[:16], 16) for text in checksums] or [0] * len(segments), np.uint64),
         )
-        times, tokens, edges, numbers = (
+        times, tokens, edges, numbers, seals = (
             each.extended(part) for each, part in zip(arrays, more, strict=True)
         )
-        return Timeline(times, tokens, edges, numbers, revision, arrays)
+        return Timeline(times, tokens, edges, numbers, revision, arrays, seals)
 
     @property
     def next_number(self) -> int:

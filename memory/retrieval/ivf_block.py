@@ -15,6 +15,7 @@ import torch
 
 from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
+from memory.storage.file_access import read_bytes
 
 N_LISTS = 256
 # On rows of a film's frames, 16 of 256 lists gave recall 0.999 for texts and 0.995 for frames; 32
@@ -114,6 +115,11 @@ def key_of(rows: np.ndarray) -> str:
     return of_bytes(np.ascontiguousarray(rows).tobytes())
 
 
+def _sum(key: str, data: bytes) -> bytes:
+    """Covers the name too: a file that was renamed is another block's."""
+    return of_bytes(key.encode() + data).encode()
+
+
 def save(folder: Path, blocks: Iterable[IvfBlock]) -> None:
     """Save these blocks and delete all others. OSError."""
     names = {f"{block.key}.ivf": block for block in blocks}
@@ -122,7 +128,7 @@ def save(folder: Path, blocks: Iterable[IvfBlock]) -> None:
     for name, block in names.items():
         if not (folder / name).exists():
             data = block.packed()
-            write_atomically(folder / name, of_bytes(data).encode() + data)
+            write_atomically(folder / name, _sum(block.key, data) + data)
     for path in folder.glob("*.ivf"):
         if path.name not in names:
             path.unlink(missing_ok=True)
@@ -131,8 +137,8 @@ def save(folder: Path, blocks: Iterable[IvfBlock]) -> None:
 def load(folder: Path, key: str) -> IvfBlock | None:
     """The saved block with this key; None if there is none or its file is damaged."""
     try:
-        data = (folder / f"{key}.ivf").read_bytes()
-        if of_bytes(data[_CHECKSUM_DIGITS:]).encode() != data[:_CHECKSUM_DIGITS]:
+        data = read_bytes(folder / f"{key}.ivf")
+        if _sum(key, data[_CHECKSUM_DIGITS:]) != data[:_CHECKSUM_DIGITS]:
             return None
         return IvfBlock.unpacked(key, np.frombuffer(data, np.uint8, offset=_CHECKSUM_DIGITS))
     except (OSError, RuntimeError):

@@ -21,6 +21,7 @@ import numpy as np
 
 from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
+from memory.storage.file_access import read_bytes
 from memory.timeline import Timeline
 
 _BLOCK_BYTES = 8 << 20  # approximately
@@ -91,7 +92,7 @@ def drop(folder: Path) -> None:
 
 def _read(path: Path, checksum: str) -> bytes:
     """The bytes of a file. OSError if they do not have this checksum."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     if of_bytes(data) != checksum:
         raise OSError(f"{path} is not as it was written")
     return data
@@ -99,9 +100,9 @@ def _read(path: Path, checksum: str) -> bytes:
 
 def _head(folder: Path) -> dict | None:
     try:
-        file = json.loads((folder / "head.json").read_bytes())
+        file = json.loads(read_bytes(folder / "head.json"))
         return file["head"] if of_bytes(json.dumps(file["head"]).encode()) == file["sum"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -112,7 +113,8 @@ def _signature(timeline: Timeline, rows: int) -> str | None:
     count = int(np.searchsorted(edges, rows))
     if count >= len(edges) or edges[count] != rows:
         return None
-    return of_bytes(np.concatenate([edges[: count + 1], timeline.numbers[:count]]).tobytes())
+    parts = (edges[: count + 1], timeline.numbers[:count], timeline.seals[:count])
+    return of_bytes(b"".join(part.tobytes() for part in parts))
 
 
 def _pack(rows: np.ndarray) -> bytes:

@@ -72,7 +72,9 @@ class SearchableVideos:
                 revision, rows = self._store.catalog.segments_since(video_id)
             if rows:
                 extended = timeline.extended(
-                    [(row.number, row.times, row.tokens) for row in rows], revision
+                    [(row.number, row.times, row.tokens) for row in rows],
+                    revision,
+                    [row.checksum for row in rows],
                 )
                 if video_id not in self.timelines:
                     self.retriever.load(self._folder, video_id, extended)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memory.storage import crash_points
+from memory.storage.file_access import DAMAGED
 
 # suffix of files that were never acknowledged; the one writer may delete them
 TEMPORARY = ".tmp"
@@ -31,7 +32,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             # 2 bytes before name: a rename may reach the disk before the data does
             os.fsync(file.fileno())
         crash_points.reached("sync")
-        os.replace(temporary, path)  # 3
+        try:
+            os.replace(temporary, path)  # 3
+        except IsADirectoryError:
+            set_aside(path)
+            os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)  # on a full disk it would block other writes
         raise
@@ -67,6 +72,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file or a link. A folder stays: no bank has one where files are deleted."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> None:
+    """Take a name away from what does not belong there: delete an empty folder, and rename anything
+    else, since it may be of value to somebody."""
+    try:
+        path.rmdir()
+        return
+    except OSError:
+        pass
+    number = 0
+    while os.path.lexists(aside := path.with_name(f"{path.name}{DAMAGED}{number or ''}")):
+        number += 1
+    os.replace(path, aside)
+    sync_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:

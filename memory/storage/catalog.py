@@ -25,11 +25,11 @@ from memory.storage.database import Database, row_sum
 
 VIDEO_COLUMNS = (
     "id, path, duration, decoder, broke_at, note, interval, finished, sum, "
-    "pruned_first, pruned_start"
+    "pruned_first, pruned_start, finished_sum"
 )
 SEGMENT_COLUMNS = (
     'video_id, number, start, "end", frames, first_ordinal, bytes, checksum, times, tokens, '
-    "sum, wall"
+    "sum, wall, window"
 )
 _SLACK_S = 1e-3  # a Unix time in float64 is exact to 2e-7 s
 
@@ -87,6 +87,8 @@ class SegmentRow:
     times: np.ndarray  # [frames] float64 seconds
     tokens: np.ndarray  # [frames] int32: visual tokens of each frame
     wall: float | None = None  # Unix seconds of `start`, if recorded
+    # seal of its block in the recent window, if it was given one (segments/recent_window.py)
+    window: str | None = None
 
     @property
     def stop(self) -> int:
@@ -257,20 +259,25 @@ class Catalog:
         return [self._segment(row) for row in rows]
 
     def _video(self, row: tuple) -> VideoRow:
-        video_id, path, duration, decoder, broke_at, note, interval, finished, checksum, *pruned = (
-            row
-        )
+        video_id, path, duration, decoder, broke_at, note, interval, finished, checksum = row[:9]
+        *pruned, finished_sum = row[9:]
         self._compare(checksum, *row[:7], *not_none(*pruned))
+        # a video that counts as unfinished is looked at again: no harm
+        if finished and finished_sum is not None:
+            self._compare(finished_sum, video_id, 1)
         info = VideoInfo(video_id, os.fsdecode(path), duration, decoder, broke_at, note)
         return VideoRow(
             info, interval, bool(finished), None if pruned[0] is None else Pruned(*pruned)
         )
 
     def _segment(self, row: tuple) -> SegmentRow:
-        video, number, start, end, frames, first, nbytes, seal, times, tokens, checksum, wall = row
+        video, number, start, end, frames, first, nbytes, seal, times, tokens = row[:10]
+        checksum, wall, window = row[10:]
         self._compare(checksum, *row[:5], *row[6:10], *not_none(wall))
         arrays = np.frombuffer(times, "<f8"), np.frombuffer(tokens, "<i4")
-        return SegmentRow(video, number, start, end, frames, first, nbytes, seal, *arrays, wall)
+        return SegmentRow(
+            video, number, start, end, frames, first, nbytes, seal, *arrays, wall, window
+        )
 
     def _compare(self, checksum: str, *values: str | float | bytes | None) -> None:
         if row_sum(*values) != checksum:

@@ -53,8 +53,17 @@ class CatalogWriter:
                 "DELETE FROM segments WHERE video_id = ? AND number = ?",
                 [(video_id, number) for number in numbers],
             )
-            db.execute("UPDATE videos SET finished = 0 WHERE id = ?", (video_id,))
+            db.execute(
+                "UPDATE videos SET finished = 0, finished_sum = ? WHERE id = ?",
+                (row_sum(video_id, 0), video_id),
+            )
             _renumber(db, video_id)
+
+    def seal_window(self, video_id: str, number: int, seal: str) -> None:
+        """Record the seal of a segment's block in the recent window."""
+        with self._database.transaction() as db:
+            sql = "UPDATE segments SET window = ? WHERE video_id = ? AND number = ?"
+            db.execute(sql, (seal, video_id, number))
 
     @staticmethod
     def forget_before(db: sqlite3.Connection, video: VideoRow) -> None:
@@ -85,10 +94,13 @@ def _put_video(db: sqlite3.Connection, row: VideoRow) -> None:
         row.interval,
     )
     pruned = (None, None) if row.pruned is None else (row.pruned.first, row.pruned.start)
-    sql = (
-        f"INSERT OR REPLACE INTO videos ({VIDEO_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    finished = int(row.finished)
+    sums = row_sum(*values, *not_none(*pruned)), row_sum(info.video_id, finished)
+    places = ", ".join("?" * 12)
+    db.execute(
+        f"INSERT OR REPLACE INTO videos ({VIDEO_COLUMNS}) VALUES ({places})",
+        (*values, finished, sums[0], *pruned, sums[1]),
     )
-    db.execute(sql, (*values, int(row.finished), row_sum(*values, *not_none(*pruned)), *pruned))
 
 
 def _insert_segment(db: sqlite3.Connection, row: SegmentRow) -> None:
@@ -99,9 +111,11 @@ def _insert_segment(db: sqlite3.Connection, row: SegmentRow) -> None:
         row.times.astype("<f8").tobytes(),
         row.tokens.astype("<i4").tobytes(),
     )
-    sql = f"INSERT INTO segments ({SEGMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     checksum = row_sum(*head, *tail, *not_none(row.wall))
-    db.execute(sql, (*head, row.first, *tail, checksum, row.wall))
+    db.execute(
+        f"INSERT INTO segments ({SEGMENT_COLUMNS}) VALUES ({', '.join('?' * 13)})",
+        (*head, row.first, *tail, checksum, row.wall, row.window),
+    )
 
 
 def _renumber(db: sqlite3.Connection, video_id: str) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 from encoders.errors import UserError
 from memory.storage.atomic import sync_folder
 from memory.storage.checksums import of_bytes
-from memory.storage.os_errors import message
+from memory.storage.file_access import why_not_regular
+from memory.storage.os_errors import is_damage, message
 
 # sum: SQLite has no checksums of its own. It covers a row except for the columns that change in
-# place: finished, first_ordinal.
+# place (finished, first_ordinal) and those that only later versions know. finished_sum covers
+# finished; window and vectors are seals of other files.
 # times and tokens are here and in the segment files, so that planning a recall opens no file:
 # 12 bytes per frame, 1 MB for a day at one frame per second.
 # SQLite stores these statements verbatim in the file: a backslash only breaks a line here.
@@ -28,24 +30,29 @@ CREATE TABLE IF NOT EXISTS videos (
 broke_at REAL,
     note TEXT NOT NULL, interval REAL NOT NULL, finished INTEGER NOT NULL, \
 sum TEXT NOT NULL,
-    pruned_first INTEGER, pruned_start REAL
+    pruned_first INTEGER, pruned_start REAL, finished_sum TEXT
 );
 CREATE TABLE IF NOT EXISTS segments (
     video_id TEXT NOT NULL, number INTEGER NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL,
     frames INTEGER NOT NULL, first_ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL, \
 checksum TEXT NOT NULL,
-    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, wall REAL, \
+    times BLOB NOT NULL, tokens BLOB NOT NULL, sum TEXT NOT NULL, wall REAL, window TEXT, \
 PRIMARY KEY (video_id, number)
 );
 """
 # Columns that older catalogs lack; NULL in their rows.
-_LATER = {"videos": ("pruned_first INTEGER", "pruned_start REAL"), "segments": ("wall REAL",)}
+_LATER = {
+    "videos": ("pruned_first INTEGER", "pruned_start REAL", "finished_sum TEXT"),
+    "segments": ("wall REAL", "window TEXT"),
+    "text_blocks": ("vectors TEXT",),
+}
 # An overlap has two ends, and an index bounds only one. The longest segment bounds the other.
 _INDEXES = """
 CREATE INDEX IF NOT EXISTS segments_by_start ON segments (video_id, start);
 CREATE INDEX IF NOT EXISTS segments_by_wall ON segments (video_id, wall);
 CREATE INDEX IF NOT EXISTS segments_by_length ON segments ("end" - start);
 """
+_DIGEST_ROWS = 20_000  # at a time
 
 
 class CatalogDamagedError(UserError):
@@ -63,6 +70,10 @@ class Database:
         self.path = path
         # one connection for all threads: rows are small, and a commit takes milliseconds
         self._lock = threading.RLock()
+        for suffix in ("", "-wal", "-shm"):
+            what = why_not_regular(path.with_name(path.name + suffix))
+            if what is not None:
+                raise _damage_error(f"catalog {path}{suffix} cannot be used ({what})", path.parent)
         is_new = not path.exists()
         try:
             self._db = _connect(path)
@@ -98,6 +109,15 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise self._error(error) from error
 
+    def digest(self, sql: str) -> str:
+        """A checksum of all rows of a query. Raises CatalogDamagedError when the file is
+        damaged."""
+        try:
+            with self._lock:
+                return digest(self._db.execute(sql))
+        except sqlite3.DatabaseError as error:
+            raise self._error(error) from error
+
     def state(self) -> tuple[int, int]:
         """Differs after every change, by this process or another."""
         with self._lock:
@@ -125,13 +145,21 @@ class Database:
             f"catalog {self.path} has a row that is not as it was written", self.path.parent
         )
 
+    def lost_rows_error(self, count: int) -> CatalogDamagedError:
+        """The error to raise if more segments lie in the bank than a crash can leave."""
+        return _damage_error(
+            f"catalog {self.path} lacks {count} segments that are in the bank: it is an older copy "
+            "or another bank's",
+            self.path.parent,
+        )
+
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
     def _error(self, error: sqlite3.DatabaseError) -> UserError:
         # full, locked, no access, a read error: the bytes are not at fault
-        if isinstance(error, sqlite3.OperationalError):
+        if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
             return UserError(message(self.path.parent, error))
         return _damage_error(f"catalog {self.path} cannot be used ({error})", self.path.parent)
 
@@ -156,12 +184,22 @@ def row_sum(*values: str | float | bytes | None) -> str:
     return of_bytes(repr(values).encode())
 
 
+def digest(cursor: sqlite3.Cursor) -> str:
+    """A checksum of all rows that a cursor yields, in their order."""
+    text = ""
+    while rows := cursor.fetchmany(_DIGEST_ROWS):
+        text = of_bytes((text + repr(rows)).encode())
+    return text
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    if path.exists() and not os.access(path.parent, os.W_OK):
+    is_fixed = not os.access(path.parent, os.W_OK)
+    if path.exists() and (is_fixed or not os.access(path, os.W_OK)):
         # A read-only disk: SQLite cannot create its shared memory beside the file. Without a
         # writer it needs none, unless a log was never merged into the file.
         log = path.with_name(path.name + "-wal")
-        still = "" if log.exists() and log.stat().st_size else "&immutable=1"
+        has_log = log.exists() and log.stat().st_size
+        still = "&immutable=1" if is_fixed and not has_log else ""
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, check_same_thread=False
         )

@@ -54,7 +54,7 @@ def unpack(data: bytes) -> TextBlock:
         lines = tuple(_line(video_id, json.loads(text)) for text in body.decode().splitlines())
         span = TextSpan(head["start"], head["end"], lines, head["last"], head["note"])
         return TextBlock(video_id, head["extractor"], head["made_with"], head["number"], span)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedTextError(
             f"it cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error

@@ -19,7 +19,7 @@ from encoders.errors import UserError
 from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.storage import crash_points
 from memory.storage.catalog import Catalog, row_problems
-from memory.storage.database import Database, row_sum
+from memory.storage.database import Database, digest, row_sum
 from memory.text import block_file, tokenizer
 
 # SQLite stores these statements verbatim in the file: a backslash only breaks a line here
@@ -34,7 +34,7 @@ made_with TEXT NOT NULL,
 last INTEGER NOT NULL,
     note TEXT NOT NULL, lines INTEGER NOT NULL, first_id INTEGER NOT NULL, \
 stop_id INTEGER NOT NULL,
-    seal TEXT NOT NULL, PRIMARY KEY (run, number)
+    seal TEXT NOT NULL, vectors TEXT, PRIMARY KEY (run, number)
 )""",
     """CREATE TABLE IF NOT EXISTS text_lines (
     id INTEGER PRIMARY KEY, start REAL NOT NULL, "end" REAL NOT NULL, known REAL NOT NULL, \
@@ -46,9 +46,14 @@ kind TEXT NOT NULL,
 )
 _BITS = 32  # low bits of a line's id: its place in the run
 _LINE = 'id, start, "end", known, kind, confidence, box, text, sum'
-_BLOCK = 'number, start, "end", last, note, lines, first_id, stop_id, seal'
+_BLOCK = 'number, start, "end", last, note, lines, first_id, stop_id, seal, vectors'
 _LINES_OF = f"SELECT {_LINE} FROM text_lines WHERE id >= ? AND id < ? ORDER BY id"
 _IN_CHUNK = 500  # values in one SELECT ... IN
+_INSERT_WORDS = "INSERT INTO text_index (rowid, words, kind) VALUES (?, ?, ?)"
+# every word of the full-text index with its places
+_VOCABULARY = """CREATE VIRTUAL TABLE IF NOT EXISTS temp.text_words
+    USING fts5vocab ('main', 'text_index', 'instance')"""
+_WORDS = 'SELECT term, doc, col, "offset" FROM temp.text_words'
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class BlockRow:
     first_id: int
     stop_id: int
     seal: str
+    vectors: str | None = None  # checksum of the file of its vectors, if there is one
 
 
 class TextRows:
@@ -143,6 +149,12 @@ class TextRows:
             add(db, block, seal)
             crash_points.reached("text rows")
         crash_points.reached("text rows commit")
+
+    def seal_vectors(self, run: RunRow, row: BlockRow, checksum: str | None) -> None:
+        """Record the checksum of the file of a block's vectors; None: it has none."""
+        with self._database.transaction() as db:
+            sql = "UPDATE text_blocks SET vectors = ? WHERE run = ? AND number = ?"
+            db.execute(sql, (checksum, run.id, row.number))
 
     def remove(self, run: RunRow) -> None:
         """Delete the rows of a run."""
@@ -206,12 +218,37 @@ class TextRows:
         problems = []
         for run in self.runs():
             for row in self.blocks(run):
-                if block_file.seal(block_file.pack(self.block(run, row))) != row.seal:
+                block = self.block(run, row)
+                count = len(block.span.lines)
+                if block_file.seal(block_file.pack(block)) != row.seal or not (
+                    count == row.lines == row.stop_id - row.first_id
+                ):
                     problems.append(
                         f"text block {row.number} of {run.extractor} of video {run.video_id} is "
                         "not as it was written"
                     )
         return problems
+
+    def is_index_whole(self) -> bool:
+        """True if the full-text index holds the words of the lines, no more and no less. SQLite has
+        no checksums, so the words are indexed again, in memory."""
+        if not self.has_text:
+            return True
+        fresh = sqlite3.connect(":memory:")
+        fresh.execute(_TABLES[-1])
+        lines = self._database.rows("SELECT id, text, kind FROM text_lines ORDER BY id")
+        fresh.executemany(_INSERT_WORDS, map(_indexed, lines))
+        fresh.execute(_VOCABULARY)
+        self._database.rows(_VOCABULARY)
+        return self._database.digest(_WORDS) == digest(fresh.execute(_WORDS))
+
+    def index_again(self) -> None:
+        """Make the full-text index again from the lines."""
+        with self._database.transaction() as db:
+            db.execute("DROP TABLE text_index")
+            db.execute(_TABLES[-1])
+            lines = db.execute("SELECT id, text, kind FROM text_lines ORDER BY id")
+            db.executemany(_INSERT_WORDS, map(_indexed, lines))
 
     def _line(self, video_id: str, values: tuple) -> TextLine:
         if row_sum(*values[1:-1]) != values[-1]:
@@ -225,6 +262,17 @@ def damage_of(database: Database) -> list[str]:
         return database.damage() + row_problems(Catalog(database)) + TextRows(database).damage()
     except UserError as error:
         return [str(error)]
+    except (TypeError, ValueError) as error:  # a value of another type
+        return [str(error)]
+
+
+def index_damage(database: Database) -> str | None:
+    """What is wrong with the full-text index; None if it is whole. Only if nothing else is."""
+    text = "the index of words is not that of the lines"
+    try:
+        return None if TextRows(database).is_index_whole() else text
+    except (UserError, sqlite3.DatabaseError):
+        return text
 
 
 def _has_tables(db: sqlite3.Connection) -> bool:
@@ -254,9 +302,9 @@ def add(db: sqlite3.Connection, block: TextBlock, seal: str, first: int | None =
         times = (float(line.start), float(line.end), float(line.known))
         columns = (*times, line.kind, float(line.confidence), box, line.text)
         rows.append((id_, *columns, row_sum(*columns)))
-        index.append((id_, tokenizer.index_text(line.text), line.kind))
+        index.append(_indexed((id_, line.text, line.kind)))
     db.executemany(f"INSERT INTO text_lines ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    db.executemany("INSERT INTO text_index (rowid, words, kind) VALUES (?, ?, ?)", index)
+    db.executemany(_INSERT_WORDS, index)
     s = block.span
     head = (
         float(s.start),
@@ -267,8 +315,9 @@ def add(db: sqlite3.Connection, block: TextBlock, seal: str, first: int | None =
         first,
         first + len(rows),
         seal,
+        None,
     )
-    sql = f"INSERT INTO text_blocks (run, {_BLOCK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    sql = f"INSERT INTO text_blocks (run, {_BLOCK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     db.execute(sql, (run, block.number, *head))
 
 
@@ -331,8 +380,14 @@ def _forget_lines(db: sqlite3.Connection, first: int, stop: int) -> None:
     ).fetchall()
     # FTS5 without contents: a delete must name the indexed text
     sql = "INSERT INTO text_index (text_index, rowid, words, kind) VALUES ('delete', ?, ?, ?)"
-    db.executemany(sql, [(id_, tokenizer.index_text(text), kind) for id_, text, kind in rows])
+    db.executemany(sql, map(_indexed, rows))
     db.execute("DELETE FROM text_lines WHERE id >= ? AND id < ?", (first, stop))
+
+
+def _indexed(line: tuple[int, str, str]) -> tuple[int, str, str]:
+    """A row of the full-text index from the id, text and kind of a line."""
+    id_, text, kind = line
+    return id_, tokenizer.index_text(text), kind
 
 
 def _block(values: tuple) -> BlockRow:

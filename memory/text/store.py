@@ -21,9 +21,16 @@ from pathlib import Path
 
 from encoders.text.lines import TextBlock
 from memory.storage import crash_points
-from memory.storage.atomic import TEMPORARY, make_folder, sync_folder, write_atomically
+from memory.storage.atomic import (
+    TEMPORARY,
+    make_folder,
+    remove_file,
+    sync_folder,
+    write_atomically,
+)
 from memory.storage.catalog import Catalog
 from memory.storage.database import Database
+from memory.storage.file_access import read_bytes, reason, walk
 from memory.text import block_file
 from memory.text.rows import BlockRow, RunRow, TextRows, cut_before
 from memory.text.vectors import TextVectors
@@ -102,10 +109,10 @@ class TextStore:
         """Bytes of a video's text files and vector files."""
         folders = (self._root / video_id, self.vectors.folder(video_id))
         return sum(
-            path.stat().st_size
+            entry.path.stat().st_size
             for folder in folders
-            for path in folder.rglob("*")
-            if path.is_file()
+            for entry in walk(folder)
+            if entry.is_file
         )
 
     def drop(self, video_id: str) -> None:
@@ -131,7 +138,7 @@ class TextStore:
             )
             for path in part.iterdir():
                 if path.name not in rows:
-                    path.unlink()
+                    remove_file(path)
             begin = min((row.start for row in rows.values()), default=0.0)
             for row in rows.values():
                 if run is not None and row.start == begin:  # only the first block can be cut
@@ -162,8 +169,8 @@ class TextStore:
                 )
                 for path in part.iterdir():
                     if path.name not in keep:
-                        path.unlink()
-                if run is None:
+                        remove_file(path)
+                if run is None and not any(part.iterdir()):
                     part.rmdir()
 
     def verify(self) -> Iterator[TextProblem]:
@@ -184,17 +191,18 @@ class TextStore:
                         f"`reelbank ingest text={run.extractor}` finds them again"
                     )
                     yield TextProblem(path, text, run.video_id)
-        for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
-            if path.is_file() and path not in expected:
-                is_temporary = path.name.endswith(TEMPORARY)
+        for entry in walk(self._root):
+            if entry.problem:
+                yield TextProblem(entry.path, entry.problem)
+            elif entry.path not in expected:
+                is_temporary = entry.path.name.endswith(TEMPORARY)
                 text = "a write was cut off" if is_temporary else "never acknowledged"
                 yield TextProblem(
-                    path,
+                    entry.path,
                     f"{text}; the next writer deletes this file",
                     orphan=not is_temporary,
                     temporary=is_temporary,
                 )
-
         for path, what, video_id in self.vectors.problems():
             leftover = "of lines that are no longer there; the next writer deletes this file"
             yield TextProblem(path, what or leftover, video_id, orphan=not what)
@@ -221,15 +229,12 @@ class TextStore:
     @staticmethod
     def _problem(path: Path, row: BlockRow) -> str:
         try:
-            return (
-                ""
-                if block_file.seal(path.read_bytes()) == row.seal
-                else "it is not as it was written"
-            )
+            is_whole = block_file.seal(read_bytes(path)) == row.seal
+            return "" if is_whole else "it is not as it was written"
         except FileNotFoundError:
             return "the file of acknowledged text is gone"
         except OSError as error:
-            return str(error)
+            return reason(error)
 
 
 def read_blocks(root: Path, video_id: str, pruned: float) -> Iterator[tuple[TextBlock, str]]:
@@ -237,14 +242,16 @@ def read_blocks(root: Path, video_id: str, pruned: float) -> Iterator[tuple[Text
     rebuild a catalog.
 
     pruned: seconds; text before is cut. Blocks of an extractor whose `made_with` differs from its
-    first block's are left out.
+    first block's are left out. PermissionError: then a block may be whole.
     """
     folder = root / FOLDER / video_id
     for part in sorted(filter(Path.is_dir, folder.iterdir())) if folder.is_dir() else ():
         made_with = None
-        for path in sorted(part.glob("*.jsonl")):
+        for path in sorted(path for path in part.iterdir() if path.suffix == ".jsonl"):
             try:
-                block = block_file.unpack(path.read_bytes())
+                block = block_file.unpack(read_bytes(path))
+            except PermissionError:
+                raise
             except (OSError, block_file.DamagedTextError):
                 continue
             if (block.video_id, block.extractor, f"{block.number:06d}") != (

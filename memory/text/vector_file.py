@@ -35,7 +35,7 @@ def unpack(data: bytes) -> tuple[np.ndarray, str]:
         return np.frombuffer(body, "<f2").reshape(head["rows"], head["width"]), str(
             head["made_with"]
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedVectorsError("it cannot be read") from error
 
 

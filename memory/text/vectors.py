@@ -4,27 +4,34 @@ Knows files, rows of the catalog and numbers; no model, only its name.
 Layout:
     <bank>/vectors/<video_id>/<extractor>/<number:06d>-<seal of the text block>.vec
                                 memory/text/vector_file.py
-    <bank>/vectors/made_with    one line: the model of all vectors; touched at every write
-Every file is complete (temporary name, fsync, rename). Its name holds the seal of its text: after a
-block was cut or extracted again, its seal differs, and its vectors are missing until they are
-computed again. So no loss of vectors is final.
+    <bank>/vectors/made_with    one line: the model of all vectors; touched at every write. Every
+                                .vec names it too, under a checksum
+The row of a block holds the checksum of its vectors' file. Every file is complete (temporary name,
+fsync, rename). Its name holds the seal of its text: after a block was cut or extracted again, its
+seal differs, and its vectors are missing until they are computed again. So no loss of vectors is
+final.
 """
 
+import os
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from encoders.errors import UserError
 from memory.storage import crash_points
-from memory.storage.atomic import TEMPORARY, make_folder, write_atomically
+from memory.storage.atomic import make_folder, remove_file, set_aside, write_atomically
+from memory.storage.checksums import of_bytes
+from memory.storage.file_access import read_bytes, reason, walk
 from memory.text import vector_file
 from memory.text.rows import BlockRow, RunRow, TextRows
 from memory.text.vector_index import VectorIndex
 
-FOLDER = "vectors"
+FOLDER, NAME = "vectors", "made_with"
 
 
 class TextVectors:
@@ -47,11 +54,20 @@ class TextVectors:
 
     @property
     def made_with(self) -> str | None:
-        """The name of the model of all vectors in the bank; None if it never had any."""
+        """The name of the model of all vectors in the bank; None if it never had any. UserError if
+        the file that names it is damaged."""
+        path = self._root / NAME
         try:
-            return (self._root / "made_with").read_text().strip()
+            return read_bytes(path).decode().strip()
         except FileNotFoundError:
-            return None
+            if not os.path.lexists(path):
+                return None
+            what = "it is a link that leads nowhere"
+        except OSError as error:
+            what = reason(error)
+        except UnicodeDecodeError:
+            what = "it is not as it was written"
+        raise self._model_error(what)
 
     @property
     def nbytes(self) -> int:
@@ -66,20 +82,29 @@ class TextVectors:
         self.require_model(made_with)
         path = self.path(run.video_id, run.extractor, row)
         make_folder(path.parent)
-        if self.made_with is None:
-            write_atomically(self._root / "made_with", made_with.encode())
-        write_atomically(path, vector_file.pack(rows, made_with))
-        (self._root / "made_with").touch()
+        if self.made_with != made_with:
+            write_atomically(self._root / NAME, made_with.encode())
+        data = vector_file.pack(rows, made_with)
+        write_atomically(path, data)
+        self._text_rows.seal_vectors(run, row, of_bytes(data))
+        (self._root / NAME).touch()
         crash_points.reached("vectors")
 
     def require_model(self, made_with: str) -> None:
-        """UserError if the bank has vectors of another model."""
+        """UserError if the bank has vectors of another model, or if their files do not agree."""
         before = self.made_with
-        if before is not None and before != made_with:
-            raise UserError(
-                f"bank {self._bank} has vectors of its lines by another model ({before}; this run: "
-                f"{made_with}); give its dense=, or delete {self._root} to have them made anew"
-            )
+        if before is None or before == made_with:
+            return
+        models = self._models()
+        if not models:
+            return  # the vectors of that model are gone
+        if before not in models:
+            what = f"the vectors are by another model than it says: {before}"
+            raise self._model_error(what, ", before dense= can be used")
+        raise UserError(
+            f"bank {self._bank} has vectors of its lines by another model ({before}; this run: "
+            f"{made_with}); give its dense=, or delete {self._root} to have them made anew"
+        )
 
     def missing(self, video_id: str) -> Iterator[tuple[RunRow, BlockRow]]:
         """Blocks whose lines have no vectors."""
@@ -115,36 +140,87 @@ class TextVectors:
         folder = self._root if video_id is None else self._root / video_id
         expected = self._expected(video_id)
         for path in folder.rglob("*") if folder.is_dir() else ():
-            if path.is_file() and path.name != "made_with" and path not in expected:
+            if path.is_file() and path != self._root / NAME and path not in expected:
                 path.unlink(missing_ok=True)
 
     def problems(self) -> Iterator[tuple[Path, str, str]]:
         """(file, problem, video id). The problem is "" for a leftover file, whose text is gone."""
         expected = self._expected(None)
-        for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
-            if not path.is_file() or path.name == "made_with":
-                continue
-            if path not in expected or path.name.endswith(TEMPORARY):
-                yield path, "", ""
-            elif _read(path) is None:
+        model = self._model()
+        name = self._root / NAME
+        what = self._model_problem(model)
+        if what is not None:
+            yield name, f"{what}; `repair` writes it again", ""
+        for path, (run, row) in expected.items():
+            # missing ones are no damage: a search says how many lines have none
+            if os.path.lexists(path) and not self._is_intact(path, row, model):
                 text = (
                     "the vectors of these lines are damaged; `repair` deletes them, "
                     "`reelbank ingest dense=` makes them again"
                 )
-                yield path, text, path.parts[-3]
+                yield path, text, run.video_id
+        for entry in walk(self._root):
+            if entry.problem:
+                yield entry.path, entry.problem, ""
+            elif entry.path != name and entry.path not in expected:
+                yield entry.path, "", ""
 
     def clear(self) -> list[tuple[Path, str, str]]:
-        """Delete damaged files; returns their problems."""
+        """Delete damaged files, and write the name of the model again; returns their problems."""
         damaged = [problem for problem in self.problems() if problem[1]]
+        model, expected = self._model(), self._expected(None)
         for path, _, _ in damaged:
-            path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                set_aside(path)
+            remove_file(path)
+            if path in expected:
+                self._text_rows.seal_vectors(*expected[path], None)
+        if model is not None and self._model_problem(model) is not None:
+            write_atomically(self._root / NAME, model.encode())
         return damaged
 
-    def _expected(self, video_id: str | None) -> dict[Path, range]:
-        """The vector file of every block with lines, with the ids of these lines."""
+    @staticmethod
+    def _is_intact(path: Path, row: BlockRow, model: str | None) -> bool:
+        rows = _read(path, row, model)
+        return rows is not None and len(rows) == row.lines
+
+    def _models(self) -> Counter[str]:
+        """The models that the intact vector files name."""
+        models = Counter[str]()
+        for path, (_, row) in self._expected(None).items():
+            with suppress(OSError, vector_file.DamagedVectorsError):
+                data = read_bytes(path)
+                name = vector_file.unpack(data)[1]
+                if row.vectors in (None, of_bytes(data)):
+                    models[name] += 1
+        return models
+
+    def _model(self) -> str | None:
+        """The model of most of the vectors; None if there are none."""
+        most = self._models().most_common(1)
+        return most[0][0] if most else None
+
+    def _model_problem(self, model: str | None) -> str | None:
+        """What is wrong with the file that names the model; None if nothing depends on it."""
+        try:
+            named = self.made_with
+        except UserError:
+            return "it cannot be read, or is not as it was written"
+        if model is None or named == model:
+            return None
+        return "it is missing" if named is None else f"the vectors were made with {model}"
+
+    def _model_error(self, what: str, until: str = "") -> UserError:
+        return UserError(
+            f"{self._root / NAME} is damaged ({what}); `reelbank bank action=repair "
+            f"bank={self._bank}` writes it again{until}"
+        )
+
+    def _expected(self, video_id: str | None) -> dict[Path, tuple[RunRow, BlockRow]]:
+        """The vector file of every block with lines, with its rows."""
         rows = self._text_rows
         return {
-            self.path(run.video_id, run.extractor, row): range(row.first_id, row.stop_id)
+            self.path(run.video_id, run.extractor, row): (run, row)
             for run in rows.runs(video_id)
             for row in rows.blocks(run)
             if row.lines
@@ -155,18 +231,20 @@ class TextVectors:
         with self._lock:
             touched: int | None
             try:
-                touched = (self._root / "made_with").stat().st_mtime_ns
-            except FileNotFoundError:
+                touched = (self._root / NAME).stat().st_mtime_ns
+            except OSError:
                 touched = None  # not 0: an archive may restore files with a time of 0
             state = (touched, self._text_rows.state())
             if state == self._state:
                 return self._index
+            model = self.made_with
             expected = {} if touched is None else self._expected(None)
             for path in [path for path in self._ids_by_file if path not in expected]:
                 if self._index is not None:
                     self._index.remove(self._ids_by_file.pop(path))
-            for path, ids in expected.items():
-                rows = None if path in self._ids_by_file else _read(path)
+            for path, (_, row) in expected.items():
+                ids = range(row.first_id, row.stop_id)
+                rows = None if path in self._ids_by_file else _read(path, row, model)
                 if rows is not None and len(rows) == len(ids):
                     if self._index is None or self._index.width != rows.shape[1]:
                         self._index, self._ids_by_file = VectorIndex(rows.shape[1]), {}
@@ -176,9 +254,12 @@ class TextVectors:
             return self._index
 
 
-def _read(path: Path) -> np.ndarray | None:
-    """[n, E] float16; None if the file is gone or damaged."""
+def _read(path: Path, row: BlockRow, model: str | None) -> np.ndarray | None:
+    """[n, E] float16; None if the file is gone, damaged, of other lines or of another model."""
     try:
-        return vector_file.unpack(path.read_bytes())[0]
+        data = read_bytes(path)
+        rows, made_with = vector_file.unpack(data)
     except (OSError, vector_file.DamagedVectorsError):
         return None
+    is_recorded = row.vectors in (None, of_bytes(data))
+    return rows if is_recorded and made_with == model else None

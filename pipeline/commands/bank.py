@@ -36,6 +36,7 @@ def run(settings: BankSettings | RepairSettings) -> int:
     from memory.bank_check import Problem
     from memory.retrieval.uniform import UniformRetriever
     from memory.storage.database import CatalogDamagedError
+    from memory.storage.manifest import ManifestDamagedError
     from pipeline.commands import bank_list, bank_prune
 
     action = {"ls": bank_list, "prune": bank_prune}.get(settings.action)
@@ -46,11 +47,14 @@ def run(settings: BankSettings | RepairSettings) -> int:
             settings.bank, None, UniformRetriever(), recent_frames=0, create=False
         ) as bank:
             return _verify(settings, bank) if action is None else action.run(settings, bank)
-    except CatalogDamagedError as error:
+    except (CatalogDamagedError, ManifestDamagedError) as error:
         if settings.action != "verify":
             raise
-        catalog = Path(settings.bank) / "catalog.sqlite"
-        return _report(settings, [Problem("catalog", catalog, str(error))], 0)
+        # without these files, no other file can be expected
+        kind, name = "catalog", "catalog.sqlite"
+        if isinstance(error, ManifestDamagedError):
+            kind, name = "manifest", "bank.json"
+        return _report(settings, [Problem(kind, Path(settings.bank) / name, str(error))], 0)
 
 
 def _refuse_other_settings(settings: BankSettings) -> None:

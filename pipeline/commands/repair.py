@@ -23,6 +23,8 @@ from memory import rebuild
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import VideoRow
+from memory.storage.manifest import WriterLock
+from memory.storage.os_errors import as_user_errors
 from pipeline.build import build_backbone, build_qa, open_video
 from pipeline.config.settings import OutputFormat, RepairSettings
 from pipeline.ingest.ingester import Ingester
@@ -87,15 +89,11 @@ def repair(settings: RepairSettings) -> list[Repaired]:
     UserError when the bank was made with other settings: only a lost catalog is rebuilt then.
     """
     root = Path(settings.bank)
-    lost = "it was gone" if rebuild.is_lost(root) else rebuild.damage(root)
+    outcomes = _repair_root(root)
     with MemoryBank.open(
         root, None, UniformRetriever(), recent_frames=0, create=False, repair=True
     ) as bank:
         bank.begin_writing()
-        outcomes = []
-        if lost is not None:
-            problem, outcome = f"the catalog: {lost}", "rebuilt from the segments"
-            outcomes.append(Repaired("", None, 0, 0, problem, outcome, True))
         damaged = _find_damage(bank)  # 1
         with_file = {video_id for video_id in damaged if _obstacle(_row(bank, video_id)) is None}
         ingester = _ingester(settings, bank) if with_file else None  # 2
@@ -111,10 +109,41 @@ def repair(settings: RepairSettings) -> list[Repaired]:
         ]
 
 
+def _repair_root(root: Path) -> list[Repaired]:
+    """Mend what opening the bank needs: its folders, writer.lock, bank.json, and the catalog."""
+    if not root.is_dir():
+        return []  # opening tells
+    with as_user_errors(root):
+        outcomes = [
+            _file_repaired("", f"{path}: {what}", "set aside or deleted")
+            for path, what in rebuild.clear_ways(root)
+        ]
+        lock = WriterLock(root)
+        try:
+            lost = "it was gone" if rebuild.is_lost(root) else rebuild.damage(root)
+            if lost is not None:
+                rebuild.mend(root)
+                problem, outcome = f"the catalog: {lost}", "rebuilt from the segments"
+                outcomes.append(_file_repaired("", problem, outcome))
+            what = rebuild.mend_manifest(root)
+            if what is not None:
+                outcome = "written again from the catalog"
+                outcomes.append(_file_repaired("", f"bank.json: {what}", outcome))
+        finally:
+            lock.release()
+    return outcomes
+
+
 def _find_damage(bank: MemoryBank) -> dict[str, Damages]:
-    """Damaged and missing segments of every video that has any, in their order."""
+    """Damaged and missing segments of every video that has any, in their order. UserError if this
+    user may not read a file: it may be whole."""
     damaged: dict[str, Damages] = {}
     for problem in bank.check.verify():
+        if problem.kind == "rights":
+            raise UserError(
+                f"{problem}; give yourself the rights (chmod -R u+rwX {bank.root}) and repair "
+                "again, as nothing was dropped"
+            )
         if problem.number is not None:
             row = next(
                 row

@@ -18,13 +18,15 @@ checked. A question loses the precision that quantization loses; later segments 
 uninterrupted run, and `ingest` warns.
 """
 
+import os
 import shutil
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from encoders.schema import KVBlock
-from memory.storage.atomic import make_folder, write_atomically
+from memory.storage.atomic import make_folder, remove_file, write_atomically
+from memory.storage.file_access import reason
 from memory.storage.segments import tensor_file
 from memory.storage.segments.tensor_file import DamagedError, TensorFile
 
@@ -38,20 +40,24 @@ class RecentWindow:
     def path(self, video_id: str, number: int) -> Path:
         return self.root / video_id / f"{number:06d}.safetensors"
 
-    def put(self, video_id: str, number: int, block: KVBlock) -> None:
-        """Store a segment's block; durable on return."""
+    def put(self, video_id: str, number: int, block: KVBlock) -> str:
+        """Store a segment's block; durable on return. Returns its seal."""
         path = self.path(video_id, number)
         make_folder(path.parent)
         tensors = {"keys": block.keys, "values": block.values, "kv_offsets": block.offsets}
         if block.pos is not None:
             tensors["kv_pos"] = block.pos
-        write_atomically(path, tensor_file.pack(tensors, {"video_id": video_id, "number": number}))
+        data = tensor_file.pack(tensors, {"video_id": video_id, "number": number})
+        write_atomically(path, data)
+        return tensor_file.seal(data)
 
-    def frames(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
+    def frames(
+        self, video_id: str, number: int, first: int, stop: int, expected_seal: str | None = None
+    ) -> KVBlock | None:
         """Frames first..stop-1 of a segment; None if the window does not have it. DamagedError if
-        its bytes differ from those that were written."""
+        its bytes differ from those that were written. expected_seal: None if it is not recorded."""
         try:
-            with self._open(video_id, number) as file:
+            with self._open(video_id, number, expected_seal) as file:
                 offsets = file.offsets("kv_offsets")[first : stop + 1]
                 keys, values = (file.frames(name, offsets, first) for name in ("keys", "values"))
                 pos = file.load_optional("kv_pos")
@@ -61,18 +67,27 @@ class RecentWindow:
             return None
 
     def has(self, video_id: str, number: int) -> bool:
-        return self.path(video_id, number).is_file()
+        """True if something has the name of the block: damage is for `frames` to find."""
+        return os.path.lexists(self.path(video_id, number))
 
-    def problem(self, video_id: str, number: int) -> str | None:
+    def problem(self, video_id: str, number: int, expected_seal: str | None = None) -> str | None:
         """Read a whole block. Returns "missing" or the damage; None if it is intact."""
         try:
-            with self._open(video_id, number) as file:
+            with self._open(video_id, number, expected_seal) as file:
                 file.verify()
         except FileNotFoundError:
             return "missing"
-        except (OSError, DamagedError) as error:
+        except OSError as error:
+            return f"damaged ({reason(error)})"
+        except DamagedError as error:
             return f"damaged ({error})"
         return None
+
+    def seal(self, video_id: str, number: int) -> str | None:
+        """The seal of an intact block; None if it is missing or damaged."""
+        if self.problem(video_id, number) is not None:
+            return None
+        return tensor_file.read_seal(self.path(video_id, number))
 
     def keep_only(self, video_id: str, numbers: Container[int]) -> None:
         """Delete the blocks of all other segments of a video, and temporaries of a crash."""
@@ -82,11 +97,11 @@ class RecentWindow:
                 and path.stem.isdecimal()
                 and int(path.stem) in numbers
             ):
-                path.unlink(missing_ok=True)
+                remove_file(path)
 
     def discard(self, video_id: str, number: int) -> None:
         """Delete one block."""
-        self.path(video_id, number).unlink(missing_ok=True)
+        remove_file(self.path(video_id, number))
 
     def drop(self, video_id: str) -> None:
         """Delete all blocks of a video. After a crash, the next writer deletes the rest."""
@@ -106,9 +121,10 @@ class RecentWindow:
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     @contextmanager
-    def _open(self, video_id: str, number: int) -> Iterator[TensorFile]:
-        with tensor_file.open_file(self.path(video_id, number)) as file:
-            # the catalog holds no seal of a block: compare the header with the path and the tensors
+    def _open(self, video_id: str, number: int, expected_seal: str | None) -> Iterator[TensorFile]:
+        with tensor_file.open_file(self.path(video_id, number), expected_seal) as file:
+            # catalogs of before hold no seal of a block: compare the header with the path and the
+            # tensors
             if (file.metadata["video_id"], file.metadata["number"], set(file.sums)) != (
                 video_id,
                 number,

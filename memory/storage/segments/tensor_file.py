@@ -26,6 +26,7 @@ from torch import Tensor
 
 from memory.storage import checksums
 from memory.storage.checksums import Sums
+from memory.storage.file_access import open_regular
 
 # a single metadata key: safetensors writes several in random order, and equal records must give
 # equal bytes
@@ -203,7 +204,7 @@ def open_file(path: Path, expected_seal: str | None = None) -> Iterator[TensorFi
 
 @contextmanager
 def _handle(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = open_regular(path)
     try:
         yield handle
     finally:

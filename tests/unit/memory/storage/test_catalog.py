@@ -16,7 +16,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
 from memory.storage.catalog_writer import CatalogWriter
-from memory.storage.database import CatalogDamagedError, Database
+from memory.storage.database import CatalogDamagedError, Database, row_sum
 from memory.text.rows import damage_of
 from tests.support.records import info, make_segment, make_video, write_video
 
@@ -199,7 +199,8 @@ def test_an_older_catalog_goes_on(tmp_path, monkeypatch):
     old.executescript(OLD)
     for table, columns in (("videos", 9), ("segments", 11)):
         for values in new.execute(f"SELECT * FROM {table}"):
-            assert set(values[columns:]) == {None}
+            # what came later: nothing, or the checksum of `finished`
+            assert set(values[columns:]) <= {None, row_sum("v", 0)} and len(values) > columns
             old.execute(
                 f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", values[:columns]
             )
