@@ -102,19 +102,16 @@ class BankCatalog:
         """Seconds of video time of the first moment at or after `wall` (Unix seconds), pending
         segments included. Infinite if the whole video came earlier; None if the video has no
         wall-clock times."""
-        is_timed = False
-        last = self._rows.last(video_id)
-        stored = self._rows.overlapping(video_id, since=wall)[:1]
-        segments: list[SegmentRow | Segment] = [
-            *(stored or ([last] if last else [])),
-            *self._pending.of(video_id),
+        sessions = [(each.began, each.start, each.end) for each in self._rows.sessions(video_id)]
+        pending = [
+            (each.wall - each.start, each.start, each.end)
+            for each in self._pending.of(video_id)
+            if each.wall is not None
         ]
-        for segment in segments:
-            if segment.wall is not None:
-                is_timed = True
-                if wall < segment.wall + segment.end - segment.start:
-                    return segment.start + max(wall - segment.wall, 0.0)
-        return math.inf if is_timed else None
+        for began, start, end in (*sessions, *pending):
+            if wall < began + end:
+                return max(wall - began, start)
+        return math.inf if sessions or pending else None
 
     def nbytes(self) -> int:
         """Bytes of all segment files, text files and vector files."""

@@ -41,6 +41,8 @@ CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated
 MAX_PIXELS = 8192 * 8192  # of one picture; 8K has half of it, and a decoder takes 3 bytes for each
 # formats that FFmpeg also opens as video: stills, and any text file
 _PICTURES = ("image2", "_pipe", "tty")
+# formats that name other files, or hosts, in ways that the fingerprint does not follow
+_MANIFESTS = ("dash", "sdp", "rtsp")
 _NO_FILM = (
     av.stream.Disposition.attached_pic
     | av.stream.Disposition.timed_thumbnails
@@ -252,6 +254,10 @@ def _film(path: Path, container: "av.container.InputContainer") -> "av.VideoStre
     if any(word in container.format.name for word in _PICTURES):
         raise FileError(
             path, "is a still picture or a text, not a video; give the path of one video file"
+        )
+    if kind in _MANIFESTS:
+        raise FileError(
+            path, "names other files and holds no pictures itself; join them into one video file"
         )
     stream = video_stream(container)
     if stream is None:

@@ -19,6 +19,8 @@ def why_not_file(video_id: str, path: str | Path) -> str:
     Reads at most 1 MB. Ids that are no fingerprints, as of a caller's own sources, name no bytes:
     then it is enough that there is a file.
     """
+    if "://" in str(path):
+        return f"{path} is a stream, of which no file was kept"
     if not str(path) or not Path(path).is_file():
         return f"{path or 'the video'} is not there"
     name = VideoPart.parse(video_id).id

@@ -20,6 +20,8 @@ _WESTERN = "cp1252"  # if nothing fits: it gives every byte a letter, but five
 _WIDE = ("utf-16", "utf-32")  # their texts are full of zero bytes; binary files have no line breaks
 # ISO parts of the smallest languages: they fit short texts of large ones by chance
 _RARE = [f"iso8859-{part}" for part in (3, 4, 6, 8, 10, 14, 16)]
+_BROKEN = "UTF-8 with broken letters"
+_BROKEN_SHARE = 0.05  # of the letters beyond ASCII
 _MIXED = 0.2  # share of words in two alphabets from which on a guess is wrong
 _ALPHABETS = ("CYRILLIC", "GREEK", "HEBREW", "ARABIC", "ARMENIAN", "GEORGIAN", "THAI")
 _CONTROLS = re.compile("[\x80-\x9f]")  # Windows has letters and quotation marks there
@@ -29,7 +31,7 @@ _ESCAPES = re.compile(r"\\[a-zA-Z]")  # a letter that belongs to a mark, such as
 
 def decode(data: bytes) -> tuple[str | None, str]:
     """The text, with line breaks as \\n, and the name of the encoding if it was guessed ("" if it
-    is certain). None if the bytes are no text.
+    is certain). None if the bytes are no text. Broken letters become U+FFFD.
     """
     marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     # UTF-16 without a mark can be valid UTF-8 that is full of zeros
@@ -42,6 +44,8 @@ def decode(data: bytes) -> tuple[str | None, str]:
     else:
         if not is_wide:
             return _unix(text), ""
+    if marked is None and not is_wide and _is_broken_utf8(data):
+        return _unix(data.decode("utf-8", "replace")), _BROKEN
     for name in _guesses(data, is_wide):
         try:
             text = data.decode(name)
@@ -50,6 +54,15 @@ def decode(data: bytes) -> tuple[str | None, str]:
         if "\n" in text if is_wide else _is_plausible(text):
             return _unix(text), codecs.lookup(name).name
     return (None, "") if is_wide else (_unix(data.decode(_WESTERN, "replace")), _WESTERN)
+
+
+def _is_broken_utf8(data: bytes) -> bool:
+    """True if nearly all letters beyond ASCII are UTF-8: a file that was cut within a letter, or
+    joined from two encodings.
+    """
+    text = data.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    return broken <= _BROKEN_SHARE * sum(not letter.isascii() for letter in text)
 
 
 def _guesses(data: bytes, is_wide: bool) -> list[str]:

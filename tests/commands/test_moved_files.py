@@ -161,6 +161,9 @@ def test_two_playlists_with_the_same_text_are_two_videos(tmp_path) -> None:
         master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nindex.m3u8\n"
         (path.parent / "master.m3u8").write_text(master)
     assert fingerprint(first.parent / "master.m3u8") != fingerprint(second.parent / "master.m3u8")
+    for path in (first, second):  # and through a list of FFmpeg's
+        (path.parent / "list").write_text("ffconcat version 1.0\nfile 'index0.ts'\n")
+    assert fingerprint(first.parent / "list") != fingerprint(second.parent / "list")
     copy = tmp_path / "c"
     first.parent.rename(copy)
     recorded = fingerprint(copy / first.name)

@@ -409,6 +409,14 @@ def test_unmarked_encodings_are_guessed_by_their_language(
     assert cues(found) == [(5, 7, words)] and "not UTF-8" in note(found)
 
 
+def test_utf8_that_is_cut_within_a_letter_stays_utf8(tmp_path: Path) -> None:
+    words = "Ça n'a pas été facile, où étiez-vous ? À la forêt, près du château. " * 3
+    data = srt((*ONE, words), ("00:00:08,000", "00:00:09,000", "à")).encode().rstrip()[:-1]
+    found = read(tmp_path, data)
+    assert cues(found) == [(5, 7, words.strip()), (8, 9, "\ufffd")]
+    assert "was read as UTF-8 with broken letters" in note(found)
+
+
 def test_a_file_belongs_to_the_video_with_the_longest_name(tmp_path: Path) -> None:
     """lecture.2.srt is no language of lecture.mp4 if there is a lecture.2.mp4."""
     (tmp_path / "talk.2.srt").write_text(srt((*ONE, "second")))

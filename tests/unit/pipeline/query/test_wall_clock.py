@@ -126,6 +126,8 @@ def test_a_slide_stands_until_the_next_one(tmp_path: Path) -> None:
         assert stretch("topic between 10:05 and 10:06 am") == pytest.approx((300, 360))
         assert stretch("topic at 10:03 am") == pytest.approx((120, 240))
         assert stretch("topic at 10:09 am") == pytest.approx((480, 481.1))  # it may go on or not
+        # no look-ahead: a question asked then does not see the next slide
+        assert held.catalog.video_time("v", began + 300) == pytest.approx(300)
         held.record_video(replace(info("v"), duration=600.0), 1.0, finished=True)
         assert stretch("topic at 10:09 am") == pytest.approx((480, 600))
         assert stretch("topic at 10:12 am") == NOWHERE
