@@ -255,7 +255,7 @@ def _film(path: Path, container: "av.container.InputContainer") -> "av.VideoStre
         raise FileError(
             path, "is a still picture or a text, not a video; give the path of one video file"
         )
-    if kind in _MANIFESTS:
+    if container.format.name in _MANIFESTS:
         raise FileError(
             path, "names other files and holds no pictures itself; join them into one video file"
         )
