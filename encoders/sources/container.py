@@ -170,7 +170,7 @@ def _has_hole(facts: Container) -> bool:
     if facts.kind != "mpegts":
         return False
     size, places = facts.path.stat().st_size, facts.packets.bytes
-    edges = np.append(places[places >= 0], size)
+    edges = np.concatenate([[0], places[places >= 0], [size]])
     return bool(np.diff(edges).max(initial=0) > _HOLE * size)
 
 

@@ -1,5 +1,6 @@
 """The sound of a video as 16 kHz mono, one interval at a time. Knows PyAV; nothing of speech."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +12,12 @@ import numpy as np
 from encoders.sources.container import Container, open_film
 from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.packets.scan import demux
-from encoders.sources.packets.timeline import Timeline
 
 RATE = 16_000  # samples a second
 _EARLIER_S = 1.0  # decoding begins this much earlier: decoders need a few packets
 _INTERLEAVED_S = 2.0  # in a file, sound lies at most so far behind the pictures of its time
 _JUMP_S = 1e-3
+_PAUSE_S = 0.5  # of one track, behind which another one may continue it
 SILENT = 60.0  # of 32768: a root mean square below it is silence (-55 dB)
 
 
@@ -34,7 +35,7 @@ def interval(facts: Container, start: float, end: float) -> np.ndarray:
     filled = 0
     with open_film(facts) as container:
         _seek(container, facts, start - _EARLIER_S)
-        for seconds, samples in _samples(container, facts.timeline):
+        for seconds, samples in _samples(container, facts):
             if seconds >= end:
                 break
             at = round((seconds - start) * RATE)
@@ -62,51 +63,67 @@ def _seek(container: "av.container.InputContainer", facts: Container, seconds: f
 
 
 def _samples(
-    container: "av.container.InputContainer", timeline: Timeline
+    container: "av.container.InputContainer", facts: Container
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Pieces of the first sound track: video time in seconds, [n] int16. Damaged ones are left
-    out.
-    """
-    track = container.streams.audio[0]
-    coder = track.codec_context
+    """Pieces of the sound: video time in seconds, [n] int16. Damaged ones are left out."""
+    coder: av.AudioCodecContext = container.streams.audio[0].codec_context
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     shift = 0.0  # from stream time to video time
-    for packet in _packets(container, track):
+    for packet, stream_time, seconds in _packets(container, facts):
         late: list[av.AudioFrame] = []
-        before = shift
-        if packet is not None and packet.pts is not None and packet.time_base is not None:
-            stream_time = float(packet.pts * packet.time_base)
-            shift = timeline.seconds(stream_time, packet.pos) - stream_time
-        is_new = packet is None or abs(shift - before) > _JUMP_S
+        before, shift = shift, seconds - stream_time
+        own = packet.stream.codec_context
+        is_new = abs(shift - before) > _JUMP_S or own is not coder
         if is_new:  # what the decoder still holds belongs to the clock before
             late = _decoded(coder, None)
             coder.flush_buffers()
-        for frames, offset in ((late, before), (_decoded(coder, packet) if packet else [], shift)):
-            for frame in frames:
-                if frame.time is None:
-                    continue
-                at = frame.time + offset
-                for part in resampler.resample(frame):
-                    samples = part.to_ndarray().reshape(-1)
-                    yield at, samples
-                    at += len(samples) / RATE
+            coder = own
+        for frames, offset in ((late, before), (_decoded(coder, packet), shift)):
+            yield from _resampled(resampler, frames, offset)
             if is_new:
                 resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
                 is_new = False
+    yield from _resampled(resampler, _decoded(coder, None), shift)
+
+
+def _resampled(
+    resampler: av.AudioResampler, frames: list[av.AudioFrame], shift: float
+) -> Iterator[tuple[float, np.ndarray]]:
+    for frame in frames:
+        if frame.time is None:
+            continue
+        at = frame.time + shift
+        for part in resampler.resample(frame):
+            samples = part.to_ndarray().reshape(-1)
+            yield at, samples
+            at += len(samples) / RATE
 
 
 def _packets(
-    container: "av.container.InputContainer", track: "av.AudioStream"
-) -> "Iterator[av.Packet[av.AudioStream] | None]":
-    """Packets of the track, then None."""
+    container: "av.container.InputContainer", facts: Container
+) -> Iterator[tuple["av.Packet[av.AudioStream]", float, float]]:
+    """Packets with their stream time and video time: of the first track; where streams change in
+    the middle of the file, then of the next one that begins where no sound is.
+    """
+    tracks = list(container.streams.audio)
+    tracks = tracks if len(facts.streams) > 1 else tracks[:1]
+    number, end = -1, -math.inf
     with suppress(av.FFmpegError):  # the file is damaged from there on: the packets so far count
-        yield from demux(container, track)
-    yield None
+        for packet in demux(container, *tracks):
+            if packet.pts is None or packet.time_base is None:
+                continue
+            stream_time = float(packet.pts * packet.time_base)
+            seconds = facts.timeline.seconds(stream_time, packet.pos)
+            if packet.stream_index != number and seconds < end + _PAUSE_S:
+                continue
+            number, end = packet.stream_index, seconds
+            yield packet, stream_time, seconds
 
 
 def _decoded(
     coder: av.AudioCodecContext, packet: "av.Packet[av.AudioStream] | None"
 ) -> list[av.AudioFrame]:
+    """packet: None gives what the decoder still holds."""
     try:
         return coder.decode(packet)
     except (av.FFmpegError, EOFError):

@@ -54,12 +54,17 @@ def speak(text: str, folder: Path) -> tuple[np.ndarray, int]:
 
 
 def film_with_sound(
-    path: Path, samples: np.ndarray, rate: int, pictures: int = 5, late_s: float = 0.0
+    path: Path,
+    samples: np.ndarray,
+    rate: int,
+    pictures: int = 5,
+    late_s: float = 0.0,
+    muxer: dict[str, str] | None = None,
 ) -> None:
     """A grey film with this sound. samples: [n] int16. late_s: seconds of sound before the first
-    picture.
+    picture. muxer: options of the container.
     """
-    with av.open(str(path), "w") as file:
+    with av.open(str(path), "w", options=muxer or {}) as file:
         film = file.add_stream("libx264", rate=pictures)
         film.width = film.height = 64
         film.pix_fmt = "yuv420p"

@@ -56,6 +56,22 @@ def test_sound_goes_on_behind_a_clock_that_begins_again(tmp_path: Path, kind: st
     assert heard(both, second + 4, 10.0) == pytest.approx((second + 4, second + 5), abs=0.15)
 
 
+def test_sound_goes_on_under_another_number(tmp_path: Path) -> None:
+    """As of a broadcaster's advertisements: the numbers (PIDs) of the streams change."""
+    film_with_sound(tmp_path / "1.ts", tone(4, 1, 2), RATE)
+    numbers = {"mpegts_start_pid": "0x300", "mpegts_pmt_start_pid": "0x1200"}
+    film_with_sound(
+        tmp_path / "2.ts", tone(6, 3, 5), RATE, muxer=numbers | {"output_ts_offset": "4.4"}
+    )
+    both = tmp_path / "both.ts"
+    both.write_bytes((tmp_path / "1.ts").read_bytes() + (tmp_path / "2.ts").read_bytes())
+    facts = inspect(both)
+    assert len(facts.streams) == 2
+    assert heard(both, 0.0, 4.0) == pytest.approx((1.0, 2.0), abs=0.15)
+    assert heard(both, 4.0, 10.0) == pytest.approx((7.0, 9.0), abs=0.15)
+    assert heard(both, 8.0, 10.0) == pytest.approx((8.0, 9.0), abs=0.15)
+
+
 def test_sound_begins_before_pictures_that_come_late(tmp_path: Path) -> None:
     """As players do: their clock begins with the sound."""
     film_with_sound(tmp_path / "a.mkv", tone(4, 1, 2), RATE, late_s=2.0)
