@@ -34,7 +34,15 @@ from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.config.parts import check, settings_of
 from pipeline.qa import VideoQA
-from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for, processed
+from tests.support.families import (
+    FAMILIES,
+    FPS,
+    as_llavas_processor,
+    backbone_of,
+    folder,
+    frames_for,
+    processed,
+)
 from tests.support.more_families import MORE
 from tests.support.paths import CONF
 from tests.support.records import same
@@ -506,7 +514,7 @@ def test_llava_onevision_writes_no_time_tags_by_default():
     """As its own processor: ids, pixels and logits. The embedded model was trained with tags."""
     backbone = LlavaOneVision(str(folder("llava_ov")))
     frames = frames_for(backbone, 6)
-    expected, inputs = processed(backbone, frames, QUESTION)
+    expected, inputs = as_llavas_processor(backbone, frames, QUESTION)
     video = [backbone.config.video_token_id] * (6 * backbone.tokens_per_frame + 1)
     prompt = backbone.prompt
     ids = prompt.preamble_ids() + video + prompt.suffix_ids(QUESTION)

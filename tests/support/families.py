@@ -66,7 +66,7 @@ class Family:
         return (by_tokens or self.reference)(backbone, frames, question)
 
     def load(self, **settings: Any) -> VideoLLM:
-        return self.adapter(str(folder(self.name)), dtype="float32", **(self.settings | settings))
+        return self.adapter(str(made(self.make)), dtype="float32", **(self.settings | settings))
 
 
 def words(*special: str, **named: str) -> Any:
@@ -237,6 +237,17 @@ def as_qwens_own_processor(
     backbone.model.model.rope_deltas = None
     with torch.inference_mode():
         return backbone.model(**inputs, use_cache=False).logits[0], inputs
+
+
+def as_llavas_processor(
+    backbone: VideoLLM, frames: Frames, question: str
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """LLaVA-OneVision without time tags, as its own processor writes it. The toy's processor states
+    the pooled tokens of a frame, where the hub's states the tower's.
+    """
+    vision = backbone.config.vision_config
+    backbone.processor.num_image_tokens = (vision.image_size // vision.patch_size) ** 2
+    return processed(backbone, frames, question)
 
 
 INTERNVL_MARKS = {
@@ -457,9 +468,14 @@ STATED = {
 
 
 @functools.cache
+def made(make: Callable[[], Path]) -> Path:
+    """The folder with a toy checkpoint, made once."""
+    return make()
+
+
 def folder(name: str) -> Path:
     """A folder with the family's toy checkpoint."""
-    return FAMILIES[name].make()
+    return made(FAMILIES[name].make)
 
 
 @functools.cache

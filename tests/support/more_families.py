@@ -228,13 +228,11 @@ MORE = {
 }
 
 
-@functools.cache
 def folder(name: str) -> Path:
     """A folder with the family's toy checkpoint."""
-    return MORE[name].make()
+    return families.made(MORE[name].make)
 
 
 @functools.cache
 def backbone_of(name: str) -> VideoLLM:
-    family = MORE[name]
-    return family.adapter(str(folder(name)), dtype="float32", **family.settings)
+    return MORE[name].load()
