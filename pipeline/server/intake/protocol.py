@@ -104,14 +104,26 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
         self._watch_head()
 
+    def shutdown(self) -> None:
+        """Called when the server stops. A body that is under way is not waited for."""
+        super().shutdown()
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_started:
+            self._end_request()
+            self._respond_and_close(ApiError(503, "The server is being shut down."), linger=0.1)
+
     def send_400_response(self, msg: str) -> None:
         """Called when the client breaks the protocol. The request that is under way ends."""
+        self._end_request()
+        why = f"{_WHY}: {self.conn.why}." if self.conn.why else f"{_WHY}."
+        self._respond_and_close(ApiError(400, why))
+
+    def _end_request(self) -> None:
+        """Tell the application that its client has gone."""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
-        why = f"{_WHY}: {self.conn.why}." if self.conn.why else f"{_WHY}."
-        self._respond_and_close(ApiError(400, why))
 
     def _watch_head(self) -> None:
         """Start the clock of a head, unless it runs; stop it when there is a request."""
@@ -136,8 +148,11 @@ class HttpProtocol(H11Protocol):
         else:
             self.transport.close()
 
-    def _respond_and_close(self, error: ApiError) -> None:
-        """Send an error if none was begun, then close once the client has had time to read it."""
+    def _respond_and_close(self, error: ApiError, linger: float = _LINGER_S) -> None:
+        """Send an error unless a response has begun, then close.
+
+        linger: seconds that the client may go on sending.
+        """
         if self._lingers or self.transport.is_closing():
             return
         self._lingers = True
@@ -154,4 +169,4 @@ class HttpProtocol(H11Protocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
-        self.loop.call_later(_LINGER_S, self.transport.close)
+        self.loop.call_later(linger, self.transport.close)
