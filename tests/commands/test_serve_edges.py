@@ -11,11 +11,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
+import av
 import httpx
 import openai
 import pytest
 
+from encoders.errors import FileError
 from pipeline.server import command
 from tests.support.serving import (
     accidents,
@@ -497,6 +500,24 @@ def test_files_that_are_read_and_deleted_at_once(server, tmp_path):
             for read in reads:
                 told = read.result()
                 assert told.status_code == 404 or told.content == data
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [av.ArgumentError(22, "Invalid argument", "/srv/x"), FileError(Path("/srv/x"), "is odd")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_film_that_cannot_be_decoded_is_told(server, tmp_path, monkeypatch, error):
+    def fail(_file):
+        raise error
+
+    monkeypatch.setattr(server[1].encode_queue, "_new_source", fail)
+    data = film(tmp_path / "odd.mp4", "code:1111@1", seconds=2.0, seed=11).read_bytes()
+    with accidents() as lines:
+        told = asked(server, chat_json(data_url(data), TEXT))
+    message = told.json()["error"]["message"]
+    assert (told.status_code, message[:6], "/srv" in message) == (400, "video ", False), message
     assert lines == []
 
 
