@@ -124,8 +124,8 @@ def plain_substation(text: str) -> str:
     return _BREAKS.sub("\n", words).replace("\\h", " ").strip()
 
 
-def _plain(text: str) -> str:
-    """Words of a cue of SubRip or WebVTT, without marks."""
+def plain_text(text: str) -> str:
+    """Words of a cue of SubRip or WebVTT, without marks and entities."""
     text = _TAGS.sub("", _OVERRIDES.sub("", _BREAKS.sub("\n", text)).replace("\\h", " "))
     return _ENTITIES.sub(lambda entity: html.unescape(entity[0]), text).strip()
 
@@ -170,7 +170,7 @@ def _timed_text(text: str) -> tuple[list[Cue], int, int]:
         words = "\n".join(block.lines).strip("\n")
         if is_web:  # behind an empty line: the identifier of the next cue, or a comment
             words = words.partition("\n\n")[0]
-        words = _plain(words)
+        words = plain_text(words)
         if block.start < block.end and words:
             cues.append((block.start / 1000, block.end / 1000, words))
     return cues, sum(block.start >= block.end for block in blocks), len(blocks)

@@ -20,7 +20,13 @@ from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect, open_film
 from encoders.sources.packets.scan import demux
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
-from encoders.text.subtitle_files import Cue, plain_substation, read_file, without_repeats
+from encoders.text.subtitle_files import (
+    Cue,
+    plain_substation,
+    plain_text,
+    read_file,
+    without_repeats,
+)
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 VIDEO_SUFFIXES = frozenset(
@@ -170,7 +176,14 @@ def _kind(track: "av.subtitles.stream.SubtitleStream") -> str:
 
 
 def _words(packet: "av.Packet") -> str:
-    """The words of a packet: FFmpeg's decoders give every kind of text as an event of .ass."""
+    """The words of a packet. FFmpeg's decoders give other kinds of text as events of .ass; of
+    these three they take more between angle brackets and braces for marks than is.
+    """
+    kind, data = packet.stream.codec_context.name, bytes(packet)
+    if kind == "mov_text":  # a length, the text, and boxes of styles
+        return plain_text(data[2 : 2 + int.from_bytes(data[:2], "big")].decode("utf-8", "replace"))
+    if kind in ("subrip", "srt", "webvtt", "text"):
+        return plain_text(data.decode("utf-8", "replace"))
     shown = [
         getattr(text, "dialogue", b"") or getattr(text, "text", b"") for text in packet.decode()
     ]

@@ -141,6 +141,29 @@ def test_words_inside_and_beside_a_video_come_at_the_same_time(tmp_path: Path, l
     assert cues(list(Subtitles().spans(video))) == inside == EXPECTED
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "AT&amp;T &lt;3 it&#39;s here",
+        "if a < b and c > d then",
+        "<i>a</i> vector<int> of {1, 2}",
+        "<font color=red>red</font> and so",
+        "two\nlines",
+    ],
+)
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_words_inside_and_beside_a_video_are_the_same(
+    tmp_path: Path, shown: str, kind: str
+) -> None:
+    text = srt(("00:00:01,000", "00:00:02,000", shown))
+    if kind == "vtt":
+        text = "WEBVTT\n\n" + text.replace(",", ".", 2)
+    video = with_track(tmp_path / "talk.mkv", text, kind)
+    inside = cues(list(Subtitles().spans(video)))
+    (tmp_path / f"talk.{kind}").write_text(text)
+    assert cues(list(Subtitles().spans(video))) == inside != []
+
+
 def test_rolling_captions_inside_the_video_give_each_line_once(tmp_path: Path) -> None:
     text = ROLLING.replace("granite", "gr&amp;nite")
     for seconds in (10, 7, 5):  # all of it 4 s earlier
