@@ -521,16 +521,6 @@ def test_films_as_files_are_read_from_them(tmp_path: Path) -> None:
 # ---- what an arm is
 
 
-def the_arms(*overrides: str) -> list[Arm]:
-    """The arms of a command line, without a model."""
-
-    def no_model(config: NeedleSettings) -> Backbone:
-        raise AssertionError("no key needs a model")
-
-    given = ["preset=smoke", "controls=[]", *overrides]
-    return arms(compose("needle", given), lambda more: compose("needle", [*given, *more]), no_model)
-
-
 CHANGED = {  # a value other than the default of every setting that can change an answer
     "fps": "2", "read_tokens": "77", "read_text_tokens": "7", "recent_frames": "3",
     "kv_dtype": "int8", "token_dtype": "int8", "cite_share": "0.3", "seed": "1",
@@ -544,17 +534,38 @@ SAME = {  # settings that change no answer
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("key", CHANGED)
-def test_a_setting_that_can_change_an_answer_changes_the_key_of_an_arm(key: str) -> None:
-    plain, changed = the_arms(f"+arms.new=['{key}={CHANGED[key]}']")
-    assert plain.key != changed.key
-    assert settings_of(plain.config) != settings_of(changed.config)
+@pytest.fixture(scope="module")
+def arm_of() -> dict[str, Arm]:
+    """An arm for each of these settings, and "plain" without any; no model is loaded."""
+    given = ["preset=smoke", "controls=[]"]
+    more = {key: f"{key}={value}" for key, value in (CHANGED | SAME).items()}
+    config = compose("needle", given)
+    config.arms = {"plain": []} | {key: [override] for key, override in more.items()}
+
+    def no_model(config: NeedleSettings) -> Backbone:
+        raise AssertionError("no key needs a model")
+
+    every = arms(config, lambda overrides: compose("needle", [*given, *overrides]), no_model)
+    return {arm.name: arm for arm in every}
 
 
-@pytest.mark.parametrize("key", SAME)
-def test_a_setting_that_changes_no_answer_keeps_the_key_of_an_arm(key: str) -> None:
-    plain, changed = the_arms(f"+arms.new=['{key}={SAME[key]}']")
-    assert plain.key == changed.key
+def test_a_setting_that_can_change_an_answer_changes_the_key_of_an_arm(
+    arm_of: dict[str, Arm],
+) -> None:
+    keys = {name: arm.key for name, arm in arm_of.items() if name not in SAME}
+    assert len(set(keys.values())) == len(CHANGED) + 1, keys
+    plain = settings_of(arm_of["plain"].config)
+    assert [key for key in CHANGED if settings_of(arm_of[key].config) == plain] == []
+
+
+def test_a_setting_that_changes_no_answer_keeps_the_key_of_an_arm(arm_of: dict[str, Arm]) -> None:
+    assert {arm_of[key].key for key in SAME} == {arm_of["plain"].key}
+
+
+def test_arms_with_other_words_have_a_bank_of_their_own(arm_of: dict[str, Arm]) -> None:
+    assert len({arm_of[key].bank for key in ("plain", "text", "dense", "seed")}) == 4
+    # these read what the same bank holds
+    assert len({arm_of[key].bank for key in ("plain", "read_text_tokens", "retriever")}) == 1
 
 
 def test_every_shared_setting_is_in_one_of_the_two_lists() -> None:
@@ -562,29 +573,22 @@ def test_every_shared_setting_is_in_one_of_the_two_lists() -> None:
     assert {one.name for one in fields(PipelineSettings)} <= named
 
 
-def test_arms_with_other_words_have_a_bank_of_their_own() -> None:
-    plain, words, sentences = the_arms("+arms.a=['text=ocr']", "+arms.b=['dense=minilm']")
-    assert len({plain.bank, words.bank, sentences.bank}) == 3
-    plain, other = the_arms("+arms.a=['read_text_tokens=7']")
-    assert plain.bank == other.bank  # it reads what the same bank holds
-
-
 def test_an_arm_reads_the_words_of_its_films(tmp_path: Path) -> None:
     """Subtitles beside the films are read by the arm with text= alone, as `ask` reads them."""
     settings = ("files=true", "tasks=[retrieve]", "controls=[needle_only]")
     small = ["preset=smoke", f"out={tmp_path}", "depths=[50]", *settings]
     assert cli.run("needle", [*small, "action=make"]) == 0
-    for film in read_films(tmp_path / "films.jsonl"):
-        line = "The code on the card and the secret word, icon, color and shape of the video."
-        subtitles = (tmp_path / film.file).with_suffix(".srt")
-        subtitles.write_text(f"1\n00:00:02,000 --> 00:00:04,000\n{line}\n")
-    words = "+arms.words=['text=subtitles','read_text_tokens=100']"
+    (film,) = read_films(tmp_path / "films.jsonl")
+    line = " ".join(item.question for item in read_items(tmp_path / "items.jsonl"))
+    subtitles = (tmp_path / film.file).with_suffix(".srt")
+    subtitles.write_text(f"1\n00:00:02,000 --> 00:00:04,000\n{line}\n")
+    words = "+arms.words=['text=subtitles','read_text_tokens=600']"
     rows = go(tmp_path, "action=run", *settings, "depths=[50]", words)
     read = {arm: {row["lines_read"] for row in own} for arm, own in score.by(rows, "arm").items()}
     assert read["fused"] == read["needle_only"] == {0}
-    assert max(read["words"]) == 1
+    assert read["words"] == {1}
     config = next(row["config"] for row in rows if row["arm"] == "words")
-    assert list(config["text"]) == ["subtitles"] and config["read_text_tokens"] == 100
+    assert list(config["text"]) == ["subtitles"] and config["read_text_tokens"] == 600
 
 
 def test_words_of_rendered_films_are_refused(tmp_path: Path) -> None:
