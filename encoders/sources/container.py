@@ -249,9 +249,18 @@ def _facts(path: Path, options: Mapping[str, str]) -> Container:
         return _timed(path, container, stream, options, indexes, tables)
 
 
+def _is_animated_webp(path: Path) -> bool:
+    """True for a WebP whose extended header says that it is animated; FFmpeg reads none."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+
+
 def _film(path: Path, container: "av.container.InputContainer") -> "av.VideoStream":
     """The stream to read. UserError for what is no film, or too large."""
     if any(word in container.format.name for word in _PICTURES):
+        if _is_animated_webp(path):
+            raise FileError(path, "is an animated WebP, which is not supported; convert it to MP4")
         raise FileError(
             path, "is a still picture or a text, not a video; give the path of one video file"
         )

@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline import cli
 from pipeline.config.compose import compose
@@ -35,6 +36,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("this is no video\n" * 50)
     data = (folder / "good.mp4").read_bytes()
+    pictures = [Image.new("RGB", (64, 64), (20 * number, 0, 0)) for number in range(3)]
+    pictures[0].save(folder / "still.webp")
+    pictures[0].save(folder / "moving.webp", save_all=True, append_images=pictures[1:])
+    shutil.copy(folder / "moving.webp", folder / "renamed.mp4")
     (folder / "no_moov.mp4").write_bytes(data[: len(data) // 2])  # the index is at the end
     write_video(folder / "broken.mkv", SECONDS, 5)
     data = (folder / "broken.mkv").read_bytes()
@@ -74,6 +79,9 @@ FILES = {
     "empty": ("{films}/empty.mp4", "empty"),
     "no moov": ("{films}/no_moov.mp4", "incomplete"),
     "sound": ("{films}/sound.m4a", "only sound"),
+    "still": ("{films}/still.webp", "is a still picture"),
+    "animation": ("{films}/moving.webp", "is an animated WebP, which is not supported; convert it"),
+    "animation by another name": ("{films}/renamed.mp4", "is an animated WebP"),
 }
 
 
