@@ -82,9 +82,9 @@ class RotaryTable:
         """
         return self._turn(x, self.sin, out)
 
-    def unrotate(self, x: Tensor) -> Tensor:
+    def unrotate(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """The inverse of `rotate`, in float32."""
-        out = self._turn(x, -self.sin, None)
+        out = self._turn(x, -self.sin, out)
         out[..., : self.cos.shape[-1]].div_(self.cos.square() + self.sin.square())
         return out
 
@@ -326,7 +326,10 @@ class FixedCache(Cache):
         rotated, values = self.keys[:, 0, :, start:stop], self.values[:, 0, :, start:stop]
         keys = torch.empty(rotated.shape, dtype=dtype, device=rotated.device)
         for layers in self._layer_groups(rotated[0]):
-            keys[layers] = table.unrotate(rotated[layers])
+            if dtype == torch.float32:
+                table.unrotate(rotated[layers], out=keys[layers])
+            else:
+                keys[layers] = table.unrotate(rotated[layers])
         return keys, values.to(dtype, copy=True)
 
 
