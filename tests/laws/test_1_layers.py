@@ -96,7 +96,7 @@ def folder(name: str) -> Path:
 
 @functools.cache
 def backbone_of(name: str) -> LlavaOneVision:
-    return LlavaOneVision(str(folder(name)))
+    return LlavaOneVision(str(folder(name)), time_tags=True)
 
 
 def evidence(backbone, frames, sizes) -> Evidence:
@@ -161,7 +161,7 @@ def test_weights_are_the_librarys_attention(name):
     backbone = backbone_of(name)
     frames = frames_for(backbone, 12)
     _, inputs = ids_and_pixels(backbone, frames, QUESTION)
-    plain = LlavaOneVision(str(folder(name)), attention="eager").model
+    plain = LlavaOneVision(str(folder(name)), attention="eager", time_tags=True).model
     with torch.inference_mode():
         attentions = plain(**inputs, use_cache=False, output_attentions=True).attentions
     # [S] over layers and heads
@@ -185,7 +185,7 @@ def test_weights_are_the_librarys_attention(name):
 def test_a_text_model_without_fused_attention_is_read_with_eager():
     with pytest.raises(UserError, match=r"no fused attention .* use backbone\.attention=eager"):
         LlavaOneVision(str(folder("sinks")))
-    backbone = LlavaOneVision(str(folder("sinks")), attention="eager")
+    backbone = LlavaOneVision(str(folder("sinks")), attention="eager", time_tags=True)
     frames = frames_for(backbone, 12)
     _, inputs = ids_and_pixels(backbone, frames, QUESTION)
     plain = (

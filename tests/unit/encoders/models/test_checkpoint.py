@@ -217,7 +217,7 @@ def test_eager_attention_answers_like_sdpa():
     assert set(ATTENTIONS) == {"sdpa", "eager"}
     (fused, first), (plain, second) = (
         heard(toy_backbone()),
-        heard(LlavaOneVision(str(toy_checkpoint()), attention="eager")),
+        heard(LlavaOneVision(str(toy_checkpoint()), attention="eager", time_tags=True)),
     )
     assert torch.allclose(fused, plain, atol=1e-4) and first == second == 3
 
