@@ -8,9 +8,9 @@ it detects files that were cut off (encoders/sources/packets/cut_files.py).
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 
 from encoders.errors import FileError, UserError
 from encoders.sources.ffmpeg_name import ffmpeg_name
-from encoders.sources.packets import cut_files
+from encoders.sources.packets import coverage, cut_files
 from encoders.sources.packets.scan import MISSING, PacketTable, demux, join, scan
 from encoders.sources.packets.stamps import LEAP_S, PictureTimes, late_start, picture_times
 from encoders.sources.packets.timeline import Timeline, TimelinePart
@@ -35,7 +35,6 @@ _OPTIONS = {"correct_ts_overflow": "0"}
 _WRAP = 1 << 33  # ticks of an MPEG-TS clock
 # FFmpeg looks at the whole beginning, also for streams that are announced late
 _DEEP = {"scan_all_pmts": "1", "probesize": "100000000", "analyzeduration": "36000000000"}
-_HOLE = 0.05  # share of a file without a picture that is worth a deep look
 _TURNS = 64  # changes between streams that continue each other
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
 MAX_PIXELS = 8192 * 8192  # of one picture; 8K has half of it, and a decoder takes 3 bytes for each
@@ -66,6 +65,7 @@ class Container:
     # [T] float64 seconds of video time of every picture, rising
     times: np.ndarray = field(repr=False)
     end: float  # seconds at which the last picture ends
+    stated_end: float  # the same by the head of the file; 0.0 = it states nothing
     step: float  # the usual seconds from one picture to the next
     # False: the packets have no time stamps, and times count pictures at the stated rate
     is_stamped: bool
@@ -76,6 +76,15 @@ class Container:
     cut_off: bool  # the file ends before its stated length
     # seconds from which on pictures may be missing, since files hold them in another order
     whole_until: float
+    # (last picture before, first picture after) of stretches that the demuxer could not read
+    lost: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def packet_pictures(self) -> np.ndarray:
+        """[P] int64: the picture of each packet; -1 for none of its own."""
+        if self.pictures is not None:
+            return self.pictures.numbers
+        return np.arange(len(self.packets))
 
     @property
     def duration(self) -> float:
@@ -150,9 +159,14 @@ def time_rules(path: Path) -> str:
 def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
     try:
         facts = _facts(path, _OPTIONS)
-        if _has_hole(facts):
+        size = path.stat().st_size
+        if facts.kind == "mpegts" and coverage.may_have_holes(facts.packets, size):
             deep = _facts(path, _OPTIONS | _DEEP)
             facts = deep if len(deep.times) > len(facts.times) else facts
+        # an MP4 has an index, which lists every picture
+        if not facts.kind.startswith("mov") and coverage.may_have_holes(facts.packets, size):
+            with _open(path, facts.options) as container:
+                facts = _with_losses(facts, coverage.holes(container, size))
         return facts
     except PermissionError as error:
         raise FileError(path, "may not be read; change its permissions") from error
@@ -165,13 +179,29 @@ def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
         ) from error
 
 
-def _has_hole(facts: Container) -> bool:
-    """True if a large part of an MPEG-TS has no picture: its streams may change in the middle."""
-    if facts.kind != "mpegts":
-        return False
-    size, places = facts.path.stat().st_size, facts.packets.bytes
-    edges = np.concatenate([[0], places[places >= 0], [size]])
-    return bool(np.diff(edges).max(initial=0) > _HOLE * size)
+def _with_losses(facts: Container, stretches: Sequence[coverage.Stretch]) -> Container:
+    """The facts with what the demuxer lost: where time shows that there were pictures."""
+    numbers = facts.packet_pictures
+    places = facts.packets.bytes
+    usual = max(CUT_OFF_S, 2 * facts.step)
+    is_early = facts.stated_end > facts.times[-1] + usual
+    # behind lost places of an FLV, garbage reads as packets of other streams; sound is none
+    garbage = is_early and facts.kind == "flv" and facts.timeline.end <= facts.end
+    lost, cut_off = [], facts.cut_off or garbage
+    for first, end in stretches:
+        before, after = numbers[places < first], numbers[places >= end]
+        if not len(before):
+            continue
+        last = int(before.max())
+        if len(after):
+            next_one = int(after.min())
+            if next_one > last and facts.times[next_one] - facts.times[last] > usual:
+                lost.append((last, next_one))
+        elif not cut_files.has_index_at(facts.path, int((places + facts.packets.sizes).max())):
+            cut_off = True
+    last_end = float(facts.times[-1]) + facts.step if cut_off else facts.end
+    whole_until = min(facts.whole_until, float(facts.times[-1]) if cut_off else math.inf)
+    return replace(facts, lost=tuple(lost), cut_off=cut_off, end=last_end, whole_until=whole_until)
 
 
 def _successors(path: Path, options: Mapping[str, str], index: int) -> tuple[int, ...]:
@@ -292,11 +322,7 @@ def _timed(
     assert stream.time_base is not None
     clock, rate = stream.time_base, float(stream.average_rate or stream.guessed_rate or 25)
     pictures = None
-    if table.missing[~table.hidden].any() or table.hidden.all():
-        # a few missing stamps make the order of all of them doubtful
-        times, step = np.arange(len(table)) / rate, 1.0 / rate
-        parts: tuple[TimelinePart, ...] = (TimelinePart(0, 1 << 62, 0.0, 0.0, len(table) / rate),)
-    else:
+    if table.has_stamps:
         pictures = picture_times(
             table,
             firsts,
@@ -304,18 +330,26 @@ def _timed(
             lambda first, step: _origin(path, container, clock, first, step),
             _WRAP if kind == "mpegts" else 0,
         )
+        if 2 * len(pictures.times) < np.count_nonzero(~table.hidden):
+            pictures = None  # the stamps are damaged: most pictures share one
+    if pictures is not None:
         times, parts = pictures.times, pictures.parts
         step = pictures.step or 1.0 / rate
+    else:
+        times, step = np.arange(len(table)) / rate, 1.0 / rate
+        parts = (TimelinePart(0, 1 << 62, 0.0, 0.0, len(table) / rate),)
     times.setflags(write=False)
     stated = _stated_end(container, stream, parts[0], float(times[0]))
     last = float(times[-1]) + max(step, _last_seconds(table, clock))
+    sound = _sound_end(container, parts)
+    early = stated > last + max(CUT_OFF_S, 2 * step) and sound < stated - CUT_OFF_S
     cut_off = cut_files.is_cut(path, kind, stream, table) or (
-        not cut_files.tells_itself(kind)
-        and stated > last + max(CUT_OFF_S, 2 * step)
-        and _sound_end(container, parts) < stated - CUT_OFF_S
+        # an MP4 whose index is damaged lists fewer pictures than it states
+        early and (not cut_files.tells_itself(kind) or stream.frames > len(table))
     )
     if not cut_off and "matroska" in kind and last < stated < last + LEAP_S:
         last = stated  # Matroska states no length of the last picture but that of the stream
+    wrap = float(_WRAP * clock) if kind == "mpegts" else 0.0
     return Container(
         path=path,
         kind=kind,
@@ -324,14 +358,10 @@ def _timed(
         streams=indexes,
         firsts=firsts,
         clock=clock,
-        timeline=Timeline(
-            parts,
-            max(last, _sound_end(container, parts)),
-            _notes(pictures, indexes),
-            float(_WRAP * clock) if kind == "mpegts" else 0.0,
-        ),
+        timeline=Timeline(parts, max(last, sound), _notes(pictures, indexes), wrap),
         times=times,
         end=last,
+        stated_end=stated,
         step=step,
         is_stamped=pictures is not None,
         packets=table,

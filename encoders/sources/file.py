@@ -67,6 +67,8 @@ class FileSource:
         self._damage: list[str] = []
         facts = self._facts
         self._samples = shown_samples(facts.times, facts.end, facts.step, fps, facts.whole_until)
+        for last, next_one in facts.lost:
+            self._damage.append(_nothing_between(facts.times[last], facts.times[next_one]))
         times = self._samples.times
         if facts.is_stamped and not ((times >= self._start) & (times < self._end)).any():
             raise self._no_frames_error()
@@ -153,7 +155,7 @@ class FileSource:
         """Add what could not be decoded to the notes."""
         for good, again in gaps:
             if again is not None:
-                line = f"nothing between {max(good, 0.0):.2f} s and {again:.2f} s could be decoded"
+                line = _nothing_between(good, again)
             elif complete:
                 later = self._facts.times[self._facts.times > good]
                 self._broke_at = (
@@ -227,6 +229,10 @@ class _Answers:
         if is_lost and not own and time < min([*stands, next_one]):
             own.append(time)
         return own, stands
+
+
+def _nothing_between(good: float, again: float) -> str:
+    return f"nothing between {max(good, 0.0):.2f} s and {again:.2f} s could be decoded"
 
 
 def _check(path: str | Path, fps: float, start: float, end: float | None, decoder: str) -> None:

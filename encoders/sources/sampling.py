@@ -7,6 +7,7 @@ stands (before the first picture, and in damage), the next picture is sampled on
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,11 @@ class Samples:
     numbers: np.ndarray  # [S] int64: pictures; one that stands comes several times
     times: np.ndarray  # [S] float64 seconds, rising
     stands: np.ndarray  # [S] bool: True for a picture that stands at a point of the grid
+
+    def without_standing(self, numbers: Sequence[int]) -> "Samples":
+        """These pictures do not stand: others came behind them and are lost."""
+        stays = ~(self.stands & np.isin(self.numbers, numbers))
+        return Samples(self.numbers[stays], self.times[stays], self.stands[stays])
 
 
 def sampling_mask(times: np.ndarray, fps: float, before: float = -math.inf) -> np.ndarray:

@@ -4,7 +4,9 @@ begins. Knows the outermost structure of Matroska, MP4, FLV and AVI.
 A demuxer returns the existing part of the last picture as if it were whole, and decoders show it.
 """
 
+import math
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +17,13 @@ from encoders.sources.packets.scan import PacketTable
 
 _BOXES = 100_000  # boxes of an MP4 that are looked at
 _TRACK_BYTES = 1 << 16  # of a track's head
+_NEAR_BYTES = 1024
+# names of the elements of Matroska (Cues, Tags, Attachments, Chapters) and of AVI's chunks
+_AFTER_PICTURES = (
+    b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x10\x43\xa7\x70", b"idx1",
+    b"JUNK", b"ix00", b"ix01",
+)  # fmt: skip
+_HEAD_BYTES = 1 << 14  # of an FLV
 
 
 def tells_itself(kind: str) -> bool:
@@ -25,7 +34,9 @@ def tells_itself(kind: str) -> bool:
 
 
 def is_cut(path: Path, kind: str, stream: "av.VideoStream", table: PacketTable) -> bool:
-    """True if the file is shorter than its own structure says."""
+    """True if the file is shorter than its own structure says, or the demuxer gave it up."""
+    if table.broken:
+        return True
     if kind.startswith("matroska"):
         return _block_is_cut(path)
     if kind.startswith("mov"):
@@ -35,7 +46,15 @@ def is_cut(path: Path, kind: str, stream: "av.VideoStream", table: PacketTable) 
         return _tag_is_cut(path)
     if kind.startswith("avi"):
         return _riff_is_cut(path)
-    return table.broken
+    return False
+
+
+def has_index_at(path: Path, byte: int) -> bool:
+    """True if what may follow the last picture of a whole Matroska or AVI begins here, or soon."""
+    with path.open("rb") as file:
+        file.seek(max(0, byte - 16))
+        window = file.read(16 + _NEAR_BYTES)
+    return any(name in window for name in _AFTER_PICTURES)
 
 
 def _block_is_cut(path: Path) -> bool:
@@ -118,9 +137,15 @@ def _track_begins_empty(head: bytes) -> bool:
 
 
 def _tag_is_cut(path: Path) -> bool:
-    """True if the last tag of an FLV is not followed by its own length."""
+    """True if the last tag of an FLV is not followed by its own length, or if its head states a
+    larger file.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
+        at = (head := file.read(_HEAD_BYTES)).find(b"filesize\0") + 9
+        stated = struct.unpack(">d", head[at : at + 8])[0] if 9 <= at <= len(head) - 8 else 0.0
+        if size < stated < math.inf:
+            return True
         if size < 13 + 15:
             return True
         file.seek(size - 4)

@@ -48,6 +48,14 @@ class PacketTable:
     def __len__(self) -> int:
         return len(self.stamps)
 
+    @property
+    def has_stamps(self) -> bool:
+        """True if every picture has a time stamp. A few missing ones make the order of all of them
+        doubtful.
+        """
+        shown = ~self.hidden
+        return bool(shown.any()) and not bool(self.missing[shown].any())
+
 
 @dataclass(frozen=True, slots=True)
 class _Syntax:

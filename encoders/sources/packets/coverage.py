@@ -1,0 +1,53 @@
+"""Stretches of a file that no packet comes from: a demuxer that loses its place goes on in silence.
+
+Knows a container's packets of all streams, and sizes; nothing of pictures.
+"""
+
+from array import array
+
+import av
+import av.container
+import numpy as np
+
+from encoders.sources.packets.scan import PacketTable, demux
+
+_SHARE = 0.05  # of the file; heads, indexes and other tracks are smaller in films that are whole
+_OVERHEAD = 1.15  # of a container that cuts packets into small pieces with heads of their own
+
+_TIMES = 4  # a packet that is so much larger than any other one is damaged
+
+Stretch = tuple[int, int]  # first byte, end
+
+
+def may_have_holes(table: PacketTable, size: int) -> bool:
+    """True if the pictures leave a large stretch open. size: of the file, in bytes."""
+    return bool(_holes(table.bytes, table.sizes, size))
+
+
+def holes(container: "av.container.InputContainer", size: int) -> list[Stretch]:
+    """Stretches larger than a twentieth of the file that no stream has a packet in. Reads all
+    packets from where the container stands.
+    """
+    places, sizes = array("q"), array("q")
+    try:
+        for packet in demux(container, *container.streams):
+            places.append(-1 if packet.pos is None else packet.pos)
+            sizes.append(packet.size)
+    except av.FFmpegError:
+        pass  # the packets so far count
+    return _holes(np.array(places, dtype=np.int64), np.array(sizes, dtype=np.int64), size)
+
+
+def _holes(places: np.ndarray, sizes: np.ndarray, size: int) -> list[Stretch]:
+    known = places >= 0
+    order = np.argsort(places[known], kind="stable")
+    starts, lengths = places[known][order], sizes[known][order]
+    if not len(starts):
+        return []
+    if len(lengths) > 2:  # a size that is damaged covers what it does not hold
+        lengths = np.minimum(lengths, _TIMES * int(np.partition(lengths, -2)[-2]))
+    ends = np.maximum.accumulate(starts + (lengths * _OVERHEAD).astype(np.int64))
+    # also before the first packet
+    ends, following = np.append(0, ends), np.append(starts, size)
+    wide = np.flatnonzero(following - ends > _SHARE * size)
+    return [(int(ends[at]), int(following[at])) for at in wide]
