@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow
 import pyarrow.parquet
@@ -21,6 +21,8 @@ from encoders.errors import UserError
 from pipeline.batch.schema import Entry, RejectedRow
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MAX_ROW_BYTES = 4 << 20  # of JSON; parsed, small values take a hundred times as much
+MAX_JSON_BYTES = 512 << 20  # of a .json file, which is read as a whole
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
@@ -49,8 +51,11 @@ def rows(path: Path) -> Iterator[Entry | RejectedRow]:
 
 def _jsonl(path: Path) -> Iterator[Entry | RejectedRow]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(file), start=1):
             place = f"{path.name} line {number}"
+            if len(line) > MAX_ROW_BYTES:
+                yield RejectedRow(place, f"longer than {MAX_ROW_BYTES >> 20} MiB; write it shorter")
+                continue
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 if text:
@@ -69,7 +74,19 @@ def _jsonl(path: Path) -> Iterator[Entry | RejectedRow]:
                 yield RejectedRow(place, f"not JSON that can be read ({error}); write it shorter")
 
 
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file. Of one that is too long, only the begin."""
+    while line := file.readline(MAX_ROW_BYTES + 1):
+        yield line
+        while len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MAX_ROW_BYTES + 1)
+
+
 def _json(path: Path) -> Iterator[Entry | RejectedRow]:
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise UserError(
+            f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB; write it as .jsonl, one row a line"
+        )
     try:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
