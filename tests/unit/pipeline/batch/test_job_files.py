@@ -21,7 +21,7 @@ def test_a_row_that_is_too_long_is_told_without_being_read_as_a_whole(tmp_path, 
     kinds = [type(row) for row in rows]
     assert kinds == [Entry, *[RejectedRow] * 4, Entry, Entry, RejectedRow]
     assert [row.place for row in rows] == [f"jobs.jsonl line {n}" for n in range(1, 9)]
-    assert sum("longer than" in row.why for row in rows if isinstance(row, RejectedRow)) == 4
+    assert sum("longer than" in row.why for row in rows if isinstance(row, RejectedRow)) == 5
 
 
 @pytest.mark.parametrize("name", ["jobs.jsonl", "jobs.json"])
