@@ -209,5 +209,7 @@ def build_live(
     """
     width, height = backbone.frame_size
     if is_live(settings.video):
-        return UrlSource(settings.video, settings.fps, width=width, height=height, name=name)
+        source = UrlSource(settings.video, settings.fps, width=width, height=height, name=name)
+        source.fit = backbone.frame_size_for if backbone.keeps_shape else None
+        return source
     return FilePlayback(build_source(settings, backbone), speed)

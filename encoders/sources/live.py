@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -90,6 +90,8 @@ class PushSource:
             )
         self._name, self._path = name, path or name
         self._fps, self._size, self._depth = fps, (width, height), max(1, queue_frames)
+        # width over height of the first picture -> (width, height) of all frames; None: as given
+        self.fit: Callable[[float], tuple[int, int]] | None = None
         self._scaler = VideoReformatter()
         self._waiting: deque[Frames] = deque()
         self._news = threading.Condition()
@@ -173,6 +175,10 @@ class PushSource:
             else av.VideoFrame.from_ndarray(picture, format="rgb24")
         )
         signs = orientation.matrix(frame)
+        if self.fit is not None:
+            ratio = frame.width / frame.height
+            self._size = self.fit(1 / ratio if orientation.is_lying(signs) else ratio)
+            self.fit = None  # frames of one stream have one size
         width, height = self._size[:: -1 if orientation.is_lying(signs) else 1]
         scaled = self._scaler.reformat(
             frame, width, height, "rgb24", interpolation="BILINEAR"

@@ -110,6 +110,7 @@ class Feeds:
         questions answered at the same time.
         """
         self.qa, self._new_file, self._size = qa, new_file, size
+        self._fit = qa.backbone.frame_size_for if qa.backbone.keeps_shape else None
         self._hosts, self._at_once = hosts, at_once
         self._fps = 1.0 / qa.ingester.interval
         self._lock = threading.Lock()
@@ -140,6 +141,7 @@ class Feeds:
         width, height = self._size
         pictures = LivePictures()
         source = PicturedUrlSource(url, self._fps, width=width, height=height, pictures=pictures)
+        source.fit = self._fit
         return self._start("live", without_password(url), source, pictures)
 
     def start_browser(self, title: str) -> Feed:
@@ -148,6 +150,7 @@ class Feeds:
         pictures = LivePictures()
         name = time.strftime("page-%Y%m%d-%H%M%S-") + secrets.token_hex(2)
         source = BrowserSource(name, self._fps, width=width, height=height, pictures=pictures)
+        source.fit = self._fit
         return self._start("browser", title, source, pictures)
 
     def push(self, feed_id: str, picture: np.ndarray) -> bool:

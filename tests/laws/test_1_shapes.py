@@ -18,11 +18,12 @@ from hydra.utils import get_object
 from encoders.errors import UserError
 from encoders.models.families.patch_grid import grid_for
 from encoders.prefill import WindowPrefill
-from encoders.schema import Frames, join_tokens
+from encoders.schema import Frames, join_frames, join_tokens
+from encoders.sources.live import PushSource
 from encoders.sources.pictures import display_ratio
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline.answer.reader import KVReader, TokenReader
-from pipeline.build import build_qa, build_source
+from pipeline.build import build_live, build_qa, build_source
 from pipeline.config.compose import compose
 from tests.support.families import FAMILIES, FPS, backbone_of, folder
 from tests.support.paths import CONF
@@ -253,3 +254,24 @@ def test_a_source_asks_for_the_films_shape(tmp_path):
     squeezed = FAMILIES["qwen2_5_vl"].load(squeeze=True)
     (batch, *_) = build_source(config, squeezed).frames()
     assert batch.pixels.shape[1:3] == (56, 84)
+
+
+def test_a_live_stream_has_the_shape_of_its_first_picture():
+    """A phone held upright; when it is turned later, its pictures are squeezed."""
+    backbone = backbone_of("qwen2_5_vl")
+    source = PushSource("phone", FPS, width=84, height=56)
+    source.fit = backbone.frame_size_for
+    source.start_clock(0.0)
+    for number, (height, width) in enumerate(((160, 90), (160, 90), (90, 160))):
+        assert source.push(np.zeros((height, width, 3), dtype=np.uint8), number + 0.5)
+    source.close()
+    frames = join_frames(list(source.frames()))
+    assert frames.pixels.shape == (3, 84, 56, 3)
+    assert backbone.encode_frames(frames).sides.tolist() == [3, 3]
+
+
+def test_a_live_source_of_a_command_fits_only_models_that_keep_shapes(tmp_path):
+    given = [f"bank={tmp_path / 'bank'}", "video=tcp://127.0.0.1:9", f"fps={FPS}"]
+    config = compose("ingest", given)
+    assert build_live(config, backbone_of("qwen3_vl")).fit is not None
+    assert build_live(config, backbone_of("llava_ov")).fit is None

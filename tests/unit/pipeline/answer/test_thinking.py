@@ -1,5 +1,6 @@
 """A model that thinks before it answers: nobody reads the thought, and it has room of its own."""
 
+import json
 from contextlib import nullcontext
 
 import encoders.models.torchvision_ops  # noqa: F401
@@ -11,10 +12,12 @@ from encoders.errors import UserError
 from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.prefill import WindowPrefill
 from memory.schema import Evidence, Hits, Question, Run
+from pipeline import cli
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.reader import KVReader, TokenReader
-from tests.support.toys import toy_checkpoint, toy_frames
+from tests.support.toys import toy_checkpoint, toy_frames, toy_parts
+from tests.support.videos import write_video
 
 THOUGHT, ANSWER = " the star is in a circle", "red"
 # as Qwen3.5 writes it: closed at once if nobody wants a thought, else begun
@@ -117,3 +120,16 @@ def test_likelihoods_are_read_behind_the_thought(turn):
         [evidence, evidence], [text, text], [options, options], silent
     )
     assert [each.values for each in batched] == 2 * [found.values]
+
+
+def test_ask_prints_the_answer_alone(tmp_path, capsys):
+    """The command, over a film and a bank. A model without tokens of thoughts is not changed."""
+    write_video(tmp_path / "a.mp4", 2, 4)
+    path = toy_checkpoint(says=ANSWER, thinks=THOUGHT, turn=ALWAYS)
+    given = [
+        f"video={tmp_path / 'a.mp4'}", f"bank={tmp_path / 'bank'}", "question=Which shape is red?",
+        *toy_parts()[1:], f"backbone.path={path}", "reader.max_new_tokens=2", "format=json",
+    ]  # fmt: skip
+    assert cli.run("ask", [*given, "+backbone.enable_thinking=true"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["text"] == ANSWER and "star" not in out
