@@ -16,7 +16,11 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_WESTERN = "cp1252"  # if nothing fits: it gives every byte a letter, but five
+_DEFAULT = "cp1252"  # if nothing fits: it gives every byte a letter, but five
+_WESTERN = ("windows-1252", "iso-8859-1", "iso8859-15")
+# of short texts in Western Europe's languages, which are many, over those of its neighbors: 1.0
+# reads 8 of 96 files of one sentence wrongly, 1.1 reads 5, and 1.3 reads 6
+_PREFERENCE = 1.1
 _WIDE = ("utf-16", "utf-32")  # their texts are full of zero bytes; binary files have no line breaks
 # ISO parts of the smallest languages: they fit short texts of large ones by chance
 _RARE = [f"iso8859-{part}" for part in (3, 4, 6, 8, 10, 14, 16)]
@@ -53,7 +57,7 @@ def decode(data: bytes) -> tuple[str | None, str]:
             continue
         if "\n" in text if is_wide else _is_plausible(text):
             return _unix(text), codecs.lookup(name).name
-    return (None, "") if is_wide else (_unix(data.decode(_WESTERN, "replace")), _WESTERN)
+    return (None, "") if is_wide else (_unix(data.decode(_DEFAULT, "replace")), _DEFAULT)
 
 
 def _is_broken_utf8(data: bytes) -> bool:
@@ -71,8 +75,13 @@ def _guesses(data: bytes, is_wide: bool) -> list[str]:
     from chardet import EncodingEra, detect_all
 
     era = EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO
-    guesses = detect_all(data, encoding_era=era, exclude_encodings=_RARE)
-    names = [str(guess["encoding"]).lower() for guess in guesses if guess["encoding"]]
+    guesses = [
+        (str(guess["encoding"]).lower(), guess["confidence"])
+        for guess in detect_all(data, encoding_era=era, exclude_encodings=_RARE)
+        if guess["encoding"]
+    ]
+    guesses.sort(key=lambda one: -one[1] * (_PREFERENCE if one[0] in _WESTERN else 1))
+    names = [name for name, _ in guesses]
     return [name for name in names if is_wide == name.startswith(_WIDE)]
 
 

@@ -397,6 +397,7 @@ LEGACY = {
     "cp1252": [
         "Ça n'a pas été facile, où étiez-vous ? À la forêt, près du château.",
         "Où es-tu ? Près de la forêt.",
+        "Très bien, merci beaucoup",
         "O cão está no jardim, não há ninguém lá à noite. A construção do cais começou em março.",
         "¿Dónde está el niño? Mañana iremos a la montaña, y después veremos qué pasa aquí.",
         "Perché non è più così? La città è già là, però la verità verrà lunedì.",
