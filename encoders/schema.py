@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -271,7 +271,9 @@ class VideoInfo:
     video_id: str  # fingerprint of the content, not of the name
     path: str
     duration: float  # seconds; what the container says
-    decoder: str  # "decord", "pyav", or "decord+pyav" if PyAV took over in the middle
+    # "shown:pyav", "shown:decord", or "shown:decord+pyav" if PyAV took over in the middle; banks of
+    # before, which sampled the first picture at or after a point, have no "shown:"
+    decoder: str
     broke_at: float | None = None  # seconds: the file cannot be decoded from here on
     note: str = ""  # why PyAV was used, or what is wrong with the file
 
@@ -287,6 +289,17 @@ class FrameSource(Protocol):
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
         """Batches of sampled frames from `start` seconds on. A second call yields the same frames
         at the same times.
+        """
+        ...
+
+
+@runtime_checkable
+class ResumableSource(Protocol):
+    """A source that knows how an earlier pass sampled and decoded, and can go on that way."""
+
+    def resume(self, before: VideoInfo) -> None:
+        """Sample and decode as the pass that made this record did. UserError if that is not
+        possible any more.
         """
         ...
 

@@ -89,7 +89,10 @@ def source_warning(info: VideoInfo) -> str:
     """What a user must know about the file; "" where there is nothing. A second decoder alone is no
     reason to warn."""
     if info.broke_at is None:
-        return info.note if "could be decoded" in info.note else ""
+        # how it was decoded, or that the catalog was written anew, changes nothing for the user
+        silent = ("PyAV was used as", "the catalog was lost")
+        text = "; ".join(note for note in info.note.split("; ") if not note.startswith(silent))
+        return f"{text[:1].upper()}{text[1:]}." if text else ""
     return f"The file breaks at {info.broke_at:.1f} s; only what comes before is used."
 
 

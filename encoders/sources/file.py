@@ -23,9 +23,10 @@ from encoders.sources.decoders import (
     PyAvReader,
     why_not_decord,
 )
-from encoders.sources.sampling import Samples, shown_samples
+from encoders.sources.sampling import Samples, first_samples, shown_samples
 
 DECODERS = ("auto", "pyav", "decord")
+_SHOWN = "shown"  # the rule of sampling, in the record of a video; earlier versions had another
 
 
 class FileSource:
@@ -57,33 +58,60 @@ class FileSource:
         self._fps, self._size, self._batch = fps, (width, height), batch
         self._start, self._end = start, math.inf if end is None else end
         self._id = str(VideoPart(fingerprint(self._path), start, end))
-        # reason not to use decord; empty if it is used. PyAV is as exact everywhere, and faster
-        self._why = why_not_decord(self._facts) if decoder == "decord" else "not asked for"
-        self._asked = decoder
-        # seconds up to which decord's pictures are used; PyAV's after that
-        self._decord_until = -math.inf if self._why else math.inf
         self._broke_at: float | None = None
         self._decoders: set[str] = set()
-        self._damage: list[str] = []
         facts = self._facts
-        self._samples = shown_samples(facts.times, facts.end, facts.step, fps, facts.whole_until)
-        for last, next_one in facts.lost:
-            self._damage.append(_nothing_between(facts.times[last], facts.times[next_one]))
+        self._damage = [
+            _nothing_between(facts.times[last], facts.times[next_one])
+            for last, next_one in facts.lost
+        ]
+        self._rule = _SHOWN
+        self._samples = shown_samples(
+            facts.times, facts.end, facts.step, fps, facts.whole_until
+        ).without_standing([last for last, _ in facts.lost])
+        # PyAV is as exact everywhere, and faster
+        self._use(decord=decoder == "decord")
         times = self._samples.times
         if facts.is_stamped and not ((times >= self._start) & (times < self._end)).any():
             raise self._no_frames_error()
+
+    def _use(self, *, decord: bool) -> None:
+        """Decode by decord as far as it can, or by PyAV."""
+        self._asks_decord = decord
+        # reason not to use decord; empty if it is used
+        self._why = why_not_decord(self._facts) if decord else "not asked for"
+        # seconds up to which decord's pictures are used; PyAV's after that
+        self._decord_until = -math.inf if self._why else math.inf
+
+    def resume(self, before: VideoInfo) -> None:
+        """Sample and decode as the pass that made this record did. UserError if that counted time
+        otherwise.
+        """
+        rule, _, decoders = before.decoder.rpartition(":")
+        if not decoders:  # the catalog was lost, and with it how the frames were made
+            return
+        if rule != _SHOWN:
+            if self._facts.timeline.restarts or self._facts.times[0] != 0.0:
+                raise UserError(
+                    f"{self._path} was begun by an earlier version, which counted its time from "
+                    "another beginning; encode it into another bank=DIR"
+                )
+            self._samples = first_samples(self._facts.times, self._fps)
+        self._rule = rule
+        self._use(decord="decord" in decoders)
 
     @property
     def info(self) -> VideoInfo:
         """The facts so far; decoder, broke_at and note are final once iteration has ended."""
         guess = {"pyav"} if self._why else {"decord"}
-        notes = [f"PyAV was used as {self._why}"] if self._why and self._asked == "decord" else []
+        asked = self._why and self._asks_decord
+        notes = [f"PyAV was used as {self._why}"] if asked else []
         notes += ["the file is cut off at its end"] if self._facts.cut_off else []
         return VideoInfo(
             video_id=self._id,
             path=str(self._path.absolute()),  # it stays right in other folders
             duration=self._facts.duration,
-            decoder="+".join(sorted(self._decoders or guess)),
+            decoder=":".join(filter(None, [self._rule, "+".join(sorted(self._decoders or guess))])),
             broke_at=self._broke_at,
             note="; ".join([*notes, *self._facts.timeline.notes, *self._damage]),
         )

@@ -30,7 +30,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from encoders.errors import SourceClosed, UserError
-from encoders.schema import Frames, FrameSource, VideoInfo
+from encoders.schema import Frames, FrameSource, ResumableSource, VideoInfo
 from encoders.sources import orientation
 from encoders.sources.container import video_stream
 from encoders.sources.live_connection import Connection
@@ -369,6 +369,11 @@ class FilePlayback:
     @property
     def info(self) -> VideoInfo:
         return self._source.info
+
+    def resume(self, before: VideoInfo) -> None:
+        """As the file does."""
+        if isinstance(self._source, ResumableSource):
+            self._source.resume(before)
 
     @property
     def is_idle(self) -> bool:

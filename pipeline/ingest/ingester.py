@@ -23,6 +23,7 @@ from encoders.schema import (
     FrameSource,
     LiveSource,
     Prefill,
+    ResumableSource,
     Segment,
     Segmenter,
 )
@@ -143,6 +144,9 @@ class Ingester:
                 pass
             self.text.describe(info)
             return self._report(info.video_id, timer, 0, 0, source_warning(video.info))
+        if video is not None and isinstance(source, ResumableSource):
+            source.resume(video.info)
+            info = source.info
         # before looking at what is missing: another writer must not add it in between
         self.bank.begin_writing()
         self.bank.record_video(info, self.interval, finished=False)

@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from encoders.schema import VideoInfo
 from tests.support.paths import ROOT
 from tests.support.qa import opened
 from tests.support.records import files
 from tests.support.toys import toy_parts
+from tests.support.videos import write_video
 
 MIDDLE = 3  # segments after which encoding is stopped
 
@@ -131,3 +133,24 @@ def test_a_write_that_fails_is_told_and_can_be_resumed(film, tmp_path):
     with opened(film, tmp_path / "bank") as (qa, source):
         assert qa.ingest(source).new_segments == 2
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav", "shown:pyav"])
+def test_a_pass_goes_on_under_the_rule_that_it_began_with(tmp_path, decoder):
+    """Earlier versions sampled a picture once, however long it stood, and decoded by decord."""
+    path = tmp_path / "film.mp4"
+    # screen recording: a few pictures a second, then one that stands
+    times = [i / 5 for i in range(60)] + [24 + i / 5 for i in range(60)]
+    write_video(path, 0, times=times)
+    begun = VideoInfo("", "", 0.0, decoder)
+    with opened(path, tmp_path / "whole") as (qa, source):
+        source.resume(begun)
+        whole = qa.ingest(source)
+    with opened(path, tmp_path / "bank") as (qa, source):
+        source.resume(begun)
+        qa.ingest(source, until=1)
+    with opened(path, tmp_path / "bank") as (qa, source):
+        assert qa.ingest(source).frames == whole.frames
+        assert qa.bank.catalog.video(source.info.video_id).info.decoder == decoder
+    assert files(tmp_path / "bank") == files(tmp_path / "whole")
+    assert whole.frames == (36 if decoder == "shown:pyav" else 24)

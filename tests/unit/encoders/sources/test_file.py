@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from encoders.errors import UserError
-from encoders.schema import Frames, join_frames
+from encoders.schema import Frames, VideoInfo, join_frames
 from encoders.sources.decoders import DecordError, DecordReader
 from encoders.sources.file import FileSource
 from tests.support.fixture_film import shown
@@ -134,7 +134,7 @@ def test_other_codecs(tmp_path: Path, codec: str, decoder: str) -> None:
     times = write_video(tmp_path / "a.mkv", 3, codec=codec, options=options)
     film = source(tmp_path / "a.mkv", 5, decoder=decoder)
     assert read_numbers(join_frames(list(film.frames())).pixels) == expected(times, 5)
-    assert film.info.decoder == decoder
+    assert film.info.decoder == f"shown:{decoder}"
 
 
 def test_av1_needs_pyav(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_av1_needs_pyav(tmp_path: Path) -> None:
     times = write_video(tmp_path / "a.mp4", 2, codec="libsvtav1", options=options)
     film = source(tmp_path / "a.mp4", 5, decoder="decord")
     assert read_numbers(join_frames(list(film.frames())).pixels) == expected(times, 5)
-    assert film.info.decoder == "pyav"
+    assert film.info.decoder == "shown:pyav"
     assert "decord cannot open" in film.info.note
     assert film.info.broke_at is None
 
@@ -164,7 +164,7 @@ def test_cut_off_file_gives_what_is_there(tmp_path: Path, name: str, share: floa
     assert 50 < len(got) < 300
     # never a picture of another time
     assert read_numbers(got.pixels) == np.rint(got.times * 25).astype(int).tolist()
-    assert film.info.decoder == "pyav"
+    assert film.info.decoder == "shown:pyav"
     assert film.info.broke_at is not None
     assert got.times[-1] < film.info.broke_at <= times[-1] + 0.05
     assert "cut off" in film.info.note
@@ -222,7 +222,7 @@ def test_pyav_takes_over_where_decord_breaks(
     got = join_frames(list(film.frames()))
     assert np.array_equal(got.times, reference.times)
     assert read_numbers(got.pixels) == read_numbers(reference.pixels)
-    assert film.info.decoder == "decord+pyav"
+    assert film.info.decoder == "shown:decord+pyav"
     assert "decord cannot decode on after 3.00 s" in film.info.note
     assert film.info.broke_at is None
     again = join_frames(list(film.frames()))
@@ -237,7 +237,34 @@ def test_decord_that_counts_wrongly_is_not_used(
     times = write_video(tmp_path / "a.mp4", 3)
     film = source(tmp_path / "a.mp4", decoder="decord")
     assert read_numbers(join_frames(list(film.frames())).pixels) == expected(times, 1)
-    assert film.info.decoder == "pyav"
+    assert film.info.decoder == "shown:pyav"
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_a_pass_of_an_earlier_version_goes_on_as_it_began(tmp_path: Path, decoder: str) -> None:
+    times = write_video(tmp_path / "a.mkv", 0, times=uneven(120))
+    numbers = expected(times, 1)
+    begun = VideoInfo("", "", 0.0, decoder)
+    film = source(tmp_path / "a.mkv")
+    film.resume(begun)
+    got = join_frames(list(film.frames()))
+    assert read_numbers(got.pixels) == numbers  # no picture comes twice
+    assert film.info.decoder == decoder
+    later = source(tmp_path / "a.mkv")
+    later.resume(film.info)
+    middle = float(got.times[len(got) // 2])
+    rest = join_frames(list(later.frames(middle)))
+    assert np.array_equal(rest.pixels, got.pixels[len(got) // 2 :])
+    film = source(tmp_path / "a.mkv")
+    film.resume(VideoInfo("", "", 0.0, "shown:pyav"))
+    assert len(join_frames(list(film.frames()))) > len(numbers)
+
+
+def test_an_earlier_clock_is_refused(tmp_path: Path) -> None:
+    write_with_sound(tmp_path / "a.mkv", [2 + number / 25 for number in range(50)], 4.0)
+    film = source(tmp_path / "a.mkv")
+    with pytest.raises(UserError, match="counted its time from another beginning; encode it into"):
+        film.resume(VideoInfo("", "", 0.0, "decord"))
 
 
 def test_no_decord_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +386,7 @@ def test_real_clips(path: Path) -> None:
     if path.name == "corrupted.mp4":
         assert 2.7 < (film.info.broke_at or 0) < 3.0
         return
-    assert film.info.decoder == "pyav"
+    assert film.info.decoder == "shown:pyav"
     assert film.info.broke_at is None
     other = join_frames(list(source(path, 3, decoder="decord").frames()))
     # the decoders agree on the times to the last bit,
