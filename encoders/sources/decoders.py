@@ -268,7 +268,7 @@ class PyAvReader:
             for feed in feeds.values():
                 feed.close()
         if self._gap is not None or self._facts.cut_off:
-            self.gaps.append((self._time(self._last), None))
+            self._add_gap(self._time(self._last), None)
 
     @property
     def is_in_damage(self) -> bool:
@@ -292,8 +292,14 @@ class PyAvReader:
 
     def _close_gap(self, number: int) -> None:
         if self._gap is not None:
-            self.gaps.append((self._time(self._gap), self._time(number)))
+            self._add_gap(self._time(self._gap), self._time(number))
             self._gap = None
+
+    def _add_gap(self, good: float, again: float | None) -> None:
+        """Damage that begins where the last one did goes on: what lay between was not wanted."""
+        if self.gaps and self.gaps[-1][0] == good:
+            self.gaps.pop()
+        self.gaps.append((good, again))
 
     def _unit(self, feed: PacketFeed, unit: int) -> Iterator[Decoded]:
         self._trouble = self._facts.pictures is None

@@ -26,6 +26,7 @@ from encoders.sources.decoders import (
 from encoders.sources.sampling import Samples, first_samples, shown_samples
 
 DECODERS = ("auto", "pyav", "decord")
+_GAPS = 8  # stretches of damage that a note lists
 _SHOWN = "shown"  # the rule of sampling, in the record of a video; earlier versions had another
 
 
@@ -107,13 +108,16 @@ class FileSource:
         asked = self._why and self._asks_decord
         notes = [f"PyAV was used as {self._why}"] if asked else []
         notes += ["the file is cut off at its end"] if self._facts.cut_off else []
+        damage = self._damage[:_GAPS]
+        if len(self._damage) > _GAPS:
+            damage.append(f"{len(self._damage) - _GAPS} more stretches could not be decoded")
         return VideoInfo(
             video_id=self._id,
             path=str(self._path.absolute()),  # it stays right in other folders
             duration=self._facts.duration,
             decoder=":".join(filter(None, [self._rule, "+".join(sorted(self._decoders or guess))])),
             broke_at=self._broke_at,
-            note="; ".join([*notes, *self._facts.timeline.notes, *self._damage]),
+            note="; ".join([*notes, *self._facts.timeline.notes, *damage]),
         )
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:

@@ -6,19 +6,50 @@ mutant gives. The caller sees a crash as a missing line.
 
 import hashlib
 import json
+import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.support.paths import ROOT
+
 _MEMORY_BYTES = 3 << 30
 _SECONDS = 60
 _FPS = 25.0
+Reply = dict[str, Any]
+
+
+def read_all(jobs: Sequence[tuple[Path, int]], perturb: int) -> dict[tuple[Path, int], Reply]:
+    """Read each (film, seed) in a child. perturb: what the C library fills memory with, so that a
+    picture of uninitialized memory differs between two runs. RuntimeError if the child dies.
+    """
+    environment = os.environ | {
+        "MALLOC_PERTURB_": str(perturb),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.support.film_mutants"],
+        input="".join(f"{film} {seed}\n" for film, seed in jobs),
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    replies = [json.loads(line) for line in child.stdout.splitlines()]
+    if len(replies) < len(jobs):
+        raise RuntimeError(
+            f"{jobs[len(replies)]} ended the child: {child.returncode}, {child.stderr}"
+        )
+    return {job: reply | {"stderr": child.stderr} for job, reply in zip(jobs, replies, strict=True)}
 
 
 def mutate(data: bytes, seed: int) -> bytes:
@@ -51,24 +82,24 @@ def mutate(data: bytes, seed: int) -> bytes:
     return bytes(mutant)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Reply:
     """What a pass over the film gives: a digest of times and pictures, or the error's sentence."""
     from encoders.errors import UserError
+    from encoders.sources.container import inspect
     from encoders.sources.file import FileSource
 
-    digest, frames, numbers = hashlib.sha256(), 0, set[bytes]()
+    digest, frames = hashlib.sha256(), 0
     try:
         film = FileSource(path, _FPS, width=64, height=64)
         for run in film.frames():
             digest.update(run.times.tobytes() + run.pixels.tobytes())
             frames += len(run)
-            numbers |= {picture.tobytes() for picture in run.pixels}
     except UserError as error:
         return {"error": str(error)}
     return {
         "digest": digest.hexdigest(),
         "frames": frames,
-        "pictures": len(numbers),
+        "listed": len(inspect(path).times),
         "note": film.info.note,
         "broke_at": film.info.broke_at,
     }
@@ -98,7 +129,7 @@ def main() -> None:
             reply = {
                 k: v.replace(folder, "") if isinstance(v, str) else v for k, v in reply.items()
             }
-            print(json.dumps({"film": name, "seed": int(seed)} | reply), flush=True)
+            print(json.dumps(reply), flush=True)
 
 
 if __name__ == "__main__":
