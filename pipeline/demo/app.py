@@ -7,6 +7,7 @@ take uploads, and forward requests. Only the paths that the page uses are open.
 import asyncio
 import base64
 import hmac
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,10 +29,13 @@ from pipeline.server.files import FileStore
 from pipeline.server.guard import BodyLimit, Guard
 from pipeline.server.intake.body_line import BodyLine
 
+log = logging.getLogger("reelbank.demo")
+
 _ALLOWED_PATHS = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static|svelte|_app)/.*|/watch/.*|"
     r"/gradio_api/(queue/(join|data)|heartbeat/[a-z0-9]+|startup-events|app_id|cancel|reset|theme\.css)/?"
 )
+_MAX_NAME_BYTES = 255
 _HEADERS = {
     # scripts and fonts from this server only; Gradio's own code needs inline and eval
     "Content-Security-Policy": "default-src 'self'; "
@@ -123,6 +127,16 @@ def _theme() -> gr.themes.Base:
     )
 
 
+def _is_allowed(path: str) -> bool:
+    """Whether the page uses this path. Gradio fails at names that are too long for a file."""
+    return (
+        _ALLOWED_PATHS.fullmatch(path) is not None
+        and ".." not in path
+        and path.isprintable()
+        and max(len(name.encode()) for name in path.split("/")) <= _MAX_NAME_BYTES
+    )
+
+
 class AccessMiddleware:
     """ASGI middleware: optional login, closed paths, security headers."""
 
@@ -152,12 +166,18 @@ class AccessMiddleware:
             headers = {"WWW-Authenticate": 'Basic realm="Reelbank", charset="UTF-8"'}
             body = ApiError(401, "Log in with the name and password of this page.").body()
             await JSONResponse(body, 401, headers)(scope, receive, send_with_headers)
-        elif not _ALLOWED_PATHS.fullmatch(scope["path"]) or ".." in scope["path"]:
+        elif not _is_allowed(scope["path"]):
             await ApiError(404, "There is nothing here.").response()(
                 scope, receive, send_with_headers
             )
         else:
-            await self._app(scope, receive, send_with_headers)
+            try:
+                await self._app(scope, receive, send_with_headers)
+            except Exception as error:
+                # Gradio has answered 500; its traceback tells nothing about this server
+                if not scope["path"].startswith("/gradio_api/"):
+                    raise
+                log.warning("Gradio cannot answer %s: %r", scope["path"], error)
 
     def _is_authorized(self, header: bytes) -> bool:
         if not self._credentials:

@@ -113,7 +113,10 @@ async def _start(feeds: Feeds, files: FileStore, command: _Command) -> Feed:
         speed = 1.0 if command.real_time else float("inf")
         return await asyncio.to_thread(feeds.start_file, files.get(command.file), speed)
     if command.url is not None:
-        return await asyncio.to_thread(feeds.start_url, command.url[:2000])
+        try:
+            return await asyncio.to_thread(feeds.start_url, command.url[:2000])
+        except ValueError:  # of urlsplit
+            raise ApiError(400, "The address cannot be read; check it.") from None
     if command.browser in ("camera", "screen"):
         title = f"{command.browser.capitalize()} of this browser"
         return await asyncio.to_thread(feeds.start_browser, title)

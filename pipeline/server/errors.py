@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -67,6 +68,10 @@ def as_api_error(error: BaseException) -> ApiError:
         return ApiError(400, as_sentence(str(error)))
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, as_sentence(str(error.detail)))
+    if isinstance(error, RequestValidationError):  # of the parameters of a route
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"][1:])
+        return ApiError(422, as_sentence(f"{where}: {first['msg']}"), param=where)
     if isinstance(error, ClientDisconnect):
         return ApiError(499, "The client has gone.")
     log.error("a request failed", exc_info=error)
@@ -79,5 +84,6 @@ def install(app: FastAPI) -> None:
     async def respond(_request: Request, error: Exception) -> JSONResponse:
         return as_api_error(error).response()
 
-    for kind in (ApiError, UserError, HTTPException, ClientDisconnect, Exception):
+    kinds = (ApiError, UserError, HTTPException, RequestValidationError, ClientDisconnect)
+    for kind in (*kinds, Exception):
         app.add_exception_handler(kind, respond)

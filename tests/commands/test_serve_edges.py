@@ -20,6 +20,7 @@ import pytest
 
 from encoders.errors import FileError
 from pipeline.server import command
+from tests.measure import large_requests
 from tests.support.serving import (
     accidents,
     chat_json,
@@ -602,5 +603,17 @@ def test_a_large_body_does_not_keep_others_waiting(server, name):
             assert asked(server, body).status_code in (400, 413)
         stop.set()
         waits = sorted(times.result())
-    # 2 MB of small parts held all others for over a second; the machine may be busy otherwise
+    # 2 MB of small parts held all others for a second; the machine may be busy otherwise
     assert waits[len(waits) * 95 // 100] < 0.25, waits[-5:]
+
+
+@pytest.mark.slow
+def test_no_request_of_60_mb_keeps_others_waiting_or_keeps_memory(capsys):
+    """In a process of its own: every kind of tests/measure/large_requests.py."""
+    large_requests.main(60)
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[3:]]
+    assert len(rows) == 13
+    for name, _status, seconds, _count, _p50, p99, _max, peak, kept in rows:
+        assert float(p99) < 100, (name, p99)  # ms; up to 49 s before
+        assert float(peak) < 150 and float(kept) < 30, (name, peak, kept)  # MB; 5.9 GB before
+        assert float(seconds) < 10, name

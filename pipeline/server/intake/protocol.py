@@ -22,7 +22,7 @@ from pipeline.server.errors import ApiError
 
 HEAD_BYTES = 64 << 10
 HEAD_S = 30.0
-_MAX_CHUNKS = 2048  # of a body, unless they have this many bytes on average:
+_MAX_CHUNKS = 1024  # of a body, unless they have this many bytes on average:
 _MIN_CHUNK_BYTES = 64
 _LINGER_S = 2.0  # so long a refused client may go on sending, so that it sees the answer
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
