@@ -31,7 +31,7 @@ from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config.compose import compose
+from pipeline.config.compose import compose, options
 from pipeline.config.parts import check, settings_of
 from pipeline.qa import VideoQA
 from tests.support.families import (
@@ -458,7 +458,7 @@ AUTHORS = [
 
 @pytest.mark.parametrize(("name", "patches", "last", "question"), AUTHORS)
 def test_positions_of_a_published_qwen_are_the_authors(name, patches, last, question):
-    node = compose("ask", [f"backbone={name}"]).backbone
+    node = options("backbone", {"fps": 1.0})[name]
     adapter = get_object(node["_target_"])
     config = adapter.published_config(node["path"])
     rows, columns = adapter.frame_grid(config, node["width"], node["height"])
@@ -524,10 +524,9 @@ def test_llava_onevision_writes_no_time_tags_by_default():
         assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
     tagged = FAMILIES["llava_ov"].load(time_tags=True)
     assert backbone.fingerprint() == tagged.fingerprint() + "-no-time-tags"
-    for name in YAMLS:
-        node = compose("ask", [f"backbone={name.stem}"]).backbone
+    for name, node in options("backbone", {"fps": 1.0}).items():
         if "LlavaOneVision" in node["_target_"]:
-            assert node["time_tags"] is (name.stem == "embedded")
+            assert node["time_tags"] is (name == "embedded")
 
 
 # -- InternVL and SmolVLM: what only they have -----------------------------------------------------
@@ -670,22 +669,22 @@ def test_a_processor_without_its_package_is_told_in_one_sentence(monkeypatch):
 
 @pytest.mark.parametrize("name", [file.stem for file in YAMLS])
 def test_every_option_of_the_group_is_a_video_llm_with_the_common_settings(name):
-    config = compose("ask", [f"backbone={name}"])
-    check("backbone", config.backbone)
-    adapter = get_object(config.backbone["_target_"])
+    node = options("backbone", {"fps": 0.25})[name]
+    check("backbone", node)
+    adapter = get_object(node["_target_"])
     assert issubclass(adapter, VideoLLM) and adapter is not VideoLLM
     assert adapter in {family.adapter for family in (*FAMILIES.values(), *MORE.values())}, (
         "a family without a toy in tests/support/families.py"
     )
     taken = settings_of(adapter)
     assert set(taken) >= {"path", "dtype", "device", "attention", "revision"}
-    assert config.backbone["path"] and config.backbone["dtype"] in DTYPES
+    assert node["path"] and node["dtype"] in DTYPES
     # stands in the YAML, or the base class says what it is without
     defaults = inspect.signature(VideoLLM).parameters
     for key in ("device", "attention", "revision"):
-        assert key in config.backbone or defaults[key].default is not inspect.Parameter.empty
+        assert key in node or defaults[key].default is not inspect.Parameter.empty
     if "fps" in taken:  # a model that counts frames must count the bank's
-        assert compose("ask", [f"backbone={name}", "fps=0.25"]).backbone["fps"] == 0.25
+        assert node["fps"] == 0.25
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))

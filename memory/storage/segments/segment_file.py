@@ -14,6 +14,7 @@ Tensors:
     firsts [T]                                        for models with temporal patches
     kv_pos [M, 3]                                     for models with positions on three axes
     repeats [T]                                       if a compressor merged frames
+    sides [T]                                         for frames in the shape of their film
 Dtypes: see tensor_file.py beside this file. In a quantized bank (segment_codec.py) tensors are
 codes, keys_scale is stored beside keys, key_means are computed from the keys at every read, and the
 header names the format.
