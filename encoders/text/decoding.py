@@ -56,7 +56,9 @@ def decode(data: bytes) -> tuple[str | None, str]:
         except (UnicodeDecodeError, LookupError):
             continue
         if "\n" in text if is_wide else _is_plausible(text):
-            return _unix(text), codecs.lookup(name).name
+            # the usual name, where several encodings have these letters in these places
+            is_usual = data.decode(_DEFAULT, "replace") == text
+            return _unix(text), _DEFAULT if is_usual else codecs.lookup(name).name
     return (None, "") if is_wide else (_unix(data.decode(_DEFAULT, "replace")), _DEFAULT)
 
 

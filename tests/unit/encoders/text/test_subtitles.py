@@ -433,6 +433,13 @@ def test_unmarked_encodings_are_guessed_by_their_language(
     assert cues(found) == [(5, 7, words)] and "not UTF-8" in note(found)
 
 
+def test_letters_that_two_encodings_share_are_those_of_windows(tmp_path: Path) -> None:
+    words = "Ça n'a pas été facile, où étiez-vous ? À la forêt, près du château."
+    assert "was read as cp1252;" in note(read(tmp_path, srt((*ONE, words)).encode("iso8859-1")))
+    found = read(tmp_path, srt((*ONE, words + " Ma sœur a 20 €.")).encode("iso8859-15"))
+    assert cues(found)[0][2].endswith("Ma sœur a 20 €.")
+
+
 def test_utf8_that_is_cut_within_a_letter_stays_utf8(tmp_path: Path) -> None:
     words = "Ça n'a pas été facile, où étiez-vous ? À la forêt, près du château. " * 3
     data = srt((*ONE, words), ("00:00:08,000", "00:00:09,000", "à")).encode().rstrip()[:-1]
