@@ -25,6 +25,7 @@ from memory.storage.manifest import open_manifest
 from pipeline import cli
 from pipeline.config.compose import compose
 from pipeline.config.parts import instantiate
+from pipeline.frame_embedder import build_clip
 from pipeline.moments.finder import Finder
 from pipeline.moments.frame_channels import frame_channels
 from pipeline.needle_world import video
@@ -122,7 +123,7 @@ def report(args: argparse.Namespace) -> None:
         config.bank,
         open_manifest(args.folder / "bank", None, create=False),
         (*planner.CHANNELS, planner.KV),
-        clip=lambda: instantiate("clip", config.clip),
+        clip=lambda: build_clip(config),
         backbone=lambda: instantiate("backbone", config.backbone),
     )
     ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
