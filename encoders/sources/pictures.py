@@ -5,17 +5,21 @@ Knows no sampling rate and no bank.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 
 from encoders.errors import UserError
 from encoders.sources import orientation
-from encoders.sources.container import Container, check_file, inspect, video_stream
+from encoders.sources.container import MAX_PIXELS, Container, inspect, open_film
 from encoders.sources.decoders import PyAvReader
-from encoders.sources.ffmpeg_name import ffmpeg_name
+from encoders.sources.packets.scan import demux
 
+_BEGINNING = 256  # packets among which a film's first picture is looked for
 _EPS_S = 1e-3  # Matroska rounds times to milliseconds
 
 
@@ -55,19 +59,38 @@ def pictures_at(
 
 def display_ratio(path: Path) -> float | None:
     """Width over height of a film as players show it: with the shape of its pixels, and turned.
-    Decodes one picture. None where that is not possible; `inspect` says why.
+
+    Decodes one picture. None for a file that is no video; `inspect` says why.
     """
     try:
-        check_file(path)
-        with av.open(ffmpeg_name(path), metadata_errors="replace") as container:
-            stream = video_stream(container)
-            frame = None if stream is None else next(container.decode(stream), None)
-            if stream is None or frame is None or not frame.width * frame.height:
-                return None
-            ratio = frame.width * float(stream.sample_aspect_ratio or 1) / frame.height
-            return 1 / ratio if orientation.is_lying(orientation.matrix(frame)) else ratio
+        facts = inspect(path)
+        with open_film(facts) as container:
+            stream = container.streams[facts.streams[0]]
+            assert isinstance(stream, av.VideoStream)
+            frame = _first_picture(container, stream)
     except (UserError, OSError, av.FFmpegError):
         return None
+    coder = stream.codec_context
+    width, height = (coder.width, coder.height) if frame is None else (frame.width, frame.height)
+    if not width * height:
+        return None
+    ratio = width * facts.pixel_aspect / height
+    is_lying = frame is not None and orientation.is_lying(orientation.matrix(frame))
+    return 1 / ratio if is_lying else ratio
+
+
+def _first_picture(
+    container: "av.container.InputContainer", stream: "av.VideoStream"
+) -> av.VideoFrame | None:
+    """The first picture that can be decoded; None if the beginning of the film is too damaged."""
+    coder = stream.codec_context
+    coder.thread_count = 1
+    coder.options = {"max_pixels": str(MAX_PIXELS)}
+    for packet in islice(demux(container, stream), _BEGINNING):
+        with suppress(av.FFmpegError):
+            for frame in coder.decode(cast("av.Packet[av.VideoStream]", packet)):
+                return frame
+    return None
 
 
 def _fit(facts: Container, frame: av.VideoFrame, side: int) -> tuple[int, int]:

@@ -239,6 +239,11 @@ def test_the_shape_of_a_film_is_that_of_the_screen(tmp_path):
     assert display_ratio(wide) == pytest.approx(144 / 112 * 4 / 3)
     turn(wide)
     assert display_ratio(wide) == pytest.approx(112 / 144 * 3 / 4)
+    data = bytearray(plain.read_bytes())
+    first = data.index(b"mdat") + 4
+    data[first : first + 200] = bytes(200)
+    (tmp_path / "d.mp4").write_bytes(bytes(data))
+    assert display_ratio(tmp_path / "d.mp4") == pytest.approx(16 / 9)  # damaged at its beginning
     (tmp_path / "c.mp4").write_text("no film")
     assert display_ratio(tmp_path / "c.mp4") is None
     assert display_ratio(tmp_path / "gone.mp4") is None
