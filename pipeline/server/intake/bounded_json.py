@@ -18,8 +18,9 @@ MAX_DEPTH = 64  # levels of lists and objects
 MAX_TOKENS = 50_000  # strings, brackets and commas: about 6,000 parts of a message
 MAX_SHORT_BYTES = 4 << 20  # everything except long strings
 LONG_BYTES = 64 << 10  # a longer string stays in the body
-_MAX_QUOTES = 100_000  # quotation marks inside strings
+_MAX_QUOTES = 30_000  # quotation marks inside strings
 _PIECE = 256 << 10  # bytes per step: a millisecond at most
+_MAX_BACKSLASHES = 64 << 10  # in a row
 _MAX_OTHER_ENCODING = 1 << 20
 # a short string without escapes as a whole, else the quotation mark where it begins
 _TOKEN = re.compile(rb'"[^"\\]{0,4096}+"|["\[\]{},]')
@@ -162,15 +163,16 @@ class _Scan:
 
 
 def _is_escaped(body: bytearray, start: int, quote: int) -> bool:
-    """Whether an odd number of backslashes precedes a quotation mark of a string."""
-    end = quote
-    while end > start:
-        window = body[max(start, end - _PIECE if end < quote else end - 64) : end]
-        backslashes = len(window) - len(window.rstrip(b"\\"))
-        end -= backslashes
-        if backslashes < len(window):
-            break
-    return (quote - end) % 2 == 1
+    """Whether an odd number of backslashes precedes a quotation mark of a string.
+
+    ApiError 413 when there are absurdly many.
+    """
+    for window in (64, _MAX_BACKSLASHES):
+        before = body[max(start, quote - window) : quote]
+        backslashes = len(before) - len(before.rstrip(b"\\"))
+        if backslashes < window:
+            return backslashes % 2 == 1
+    raise _too_many()
 
 
 def _as_utf8(body: bytearray) -> bytearray:
