@@ -59,6 +59,12 @@ class _CachedReader:
                 f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or "
                 "more."
             )
+        most = backbone.language_model.max_positions
+        if most is not None and max_new_tokens > most:
+            raise UserError(
+                f"reader.max_new_tokens={max_new_tokens} is more than the {most} positions that "
+                "the model was made for; use less."
+            )
         if max_thinking_tokens < 0:
             raise UserError(
                 f"reader.max_thinking_tokens={max_thinking_tokens} is negative; use 0 or more."

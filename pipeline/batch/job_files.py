@@ -178,27 +178,34 @@ def _parquet(path: Path) -> Iterator[Entry | RejectedRow]:
                 for values in _batch_rows(batch):
                     number += 1
                     place = f"{path.name} row {number}"
-                    if values is None:
+                    try:
+                        yield _entry(place, _as_texts(values))
+                    except UnicodeDecodeError:
                         yield RejectedRow(place, "not UTF-8; write its texts as UTF-8")
-                    else:
-                        yield _entry(place, values)
     except pyarrow.ArrowException as error:
         raise UserError(
             f"{path} is not a Parquet file that can be read ({str(error).splitlines()[0]})"
         ) from error
 
 
-def _batch_rows(batch: pyarrow.RecordBatch) -> list[dict[str, Any] | None]:
-    """The rows; None for one with a text that is not UTF-8, which Parquet does not prevent."""
+def _batch_rows(batch: pyarrow.RecordBatch) -> Iterator[Any]:
+    """The rows; of one with a text that is not UTF-8, which Parquet does not prevent, the bytes."""
     try:
-        rows: list[dict[str, Any] | None] = batch.to_pylist()
-        return rows
+        yield from batch.to_pylist()
     except UnicodeDecodeError:
-        pass
-    rows = []
-    for number in range(batch.num_rows):
-        try:
-            rows += batch.slice(number, 1).to_pylist()
-        except UnicodeDecodeError:
-            rows.append(None)
-    return rows
+        for number in range(batch.num_rows):
+            try:
+                yield from batch.slice(number, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                yield error.object
+
+
+def _as_texts(value: Any) -> Any:
+    """The value with texts for bytes: many programs write texts as bytes. UnicodeDecodeError."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list):
+        return [_as_texts(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: _as_texts(inner) for name, inner in value.items()}
+    return value

@@ -94,7 +94,8 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
     start, end = seconds(values, "start") or 0.0, seconds(values, "end")
     if end is not None and end <= start:
         raise RowError(f"start={start:g} is not before end={end:g}")
-    key = json.dumps([video, question, options, start, end, values.get("asked_at")])
+    # a column of Parquet may hold times of day
+    key = json.dumps([video, question, options, start, end, values.get("asked_at")], default=str)
     return Job(
         id=str(values["id"]).strip()
         if values.get("id") not in (None, "")
@@ -221,9 +222,12 @@ def _locate(job: Job, root: Path) -> Iterator[Job]:
             paths = [str(path)]
         else:
             pattern = path.relative_to(path.anchor) if path.is_absolute() else path
-            paths = sorted(
-                str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file()
-            )
+            try:
+                paths = sorted(
+                    str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file()
+                )
+            except ValueError as error:
+                raise RowError(f"video={job.video} cannot be looked up ({error})") from error
     if not paths:
         raise RowError(f"video={job.video} matches no file")
     for path_or_url in paths:

@@ -17,15 +17,24 @@ _NOT_NEGATIVE = (
     "prefetch_frames",
     "keep_freed_mb",
 )
+_MOST = {
+    "threads": 1024,  # OpenMP reserves memory for each and ends the process where there is none
+    "prefetch_frames": 100_000,  # a search counts them one by one
+}
 
 
 def check_ranges(settings: PipelineSettings) -> None:
     """UserError on a value outside its range."""
-    minimum_of = {"fps": 1e-3, "read_tokens": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
+    minimum_of = {"fps": 1e-3, "read_tokens": 1, "seed": -(2**63)} | dict.fromkeys(_NOT_NEGATIVE, 0)
     for name, minimum in minimum_of.items():
         value = getattr(settings, name)
         if value is not None and not value >= minimum:  # refuses nan as well
             raise UserError(f"{name}={value} is too small; use {minimum:g} or more.")
+    maximum_of = dict.fromkeys(("seed", *_NOT_NEGATIVE), 2**63 - 1) | _MOST
+    for name, maximum in maximum_of.items():
+        value = getattr(settings, name)
+        if value is not None and value > maximum:
+            raise UserError(f"{name}={value} is too large; use {maximum} or less.")
     if settings.cite_share > 1:
         raise UserError(f"cite_share={settings.cite_share} is too large; use a share from 0 to 1.")
     StorageFormat(settings.kv_dtype, settings.token_dtype)  # refuses types that it does not know

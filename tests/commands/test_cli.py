@@ -128,6 +128,13 @@ BAD = {
     "negative cite_share": (["cite_share=-0.1"], "cite_share=-0.1"),
     "large cite_share": (["cite_share=1.5"], "cite_share=1.5"),
     "negative threads": (["threads=-1"], "threads=-1"),
+    "more threads than a machine has": (["threads=1000000000"], "use 1024 or less"),
+    "a seed that is no number of torch": (
+        ["seed=99999999999999999999"],
+        "seed=99999999999999999999",
+    ),
+    "endless prefetch": (["prefetch_frames=99999999999"], "use 100000 or less"),
+    "endless answer": (["reader.max_new_tokens=99999999999"], "use less"),
     "negative asked_at": (["asked_at=-1"], "asked_at=-1"),
     "negative window": (["prefill.window_frames=-1"], "prefill.window_frames=-1"),
     "unknown dtype of a part": (["prefill.dtype=int3"], "prefill.dtype=int3"),

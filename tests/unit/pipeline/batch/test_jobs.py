@@ -4,6 +4,7 @@ The rows of benchmarks are written by hand in their documented forms; no data se
 """
 
 import csv
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -620,3 +621,27 @@ def test_times_of_a_row_are_those_of_the_command_line(tmp_path):
     row = {"video": "a.mp4", "question": "x", "start": "00:01", "end": "1:00", "asked_at": "0:02"}
     (job,), _ = collected(write(tmp_path / "jobs.jsonl", [row]))
     assert (job.start, job.end, job.asked_at) == (1.0, 60.0, 2.0)
+
+
+def test_parquet_with_texts_as_bytes_and_times_of_day_is_read(tmp_path):
+    table = pyarrow.table(
+        {
+            "video": [b"a.mp4", b"a.mp4\xff"],
+            "question": [b"x", b"y"],
+            "options": [[b"red", b"blue"], [b"red", b"blue"]],
+            "answer": [b"A", b"A"],
+            "start": [datetime.timedelta(seconds=1)] * 2,
+            "asked_at": [datetime.time(0, 0, 3)] * 2,
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "jobs.parquet")
+    (job,), (refused,) = collected(tmp_path / "jobs.parquet")
+    assert (job.question, job.options, job.start, job.asked_at) == ("x", ("red", "blue"), 1.0, 3.0)
+    assert job.video == str(tmp_path / "a.mp4") and refused.why.startswith("not UTF-8")
+
+
+@pytest.mark.parametrize("video", ["***", "a**", "**b/*"])
+def test_a_pattern_that_is_none_rejects_its_row_alone(tmp_path, video):
+    rows = [{"video": video, "question": "x"}, {"video": "a.mp4", "question": "y"}]
+    found, (refused,) = collected(write(tmp_path / "jobs.jsonl", rows))
+    assert [job.question for job in found] == ["y"] and video in refused.why
