@@ -20,8 +20,9 @@ _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?=\s|$)")
 _ARROW = re.compile(r"\s*-?\d\S*[:.,]\S*\s*-->")  # a line of times, readable or not
 # the tags of SubRip and WebVTT; other words between angle brackets are words
 _TAGS = re.compile(
-    r"</?(?:(?:b|i|u|s|c|em|strong|ruby|rt|v|lang|font|span)(?:\.[^<>\s]*)?(?:\s[^<>]*)?"
-    r"|(?:\d+:)*\d+[.,]\d+)>",
+    r"</?(?:(?:b|i|u|s|c|em|strong|ruby|rt|v|lang|font|span)(?:\.[^<>\s]*)?"
+    r"|(?:v|lang|font|span)(?:\.[^<>\s]*)?\s[^<>]*"
+    r"|(?:\d+:)*\d+[.,]\d+)\s*>",
     re.IGNORECASE,
 )
 _BREAKS = re.compile(r"<br\s*/?>|\\[Nn]", re.IGNORECASE)

@@ -350,6 +350,8 @@ ONE = ("00:00:05,000", "00:00:07,000")
         ("<font color=red>red</font> {\\an8}<I>and</I> so", "red and so"),
         ("born in\n1984", "born in 1984"),
         ("from a --> b", "from a --> b"),
+        ("if a<b and c>d", "if a<b and c>d"),
+        ("<v.loud Esme>so <c.colorCCCCCC>it</c> <lang en-GB>goes</lang></v>", "so it goes"),
         ("the net <b>works", "the net works"),
     ],
 )
