@@ -37,6 +37,7 @@ _WRAP = 1 << 33  # ticks of an MPEG-TS clock
 _DEEP = {"scan_all_pmts": "1", "probesize": "100000000", "analyzeduration": "36000000000"}
 _TURNS = 64  # changes between streams that continue each other
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
+_MOST_STEP_S = 2.0  # pictures that come more rarely are slides
 MAX_PIXELS = 8192 * 8192  # of one picture; 8K has half of it, and a decoder takes 3 bytes for each
 # formats that FFmpeg also opens as video: stills, and any text file
 _PICTURES = ("image2", "_pipe", "tty")
@@ -340,7 +341,7 @@ def _timed(
         parts = (TimelinePart(0, 1 << 62, 0.0, 0.0, len(table) / rate),)
     times.setflags(write=False)
     stated = _stated_end(container, stream, parts[0], float(times[0]))
-    last = float(times[-1]) + max(step, _last_seconds(table, clock))
+    last = float(times[-1]) + _last_seconds(table, clock, step)
     sound = _sound_end(container, parts)
     early = stated > last + max(CUT_OFF_S, 2 * step) and sound < stated - CUT_OFF_S
     cut_off = cut_files.is_cut(path, kind, stream, table) or (
@@ -415,9 +416,13 @@ def _origin(
     return round(zero / clock)
 
 
-def _last_seconds(table: PacketTable, clock: Fraction) -> float:
+def _last_seconds(table: PacketTable, clock: Fraction, step: float) -> float:
+    """How long the last picture stands. The usual step counts where the file says less, as some
+    recorders do; but not that of slides, which stand for minutes.
+    """
     seconds = float(table.last_ticks * clock)
-    return seconds if 0 < seconds < LEAP_S else 0.0
+    seconds = seconds if 0 < seconds < LEAP_S else 0.0
+    return seconds if seconds and step > _MOST_STEP_S else max(step, seconds)
 
 
 def _stated_end(

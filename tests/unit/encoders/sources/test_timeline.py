@@ -221,6 +221,13 @@ def test_a_picture_stands_until_the_next(tmp_path: Path, suffix: str) -> None:
     assert film.info.note == ""
 
 
+def test_the_last_slide_stands_as_long_as_the_file_says(tmp_path: Path) -> None:
+    """And not as long as the slides before it."""
+    slides = [0.0, 120.4, 240.2, 360.6, 480.1, 599.0]
+    write_video(tmp_path / "a.mp4", 0, 1, times=slides, options={"bf": "0"})
+    assert inspect(tmp_path / "a.mp4").duration == pytest.approx(600.0, abs=0.1)
+
+
 def test_a_stray_stamp_moves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.flv"
     write_video(path, 8, options={"g": "25", "bf": "0"})
