@@ -2,7 +2,6 @@
 
     .venv/bin/python -m pipeline.cli needle preset=small minutes=[1] films=[24] seed=5 \\
         tasks=[order,count,confuser,retrieve] '~arms.clip' '~arms.rekv' controls=[oracle] \\
-        '~backbone.time_tags' \\
         backbone._target_=tests.measure.late_tags.LateTags +backbone.times=300 out=runs/late
 
 Every frame carries a later time than it has. The result is compared with that of times=1. The
@@ -25,9 +24,10 @@ class LateTags(LlavaOneVision):
         path: str,
         *,
         times: float,
+        time_tags: bool = True,
         **options: Unpack[LoadOptions],
     ) -> None:
-        super().__init__(path, time_tags=True, **options)
+        super().__init__(path, time_tags=time_tags, **options)
         self.times = times
 
     def frame_text_ids(self, start: float, end: float) -> tuple[list[int], list[int]]:
