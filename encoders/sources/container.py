@@ -36,6 +36,7 @@ _WRAP = 1 << 33  # ticks of an MPEG-TS clock
 # FFmpeg looks at the whole beginning, also for streams that are announced late
 _DEEP = {"scan_all_pmts": "1", "probesize": "100000000", "analyzeduration": "36000000000"}
 _TURNS = 64  # changes between streams that continue each other
+_HIDDEN = 0.2  # share of the pictures that no film hides which is not trimmed
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
 _MOST_STEP_S = 2.0  # pictures that come more rarely are slides
 MAX_PIXELS = 8192 * 8192  # of one picture; 8K has half of it, and a decoder takes 3 bytes for each
@@ -161,11 +162,12 @@ def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
     try:
         facts = _facts(path, _OPTIONS)
         size = path.stat().st_size
-        if facts.kind == "mpegts" and coverage.may_have_holes(facts.packets, size):
+        may_have_holes = coverage.may_have_holes(facts.packets, size, facts.kind)
+        if facts.kind == "mpegts" and may_have_holes:
             deep = _facts(path, _OPTIONS | _DEEP)
             facts = deep if len(deep.times) > len(facts.times) else facts
-        # an MP4 has an index, which lists every picture
-        if not facts.kind.startswith("mov") and coverage.may_have_holes(facts.packets, size):
+        is_trimmed = facts.kind.startswith("mov") and cut_files.is_trimmed(path)
+        if may_have_holes and not is_trimmed:
             with _open(path, facts.options) as container:
                 facts = _with_losses(facts, coverage.holes(container, size))
         return facts
@@ -359,7 +361,9 @@ def _timed(
         streams=indexes,
         firsts=firsts,
         clock=clock,
-        timeline=Timeline(parts, max(last, sound), _notes(pictures, indexes), wrap),
+        timeline=Timeline(
+            parts, max(last, sound), _notes(path, kind, table, pictures, indexes), wrap
+        ),
         times=times,
         end=last,
         stated_end=stated,
@@ -380,10 +384,19 @@ def _last_order(table: PacketTable, clock: Fraction, part: TimelinePart) -> floa
     return float(known[-1] * clock) - part.stream_start + part.start if len(known) else 0.0
 
 
-def _notes(pictures: PictureTimes | None, indexes: tuple[int, ...]) -> tuple[str, ...]:
-    notes = () if pictures is None else pictures.notes
-    joined = f"{len(indexes)} video streams that follow each other were read as one film"
-    return (*notes, joined) if len(indexes) > 1 else notes
+def _notes(
+    path: Path, kind: str, table: PacketTable, pictures: PictureTimes | None,
+    indexes: tuple[int, ...],
+) -> tuple[str, ...]:  # fmt: skip
+    """What the user must know of the film's time."""
+    notes = list(pictures.notes) if pictures is not None else []
+    if len(indexes) > 1:
+        notes.append(f"{len(indexes)} video streams that follow each other were read as one film")
+    hidden = int(table.hidden.sum())
+    # with damaged times, an edit list hides what lies behind its end
+    if hidden > _HIDDEN * len(table) and kind.startswith("mov") and not cut_files.is_trimmed(path):
+        notes.append(f"{hidden} of {len(table)} pictures lie outside the film by its head")
+    return tuple(notes)
 
 
 def _no_film(path: Path, container: "av.container.InputContainer") -> FileError:

@@ -20,6 +20,7 @@ _STRAY_S, _STRAY_PACKETS = 10.0, 64  # a leap this wide that is taken back so so
 LEAP_S = 86_400.0  # a leap wider than a day is a clock's fault, and no pause in the film
 # sound that begins this much earlier than the pictures shifts nothing: delays of encoders
 _LATE_S, _LATE_MOST_S = 0.1, 0.5
+_SHARED = 0.1  # of the pictures; fields of one picture and guesses of FFmpeg stay below
 _WRAP_NEAR = 1 / 1000  # of the wrap: a clock that falls back by a wrap this exactly runs on
 
 
@@ -146,7 +147,7 @@ def _joined(
         parts=tuple(parts),
         wraps=wraps,
         step=step,
-        notes=_notes(again, leaps, strays),
+        notes=_notes(again, leaps, strays, sum(len(piece.own) for piece in pieces), len(joined)),
     )
 
 
@@ -236,7 +237,9 @@ def late_start(step: float) -> float:
     return min(max(_LATE_S, 2 * step), _LATE_MOST_S)
 
 
-def _notes(again: list[float], leaps: list[float], strays: int) -> tuple[str, ...]:
+def _notes(
+    again: list[float], leaps: list[float], strays: int, packets: int, pictures: int
+) -> tuple[str, ...]:
     """What the user must know. again, leaps: seconds at which a part begins."""
     texts = []
     for at, what in ((again, "begins again"), (leaps, "leaps by more than a day")):
@@ -245,4 +248,8 @@ def _notes(again: list[float], leaps: list[float], strays: int) -> tuple[str, ..
             texts.append(f"the file's clock {what} at {at[0]:.2f} s{times}; time goes on")
     if strays:
         texts.append(f"{strays} pictures with stray time stamps were left out")
+    if packets - pictures > _SHARED * packets:
+        texts.append(
+            f"{packets - pictures} of {packets} pictures share a time stamp with another one"
+        )
     return tuple(texts)
