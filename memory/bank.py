@@ -16,6 +16,7 @@ Threads: one writes, many ask. Processes: one writes (a lock file ensures it), m
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -125,7 +126,12 @@ class MemoryBank:
         """
         root = Path(root)
         with as_user_errors(root):
-            stored = open_manifest(root, provenance, create=create and provenance is not None)
+            stored = open_manifest(
+                root,
+                provenance,
+                create=create and provenance is not None,
+                older=None if provenance is None else _of_before(provenance),
+            )
             storage_format = StorageFormat.parse(str(stored.get("quantisation") or "none"))
             if rebuild.is_due(root, repair):
                 lock = WriterLock(root)
@@ -410,3 +416,11 @@ class MemoryBank:
             first_needed,
             {video_id: self.text.nbytes(video_id) for video_id in videos},
         )
+
+
+def _of_before(provenance: Provenance) -> Provenance:
+    """What a version recorded that quantized keys in groups of frames."""
+    text = provenance.get("quantisation")
+    if not isinstance(text, str):
+        return provenance
+    return {**provenance, "quantisation": str(replace(StorageFormat.parse(text), causal=False))}

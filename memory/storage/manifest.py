@@ -35,11 +35,18 @@ class ManifestDamagedError(UserError):
     """bank.json is not as it was written; the catalog may have a copy."""
 
 
-def open_manifest(root: Path, provenance: Provenance | None, *, create: bool) -> Values:
+def open_manifest(
+    root: Path,
+    provenance: Provenance | None,
+    *,
+    create: bool,
+    older: Provenance | None = None,
+) -> Values:
     """Read the provenance of the bank at `root`. UserError if it differs from `provenance`, or if
     the folder is no bank; ManifestDamagedError if bank.json is damaged.
 
-    provenance: None accepts any bank. create: create a missing bank.
+    provenance: None accepts any bank. create: create a missing bank. older: what a version of
+    before recorded in place of `provenance`; a bank with it goes on in its own way.
     """
     path = root / NAME
     if not path.is_file():
@@ -55,7 +62,7 @@ def open_manifest(root: Path, provenance: Provenance | None, *, create: bool) ->
         finally:
             lock.release()
     stored = read(root)
-    if provenance is not None:
+    if provenance is not None and stored != older:
         _refuse_other(root, stored, provenance)
     return stored
 

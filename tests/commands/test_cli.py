@@ -235,7 +235,7 @@ def test_bad_commands(run, tmp_path, arguments, words):
         (["prefill.window_frames=4"], "window_frames=32"),
         (["backbone.dtype=bfloat16"], "dtype=float32 (this run: bfloat16)"),
         (["segmenter.seconds=4"], "segmenter=FixedWindow(seconds=8.0)"),
-        (["kv_dtype=int4"], "quantisation=none (this run: kv=int4, window=32)"),
+        (["kv_dtype=int4"], "quantisation=none (this run: kv=int4, keys=causal, window=32)"),
         (["token_dtype=int8"], "quantisation=none (this run: tokens=int8)"),
         (["OTHER MODEL"], "weights="),
     ],

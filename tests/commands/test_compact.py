@@ -71,9 +71,8 @@ def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
 
 def test_other_settings_are_refused(video, tmp_path, capsys):
     """Also the dial alone: an int8 bank is no int4 bank."""
-    with pytest.raises(
-        Exception, match=r"quantisation=kv=int4, tokens=int4, window=32 \(this run: kv=int8, "
-    ):
+    stored = r"quantisation=kv=int4, keys=causal, tokens=int4, window=32 \(this run: kv=int8, "
+    with pytest.raises(Exception, match=stored):
         common = [f"video={video[0]}", f"bank={tmp_path}/bank", "end=3", "experiment=compact"]
         assert run("ingest", common) == 0
         run("ingest", [*common, "kv_dtype=int8"])

@@ -34,8 +34,17 @@ def same_answer(a: dict, b: dict) -> None:
 @pytest.mark.parametrize("retriever", ["uniform", "clip", "kv", "fused"])
 def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(film, tmp_path_factory, retriever):
     banks = tmp_path_factory.getbasetemp() / "look-ahead"
-    options = (*EXACT, f"retriever={retriever}")
-    moments = (0.0, 5.4, 14.0)
+    ends_at_t(film, banks, (*EXACT, f"retriever={retriever}"), (0.0, 5.4, 14.0))
+
+
+@pytest.mark.parametrize("kv_dtype", ["int8", "int4"])
+def test_a_quantized_answer_at_t_equals_that_of_a_bank_that_ends_at_t(film, tmp_path, kv_dtype):
+    """Scales of a group of frames used to depend on later frames."""
+    options = (*EXACT, "retriever=kv", f"kv_dtype={kv_dtype}", "token_dtype=int8")
+    ends_at_t(film, tmp_path, options, (5.4,))
+
+
+def ends_at_t(film, banks, options, moments):
     with opened(film, banks / "whole", *options) as (qa, source):
         qa.ingest(source)
         both = [with_reader(qa, reader) for reader in (KVReader, TokenReader)]

@@ -42,7 +42,7 @@ from tests.support.records import Words, info, make_segment, queries
 from tests.support.text_blocks import block, line
 from tests.support.vectors import Directions
 
-KINDS: dict[str, str] = {"plain": "none", "int8": "kv=int8, tokens=int8, window=6"}
+KINDS: dict[str, str] = {"plain": "none", "int8": "kv=int8, keys=causal, tokens=int8, window=6"}
 VIDEOS = {"v": 5, "w": 3}  # id -> segments; v is finished
 SECONDS_EACH = 20.0  # a mutant that takes longer hangs
 MEGABYTES_EACH = 3000  # of address space beyond what the process had

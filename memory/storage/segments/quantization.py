@@ -5,6 +5,17 @@ Knows tensors only; nothing of segments, files or models. Keys vary most from ch
 Values vary most from token to token, so a group of values is some channels of one token. Keys are
 quantized before rotary embedding, which would mix the channels.
 
+Keys of new banks are quantized frame by frame (`pack_by_base`), so that a stored key depends on its
+own frame and on earlier ones alone (law 3). Per-channel scales for every frame would double the
+bytes of small frames. So a base frame has a center and a spread for each channel: the first frame
+of a segment, and every frame with at least TOKENS_IN_GROUP tokens. Frames between are measured
+against the base before them, with one step for each token:
+    x ~ center + spread * step * (code - (2^bits - 1) / 2)
+Spread and step are one byte each, rounded up to eighths of an octave. In a large frame, a number is
+off by half a step of its channel's range at most, times 2^(1/4) for the rounding (of a quarter of
+the mean range, where its own is smaller). Errors and bytes beside the older way stand in
+docs/measurements. Banks of before have groups of frames (`pack_by_channel`):
+
 A group stores `low` and `step` in float16, and one code per number: x ~ low + step * code. `low` is
 rounded down and `step` up, so that every number of the group lies between the first and the last
 code: |x - x'| <= step / 2, before x' is rounded to the output dtype. 4-bit codes are packed two per
@@ -14,7 +25,8 @@ their scales in a separate tensor, as a group spans many tokens; the scales of a
 codes, group by group.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,6 +39,10 @@ BITS = (4, 8)
 TOKENS_IN_GROUP = 128
 CHANNELS_IN_GROUP = 64  # most channels in a group of one token's values
 SCALE_BYTES = 4  # low and step of a group
+# what a byte of a step and of a spread stands for: eighths of an octave. From a table, as a power
+# can come out differently in different places of a tensor
+_STEPS = torch.tensor([2.0 ** ((byte - 160) / 8) for byte in range(256)])  # 1e-6 to 4e3
+_SPREADS = torch.tensor([2.0 ** ((byte - 128) / 8) for byte in range(256)])  # 2e-5 to 6e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,99 @@ def unpack_by_token(packed: Tensor, width: int, bits: int, dtype: torch.dtype) -
     # [..., groups, 1]
     low, step = groups[..., -SCALE_BYTES:].contiguous().view(torch.float16).float().chunk(2, dim=-1)
     return (low + step * _from_bytes(groups[..., :-SCALE_BYTES], bits)).flatten(-2).to(dtype)
+
+
+def base_frames(edges: Sequence[int]) -> list[int]:
+    """Numbers of the frames that have a base of their own. edges: of the frames, [T + 1]."""
+    numbers: list[int] = []
+    for number, (a, b) in enumerate(pairwise(edges)):
+        if b - a >= TOKENS_IN_GROUP or (b > a and not numbers):
+            numbers.append(number)
+    return numbers
+
+
+def pack_by_base(x: Tensor, edges: Sequence[int], width: int, bits: int) -> Packed:
+    """Quantize keys x [..., M, n] of whole frames, each on its own frame's or an earlier base.
+
+    edges: of the frames, [T + 1]. width: channels with a common step; it divides n.
+    Returns codes [..., M, n / width * (width * bits / 8 + 1)] uint8, and scale [..., B, 3n] uint8:
+    center (float16) and spread of each base frame. ValueError as above.
+    """
+    bases = base_frames(edges)
+    scale = torch.stack(
+        [_base(x[..., edges[i] : edges[i + 1], :].float(), TOKENS_IN_GROUP) for i in bases], dim=-2
+    )
+    scaled = x.to(torch.float32, copy=True)
+    for part, center, spread in _by_base(scaled, scale, base_of(edges, 0, len(edges) - 1)):
+        part.sub_(center).div_(spread)
+    scaled = scaled.unflatten(-1, (-1, width))
+    top = 2**bits - 1
+    step = torch.bucketize(scaled.abs().amax(-1) * (2 / top), _STEPS)  # [..., M, groups]
+    _refuse_unfit(step, scaled)
+    codes = (scaled / _STEPS[step][..., None] + top / 2).round_().clamp_(0, top).to(torch.uint8)
+    packed = torch.cat([_to_bytes(codes, bits), step.to(torch.uint8)[..., None]], dim=-1)
+    return Packed(packed.flatten(-2), scale)
+
+
+def unpack_by_base(
+    packed: Packed, base: Tensor, width: int, bits: int, dtype: torch.dtype
+) -> Tensor:
+    """Keys [..., M, n] of dtype. base: as `base_of` returns it for these tokens."""
+    groups = packed.codes.unflatten(-1, (-1, width * bits // 8 + 1))
+    step = _STEPS[groups[..., -1:].long()]
+    x = _from_bytes(groups[..., :-1], bits).sub_((2**bits - 1) / 2).mul_(step).flatten(-2)
+    for part, center, spread in _by_base(x, packed.scale, base):
+        part.mul_(spread).add_(center)
+    return x.to(dtype)
+
+
+def base_of(edges: Sequence[int], first: int, stop: int) -> Tensor:
+    """[M] int64: for each token of frames first..stop-1, which of the base frames it is measured
+    against."""
+    bases = base_frames(edges)
+    counts = [b - a for a, b in pairwise(edges[first : stop + 1])]
+    numbers = [max(bisect_right(bases, frame) - 1, 0) for frame in range(first, stop)]
+    return torch.tensor(numbers).repeat_interleave(torch.tensor(counts))
+
+
+def _base(x: Tensor, large: int) -> Tensor:
+    """[..., 3n] uint8: center and spread of the channels of one frame x [..., m, n].
+
+    The range of a few tokens says little of the next frames: then no channel's spread is below
+    twice the mean one, which lost least of what questions read (docs/measurements). A frame of at
+    least `large` tokens serves itself, and others of its size have their own.
+    """
+    low, high = x.amin(-2), x.amax(-2)
+    center = ((low + high) / 2).half()
+    if not bool(center.isfinite().all()):
+        raise ValueError(f"numbers up to {float(x.abs().max()):g} do not fit into float16 scales")
+    exact = torch.maximum(high - center, center - low)
+    mean = exact.double().square().mean(-1, keepdim=True).sqrt()
+    level = center.double().square().mean(-1, keepdim=True).sqrt()  # where the frame is one token
+    mean = torch.where(mean > 0, mean, level)
+    least = mean * (0.25 if x.shape[-2] >= large else 2.0)
+    spread = torch.bucketize(torch.maximum(exact.double(), least).float(), _SPREADS)
+    spread = spread.clamp_(max=255).to(torch.uint8)
+    return torch.cat([center.view(torch.uint8), spread], dim=-1)
+
+
+def _by_base(x: Tensor, scale: Tensor, base: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The parts of x [..., M, n] that have a base in common, with its center and spread
+    [..., 1, n] float32. base: [M], the base of each token; rising."""
+    n = scale.shape[-1] // 3
+    center = scale[..., : 2 * n].contiguous().view(torch.float16).float()
+    spread = _SPREADS[scale[..., 2 * n :].long()]
+    numbers, counts = base.unique_consecutive(return_counts=True)
+    at = 0
+    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+        one = slice(number, number + 1)
+        yield x[..., at : at + count, :], center[..., one, :], spread[..., one, :]
+        at += count
+
+
+def _refuse_unfit(step: Tensor, scaled: Tensor) -> None:
+    if bool((step > 255).any()) or not bool(scaled.isfinite().all()):
+        raise ValueError("numbers do not fit into the steps of their base frame")
 
 
 def width_for(channels: int, most: int = CHANNELS_IN_GROUP) -> int:

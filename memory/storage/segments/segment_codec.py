@@ -3,7 +3,8 @@
 Knows records and tensors; no files, no catalog. `encode` names the tensors of a file; `decode_*`
 take only what was cut out of one. With int8 or int4 keys and values, everything else is small too:
     tokens, values     quantized per token
-    keys               per channel, in groups of whole frames (quantization.py)
+    keys               frame by frame, against the channels of a base frame; in banks of before,
+                       per channel in groups of whole frames (quantization.py)
     key_means          not stored: computed from the decoded keys
     clip               int8 per row, one row for frames that repeat each other
                        (VisualTokens.repeats)
@@ -43,6 +44,8 @@ class StorageFormat:
     tokens: str | None = None  # one of TOKEN_DTYPES; None: as the vision tower gives them
     # newest frames whose exact keys and values the window keeps while a video is written
     window_frames: int = 0
+    # a quantized key depends on its own frame and earlier ones alone; False in banks of before
+    causal: bool = True
 
     def __post_init__(self) -> None:
         for name, value, options in (
@@ -58,6 +61,7 @@ class StorageFormat:
         """The value of "quantisation" in a bank's provenance; `parse` reads it."""
         values = {
             "kv": self.kv,
+            "keys": "causal" if self.is_quantized and self.causal else None,
             "tokens": self.tokens,
             "window": self.window_frames if self.keeps_window else None,
         }
@@ -71,7 +75,9 @@ class StorageFormat:
         """The inverse of `str`. UserError for any other text."""
         parts = dict(part.split("=", 1) for part in text.split(", ") if "=" in part)
         window = parts.get("window", "0")
-        parsed = cls(parts.get("kv"), parts.get("tokens"), int(window) if window.isdecimal() else 0)
+        kv, tokens = parts.get("kv"), parts.get("tokens")
+        causal = "keys" in parts or kv not in _BITS
+        parsed = cls(kv, tokens, int(window) if window.isdecimal() else 0, causal)
         if str(parsed) != text:
             raise UserError(
                 f"The bank was made with quantisation={text}, which this Reelbank does not know; "
@@ -98,7 +104,7 @@ class StorageFormat:
         means = segment.key_means
         if means is not None and segment.kv is not None:
             edges = segment.kv.offsets
-            keys = _encode_keys(segment.kv, str(self.kv), form)
+            keys = _encode_keys(segment.kv, self, form)
             decoded = decode_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
             means = key_means(decoded, edges, segment.tokens.repeats)
         return replace(
@@ -170,12 +176,15 @@ def decode_keys(
     if scale is None:
         return keys
     edges: list[int] = offsets.tolist()
+    bits, dtype = _BITS[form["kv"]], _dtype(form["kv_as"])
+    if "keys" in form:
+        base = quantization.base_of(edges, first, stop)
+        width = int(form["keys_width"])
+        return quantization.unpack_by_base(Packed(keys, scale), base, width, bits, dtype)
     groups, a, b = quantization.token_groups(edges), edges[first], edges[stop]
     g, h = bisect_right(groups, a) - 1, bisect_left(groups, b)  # these tokens are in groups g..h-1
     inside = [min(max(edge, a), b) - a for edge in groups[g : h + 1]]
-    return quantization.unpack_by_channel(
-        Packed(keys, scale[..., g:h, :]), inside, _BITS[form["kv"]], _dtype(form["kv_as"])
-    )
+    return quantization.unpack_by_channel(Packed(keys, scale[..., g:h, :]), inside, bits, dtype)
 
 
 def decode_clip(clip: Tensor, repeats: Tensor | None, form: TensorFormat) -> Tensor:
@@ -231,14 +240,21 @@ def _encode_kv(
     width = quantization.width_for(block.values.shape[-1])
     form["values_width"] = str(width)
     values = quantization.pack_by_token(block.values, width, _BITS[storage_format.kv])
-    return _encode_keys(block, storage_format.kv, form) | {"values": values}
+    return _encode_keys(block, storage_format, form) | {"values": values}
 
 
-def _encode_keys(block: KVBlock, kind: str, form: TensorFormat) -> dict[str, Tensor]:
+def _encode_keys(
+    block: KVBlock, storage_format: StorageFormat, form: TensorFormat
+) -> dict[str, Tensor]:
+    kind, edges = str(storage_format.kv), block.offsets.tolist()
     form |= {"kv": kind, "kv_as": _name(block.keys.dtype)}
-    keys = quantization.pack_by_channel(
-        block.keys, quantization.token_groups(block.offsets.tolist()), _BITS[kind]
-    )
+    if storage_format.causal:
+        width = quantization.width_for(block.keys.shape[-1])
+        form |= {"keys": "causal", "keys_width": str(width)}
+        keys = quantization.pack_by_base(block.keys, edges, width, _BITS[kind])
+    else:
+        groups = quantization.token_groups(edges)
+        keys = quantization.pack_by_channel(block.keys, groups, _BITS[kind])
     return {"keys": keys.codes, "keys_scale": keys.scale}
 
 
