@@ -68,7 +68,7 @@ def shown_samples(
     # a picture is too late for its point if the one before stands there
     late = np.append(False, last_held[:-1] >= reached[1:])
     own = np.flatnonzero(fresh & ~late)
-    held, points = _held(count, reached, fps)
+    held, points = _standing(count, reached, fps)
     numbers = np.concatenate([own, held])
     at = np.concatenate([times[own], points])
     stands = np.concatenate([np.zeros(len(own), bool), np.ones(len(held), bool)])
@@ -77,7 +77,7 @@ def shown_samples(
     return Samples(numbers[order], at[order], stands[order])
 
 
-def _held(count: np.ndarray, reached: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
+def _standing(count: np.ndarray, reached: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
     """Numbers and times of pictures that stand at points: all points for the first five minutes,
     then one in every ten seconds. count: [T] points at which each picture stands.
     """
