@@ -294,6 +294,24 @@ def test_bodies_that_stop_half_way_keep_nobody_out(server, card):
     wait_until(lambda: len(service.chat_bodies) == 0)
 
 
+def test_bodies_in_memory_are_bounded_over_all_requests(tmp_path, monkeypatch):
+    with serving(tmp_path, "request_mb=2", "bodies_mb=3", *toy_parts()) as (address, service):
+        first, second = connect(address), connect(address)
+        with first, second, accidents() as lines:
+            first.sendall(post_json(CHAT, b" " * 1_800_000, length=1_900_000))
+            wait_until(lambda: service.chat_bodies.nbytes >= 1_800_000)
+            second.sendall(post_json(CHAT, b" " * 1_800_000, OPEN))
+            told = receive_all(second)
+            assert statuses(told) == [429] and b"retry-after: 5" in told.lower()
+            assert httpx.get(f"{address}/health").status_code == 200
+            monkeypatch.setattr("pipeline.server.intake.body_line._SLOW_AFTER_S", 0.1)
+            time.sleep(0.2)  # the first one gives way now, because it does not go on
+            again = exchange(address, post_json(CHAT, b" " * 1_800_000, OPEN))
+            assert statuses(again) == [400]
+            assert statuses(receive_all(first)) == [408]
+        assert lines == [] and service.chat_bodies.nbytes == 0
+
+
 def test_uploads_that_stop_half_way_give_way(server, card, monkeypatch):
     monkeypatch.setattr("pipeline.server.intake.body_line._SLOW_AFTER_S", 0.1)
     address, service = server
