@@ -44,7 +44,7 @@ from memory.storage.manifest import Provenance, WriterLock, keep_copy, open_mani
 from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Piece, Rule
 from memory.storage.segments.segment_codec import StorageFormat
-from memory.store import DiskStore
+from memory.store import DiskStore, segment_end_time
 
 
 class MemoryBank:
@@ -193,7 +193,7 @@ class MemoryBank:
         if (
             before is not None
             and not math.isclose(before.interval, interval)
-            and self._store.catalog.last(info.video_id) is not None
+            and self._store.catalog.next(info.video_id)[0] > 0
         ):
             raise UserError(
                 f"bank {self.root} has video {info.video_id} with a frame every "
@@ -404,7 +404,7 @@ class MemoryBank:
             video_id = video.info.video_id
             rows = self.catalog.segments(video_id)
             videos[video_id] = [
-                Piece(row.number, row.start, row.end, row.nbytes, store.end_time(row))
+                Piece(row.number, row.start, row.end, row.nbytes, segment_end_time(store, row))
                 for row in rows
             ]
             newest = [] if video.finished else store.catalog.newest(video_id, frames)

@@ -295,16 +295,6 @@ class DiskStore:
             ),
         )
 
-    def end_time(self, row: SegmentRow) -> float:
-        """Unix seconds at which a segment ended; without a wall-clock time, when its file was
-        written; -inf if that file is gone."""
-        if row.wall is not None:
-            return row.wall + row.end - row.start
-        try:
-            return self.path(row.video_id, row.number).stat().st_mtime
-        except FileNotFoundError:
-            return -math.inf
-
     def window_numbers(self, video_id: str) -> list[int]:
         """Numbers of the segments that a resumed encoder of this video starts from; none if it is
         finished, or if the bank keeps no window."""
@@ -326,7 +316,7 @@ class DiskStore:
         neither the next nor a missing one."""
         due, _ = self.catalog.next(segment.video_id)
         if segment.number == due:
-            return self.catalog.last(segment.video_id)
+            return self.catalog.segment(segment.video_id, due - 1)
         gap = next(
             (g for g in self.catalog.gaps(segment.video_id) if g.first == segment.number), None
         )
@@ -354,8 +344,7 @@ class DiskStore:
         if not self.storage_format.keeps_window or segment.kv is None:
             return None
         video_id, number = segment.video_id, segment.number
-        last = self.catalog.last(video_id)
-        fills_gap = last is not None and number < last.number
+        fills_gap = number + 1 < self.catalog.next(video_id)[0]
         if fills_gap:
             if number not in window_range(self.window_numbers(video_id)):
                 return None
@@ -417,3 +406,14 @@ def _is_whole(path: Path, begin: int) -> bool:
 def window_range(numbers: Sequence[int]) -> range:
     """A window's numbers and those between them: dropped segments, which may be put again."""
     return range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+
+
+def segment_end_time(store: DiskStore, row: SegmentRow) -> float:
+    """Unix seconds at which a segment ended; without a wall-clock time, when its file was written;
+    -inf if that file is gone."""
+    if row.wall is not None:
+        return row.wall + row.end - row.start
+    try:
+        return store.path(row.video_id, row.number).stat().st_mtime
+    except FileNotFoundError:
+        return -math.inf

@@ -284,7 +284,7 @@ class UrlSource(PushSource):
         ) as container:
             for picture, at in self._due(container, connection):
                 self.push(picture, at)
-                connection.shown()
+                connection.count_picture()
 
     def _end_of(self, connection: Connection) -> Exception | None:
         """Wait for the end of a connection; why it ended. An error that no new connection can mend

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 
 class Connection:
-    """Runs `read(connection)` in a thread. `read` calls `touch` for each packet and `shown` for
-    each picture, and returns when `is_abandoned`.
+    """Runs `read(connection)` in a thread. `read` calls `touch` for each packet and `count_picture`
+    for each picture, and returns when `is_abandoned`.
     """
 
     def __init__(self, read: Callable[["Connection"], None]) -> None:
@@ -30,7 +30,7 @@ class Connection:
         """A packet has come, and the next one is not read for these seconds."""
         self._alive_until = time.monotonic() + seconds
 
-    def shown(self) -> None:
+    def count_picture(self) -> None:
         """A picture was handed on."""
         self.last_picture = time.monotonic()
 

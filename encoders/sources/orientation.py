@@ -47,6 +47,6 @@ def upright(picture: np.ndarray, signs: tuple[int, int, int, int]) -> np.ndarray
     return np.ascontiguousarray(picture)
 
 
-def shown(frame: av.VideoFrame) -> np.ndarray:
+def upright_picture(frame: av.VideoFrame) -> np.ndarray:
     """[height, width, 3] uint8 RGB of a frame at its own size, as players show it."""
     return upright(frame.to_ndarray(format="rgb24"), matrix(frame))

@@ -63,10 +63,10 @@ def shown_samples(
     fresh = sampling_mask(times, fps)
     # the last point that the picture before answers by standing there
     stops = np.append(times[1:], end) - near  # [T]
-    last_held = np.ceil(stops * fps) - 1  # the last point below
-    count = np.maximum(0, last_held - reached).astype(np.int64)  # [T]
+    last_standing = np.ceil(stops * fps) - 1  # the last point below
+    count = np.maximum(0, last_standing - reached).astype(np.int64)  # [T]
     # a picture is too late for its point if the one before stands there
-    late = np.append(False, last_held[:-1] >= reached[1:])
+    late = np.append(False, last_standing[:-1] >= reached[1:])
     own = np.flatnonzero(fresh & ~late)
     held, points = _standing(count, reached, fps)
     numbers = np.concatenate([own, held])

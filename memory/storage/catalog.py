@@ -191,14 +191,14 @@ class Catalog:
         )
         return self._segments(where, video_id, below, last.stop - frames, last.number)
 
-    def last(self, video_id: str) -> SegmentRow | None:
+    def _last(self, video_id: str) -> SegmentRow | None:
         """The newest segment of a video."""
         rows = self._segments("WHERE video_id = ? ORDER BY number DESC LIMIT 1", video_id)
         return rows[0] if rows else None
 
     def next(self, video_id: str) -> tuple[int, float]:
         """Number of the segment after the last one, and the second at which that one ended."""
-        last = self.last(video_id)
+        last = self._last(video_id)
         return self._begin(video_id) if last is None else (last.number + 1, last.end)
 
     def numbers(self, video_id: str) -> list[int]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 from encoders.errors import UserError
 from pipeline.commands.encode import encode_or_read, open_parts
-from pipeline.commands.terminal import format_answer
+from pipeline.commands.output.terminal import format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
 from pipeline.schema import check_question
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
 from encoders.schema import FrameSource
-from pipeline.commands.terminal import progress_bar
+from pipeline.commands.output.terminal import progress_bar
 from pipeline.config import units
 from pipeline.config.settings import IngestSettings
 from pipeline.schema import IngestReport

@@ -26,8 +26,8 @@ from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Retriever
 from memory.storage.atomic import write_atomically
 from pipeline.build import build_sentence_encoder
-from pipeline.commands.moments_html import moments_page
-from pipeline.commands.thumbnails import Thumbnails
+from pipeline.commands.output.moments_html import moments_page
+from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.commands.videos import find_video
 from pipeline.config.parts import call, check, instantiate
 from pipeline.config.settings import FindSettings, MomentsFormat

@@ -93,7 +93,7 @@ class LivePictures:
         revisited.
         """
         if isinstance(picture, av.VideoFrame):
-            picture = orientation.shown(picture)
+            picture = orientation.upright_picture(picture)
         data = jpeg(Image.fromarray(picture))
         with self._lock:
             self._latest = data

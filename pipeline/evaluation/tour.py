@@ -22,8 +22,8 @@ from rich.table import Table
 from encoders.sources.still import still
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.commands import html_page
-from pipeline.commands.terminal import progress_bar
+from pipeline.commands.output import html_page
+from pipeline.commands.output.terminal import progress_bar
 from pipeline.config.compose import compose
 from pipeline.config.units import format_time
 from pipeline.needle_world import video as needle_video

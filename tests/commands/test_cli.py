@@ -320,9 +320,9 @@ def test_questions_and_paths_are_taken_as_they_stand(text):
     assert (config.question, config.video, config.bank) == (text, f"{text}.mp4", text)
 
 
-def test_hydras_own_quotes_still_work():
-    assert compose("ask", ["question='a, b'"]).question == "a, b"
-    assert compose("ask", ['question="it\'s"']).question == "it's"
+def test_quotes_belong_to_a_question():
+    assert compose("ask", ["question='a, b'"]).question == "'a, b'"
+    assert compose("ask", ['question="it\'s"']).question == '"it\'s"'
 
 
 def test_answer_as_text_and_json(run, films, bank):

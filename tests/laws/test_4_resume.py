@@ -73,7 +73,13 @@ def uninterrupted(long_film, tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        way if way in ("window", "int4") else pytest.param(way, marks=pytest.mark.slow)
+        for way in WAYS
+    ],
+)
 def test_resume_after_sigkill_gives_the_same_bytes(long_film, tmp_path, uninterrupted, way):
     bank = tmp_path / "bank"
     overrides = [f"video={long_film}", f"bank={bank}", "question=x", *toy_parts(), *WAYS[way]]

@@ -18,7 +18,7 @@ PUBLIC_METHODS = 15  # with properties, without inherited ones
 # folder shrinks; do not raise one.
 WIDE_FOLDERS = {
     "pipeline/batch": 13,
-    "pipeline/commands": 14,  # one file for each command, and what they share
+    "pipeline/commands": 12,
     "pipeline/evaluation/needle": 14,
     "pipeline/server": 13,
 }

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.commands import html_page
+from pipeline.commands.output import html_page
 from pipeline.config.units import format_time
 from pipeline.evaluation.needle import plots, score, vnbench
 from pipeline.evaluation.needle.film import FilmSource

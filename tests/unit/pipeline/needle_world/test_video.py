@@ -370,6 +370,7 @@ class Interrupted(Exception):
     """The power went."""
 
 
+@pytest.mark.slow
 def test_interrupted_training_ends_where_it_would_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,8 @@ import html
 from collections.abc import Mapping, Sequence
 
 from memory.retrieval.fusion import Moment
-from pipeline.commands import html_page
-from pipeline.commands.thumbnails import Thumbnails
+from pipeline.commands.output import html_page
+from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.config.units import format_time
 
 _STYLE = (
