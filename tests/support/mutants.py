@@ -37,7 +37,7 @@ from memory.schema import Question, Retriever
 from memory.text.bm25 import LineFilter
 from memory.text.tokenizer import query
 from pipeline.commands import bank as bank_command
-from pipeline.config.settings import BankSettings, OutputFormat, RepairSettings
+from pipeline.config.settings import BankSettings, RepairSettings
 from tests.support.records import Words, info, make_segment, queries
 from tests.support.text_blocks import block, line
 from tests.support.vectors import Directions
@@ -475,7 +475,7 @@ def _command(seen: Observed, settings: BankSettings | RepairSettings) -> tuple[i
     code = 2
     with contextlib.redirect_stdout(out):
         try:
-            code = bank_command.run(replace(settings, format=OutputFormat.text))
+            code = bank_command.run(settings)
         except UserError as error:
             print(error)
         except Exception:
