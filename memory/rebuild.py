@@ -264,8 +264,11 @@ def mend_manifest(root: Path) -> str | None:
             f"{root / manifest.NAME} is damaged or missing, and the catalog has no copy of it; "
             "bring it back from a backup, or encode the videos into another bank=DIR"
         )
-    if copy is None or copy == stored:
-        return None
+    if stored is not None and copy in (None, stored):
+        if manifest.is_as_written(root):
+            return None
+        copy, what = stored, "it was not as it was written"  # a blank or a line break
+    assert copy is not None
     place = root / manifest.NAME
     if why_not_regular(place) is not None:
         set_aside(place) if place.is_dir() else remove_file(place)
