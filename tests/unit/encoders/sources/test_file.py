@@ -6,6 +6,7 @@ The tests compute every expected time and number from the rule, point by point, 
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -188,6 +189,34 @@ def test_damage_in_the_middle_is_stepped_over(tmp_path: Path, bytes_hurt: int) -
     assert film.info.broke_at is None
     later = join_frames(list(source(path, 25).frames(5.0)))
     assert np.array_equal(later.times, got.times[got.times >= 5.0])
+
+
+def picture_heads(data: bytes) -> list[int]:
+    """Where the frame headers of JPEG pictures begin in a file."""
+    return [at for at in range(len(data) - 9) if data[at : at + 4] == b"\xff\xc0\x00\x11"]
+
+
+def test_pictures_that_grow_beyond_bounds_are_left_out(tmp_path: Path) -> None:
+    """The stream's own picture headers say 16,384 x 16,384 from the middle on."""
+    write_video(tmp_path / "a.avi", 4, 4, codec="mjpeg", pix_fmt="yuvj420p")
+    data = bytearray((tmp_path / "a.avi").read_bytes())
+    heads = picture_heads(data)
+    assert len(heads) == 16
+    for at in heads[8:]:
+        data[at + 5 : at + 9] = struct.pack(">HH", 16384, 16384)
+    (tmp_path / "a.avi").write_bytes(data)
+    reader = source(tmp_path / "a.avi", 4)
+    times = [time for batch in reader.frames() for time in batch.times.tolist()]
+    assert times == [number / 4 for number in range(8)]
+    assert "could be decoded" in reader.info.note
+    assert reader.info.broke_at == 2.0
+
+
+def test_pictures_beyond_bounds_are_refused(tmp_path: Path) -> None:
+    size = (16384, 4224)
+    write_video(tmp_path / "a.mkv", 1, 1, size=size, codec="mjpeg", pix_fmt="yuvj420p")
+    with pytest.raises(UserError, match=r"pictures of 16384 x 4224 pixels; at most 67108864"):
+        source(tmp_path / "a.mkv")
 
 
 def test_damage_to_the_end_is_a_break(tmp_path: Path) -> None:
