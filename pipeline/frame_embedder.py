@@ -6,6 +6,7 @@ by how they resemble cards, so it is never chosen there. Knows conf/clip and the
 loads nothing but the embedder.
 """
 
+import functools
 import json
 import logging
 from contextlib import suppress
@@ -72,7 +73,7 @@ def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSet
 
 def _suiting(settings: PipelineSettings | FindSettings) -> tuple[PartSettings | None, str]:
     """The node of conf/clip for the backbone, or None, and what the user must know."""
-    nodes = options("clip", {"backbone": {"device": "cpu"}})
+    nodes = _nodes()
     embedded, b32 = nodes["embedded"], nodes["b32"]
     is_toy = _is_of_needle_world(settings.backbone)
     if is_toy and isinstance(settings, PipelineSettings):
@@ -100,6 +101,12 @@ def _suiting(settings: PipelineSettings | FindSettings) -> tuple[PartSettings | 
         f"backbone {name} finds frames by their keys alone, because the weights of clip=b32 are "
         "not on this machine; clip=b32 fetches them"
     )
+
+
+@functools.cache  # reading YAML takes 0.1 s, and a benchmark builds dozens of embedders
+def _nodes() -> dict[str, PartSettings]:
+    """Every option of conf/clip by name."""
+    return options("clip", {"backbone": {"device": "cpu"}})
 
 
 def _is_of_needle_world(backbone: PartSettings) -> bool:

@@ -309,7 +309,7 @@ def short_sighted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_more_read_tokens_than_positions_are_refused_before_encoding(ask, short_sighted):
-    said = ask(f"backbone.path={short_sighted}", "read_tokens=61")
+    said = ask(f"backbone.path={short_sighted}", "read_tokens=61", "reader.max_new_tokens=8")
     sentence(said, "read_tokens=61", "60 positions", "max_position_embeddings")
 
 
