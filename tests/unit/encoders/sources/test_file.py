@@ -191,7 +191,7 @@ def test_damage_in_the_middle_is_stepped_over(tmp_path: Path, bytes_hurt: int) -
     assert np.array_equal(later.times, got.times[got.times >= 5.0])
 
 
-def picture_heads(data: bytes) -> list[int]:
+def picture_heads(data: bytes | bytearray) -> list[int]:
     """Where the frame headers of JPEG pictures begin in a file."""
     return [at for at in range(len(data) - 9) if data[at : at + 4] == b"\xff\xc0\x00\x11"]
 
