@@ -21,7 +21,13 @@ def test_every_example_is_run() -> None:
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(EXPECTED)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+SLOW = {"ask_a_live_stream", "compare_retrievers"}  # ten and twenty seconds
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPECTED],
+)
 def test_an_example_prints_what_it_promises(name: str) -> None:
     script = ROOT / "examples" / f"{name}.py"
     env = os.environ | {"PYTHONPATH": str(ROOT)}

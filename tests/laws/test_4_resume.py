@@ -60,6 +60,11 @@ WAYS = {
 }
 
 
+def slow_but(*quick: str) -> list[object]:
+    """The ways as parameters; all but these are slow tests."""
+    return [way if way in quick else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(long_film, tmp_path_factory):
     """Segment files of a whole pass, for each way."""
@@ -73,13 +78,7 @@ def uninterrupted(long_film, tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        way if way in ("window", "int4") else pytest.param(way, marks=pytest.mark.slow)
-        for way in WAYS
-    ],
-)
+@pytest.mark.parametrize("way", slow_but("window"))
 def test_resume_after_sigkill_gives_the_same_bytes(long_film, tmp_path, uninterrupted, way):
     bank = tmp_path / "bank"
     overrides = [f"video={long_film}", f"bank={bank}", "question=x", *toy_parts(), *WAYS[way]]
@@ -100,7 +99,7 @@ class Stop(Exception):
     """Something went wrong in the middle."""
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", slow_but("window", "int4"))
 def test_resume_after_any_segment_gives_the_same_bytes(long_film, tmp_path, uninterrupted, way):
     """Stopped again and again: each run adds a segment or two."""
 

@@ -372,6 +372,7 @@ def check(root: Path, whole: dict[str, bytes]) -> None:
             ).frame_count == 4 * len(rows)
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_of_a_prune(to_kill, tmp_path):
     kill(to_kill, tmp_path, every=False)
 
