@@ -29,7 +29,8 @@ from pipeline import cli
 from pipeline.evaluation.lmms import documents, scores
 from pipeline.evaluation.lmms.answer import Answers, TextAnswer
 from pipeline.evaluation.lmms.requests import Clip, VideoRequest, cut, request_of
-from pipeline.evaluation.needle import score, vnbench
+from pipeline.evaluation.needle.films import vnbench
+from pipeline.evaluation.needle.results import score
 from pipeline.needle_world.questions import NOT_SHOWN
 from pipeline.scoring import is_right
 from tests.support.paths import ROOT

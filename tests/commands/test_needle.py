@@ -23,20 +23,28 @@ from pipeline import cli
 from pipeline.build import build_backbone
 from pipeline.config.compose import compose
 from pipeline.config.settings import NeedleSettings, PipelineSettings
-from pipeline.evaluation.needle import looks, make, score, vnbench
-from pipeline.evaluation.needle.arms import Arm, arms, settings_of
-from pipeline.evaluation.needle.film import (
+from pipeline.evaluation.needle.films import looks, make, vnbench
+from pipeline.evaluation.needle.films.film import (
     FilmSource,
     fingerprint,
     is_sampled,
     source_second,
     write,
 )
-from pipeline.evaluation.needle.haystack import haystack_of
-from pipeline.evaluation.needle.make import Grid
-from pipeline.evaluation.needle.run import source_of
-from pipeline.evaluation.needle.schema import Appearance, Card, Film, Item, read_films, read_items
-from pipeline.evaluation.needle.tasks import SHEETS
+from pipeline.evaluation.needle.films.haystack import haystack_of
+from pipeline.evaluation.needle.films.make import Grid
+from pipeline.evaluation.needle.films.schema import (
+    Appearance,
+    Card,
+    Film,
+    Item,
+    read_films,
+    read_items,
+)
+from pipeline.evaluation.needle.films.tasks import SHEETS
+from pipeline.evaluation.needle.results import score, vnbench_score
+from pipeline.evaluation.needle.results.arms import Arm, arms, settings_of
+from pipeline.evaluation.needle.results.run import source_of
 from pipeline.needle_world.questions import NOT_SHOWN
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.paths import ROOT
@@ -111,7 +119,7 @@ def published() -> list[dict[str, object]]:
 def test_published_results_get_their_published_scores(tmp_path: Path, strict: bool) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in published()))
-    done = vnbench.score(vnbench.read_results(path), strict=strict)
+    done = vnbench_score.score(vnbench_score.read_results(path), strict=strict)
     assert (
         round(100 * done.overall, 1) == 51.8
         and round(100 * done.single, 1) == 62.8
@@ -143,7 +151,7 @@ def test_the_looser_scorer_reads_letters_as_it_is_published(tmp_path: Path) -> N
             for i, pred in enumerate(preds)
         ]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return vnbench.score(vnbench.read_results(path)).overall
+        return vnbench_score.score(vnbench_score.read_results(path)).overall
 
     assert scored("B", "B", "(B)", "B. Alice") == 1
     assert scored("B", "B", "B", "Answer: B") == 0  # the A of "Answer" comes first
@@ -152,7 +160,7 @@ def test_the_looser_scorer_reads_letters_as_it_is_published(tmp_path: Path) -> N
         scored(None)
     scored("B", "B", "B")
     with pytest.raises(UserError, match="3 tries, and 4 are needed"):
-        vnbench.score(vnbench.read_results(path), strict=True)
+        vnbench_score.score(vnbench_score.read_results(path), strict=True)
 
 
 @pytest.mark.parametrize("name", vnbench.FIELDS)
@@ -267,7 +275,7 @@ def test_no_rule_over_the_options_beats_chance(task: str, room: int) -> None:
             str(number), task, draft.question, draft.options, draft.slot, (), 60.0
         )
     ]
-    for rule, share in vnbench.blind_rules(rows).items():
+    for rule, share in vnbench_score.blind_rules(rows).items():
         assert share < 0.25 + 5 * (0.25 * 0.75 / len(asked)) ** 0.5, rule
 
 

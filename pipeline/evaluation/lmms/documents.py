@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from encoders.errors import UserError
-from pipeline.evaluation.needle import vnbench
-from pipeline.evaluation.needle.schema import read_films, read_items
+from pipeline.evaluation.needle.films import vnbench
+from pipeline.evaluation.needle.films.schema import read_films, read_items
 
 Document = dict[str, Any]
 

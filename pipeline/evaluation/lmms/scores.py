@@ -1,7 +1,7 @@
 """Answers -> what lmms-eval aggregates, by the rules of the needle benchmark and of VNBench.
 
-The rules are in pipeline/evaluation/needle/score.py and vnbench.py. For each document and its
-result (one text) there is a record by metric; each metric is computed from all its records.
+The rules are score.py and vnbench_score.py in pipeline/evaluation/needle/results. For each document
+and its result (one text) there is a record by metric; each metric is computed from all its records.
 lmms-eval takes `score` in a record for its standard errors, and clusters them by `film`. Knows no
 lmms-eval.
 """
@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from pipeline.evaluation.needle import score, vnbench
+from pipeline.evaluation.needle.films import vnbench
+from pipeline.evaluation.needle.results import score, vnbench_score
 from pipeline.schema import is_shown
 from pipeline.scoring import is_right
 
@@ -62,19 +63,19 @@ def _try(document: Document, pred: str) -> dict[str, Record]:
         "gt": document["letter"],
     }
     row |= {"score": single_try([row])}
-    group = next((group for group in vnbench.GROUPS if row["type"].startswith(group)), None)
+    group = next((group for group in vnbench_score.GROUPS if row["type"].startswith(group)), None)
     names = ["four_tries", "single_try", "named", *([group] if group else [])]
     return {name: row for name in names}
 
 
 def four_tries(records: Sequence[Record]) -> float:
     """Share of questions with all four tries right, mean over types."""
-    return vnbench.score(records).overall
+    return vnbench_score.score(records).overall
 
 
 def single_try(records: Sequence[Record]) -> float:
     """Share of right tries, mean over types."""
-    return vnbench.score(records).single
+    return vnbench_score.score(records).single
 
 
 def named(records: Sequence[Record]) -> float:

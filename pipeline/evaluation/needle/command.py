@@ -31,9 +31,10 @@ from encoders.errors import UserError
 from encoders.sources.container import check_file, inspect
 from memory.storage import json_lines
 from pipeline.config.settings import NeedleSettings
-from pipeline.evaluation.needle import vnbench
-from pipeline.evaluation.needle.make import Grid, make, save
-from pipeline.evaluation.needle.schema import Film, Item, read_films, read_items
+from pipeline.evaluation.needle.films import vnbench
+from pipeline.evaluation.needle.films.make import Grid, make, save
+from pipeline.evaluation.needle.films.schema import Film, Item, read_films, read_items
+from pipeline.evaluation.needle.results import vnbench_score
 
 if TYPE_CHECKING:  # it brings torch
     from encoders.models.backbone import Backbone
@@ -136,7 +137,7 @@ def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film
 
     VNBench's rows name a file of their own for every question.
     """
-    from pipeline.evaluation.needle.film import fingerprint, write
+    from pipeline.evaluation.needle.films.film import fingerprint, write
 
     folder = out / "VNBench"
     folder.mkdir(parents=True, exist_ok=True)
@@ -168,8 +169,8 @@ def _advance_bar(bar: Progress, job: TaskID, before: float) -> Callable[[float],
 def _run(config: NeedleSettings, out: Path) -> None:
     from pipeline.build import build_backbone
     from pipeline.config.compose import compose
-    from pipeline.evaluation.needle import run as runner
-    from pipeline.evaluation.needle.arms import Arm, arms
+    from pipeline.evaluation.needle.results import run as runner
+    from pipeline.evaluation.needle.results.arms import Arm, arms
 
     films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
     loaded: dict[str, Backbone] = {}
@@ -218,8 +219,8 @@ def _run(config: NeedleSettings, out: Path) -> None:
 
 
 def _score(config: NeedleSettings, grid: Grid, out: Path) -> None:
-    from pipeline.evaluation.needle import report, score
-    from pipeline.evaluation.needle.film import fingerprint
+    from pipeline.evaluation.needle.films.film import fingerprint
+    from pipeline.evaluation.needle.results import report, score
 
     films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
     now = {
@@ -266,8 +267,8 @@ def _latest_settings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _score_predictions(config: NeedleSettings) -> int:
     """Results of any model by VNBench's rules."""
     path = Path(config.predictions)
-    results = vnbench.read_results(path)
-    done = vnbench.score(results)
+    results = vnbench_score.read_results(path)
+    done = vnbench_score.score(results)
     if config.format == "json":
         print(
             json.dumps(

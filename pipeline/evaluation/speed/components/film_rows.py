@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from encoders.schema import FrameEmbedder, Frames
-from pipeline.evaluation.needle.haystack import SCENE_S, ProceduralHaystack
+from pipeline.evaluation.needle.films.haystack import SCENE_S, ProceduralHaystack
 from pipeline.needle_world import cards, questions
 from pipeline.needle_world.scenes import random_scene
 

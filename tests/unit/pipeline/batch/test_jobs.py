@@ -22,7 +22,7 @@ from pipeline.batch.option_choice import render_prompt
 from pipeline.batch.schema import Entry, Job, RejectedRow
 from pipeline.config.compose import compose
 from pipeline.config.parts import instantiate
-from pipeline.evaluation.needle import vnbench
+from pipeline.evaluation.needle.films import vnbench
 from tests.support.paths import CONF
 
 ROWS: list[dict[str, Any]] = [

@@ -30,7 +30,7 @@ from memory.schema import Hits, Question, SegmentIndex
 from memory.timeline import Timeline
 from pipeline.build import READ_FRAMES, build_qa
 from pipeline.config.settings import NeedleSettings
-from pipeline.evaluation.needle.schema import Film, Item
+from pipeline.evaluation.needle.films.schema import Film, Item
 from pipeline.qa import VideoQA
 
 CONTROLS = ("blind", "haystack_only", "needle_only", "oracle", "uniform", "window", "full")

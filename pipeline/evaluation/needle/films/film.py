@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from encoders.schema import Frames, VideoInfo
-from pipeline.evaluation.needle.haystack import Haystack, haystack_of
-from pipeline.evaluation.needle.looks import show
-from pipeline.evaluation.needle.schema import Film
+from pipeline.evaluation.needle.films.haystack import Haystack, haystack_of
+from pipeline.evaluation.needle.films.looks import show
+from pipeline.evaluation.needle.films.schema import Film
 from pipeline.needle_world import video
 
 FILE_FPS = 8

@@ -20,12 +20,12 @@ from memory.storage.json_lines import JsonLines, JsonRow
 from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.reader import Reading
 from pipeline.build import open_video
-from pipeline.evaluation.needle.arms import Arm, settings_of
-from pipeline.evaluation.needle.choose import answer_tries, choose_option, letters_of
-from pipeline.evaluation.needle.film import FilmSource, fingerprint, is_sampled
-from pipeline.evaluation.needle.make import needles_alone, without_needles
-from pipeline.evaluation.needle.schema import Film, Item, Spans
-from pipeline.evaluation.needle.vnbench import LETTERS, type_of
+from pipeline.evaluation.needle.films.film import FilmSource, fingerprint, is_sampled
+from pipeline.evaluation.needle.films.make import needles_alone, without_needles
+from pipeline.evaluation.needle.films.schema import Film, Item, Spans
+from pipeline.evaluation.needle.films.vnbench import LETTERS, type_of
+from pipeline.evaluation.needle.results.arms import Arm, settings_of
+from pipeline.evaluation.needle.results.choose import answer_tries, choose_option, letters_of
 from pipeline.ingest.text import TextExtraction
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import is_shown

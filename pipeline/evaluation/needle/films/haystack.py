@@ -16,7 +16,7 @@ from PIL import Image, ImageChops
 
 from encoders.errors import UserError
 from encoders.sources.file import FileSource
-from pipeline.evaluation.needle.schema import Film
+from pipeline.evaluation.needle.films.schema import Film
 from pipeline.needle_world.cards import procedural
 
 SCENE_S = 14.0  # of procedural footage

@@ -24,7 +24,7 @@ from itertools import permutations
 import numpy as np
 
 from encoders.errors import UserError
-from pipeline.evaluation.needle.schema import Card
+from pipeline.evaluation.needle.films.schema import Card
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
 from pipeline.needle_world.questions import (
     CODE,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from pipeline.evaluation.needle.schema import Spans
+from pipeline.evaluation.needle.films.schema import Spans
 from pipeline.scoring import share
 
 ResultRow = Mapping[str, Any]

@@ -13,8 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap
 # not pyplot: a notebook that imports this keeps its own backend
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.needle import score
-from pipeline.evaluation.needle.score import ResultRow
+from pipeline.evaluation.needle.results import score
+from pipeline.evaluation.needle.results.score import ResultRow
 
 # the colours of published needle tests
 HEAT = LinearSegmentedColormap.from_list("needle", ["#F0496E", "#EBB839", "#0CD79F"])

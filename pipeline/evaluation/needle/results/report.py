@@ -17,10 +17,11 @@ from PIL import Image
 
 from pipeline.commands.output import html_page
 from pipeline.config.units import format_time
-from pipeline.evaluation.needle import plots, score, vnbench
-from pipeline.evaluation.needle.film import FilmSource
-from pipeline.evaluation.needle.schema import Film, Item
-from pipeline.evaluation.needle.score import ResultRow
+from pipeline.evaluation.needle.films import vnbench
+from pipeline.evaluation.needle.films.film import FilmSource
+from pipeline.evaluation.needle.films.schema import Film, Item
+from pipeline.evaluation.needle.results import plots, score, vnbench_score
+from pipeline.evaluation.needle.results.score import ResultRow
 
 FAILURES = 40  # that the page shows, spread over tasks
 THUMB = (192, 108)
@@ -60,7 +61,7 @@ def sections(
             "a leak.",
             score.markdown(
                 ["rule", "% right"],
-                ([name, f"{100 * v:.1f}"] for name, v in vnbench.blind_rules(tries).items()),
+                ([name, f"{100 * v:.1f}"] for name, v in vnbench_score.blind_rules(tries).items()),
             )
             if tries
             else [],
@@ -122,10 +123,10 @@ def _vnbench_table(rows: Sequence[ResultRow]) -> list[str]:
             {"video": row["item"], "type": row["type"], "try": i, "pred": pred, "gt": gt}
             for row in own
             for i, (pred, gt) in enumerate(zip(row["preds"], row["gt"], strict=True))
-            if row["type"].startswith(vnbench.GROUPS)
+            if row["type"].startswith(vnbench_score.GROUPS)
         ]
         if results:
-            done = vnbench.score(results)
+            done = vnbench_score.score(results)
             groups = list(done.groups)
             lines.append(
                 [

@@ -12,7 +12,7 @@ from dataclasses import replace
 from memory.schema import Evidence
 from pipeline.answer.likelihood import likelier_spellings, spellings
 from pipeline.answer.schema import Reader
-from pipeline.evaluation.needle.vnbench import LETTERS, ORDERS, prompt, tries
+from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, prompt, tries
 from pipeline.scoring import is_right
 
 

@@ -12,7 +12,7 @@ Knows no time, no film and no question.
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.evaluation.needle.schema import Card
+from pipeline.evaluation.needle.films.schema import Card
 from pipeline.needle_world.cards import KINDS, Needle, Placement, draw, random_placement
 
 LOOKS = ("card", "subtitle", "fullscreen", "picture", "object")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import UserError
-from pipeline.evaluation.needle import looks, tasks, vnbench
-from pipeline.evaluation.needle.schema import Appearance, Card, Film, Item, write_lines
-from pipeline.evaluation.needle.tasks import SHEETS, Sheet
+from pipeline.evaluation.needle.films import looks, tasks, vnbench
+from pipeline.evaluation.needle.films.schema import Appearance, Card, Film, Item, write_lines
+from pipeline.evaluation.needle.films.tasks import SHEETS, Sheet
 
 GAP_S = 1.5  # between needles, so that at 1 frame a second no two are neighbours
 MARGIN_S = 1.0  # without needles at both ends
@@ -118,7 +118,7 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
             f"has room for {max(room, 0)}; give more minutes, or fewer needle_seconds."
         )
     starts = _starts(rng, grid, sheet, seconds, number)
-    appearances, place_of = _shown(rng, grid, sheet.cards, starts)
+    appearances, place_of = _appearances(rng, grid, sheet.cards, starts)
     film = Film(
         name=name,
         seconds=seconds,
@@ -204,7 +204,7 @@ def _nearest(target: float, others: list[float], needle_seconds: float, last: fl
     return min(fits, key=lambda t: abs(t - target))
 
 
-def _shown(
+def _appearances(
     rng: np.random.Generator, grid: Grid, cards: Sequence[Card], starts: Sequence[float]
 ) -> tuple[tuple[Appearance, ...], dict[int, int]]:
     """The cards in time order, and the position of each of the sheet's cards among them."""

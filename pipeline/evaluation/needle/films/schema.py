@@ -34,7 +34,7 @@ class Appearance:
     """A card with its look, place and time."""
 
     card: Card
-    look: str  # card, subtitle, fullscreen, picture or object: pipeline/evaluation/needle/looks.py
+    look: str  # card, subtitle, fullscreen, picture or object: looks.py
     place: Placement  # fractions of the frame
     start: float
     end: float
@@ -42,7 +42,7 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """The plan of a film; its frames follow from it alone (pipeline/evaluation/needle/film.py)."""
+    """The plan of a film; its frames follow from it alone (film.py)."""
 
     name: str
     seconds: float
