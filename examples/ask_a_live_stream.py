@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.sources.live import PushSource
+from encoders.sources.live.push_source import PushSource
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.live.session import Session

@@ -13,7 +13,9 @@ from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
-from encoders.sources.live import FilePlayback, UrlSource, is_live
+from encoders.sources.live.address import is_live
+from encoders.sources.live.file_playback import FilePlayback
+from encoders.sources.live.url_source import UrlSource
 from encoders.sources.pictures import display_ratio
 from encoders.text.lines import SentenceEncoder, TextExtractor
 from memory.bank import MemoryBank

@@ -19,7 +19,8 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import FrameSource, LiveSource
-from encoders.sources.live import FilePlayback, without_password
+from encoders.sources.live.address import without_password
+from encoders.sources.live.file_playback import FilePlayback
 from pipeline.demo.alert_list import AlertList
 from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
 from pipeline.demo.pictures import FilePictures, LivePictures, Pictures

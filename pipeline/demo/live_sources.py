@@ -6,7 +6,8 @@ Knows sources and pictures; no session and no page.
 import av
 import numpy as np
 
-from encoders.sources.live import PushSource, UrlSource
+from encoders.sources.live.push_source import PushSource
+from encoders.sources.live.url_source import UrlSource
 from pipeline.demo.pictures import LivePictures
 
 _PICTURES_PER_S = 4.0  # of a stream, for the page's live view

@@ -19,7 +19,7 @@ from encoders.errors import UserError
 from encoders.models.families.patch_grid import grid_for
 from encoders.prefill import WindowPrefill
 from encoders.schema import Frames, join_frames, join_tokens
-from encoders.sources.live import PushSource
+from encoders.sources.live.push_source import PushSource
 from encoders.sources.pictures import display_ratio
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline.answer.reader import KVReader, TokenReader

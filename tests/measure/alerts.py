@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from encoders.schema import Segment
-from encoders.sources.live import PushSource
+from encoders.sources.live.push_source import PushSource
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.live.alerts import Alert, AlertRule, check_for

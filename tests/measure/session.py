@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.sources.live import PushSource, UrlSource
+from encoders.sources.live.push_source import PushSource
+from encoders.sources.live.url_source import UrlSource
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.live.session import Session

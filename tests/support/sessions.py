@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from encoders.sources.live import PushSource
+from encoders.sources.live.push_source import PushSource
 from pipeline.live.session import Session
 from pipeline.needle_world.cards import draw
 from pipeline.needle_world.video import PlacedNeedle, parse, procedural_footage

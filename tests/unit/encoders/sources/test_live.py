@@ -16,7 +16,10 @@ import pytest
 
 from encoders.errors import SourceClosed, UserError
 from encoders.sources.file import FileSource
-from encoders.sources.live import FilePlayback, PushSource, UrlSource, is_live, without_password
+from encoders.sources.live.address import is_live, without_password
+from encoders.sources.live.file_playback import FilePlayback
+from encoders.sources.live.push_source import PushSource
+from encoders.sources.live.url_source import UrlSource
 from tests.support.streams import RtspSender, Sender
 from tests.support.videos import numbered, read_number, write_video
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoders.sources.live import PushSource
+from encoders.sources.live.push_source import PushSource
 from encoders.sources.pictures import pictures_at
 from pipeline.demo.pictures import FilePictures, LivePictures
 from tests.support.videos import turn, write_video

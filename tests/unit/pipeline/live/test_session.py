@@ -16,7 +16,8 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.sources.file import FileSource
-from encoders.sources.live import FilePlayback, UrlSource
+from encoders.sources.live.file_playback import FilePlayback
+from encoders.sources.live.url_source import UrlSource
 from memory.schema import Question
 from pipeline.build import build_backbone, build_live, build_qa
 from pipeline.config.compose import compose
