@@ -1,8 +1,8 @@
 """The command `reelbank TASK key=value ...`: composes the settings, runs the task, prints errors.
 
 An error is one line; HYDRA_FULL_ERROR=1 adds the traceback. Exit codes: 0 done, 1 the bank has
-damage (verify, repair) or a question failed (batch), 2 bad input, 130 interrupted, 141 nobody reads
-on.
+damage (verify, repair) or a question failed (batch), 2 bad input, 130 interrupted, 141 the
+reader of the output has gone.
 Knows no part. A task is imported when it runs, so help and mistakes answer at once.
 """
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _prepare_output()
     try:
         code = _run(arguments)
-        sys.stdout.flush()  # here, where a full disk and a reader that left can be told
+        sys.stdout.flush()  # so that a full disk or a closed pipe is reported here
     except UserError as error:
         code = _refuse(str(error), error)
     except BrokenPipeError:

@@ -118,8 +118,7 @@ def _fingerprint(node: PartSettings, dtype: str) -> str:
 
 
 def _is_embedded(clip: DualEncoder) -> bool:
-    node = options("clip", {"backbone": {"device": "cpu"}})["embedded"]
-    return clip.fingerprint().split("-")[0] == _fingerprint(node, "float32")
+    return clip.fingerprint().split("-")[0] == _fingerprint(_nodes()["embedded"], "float32")
 
 
 def _recorded(bank: Path) -> Any:

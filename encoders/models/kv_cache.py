@@ -1,8 +1,8 @@
 """Keys and values outside and inside the language model: rotary embedding on and off, and a cache
 that never moves.
 
-Besides `video_llm.py` and the adapters, the only file that knows transformers' cache objects. Knows
-no pixels, no questions, no disk.
+Besides `language_model.py`, the only file here that knows transformers' cache objects. Knows no
+pixels, no questions, no disk.
 
 Keys are stored before rotary embedding (un-rotated in float32 on write). On read they are rotated
 once, to their final positions; a rotated key is never rotated again. RoPE (arXiv 2104.09864) turns
@@ -93,13 +93,13 @@ class RotaryTable:
         The mean difference of a number relative to its pair: about 0.003 in bfloat16 if the table
         is right.
         """
-        found, rotated = self.rotate(raw), rotated.float()
-        size = torch.empty_like(found)
-        first, second = self._pairs(found)
+        ours, rotated = self.rotate(raw), rotated.float()
+        size = torch.empty_like(ours)
+        first, second = self._pairs(ours)
         for part in self._pairs(size):
             part.copy_(torch.hypot(first, second))
-        size[..., self.cos.shape[-1] :] = found[..., self.cos.shape[-1] :].abs()
-        share = (found - rotated).abs() / size.clamp_(min=torch.finfo(torch.float32).tiny)
+        size[..., self.cos.shape[-1] :] = ours[..., self.cos.shape[-1] :].abs()
+        share = (ours - rotated).abs() / size.clamp_(min=torch.finfo(torch.float32).tiny)
         return share.clamp_(max=1.0).mean((1, 2, 3))
 
     def _turn(self, x: Tensor, sin: Tensor, out: Tensor | None) -> Tensor:

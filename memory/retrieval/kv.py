@@ -112,8 +112,7 @@ class KVRetriever:
             queries = queries.flatten(1)[:, None]  # as if a layer had one head
         products = self._products(rows, queries, first, visible)  # [L * H, visible - first]
         _standardize(products)
-        # of each layer, and of all
-        scores = products.reshape(len(queries), -1, visible - first).mean(1)
+        scores = products.reshape(len(queries), -1, visible - first).mean(1)  # [L, visible - first]
         shared = scores.mean(0)  # [visible - first]
         best = topk.best(shared, k)
         ranked = hits(first + best, shared[best])
@@ -143,11 +142,13 @@ class KVRetriever:
                 # torch converts to float32 ten times faster than numpy
                 part = wide[: len(keys)]
                 part.flatten(2).copy_(torch.from_numpy(keys))
-                found = np.einsum("tlhd,lhd->tlh", part.numpy(), queries.numpy())
+                scores = np.einsum("tlhd,lhd->tlh", part.numpy(), queries.numpy())
                 if self._cosine:  # the length of the query does not change the ranking of its head
                     lengths = np.sqrt(np.einsum("tlhd,tlhd->tlh", part.numpy(), part.numpy()))
-                    found = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
-                products[:, at : at + len(keys)] = found.reshape(len(keys), -1).T
+                    scores = np.divide(
+                        scores, lengths, out=np.zeros_like(scores), where=lengths > 0
+                    )
+                products[:, at : at + len(keys)] = scores.reshape(len(keys), -1).T
                 at += len(keys)
         return products
 

@@ -71,7 +71,7 @@ def time_note(question: str, duration: float) -> str:
     start, end = phrase.time.span(duration)
     stretch = f"{format_time(start)}-{format_time(min(end, duration))}"
     return (
-        f'The words "{phrase.words}" limit the lines to {stretch}, and the pictures not; end= and '
+        f'The words "{phrase.words}" limit the lines to {stretch} but not the pictures; end= and '
         "asked_at= limit both."
     )
 

@@ -420,7 +420,7 @@ def test_an_answer_says_that_a_time_in_the_question_limits_its_lines_alone(run, 
     code, out, _ = run(*ask, "question=Who rebuilt the harbour in the first half?")
     answer = json.loads(out)
     assert code == 0 and answer["warning"] == (
-        'The words "in the first half" limit the lines to 00:00-00:10, and the pictures not; end= '
+        'The words "in the first half" limit the lines to 00:00-00:10 but not the pictures; end= '
         "and asked_at= limit both."
     )
     assert answer["lines"] and answer["recalled"][-1][1] == SECONDS

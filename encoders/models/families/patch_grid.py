@@ -100,7 +100,7 @@ class PatchGridVLM(VideoLLM):
         return height // side, width // side
 
     def pixels(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """[2 * T, H, W, 3] uint8 -> the tower's flattened patches, and their grid [1, 3]."""
+        """[n * temporal_patch, H, W, 3] uint8 -> the tower's patches, and their grid [1, 3]."""
         out = self._process(frames)
         return out["pixel_values_videos"].to(self.device, self.dtype), out["video_grid_thw"].to(
             self.device
