@@ -1,7 +1,7 @@
 # Everything happens in .venv; nothing outside this folder is changed. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: reference measure help setup test test-all demo docs train table format clean
+.PHONY: reference measure help setup test test-all demo docs dist train table format clean
 
 # Waiting OpenMP threads sleep instead of spinning: on few cores spinning slows the thread that has work.
 export OMP_WAIT_POLICY = passive
@@ -21,10 +21,10 @@ setup: $(READY) ## build .venv; a second call finds nothing to do
 $(READY): pyproject.toml constraints.txt
 	@set -e; \
 	if [ -f $@ ]; then rm $@; echo "setup: bringing .venv up to date with constraints.txt"; else \
-		for python in $(or $(strip $(PYTHON)),python3.11 python3.12 python3); do \
-			"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && break; python=; \
+		for python in $(or $(strip $(PYTHON)),python3.11 python3.12 python3.13 python3); do \
+			"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; python=; \
 		done; \
-		[ -n "$$python" ] || { echo "setup: no Python 3.11 or 3.12 found; install one or say make PYTHON=/path/to/python" >&2; exit 1; }; \
+		[ -n "$$python" ] || { echo "setup: no Python 3.11, 3.12 or 3.13 found; install one or say make PYTHON=/path/to/python" >&2; exit 1; }; \
 		echo "setup: building .venv with $$python and the versions of constraints.txt; takes some minutes"; \
 		"$$python" -m venv --clear .venv; \
 	fi; \
@@ -61,6 +61,15 @@ demo: $(READY) ## the main job from end to end on a video made on the spot
 
 docs: $(READY) ## build the documentation into site/; a dead link is an error
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+
+# Leftovers of an earlier build would come along. With the time of the commit in its archive, the wheel of a tree has one content.
+dist: $(READY) ## build dist/reelbank-VERSION.tar.gz and the wheel, without a network
+	@rm -rf build dist *.egg-info
+	@SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 1750000000)" \
+		.venv/bin/python -m build --no-isolation --outdir dist . >.venv/build.log 2>&1 || \
+		{ tail -n 20 .venv/build.log >&2; echo "dist: failed; all that was said is in .venv/build.log" >&2; exit 1; }
+	@rm -rf build *.egg-info
+	@ls -l dist | sed -nE 's/^.* ([0-9]+) [A-Z][a-z]+ .* (reelbank.*)$$/dist\/\2  \1 bytes/p'
 
 reference: $(READY) ## write the pages of docs/reference that come from the code
 	.venv/bin/python -m pipeline.commands.reference

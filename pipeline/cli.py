@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from encoders.errors import UserError
+from encoders.extras import missing_extra
 from pipeline.config.compose import compose, to_yaml
 from pipeline.config.settings import Settings
 
@@ -71,8 +72,14 @@ def run(task: str, overrides: Sequence[str]) -> int:
         return 0
     settings = compose(task, given)
     module, _, function = TASKS[task].partition(":")
-    command: Callable[[Settings], int] = getattr(import_module(module), function)
-    return command(settings)
+    try:
+        command: Callable[[Settings], int] = getattr(import_module(module), function)
+        return command(settings)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error, f"reelbank {task}")
+        if missing is None:
+            raise
+        raise missing from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

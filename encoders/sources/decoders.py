@@ -56,8 +56,7 @@ class DecordReader:
 
     def __init__(self, facts: Container, width: int, height: int) -> None:
         try:
-            # imported here: it has no wheel for some machines, where PyAV does all the work
-            import decord
+            import decord  # here: an extra
         except ImportError as error:
             raise DecordError("decord is not installed") from error
         decord.logging.set_level(decord.logging.QUIET)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import UserError
+from encoders.extras import require_extra
 from encoders.schema import Frames, VideoInfo, VideoPart
 from encoders.sources.container import fingerprint, inspect
 from encoders.sources.decoders import (
@@ -280,3 +281,5 @@ def _check(path: str | Path, fps: float, start: float, end: float | None, decode
         )
     if decoder not in DECODERS:
         raise UserError(f"source.decoder={decoder} is unknown; use one of {', '.join(DECODERS)}")
+    if decoder == "decord":
+        require_extra("decord", "source.decoder=decord")

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
+from encoders import extras
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect, time_rules
 from encoders.text import asr_worker, sound
@@ -49,11 +49,7 @@ class Asr:
     def missing(self) -> str:
         """The missing package, with the remedy; "" if the recognizer is installed."""
         package = "faster_whisper" if self.path else "pocketsphinx"
-        return (
-            ""
-            if find_spec(package)
-            else f"{package} is not installed: pip install -e '.[asr]' in a clone"
-        )
+        return extras.missing_line("asr", package)
 
     def made_with(self, video: VideoFile) -> str:
         """Name and version, with the fingerprint of the weights if there are any, and the rules

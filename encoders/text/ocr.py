@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
+from encoders import extras
 from encoders.errors import UserError
 from encoders.sources.container import inspect, time_rules
 from encoders.sources.file import FileSource
@@ -82,12 +82,7 @@ class Ocr:
 
     def missing(self) -> str:
         """The missing packages, with the remedy; "" if rapidocr and onnxruntime are installed."""
-        missing_packages = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
-        return (
-            f"{' and '.join(missing_packages)} not installed: pip install -e '.[ocr]' in a clone"
-            if missing_packages
-            else ""
-        )
+        return extras.missing_line("ocr", *extras.EXTRAS["ocr"])
 
     def made_with(self, video: VideoFile) -> str:
         """Version and settings, without the number of workers, which changes nothing."""

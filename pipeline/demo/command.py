@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
+from encoders.extras import require_extra
 from pipeline.config.settings import DemoSettings
 from pipeline.server import command
 
@@ -24,6 +25,7 @@ EMBEDDED = (
 
 def run(config: DemoSettings) -> int:
     """reelbank demo."""
+    require_extra("demo", "reelbank demo")
     check(config)
     listening = command.listen(config)
     try:

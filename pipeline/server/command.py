@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
+from encoders.extras import require_extra
 from pipeline.config.settings import DemoSettings, ListenSettings, ServeSettings
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _MINIMUM = {
 
 def run(config: ServeSettings) -> int:
     """reelbank serve."""
+    require_extra("serve", "reelbank serve")
     check(config)  # 1
     listening = listen(config)  # 2
     try:

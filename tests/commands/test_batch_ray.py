@@ -274,5 +274,5 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, name, capsys):
 
 def test_without_ray_the_way_to_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"install it with pip install -e '\.\[ray\]' in a clone"):
+    with pytest.raises(UserError, match=r"needs ray, .*; say `pip install 'reelbank\[ray\]'`"):
         RayCompute(address=None, workers=1, cpus=1, gpus=0, tries=1, store_mb=100)

@@ -4,6 +4,7 @@ Real files, real commands, small random models.
 """
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,15 +229,17 @@ def _everything() -> Any:
 def test_a_missing_extractor_is_named_once_and_the_rest_works(
     film, tmp_path, monkeypatch, caplog
 ) -> None:
-    from encoders.text import ocr
-
-    monkeypatch.setattr(ocr, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     qa, source = parts(film, tmp_path / "bank", "text=[ocr,subtitles]")
     with qa.bank:
         assert qa.ingest(source).text_lines == {"subtitles": 3}
         assert qa.ask(Question("What is the code?", source.info.video_id)).text
     assert (
-        caplog.text.count("warning: text=ocr is left out: rapidocr and onnxruntime not installed")
+        caplog.text.count(
+            "warning: text=ocr is left out: rapidocr and onnxruntime are not installed; say "
+            "`pip install 'reelbank[ocr]'`"
+        )
         == 1
     )
 

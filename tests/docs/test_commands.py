@@ -60,14 +60,16 @@ def test_pages_name_programs() -> None:
     assert sum(1 for page in PAGES for _ in programs(page.read_text(encoding="utf-8"))) > 30
 
 
-def test_reelbank_is_installed_from_a_clone() -> None:
-    """No index has it, so a line installs the folder, with extras that there are."""
+def test_no_line_installs_reelbank_by_its_name() -> None:
+    """No index has it: a line installs the folder or a wheel, or adds extras that there are to a
+    Reelbank that is installed (tests/packaging/test_wheel.py does that).
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     modules = [path for name in OURS - {"tests"} for path in (ROOT / name).rglob("*.py")]
     installed = set[str]()
     for page in (*PAGES, *MEASUREMENTS, *modules):
         for line in re.findall(r"pip install[^`\n]*", page.read_text(encoding="utf-8")):
-            assert "reelbank" not in line, f"{page}: {line}"
-            for names in re.findall(r"\.\[([\w,]+)\]", line):
+            assert not re.search(r"(^|[ '])reelbank(?![\w.-]*[/\[])", line), f"{page}: {line}"
+            for names in re.findall(r"(?:\.|reelbank)\[([\w,]+)\]", line):
                 installed |= set(names.split(","))
     assert {"serve", "demo", "ray"} <= installed <= set(project["optional-dependencies"])

@@ -4,15 +4,14 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-import tomllib
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.support.paths import ROOT
+from tests.support.project import CORE, EXTRAS, requirements_of
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # what torch brings along in other builds than the pinned one
 FOREIGN_BUILD = re.compile(r"nvidia-|cuda-|triton")
 
@@ -31,12 +30,12 @@ def pins() -> dict[str, str]:
     return found
 
 
-def requirements() -> list[Requirement]:
-    extras = PROJECT["optional-dependencies"].values()
-    return [Requirement(text) for texts in (PROJECT["dependencies"], *extras) for text in texts]
+EVERY = {
+    str(one): one for one in [*CORE, *(one for name in EXTRAS for one in requirements_of(name))]
+}
 
 
-@pytest.mark.parametrize("requirement", requirements(), ids=lambda requirement: requirement.name)
+@pytest.mark.parametrize("requirement", EVERY.values(), ids=lambda requirement: requirement.name)
 def test_every_dependency_is_pinned_within_its_bounds(requirement: Requirement) -> None:
     version = pins().get(canonicalize_name(requirement.name))
     assert version, f"{requirement.name} has no pin in constraints.txt"
@@ -45,10 +44,7 @@ def test_every_dependency_is_pinned_within_its_bounds(requirement: Requirement) 
 
 def test_everything_behind_the_dependencies_is_pinned() -> None:
     pinned, seen = pins(), set()
-    todo = [
-        Requirement(text)
-        for text in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"])
-    ]
+    todo = [*CORE, *requirements_of("dev")]
     while todo:
         name = canonicalize_name(todo.pop().name)
         if name in seen or FOREIGN_BUILD.match(name):

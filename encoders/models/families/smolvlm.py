@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from encoders.extras import require_extra
 from encoders.models.families.published_configs import decoder, tower
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames, VisualTokens
@@ -47,9 +48,7 @@ def _published(
 
 
 class SmolVLM(VideoLLM):
-    """`smolvlm` checkpoints. Their processor needs num2words (`pip install -e '.[smolvlm]'` in a
-    clone).
-    """
+    """`smolvlm` checkpoints. Their processor needs num2words, of the extra smolvlm."""
 
     model_class = SmolVLMForConditionalGeneration
     family = "smolvlm"
@@ -75,6 +74,10 @@ class SmolVLM(VideoLLM):
     }
     checked_equal = True
     counts_frames = True
+
+    def _load_processor(self, **settings: Any) -> Any:
+        require_extra("smolvlm", "The processor of SmolVLM2")
+        return super()._load_processor(**settings)
 
     @property
     def decoder(self) -> Any:

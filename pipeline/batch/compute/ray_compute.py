@@ -24,7 +24,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 
 from encoders.errors import UserError
+from encoders.extras import require_extra
 from memory.storage.manifest import BankBusyError, WriterLock
 from pipeline.batch import run_folder
 from pipeline.batch.schema import EmitEvent, QuestionAnswered, Task, VideoEncoded
@@ -78,11 +78,7 @@ class RayCompute:
                 f"compute.gpus={gpus:g} is no share of a GPU and no whole number of them; use "
                 "such as 0.5, 1 or 2"
             )
-        if find_spec("ray") is None:
-            raise UserError(
-                "compute=ray needs the package ray; install it with pip install -e '.[ray]' in a "
-                "clone"
-            )
+        require_extra("ray", "compute=ray")
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
         self.tries, self.store_mb = tries, store_mb
         self._connected = False

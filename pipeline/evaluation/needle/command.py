@@ -28,6 +28,7 @@ from rich.progress import (
 )
 
 from encoders.errors import UserError
+from encoders.extras import require_extra
 from encoders.sources.container import check_file, inspect
 from memory.storage import json_lines
 from pipeline.config.settings import NeedleSettings
@@ -53,6 +54,8 @@ def run(config: NeedleSettings) -> int:
         if config.action != "score":
             raise UserError("predictions= is somebody's file of results; say action=score with it.")
         return _score_predictions(config)
+    if config.action in ("all", "score"):
+        require_extra("bench", "reelbank needle")
     out = Path(config.out)
     grid = _grid(config)
     if config.action in ("all", "make"):

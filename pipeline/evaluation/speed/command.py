@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoders.errors import UserError
+from encoders.extras import require_extra
 from memory.storage.atomic import replacing
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.schema import BASELINES
@@ -50,6 +51,7 @@ _SMALLEST = {
 
 def run(config: BenchSettings) -> int:
     """Check, measure, write the report; 0 when done. UserError on bad settings."""
+    require_extra("bench", "reelbank bench")
     check(config)
     # for all arms alike, waiting OpenMP threads sleep instead of spinning; read when torch loads
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -297,9 +297,15 @@ def test_an_earlier_clock_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_decord_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask for it is refused; a film that it began goes on by PyAV, with a note."""
     monkeypatch.setitem(sys.modules, "decord", None)
     write_video(tmp_path / "a.mp4", 3)
-    film = source(tmp_path / "a.mp4", decoder="decord")
+    with pytest.raises(UserError, match=r"needs decord, which is not installed; say `pip install"):
+        source(tmp_path / "a.mp4", decoder="decord")
+    film = source(tmp_path / "a.mp4")
+    assert read_numbers(join_frames(list(film.frames())).pixels) == [0, 25, 50]
+    assert film.info.note == ""
+    film.resume(VideoInfo("", "", 0.0, "shown:decord"))
     assert read_numbers(join_frames(list(film.frames())).pixels) == [0, 25, 50]
     assert "decord is not installed" in film.info.note
 
