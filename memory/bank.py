@@ -30,7 +30,7 @@ from memory.bank_check import BankCheck
 from memory.bank_text import BankText
 from memory.cache.loader import FrameLoader
 from memory.cache.tiers import FrameTiers
-from memory.encoder_window import EncoderWindow, ResumePoint
+from memory.encoder_window import EncoderWindow
 from memory.pending import PendingFrames
 from memory.recall import Recall, Spans
 from memory.retrieval.fusion import Moment
@@ -181,6 +181,13 @@ class MemoryBank:
                 leftovers = f"*{TEMPORARY}*"  # * behind: SQLite adds its own suffixes
                 for path in (*self.root.glob(leftovers), *self._index_folder.rglob(leftovers)):
                     remove_file(path)
+
+    def end_writing(self) -> None:
+        """Let another process write. The next writing method takes the right back."""
+        with self._searchable.lock:
+            if self._writer is not None:
+                self._writer.release()
+                self._writer = None
 
     def record_video(self, info: VideoInfo, interval: float, finished: bool) -> None:
         """Record a video before its first segment, and again when it is finished.
@@ -356,14 +363,6 @@ class MemoryBank:
             text, video_id, during=during, asked_at=asked_at, most=most, part=part
         )
 
-    def resume_point(self, video_id: str, number: int, window_frames: int) -> ResumePoint:
-        """What an encoder needs to encode segment `number`: the next one of a video, or a missing
-        one.
-
-        window_frames: how many earlier frames the encoder's attention window holds.
-        """
-        return self.window.resume_point(video_id, number, window_frames)
-
     def in_memory(self) -> dict[str, int]:
         """Bytes in memory: "index" (search rows of frames and lines), "ram" and "device" (cached
         frames)."""
@@ -375,9 +374,7 @@ class MemoryBank:
         with self._searchable.lock:
             self._searchable.close()
             self._store.close()
-            if self._writer is not None:
-                self._writer.release()
-                self._writer = None
+            self.end_writing()
 
     def __enter__(self) -> "MemoryBank":
         return self

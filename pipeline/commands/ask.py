@@ -2,34 +2,40 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
 
 from encoders.errors import UserError
-from pipeline.commands.encode import encode_or_read, open_parts
-from pipeline.commands.output.terminal import format_answer
+from pipeline.commands.output.terminal import encoding_bar, format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
+from pipeline.engine import Engine
 from pipeline.schema import check_question
 
 
-def run(settings: AskSettings) -> int:
-    """reelbank ask."""
+def run(settings: AskSettings, engine: Engine | None = None) -> int:
+    """reelbank ask. engine: of these settings, from a caller that keeps it."""
     check_question(settings.question)
-    asked_at = float("inf") if settings.asked_at is None else settings.asked_at
-    if not asked_at >= 0:
+    if settings.asked_at is not None and not settings.asked_at >= 0:
         raise UserError(
-            f"asked_at={asked_at:g} is before the video begins; "
+            f"asked_at={settings.asked_at:g} is before the video begins; "
             "give seconds of video time, 0 or more."
         )
-    with open_parts(settings) as (qa, source):
-        from memory.schema import Question
+    from encoders.sources.container import check_file
 
-        note, asked_at = encode_or_read(settings, qa, source, asked_at)
-        streams = settings.format == OutputFormat.text and sys.stdout.isatty()
-        question = Question(settings.question, source.info.video_id, asked_at)
-        answer = qa.ask(question, _print_token if streams else _ignore)
-        # both may have the remark on the file
-        note = note.removeprefix(answer.warning).strip()
-        answer = replace(answer, warning=" ".join(filter(None, [answer.warning, note])))
+    check_file(Path(settings.video))
+    streams = settings.format == OutputFormat.text and sys.stdout.isatty()
+    with Engine.of(settings) if engine is None else nullcontext(engine) as asking:
+        answer = asking.ask(
+            settings.question,
+            settings.video,
+            settings.asked_at,
+            _print_token if streams else _ignore,
+            encoding_bar,
+            start=settings.start,
+            end=settings.end,
+            began=settings.began,
+        )
     if settings.format == OutputFormat.json:
         print(json.dumps(asdict(answer)))
     else:

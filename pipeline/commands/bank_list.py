@@ -7,9 +7,9 @@ from typing import Any
 from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
-from pipeline.commands.videos import find_video
 from pipeline.config import units
 from pipeline.config.settings import BankSettings, OutputFormat
+from pipeline.videos import find_video
 
 Table = list[dict[str, Any]]  # the rows of format=json
 
@@ -49,7 +49,7 @@ def run(settings: BankSettings, bank: MemoryBank) -> int:
 
 
 def _segment_table(settings: BankSettings, bank: MemoryBank) -> Table:
-    video, stretch = find_video(settings, bank), _stretch(settings)
+    video, stretch = find_video(bank, settings.video), _stretch(settings)
     paths = {row.info.video_id: row.info.path for row in bank.catalog.videos()}
     rows = bank.catalog.overlapping(
         None if video is None else video.info.video_id,

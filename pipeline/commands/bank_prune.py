@@ -7,9 +7,9 @@ from dataclasses import asdict
 from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.storage.retention import Rule
-from pipeline.commands.videos import find_video
 from pipeline.config import units
 from pipeline.config.settings import BankSettings, OutputFormat
+from pipeline.videos import find_video
 
 
 def check(settings: BankSettings) -> None:
@@ -24,7 +24,7 @@ def check(settings: BankSettings) -> None:
 
 def run(settings: BankSettings, bank: MemoryBank) -> int:
     """Delete the segments within the limits, or with dry_run=true only list them."""
-    video = find_video(settings, bank)
+    video = find_video(bank, settings.video)
     before, max_bytes = _limits(settings)
     paths = {row.info.video_id: row.info.path for row in bank.catalog.videos()}
     rule = Rule(None if video is None else video.info.video_id, before, max_bytes)

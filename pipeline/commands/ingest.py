@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from encoders.errors import UserError
-from pipeline.commands.encode import encode, open_parts
+from pipeline.commands.output.terminal import encoding_bar
 from pipeline.config.settings import IngestSettings, OutputFormat
 from pipeline.config.units import format_time
+from pipeline.engine import Engine
 from pipeline.schema import IngestReport
 
 if TYPE_CHECKING:
@@ -17,12 +19,18 @@ if TYPE_CHECKING:
     from pipeline.ingest.text import TextExtraction
 
 
-def run(settings: IngestSettings) -> int:
-    """reelbank ingest."""
+def run(settings: IngestSettings, engine: Engine | None = None) -> int:
+    """reelbank ingest. engine: of these settings, from a caller that keeps it."""
     if settings.is_missing("video") and (settings.text or settings.dense):
         return _add_text(settings)
-    with open_parts(settings) as (qa, source):
-        report = encode(settings, qa, source)
+    with Engine.of(settings) if engine is None else nullcontext(engine) as encoding:
+        report = encoding.add(
+            settings.video,
+            encoding_bar,
+            start=settings.start,
+            end=settings.end,
+            began=settings.began,
+        )
     if settings.format == OutputFormat.json:
         print(json.dumps(asdict(report)))
     else:

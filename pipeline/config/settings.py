@@ -227,6 +227,7 @@ class FindSettings(Settings):
     )
     bank: str = setting("reelbank-bank", "Folder of the bank.", form=Form.PATH)
     video: str = setting("", "Id or path of one video. Empty: the whole bank.", form=Form.PATH)
+    encode: bool = setting(False, "Encodes the file of video= first where the bank lacks it.")
     channels: list[str] = setting(
         ["subtitle", "speech", "ocr", "caption", "picture"],
         "Where to search: subtitle, speech, ocr, caption, picture, kv.",
@@ -255,9 +256,13 @@ class FindSettings(Settings):
     )
     clip: PartSettings = mandatory("The frame embedder of the bank.")
     dense: PartSettings = mandatory("Finds lines by meaning; the encoder of the bank.")
+    text: dict[str, PartSettings] | None = setting(
+        None, "Extractors of text for encode=true. null: as in `reelbank ingest`."
+    )
     planner: PartSettings = mandatory("Says how much each channel counts.")
     backbone: PartSettings = mandatory(
-        "Loaded for channels=[...,kv], which needs that of the bank, and for planner=model."
+        "Loaded for channels=[...,kv], which needs that of the bank, for planner=model, and for "
+        "encode=true."
     )
 
 

@@ -214,7 +214,9 @@ class Ingester:
         it was pruned, or where it holds segments that are inexact themselves.
         """
         prefill, live = self.new_prefill(), run.live
-        point = self.bank.resume_point(run.source.info.video_id, number, prefill.window_frames)
+        point = self.bank.window.resume_point(
+            run.source.info.video_id, number, prefill.window_frames
+        )
         prefill.restore(part.kv for part in point.window if part.kv is not None)
         exact = point.is_exact and not any(part.segment in run.inexact for part in point.window)
         begin = point.start

@@ -3,7 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,7 +14,13 @@ from pipeline.config.units import format_span, format_time
 from pipeline.schema import Answer, CitedLine
 
 if TYPE_CHECKING:
+    from encoders.schema import VideoInfo
     from pipeline.ingest.ingester import Progress as Report
+
+
+def encoding_bar(info: "VideoInfo") -> AbstractContextManager["Report"]:
+    """The progress bar of a video that is encoded."""
+    return progress_bar(Path(info.path).name, info.duration)
 
 
 @contextmanager

@@ -394,16 +394,16 @@ def test_resume_point(tmp_path):
     video = make_video(segments=5)
     with opened(tmp_path) as bank:
         write_video(bank, video)
-        end = bank.resume_point("v", 5, 5)
+        end = bank.window.resume_point("v", 5, 5)
         assert (end.number, end.is_next, end.is_exact, end.began) == (5, True, True, None)
         assert [run.segment for run in end.window] == [3, 4]
         assert end.times.tolist() == [float(t) for segment in video for t in segment.times]
         assert end.start > video[4].times[-1] and math.isclose(end.start, video[4].times[-1])
         bank.discard("v", [2])
-        gap = bank.resume_point("v", 2, 4)
+        gap = bank.window.resume_point("v", 2, 4)
         assert (gap.is_next, [run.segment for run in gap.window]) == (False, [1])
         assert len(gap.times) == 8 and same(gap.window[0].kv, video[1].kv)
-        new = bank.resume_point("w", 0, 5)
+        new = bank.window.resume_point("w", 0, 5)
         assert (new.start, new.window, new.is_exact, len(new.times)) == (0.0, (), True, 0)
 
 

@@ -1,4 +1,4 @@
-"""Which video of a bank a setting means: by id, or by the file at a path. Knows no encoder."""
+"""Which video of a bank is meant: by id, or by the file at a path. Knows no encoder."""
 
 from pathlib import Path
 
@@ -7,24 +7,23 @@ from encoders.schema import VideoPart
 from encoders.sources.container import fingerprint
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
-from pipeline.config.settings import BankSettings, FindSettings
 
 
-def find_video(settings: BankSettings | FindSettings, bank: MemoryBank) -> VideoRow | None:
-    """The video of video=; None when the setting is empty.
+def find_video(bank: MemoryBank, video: str) -> VideoRow | None:
+    """The video of an id or a path; None when it is empty.
 
     A path means the bytes that are there now, whatever the bank calls them. The path of a file that
     is gone means the video that was made of it.
 
     UserError when no video of the bank, or more than one, is meant.
     """
-    if not settings.video:
+    if not video:
         return None
     videos = bank.catalog.videos()
-    by_id = next((row for row in videos if row.info.video_id == settings.video), None)
+    by_id = next((row for row in videos if row.info.video_id == video), None)
     if by_id is not None:
         return by_id
-    path = Path(settings.video)
+    path = Path(video)
     by_path = [row for row in videos if _is_path(row.info.path, path)]
     meant = by_path
     if path.is_file():
@@ -32,17 +31,17 @@ def find_video(settings: BankSettings | FindSettings, bank: MemoryBank) -> Video
         meant = [row for row in videos if VideoPart.parse(row.info.video_id).id == name]
     if not meant and by_path:
         raise UserError(
-            f"video={settings.video} is not the video that it was in bank {settings.bank}; "
+            f"video={video} is not the video that it was in bank {bank.root}; "
             f"give the id of the one in the bank ({_ids(by_path)})"
         )
     if not meant:
         raise UserError(
-            f"video={settings.video} is not in bank {settings.bank}; "
-            f"`reelbank bank bank={settings.bank}` lists what is"
+            f"video={video} is not in bank {bank.root}; "
+            f"`reelbank bank bank={bank.root}` lists what is"
         )
     if len(meant) > 1:
         raise UserError(
-            f"video={settings.video} is {len(meant)} videos of bank {settings.bank} "
+            f"video={video} is {len(meant)} videos of bank {bank.root} "
             f"({_ids(meant)}); give one of these ids"
         )
     return meant[0]

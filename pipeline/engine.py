@@ -1,0 +1,574 @@
+"""One bank with the parts of one configuration: videos go in, answers and moments come out.
+
+Each part is built when it is first needed, and kept: a search without a backbone never loads one.
+Commands, the prompt, the Python package and the resident process all go through it. Knows no
+command line and prints nothing.
+"""
+
+import gc
+import math
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from encoders.errors import UserError
+from pipeline.config import units
+from pipeline.config.compose import compose
+from pipeline.config.parts import call, check, instantiate
+from pipeline.config.settings import AskSettings, FindSettings, IngestSettings, Settings
+
+if TYPE_CHECKING:
+    from encoders.models.backbone import Backbone
+    from encoders.schema import DualEncoder, FrameSource, VideoInfo
+    from encoders.text.lines import SentenceEncoder
+    from memory.bank import MemoryBank
+    from memory.schema import Retriever
+    from memory.storage.catalog import VideoRow
+    from pipeline.ingest.ingester import Progress
+    from pipeline.live.session import Session
+    from pipeline.moments.finder import Finder
+    from pipeline.moments.search import SearchResult
+    from pipeline.qa import VideoQA
+    from pipeline.runtime.cancel import Emit
+    from pipeline.schema import Answer, IngestReport
+
+    ShowProgress = Callable[[VideoInfo], AbstractContextManager[Progress]]
+
+# settings that the tasks `ask` and `find` share; the others of each are its own
+_SHARED = ("bank", "fps", "clip", "dense", "text", "backbone")
+
+Kind = TypeVar("Kind", IngestSettings, FindSettings)
+
+
+def _no_token(text: str) -> None:
+    pass
+
+
+def _no_progress(info: "VideoInfo") -> "AbstractContextManager[Progress]":
+    return nullcontext(lambda seconds, nbytes: None)
+
+
+class Engine:
+    """`with Engine.of(settings) as engine: engine.ask("...", "talk.mp4")`.
+
+    Threads: any. One of them encodes while another one asks or finds; of each kind, one at a time.
+    Processes: another one may write whenever this one does not encode.
+    """
+
+    def __init__(
+        self, *, asking: IngestSettings | None = None, finding: FindSettings | None = None
+    ) -> None:
+        """asking, finding: at least one of them. The other one is composed when it is needed, with
+        the same bank and the same parts. What belongs to a single call, such as video= or top=, is
+        not read from them."""
+        assert asking is not None or finding is not None
+        self._asking, self._finding = asking, finding
+        # in this order where one thread takes several
+        self._encode_lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._parts_lock = threading.RLock()
+        self._is_closed = False
+        self._backbone: Backbone | None = None
+        self._qa: VideoQA | None = None
+        self._clip: DualEncoder | None = None
+        self._sentence_encoder: SentenceEncoder | None = None
+        self._plain: MemoryBank | None = None  # to look at; it searches nothing
+        # by the channels of a search; with what the user must know
+        self._finders: dict[tuple[str, ...], tuple[Finder, str]] = {}
+
+    @classmethod
+    def of(cls, settings: IngestSettings | FindSettings) -> "Engine":
+        """An engine for the settings of a command."""
+        if isinstance(settings, FindSettings):
+            return cls(finding=settings)
+        return cls(asking=settings)
+
+    @classmethod
+    def compose(cls, overrides: Sequence[str]) -> "Engine":
+        """An engine for `key=value` overrides of `ask` and `find`, each given to the task that has
+        the key. UserError on a mistake in any of them."""
+        keys = {kind: {one.name for one in fields(kind)} for kind in (AskSettings, FindSettings)}
+        own: dict[type[Settings], list[str]] = {AskSettings: [], FindSettings: []}
+        for override in overrides:
+            root = re.split(r"[.=]", override.lstrip("+~"))[0]
+            kinds = [kind for kind in keys if root in keys[kind]] or [AskSettings]
+            for kind in kinds:
+                own[kind].append(override)
+        return cls(
+            asking=compose("ask", own[AskSettings]), finding=compose("find", own[FindSettings])
+        )
+
+    # ---- what it does
+
+    @property
+    def bank(self) -> str:
+        """Folder of the bank."""
+        settings = self._asking or self._finding
+        assert settings is not None
+        return settings.bank
+
+    def add(
+        self,
+        path: str,
+        show_progress: "ShowProgress" = _no_progress,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        began: str = "",
+        cancelled: threading.Event | None = None,
+    ) -> "IngestReport":
+        """Encode what the bank lacks of a video file. When this returns, all of it is durable.
+
+        start, end: seconds of video time. began: wall-clock time of second 0, as in `ingest`.
+        cancelled: once it is set, encoding stops behind the current segment and Cancelled is
+        raised; a later call goes on from there. UserError when the file is no video, when the bank
+        has it with another began=, or was made with other settings; BankBusyError when another
+        process encodes.
+        """
+        with self._encode_lock:
+            source = self._source(path, start, end, began)
+            return self._encode(source, path, began, show_progress, cancelled)
+
+    def ask(
+        self,
+        question: str,
+        video: str,
+        asked_at: float | None = None,
+        on_token: "Emit" = _no_token,
+        show_progress: "ShowProgress" = _no_progress,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        began: str = "",
+        cancelled: threading.Event | None = None,
+    ) -> "Answer":
+        """Answer a question about a video; a file that the bank lacks is encoded first.
+
+        video: path of a file, or the id or former path of a video in the bank. asked_at: second of
+        the video after which nothing is used. on_token: gets the text in pieces. start, end, began:
+        as in `add`. cancelled: once it is set, Cancelled is raised soon. UserError as `add`, and on
+        an empty question or one from before the first frame.
+        """
+        from memory.schema import Question
+        from pipeline.schema import check_question
+
+        check_question(question)
+        if asked_at is not None and not asked_at >= 0:
+            raise UserError(
+                f"asked_at={asked_at:g} is before the video begins; "
+                "give seconds of video time, 0 or more."
+            )
+        moment, note = math.inf if asked_at is None else asked_at, ""
+        stored = None if Path(video).exists() else self._video_in_bank(video)
+        if stored is None:
+            with self._encode_lock:
+                source = self._source(video, start, end, began)
+                video_id = source.info.video_id
+                note, moment = self._encode_or_read(
+                    source, video, began, moment, show_progress, cancelled
+                )
+        else:
+            video_id = stored.info.video_id
+        with self._read_lock:
+            answer = self.qa.ask(
+                Question(question, video_id, moment), on_token, cancelled=cancelled
+            )
+        note = note.removeprefix(answer.warning).strip()  # both may have the remark on the file
+        return replace(answer, warning=" ".join(filter(None, [answer.warning, note])))
+
+    def find(
+        self,
+        query: str,
+        video: str = "",
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        asked_at: float | None = None,
+        top: int = 10,
+        widen: float = 0.0,
+        channels: Sequence[str] | None = None,
+        encode: bool = False,
+        show_progress: "ShowProgress" = _no_progress,
+        cancelled: threading.Event | None = None,
+    ) -> "SearchResult":
+        """The moments of one video, or of the whole bank, that fit a few words best.
+
+        video: id or path; "": all. start, end, asked_at: seconds of video time. widen: seconds of
+        context around each moment. channels: where to search; None: as the settings say. encode:
+        a file that the bank lacks is encoded first, which loads the backbone. UserError on a
+        request that makes no sense, and where the bank or the video is not there.
+        """
+        from pipeline.moments.search import SearchRequest, check_request, search
+
+        request = SearchRequest(query, None, start, end, asked_at, top, widen)
+        check_request(request)
+        if asked_at is not None and not video:
+            raise UserError("asked_at= is a second of one video; give video= as well")
+        self._check_search(channels)
+        notes = []
+        if encode and video and self._lacks(video):
+            with self._encode_lock:
+                source = self._source(video, 0.0, None, "")
+                note, _ = self._encode_or_read(
+                    source, video, "", math.inf, show_progress, cancelled
+                )
+                notes.append(note)
+        with self._read_lock:
+            finder, note = self._finder(channels, video)
+            video_id = self._video_id(finder.bank, video)
+            notes += [note, _vectors_note(finder)]
+            result = search(finder, replace(request, video_id=video_id))
+        notes += result.notes
+        return replace(result, notes=[each for each in notes if each])
+
+    @contextmanager
+    def stream(
+        self, address: str, *, speed: float = 1.0, name: str | None = None
+    ) -> "Iterator[Session]":
+        """A live session that encodes a camera, a stream, or a file that is played, while its
+        questions are answered.
+
+        speed: of a file, in times real time. name: of a stream in the bank; None: made from its
+        address. UserError as `add`.
+        """
+        from pipeline.build import build_live
+        from pipeline.live.session import Session
+
+        with self._encode_lock:
+            settings = self.settings.changed(video=address)
+            source = build_live(settings, self.backbone, speed=speed, name=name)
+            try:
+                with Session(self.qa, source) as session:
+                    yield session
+            finally:
+                self.qa.bank.end_writing()
+
+    def videos(self) -> "list[VideoRow]":
+        """The videos of the bank, by id; none where there is no bank yet."""
+        return self.reader.catalog.videos() if self._is_there() else []
+
+    def video(self, video: str) -> "VideoRow":
+        """The video of the bank that an id or a path means. UserError if there is none."""
+        from pipeline.videos import find_video
+
+        row = find_video(self.reader, video)
+        if row is None:
+            raise UserError("No video is named; give its path, or its id in the bank")
+        return row
+
+    def close(self) -> None:
+        """Save the indexes and free the models. Waits for what runs."""
+        with self._encode_lock, self._read_lock, self._parts_lock:
+            self._is_closed = True
+            banks = [finder.bank for finder, _ in self._finders.values()]
+            banks += [self._plain] if self._plain is not None else []
+            banks += [self._qa.bank] if self._qa is not None else []
+            for bank in banks:
+                bank.close()
+            self._finders, self._plain, self._qa, self._backbone = {}, None, None, None
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- parts
+
+    @property
+    def settings(self) -> IngestSettings:
+        """The settings of encoder and answers."""
+        with self._parts_lock:
+            if self._asking is None:
+                self._asking = _with_parts(compose("ingest", []), self._finding)
+            return self._asking
+
+    @property
+    def search_settings(self) -> FindSettings:
+        """The settings of searches."""
+        with self._parts_lock:
+            if self._finding is None:
+                self._finding = _with_parts(compose("find", []), self._asking)
+            return self._finding
+
+    @property
+    def backbone(self) -> "Backbone":
+        """The video-LLM; loaded at the first use."""
+        with self._parts_lock:
+            self._refuse_closed()
+            if self._backbone is None:
+                from pipeline.build import build_backbone
+
+                self._backbone = build_backbone(self.settings)
+            return self._backbone
+
+    @property
+    def qa(self) -> "VideoQA":
+        """Encoder and answers over the bank, which is made if it is not there."""
+        with self._parts_lock:
+            self._refuse_closed()
+            if self._qa is None:
+                from pipeline.build import build_qa
+                from pipeline.frame_embedder import build_clip
+
+                # the embedded model has an embedder of its own, whatever a search found with
+                is_own = self.settings.backbone.get("questions") is not None
+                backbone = self.backbone
+                if is_own or self._clip is None:
+                    self._clip = build_clip(self.settings)
+                self._qa = build_qa(self.settings, backbone, self._clip)
+                _settle_collector()
+            return self._qa
+
+    @property
+    def reader(self) -> "MemoryBank":
+        """The bank, to look at. UserError if it is not there."""
+        with self._parts_lock:
+            self._refuse_closed()
+            if self._qa is not None:
+                return self._qa.bank
+            if self._plain is None:
+                from memory.retrieval.uniform import UniformRetriever
+
+                self._plain = self._open(UniformRetriever())
+            return self._plain
+
+    # ---- inside
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise UserError(f"bank {self.bank} was closed; open it again")
+
+    def _is_there(self) -> bool:
+        """Whether the folder of the bank has anything in it."""
+        folder = Path(self.bank)
+        return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+    def _open(self, retriever: "Retriever") -> "MemoryBank":
+        from memory.bank import MemoryBank
+
+        return MemoryBank.open(self.bank, None, retriever, recent_frames=0, create=False)
+
+    def _source(self, path: str, start: float, end: float | None, began: str) -> "FrameSource":
+        """The frames of a file. A file that is no video creates no bank."""
+        from encoders.sources.container import check_file
+
+        check_file(Path(path))  # refuses a wrong path before torch and a model load
+        if began:
+            units.parse_moment("began", began)
+        from pipeline.build import open_video
+
+        return open_video(self.settings, self.backbone, path, start=start, end=end)
+
+    def _encode(
+        self,
+        source: "FrameSource",
+        path: str,
+        began: str,
+        show_progress: "ShowProgress",
+        cancelled: threading.Event | None,
+    ) -> "IngestReport":
+        from pipeline.runtime.cancel import raise_if_cancelled
+
+        qa, video_id = self.qa, source.info.video_id
+        moment = units.parse_moment("began", began) if began else None
+        ingester = replace(qa.ingester, began=moment)
+        row = qa.bank.catalog.video(video_id)
+        if row is not None and moment is not None:
+            self._refuse_other_began(path, began, moment, video_id)
+        try:
+            if row is not None and row.finished:
+                return ingester.ingest(source)
+            with show_progress(source.info) as progress:
+
+                def report(seconds: float, nbytes: int) -> None:
+                    progress(seconds, nbytes)
+                    raise_if_cancelled(cancelled)
+
+                return ingester.ingest(source, report)
+        finally:
+            qa.bank.end_writing()
+
+    def _encode_or_read(
+        self,
+        source: "FrameSource",
+        path: str,
+        began: str,
+        moment: float,
+        show_progress: "ShowProgress",
+        cancelled: threading.Event | None,
+    ) -> tuple[str, float]:
+        """Encode what the bank lacks of the video, unless another process writes the bank.
+
+        moment: seconds of video time. -> what the user must know, and the moment of the question:
+        the end of what is stored where that comes first. BankBusyError when nothing is stored yet.
+        """
+        from memory.storage.manifest import BankBusyError
+
+        try:
+            return self._encode(source, path, began, show_progress, cancelled).warning, moment
+        except BankBusyError:
+            catalog, video_id = self.qa.bank.catalog, source.info.video_id
+            row, segments = catalog.video(video_id), catalog.segments(video_id)
+            if row is None or not segments:
+                raise
+            end = segments[-1].end
+            if row.finished:
+                note = f"Another process writes bank {self.bank}; text= and dense= were left out."
+                return note, moment
+            if moment < end:
+                return "", moment  # all that the question may see is there
+            note = (
+                f"Another process is encoding into bank {self.bank}; answered from the first "
+                f"{end:.1f} s of the video."
+            )
+            return note, end
+
+    def _refuse_other_began(self, path: str, began: str, moment: float, video_id: str) -> None:
+        """UserError when the bank has another wall-clock start of the same file."""
+        catalog = self.qa.bank.catalog
+        before = catalog.began(video_id, catalog.next(video_id)[0])
+        if before != moment and catalog.segments(video_id):
+            stored = (
+                "without began=" if before is None else f"with began={units.format_moment(before)}"
+            )
+            raise UserError(
+                f"began={began} does not fit: {path} is in bank {self.bank} {stored}; leave began= "
+                "out, or encode into another bank=DIR"
+            )
+
+    def _video_in_bank(self, video: str) -> "VideoRow | None":
+        """The video of this id or former path; None where the bank has none."""
+        from pipeline.videos import find_video
+
+        if not self._is_there():
+            return None
+        rows = {row.info.video_id: row for row in self.reader.catalog.videos()}
+        if video in rows:
+            return rows[video]
+        is_known = any(row.info.path == str(Path(video).absolute()) for row in rows.values())
+        return find_video(self.reader, video) if is_known else None
+
+    def _video_id(self, bank: "MemoryBank", video: str) -> str | None:
+        """The one video to search; None: all. UserError if the bank has no such video."""
+        from pipeline.videos import find_video
+
+        row = find_video(bank, video)
+        return None if row is None else row.info.video_id
+
+    def _lacks(self, video: str) -> bool:
+        """Whether this is a file, or meant as one, of which the bank lacks something."""
+        from encoders.sources.container import fingerprint
+
+        path = Path(video)
+        if not path.is_file():
+            return path.exists() or self._video_in_bank(video) is None
+        row = self.reader.catalog.video(fingerprint(path)) if self._is_there() else None
+        if row is None or not row.finished or self.reader.catalog.gaps(row.info.video_id):
+            return True
+        extractors = {run.extractor for run in self.reader.text.runs(row.info.video_id)}
+        return not extractors >= set(self.settings.text)
+
+    def _check_search(self, channels: Sequence[str] | None) -> None:
+        """UserError on settings of a search that make no sense, before anything is loaded."""
+        from pipeline.query.plan import CHANNELS, KV, PICTURE
+
+        settings = self.search_settings
+        names = list(settings.channels if channels is None else channels)
+        if not names or not set(names) <= {*CHANNELS, KV}:
+            raise UserError(
+                f"channels={names} are not known; use some of {', '.join((*CHANNELS, KV))}"
+            )
+        if settings.late_lines < 0 or (settings.late_lines and not settings.dense):
+            raise UserError(
+                f"late_lines={settings.late_lines} needs to be 0 or more, and dense=minilm; "
+                "leave it out"
+            )
+        check("planner", settings.planner)
+        if PICTURE in names:
+            check("clip", settings.clip)
+
+    def _finder(self, channels: Sequence[str] | None, video: str) -> "tuple[Finder, str]":
+        """The finder of these channels, and what the user must know about them."""
+        settings = self.search_settings
+        names = tuple(dict.fromkeys(settings.channels if channels is None else channels))
+        with self._parts_lock:
+            self._refuse_closed()
+            if names not in self._finders:
+                self._finders[names] = self._build_finder(names, video)
+                _settle_collector()
+            return self._finders[names]
+
+    def _build_finder(self, channels: tuple[str, ...], video: str) -> "tuple[Finder, str]":
+        """video: refused, where it is not in the bank, before a model is loaded."""
+        from memory.retrieval.uniform import UniformRetriever
+        from pipeline.build import build_sentence_encoder
+        from pipeline.moments.finder import Finder
+        from pipeline.moments.frame_channels import FrameChannels, frame_channels
+        from pipeline.query.plan import FRAMES
+
+        settings = self.search_settings
+        if self._sentence_encoder is None:
+            self._sentence_encoder = build_sentence_encoder(settings.dense)
+        planner = call(
+            "planner", instantiate("planner", settings.planner), backbone=lambda: self.backbone
+        )
+        frames = FrameChannels(channels, UniformRetriever(), ())
+        if set(FRAMES) & set(channels):
+            self._video_id(self.reader, video)
+            provenance = self.reader.provenance
+            frames = frame_channels(
+                settings.bank,
+                provenance,
+                channels,
+                clip=lambda: self._search_clip(provenance.get("clip")),
+                backbone=lambda: self.backbone,
+            )
+        finder = Finder(
+            self._open(frames.retriever),
+            frames.channels,
+            self._sentence_encoder,
+            settings.late_lines,
+            planner,
+            frames.queries,
+        )
+        return finder, frames.note
+
+    def _search_clip(self, recorded: object) -> "DualEncoder":
+        """The frame embedder of searches. recorded: fingerprint of the bank's."""
+        from pipeline.frame_embedder import build_clip
+
+        if self._clip is None or self._clip.fingerprint() != recorded:
+            self._clip = build_clip(self.search_settings)
+        return self._clip
+
+
+def _with_parts(own: Kind, other: IngestSettings | FindSettings | None) -> Kind:
+    """The settings with the bank and the parts of another task."""
+    values = {name: getattr(other, name) for name in _SHARED}
+    return own.changed(**{name: value for name, value in values.items() if value is not None})
+
+
+def _vectors_note(finder: "Finder") -> str:
+    """A note if some lines have no vectors. UserError if they have those of another model."""
+    bank = finder.bank
+    if finder.sentence_encoder is None:
+        return ""
+    bank.text.refuse_other_vectors(finder.sentence_encoder.made_with)
+    with_vectors, lines = bank.text.count_vectors()
+    if with_vectors == lines:
+        return ""
+    return (
+        f"{lines - with_vectors} of {lines} lines are searched by their words alone; `reelbank "
+        f"ingest bank={bank.root} dense=...` gives them vectors"
+    )
+
+
+def _settle_collector() -> None:
+    """Where a command switched the collector off to import faster: what was loaded stays."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -1,0 +1,85 @@
+"""One search of a bank for a few words, from its limits to the moments and what the user must know.
+
+Knows a finder and the channels that it was built with; no settings of commands, no output.
+"""
+
+import math
+from dataclasses import dataclass
+
+from encoders.errors import UserError
+from encoders.schema import VideoInfo
+from memory.retrieval.fusion import Moment, fuse, widen
+from pipeline.moments.finder import Finder
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What to find, and where."""
+
+    query: str
+    video_id: str | None = None  # None: the whole bank
+    start: float | None = None  # seconds of video time; None: no limit
+    end: float | None = None
+    asked_at: float | None = None  # second of the one video after which nothing counts
+    top: int = 10  # moments, at most
+    widen: float = 0.0  # seconds of context on each side of a moment
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search gave."""
+
+    moments: list[Moment]  # best first
+    videos: dict[str, VideoInfo]  # of the moments, by id
+    notes: list[str]  # what the user must know
+    has_text: bool  # whether any extractor ran on what was searched
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Files of the videos, by id."""
+        return {video_id: info.path for video_id, info in self.videos.items()}
+
+
+def check_request(request: SearchRequest) -> None:
+    """UserError on words or limits that make no sense."""
+    if not request.query.strip():
+        raise UserError('The query is empty; give a few words, such as query="rebuilt in granite".')
+    if request.top < 1:
+        raise UserError(f"top={request.top} finds nothing; use 1 or more.")
+    if not request.widen >= 0:
+        raise UserError(f"widen={request.widen} is below 0; give seconds, 0 or more.")
+    for key in ("start", "end", "asked_at"):
+        second = getattr(request, key)
+        if second is not None and not second >= 0:
+            raise UserError(
+                f"{key}={second} is before a video begins; give seconds of video time, 0 or more"
+            )
+    if request.start is not None and request.end is not None and not request.start < request.end:
+        raise UserError(
+            f"start={request.start} is not before end={request.end}; give a start that comes first"
+        )
+
+
+def search(finder: Finder, request: SearchRequest) -> SearchResult:
+    """The moments of a request, with the notes of the plan and of the wall clock."""
+    bank, video_id = finder.bank, request.video_id
+    plan, limits = finder.plan(request.query, video_id)
+    rankings = finder.rankings(
+        plan,
+        video_id,
+        limits,
+        start=request.start or 0.0,
+        end=math.inf if request.end is None else request.end,
+        asked_at=math.inf if request.asked_at is None else request.asked_at,
+    )
+    videos = {row.info.video_id: row.info for row in bank.catalog.videos()}
+    moments = [
+        widen(moment, request.widen, videos[moment.video_id].duration)
+        for moment in fuse(rankings, plan.weights)[: request.top]
+    ]
+    return SearchResult(
+        moments,
+        {moment.video_id: videos[moment.video_id] for moment in moments},
+        [note for note in (limits.note, plan.note) if note],
+        bool(bank.text.runs(video_id)),
+    )
