@@ -1,6 +1,6 @@
 """The exception whose message a user reads, and the one that ends a closed source.
 
-Knows no commands and no exit codes; `pipeline/cli.py` prints the message and exits with 2.
+Knows no commands and no exit codes; `pipeline/cli/` prints the message and exits with 2.
 """
 
 from pathlib import Path

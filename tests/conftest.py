@@ -3,6 +3,7 @@
 A test module that needs another film or bank defines a fixture of the same name.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def bank(film: Path) -> Path:
     root = film.parent / "bank"
     assert cli.run("ingest", [f"video={film}", f"bank={root}", "text=subtitles", *toy_parts()]) == 0
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bank_in_the_current_folder() -> Iterator[None]:
+    """A command of a test that names no bank leaves the user's own bank alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REELBANK_BANK", "reelbank-bank")
+        yield
 
 
 @pytest.fixture

@@ -21,17 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 import conf
 from encoders.errors import UserError
 from pipeline.config import settings, units
-from pipeline.config.parts import PartSettings
-from pipeline.config.settings import TASK_SETTINGS, Form, Settings
+from pipeline.config.default_bank import default_bank
+from pipeline.config.settings import RENAMED, TASK_SETTINGS, Form, PartSettings, Settings
 
-# keys of earlier versions, in the tasks that have the new key
-RENAMED = {
-    "at_once": "batch_size",
-    "together": "batch_size",
-    "asked": "queries",
-    "more_frames": "appended_frames",
-    "choice": "option_choice",
-}
 _OVERRIDE = re.compile(r"(?P<signs>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)", re.DOTALL)
 _PLAIN_LIST = re.compile(r"""\[[^][{}'"\\]+\]""")
 # keys of parts whose values are texts, which may hold what Hydra's grammar gives a meaning
@@ -73,6 +65,8 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
     own = kind(**values)
     for key, text in _texts(kind, overrides).items():
         setattr(own, key, text)  # also "???", which OmegaConf takes for a missing value
+    if getattr(own, "bank", None) == "":
+        setattr(own, "bank", default_bank())  # noqa: B010 - not every task has one
     for one in fields(kind):
         if not own.is_missing(one.name):
             is_path = one.metadata["form"] is Form.PATH
@@ -82,7 +76,10 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
 
 def to_yaml(task: str, overrides: Sequence[str]) -> str:
     """Every key of a task with its value, references as they stand in conf/: what --cfg prints."""
-    return OmegaConf.to_yaml(_composed(task, overrides))
+    config = _composed(task, overrides)
+    if config.get("bank") == "":
+        config.bank = default_bank()
+    return OmegaConf.to_yaml(config)
 
 
 def options(group: str, values: Mapping[str, Any]) -> dict[str, PartSettings]:

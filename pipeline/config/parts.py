@@ -12,10 +12,7 @@ import hydra.utils
 from hydra.errors import InstantiationException
 
 from encoders.errors import UserError
-
-# A node of conf/: `_target_` names the class, `_partial_: true` leaves partners to build.py, and
-# every other key is a parameter of the class. Plain values; parts may be nested.
-PartSettings = dict[str, Any]
+from pipeline.config.settings import PartSettings
 
 _TYPE_NAMES = {
     int: "a whole number",

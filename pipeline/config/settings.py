@@ -2,7 +2,8 @@
 
 Hydra's structured configs: conf/TASK.yaml begins with the dataclass of the task. Every field has a
 remark with its meaning and unit; the reference page of the docs prints these remarks under their
-headings. Knows no part: a part is a node of conf/, such as conf/reader/kv.yaml.
+headings. Knows no part: a part is a node of conf/, such as conf/reader/kv.yaml. Imports no Hydra
+before register(), so that the command line knows the keys of a task at once.
 """
 
 import copy
@@ -12,11 +13,22 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
-
 from encoders.errors import UserError
-from pipeline.config.parts import PartSettings
+
+# A node of conf/: `_target_` names the class, `_partial_: true` leaves partners to build.py, and
+# every other key is a parameter of the class. Plain values; parts may be nested.
+PartSettings = dict[str, Any]
+
+MISSING = "???"  # Hydra's mark for a setting that has no value yet
+
+# keys of earlier versions, in the tasks that have the new key
+RENAMED = {
+    "at_once": "batch_size",
+    "together": "batch_size",
+    "asked": "queries",
+    "more_frames": "appended_frames",
+    "choice": "option_choice",
+}
 
 WEIGHTS = Path(__file__).parents[1] / "embedded" / "weights"
 
@@ -110,13 +122,17 @@ def mandatory(help: str, *, heading: str = "", form: Form = Form.PLAIN) -> Any:
     return field(default_factory=lambda: MISSING, metadata=metadata)
 
 
+_BANK = (
+    "Folder of the bank. Empty: that of the variable REELBANK_BANK, or "
+    "~/.local/share/reelbank (XDG_DATA_HOME)."
+)
+
+
 @dataclass
 class PipelineSettings(Settings):
     """What most tasks share; everything else belongs to a part."""
 
-    bank: str = setting(
-        "reelbank-bank", "Folder of the bank.", heading="Bank and video", form=Form.PATH
-    )
+    bank: str = setting("", _BANK, heading="Bank and video", form=Form.PATH)
     fps: float = setting(1.0, "Frames sampled per second of video.")
 
     read_tokens: int | None = setting(
@@ -225,7 +241,7 @@ class FindSettings(Settings):
         'Words, "quoted words", and a time if wanted: in the first half, after 12:30.',
         heading="What to find",
     )
-    bank: str = setting("reelbank-bank", "Folder of the bank.", form=Form.PATH)
+    bank: str = setting("", _BANK, form=Form.PATH)
     video: str = setting("", "Id or path of one video. Empty: the whole bank.", form=Form.PATH)
     encode: bool = setting(False, "Encodes the file of video= first where the bank lacks it.")
     channels: list[str] = setting(
@@ -272,9 +288,7 @@ class BankSettings(Settings):
 
     task: ClassVar[str] = "bank"
 
-    bank: str = setting(
-        "reelbank-bank", "Folder of the bank.", heading="What to do", form=Form.PATH
-    )
+    bank: str = setting("", _BANK, heading="What to do", form=Form.PATH)
     action: str = setting("ls", "ls, verify, prune or repair.")
     format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
     video: str = setting("", "Id or path of one video. Empty: all.", form=Form.PATH)
@@ -604,6 +618,9 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
 @functools.cache  # storing them takes 0.07 s, and a benchmark composes dozens of times
 def register() -> None:
     """Make the settings and the ${weights:...} resolver known to Hydra; may be called again."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
     store = ConfigStore.instance()
     for name, node in TASK_SETTINGS.items():
         store.store(name=f"{name}_schema", node=node)

@@ -55,7 +55,7 @@ def run(config: ServeSettings) -> int:
 
         service = build_service(config)
         app = build_app(service)
-        gc.freeze()  # imported modules and weights are never garbage; see cli.main
+        gc.freeze()  # imported modules and weights are never garbage; see pipeline.cli.entry
         gc.enable()
         announce(config, listening, "reelbank: serving")
         uvicorn.Server(uvicorn_settings(app)).run(sockets=[listening])

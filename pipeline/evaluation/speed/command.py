@@ -149,7 +149,7 @@ def _measure(config: BenchSettings, folder: Path, rows: "list[BenchRow]") -> dic
             make(config.made, folder / "model", config.backbone["dtype"], config.seed)
         )
     backbone = load_backbone(config)
-    if not gc.isenabled():  # as in every command, see cli.main
+    if not gc.isenabled():  # as in every command, see pipeline.cli.entry
         gc.freeze()
         gc.enable()
     # composing takes a third of a second

@@ -1,0 +1,265 @@
+"""The words behind a command -> its settings, in either grammar, and without Hydra.
+
+A word is one of three things.
+
+1. An option: `--top`, `--top=5`, `-k 5`. A word that begins with a dash and is no known option is
+   refused where it looks like one (`--tpo`), and is a text where it does not ("-5 degrees?").
+   Behind a lone `--`, every word is a text.
+2. A setting: `key=value`, where the task has the key. Two exceptions: the word names a file, and
+   FILM is still open; or the value holds blanks, the key takes no text, and the question is still
+   open, as in "fps=2 means what?".
+3. A text: the rest, given to the slots of the command from left to right, as it stands.
+
+A word that is nothing of this goes to Hydra as it stands, which refuses it with a sentence.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from encoders.errors import UserError
+from pipeline.cli.command import Command, Option, Slot
+from pipeline.cli.keys import known_keys
+
+SET = Option(
+    ("-o", "--set"),
+    "",
+    "any setting of the task, or a part by name, as key=value; may be repeated",
+    metavar="KEY=VALUE",
+    repeats=True,
+)
+QUIET = Option(("-q", "--quiet"), "messages=none", "print the answer and errors only")
+VERBOSE = Option(("-v", "--verbose"), "verbose", "an error comes with its traceback")
+CONFIG = Option(("--cfg",), "cfg", "print every setting with its value, and do nothing")
+# options of every command with a task
+SHARED = (SET, QUIET, VERBOSE, CONFIG)
+
+_SETTING = re.compile(r"\+{0,2}(?P<key>[A-Za-z_]\w*)(?P<inner>[\w.@/]*)=(?P<value>.*)", re.DOTALL)
+_DELETION = re.compile(r"~(?P<key>[A-Za-z_]\w*)[\w.]*(=.*)?", re.DOTALL)
+_LOOKS_LIKE_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=\S*)?")
+_BRACKETS = re.compile(r"""\[.*\]|\{.*\}|'.*'|".*\"""", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command with its settings."""
+
+    command: Command
+    overrides: tuple[str, ...] = ()  # key=value, in the order of their weight: the last one counts
+    words: tuple[str, ...] = ()  # of a slot that takes many, or of a command without a task
+    options: dict[str, str] = field(default_factory=dict)  # of a command without a task
+    is_verbose: bool = False
+    prints_config: bool = False
+    has_words: bool = False  # the words hold more than key=value
+
+    def value(self, key: str) -> str | None:
+        """What an override gives to a key; None where none does."""
+        heads = (f"{signs}{key}=" for signs in ("", "+", "++"))
+        values = (
+            override.removeprefix(head)
+            for head in heads
+            for override in reversed(self.overrides)
+            if override.startswith(head)
+        )
+        return next(values, None)
+
+
+def parse(command: Command, arguments: Sequence[str]) -> Call:
+    """The call of a command. UserError on an option that it does not have, or too many words."""
+    return _Parser(command).parse(arguments)
+
+
+class _Parser:
+    """The words of one call, sorted."""
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        self._keys = known_keys(command.task) if command.task else {}
+        options = (*command.options, *(SHARED if command.task else ()))
+        self._options = {name: option for option in options for name in option.names}
+        self._given: list[str] = []  # overrides of options
+        self._settings: list[str] = []
+        self._texts: list[str] = []
+        self._flags: set[str] = set()
+        self._open = list(command.slots)
+        self._unquoted = 0  # texts that stand before a lone --
+
+    def parse(self, arguments: Sequence[str]) -> Call:
+        words, raw = _parted(arguments)
+        self._close_slots(words)
+        rest = iter(words)
+        for word in rest:
+            option, value = self._option(word)
+            if option is None:
+                self._sort(word)
+            elif option.takes_value and value is None:
+                self._take(option, word, next(rest, None))
+            else:
+                self._take(option, word, value)
+        if not any(slot.is_text for slot in self._open):
+            self._hand_on(lambda text: not is_file(text) and _SETTING.fullmatch(text) is not None)
+        self._unquoted = len(self._texts)
+        self._texts += raw
+        has_words = bool(self._given or self._flags or self._texts)
+        words_of_slots = self._fill_slots()
+        command = self._command
+        given = [*self._given, *self._settings]
+        return Call(
+            command,
+            overrides=tuple(given),
+            words=tuple(words_of_slots),
+            options={} if command.task else dict(one.split("=", 1) for one in given),
+            is_verbose="verbose" in self._flags,
+            prints_config="cfg" in self._flags,
+            has_words=has_words,
+        )
+
+    # ---- options
+
+    def _option(self, word: str) -> tuple[Option | None, str | None]:
+        """The option that a word is, and its value where the word has it; (None, None): none."""
+        if not word.startswith("-"):
+            return None, None
+        name, equals, value = word.partition("=")
+        if name in self._options:
+            return self._options[name], value if equals else None
+        short = self._options.get(word[:2])
+        if short is not None and short.takes_value and self._is_attached(short, word[2:]):
+            return short, word[2:]
+        if self._is_film(word):
+            return None, None
+        if _LOOKS_LIKE_OPTION.fullmatch(word):
+            raise UserError(self._unknown(name))
+        return None, None
+
+    def _is_attached(self, option: Option, value: str) -> bool:
+        """Whether `-k5` is meant: a number, or a setting behind -o; else it is a text."""
+        return self._is_setting(value) if option is SET else value.isdecimal()
+
+    def _take(self, option: Option, word: str, value: str | None) -> None:
+        name = word.partition("=")[0]
+        if not option.takes_value:
+            if value is not None:
+                raise UserError(f"{name} takes no value; leave {'=' + value} out")
+            if "=" not in option.setting:
+                self._flags.add(option.setting)
+            elif option.setting.partition("=")[0] in self._keys or not self._command.task:
+                self._given.append(option.setting)
+            return
+        if value is None or value in self._options:
+            raise UserError(f"{name} has no value; give one, as in {name} {option.metavar}")
+        if option is SET:
+            self._set(value)
+        else:
+            self._given.append(f"{option.setting}={value}")
+
+    def _set(self, value: str) -> None:
+        """-o: a setting, or the folder of the results where the command has one."""
+        has_out = "--out" in self._options
+        if has_out and not self._is_setting(value):
+            self._given.append(f"{self._options['--out'].setting}={value}")
+        else:
+            self._settings.append(value)
+
+    def _unknown(self, name: str) -> str:
+        import difflib  # 5 ms, needed here alone
+
+        near = difflib.get_close_matches(name, self._options, 1)
+        hint = (
+            f"use {near[0]}, or" if near else f"`reelbank {self._command.name} --help` lists all;"
+        )
+        return (
+            f"reelbank {self._command.name} has no option {name}; {hint} put -- in front of a text "
+            "that begins with a dash"
+        )
+
+    # ---- settings and texts
+
+    def _close_slots(self, words: Sequence[str]) -> None:
+        """A slot whose key is given as key=value, or by its option, takes no text."""
+        keys = {match["key"] for match in map(_SETTING.fullmatch, words) if match}
+        keys |= {one.setting for word in words if (one := self._options.get(word.split("=")[0]))}
+        if any(slot.setting in keys for slot in self._open):
+            self._open = [slot for slot in self._open if slot.setting not in keys]
+
+    def _sort(self, word: str) -> None:
+        if self._is_setting(word):
+            self._settings.append(word)
+        else:
+            self._texts.append(word)
+
+    def _is_setting(self, word: str) -> bool:
+        match = _SETTING.fullmatch(word)
+        if match is None:
+            deletion = _DELETION.fullmatch(word)
+            return deletion is not None and deletion["key"] in self._keys
+        if self._is_film(word):
+            return False
+        key, value = match["key"], match["value"]
+        if key not in self._keys:
+            return False
+        if match["inner"] or self._keys[key] or not re.search(r"\s", value):
+            return True
+        asks = any(slot.is_text for slot in self._open)
+        return not asks or _BRACKETS.fullmatch(value) is not None
+
+    def _is_film(self, word: str) -> bool:
+        """Whether a word names a file, while a slot waits for one."""
+        return any(slot.is_film for slot in self._open) and is_file(word)
+
+    def _hand_on(self, is_none: Callable[[str], bool]) -> None:
+        """Leave words that are no texts to Hydra, which says what is wrong with them."""
+        self._settings += [text for text in self._texts if is_none(text)]
+        self._texts = [text for text in self._texts if not is_none(text)]
+
+    def _fill_slots(self) -> list[str]:
+        """Texts -> settings; -> the words of a slot that takes many, or of no task."""
+        slots, texts = self._slots(len(self._texts)), self._texts
+        if not self._command.task:
+            return texts
+        for number, (slot, text) in enumerate(zip(slots, texts, strict=False)):
+            self._fill(slot, text, is_raw=number >= self._unquoted)
+        left = texts[len(slots) :]
+        if slots and slots[-1].many:
+            return texts[len(slots) - 1 :]
+        if left and len(self._open) == len(self._command.slots) > 0:
+            names = " and ".join(slot.name for slot in self._command.slots)
+            raise UserError(
+                f"reelbank {self._command.name} takes {names}, and {left[0]!r} is one word too "
+                "many; put quotes around words that belong together"
+            )
+        self._settings += left  # a line of key=value: Hydra says what is wrong with the word
+        return []
+
+    def _slots(self, count: int) -> list[Slot]:
+        """The slots that are filled by so many texts: optional ones as long as texts are left."""
+        spare = count - sum(not slot.is_optional for slot in self._open)
+        filled = []
+        for slot in self._open:
+            if slot.is_optional:
+                spare -= 1
+            if not slot.is_optional or spare >= 0:
+                filled.append(slot)
+        return filled[:count]
+
+    def _fill(self, slot: Slot, text: str, is_raw: bool) -> None:
+        if is_raw or slot.is_text or is_file(text) or not _SETTING.fullmatch(text):
+            self._given += filter(None, [f"{slot.setting}={text}", slot.implies])
+        else:  # no file of that name; Hydra says that the key is none
+            self._settings.append(text)
+
+
+def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before a lone `--`, and those behind it."""
+    words = list(arguments)
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def is_file(word: str) -> bool:
+    """Whether a word is the path of a file."""
+    try:
+        return os.path.isfile(os.path.expanduser(word))
+    except ValueError:  # a zero byte
+        return False

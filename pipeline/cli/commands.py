@@ -1,0 +1,201 @@
+"""Every command of `reelbank`: one entry each. To add a command, add an entry to COMMANDS.
+
+Imports nothing that a command needs: help and completion answer at once.
+"""
+
+from pipeline.cli.command import Command, Option, Slot
+
+# task -> module:function; the function takes the settings of the task and returns its exit code
+TASKS = {
+    "ask": "pipeline.commands.ask:run",
+    "ingest": "pipeline.commands.ingest:run",
+    "batch": "pipeline.batch.command:run",
+    "find": "pipeline.commands.find:run",
+    "bank": "pipeline.commands.bank:run",
+    "needle": "pipeline.evaluation.needle.command:run",
+    "serve": "pipeline.server.command:run",
+    "demo": "pipeline.demo.command:run",
+    "bench": "pipeline.evaluation.speed.command:run",
+    "backbones": "pipeline.commands.backbones:run",
+}
+
+BANK = Option(
+    ("-b", "--bank"),
+    "bank",
+    "folder of the bank (default: REELBANK_BANK, or ~/.local/share/reelbank)",
+    metavar="DIR",
+    is_path=True,
+)
+JSON = Option(("--json",), "format=json", "print JSON, and nothing else, on stdout")
+FPS = Option(("--fps",), "fps", "frames sampled per second of video (default: 1)", metavar="N")
+MODEL = Option(
+    ("-m", "--model"),
+    "backbone",
+    "a video-LLM by its name in `reelbank models`",
+    metavar="NAME",
+    group="backbone",
+)
+START = Option(("--start",), "start", "first second: 90, 1:30 or 0:01:30", metavar="TIME")
+END = Option(("--end",), "end", "second at which to stop", metavar="TIME")
+AT = Option(
+    ("--at",), "asked_at", "second of the question; nothing after it counts", metavar="TIME"
+)
+VIDEO = Option(("--video",), "video", "a film, in place of FILM", metavar="FILM", is_path=True)
+OUT = Option(("--out",), "out", "folder of the results; -o DIR does as well", "DIR", is_path=True)
+PORT = Option(("--port",), "port", "port to listen at; 0 is any free one", metavar="N")
+HOST = Option(("--host",), "host", "address to listen at", metavar="HOST")
+
+FILM = Slot("FILM", "video", "a video file", is_film=True)
+
+_FILMS, _MANY, _MODELS = "Your films", "Many films, and programs", "Models and measurements"
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        Command(
+            "ask",
+            "answer a question about a film, and say where in the film it shows",
+            'reelbank ask talk.mp4 "What was the total?"',
+            task="ask",
+            slots=(
+                FILM,
+                Slot("QUESTION", "question", "the question", is_optional=True, is_text=True),
+            ),
+            options=(BANK, MODEL, FPS, AT, START, END, VIDEO, JSON),
+            details="A film that the bank does not have yet is encoded first. "
+            "Without a question, a prompt opens.",
+            heading=_FILMS,
+        ),
+        Command(
+            "find",
+            "find the moments where something is said, written or shown",
+            'reelbank find talk.mp4 "the slide with the budget"',
+            task="find",
+            slots=(
+                Slot(
+                    "FILM", "video", "a video file, or the id of a video", is_optional=True,
+                    is_film=True,
+                ),
+                Slot("QUERY", "query", "what to find; one word is always the query", is_text=True),
+            ),
+            options=(
+                BANK,
+                Option(("-k", "--top"), "top", "moments in the result (default: 10)", "N"),
+                MODEL, FPS, AT, START, END, VIDEO, JSON,
+            ),
+            details="`find QUERY` searches the whole bank, `find FILM QUERY` one film. "
+            "A film that the bank does not have yet is encoded first.",
+            heading=_FILMS,
+        ),
+        Command(
+            "add",
+            "encode films into the bank; resumes where it stopped",
+            "reelbank add *.mp4 --bank films",
+            task="ingest",
+            slots=(Slot("FILM", "video", "video files", is_film=True, many=True),),
+            options=(BANK, MODEL, FPS, START, END, JSON),
+            heading=_FILMS,
+        ),
+        Command(
+            "ingest",
+            "the same as add",
+            "reelbank ingest talk.mp4 --bank films",
+            task="ingest",
+            slots=(Slot("FILM", "video", "video files", is_film=True, many=True),),
+            options=(BANK, MODEL, FPS, START, END, VIDEO, JSON),
+        ),
+        Command(
+            "bank",
+            "look after a bank: ls, verify, prune or repair",
+            "reelbank bank ls --bank films",
+            task="bank",
+            slots=(
+                Slot(
+                    "ACTION", "action", "ls, verify, prune or repair (default: ls)",
+                    is_optional=True, choices=("ls", "verify", "prune", "repair"),
+                ),
+                Slot("FILM", "video", "one video by its file or id", is_optional=True,
+                     is_film=True),
+            ),
+            options=(
+                BANK, START, END,
+                Option(("--since",), "since", "ls: segments from this moment on", "MOMENT"),
+                Option(("--until",), "until", "ls: segments before this moment", "MOMENT"),
+                Option(("--older-than",), "older_than", "prune: what is older, such as 7d", "AGE"),
+                Option(("--max-bytes",), "max_bytes", "prune: down to a size, such as 10GB",
+                       "SIZE"),
+                Option(("-n", "--dry-run"), "dry_run=true", "prune: only say what would go"),
+                VIDEO, JSON,
+            ),
+            heading=_FILMS,
+        ),
+        Command(
+            "batch",
+            "many questions about many films, from a file; resumes",
+            "reelbank batch jobs.jsonl -o answers",
+            task="batch",
+            slots=(
+                Slot("JOBS", "jobs", "questions: JSONL, JSON, CSV, TSV or Parquet",
+                     is_optional=True, is_film=True),
+            ),
+            options=(OUT, BANK, MODEL, FPS, JSON),
+            details="action=compare and action=join runs=[A,B] work on finished runs.",
+            heading=_MANY,
+        ),
+        Command(
+            "serve",
+            "answer over HTTP as OpenAI's API does",
+            "reelbank serve --port 8321",
+            task="serve",
+            options=(BANK, MODEL, FPS, HOST, PORT),
+            heading=_MANY,
+        ),
+        Command(
+            "demo",
+            "a page to show it a file, a camera or a stream, and to ask while it runs",
+            "reelbank demo --port 7860",
+            task="demo",
+            options=(BANK, MODEL, FPS, HOST, PORT),
+            heading=_MANY,
+        ),
+        Command(
+            "models",
+            "the models to choose from, and what an hour of film costs",
+            "reelbank models qwen3_vl_2b",
+            task="backbones",
+            slots=(Slot("NAME", "backbone", "one model alone", is_optional=True),),
+            options=(FPS, JSON),
+            heading=_MODELS,
+        ),
+        Command(
+            "backbones",
+            "the same as models",
+            "reelbank backbones",
+            task="backbones",
+            slots=(Slot("NAME", "backbone", "one model alone", is_optional=True),),
+            options=(FPS, JSON),
+        ),
+        Command(
+            "needle",
+            "needle benchmark: make films, ask, score, report; resumes",
+            "reelbank needle small -o runs/needle",
+            task="needle",
+            slots=(Slot("PRESET", "preset", "smoke, small, lengths or variants",
+                        is_optional=True),),
+            options=(OUT, MODEL, FPS, JSON),
+            heading=_MODELS,
+        ),
+        Command(
+            "bench",
+            "speed beside transformers alone, and of the parts of a bank",
+            "reelbank bench smoke -o runs/bench",
+            task="bench",
+            slots=(
+                Slot("PRESET", "bench_preset", "embedded, store, small or smoke",
+                     is_optional=True),
+            ),
+            options=(OUT, VIDEO, MODEL, FPS, JSON),
+            heading=_MODELS,
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,221 @@
+"""The command `reelbank`: help, or a command with its settings; prints errors.
+
+An error is one line; HYDRA_FULL_ERROR=1 or -v adds the traceback. Exit codes: 0 done, 1 the bank
+has damage (verify, repair) or a question failed (batch), 2 bad input, 130 interrupted, 141 the
+reader of the output has gone.
+
+Light until the task is known: words are parsed, and a resident process is asked (pipeline.resident,
+where it is there), before Hydra, numpy or torch is imported.
+
+The prompt is entered as `pipeline.cli.prompt:run(video, overrides)`: video is the film's path or
+None for the whole bank, and overrides are key=value of the task `ask`, bank= and backbone= among
+them. It returns the exit code. Three lines lead there, in a terminal alone (stdin and stdout):
+`reelbank`, `reelbank FILM`, and `reelbank ask FILM` without a question.
+"""
+
+import codecs
+import gc
+import io
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+
+from encoders.errors import UserError
+from pipeline.cli.arguments import Call, is_file, parse
+from pipeline.cli.commands import COMMANDS, TASKS
+from pipeline.config.default_bank import default_bank, former_bank
+
+# commands whose bank= is one bank of the user's
+_BANKED = ("ask", "find", "add", "ingest", "bank", "batch", "serve", "demo")
+
+
+def run(task: str, overrides: Sequence[str]) -> int:
+    """Run a task with settings as key=value; its exit code. UserError on bad input."""
+    if task not in TASKS:
+        raise UserError(f"There is no task {task!r}; use one of {_names()}.")
+    given = [override for override in overrides if override != "--cfg"]
+    if len(given) < len(overrides):
+        from pipeline.config.compose import to_yaml
+
+        print(to_yaml(task, given))
+        return 0
+    from pipeline.config.compose import compose
+
+    settings = compose(task, given)
+    with _named_extras(f"reelbank {task}"):
+        return _function(TASKS[task])(settings)
+
+
+@contextmanager
+def _named_extras(command: str) -> Iterator[None]:
+    """A missing extra is a UserError with its install line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        from encoders.extras import missing_extra
+
+        missing = missing_extra(error, command)
+        if missing is None:
+            raise
+        raise missing from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console command."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # importing torch and transformers allocates millions of objects that stay; a collection on the
+    # way finds nothing and costs 0.9 s of 4.2 (docs/measurements/LOG.md)
+    gc.disable()
+    _prepare_output()
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()  # so that a full disk or a closed pipe is reported here
+    except UserError as error:
+        code = _refuse(str(error), error)
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        code = 141  # as shells know a command whose reader has gone
+    except OSError as error:  # such as a full disk, or a folder that may not be read
+        where = f"{error.filename} " if error.filename else ""
+        code = _refuse(f"{where}cannot be used: {error.strerror or error}", error)
+    except KeyboardInterrupt:
+        print(
+            "reelbank: stopped; what was written stays, and the same command goes on from there.",
+            file=sys.stderr,
+        )
+        code = 130
+    finally:
+        gc.enable()
+    _drop_unwritten()
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Help, or the command of the arguments; its exit code."""
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    name, *rest = arguments or [""]
+    if name == "help" or {"-h", "--help"} & set(words):
+        return _print_help(next((one for one in words if one in COMMANDS), ""))
+    if name == "--version":
+        return _print_version()
+    if not arguments:
+        if _is_terminal() and find_spec("pipeline.cli.prompt"):
+            return _function("pipeline.cli.prompt:run")(None, [])
+        raise UserError(f"No task is given; use one of {_names()}, or `reelbank --help`")
+    if name not in COMMANDS and is_file(name):
+        name, rest = "ask", list(arguments)
+    if name not in COMMANDS:
+        raise UserError(f"There is no task {name!r}; use one of {_names()}.")
+    return _call(parse(COMMANDS[name], rest))
+
+
+def _call(call: Call) -> int:
+    """Run a command; its exit code."""
+    command = call.command
+    if not command.task:
+        with _named_extras(f"reelbank {command.name}"):
+            return _function(command.function)(call.words, call.options)
+    if call.prints_config:
+        return run(command.task, [*call.overrides, "--cfg"])
+    if call.is_verbose:
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+    former = former_bank()
+    if former is not None and command.name in _BANKED and call.value("bank") is None:
+        print(
+            f"reelbank: the bank is {default_bank()}; {former} here was the default of earlier "
+            f"versions, use it with --bank {former}.",
+            file=sys.stderr,
+        )
+    code = _ask_resident(call)
+    return run(command.task, call.overrides) if code is None else code
+
+
+def _ask_resident(call: Call) -> int | None:
+    """The exit code of a resident process of the bank; None where there is none."""
+    if not find_spec("pipeline.resident"):
+        return None
+    bank = call.value("bank") or default_bank()
+    code: int | None = _function("pipeline.resident:ask_resident")(
+        call.command.task, list(call.overrides), bank
+    )
+    return code
+
+
+def _function(path: str) -> Callable[..., int]:
+    """The function of `module:function`."""
+    module, _, name = path.partition(":")
+    function: Callable[..., int] = getattr(import_module(module), name)
+    return function
+
+
+def _names() -> str:
+    """The commands, those of all versions first."""
+    return ", ".join(dict.fromkeys([*TASKS, *COMMANDS]))
+
+
+def _print_help(name: str) -> int:
+    from pipeline.cli.help import overview, page
+
+    print(page(COMMANDS[name]) if name else overview())
+    return 0
+
+
+def _print_version() -> int:
+    from importlib.metadata import version
+
+    print(f"reelbank {version('reelbank')}")
+    return 0
+
+
+def _is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _refuse(message: str, error: Exception) -> int:
+    """One line on stderr; exit code 2. Raises the error where a traceback is wanted."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    line = " ".join(message.splitlines()).rstrip(". ")
+    print(f"reelbank: {line}.", file=sys.stderr)
+    return 2
+
+
+def _is_unread() -> bool:
+    """True where the reader of stdout or stderr has gone, as in `reelbank ask ... | head -1`."""
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _drop_unwritten() -> None:
+    """Let Python end without a complaint about text that nobody takes any more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare_output() -> None:
+    """Let stdout print what its encoding lacks: a file name's bytes as they are, else escapes.
+
+    A stream that was closed before the start (`>&-`) takes text to nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    codecs.register_error("reelbank", _as_bytes_or_escapes)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="reelbank")
+
+
+def _as_bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
