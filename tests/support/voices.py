@@ -19,11 +19,27 @@ _SAMPLES = ctypes.CFUNCTYPE(
 _SYNCHRONOUS, _UTF8 = 2, 1
 
 
-def speak(text: str, folder: Path) -> tuple[np.ndarray, int]:
-    """[n] int16 samples of somebody who says it, and their rate."""
+def recording(path: Path, rate: int) -> np.ndarray:
+    """[n] int16 samples of a sound file, mono, at a rate in samples a second."""
+    with av.open(str(path)) as file:
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+        frames = [*file.decode(audio=0), None]
+        parts = [
+            part.to_ndarray().reshape(-1) for one in frames for part in resampler.resample(one)
+        ]
+    return np.concatenate(parts)
+
+
+def speak(
+    text: str, folder: Path, language: str = "en-us", speed: int = 140
+) -> tuple[np.ndarray, int]:
+    """[n] int16 samples of somebody who says it, and their rate. speed: words a minute."""
     if shutil.which("espeak-ng"):
         subprocess.run(
-            ["espeak-ng", "-v", "en-us", "-s", "140", "-w", str(folder / "said.wav"), text],
+            [
+                *("espeak-ng", "-v", language, "-s", str(speed)),
+                *("-w", str(folder / "said.wav"), text),
+            ],
             check=True,
         )
         with wave.open(str(folder / "said.wav")) as file:
@@ -45,8 +61,8 @@ def speak(text: str, folder: Path) -> tuple[np.ndarray, int]:
         return 0
 
     library.espeak_SetSynthCallback(take)
-    library.espeak_SetVoiceByName(b"en-us")
-    library.espeak_SetParameter(1, 140, 0)  # words a minute
+    library.espeak_SetVoiceByName(language.encode())
+    library.espeak_SetParameter(1, speed, 0)
     data = text.encode()
     library.espeak_Synth(data, len(data) + 1, 0, 0, 0, _UTF8, None, None)
     library.espeak_Synchronize()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from encoders.sources.container import inspect
-from encoders.text import sound
+from encoders.text.speech import sound
 from tests.support.voices import film_with_sound
 
 RATE = 16_000

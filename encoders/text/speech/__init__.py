@@ -1,0 +1,1 @@
+"""Speech in a video -> lines: the sound, stretches of it, and recognizers."""
