@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -115,7 +115,13 @@ def make_banks(root: Path) -> list[Template]:
 
 # ---- mutations
 
-Mutation = Callable[[Path, Path, np.random.Generator], None]  # (path, its double, chance)
+
+class Mutation(Protocol):
+    """Damages a path. double: the same path in another bank; it may be missing."""
+
+    __name__: str
+
+    def __call__(self, path: Path, double: Path, chance: np.random.Generator, /) -> None: ...
 
 
 def _data(path: Path, change: Callable[[bytearray], None]) -> None:
@@ -167,6 +173,10 @@ def other_json(path: Path, double: Path, chance: np.random.Generator) -> None:
 
 def delete(path: Path, double: Path, chance: np.random.Generator) -> None:
     path.unlink()
+
+
+def delete_folder(path: Path, double: Path, chance: np.random.Generator) -> None:
+    shutil.rmtree(path)
 
 
 def folder_instead(path: Path, double: Path, chance: np.random.Generator) -> None:
@@ -262,7 +272,7 @@ OF_FILES: tuple[tuple[Mutation, int], ...] = (
 )
 OF_FOLDERS: tuple[tuple[Mutation, int], ...] = (
     (double_instead, 4),
-    (remove_folder := lambda path, double, chance: remove(path), 3),
+    (delete_folder, 3),
     (file_instead, 3),
     (loop_instead, 2),
     (dangling_instead, 1),
@@ -282,6 +292,42 @@ def _group(bank: Path, path: Path) -> str:
     return parts[0] if len(parts) == 1 else f"{parts[0]}/{path.suffix or path.name}"
 
 
+def state_of(bank: Path) -> dict[str, tuple[int, str | bytes | None]]:
+    """Mode and content of everything in a bank: bytes of a file, target of a link."""
+
+    def content(path: Path) -> str | bytes | None:
+        if path.is_symlink():
+            return os.readlink(path)
+        with contextlib.suppress(PermissionError):
+            return path.read_bytes() if path.is_file() else None
+        return None
+
+    paths = sorted(bank.rglob("*"))
+    return {str(path.relative_to(bank)): (path.lstat().st_mode, content(path)) for path in paths}
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is done to one path of a bank."""
+
+    mutation: Mutation
+    path: Path
+    source: Path  # the bank that has the double
+
+    @property
+    def kind(self) -> str:
+        table = "folder" if self.path.is_dir() else "file"
+        return f"{table}: {self.mutation.__name__}"
+
+    def apply(self, bank: Path, chance: np.random.Generator) -> None:
+        self.mutation(self.path, self.source / self.path.relative_to(bank), chance)
+
+
+def all_kinds() -> set[str]:
+    tables = {"file": OF_FILES, "folder": OF_FOLDERS}
+    return {f"{name}: {one.__name__}" for name, table in tables.items() for one, _ in table}
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """One damage, named by its seed."""
@@ -289,9 +335,8 @@ class Mutant:
     template: Template
     seed: int
 
-    def apply(self, bank: Path) -> str:
-        """Damage a copy of the template's bank; says how."""
-        chance = np.random.default_rng(self.seed)
+    def draw(self, bank: Path, chance: np.random.Generator) -> Damage:
+        """The damage to a copy of the template's bank."""
         source = self.template.root / ("other", "foreign", "older")[int(chance.integers(3))]
         if chance.integers(6) == 0:
             folders = sorted(path for path in bank.rglob("*") if path.is_dir())
@@ -307,11 +352,20 @@ class Mutant:
             path, table = group[int(chance.integers(len(group)))], OF_FILES
         weights = np.array([weight for _, weight in table], float)
         mutation = table[int(chance.choice(len(table), p=weights / weights.sum()))][0]
-        mutation(path, source / path.relative_to(bank), chance)
-        name = getattr(mutation, "__name__", "?")
-        name = "remove_folder" if "lambda" in name else name
-        of = f" of {source.name}" if mutation is double_instead else ""
-        return f"{self.template.kind} {self.seed}: {name}{of} {path.relative_to(bank)}"
+        return Damage(mutation, path, source)
+
+    def apply(self, bank: Path) -> str:
+        """Damage a copy of the template's bank; says how. A damage that changes nothing, such as
+        two equal files that change places, is drawn again."""
+        chance, before = np.random.default_rng(self.seed), state_of(bank)
+        while True:
+            damage = self.draw(bank, chance)
+            name, place = damage.mutation.__name__, damage.path.relative_to(bank)
+            damage.apply(bank, chance)
+            if state_of(bank) != before:
+                break
+        of = f" of {damage.source.name}" if damage.mutation is double_instead else ""
+        return f"{self.template.kind} {self.seed}: {name}{of} {place}"
 
 
 # ---- what commands make of it
@@ -322,6 +376,7 @@ class Observed:
     """What happened to one mutant."""
 
     name: str
+    is_damaged: bool = False  # the bank differs from the template's
     verify: int | None = None  # exit code, before any repair
     reads: dict[str, str] = field(default_factory=dict)  # digest, or "refused: ..."
     repair: int | None = None
@@ -417,7 +472,9 @@ def observe(mutant: Mutant, whole: dict[str, bytes], folder: Path) -> Observed:
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
     os.umask(0o022)
+    whole_state = state_of(bank)
     seen = Observed(mutant.apply(bank))
+    seen.is_damaged = state_of(bank) != whole_state
     mutant.apply(written)
     seen.verify, _ = _command(seen, BankSettings(bank=str(bank), action="verify"))
     _command(seen, BankSettings(bank=str(bank), action="ls"))
