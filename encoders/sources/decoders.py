@@ -97,7 +97,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Units:
+class Units:
     """The film in units that are decoded alone: from a packet that a decoder can begin with.
 
     A pass from the middle so decodes each picture exactly as a whole pass does.
@@ -108,10 +108,11 @@ class _Units:
     edges: np.ndarray
 
 
-def _units(facts: Container) -> _Units:
+def units_of(facts: Container) -> Units:
+    """The units of a film; a single one where its packets have no time stamps."""
     table, pictures = facts.packets, facts.pictures
     if pictures is None:
-        return _Units(np.zeros(1, np.int64), np.array([0, len(facts.times)]))
+        return Units(np.zeros(1, np.int64), np.array([0, len(facts.times)]))
     begins, can_begin = pictures.begins.copy(), table.entries.copy()
     # the first packet of each piece: nothing before it belongs to its pictures
     firsts = [0, *(np.flatnonzero(np.diff(pictures.packet_pieces)) + 1).tolist(), *facts.firsts[1:]]
@@ -122,7 +123,7 @@ def _units(facts: Container) -> _Units:
     # never into the next piece
     entries = np.flatnonzero(can_begin & (begins < starts[pictures.packet_pieces + 1]))
     numbers, first_of = np.unique(begins[entries], return_index=True)
-    return _Units(entries[first_of], np.append(numbers, len(facts.times)))
+    return Units(entries[first_of], np.append(numbers, len(facts.times)))
 
 
 class PacketFeed:
@@ -229,7 +230,7 @@ class PyAvReader:
         self._facts, self._size = facts, (width, height)
         self._wanted = np.unique(wanted)
         self._scaler = VideoReformatter()
-        self._units = _units(facts)
+        self._units = units_of(facts)
         self.gaps: list[tuple[float, float | None]] = []
         self._last = -1  # number of the last good picture
         self._gap: int | None = None  # number of the last good picture before damage

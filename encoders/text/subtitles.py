@@ -32,6 +32,7 @@ VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .f4v .flv .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogg "
     ".ogm .ogv .ts .vob .webm .wmv .y4m".split()
 )
+_PICTURES = ("dvdsub", "dvd_subtitle", "pgssub", "hdmv_pgs_subtitle", "dvbsub", "xsub")
 SPAN_S = 600.0  # seconds of video in one text span
 # lines that were read by rules of another number are read again
 _RULES = 2
@@ -144,7 +145,7 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
         if not tracks:
             return [], []
         timeline = facts.timeline
-        pictured = [t for t in tracks if t.codec_context is None or "bitmap" in _kind(t)]
+        pictured = [t for t in tracks if not is_text_track(t)]
         if pictured:
             notes.append(
                 f"{len(pictured)} of {len(tracks)} subtitle tracks of {path.name} are pictures; "
@@ -157,7 +158,7 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
                     continue
                 start = timeline.seconds(float(packet.pts * packet.time_base), packet.pos)
                 end = start + float((packet.duration or 0) * packet.time_base)
-                words = _words(packet)
+                words = packet_text(packet)
                 if words and start < end:
                     cues[packet.stream_index].append((max(start, 0.0), end, words))
         except av.FFmpegError:
@@ -165,16 +166,12 @@ def read_tracks(path: Path) -> tuple[list[Cue], list[str]]:
     return [cue for track in cues.values() for cue in without_repeats(track)], notes
 
 
-def _kind(track: "av.subtitles.stream.SubtitleStream") -> str:
-    name = track.codec_context.name
-    return (
-        "bitmap"
-        if name in ("dvdsub", "dvd_subtitle", "pgssub", "hdmv_pgs_subtitle", "dvbsub", "xsub")
-        else name
-    )
+def is_text_track(track: "av.subtitles.stream.SubtitleStream") -> bool:
+    """False for subtitles that are pictures."""
+    return track.codec_context is not None and track.codec_context.name not in _PICTURES
 
 
-def _words(packet: "av.Packet") -> str:
+def packet_text(packet: "av.Packet") -> str:
     """The words of a packet. FFmpeg's decoders give other kinds of text as events of .ass; of
     these three they take more between angle brackets and braces for marks than is.
     """
