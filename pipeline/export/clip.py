@@ -22,7 +22,7 @@ from encoders.errors import FileError, UserError
 from encoders.sources.container import Container, inspect, open_film
 from encoders.sources.decoders import PacketFeed, units_of
 from encoders.sources.identity import why_not_file
-from encoders.sources.packets.scan import demux
+from encoders.sources.packets.scan import MISSING, demux
 from encoders.text.subtitles import is_text_track, packet_text
 from memory.storage.atomic import replacing
 
@@ -230,18 +230,41 @@ def _pictures(
     facts: Container, cut: _Cut, feed: PacketFeed, stream: Any
 ) -> Iterator[tuple[float, Any]]:
     """The packets of the pictures with their decoding times in seconds."""
-    wrap = round(facts.timeline.wrap / facts.clock) if facts.timeline.wrap else 0
-    numbers, clock = facts.packet_pictures, float(facts.clock)
-    at = -math.inf
+    clock = float(facts.clock)
+    copied, ticks, decoded_at = _stamps(facts, cut)
+    place = 0
     for number, packet in feed.packets(cut.first, cut.stop):
-        if 0 <= numbers[number] < cut.picture or packet.pts is None:
-            continue  # a picture of before, which needs what is not copied
-        ticks = packet.pts - cut.zero_ticks
-        ticks += wrap if wrap and ticks < -wrap // 2 else 0
-        delay = 0 if packet.dts is None else (packet.pts - packet.dts)
-        packet.pts, packet.dts, packet.stream = ticks, ticks - delay, stream
-        at = max(at, packet.dts * clock)
-        yield at, packet
+        if place < len(copied) and number == copied[place]:
+            packet.pts, packet.dts = int(ticks[place]), int(decoded_at[place])
+            packet.stream = stream
+            place += 1
+            yield packet.dts * clock, packet
+
+
+def _stamps(facts: Container, cut: _Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[n] int64 each: numbers of the packets that are copied, when each one is shown, and when it
+    is decoded, in ticks of the clip.
+    """
+    table, within = facts.packets, np.arange(cut.first, cut.stop)
+    own = facts.packet_pictures[within]
+    # a picture of before the first one needs what is not copied
+    numbers = within[~table.missing[within] & ((own < 0) | (own >= cut.picture))]
+    wrap = round(facts.timeline.wrap / facts.clock) if facts.timeline.wrap else 0
+    shift = cut.zero_ticks
+
+    def moved(stamps: np.ndarray) -> np.ndarray:
+        ticks = stamps[numbers] - shift
+        return np.where(ticks < -(wrap // 2), ticks + wrap, ticks) if wrap else ticks
+
+    ticks, decoded_at = moved(table.stamps), table.order[numbers]
+    if not (decoded_at == MISSING).any():
+        decoded_at = moved(table.order)
+        if (np.diff(decoded_at) > 0).all() and (decoded_at <= ticks).all():
+            return numbers, ticks, decoded_at
+    # the file has none, or guesses: Matroska stores no decoding times
+    rising = np.sort(ticks)
+    late = int((rising - ticks).max())
+    return numbers, ticks, rising - late
 
 
 def _along(

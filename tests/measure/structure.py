@@ -22,7 +22,7 @@ from tests.support import measurement_page
 from tests.support.paths import ROOT
 
 # whose classes, functions, types and names are measured
-PACKAGES = ("encoders", "memory", "pipeline")
+PACKAGES = ("encoders", "memory", "pipeline", "reelbank")
 FOLDERS = (*PACKAGES, "conf", "tests")  # whose files and lines are counted
 LONG_FUNCTION = 50  # lines
 LONG_LINE = 100  # characters
@@ -66,7 +66,7 @@ class Checkout:
 
     @cached_property
     def modules(self) -> list[Module]:
-        """The modules of the three packages."""
+        """The modules of the four packages."""
         modules = []
         for path in self.files:
             relative = path.relative_to(self.root)
@@ -377,7 +377,7 @@ def _long_sentences(checkout: Checkout) -> str:
 NUMBERS: list[Number] = [
     ("README lines", lambda one: f"{len(_readme(one).splitlines()):,}"),
     ("README bytes", lambda one: f"{len(_readme(one)):,}"),
-    ("modules (encoders, memory, pipeline)", lambda one: f"{len(one.modules)}"),
+    ("modules (encoders, memory, pipeline, reelbank)", lambda one: f"{len(one.modules)}"),
     (
         "most loose files in a folder",
         lambda one: "{1} ({0})".format(*one.loose_files().most_common(1)[0]),

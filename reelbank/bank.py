@@ -1,0 +1,220 @@
+"""A bank from Python: `reelbank.open`, and the bank that it gives."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+from encoders.errors import UserError
+from reelbank.records import Answer, Hits, Progress, Report, Video
+from reelbank.stream import Stream
+
+if TYPE_CHECKING:
+    from encoders.schema import VideoInfo
+    from pipeline.engine import Engine, ShowProgress
+
+VideoLike = str | PathLike[str] | Video
+
+
+class Bank:
+    """Films, and the models that read them. `reelbank.open` makes one.
+
+    Use it as a context manager, or call `close`. Any number of threads may use it: one adds while
+    another one asks or finds. Models are loaded by the first call that needs them and are kept.
+    """
+
+    def __init__(self, engine: "Engine") -> None:
+        """Only for `reelbank.open`."""
+        self._engine = engine
+
+    @property
+    def path(self) -> str:
+        """Folder of the bank."""
+        return self._engine.bank
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        """The videos of the bank; none where there is no bank yet."""
+        from reelbank.conversion import to_video
+
+        return tuple(to_video(self._engine, row) for row in self._engine.videos())
+
+    def add(
+        self,
+        path: str | PathLike[str],
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> Report:
+        """Encode a film into the bank, or what the bank lacks of it.
+
+            bank.add("talk.mp4", progress=lambda done: print(f"{done.share:.0%}"))
+
+        When this returns, all of it is on the disk. An interrupted call goes on where it stopped.
+
+        progress: called after each segment, about 8 s of video. start, end: seconds of a part that
+        becomes a video of its own. Error when the file is no video, or when the bank was made with
+        other settings.
+        """
+        from reelbank.conversion import to_report
+
+        report = self._engine.add(fspath(path), _showing(progress), start=start, end=end)
+        return to_report(self._engine, report)
+
+    def ask(
+        self,
+        question: str,
+        *,
+        video: VideoLike | None = None,
+        at: float | None = None,
+        on_token: Callable[[str], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Answer:
+        """Answer a question about one video.
+
+            answer = bank.ask("What was the total?", video="talk.mp4")
+            print(answer.text, [span.timecode for span in answer.spans])
+
+        video: a file, which is added first where the bank lacks it, or a video of the bank or its
+        id; None: the only video of the bank. at: the second of the question; nothing after it is
+        used. on_token: gets the text in pieces while it is generated. Error on an empty question,
+        and where there is no such video.
+        """
+        from reelbank.conversion import to_answer
+
+        answer = self._engine.ask(
+            question,
+            self._one(video),
+            at,
+            on_token or _ignore,
+            _showing(progress),
+        )
+        return to_answer(self._engine, answer)
+
+    def find(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        video: VideoLike | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        at: float | None = None,
+        channels: Sequence[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Hits:
+        """The moments that fit a few words best; no language model is loaded for them.
+
+            for hit in bank.find("the slide with the budget", k=3):
+                hit.image().save(f"{hit.score:.4f}.jpg")
+
+        k: how many, at most. video: as in `ask`; None: the whole bank. start, end: seconds. at: the
+        second of the one video after which nothing counts. channels: out of subtitle, speech, ocr,
+        caption, picture and kv; None: all but kv, which loads the language model. Error on an empty
+        query, and where there is no such video.
+        """
+        from reelbank.conversion import to_hits
+
+        if k < 1:
+            raise UserError(f"k={k} finds nothing; use 1 or more")
+        result = self._engine.find(
+            query,
+            "" if video is None else _name(video),
+            start=start,
+            end=end,
+            asked_at=at,
+            top=k,
+            channels=channels,
+            encode=True,
+            show_progress=_showing(progress),
+        )
+        return to_hits(self._engine, result)
+
+    def stream(
+        self, address: str | PathLike[str], *, speed: float = 1.0, name: str | None = None
+    ) -> Stream:
+        """A live stream that is encoded while questions about it are answered.
+
+            with bank.stream("rtsp://camera/stream") as stream:
+                stream.wait()
+                print(stream.ask("Who is at the door?").text)
+
+        address: rtsp, http, or HLS, a camera such as /dev/video0, or a film that is played. speed:
+        of a film, in times real time. name: of a live source in the bank; None: made from its
+        address.
+        """
+        return Stream(self._engine, fspath(address), speed, name)
+
+    def close(self) -> None:
+        """Save what makes the next start fast, and free the models."""
+        self._engine.close()
+
+    def __enter__(self) -> "Bank":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Bank({self.path!r})"
+
+    def _one(self, video: VideoLike | None) -> str:
+        """The video that a question is about. UserError when none is named and it is not clear."""
+        if video is not None:
+            return _name(video)
+        rows = self._engine.videos()
+        if len(rows) == 1:
+            return rows[0].info.video_id
+        if not rows:
+            raise UserError(f"bank {self.path} has no video yet; give video=, or add one first")
+        raise UserError(
+            f"bank {self.path} has {len(rows)} videos; say with video= which one the question is "
+            "about"
+        )
+
+
+def open(
+    path: str | PathLike[str] | None = None,
+    *,
+    model: str | None = None,
+    fps: float | None = None,
+    options: Sequence[str] = (),
+) -> Bank:
+    """A bank in a folder. The first `add` makes the folder.
+
+        bank = reelbank.open("films", model="qwen3_vl_2b", options=["retriever=clip"])
+
+    path: None: the folder of REELBANK_BANK, else that of the user (~/.local/share/reelbank).
+    model: a video-LLM by its name in `reelbank models`; None: the small one that ships with
+    Reelbank and knows cards only. fps: frames that are read per second of video; None: 1. options:
+    settings as on the command line, `key=value`. Error on an option that is not known.
+    """
+    from pipeline.engine import Engine
+
+    overrides = [] if path is None else [f"bank={fspath(path)}"]
+    overrides += [] if model is None else [f"backbone={model}"]
+    overrides += [] if fps is None else [f"fps={fps}"]
+    return Bank(Engine.compose([*overrides, *options]))
+
+
+def _name(video: VideoLike) -> str:
+    return video.id if isinstance(video, Video) else fspath(video)
+
+
+def _ignore(text: str) -> None:
+    pass
+
+
+def _showing(progress: Callable[[Progress], None] | None) -> "ShowProgress":
+    """The engine's way to tell progress."""
+
+    @contextmanager
+    def show(info: "VideoInfo") -> Iterator[Callable[[float, int], None]]:
+        def report(seconds: float, nbytes: int) -> None:
+            if progress is not None:
+                progress(Progress(info.path, seconds, info.duration, nbytes))
+
+        yield report
+
+    return show

@@ -1,0 +1,74 @@
+"""Records of the engine -> records that a caller gets."""
+
+from typing import TYPE_CHECKING
+
+from reelbank.records import Answer, Evidence, Hit, Hits, Report, Span, Video
+
+if TYPE_CHECKING:
+    from memory.storage.catalog import VideoRow
+    from pipeline import schema
+    from pipeline.engine import Engine
+    from pipeline.moments.search import SearchResult
+
+
+def to_video(engine: "Engine", row: "VideoRow") -> Video:
+    """A row of the catalog."""
+    catalog, info = engine.reader.catalog, row.info
+    _, encoded = catalog.next(info.video_id)
+    return Video(info.video_id, info.path, catalog.duration(row), encoded, row.finished)
+
+
+def to_report(engine: "Engine", report: "schema.IngestReport") -> Report:
+    """What an encoding did."""
+    return Report(
+        to_video(engine, engine.video(report.video_id)),
+        report.frames,
+        report.new_segments,
+        report.nbytes,
+        report.seconds["total"],
+        report.warning,
+        dict(report.text_lines),
+    )
+
+
+def to_answer(engine: "Engine", answer: "schema.Answer") -> Answer:
+    """An answer with its video in place of the video's id."""
+    video = to_video(engine, engine.video(answer.video_id))
+    frames = (
+        Evidence(video, one.time, one.end, "frame", float(one.weight)) for one in answer.cited
+    )
+    lines = (
+        Evidence(video, one.start, one.end, one.channel, one.coverage, one.text, one.read)
+        for one in answer.lines
+    )
+    return Answer(
+        answer.question,
+        answer.text,
+        tuple(Span(video, start, end) for start, end in answer.spans),
+        (*frames, *lines),
+        video,
+        answer.shown,
+        answer.asked_at,
+        answer.warning,
+        answer.seconds["total"],
+    )
+
+
+def to_hits(engine: "Engine", result: "SearchResult") -> Hits:
+    """The moments of a search."""
+    videos = {each: to_video(engine, engine.video(each)) for each in result.videos}
+    return Hits(
+        tuple(
+            Hit(
+                videos[one.video_id],
+                one.start,
+                one.end,
+                one.score,
+                one.channels,
+                " / ".join(dict.fromkeys(line.text for line in one.lines)),
+                one.at,
+            )
+            for one in result.moments
+        ),
+        tuple(result.notes),
+    )

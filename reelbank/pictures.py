@@ -1,0 +1,43 @@
+"""Pictures and clips of moments, from the film that a bank was made of."""
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encoders.errors import UserError
+from reelbank.records import Clip, Moment
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_WHOLE = 1 << 16  # pixels: more than any picture has
+
+
+def picture_of(moment: Moment, longest_side: int | None) -> "Image":
+    """The picture of a moment. UserError when there is none."""
+    from PIL.Image import fromarray
+
+    from encoders.sources.identity import why_not_file
+    from encoders.sources.pictures import pictures_at
+
+    if longest_side is not None and longest_side < 1:
+        raise UserError(f"longest_side={longest_side} leaves no picture; use 1 or more")
+    path = moment.video.path
+    obstacle = why_not_file(moment.video.id, path)
+    if obstacle:
+        raise UserError(f"There is no picture, as {obstacle}; put the film back there")
+    (picture,) = pictures_at(Path(path), (moment.picture_at,), longest_side or _WHOLE)
+    if picture is None:
+        raise UserError(
+            f"{path} cannot be decoded at {moment.picture_at:.1f} s; copy or download it again"
+        )
+    return fromarray(picture)
+
+
+def clip_of(moment: Moment, path: str | PathLike[str]) -> Clip:
+    """A file with the moment. UserError as `pipeline.export.clip.cut_clip`."""
+    from pipeline.export.clip import cut_clip
+
+    film, target = Path(moment.video.path), Path(path).expanduser()
+    clip = cut_clip(film, moment.start, moment.end, target, video_id=moment.video.id)
+    return Clip(clip.path, clip.start, clip.end, clip.nbytes, clip.notes)
