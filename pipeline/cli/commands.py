@@ -74,7 +74,7 @@ COMMANDS: dict[str, Command] = {
             slots=(
                 Slot(
                     "FILM", "video", "a video file, or the id of a video", is_optional=True,
-                    is_film=True,
+                    is_film=True, implies="encode=true",
                 ),
                 Slot("QUERY", "query", "what to find; one word is always the query", is_text=True),
             ),
