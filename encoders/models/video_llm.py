@@ -264,14 +264,6 @@ class VideoLLM:
         """
         return self.frame_size
 
-    def _check_size(self, frames: Frames) -> None:
-        """ValueError if the frames do not have `frame_size`."""
-        if frames.pixels.shape[1:3] != self.frame_size[::-1]:
-            raise ValueError(
-                f"frames of {frames.pixels.shape[1:3]} pixels, the tower takes "
-                f"{self.frame_size[::-1]}"
-            )
-
     def _process(self, frames: np.ndarray) -> Any:
         """The output of the checkpoint's own processor for one clip, [T, H, W, 3] uint8. The frames
         have their final size, so the processor must not choose another one from the length of the
@@ -282,23 +274,6 @@ class VideoLLM:
             do_resize=False,
             do_sample_frames=False,
             return_tensors="pt",
-        )
-
-    def _visual_tokens(self, features: list[Tensor], frames: Frames) -> VisualTokens:
-        """The record of the tower's outputs, in parts [n, rows * columns, D], for families that
-        encode each frame alone.
-        """
-        tokens = torch.cat(features)  # [T, rows * columns, D]
-        rows, columns = self.grid()
-        places = torch.stack(
-            torch.meshgrid(*(torch.arange(n) for n in (len(tokens), rows, columns)), indexing="ij"),
-            dim=-1,
-        )
-        return VisualTokens(
-            tokens=tokens.flatten(0, 1).cpu(),
-            pos=places.reshape(-1, 3).to(torch.int32),
-            offsets=torch.arange(len(tokens) + 1) * tokens.shape[1],
-            times=torch.from_numpy(np.ascontiguousarray(frames.times, dtype=np.float64)),
         )
 
     # -- the text around frames --------------------------------------------------------------------

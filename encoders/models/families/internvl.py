@@ -14,13 +14,13 @@ frames of an answer are numbered 1, 2, 3, ..., which stored keys cannot be.
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.models.families.published_configs import decoder, tower
-from encoders.models.video_llm import LoadOptions, VideoLLM
-from encoders.schema import Frames, VisualTokens, ticks
+from encoders.models.families.single_frame import SingleFrameVLM
+from encoders.models.video_llm import LoadOptions
+from encoders.schema import VisualTokens, ticks
 
 from transformers import InternVLForConditionalGeneration  # isort: skip  (after backbone declared the operators)
 
@@ -54,7 +54,7 @@ def _qwen3(layers: int, width: int, inner: int, heads: int) -> dict[str, Any]:
     return decoder("qwen3", layers, width, inner, heads, 8, 151936, **more)
 
 
-class InternVL(VideoLLM):
+class InternVL(SingleFrameVLM):
     """`internvl` checkpoints: those whose ids end in -hf, not the ones with code of their own."""
 
     model_class = InternVLForConditionalGeneration
@@ -134,25 +134,6 @@ class InternVL(VideoLLM):
             f"\nFrame{number}: {self.processor.start_image_token}"
         ), self.prompt.ids(self.processor.end_image_token)
 
-    def pixels(self, frames: np.ndarray) -> Tensor:
-        """[T, H, W, 3] uint8 -> [T, 3, H, W] in the model's dtype, normalized by the checkpoint's
-        own processor.
-        """
-        values: Tensor = self._process(frames)["pixel_values_videos"][0].to(self.device, self.dtype)
-        return values
-
-    @torch.inference_mode()
-    def encode_frames(self, frames: Frames) -> VisualTokens:
-        """Each frame alone, in batches. This equals the whole clip at once, because the family
-        mixes frames only in the decoder.
-
-        ValueError if the frames do not have `frame_size`.
-        """
-        self._check_size(frames)
-        features: list[Tensor] = []
-        for a in range(0, len(frames), self.batch):
-            pixels = self.pixels(frames.pixels[a : a + self.batch])
-            features.append(
-                self.model.get_image_features(pixels).pooler_output
-            )  # [n, per_frame, D]
-        return self._visual_tokens(features, frames)
+    def _features(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.model.get_image_features(pixels).pooler_output
+        return features

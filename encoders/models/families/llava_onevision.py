@@ -13,8 +13,8 @@ from torch import Tensor
 
 from encoders.models.acceleration.jit_trace import JitTrace
 from encoders.models.families.published_configs import decoder, tower
-from encoders.models.video_llm import LoadOptions, VideoLLM
-from encoders.schema import Frames, VisualTokens
+from encoders.models.families.single_frame import SingleFrameVLM
+from encoders.models.video_llm import LoadOptions
 
 from transformers import LlavaOnevisionForConditionalGeneration  # isort: skip  (after backbone declared the operators)
 
@@ -37,7 +37,7 @@ def _published(
     }
 
 
-class LlavaOneVision(VideoLLM):
+class LlavaOneVision(SingleFrameVLM):
     """`llava_onevision` checkpoints of transformers, from the hub or from a folder."""
 
     model_class = LlavaOnevisionForConditionalGeneration
@@ -62,7 +62,7 @@ class LlavaOneVision(VideoLLM):
         images = self.processor.image_processor
         self._mean = torch.tensor(images.image_mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(images.image_std, device=self.device).view(1, 3, 1, 1)
-        self._tower = JitTrace(self._features, self.model.model.vision_tower)
+        self._tower = JitTrace(self._with_newline, self.model.model.vision_tower)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -96,23 +96,12 @@ class LlavaOneVision(VideoLLM):
         # in place, because each copy took as long as the arithmetic
         return scaled.div_(255.0).sub_(self._mean).div_(self._std).to(self.dtype)
 
-    @torch.inference_mode()
-    def encode_frames(self, frames: Frames) -> VisualTokens:
-        """Each frame alone, in batches. This equals the whole clip at once, because the family
-        mixes frames only in the decoder.
-
-        ValueError if the frames do not have `frame_size`.
-        """
-        self._check_size(frames)
-        features: list[Tensor] = []
-        for a in range(0, len(frames), self.batch):
-            pixels = self.pixels(frames.pixels[a : a + self.batch])
-            out = self._tower(pixels)
-            features.append(out[0, :-1].view(len(pixels), -1, out.shape[-1]))
-        return self._visual_tokens(features, frames)
-
     def _features(self, pixels: Tensor) -> Tensor:
-        """[n, 3, H, W] -> [1, n * per_frame + 1, D], newline last."""
+        output = self._tower(pixels)
+        return output[0, :-1].view(len(pixels), -1, output.shape[-1])
+
+    def _with_newline(self, pixels: Tensor) -> Tensor:
+        """[n, 3, H, W] -> [1, n * rows * columns + 1, D], newline last."""
         output: Tensor = self.model.get_video_features(pixels[None]).pooler_output
         return output
 

@@ -11,20 +11,18 @@ before the first frame, so every key depends on it, and a stream knows neither n
 stays without its two numbers (`INTRO`), because a checkpoint never met a video without it.
 
 transformers 5.23 takes an image whose values are all zero for padding and returns no tokens for it.
-`encode_frames` encodes such a batch image by image, because a single image is never dropped.
+`_features` encodes such a batch image by image, because a single image is never dropped.
 """
 
 from datetime import timedelta
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from encoders.extras import require_extra
 from encoders.models.families.published_configs import decoder, tower
-from encoders.models.video_llm import VideoLLM
-from encoders.schema import Frames, VisualTokens
+from encoders.models.families.single_frame import SingleFrameVLM
 
 from transformers import SmolVLMForConditionalGeneration  # isort: skip  (after backbone declared the operators)
 
@@ -47,7 +45,7 @@ def _published(
     }
 
 
-class SmolVLM(VideoLLM):
+class SmolVLM(SingleFrameVLM):
     """`smolvlm` checkpoints. Their processor needs num2words, of the extra smolvlm."""
 
     model_class = SmolVLMForConditionalGeneration
@@ -73,6 +71,7 @@ class SmolVLM(VideoLLM):
         ),
     }
     checked_equal = True
+    pixels_key = "pixel_values"
     counts_frames = True
 
     def _load_processor(self, **settings: Any) -> Any:
@@ -123,27 +122,12 @@ class SmolVLM(VideoLLM):
             mark
         )
 
-    def pixels(self, frames: np.ndarray) -> Tensor:
-        """[T, H, W, 3] uint8 -> [T, 3, H, W] in the model's dtype, normalized by the checkpoint's
-        own processor.
-        """
-        values: Tensor = self._process(frames)["pixel_values"][0].to(self.device, self.dtype)
-        return values
-
-    @torch.inference_mode()
-    def encode_frames(self, frames: Frames) -> VisualTokens:
-        """Each frame alone, in batches. This equals the whole clip at once, because the family
-        mixes frames only in the decoder.
-
-        ValueError if the frames do not have `frame_size`.
-        """
-        self._check_size(frames)
-        features: list[Tensor] = []
-        for a in range(0, len(frames), self.batch):
-            pixels = self.pixels(frames.pixels[a : a + self.batch])
-            blank = not bool(pixels.flatten(1).any(1).all())
-            for part in pixels.split(1) if blank else (pixels,):
-                # [n * per_frame, D]
-                tokens = self.model.get_image_features(part[None]).pooler_output[0]
-                features.append(tokens.unflatten(0, (len(part), -1)))
-        return self._visual_tokens(features, frames)
+    def _features(self, pixels: Tensor) -> Tensor:
+        is_blank = not bool(pixels.flatten(1).any(1).all())
+        parts = pixels.split(1) if is_blank else (pixels,)
+        features = [
+            # [n * rows * columns, D]
+            self.model.get_image_features(part[None]).pooler_output[0].unflatten(0, (len(part), -1))
+            for part in parts
+        ]
+        return torch.cat(features)
