@@ -627,16 +627,14 @@ def test_a_large_body_does_not_keep_others_waiting(server, name):
 
 @pytest.mark.slow
 def test_no_request_of_60_mb_keeps_others_waiting_or_keeps_memory(capsys):
-    """In a process of its own: every kind of tests/measure/large_requests.py."""
-    waits: dict[str, float] = {}
-    for _ in range(3):  # other work on the machine adds to single waits
-        large_requests.main(60)
-        rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[3:]]
-        assert len(rows) == 13
-        for name, _status, seconds, _count, _p50, p99, _max, peak, kept in rows:
-            assert float(peak) < 150 and float(kept) < 30, (name, peak, kept)  # MB; 5.9 GB before
-            assert float(seconds) < 20, name
-            waits[name] = min(float(p99), waits.get(name, 1e9))
-        if max(waits.values()) < 100:
-            break
-    assert max(waits.values()) < 100, waits  # ms; up to 49 s before
+    """In a process of its own: every kind of tests/measure/large_requests.py.
+
+    What keeps others waiting is the server's own CPU time between a question and its answer. The
+    time on the clock grows with what other programs do on the machine, so its bound is wider.
+    """
+    large_requests.main(60)
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[3:]]
+    assert len(rows) == 13
+    for name, _status, seconds, _count, _p50, _p99, _max, peak, kept, cpu in rows:
+        assert float(peak) < 150 and float(kept) < 30, (name, peak, kept)  # MB; 5.9 GB before
+        assert float(seconds) < 10 and float(cpu) < 100, (name, seconds, cpu)  # s, ms; 49 s before
