@@ -383,12 +383,15 @@ class Engine:
             if row is not None and row.finished:
                 return ingester.ingest(source)
             with show_progress(source.info) as progress:
+                progress(qa.bank.catalog.next(video_id)[1], 0)  # where this pass begins
 
                 def report(seconds: float, nbytes: int) -> None:
                     progress(seconds, nbytes)
                     raise_if_cancelled(cancelled)
 
-                return ingester.ingest(source, report)
+                done = ingester.ingest(source, report)
+                progress(done.video_seconds, done.nbytes)  # all of it is written
+                return done
         finally:
             qa.bank.end_writing()
 

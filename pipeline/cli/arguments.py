@@ -13,6 +13,7 @@ A word is one of three things.
 A word that is nothing of this goes to Hydra as it stands, which refuses it with a sentence.
 """
 
+import glob
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -29,12 +30,13 @@ SET = Option(
     metavar="KEY=VALUE",
     repeats=True,
 )
-QUIET = Option(("-q", "--quiet"), "messages=none", "print the answer and errors only")
+QUIET = Option(("-q", "--quiet"), "messages=none", "no progress and no hints on stderr")
 VERBOSE = Option(("-v", "--verbose"), "verbose", "an error comes with its traceback")
 CONFIG = Option(("--cfg",), "cfg", "print every setting with its value, and do nothing")
 # options of every command with a task
 SHARED = (SET, QUIET, VERBOSE, CONFIG)
 
+_ENCODING = ("ask", "find", "ingest")  # tasks that tell how encoding goes on
 _SETTING = re.compile(r"\+{0,2}(?P<key>[A-Za-z_]\w*)(?P<inner>[\w.@/]*)=(?P<value>.*)", re.DOTALL)
 _DELETION = re.compile(r"~(?P<key>[A-Za-z_]\w*)[\w.]*(=.*)?", re.DOTALL)
 _LOOKS_LIKE_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=\S*)?")
@@ -49,7 +51,6 @@ class Call:
     overrides: tuple[str, ...] = ()  # key=value, in the order of their weight: the last one counts
     words: tuple[str, ...] = ()  # of a slot that takes many, or of a command without a task
     options: dict[str, str] = field(default_factory=dict)  # of a command without a task
-    is_verbose: bool = False
     prints_config: bool = False
     has_words: bool = False  # the words hold more than key=value
 
@@ -101,16 +102,17 @@ class _Parser:
             self._hand_on(lambda text: not is_file(text) and _SETTING.fullmatch(text) is not None)
         self._unquoted = len(self._texts)
         self._texts += raw
-        has_words = bool(self._given or self._flags or self._texts)
         words_of_slots = self._fill_slots()
         command = self._command
         given = [*self._given, *self._settings]
+        has_words = bool(self._given or self._flags - {"cfg"})
+        if has_words and command.task in _ENCODING and "format=json" not in given:
+            given.insert(0, "messages=summary")
         return Call(
             command,
             overrides=tuple(given),
             words=tuple(words_of_slots),
             options={} if command.task else dict(one.split("=", 1) for one in given),
-            is_verbose="verbose" in self._flags,
             prints_config="cfg" in self._flags,
             has_words=has_words,
         )
@@ -144,7 +146,7 @@ class _Parser:
                 raise UserError(f"{name} takes no value; leave {'=' + value} out")
             if "=" not in option.setting:
                 self._flags.add(option.setting)
-            elif option.setting.partition("=")[0] in self._keys or not self._command.task:
+            elif option is not QUIET or self._command.task in _ENCODING:
                 self._given.append(option.setting)
             return
         if value is None or value in self._options:
@@ -216,6 +218,8 @@ class _Parser:
     def _fill_slots(self) -> list[str]:
         """Texts -> settings; -> the words of a slot that takes many, or of no task."""
         slots, texts = self._slots(len(self._texts)), self._texts
+        if slots and slots[-1].many:
+            texts = texts[: len(slots) - 1] + _expanded(texts[len(slots) - 1 :])
         if not self._command.task:
             return texts
         for number, (slot, text) in enumerate(zip(slots, texts, strict=False)):
@@ -244,9 +248,13 @@ class _Parser:
         return filled[:count]
 
     def _fill(self, slot: Slot, text: str, is_raw: bool) -> None:
-        if is_raw or slot.is_text or is_file(text) or not _SETTING.fullmatch(text):
+        """A text that cannot be meant goes to Hydra, which says so: nix=1 where no file has that
+        name, or one word more behind key=value."""
+        is_meant = is_raw or slot.is_text or is_file(text)
+        is_extra = slot.is_film and slot.is_optional and len(self._open) < len(self._command.slots)
+        if is_meant or not (is_extra or _SETTING.fullmatch(text)):
             self._given += filter(None, [f"{slot.setting}={text}", slot.implies])
-        else:  # no file of that name; Hydra says that the key is none
+        else:
             self._settings.append(text)
 
 
@@ -257,8 +265,19 @@ def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def is_file(word: str) -> bool:
+def _expanded(words: Sequence[str]) -> list[str]:
+    """The files of patterns such as "*.mp4"; a word that is a file, or fits none, as it stands."""
+    found = []
+    for word in words:
+        fits = [] if is_file(word) else sorted(glob.glob(os.path.expanduser(word), recursive=True))
+        found += fits or [word]
+    return found
+
+
+def is_file(word: str | None) -> bool:
     """Whether a word is the path of a file."""
+    if word is None:
+        return False
     try:
         return os.path.isfile(os.path.expanduser(word))
     except ValueError:  # a zero byte

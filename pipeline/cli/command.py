@@ -17,7 +17,6 @@ class Option:
     setting: str
     help: str
     metavar: str = ""  # empty: the option takes no value
-    choices: tuple[str, ...] = ()
     group: str = ""  # of conf/: completion offers its options
     is_path: bool = False
     repeats: bool = False
@@ -39,7 +38,8 @@ class Slot:
     is_film: bool = False
     is_text: bool = False  # a question or a query: taken as it stands where it holds blanks
     many: bool = False  # the last slot: takes the words that are left as well
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # that completion offers
+    group: str = ""  # of conf/: completion offers its options
     implies: str = ""  # key=value that comes along where the slot is filled
 
 

@@ -49,6 +49,8 @@ FILM = Slot("FILM", "video", "a video file", is_film=True)
 
 _FILMS, _MANY, _MODELS = "Your films", "Many films, and programs", "Models and measurements"
 
+_NAME = Slot("NAME", "backbone", "one model alone", is_optional=True, group="backbone")
+
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
@@ -163,7 +165,7 @@ COMMANDS: dict[str, Command] = {
             "the models to choose from, and what an hour of film costs",
             "reelbank models qwen3_vl_2b",
             task="backbones",
-            slots=(Slot("NAME", "backbone", "one model alone", is_optional=True),),
+            slots=(_NAME,),
             options=(FPS, JSON),
             heading=_MODELS,
         ),
@@ -172,7 +174,7 @@ COMMANDS: dict[str, Command] = {
             "the same as models",
             "reelbank backbones",
             task="backbones",
-            slots=(Slot("NAME", "backbone", "one model alone", is_optional=True),),
+            slots=(_NAME,),
             options=(FPS, JSON),
         ),
         Command(
@@ -181,7 +183,7 @@ COMMANDS: dict[str, Command] = {
             "reelbank needle small -o runs/needle",
             task="needle",
             slots=(Slot("PRESET", "preset", "smoke, small, lengths or variants",
-                        is_optional=True),),
+                        is_optional=True, group="preset"),),
             options=(OUT, MODEL, FPS, JSON),
             heading=_MODELS,
         ),
@@ -192,7 +194,7 @@ COMMANDS: dict[str, Command] = {
             task="bench",
             slots=(
                 Slot("PRESET", "bench_preset", "embedded, store, small or smoke",
-                     is_optional=True),
+                     is_optional=True, group="bench_preset"),
             ),
             options=(OUT, VIDEO, MODEL, FPS, JSON),
             heading=_MODELS,

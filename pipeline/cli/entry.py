@@ -18,6 +18,7 @@ import gc
 import io
 import os
 import select
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from importlib.util import find_spec
 from encoders.errors import UserError
 from pipeline.cli.arguments import Call, is_file, parse
 from pipeline.cli.commands import COMMANDS, TASKS
-from pipeline.config.default_bank import default_bank, former_bank
+from pipeline.config.default_bank import default_bank, former_bank, is_users_bank
 
 # commands whose bank= is one bank of the user's
 _BANKED = ("ask", "find", "add", "ingest", "bank", "batch", "serve", "demo")
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(arguments)
         sys.stdout.flush()  # so that a full disk or a closed pipe is reported here
     except UserError as error:
+        _trace(error, arguments)
         code = _refuse(str(error), error)
     except BrokenPipeError:
         if not _is_unread():
@@ -103,12 +105,16 @@ def _run(arguments: Sequence[str]) -> int:
         return _print_help(next((one for one in words if one in COMMANDS), ""))
     if name == "--version":
         return _print_version()
+    if name in ("--install-completion", "--show-completion"):
+        return _complete(name, rest)
     if not arguments:
-        if _is_terminal() and find_spec("pipeline.cli.prompt"):
-            return _function("pipeline.cli.prompt:run")(None, [])
+        if _is_terminal():
+            return _prompt(Call(COMMANDS["ask"]))
         raise UserError(f"No task is given; use one of {_names()}, or `reelbank --help`")
     if name not in COMMANDS and is_file(name):
         name, rest = "ask", list(arguments)
+    if name not in COMMANDS and name.startswith("-"):
+        raise UserError(f"{name} stands where the command has to; put options behind it")
     if name not in COMMANDS:
         raise UserError(f"There is no task {name!r}; use one of {_names()}.")
     return _call(parse(COMMANDS[name], rest))
@@ -122,17 +128,61 @@ def _call(call: Call) -> int:
             return _function(command.function)(call.words, call.options)
     if call.prints_config:
         return run(command.task, [*call.overrides, "--cfg"])
-    if call.is_verbose:
-        os.environ["HYDRA_FULL_ERROR"] = "1"
-    former = former_bank()
-    if former is not None and command.name in _BANKED and call.value("bank") is None:
+    if command.name == "ask" and call.has_words and call.value("question") is None:
+        return _prompt(call)
+    if command.name == "find" and call.value("video") is None and is_file(call.value("query")):
+        film = shlex.quote(str(call.value("query")))
+        raise UserError(f'There is nothing to find in {film}; say `reelbank find {film} "QUERY"`')
+    with _told_bank(call):
+        if len(call.words) > 1:
+            return _run_all(call)
+        code = _ask_resident(call)
+        return run(command.task, call.overrides) if code is None else code
+
+
+def _prompt(call: Call) -> int:
+    """reelbank ask FILM, or reelbank alone: questions are typed. UserError outside a terminal."""
+    video = call.value("video")
+    if _is_terminal() and find_spec("pipeline.cli.prompt"):
+        overrides = [one for one in call.overrides if not one.startswith(("video=", "messages="))]
+        return _function("pipeline.cli.prompt:run")(video, overrides)
+    film = shlex.quote(video) if video else "FILM"
+    raise UserError(
+        f'There is no question about {film}; say `reelbank ask {film} "QUESTION"`, or leave it out '
+        "in a terminal, where a prompt opens"
+    )
+
+
+def _run_all(call: Call) -> int:
+    """reelbank add FILM FILM...; the parts are built once."""
+    from pipeline.config.compose import compose
+
+    settings = compose("ingest", call.overrides)
+    return _function("pipeline.commands.ingest:run_all")(settings, call.words)
+
+
+@contextmanager
+def _told_bank(call: Call) -> Iterator[None]:
+    """Say where the bank is, once: when it is first made, or when an earlier default is here."""
+    if call.command.name not in _BANKED or call.value("bank") is not None:
+        yield
+        return
+    bank, former = default_bank(), former_bank()
+    if former is not None:
         print(
-            f"reelbank: the bank is {default_bank()}; {former} here was the default of earlier "
-            f"versions, use it with --bank {former}.",
+            f"reelbank: the bank is {bank}; {former} here was the default of earlier versions, use "
+            f"it with --bank {former}.",
             file=sys.stderr,
         )
-    code = _ask_resident(call)
-    return run(command.task, call.overrides) if code is None else code
+    is_new = is_users_bank(bank) and not os.path.exists(bank)
+    try:
+        yield
+    finally:
+        if is_new and os.path.exists(bank):
+            print(
+                f"reelbank: the bank is {bank}; --bank DIR or REELBANK_BANK chooses another.",
+                file=sys.stderr,
+            )
 
 
 def _ask_resident(call: Call) -> int | None:
@@ -165,6 +215,15 @@ def _print_help(name: str) -> int:
     return 0
 
 
+def _complete(option: str, words: Sequence[str]) -> int:
+    """--install-completion [SHELL], --show-completion [SHELL]."""
+    from pipeline.cli import completion
+
+    shell = completion.shell_of(words)
+    print(completion.script(shell) if option == "--show-completion" else completion.install(shell))
+    return 0
+
+
 def _print_version() -> int:
     from importlib.metadata import version
 
@@ -174,6 +233,15 @@ def _print_version() -> int:
 
 def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _trace(error: Exception, arguments: Sequence[str]) -> None:
+    """Print the traceback where -v asks for it."""
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if {"-v", "--verbose"} & set(words):
+        import traceback
+
+        traceback.print_exception(error)
 
 
 def _refuse(message: str, error: Exception) -> int:

@@ -5,6 +5,7 @@ call go through pipeline/cli/arguments.py instead: argparse takes "-5 degrees?" 
 """
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 
 from pipeline.cli.arguments import SHARED
@@ -55,21 +56,21 @@ def page(command: Command) -> str:
 
 
 def fill(parser: argparse.ArgumentParser, command: Command) -> dict[str, argparse.Action]:
-    """Give a parser the slots and options of a command; -> its actions by key."""
+    """Give a parser the slots and options of a command; -> its actions, by name."""
     actions: dict[str, argparse.Action] = {}
     words = parser.add_argument_group("words") if command.slots else None
     for slot in command.slots if words else ():
         assert words is not None
-        actions[slot.setting] = words.add_argument(
+        actions[slot.name] = words.add_argument(
             slot.name.lower(),
             metavar=slot.name,
-            nargs="*" if slot.many else "?",
+            nargs="*" if slot.many else None,
             help=_escaped(slot.help),
             choices=slot.choices or None,
         )
     options = parser.add_argument_group("options")
     for option in (*command.options, *(SHARED if command.task else ())):
-        actions[option.setting or option.names[-1]] = _add(options, option)
+        actions[option.names[-1]] = _add(options, option)
     options.add_argument("-h", "--help", action="store_true", help="print this page")
     return actions
 
@@ -87,7 +88,7 @@ def _add(group: "argparse._ArgumentGroup", option: Option) -> argparse.Action:
 
 def _sentence(command: Command) -> str:
     text = f"{command.summary[:1].upper()}{command.summary[1:]}."
-    return f"{text} {command.details}" if command.details else text
+    return textwrap.fill(f"{text} {command.details}".rstrip(), _WIDTH)
 
 
 def _epilog(command: Command) -> Iterator[str]:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from encoders.errors import UserError
-from pipeline.commands.output.terminal import encoding_bar, format_answer
+from pipeline.commands.output.encoding_messages import EncodingMessages
+from pipeline.commands.output.terminal import format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
 from pipeline.engine import Engine
 from pipeline.schema import check_question
@@ -24,6 +25,7 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
     from encoders.sources.container import check_file
 
     check_file(Path(settings.video))
+    messages = EncodingMessages(settings)
     streams = settings.format == OutputFormat.text and sys.stdout.isatty()
     with Engine.of(settings) if engine is None else nullcontext(engine) as asking:
         answer = asking.ask(
@@ -31,7 +33,7 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
             settings.video,
             settings.asked_at,
             _print_token if streams else _ignore,
-            encoding_bar,
+            messages,
             start=settings.start,
             end=settings.end,
             began=settings.began,
@@ -40,7 +42,8 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
         print(json.dumps(asdict(answer)))
     else:
         print("" if streams else answer.text)
-        print(format_answer(answer))
+        print(format_answer(answer), flush=True)
+    messages.suggest("find", settings.video, "a person")
     return 0
 
 

@@ -18,8 +18,8 @@ from rich.table import Table
 from encoders.errors import UserError
 from memory.retrieval.fusion import Moment
 from memory.storage.atomic import write_atomically
+from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
 from pipeline.commands.output.moments_html import moments_page
-from pipeline.commands.output.terminal import encoding_bar
 from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.config.settings import FindSettings, MomentsFormat
 from pipeline.config.units import format_span
@@ -35,6 +35,7 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
         raise UserError(
             f"out={settings.out} is in a folder that is not there; make it, or choose another path"
         )
+    messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as searching:
         result = searching.find(
             str(settings.query),
@@ -46,7 +47,7 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
             widen=settings.widen,
             channels=settings.channels,
             encode=settings.encode,
-            show_progress=encoding_bar,
+            show_progress=messages,
         )
     _warn(result.notes)
     thumbnails = Thumbnails(result.moments, result.videos)
@@ -58,6 +59,7 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
         case MomentsFormat.text:
             _report_text(result)
     _warn(thumbnails.notes)
+    messages.suggest("ask", settings.video, question_to_try(settings))
     return 0
 
 

@@ -1,13 +1,14 @@
 """`reelbank ingest`: encodes a video into a bank, or adds text to all videos of a bank."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from encoders.errors import UserError
-from pipeline.commands.output.terminal import encoding_bar
+from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
 from pipeline.config.settings import IngestSettings, OutputFormat
 from pipeline.config.units import format_time
 from pipeline.engine import Engine
@@ -23,10 +24,11 @@ def run(settings: IngestSettings, engine: Engine | None = None) -> int:
     """reelbank ingest. engine: of these settings, from a caller that keeps it."""
     if settings.is_missing("video") and (settings.text or settings.dense):
         return _add_text(settings)
+    messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as encoding:
         report = encoding.add(
             settings.video,
-            encoding_bar,
+            messages,
             start=settings.start,
             end=settings.end,
             began=settings.began,
@@ -35,7 +37,24 @@ def run(settings: IngestSettings, engine: Engine | None = None) -> int:
         print(json.dumps(asdict(report)))
     else:
         _print_report(settings, report)
+    messages.suggest("ask", settings.video, question_to_try(settings))
     return 0
+
+
+def run_all(settings: IngestSettings, films: Sequence[str]) -> int:
+    """reelbank add FILM FILM...; the settings are the same for all, and so are the parts.
+
+    A film that cannot be added is one line on stderr, and the others go on; exit code 2 then.
+    """
+    code = 0
+    with Engine.of(settings) as engine:
+        for film in films:
+            try:
+                run(settings.changed(video=film), engine)
+            except UserError as error:
+                print(f"reelbank: {str(error).rstrip('. ')}.", file=sys.stderr, flush=True)
+                code = 2
+    return code
 
 
 def _print_report(settings: IngestSettings, report: IngestReport) -> None:

@@ -48,6 +48,14 @@ class MomentsFormat(StrEnum):
     html = "html"
 
 
+class Messages(StrEnum):
+    """What a command tells on stderr while it encodes."""
+
+    none = "none"
+    progress = "progress"
+    summary = "summary"
+
+
 class MissingSettingError(UserError, AttributeError):
     """A setting without a default is read, and nobody gave it a value."""
 
@@ -122,6 +130,10 @@ def mandatory(help: str, *, heading: str = "", form: Form = Form.PLAIN) -> Any:
     return field(default_factory=lambda: MISSING, metadata=metadata)
 
 
+_MESSAGES = (
+    "What stderr tells of encoding: none, progress, or summary: progress, then a line with time, "
+    "speed and bytes, and a command to try next."
+)
 _BANK = (
     "Folder of the bank. Empty: that of the variable REELBANK_BANK, or "
     "~/.local/share/reelbank (XDG_DATA_HOME)."
@@ -213,6 +225,7 @@ class IngestSettings(PipelineSettings):
         "Wall-clock time of second 0 of the video, such as 2026-11-20T12:00:00+01:00. "
         "Empty: unknown.",
     )
+    messages: Messages = setting(Messages.progress, _MESSAGES)
 
 
 @dataclass
@@ -263,6 +276,7 @@ class FindSettings(Settings):
     widen: float = setting(0.0, "Seconds of context on each side of a moment.")
     format: MomentsFormat = setting(MomentsFormat.text, "What the command prints or writes.")
     out: str = setting("find.html", "File of the page that format=html writes.", form=Form.PATH)
+    messages: Messages = setting(Messages.progress, _MESSAGES)
     thumbnails: bool = setting(False, "Adds a small base64 JPEG of each moment to format=json.")
     fps: float = setting(
         1.0, "Frames per second of the bank, which some backbones need.", heading="Parts"

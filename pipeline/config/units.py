@@ -88,6 +88,21 @@ def format_time(seconds: float, *, hours: Hours = "if needed") -> str:
     return f"{whole // 3600}:{minutes_seconds}" if whole >= 3600 else minutes_seconds
 
 
+def format_duration(seconds: float) -> str:
+    """A length of time with three digits: "4.51 h", "2.7 min", "12 s", "0.8 s"."""
+    for unit, factor in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= factor:
+            count = seconds / factor
+            return f"{count:.{2 if unit == 'h' and count < 10 else 1}f} {unit}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+
+
+def format_size(nbytes: float) -> str:
+    """Bytes as text: "11 MB", "1.4 GB", "0.3 MB"."""
+    unit, count = ("GB", nbytes / 1e9) if nbytes >= 1e9 else ("MB", nbytes / 1e6)
+    return f"{count:.{0 if count >= 10 else 1}f} {unit}"
+
+
 def format_span(start: float, end: float, *, hours: Hours = "if needed") -> str:
     """Two times and their seconds: "02:05-02:09 (125.0-129.5 s)"."""
     return (

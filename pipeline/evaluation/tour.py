@@ -23,7 +23,7 @@ from encoders.sources.still import still
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.commands.output import html_page
-from pipeline.commands.output.terminal import progress_bar
+from pipeline.commands.output.encoding_messages import progress_bar
 from pipeline.config.compose import compose
 from pipeline.config.units import format_time
 from pipeline.needle_world import video as needle_video
@@ -158,7 +158,7 @@ def main() -> None:
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
     with qa.bank:
-        with progress_bar(video.name, source.info.duration) as report:
+        with progress_bar(source.info) as report:
             done = qa.ingest(source, report)
         results: list[Result] = []
         for one in questions:

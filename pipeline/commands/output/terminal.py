@@ -1,57 +1,7 @@
-"""Text of commands in a terminal: a progress bar, and an answer with its citations."""
-
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+"""Text of commands in a terminal: an answer with its citations."""
 
 from pipeline.config.units import format_span, format_time
 from pipeline.schema import Answer, CitedLine
-
-if TYPE_CHECKING:
-    from encoders.schema import VideoInfo
-    from pipeline.ingest.ingester import Progress as Report
-
-
-def encoding_bar(info: "VideoInfo") -> AbstractContextManager["Report"]:
-    """The progress bar of a video that is encoded."""
-    return progress_bar(Path(info.path).name, info.duration)
-
-
-@contextmanager
-def progress_bar(name: str, duration: float) -> Iterator["Report"]:
-    """A bar on stderr with video time, speed and bytes; a line in 10 s outside a terminal."""
-    began, console = time.perf_counter(), Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[video]}  {task.fields[speed]}  {task.fields[size]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        job = bar.add_task(
-            f"encoding {name}", total=max(duration, 1e-6), video="00:00", speed="", size=""
-        )
-        reported = began  # seconds of perf_counter()
-
-        def report(seconds: float, nbytes: int) -> None:
-            nonlocal reported
-            now = time.perf_counter()
-            speed = f"{seconds / max(now - began, 1e-6):.1f}x real time"
-            video = f"{format_time(seconds)} / {format_time(duration)}"
-            size = f"{nbytes / 1e6:.1f} MB"
-            bar.update(job, completed=min(seconds, duration), video=video, speed=speed, size=size)
-            if not console.is_terminal and now - reported > 10:
-                reported = now
-                print(f"encoding {name}: {video}, {speed}, {size}", file=sys.stderr, flush=True)
-
-        yield report
 
 
 def format_answer(answer: Answer) -> str:
