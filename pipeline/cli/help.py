@@ -1,7 +1,8 @@
 """Help: the overview of `reelbank --help`, and a page for each command, made by argparse.
 
 argparse lays the page out, and shtab reads the same parser for shell completion. The words of a
-call go through pipeline/cli/arguments.py instead: argparse takes "-5 degrees?" for an option.
+call go through pipeline/cli/arguments.py instead: argparse finds no question in
+`FILM --json QUESTION`, and knows no key=value between the words.
 """
 
 import argparse
@@ -13,9 +14,10 @@ from pipeline.cli.command import MORE, Command, Option
 from pipeline.cli.commands import COMMANDS, TASKS
 
 _WIDTH = 96
-_HEAD = """reelbank ask FILM "QUESTION"     answer a question about a film of your own
-reelbank find FILM "QUERY"       find the moments where something shows
-reelbank                         a prompt that asks and finds, in a terminal
+_HEAD = """usage: reelbank COMMAND [WORDS] [OPTIONS] [KEY=VALUE ...]
+
+Ask films questions, and find moments in them. In a terminal, `reelbank` alone opens a prompt about
+the bank, and `reelbank FILM` one about a film.
 """
 _TAIL = """`reelbank COMMAND --help` shows the options of a command, with an example.
 `reelbank --version` prints the version; `reelbank --install-completion` completes in your shell.

@@ -160,17 +160,26 @@ def backbones_page() -> str:
 
 
 def cli_page() -> str:
-    """The output of `reelbank --help`."""
-    return (
-        f"{GENERATED}# Command line\n\n```text\n{_output('--help').rstrip()}\n```\n\n"
-        "[Settings](settings.md) lists the settings of every task, and [Options](options.md) the\n"
-        "parts. Exit codes: 0 done; 1 the bank has damage or a question failed; 2 bad input;\n"
-        "130 stopped by the user; 141 nobody reads its output.\n"
-    )
+    """The output of `reelbank --help`, and of `reelbank COMMAND --help` for each command."""
+    overview = _output("--help").rstrip()
+    lines = [
+        f"{GENERATED}# Command line",
+        "",
+        "[Commands before and after](commands.md) says how a word is read.",
+        "[Settings](settings.md) lists the settings of every task, and [Options](options.md) the",
+        "parts. Exit codes: 0 done; 1 the bank has damage or a question failed; 2 bad input;",
+        "130 stopped by the user; 141 nobody reads its output.",
+        "",
+        *("```text", overview, "```"),
+    ]
+    for name in re.findall(r"^  ([a-z]+) ", overview, re.MULTILINE):
+        text = _output(name, "--help").rstrip()
+        lines += ["", f"## reelbank {name}", "", "```text", text, "```"]
+    return "\n".join(lines) + "\n"
 
 
-def _output(argument: str) -> str:
-    command = [sys.executable, "-m", "pipeline.cli", argument]
+def _output(*arguments: str) -> str:
+    command = [sys.executable, "-m", "pipeline.cli", *arguments]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
