@@ -180,7 +180,8 @@ class _Parser:
 
     def _close_slots(self, words: Sequence[str]) -> None:
         """A slot whose key is given as key=value, or by its option, takes no text."""
-        keys = {match["key"] for match in map(_SETTING.fullmatch, words) if match}
+        matches = filter(None, map(_SETTING.fullmatch, words))
+        keys = {match["key"] for match in matches if not match["inner"]}
         keys |= {one.setting for word in words if (one := self._options.get(word.split("=")[0]))}
         if any(slot.setting in keys for slot in self._open):
             self._open = [slot for slot in self._open if slot.setting not in keys]

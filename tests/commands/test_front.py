@@ -64,6 +64,7 @@ def overrides(command: str, *words: str) -> list[str]:
         (["needle", "smoke", "-o", "out"], ["out=out", "preset=smoke"]),
         (["bench", "smoke", "--out=out"], ["out=out", "bench_preset=smoke"]),
         (["serve", "--port", "0", "--model", "b"], ["port=0", "backbone=b"]),
+        (["models", "b", "backbone.path=c"], ["backbone=b", "backbone.path=c"]),
         (["models", "qwen3_vl_2b", "--json"], ["format=json", "backbone=qwen3_vl_2b"]),
     ],
 )  # fmt: skip
