@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from encoders.models.backbone import Backbone
+from encoders.models.backbone import VideoModel
 from encoders.prefill import key_means
 from encoders.schema import Compressor, FrameEmbedder, Frames, Prefill, Segment, VisualTokens
 
@@ -37,7 +37,7 @@ class Encoder:
     encoder per stream.
     """
 
-    backbone: Backbone
+    backbone: VideoModel
     compressor: Compressor
     prefill: Prefill
     clip: FrameEmbedder

@@ -66,6 +66,7 @@ class MemoryBank:
         device_bytes: int,
         device: torch.device | None,
         prefetch_frames: int,
+        counts_frames: bool,
     ) -> None:
         """Only for `open`, which makes sure that `root` is a bank and has this provenance."""
         self.root = root
@@ -93,6 +94,7 @@ class MemoryBank:
             recent_frames=recent_frames,
             ram_bytes=ram_bytes,
             device=device,
+            counts_frames=counts_frames,
         )
         self._writer: WriterLock | None = None
 
@@ -109,6 +111,7 @@ class MemoryBank:
         device_bytes: int = 1 << 30,
         device: torch.device | None = None,
         prefetch_frames: int = 0,
+        counts_frames: bool = False,
         repair: bool = False,
     ) -> "MemoryBank":
         """Open the bank at `root`, or create it. UserError if it is missing (create=False), is no
@@ -122,6 +125,7 @@ class MemoryBank:
         device, device_bytes: where evidence is needed if not in RAM, and the budget there.
         prefetch_frames: neighbors of recalled frames to read ahead once their evidence is released;
         0: none.
+        counts_frames: the budget of a recall is a number of frames, not of visual tokens.
         repair: also rebuild a damaged catalog; a missing one is always rebuilt.
         """
         root = Path(root)
@@ -151,6 +155,7 @@ class MemoryBank:
                 device_bytes=device_bytes,
                 device=device,
                 prefetch_frames=prefetch_frames,
+                counts_frames=counts_frames,
             )
 
     # ---- write path

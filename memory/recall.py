@@ -7,7 +7,7 @@ written.
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,12 +57,15 @@ class Recall:
         recent_frames: int,
         ram_bytes: int,
         device: torch.device | None,
+        counts_frames: bool = False,
     ) -> None:
         """recent_frames: newest frames that every question sees. ram_bytes: for search rows, and
-        for frames in what they leave. device: where evidence is needed; None: RAM."""
+        for frames in what they leave. device: where evidence is needed; None: RAM. counts_frames:
+        the budget `read_tokens` is a number of frames, for a reader that reads no tokens."""
         self._catalog, self._searchable, self._vectors = catalog, searchable, vectors
         self._pending, self._frames = pending, frames
         self._recent_frames, self._ram_bytes, self._device = recent_frames, ram_bytes, device
+        self._counts_frames = counts_frames
 
     def recall_all(
         self,
@@ -166,6 +169,8 @@ class Recall:
         pending = visible_runs(
             segments, question, number=timeline.next_number, first=len(timeline), kv=kv
         )
+        if self._counts_frames:
+            cost, pending = np.ones_like(cost), replace(pending, cost=np.ones_like(pending.cost))
         frame_budget.refuse_too_small(
             np.concatenate([cost, pending.cost]), self._recent_frames, read_tokens
         )

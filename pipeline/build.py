@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from encoders.errors import UserError
-from encoders.models.backbone import Backbone
+from encoders.models.backbone import Backbone, VideoModel
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
 from encoders.sources.live.address import is_live
@@ -19,17 +19,22 @@ from encoders.sources.live.url_source import UrlSource
 from encoders.sources.pictures import display_ratio
 from encoders.text.lines import SentenceEncoder, TextExtractor
 from memory.bank import MemoryBank
+from memory.retrieval.uniform import UniformRetriever
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
+from pipeline.answer.schema import EvidenceReader, GroupReader, Reader
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
 from pipeline.config.settings import IngestSettings, PipelineSettings
-from pipeline.frame_embedder import build_clip, retriever_settings
+from pipeline.endpoint.endpoint import Endpoint
+from pipeline.endpoint.film_pictures import FilmPictures
+from pipeline.endpoint.reader import EndpointGroup, EndpointReader
+from pipeline.frame_embedder import build_clip, retriever_settings, without_tokens
 from pipeline.ingest.captions import Captions
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
-from pipeline.provenance import provenance
+from pipeline.provenance import of_any_model, provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
@@ -39,10 +44,12 @@ READ_FRAMES = 24
 
 log = logging.getLogger(__name__)
 
+AnyModel = Backbone | Endpoint  # in this process, or behind an address
+
 GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
 
 
-def build_backbone(settings: PipelineSettings) -> Backbone:
+def build_backbone(settings: PipelineSettings) -> AnyModel:
     """The video-LLM. It comes first, because a source delivers frames of the size of the model."""
     check_ranges(settings)
     for group in GROUPS:
@@ -50,21 +57,39 @@ def build_backbone(settings: PipelineSettings) -> Backbone:
     torch.manual_seed(settings.seed)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    backbone = instantiate("backbone", settings.backbone)
+    backbone: AnyModel = instantiate("backbone", settings.backbone)
     _settle_allocator(settings.keep_freed_mb, backbone)
     return backbone
 
 
-def _settle_allocator(requested_mb: int | None, backbone: Backbone) -> None:
+def _settle_allocator(requested_mb: int | None, backbone: VideoModel) -> None:
     """Set the allocator, before there are threads. UserError if keep_freed_mb= is impossible."""
-    wide = backbone.device.type == "cpu" and not backbone.language_model.is_narrow
+    wide = backbone.device.type == "cpu" and not backbone.is_narrow
     megabytes = (1024 if wide else 0) if requested_mb is None else requested_mb
     if megabytes and not retain_freed(megabytes * 10**6) and requested_mb is not None:
         raise UserError("keep_freed_mb= cannot be set with this system's allocator; leave it out.")
 
 
+def build_local(settings: PipelineSettings) -> Backbone:
+    """`build_backbone` for a task that computes with the model. UserError for one elsewhere."""
+    return require_local(build_backbone(settings), f"reelbank {settings.task}")
+
+
+def require_local(model: AnyModel, what: str) -> Backbone:
+    """The model, which is in this process. what: needs that; the subject of the error.
+
+    UserError if it is elsewhere.
+    """
+    if isinstance(model, Endpoint):
+        raise UserError(
+            f"{what} needs a model in this process, which backbone=endpoint is not; choose another "
+            "backbone="
+        )
+    return model
+
+
 def build_qa(
-    settings: PipelineSettings, backbone: Backbone, clip: DualEncoder | None = None
+    settings: PipelineSettings, backbone: AnyModel, clip: DualEncoder | None = None
 ) -> VideoQA:
     """Everything else that `ask` and `ingest` need.
 
@@ -72,6 +97,9 @@ def build_qa(
     clip: of the same settings, if the caller has it.
     """
     clip = clip or build_clip(settings)
+    endpoint = backbone if isinstance(backbone, Endpoint) else None
+    if endpoint is not None:
+        settings = without_tokens(settings)
     segmenter = instantiate("segmenter", settings.segmenter)
     if isinstance(segmenter, functools.partial):
         segmenter = call("segmenter", segmenter, embedder=clip)
@@ -79,32 +107,41 @@ def build_qa(
         segmenter = WholePatches(segmenter, backbone.temporal_patch)
     compressor = instantiate("compressor", settings.compressor)
     new_prefill = instantiate("prefill", settings.prefill)
-    texts, queries = BatchedTextEmbedder(clip), BatchedQueries(backbone.language_model.queries_of)
+    texts = BatchedTextEmbedder(clip)
+    queries = (
+        None
+        if isinstance(backbone, Endpoint)
+        else BatchedQueries(backbone.language_model.queries_of)
+    )
     retriever = call(
         "retriever",
         instantiate("retriever", retriever_settings(settings, clip)),
         embedder=texts,
         queries=queries,
     )
-    reader = call("reader", instantiate("reader", settings.reader), backbone)
+    local: Reader | None = None
+    if endpoint is None:
+        local = call("reader", instantiate("reader", settings.reader), backbone)
     extractors = build_extractors(settings.text)
     sentence_encoder = build_sentence_encoder(settings.dense)
     check_parts(
         settings,
         keeps_kv=call("prefill", new_prefill, backbone).keeps_kv,
         retriever=retriever,
-        reader_needs_kv=reader.needs_kv,
-        backbone=backbone,
+        reader_needs_kv=local is not None and local.needs_kv,
+        backbone=None if isinstance(backbone, Endpoint) else backbone,
     )
+    own = provenance(settings, backbone, clip)
     bank = MemoryBank.open(
         settings.bank,
-        provenance(settings, backbone, clip),
+        own if endpoint is None else of_any_model(Path(settings.bank), own),
         retriever,
         recent_frames=settings.recent_frames,
         ram_bytes=settings.ram_mb * 10**6,
         device_bytes=settings.device_mb * 10**6,
         device=None if backbone.device.type == "cpu" else backbone.device,
         prefetch_frames=settings.prefetch_frames,
+        counts_frames=endpoint is not None,
     )
     if sentence_encoder is not None:
         try:
@@ -113,6 +150,15 @@ def build_qa(
         except UserError:
             bank.close()
             raise
+    reader: EvidenceReader
+    batched_reader: GroupReader
+    if local is not None:
+        reader, batched_reader = local, BatchedReader(local)
+    elif endpoint is not None:
+        pictures = FilmPictures(bank.catalog, endpoint.picture_format)
+        ranks = not isinstance(retriever, UniformRetriever)
+        reader = asking = EndpointReader(endpoint, pictures, search_ranks=ranks)
+        batched_reader = EndpointGroup(asking, endpoint.parallel)
     text = TextExtraction(
         bank,
         tuple(one for one in extractors if not isinstance(one, Captions)),
@@ -129,18 +175,33 @@ def build_qa(
         text=text,
         interval=1.0 / settings.fps,
         began=began_at(settings),
+        read_only="" if bank.provenance["model"] == own["model"] else _read_only(bank),
     )
     answerer = Answerer(
         bank=bank,
         reader=reader,
-        batched_reader=BatchedReader(reader),
-        queries=(texts.queries, queries),
-        read_tokens=settings.read_tokens or READ_FRAMES * backbone.tokens_per_frame,
+        batched_reader=batched_reader,
+        queries=(texts.queries,) if queries is None else (texts.queries, queries),
+        read_tokens=settings.read_tokens or _read_frames(backbone) * backbone.tokens_per_frame,
         cite_share=settings.cite_share,
         sentence_encoder=sentence_encoder,
         read_text_tokens=read_text_tokens(settings, backbone),
     )
     return VideoQA(bank, ingester, answerer)
+
+
+def _read_frames(backbone: AnyModel) -> int:
+    """Frames that an answer reads by default."""
+    return max(1, backbone.most_frames) if isinstance(backbone, Endpoint) else READ_FRAMES
+
+
+def _read_only(bank: MemoryBank) -> str:
+    """Why an endpoint cannot encode into a bank of visual tokens."""
+    return (
+        f"bank {bank.root} has visual tokens of backbone {bank.provenance['model']}, so "
+        "backbone=endpoint answers from it but adds no video; encode with that backbone=, or into "
+        "another bank=DIR"
+    )
 
 
 def build_extractors(nodes: dict[str, PartSettings]) -> tuple[TextExtractor, ...]:
@@ -166,14 +227,14 @@ def build_sentence_encoder(node: PartSettings) -> SentenceEncoder | None:
     return instantiate("dense", node) if node else None
 
 
-def build_source(settings: IngestSettings, backbone: Backbone) -> FrameSource:
+def build_source(settings: IngestSettings, backbone: VideoModel) -> FrameSource:
     """The frames of the video of the settings, sized for the backbone."""
     return open_video(settings, backbone, settings.video, start=settings.start, end=settings.end)
 
 
 def open_video(
     settings: PipelineSettings,
-    backbone: Backbone,
+    backbone: VideoModel,
     path: str,
     *,
     start: float = 0.0,
@@ -194,7 +255,7 @@ def open_video(
     )
 
 
-def read_text_tokens(settings: PipelineSettings, backbone: Backbone) -> int:
+def read_text_tokens(settings: PipelineSettings, backbone: VideoModel) -> int:
     """Tokens of recalled text in a prompt; 0 by default for a model that reads no text."""
     if settings.read_text_tokens is not None:
         return settings.read_text_tokens
@@ -202,7 +263,7 @@ def read_text_tokens(settings: PipelineSettings, backbone: Backbone) -> int:
 
 
 def build_live(
-    settings: IngestSettings, backbone: Backbone, *, speed: float = 1.0, name: str | None = None
+    settings: IngestSettings, backbone: VideoModel, *, speed: float = 1.0, name: str | None = None
 ) -> LiveSource:
     """The video of the settings as a live source: a URL, a camera, or a file that is played.
 

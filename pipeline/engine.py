@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from memory.bank import MemoryBank
     from memory.schema import Retriever
     from memory.storage.catalog import VideoRow
+    from pipeline.build import AnyModel
     from pipeline.ingest.ingester import Progress
     from pipeline.live.session import Session
     from pipeline.moments.finder import Finder
@@ -71,7 +72,7 @@ class Engine:
         self._encode_lock, self._read_lock = threading.Lock(), threading.Lock()
         self._parts_lock = threading.RLock()
         self._is_closed = False
-        self._backbone: Backbone | None = None
+        self._backbone: AnyModel | None = None
         self._qa: VideoQA | None = None
         self._clip: DualEncoder | None = None
         self._sentence_encoder: SentenceEncoder | None = None
@@ -295,7 +296,7 @@ class Engine:
             return self._finding
 
     @property
-    def backbone(self) -> "Backbone":
+    def backbone(self) -> "AnyModel":
         """The video-LLM; loaded at the first use."""
         with self._parts_lock:
             self._refuse_closed()
@@ -304,6 +305,13 @@ class Engine:
 
                 self._backbone = build_backbone(self.settings)
             return self._backbone
+
+    @property
+    def local_backbone(self) -> "Backbone":
+        """The video-LLM for a search that computes with it. UserError for one elsewhere."""
+        from pipeline.build import require_local
+
+        return require_local(self.backbone, "channels=[...,kv] or planner=model")
 
     @property
     def qa(self) -> "VideoQA":
@@ -517,7 +525,9 @@ class Engine:
         if self._sentence_encoder is None:
             self._sentence_encoder = build_sentence_encoder(settings.dense)
         planner = call(
-            "planner", instantiate("planner", settings.planner), backbone=lambda: self.backbone
+            "planner",
+            instantiate("planner", settings.planner),
+            backbone=lambda: self.local_backbone,
         )
         frames = FrameChannels(channels, UniformRetriever(), ())
         if set(FRAMES) & set(channels):
@@ -528,7 +538,7 @@ class Engine:
                 provenance,
                 channels,
                 clip=lambda: self._search_clip(provenance.get("clip")),
-                backbone=lambda: self.backbone,
+                backbone=lambda: self.local_backbone,
             )
         finder = Finder(
             self._open(frames.retriever),

@@ -45,6 +45,29 @@ def build_clip(settings: PipelineSettings | FindSettings) -> DualEncoder:
     return chosen
 
 
+def without_tokens(settings: PipelineSettings) -> PipelineSettings:
+    """The settings of a run whose model is behind an address: no visual tokens are made, so nothing
+    compresses, prefills or searches them. retriever=fused keeps its search by pictures alone.
+    """
+    node = settings.retriever
+    if node["_target_"].endswith(".FusedRetriever"):
+        node = _without_part(node, "kv")
+    return settings.changed(
+        compressor={"_target_": "encoders.compressors.NoCompression"},
+        prefill={"_target_": "encoders.prefill.NoPrefill", "_partial_": True},
+        retriever=node,
+    )
+
+
+def _without_part(fused: PartSettings, name: str) -> PartSettings:
+    """retriever=fused without one of its parts; without any, retriever=uniform."""
+    parts = {key: part for key, part in fused.get("parts", {}).items() if key != name}
+    if not parts:
+        return {"_target_": "memory.retrieval.uniform.UniformRetriever", "_partial_": True}
+    weights = {key: weight for key, weight in fused["weights"].items() if key in parts}
+    return fused | {"parts": parts, "weights": weights}
+
+
 def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSettings:
     """The settings of the retriever. With clip=auto, retriever=fused goes without frame embeddings
     where there are none, and where they are those of the embedded embedder behind a real backbone.
@@ -64,11 +87,7 @@ def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSet
         raise UserError(f"segmenter=scene needs a frame embedder, and this run has none; {remedy}.")
     if node["_target_"].endswith(".ClipRetriever"):
         raise UserError(f"retriever=clip needs a frame embedder that suits the backbone; {remedy}.")
-    parts = dict(node.get("parts", {}))
-    if parts.pop("clip", None) is None:
-        return node
-    weights = {name: weight for name, weight in node["weights"].items() if name in parts}
-    return node | {"parts": parts, "weights": weights}
+    return _without_part(node, "clip") if "clip" in node.get("parts", {}) else node
 
 
 def _suiting(settings: PipelineSettings | FindSettings) -> tuple[PartSettings | None, str]:
@@ -84,22 +103,25 @@ def _suiting(settings: PipelineSettings | FindSettings) -> tuple[PartSettings | 
         _fingerprint(b32, dtype): b32,
         NoFrameEmbedder().fingerprint(): None,
     }
-    name, recorded = Path(str(settings.backbone["path"])).name, _recorded(Path(settings.bank))
+    # a model behind an address has no path, and no keys
+    name = Path(str(settings.backbone.get("path", "endpoint"))).name
+    alone = "by their keys alone" if "path" in settings.backbone else "by the words of a film alone"
+    recorded = _recorded(Path(settings.bank))
     if recorded in of_banks:
         node = of_banks[recorded]
         if is_toy or node is not embedded:
             return node, ""
         return node, (
             f"bank {settings.bank} has the frame embeddings of the embedded model, which knows "
-            f"cards only, so backbone {name} finds frames by their keys alone"
+            f"cards only, so backbone {name} finds frames {alone}"
         )
     if is_toy:
         return embedded, ""
     if has_weights(b32["model"], b32["pretrained"]):
         return b32, f"backbone {name} finds frames with clip=b32; clip= chooses another embedder"
     return None, (
-        f"backbone {name} finds frames by their keys alone, because the weights of clip=b32 are "
-        "not on this machine; clip=b32 fetches them"
+        f"backbone {name} finds frames {alone}, because the weights of clip=b32 are not on this "
+        "machine; clip=b32 fetches them"
     )
 
 

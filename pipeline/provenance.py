@@ -5,15 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from encoders.models.backbone import Backbone
+from encoders.models.backbone import VideoModel
 from encoders.schema import DualEncoder
+from memory.storage import manifest
 from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config.parts import PartSettings
 from pipeline.config.settings import PipelineSettings
 
 
 def provenance(
-    settings: PipelineSettings, backbone: Backbone, clip: DualEncoder
+    settings: PipelineSettings, backbone: VideoModel, clip: DualEncoder
 ) -> dict[str, str | int | float | None]:
     """The settings on which a bank and its readers and writers must agree (law 5)."""
     return {
@@ -31,7 +32,21 @@ def provenance(
     }
 
 
-def _frame_size(backbone: Backbone) -> str:
+def of_any_model(
+    bank: Path, own: dict[str, str | int | float | None]
+) -> dict[str, str | int | float | None]:
+    """The provenance of a run whose model reads no visual tokens: what a bank says of its tokens is
+    right, whatever it is.
+
+    own: of the run. A bank that does not exist yet gets it as it is.
+    """
+    if not (bank / manifest.NAME).is_file():
+        return own
+    recorded = manifest.read(bank)
+    return {**recorded, **{name: own[name] for name in ("clip", "fps")}}
+
+
+def _frame_size(backbone: VideoModel) -> str:
     """ "448x252"; with a suffix where films keep their shape at about as many pixels. The suffix
     names the setting backbone.squeeze (memory/storage/manifest.py).
     """
@@ -39,7 +54,7 @@ def _frame_size(backbone: Backbone) -> str:
     return size + ("-no-squeeze" if backbone.keeps_shape else "")
 
 
-def storage_format(settings: PipelineSettings, backbone: Backbone) -> StorageFormat:
+def storage_format(settings: PipelineSettings, backbone: VideoModel) -> StorageFormat:
     """How a bank stores keys, values and visual tokens; None for the type that they have anyway."""
     own = str(backbone.dtype).removeprefix("torch.")
     return StorageFormat(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from encoders.errors import UserError
-from encoders.models.backbone import Backbone
+from encoders.models.backbone import VideoModel
 from encoders.schema import FrameSource, LiveSource, Segment
 from memory.bank import MemoryBank
 from memory.schema import Question
@@ -30,8 +30,8 @@ class VideoQA:
     answerer: Answerer
 
     @property
-    def backbone(self) -> Backbone:
-        """The video-LLM that encodes and answers."""
+    def backbone(self) -> VideoModel:
+        """The model of the run."""
         return self.ingester.backbone
 
     def ingest(

@@ -2,9 +2,14 @@
 models or disks."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
+
+# attention: of the model while it answered. model: the frames that its answer names. search: the
+# best frames of the search, because the answer names none
+CitedBy = Literal["attention", "model", "search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +20,7 @@ class CitedFrame:
     segment: int
     time: float  # seconds of video time at which the frame's span begins
     end: float  # seconds at which the next frame is sampled
-    weight: float  # 0..1: share of the reader's attention on recalled frames during the answer
+    weight: float  # 0..1: share of what the citations come from, see Answer.cited_by
     score: float | None  # of the retriever; None for a frame that was read as one of the newest
 
 
@@ -29,6 +34,15 @@ class CitedLine:
     text: str
     coverage: float  # 0..1: share of the question's words in the line and near it
     read: bool  # True: the model read it; False: the search found it beside the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a server counted for an answer."""
+
+    prompt_tokens: int
+    answer_tokens: int
+    cost: float | None = None  # in the currency of the prices that were set; None: no prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,8 @@ class Answer:
     lines: tuple[CitedLine, ...] = ()  # text of the video, best first
     # seconds, half open, rising: unions of all frames that the model read
     recalled: tuple[tuple[float, float], ...] = ()
+    cited_by: CitedBy = "attention"  # what the citations come from
+    usage: Usage | None = None  # None: the model runs in this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,10 @@ class Reading:
     text: str
     # frame ordinal -> share of the attention on frames during the answer; sums to 1 (or empty)
     weights: dict[int, float]
+    cited_by: CitedBy = "attention"  # what the weights come from
+    usage: Usage | None = None
+    warning: str = ""  # what the user must know about this answer
+    frames_read: int | None = None  # None: all frames of the evidence
 
 
 @dataclass(frozen=True, slots=True)

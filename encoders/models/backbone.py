@@ -1,4 +1,5 @@
-"""The role of a video-LLM: what the write path and the readers call, and nothing else.
+"""The roles of a model: what the write path calls of any (`VideoModel`), and what the readers call
+of one in this process (`Backbone`), and nothing else.
 
 Knows the records of `encoders/schema.py` and the two parts that every family has, the prompt's text
 and the language model; no family and no checkpoint. `VideoLLM` implements it. It stands here and
@@ -20,26 +21,27 @@ if TYPE_CHECKING:  # it loads transformers, which callers that only name the rol
     from encoders.models.prompt_text import PromptText
 
 
-class Backbone(Protocol):
-    """A video-LLM. Its only state is its weights: contexts live in caches that the caller holds."""
+class VideoModel(Protocol):
+    """The model of a run, as far as the write path and the settings know it. Its only state is its
+    weights. A `Backbone` is one that answers in this process; pipeline/endpoint/ has one that asks
+    elsewhere.
+    """
 
     path: str  # a folder or a hub id
     dtype: torch.dtype
     device: torch.device
-    prompt: "PromptText"
-    language_model: "LanguageModel"
     # sampled frames that the vision tower merges into one; segments hold a multiple of it
     temporal_patch: int
     # True if `frame_size_for` depends on the film; False if all frames have `frame_size`
     keeps_shape: bool
-    # True: the text before the frames says how many they are; then `opening_ids` does
-    counts_frames: bool
-    # True: frames are numbered in the order in which an answer reads them, so that their text
-    # cannot be stored with keys
-    renumbers_frames: bool
     reads_text: bool  # False: a prompt holds no recalled text
     # the only questions that the model knows, such as "needle_world"; None = any
     questions: str | None
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if a step computes too little to be divided among threads."""
+        ...
 
     @property
     def tokens_per_frame(self) -> int:
@@ -63,6 +65,22 @@ class Backbone(Protocol):
         """
         ...
 
+    def fingerprint(self) -> str:
+        """16 hex digits over configuration and weights; settings that change keys add a suffix."""
+        ...
+
+
+class Backbone(VideoModel, Protocol):
+    """A video-LLM in this process. Contexts live in caches that the caller holds."""
+
+    prompt: "PromptText"
+    language_model: "LanguageModel"
+    # True: the text before the frames says how many they are; then `opening_ids` does
+    counts_frames: bool
+    # True: frames are numbered in the order in which an answer reads them, so that their text
+    # cannot be stored with keys
+    renumbers_frames: bool
+
     def opening_ids(self, frames: int, seconds: float) -> list[int]:
         """Token ids before the first of so many frames, the last one sampled at `seconds`. Stored
         keys saw `prompt.preamble_ids()` in their place, which say neither.
@@ -82,8 +100,4 @@ class Backbone(Protocol):
 
     def after_video(self) -> Tensor:
         """Embeddings [n, D] after the last frame that are not text; n may be 0."""
-        ...
-
-    def fingerprint(self) -> str:
-        """16 hex digits over configuration and weights; settings that change keys add a suffix."""
         ...

@@ -247,6 +247,11 @@ class VideoLLM:
         return self.frame_grid(self.config, *self.frame_size)
 
     @property
+    def is_narrow(self) -> bool:
+        """True if a step computes too little to be divided among threads."""
+        return self.language_model.is_narrow
+
+    @property
     def tokens_per_frame(self) -> int:
         """Number of visual tokens that `encode_frames` makes of a frame, before compression."""
         return self.frame_tokens(self.config, *self.frame_size)

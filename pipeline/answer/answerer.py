@@ -18,9 +18,8 @@ from memory.schema import Evidence, Question
 from memory.storage.catalog import VideoRow
 from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
-from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.citations import cite, cited_spans, recalled_spans
-from pipeline.answer.schema import Reader
+from pipeline.answer.schema import EvidenceReader, GroupReader
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import BatchedQueries
 from pipeline.runtime.cancel import Emit
@@ -28,7 +27,7 @@ from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Reading, check_question, is_shown, source_warning
 
 Read = Callable[[Evidence, StageTimer], Reading]
-ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading]]
+ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading | UserError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class Answerer:
     """Answers questions from one bank."""
 
     bank: MemoryBank
-    reader: Reader
-    batched_reader: BatchedReader  # the same reader for several questions in one pass
+    reader: EvidenceReader
+    batched_reader: GroupReader  # the same reader for several questions at a time
     queries: tuple[BatchedQueries, ...]  # what the retriever needs of a question's text, batched
     read_tokens: int  # visual tokens that an answer may read, at any length of video
     cite_share: float  # of the heaviest frame's weight: lighter frames are not cited
@@ -134,7 +133,11 @@ class Answerer:
             share = {stage: seconds / count for stage, seconds in timer.seconds.items()}
             share["total"] = timer.total() / count
             for (number, evidence), reading in zip(evidences.items(), readings, strict=True):
-                results[number] = self._answer(requests[number], evidence, reading, share)
+                results[number] = (
+                    reading
+                    if isinstance(reading, UserError)
+                    else self._answer(requests[number], evidence, reading, share)
+                )
         return [results[number] for number in range(len(questions))]
 
     def _video_of(self, question: Question) -> VideoRow:
@@ -155,7 +158,9 @@ class Answerer:
             matches = text_evidence.find(
                 self.bank, question, self.bank.catalog.duration(video), self.sentence_encoder
             )
-            lines = text_evidence.select_lines(matches, self.reader.backbone, self.read_text_tokens)
+            lines = text_evidence.select_lines(
+                matches, self.reader.count_tokens, self.read_text_tokens
+            )
             note = text_evidence.time_note(question.text, self.bank.catalog.duration(video))
             return _Request(question, video, matches, lines, note)
 
@@ -190,7 +195,12 @@ class Answerer:
         question = evidence.question
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
-        warnings = [source_warning(request.video.info), self._lost(question), request.note]
+        warnings = [
+            source_warning(request.video.info),
+            self._lost(question),
+            request.note,
+            reading.warning,
+        ]
         return Answer(
             question=question.text,
             text=reading.text,
@@ -200,11 +210,15 @@ class Answerer:
             lines=text_evidence.cite_lines(request.matches, evidence.lines) if shown else (),
             video_id=question.video_id,
             asked_at=None if question.asked_at == math.inf else question.asked_at,
-            frames_read=evidence.frame_count,
+            frames_read=(
+                evidence.frame_count if reading.frames_read is None else reading.frames_read
+            ),
             visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
             seconds=evidence.seconds | seconds,
             warning=" ".join(filter(None, warnings)),
             recalled=recalled_spans(evidence),
+            cited_by=reading.cited_by,
+            usage=reading.usage,
         )
 
     def _lost(self, question: Question) -> str:

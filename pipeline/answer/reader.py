@@ -47,6 +47,7 @@ class _CachedReader:
     """What both readers share. `layout` decides what of the evidence goes into the cache."""
 
     needs_kv: bool  # whether recall has to load keys and values
+    model_name = ""
 
     def __init__(
         self, backbone: Backbone, *, max_new_tokens: int = 64, max_thinking_tokens: int = 1024
@@ -192,6 +193,10 @@ class _CachedReader:
             with timer("cite"):
                 shares.finish()
         return Likelihoods(values, shares.weights())
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text in a prompt."""
+        return len(self.backbone.prompt.ids(text))
 
     @property
     def _room_for_thoughts(self) -> int:

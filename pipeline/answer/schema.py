@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
 from torch import Tensor
 
 from encoders.encoder import Timer
+from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache
 from encoders.text.lines import TextLine
@@ -38,13 +39,11 @@ class Likelihoods(NamedTuple):
     weights: dict[int, float]  # frame ordinal -> share of attention while the likeliest is given
 
 
-class Reader(Protocol):
-    """Evidence -> answer. One question at a time uses the reader's cache."""
+class EvidenceReader(Protocol):
+    """Evidence -> answer, wherever the model runs. All that an answer needs."""
 
     needs_kv: bool  # whether recall has to load keys and values
-    backbone: Backbone
-    max_new_tokens: int
-    sink: Tensor  # [P, D] embeddings of the preamble
+    model_name: str  # of the model that answers; "" = the model that the bank was made with
 
     def read(
         self,
@@ -57,6 +56,27 @@ class Reader(Protocol):
         text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
         ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text in a prompt; an estimate where the tokenizer is elsewhere."""
+        ...
+
+
+class GroupReader(Protocol):
+    """Answers several questions about one video at a time."""
+
+    def read(self, group: Sequence[Evidence], timer: Timer) -> Sequence[Reading | UserError]:
+        """The answers to the questions of the evidence, in order. A question that fails alone has
+        its error in its place."""
+        ...
+
+
+class Reader(EvidenceReader, Protocol):
+    """A reader with the model in this process. One question at a time uses its cache."""
+
+    backbone: Backbone
+    max_new_tokens: int
+    sink: Tensor  # [P, D] embeddings of the preamble
 
     def log_likelihoods(
         self,
@@ -100,3 +120,21 @@ class Reader(Protocol):
         """No other question computes in the block. Raises Cancelled when that is set before the
         block begins."""
         ...
+
+
+def is_local(reader: EvidenceReader) -> TypeGuard[Reader]:
+    """Whether the model runs in this process, so that given answers can be scored."""
+    return hasattr(reader, "log_likelihoods")
+
+
+def local(reader: EvidenceReader, what: str) -> Reader:
+    """The reader, whose model runs in this process. what: needs that; the subject of the error.
+
+    UserError if it runs elsewhere.
+    """
+    if not is_local(reader):
+        raise UserError(
+            f"{what} needs a model in this process, which backbone=endpoint is not; choose another "
+            "backbone="
+        )
+    return reader

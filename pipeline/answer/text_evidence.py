@@ -7,10 +7,9 @@ question alone.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
-from encoders.models.backbone import Backbone
 from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import reciprocal_rank
@@ -89,13 +88,16 @@ def _name(one: RankedLine) -> tuple[float, str, str]:
 
 
 def select_lines(
-    matches: Sequence[RankedLine], backbone: Backbone, read_tokens: int
+    matches: Sequence[RankedLine], count_tokens: Callable[[str], int], read_tokens: int
 ) -> tuple[TextLine, ...]:
-    """The best lines that fit into `read_tokens` tokens, in time order."""
+    """The best lines that fit into `read_tokens` tokens, in time order.
+
+    count_tokens: of a text in the model's prompt.
+    """
     selected: list[TextLine] = []
     left = read_tokens
     for match in matches if read_tokens else ():
-        tokens = len(backbone.prompt.ids(prompt_line(match.line)))
+        tokens = count_tokens(prompt_line(match.line))
         if tokens <= left:
             selected.append(match.line)
             left -= tokens

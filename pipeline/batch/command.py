@@ -21,6 +21,7 @@ from encoders.errors import UserError
 from memory.storage.json_lines import JsonLines
 from pipeline.batch import compare, job_files, join, progress, run_folder, summary, tasks
 from pipeline.batch.jobs import collect
+from pipeline.batch.option_choice import NEEDS_LIKELIHOODS
 from pipeline.batch.run_folder import RunFolder
 from pipeline.batch.schema import (
     Compute,
@@ -30,7 +31,7 @@ from pipeline.batch.schema import (
     RejectedRow,
     VideoEncoded,
 )
-from pipeline.config.checks import check_ranges
+from pipeline.config.checks import check_ranges, is_endpoint
 from pipeline.config.parts import check, instantiate
 from pipeline.config.settings import BatchSettings
 
@@ -40,7 +41,18 @@ _UNRELATED = (
     "device_mb prefetch_frames format"
 ).split()
 # option_choice.prompt, which often is ${annotations.prompt}, records the prompt
-_UNRELATED_KEYS = ("backbone.device", "clip.device", "annotations.prompt")
+_UNRELATED_KEYS = (
+    "backbone.device",
+    "clip.device",
+    "annotations.prompt",
+    # how a model behind an address is treated
+    "backbone.key_env",
+    "backbone.parallel",
+    "backbone.requests_per_minute",
+    "backbone.timeout_s",
+    "backbone.tries",
+    "backbone.retry_s",
+)
 _PACKAGES = (
     "reelbank torch transformers open_clip_torch numpy faiss-cpu av decord pyarrow fsspec "
     "hydra-core"
@@ -65,6 +77,9 @@ def run(config: BatchSettings) -> int:
     compute.check(config)
     folder = RunFolder(Path(config.out))
     jobs, rejected = read_jobs(config)
+    is_scored = str(config.option_choice["_target_"]).endswith(".ByLikelihood")
+    if is_scored and is_endpoint(config.backbone) and any(job.options for job in jobs):
+        raise UserError(NEEDS_LIKELIHOODS)
     with folder.lock():
         figures = _run(config, compute, jobs, rejected, folder)
     _print(config, figures)

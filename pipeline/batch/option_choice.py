@@ -14,10 +14,15 @@ from encoders.errors import UserError
 from memory.schema import Evidence
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.likelihood import likelier_spellings, spellings
-from pipeline.answer.schema import Likelihoods
+from pipeline.answer.schema import GroupReader, Likelihoods
 from pipeline.batch.schema import LETTERS, Job
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Reading
+
+NEEDS_LIKELIHOODS = (
+    "option_choice=likelihood needs a model in this process; use option_choice=parse with "
+    "backbone=endpoint"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,13 @@ class OptionChoice(Protocol):
     def __call__(
         self,
         jobs: Sequence[Job],
-        reader: BatchedReader,
+        reader: GroupReader,
         group: Sequence[Evidence],
         clock: StageTimer,
-    ) -> list[OptionResult]: ...
+    ) -> list[OptionResult | UserError]:
+        """The outcome of each question, in order. One that fails alone has its error in its
+        place."""
+        ...
 
 
 class ByLikelihood:
@@ -66,10 +74,12 @@ class ByLikelihood:
     def __call__(
         self,
         jobs: Sequence[Job],
-        reader: BatchedReader,
+        reader: GroupReader,
         group: Sequence[Evidence],
         clock: StageTimer,
-    ) -> list[OptionResult]:
+    ) -> list[OptionResult | UserError]:
+        if not isinstance(reader, BatchedReader):
+            raise UserError(NEEDS_LIKELIHOODS)
         letters = self.candidate == "letter"
         words = [
             list(LETTERS[: len(job.options)]) if letters else list(job.options) for job in jobs
@@ -103,10 +113,10 @@ class ByParsing:
     def __call__(
         self,
         jobs: Sequence[Job],
-        reader: BatchedReader,
+        reader: GroupReader,
         group: Sequence[Evidence],
         clock: StageTimer,
-    ) -> list[OptionResult]:
+    ) -> list[OptionResult | UserError]:
         prompted = [
             replace(
                 evidence,
@@ -118,7 +128,9 @@ class ByParsing:
         ]
         readings = reader.read(prompted, clock)
         return [
-            OptionResult(reading, parse(reading.text, job.options))
+            reading
+            if isinstance(reading, UserError)
+            else OptionResult(reading, parse(reading.text, job.options))
             for job, reading in zip(jobs, readings, strict=True)
         ]
 

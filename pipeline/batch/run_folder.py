@@ -54,7 +54,11 @@ SCHEMA = pyarrow.schema(
         for name in ("asked_at", "evidence_seconds_cited", "video_seconds")
     ]
     + [(name, pyarrow.bool_()) for name in ("right", "evidence_cited")]
-    + [(name, pyarrow.int64()) for name in ("frames_read", "visual_tokens", "answer_tokens")]
+    + [
+        (name, pyarrow.int64())
+        for name in ("frames_read", "visual_tokens", "prompt_tokens", "answer_tokens")
+    ]
+    + [("cost", pyarrow.float64()), ("cited_by", pyarrow.string())]
     + [
         ("options", pyarrow.list_(pyarrow.string())),
         ("scores", pyarrow.list_(pyarrow.float64())),

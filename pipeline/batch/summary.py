@@ -41,7 +41,7 @@ def summary(rows: Sequence[Row], asked: int, rejected: int) -> dict[str, Any]:
     if len(tasks) > 1:  # MLVU and OVO-Bench weight tasks equally, whatever their size
         shares = [accuracy(some)["share"] for some in tasks.values()]
         result["mean_over_tasks"] = sum(shares) / len(shares)
-    result |= _group_figures(scored)
+    result |= _group_figures(scored) | _usage(answered)
     cited = [
         (row["video"], row["evidence_cited"])
         for row in answered
@@ -50,6 +50,18 @@ def summary(rows: Sequence[Row], asked: int, rejected: int) -> dict[str, Any]:
     if cited:
         result["evidence_cited"] = _interval(share(cited))
     return result
+
+
+def _usage(rows: Sequence[Row]) -> dict[str, Any]:
+    """Tokens that servers counted, and their cost where prices were set; none without servers."""
+    counted = [row for row in rows if row.get("prompt_tokens") is not None]
+    if not counted:
+        return {}
+    costs = [row["cost"] for row in counted if row["cost"] is not None]
+    tokens = {
+        name: sum(row[name] for row in counted) for name in ("prompt_tokens", "answer_tokens")
+    }
+    return tokens | ({"cost": round(sum(costs), 6)} if costs else {})
 
 
 def _group_figures(scored: Sequence[Row]) -> dict[str, Any]:
@@ -97,6 +109,11 @@ def as_text(figures: dict[str, Any], out: Path) -> str:
     for title in ("mean_over_tasks", "mean_over_tasks_of_groups"):
         if title in figures:
             lines.append(f"{title.replace('_', ' ')} {100 * figures[title]:.1f} %")
+    if "prompt_tokens" in figures:
+        cost = f", cost {figures['cost']:g}" if "cost" in figures else ""
+        lines.append(
+            f"{figures['prompt_tokens']} tokens sent, {figures['answer_tokens']} received{cost}"
+        )
     lines += [
         f"failed {row['id']} ({row['video']}): {row['error']}" for row in figures["failures"][:10]
     ]

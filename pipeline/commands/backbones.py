@@ -152,8 +152,9 @@ def legend(fps: float, dtype: str | None, rows: list[Facts]) -> str:
 
 
 def nodes(fps: float) -> dict[str, PartSettings]:
-    """The settings of every YAML, by name."""
-    return options("backbone", {"fps": fps})
+    """The settings of every YAML of a model with a checkpoint, by name: not of endpoint.yaml."""
+    every = options("backbone", {"fps": fps})
+    return {name: node for name, node in every.items() if "path" in node}
 
 
 def _adapter(node: PartSettings) -> type[VideoLLM]:
@@ -186,6 +187,11 @@ def run(settings: BackbonesSettings) -> int:
     """reelbank backbones."""
     if settings.backbone is not None:
         check("backbone", settings.backbone)
+        if "path" not in settings.backbone:
+            raise UserError(
+                "backbone=endpoint has no row: what a model behind an address costs, its server "
+                "knows."
+            )
     check("prefill", settings.prefill)
     dtype = settings.prefill.get("dtype")
     if settings.backbone is None:

@@ -5,6 +5,7 @@ from encoders.models.backbone import Backbone
 from memory.schema import Retriever
 from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config import units
+from pipeline.config.parts import PartSettings
 from pipeline.config.settings import IngestSettings, PipelineSettings
 
 _NOT_NEGATIVE = (
@@ -51,17 +52,22 @@ def began_at(settings: PipelineSettings) -> float | None:
     return units.parse_moment("began", settings.began)
 
 
+def is_endpoint(backbone: PartSettings) -> bool:
+    """Whether the model of a run is behind an address (pipeline/endpoint/)."""
+    return str(backbone["_target_"]).endswith(".Endpoint")
+
+
 def check_parts(
     settings: PipelineSettings,
     *,
     keeps_kv: bool,
     retriever: Retriever,
     reader_needs_kv: bool,
-    backbone: Backbone,
+    backbone: Backbone | None,
 ) -> None:
     """UserError on parts that each work but not together: before an hour of video is encoded.
 
-    keeps_kv: of the prefill.
+    keeps_kv: of the prefill. backbone: None for a model that is not in this process.
     """
     if not keeps_kv and "key_means" in retriever.reads:
         raise UserError(
@@ -81,7 +87,8 @@ def check_parts(
             "prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or "
             "prefill=window."
         )
-    _refuse_long_reads(settings, backbone)
+    if backbone is not None:
+        _refuse_long_reads(settings, backbone)
     if settings.retriever.get("parts", {}).get("kv", {}).get("per_layer"):
         raise UserError(
             "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one "

@@ -46,7 +46,8 @@ from encoders.schema import KVBlock, Segment
 from memory.schema import Evidence, Hits, Question, Run
 from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
-from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.answer.schema import local
+from pipeline.build import build_local, build_qa, build_source
 from pipeline.config import settings
 from pipeline.config.compose import compose
 from pipeline.config.settings import IngestSettings
@@ -152,6 +153,7 @@ def attention_outputs(backbone: VideoLLM) -> Iterator[list[Tensor]]:
 def attention_errors(config: IngestSettings, qa: VideoQA, videos: Sequence[Video]) -> list[float]:
     """Mean error of each layer over the questions of these videos, which `qa`'s bank holds."""
     assert isinstance(qa.backbone, VideoLLM)  # its layers are hooked below
+    reader = local(qa.answerer.reader, "the table of sizes")
     errors: list[list[float]] = []
     for _, path, _, questions in videos:
         segments = list(encode_segments(config, qa, path))
@@ -163,7 +165,7 @@ def attention_errors(config: IngestSettings, qa: VideoQA, videos: Sequence[Video
             both = []
             for blocks in ([segment.kv for segment in segments], stored):
                 with attention_outputs(qa.backbone) as outputs:
-                    qa.answerer.reader.logits(
+                    reader.logits(
                         _read_everything(text, segments, blocks), lambda stage: nullcontext()
                     )
                 both.append(outputs[-qa.backbone.language_model.kv_shape.layers :])
@@ -222,7 +224,7 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> SettingResu
     config = compose(
         "ask", [f"bank={folder / ('bank-' + parts[-1])}", "video=-", "question=-", *overrides]
     )
-    backbone = build_backbone(config)
+    backbone = build_local(config)
     sizes = sizes_of(folder / f"bank-{parts[0]}", backbone)
     qa = build_qa(config, backbone)
     with qa.bank:

@@ -35,7 +35,7 @@ from encoders.models.backbone import Backbone
 from encoders.schema import Segment
 from encoders.sources.container import check_file
 from memory.store import DiskStore
-from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.build import build_local, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.config.settings import IngestSettings
 from pipeline.evaluation.speed.components.disk_reads import drop_page_cache, read_files, read_frames
@@ -140,7 +140,7 @@ class Reading:
 
 
 def _encode_pairs(config: IngestSettings, pairs: int, folder: Path) -> Encoding:
-    backbone = build_backbone(config)
+    backbone = build_local(config)
     encode(config, backbone, folder / "warm", on=True)
     shutil.rmtree(folder / "warm")
     encoding = Encoding([], [])

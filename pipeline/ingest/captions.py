@@ -21,8 +21,10 @@ from pipeline.schema import Reading, is_shown
 SPAN_SEGMENTS = 16  # segments in one span of text
 
 
-class EvidenceReader(Protocol):
+class CaptionReader(Protocol):
     """What captions need of a reader."""
+
+    model_name: str  # "" = the model of the bank
 
     def read(self, evidence: Evidence, timer: Timer) -> Reading:
         """Answer the question of the evidence."""
@@ -38,7 +40,7 @@ class Captions:
 
     prompt: str = "Describe what can be seen, in one sentence."
     bank: MemoryBank | None = None
-    reader: EvidenceReader | None = None
+    reader: CaptionReader | None = None
     name = "captions"
 
     def __post_init__(self) -> None:
@@ -51,15 +53,15 @@ class Captions:
         """Always empty: the model is the run's own."""
         return ""
 
-    def with_model(self, bank: MemoryBank, reader: EvidenceReader) -> "Captions":
+    def with_model(self, bank: MemoryBank, reader: CaptionReader) -> "Captions":
         """The same extractor, ready to work."""
         return replace(self, bank=bank, reader=reader)
 
     def made_with(self, video: VideoFile) -> str:
         """Model, reader and prompt."""
-        assert self.bank is not None
+        assert self.bank is not None and self.reader is not None
         bank, reader = self.bank.provenance, type(self.reader).__name__
-        model = f"{bank.get('model')} {bank.get('weights')}"
+        model = self.reader.model_name or f"{bank.get('model')} {bank.get('weights')}"
         return f"Captions({model}, {reader}, prompt={self.prompt!r})"
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:

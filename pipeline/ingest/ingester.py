@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from encoders.encoder import Encoder, FrameFeatures
 from encoders.errors import UserError
-from encoders.models.backbone import Backbone
+from encoders.models.backbone import VideoModel
 from encoders.schema import (
     Compressor,
     FrameEmbedder,
@@ -79,7 +79,7 @@ class Ingester:
     """Encodes videos into one bank."""
 
     bank: MemoryBank
-    backbone: Backbone
+    backbone: VideoModel
     segmenter: Segmenter
     compressor: Compressor
     new_prefill: Callable[[], Prefill]  # a fresh window for each video
@@ -88,6 +88,8 @@ class Ingester:
     interval: float  # seconds between sampled frames
     # Unix seconds of second 0 of the video, where the user gave them
     began: float | None = None
+    # why this run must not encode, as an error says it; "": it may
+    read_only: str = ""
 
     @property
     def overlaps_compute(self) -> bool:
@@ -144,6 +146,8 @@ class Ingester:
                 pass
             self.text.describe(info)
             return self._report(info.video_id, timer, 0, 0, source_warning(video.info))
+        if self.read_only:
+            raise UserError(self.read_only)
         if video is not None and isinstance(source, ResumableSource):
             source.resume(video.info)
             info = source.info
@@ -153,7 +157,7 @@ class Ingester:
         with (
             self.text.extracting(info),
             BackgroundWriter(self.bank.write) as writer,
-            divided_threads(2 if self.backbone.language_model.is_narrow else 1) as threads,
+            divided_threads(2 if self.backbone.is_narrow else 1) as threads,
             single_worker(threads) if overlaps_compute else nullcontext() as executor,
         ):
             run = _Pass(source, live, progress, timer, writer, executor, threads)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.schema import Segment
+from pipeline.answer.schema import is_local
 from pipeline.live.session import Session, check_text
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
 from pipeline.needle_world.questions import CODE, COLOR, ICON, NAME, NOT_SHOWN, SHAPE
@@ -135,14 +136,15 @@ class Alert:
         question = replace(
             self._session.question(check.question, since=max(since, 0.0)), asked_at=until
         )
+        reader = qa.answerer.reader
         with self._session.queue.turn():
             evidence = qa.bank.recall(
-                question, read_tokens=qa.answerer.read_tokens, kv=qa.answerer.reader.needs_kv
+                question, read_tokens=qa.answerer.read_tokens, kv=reader.needs_kv
             )
-            ids = [qa.backbone.prompt.ids(f" {text}") for text in (*check.yes, *check.no)]
-            logs, _ = qa.answerer.reader.log_likelihoods(
-                evidence, check.question, ids, StageTimer()
-            )
+            if not is_local(reader):  # an answer in words is all that there is
+                return float(_says_yes(reader.read(evidence, StageTimer()).text, check))
+            ids = [reader.backbone.prompt.ids(f" {text}") for text in (*check.yes, *check.no)]
+            logs, _ = reader.log_likelihoods(evidence, check.question, ids, StageTimer())
         probabilities = [math.exp(each) for each in logs]
         no = sum(probabilities[len(check.yes) :])
         yes = sum(probabilities[: len(check.yes)]) if check.yes else 1.0 - no
@@ -215,6 +217,12 @@ def check_for(request: str, questions: str | None) -> Check:
         f"The embedded model does not know what {request.strip()!r} asks for; it can watch for a "
         "code, a name, an icon or a coloured shape, such as: tell me when a red star appears."
     )
+
+
+def _says_yes(text: str, check: Check) -> bool:
+    """Whether the first words of an answer are one that means yes."""
+    words = re.findall(r"\w+", text.lower())[:3]
+    return any(answer.lower() in words for answer in check.yes)
 
 
 def _first(words: Sequence[str], options: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from memory.bank import MemoryBank
+from pipeline.answer.schema import is_local
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, responses, uploads
@@ -299,12 +300,13 @@ async def _unless_disconnected(request: Request, answering: Coroutine[Any, Any, 
 
 
 def _usage(service: Service, answer: Answer) -> dict[str, int]:
-    backbone = service.qa.backbone
-    return responses.usage(
-        answer,
-        len(backbone.prompt.suffix_ids(answer.question)),
-        len(backbone.prompt.ids(answer.text)),
+    reader = service.qa.answerer.reader
+    question = (
+        len(reader.backbone.prompt.suffix_ids(answer.question))
+        if is_local(reader)
+        else reader.count_tokens(answer.question)
     )
+    return responses.usage(answer, question, reader.count_tokens(answer.text))
 
 
 def _check_json(request: Request) -> None:

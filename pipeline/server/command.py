@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-    from encoders.models.backbone import Backbone
+    from encoders.models.backbone import VideoModel
     from encoders.schema import FrameSource
     from pipeline.server.app import Service
     from pipeline.server.files import FileStore
@@ -207,7 +207,9 @@ def upload_line(config: ListenSettings) -> "BodyLine":
     return BodyLine("uploads", config.uploads, config.files_gb * 10**9)
 
 
-def source_factory(config: ListenSettings, backbone: "Backbone") -> Callable[[Path], "FrameSource"]:
+def source_factory(
+    config: ListenSettings, backbone: "VideoModel"
+) -> Callable[[Path], "FrameSource"]:
     """A function that opens any file as a frame source, whole, with these settings."""
     from pipeline.build import open_video
 

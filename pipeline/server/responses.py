@@ -141,7 +141,10 @@ class ChatResponse:
 
 def usage(answer: Answer, question: int, text: int) -> dict[str, int]:
     """Token counts. question, text: tokens of the question and of the answer."""
-    prompt = answer.visual_tokens + question
+    if answer.usage is not None:  # a server behind this one has counted
+        prompt, text = answer.usage.prompt_tokens, answer.usage.answer_tokens
+    else:
+        prompt = answer.visual_tokens + question
     return {"prompt_tokens": prompt, "completion_tokens": text, "total_tokens": prompt + text}
 
 

@@ -18,6 +18,7 @@ import openai
 import pytest
 
 from pipeline import cli
+from pipeline.answer.schema import local
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.server.app import Service
 from tests.support.serving import film, serving
@@ -70,7 +71,7 @@ def of_file(file_id: str) -> dict:
 def held(service: Service):
     """Answers stop before their first token until `go_on` is set; `reached` counts how many did."""
     go_on, reached = threading.Event(), threading.Semaphore(0)
-    model = service.qa.backbone.language_model
+    model = local(service.qa.answerer.reader, "a test").backbone.language_model
     decode = model.decode
 
     def slow(*args, **kwargs):

@@ -18,7 +18,8 @@ from tests.support.more_families import MORE
 from tests.support.paths import ROOT
 from tests.support.toys import toy_backbone
 
-NAMES = {path.stem for path in (ROOT / "conf" / "backbone").glob("*.yaml")}
+# a model behind an address has no checkpoint
+NAMES = {path.stem for path in (ROOT / "conf" / "backbone").glob("*.yaml")} - {"endpoint"}
 
 
 @pytest.fixture
@@ -42,6 +43,11 @@ def adapters_under_test() -> set[str]:
     """
     kinds: list[Any] = [family.adapter for family in (*FAMILIES.values(), *MORE.values())]
     return {f"{kind.__module__}.{kind.__qualname__}" for kind in [*kinds, type(toy_backbone())]}
+
+
+def test_a_model_behind_an_address_has_no_row(run):
+    code, out, err = run("backbone=endpoint")
+    assert code == 2 and out == "" and "its server knows" in err
 
 
 def test_every_config_is_in_the_table(run):
@@ -192,7 +198,7 @@ def test_a_local_checkpoint_speaks_for_itself(run):
         (["backbone=qwen2_vl_2b", "backbone.path={qwen3}"], "of type qwen3_vl, not qwen2_vl"),
         (["backbone=qwen2_vl_2b", "backbone.path=./gone"], "no folder ./gone"),
         (["backbone=qwen2_vl_2b", "backbone.path=some/thing"], "Nothing is known of some/thing"),
-        (["backbone=nix"], "use one of embedded, glm4_1v_9b"),
+        (["backbone=nix"], "use one of embedded, endpoint, glm4_1v_9b"),
         (["backbone=qwen2_vl_2b", "backbone.width=x"], "backbone.width=x"),
         (["fps=0"], "fps=0"),
         (["prefill.dtype=int3"], "prefill.dtype=int3"),

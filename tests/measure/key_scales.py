@@ -27,6 +27,7 @@ from encoders.models.video_llm import VideoLLM
 from encoders.schema import Segment
 from memory.storage.segments import segment_codec, segment_file
 from memory.storage.segments.segment_codec import StorageFormat
+from pipeline.answer.schema import local
 from pipeline.build import build_backbone, build_qa
 from pipeline.config import settings
 from pipeline.config.compose import compose
@@ -137,7 +138,7 @@ def attention_errors(
             for read in ([segment.kv for segment in film], blocks):
                 with attention_outputs(backbone) as outputs:
                     evidence = _read_everything(text, film, read)
-                    qa.answerer.reader.logits(evidence, lambda stage: nullcontext())
+                    local(qa.answerer.reader, "").logits(evidence, lambda stage: nullcontext())
                 both.append(outputs[-backbone.language_model.kv_shape.layers :])
             errors.append([float((a - b).norm() / a.norm()) for a, b in zip(*both, strict=True)])
     return list(torch.tensor(errors).mean(0).tolist())

@@ -20,6 +20,7 @@ OWNERS = {
     "pipeline/server": "serve",
     "pipeline/demo": "demo",
     "pipeline/batch": "ray",  # with batch in it
+    "pipeline/endpoint": "endpoint",
     "pipeline/evaluation": "bench",
     "pipeline/embedded": "bench",
     "encoders/text/ocr": "ocr",

@@ -11,6 +11,7 @@ import numpy as np
 
 from memory.schema import Question
 from pipeline.answer.reader import KVReader, TokenReader
+from pipeline.answer.schema import local
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.qa import VideoQA
@@ -40,7 +41,8 @@ def opened(
 
 def with_reader(qa: VideoQA, reader: type[KVReader] | type[TokenReader]) -> VideoQA:
     """The same parts with another reader."""
-    return replace(qa, answerer=replace(qa.answerer, reader=reader(qa.backbone, max_new_tokens=8)))
+    backbone = local(qa.answerer.reader, "a test").backbone
+    return replace(qa, answerer=replace(qa.answerer, reader=reader(backbone, max_new_tokens=8)))
 
 
 def ask(qa: VideoQA, source, text: str = TEXT, asked_at: float = math.inf) -> dict:

@@ -19,6 +19,7 @@ from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from pipeline.answer.citations import union
+from pipeline.answer.schema import is_local
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import OptionChoice, OptionResult
 from pipeline.batch.schema import (
@@ -73,6 +74,9 @@ class Worker:
             return
         yield encoded
         for group in task.groups:
+            if not is_local(qa.answerer.reader):
+                # each question is a request that is paid for, and depends on no other one
+                group = tuple(job for job in group if job.id in pending)
             if any(job.id in pending for job in group):
                 rows = self._answer_group(qa, task, group, encoded.video_id)
                 for job, row in zip(group, rows, strict=True):
@@ -133,16 +137,19 @@ class Worker:
         jobs = {job.id: job for job in group}
         choices: dict[str, OptionResult] = {}
 
-        def read(batch: Sequence[Evidence], clock: StageTimer) -> list[Reading]:
+        def read(batch: Sequence[Evidence], clock: StageTimer) -> list[Reading | UserError]:
             """Read open questions with the reader, those with options with the choice part."""
-            readings: dict[str, Reading] = {}
+            readings: dict[str, Reading | UserError] = {}
             with_options = [each for each in batch if jobs[each.question.id].options]
             open_ended = [each for each in batch if not jobs[each.question.id].options]
             if with_options:
                 some = [jobs[evidence.question.id] for evidence in with_options]
                 results = self._choice(some, reader, with_options, clock)
-                choices.update({job.id: one for job, one in zip(some, results, strict=True)})
-                readings = {id: one.reading for id, one in choices.items()}
+                for job, one in zip(some, results, strict=True):
+                    if isinstance(one, UserError):
+                        readings[job.id] = one
+                    else:
+                        choices[job.id], readings[job.id] = one, one.reading
             if open_ended:
                 for evidence, reading in zip(
                     open_ended, reader.read(open_ended, clock), strict=True
@@ -172,7 +179,7 @@ class Worker:
             right = choice is not None and choice.letter == job.letter
         elif not job.options and job.answer is not None:
             right = _is_right(answer.text, job)
-        video = qa.bank.catalog.video(answer.video_id)
+        video, usage = qa.bank.catalog.video(answer.video_id), answer.usage
         values = {
             "video_id": answer.video_id,
             "video_seconds": 0.0 if video is None else video.info.duration,
@@ -184,7 +191,14 @@ class Worker:
             "seconds": answer.seconds,
             "frames_read": answer.frames_read,
             "visual_tokens": answer.visual_tokens,
-            "answer_tokens": len(self._backbone.prompt.ids(answer.text)),
+            "prompt_tokens": None if usage is None else usage.prompt_tokens,
+            "answer_tokens": (
+                qa.answerer.reader.count_tokens(answer.text)
+                if usage is None
+                else usage.answer_tokens
+            ),
+            "cost": None if usage is None else usage.cost,
+            "cited_by": answer.cited_by,
             "bank_id": bank_id(qa.bank),
             "warning": answer.warning,
         }
@@ -219,7 +233,10 @@ def empty_row(task: Task, job: Job) -> dict[str, Any]:
         "video_seconds": None,
         "frames_read": None,
         "visual_tokens": None,
+        "prompt_tokens": None,
         "answer_tokens": None,
+        "cost": None,
+        "cited_by": None,
         "task": job.task,
         "duration": job.duration,
         "group": job.group,

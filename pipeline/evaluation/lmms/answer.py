@@ -13,7 +13,8 @@ from typing import Any
 from encoders.errors import UserError
 from encoders.sources.container import check_file
 from memory.schema import Question
-from pipeline.build import build_backbone, build_qa, open_video
+from pipeline.answer.schema import local
+from pipeline.build import build_local, build_qa, open_video
 from pipeline.config.compose import compose
 from pipeline.evaluation.lmms.requests import Clip, VideoRequest, cut, groups
 
@@ -47,9 +48,10 @@ class Answers:
             "ask", [f"{name}={_override(value)}" for name, value in settings.items()]
         )
         self._info, self._error = info, error
-        self._backbone = build_backbone(self._config)
+        self._backbone = build_local(self._config)
         self._qa = build_qa(self._config, self._backbone)
-        self._longest = self._qa.answerer.reader.max_new_tokens
+        self._reader = local(self._qa.answerer.reader, "lmms-eval")
+        self._longest = self._reader.max_new_tokens
 
     def close(self) -> None:
         """Close the bank; may be called again."""
@@ -106,7 +108,7 @@ class Answers:
         self._error(f"{str(error).rstrip('. ')}; its questions get empty answers.")
 
     def _answer(self, one: VideoRequest, video_id: str) -> TextAnswer:
-        self._qa.answerer.reader.max_new_tokens = one.max_new_tokens or self._longest
+        self._reader.max_new_tokens = one.max_new_tokens or self._longest
         text = self._qa.ask(Question(one.question, video_id)).text
         return TextAnswer(cut(text, one.until), len(self._backbone.prompt.ids(text)))
 

@@ -38,7 +38,7 @@ from pipeline.evaluation.needle.films.schema import Film, Item, read_films, read
 from pipeline.evaluation.needle.results import vnbench_score
 
 if TYPE_CHECKING:  # it brings torch
-    from encoders.models.backbone import Backbone
+    from pipeline.build import AnyModel
 
 ACTIONS = ("all", "make", "run", "score")
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
@@ -176,9 +176,9 @@ def _run(config: NeedleSettings, out: Path) -> None:
     from pipeline.evaluation.needle.results.arms import Arm, arms
 
     films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
-    loaded: dict[str, Backbone] = {}
+    loaded: dict[str, AnyModel] = {}
 
-    def parts(own: NeedleSettings) -> "Backbone":
+    def parts(own: NeedleSettings) -> "AnyModel":
         """One backbone for all arms with the same settings of it."""
         name = json.dumps(own.backbone, sort_keys=True)
         if name not in loaded:

@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.models.backbone import Backbone
 from memory.retrieval.common import hits, is_next, refuse_unknown
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex
 from memory.timeline import Timeline
-from pipeline.build import READ_FRAMES, build_qa
+from pipeline.build import READ_FRAMES, AnyModel, build_qa
 from pipeline.config.settings import NeedleSettings
 from pipeline.evaluation.needle.films.schema import Film, Item
 from pipeline.qa import VideoQA
@@ -114,7 +113,7 @@ class Arm:
     control: str  # "" for a configuration
     key: str  # digest of all settings that can change an answer
     bank: Path
-    _parts: Callable[[NeedleSettings], Backbone]
+    _parts: Callable[[NeedleSettings], AnyModel]
     _qa: VideoQA | None = field(default=None, repr=False)
 
     @property
@@ -173,7 +172,7 @@ class Arm:
 def arms(
     config: NeedleSettings,
     compose: Callable[[Sequence[str]], NeedleSettings],
-    parts: Callable[[NeedleSettings], Backbone],
+    parts: Callable[[NeedleSettings], AnyModel],
 ) -> list[Arm]:
     """The configured arms, then the controls of the first one.
 
@@ -202,7 +201,7 @@ def arms(
 
 
 def _arm(
-    name: str, config: NeedleSettings, control: str, parts: Callable[[NeedleSettings], Backbone]
+    name: str, config: NeedleSettings, control: str, parts: Callable[[NeedleSettings], AnyModel]
 ) -> Arm:
     plain = settings_of(config)
     bank = _digest({name: plain[name] for name in _ENCODING})

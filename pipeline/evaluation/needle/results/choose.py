@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from memory.schema import Evidence
 from pipeline.answer.likelihood import likelier_spellings, spellings
-from pipeline.answer.schema import Reader
+from pipeline.answer.schema import EvidenceReader, Reader, is_local
 from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, prompt, tries
 from pipeline.scoring import is_right
 
@@ -20,17 +20,23 @@ def _untimed(stage: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def choose_option(reader: Reader, evidence: Evidence, text: str, options: Sequence[str]) -> int:
-    """Number of the option that a free answer names, else of the likeliest one."""
+def choose_option(
+    reader: EvidenceReader, evidence: Evidence, text: str, options: Sequence[str]
+) -> int | None:
+    """Number of the option that a free answer names, else of the likeliest one; None where the
+    model is not in this process, so that no likelihood is known.
+    """
     named = [i for i, option in enumerate(options) if is_right(text, option)]
     if named:
         return named[0]
+    if not is_local(reader):
+        return None
     scores = likelihoods(reader, evidence, options)
     return max(range(len(options)), key=scores.__getitem__)
 
 
 def answer_tries(
-    reader: Reader, evidence: Evidence, question: str, options: Sequence[str]
+    reader: EvidenceReader, evidence: Evidence, question: str, options: Sequence[str]
 ) -> list[str]:
     """The answers to VNBench's four prompts."""
     texts = []

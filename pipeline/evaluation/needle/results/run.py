@@ -264,4 +264,5 @@ def _choice(arm: Arm, evidence: Evidence, item: Item, text: str) -> tuple[list[s
         preds = answer_tries(arm.qa.answerer.reader, evidence, item.question, item.options)
         return preds, LETTERS.find(preds[0][:1]) if preds[0] else -1
     choice = choose_option(arm.qa.answerer.reader, evidence, text, item.options)
-    return letters_of(choice), choice
+    # a choice that is none is wrong
+    return ([], -1) if choice is None else (letters_of(choice), choice)

@@ -7,6 +7,7 @@ import torch
 
 from encoders.models.video_llm import VideoLLM
 from memory.schema import Evidence, Question
+from pipeline.answer.schema import local
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import median_range, stopwatch
 from pipeline.evaluation.speed.rounds import question
@@ -54,7 +55,7 @@ def measure_overhead(config: BenchSettings, qa: VideoQA) -> list[BenchRow]:
     for number in range(-1, config.rounds):
         clock = StageTimer()
         qa.answerer.reader.read(evidence, clock)
-        with one_thread(qa.backbone.language_model.is_narrow):  # as reading does
+        with one_thread(qa.backbone.is_narrow):  # as reading does
             bare = _bare_steps(qa, evidence, steps)
         if number >= 0:
             rows.append(
@@ -73,8 +74,9 @@ def _bare_steps(qa: VideoQA, evidence: Evidence, steps: int) -> float:
     """Seconds of the decoder's steps alone: embeddings and positions are ready, no text."""
     backbone = qa.backbone
     assert isinstance(backbone, VideoLLM)  # transformers' own modules are called below
-    tail = qa.answerer.reader.prompt_suffix(evidence.question.text)
-    with qa.answerer.reader.context(evidence, len(tail) + steps + 1, StageTimer()) as (cache, _):
+    reader = local(qa.answerer.reader, "reelbank bench")
+    tail = reader.prompt_suffix(evidence.question.text)
+    with reader.context(evidence, len(tail) + steps + 1, StageTimer()) as (cache, _):
         backbone.language_model.forward(tail, cache)
         first = cache.cursor.next
         # [n, 1, 1, D]

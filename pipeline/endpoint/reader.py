@@ -1,0 +1,154 @@
+"""Readers whose model is behind an address: Evidence -> answer, by chat requests.
+
+What an answer rests on comes from the numbers that it names, checked against what was sent; where
+it names none, from the search. Every reading says which. Knows no bank beyond the pictures of its
+films.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+
+from encoders.encoder import Timer
+from encoders.errors import UserError
+from memory.schema import Evidence
+from pipeline.endpoint.chat import ChatPrompt, Frame, chat_prompt, count_tokens
+from pipeline.endpoint.client import Completion
+from pipeline.endpoint.endpoint import Endpoint
+from pipeline.endpoint.film_pictures import FilmPictures
+from pipeline.endpoint.forms import Answered, Forwarding
+from pipeline.runtime.cancel import Emit
+from pipeline.schema import CitedBy, Reading, Usage
+
+_BEST_FRAMES = 3  # of the search, that are cited where the answer names none
+
+
+class EndpointReader:
+    """Asks a server about one question's evidence. Threads: many may ask."""
+
+    needs_kv = False
+
+    def __init__(self, endpoint: Endpoint, pictures: FilmPictures, *, search_ranks: bool) -> None:
+        """search_ranks: whether the order of recalled frames means anything."""
+        self._endpoint, self._pictures, self._search_ranks = endpoint, pictures, search_ranks
+        self.model_name = endpoint.model
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, estimated."""
+        return count_tokens(text)
+
+    def read(
+        self,
+        evidence: Evidence,
+        timer: Timer,
+        emit: Emit = lambda text: None,
+        cancelled: threading.Event | None = None,
+    ) -> Reading:
+        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the
+        text.
+
+        UserError if the server gives no answer, or if there is nothing to send. cancelled: once it
+        is set, Cancelled is raised.
+        """
+        endpoint = self._endpoint
+        with timer("pictures"):
+            frames, obstacle = self._frames(evidence)
+        prompt = chat_prompt(evidence, frames, endpoint.form, endpoint.limits())
+        if obstacle and not prompt.frames and not evidence.lines:
+            raise UserError(
+                f"No picture can be sent to {endpoint.client.address}, because {obstacle}"
+            )
+        forwarding = Forwarding(endpoint.form, emit)
+        body = endpoint.request(prompt.content)
+        with timer("answer"):
+            done = endpoint.client.complete(body, forwarding.add, cancelled)
+        answered = endpoint.form.parse(done.text)
+        forwarding.finish(answered.text)
+        weights, cited_by = self._weights(evidence, prompt, answered)
+        return Reading(
+            answered.text,
+            weights,
+            cited_by,
+            self._usage(done),
+            self._warning(prompt, done, obstacle, answered),
+            frames_read=len(prompt.frames),
+        )
+
+    def _frames(self, evidence: Evidence) -> tuple[list[Frame], str]:
+        """The recalled frames with their pictures, and why some have none."""
+        times = [
+            (ordinal, float(time))
+            for run in evidence.runs
+            for ordinal, time in zip(run.ordinals, run.tokens.times.tolist(), strict=True)
+        ]
+        uris: Sequence[str | None] = [None] * len(times)
+        obstacle = ""
+        if self._endpoint.images and times:
+            uris, obstacle = self._pictures.at(
+                evidence.question.video_id, [time for _, time in times]
+            )
+        frames = [Frame(*pair, uri) for pair, uri in zip(times, uris, strict=True)]
+        return frames, obstacle
+
+    def _weights(
+        self, evidence: Evidence, prompt: ChatPrompt, answered: Answered
+    ) -> tuple[dict[int, float], CitedBy]:
+        """The weight of each frame that the answer rests on, and who says so."""
+        if answered.sources is not None:
+            named = [number for number in answered.sources if number in prompt.sources]
+            if named or not answered.sources:
+                ordinals = {one for number in named for one in prompt.sources[number]}
+                return _even(ordinals), "model"
+        return _even(self._best(evidence, prompt)), "search"
+
+    def _best(self, evidence: Evidence, prompt: ChatPrompt) -> list[int]:
+        """The frames that rank highest among those that were sent, or were shown during a line."""
+        # where the order of frames means nothing, the lines alone were found
+        known = {*prompt.beside_lines, *(prompt.frames if self._search_ranks else ())}
+        ranked = [one for one in evidence.hits.frames.tolist() if one in known]
+        return ranked[:_BEST_FRAMES]
+
+    def _usage(self, done: Completion) -> Usage:
+        cost = self._endpoint.cost(done.prompt_tokens, done.answer_tokens)
+        return Usage(done.prompt_tokens, done.answer_tokens, cost)
+
+    def _warning(
+        self, prompt: ChatPrompt, done: Completion, obstacle: str, answered: Answered
+    ) -> str:
+        sentences = {
+            f"Pictures are missing, because {obstacle}.": bool(obstacle),
+            f"{prompt.left_out} frames did not fit into the request.": prompt.left_out > 0,
+            "The answer was cut off at backbone.max_tokens=.": done.finish == "length",
+            "The server withheld a part of the answer.": done.finish == "content_filter",
+            "The server sent an empty answer.": not answered.text,
+        }
+        return " ".join(text for text, is_so in sentences.items() if is_so)
+
+
+class EndpointGroup:
+    """Several questions at once, each in a request of its own."""
+
+    def __init__(self, reader: EndpointReader, parallel: int) -> None:
+        self._reader, self._parallel = reader, parallel
+
+    def read(self, group: Sequence[Evidence], timer: Timer) -> list[Reading | UserError]:
+        """The answers in order. A question that fails has its error in its place."""
+        if not group:
+            return []
+        with timer("answer"), ThreadPoolExecutor(min(self._parallel, len(group))) as pool:
+            return list(pool.map(self._one, group))
+
+    def _one(self, evidence: Evidence) -> Reading | UserError:
+        try:
+            return self._reader.read(evidence, _untimed)
+        except UserError as error:
+            return error
+
+
+def _even(ordinals: Sequence[int] | set[int]) -> dict[int, float]:
+    return dict.fromkeys(ordinals, 1.0 / len(ordinals)) if ordinals else {}
+
+
+def _untimed(stage: str) -> AbstractContextManager[None]:
+    return nullcontext()

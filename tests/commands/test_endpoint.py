@@ -1,0 +1,314 @@
+"""Questions to a model behind an address, by commands, against a strict server: what is sent, what
+is cited, and one sentence for everything that goes wrong.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from encoders.schema import DualEncoder
+from memory.schema import Question
+from pipeline import cli
+from pipeline.build import build_backbone, build_clip, build_qa
+from pipeline.config.compose import compose
+from pipeline.config.parts import check
+from pipeline.config.settings import AskSettings
+from pipeline.engine import Engine
+from tests.support.chat_server import MODEL, ChatServer, Reply, chat_server
+from tests.support.serving import film as write_film
+from tests.support.toys import toy_parts
+
+KEY = "sk-topsecret-4711"
+QUESTION = "What is the code on the card?"
+Run = Callable[..., tuple[int, str, str]]
+Ask = Callable[..., dict]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve seconds with a card at 5, and a line of subtitles at 8."""
+    path = write_film(tmp_path_factory.mktemp("film") / "a.mp4", "code:4821@5")
+    path.with_suffix(".srt").write_text(
+        "1\n00:00:08,000 --> 00:00:09,500\nThe code on the card is old.\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def bank(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The film, encoded without any model and without any server."""
+    folder = tmp_path_factory.mktemp("bank") / "bank"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["ingest", f"video={film}", f"bank={folder}", "backbone=endpoint",
+                  "backbone.url=http://127.0.0.1:9/v1", "backbone.model=none", "text=subtitles",
+                  *clip()])  # fmt: skip
+    assert end.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with chat_server(answer=lambda asked: Reply("4821\nSources: 6, 7")) as running:
+        yield running
+        assert running.mistakes == []
+
+
+@pytest.fixture(scope="module")
+def base(film: Path, bank: Path) -> tuple[AskSettings, DualEncoder]:
+    """What all questions have in common, composed and loaded once."""
+    config = compose("ask", [
+        f"video={film}", f"bank={bank}", f"question={QUESTION}", "backbone=endpoint",
+        f"backbone.model={MODEL}", "backbone.retry_s=0.01", "text=subtitles", *clip(),
+    ])  # fmt: skip
+    return config, build_clip(config)
+
+
+@pytest.fixture
+def ask(base: tuple[AskSettings, DualEncoder], server: ChatServer, monkeypatch) -> Ask:
+    """The answer of the server, with these settings of the backbone."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    config, embedder = base
+
+    def answer(asked_at: float = math.inf, settings: dict | None = None, **backbone) -> dict:
+        node = config.backbone | {"url": server.url} | backbone
+        own = config.changed(backbone=node, **(settings or {}))
+        check("backbone", node)
+        qa = build_qa(own, build_backbone(own), embedder)
+        with qa.bank as opened:
+            (video,) = opened.catalog.videos()
+            pieces: list[str] = []
+            answer = qa.ask(Question(QUESTION, video.info.video_id, asked_at), pieces.append)
+        assert "".join(pieces) == answer.text
+        return json.loads(json.dumps(asdict(answer)))
+
+    return answer
+
+
+@pytest.fixture
+def run(film: Path, bank: Path, server: ChatServer, capfd, monkeypatch) -> Run:
+    """`reelbank ask` of the server: exit code, stdout, stderr."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def command(*overrides: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main(["ask", f"video={film}", f"bank={bank}", f"question={QUESTION}",
+                      "backbone=endpoint", f"backbone.url={server.url}", f"backbone.model={MODEL}",
+                      "text=subtitles", *clip(), *overrides])  # fmt: skip
+        return int(str(end.value.code)), *capfd.readouterr()
+
+    return command
+
+
+def clip() -> list[str]:
+    """The toy's frame embedder."""
+    return [part for part in toy_parts() if part.startswith("clip")]
+
+
+def sentence(result: tuple[int, str, str]) -> str:
+    """The one line of an error."""
+    code, out, err = result
+    lines = [line for line in err.splitlines() if line.startswith("reelbank: ")]
+    assert code == 2 and out == "" and len(lines) == 1, result
+    return lines[0].removeprefix("reelbank: ")
+
+
+def test_pictures_and_lines_are_sent_in_time_order(ask: Ask, server: ChatServer, film: Path):
+    answer = ask()
+    (asked,) = server.asked
+    times = [text.split()[1] for text in asked.texts[1:-1]]
+    assert len(asked.pictures) == 12 and times == sorted(times) and times[0] == "[00:00]"
+    assert (
+        "The code on the card is old." in asked.texts[10] and "10. [00:08] said:" in asked.texts[10]
+    )
+    assert asked.texts[-1].endswith(QUESTION)
+    assert all(picture.size == (320, 180) for picture in asked.pictures)
+    assert answer["text"] == "4821" and answer["frames_read"] == 12
+    assert answer["usage"] == {
+        "prompt_tokens": 1200 + sum(map(len, asked.texts)), "answer_tokens": 18, "cost": None,
+    }  # fmt: skip
+
+
+def test_what_the_model_names_is_cited(ask: Ask, run: Run):
+    """Parts 6 and 7 are the frames at 5 and 6 s."""
+    answer = ask()
+    assert answer["cited_by"] == "model" and answer["spans"] == [[5.0, 7.0]]
+    _, out, _ = run()
+    assert out.startswith("4821\nseen at 00:05-00:07 (5.0-7.0 s), as the model says\n")
+
+
+def test_a_named_line_cites_its_moment(ask: Ask, server: ChatServer):
+    server.replies = [Reply("Old.\nSources: 10")]
+    assert ask()["spans"] == [[8.0, 10.0]]
+
+
+@pytest.mark.parametrize("text", ["4821", "4821\nSources: 77, 900", "4821\nSources: Reuters"])
+def test_the_search_is_cited_where_the_model_names_nothing_that_was_sent(
+    ask: Ask, server: ChatServer, text: str
+):
+    server.replies = [Reply(text)]
+    answer = ask()
+    if "Reuters" in text:  # it named none, in so many words
+        assert answer["cited_by"] == "model" and answer["spans"] == []
+    else:
+        assert answer["cited_by"] == "search" and 1 <= len(answer["cited"]) <= 3
+    assert answer["text"] == "4821"
+
+
+def test_not_in_the_video_cites_nothing(ask: Ask, server: ChatServer):
+    server.replies = [Reply("Not in the video.\nSources: none")]
+    answer = ask()
+    assert not answer["shown"] and answer["spans"] == [] and answer["lines"] == []
+
+
+def test_nothing_after_the_moment_of_a_question_is_sent(ask: Ask, server: ChatServer):
+    ask(asked_at=4.5)
+    assert [text.split()[1] for text in server.asked[0].texts[1:-1]] == [
+        "[00:00]", "[00:01]", "[00:02]", "[00:03]", "[00:04]",
+    ]  # fmt: skip
+
+
+def test_the_picture_of_a_frame_is_the_one_that_is_shown_then(ask: Ask, server: ChatServer):
+    """The card covers the middle of the picture, and nothing else there is as bright."""
+    ask(image_format="png")
+    brightness = [
+        sum(picture.convert("L").crop((100, 40, 220, 140)).histogram()[200:])
+        for picture in server.asked[0].pictures
+    ]
+    cards = [second for second, bright in enumerate(brightness) if bright > 2 * brightness[0] + 500]
+    assert cards == [5, 6]
+    assert {picture.format for picture in server.asked[0].pictures} == {"PNG"}
+
+
+def test_a_model_of_text_gets_the_lines_alone(ask: Ask, server: ChatServer):
+    server.replies = [Reply("Old.\nSources: 1")]
+    answer = ask(images=False)
+    (asked,) = server.asked
+    assert isinstance(asked.body["messages"][0]["content"], str) and asked.pictures == []
+    assert "1. [00:08] said: The code on the card is old." in asked.texts[0]
+    assert answer["spans"] == [[8.0, 10.0]] and answer["frames_read"] == 0
+
+
+def test_limits_leave_out_what_ranks_lowest(ask: Ask, server: ChatServer):
+    most = ask(max_images=6, settings={"read_tokens": 12})
+    assert len(server.asked[0].pictures) == 6 and "6 frames did not fit" in most["warning"]
+    ask(max_images=6)  # then no more are recalled
+    assert len(server.asked[1].pictures) == 6
+    ask(max_bytes=30000)
+    assert 1 <= len(server.asked[2].pictures) < 6
+    newest = server.asked[2].texts[-2].split()[1]
+    assert newest == "[00:11]"
+
+
+def test_the_context_is_asked_of_the_server(ask: Ask, server: ChatServer):
+    server.models = [{"id": MODEL, "max_model_len": 4096}]
+    ask(image_tokens=1000)
+    assert len(server.asked[0].pictures) == 3
+    ask(image_tokens=1000, context=8192)
+    assert len(server.asked[1].pictures) == 7
+
+
+def test_a_schema_is_asked_for(ask: Ask, server: ChatServer):
+    server.replies = [Reply('{"answer": "4821", "sources": [6]}')]
+    answer = ask(answer_form="json")
+    assert server.asked[0].body["response_format"]["type"] == "json_schema"
+    assert (answer["text"], answer["cited_by"], answer["spans"]) == ("4821", "model", [[5.0, 6.0]])
+
+
+def test_a_bare_question_is_sent_bare(ask: Ask, server: ChatServer):
+    server.replies = [Reply("4821")]
+    answer = ask(answer_form="plain", settings={"read_text_tokens": 0})
+    assert server.asked[0].texts[0] == "[00:00]" and server.asked[0].texts[-1] == QUESTION
+    assert answer["cited_by"] == "search"
+
+
+def test_an_answer_without_a_stream(ask: Ask, server: ChatServer):
+    server.replies = [Reply("4821\nSources: 6", json=True)]
+    assert ask()["spans"] == [[5.0, 6.0]]
+
+
+def test_prices_make_a_cost(ask: Ask):
+    answer = ask(price_prompt=1000, price_answer=2000)
+    usage = answer["usage"]
+    assert usage["cost"] == pytest.approx(
+        (1000 * usage["prompt_tokens"] + 2000 * usage["answer_tokens"]) / 1e6
+    )
+
+
+# ---- the key
+
+
+def test_the_key_stays_where_it_is(
+    ask: Ask, run: Run, server: ChatServer, bank: Path, monkeypatch, capfd
+):
+    server.key = KEY
+    assert sentence(run()) == (
+        f"{server.url} refuses the key (401); put a key into the environment variable "
+        "OPENAI_API_KEY."
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    text = sentence(run())
+    assert "the key in OPENAI_API_KEY is not right" in text and "sk-wrong" not in text
+    monkeypatch.setenv("MY_KEY", KEY)
+    answer = ask(key_env="MY_KEY")
+    assert server.asked[-1].headers["Authorization"] == f"Bearer {KEY}"
+    assert KEY not in json.dumps(answer)
+    server.replies = [Reply(status=418, body={"error": {"message": f"I saw {KEY}"}})]
+    assert "I saw ***" in sentence(run("backbone.key_env=MY_KEY"))
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["ask", "--cfg", "backbone=endpoint", "backbone.key_env=MY_KEY"])
+    out, _ = capfd.readouterr()
+    assert "MY_KEY" in out and KEY not in out
+    held = [file for file in bank.rglob("*") if file.is_file()]
+    assert held and all(KEY.encode() not in file.read_bytes() for file in held)
+
+
+# ---- banks and films
+
+
+def test_a_film_that_is_gone_leaves_its_lines(film: Path, tmp_path: Path, server, capfd):
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(film.read_bytes())
+    copy.with_suffix(".srt").write_text(film.with_suffix(".srt").read_text())
+    common = [f"bank={tmp_path / 'bank'}", "backbone=endpoint", f"backbone.url={server.url}",
+              f"backbone.model={MODEL}", *clip()]  # fmt: skip
+    with pytest.raises(SystemExit):
+        cli.main(["ingest", f"video={copy}", "text=subtitles", *common])
+    copy.unlink()
+    with Engine.compose(common) as engine:
+        answer = engine.ask(QUESTION, str(copy))
+        assert server.asked[-1].pictures == [] and "is not there" in answer.warning
+        assert "The code on the card is old" in server.asked[-1].texts[0]
+        with pytest.raises(Exception, match=r"No picture can be sent.*is not there"):
+            engine.ask("zebra?", str(copy))
+
+
+def test_a_bank_of_a_local_model_is_asked_and_not_written(
+    film: Path, tmp_path: Path, server: ChatServer, capfd
+):
+    bank = tmp_path / "bank"
+    for path in (film, write_film(tmp_path / "b.mp4", "name:Alice@3", seconds=6.0, seed=4)):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            if path == film:
+                cli.main(["ingest", f"video={path}", f"bank={bank}", *toy_parts()])
+            else:
+                cli.main(["ask", f"video={path}", f"bank={bank}", "question=a",
+                          "backbone=endpoint", f"backbone.url={server.url}",
+                          f"backbone.model={MODEL}", *clip()])  # fmt: skip
+        if path == film:
+            assert end.value.code == 0
+    _, err = capfd.readouterr()
+    assert end.value.code == 2 and "answers from it but adds no video" in err
+    with pytest.raises(SystemExit) as end:
+        cli.main(["ask", f"video={film}", f"bank={bank}", f"question={QUESTION}",
+                  "backbone=endpoint", f"backbone.url={server.url}", f"backbone.model={MODEL}",
+                  "backbone.max_images=6", *clip()])  # fmt: skip
+    out, err = capfd.readouterr()
+    assert end.value.code == 0, err
+    assert out.startswith("4821\n") and len(server.asked[-1].pictures) == 6
