@@ -8,16 +8,17 @@ comes with a checkpoint (`auto_map`) is never trusted.
 
 import json
 import logging
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, get_session, try_to_load_from_cache
+from huggingface_hub import constants, get_session
 
 from encoders.errors import UserError
+from encoders.hub_cache import INDEX, cached_folder, weight_files
+from encoders.memory_limits import host_memory
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig  # isort: skip  (after the operators are declared)
 from transformers.utils import logging as transformers_logging  # isort: skip
@@ -25,13 +26,6 @@ from transformers.utils import logging as transformers_logging  # isort: skip
 # for one request; the hub's client alone makes five for every file, which takes 23 s without a
 # network
 HUB_SECONDS = 5.0
-INDEX = "model.safetensors.index.json"
-MEMINFO = Path("/proc/meminfo")
-# of the container that this process is in: version 2, version 1
-CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -147,22 +141,15 @@ def stored_bytes(path: str, config: Any, dtype: torch.dtype, revision: str | Non
     """
     folder = Path(path)
     if not folder.is_dir():
-        cached = try_to_load_from_cache(path, "config.json", revision=revision)
-        if not isinstance(cached, str):
+        cached = cached_folder(path, revision)
+        if cached is None:
             return None
-        folder = Path(cached).parent
-    files = [folder / name for name in _weight_files(folder)]
+        folder = cached
+    files = [folder / name for name in weight_files(folder)]
     if not files or not all(file.is_file() for file in files):
         return None
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else dtype
     return sum(file.stat().st_size for file in files) * dtype.itemsize // stored.itemsize
-
-
-def _weight_files(folder: Path) -> list[str]:
-    """Names of the files that hold a folder's weights."""
-    if (folder / INDEX).is_file():
-        return sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-    return ["model.safetensors"]
 
 
 def check_memory(path: str, need: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -179,23 +166,6 @@ def check_memory(path: str, need: int, dtype: torch.dtype, device: torch.device)
             if place != str(device):
                 why += f", through which they reach {device}"
             raise _too_large(path, dtype, torch.device(place), why, device)
-
-
-def host_memory() -> int | None:
-    """Bytes that this process may still take, swap included; None where the system does not say.
-    A container's limit counts as the machine's memory.
-    """
-    limits = []
-    if "SC_PHYS_PAGES" in os.sysconf_names:
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(OSError, ValueError, KeyError):
-        rows = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
-        free = [int(rows[name].split()[0]) for name in ("MemAvailable", "SwapFree")]
-        limits.append(1024 * sum(free))
-    for file in CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # "max" is no number
-            limits.append(int(file.read_text()))
-    return min(limits) if limits else None
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from encoders.errors import UserError
+from encoders.hub_cache import cached_folder
 from encoders.models.acceleration.onednn_linear import MIN_WEIGHTS_DECODER, pack
 from encoders.models.attention import ATTENTIONS, register
 from encoders.models.backbone import Backbone
@@ -111,6 +112,7 @@ class VideoLLM:
                 f"backbone.attention={attention} is not known; use one of {', '.join(ATTENTIONS)}."
             )
         self.path, self.dtype, self.device = path, DTYPES[dtype], check_device(device)
+        self._revision = revision
         self.reads_text, self.questions = reads_text, questions
         self.enable_thinking = enable_thinking
         self.batch = self.batch if batch is None else batch
@@ -390,7 +392,9 @@ class VideoLLM:
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         else:
-            digest.update(str(self.config._commit_hash).encode())
+            # the commit, which transformers' configuration no longer knows
+            cached = cached_folder(self.path, self._revision)
+            digest.update((cached.name if cached else "None").encode())
         return digest.hexdigest()[:16]
 
 

@@ -17,6 +17,8 @@ TASKS = {
     "demo": "pipeline.demo.command:run",
     "bench": "pipeline.evaluation.speed.command:run",
     "backbones": "pipeline.commands.backbones:run",
+    "pull": "pipeline.commands.machine.pull:run",
+    "doctor": "pipeline.commands.machine.doctor:run",
 }
 
 BANK = Option(
@@ -176,6 +178,27 @@ COMMANDS: dict[str, Command] = {
             task="backbones",
             slots=(_NAME,),
             options=(FPS, JSON),
+        ),
+        Command(
+            "pull",
+            "fetch a model; says its size first, and resumes",
+            "reelbank pull qwen3_vl_2b",
+            task="pull",
+            slots=(
+                Slot("NAME", "name", "a name in `reelbank models`, b32 for pictures, or ORG/NAME"),
+            ),
+            options=(
+                Option(("-y", "--yes"), "yes=true", "do not ask, however large it is"), JSON,
+            ),
+            heading=_MODELS,
+        ),
+        Command(
+            "doctor",
+            "what is installed, what this machine has, and which models fit it",
+            "reelbank doctor",
+            task="doctor",
+            options=(BANK, JSON),
+            heading=_MODELS,
         ),
         Command(
             "needle",

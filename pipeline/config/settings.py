@@ -348,6 +348,31 @@ class BackbonesSettings(Settings):
 
 
 @dataclass
+class DoctorSettings(Settings):
+    """reelbank doctor."""
+
+    task: ClassVar[str] = "doctor"
+
+    bank: str = setting("", _BANK, heading="What to look at", form=Form.PATH)
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
+
+
+@dataclass
+class PullSettings(Settings):
+    """reelbank pull."""
+
+    task: ClassVar[str] = "pull"
+
+    name: str = mandatory(
+        "A model of `reelbank models`, b32 for the frame embedder, or a repository as ORG/NAME.",
+        heading="What to fetch",
+    )
+    yes: bool = setting(False, "Fetches without asking, however large.")
+    ask_over: str = setting("1GB", "Size over which the command asks; without a terminal: refuses.")
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
+
+
+@dataclass
 class RepairSettings(IngestSettings):
     """reelbank bank action=repair."""
 
@@ -626,6 +651,8 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
     "serve": ServeSettings,
     "demo": DemoSettings,
     "bench": BenchSettings,
+    "doctor": DoctorSettings,
+    "pull": PullSettings,
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 PACKAGES = ("conf", "encoders", "memory", "pipeline", "reelbank")
-BESIDE = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md")
+BESIDE = ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "MANIFEST.in", "CHANGELOG.md")
 EPOCH = {"SOURCE_DATE_EPOCH": "1750000000"}  # the time of the files in the archive
 
 

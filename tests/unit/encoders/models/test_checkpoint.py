@@ -19,6 +19,7 @@ import encoders.models.torchvision_ops  # noqa: F401
 import pytest
 import torch
 
+from encoders import memory_limits
 from encoders.errors import UserError
 from encoders.models import checkpoint
 from encoders.models.attention import ATTENTIONS, Listener
@@ -254,13 +255,13 @@ def test_free_memory_of_the_host_is_what_counts(monkeypatch, tmp_path, kind, dev
     name, text = MEMORY[kind]
     (tmp_path / "limit").write_text(text)
     place = tmp_path / "limit"
-    monkeypatch.setattr(checkpoint, name, place if name == "MEMINFO" else (place,))
-    assert checkpoint.host_memory() in (150 * 1024, 150_000)
+    monkeypatch.setattr(memory_limits, name, place if name == "MEMINFO" else (place,))
+    assert memory_limits.host_memory() in (150 * 1024, 150_000)
     through = "through which they reach cuda:0" if device == "cuda:0" else "backbone.device=cuda"
     with far_device(), pytest.raises(UserError, match=f"memory of cpu in float32 .*{through}"):
         LlavaOneVision(str(toy_checkpoint()), device=device)
     (tmp_path / "limit").write_text("max\n")  # no limit, or a system that says nothing
-    assert (checkpoint.host_memory() or 1 << 40) > 1 << 30
+    assert (memory_limits.host_memory() or 1 << 40) > 1 << 30
 
 
 def test_free_memory_of_the_device_is_checked_before_weights_are_read(monkeypatch):
