@@ -69,6 +69,7 @@ def make(path: Path, videos: int, seconds: int, asked: int) -> Path:
     return path
 
 
+@pytest.mark.slow  # a cluster starts and ends, 20 to 90 s
 def test_ray_says_what_one_process_says(tmp_path):
     """Rows and tables are equal, also for a bad video and for a question that comes too early."""
     folder = make(tmp_path, 2, 8, 3)

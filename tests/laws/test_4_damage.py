@@ -645,7 +645,12 @@ def apart(*arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize(
     "kilobytes",
-    [16, pytest.param(64, marks=pytest.mark.slow), 120, pytest.param(164, marks=pytest.mark.slow)],
+    [
+        pytest.param(16, marks=pytest.mark.slow),
+        pytest.param(64, marks=pytest.mark.slow),
+        120,
+        pytest.param(164, marks=pytest.mark.slow),
+    ],
 )
 def test_a_full_disk_is_told_and_encoding_goes_on_when_there_is_room(
     run, film, made, tmp_path, kilobytes

@@ -78,7 +78,7 @@ def test_a_stream_that_stalls_and_breaks_off_goes_on(sender):
     assert np.ptp(times - shown / 10) < 1.0, (times - shown / 10).tolist()
 
 
-@pytest.mark.parametrize("sender", [Sender, RtspSender])
+@pytest.mark.parametrize("sender", [Sender, pytest.param(RtspSender, marks=pytest.mark.slow)])
 def test_what_came_while_connecting_does_not_make_the_rest_late(sender):
     with sender(counting) as there:
         source = watched(there.url)
