@@ -153,6 +153,13 @@ class _Parser:
             raise UserError(f"{name} has no value; give one, as in {name} {option.metavar}")
         if option is SET:
             self._set(value)
+        elif option.group and "://" in value:  # a model behind an address
+            self._given += [f"{option.setting}=endpoint", f"{option.setting}.url={value}"]
+        elif option.group and os.path.isdir(value):
+            raise UserError(
+                f"{name} {value} is a folder; say {name} NAME -o {option.setting}.path={value}, "
+                "with a NAME of its family from `reelbank models`"
+            )
         else:
             self._given.append(f"{option.setting}={value}")
 

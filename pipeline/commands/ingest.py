@@ -26,17 +26,7 @@ def run(settings: IngestSettings, engine: Engine | None = None) -> int:
         return _add_text(settings)
     messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as encoding:
-        report = encoding.add(
-            settings.video,
-            messages,
-            start=settings.start,
-            end=settings.end,
-            began=settings.began,
-        )
-    if settings.format == OutputFormat.json:
-        print(json.dumps(asdict(report)))
-    else:
-        _print_report(settings, report)
+        _add(settings, encoding, messages)
     messages.suggest("ask", settings.video, question_to_try(settings))
     return 0
 
@@ -46,15 +36,32 @@ def run_all(settings: IngestSettings, films: Sequence[str]) -> int:
 
     A film that cannot be added is one line on stderr, and the others go on; exit code 2 then.
     """
-    code = 0
+    messages, added = EncodingMessages(settings), list[str]()
     with Engine.of(settings) as engine:
         for film in films:
             try:
-                run(settings.changed(video=film), engine)
+                _add(settings.changed(video=film), engine, messages)
+                added.append(film)
             except UserError as error:
                 print(f"reelbank: {str(error).rstrip('. ')}.", file=sys.stderr, flush=True)
-                code = 2
-    return code
+    if added:
+        messages.suggest("ask", added[-1], question_to_try(settings))
+    return 0 if len(added) == len(films) else 2
+
+
+def _add(settings: IngestSettings, engine: Engine, messages: EncodingMessages) -> None:
+    """Encode one film, and print its report."""
+    report = engine.add(
+        settings.video,
+        messages,
+        start=settings.start,
+        end=settings.end,
+        began=settings.began,
+    )
+    if settings.format == OutputFormat.json:
+        print(json.dumps(asdict(report)))
+    else:
+        _print_report(settings, report)
 
 
 def _print_report(settings: IngestSettings, report: IngestReport) -> None:

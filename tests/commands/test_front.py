@@ -48,6 +48,7 @@ def overrides(command: str, *words: str) -> list[str]:
         (["ask", FILM, "x", "-o", "fps=2"], [f"video={FILM}", "question=x", "fps=2"]),
         (["ask", FILM, "x", "-ofps=2"], [f"video={FILM}", "question=x", "fps=2"]),
         (["ask", FILM, "x", "-m", "b"], ["backbone=b", f"video={FILM}", "question=x"]),
+        (["serve", "-m", "http://h:1/v1"], ["backbone=endpoint", "backbone.url=http://h:1/v1"]),
         (["find", "red car"], ["query=red car"]),
         (["find", FILM, "red car"], [f"video={FILM}", "encode=true", "query=red car"]),
         (["find", "x", "-k", "3"], ["top=3", "query=x"]),
@@ -82,6 +83,7 @@ def test_a_line_gives_settings(line, expected):
         (["ask", FILM, "red", "car"], ("FILM and QUESTION", "'car'", "quotes")),
         (["find", FILM, "red", "car"], ("FILM and QUERY", "'car'", "quotes")),
         (["models", "a", "b"], ("NAME", "'b'")),
+        (["ask", FILM, "x", "-m", "/"], ("-m NAME -o backbone.path=/",)),
         (["serve", "--jsn"], ("no option --jsn",)),
     ],
 )
@@ -312,6 +314,7 @@ def test_several_films_are_added_and_a_bad_one_is_told(run, films, tmp_path, mon
     code, out, err = run("add", "gone.mp4", "*.mp4", *common)
     assert code == 2 and out.count(" frames (") == 2
     assert "reelbank: There is no file gone.mp4; check the path.\n" in err
+    assert err.count("x real time, ") == 2 and err.count("next: reelbank ask two.mp4 ") == 1
     code, out, err = run("add", "*.mp4", "--json", *common)
     assert (code, err) == (0, "")
     assert [json.loads(line)["new_segments"] for line in out.splitlines()] == [0, 0]
