@@ -4,7 +4,6 @@ from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.schema import VideoPart
-from encoders.sources.container import fingerprint
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
 
@@ -27,6 +26,8 @@ def find_video(bank: MemoryBank, video: str) -> VideoRow | None:
     by_path = [row for row in videos if _is_path(row.info.path, path)]
     meant = by_path
     if path.is_file():
+        from encoders.sources.container import fingerprint  # it loads a decoder of films
+
         name = fingerprint(path)
         meant = [row for row in videos if VideoPart.parse(row.info.video_id).id == name]
     if not meant and by_path:

@@ -119,22 +119,6 @@ def check_weights(path: str) -> None:
         )
 
 
-def check_device(device: str, key: str = "backbone.device") -> torch.device:
-    """The device, after a number was put there. UserError if it is unknown or unavailable. key: the
-    setting that names it.
-    """
-    try:
-        resolved = torch.device(device)
-        torch.zeros(1, device=resolved).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        here += ["mps"] if torch.backends.mps.is_available() else []
-        raise UserError(
-            f"{key}={device} is not available here; use one of {', '.join(here)}."
-        ) from error
-    return resolved
-
-
 def stored_bytes(path: str, config: Any, dtype: torch.dtype, revision: str | None) -> int | None:
     """Bytes of a checkpoint's weights in this dtype, by its files: of a folder, or of a hub id in
     the hub's cache. None if they are not on the disk.

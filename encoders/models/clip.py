@@ -1,30 +1,42 @@
 """Frame and text embeddings by open_clip, for search and for scene cuts.
 
 Knows no video, no index. Loads `local-dir:FOLDER`, `hf-hub:ID` or an architecture name with a
-pretrained tag, all through open_clip's own factory.
+pretrained tag, all through open_clip's own factory. Importing it loads neither open_clip nor
+transformers, and the text side of a plain model in a folder works without them.
 """
 
 import hashlib
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import encoders.models.torchvision_ops  # noqa: F401  (first: open_clip imports torchvision)
-
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
 from encoders.models.acceleration.jit_trace import JitTrace
 from encoders.models.acceleration.onednn_linear import pack
-from encoders.models.checkpoint import check_device
+from encoders.models.clip_text.text_tower import TextTower
+from encoders.models.device import check_device
 from encoders.schema import Frames
 
-import open_clip  # isort: skip
-
 _PRECISIONS = {"float32": "fp32", "bfloat16": "pure_bf16"}  # as open_clip calls them
+_FOLDER = "local-dir:"
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenClip:
+    """A whole model, as open_clip loads it."""
+
+    model: Any
+    tokenizer: Any
+    image: JitTrace
+    size: tuple[int, int]  # (height, width) of the frames in pixels
+    mean: Tensor  # [1, 3, 1, 1]
+    std: Tensor
 
 
 class ClipEncoder:
@@ -40,38 +52,33 @@ class ClipEncoder:
         dtype: str = "float32",
     ) -> None:
         """dtype: of the computation, "float32" or "bfloat16"; embeddings are float32 either way.
-        UserError if open_clip cannot load the model.
+        UserError if open_clip cannot load the model. Where a TextTower can read its texts, the rest
+        is loaded with the first frame.
         """
         if dtype not in _PRECISIONS:
             raise UserError(f"clip.dtype={dtype} is not known; use one of {', '.join(_PRECISIONS)}")
         self.name, self.pretrained, self.batch = model, pretrained, batch
         self.device = check_device(device, "clip.device")
         self._dtype = dtype
-        try:
-            self.clip, _, _ = open_clip.create_model_and_transforms(
-                model, precision=_PRECISIONS[dtype], pretrained=pretrained, device=self.device
-            )
-            self.tokenizer = open_clip.get_tokenizer(model)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise UserError(
-                f"open_clip cannot load clip.model={model}: {str(error).splitlines()[0]}"
-            ) from error
-        self.clip.eval().requires_grad_(False)
-        pack(self.clip)
-        self._image = JitTrace(self.clip.encode_image, self.clip.visual)
-        visual = self.clip.visual
-        _batch_last_where_faster(visual)
-        size = visual.image_size
-        # (height, width)
-        self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (size[0], size[1])
-        self._mean = torch.tensor(visual.image_mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(visual.image_std, device=self.device).view(1, 3, 1, 1)
+        self._loaded: _OpenClip | None = None
+        self._loading = threading.Lock()
+        self._texts: TextTower | None = None
+        if dtype == "float32" and self.device.type == "cpu" and model.startswith(_FOLDER):
+            self._texts = TextTower.of(Path(model.removeprefix(_FOLDER)))
+        if self._texts is None:
+            self._whole()  # a mistake is told now
+
+    @property
+    def clip(self) -> Any:
+        """The model of open_clip."""
+        return self._whole().model
 
     @torch.inference_mode()
     def embed_frames(self, frames: Frames) -> Tensor:
         """[T, E] float32, unit rows. Frames are resized to the model's square, as for
         the backbone.
         """
+        own = self._whole()
         rows: list[Tensor] = []
         for a in range(0, len(frames), self.batch):
             pixels = (
@@ -80,12 +87,12 @@ class ClipEncoder:
                 .permute(0, 3, 1, 2)
                 .float()
             )
-            if pixels.shape[-2:] != self.size:
-                pixels = F.interpolate(pixels, self.size, mode="bicubic", antialias=True).clamp_(
+            if pixels.shape[-2:] != own.size:
+                pixels = F.interpolate(pixels, own.size, mode="bicubic", antialias=True).clamp_(
                     0, 255
                 )
-            scaled = pixels.div_(255.0).sub_(self._mean).div_(self._std)
-            rows.append(self._image(scaled.to(getattr(torch, self._dtype))).float())
+            scaled = pixels.div_(255.0).sub_(own.mean).div_(own.std)
+            rows.append(own.image(scaled.to(getattr(torch, self._dtype))).float())
         return F.normalize(torch.cat(rows), dim=-1).cpu()
 
     def embed_text(self, text: str) -> Tensor:
@@ -95,7 +102,10 @@ class ClipEncoder:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """[B, E] float32, unit rows, in one pass."""
-        rows = self.clip.encode_text(self.tokenizer(list(texts)).to(self.device)).float()
+        if self._texts is not None:
+            return F.normalize(self._texts.embed(texts), dim=-1)
+        own = self._whole()
+        rows = own.model.encode_text(own.tokenizer(list(texts)).to(self.device)).float()
         return F.normalize(rows, dim=-1).cpu()
 
     def fingerprint(self) -> str:
@@ -103,6 +113,45 @@ class ClipEncoder:
         other than float32.
         """
         return clip_fingerprint(self.name, self.pretrained, self._dtype)
+
+    def _whole(self) -> _OpenClip:
+        """The whole model; loaded at the first call. UserError if open_clip cannot load it."""
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> _OpenClip:
+        import encoders.models.torchvision_ops  # noqa: F401  (first: open_clip imports torchvision)
+
+        import open_clip  # isort: skip
+
+        try:
+            model, _, _ = open_clip.create_model_and_transforms(
+                self.name,
+                precision=_PRECISIONS[self._dtype],
+                pretrained=self.pretrained,
+                device=self.device,
+            )
+            tokenizer = open_clip.get_tokenizer(self.name)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"open_clip cannot load clip.model={self.name}: {str(error).splitlines()[0]}"
+            ) from error
+        model.eval().requires_grad_(False)
+        pack(model)
+        image = JitTrace(model.encode_image, model.visual)
+        visual = model.visual
+        _batch_last_where_faster(visual)
+        size = visual.image_size
+        return _OpenClip(
+            model,
+            tokenizer,
+            image,
+            (size, size) if isinstance(size, int) else (size[0], size[1]),
+            torch.tensor(visual.image_mean, device=self.device).view(1, 3, 1, 1),
+            torch.tensor(visual.image_std, device=self.device).view(1, 3, 1, 1),
+        )
 
 
 class NoFrameEmbedder:
@@ -130,7 +179,7 @@ class NoFrameEmbedder:
 def clip_fingerprint(model: str, pretrained: str | None, dtype: str) -> str:
     """The fingerprint of a ClipEncoder with these settings, without loading it."""
     digest = hashlib.sha256(f"{pretrained}".encode())
-    folder = Path(model.removeprefix("local-dir:"))
+    folder = Path(model.removeprefix(_FOLDER))
     if folder.is_dir():
         for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
             digest.update(file.read_bytes())
@@ -141,6 +190,11 @@ def clip_fingerprint(model: str, pretrained: str | None, dtype: str) -> str:
 
 def has_weights(model: str, pretrained: str) -> bool:
     """True if the hub's cache has the published weights of an architecture with this tag."""
+    import encoders.models.torchvision_ops  # noqa: F401  (first: open_clip imports torchvision)
+
+    import open_clip  # isort: skip
+    from huggingface_hub import try_to_load_from_cache  # isort: skip
+
     hub_id = open_clip.get_pretrained_cfg(model, pretrained).get("hf_hub", "").rstrip("/")
     names = (open_clip.constants.HF_SAFE_WEIGHTS_NAME, open_clip.constants.HF_WEIGHTS_NAME)
     return bool(hub_id) and any(

@@ -29,7 +29,6 @@ from encoders.models.acceleration.onednn_linear import MIN_WEIGHTS_DECODER, pack
 from encoders.models.attention import ATTENTIONS, register
 from encoders.models.backbone import Backbone
 from encoders.models.checkpoint import (
-    check_device,
     check_memory,
     check_weights,
     first_line,
@@ -40,6 +39,7 @@ from encoders.models.checkpoint import (
     read_config,
     stored_bytes,
 )
+from encoders.models.device import check_device
 from encoders.models.language_model import LanguageModel
 from encoders.models.prompt_text import PromptText
 from encoders.schema import FrameEmbeds, Frames, VisualTokens

@@ -3,19 +3,23 @@ a bank.
 
 Knows rows and FAISS; no video, no question's moment. Training depends only on the rows of the
 block, so a visible block tells nothing about later rows. The files are a cache, named after the
-checksum of the rows: a file that does not fit is trained again.
+checksum of the rows: a file that does not fit is trained again. FAISS is imported with the first
+block: banks of less than 36 hours have none.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import torch
 
 from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
 from memory.storage.file_access import read_bytes
+
+if TYPE_CHECKING:
+    import faiss
 
 N_LISTS = 256
 # On rows of a film's frames, 16 of 256 lists gave recall 0.999 for texts and 0.995 for frames; 32
@@ -32,7 +36,9 @@ _CHECKSUM_DIGITS = 32  # hexadecimal
 class IvfBlock:
     """Searched approximately: only the N_PROBE lists nearest to the query are scanned."""
 
-    def __init__(self, key: str, index: faiss.Index, nbytes: int) -> None:
+    def __init__(self, key: str, index: "faiss.Index", nbytes: int) -> None:
+        import faiss
+
         self.key = key  # of its rows
         self.nbytes = nbytes
         self._index = index
@@ -46,6 +52,8 @@ class IvfBlock:
     @classmethod
     def train(cls, rows: np.ndarray) -> "IvfBlock":
         """rows: [n, E] float32. Equal rows give an equal block."""
+        import faiss
+
         count, width = rows.shape
         projection, narrow = None, rows
         if width > MAX_WIDTH:
@@ -74,10 +82,14 @@ class IvfBlock:
     @classmethod
     def unpacked(cls, key: str, data: np.ndarray) -> "IvfBlock":
         """The block that `packed` serialized. RuntimeError if FAISS cannot read it."""
+        import faiss
+
         return cls(key, faiss.deserialize_index(data), data.size)
 
     def packed(self) -> bytes:
         """The bytes of the block's file, without the checksum."""
+        import faiss
+
         data: np.ndarray = faiss.serialize_index(self._index)
         return data.tobytes()
 
@@ -89,8 +101,10 @@ class IvfBlock:
         return rows[0][is_hit], scores[0][is_hit]
 
 
-def _lists(coarse: faiss.Index, count: int) -> faiss.IndexIVF:
+def _lists(coarse: "faiss.Index", count: int) -> "faiss.IndexIVF":
     """An inverted file with `count` lists; `coarse` may have their centroids."""
+    import faiss
+
     kind = faiss.ScalarQuantizer.QT_8bit
     # not by residual: that would need another lookup table for every list
     index = faiss.IndexIVFScalarQuantizer(

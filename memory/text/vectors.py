@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,9 @@ from memory.storage.checksums import of_bytes
 from memory.storage.file_access import read_bytes, reason, walk
 from memory.text import vector_file
 from memory.text.rows import BlockRow, RunRow, TextRows
-from memory.text.vector_index import VectorIndex
+
+if TYPE_CHECKING:
+    from memory.text.vector_index import VectorIndex
 
 FOLDER, NAME = "vectors", "made_with"
 
@@ -40,7 +43,7 @@ class TextVectors:
     def __init__(self, root: Path, text_rows: TextRows) -> None:
         self._bank, self._root, self._text_rows = root, root / FOLDER, text_rows
         self._lock = threading.Lock()
-        self._index: VectorIndex | None = None
+        self._index: "VectorIndex | None" = None
         self._ids_by_file: dict[Path, range] = {}  # files in the index, with their lines' ids
         self._state: object = None  # of folder and catalog, when the index was last synced
 
@@ -226,7 +229,7 @@ class TextVectors:
             if row.lines
         }
 
-    def _synced_index(self) -> VectorIndex | None:
+    def _synced_index(self) -> "VectorIndex | None":
         """The index, after taking in new files and removing the lines of deleted ones."""
         with self._lock:
             touched: int | None
@@ -247,6 +250,8 @@ class TextVectors:
                 rows = None if path in self._ids_by_file else _read(path, row, model)
                 if rows is not None and len(rows) == len(ids):
                     if self._index is None or self._index.width != rows.shape[1]:
+                        from memory.text.vector_index import VectorIndex  # it imports FAISS
+
                         self._index, self._ids_by_file = VectorIndex(rows.shape[1]), {}
                     self._index.add(np.arange(ids.start, ids.stop), rows)
                     self._ids_by_file[path] = ids

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
 _GELU_KINDS = {
     "gelu_pytorch_tanh": "tanh",
@@ -164,6 +163,10 @@ def _gelu_kind(activation: Any) -> str | None:
     """The kind of GELU, or None for another activation."""
     if isinstance(activation, nn.GELU):
         return activation.approximate
+    if not type(activation).__module__.startswith("transformers."):
+        return None
+    from transformers.activations import ACT2FN  # loaded with the model
+
     return next(
         (form for name, form in _GELU_KINDS.items() if type(activation) is type(ACT2FN[name])), None
     )

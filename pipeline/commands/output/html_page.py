@@ -3,8 +3,10 @@
 import base64
 import html
 import io
+from typing import TYPE_CHECKING
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def page(title: str, style: str, body: str) -> str:
@@ -16,7 +18,7 @@ def page(title: str, style: str, body: str) -> str:
     )
 
 
-def jpeg_base64(picture: Image.Image) -> str:
+def jpeg_base64(picture: "Image.Image") -> str:
     """The picture as JPEG in base64."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=80)

@@ -4,8 +4,6 @@ import base64
 from collections.abc import Mapping, Sequence
 
 from encoders.schema import VideoInfo
-from encoders.sources.identity import why_not_file
-from encoders.sources.still import stills
 from memory.retrieval.fusion import Moment
 
 
@@ -30,6 +28,9 @@ class Thumbnails:
 
     def _of_video(self, video_id: str) -> dict[float, bytes | None]:
         """All pictures of a video at once, as its file is scanned for them."""
+        from encoders.sources.identity import why_not_file  # these load a decoder of films
+        from encoders.sources.still import stills
+
         path = self._videos[video_id].path
         obstacle = why_not_file(video_id, path)
         if obstacle:

@@ -8,6 +8,7 @@ import json
 import logging
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from encoders.errors import UserError
@@ -94,11 +95,11 @@ def test_another_backbone_gets_b32_where_its_weights_are(film, tmp_path, caplog,
 def test_weights_are_looked_for_in_the_hubs_cache(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        clip_module, "try_to_load_from_cache", lambda *names: asked.append(names) or "/a/file"
+        huggingface_hub, "try_to_load_from_cache", lambda *names: asked.append(names) or "/a/file"
     )
     assert clip_module.has_weights("ViT-B-32", "laion2b_s34b_b79k")
     assert asked[0][0] == "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-    monkeypatch.setattr(clip_module, "try_to_load_from_cache", lambda *names: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *names: None)
     assert not clip_module.has_weights("ViT-B-32", "laion2b_s34b_b79k")
 
 

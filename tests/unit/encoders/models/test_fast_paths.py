@@ -238,9 +238,9 @@ def test_the_embedded_models_are_traced_and_look_alike():
     """As they are encoded with: in bfloat16, eight frames at a time."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), dtype=np.uint8)
     clip = ClipEncoder(CLIP, dtype="bfloat16")
-    clip._image._after = 2
+    clip._whole().image._after = 2
     rows = [clip.embed_frames(Frames("v", pixels, np.arange(8.0))) for _ in range(4)]
-    assert len(clip._image._graphs) == 1
+    assert len(clip._whole().image._graphs) == 1
     assert all(torch.equal(row, rows[0]) for row in rows)
 
 
