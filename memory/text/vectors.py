@@ -43,7 +43,7 @@ class TextVectors:
     def __init__(self, root: Path, text_rows: TextRows) -> None:
         self._bank, self._root, self._text_rows = root, root / FOLDER, text_rows
         self._lock = threading.Lock()
-        self._index: "VectorIndex | None" = None
+        self._index: VectorIndex | None = None
         self._ids_by_file: dict[Path, range] = {}  # files in the index, with their lines' ids
         self._state: object = None  # of folder and catalog, when the index was last synced
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 
-from hydra.utils import get_object
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedConfig
@@ -21,7 +20,7 @@ from encoders.models.kv_cache import KVShape
 from encoders.models.language_model import other_layers
 from encoders.models.video_llm import DTYPES, VideoLLM
 from pipeline.config.compose import options
-from pipeline.config.parts import PartSettings, check
+from pipeline.config.parts import PartSettings, check, get_object
 from pipeline.config.settings import WEIGHTS, BackbonesSettings, OutputFormat
 
 FOLDER = Path(conf.__file__).parent / "backbone"

@@ -107,6 +107,16 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Enum) else copy.deepcopy(value)
 
 
+def revived(kind: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
+    """Values of JSON as those of the settings' types."""
+    enums = {
+        one.name: one.type
+        for one in fields(kind)
+        if isinstance(one.type, type) and issubclass(one.type, Enum)
+    }
+    return {name: enums[name](value) if name in enums else value for name, value in values.items()}
+
+
 class Form(Enum):
     """What the text behind `key=` means, where its type does not say it."""
 

@@ -1,7 +1,7 @@
 """The text side of a plain CLIP model (arXiv 2103.00020), read from a folder of open_clip's.
 
-Search needs no more of a frame embedder, and open_clip takes two seconds to import. Built of torch's
-own layers; the rows are those of open_clip to the last bit
+Search needs no more of a frame embedder, and open_clip takes two seconds to import. Built of
+torch's own layers; the rows are those of open_clip to the last bit
 (tests/unit/encoders/models/test_clip_text.py). What is not plain has no TextTower, and open_clip
 computes it.
 """
@@ -65,8 +65,9 @@ class TextTower(nn.Module):
             if not _is_plain(model):
                 return None
             with safe_open(folder / _WEIGHTS, "pt") as file:
-                names = [name for name in file.keys() if not name.startswith("visual.")]
-                weights = {name: file.get_tensor(name) for name in names}
+                names = list(file.keys())
+                texts = [name for name in names if not name.startswith("visual.")]
+                weights = {name: file.get_tensor(name) for name in texts}
             # all but the table of the tokens, of which a text needs a few rows
             rest = {name: one.float() for name, one in weights.items() if "token_" not in name}
             return cls(model["text_cfg"], weights | rest)

@@ -1,4 +1,4 @@
-"""Texts -> token ids of CLIP (arXiv 2103.00020): byte pairs, in lower case, with a start and an end.
+"""Texts -> token ids of CLIP (arXiv 2103.00020): byte pairs of the text in lower case.
 
 The pairs are those of the file that open_clip carries, which is read without importing open_clip:
 that takes two seconds, as it loads transformers, torchvision and timm. Equal to open_clip's own
@@ -10,6 +10,7 @@ import gzip
 import html
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import regex
@@ -60,13 +61,13 @@ class ClipTokenizer:
         return rows
 
     def _merge(self, word: str) -> tuple[int, ...]:
-        """The ids of one word: the most frequent pair of neighbours is joined until none is left."""
+        """The ids of a word: the most frequent pair of neighbours is joined until none is left."""
         if word in (_START, _END):
             return (self._ids[word],)
         parts = [self._letter_of[byte] for byte in word.encode()]
         parts[-1] += _END_OF_WORD
         while len(parts) > 1:
-            ranked = [self._ranks.get(f"{a} {b}", _MERGES) for a, b in zip(parts, parts[1:])]
+            ranked = [self._ranks.get(f"{a} {b}", _MERGES) for a, b in pairwise(parts)]
             best = min(ranked)
             if best == _MERGES:
                 break

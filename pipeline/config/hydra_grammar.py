@@ -1,0 +1,137 @@
+"""Overrides of a command line -> a configuration of Hydra, with its errors in one sentence.
+
+What Hydra would read otherwise than a user means is put into its grammar first. Importing this
+loads Hydra, which takes 0.2 s; pipeline/config/compose.py imports it where it has to.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import conf
+from encoders.errors import UserError
+from pipeline.config import settings, units
+from pipeline.config.overrides import OVERRIDE, refuse_other_bytes
+from pipeline.config.settings import TASK_SETTINGS, Form, PartSettings, Settings
+
+_PLAIN_LIST = re.compile(r"""\[[^][{}'"\\]+\]""")
+# keys of parts whose values are texts, which may hold what Hydra's grammar gives a meaning
+_PART_TEXTS = ("path", "prompt", "model")
+
+
+def config_of(task: str, schema: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of conf/SCHEMA.yaml. UserError names the wrong key, value or option."""
+    settings.register()
+    literal = [_literal(TASK_SETTINGS[schema], override) for override in overrides]
+    try:
+        with hydra.initialize_config_module("conf", version_base="1.3"):
+            config = hydra.compose(schema, overrides=literal)
+        OmegaConf.to_container(config, resolve=True)  # refuses a value that refers to nothing
+    except ValueError as error:  # of Hydra, about a group; it does not name the override
+        raise UserError(
+            "A part is chosen by name, as in reader=kv, and a setting as key=value; "
+            f"look at {' '.join(overrides)}"
+        ) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(
+            f"{_sentence(error, task)}; `reelbank {task} --cfg` prints every key"
+        ) from error
+    return config
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Its values, with references resolved."""
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return dict(values)
+
+
+def options_of(group: str, values: Mapping[str, Any]) -> dict[str, PartSettings]:
+    """Every option of a group by name. values: what its files may refer to, such as fps."""
+    settings.register()  # ${weights:...}
+    nodes: dict[str, PartSettings] = {}
+    for file in sorted((Path(conf.__file__).parent / group).glob("*.yaml")):
+        node = OmegaConf.create({**values, "node": OmegaConf.load(file)})
+        nodes[file.stem] = plain(node)["node"]
+    return nodes
+
+
+def _literal(kind: type[Settings], override: str) -> str:
+    """An override in the form that Hydra must get.
+
+    A text or a path is taken as it stands, also with commas, brackets, quotes or ${...} in it,
+    which Hydra's grammar would read as something else. UserError on what is no text or no time.
+    """
+    match = OVERRIDE.fullmatch(override)
+    if match is None:
+        return override
+    signs, key, value = match.groups()
+    field: Field[Any] | None = next((one for one in fields(kind) if one.name == key), None)
+    if field is None:
+        is_text = "." in key and key.rpartition(".")[2] in _PART_TEXTS
+        if not is_text or value == "null" or "${" in value or _is_quoted(value):
+            return override
+        return f"{signs}{key}={_quoted(key, value, Form.PATH)}"
+    form = field.metadata["form"]
+    if field.type is str:
+        return f"{signs}{key}={_quoted(key, value, form)}"
+    if field.type == list[str] and _PLAIN_LIST.fullmatch(value):
+        items = [_quoted(key, item.strip(), form) for item in value[1:-1].split(",")]
+        return f"{signs}{key}=[{','.join(items)}]"
+    if form is Form.SECONDS:
+        return f"{signs}{key}={_seconds(key, value)}"
+    return override
+
+
+def _is_quoted(value: str) -> bool:
+    return bool(re.fullmatch(r"""(['"])((?!\1)[^\\]|\\.)*\1""", value, re.DOTALL))
+
+
+def _quoted(key: str, text: str, form: Form) -> str:
+    """The text in quotes of Hydra's grammar. UserError as `refuse_other_bytes`."""
+    refuse_other_bytes(key, text, form)
+    text = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", text)
+    return str(QuotedString(text, Quote.single).with_quotes())
+
+
+def _seconds(key: str, value: str) -> str:
+    """A time in a video as Hydra must get it; numbers, null and ${...} as they are."""
+    if value == "null" or "${" in value:
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return repr(units.parse_seconds(key, value))
+    return value
+
+
+def _sentence(error: Exception, task: str) -> str:
+    """The line of a Hydra or OmegaConf error that says most, with what to do about it."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, MissingConfigException) and cause.missing_cfg_file and cause.options:
+        group, _, option = cause.missing_cfg_file.rpartition("/")
+        return f"{group}={option} is not there; use one of {', '.join(cause.options)}"
+    if isinstance(cause, OverrideParseException):
+        return (
+            f"{cause.override} cannot be read as key=value; "
+            "put quotes around a value with blanks, commas or brackets"
+        )
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    first = (lines[0] if lines else type(error).__name__).rstrip(".")
+    if first.startswith("Ambiguous value"):
+        return f"{first} with several values; give one, or put quotes around it"
+    key = getattr(cause, "full_key", None)
+    option_of = re.fullmatch(r"Invalid value '(.*)', expected one of \[(.*)\]", first)
+    if option_of:
+        *others, last = option_of[2].split(", ")
+        return f"{key}={option_of[1]} is not known; use {', '.join(others)} or {last}"
+    if re.fullmatch(r"Key '.*' not in '\w+'", first):
+        return f"{key}= is no setting of `reelbank {task}`"
+    return f"{key}: {first}" if key and f"'{key}'" not in first else first
