@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -134,7 +135,7 @@ class ClipEncoder:
                 device=self.device,
             )
             tokenizer = open_clip.get_tokenizer(self.name)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
             raise UserError(
                 f"open_clip cannot load clip.model={self.name}: {str(error).splitlines()[0]}"
             ) from error

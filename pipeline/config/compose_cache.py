@@ -96,8 +96,8 @@ def _changed(path: Path) -> int:
 
 
 def _text(value: Any) -> str:
-    """JSON with sorted keys. TypeError or ValueError where it would not come back the same."""
-    return json.dumps(value, sort_keys=True, default=_plain)
+    """JSON; the order of keys stays, as in text=[ocr,asr]. TypeError where there is no form."""
+    return json.dumps(value, default=_plain)
 
 
 def _plain(value: object) -> object:

@@ -76,7 +76,8 @@ def texts_of(kind: type[Settings], overrides: Sequence[str]) -> dict[str, str]:
 def without_texts(kind: type[Settings], overrides: Sequence[str]) -> list[str]:
     """The overrides but those that give a text, such as a question or a path."""
     texts = {one.name for one in fields(kind) if one.type is str}
-    return [override for override in overrides if override.partition("=")[0] not in texts]
+    parts = [(override, *override.partition("=")) for override in overrides]
+    return [override for override, key, sign, _ in parts if not (sign and key in texts)]
 
 
 def refuse_other_bytes(key: str, text: str, form: Form) -> None:
