@@ -36,7 +36,7 @@ def imported(out: Path, *arguments: str) -> set[str]:
     command = [sys.executable, "-c", PROGRAM, str(out), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return HEAVY & set(json.loads(out.read_text()))
+    return set(json.loads(out.read_text())) & HEAVY
 
 
 @pytest.fixture(scope="module")
