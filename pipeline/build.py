@@ -17,7 +17,7 @@ from encoders.sources.live.address import is_live
 from encoders.sources.live.file_playback import FilePlayback
 from encoders.sources.live.url_source import UrlSource
 from encoders.sources.pictures import display_ratio
-from encoders.text.lines import SentenceEncoder, TextExtractor
+from encoders.text.lines import TextExtractor
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline.answer.answerer import Answerer
@@ -38,6 +38,7 @@ from pipeline.provenance import of_any_model, provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
+from pipeline.sentence_encoder import build_sentence_encoder
 
 # frames that an answer reads by default; more frames without a needle mislead the embedded model
 READ_FRAMES = 24
@@ -216,15 +217,6 @@ def build_extractors(nodes: dict[str, PartSettings]) -> tuple[TextExtractor, ...
         else:
             extractors.append(extractor)
     return tuple(extractors)
-
-
-def build_sentence_encoder(node: PartSettings) -> SentenceEncoder | None:
-    """The sentence encoder of dense=; None where lines are searched by their words alone.
-
-    UserError when it cannot work here.
-    """
-    check("dense", node)
-    return instantiate("dense", node) if node else None
 
 
 def build_source(settings: IngestSettings, backbone: VideoModel) -> FrameSource:

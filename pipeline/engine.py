@@ -516,10 +516,10 @@ class Engine:
     def _build_finder(self, channels: tuple[str, ...], video: str) -> "tuple[Finder, str]":
         """video: refused, where it is not in the bank, before a model is loaded."""
         from memory.retrieval.uniform import UniformRetriever
-        from pipeline.build import build_sentence_encoder
         from pipeline.moments.finder import Finder
         from pipeline.moments.frame_channels import FrameChannels, frame_channels
         from pipeline.query.plan import FRAMES
+        from pipeline.sentence_encoder import build_sentence_encoder
 
         settings = self.search_settings
         if self._sentence_encoder is None:

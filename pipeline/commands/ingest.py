@@ -86,8 +86,9 @@ def _add_text(settings: IngestSettings) -> int:
     """Extract the text of all videos of a bank; their frames stay as they are."""
     from memory.bank import MemoryBank
     from memory.retrieval.uniform import UniformRetriever
-    from pipeline.build import build_extractors, build_sentence_encoder
+    from pipeline.build import build_extractors
     from pipeline.ingest.text import TextExtraction
+    from pipeline.sentence_encoder import build_sentence_encoder
 
     if "captions" in settings.text:
         raise UserError(
