@@ -307,7 +307,7 @@ class Engine:
             return self._backbone
 
     @property
-    def local_backbone(self) -> "Backbone":
+    def _local_backbone(self) -> "Backbone":
         """The video-LLM for a search that computes with it. UserError for one elsewhere."""
         from pipeline.build import require_local
 
@@ -527,7 +527,7 @@ class Engine:
         planner = call(
             "planner",
             instantiate("planner", settings.planner),
-            backbone=lambda: self.local_backbone,
+            backbone=lambda: self._local_backbone,
         )
         frames = FrameChannels(channels, UniformRetriever(), ())
         if set(FRAMES) & set(channels):
@@ -538,7 +538,7 @@ class Engine:
                 provenance,
                 channels,
                 clip=lambda: self._search_clip(provenance.get("clip")),
-                backbone=lambda: self.local_backbone,
+                backbone=lambda: self._local_backbone,
             )
         finder = Finder(
             self._open(frames.retriever),

@@ -34,14 +34,10 @@ class VideoModel(Protocol):
     temporal_patch: int
     # True if `frame_size_for` depends on the film; False if all frames have `frame_size`
     keeps_shape: bool
+    is_narrow: bool  # True if a step computes too little to be divided among threads
     reads_text: bool  # False: a prompt holds no recalled text
     # the only questions that the model knows, such as "needle_world"; None = any
     questions: str | None
-
-    @property
-    def is_narrow(self) -> bool:
-        """True if a step computes too little to be divided among threads."""
-        ...
 
     @property
     def tokens_per_frame(self) -> int:

@@ -147,6 +147,7 @@ class VideoLLM:
         self.language_model = LanguageModel(
             self.model, self.decoder, config, self.prompt, dtype=self.dtype, device=self.device
         )
+        self.is_narrow = self.language_model.is_narrow
 
     def _weight_bytes(self, config: PreTrainedConfig, revision: str | None) -> int:
         """Bytes of the weights in memory: by the checkpoint's files, or, before a download, by its
@@ -247,11 +248,6 @@ class VideoLLM:
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of a frame's visual tokens before compression."""
         return self.frame_grid(self.config, *self.frame_size)
-
-    @property
-    def is_narrow(self) -> bool:
-        """True if a step computes too little to be divided among threads."""
-        return self.language_model.is_narrow
 
     @property
     def tokens_per_frame(self) -> int:
