@@ -3,6 +3,8 @@
 Imports nothing that a command needs: help and completion answer at once.
 """
 
+from dataclasses import replace
+
 from pipeline.cli.command import Command, Option, Slot
 
 # task -> module:function; the function takes the settings of the task and returns its exit code
@@ -145,6 +147,16 @@ COMMANDS: dict[str, Command] = {
             options=(OUT, BANK, MODEL, FPS, JSON),
             details="action=compare and action=join runs=[A,B] work on finished runs.",
             heading=_MANY,
+        ),
+        Command(
+            "prompt",
+            "the prompt, also for the lines of a script",
+            "reelbank prompt talk.mp4 < questions.txt",
+            function="pipeline.cli.prompt:run_command",
+            slots=(replace(FILM, is_optional=True),),
+            options=(BANK, MODEL, FPS),
+            details="Each line is a question, or a command such as /find WORDS; /help lists them.",
+            heading=_FILMS,
         ),
         Command(
             "serve",

@@ -84,7 +84,7 @@ def _json_moment(moment: Moment, path: str, thumbnails: Thumbnails | None) -> di
         "end": round(moment.end, 3),
         "score": moment.score,
         "channels": list(moment.channels),
-        "snippet": _snippet(moment),
+        "snippet": snippet(moment),
         "lines": [asdict(line) for line in moment.lines],
         "frame_at": round(moment.at, 3),
     }
@@ -110,7 +110,7 @@ def _report_text(result: SearchResult) -> None:
             format_span(moment.start, moment.end, hours="always"),
             "+".join(moment.channels),
             f"{moment.score:.4f}",
-            _snippet(moment),
+            snippet(moment),
             result.paths[moment.video_id],
         )
         table.add_row(*cells)
@@ -123,7 +123,7 @@ def _report_text(result: SearchResult) -> None:
         print(f"nothing found{'' if result.has_text else hint}")
 
 
-def _snippet(moment: Moment) -> str:
+def snippet(moment: Moment) -> str:
     """The matching words, on one line."""
     text = " / ".join(dict.fromkeys(line.text for line in moment.lines))
     return text if len(text) <= _SNIPPET else text[: _SNIPPET - 1].rstrip() + "\u2026"

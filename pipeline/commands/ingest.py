@@ -61,10 +61,10 @@ def _add(settings: IngestSettings, engine: Engine, messages: EncodingMessages) -
     if settings.format == OutputFormat.json:
         print(json.dumps(asdict(report)))
     else:
-        _print_report(settings, report)
+        print_report(settings, report)
 
 
-def _print_report(settings: IngestSettings, report: IngestReport) -> None:
+def print_report(settings: IngestSettings, report: IngestReport) -> None:
     new = "nothing new"
     if report.new_segments:
         new = f"{report.new_segments} new segments, {report.nbytes / 1e6:.1f} MB"
