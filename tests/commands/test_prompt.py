@@ -118,9 +118,15 @@ def test_ctrl_c_drops_a_line_and_ctrl_d_leaves(terminal: Terminal) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_an_encoding_and_the_prompt_goes_on(terminal: Terminal, home: Path) -> None:
-    film = home / "long.mp4"
-    write_video(film, 600, 5)
+def test_ctrl_c_stops_an_encoding_and_the_prompt_goes_on(tmp_path: Path) -> None:
+    """The bare command, with the model that ships."""
+    write_video(tmp_path / "long.mp4", 600, 5)
+    command = [sys.executable, "-m", "pipeline.cli"]
+    with Terminal(command, tmp_path, environment(tmp_path)) as terminal:
+        stop_and_go_on(terminal)
+
+
+def stop_and_go_on(terminal: Terminal) -> None:
     terminal.wait("find> ")
     terminal.type("/add long.mp4")
     terminal.wait(r"encoding long.mp4.*[1-9]\d?%")
@@ -169,6 +175,7 @@ def test_ctrl_c_stops_an_answer_and_the_prompt_goes_on(home: Path) -> None:
 # ---- lines of a script
 
 
+@pytest.mark.slow
 def test_lines_of_a_script(tmp_path: Path) -> None:
     """The command with the model that ships: nothing is prompted, errors go to stderr."""
     placed = (needle_video.parse("code:4821@4", 0),)
