@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
+from encoders.models.acceleration.device import check_device
 from encoders.models.acceleration.jit_trace import JitTrace
 from encoders.models.acceleration.onednn_linear import pack
 from encoders.models.clip_text.text_tower import TextTower
-from encoders.models.device import check_device
 from encoders.schema import Frames
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "pure_bf16"}  # as open_clip calls them

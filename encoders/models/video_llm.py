@@ -25,6 +25,7 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.hub_cache import cached_folder
+from encoders.models.acceleration.device import check_device
 from encoders.models.acceleration.onednn_linear import MIN_WEIGHTS_DECODER, pack
 from encoders.models.attention import ATTENTIONS, register
 from encoders.models.backbone import Backbone
@@ -39,7 +40,6 @@ from encoders.models.checkpoint import (
     read_config,
     stored_bytes,
 )
-from encoders.models.device import check_device
 from encoders.models.language_model import LanguageModel
 from encoders.models.prompt_text import PromptText
 from encoders.schema import FrameEmbeds, Frames, VisualTokens

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.errors import UserError
+from encoders.models.acceleration.device import check_device
 from encoders.models.checkpoint import check_weights, first_line, quiet_loading
-from encoders.models.device import check_device
 
 from transformers import AutoModel, AutoTokenizer  # isort: skip
 
