@@ -8,6 +8,7 @@ it detects files that were cut off (encoders/sources/packets/cut_files.py).
 import functools
 import hashlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from encoders.sources.packets.scan import MISSING, PacketTable, demux, join, sca
 from encoders.sources.packets.stamps import LEAP_S, PictureTimes, late_start, picture_times
 from encoders.sources.packets.timeline import Timeline, TimelinePart
 from encoders.sources.playlist import named_files
+from encoders.sources.record_cache import RecordCache, version_of
 
 WINDOW_BYTES, WINDOWS = 64 * 1024, 16
 # a clock that falls back is what the file says; FFmpeg would make a leap of a day of it
@@ -38,6 +40,7 @@ _DEEP = {"scan_all_pmts": "1", "probesize": "100000000", "analyzeduration": "360
 _TURNS = 64  # changes between streams that continue each other
 _HIDDEN = 0.2  # share of the pictures that no film hides which is not trimmed
 CUT_OFF_S = 1.0  # a file whose last packet is further than this from its stated end was cut off
+_MIN_KEPT, _MIN_KEPT_BYTES = 15_000, 1 << 20  # pictures and bytes of a film whose facts are kept
 _MOST_STEP_S = 2.0  # pictures that come more rarely are slides
 MAX_PIXELS = 8192 * 8192  # of one picture; 8K has half of it, and a decoder takes 3 bytes for each
 # formats that FFmpeg also opens as video: stills, and any text file
@@ -156,9 +159,31 @@ def time_rules(path: Path) -> str:
     return "" if is_plain else ", one timeline"
 
 
+@functools.cache
+def _kept() -> RecordCache:
+    """Facts of long films, by this code and this FFmpeg."""
+    own = Path(__file__)
+    code = version_of(own, *sorted((own.parent / "packets").glob("*.py")))
+    types = (Container, PacketTable, PictureTimes, Timeline, TimelinePart)
+    return RecordCache(types, f"{code} {av.__version__} {np.__version__} {sys.byteorder}")
+
+
 # words and pictures of one film ask for the same facts, and a scan reads the whole file
 @functools.lru_cache(maxsize=4)
 def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
+    if path.stat().st_size < _MIN_KEPT_BYTES:
+        return _scanned(path)
+    kept = _kept().read(path)
+    if isinstance(kept, Container):
+        kept.times.setflags(write=False)
+        return kept
+    facts = _scanned(path)
+    if len(facts.packets) >= _MIN_KEPT and next(named_files(path), None) is None:
+        _kept().write(path, facts)
+    return facts
+
+
+def _scanned(path: Path) -> Container:
     try:
         facts = _facts(path, _OPTIONS)
         size = path.stat().st_size
@@ -204,7 +229,9 @@ def _with_losses(facts: Container, stretches: Sequence[coverage.Stretch]) -> Con
             cut_off = True
     last_end = float(facts.times[-1]) + facts.step if cut_off else facts.end
     whole_until = min(facts.whole_until, float(facts.times[-1]) if cut_off else math.inf)
-    return replace(facts, lost=tuple(lost), cut_off=cut_off, end=last_end, whole_until=whole_until)
+    return replace(
+        facts, lost=tuple(lost), cut_off=bool(cut_off), end=last_end, whole_until=whole_until
+    )
 
 
 def _successors(path: Path, options: Mapping[str, str], index: int) -> tuple[int, ...]:
@@ -373,7 +400,7 @@ def _timed(
         pictures=pictures,
         rate=rate,
         pixel_aspect=float(stream.sample_aspect_ratio or 1),
-        cut_off=cut_off,
+        cut_off=bool(cut_off),
         whole_until=_last_order(table, clock, parts[-1]) if cut_off else math.inf,
     )
 
