@@ -306,7 +306,7 @@ def test_lines_stand_before_the_question_in_time_order_within_their_budget(bank,
     with qa.bank:
         found = text_evidence.find(qa.bank, question, SECONDS)
         assert {one.line.text.split()[0] for one in found} >= {"The", "with"}
-        lines = text_evidence.select_lines(found, qa.backbone, 1000)
+        lines = text_evidence.select_lines(found, qa.answerer.reader.count_tokens, 1000)
         assert [line.start for line in lines] == sorted(one.line.start for one in found)
         text = text_evidence.prompt(lines, "Why?")
         assert text.startswith(
@@ -315,8 +315,11 @@ def test_lines_stand_before_the_question_in_time_order_within_their_budget(bank,
         # no token with a meaning of its own
         assert text.endswith("Why?") and "<" not in text and "|" not in text
         tokens = len(qa.backbone.prompt.ids(text_evidence.prompt_line(lines[0])))
-        few = text_evidence.select_lines(found, qa.backbone, tokens)
-        assert len(few) == 1 and text_evidence.select_lines(found, qa.backbone, 0) == ()
+        few = text_evidence.select_lines(found, qa.answerer.reader.count_tokens, tokens)
+        assert (
+            len(few) == 1
+            and text_evidence.select_lines(found, qa.answerer.reader.count_tokens, 0) == ()
+        )
         answer = qa.ask(question)
         assert {line.channel for line in answer.lines} == {"subtitle"} and all(
             line.read for line in answer.lines
@@ -334,7 +337,7 @@ def test_what_is_read_changes_with_lines_and_only_with_lines(bank, film, reader)
     with qa.bank:
         question = Question("granite?", source.info.video_id)
         lines = text_evidence.select_lines(
-            text_evidence.find(qa.bank, question, SECONDS), qa.backbone, 100
+            text_evidence.find(qa.bank, question, SECONDS), qa.answerer.reader.count_tokens, 100
         )
         assert lines
         longer = replace(question, text=text_evidence.prompt(lines, question.text))
