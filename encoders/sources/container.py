@@ -160,7 +160,7 @@ def time_rules(path: Path) -> str:
 
 
 @functools.cache
-def _kept() -> RecordCache:
+def _record_cache() -> RecordCache:
     """Facts of long films, by this code and this FFmpeg."""
     own = Path(__file__)
     code = version_of(own, *sorted((own.parent / "packets").glob("*.py")))
@@ -173,13 +173,13 @@ def _kept() -> RecordCache:
 def _inspect(path: Path, identity: tuple[int, ...]) -> Container:
     if path.stat().st_size < _MIN_KEPT_BYTES:
         return _scanned(path)
-    kept = _kept().read(path)
-    if isinstance(kept, Container):
-        kept.times.setflags(write=False)
-        return kept
+    from_disk = _record_cache().read(path)
+    if isinstance(from_disk, Container):
+        from_disk.times.setflags(write=False)
+        return from_disk
     facts = _scanned(path)
     if len(facts.packets) >= _MIN_KEPT and next(named_files(path), None) is None:
-        _kept().write(path, facts)
+        _record_cache().write(path, facts)
     return facts
 
 

@@ -17,7 +17,7 @@ from tests.support.videos import write_video
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the cache, which takes films of any length here."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(container, "_MIN_KEPT", 1)
@@ -117,13 +117,13 @@ def test_a_copy_is_a_film_of_its_own(film: Path, tmp_path: Path, scans: list[Pat
 
 @pytest.mark.parametrize("how", ["emptied", "cut", "flipped", "of other code", "a folder"])
 def test_an_entry_that_cannot_be_used_is_made_again(
-    film: Path, kept: Path, scans: list[Path], monkeypatch: pytest.MonkeyPatch, how: str
+    film: Path, entries: Path, scans: list[Path], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     first = anew(film)
-    (entry,) = kept.iterdir()
+    (entry,) = entries.iterdir()
     data = entry.read_bytes()
     if how == "of other code":
-        monkeypatch.setattr(container._kept(), "_version", "other")
+        monkeypatch.setattr(container._record_cache(), "_version", "other")
     elif how == "a folder":
         entry.unlink()
         entry.mkdir()
@@ -148,21 +148,21 @@ def test_without_a_place_for_the_cache_everything_works(
 
 
 def test_the_oldest_entries_go(
-    film: Path, kept: Path, tmp_path: Path, scans: list[Path], monkeypatch: pytest.MonkeyPatch
+    film: Path, entries: Path, tmp_path: Path, scans: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anew(film)
-    (entry,) = kept.iterdir()
+    (entry,) = entries.iterdir()
     os.utime(entry, (1, 1))
     monkeypatch.setattr(record_cache, "_MOST_BYTES", int(1.5 * entry.stat().st_size))
     copy = Path(shutil.copy(film, tmp_path / "c.mp4"))
     anew(copy)
-    assert len(list(kept.iterdir())) == 1 and not entry.exists()
+    assert len(list(entries.iterdir())) == 1 and not entry.exists()
     anew(copy)
     assert scans == [film, copy]
 
 
 def test_short_films_and_playlists_leave_no_entry(
-    film: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    film: Path, entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A playlist names files that may change while it does not."""
     write_video(tmp_path / "p.ts", 8, 5)
@@ -171,4 +171,4 @@ def test_short_films_and_playlists_leave_no_entry(
     anew(playlist)
     monkeypatch.setattr(container, "_MIN_KEPT", 1000)
     anew(film)
-    assert not kept.exists()
+    assert not entries.exists()
