@@ -1,4 +1,4 @@
-"""Encode a film once, ask two questions, print the answers and where in the film they come from.
+"""Encode a film once, ask two questions, print the answers, and cut out the moments behind them.
 
     python examples/ask_a_film.py [FILM]
 
@@ -10,9 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from memory.schema import Question
-from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config.compose import compose
+import reelbank
 from pipeline.needle_world import video as needle_video
 
 QUESTIONS = ("What is the code on the card?", "What color is the heart?")
@@ -30,22 +28,21 @@ def make_film(path: Path) -> None:
 
 
 def main() -> None:
-    """Ingest, then ask."""
+    """Add, ask, and cut."""
     with tempfile.TemporaryDirectory() as folder:
         film = Path(sys.argv[1]) if sys.argv[1:] else Path(folder) / "film.mp4"
         if not sys.argv[1:]:
             make_film(film)
-        settings = compose("ingest", [f"video={film}", f"bank={folder}/bank"])
-        backbone = build_backbone(settings)
-        source = build_source(settings, backbone)
-        qa = build_qa(settings, backbone)
-        with qa.bank:
-            report = qa.ingest(source)
+        with reelbank.open(Path(folder) / "bank") as bank:
+            report = bank.add(film)
             print(f"encoded {report.new_segments} segments, {report.nbytes / 1e6:.1f} MB")
             for text in QUESTIONS:
-                answer = qa.ask(Question(text, source.info.video_id))
-                spans = ", ".join(f"{start:.0f}-{end:.0f} s" for start, end in answer.spans)
+                answer = bank.ask(text)
+                spans = ", ".join(f"{each.start:.0f}-{each.end:.0f} s" for each in answer.spans)
                 print(f"{text} {answer.text} ({spans})")
+                for span in answer.spans:
+                    clip = span.clip(Path(folder) / f"{span.start:.0f}.mkv")
+                    print(f"  clip from second {clip.start:.1f} on, {clip.nbytes / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

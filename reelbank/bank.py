@@ -104,7 +104,8 @@ class Bank:
         channels: Sequence[str] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Hits:
-        """The moments that fit a few words best; no language model is loaded for them.
+        """The moments that fit a few words best. No language model is loaded, unless a film has to
+        be encoded first.
 
             for hit in bank.find("the slide with the budget", k=3):
                 hit.image().save(f"{hit.score:.4f}.jpg")

@@ -1,8 +1,8 @@
 """Writes the generated pages of docs/reference: `python -m pipeline.commands.reference`.
 
 Settings come from the dataclasses of the tasks, options from the first comment of every YAML file,
-backbones from `reelbank backbones`, the command line from `reelbank --help`, the layout from the
-docstring of every module. A test fails while a page differs from what the code says.
+backbones from `reelbank backbones`, the command line from `reelbank --help`, the layout and the
+Python API from docstrings. A test fails while a page differs from what the code says.
 Knows no page that a person writes.
 """
 
@@ -19,6 +19,7 @@ from typing import Any, get_args
 import yaml
 
 import conf
+from pipeline.commands.reference_api import api_page
 from pipeline.config.settings import TASK_SETTINGS, Form, PipelineSettings
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,7 @@ def pages() -> dict[str, str]:
         "backbones.md": backbones_page(),
         "cli.md": cli_page(),
         "layout.md": layout_page(),
+        "python-api.md": GENERATED + api_page(ROOT / "reelbank"),
     }
 
 
