@@ -26,7 +26,7 @@ from pipeline.answer.schema import EvidenceReader, GroupReader, Reader
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
-from pipeline.config.settings import IngestSettings, PipelineSettings
+from pipeline.config.settings import AUTO_TEXT, IngestSettings, PipelineSettings
 from pipeline.endpoint.endpoint import Endpoint
 from pipeline.endpoint.film_pictures import FilmPictures
 from pipeline.endpoint.reader import EndpointGroup, EndpointReader
@@ -123,7 +123,7 @@ def build_qa(
     local: Reader | None = None
     if endpoint is None:
         local = call("reader", instantiate("reader", settings.reader), backbone)
-    extractors = build_extractors(settings.text)
+    extractors, absent = build_extractors(settings.text), absent_extractors(settings.text)
     sentence_encoder = build_sentence_encoder(settings.dense)
     check_parts(
         settings,
@@ -165,6 +165,8 @@ def build_qa(
         tuple(one for one in extractors if not isinstance(one, Captions)),
         tuple(one.with_model(bank, reader) for one in extractors if isinstance(one, Captions)),
         sentence_encoder,
+        is_unasked=AUTO_TEXT in settings.text,
+        absent=absent,
     )
     ingester = Ingester(
         bank=bank,
@@ -206,17 +208,28 @@ def _read_only(bank: MemoryBank) -> str:
 
 
 def build_extractors(nodes: dict[str, PartSettings]) -> tuple[TextExtractor, ...]:
-    """The extractors of text=, in order. One that cannot work here is logged and left out."""
-    check("text", nodes)
+    """The extractors of text=, in order. One that cannot work here is left out, and logged unless
+    nobody asked for it (text=auto).
+    """
     extractors: list[TextExtractor] = []
-    for name, node in nodes.items():
-        extractor: TextExtractor = instantiate(name, node)
+    for extractor in _every_extractor(nodes):
         why = extractor.missing()
-        if why:
-            log.warning("reelbank: warning: text=%s is left out: %s", name, why)
-        else:
+        if not why:
             extractors.append(extractor)
+        elif AUTO_TEXT not in nodes:
+            log.warning("reelbank: warning: text=%s is left out: %s", extractor.name, why)
     return tuple(extractors)
+
+
+def absent_extractors(nodes: dict[str, PartSettings]) -> tuple[tuple[TextExtractor, str], ...]:
+    """The extractors of text=auto that cannot work here, each with the missing packages."""
+    every = ((one, one.missing()) for one in _every_extractor(nodes)) if AUTO_TEXT in nodes else ()
+    return tuple((extractor, why) for extractor, why in every if why)
+
+
+def _every_extractor(nodes: dict[str, PartSettings]) -> list[TextExtractor]:
+    check("text", nodes)
+    return [instantiate(name, node) for name, node in nodes.items() if name != AUTO_TEXT]
 
 
 def build_source(settings: IngestSettings, backbone: VideoModel) -> FrameSource:

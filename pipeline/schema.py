@@ -95,6 +95,8 @@ class IngestReport:
     seconds: dict[str, float]  # by stage
     warning: str = ""
     text_lines: dict[str, int] = field(default_factory=dict)  # extractor -> lines in the bank
+    # extractor -> seconds of wall time that this call took for it
+    text_seconds: dict[str, float] = field(default_factory=dict)
 
 
 NOT_SHOWN = "not in the video"

@@ -84,6 +84,10 @@ class TextExtractor(Protocol):
         """Why it cannot work here, with the remedy; "" if it can."""
         ...
 
+    def applies_to(self, video: VideoFile) -> bool:
+        """False if the video certainly has no such words, as the head of its file says."""
+        ...
+
     def made_with(self, video: VideoFile) -> str:
         """Name, version and settings, and the source of the lines if it is not the video itself."""
         ...

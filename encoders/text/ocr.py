@@ -16,11 +16,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import av
 import numpy as np
 
 from encoders import extras
 from encoders.errors import UserError
 from encoders.sources.container import inspect, time_rules
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.file import FileSource
 from encoders.sources.pictures import pictures_at
 from encoders.text import ocr_worker
@@ -32,6 +34,7 @@ SPAN_S = 120.0
 CREDIT = 4.0  # readings allowed at once at the start of a text span
 _LARGEST = 16_384  # pixels of the longer side: pictures at their own size
 _TRIES = 8
+_READABLE = 240  # pixels of the shorter side below which hardly any print can be read
 _WAITING = 6  # pictures waiting for a worker: 2.8 MB each at 720p
 
 
@@ -83,6 +86,12 @@ class Ocr:
     def missing(self) -> str:
         """The missing packages, with the remedy; "" if rapidocr and onnxruntime are installed."""
         return extras.missing_line("ocr", *extras.EXTRAS["ocr"])
+
+    def applies_to(self, video: VideoFile) -> bool:
+        """True if the pictures are large enough for print that can be read."""
+        with av.open(ffmpeg_name(video.path), metadata_errors="replace") as container:
+            sides = [min(one.width, one.height) for one in container.streams.video]
+        return bool(sides) and sides[0] >= _READABLE
 
     def made_with(self, video: VideoFile) -> str:
         """Version and settings, without the number of workers, which changes nothing."""

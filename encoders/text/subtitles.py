@@ -17,6 +17,7 @@ import av.subtitles.stream
 
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect, open_film
+from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.packets.scan import demux
 from encoders.text.lines import TextLine, TextSpan, VideoFile, split_line
 from encoders.text.subtitle_files import (
@@ -53,6 +54,13 @@ class Subtitles:
     def missing(self) -> str:
         """Nothing: pysubs2 comes with Reelbank."""
         return ""
+
+    def applies_to(self, video: VideoFile) -> bool:
+        """True if there is a file beside the video, or a track inside it."""
+        if self._files(video):
+            return True
+        with av.open(ffmpeg_name(video.path), metadata_errors="replace") as container:
+            return self.tracks and bool(container.streams.subtitles)
 
     def made_with(self, video: VideoFile) -> str:
         """Version and settings, with the fingerprints of the files: an edited file is

@@ -47,8 +47,19 @@ def run(task: str, overrides: Sequence[str]) -> int:
     from pipeline.config.compose import compose
 
     settings = compose(task, given)
+    _settle_logging()
     with _named_extras(f"reelbank {task}"):
         return _function(TASKS[task])(settings)
+
+
+def _settle_logging() -> None:
+    """Messages come as they are. Without a handler, the first one of open_clip would add one that
+    puts level and module before each.
+    """
+    import logging
+
+    if not logging.root.handlers and logging.lastResort is not None:
+        logging.root.addHandler(logging.lastResort)
 
 
 @contextmanager

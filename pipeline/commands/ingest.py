@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from encoders.errors import UserError
 from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
-from pipeline.config.settings import IngestSettings, OutputFormat
+from pipeline.config.settings import AUTO_TEXT, IngestSettings, OutputFormat
 from pipeline.config.units import format_time
 from pipeline.engine import Engine
 from pipeline.schema import IngestReport
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 def run(settings: IngestSettings, engine: Engine | None = None) -> int:
     """reelbank ingest. engine: of these settings, from a caller that keeps it."""
-    if settings.is_missing("video") and (settings.text or settings.dense):
-        return _add_text(settings)
+    if settings.is_missing("video"):
+        # text=auto is for a film that is encoded
+        settings = settings.changed(text={}) if AUTO_TEXT in settings.text else settings
+        if settings.text or settings.dense:
+            return _add_text(settings)
     messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as encoding:
         _add(settings, encoding, messages)

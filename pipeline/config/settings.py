@@ -33,6 +33,10 @@ RENAMED = {
 WEIGHTS = Path(__file__).parents[1] / "embedded" / "weights"
 
 
+# the key of text=auto beside its extractors (conf/text/auto.yaml)
+AUTO_TEXT = "auto"
+
+
 class OutputFormat(StrEnum):
     """What a command prints."""
 

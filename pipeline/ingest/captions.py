@@ -57,6 +57,10 @@ class Captions:
         """The same extractor, ready to work."""
         return replace(self, bank=bank, reader=reader)
 
+    def applies_to(self, video: VideoFile) -> bool:
+        """Always: a model says something of every film."""
+        return True
+
     def made_with(self, video: VideoFile) -> str:
         """Model, reader and prompt."""
         assert self.bank is not None and self.reader is not None

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ from encoders.schema import (
 )
 from memory.bank import MemoryBank
 from pipeline.ingest.open_segment import OpenSegment
-from pipeline.ingest.text import TextExtraction
+from pipeline.ingest.text import BackgroundTextExtraction, TextExtraction
 from pipeline.runtime.background_writer import BackgroundWriter
 from pipeline.runtime.run_ahead import RunAhead
 from pipeline.runtime.stage_timer import StageTimer
@@ -142,10 +142,12 @@ class Ingester:
         is_replayable = live is None or live.source.is_replayable
         video = self.bank.catalog.video(info.video_id)
         if video is not None and video.finished:
-            with self.text.extracting(info):
+            text = self.text.of_encoded()
+            with text.extracting(info) as words:
                 pass
-            self.text.describe(info)
-            return self._report(info.video_id, timer, 0, 0, source_warning(video.info))
+            text.describe(info)
+            report = self._report(info.video_id, timer, 0, 0, source_warning(video.info))
+            return _with_words(report, text, words)
         if self.read_only:
             raise UserError(self.read_only)
         if video is not None and isinstance(source, ResumableSource):
@@ -155,7 +157,7 @@ class Ingester:
         self.bank.begin_writing()
         self.bank.record_video(info, self.interval, finished=False)
         with (
-            self.text.extracting(info),
+            self.text.extracting(info) as words,
             BackgroundWriter(self.bank.write) as writer,
             divided_threads(2 if self.backbone.is_narrow else 1) as threads,
             single_worker(threads) if overlaps_compute else nullcontext() as executor,
@@ -167,7 +169,8 @@ class Ingester:
             self.bank.record_video(source.info, self.interval, finished=True)
             self.text.describe(source.info)
         warning = " ".join(filter(None, [source_warning(source.info), _inexact(run.inexact)]))
-        return self._report(info.video_id, timer, run.new, writer.nbytes, warning)
+        report = self._report(info.video_id, timer, run.new, writer.nbytes, warning)
+        return _with_words(report, self.text, words)
 
     def _missing(
         self, video_id: str, until: int | None, is_replayable: bool
@@ -298,9 +301,21 @@ class Ingester:
             new_segments=new,
             nbytes=nbytes,
             seconds=timer.seconds | {"total": timer.total()},
-            warning=" ".join(filter(None, [warning, self.text.notes(video_id)])),
-            text_lines=self.text.line_counts(video_id),
+            warning=warning,
         )
+
+
+def _with_words(
+    report: IngestReport, text: TextExtraction, words: BackgroundTextExtraction
+) -> IngestReport:
+    """The report with the lines of the video, and what the user must know of them."""
+    notes = [*(f"{note}." for note in words.notes), text.notes(report.video_id)]
+    return replace(
+        report,
+        warning=" ".join(filter(None, [report.warning, *notes])),
+        text_lines=text.line_counts(report.video_id),
+        text_seconds=words.seconds,
+    )
 
 
 def _inexact(numbers: list[int]) -> str:

@@ -177,7 +177,10 @@ def test_bad_input_is_one_sentence(run, bank, tmp_path, monkeypatch, arguments, 
 
 
 def test_a_bank_without_words_says_how_to_add_them(run, film, tmp_path) -> None:
-    assert cli.run("ingest", [f"video={film}", f"bank={tmp_path / 'b'}", *toy_parts()]) == 0
+    assert (
+        cli.run("ingest", [f"video={film}", f"bank={tmp_path / 'b'}", "text=none", *toy_parts()])
+        == 0
+    )
     before = files(tmp_path / "b")
     code, out, _ = run("find", f"bank={tmp_path / 'b'}", "query=bread", WORDS)
     assert code == 0 and "text=[subtitles,ocr]" in out

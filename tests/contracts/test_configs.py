@@ -117,14 +117,17 @@ def test_every_way_of_searching_lines_composes_and_fits(group: str, option: str)
 def test_every_extractor_of_words_can_be_made(option: str) -> None:
     config = compose("ingest", [f"text={option}"])
     check(WORDS, config.text)
-    assert list(config.text) == ([] if option == "none" else [option])
+    names = {"none": [], "auto": ["subtitles", "asr", "ocr", "auto"]}.get(option, [option])
+    assert list(config.text) == names
     for name, node in config.text.items():
+        if name == "auto":
+            continue  # a mark beside the extractors that it stands for
         extractor = instantiate(name, node)
         assert extractor.name == name and isinstance(extractor.missing(), str)
 
 
 def test_several_extractors_are_a_list() -> None:
-    names = sorted(name for group, name in EVERY if group == WORDS and name != "none")
+    names = sorted(name for group, name in EVERY if group == WORDS and name not in ("none", "auto"))
     assert list(compose("ask", [f"text=[{','.join(names)}]"]).text) == names
 
 

@@ -84,6 +84,10 @@ class Asr:
         """The missing package, with the remedy; "" if the recognizer is installed."""
         return self._chosen().missing()
 
+    def applies_to(self, video: VideoFile) -> bool:
+        """True if there is a sound track."""
+        return sound.has_sound(video.path)
+
     def made_with(self, video: VideoFile) -> str:
         """Packages, weights and settings, without the number of workers, which changes nothing."""
         model = self._chosen()
