@@ -222,7 +222,12 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> SettingResu
     answers = [run_part(part, arms, videos[part], folder) for part in videos if videos[part]]
     parts = [part for part in ("long", "short") if videos[part]]
     config = compose(
-        "ask", [f"bank={folder / ('bank-' + parts[-1])}", "video=-", "question=-", *overrides]
+        "ask",
+        [
+            f"bank={folder / ('bank-' + parts[-1])}",
+            *("video=-", "question=-", "text=none"),
+            *overrides,
+        ],
     )
     backbone = build_local(config)
     sizes = sizes_of(folder / f"bank-{parts[0]}", backbone)

@@ -80,7 +80,7 @@ def run_part(
     part: str, arms: dict[str, tuple[str, ...]], videos: list[Video], out: Path
 ) -> dict[str, list[ScoredAnswer]]:
     """Encode each video once and ask its questions in every arm."""
-    base = [f"bank={out / ('bank-' + part)}", "video=-", "question=-"]
+    base = [f"bank={out / ('bank-' + part)}", "video=-", "question=-", "text=none"]
     if part == "short":
         base.append("read_tokens=4096")
     results: dict[str, list[ScoredAnswer]] = {}

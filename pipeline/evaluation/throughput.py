@@ -189,9 +189,10 @@ def main() -> None:
                 if not value.isdigit() or int(value) < 1:
                     raise UserError(f"{argument} does not fit; give a whole number of 1 or more")
                 own[key] = int(value)
-        config = compose(
-            "ask", ["question=-", *(a for a in sys.argv[1:] if a.partition("=")[0] not in own)]
-        )
+        overrides = [a for a in sys.argv[1:] if a.partition("=")[0] not in own]
+        if not any(override.startswith("text=") for override in overrides):
+            overrides.append("text=none")
+        config = compose("ask", ["question=-", *overrides])
         if config.is_missing("video") or not config.video:
             raise UserError(
                 "video= is missing; say `python -m pipeline.evaluation.throughput video=FILE`"

@@ -44,8 +44,9 @@ class Answers:
                     f"{name}={settings[name]} cannot be set for a whole run: the task says what is "
                     "asked about what."
                 )
+        values = {"text": "none"} | dict(settings)  # words only where they are asked for
         self._config = compose(
-            "ask", [f"{name}={_override(value)}" for name, value in settings.items()]
+            "ask", [f"{name}={_override(value)}" for name, value in values.items()]
         )
         self._info, self._error = info, error
         self._backbone = build_local(self._config)
