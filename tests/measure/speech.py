@@ -60,7 +60,9 @@ ONE_BY_ONE = {
     "no limit": OFF,
     "compression 2.4": dataclasses.replace(OFF, compression=LIMITS.compression),
     "log_probability -1.0": dataclasses.replace(OFF, log_probability=LIMITS.log_probability),
-    "no_speech 0.6": dataclasses.replace(OFF, no_speech=LIMITS.no_speech),
+    "log_probability and no_speech 0.6": dataclasses.replace(
+        OFF, log_probability=LIMITS.log_probability, no_speech=LIMITS.no_speech
+    ),
     "repeats 2": dataclasses.replace(OFF, repeats=LIMITS.repeats),
     "all four": LIMITS,
 }

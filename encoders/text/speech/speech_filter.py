@@ -14,8 +14,9 @@ class SpeechLimits:
     """The least that a piece must fulfil.
 
     compression: most characters by compressed characters of a window. log_probability: least mean
-    of a window's tokens. no_speech: greatest probability that a window has no speech. repeats: most
-    times that the same words may follow each other.
+    of a window's tokens. no_speech: greatest probability that a window has no speech, where the
+    words are half as unsure as log_probability allows; alone it drops windows full of good words.
+    repeats: most times that the same words may follow each other.
     """
 
     compression: float
@@ -41,5 +42,8 @@ class SpeechLimits:
         return (
             piece.compression <= self.compression
             and piece.log_probability >= self.log_probability
-            and piece.no_speech <= self.no_speech
+            and (
+                piece.no_speech <= self.no_speech
+                or piece.log_probability >= self.log_probability / 2
+            )
         )

@@ -17,13 +17,23 @@ def test_pieces_within_the_limits_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"compression": 2.41}, {"log_probability": -1.01}, {"no_speech": 0.61}]
+    "change",
+    [
+        {"compression": 2.41},
+        {"log_probability": -1.01},
+        {"no_speech": 0.61, "log_probability": -0.51},
+    ],
 )
 def test_each_limit_drops_a_piece(change: dict[str, float]) -> None:
     doubtful = SpeechPiece(**{**GOOD._asdict(), **change})
     assert LIMITS.plausible([GOOD, doubtful]) == [GOOD]
     loose = SpeechLimits(compression=9.0, log_probability=-9.0, no_speech=1.0, repeats=9)
     assert loose.plausible([doubtful]) == [doubtful]
+
+
+def test_words_that_are_sure_outweigh_a_doubt_whether_anybody_speaks() -> None:
+    sure = GOOD._replace(no_speech=0.95, log_probability=-0.5)
+    assert LIMITS.plausible([sure]) == [sure]
 
 
 def test_a_line_repeats_at_most_so_often() -> None:
