@@ -52,6 +52,7 @@ class Call:
     words: tuple[str, ...] = ()  # of a slot that takes many, or of a command without a task
     options: dict[str, str] = field(default_factory=dict)  # of a command without a task
     prints_config: bool = False
+    is_resident: bool = False  # a process with the models stays behind
     has_words: bool = False  # the words hold more than key=value
 
     def value(self, key: str) -> str | None:
@@ -114,6 +115,7 @@ class _Parser:
             words=tuple(words_of_slots),
             options={} if command.task else dict(one.split("=", 1) for one in given),
             prints_config="cfg" in self._flags,
+            is_resident="resident" in self._flags,
             has_words=has_words,
         )
 

@@ -39,6 +39,9 @@ MODEL = Option(
     metavar="NAME",
     group="backbone",
 )
+RESIDENT = Option(
+    ("--resident",), "resident", "keep the models loaded for ten minutes, for the next command"
+)
 START = Option(("--start",), "start", "first second: 90, 1:30 or 0:01:30", metavar="TIME")
 END = Option(("--end",), "end", "second at which to stop", metavar="TIME")
 AT = Option(
@@ -67,7 +70,7 @@ COMMANDS: dict[str, Command] = {
                 FILM,
                 Slot("QUESTION", "question", "the question", is_optional=True, is_text=True),
             ),
-            options=(BANK, MODEL, FPS, AT, START, END, VIDEO, JSON),
+            options=(BANK, MODEL, FPS, AT, START, END, VIDEO, RESIDENT, JSON),
             details="A film that the bank does not have yet is encoded first. "
             "Without a question, a prompt opens.",
             heading=_FILMS,
@@ -87,7 +90,7 @@ COMMANDS: dict[str, Command] = {
             options=(
                 BANK,
                 Option(("-k", "--top"), "top", "moments in the result (default: 10)", "N"),
-                MODEL, FPS, AT, START, END, VIDEO, JSON,
+                MODEL, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
             ),
             details="`find QUERY` searches the whole bank, `find FILM QUERY` one film. "
             "A film that the bank does not have yet is encoded first.",
@@ -203,6 +206,20 @@ COMMANDS: dict[str, Command] = {
                 Option(("-y", "--yes"), "yes=true", "do not ask, however large it is"), JSON,
             ),
             heading=_MODELS,
+        ),
+        Command(
+            "resident",
+            "the process that `--resident` leaves behind: status or stop",
+            "reelbank resident stop",
+            function="pipeline.resident.control:run",
+            slots=(
+                Slot(
+                    "ACTION", "action", "status or stop (default: status)", is_optional=True,
+                    choices=("status", "stop"),
+                ),
+            ),
+            options=(BANK,),
+            details="It ends by itself ten minutes after the last command.",
         ),
         Command(
             "doctor",

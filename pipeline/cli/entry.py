@@ -4,8 +4,8 @@ An error is one line; HYDRA_FULL_ERROR=1 or -v adds the traceback. Exit codes: 0
 has damage (verify, repair) or a question failed (batch), 2 bad input, 130 interrupted, 141 the
 reader of the output has gone.
 
-Light until the task is known: words are parsed, and a resident process is asked (pipeline.resident,
-where it is there), before Hydra, numpy or torch is imported.
+Light until the task is known: words are parsed, and a resident process is asked
+(pipeline/resident), before Hydra, numpy or torch is imported.
 
 The prompt is entered as `pipeline.cli.prompt:run(video, overrides)`: video is the film's path or
 None for the whole bank, and overrides are key=value of the task `ask`, bank= and backbone= among
@@ -13,7 +13,6 @@ them. It returns the exit code. Three lines lead there, in a terminal alone (std
 `reelbank`, `reelbank FILM`, and `reelbank ask FILM` without a question.
 """
 
-import codecs
 import gc
 import io
 import os
@@ -29,6 +28,7 @@ from encoders.errors import UserError
 from pipeline.cli.arguments import Call, is_file, parse
 from pipeline.cli.commands import COMMANDS, TASKS
 from pipeline.config.default_bank import default_bank, former_bank, is_users_bank
+from pipeline.runtime import output_errors
 
 # commands whose bank= is one bank of the user's
 _BANKED = ("ask", "find", "add", "ingest", "bank", "batch", "serve", "demo")
@@ -198,13 +198,10 @@ def _told_bank(call: Call) -> Iterator[None]:
 
 def _ask_resident(call: Call) -> int | None:
     """The exit code of a resident process of the bank; None where there is none."""
-    if not find_spec("pipeline.resident"):
-        return None
+    from pipeline.resident import ask_resident
+
     bank = call.value("bank") or default_bank()
-    code: int | None = _function("pipeline.resident:ask_resident")(
-        call.command.task, list(call.overrides), bank
-    )
-    return code
+    return ask_resident(call.command.task, call.overrides, bank, start=call.is_resident)
 
 
 def _function(path: str) -> Callable[..., int]:
@@ -288,13 +285,6 @@ def _prepare_output() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    codecs.register_error("reelbank", _as_bytes_or_escapes)
+    output_errors.register()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="reelbank")
-
-
-def _as_bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
+        sys.stdout.reconfigure(errors=output_errors.NAME)
