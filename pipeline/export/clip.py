@@ -6,6 +6,7 @@ no bank, no search.
 """
 
 import heapq
+import io
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -62,7 +63,8 @@ class _Cut:
     zero_ticks: int  # time stamp of that picture
     start: float  # seconds of video time
     end: float  # seconds up to which sound and subtitles are copied
-    last_end: float  # where the last picture ends
+    last_start: float  # of the last picture of the stretch
+    last_end: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def cut_clip(film: Path, start: float, end: float, path: Path, *, video_id: str 
     except av.FFmpegError as error:
         raise UserError(
             f"{path} cannot be written from {film} ({error.strerror}); try another suffix, such as "
-            ".mkv"
+            f"{'.mov' if path.suffix.lower() == '.mkv' else '.mkv'}"
         ) from error
     return Clip(path, cut.start, cut.last_end, nbytes, tuple(notes))
 
@@ -156,6 +158,7 @@ def _cut(facts: Container, start: float, end: float) -> _Cut:
         int(facts.packets.stamps[zero]),
         float(times[picture]),
         end,
+        float(times[last]),
         float(times[last + 1]) if last + 1 < len(times) else facts.end,
     )
 
@@ -174,7 +177,8 @@ def _write(facts: Container, cut: _Cut, path: Path, suffix: str, notes: list[str
         video = _copied(copy, source)
         if video is None:
             raise UserError(
-                f"{suffix} cannot hold pictures in {codec}, which {facts.path} has; use .mkv"
+                f"{suffix} cannot hold pictures in {codec}, which {facts.path} has; "
+                f"{_remedy(source)}"
             )
         tracks = [track for each in _others(film) if (track := _track(copy, each, text_codec))]
         held = {track.source.index for track in tracks}
@@ -191,6 +195,16 @@ def _write(facts: Container, cut: _Cut, path: Path, suffix: str, notes: list[str
         )
         for _, packet in packets:
             copy.mux_one(packet)
+
+
+def _remedy(source: Any) -> str:
+    """What to do where a format cannot hold the pictures."""
+    for suffix in (".mkv", ".mp4", ".mov"):
+        kind, _ = FORMATS[suffix]
+        with av.open(io.BytesIO(), "w", format=kind) as trial:
+            if _copied(trial, source) is not None:
+                return f"use {suffix}"
+    return "convert the film to H.264 first"
 
 
 def _others(film: "av.container.InputContainer") -> list[Any]:
@@ -232,11 +246,14 @@ def _pictures(
     """The packets of the pictures with their decoding times in seconds."""
     clock = float(facts.clock)
     copied, ticks, decoded_at = _stamps(facts, cut)
-    place = 0
+    place, last = 0, int(copied[np.argmax(ticks)])
     for number, packet in feed.packets(cut.first, cut.stop):
         if place < len(copied) and number == copied[place]:
             packet.pts, packet.dts = int(ticks[place]), int(decoded_at[place])
             packet.stream = stream
+            if not packet.duration and number == last:
+                # without it, a player would show the last picture for no time
+                packet.duration = round((cut.last_end - cut.last_start) / clock)
             place += 1
             yield packet.dts * clock, packet
 

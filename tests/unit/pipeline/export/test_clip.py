@@ -1,6 +1,7 @@
 """Clips: packets are copied, a clip begins where it says, and shows the pictures of the film."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from encoders.sources.container import fingerprint, inspect
 from encoders.sources.pictures import pictures_at
 from encoders.text.subtitles import read_tracks
 from pipeline.export.clip import Clip, cut_clip
+from tests.support.fixture_film import RECIPES
 from tests.support.paths import CLIPS, ROOT
 from tests.support.videos import read_number, turn, write_video
 
@@ -166,6 +168,30 @@ def test_codecs(
     for start, end in ((2.3, 3.1), (0.0, 0.9), (3.5, 99.0)):
         clip = cut_clip(film, start, end, tmp_path / f"out{suffix}")
         assert clip.start <= start + 1e-3 and same_pictures(film, clip, min(end, clip.end)) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_every_codec_container_and_group_of_pictures(tmp_path: Path, suffix: str) -> None:
+    """A clip has every picture, or the format is refused and another one is named."""
+    refused = set()
+    for recipe in RECIPES:
+        film, _ = recipe.write(tmp_path)
+        for start, end in ((2.2, 3.7), (0.0, 1.1), (4.1, 99.0)):
+            out = tmp_path / f"out{suffix}"
+            try:
+                clip = cut_clip(film, start, end, out)
+            except UserError as error:
+                refused.add(recipe.codec)
+                assert re.search(r"use \.m|convert the film|try another", str(error)), recipe
+                assert suffix not in str(error).rpartition(";")[2], recipe
+            else:
+                assert clip.start <= start + 1e-3, recipe
+                assert same_pictures(film, clip, min(end, clip.end)) > 0, recipe
+                out.unlink()
+        film.unlink()
+    allowed = {"libx264", "libx265", "libsvtav1", "libvpx-vp9", "mpeg2video", "mpeg4", "mjpeg"}
+    assert not refused & allowed
 
 
 def test_uneven_times_and_a_broadcast_stream(tmp_path: Path) -> None:
