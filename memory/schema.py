@@ -114,6 +114,11 @@ class SegmentIndex:
     def __len__(self) -> int:
         return len(self.times)
 
+    @property
+    def has_clip(self) -> bool:
+        """False where no embedder told frames apart: no rows, or a single number for all."""
+        return self.clip is not None and self.clip.shape[1] > 1
+
 
 class Retriever(Protocol):
     """Ranks the frames of one video for a question. Never names a frame with ordinal >= visible or

@@ -11,6 +11,7 @@ import torch
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone, VideoModel
+from encoders.models.clip import NoFrameEmbedder
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
 from encoders.sources.live.address import is_live
@@ -130,6 +131,7 @@ def build_qa(
         keeps_kv=call("prefill", new_prefill, backbone).keeps_kv,
         retriever=retriever,
         reader_needs_kv=local is not None and local.needs_kv,
+        has_frame_embedder=not isinstance(clip, NoFrameEmbedder),
         backbone=None if isinstance(backbone, Endpoint) else backbone,
     )
     own = provenance(settings, backbone, clip)

@@ -46,6 +46,8 @@ from encoders.schema import FrameEmbeds, Frames, VisualTokens
 
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig  # isort: skip
 
+# for a model without keys of single frames
+_WITHOUT_KEYS = "use reader=tokens prefill=none retriever=clip clip=b32"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -400,10 +402,10 @@ def require_full_attention(backbone: Backbone) -> None:
     if layers:
         raise UserError(
             f"The model at {backbone.path} has layers of type {layers}, whose keys and values "
-            "cannot be recalled frame by frame; use reader=tokens prefill=none retriever=clip."
+            f"cannot be recalled frame by frame; {_WITHOUT_KEYS}."
         )
     if backbone.language_model.rotary_form is None:
         raise UserError(
             f"The model at {backbone.path} rotates its keys in a way that is not known here, so "
-            "stored keys would be wrong ones; use reader=tokens prefill=none retriever=clip."
+            f"stored keys would be wrong ones; {_WITHOUT_KEYS}."
         )

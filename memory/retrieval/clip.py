@@ -70,11 +70,11 @@ class ClipRetriever:
     def add(self, segment: SegmentIndex) -> None:
         if not is_next(segment, self.frame_count(segment.video_id)):
             return
-        if segment.clip is None or segment.clip.shape[1] == 0:
+        if segment.clip is None or not segment.has_clip:
             raise UserError(
                 f"segment {segment.number} of video {segment.video_id} has no frame embeddings, "
-                "which retriever=clip "
-                "needs; use retriever=kv or uniform, or another bank=DIR"
+                "which retriever=clip needs; use "
+                f"retriever={'uniform' if segment.key_means is None else 'kv'}, or another bank=DIR"
             )
         if segment.video_id not in self._index:
             self._index[segment.video_id] = FrameIndex(segment.clip.shape[1], self._budget)

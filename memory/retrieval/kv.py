@@ -86,8 +86,8 @@ class KVRetriever:
         if segment.key_means is None:
             raise UserError(
                 f"segment {segment.number} of video {segment.video_id} has no keys, which "
-                "retriever=kv needs; "
-                "use retriever=clip or uniform, or another bank=DIR"
+                f"retriever=kv needs; use retriever={'clip' if segment.has_clip else 'uniform'}, "
+                "or another bank=DIR"
             )
         if segment.video_id not in self._rows:
             self._rows[segment.video_id] = RowBuffer(

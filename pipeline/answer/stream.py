@@ -38,6 +38,7 @@ class AnswerStream:
         while (piece := self._pieces.get()) is not None:
             yield piece
         self._pieces.put(None)  # a second iteration ends at once
+        self._thread.join()  # it has nothing left to do: whoever saw the last piece sees `is_done`
         if self._error is not None:
             raise self._error
 

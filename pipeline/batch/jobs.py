@@ -222,6 +222,7 @@ def _locate(job: Job, root: Path) -> Iterator[Job]:
             paths = [str(path)]
         else:
             pattern = path.relative_to(path.anchor) if path.is_absolute() else path
+            _refuse_whole_disk(job.video, path)
             try:
                 paths = sorted(
                     str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file()
@@ -233,6 +234,16 @@ def _locate(job: Job, root: Path) -> Iterator[Job]:
     for path_or_url in paths:
         ident = job.id if len(paths) == 1 else f"{job.id}@{path_or_url.rsplit('/', 1)[-1]}"
         yield replace(job, id=ident, video=path_or_url)
+
+
+def _refuse_whole_disk(video: str, path: Path) -> None:
+    """RowError if a pattern with ** begins at the root of the disk."""
+    names = path.absolute().parts[1:]
+    if "**" in names and any(sign in names[0] for sign in "*?["):
+        raise RowError(
+            f"video={video} would look through the whole disk; name a folder before the first "
+            "pattern, such as /films/**/*.mp4"
+        )
 
 
 def _glob_remote(url: str) -> list[str]:

@@ -63,6 +63,7 @@ def check_parts(
     keeps_kv: bool,
     retriever: Retriever,
     reader_needs_kv: bool,
+    has_frame_embedder: bool,
     backbone: Backbone | None,
 ) -> None:
     """UserError on parts that each work but not together: before an hour of video is encoded.
@@ -72,8 +73,8 @@ def check_parts(
     if not keeps_kv and "key_means" in retriever.reads:
         raise UserError(
             "prefill=none keeps no keys and values, which "
-            f"{type(retriever).__name__} searches; "
-            "use retriever=clip or uniform, or prefill=window."
+            f"{type(retriever).__name__} searches; use retriever=clip"
+            f"{'' if has_frame_embedder else ' clip=b32'}, retriever=uniform, or prefill=window."
         )
     if not keeps_kv and settings.kv_dtype is not None:
         raise UserError(

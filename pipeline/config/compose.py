@@ -57,6 +57,8 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
         setattr(own, key, text)  # also "???", which OmegaConf takes for a missing value
     if getattr(own, "bank", None) == "":
         setattr(own, "bank", default_bank())  # noqa: B010 - not every task has one
+    if _lists_nothing("text", overrides):
+        setattr(own, "text", {})  # noqa: B010 - to Hydra, a list without options is no choice at all
     if hasattr(own, "given"):
         own.given = list(overrides)  # arms are composed on top of it
     for one in fields(kind):
@@ -115,6 +117,12 @@ def _values(task: str, overrides: Sequence[str]) -> dict[str, Any]:
     if is_fixed:
         cache.put(key, values)
     return values
+
+
+def _lists_nothing(group: str, overrides: Sequence[str]) -> bool:
+    """Whether the last choice of a group is an empty list."""
+    choices = [one.partition("=")[2] for one in overrides if one.startswith(f"{group}=")]
+    return bool(choices) and choices[-1].replace(" ", "") == "[]"
 
 
 def _at_home(value: Any, is_path: bool) -> Any:

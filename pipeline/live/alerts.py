@@ -12,6 +12,7 @@ A request becomes a question that the model knows (`Check`): one of the template
 model, a yes-no question for others.
 """
 
+import logging
 import math
 import queue
 import re
@@ -25,12 +26,15 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
+from encoders.models.clip import NoFrameEmbedder
 from encoders.schema import Segment
 from pipeline.answer.schema import is_local
 from pipeline.live.session import Session, check_text
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
 from pipeline.needle_world.questions import CODE, COLOR, ICON, NAME, NOT_SHOWN, SHAPE
 from pipeline.runtime.stage_timer import StageTimer
+
+log = logging.getLogger(__name__)
 
 Policy = Literal["gate", "boundary", "every"]
 
@@ -159,12 +163,19 @@ class AlertWatcher:
         self.alerts: list[Alert] = []
         self._notify, self._last_time = notify, -math.inf
         self._queue: queue.SimpleQueue[Segment | None] = queue.SimpleQueue()
+        self._has_gate = not isinstance(session.qa.ingester.clip, NoFrameEmbedder)
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
         session.listen(self._queue.put)
 
     def add(self, alert: Alert) -> None:
         """Watch from the next frame on."""
+        if not self._has_gate and not self.alerts:
+            log.warning(
+                "reelbank: warning: alerts look every %g s, and not when a picture changes, as "
+                "this run has no frame embedder; clip=b32 is one",
+                alert.rule.every_s,
+            )
         self.alerts = [*self.alerts, alert]
 
     def remove(self, alert: Alert) -> None:

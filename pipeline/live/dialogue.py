@@ -8,7 +8,8 @@ was understood (`since`, `until`, `text`).
 History (after StreamBridge, arXiv 2505.05467, whose older rounds decay): each round keeps the
 frames that its answer cites. When they exceed `history_tokens`, the oldest round drops the lighter
 half of its frames, repeatedly, down to one; then the next oldest does. If that is not enough,
-rounds drop their last frame, the oldest first. The newest round keeps its frames, and texts stay.
+rounds drop their last frame, the oldest first. The newest round gives way last: it keeps its
+heaviest frames, as many as the budget holds. Texts stay.
 StreamBridge averages frames: keys cannot be averaged, and frames can be recalled again.
 Knows no model and no bank.
 """
@@ -174,9 +175,7 @@ class Dialogue:
 
 
 def decay(rounds: Sequence[Round], max_frames: int) -> list[Round]:
-    """The rounds with at most `max_frames` frames together. The newest round keeps all of its
-    frames, however many it has.
-    """
+    """The rounds with at most `max_frames` frames together."""
     left = list(rounds)
     for i in range(len(left) - 1):
         while sum(len(each.frames) for each in left) > max_frames and len(left[i].frames) > 1:
@@ -184,7 +183,7 @@ def decay(rounds: Sequence[Round], max_frames: int) -> list[Round]:
     for i in range(len(left) - 1):
         if sum(len(each.frames) for each in left) > max_frames:
             left[i] = replace(left[i], frames=())
-    return left
+    return [*left[:-1], *(replace(each, frames=each.frames[:max_frames]) for each in left[-1:])]
 
 
 def context_text(rounds: Sequence[Round]) -> str:

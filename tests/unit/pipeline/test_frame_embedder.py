@@ -6,14 +6,17 @@ Toy checkpoints; the hub's cache is a folder of the test.
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 
 from encoders.errors import UserError
 from encoders.models import clip as clip_module
 from encoders.models.clip import ClipEncoder, NoFrameEmbedder, clip_fingerprint
+from encoders.schema import Frames
 from memory.retrieval.fused import FusedRetriever
 from pipeline import cli, frame_embedder
 from pipeline.build import build_backbone, build_qa, build_source
@@ -137,6 +140,36 @@ def test_parts_that_need_an_embedder_are_refused_before_encoding(
     with pytest.raises(UserError, match=rf"{words}.*clip=b32"):
         build_qa(own, build_backbone(own))
     assert not (tmp_path / "bank").exists()
+
+
+class TwoNumbers:
+    """An embedder in place of b32, whose weights are not here."""
+
+    def embed_frames(self, frames: Frames) -> torch.Tensor:
+        return torch.ones(len(frames), 2) / 2**0.5
+
+    def embed_text(self, text: str) -> torch.Tensor:
+        return torch.ones(2) / 2**0.5
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        return torch.ones(len(texts), 2) / 2**0.5
+
+    def fingerprint(self) -> str:
+        return "two"
+
+
+@pytest.mark.parametrize("embedder", [None, TwoNumbers()])
+def test_the_advice_without_keys_leads_to_no_second_refusal(film, tmp_path, monkeypatch, embedder):
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    advice = "retriever=clip" if embedder else "retriever=clip clip=b32"
+    own = settings(film, tmp_path / "bank", "prefill=none", "reader=tokens")
+    backbone = build_backbone(own)
+    with pytest.raises(UserError, match=f"use {advice}, retriever=uniform, or prefill=window"):
+        build_qa(own, backbone, embedder)
+    assert not (tmp_path / "bank").exists()
+    taken = settings(film, tmp_path / "bank", "prefill=none", "reader=tokens", *advice.split())
+    with build_qa(taken, backbone, embedder or TwoNumbers()).bank as bank:
+        assert bank.provenance["clip"] == "two"
 
 
 def test_the_device_follows_the_backbone_and_can_be_chosen(tmp_path):

@@ -3,12 +3,14 @@
 It can end between two tokens, and it blocks nobody else.
 """
 
+import queue
 import time
 
 import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
+from pipeline.answer.stream import AnswerStream
 from pipeline.runtime.cancel import Cancelled
 from tests.support.qa import TEXT, held_at, opened
 from tests.support.videos import write_video
@@ -40,6 +42,28 @@ def test_pieces_joined_are_the_answer(both):
         whole.frames_read,
     )
     assert stream.is_done and list(stream) == []
+
+
+class SlowToEnd(queue.SimpleQueue):
+    """The writer's thread goes on for a moment after the end has been put."""
+
+    def put(self, item, *more):
+        super().put(item, *more)
+        if item is None:
+            time.sleep(0.05)
+
+
+def test_whoever_saw_the_last_piece_sees_that_it_is_done(monkeypatch):
+    """Otherwise a follow-up would cancel an answer that was read to its end, and forget it."""
+    monkeypatch.setattr("pipeline.answer.stream.queue.SimpleQueue", SlowToEnd)
+    answer = object()
+
+    def work(emit, cancelled):
+        emit("piece")
+        return answer
+
+    stream = AnswerStream(work)
+    assert list(stream) == ["piece"] and stream.is_done and stream.result is answer
 
 
 def test_a_cancelled_answer_ends_between_two_tokens_and_frees_the_model(both):

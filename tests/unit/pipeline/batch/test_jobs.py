@@ -133,6 +133,8 @@ REFUSED = {  # a row -> words of the refusal
     "a rule": ({"video": "v", "question": "q", "rule": "nix"}, "rule='nix' is not known"),
     "a prompt": ({"video": "v", "question": "q", "prompt": "what?"}, "prompt='what?' asks nothing"),
     "no spans": ({"video": "v", "question": "q", "evidence": [1, 2]}, "no list of [start, end]"),
+    "glob of the whole disk": ({"video": "/**/*.mp4", "question": "q"}, "the whole disk"),
+    "glob of every folder": ({"video": "/*/**", "question": "q"}, "the whole disk"),
     "glob of nothing": ({"video": "none-*.mp4", "question": "q"}, "matches no file"),
     "unknown protocol": ({"video": "nix://x/*.mp4", "question": "q"}, "cannot be looked up"),
 }

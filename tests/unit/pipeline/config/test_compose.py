@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from encoders.errors import UserError
 from pipeline.config.compose import compose, to_yaml
+from pipeline.config.default_bank import default_bank
 from pipeline.config.units import parse_seconds
 
 TEXTS = [
@@ -83,7 +84,10 @@ def test_texts_and_paths_are_taken_as_they_stand(texts: list[str]) -> None:
     )
 )
 def test_any_text_is_taken_as_it_stands(texts: list[str]) -> None:
-    assert taken(texts) == texts
+    """But an empty bank= means the usual one."""
+    expected = list(texts)
+    expected[KEYS.index("bank")] = expected[KEYS.index("bank")] or default_bank()
+    assert taken(texts) == expected
 
 
 def test_a_question_a_query_and_a_key_are_texts() -> None:
@@ -195,6 +199,26 @@ TIMES = [
     ("+5", 5.0),
     ("1:99", 159.0),
 ]
+
+
+NO_TEXT = {
+    "an empty list": ["text=[]"],
+    "with a blank": ["text=[ ]"],
+    "after a choice": ["text=subtitles", "text=[]"],
+    "by name": ["text=none"],
+}
+
+
+@pytest.mark.parametrize("how", NO_TEXT)
+@pytest.mark.parametrize("task", ["ask", "ingest", "find", "demo"])
+def test_no_extractor_is_a_choice(task: str, how: str) -> None:
+    common = {"ask": ["video=a", "question=q"], "ingest": ["video=a"], "find": ["query=q"]}
+    assert compose(task, [*common.get(task, []), *NO_TEXT[how]]).text == {}  # type: ignore[attr-defined]
+
+
+def test_a_choice_after_an_empty_list_counts() -> None:
+    chosen = compose("ingest", ["video=a", "text=[]", "text=[subtitles]"])
+    assert list(chosen.text) == ["subtitles"]
 
 
 @pytest.mark.parametrize("task", ["ask", "find", "bank"])

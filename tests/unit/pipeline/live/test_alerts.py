@@ -1,8 +1,11 @@
 """Alerts on a running stream, with the embedded model; tests/measure/alerts.py makes the table."""
 
+from dataclasses import replace
+
 import pytest
 
 from encoders.errors import UserError
+from encoders.models.clip import NoFrameEmbedder
 from pipeline.live.alerts import Alert, AlertWatcher, check_for
 from pipeline.live.session import Session
 from tests.support.sessions import feed, pushed, wait_until_seen, world
@@ -39,6 +42,25 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):
             for d in alert.log
         )
     assert any(not d.gate for d in cross.log)  # the gate spares the model some frames
+
+
+def test_without_a_frame_embedder_it_is_said_once_and_the_clock_is_the_gate(
+    embedded, tmp_path, caplog
+):
+    paint = world("shape:red star@3")
+    with embedded(tmp_path / "bank", "retriever=kv") as qa:
+        qa = replace(qa, ingester=replace(qa.ingester, clip=NoFrameEmbedder()))
+        with Session(qa, pushed(qa)) as session:
+            watcher = AlertWatcher(session, lambda alert, decision: None)
+            for text in ("Tell me when a red star appears", "Tell me when a code appears"):
+                watcher.add(Alert(session, text, check_for(text, "needle_world")))
+            feed(session.source, paint, 0, 30)
+            wait_until_seen(session, 29)
+            watcher.close()
+        late = [d for d in watcher.alerts[1].log if d.time > 10]
+    said = [record.getMessage() for record in caplog.records if "alerts look" in record.message]
+    assert len(said) == 1 and "every 8 s" in said[0] and "clip=b32" in said[0]
+    assert {d.gate for d in late} == {"", "time"}
 
 
 def test_requests_become_questions_that_the_model_knows():
