@@ -32,6 +32,8 @@ OWNERS = {
 # modules that come with a package whose name is another, or that is installed by hand
 BROUGHT = {
     "cv2": "rapidocr",
+    "ftfy": "open-clip-torch",
+    "regex": "open-clip-torch",
     "yaml": "hydra-core",
     "omegaconf": "hydra-core",
     "tokenizers": "transformers",
@@ -115,7 +117,7 @@ def reelbank(missing: tuple[str, ...], *arguments: str, cwd: Path) -> "subproces
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": f"{cwd}-home"},
         capture_output=True,
         text=True,
         timeout=200,

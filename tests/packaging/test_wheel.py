@@ -115,19 +115,29 @@ def test_the_wheel_answers_from_an_empty_folder(
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    bank = f"bank={tmp_path / 'bank'}"
     helped = environment.run("reelbank", "--help", cwd=empty)
     assert helped.returncode == 0 and "ask" in helped.stdout, helped.stderr
-    ask = ["ask", f"video={film}", "question=What is the code on the card?", bank]
+    ask = ["ask", str(film), "What is the code on the card?"]
     asked = environment.run("python", "-c", WHERE, *ask, cwd=empty)
     assert asked.returncode == 0, asked.stderr
     answer, *lines = asked.stdout.splitlines()
     assert answer == "not in the video"
     files = [line.removeprefix("FROM ") for line in lines if line.startswith("FROM ")]
     assert len(files) > 80 and all(file.startswith(str(environment.site)) for file in files)
-    found = environment.run("reelbank", "find", "query=a dog", bank, cwd=empty)
+    found = environment.run("reelbank", "find", str(film), "a dog", cwd=empty)
     assert found.returncode == 0 and "picture" in found.stdout, found.stderr
     assert list(empty.iterdir()) == []
+    assert (environment.folder / "data" / "reelbank" / "bank.json").is_file()
+    checked = environment.run("reelbank", "doctor", cwd=empty)
+    assert checked.returncode == 0, checked.stdout
+    api = (
+        "import sys, reelbank\n"
+        "with reelbank.open(sys.argv[1]) as bank:\n"
+        "    print(len(bank.find('a dog', k=3)))"
+    )
+    bank = str(environment.folder / "data" / "reelbank")
+    library = environment.run("python", "-c", api, bank, cwd=empty)
+    assert library.returncode == 0 and int(library.stdout) > 0, library.stderr
 
 
 @pytest.mark.slow
@@ -145,13 +155,11 @@ def test_the_wheel_installs_into_a_bare_environment(
     assert done.returncode == 0, done.stderr
     for absent in ("decord", "matplotlib", "pyarrow", "gradio", "fastapi", "ray"):
         assert not (bare.site / absent).exists(), f"{absent} came along"
-    bank = f"bank={tmp_path / 'bank'}"
-    ask = ["ask", f"video={film}", "question=What is the code on the card?", bank]
-    asked = bare.run("reelbank", *ask)
-    assert asked.returncode == 0 and "not in the video" in asked.stdout, asked.stderr
-    found = bare.run("reelbank", "find", "query=a dog", bank)
+    found = bare.run("reelbank", "find", str(film), "a dog")
     assert found.returncode == 0 and "picture" in found.stdout, found.stderr
-    served = bare.run("reelbank", "serve", "port=0", bank)
+    asked = bare.run("reelbank", "ask", str(film), "What is the code on the card?")
+    assert asked.returncode == 0 and "not in the video" in asked.stdout, asked.stderr
+    served = bare.run("reelbank", "serve", "--port", "0")
     assert served.returncode == 2 and "pip install 'reelbank[serve]'" in served.stderr
     added = bare.pip("-c", pins, "reelbank[bench]")
     assert added.returncode == 0 and (bare.site / "matplotlib").is_dir(), added.stderr

@@ -1,4 +1,4 @@
-"""How large published models are, and where: parameters of every backbone of conf/backbone.
+"""How large published models are, and where: those of conf/backbone that have a path.
 
 A test counts them in transformers' classes and looks the repositories up in open_clip's table.
 Written down because `reelbank doctor` must not import these libraries, which takes seconds.

@@ -108,7 +108,7 @@ def _hub_model(name: str) -> HubModel:
     nodes = options("backbone", {"fps": 1.0})
     if name == "embedded":
         raise UserError("The embedded model is shipped with Reelbank; there is nothing to fetch")
-    if name not in nodes:
+    if "path" not in nodes.get(name, {}):
         raise UserError(
             f"There is no model {name!r}; `reelbank models` lists them, beside "
             f"{', '.join(CLIP_REPOSITORIES)} for pictures, or give a repository as ORG/NAME"

@@ -67,9 +67,9 @@ def cached() -> Iterator[Finding]:
 
 
 def _published() -> dict[str, str]:
-    """Name -> repository of every backbone that is not shipped."""
+    """Name -> repository of every backbone that a hub has."""
     nodes = options("backbone", {"fps": 1.0})
-    return {name: str(node["path"]) for name, node in nodes.items() if name != "embedded"}
+    return {name: str(nodes[name]["path"]) for name in PARAMETERS if name != "embedded"}
 
 
 def _is_here(repository: str) -> bool:
