@@ -1,6 +1,6 @@
 """Speech recognition: wrong words, cost, times of lines, and lines over sound without words.
 
-    python -m tests.measure.speech words FOLDER [--models tiny.en,base,pocketsphinx]
+    python -m tests.measure.speech words FOLDER [--models tiny.en,base,tiny.en:float32,pocketsphinx]
     python -m tests.measure.speech noise FOLDER [--minutes 10]
     python -m tests.measure.speech talk FOLDER [--minutes 20] [--text auto]
 
@@ -123,8 +123,7 @@ def spoken_sounds(folder: Path) -> Iterator[tuple[str, np.ndarray, str, list]]:
 
 def report_words(args: argparse.Namespace) -> None:
     """Print the table of wrong words."""
-    arms = [(name, "int8") for name in args.models.split(",")]
-    arms += [("tiny.en", "float32")] if "tiny.en" in args.models else []
+    arms = [(name, compute or "int8") for name, _, compute in _parted(args.models)]
     titles = [f"{model} {compute}" if model != SPHINX else model for model, compute in arms]
     print("wrong words of 100 (errors / words)\n")
     print(f"| sound | {' | '.join(titles)} |\n|---|{'---|' * len(arms)}")
@@ -166,6 +165,11 @@ def report_words(args: argparse.Namespace) -> None:
     for limit in ONE_BY_ONE:
         cells = ["{} ({})".format(*effects[title][limit]) for title in titles]
         print(f"| {limit} | {' | '.join(cells)} |")
+
+
+def _parted(models: str) -> list[tuple[str, str, str]]:
+    """Of "tiny.en,base:float32"."""
+    return [one.partition(":") for one in models.split(",")]
 
 
 def _lateness(found: list[SpeechPiece], cues: list) -> list[tuple[float, float]]:
