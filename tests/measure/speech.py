@@ -239,7 +239,7 @@ def report_talk(args: argparse.Namespace) -> None:
         one_round, _ = spoken.say(sentences, args.folder)
         samples = np.tile(one_round, int(seconds * spoken.RATE / len(one_round)) + 1)
         phrases = [one for one in plan(round(seconds)) if one.end < seconds]
-        Lecture(phrases).write(args.folder / "slides.mp4", fps=2.5)
+        Lecture(phrases).write(args.folder / "slides.mp4", fps=1.0)
         with_sound(args.folder / "slides.mp4", samples, spoken.RATE, film)
     bank = args.folder / f"bank-{os.getpid()}"
     command = [sys.executable, "-m", "pipeline.cli", "ingest", f"video={film}", f"bank={bank}"]
