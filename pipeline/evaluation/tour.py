@@ -153,7 +153,9 @@ def main() -> None:
     video = args.out / f"demo-{args.seed}-{args.minutes:g}min.mp4"
     if not video.exists():
         make_video(video, placed, seconds, args.seed)
-    config = compose("ask", [f"video={video}", "question=-", f"bank={args.out / 'bank'}"])
+    config = compose(
+        "ask", [f"video={video}", "question=-", "text=none", f"bank={args.out / 'bank'}"]
+    )
     backbone = build_backbone(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)

@@ -1,13 +1,18 @@
 """`text=auto`, the default of `ask` and `ingest`: words of a film that nobody asked for."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.paths import SHARED
+from tests.support import spoken
+from tests.support.paths import ROOT, SHARED
 from tests.support.records import files
 from tests.support.talks import SRT
 from tests.support.toys import toy_parts
@@ -125,3 +130,39 @@ def test_small_pictures_are_not_read(tmp_path: Path) -> None:
     for size, is_large in (((320, 236), False), ((320, 240), True), ((240, 320), True)):
         write_video(tmp_path / "a.mp4", 1, 5, size=size)
         assert Ocr().applies_to(VideoFile("v", tmp_path / "a.mp4")) is is_large
+
+
+@pytest.mark.slow
+def test_a_killed_extraction_goes_on_with_the_same_lines(run, talk: Path, tmp_path: Path) -> None:
+    """Killed after the first of three stretches; the files of text are those of a whole run."""
+    samples = np.concatenate([spoken.talk(name, tmp_path)[0] for name in spoken.TALKS])
+    film = tmp_path / "long.mp4"
+    film_with_sound(film, samples, spoken.RATE)
+    line = ("ingest", f"video={film}", *toy_parts(), *TINY[:1])
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", *line, f"bank={tmp_path / 'killed'}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 250
+    while not blocks(tmp_path / "killed") and time.monotonic() < until:
+        assert child.poll() is None
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    before = blocks(tmp_path / "killed")
+    assert 1 <= len(before) < 3
+    for bank in ("killed", "whole"):
+        assert run(*line, f"bank={tmp_path / bank}")[0] == 0
+    assert len(blocks(tmp_path / "whole")) == 3
+    assert blocks(tmp_path / "killed") == blocks(tmp_path / "whole")
+
+
+def blocks(bank: Path) -> dict[str, bytes]:
+    """The files of text in a bank: one for each stretch."""
+    return {
+        str(path.relative_to(bank)): path.read_bytes()
+        for path in sorted((bank / "text").rglob("*.jsonl"))
+    }
