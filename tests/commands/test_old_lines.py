@@ -28,7 +28,8 @@ def words_of(line: str) -> tuple[str, list[str]]:
 
 def test_the_lines_are_there() -> None:
     assert len(README) >= 6 and len(LINES) > 90
-    assert {words_of(line)[0] for _, line in LINES} == set(TASKS)
+    tasks = {words_of(line)[0] for _, line in LINES}
+    assert len(tasks) == 10 and tasks <= set(TASKS)
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(line for _, line in LINES))
