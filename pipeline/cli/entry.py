@@ -22,7 +22,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 
 from encoders.errors import UserError
 from pipeline.cli.arguments import Call, is_file, parse
@@ -154,9 +153,10 @@ def _call(call: Call) -> int:
 def _prompt(call: Call) -> int:
     """reelbank ask FILM, or reelbank alone: questions are typed. UserError outside a terminal."""
     video = call.value("video")
-    if _is_terminal() and find_spec("pipeline.cli.prompt"):
+    if _is_terminal():
         overrides = [one for one in call.overrides if not one.startswith(("video=", "messages="))]
-        return _function("pipeline.cli.prompt:run")(video, overrides)
+        with _told_bank(call):
+            return _function("pipeline.cli.prompt:run")(video, overrides)
     film = shlex.quote(video) if video else "FILM"
     raise UserError(
         f'There is no question about {film}; say `reelbank ask {film} "QUESTION"`, or leave it out '

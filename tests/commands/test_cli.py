@@ -584,6 +584,7 @@ def test_times_of_a_command_are_minutes_too(run, films, tmp_path):
 
 def test_a_bank_at_home_is_at_home(run, films, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # composed settings
     (tmp_path / "home").mkdir()
     shutil.copy(films / "good.mp4", tmp_path / "home" / "v.mp4")
     code, _, err = run("ingest", "video=~/v.mp4", "bank=~/bank", *toy_parts())
