@@ -19,7 +19,13 @@ from encoders.errors import UserError
 from pipeline.config import units
 from pipeline.config.compose import compose
 from pipeline.config.parts import call, check, instantiate
-from pipeline.config.settings import AskSettings, FindSettings, IngestSettings, Settings
+from pipeline.config.settings import (
+    AUTO_TEXT,
+    AskSettings,
+    FindSettings,
+    IngestSettings,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from encoders.models.backbone import Backbone
@@ -480,6 +486,8 @@ class Engine:
         row = self.reader.catalog.video(fingerprint(path)) if self._is_there() else None
         if row is None or not row.finished or self.reader.catalog.gaps(row.info.video_id):
             return True
+        if AUTO_TEXT in self.settings.text:
+            return False  # words that nobody asked for are extracted while a film is encoded
         extractors = {run.extractor for run in self.reader.text.runs(row.info.video_id)}
         return not extractors >= set(self.settings.text)
 

@@ -53,9 +53,9 @@ class Bank:
 
         When this returns, all of it is on the disk. An interrupted call goes on where it stopped.
 
-        progress: called after each segment, about 8 s of video. start, end: seconds of a part that
-        becomes a video of its own. Error when the file is no video, or when the bank was made with
-        other settings.
+        progress: called at the beginning, after each segment (about 8 s of video), and at the end.
+        start, end: seconds of a part that becomes a video of its own. Error when the file is no
+        video, or when the bank was made with other settings.
         """
         from reelbank.conversion import to_report
 

@@ -30,7 +30,8 @@ def bank(film: Path):
 def test_a_film_is_added_with_progress(bank: reelbank.Bank, film: Path) -> None:
     steps: list[reelbank.Progress] = []
     report = bank.add(film, progress=steps.append)
-    assert [step.seconds for step in steps] == [8.0, 16.0, 20.0]
+    assert [step.seconds for step in steps] == [0.0, 8.0, 16.0, 20.0, 20.0]
+    assert steps[-1].nbytes == report.nbytes
     assert steps[-1].share == 1.0 and steps[-1].path == str(film)
     assert (report.frames, report.new_segments, report.lines) == (20, 3, {"subtitles": 3})
     assert report.nbytes > 0 and report.seconds > 0
