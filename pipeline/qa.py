@@ -8,16 +8,23 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from encoders.encoder import Encoder
 from encoders.errors import UserError
 from encoders.models.backbone import VideoModel
-from encoders.schema import FrameSource, LiveSource, Segment
+from encoders.models.clip import NoFrameEmbedder
+from encoders.schema import Frames, FrameSource, LiveSource, Segment
 from memory.bank import MemoryBank
-from memory.schema import Question
+from memory.retrieval.common import hits
+from memory.schema import Evidence, Question, Run
 from pipeline.answer.answerer import Answerer, Read, ReadAll
+from pipeline.answer.schema import local
 from pipeline.answer.stream import AnswerStream
 from pipeline.ingest.ingester import Ingester, Progress
 from pipeline.runtime.cancel import Emit
-from pipeline.schema import Answer, IngestReport
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Answer, IngestReport, check_question
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,46 @@ class VideoQA:
     ) -> Answer:
         return self.answerer.ask(question, emit, read, cancelled=cancelled)
 
+    def ask_frames(
+        self,
+        question: str,
+        frames: Frames,
+        emit: Emit = lambda text: None,
+        *,
+        cancelled: threading.Event | None = None,
+    ) -> Answer:
+        """Answer about frames that are in no bank; nothing of them stays. They have the size of the
+        model. UserError on an empty question, or where the model is not in this process.
+        """
+        check_question(question)
+        reader, ingester = local(self.answerer.reader, "a question about pictures"), self.ingester
+        timer = StageTimer()
+        encoder = Encoder(
+            self.backbone, ingester.compressor, ingester.new_prefill(), NoFrameEmbedder(), 1.0
+        )
+        segment = encoder.encode(_whole_patches(frames, self.backbone.temporal_patch), 0, timer)
+        evidence = Evidence(
+            Question(question, frames.video_id),
+            (Run(0, 0, segment.tokens, segment.kv),),
+            hits([], []),
+            recent=0,
+            interval=1.0,
+        )
+        reading = reader.read(evidence, timer, emit, cancelled)
+        seconds = timer.seconds | {"total": timer.total()}
+        return self.answerer.answer(evidence, reading, seconds)
+
     def ask_all(
         self, questions: Sequence[Question], read: ReadAll | None = None
     ) -> list[Answer | UserError]:
         return self.answerer.ask_all(questions, read)
+
+
+def _whole_patches(frames: Frames, size: int) -> Frames:
+    """Every picture as many times as the vision tower merges: a patch of its own."""
+    if size == 1:
+        return frames
+    later = np.tile(np.arange(size) * 1e-3, len(frames))
+    return Frames(
+        frames.video_id, frames.pixels.repeat(size, axis=0), frames.times.repeat(size) + later
+    )

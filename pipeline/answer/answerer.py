@@ -192,22 +192,30 @@ class Answerer:
     def _answer(
         self, request: _Request, evidence: Evidence, reading: Reading, seconds: dict[str, float]
     ) -> Answer:
+        warnings = (source_warning(request.video.info), self._lost(evidence.question), request.note)
+        return self.answer(evidence, reading, seconds, request.matches, warnings)
+
+    def answer(
+        self,
+        evidence: Evidence,
+        reading: Reading,
+        seconds: dict[str, float],
+        matches: Sequence[RankedLine] = (),
+        warnings: Sequence[str] = (),
+    ) -> Answer:
+        """A reading with what it rests on. matches: lines of the video that belong to the question,
+        best first.
+        """
         question = evidence.question
         shown = is_shown(reading.text)
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
-        warnings = [
-            source_warning(request.video.info),
-            self._lost(question),
-            request.note,
-            reading.warning,
-        ]
         return Answer(
             question=question.text,
             text=reading.text,
             shown=shown,
             spans=cited_spans(cited, evidence.interval),
             cited=cited,
-            lines=text_evidence.cite_lines(request.matches, evidence.lines) if shown else (),
+            lines=text_evidence.cite_lines(matches, evidence.lines) if shown else (),
             video_id=question.video_id,
             asked_at=None if question.asked_at == math.inf else question.asked_at,
             frames_read=(
@@ -215,7 +223,7 @@ class Answerer:
             ),
             visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
             seconds=evidence.seconds | seconds,
-            warning=" ".join(filter(None, warnings)),
+            warning=" ".join(filter(None, [*warnings, reading.warning])),
             recalled=recalled_spans(evidence),
             cited_by=reading.cited_by,
             usage=reading.usage,

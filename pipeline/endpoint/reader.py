@@ -8,7 +8,7 @@ films.
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from encoders.encoder import Timer
 from encoders.errors import UserError
@@ -52,17 +52,28 @@ class EndpointReader:
         is set, Cancelled is raised.
         """
         endpoint = self._endpoint
-        with timer("pictures"):
+        with timer("lay_out"):
             frames, obstacle = self._frames(evidence)
-        prompt = chat_prompt(evidence, frames, endpoint.form, endpoint.limits())
+            prompt = chat_prompt(evidence, frames, endpoint.form, endpoint.limits())
         if obstacle and not prompt.frames and not evidence.lines:
             raise UserError(
                 f"No picture can be sent to {endpoint.client.address}, because {obstacle}"
             )
         forwarding = Forwarding(endpoint.form, emit)
         body = endpoint.request(prompt.content)
-        with timer("answer"):
-            done = endpoint.client.complete(body, forwarding.add, cancelled)
+        with ExitStack() as stage:
+            stage.enter_context(timer("first_token"))
+            is_first = True
+
+            def forward(piece: str) -> None:
+                nonlocal is_first
+                if is_first:
+                    is_first = False
+                    stage.close()
+                    stage.enter_context(timer("decode"))
+                forwarding.add(piece)
+
+            done = endpoint.client.complete(body, forward, cancelled)
         answered = endpoint.form.parse(done.text)
         forwarding.finish(answered.text)
         weights, cited_by = self._weights(evidence, prompt, answered)
@@ -136,7 +147,7 @@ class EndpointGroup:
         """The answers in order. A question that fails has its error in its place."""
         if not group:
             return []
-        with timer("answer"), ThreadPoolExecutor(min(self._parallel, len(group))) as pool:
+        with timer("decode"), ThreadPoolExecutor(min(self._parallel, len(group))) as pool:
             return list(pool.map(self._one, group))
 
     def _one(self, evidence: Evidence) -> Reading | UserError:

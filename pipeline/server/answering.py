@@ -6,21 +6,23 @@ Knows files, the encode queue and `VideoQA`. Knows no JSON, and of HTTP only sta
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
+from encoders.schema import Frames
 from memory.schema import Question
 from pipeline.qa import VideoQA
 from pipeline.runtime.cancel import Cancelled
 from pipeline.schema import Answer
 from pipeline.server.admission import Ticket
-from pipeline.server.chat_request import ChatRequest, VideoReference
+from pipeline.server.chat_request import ChatRequest, InlinePicture, VideoReference
 from pipeline.server.encode_queue import EncodeQueue, StoppedError
 from pipeline.server.errors import ApiError
 from pipeline.server.fetch import Fetcher
 from pipeline.server.files import FileStore, StoredFile
+from pipeline.server.intake.pictures import decode_pictures
 
 _REFETCH_AFTER_S = 600.0  # a more recent download of the same URL is reused
 _MAX_URLS = 1000  # downloads remembered
@@ -66,8 +68,15 @@ class Answering:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._downloaders, self._fetch, video.url)
 
+    async def frames(self, pictures: Sequence[InlinePicture]) -> Frames:
+        """The frames of a request's own pictures, at the model's size. ApiError 422 on one that is
+        no picture.
+        """
+        size = self._qa.backbone.frame_size
+        return await asyncio.to_thread(decode_pictures, pictures, size)
+
     async def events(
-        self, file: StoredFile, request: ChatRequest, ticket: Ticket
+        self, subject: StoredFile | Frames, request: ChatRequest, ticket: Ticket
     ) -> AsyncGenerator[Event]:
         """Yield the answer as it is generated. Closing this generator cancels the answer.
 
@@ -76,9 +85,10 @@ class Answering:
         """
         deadline, stop = time.monotonic() + self._seconds, threading.Event()
         try:
-            async for share in self._wait_until_encoded(file, deadline):
-                yield share
-            async for event in self._ask(file, request, ticket, deadline, stop):
+            if isinstance(subject, StoredFile):
+                async for share in self._wait_until_encoded(subject, deadline):
+                    yield share
+            async for event in self._ask(subject, request, ticket, deadline, stop):
                 yield event
         finally:
             stop.set()
@@ -90,7 +100,7 @@ class Answering:
 
     async def _ask(
         self,
-        file: StoredFile,
+        subject: StoredFile | Frames,
         request: ChatRequest,
         ticket: Ticket,
         deadline: float,
@@ -105,7 +115,10 @@ class Answering:
 
         def run() -> None:
             try:
-                question = Question(request.question, file.video_id, request.asked_at)
+                if isinstance(subject, Frames):
+                    emit(self._qa.ask_frames(request.question, subject, emit, cancelled=stop))
+                    return
+                question = Question(request.question, subject.video_id, request.asked_at)
                 emit(self._qa.ask(question, emit, cancelled=stop))
             except BaseException as error:
                 emit(error)

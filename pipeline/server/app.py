@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from encoders.schema import Frames
 from memory.bank import MemoryBank
 from pipeline.answer.schema import is_local
 from pipeline.qa import VideoQA
@@ -218,11 +219,16 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         # only now: a body that stops half-way must not keep the place of a question
         ticket, events = service.questions.enter(), None
         try:
-            file = await service.answering.resolve(chat.video)
-            # the video is stored, and its copy in the body is no more needed
-            chat = replace(chat, video=VideoReference(file_id=file.id))
+            subject: StoredFile | Frames
+            if chat.video is None:
+                subject = await service.answering.frames(chat.pictures)
+                chat = replace(chat, pictures=())
+            else:
+                subject = await service.answering.resolve(chat.video)
+                # the video is stored, and its copy in the body is no more needed
+                chat = replace(chat, video=VideoReference(file_id=subject.id))
             release_body(request)
-            response = responses.ChatResponse(chat, file)
+            response = responses.ChatResponse(chat, subject)
             if chat.stream:
                 events = _EventStream(_stream_answer(service, metrics, response, ticket), ticket)
                 return events
@@ -247,7 +253,7 @@ async def _complete_answer(
 ) -> Answer:
     with metrics.answer() as record:
         async with aclosing(
-            service.answering.events(response.file, response.request, ticket)
+            service.answering.events(response.subject, response.request, ticket)
         ) as events:
             async for event in events:
                 record(event)
@@ -263,7 +269,7 @@ async def _stream_answer(
     try:
         with metrics.answer() as record:
             async with aclosing(
-                service.answering.events(response.file, response.request, ticket)
+                service.answering.events(response.subject, response.request, ticket)
             ) as events:
                 async for event in events:
                     record(event)

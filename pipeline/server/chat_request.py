@@ -7,12 +7,18 @@ the forms that clients use:
     {"type": "file", "file": {"file_data": "data:video/mp4;base64,..."}}
     {"type": "video_url", "video_url": {"url": "https://... or data:..."}}
 
+In place of a video, the last message may hold pictures in time order, as other servers take them:
+
+    {"type": "text", "text": "[00:31]"}                          the time of the next picture
+    {"type": "image_url", "image_url": {"url": "data:image/..."}}
+
 The last video of the conversation counts. The question is the text of the last message. Two fields
 are extensions: asked_at (video seconds; frames after it are not visible to the answer) and
 cite_in_text (false: citations only as fields, not in the text).
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +31,9 @@ from pipeline.server.intake.bounded_json import LongText
 from pipeline.server.intake.inline_video import InlineVideo
 
 MAX_MESSAGES = 256
+MAX_PICTURES = 256
+# minutes and seconds, behind a number if wanted: "3. [00:31]"
+_TIME = re.compile(r"\s*(?:\d{1,4}\.\s*)?\[(\d{1,6}):(\d{2}(?:\.\d{1,6})?)\]:?\s*")
 _MAX_NAMES = 8  # of ignored fields in a warning
 
 
@@ -59,19 +68,26 @@ class _FilePart(_Fields):
     file: _File
 
 
+class _ImagePart(_Fields):
+    type: Literal["image_url"]
+    image_url: _Url
+
+
 _VideoPart = _VideoUrlPart | _FilePart
-_Part = _TextPart | _VideoPart
+_Part = _TextPart | _VideoPart | _ImagePart
 _PARTS: dict[str, type[_Part]] = {
     "text": _TextPart,
     "file": _FilePart,
     "video_url": _VideoUrlPart,
+    "image_url": _ImagePart,
 }
 _SHAPES = {
     "text": '{"type": "text", "text": "..."}',
     "file": '{"type": "file", "file": {"file_id": "file-..."}}',
     "video_url": '{"type": "video_url", "video_url": {"url": "https://... or data:..."}}',
+    "image_url": '{"type": "image_url", "image_url": {"url": "data:image/..."}}',
 }
-_TYPES = "text, file or video_url"
+_TYPES = "text, file, video_url or image_url"
 
 
 class _Message(_Fields):
@@ -120,12 +136,21 @@ class VideoReference:
 
 
 @dataclass(frozen=True, slots=True)
+class InlinePicture:
+    """A picture of a request, and the second that it belongs to."""
+
+    time: float
+    data: InlineVideo
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A validated chat request."""
+    """A validated chat request, about a video or about pictures."""
 
     model: str
     question: str
-    video: VideoReference
+    video: VideoReference | None  # None: about the pictures
+    pictures: tuple[InlinePicture, ...]  # rising times
     asked_at: float  # video seconds; inf = the whole video
     stream: bool
     usage: bool  # whether the last chunk of a stream carries token counts
@@ -152,16 +177,18 @@ def parse_body(data: bytearray, *, max_letters: int) -> ChatRequest:
         raise ApiError(
             400, "The last message must be the user's: it holds the question.", param="messages"
         )
+    parts[-1], pictures = _pictures(parts[-1], document.long_texts)
     question = _question(parts[-1], document.long_texts, max_letters)
     videos = [
-        [part for part in row if not isinstance(part, _TextPart)]
+        [part for part in row if isinstance(part, _VideoPart)]
         for row, message in zip(parts, body.messages, strict=True)
         if message.role == "user"
     ]
     return ChatRequest(
         model=body.model,
         question=question,
-        video=_video(videos, document.long_texts),
+        video=None if pictures else _video(videos, document.long_texts),
+        pictures=pictures,
         asked_at=math.inf if body.asked_at is None else body.asked_at,
         stream=body.stream,
         usage=body.stream_options is not None and body.stream_options.include_usage,
@@ -194,8 +221,54 @@ def _parse_part(item: Any, where: str) -> _Part:
         raise _invalid_field(
             where,
             f"a part of type {kind} is written as {_SHAPES[kind]}; the types that are taken are "
-            "text, file and video_url",
+            "text, file, video_url and image_url",
         ) from None
+
+
+def _pictures(
+    parts: list[_Part], long_texts: dict[str, LongText]
+) -> tuple[list[_Part], tuple[InlinePicture, ...]]:
+    """The pictures of the last message, and its other parts without the times of pictures.
+
+    Without times there is a picture a second. ApiError 422 for pictures that are no data: URL, or
+    not in time order; 413 for too many.
+    """
+    rest: list[_Part] = []
+    pictures: list[InlinePicture] = []
+    for part in parts:
+        if not isinstance(part, _ImagePart):
+            rest.append(part)
+            continue
+        url = part.image_url.url.strip()
+        if url not in long_texts and url[:5].lower() != "data:":
+            raise ApiError(
+                422, "A picture is written as data:image/...;base64,...", param="image_url"
+            )
+        time = _time_tag(rest[-1]) if rest else None
+        if time is not None:
+            rest.pop()
+        else:
+            time = pictures[-1].time + 1.0 if pictures else 0.0
+        if pictures and time <= pictures[-1].time:
+            raise ApiError(422, "Pictures come in the order of their times.", param="messages")
+        data = InlineVideo(long_texts.get(url, url), "picture", "image/jpeg")
+        pictures.append(InlinePicture(time, data))
+    if len(pictures) > MAX_PICTURES:
+        raise ApiError(
+            413, f"The request has {len(pictures)} pictures; at most {MAX_PICTURES} are read here."
+        )
+    if pictures and any(isinstance(part, _VideoPart) for part in rest):
+        raise ApiError(422, "Ask about a video or about pictures, not both.", param="messages")
+    return rest, tuple(pictures)
+
+
+def _time_tag(part: _Part) -> float | None:
+    """Seconds of a text that is nothing but a time, such as [01:02]; None for any other part."""
+    match = _TIME.fullmatch(part.text) if isinstance(part, _TextPart) else None
+    if match is None:
+        return None
+    minutes, seconds = match.groups()
+    return 60.0 * int(minutes) + float(seconds)
 
 
 def _question(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int) -> str:
@@ -270,6 +343,8 @@ def _ignored_names(body: _Body, parts: list[list[_Part]]) -> Iterator[str]:
             yield from _extras(part)
             if isinstance(part, _VideoUrlPart):
                 yield from _extras(part.video_url)
+            elif isinstance(part, _ImagePart):
+                yield from _extras(part.image_url)
             elif isinstance(part, _FilePart):
                 yield from _extras(part.file)
 

@@ -17,6 +17,7 @@ from typing import Any
 from fastapi.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from encoders.schema import Frames
 from pipeline.config.units import format_time
 from pipeline.schema import Answer
 from pipeline.server.chat_request import ChatRequest
@@ -84,7 +85,7 @@ class ChatResponse:
     """The response to one request, complete or as a stream of chunks."""
 
     request: ChatRequest
-    file: StoredFile
+    subject: StoredFile | Frames
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -117,9 +118,9 @@ class ChatResponse:
         return citation_line(answer) if self.request.cite_in_text else ""
 
     def _extras(self, answer: Answer) -> dict[str, Any]:
-        citations = [
-            {"file_id": self.file.id, "start": start, "end": end} for start, end in answer.spans
-        ]
+        # pictures of the request have no file
+        file = {"file_id": self.subject.id} if isinstance(self.subject, StoredFile) else {}
+        citations = [file | {"start": start, "end": end} for start, end in answer.spans]
         warning = " ".join(filter(None, [self.request.warning, answer.warning]))
         return {"citations": citations, "shown": answer.shown} | (
             {"warning": warning} if warning else {}

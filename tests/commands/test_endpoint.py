@@ -4,7 +4,11 @@ is cited, and one sentence for everything that goes wrong.
 
 import json
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +22,8 @@ from pipeline.config.compose import compose
 from pipeline.config.parts import check
 from pipeline.config.settings import AskSettings
 from pipeline.engine import Engine
-from tests.support.chat_server import MODEL, ChatServer, Reply, chat_server
+from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server
+from tests.support.paths import ROOT
 from tests.support.serving import film as write_film
 from tests.support.toys import toy_parts
 
@@ -312,3 +317,117 @@ def test_a_bank_of_a_local_model_is_asked_and_not_written(
     out, err = capfd.readouterr()
     assert end.value.code == 0, err
     assert out.startswith("4821\n") and len(server.asked[-1].pictures) == 6
+
+
+# ---- our own server as the model
+
+
+@contextmanager
+def serving(bank: Path) -> Iterator[str]:
+    """The address of `reelbank serve` in a process of its own, with the embedded model."""
+    command = [sys.executable, "-m", "pipeline.cli", "serve", f"bank={bank}", "port=0",
+               "reader=tokens", "prefill=none", "retriever=clip"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        address = None
+        while address is None:
+            line = process.stderr.readline()
+            assert line, "the server ended"
+            address = re.search(r"http://[\d.]+:\d+", line)
+        yield address[0]
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.slow
+def test_needles_are_found_through_a_server_as_in_process(tmp_path: Path):
+    """The embedded model behind an address gets the same pixels, so it gives the same answers."""
+    local = "'reader=tokens','prefill=none','retriever=clip'"
+    with serving(tmp_path / "bank") as address:
+        endpoint = ",".join(f"'{one}'" for one in [
+            "backbone=endpoint", f"backbone.url={address}/v1", "backbone.model=reelbank",
+            "backbone.image_format=png", "backbone.image_size=96x96", "backbone.frame_size=96x96",
+            "backbone.answer_form=plain", "+backbone.extra.cite_in_text=false", "clip=embedded",
+            "retriever=clip",
+        ])  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            cli.main(["needle", "preset=smoke", f"out={tmp_path / 'out'}", "files=true",
+                      "depths=[10,90]", "controls=[]", f"arms.fused=[{local}]",
+                      f"+arms.endpoint=[{endpoint}]"])  # fmt: skip
+    assert end.value.code == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").open()]
+    answers: dict[str, dict[str, tuple]] = {"fused": {}, "endpoint": {}}
+    for row in rows:
+        answers[row["arm"]][row["item"]] = (row["text"], row["read"], row["right"])
+    assert answers["endpoint"] == answers["fused"] and len(answers["fused"]) == 7
+    assert sum(right for *_, right in answers["endpoint"].values()) >= 5
+
+
+@pytest.mark.slow
+def test_our_own_server_gets_pictures_as_other_servers_do(film: Path, bank: Path, tmp_path, capfd):
+    """The default form: JPEG at the film's size, numbers and an instruction. What the embedded
+    model makes of it is its own affair; the request is understood, and the answer cited.
+    """
+    with serving(tmp_path / "bank") as address:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main(["ask", f"video={film}", f"bank={bank}", f"question={QUESTION}",
+                      "backbone=endpoint", f"backbone.url={address}/v1", "format=json",
+                      "backbone.model=reelbank", *clip()])  # fmt: skip
+    out, err = capfd.readouterr()
+    assert end.value.code == 0, err
+    answer = json.loads(out)
+    assert answer["frames_read"] == 12 and answer["usage"]["prompt_tokens"] > 12 * 16
+
+
+# ---- batches
+
+
+def test_a_batch_asks_several_at_once_and_goes_on(
+    film: Path, bank: Path, server: ChatServer, tmp_path: Path, capfd, monkeypatch
+):
+    """A question that fails costs no other one, and a second run asks for it alone."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    jobs = tmp_path / "jobs.jsonl"
+    rows = [
+        {"id": f"q{n}", "video": str(film), "question": f"{QUESTION} ({n})", "answer": "4821"}
+        for n in range(6)
+    ]
+    rows.append(rows[0] | {"id": "choice", "options": ["1111", "4821"], "answer": "B"})
+    jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    broken = True
+
+    def answer(asked: Asked) -> Reply:
+        if broken and "(3)" in asked.texts[-1]:
+            return Reply(status=400, body={"error": {"message": "I do not like threes"}})
+        return Reply("B\nSources: 6" if "A. 1111" in asked.texts[-1] else "4821\nSources: 6, 7",
+                     silent_s=0.1)  # fmt: skip
+
+    server.answer = answer
+    line = ["batch", f"jobs={jobs}", f"out={tmp_path / 'out'}", f"bank={bank}",
+            "backbone=endpoint", f"backbone.url={server.url}", f"backbone.model={MODEL}",
+            "backbone.parallel=3", "backbone.price_prompt=1", "option_choice=parse",
+            *clip()]  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        cli.main(line)
+    out, err = capfd.readouterr()
+    assert end.value.code == 1, err
+    assert server.most_at_once == 3 and len(server.asked) == 7  # no question was paid for twice
+    assert "6 of 7 answered, 1 failed" in out and "I do not like threes" in out
+    path = tmp_path / "out" / "answers.jsonl"
+    answers = {row["id"]: row for row in map(json.loads, path.open())}
+    assert answers["q1"]["right"] and answers["choice"]["choice"] == "B"
+    assert answers["q1"]["cited_by"] == "model" and answers["q1"]["spans"] == [[5.0, 7.0]]
+    assert answers["q1"]["cost"] == pytest.approx(answers["q1"]["prompt_tokens"] / 1e6)
+    assert "tokens sent" in out and "cost 0.0" in out
+    broken = False
+    server.asked.clear()
+    with pytest.raises(SystemExit) as end:
+        cli.main(line)
+    assert end.value.code == 0 and len(server.asked) == 1
+    with pytest.raises(SystemExit) as end:
+        cli.main([*line, f"out={tmp_path / 'other'}", "option_choice=likelihood"])
+    _, err = capfd.readouterr()
+    assert end.value.code == 2 and "use option_choice=parse" in err and len(server.asked) == 1

@@ -23,9 +23,11 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InlineVideo:
-    """A data: URL with a video."""
+    """A data: URL with a video, or with a picture."""
 
     url: str | LongText
+    what: str = "video"
+    example: str = "video/mp4"
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of the video. ApiError 400 when the URL or its base64 is damaged."""
@@ -36,20 +38,20 @@ class InlineVideo:
             if head is None:
                 raise ApiError(
                     400,
-                    "A video in the request is written as data:video/mp4;base64,....",
+                    f"A {self.what} in the request is written as data:{self.example};base64,....",
                     code="invalid_base64",
                 )
-            yield from _decode(chain([first[head.end() :]], pieces))
+            yield from _decode(chain([first[head.end() :]], pieces), self.what)
         except ValueError:  # binascii.Error is one
             raise ApiError(
-                400, "The base64 of the video is damaged.", code="invalid_base64"
+                400, f"The base64 of the {self.what} is damaged.", code="invalid_base64"
             ) from None
 
     def _pieces(self) -> Iterator[bytes]:
         return iter([self.url.encode()]) if isinstance(self.url, str) else self.url.pieces()
 
 
-def _decode(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _decode(pieces: Iterable[bytes], what: str) -> Iterator[bytes]:
     """The bytes that base64 stands for. ValueError when it is damaged, ApiError when empty."""
     rest, count, ended = b"", 0, False
     for piece in _unquoted(pieces):
@@ -68,7 +70,7 @@ def _decode(pieces: Iterable[bytes]) -> Iterator[bytes]:
         count += len(rest)
         yield binascii.a2b_base64(rest.rstrip(b"=") + b"=" * (4 - len(rest)), strict_mode=True)
     if not count:
-        raise ApiError(400, "The video in the request is empty.", code="invalid_base64")
+        raise ApiError(400, f"The {what} in the request is empty.", code="invalid_base64")
 
 
 def _unquoted(pieces: Iterable[bytes]) -> Iterator[bytes]:
