@@ -391,7 +391,7 @@ def test_a_batch_asks_several_at_once_and_goes_on(
     """A question that fails costs no other one, and a second run asks for it alone."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     jobs = tmp_path / "jobs.jsonl"
-    rows = [
+    rows: list[dict] = [
         {"id": f"q{n}", "video": str(film), "question": f"{QUESTION} ({n})", "answer": "4821"}
         for n in range(6)
     ]

@@ -373,7 +373,6 @@ def data_url(data: bytes, kind: str = "video/mp4", width: int = 0) -> dict:
 
 
 UNKNOWN = {
-    "image_url": {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
     "video": {"type": "video", "video": "data:video/mp4;base64,QUJD"},
     "input_audio": {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}},
     "input_file": {"type": "input_file", "file_id": "file-1"},
@@ -396,8 +395,9 @@ def test_a_part_that_is_not_taken_is_named_with_those_that_are(server, name):
     message = told.json()["error"]["message"]
     assert told.status_code == 422 and message.startswith("messages.0.content.1: a part")
     assert all(kind in message for kind in ("text", "file", "video_url")) and len(message) < 250
-    if name in ("image_url", "video", "input_audio", "input_file"):
-        assert f"a part of type {name} is not taken; use text, file or video_url." in message
+    if name in ("video", "input_audio", "input_file"):
+        listed = "text, file, video_url or image_url"
+        assert f"a part of type {name} is not taken; use {listed}." in message
 
 
 @pytest.mark.parametrize("content", [5, True, {"type": "text"}])

@@ -23,7 +23,7 @@ from pipeline.build import open_video
 from pipeline.evaluation.needle.films.film import FilmSource, fingerprint, is_sampled
 from pipeline.evaluation.needle.films.make import needles_alone, without_needles
 from pipeline.evaluation.needle.films.schema import Film, Item, Spans
-from pipeline.evaluation.needle.films.vnbench import LETTERS, type_of
+from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, type_of
 from pipeline.evaluation.needle.results.arms import Arm, settings_of
 from pipeline.evaluation.needle.results.choose import answer_tries, choose_option, letters_of
 from pipeline.ingest.text import TextExtraction
@@ -265,4 +265,4 @@ def _choice(arm: Arm, evidence: Evidence, item: Item, text: str) -> tuple[list[s
         return preds, LETTERS.find(preds[0][:1]) if preds[0] else -1
     choice = choose_option(arm.qa.answerer.reader, evidence, text, item.options)
     # a choice that is none is wrong
-    return ([], -1) if choice is None else (letters_of(choice), choice)
+    return ([""] * len(ORDERS), -1) if choice is None else (letters_of(choice), choice)
