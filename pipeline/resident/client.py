@@ -5,7 +5,6 @@ Imports nothing heavy, as it comes before every command.
 
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -47,7 +46,9 @@ def ask_resident(
     output goes to this process's stdout and stderr. Raises what the command raised there: UserError
     or OSError; KeyboardInterrupt when this process is interrupted, which cancels the question.
     """
-    if task not in TASKS:
+    if task not in TASKS or os.environ.get("HYDRA_FULL_ERROR") == "1":  # wants a traceback
+        return None
+    if any("${" in override for override in overrides):  # may name any variable of this process
         return None
     streams = _streams()
     connection = None if streams is None else _connection(bank, start, minutes)
@@ -143,6 +144,8 @@ def start_resident(bank: str, minutes: float = MINUTES) -> None:
 
     A second one for the same bank ends at once. It loads its models with the first question.
     """
+    import subprocess  # 8 ms, which most commands save
+
     make_runtime_folder()
     place = Place.of(bank)
     root = str(Path(pipeline.__file__).parents[1])

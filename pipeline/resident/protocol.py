@@ -58,6 +58,7 @@ _OF_LIBRARIES = (
     "PYTHONUTF8",
     "PYTHONIOENCODING",
 )
+_SECRETS = ("_KEY", "_TOKEN", "_PROXY", "_proxy")  # and what an endpoint or a hub asks for
 
 
 class BrokenMessageError(Exception):
@@ -133,7 +134,7 @@ def environment_of_libraries(environment: Mapping[str, str]) -> str:
     own = sorted(
         (name, value)
         for name, value in environment.items()
-        if name.startswith(_OF_LIBRARIES) and name not in _OF_COMMANDS
+        if (name.startswith(_OF_LIBRARIES) or name.endswith(_SECRETS)) and name not in _OF_COMMANDS
     )
     return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
