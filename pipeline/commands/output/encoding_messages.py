@@ -1,5 +1,6 @@
 """What stderr tells of films that are encoded: progress, a summary, and what to type next."""
 
+import logging
 import shlex
 import sys
 import time
@@ -35,7 +36,8 @@ class EncodingMessages:
         self._encodes = True
         pass_ = _Pass(info)
         if self._settings.messages == Messages.none:
-            yield pass_.report
+            with _silent_text():
+                yield pass_.report
             return
         with _bar(pass_) as report:
             yield report
@@ -106,6 +108,18 @@ class _Pass:
         """Such as "4.51 h in 2.7 min, 100x real time, 11 MB"."""
         took = f"{format_duration(self.seconds)} in {format_duration(self.elapsed)}"
         return f"{took}, {self.speed()}, {format_size(self.nbytes)}"
+
+
+@contextmanager
+def _silent_text() -> Iterator[None]:
+    """Without the log of how far the extraction of words is."""
+    log = logging.getLogger("pipeline.ingest.text")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What stderr tells while films are encoded: in a terminal, outside one, and at the end."""
 
 import io
+import logging
 import time
 
 import pytest
@@ -40,6 +41,15 @@ def test_the_summary_counts_what_this_pass_encoded(capfd):
 def test_nothing_is_told_where_nobody_wants_it(capfd, messages):
     encode(messages).suggest("ask", "talk.mp4", "x")
     assert capfd.readouterr() == ("", "")
+
+
+def test_words_that_are_extracted_are_told_unless_nobody_wants_it(caplog):
+    log = logging.getLogger("pipeline.ingest.text")
+    for messages, told in (("progress", 1), ("none", 0), ("summary", 1)):
+        caplog.clear()
+        with EncodingMessages(compose("ingest", [f"messages={messages}"]))(INFO):
+            log.warning("words")
+        assert len(caplog.records) == told
 
 
 def test_nothing_is_suggested_where_nothing_was_encoded(capfd):
