@@ -1,7 +1,7 @@
 """Lines that a person types, with history and completion, or those of a script.
 
-Python's readline, which takes 1 ms to import and no package; prompt_toolkit takes 0.4 s and two
-packages, for what a prompt of one line does not need.
+Python's readline, which needs no package and takes no time to import; docs/measurements/LOG.md
+compares it with prompt_toolkit.
 """
 
 import os

@@ -4,6 +4,7 @@ REELBANK_PLAYER chooses the player, with {path} and {seconds} in it: "mpv --star
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -51,7 +52,5 @@ def has_screen(is_chosen: bool) -> bool:
 
 
 def _filled(word: str, values: dict[str, str]) -> str:
-    """The word with the values in it; other braces stay."""
-    for name, value in values.items():
-        word = word.replace(f"{{{name}}}", value)
-    return word
+    """The word with the values in it; other braces stay, also those of the path."""
+    return re.sub(r"\{(path|seconds)\}", lambda match: values[match[1]], word)
