@@ -43,7 +43,11 @@ class EvidenceReader(Protocol):
     """Evidence -> answer, wherever the model runs. All that an answer needs."""
 
     needs_kv: bool  # whether recall has to load keys and values
-    model_name: str  # of the model that answers; "" = the model that the bank was made with
+
+    @property
+    def model_name(self) -> str:
+        """Of the model that answers; "" = the model that the bank was made with."""
+        ...
 
     def read(
         self,

@@ -35,9 +35,12 @@ FPS = Option(("--fps",), "fps", "frames sampled per second of video (default: 1)
 MODEL = Option(
     ("-m", "--model"),
     "backbone",
-    "a video-LLM by its name in `reelbank models`",
+    "a video-LLM by its name in `reelbank models`, or the address of a server",
     metavar="NAME",
     group="backbone",
+)
+MODEL_NAME = Option(
+    ("--model-name",), "backbone.model", "the model at the address of --model", metavar="NAME"
 )
 RESIDENT = Option(
     ("--resident",), "resident", "keep the models loaded for ten minutes, for the next command"
@@ -70,7 +73,7 @@ COMMANDS: dict[str, Command] = {
                 FILM,
                 Slot("QUESTION", "question", "the question", is_optional=True, is_text=True),
             ),
-            options=(BANK, MODEL, FPS, AT, START, END, VIDEO, RESIDENT, JSON),
+            options=(BANK, MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, RESIDENT, JSON),
             details="A film that the bank does not have yet is encoded first. "
             "Without a question, a prompt opens.",
             heading=_FILMS,
@@ -90,7 +93,7 @@ COMMANDS: dict[str, Command] = {
             options=(
                 BANK,
                 Option(("-k", "--top"), "top", "moments in the result (default: 10)", "N"),
-                MODEL, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
+                MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
             ),
             details="`find QUERY` searches the whole bank, `find FILM QUERY` one film. "
             "A film that the bank does not have yet is encoded first.",
@@ -102,7 +105,7 @@ COMMANDS: dict[str, Command] = {
             "reelbank add *.mp4 --bank films",
             task="ingest",
             slots=(Slot("FILM", "video", "video files", is_film=True, many=True),),
-            options=(BANK, MODEL, FPS, START, END, JSON),
+            options=(BANK, MODEL, MODEL_NAME, FPS, START, END, JSON),
             heading=_FILMS,
         ),
         Command(
@@ -111,7 +114,7 @@ COMMANDS: dict[str, Command] = {
             "reelbank ingest talk.mp4 --bank films",
             task="ingest",
             slots=(Slot("FILM", "video", "video files", is_film=True, many=True),),
-            options=(BANK, MODEL, FPS, START, END, VIDEO, JSON),
+            options=(BANK, MODEL, MODEL_NAME, FPS, START, END, VIDEO, JSON),
         ),
         Command(
             "bank",
@@ -147,7 +150,7 @@ COMMANDS: dict[str, Command] = {
                 Slot("JOBS", "jobs", "questions: JSONL, JSON, CSV, TSV or Parquet",
                      is_optional=True, is_film=True),
             ),
-            options=(OUT, BANK, MODEL, FPS, JSON),
+            options=(OUT, BANK, MODEL, MODEL_NAME, FPS, JSON),
             details="action=compare and action=join runs=[A,B] work on finished runs.",
             heading=_MANY,
         ),
@@ -157,7 +160,7 @@ COMMANDS: dict[str, Command] = {
             "reelbank prompt talk.mp4 < questions.txt",
             function="pipeline.cli.prompt:run_command",
             slots=(replace(FILM, is_optional=True),),
-            options=(BANK, MODEL, FPS),
+            options=(BANK, MODEL, MODEL_NAME, FPS),
             details="Each line is a question, or a command such as /find WORDS; /help lists them.",
             heading=_FILMS,
         ),
@@ -166,7 +169,7 @@ COMMANDS: dict[str, Command] = {
             "answer over HTTP as OpenAI's API does",
             "reelbank serve --port 8321",
             task="serve",
-            options=(BANK, MODEL, FPS, HOST, PORT),
+            options=(BANK, MODEL, MODEL_NAME, FPS, HOST, PORT),
             heading=_MANY,
         ),
         Command(
@@ -174,7 +177,7 @@ COMMANDS: dict[str, Command] = {
             "a page to show it a file, a camera or a stream, and to ask while it runs",
             "reelbank demo --port 7860",
             task="demo",
-            options=(BANK, MODEL, FPS, HOST, PORT),
+            options=(BANK, MODEL, MODEL_NAME, FPS, HOST, PORT),
             heading=_MANY,
         ),
         Command(
@@ -236,7 +239,7 @@ COMMANDS: dict[str, Command] = {
             task="needle",
             slots=(Slot("PRESET", "preset", "smoke, small, lengths or variants",
                         is_optional=True, group="preset"),),
-            options=(OUT, MODEL, FPS, JSON),
+            options=(OUT, MODEL, MODEL_NAME, FPS, JSON),
             heading=_MODELS,
         ),
         Command(
@@ -248,7 +251,7 @@ COMMANDS: dict[str, Command] = {
                 Slot("PRESET", "bench_preset", "embedded, store, small or smoke",
                      is_optional=True, group="bench_preset"),
             ),
-            options=(OUT, VIDEO, MODEL, FPS, JSON),
+            options=(OUT, VIDEO, MODEL, MODEL_NAME, FPS, JSON),
             heading=_MODELS,
         ),
     )

@@ -56,11 +56,13 @@ class ChatClient:
     """One server. Threads: many may ask."""
 
     def __init__(self, url: str, model: str, key_env: str, patience: Patience) -> None:
-        """url: with its version, such as http://localhost:8000/v1. key_env: name of the environment
+        """url: with its version, such as http://localhost:8000/v1. model: "" = the one that the
+        server has. key_env: name of the environment
         variable with the key; it may be unset. UserError on a url that is none, or that holds a
         password.
         """
         self.address, self._model, self._key_env = check_address(url), model, key_env
+        self._model_lock = threading.Lock()
         self._patience = patience
         self._turns = FairQueue(patience.parallel)
         self._lock = threading.Lock()
@@ -114,6 +116,19 @@ class ChatClient:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return []
         return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
+    @property
+    def model(self) -> str:
+        """The model that is asked; without a name the server's one model. EndpointError if there
+        are several, or none.
+        """
+        with self._model_lock:
+            if not self._model:
+                names = sorted(row["id"] for row in self.models())
+                if len(names) != 1:
+                    raise self._refusals.which_model(names)
+                self._model = names[0]
+            return self._model
 
     def close(self) -> None:
         """Close the connections."""
@@ -277,7 +292,7 @@ class ChatClient:
 
     def _body(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The request as this server takes it."""
-        whole = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
+        whole = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}}
         whole |= body
         if "max_tokens" in self._without and "max_tokens" in whole:
             whole["max_completion_tokens"] = whole["max_tokens"]

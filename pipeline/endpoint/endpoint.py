@@ -73,13 +73,8 @@ class Endpoint:
         _check_ranges(locals())
         require_extra("endpoint", "backbone=endpoint")
         patience = Patience(timeout_s, tries, retry_s, parallel, requests_per_minute)
-        self.client = ChatClient(url, model, key_env, patience)
-        if not model.strip():
-            raise UserError(
-                "backbone.model= is missing; give a name that the server knows, such as "
-                "backbone.model=qwen3-vl"
-            )
-        self.model, self.images, self.parallel = model, images, parallel
+        self.client = ChatClient(url, model.strip(), key_env, patience)
+        self.images, self.parallel = images, parallel
         self.picture_format = picture_format(image_size, image_format, image_quality)
         self.form = forms.answer_form(answer_form)
         self.device = torch.device("cpu")
@@ -95,6 +90,13 @@ class Endpoint:
         self._lock = threading.Lock()
         self._was_asked = context is not None
         self.most_frames = max_images
+
+    @property
+    def model(self) -> str:
+        """The model's name. Without backbone.model= it is that of the server's one model; UserError
+        if there are several, or none.
+        """
+        return self.client.model
 
     @property
     def frame_size(self) -> tuple[int, int]:

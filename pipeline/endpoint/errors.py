@@ -101,8 +101,15 @@ class Refusals:
                 f"{self.address} has no /chat/completions, or no model {self.model} (404"
                 f"{f': {status_words}' if status_words else ''}); backbone.url= usually ends in /v1"
             )
-        listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        return EndpointError(f"{self.address} has no model {self.model}; it has {listed}")
+        return EndpointError(f"{self.address} has no model {self.model}; it has {_listed(names)}")
+
+    def which_model(self, names: list[str]) -> EndpointError:
+        """For a question to no model by name. names: of the models that are there."""
+        return EndpointError(
+            f"backbone.model= is missing; {self.address} has {_listed(names)}"
+            if names
+            else f"backbone.model= is missing, and {self.address} does not say which models it has"
+        )
 
     def words(self, body: bytes) -> str:
         """What the server itself says of an error, short and without the key."""
@@ -137,6 +144,10 @@ class Refusals:
                 f"{what}: it takes no pictures; choose a model that sees, or backbone.images=false"
             )
         return EndpointError(what)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def has_images(body: Mapping[str, Any]) -> bool:

@@ -32,7 +32,11 @@ class EndpointReader:
     def __init__(self, endpoint: Endpoint, pictures: FilmPictures, *, search_ranks: bool) -> None:
         """search_ranks: whether the order of recalled frames means anything."""
         self._endpoint, self._pictures, self._search_ranks = endpoint, pictures, search_ranks
-        self.model_name = endpoint.model
+
+    @property
+    def model_name(self) -> str:
+        """As the server calls it."""
+        return self._endpoint.model
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, estimated."""

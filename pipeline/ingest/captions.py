@@ -24,7 +24,10 @@ SPAN_SEGMENTS = 16  # segments in one span of text
 class CaptionReader(Protocol):
     """What captions need of a reader."""
 
-    model_name: str  # "" = the model of the bank
+    @property
+    def model_name(self) -> str:
+        """Of the model; "" = that of the bank."""
+        ...
 
     def read(self, evidence: Evidence, timer: Timer) -> Reading:
         """Answer the question of the evidence."""

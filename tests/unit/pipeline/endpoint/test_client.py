@@ -115,6 +115,15 @@ def test_a_model_that_is_not_there(ask: Ask, server: ChatServer):
     assert sentence(ask) == f"{server.url} has no model seer; it has qwen3-vl, smol"
 
 
+def test_the_one_model_of_a_server_needs_no_name(ask: Ask, server: ChatServer):
+    assert ask(model="").text == "A red ball." and server.asked[0].body["model"] == MODEL
+    server.models = [{"id": "qwen3-vl"}, {"id": "smol"}]
+    text = sentence(ask, model="")
+    assert text == f"backbone.model= is missing; {server.url} has qwen3-vl, smol"
+    server.models = []
+    assert "does not say which models it has" in sentence(ask, model="")
+
+
 def test_a_wrong_path_of_the_address(ask: Ask, server: ChatServer):
     text = sentence(ask, url=f"{server.address}/v2")
     assert "no /chat/completions" in text and "usually ends in /v1" in text
@@ -135,7 +144,6 @@ def test_nobody_listens(ask: Ask):
         ({"url": "localhost:8000"}, "needs the address of a server"),
         ({"url": "http://me:hush@127.0.0.1/v1"}, "holds a name, a password or a query"),
         ({"url": "http://127.0.0.1/v1?key=hush"}, "holds a name, a password or a query"),
-        ({"model": ""}, "backbone.model= is missing"),
         ({"image_size": 0}, "is no size"),
         ({"image_format": "gif"}, "use jpeg or png"),
         ({"answer_form": "xml"}, "use one of line, json, plain"),
