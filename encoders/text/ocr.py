@@ -9,7 +9,6 @@ across the boundary gives two lines. A line is known from the frame on in which 
 """
 
 import importlib.metadata
-import multiprocessing
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -29,6 +28,7 @@ from encoders.text import ocr_worker
 from encoders.text.line_tracker import LineTracker, plausible
 from encoders.text.lines import TextSpan, VideoFile
 from encoders.text.ocr_worker import OcrText
+from encoders.text.worker_pool import worker_pool
 
 SPAN_S = 120.0
 CREDIT = 4.0  # readings allowed at once at the start of a text span
@@ -131,8 +131,7 @@ class Ocr:
     def _readers(self) -> "ProcessPoolExecutor | nullcontext[None]":
         if not self.workers:
             return nullcontext()
-        # a new interpreter: it loads onnxruntime and nothing of torch
-        return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+        return worker_pool(self.workers)  # they load onnxruntime and nothing of torch
 
 
 class _SpanReader:

@@ -5,11 +5,10 @@ Downloads nothing. Stretches of about two minutes are recognized one by one, so 
 continues with the same lines. A line is known from its end on.
 """
 
-import multiprocessing
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from encoders.text.speech.recognizers import SpeechPiece, Whisper
 from encoders.text.speech.speech_filter import SpeechLimits
 from encoders.text.speech.speech_model import AUTO, SpeechModel, choose
 from encoders.text.speech.stretches import Stretch, stretches
+from encoders.text.worker_pool import worker_pool
 
 Listen = Callable[[np.ndarray], list[SpeechPiece]]
 
@@ -141,7 +141,7 @@ class Asr:
         if not self.workers:
             yield _SameThread()
             return
-        pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+        pool = worker_pool(self.workers)
         try:
             yield pool
         finally:
