@@ -177,3 +177,13 @@ def test_the_repository_of_a_frame_embedder_is_open_clips() -> None:
         table = open_clip.get_pretrained_cfg(node["model"], node["pretrained"])
         assert table["hf_hub"].rstrip("/") == repository
     assert open_clip.constants.HF_SAFE_WEIGHTS_NAME == CLIP_WEIGHTS
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_named_with_its_memory(run: Run) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    _, findings = found(run)
+    facts = findings["machine/cuda:0"]["facts"]
+    assert 0 < facts["free_bytes"] <= facts["bytes"]
+    assert "models/fit cuda:0" in findings

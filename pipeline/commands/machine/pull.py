@@ -102,7 +102,7 @@ def _hub_model(name: str) -> HubModel:
         use = f"backbone=FAMILY backbone.path={name}"
         return HubModel(name, name, "main", "backbone.path=DIR", f"`reelbank ask FILM ... {use}`")
     if name in CLIP_REPOSITORIES:
-        brought = f"clip.model=ARCHITECTURE clip.pretrained=DIR/{CLIP_WEIGHTS}"
+        brought = f"clip={name} clip.pretrained=DIR/{CLIP_WEIGHTS}"
         next_line = f'`reelbank find FILM "..." clip={name}`'
         return HubModel(name, CLIP_REPOSITORIES[name], "main", brought, next_line)
     nodes = options("backbone", {"fps": 1.0})
