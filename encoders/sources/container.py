@@ -407,8 +407,8 @@ def _timed(
 
 def _last_order(table: PacketTable, clock: Fraction, part: TimelinePart) -> float:
     """Video time of the last decoding time."""
-    known = table.order[table.order != MISSING]
-    return float(known[-1] * clock) - part.stream_start + part.start if len(known) else 0.0
+    stated = table.order[table.order != MISSING]
+    return float(stated[-1] * clock) - part.stream_start + part.start if len(stated) else 0.0
 
 
 def _notes(

@@ -76,13 +76,13 @@ class DecordReader:
     def pictures(self, numbers: Sequence[int]) -> np.ndarray:
         """[len(numbers), height, width, 3] uint8. DecordError if one of them cannot be decoded."""
         try:
-            shown = np.asarray(self._reader.get_frame_timestamp(list(numbers)))[:, 0]
+            starts = np.asarray(self._reader.get_frame_timestamp(list(numbers)))[:, 0]
             pixels: np.ndarray = self._reader.get_batch(list(numbers)).asnumpy()
             # frees what was decoded ahead: 119 MB instead of 560 MB on a 640 x 480 file
             self._reader.seek(0)
         except self._errors as error:
             raise DecordError("decord cannot decode on") from error
-        if np.abs(shown - self._times[list(numbers)]).max() > _CLOCK_S:
+        if np.abs(starts - self._times[list(numbers)]).max() > _CLOCK_S:
             raise DecordError("decord and the container disagree about time")
         return pixels
 
@@ -225,10 +225,10 @@ class PyAvReader:
     if none came).
     """
 
-    def __init__(self, facts: Container, width: int, height: int, wanted: np.ndarray) -> None:
-        """wanted: [W] numbers of pictures, rising, of a pass over the whole film."""
+    def __init__(self, facts: Container, width: int, height: int, numbers: np.ndarray) -> None:
+        """numbers: [W] of pictures, rising, of a pass over the whole film."""
         self._facts, self._size = facts, (width, height)
-        self._wanted = np.unique(wanted)
+        self._numbers = np.unique(numbers)
         self._scaler = VideoReformatter()
         self._units = units_of(facts)
         self.gaps: list[tuple[float, float | None]] = []
@@ -236,12 +236,12 @@ class PyAvReader:
         self._gap: int | None = None  # number of the last good picture before damage
         count = len(facts.times)
         self._needs = np.zeros(count, dtype=bool)
-        self._needs[self._wanted] = True
+        self._needs[self._numbers] = True
         self._packet_of = np.zeros(count, dtype=np.int64)  # the last packet of each picture
         if facts.pictures is not None:
-            numbers = facts.pictures.numbers
-            has_own = np.flatnonzero(numbers >= 0)
-            self._packet_of[numbers[has_own]] = has_own
+            of_packets = facts.pictures.numbers
+            has_own = np.flatnonzero(of_packets >= 0)
+            self._packet_of[of_packets[has_own]] = has_own
         self._trouble = False
 
     def pictures(self, first: int) -> Generator[Decoded]:
@@ -320,11 +320,11 @@ class PyAvReader:
     def _quick(self, feed: PacketFeed, unit: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """The wanted pictures of a unit. Ends with `_trouble` at the first sign of damage."""
         first, stop = self._units.edges[unit : unit + 2].tolist()
-        wanted = np.flatnonzero(self._needs[first:stop]) + first
-        entry, last = int(self._units.entries[unit]), int(self._packet_of[wanted].max())
+        targets = np.flatnonzero(self._needs[first:stop]) + first
+        entry, last = int(self._units.entries[unit]), int(self._packet_of[targets].max())
         assert self._facts.pictures is not None
         numbers, spare = self._facts.pictures.numbers, self._facts.packets.spare
-        waiting = iter(wanted.tolist())
+        waiting = iter(targets.tolist())
         missing = next(waiting, None)
         try:
             for frame in self._frames(feed, entry, last + 1, numbers, spare, first):

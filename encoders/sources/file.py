@@ -106,8 +106,8 @@ class FileSource:
     def info(self) -> VideoInfo:
         """The facts so far; decoder, broke_at and note are final once iteration has ended."""
         guess = {"pyav"} if self._why else {"decord"}
-        asked = self._why and self._asks_decord
-        notes = [f"PyAV was used as {self._why}"] if asked else []
+        asks_decord = self._why and self._asks_decord
+        notes = [f"PyAV was used as {self._why}"] if asks_decord else []
         notes += ["the file is cut off at its end"] if self._facts.cut_off else []
         damage = self._damage[:_GAPS]
         if len(self._damage) > _GAPS:

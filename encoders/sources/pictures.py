@@ -36,8 +36,8 @@ def pictures_at(
     facts = inspect(path)
     numbers = np.searchsorted(facts.times, np.asarray(seconds, dtype=float) + _EPS_S, side="right")
     numbers = np.clip(numbers - 1, 0, len(facts.times) - 1)
-    wanted = set(numbers.tolist())
-    if not wanted:
+    needed = set(numbers.tolist())
+    if not needed:
         return
     reader = PyAvReader(facts, *(size if isinstance(size, tuple) else (1, 1)), numbers)
     # pictures come in the film's order; those that are asked for later wait
@@ -48,7 +48,7 @@ def pictures_at(
             one = next(passing, None)
             if one is None:
                 break
-            if one.number in wanted:
+            if one.number in needed:
                 fit = None if isinstance(size, tuple) else _fit(facts, one.frame, size)
                 decoded[one.number] = reader.picture(one.frame, fit)
         yield decoded.get(number)

@@ -68,10 +68,10 @@ def shown_samples(
     # a picture is too late for its point if the one before stands there
     late = np.append(False, last_standing[:-1] >= reached[1:])
     own = np.flatnonzero(fresh & ~late)
-    held, points = _standing(count, reached, fps)
-    numbers = np.concatenate([own, held])
+    standing, points = _standing(count, reached, fps)
+    numbers = np.concatenate([own, standing])
     at = np.concatenate([times[own], points])
-    stands = np.concatenate([np.zeros(len(own), bool), np.ones(len(held), bool)])
+    stands = np.concatenate([np.zeros(len(own), bool), np.ones(len(standing), bool)])
     order = np.argsort(at, kind="stable")
     order = order[~stands[order] | (at[order] < whole_until)]
     return Samples(numbers[order], at[order], stands[order])
@@ -83,10 +83,11 @@ def _standing(count: np.ndarray, reached: np.ndarray, fps: float) -> tuple[np.nd
     """
     many = max(1, round(STANDS_S * fps))
     stride = max(1, round(SPARSE_S * fps))
-    held = np.minimum(count, many) + np.maximum(0, count - many) // stride
-    numbers = np.repeat(np.arange(len(count)), held)
+    repeats = np.minimum(count, many) + np.maximum(0, count - many) // stride
+    numbers = np.repeat(np.arange(len(count)), repeats)
     if not len(numbers):
         return numbers, np.zeros(0)
-    rank = np.arange(len(numbers)) - np.repeat(np.cumsum(held) - held, held)  # 0, 1, ... of each
+    firsts = np.cumsum(repeats) - repeats
+    rank = np.arange(len(numbers)) - np.repeat(firsts, repeats)  # 0, 1, ... of each
     offset = np.where(rank < many, rank + 1, many + (rank - many + 1) * stride)
     return numbers, (reached[numbers] + offset) / fps

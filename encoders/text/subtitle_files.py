@@ -82,13 +82,13 @@ def without_repeats(cues: Iterable[Cue]) -> list[Cue]:
     between two of them shows the line alone. Other live captions grow word by word.
     """
     rolled: list[Cue] = []
-    shown: list[str] = []  # lines of the cue before, and its times
+    before: list[str] = []  # lines of the cue before, and its times
     since, until = 0.0, -1.0
     for start, end, text in sorted(cues, key=lambda cue: cue[:2]):
         lines = [" ".join(line.split()) for line in text.split("\n") if line.strip()]
         if not lines:
             continue
-        repeated, more = _continued(shown, lines) if start <= until + _PAUSE_S else (0, "")
+        repeated, more = _continued(before, lines) if start <= until + _PAUSE_S else (0, "")
         fresh = lines[repeated:]
         if more:
             first, last, words = rolled[-1]
@@ -98,16 +98,16 @@ def without_repeats(cues: Iterable[Cue]) -> list[Cue]:
         elif end - start >= _FLASH * (until - since):
             first, last, words = rolled[-1]
             rolled[-1] = (first, max(last, end), words)
-        shown, since, until = lines, start, end
+        before, since, until = lines, start, end
     return rolled
 
 
-def _continued(shown: list[str], lines: list[str]) -> tuple[int, str]:
+def _continued(before: list[str], lines: list[str]) -> tuple[int, str]:
     """How many of the first lines repeat the last lines shown, and the words by which the last of
     these grew ("" if it did not).
     """
-    for count in range(min(len(shown), len(lines)), 0, -1):
-        *same, last = shown[-count:]
+    for count in range(min(len(before), len(lines)), 0, -1):
+        *same, last = before[-count:]
         if same != lines[: count - 1]:
             continue
         if last == lines[count - 1]:

@@ -188,10 +188,10 @@ def packet_text(packet: "av.Packet") -> str:
         return plain_text(data[2 : 2 + int.from_bytes(data[:2], "big")].decode("utf-8", "replace"))
     if kind in ("subrip", "srt", "webvtt", "text"):
         return plain_text(data.decode("utf-8", "replace"))
-    shown = [
+    visible = [
         getattr(text, "dialogue", b"") or getattr(text, "text", b"") for text in packet.decode()
     ]
-    return "\n".join(plain_substation(raw.decode("utf-8", "replace")) for raw in shown)
+    return "\n".join(plain_substation(raw.decode("utf-8", "replace")) for raw in visible)
 
 
 def _owner(name: str, videos: Iterable[str]) -> str:

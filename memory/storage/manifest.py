@@ -102,7 +102,7 @@ def read(root: Path) -> Values:
 
 def problems(root: Path, database: Database) -> list[tuple[Path, str]]:
     """What is wrong with bank.json and writer.lock, each with its path."""
-    path, found = root / NAME, []
+    path, faults = root / NAME, []
     copy = copy_in(database)
     if copy is not None or os.path.lexists(path):
         try:
@@ -112,13 +112,13 @@ def problems(root: Path, database: Database) -> list[tuple[Path, str]]:
         except UserError as error:
             return [(path, str(error))]
         if not _is_as_written(data):
-            found.append((path, "it is not as it was written"))
+            faults.append((path, "it is not as it was written"))
         if copy is not None and copy != stored:
-            found.append((path, f"it is not that of the catalog: {_differences(stored, copy)}"))
+            faults.append((path, f"it is not that of the catalog: {_differences(stored, copy)}"))
     what = _lock_problem(root / LOCK)
     if what is not None:
-        found.append((root / LOCK, f"{what}; delete it, nothing is in it"))
-    return found
+        faults.append((root / LOCK, f"{what}; delete it, nothing is in it"))
+    return faults
 
 
 def is_as_written(root: Path) -> bool:

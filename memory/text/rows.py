@@ -396,6 +396,6 @@ def _block(values: tuple) -> BlockRow:
 
 
 def _to_line(video_id: str, values: tuple) -> TextLine:
-    _, start, end, known, kind, confidence, box, text, _ = values
+    _, start, end, known_at, kind, confidence, box, text, _ = values
     place = None if box is None else tuple(json.loads(box))
-    return TextLine(video_id, start, end, kind, text, known, confidence, place)
+    return TextLine(video_id, start, end, kind, text, known_at, confidence, place)

@@ -69,9 +69,9 @@ def _warn(notes: Iterable[str]) -> None:
 
 
 def _report_json(settings: FindSettings, result: SearchResult, thumbnails: Thumbnails) -> None:
-    shown = thumbnails if settings.thumbnails else None
+    pictures = thumbnails if settings.thumbnails else None
     moments = [
-        _json_moment(moment, result.paths[moment.video_id], shown) for moment in result.moments
+        _json_moment(moment, result.paths[moment.video_id], pictures) for moment in result.moments
     ]
     print(json.dumps({"query": settings.query, "bank": settings.bank, "moments": moments}))
 

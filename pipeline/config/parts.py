@@ -47,12 +47,12 @@ def get_object(path: str) -> Any:
     for length in range(len(names) - 1, 0, -1):
         module = ".".join(names[:length])
         try:
-            found = import_module(module)
+            loaded = import_module(module)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise  # the module is there, and something that it imports is not
             continue
-        return operator.attrgetter(".".join(names[length:]))(found)
+        return operator.attrgetter(".".join(names[length:]))(loaded)
     raise ImportError(f"there is no {path}")
 
 

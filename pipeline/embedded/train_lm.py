@@ -244,16 +244,16 @@ def forward(
     mask = torch.zeros(batch.mask.shape, dtype=torch.bfloat16).masked_fill_(
         ~batch.mask, float("-inf")
     )
-    kept: list[Tensor] = []
+    shares: list[Tensor] = []
     out = video_llm.model.language_model(
         inputs_embeds=inputs,
         attention_mask=mask,
         position_ids=batch.positions,
         use_cache=False,
-        kept=kept,
+        kept=shares,
     )
     labeled = batch.labels != -100
-    return F.linear(out.last_hidden_state[labeled], embed.weight), batch.labels[labeled], kept[0]
+    return F.linear(out.last_hidden_state[labeled], embed.weight), batch.labels[labeled], shares[0]
 
 
 def gaze_loss(attention: Tensor, batch: Batch) -> Tensor:

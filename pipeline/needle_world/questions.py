@@ -157,9 +157,9 @@ def _count(
     for shape in SHAPES:
         options[plural(shape)] = [i for i in at["shape"] if scene[i].text == shape]
     by_count: dict[int, list[str]] = {}
-    for word, found in options.items():
-        if len(found) <= 6:
-            by_count.setdefault(len(found), []).append(word)
+    for word, indexes in options.items():
+        if len(indexes) <= 6:
+            by_count.setdefault(len(indexes), []).append(word)
     # Draw the count first, so that zero, which most words have, is not most of the questions.
     number = int(rng.choice(sorted(by_count)))
     word = _pick(rng, by_count[number])

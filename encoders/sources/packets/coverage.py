@@ -44,11 +44,11 @@ def holes(container: "av.container.InputContainer", size: int) -> list[Stretch]:
 
 
 def _holes(places: np.ndarray, sizes: np.ndarray, size: int, least: int) -> list[Stretch]:
-    known = places >= 0
-    if np.count_nonzero(known) < _KNOWN * len(places):
+    has_place = places >= 0
+    if np.count_nonzero(has_place) < _KNOWN * len(places):
         return []  # several packets share a piece, and only the first says where it lies
-    order = np.argsort(places[known], kind="stable")
-    starts, lengths = places[known][order], sizes[known][order]
+    order = np.argsort(places[has_place], kind="stable")
+    starts, lengths = places[has_place][order], sizes[has_place][order]
     if not len(starts):
         return []
     if len(lengths) > 2:  # a size that is damaged covers what it does not hold

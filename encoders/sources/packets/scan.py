@@ -53,8 +53,8 @@ class PacketTable:
         """True if every picture has a time stamp. A few missing ones make the order of all of them
         doubtful.
         """
-        shown = ~self.hidden
-        return bool(shown.any()) and not bool(self.missing[shown].any())
+        visible = ~self.hidden
+        return bool(visible.any()) and not bool(self.missing[visible].any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def _table(
 ) -> PacketTable:  # fmt: skip
     times = np.array(stamps, dtype=np.int64)
     missing = times == MISSING
-    shown = np.flatnonzero(~missing & (marks & _HIDDEN == 0))
-    last = int(shown[np.argmax(times[shown])]) if len(shown) else -1
+    visible = np.flatnonzero(~missing & (marks & _HIDDEN == 0))
+    last = int(visible[np.argmax(times[visible])]) if len(visible) else -1
     entries = (marks & _ENTRY).astype(bool)
     if len(entries):
         entries[0] = True  # there is nowhere earlier to begin
@@ -259,9 +259,9 @@ def _mpeg4(data: bytes, is_key: bool) -> _Syntax:
 
 def _only_b(data: bytes) -> bool:
     """True if all picture headers of an MPEG-1 or MPEG-2 packet are of B-pictures."""
-    at, found = data.find(b"\0\0\1\0"), False
+    at, has_picture = data.find(b"\0\0\1\0"), False
     while 0 <= at < len(data) - 5:
         if data[at + 5] >> 3 & 7 != 3:
             return False
-        found, at = True, data.find(b"\0\0\1\0", at + 4)
-    return found
+        has_picture, at = True, data.find(b"\0\0\1\0", at + 4)
+    return has_picture

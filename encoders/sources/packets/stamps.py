@@ -86,17 +86,17 @@ def _pieces(
     table: PacketTable, stamps: np.ndarray, order: np.ndarray, block: slice, clock: float
 ) -> tuple[list[_Piece], int]:
     """The pieces of one stream, and the number of its pictures with stray stamps."""
-    shown = np.flatnonzero(~table.hidden[block]) + block.start  # [S]
-    stray = _stray(order[shown], clock)
-    shown = shown[~stray]
-    jumps = np.diff(order[shown]) * clock
+    visible = np.flatnonzero(~table.hidden[block]) + block.start  # [S]
+    stray = _stray(order[visible], clock)
+    visible = visible[~stray]
+    jumps = np.diff(order[visible]) * clock
     cuts = np.flatnonzero(jumps < -_BACK_S) + 1
     pieces = []
-    for a, b in pairwise([0, *cuts.tolist(), len(shown)]):
-        own = shown[a:b]
+    for a, b in pairwise([0, *cuts.tolist(), len(visible)]):
+        own = visible[a:b]
         # hidden packets before a picture: pictures may be decoded from them
         span = slice(
-            int(own[0]) if a else block.start, int(shown[b]) if b < len(shown) else block.stop
+            int(own[0]) if a else block.start, int(visible[b]) if b < len(visible) else block.stop
         )
         ends = int(order[own[0]]), int(order[own[-1]])
         place = int(table.bytes[own[0]])
@@ -187,12 +187,12 @@ def _filled(order: np.ndarray, stamps: np.ndarray, clock: float) -> np.ndarray:
     Without any, the highest stamp so far stands for them: pictures out of order stay within
     seconds, a clock that begins again does not.
     """
-    known = order != MISSING
-    if not known.any():
+    has_order = order != MISSING
+    if not has_order.any():
         high = np.maximum.accumulate(stamps)
         return high if (high - stamps).max(initial=0) * clock < _STRAY_S else stamps
-    at = np.maximum.accumulate(np.where(known, np.arange(len(order)), -1))
-    at = np.where(at < 0, np.argmax(known), at)
+    at = np.maximum.accumulate(np.where(has_order, np.arange(len(order)), -1))
+    at = np.where(at < 0, np.argmax(has_order), at)
     return order[at]
 
 

@@ -56,8 +56,8 @@ def _seek(container: "av.container.InputContainer", facts: Container, seconds: f
     # the same stream time comes several times, but each byte once
     assert facts.pictures is not None
     numbers, places = facts.pictures.numbers, facts.packets.bytes  # [P]
-    shown = facts.times[np.maximum(numbers, 0)]
-    before = np.flatnonzero((numbers >= 0) & (places >= 0) & (shown < seconds - _INTERLEAVED_S))
+    starts = facts.times[np.maximum(numbers, 0)]
+    before = np.flatnonzero((numbers >= 0) & (places >= 0) & (starts < seconds - _INTERLEAVED_S))
     if len(before):
         container.seek(int(places[before[-1]]), unsupported_byte_offset=True)
 

@@ -40,7 +40,7 @@ def right(records: Sequence[Record]) -> float:
 
 def false_positives(records: Sequence[Record]) -> float:
     """Share of questions about what is not shown that got an answer."""
-    return mean(shown for _, shown in score.false_positives(records))
+    return mean(is_false_positive for _, is_false_positive in score.false_positives(records))
 
 
 def letters(document: Document, results: Sequence[str]) -> dict[str, Record]:

@@ -48,7 +48,7 @@ def false_positives(rows: Iterable[ResultRow]) -> Pairs:
 
 def evidence(rows: Iterable[ResultRow]) -> Pairs:
     """Whether a frame of each needle was read."""
-    return [(row["film"], found) for row in answerable(rows) for found in row["found"]]
+    return [(row["film"], is_found) for row in answerable(rows) for is_found in row["found"]]
 
 
 def recall_at(rows: Iterable[ResultRow], k: int) -> Pairs:
