@@ -6,7 +6,7 @@ nothing. Tiny random models of every family; all readers, retrievers, tiers and 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -27,15 +27,12 @@ from pipeline.qa import VideoQA
 from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for
 from tests.support.far_device import FAR, FarTensor, far_device
 from tests.support.more_families import MORE
+from tests.support.toy_evidence import silent
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
 
 QUESTION = "In what order did the star and the circle appear?"
 OTHER = "What is the code on the card?"
-
-
-def silent(stage: str):
-    return nullcontext()
 
 
 # on a device, transformers runs experts in CUDA's own kernels, which a stand-in does not have

@@ -4,8 +4,6 @@ The whole video lies in the window. Float32, 1e-4. The reference calls the libra
 `pixel_values_videos`, and takes nothing of ours but the token ids of the prompt.
 """
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 
@@ -13,13 +11,10 @@ from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import Frames
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline.answer.reader import KVReader, TokenReader
+from tests.support.toy_evidence import silent
 from tests.support.toys import toy_backbone, toy_frames
 
 QUESTION = "In what order did the star and the circle appear?"
-
-
-def silent(stage: str):
-    return nullcontext()
 
 
 def reference(frames: Frames, question: str) -> torch.Tensor:

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.records import files
+
+SECONDS = 24  # of a film of these scenes
 
 
 def segments(bank: Path) -> list[Path]:
@@ -54,3 +57,18 @@ def content(bank: Path) -> dict[str, Any]:
         for path in (*bank.glob("*.json"), *bank.glob("segments/*/*.json"))
     }
     return rows | files(bank) | descriptions
+
+
+def no_catalog(bank: Path) -> None:
+    for path in bank.glob("catalog.sqlite*"):
+        path.unlink()
+
+
+def scenes(number: int, seconds: float) -> np.ndarray:
+    """Pictures that change wholly every 3 to 5 seconds."""
+    rng = np.random.default_rng(
+        int(np.searchsorted(np.cumsum([4, 5, 3, 4, 5, 3]), seconds, side="right"))
+    )
+    picture = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    picture[number % 60 : number % 60 + 4, :8] = 255
+    return picture
