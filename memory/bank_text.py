@@ -52,6 +52,18 @@ class BankText:
         """The lines of one block."""
         return self._store.rows.block(run, row).span.lines
 
+    def during(self, video_id: str, start: float, end: float) -> list[TextLine]:
+        """All lines of a video that overlap a span, in seconds; by extractor and time."""
+        rows = self._store.rows
+        return [
+            line
+            for run in rows.runs(video_id)
+            for row in rows.blocks(run)
+            if row.start <= end and row.end >= start
+            for line in rows.block(run, row).span.lines
+            if line.start < end and line.end > start
+        ]
+
     def search(self, query: Query, line_filter: LineFilter, most: int = 50) -> list[RankedLine]:
         """Lines ranked by BM25, best first."""
         return bm25.search(self._store.rows, query, line_filter, most)
@@ -76,6 +88,12 @@ class BankText:
         with as_user_errors(self._root):
             self._store.vectors.put(run, row, vectors, made_with)
 
+    @property
+    def has_vectors(self) -> bool:
+        """Whether lines ever had vectors. UserError if the file that names their model is
+        damaged."""
+        return self._store.vectors.made_with is not None
+
     def refuse_other_vectors(self, made_with: str) -> None:
         """UserError if the bank has vectors of another model."""
         self._store.vectors.require_model(made_with)
@@ -86,8 +104,13 @@ class BankText:
         return self._store.vectors.count(), rows.count() if rows.has_text else 0
 
     def nearest(
-        self, query: np.ndarray, line_filter: LineFilter, most: int = 50
+        self,
+        query: np.ndarray,
+        line_filter: LineFilter,
+        most: int = 50,
+        least: float = nearest.MIN_COSINE,
     ) -> list[RankedLine]:
         """Lines ranked by cosine with the query, best first; `score` and `coverage` are the cosine.
-        query: [E] unit."""
-        return nearest.search(self._store.rows, self._store.vectors, query, line_filter, most)
+        query: [E] unit. least: lines with a lower cosine are left out."""
+        rows, vectors = self._store.rows, self._store.vectors
+        return nearest.search(rows, vectors, query, line_filter, most, least)

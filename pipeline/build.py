@@ -39,7 +39,7 @@ from pipeline.provenance import of_any_model, provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
-from pipeline.sentence_encoder import build_sentence_encoder
+from pipeline.sentence_encoder import build_sentence_encoder, fitting
 
 # frames that an answer reads by default; more frames without a needle mislead the embedded model
 READ_FRAMES = 24
@@ -146,13 +146,12 @@ def build_qa(
         prefetch_frames=settings.prefetch_frames,
         counts_frames=endpoint is not None,
     )
-    if sentence_encoder is not None:
-        try:
-            # now, not after an hour of encoding
-            bank.text.refuse_other_vectors(sentence_encoder.made_with)
-        except UserError:
-            bank.close()
-            raise
+    try:
+        # now, not after an hour of encoding
+        sentence_encoder = fitting(sentence_encoder, bank.text)
+    except UserError:
+        bank.close()
+        raise
     reader: EvidenceReader
     batched_reader: GroupReader
     if local is not None:
@@ -191,6 +190,7 @@ def build_qa(
         cite_share=settings.cite_share,
         sentence_encoder=sentence_encoder,
         read_text_tokens=read_text_tokens(settings, backbone),
+        only_cards=not backbone.reads_text and backbone.questions == "needle_world",
     )
     return VideoQA(bank, ingester, answerer)
 

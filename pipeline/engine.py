@@ -527,7 +527,7 @@ class Engine:
         from pipeline.moments.finder import Finder
         from pipeline.moments.frame_channels import FrameChannels, frame_channels
         from pipeline.query.plan import FRAMES
-        from pipeline.sentence_encoder import build_sentence_encoder
+        from pipeline.sentence_encoder import build_sentence_encoder, fitting
 
         settings = self.search_settings
         if self._sentence_encoder is None:
@@ -548,10 +548,11 @@ class Engine:
                 clip=lambda: self._search_clip(provenance.get("clip")),
                 backbone=lambda: self._local_backbone,
             )
+        bank = self._open(frames.retriever)
         finder = Finder(
-            self._open(frames.retriever),
+            bank,
             frames.channels,
-            self._sentence_encoder,
+            fitting(self._sentence_encoder, bank.text),
             settings.late_lines,
             planner,
             frames.queries,
@@ -574,11 +575,10 @@ def _with_parts(own: Kind, other: IngestSettings | FindSettings | None) -> Kind:
 
 
 def _vectors_note(finder: "Finder") -> str:
-    """A note if some lines have no vectors. UserError if they have those of another model."""
+    """A note if some lines have no vectors."""
     bank = finder.bank
     if finder.sentence_encoder is None:
         return ""
-    bank.text.refuse_other_vectors(finder.sentence_encoder.made_with)
     with_vectors, lines = bank.text.count_vectors()
     if with_vectors == lines:
         return ""

@@ -9,7 +9,8 @@ from encoders.schema import VideoInfo
 
 # attention: of the model while it answered. model: the frames that its answer names. search: the
 # best frames of the search, because the answer names none
-CitedBy = Literal["attention", "model", "search"]
+# "quote": the lines that the answer quotes
+CitedBy = Literal["attention", "model", "search", "quote"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class CitedLine:
     channel: str  # subtitle, ocr, speech or caption (a model's description of the pictures)
     text: str
     coverage: float  # 0..1: share of the question's words in the line and near it
-    read: bool  # True: the model read it; False: the search found it beside the answer
+    # True: the model read it, or the answer quotes it; False: it was found beside the answer
+    read: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Answer:
     question: str
     text: str
     shown: bool  # False: the answer says that the video does not show it; then nothing is cited
-    spans: tuple[tuple[float, float], ...]  # seconds, half open, rising: unions of cited frames
+    # seconds, half open, rising: unions of cited frames, or of the lines that the answer quotes
+    spans: tuple[tuple[float, float], ...]
     cited: tuple[CitedFrame, ...]  # heaviest first
     video_id: str
     asked_at: float | None  # seconds of video time; None = the whole video
@@ -67,6 +70,19 @@ class Answer:
     recalled: tuple[tuple[float, float], ...] = ()
     cited_by: CitedBy = "attention"  # what the citations come from
     usage: Usage | None = None  # None: the model runs in this process
+    # where the answer comes from: "picture" (the model, from frames and what it read with them),
+    # the channel of the quoted lines, or "" where nothing answers
+    channel: str = ""
+    # 0..1: that the film says it in the best line, also where that is too little for an answer;
+    # None for a model's answer
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        """ValueError on an answer that says nothing, or that cites beside "not shown"."""
+        if not self.text.strip():
+            raise ValueError("an answer without text")
+        if not self.shown and (self.spans or self.cited or self.lines):
+            raise ValueError("an answer that cites what it does not show")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,16 @@ class IngestReport:
 
 
 NOT_SHOWN = "not in the video"
+NOT_SAID = "not said in the film"
+PICTURE = "picture"  # the channel of an answer from frames
+# how words of a channel reach the viewer
+CHANNEL_WORDS = {
+    "subtitle": "said",
+    "speech": "said",
+    "ocr": "on screen",
+    "caption": "described",
+    PICTURE: "seen",
+}
 
 
 def is_shown(text: str) -> bool:

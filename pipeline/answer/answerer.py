@@ -1,8 +1,9 @@
 """The read path: a question becomes an answer with the moments it cites. Knows no frame source and
 no encoder.
 
-Order: search the words of the video, recall frames from the bank, read them, cite. `ask` takes one
-question; `ask_all` takes several about one video in one pass of the model.
+Order: search the words of the video, recall frames from the bank, read them, cite. Where the model
+cannot answer, the words do (pipeline/answer/quotes/). `ask` takes one question; `ask_all` takes
+several about one video in one pass of the model.
 """
 
 import math
@@ -19,12 +20,23 @@ from memory.storage.catalog import VideoRow
 from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
 from pipeline.answer.citations import cite, cited_spans, recalled_spans
+from pipeline.answer.quotes.quotation import Quotation
+from pipeline.answer.quotes.quoter import Quoter
+from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS, NOT_ASKED, Words
 from pipeline.answer.schema import EvidenceReader, GroupReader
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import BatchedQueries
 from pipeline.runtime.cancel import Emit
 from pipeline.runtime.stage_timer import StageTimer
-from pipeline.schema import Answer, Reading, check_question, is_shown, source_warning
+from pipeline.schema import (
+    NOT_SAID,
+    PICTURE,
+    Answer,
+    Reading,
+    check_question,
+    is_shown,
+    source_warning,
+)
 
 Read = Callable[[Evidence, StageTimer], Reading]
 ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading | UserError]]
@@ -55,6 +67,8 @@ class Answerer:
     sentence_encoder: SentenceEncoder | None = None
     # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     read_text_tokens: int = 0
+    # True: the model reads no text and knows only the questions of the needle world
+    only_cards: bool = False
 
     def stream(self, question: Question) -> AnswerStream:
         """`ask` in pieces: `for piece in stream`, then `stream.answer`."""
@@ -79,14 +93,20 @@ class Answerer:
         video = self._video_of(question)
         timer = StageTimer()
         request = self._request(question, video, timer)
+        if read is None and self._words.replace_model(question):
+            answer = self._in_words(request, timer)
+            emit(answer.text)
+            return answer
         evidence = self._evidence(request, self.read_tokens)
         _refuse_nothing(evidence)
-        reading = (
-            self.reader.read(evidence, timer, emit, cancelled)
-            if read is None
-            else read(evidence, timer)
-        )
-        return self._answer(request, evidence, reading, timer.seconds | {"total": timer.total()})
+        if read is not None:
+            reading = read(evidence, timer)
+            return self._answer(request, evidence, reading, timer, quotes=False)
+        reading = self.reader.read(evidence, timer, emit, cancelled)
+        answer = self._answer(request, evidence, reading, timer)
+        if not reading.text.strip():
+            emit(answer.text)
+        return answer
 
     def recall(self, question: Question, timer: StageTimer, read_tokens: int) -> Evidence:
         """What `ask` reads for a question: the frames, and the words where the video has some.
@@ -119,6 +139,13 @@ class Answerer:
             number: self._request(questions[number], video, timer)
             for number, video in videos.items()
         }
+        for number, request in tuple(requests.items()):
+            if read is None and self._words.replace_model(request.question):
+                del requests[number]
+                try:
+                    results[number] = self._in_words(request, StageTimer())
+                except UserError as error:
+                    results[number] = error
         evidences: dict[int, Evidence] = {}
         for number, evidence in zip(requests, self._recall(list(requests.values())), strict=True):
             try:
@@ -129,14 +156,18 @@ class Answerer:
         if evidences:
             read_all = self.batched_reader.read if read is None else read
             readings = read_all(list(evidences.values()), timer)
-            count = len(evidences)
-            share = {stage: seconds / count for stage, seconds in timer.seconds.items()}
-            share["total"] = timer.total() / count
             for (number, evidence), reading in zip(evidences.items(), readings, strict=True):
                 results[number] = (
                     reading
                     if isinstance(reading, UserError)
-                    else self._answer(requests[number], evidence, reading, share)
+                    else self._answer(
+                        requests[number],
+                        evidence,
+                        reading,
+                        timer,
+                        share=1 / len(evidences),
+                        quotes=read is None,
+                    )
                 )
         return [results[number] for number in range(len(questions))]
 
@@ -189,11 +220,98 @@ class Answerer:
                 near=[text_evidence.line_spans(request.matches) for request in requests],
             )
 
-    def _answer(
-        self, request: _Request, evidence: Evidence, reading: Reading, seconds: dict[str, float]
+    @property
+    def _words(self) -> Words:
+        return Words(Quoter(self.bank, self.sentence_encoder), self.only_cards)
+
+    def _quote(self, request: _Request, timer: StageTimer) -> Quotation | None:
+        with timer("search_text"):
+            duration = self.bank.catalog.duration(request.video)
+            return self._words.quoter.quote(request.question, duration)
+
+    def _in_words(self, request: _Request, timer: StageTimer) -> Answer:
+        """The answer to a question that the model cannot answer. Raises UserError as `ask`."""
+        question = request.question
+        seen = self.bank.recall(question, read_tokens=self.read_tokens, kv=False)
+        _refuse_nothing(seen)
+        if not self._words.has_lines(question.video_id):
+            return self._unshown(request, NO_WORDS, timer)
+        quotation = self._quote(request, timer)
+        if quotation is not None and quotation.is_said:
+            return self._quoted(request, quotation, timer)
+        confidence = 0.0 if quotation is None else quotation.confidence
+        return self._unshown(request, NOT_SAID, timer, NOT_ASKED, confidence)
+
+    def _quoted(self, request: _Request, quotation: Quotation, timer: StageTimer) -> Answer:
+        return Answer(
+            question=request.question.text,
+            text=quotation.text,
+            shown=True,
+            spans=quotation.spans,
+            cited=(),
+            video_id=request.question.video_id,
+            asked_at=_moment(request.question),
+            frames_read=0,
+            visual_tokens=0,
+            seconds=timer.seconds | {"total": timer.total()},
+            warning=source_warning(request.video.info),
+            lines=text_evidence.cite_quoted(quotation, request.matches),
+            channel=quotation.channel,
+            confidence=quotation.confidence,
+            cited_by="quote",
+        )
+
+    def _unshown(
+        self,
+        request: _Request,
+        text: str,
+        timer: StageTimer,
+        note: str = "",
+        confidence: float | None = None,
     ) -> Answer:
-        warnings = (source_warning(request.video.info), self._lost(evidence.question), request.note)
-        return self.answer(evidence, reading, seconds, request.matches, warnings)
+        """An answer that cites nothing."""
+        return Answer(
+            question=request.question.text,
+            text=text,
+            shown=False,
+            spans=(),
+            cited=(),
+            video_id=request.question.video_id,
+            asked_at=_moment(request.question),
+            frames_read=0,
+            visual_tokens=0,
+            seconds=timer.seconds | {"total": timer.total()},
+            warning=" ".join(filter(None, [source_warning(request.video.info), note])),
+            confidence=confidence,
+        )
+
+    def _answer(
+        self,
+        request: _Request,
+        evidence: Evidence,
+        reading: Reading,
+        timer: StageTimer,
+        *,
+        share: float = 1.0,
+        quotes: bool = True,
+    ) -> Answer:
+        """The model's answer, or the words' where the model says nothing.
+
+        share: of the timer's seconds. quotes: False where the model chose from options.
+        """
+        question, is_blank = evidence.question, not reading.text.strip()
+        spoken = ""
+        is_open = is_blank or not is_shown(reading.text)
+        if quotes and is_open and (is_blank or self._words.complete_model(question)):
+            quotation = self._quote(request, timer)
+            if quotation is not None and quotation.is_said:
+                if is_blank:
+                    return self._quoted(request, quotation, timer)
+                spoken = f"The pictures do not show it, but the words say: {quotation.text}"
+        warnings = (source_warning(request.video.info), self._lost(question), request.note, spoken)
+        seconds = timer.seconds | {"total": timer.total()}
+        shares = {stage: share * spent for stage, spent in seconds.items()}
+        return self.answer(evidence, reading, shares, request.matches, warnings)
 
     def answer(
         self,
@@ -203,21 +321,21 @@ class Answerer:
         matches: Sequence[RankedLine] = (),
         warnings: Sequence[str] = (),
     ) -> Answer:
-        """A reading with what it rests on. matches: lines of the video that belong to the question,
-        best first.
+        """A reading with what it rests on; one without text becomes a sentence that says so.
+        matches: lines of the video that belong to the question, best first.
         """
-        question = evidence.question
-        shown = is_shown(reading.text)
+        question, text = evidence.question, reading.text if reading.text.strip() else NO_ANSWER
+        shown = is_shown(reading.text) and text is reading.text
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
         return Answer(
             question=question.text,
-            text=reading.text,
+            text=text,
             shown=shown,
             spans=cited_spans(cited, evidence.interval),
             cited=cited,
             lines=text_evidence.cite_lines(matches, evidence.lines) if shown else (),
             video_id=question.video_id,
-            asked_at=None if question.asked_at == math.inf else question.asked_at,
+            asked_at=_moment(question),
             frames_read=(
                 evidence.frame_count if reading.frames_read is None else reading.frames_read
             ),
@@ -227,6 +345,7 @@ class Answerer:
             recalled=recalled_spans(evidence),
             cited_by=reading.cited_by,
             usage=reading.usage,
+            channel=PICTURE if shown else "",
         )
 
     def _lost(self, question: Question) -> str:
@@ -243,6 +362,10 @@ class Answerer:
             if gaps
             else ""
         )
+
+
+def _moment(question: Question) -> float | None:
+    return None if question.asked_at == math.inf else question.asked_at
 
 
 def _refuse_nothing(evidence: Evidence) -> None:

@@ -15,10 +15,11 @@ from memory.bank import MemoryBank
 from memory.retrieval.fusion import reciprocal_rank
 from memory.schema import Question
 from memory.text.bm25 import LineFilter, RankedLine
+from pipeline.answer.quotes.quotation import Quotation
 from pipeline.config.units import format_time
 from pipeline.query import plan as planner
 from pipeline.query.time_phrases import parse_video_time
-from pipeline.schema import CitedLine
+from pipeline.schema import CHANNEL_WORDS, CitedLine
 
 DEFAULT_TOKENS = 512  # of lines in a prompt, for a model that understands any text
 MAX_LINES = 8
@@ -27,7 +28,6 @@ MIN_COVERAGE = 0.34
 # cosine: 95 of 100 lines with the question's meaning in other words lie above it, and 1 of 50
 # others
 MIN_COSINE = 0.45
-LABELS = {"subtitle": "said", "speech": "said", "ocr": "on screen", "caption": "described"}
 
 
 def find(
@@ -108,7 +108,7 @@ def prompt_line(line: TextLine) -> str:
     """A line in a prompt. Characters that could form a special token are removed."""
     when = format_time(line.start + 1e-6, hours="never")
     text = re.sub(r"[<>|]+", " ", line.text)
-    return f"[{when}] {LABELS.get(line.kind, line.kind)}: {text}\n"
+    return f"[{when}] {CHANNEL_WORDS.get(line.kind, line.kind)}: {text}\n"
 
 
 def prompt(lines: Sequence[TextLine], question: str) -> str:
@@ -119,6 +119,16 @@ def prompt(lines: Sequence[TextLine], question: str) -> str:
 def line_spans(matches: Sequence[RankedLine]) -> list[tuple[float, float]]:
     """Start and end of each line in seconds, best first."""
     return [(match.start, match.end) for match in matches]
+
+
+def cite_quoted(quotation: Quotation, matches: Sequence[RankedLine]) -> tuple[CitedLine, ...]:
+    """The quoted lines, and those that were found beside them."""
+    quoted = {(line.start, line.kind, line.text) for line in quotation.lines}
+    beside = [match for match in matches if _name(match) not in quoted]
+    return tuple(
+        CitedLine(line.start, line.end, line.kind, line.text, quotation.confidence, True)
+        for line in quotation.lines
+    ) + cite_lines(beside, ())
 
 
 def cite_lines(matches: Sequence[RankedLine], read: Sequence[TextLine]) -> tuple[CitedLine, ...]:

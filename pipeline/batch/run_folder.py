@@ -58,7 +58,8 @@ SCHEMA = pyarrow.schema(
         (name, pyarrow.int64())
         for name in ("frames_read", "visual_tokens", "prompt_tokens", "answer_tokens")
     ]
-    + [("cost", pyarrow.float64()), ("cited_by", pyarrow.string())]
+    + [(name, pyarrow.float64()) for name in ("cost", "confidence")]
+    + [(name, pyarrow.string()) for name in ("cited_by", "channel")]
     + [
         ("options", pyarrow.list_(pyarrow.string())),
         ("scores", pyarrow.list_(pyarrow.float64())),

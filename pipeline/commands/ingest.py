@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 def run(settings: IngestSettings, engine: Engine | None = None) -> int:
     """reelbank ingest. engine: of these settings, from a caller that keeps it."""
     if settings.is_missing("video"):
+        from pipeline.sentence_encoder import is_automatic
+
         # text=auto is for a film that is encoded
         settings = settings.changed(text={}) if AUTO_TEXT in settings.text else settings
-        if settings.text or settings.dense:
+        if settings.text or (settings.dense and not is_automatic(settings.dense)):
             return _add_text(settings)
     messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as encoding:
@@ -91,7 +93,7 @@ def _add_text(settings: IngestSettings) -> int:
     from memory.retrieval.uniform import UniformRetriever
     from pipeline.build import build_extractors
     from pipeline.ingest.text import TextExtraction
-    from pipeline.sentence_encoder import build_sentence_encoder
+    from pipeline.sentence_encoder import build_sentence_encoder, fitting
 
     if "captions" in settings.text:
         raise UserError(
@@ -103,8 +105,7 @@ def _add_text(settings: IngestSettings) -> int:
         settings.bank, None, UniformRetriever(), recent_frames=0, create=False
     ) as bank:
         bank.begin_writing()
-        if sentence_encoder is not None:
-            bank.text.refuse_other_vectors(sentence_encoder.made_with)
+        sentence_encoder = fitting(sentence_encoder, bank.text)
         text = TextExtraction(bank, extractors, (), sentence_encoder)
         videos = bank.catalog.videos()
         _refuse_one_file_for_all(extractors, settings, [row.info.video_id for row in videos])

@@ -1,15 +1,19 @@
-"""`make demo`: a ten-minute video with ten needles, encoded once, asked eleven questions, checked.
+"""`make demo`: a ten-minute video with ten needles, encoded once, asked eleven questions, checked;
+then a talk with slides, whose words answer five questions.
 
     python -m pipeline.evaluation.tour [--seed 7] [--minutes 10] [--out tour]
 
 Makes a real H.264 file, encodes it with a progress bar, asks ten questions of all kinds and one
 about something that never shows, prints the answers beside the truth, and writes tour/index.html
-with the picture of each cited moment. Knows no model: it takes the way of `reelbank ask`.
+with the picture of each cited moment. The talk (pipeline/evaluation/tour_talk.py) is heard and read
+on the way into the bank, and its lines are quoted. Knows no model: it takes the way of `reelbank
+ask`.
 """
 
 import argparse
 import base64
 import html
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +25,18 @@ from rich.table import Table
 
 from encoders.sources.still import still
 from memory.schema import Question
-from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.build import AnyModel, build_backbone, build_qa, build_source
 from pipeline.commands.output import html_page
 from pipeline.commands.output.encoding_messages import progress_bar
 from pipeline.config.compose import compose
 from pipeline.config.units import format_time
+from pipeline.evaluation.tour_talk import QUESTIONS, TalkQuestion, make_talk
 from pipeline.needle_world import video as needle_video
 from pipeline.needle_world.questions import NeedleQuestion
 from pipeline.needle_world.scenes import demo_scene
 from pipeline.needle_world.scoring import cites_all
 from pipeline.needle_world.video import PlacedNeedle
-from pipeline.schema import Answer
+from pipeline.schema import NOT_SAID, Answer
 from pipeline.scoring import is_right
 
 
@@ -53,6 +58,27 @@ class Result:
     def shown_at(self) -> str:
         """When the needles show, as text."""
         return when(tuple((needle.start, needle.end) for needle in self.needles))
+
+
+@dataclass(frozen=True, slots=True)
+class TalkResult:
+    """A question about the talk with its answer."""
+
+    question: TalkQuestion
+    answer: Answer
+    seconds: float
+
+    @property
+    def truth(self) -> str:
+        """What the answer must have."""
+        return self.question.answer or NOT_SAID
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is right: the words say it, or it is refused and not said."""
+        return self.truth.casefold() in self.answer.text.partition(" ")[2].casefold() or (
+            self.answer.text == self.truth
+        )
 
 
 _STYLE = (
@@ -111,29 +137,91 @@ def show(results: list[Result]) -> None:
     Console(width=150).print(table)
 
 
-def page(results: list[Result], video: Path, summary: str) -> str:
+def show_talk(results: list[TalkResult]) -> None:
+    """Print the table on the terminal."""
+    table = Table(show_lines=False)
+    for name in ("question", "answer", "truth", "", "channel", "sure", "s"):
+        table.add_column(name, overflow="fold")
+    for one in results:
+        table.add_row(
+            one.question.text,
+            one.answer.text,
+            one.truth,
+            "right" if one.right else "WRONG",
+            one.answer.channel or "-",
+            f"{one.answer.confidence or 0:.2f}",
+            f"{one.seconds:.2f}",
+        )
+    Console(width=150).print(table)
+
+
+def ask_talk(folder: Path, backbone: AnyModel) -> tuple[Path, list[TalkResult], str]:
+    """Make the talk, put it into the bank, and ask. Returns the film, results and a sentence."""
+    film = folder / "talk.mp4"
+    if not film.exists():
+        make_talk(film)
+    settings = compose("ask", [f"video={film}", "question=-", f"bank={folder / 'bank'}"])
+    source, qa = build_source(settings, backbone), build_qa(settings, backbone)
+    results = []
+    with qa.bank:
+        with progress_bar(source.info) as report:
+            lines = qa.ingest(source, report).text_lines
+        for one in QUESTIONS:
+            start = time.perf_counter()
+            answer = qa.ask(Question(one.text, source.info.video_id))
+            results.append(TalkResult(one, answer, time.perf_counter() - start))
+    words = ", ".join(f"{count} lines by {name}" for name, count in lines.items())
+    right = sum(one.right for one in results)
+    return film, results, f"the talk: {right} of {len(results)} answers right; {words}"
+
+
+def page(
+    results: list[Result], video: Path, talk: list[TalkResult], film: Path, summary: str
+) -> str:
     """One self-contained HTML page: a card per question with the pictures of its cited moments."""
     cards = []
     for one in results:
         answer = one.answer
-        pictures = []
+        moments = []
         for a, b in answer.spans:
             heaviest = max((f for f in answer.cited if a <= f.time < b), key=lambda f: f.weight)
-            jpeg = still(str(video), heaviest.time)
-            assert jpeg is not None  # the video was just encoded
-            data = base64.b64encode(jpeg).decode()
-            label = f"{format_time(a)}-{format_time(b)}"
-            image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {label}">'
-            pictures.append(f"<figure>{image}<figcaption>{label}</figcaption></figure>")
-        cards.append(
-            f'<section class="{"right" if one.right else "wrong"}">'
-            f"<h2>{html.escape(one.question.text)}</h2><p><b>{html.escape(answer.text)}</b> "
+            moments.append((heaviest.time, (a, b)))
+        about = (
             f"(truth: {html.escape(one.question.answer)}; shown at {one.shown_at}; "
-            f"{one.seconds:.2f} s)</p>"
-            f"<div>{''.join(pictures) or '<p>nothing cited</p>'}</div></section>"
+            f"{one.seconds:.2f} s)"
         )
+        cards.append(_card(one.question.text, answer, one.right, about, video, moments))
+    cards.append("<h1>A talk, answered by its words</h1>")
+    for each in talk:
+        about = f"(truth: {html.escape(each.truth)}; {each.answer.channel or 'no channel'})"
+        moments = [((a + b) / 2, (a, b)) for a, b in each.answer.spans]
+        cards.append(_card(each.question.text, each.answer, each.right, about, film, moments))
     body = f"<h1>Reelbank demo</h1><p>{html.escape(summary)}</p>" + "".join(cards)
     return html_page.page("Reelbank demo", _STYLE, body)
+
+
+def _card(
+    question: str,
+    answer: Answer,
+    right: bool,
+    about: str,
+    film: Path,
+    moments: list[tuple[float, tuple[float, float]]],
+) -> str:
+    """A section. moments: the second of a picture, and its span, in seconds."""
+    pictures = []
+    for moment, (a, b) in moments:
+        jpeg = still(str(film), moment)
+        assert jpeg is not None  # the film was just encoded
+        data = base64.b64encode(jpeg).decode()
+        label = f"{format_time(a)}-{format_time(b)}"
+        image = f'<img src="data:image/jpeg;base64,{data}" alt="video at {label}">'
+        pictures.append(f"<figure>{image}<figcaption>{label}</figcaption></figure>")
+    return (
+        f'<section class="{"right" if right else "wrong"}">'
+        f"<h2>{html.escape(question)}</h2><p><b>{html.escape(answer.text)}</b> {about}</p>"
+        f"<div>{''.join(pictures) or '<p>nothing cited</p>'}</div></section>"
+    )
 
 
 def main() -> None:
@@ -145,6 +233,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("tour"))
     args = parser.parse_args()
+    logging.basicConfig(format="%(message)s")  # what extracting words tells
     began, seconds = time.perf_counter(), 60 * args.minutes
     args.out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((20_261_121, args.seed))
@@ -169,6 +258,8 @@ def main() -> None:
             truth = tuple(placed[i] for i in one.needles)
             results.append(Result(one, answer, truth, time.perf_counter() - start))
     show(results)
+    film, talk, talk_summary = ask_talk(args.out, backbone)
+    show_talk(talk)
     cited = [
         cites_all(one.answer.spans, one.needles) for one in results if one.right and one.needles
     ]
@@ -181,7 +272,8 @@ def main() -> None:
         f"{time.perf_counter() - began:.0f} s in all"
     )
     target = args.out / "index.html"
-    target.write_text(page(results, video, summary), encoding="utf-8")
+    target.write_text(page(results, video, talk, film, summary), encoding="utf-8")
+    print(talk_summary)
     print(summary)
     print(f"pictures of the cited moments: {target}")
 

@@ -4,6 +4,8 @@ Training, demo and evaluation use it. Imports only numpy. Knows no model and no 
 "scene" is a list of needles in the order in which they show.
 """
 
+import functools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,6 +187,26 @@ def _not_shown(
     if absent_colors:
         ways.append(_pick(rng, SHAPE).format(color=_pick(rng, absent_colors)))
     return NeedleQuestion("not_shown", _pick(rng, ways), NOT_SHOWN, ()) if ways else None
+
+
+def is_about_cards(question: str) -> bool:
+    """Whether a question is one that the needle world knows, in these or similar words: it has no
+    word that the templates lack, and names what a card has.
+    """
+    words = frozenset(re.findall(r"[^\W\d_]+", question.lower()))
+    counts = {"how", "many"} <= words and any(plural(shape) in words for shape in SHAPES)
+    colors = bool(words & {"color", "colour"}) and not words.isdisjoint(SHAPES)
+    return words <= _known_words() and (counts or colors or not _ASKED.isdisjoint(words))
+
+
+_ASKED = frozenset("code codes card secret name names icon icons shape order".split())
+_FREE = "a an and are at by did do does film for has have in it me of please s seen tell there was"
+
+
+@functools.cache
+def _known_words() -> frozenset[str]:
+    """The words of all templates and fillings, and words that ask nothing; lower case."""
+    return frozenset(re.findall(r"[^\W\d_]+", " ".join((*corpus(), _FREE)).lower()))
 
 
 def corpus() -> list[str]:

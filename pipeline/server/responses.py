@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from encoders.schema import Frames
 from pipeline.config.units import format_time
-from pipeline.schema import Answer
+from pipeline.schema import CHANNEL_WORDS, PICTURE, Answer
 from pipeline.server.chat_request import ChatRequest
 from pipeline.server.errors import ApiError
 from pipeline.server.files import StoredFile
@@ -75,9 +75,10 @@ def model_object(name: str, created: int) -> dict[str, Any]:
 
 
 def citation_line(answer: Answer) -> str:
-    """ "Seen at 00:31-00:33, 01:10-01:12."; "" when nothing is cited."""
+    """ "Seen at 00:31-00:33, 01:10-01:12.", or "Said at"; "" when nothing is cited."""
     spans = ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in answer.spans)
-    return f"Seen at {spans}." if spans else ""
+    word = CHANNEL_WORDS[answer.channel or PICTURE].capitalize()
+    return f"{word} at {spans}." if spans else ""
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,13 @@ class ChatResponse:
         file = {"file_id": self.subject.id} if isinstance(self.subject, StoredFile) else {}
         citations = [file | {"start": start, "end": end} for start, end in answer.spans]
         warning = " ".join(filter(None, [self.request.warning, answer.warning]))
-        return {"citations": citations, "shown": answer.shown} | (
-            {"warning": warning} if warning else {}
-        )
+        extras = {
+            "citations": citations,
+            "shown": answer.shown,
+            "channel": answer.channel,
+            "confidence": answer.confidence,
+        }
+        return extras | ({"warning": warning} if warning else {})
 
     def _event(self, delta: dict[str, Any], finish: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from memory.schema import Evidence, Hits, Question
 from pipeline.answer.citations import cite, cited_spans
-from pipeline.schema import CitedFrame, is_shown
+from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS
+from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.config.compose import compose
+from pipeline.schema import NOT_SAID, Answer, CitedFrame, is_shown
 from tests.support.qa import TEXT, ask, opened
 
 
@@ -64,6 +67,98 @@ def test_not_in_the_video_cites_nothing(film, tmp_path):
 def test_what_counts_as_not_shown():
     assert not is_shown("not in the video") and not is_shown("It is Not in the Video.")
     assert is_shown("4821") and is_shown("")
+
+
+def test_an_empty_answer_cannot_be_made() -> None:
+    """An answer that says nothing, or that cites what it does not show, is refused where it is
+    made."""
+    answer = Answer("what?", "4821", True, ((1.0, 2.0),), (), "v", None, 1, 16, {})
+    for text in ("", " ", "\n"):
+        with pytest.raises(ValueError, match="without text"):
+            replace(answer, text=text)
+    with pytest.raises(ValueError, match="does not show"):
+        replace(answer, shown=False)
+    assert replace(answer, shown=False, spans=()).spans == ()
+
+
+def test_a_model_that_says_nothing_cites_nothing(film, tmp_path, monkeypatch):
+    """One question, several at once, and in pieces: a sentence, never an empty answer."""
+    with opened(film, tmp_path / "bank") as (qa, source):
+        qa.ingest(source)
+        silent = qa.backbone.prompt.stop_ids()
+        monkeypatch.setattr(
+            qa.backbone.language_model,
+            "decode",
+            lambda hidden, cache, most, *rest: iter(()),
+        )
+        question = Question(TEXT, source.info.video_id)
+        pieces: list[str] = []
+        alone = qa.ask(question, pieces.append)
+        assert silent and alone.text and "".join(pieces) == alone.text
+        answers = qa.ask_all([question])
+        for answer in (alone, *answers):
+            assert isinstance(answer, Answer)
+            assert answer.text == NO_ANSWER and not answer.shown
+            assert (answer.spans, answer.cited, answer.lines) == ((), (), ())
+
+
+OAK = """1
+00:00:03,000 --> 00:00:06,000
+The first pier was built of oak in 1721.
+
+2
+00:00:07,000 --> 00:00:10,000
+Fishermen dragged their boats onto the sand.
+"""
+
+
+def embedded(film, folder, *overrides: str):
+    """The parts of `reelbank ask` with the embedded model, on a copy of the film."""
+    copy = folder / "talk.mp4"
+    if not copy.exists():
+        copy.write_bytes(film.read_bytes())
+    common = [f"video={copy}", f"bank={folder / 'bank'}", "question=-"]
+    config = compose("ask", [*common, *overrides])
+    backbone = build_backbone(config)
+    return build_qa(config, backbone), build_source(config, backbone)
+
+
+def test_words_answer_what_the_embedded_model_cannot(film, tmp_path) -> None:
+    """Quoted with its moment and channel; refused where it is not said; never empty."""
+    (tmp_path / "talk.srt").write_text(OAK)
+    qa, source = embedded(film, tmp_path, "text=subtitles")
+    with qa.bank:
+        qa.ingest(source)
+        pieces: list[str] = []
+        video = source.info.video_id
+        said = qa.ask(Question("When was the first pier built?", video), pieces.append)
+        assert said.text == '00:03 "The first pier was built of oak in 1721."'
+        assert "".join(pieces) == said.text
+        assert (said.shown, said.channel, said.cited_by) == (True, "subtitle", "quote")
+        assert said.spans == ((3.0, 6.0),) and said.frames_read == 0
+        assert said.confidence is not None and 0.4 < said.confidence <= 1
+        quoted = [line for line in said.lines if line.read]
+        assert [line.text for line in quoted] == ["The first pier was built of oak in 1721."]
+        assert all(a <= line.start < b for line in quoted for a, b in said.spans)
+        early = qa.ask(Question("When was the first pier built?", video, asked_at=2.5))
+        absent = qa.ask(Question("How much does a helmet cost?", video))
+        for answer in (early, absent):
+            assert (answer.text, answer.shown) == (NOT_SAID, False)
+            assert (answer.spans, answer.cited, answer.lines) == ((), (), ())
+        cards = Question("What is the code on the card?", video)
+        alone = qa.ask(cards)
+        assert alone.frames_read > 0  # the model looked
+        together = qa.ask_all([cards, Question("When was the first pier built?", video)])
+        assert [one.text for one in together] == [alone.text, said.text]
+
+
+def test_a_film_without_words_gets_one_honest_sentence(film, tmp_path) -> None:
+    qa, source = embedded(film, tmp_path, "text=none")
+    with qa.bank:
+        qa.ingest(source)
+        answer = qa.ask(Question("What does the baby hold?", source.info.video_id))
+        assert (answer.text, answer.shown, answer.channel) == (NO_WORDS, False, "")
+        assert (answer.spans, answer.cited, answer.lines) == ((), (), ())
 
 
 def frame_at(ordinal: int, time_: float, interval: float = 1.0) -> CitedFrame:

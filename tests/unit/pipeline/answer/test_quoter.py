@@ -1,0 +1,131 @@
+"""Quotes: which lines, joined how far, and how sure."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from encoders.text.lines import TextBlock, TextLine, TextSpan
+from memory.bank import MemoryBank
+from memory.retrieval.uniform import UniformRetriever
+from memory.schema import Question
+from pipeline.answer.quotes import answer_type
+from pipeline.answer.quotes.quotation import Quotation
+from pipeline.answer.quotes.quoter import Quoter
+from pipeline.schema import NOT_SAID
+from tests.support.quoted_films import films, shared
+from tests.support.records import info
+
+SECONDS = 60.0
+Quote = Callable[..., Quotation | None]
+
+
+@pytest.fixture
+def quote(tmp_path: Path) -> Iterator[Quote]:
+    """Quotes from lines of (start, end, text), by words alone."""
+    with MemoryBank.open(
+        tmp_path / "bank", {"model": "m"}, UniformRetriever(), recent_frames=0
+    ) as bank:
+        bank.record_video(info("v"), 1.0, finished=True)
+
+        def run(
+            question: str,
+            *lines: tuple[float, float, str],
+            kind: str = "subtitle",
+            asked_at: float = math.inf,
+        ) -> Quotation | None:
+            bank.text.drop("v", "subtitles")
+            rows = tuple(TextLine("v", a, b, kind, text, a) for a, b, text in lines)
+            bank.text.write(
+                TextBlock("v", "subtitles", "made up", 0, TextSpan(0, SECONDS, rows, True))
+            )
+            return Quoter(bank).quote(Question(question, "v", asked_at), SECONDS)
+
+        yield run
+
+
+PIER = (
+    (1.0, 3.0, "Good evening to everybody."),
+    (4.0, 6.0, "The pier was built of oak"),
+    (6.1, 8.0, "and tar by six carpenters."),
+    (9.0, 11.0, "Later a storm broke it."),
+    (20.0, 22.0, "The mayor was not amused."),
+)
+
+
+def test_a_broken_sentence_is_quoted_whole(quote: Quote) -> None:
+    found = quote("Who built the pier of oak?", *PIER)
+    assert found is not None and found.is_said and found.channel == "subtitle"
+    assert found.text == '00:04 "The pier was built of oak and tar by six carpenters."'
+    assert found.spans == ((4.0, 8.0),)
+    again = quote("What did the carpenters have besides tar?", *PIER)
+    assert again is not None and again.lines == found.lines
+
+
+def test_rows_of_a_slide_stand_alone(quote: Quote) -> None:
+    rows = [(1.0, 9.0, "Pier of oak"), (1.0, 9.0, "storm and rain"), (1.0, 9.0, "the mayor")]
+    found = quote("What about the oak pier?", *rows, kind="ocr")
+    assert found is not None and [line.text for line in found.lines] == ["Pier of oak"]
+
+
+def test_a_neighbor_gives_the_number_that_is_asked_for(quote: Quote) -> None:
+    lines = (
+        (1.0, 3.0, "The crane is the pride of the harbor."),
+        (3.5, 5.0, "It has 42 wheels."),
+        (30.0, 32.0, "Thank you."),
+    )
+    found = quote("How many wheels has the pride crane of the harbor?", *lines)
+    assert found is not None and "42" in found.text
+
+
+def test_nothing_after_the_moment_of_the_question(quote: Quote) -> None:
+    assert quote("Who built the pier of oak?", *PIER, asked_at=3.5) is None
+    found = quote("Who built the pier of oak?", *PIER, asked_at=5.0)
+    assert found is not None and "carpenters" not in found.text
+    assert all(line.end <= 5.0 for line in found.lines)
+
+
+def test_what_no_line_says_is_refused(quote: Quote) -> None:
+    assert quote("Which helmet is best for cyclists?", *PIER) is None
+    unsure = quote("How much did the mayor of Lisbon earn in spring?", *PIER)
+    assert unsure is not None and not unsure.is_said
+    assert unsure.text == NOT_SAID and unsure.spans == ()
+
+
+def test_what_a_question_asks_for() -> None:
+    number, time = answer_type.has_number, answer_type.has_time
+    name, person = answer_type.has_name, answer_type.has_person
+    for question, expected in {
+        "How many steps are there?": number,
+        "What does it cost?": number,
+        "When did it open?": time,
+        "In which year was it made?": time,
+        "What is the name of the ship?": name,
+        "What was the cow called?": name,
+        "Who built it?": person,
+        "Why is it green?": None,
+    }.items():
+        assert answer_type.expected(question) is expected, question
+    assert number("forty steps") and number("42") and not number("some steps")
+    assert time("on Mondays") and not time("on the roof")
+    assert name("a banker called Lorenz") and not name("The banker. He left.")
+    assert person("my aunt has it") and not person("The roof is flat.")
+
+
+def test_films_of_the_measurement_are_what_they_claim() -> None:
+    """Half of the questions share no telling word with their line, and every truth is said."""
+    for name, count in (("test", 9), ("calibration", 7)):
+        sample = films(name)
+        assert len(sample) == count
+        asked = [one for film in sample for one in film.questions if one.truths]
+        other = [one for one in asked if one.words == "other"]
+        assert 2 * len(other) == len(asked)
+        assert 2 * sum(not one.truths for film in sample for one in film.questions) == len(asked)
+        for film in sample:
+            for question in film.questions:
+                lines = [one.text for one in film.lines if question.line in one.text]
+                if question.truths:
+                    (line,) = lines
+                    assert question.is_answered_by(line)
+                    assert bool(shared(question.text, line)) == (question.words == "same")
