@@ -15,7 +15,7 @@ TASKS = {
     "find": "pipeline.commands.find:run",
     "bank": "pipeline.commands.bank:run",
     "needle": "pipeline.evaluation.needle.command:run",
-    "serve": "pipeline.server.command:run",
+    "serve": "pipeline.resident.served:run",
     "demo": "pipeline.demo.command:run",
     "bench": "pipeline.evaluation.speed.command:run",
     "backbones": "pipeline.commands.backbones:run",

@@ -5,13 +5,14 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO
 
 from encoders.errors import UserError
 from pipeline.commands.output.encoding_messages import EncodingMessages
 from pipeline.commands.output.terminal import format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
 from pipeline.engine import Engine
-from pipeline.schema import check_question
+from pipeline.schema import Answer, check_question
 
 
 def run(settings: AskSettings, engine: Engine | None = None) -> int:
@@ -38,13 +39,20 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
             end=settings.end,
             began=settings.began,
         )
-    if settings.format == OutputFormat.json:
-        print(json.dumps(asdict(answer)))
-    else:
-        print("" if streams else answer.text)
-        print(format_answer(answer), flush=True)
+    print_answer(answer, settings.format, streams)
     messages.suggest("find", settings.video, "a person")
     return 0
+
+
+def print_answer(
+    answer: Answer, format: OutputFormat, is_printed: bool, out: TextIO | None = None
+) -> None:
+    """The answer with its citations. is_printed: its text, in pieces. out: None is stdout."""
+    if format == OutputFormat.json:
+        print(json.dumps(asdict(answer)), file=out)
+    else:
+        print("" if is_printed else answer.text, file=out)
+        print(format_answer(answer), file=out, flush=True)
 
 
 def _print_token(text: str) -> None:

@@ -24,11 +24,13 @@ def run(words: Sequence[str], options: Mapping[str, str]) -> int:
     status = reply["status"]
     if action == "status":
         since = format_duration(status["seconds"])
-        print(
-            f"process {status['pid']} of bank {bank}: {status['commands']} commands in {since}; "
-            f"ends {status['minutes']:g} minutes after the last one"
-        )
+        print(f"process {status['pid']} of bank {bank}: {status['commands']} commands in {since}")
         return 0
+    if not status["ends"]:
+        raise UserError(
+            f"process {status['pid']} serves bank {bank} to others as well; stop it where it was "
+            "started"
+        )
     until = time.monotonic() + _SECONDS_TO_END
     while request(bank, "status") is not None:
         if time.monotonic() > until:

@@ -6,17 +6,14 @@ Knows the tasks `ask` and `find`, and which settings belong to a single call; no
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from encoders.errors import UserError
 from pipeline.config.compose import compose
 from pipeline.config.settings import AskSettings, FindSettings, IngestSettings
+from pipeline.resident.call_settings import parts_of, with_whole_paths
 
-_OF_A_CALL = frozenset(
-    "question query video start end began asked_at top widen channels encode format out thumbnails "
-    "messages".split()
-)
 # what loads parts, and warns about them once
 _BUILDERS = ("pipeline.build", "pipeline.frame_embedder")
 
@@ -89,7 +86,7 @@ class WarmEngines:
         """The engine for these settings: one that is there, or a new one in its place."""
         from pipeline.engine import Engine
 
-        settings = _with_whole_paths(settings, self._bank)
+        settings = with_whole_paths(settings, self._bank, os.getcwd())
         if any(one.identity != identity(self._bank) for one in self._engines.values()):
             self.drop()  # the bank was deleted, or another one is in its place
         for warm in self._engines.values():
@@ -97,7 +94,7 @@ class WarmEngines:
             own = (
                 engine.settings if isinstance(settings, IngestSettings) else engine.search_settings
             )
-            if _parts(own) == _parts(settings):
+            if parts_of(own) == parts_of(settings):
                 self._engines[task] = warm
                 return warm
         old = self._engines.pop(task, None)
@@ -126,31 +123,3 @@ def identity(bank: str) -> Identity:
     except OSError:
         return None
     return about.st_dev, about.st_ino
-
-
-def _parts(settings: IngestSettings | FindSettings) -> dict[str, Any]:
-    """The settings that an engine is built of. Those of asking are those of encoding."""
-    kind = FindSettings if isinstance(settings, FindSettings) else IngestSettings
-    names = {one.name for one in fields(kind)} - _OF_A_CALL
-    return {name: value for name, value in settings.to_dict().items() if name in names}
-
-
-def _with_whole_paths(
-    settings: AskSettings | FindSettings, bank: str
-) -> AskSettings | FindSettings:
-    """The settings with paths that hold in any folder: the next command may come from another."""
-    names = [one.name for one in fields(settings) if not settings.is_missing(one.name)]
-    parts = {
-        name: _whole(getattr(settings, name))
-        for name in names
-        if isinstance(getattr(settings, name), dict)
-    }
-    return settings.changed(**parts, bank=bank)
-
-
-def _whole(value: Any, key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {name: _whole(inner, name) for name, inner in value.items()}
-    if isinstance(value, str) and key in ("path", "model") and os.path.exists(value):
-        return os.path.abspath(value)
-    return value

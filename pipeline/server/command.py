@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,11 @@ _MINIMUM = {
 }
 
 
-def run(config: ServeSettings) -> int:
-    """reelbank serve."""
+def run(
+    config: ServeSettings,
+    beside: "Callable[[Service], AbstractContextManager[object]]" = nullcontext,
+) -> int:
+    """reelbank serve. beside: what runs as long as the server does."""
     require_extra("serve", "reelbank serve")
     check(config)  # 1
     listening = listen(config)  # 2
@@ -58,7 +62,8 @@ def run(config: ServeSettings) -> int:
         gc.freeze()  # imported modules and weights are never garbage; see pipeline.cli.entry
         gc.enable()
         announce(config, listening, "reelbank: serving")
-        uvicorn.Server(uvicorn_settings(app)).run(sockets=[listening])
+        with beside(service):
+            uvicorn.Server(uvicorn_settings(app)).run(sockets=[listening])
         return 0
     finally:
         listening.close()

@@ -350,3 +350,33 @@ def test_links_to_a_bank_are_the_bank(runtime, tmp_path):
     (tmp_path / "bank").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "bank")
     assert Place.of(str(tmp_path / "link")) == Place.of(str(tmp_path / "bank"))
+
+
+@pytest.mark.slow
+def test_a_server_answers_questions_on_its_bank(runtime, run, film, bank, tmp_path):
+    pytest.importorskip("uvicorn")
+    copied = tmp_path / "bank"
+    shutil.copytree(bank, copied)
+    words = words_of("ask", film, copied)
+    serving = process(["serve", f"bank={copied}", "port=0", *toy_parts()])
+    try:
+        wait_for(lambda: request(str(copied), "status") is not None)
+        assert timeless(warm(copied, words)) == timeless(cold(run, words))
+        as_json = [*words, "format=json"]
+        assert timeless(warm(copied, as_json)) == timeless(cold(run, as_json))
+        before = status(copied)["commands"]
+        for line in (
+            [*words, "fps=2"],
+            words_of("find", film, copied),
+            words_of("late", film, copied),
+        ):
+            running = process(line)
+            out, err = running.communicate()
+            assert timeless((running.returncode, out, err)) == timeless(cold(run, line))
+        assert status(copied)["commands"] == before  # each did the work itself
+        code, _, err = run("resident", "stop", f"bank={copied}")
+        assert code == 2 and "stop it where it was started" in err
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=60)
+    assert not Place.of(str(copied)).socket.exists()
