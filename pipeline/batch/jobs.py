@@ -223,6 +223,11 @@ def _locate(job: Job, root: Path) -> Iterator[Job]:
         else:
             pattern = path.relative_to(path.anchor) if path.is_absolute() else path
             _refuse_whole_disk(job.video, path)
+            if any("**" in name and name != "**" for name in pattern.parts):
+                # an error of Python until 3.12, and one * since
+                raise RowError(
+                    f"video={job.video} has ** beside other signs; write it as /**/ or as one *"
+                )
             try:
                 paths = sorted(
                     str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file()

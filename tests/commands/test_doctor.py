@@ -41,7 +41,8 @@ def found(run: Run, *arguments: str) -> tuple[int, dict[str, Any]]:
 def test_it_names_what_is_here(run: Run, bank: Path) -> None:
     code, findings = found(run, f"bank={bank}")
     assert code == 0
-    assert findings["packages/torch"]["facts"]["version"] == torch.__version__
+    version = findings["packages/torch"]["facts"]["version"]
+    assert torch.__version__.startswith(version)  # which may leave out +cu130
     assert findings["machine/cpu"]["facts"]["usable_cores"] >= 1
     assert findings["machine/memory"]["facts"]["bytes"] > 1e9
     assert findings["models/embedded"]["status"] == "ok"
