@@ -17,6 +17,8 @@ from tests.support.qa import held_at
 from tests.support.sessions import feed, pushed, wait_until_seen, world
 
 SHAPE = "What shape is red?"
+# when second 0 of the stream was: around midnight, times of day would name two days
+BEGAN = 1_795_001_200.25
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,8 @@ def running(embedded, tmp_path_factory):
     the newest are in the open segment."""
     with embedded(tmp_path_factory.mktemp("dialogue") / "bank") as qa:
         source = pushed(qa)
+        start_clock = source.start_clock
+        source.start_clock = lambda start: start_clock(start) and BEGAN
         with Session(qa, source) as session:
             feed(source, world("shape:red star@4", "shape:red heart@14", "name:Alice@20"), 0, 24)
             wait_until_seen(session, 23)
@@ -53,10 +57,9 @@ def test_follow_ups_go_on_where_the_last_answer_ended(running):
 
 def test_times_in_words_and_again(running, monkeypatch):
     dialogue = Dialogue(running)
-    wall = running.qa.bank.catalog.segments("page")[0].wall
-    now = wall + 30  # the stream was pushed faster than the clock goes
-    monkeypatch.setattr("pipeline.live.dialogue.time.time", lambda: now)
-    clock = [time.strftime("%H:%M:%S", time.localtime(wall + second)) for second in (11, 18)]
+    assert running.qa.bank.catalog.segments("page")[0].wall == BEGAN
+    monkeypatch.setattr("pipeline.live.dialogue.time.time", lambda: BEGAN + 30)
+    clock = [time.strftime("%H:%M:%S", time.localtime(BEGAN + second)) for second in (11, 18)]
     turn = dialogue.ask(f"What shape is red between {clock[0]} and {clock[1]}?")
     assert (
         (turn.text, turn.stream.answer.text) == (SHAPE, "heart")
@@ -73,7 +76,8 @@ def test_times_in_words_and_again(running, monkeypatch):
         dialogue.ask(f"{SHAPE} the day before yesterday")
 
 
-def test_what_follows_nothing_is_told(running):
+def test_what_follows_nothing_is_told(running, monkeypatch):
+    monkeypatch.setattr("pipeline.live.dialogue.time.time", lambda: BEGAN + 30)
     dialogue = Dialogue(running)
     for said in ("And after that?", "and before that?", "And now?", "in the last ten minutes?"):
         with pytest.raises(UserError, match="ask a whole question"):
