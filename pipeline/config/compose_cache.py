@@ -19,7 +19,7 @@ from typing import Any
 import conf
 from pipeline.config import settings
 
-_ENTRIES = 64  # at most; the oldest goes first
+_ENTRIES = 256  # of about 2 KB, at most; the oldest goes first
 _LIBRARIES = ("hydra", "omegaconf")
 
 
