@@ -51,6 +51,7 @@ def terminal(home: Path) -> Iterator[Terminal]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_session(terminal: Terminal, home: Path) -> None:
     terminal.wait("bank .*bank; a line finds moments in the whole bank, /help lists the commands")
     terminal.wait("find> ")
