@@ -1,16 +1,51 @@
-"""Processes beside this one for heavy work. They end with this one, however it ends."""
+"""Processes beside this one for heavy work. They end with this one, however it ends.
+
+They import what they run, and not the program that started them: Python's spawn would run a script
+of three lines, without `if __name__ == "__main__":`, again in each worker.
+"""
 
 import multiprocessing
 import os
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
+
+_lock = threading.Lock()
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """New interpreters, which import only what their work needs."""
-    return ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
-    )
+    """New interpreters, which import only what their work needs: functions of modules."""
+    return ProcessPoolExecutor(workers, _Context(), initializer=_end_with_parent)
+
+
+class _Process(SpawnProcess):
+    def start(self) -> None:
+        with _without_script():
+            super().start()
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Hide from multiprocessing where the caller's script is."""
+    main = sys.modules["__main__"]
+    with _lock:
+        spec, file = main.__spec__, getattr(main, "__file__", None)
+        main.__spec__ = None
+        if file is not None:
+            del main.__file__
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
+            if file is not None:
+                main.__file__ = file
 
 
 def _end_with_parent() -> None:

@@ -53,3 +53,23 @@ def _is_running(process: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return facts.rpartition(")")[2].split()[0] != "Z"
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+from encoders.text.worker_pool import worker_pool
+print("the script runs", flush=True)
+spec = __spec__
+with worker_pool(2) as pool:
+    results = [pool.submit(abs, -number) for number in range(4)]
+    print([one.result() for one in results])
+print(__file__ == sys.argv[0], __spec__ is spec)
+"""
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
+    path = tmp_path / "three_lines.py"
+    path.write_text(SCRIPT.format(root=str(ROOT)))
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("the script runs\n[0, 1, 2, 3]\nTrue True\n", "")
