@@ -93,7 +93,7 @@ def test_when_the_other_process_has_gone_the_rest_is_encoded(run, films, writer)
 
 
 def test_words_of_an_encoded_film_are_not_waited_for(run, films) -> None:
-    code, *_ = ask(run, films)
+    code, *_ = ask(run, films, "text=none")
     assert code == 0
     overrides = [f"video={films / 'other.mp4'}", f"bank={films / 'bank'}", *toy_parts()]
     process, connection = children.start(children.ingest_and_hold, overrides, 1)

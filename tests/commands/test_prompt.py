@@ -104,6 +104,7 @@ def test_ctrl_c_drops_a_line_and_ctrl_d_leaves(terminal: Terminal) -> None:
     terminal.wait("find> ")
     os.write(terminal._master, b"half a li")
     terminal.wait("half a li")
+    time.sleep(0.3)  # readline notices a signal while it waits, not while it draws
     terminal.press("c")
     terminal.wait("find> ")
     terminal.type("/help")
@@ -111,7 +112,7 @@ def test_ctrl_c_drops_a_line_and_ctrl_d_leaves(terminal: Terminal) -> None:
     # the arrow up brings the line before back
     terminal.press("\x1b[A")
     terminal.wait("/help")
-    time.sleep(0.3)  # readline notices a signal while it waits, not while it draws
+    time.sleep(0.3)
     terminal.press("c")
     terminal.wait("find> ")
     terminal.press("d")

@@ -20,7 +20,7 @@ def main() -> None:
     import pipeline.cli
 
     replies = sys.stdout
-    print(json.dumps({"package": os.path.dirname(pipeline.cli.__file__)}), file=replies, flush=True)
+    print(json.dumps({"package": os.path.dirname(pipeline.__file__)}), file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         os.chdir(request["folder"])

@@ -168,7 +168,7 @@ def without_timings(value: Any) -> Any:
         return {
             k: without_timings(v)
             for k, v in value.items()
-            if not (k == "seconds" and isinstance(v, dict))
+            if not (k in ("seconds", "text_seconds") and isinstance(v, dict))
         }
     return [without_timings(each) for each in value] if isinstance(value, list) else value
 
@@ -203,7 +203,10 @@ def ask(
     line: CommandLine, folder: Path, name: str, questions: Sequence[str] = QUESTIONS
 ) -> list[Reply]:
     """Answers that read four of eight frames."""
-    own = (f"bank={name}", "fps=0.5", "read_tokens=64", "recent_frames=1", *RECIPES[name].parts)
+    parts = RECIPES[name].parts
+    # the default of that commit; today's would add vectors to the bank
+    dense = () if any(part.startswith("dense=") for part in parts) else ("dense=none",)
+    own = (f"bank={name}", "fps=0.5", "read_tokens=64", "recent_frames=1", *parts, *dense)
     return [
         line.run(folder, "ask", "video=film.mp4", f"question={question}", *own)
         for question in questions

@@ -50,3 +50,13 @@ def wait_until_seen(session: Session, second: float, timeout: float = 60.0) -> N
         session.check()
         assert time.monotonic() < until, session.status()
         time.sleep(0.01)
+
+
+def wait_until_stored(session: Session, segments: int, timeout: float = 60.0) -> None:
+    """Wait for the writer, which is behind what questions see while the machine is busy."""
+    until = time.monotonic() + timeout
+    catalog, video_id = session.qa.bank.catalog, session.source.info.video_id
+    while len(catalog.segments(video_id)) < segments:
+        session.check()
+        assert time.monotonic() < until, session.status()
+        time.sleep(0.01)

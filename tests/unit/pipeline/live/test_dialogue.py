@@ -14,7 +14,7 @@ from pipeline.live.dialogue import Dialogue, Round, context_text, decay
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
 from tests.support.qa import held_at
-from tests.support.sessions import feed, pushed, wait_until_seen, world
+from tests.support.sessions import feed, pushed, wait_until_seen, wait_until_stored, world
 
 SHAPE = "What shape is red?"
 # when second 0 of the stream was: around midnight, times of day would name two days
@@ -32,6 +32,7 @@ def running(embedded, tmp_path_factory):
         with Session(qa, source) as session:
             feed(source, world("shape:red star@4", "shape:red heart@14", "name:Alice@20"), 0, 24)
             wait_until_seen(session, 23)
+            wait_until_stored(session, 2)
             yield session
 
 

@@ -24,7 +24,7 @@ from pipeline.config.compose import compose
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from tests.support.records import files
-from tests.support.sessions import feed, pushed, wait_until_seen, world
+from tests.support.sessions import feed, pushed, wait_until_seen, wait_until_stored, world
 from tests.support.streams import Sender
 from tests.support.toys import toy_parts
 from tests.support.videos import numbered, write_video
@@ -53,6 +53,7 @@ def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embe
             assert qa.ask(Question(CODE, "page")).text == "not in the video"
             feed(source, paint, 10, 12)  # seconds 8 to 11 are the open segment
             wait_until_seen(session, 11)
+            wait_until_stored(session, 1)
             assert len(qa.bank.catalog.segments("page")) == 1
             answer = qa.ask(Question(CODE, "page"))
             assert answer.text == "4821" and answer.spans == ((10.0, 12.0),)
@@ -132,6 +133,7 @@ def test_the_tail_keeps_the_budget_and_the_newest(tmp_path):
             assert [o for run in first.runs for o in run.ordinals] == [1, 2, 3, 4, 5, 6]
             feed(source, lambda t: numbered(int(t), (56, 56)), 7, 15)
             wait_until_seen(session, 14)
+            wait_until_stored(session, 1)
             for kv in (True, False):
                 found = qa.bank.recall(Question("x", "page"), read_tokens=24, kv=kv)
                 ordinals = [o for run in found.runs for o in run.ordinals]
