@@ -571,6 +571,9 @@ class Engine:
 def _with_parts(own: Kind, other: IngestSettings | FindSettings | None) -> Kind:
     """The settings with the bank and the parts of another task."""
     values = {name: getattr(other, name) for name in _SHARED}
+    # a search has a default of its own for dense=, which says nothing of how films are encoded
+    if not values["dense"] or isinstance(own, FindSettings):
+        del values["dense"]
     return own.changed(**{name: value for name, value in values.items() if value is not None})
 
 
