@@ -1,6 +1,9 @@
-"""`python -m reelbank`: the same as the command `reelbank`."""
+"""The command `reelbank`, also as `python -m reelbank`.
 
-import reelbank  # noqa: F401  refuses other packages of our names first
+Importing the package first refuses other packages of our names, with the folder that is in the way.
+"""
+
+import reelbank  # noqa: F401
 from pipeline.cli import main
 
 if __name__ == "__main__":
