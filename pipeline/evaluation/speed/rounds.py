@@ -172,10 +172,12 @@ def _warm_up_row(arm: BenchArm, frames: Frames) -> BenchRow:
 
 
 def question(number: int) -> str:
-    """A different text for every number, with the same number of words."""
+    """A different text for every number, with the same number of words; all about cards, so that
+    the embedded model answers it.
+    """
     color, shape = _COLORS[number % len(_COLORS)], _SHAPES[(number // len(_COLORS)) % len(_SHAPES)]
     turn = number // (len(_COLORS) * len(_SHAPES))
-    return f"What is the code on the card after the {color} {shape}, {turn:02d}?"
+    return f"What is the code on the card and the {color} {shape}, {turn:02d}?"
 
 
 def rotated(arms: Sequence[BenchArm], number: int) -> list[BenchArm]:
