@@ -17,6 +17,7 @@ from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.extras import missing_line
+from encoders.user_cache import user_cache
 
 _CHUNK = 1 << 20  # bytes read at once
 
@@ -132,8 +133,7 @@ class PackagedWeights:
 
 def cache_folder() -> Path:
     """Where joined weights lie: weights/ of Reelbank's folder in the user's cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "reelbank" / "weights"
+    return user_cache("weights")
 
 
 def _place(part: str) -> Path:

@@ -19,13 +19,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from encoders.user_cache import user_cache
+
 _MOST_BYTES = 256 << 20  # of all entries; the oldest go first
 
 
 def folder() -> Path:
-    """$XDG_CACHE_HOME/reelbank/films, or the same below ~/.cache."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "reelbank" / "films"
+    """films/ of Reelbank's folder in the user's cache. OSError for a user without a home."""
+    return user_cache("films")
 
 
 class RecordCache:

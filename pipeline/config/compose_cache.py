@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import conf
+from encoders.user_cache import user_cache
 from pipeline.config import settings
 
 _ENTRIES = 256  # of about 2 KB, at most; the oldest goes first
@@ -60,10 +61,8 @@ class ComposeCache:
 
 def _folder() -> Path | None:
     """Where entries lie; None where another user could write there."""
-    with suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
-        root = os.environ.get("XDG_CACHE_HOME", "")
-        cache = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
-        folder = cache / "reelbank" / "settings"
+    with suppress(OSError):
+        folder = user_cache("settings")
         if folder.exists():
             about = folder.stat()
             if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -120,39 +120,34 @@ def when(spans: tuple[tuple[float, float], ...]) -> str:
 
 
 def show(results: list[Result]) -> None:
-    """Print the table on the terminal."""
-    table = Table(show_lines=False)
-    for name in ("question", "answer", "truth", "", "cited", "shown at", "s"):
-        table.add_column(name, overflow="fold")
+    """Print the answers about cards on the terminal."""
+    table = _table("cited", "shown at")
     for one in results:
-        table.add_row(
-            one.question.text,
-            one.answer.text,
-            one.question.answer,
-            "right" if one.right else "WRONG",
-            when(one.answer.spans),
-            one.shown_at,
-            f"{one.seconds:.2f}",
-        )
+        cells = (one.question.answer, _verdict(one.right), when(one.answer.spans), one.shown_at)
+        table.add_row(one.question.text, one.answer.text, *cells, f"{one.seconds:.2f}")
     Console(width=150).print(table)
 
 
 def show_talk(results: list[TalkResult]) -> None:
-    """Print the table on the terminal."""
-    table = Table(show_lines=False)
-    for name in ("question", "answer", "truth", "", "channel", "sure", "s"):
-        table.add_column(name, overflow="fold")
+    """Print the answers about the talk on the terminal."""
+    table = _table("channel", "confidence")
     for one in results:
-        table.add_row(
-            one.question.text,
-            one.answer.text,
-            one.truth,
-            "right" if one.right else "WRONG",
-            one.answer.channel or "-",
-            f"{one.answer.confidence or 0:.2f}",
-            f"{one.seconds:.2f}",
-        )
+        channel, confidence = one.answer.channel or "-", f"{one.answer.confidence or 0:.2f}"
+        cells = (one.truth, _verdict(one.right), channel, confidence)
+        table.add_row(one.question.text, one.answer.text, *cells, f"{one.seconds:.2f}")
     Console(width=150).print(table)
+
+
+def _table(*columns: str) -> Table:
+    """An empty table of answers; columns: between the verdict and the seconds."""
+    table = Table(show_lines=False)
+    for name in ("question", "answer", "truth", "", *columns, "s"):
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _verdict(is_right: bool) -> str:
+    return "right" if is_right else "WRONG"
 
 
 def ask_talk(folder: Path, backbone: AnyModel) -> tuple[Path, list[TalkResult], str]:
