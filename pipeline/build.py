@@ -23,7 +23,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
-from pipeline.answer.schema import EvidenceReader, GroupReader, Reader
+from pipeline.answer.schema import Abstention, EvidenceReader, GroupReader, Reader
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
@@ -48,7 +48,17 @@ log = logging.getLogger(__name__)
 
 AnyModel = Backbone | Endpoint  # in this process, or behind an address
 
-GROUPS = ("backbone", "clip", "source", "segmenter", "compressor", "prefill", "retriever", "reader")
+GROUPS = (
+    "backbone",
+    "clip",
+    "source",
+    "segmenter",
+    "compressor",
+    "prefill",
+    "retriever",
+    "reader",
+    "abstention",
+)
 
 
 def build_backbone(settings: PipelineSettings) -> AnyModel:
@@ -101,6 +111,7 @@ def build_qa(
     clip = clip or build_clip(settings)
     endpoint = backbone if isinstance(backbone, Endpoint) else None
     if endpoint is not None:
+        _refuse_abstention(settings)
         settings = without_tokens(settings)
     segmenter = instantiate("segmenter", settings.segmenter)
     if isinstance(segmenter, functools.partial):
@@ -123,7 +134,12 @@ def build_qa(
     )
     local: Reader | None = None
     if endpoint is None:
-        local = call("reader", instantiate("reader", settings.reader), backbone)
+        abstention: Abstention = call(
+            "abstention", instantiate("abstention", settings.abstention), backbone=backbone
+        )
+        local = call(
+            "reader", instantiate("reader", settings.reader), backbone, abstention=abstention
+        )
     extractors, absent = build_extractors(settings.text), absent_extractors(settings.text)
     sentence_encoder = build_sentence_encoder(settings.dense)
     check_parts(
@@ -193,6 +209,15 @@ def build_qa(
         only_cards=not backbone.reads_text and backbone.questions == "needle_world",
     )
     return VideoQA(bank, ingester, answerer)
+
+
+def _refuse_abstention(settings: PipelineSettings) -> None:
+    """UserError: a model behind an address is told so anyway, and its logits stay there."""
+    if not settings.abstention["_target_"].endswith(".NoAbstention"):
+        raise UserError(
+            "abstention= needs a model in this process; backbone=endpoint asks for "
+            '"not in the video" already, in backbone.form=; leave abstention= out.'
+        )
 
 
 def _read_frames(backbone: AnyModel) -> int:

@@ -73,8 +73,8 @@ class Answer:
     # where the answer comes from: "picture" (the model, from frames and what it read with them),
     # the channel of the quoted lines, or "" where nothing answers
     channel: str = ""
-    # 0..1: that the film says it in the best line, also where that is too little for an answer;
-    # None for a model's answer
+    # 0..1: that the film says it in the best line, also where that is too little for an answer; of
+    # a model's answer, that the frames show it, where abstention= measures that; else None
     confidence: float | None = None
 
     def __post_init__(self) -> None:
@@ -96,6 +96,8 @@ class Reading:
     usage: Usage | None = None
     warning: str = ""  # what the user must know about this answer
     frames_read: int | None = None  # None: all frames of the evidence
+    # 0..1: that the frames do not show what is asked; None: not measured (conf/abstention)
+    absence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,6 +346,7 @@ class Answerer:
             cited_by=reading.cited_by,
             usage=reading.usage,
             channel=PICTURE if shown else "",
+            confidence=None if reading.absence is None else round(1.0 - reading.absence, 4),
         )
 
     def _lost(self, question: Question) -> str:

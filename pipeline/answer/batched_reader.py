@@ -18,11 +18,12 @@ from encoders.encoder import Timer
 from encoders.models.batched_cache import BatchedCache
 from encoders.models.kv_cache import FixedCache
 from memory.schema import Evidence
+from pipeline.answer.abstention import instructed, is_absent
 from pipeline.answer.attention_shares import AttentionShares
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Likelihoods, Reader
 from pipeline.runtime.torch_threads import one_thread
-from pipeline.schema import Reading
+from pipeline.schema import NOT_SHOWN, Reading
 
 _STEP = 64  # tokens: the buffer's length is a multiple of it
 _SPARE_TOKENS = 256  # beyond the request: a longer group next time then needs no new buffer
@@ -44,22 +45,36 @@ class BatchedReader:
         if self._one_by_one(group):
             return [self.reader.read(evidence, timer) for evidence in group]
         most = self.reader.max_new_tokens
+        abstention = self.reader.abstention
         suffixes = [
-            self.reader.prompt_suffix(evidence.question.prompt, evidence.lines)
+            self.reader.prompt_suffix(
+                instructed(evidence.question.prompt, abstention), evidence.lines
+            )
             for evidence in group
         ]
-        with self._contexts(group, max(map(len, suffixes)) + most, timer) as (stack, shares):
+        checks = [self.reader.check_suffix(evidence) for evidence in group]
+        room = max(max(map(len, suffixes)) + most, *map(len, checks))
+        with self._contexts(group, room, timer) as (stack, shares):
             with timer("first_token"), self._narrowed(sum(map(len, suffixes))):
+                telling = self._checked(checks, stack) if len(checks[0]) else None
                 hidden = self._prefill(suffixes, stack, shares)  # [B, D]
+                absences = self._absences(hidden if telling is None else telling)
+            absent = [is_absent(each, abstention) for each in absences]
             with timer("decode"), self._narrowed():
-                answers = self._decode(hidden, stack, shares, most)
+                answers = self._decode(hidden, stack, shares, most, absent)
             with timer("cite"):
                 shares.finish()
         thought = self.backbone.prompt.thought
         return [
-            self.reader.read(group[row], timer)  # it thinks unasked, and rows advance together
+            Reading(NOT_SHOWN, {}, absence=absences[row])
+            if absent[row]
+            else self.reader.read(group[row], timer)  # it thinks unasked, and rows advance together
             if thought is not None and ids[:1] == [thought.begin]
-            else Reading(self.backbone.prompt.text_of(ids).strip(), shares.weights(row))
+            else Reading(
+                self.backbone.prompt.text_of(ids).strip(),
+                shares.weights(row),
+                absence=absences[row],
+            )
             for row, ids in enumerate(answers)
         ]
 
@@ -153,14 +168,34 @@ class BatchedReader:
         hidden = self._language_model.forward_batch(suffixes, stack, shares)
         return hidden[torch.arange(len(suffixes)), last]
 
+    def _checked(self, checks: Sequence[Tensor], stack: BatchedCache) -> Tensor:
+        """[B, D] hidden states behind a prompt of each row. The stack is afterwards as before."""
+        mark = stack.mark()
+        hidden = self._language_model.forward_batch(checks, stack)  # [B, n, D]
+        stack.rewind(mark)
+        return hidden[torch.arange(len(checks)), [len(check) - 1 for check in checks]]
+
+    def _absences(self, telling: Tensor) -> list[float | None]:
+        """Of each row the probability that its frames do not show what is asked, from the hidden
+        states [B, D] that tell; None where nothing is measured."""
+        abstention = self.reader.abstention
+        if abstention.threshold is None:
+            return [None] * len(telling)
+        return [float(p) for p in abstention.absence(self._language_model.logits(telling))]
+
     def _decode(
-        self, hidden: Tensor, stack: BatchedCache, shares: AttentionShares, most: int
+        self,
+        hidden: Tensor,
+        stack: BatchedCache,
+        shares: AttentionShares,
+        most: int,
+        absent: Sequence[bool],
     ) -> list[list[int]]:
         """Greedy decoding from the last hidden states [B, D]: token ids of each row, without the
-        stop token."""
+        stop token. absent: rows that answer nothing."""
         stops = self.backbone.prompt.stop_ids()
         answers: list[list[int]] = [[] for _ in hidden]
-        active = [True] * len(answers)
+        active = [not each for each in absent]
         for step in range(most):
             tokens = self._language_model.logits(hidden).argmax(-1).tolist()
             active = [on and token not in stops for on, token in zip(active, tokens, strict=True)]

@@ -29,14 +29,15 @@ from encoders.models.video_llm import require_full_attention
 from encoders.schema import FrameEmbeds, KVBlock, join_tokens
 from encoders.text.lines import TextLine
 from memory.schema import Evidence
+from pipeline.answer.abstention import NoAbstention, instructed, is_absent
 from pipeline.answer.attention_shares import AttentionShares
 from pipeline.answer.likelihood import log_likelihood
-from pipeline.answer.schema import Cache, Layout, Likelihoods
+from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
 from pipeline.answer.text_evidence import prompt
 from pipeline.answer.thinking import room_for_thoughts, think
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
 from pipeline.runtime.torch_threads import one_thread
-from pipeline.schema import Reading
+from pipeline.schema import NOT_SHOWN, Reading
 
 _POLL_S = 0.05  # how often a waiting question checks whether it was cancelled
 # tokens beyond the request: a longer question next time then needs no new buffer
@@ -50,10 +51,15 @@ class _CachedReader:
     model_name = ""
 
     def __init__(
-        self, backbone: Backbone, *, max_new_tokens: int = 64, max_thinking_tokens: int = 1024
+        self,
+        backbone: Backbone,
+        *,
+        max_new_tokens: int = 64,
+        max_thinking_tokens: int = 1024,
+        abstention: Abstention | None = None,
     ) -> None:
-        """max_thinking_tokens: of a thought before the answer, which counts apart. UserError on
-        values that give no room.
+        """max_thinking_tokens: of a thought before the answer, which counts apart. abstention: None
+        = the model says by itself what it does not see. UserError on values that give no room.
         """
         if max_new_tokens < 1:
             raise UserError(
@@ -71,6 +77,7 @@ class _CachedReader:
                 f"reader.max_thinking_tokens={max_thinking_tokens} is negative; use 0 or more."
             )
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
+        self.abstention: Abstention = abstention or NoAbstention()
         self._thinking_tokens = max_thinking_tokens
         self._thought = backbone.prompt.thought
         self._language_model = backbone.language_model
@@ -131,14 +138,22 @@ class _CachedReader:
         """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the
         text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
-        suffix = self.prompt_suffix(evidence.question.prompt, evidence.lines)
-        room = len(suffix) + self.max_new_tokens + self._room_for_thoughts
+        asked = instructed(evidence.question.prompt, self.abstention)
+        suffix = self.prompt_suffix(asked, evidence.lines)
+        check = self.check_suffix(evidence)
+        room = max(len(check), len(suffix) + self.max_new_tokens + self._room_for_thoughts)
         with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
             shares = AttentionShares(frames_of)
             ids: list[int] = []
             emitted = ""
             with timer("first_token"), one_thread(self._language_model.is_narrow):
+                absence = self._absence(self._states(check, cache)[-1:]) if len(check) else None
                 hidden = self._begin(suffix, cache, shares, cancelled)[-1]
+                if not len(check):
+                    absence = self._absence(hidden[None])
+                if is_absent(absence, self.abstention):
+                    emit(NOT_SHOWN)
+                    return Reading(NOT_SHOWN, {}, absence=absence)
                 stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
                 token = next(stream, None)
                 if self._thought is not None and token == self._thought.begin:  # unasked
@@ -162,7 +177,7 @@ class _CachedReader:
         text = self.backbone.prompt.text_of(ids).strip()
         if text != emitted:
             emit(text[len(emitted) :])
-        return Reading(text, shares.weights())
+        return Reading(text, shares.weights(), absence=absence)
 
     def log_likelihoods(
         self,
@@ -197,6 +212,22 @@ class _CachedReader:
     def count_tokens(self, text: str) -> int:
         """Tokens of a text in a prompt."""
         return len(self.backbone.prompt.ids(text))
+
+    def check_suffix(self, evidence: Evidence) -> Tensor:
+        """[n, D] embeddings of the prompt that asks whether the frames suffice; n = 0: none."""
+        if not self.abstention.check_prompt:
+            return self._language_model.embed([])
+        question = evidence.question.prompt
+        check = self.abstention.check_prompt.replace("{question}", question)
+        return self.prompt_suffix(check, evidence.lines)
+
+    def _absence(self, hidden: Tensor) -> float | None:
+        """The probability that the video does not show what is asked, from the hidden state [1, D]
+        that tells; None where nothing is measured.
+        """
+        if self.abstention.threshold is None:
+            return None
+        return float(self.abstention.absence(self._language_model.logits(hidden))[0])
 
     @property
     def _room_for_thoughts(self) -> int:
@@ -238,17 +269,21 @@ class _CachedReader:
 
     def _log_likelihood(self, hidden: Tensor, ids: list[int], cache: Cache, ends: bool) -> float:
         """Of token ids behind the last hidden state [1, D]. The cache is afterwards as before."""
-        mark = cache.mark() if isinstance(cache, FixedCache) else None
-        # nothing can be removed from the library's cache, so a copy takes its place
-        scratch = copy.deepcopy(cache) if mark is None else cache
-        embeds = self._language_model.embed(ids)  # [n, D]
-        hidden_after = self._language_model.forward(embeds, scratch)  # [n, D]
-        if mark is not None:
-            assert isinstance(cache, FixedCache)
-            cache.rewind(mark)
+        hidden_after = self._states(self._language_model.embed(ids), cache)  # [n, D]
         logits = self._language_model.logits(torch.cat([hidden, hidden_after]))  # [n + 1, V]
         stops = self.backbone.prompt.stop_ids() if ends else ()
         return log_likelihood(logits.log_softmax(-1), ids, stops)
+
+    def _states(self, embeds: Tensor, cache: Cache) -> Tensor:
+        """Hidden states [n, D] of a text [n, D] behind the cache, which is afterwards as before."""
+        mark = cache.mark() if isinstance(cache, FixedCache) else None
+        # nothing can be removed from the library's cache, so a copy takes its place
+        scratch = copy.deepcopy(cache) if mark is None else cache
+        hidden = self._language_model.forward(embeds, scratch)
+        if mark is not None:
+            assert isinstance(cache, FixedCache)
+            cache.rewind(mark)
+        return hidden
 
     def _cache_for(self, capacity: int) -> Cache:
         """A cache that holds the sink and has room for `capacity` tokens."""
@@ -288,10 +323,18 @@ class TokenReader(_CachedReader):
     needs_kv = False
 
     def __init__(
-        self, backbone: Backbone, *, max_new_tokens: int = 64, max_thinking_tokens: int = 1024
+        self,
+        backbone: Backbone,
+        *,
+        max_new_tokens: int = 64,
+        max_thinking_tokens: int = 1024,
+        abstention: Abstention | None = None,
     ) -> None:
         super().__init__(
-            backbone, max_new_tokens=max_new_tokens, max_thinking_tokens=max_thinking_tokens
+            backbone,
+            max_new_tokens=max_new_tokens,
+            max_thinking_tokens=max_thinking_tokens,
+            abstention=abstention,
         )
         if backbone.counts_frames:  # then nothing before the frames is the same for every question
             self.sink = self.sink[:0]
@@ -339,7 +382,12 @@ class KVReader(_CachedReader):
     needs_kv = True
 
     def __init__(
-        self, backbone: Backbone, *, max_new_tokens: int = 64, max_thinking_tokens: int = 1024
+        self,
+        backbone: Backbone,
+        *,
+        max_new_tokens: int = 64,
+        max_thinking_tokens: int = 1024,
+        abstention: Abstention | None = None,
     ) -> None:
         require_full_attention(backbone)
         if backbone.renumbers_frames:
@@ -348,7 +396,10 @@ class KVReader(_CachedReader):
                 "their frames' times."
             )
         super().__init__(
-            backbone, max_new_tokens=max_new_tokens, max_thinking_tokens=max_thinking_tokens
+            backbone,
+            max_new_tokens=max_new_tokens,
+            max_thinking_tokens=max_thinking_tokens,
+            abstention=abstention,
         )
 
     def layout(self, evidence: Evidence) -> Layout:

@@ -39,6 +39,21 @@ class Likelihoods(NamedTuple):
     weights: dict[int, float]  # frame ordinal -> share of attention while the likeliest is given
 
 
+class Abstention(Protocol):
+    """How a model is led to say "not in the video", and when it is taken to mean that."""
+
+    instruction: str  # text behind the question in the prompt; "": none
+    # a prompt of its own, with {question}, whose next token tells; "": that of the answer tells
+    check_prompt: str
+    # probability of absence from which the answer is "not in the video"; None: nothing is measured
+    threshold: float | None
+
+    def absence(self, logits: Tensor) -> Tensor:
+        """[B, V] float32 logits of the token that tells -> [B] float32 probability that the video
+        does not show what is asked."""
+        ...
+
+
 class EvidenceReader(Protocol):
     """Evidence -> answer, wherever the model runs. All that an answer needs."""
 
@@ -80,6 +95,7 @@ class Reader(EvidenceReader, Protocol):
 
     backbone: Backbone
     max_new_tokens: int
+    abstention: Abstention
     sink: Tensor  # [P, D] embeddings of the preamble
 
     def log_likelihoods(
@@ -106,6 +122,10 @@ class Reader(EvidenceReader, Protocol):
 
     def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
         """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
+        ...
+
+    def check_suffix(self, evidence: Evidence) -> Tensor:
+        """[n, D] embeddings of the prompt that asks whether the frames suffice; n = 0: none."""
         ...
 
     def layout(self, evidence: Evidence) -> Layout:

@@ -219,6 +219,9 @@ class PipelineSettings(Settings):
     prefill: PartSettings = mandatory("Computes keys and values of a segment.")
     retriever: PartSettings = mandatory("Finds the frames that an answer reads.")
     reader: PartSettings = mandatory("Answers from the recalled frames.")
+    abstention: PartSettings = mandatory(
+        'When an answer is "not in the video", beside when the model says so by itself.'
+    )
     text: dict[str, PartSettings] = mandatory("Extractors of text, by name; several at once.")
     dense: PartSettings = mandatory("Encodes lines of text by meaning; empty: by words alone.")
 

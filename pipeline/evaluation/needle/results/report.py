@@ -20,7 +20,7 @@ from pipeline.config.units import format_time
 from pipeline.evaluation.needle.films import vnbench
 from pipeline.evaluation.needle.films.film import FilmSource
 from pipeline.evaluation.needle.films.schema import Film, Item
-from pipeline.evaluation.needle.results import plots, score, vnbench_score
+from pipeline.evaluation.needle.results import plots, score, thresholds, vnbench_score
 from pipeline.evaluation.needle.results.score import ResultRow
 
 FAILURES = 40  # that the page shows, spread over tasks
@@ -54,6 +54,13 @@ def sections(
     ]
     parts = [
         *_answer_sections(rows),
+        (
+            "Thresholds of abstention",
+            "What an answer would be if `abstention.threshold` were this; rows of arms that "
+            "measure absence. A false refusal is of a question that the film answers. Choose a "
+            "threshold on films of one seed, and report it on those of another.",
+            thresholds.table(rows),
+        ),
         ("VNBench's rules", _vnbench_words(rows), _vnbench_table(rows)),
         (
             "Rules over the text of the options alone",

@@ -218,6 +218,7 @@ def score_facts(item: Item, film: Film, arm: Arm, answer: ArmAnswer) -> ResultRo
         "text": text,
         "right": is_right(text, item.answer),
         "shown": is_shown(text),
+        "absence": answer.reading.absence,
         "options": item.options,
         "choice": choice,
         "chose_right": None if choice is None else choice == item.slot,
