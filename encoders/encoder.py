@@ -102,12 +102,24 @@ class Encoder:
             kv=block,
             key_means=None if means is None else means[sources],
             wall=None if self.began is None else self.began + start,
+            thumbnails=self._thumbnails(frames),
         )
 
     def _embed(self, frames: Frames, timer: Timer) -> Tensor:
         """[T, E] float32."""
         with timer("clip"):
             return self._per_patch(self.clip.embed_frames(frames))
+
+    def _thumbnails(self, frames: Frames) -> tuple[bytes, ...] | None:
+        """One for each frame; for a temporal patch, that of its last sampled frame, whose time is
+        the patch's.
+        """
+        if frames.thumbnails is None:
+            return None
+        size, last = self.backbone.temporal_patch, len(frames) - 1
+        return tuple(
+            frames.thumbnails[min(first + size - 1, last)] for first in range(0, last + 1, size)
+        )
 
     def _per_patch(self, rows: Tensor) -> Tensor:
         """[sampled frames, E] -> [T, E]: for a temporal patch, the mean direction of its frames."""

@@ -11,7 +11,7 @@ patches; behind their tower, one patch counts as one frame.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -35,17 +35,26 @@ class Frames:
     video_id: str
     pixels: np.ndarray  # [T, height, width, 3] uint8 RGB
     times: np.ndarray  # [T] float64, seconds from the start of the video, strictly rising
+    # [T] JPEGs that the bank stores with the frames (source.keep=); None: it stores none
+    thumbnails: tuple[bytes, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.times):
             raise ValueError(f"{len(self.pixels)} frames with {len(self.times)} times")
+        if self.thumbnails is not None and len(self.thumbnails) != len(self.times):
+            raise ValueError(f"{len(self.times)} frames with {len(self.thumbnails)} thumbnails")
 
     def __len__(self) -> int:
         return len(self.times)
 
     def part(self, first: int, stop: int) -> "Frames":
         """Frames first..stop-1."""
-        return replace(self, pixels=self.pixels[first:stop], times=self.times[first:stop])
+        return Frames(
+            self.video_id,
+            self.pixels[first:stop],
+            self.times[first:stop],
+            None if self.thumbnails is None else self.thumbnails[first:stop],
+        )
 
 
 def join_frames(parts: Sequence[Frames]) -> Frames:
@@ -56,7 +65,14 @@ def join_frames(parts: Sequence[Frames]) -> Frames:
         parts[0].video_id,
         np.concatenate([part.pixels for part in parts]),
         np.concatenate([part.times for part in parts]),
+        _join_thumbnails(parts),
     )
+
+
+def _join_thumbnails(parts: Sequence[Frames]) -> tuple[bytes, ...] | None:
+    """None unless every part has its own."""
+    own = [part.thumbnails for part in parts if part.thumbnails is not None]
+    return tuple(chain.from_iterable(own)) if len(own) == len(parts) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +236,24 @@ class Segment:
     key_means: Tensor | None
     # Unix seconds of `start`, if known
     wall: float | None = None
+    # [T] JPEG of each frame, for when the film is gone; None: none are stored
+    thumbnails: tuple[bytes, ...] | None = None
 
     @property
     def times(self) -> Tensor:
         """[T] float64 seconds of the frames."""
         return self.tokens.times
+
+    @property
+    def distinct_thumbnails(self) -> tuple[bytes, ...]:
+        """The thumbnails as they are stored: one that equals the one before it, as of a still
+        picture, is empty.
+        """
+        own = self.thumbnails or ()
+        repeats = (False, *(after == before for before, after in pairwise(own)))
+        return tuple(
+            b"" if is_repeat else each for is_repeat, each in zip(repeats, own, strict=False)
+        )
 
     def __len__(self) -> int:
         return len(self.tokens.times)

@@ -4,13 +4,18 @@ Knows the store; no retriever, no questions. Nothing here changes a bank, so no 
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import Segment
 from memory.pending import PendingFrames
 from memory.storage.catalog import Gap, SegmentRow, Session, VideoRow
 from memory.store import DiskStore
+
+_EPS_S = 1e-3  # Matroska rounds times to milliseconds
 
 
 class BankCatalog:
@@ -50,6 +55,31 @@ class BankCatalog:
     def read_segment(self, video_id: str, number: int) -> Segment:
         """A whole segment from its file. KeyError if it was never written."""
         return self._store.get(video_id, number)
+
+    def thumbnails(self, video_id: str, seconds: Sequence[float]) -> list[bytes | None]:
+        """The stored JPEG of what is shown at each second of video time, pending segments included.
+        None where the bank has no segment, or a segment without thumbnails (source.keep=).
+        UserError for a damaged file.
+        """
+        places = [self._place(video_id, at) for at in seconds]
+        jpegs: dict[int, dict[int, bytes]] = {}  # by segment, by frame
+        for number in {place[0] for place in places if place is not None}:
+            frames = sorted({place[1] for place in places if place and place[0] == number})
+            own = self._store.thumbnails(video_id, number, frames)
+            jpegs[number] = {} if own is None else dict(zip(frames, own, strict=True))
+        stored = [None if each is None else jpegs[each[0]].get(each[1]) for each in places]
+        pending = self._pending.of(video_id)
+        return [
+            jpeg or _pending_thumbnail(pending, at)
+            for jpeg, at in zip(stored, seconds, strict=True)
+        ]
+
+    def _place(self, video_id: str, at: float) -> tuple[int, int] | None:
+        """Segment and frame within it that are shown at a second; None where nothing is stored."""
+        rows = self._rows.overlapping(video_id, start=at, end=at + _EPS_S)
+        if not rows:
+            return None
+        return rows[-1].number, _frame_at(rows[-1].times, at)
 
     def overlapping(
         self,
@@ -118,3 +148,15 @@ class BankCatalog:
         return self._rows.nbytes() + sum(
             self._store.text.nbytes(video.info.video_id) for video in self.videos()
         )
+
+
+def _frame_at(times: np.ndarray, at: float) -> int:
+    """Number of the frame that is shown at a second; a picture holds until the next one."""
+    return max(0, int(np.searchsorted(times, at + _EPS_S, side="right")) - 1)
+
+
+def _pending_thumbnail(segments: Sequence[Segment], at: float) -> bytes | None:
+    for segment in segments:
+        if segment.thumbnails is not None and segment.start - _EPS_S <= at < segment.end:
+            return segment.thumbnails[_frame_at(segment.times.cpu().numpy(), at)]
+    return None

@@ -264,6 +264,16 @@ class DiskStore:
             ),
         )
 
+    def thumbnails(
+        self, video_id: str, number: int, frames: Sequence[int]
+    ) -> tuple[bytes, ...] | None:
+        """JPEGs of these frames, counted within the segment; None if it has none."""
+        return self._read(
+            video_id,
+            number,
+            lambda path, row: segment_file.read_thumbnails(path, frames, row.checksum),
+        )
+
     def exact_kv(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
         """Keys and values of these frames as the encoder produced them. None if the recent window
         does not have them."""

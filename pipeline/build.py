@@ -18,6 +18,7 @@ from encoders.sources.live.address import is_live
 from encoders.sources.live.file_playback import FilePlayback
 from encoders.sources.live.url_source import UrlSource
 from encoders.sources.pictures import display_ratio
+from encoders.sources.thumbnail_maker import ThumbnailMaker, thumbnail_maker
 from encoders.text.lines import TextExtractor
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
@@ -287,6 +288,17 @@ def open_video(
     )
 
 
+def build_thumbnail_maker(settings: PipelineSettings) -> ThumbnailMaker | None:
+    """What source.keep= says, for a live source; None: a bank stores no thumbnails of it."""
+    node = settings.source
+    return thumbnail_maker(
+        node.get("keep", "none"),
+        node.get("keep_size", 480),
+        node.get("keep_quality", 75),
+        node.get("keep_bytes", 40_000),
+    )
+
+
 def read_text_tokens(settings: PipelineSettings, backbone: VideoModel) -> int:
     """Tokens of recalled text in a prompt; 0 by default for a model that reads no text."""
     if settings.read_text_tokens is not None:
@@ -306,5 +318,6 @@ def build_live(
     if is_live(settings.video):
         source = UrlSource(settings.video, settings.fps, width=width, height=height, name=name)
         source.fit = backbone.frame_size_for if backbone.keeps_shape else None
+        source.thumbnail = build_thumbnail_maker(settings)
         return source
     return FilePlayback(build_source(settings, backbone), speed)

@@ -115,6 +115,8 @@ class IngestReport:
     text_lines: dict[str, int] = field(default_factory=dict)  # extractor -> lines in the bank
     # extractor -> seconds of wall time that this call took for it
     text_seconds: dict[str, float] = field(default_factory=dict)
+    thumbnail_bytes: int = 0  # of nbytes: JPEGs of the frames (source.keep=)
+    new_seconds: float = 0.0  # of video time, encoded by this call
 
 
 NOT_SHOWN = "not in the video"

@@ -229,7 +229,8 @@ class PyAvReader:
         """numbers: [W] of pictures, rising, of a pass over the whole film."""
         self._facts, self._size = facts, (width, height)
         self._numbers = np.unique(numbers)
-        self._scaler = VideoReformatter()
+        # one for each size: a change of size costs more than the scaling
+        self._scaler, self._other_scaler = VideoReformatter(), VideoReformatter()
         self._units = units_of(facts)
         self.gaps: list[tuple[float, float | None]] = []
         self._last = -1  # number of the last good picture
@@ -282,7 +283,8 @@ class PyAvReader:
         signs = orientation.matrix(frame)
         lying = orientation.is_lying(signs)
         width, height = (size or self._size)[:: -1 if lying else 1]
-        scaled = self._scaler.reformat(
+        scaler = self._scaler if size is None else self._other_scaler
+        scaled = scaler.reformat(
             frame, width, height, "rgb24", interpolation="BILINEAR"
         ).to_ndarray()
         return orientation.upright(scaled, signs)

@@ -8,9 +8,11 @@ is answered by the next one that can, if that comes before the next point of the
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import av
 import numpy as np
 
 from encoders.errors import UserError
@@ -24,7 +26,9 @@ from encoders.sources.decoders import (
     PyAvReader,
     why_not_decord,
 )
+from encoders.sources.pictures import fit_size
 from encoders.sources.sampling import Samples, first_samples, shown_samples
+from encoders.sources.thumbnail_maker import thumbnail_maker
 
 DECODERS = ("auto", "pyav", "decord")
 _GAPS = 8  # stretches of damage that a note lists
@@ -34,8 +38,9 @@ _SHOWN = "shown"  # the rule of sampling, in the record of a video; earlier vers
 class FileSource:
     """A `FrameSource` over one file. start and end limit the pass: seconds of video time, end
     exclusive. decoder: "pyav", which is exact everywhere; "decord", as far as it can; "auto": the
-    faster one of those that are exact. UserError if the file cannot be used, or has no frame in
-    that range.
+    faster one of those that are exact. keep: "jpeg" adds a thumbnail to each frame, of keep_size
+    pixels on the longer side at most, of keep_quality (1 to 95), and of at most keep_bytes; "none"
+    adds none. UserError if the file cannot be used, or has no frame in that range.
     """
 
     def __init__(
@@ -49,9 +54,14 @@ class FileSource:
         start: float = 0.0,
         end: float | None = None,
         decoder: str = "auto",
+        keep: str = "none",
+        keep_size: int = 480,
+        keep_quality: int = 75,
+        keep_bytes: int = 40_000,
     ) -> None:
         self._path = Path(path)
         _check(path, fps, start, end, decoder)
+        self._thumbnail = thumbnail_maker(keep, keep_size, keep_quality, keep_bytes)
         if min(width, height, batch) < 1:
             raise ValueError(
                 f"width={width}, height={height}, batch={batch}: all must be at least 1"
@@ -81,9 +91,13 @@ class FileSource:
         """Decode by decord as far as it can, or by PyAV."""
         self._asks_decord = decord
         # reason not to use decord; empty if it is used
-        self._why = why_not_decord(self._facts) if decord else "not asked for"
+        self._why = self._why_not_decord() if decord else "not asked for"
         # seconds up to which decord's pictures are used; PyAV's after that
         self._decord_until = -math.inf if self._why else math.inf
+
+    def _why_not_decord(self) -> str:
+        # decord scales every picture to one size
+        return "thumbnails are kept" if self._thumbnail else why_not_decord(self._facts)
 
     def resume(self, before: VideoInfo) -> None:
         """Sample and decode as the pass that made this record did. UserError if that counted time
@@ -156,26 +170,33 @@ class FileSource:
             self._decoders.add("decord")
             yield Frames(self._id, pixels, samples.times[part])
 
-    def _batches(self, frames: Iterator[tuple[np.ndarray, float]]) -> Iterator[Frames]:
-        pixels: list[np.ndarray] = []
-        times: list[float] = []
-        for picture, time in frames:
+    def _batches(self, samples: Iterator[tuple["_Picture", float]]) -> Iterator[Frames]:
+        batch: list[tuple[_Picture, float]] = []
+        for sample in samples:
             self._decoders.add("pyav")
-            pixels.append(picture)
-            times.append(time)
-            if len(times) == self._batch:
-                yield Frames(self._id, np.stack(pixels), np.array(times))
-                pixels, times = [], []
-        if times:
-            yield Frames(self._id, np.stack(pixels), np.array(times))
+            batch.append(sample)
+            if len(batch) == self._batch:
+                yield self._joined(batch)
+                batch = []
+        if batch:
+            yield self._joined(batch)
 
-    def _by_pyav(self, begin: float) -> Iterator[tuple[np.ndarray, float]]:
+    def _joined(self, batch: Sequence[tuple["_Picture", float]]) -> Frames:
+        jpegs = tuple(picture.jpeg for picture, _ in batch if picture.jpeg is not None)
+        return Frames(
+            self._id,
+            np.stack([picture.pixels for picture, _ in batch]),
+            np.array([time for _, time in batch]),
+            jpegs if self._thumbnail else None,
+        )
+
+    def _by_pyav(self, begin: float) -> Iterator[tuple["_Picture", float]]:
         """Frames from `begin` on with their times, as far as the file can be decoded."""
         samples = self._samples
         reader = PyAvReader(self._facts, *self._size, samples.numbers)
         # a sample before `begin` that is lost may be answered behind it
         first = max(0, int(np.searchsorted(samples.times, begin)) - 1)
-        answers = _Answers(reader, samples, self._facts.times, first)
+        answers = _Answers(reader, samples, self._facts.times, first, self._scaled)
         complete = True
         for picture, time in answers.frames(begin):
             if time >= self._end:
@@ -183,6 +204,12 @@ class FileSource:
                 break
             yield picture, time
         self._record(reader.gaps, complete)
+
+    def _scaled(self, reader: PyAvReader, frame: av.VideoFrame) -> "_Picture":
+        if self._thumbnail is None:
+            return _Picture(reader.picture(frame), None)
+        size = fit_size(self._facts, frame, self._thumbnail.size)
+        return _Picture(reader.picture(frame), self._thumbnail(reader.picture(frame, size)))
 
     def _record(self, gaps: list[tuple[float, float | None]], complete: bool) -> None:
         """Add what could not be decoded to the notes."""
@@ -216,19 +243,34 @@ class FileSource:
         )
 
 
+class _Picture(NamedTuple):
+    """A sampled picture."""
+
+    pixels: np.ndarray  # [height, width, 3] uint8 RGB, of the model's size
+    jpeg: bytes | None  # its thumbnail
+
+
 class _Answers:
     """What a reader gives for the samples of a pass, in time order."""
 
-    def __init__(self, reader: PyAvReader, samples: Samples, times: np.ndarray, first: int) -> None:
+    def __init__(
+        self,
+        reader: PyAvReader,
+        samples: Samples,
+        times: np.ndarray,
+        first: int,
+        scaled: Callable[[PyAvReader, av.VideoFrame], _Picture],
+    ) -> None:
         """times: [T] seconds of all pictures; first: number of the sample to begin with."""
         self._reader, self._samples, self._times, self._next = reader, samples, times, first
+        self._scaled = scaled
 
-    def frames(self, begin: float) -> Iterator[tuple[np.ndarray, float]]:
+    def frames(self, begin: float) -> Iterator[tuple[_Picture, float]]:
         """Pictures with their times, from `begin` seconds on."""
         samples = self._samples
         if self._next == len(samples.numbers):
             return
-        standing: tuple[np.ndarray, list[float]] | None = None
+        standing: tuple[_Picture, list[float]] | None = None
         for decoded in self._reader.pictures(int(samples.numbers[self._next])):
             if standing is not None and not decoded.after_damage:
                 yield from ((standing[0], time) for time in standing[1])
@@ -236,7 +278,7 @@ class _Answers:
             own, stands = self._times_of(decoded)
             late = [time for time in own if time >= begin], [t for t in stands if t >= begin]
             if late[0] or late[1]:
-                picture = self._reader.picture(decoded.frame)
+                picture = self._scaled(self._reader, decoded.frame)
                 yield from ((picture, time) for time in late[0])
                 # whether it stood is known once the next picture comes
                 standing = (picture, late[1]) if late[1] else None

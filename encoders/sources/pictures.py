@@ -49,7 +49,7 @@ def pictures_at(
             if one is None:
                 break
             if one.number in needed:
-                fit = None if isinstance(size, tuple) else _fit(facts, one.frame, size)
+                fit = None if isinstance(size, tuple) else fit_size(facts, one.frame, size)
                 decoded[one.number] = reader.picture(one.frame, fit)
         yield decoded.get(number)
         if number not in numbers[place + 1 :]:
@@ -93,9 +93,13 @@ def _first_picture(
     return None
 
 
-def _fit(facts: Container, frame: av.VideoFrame, side: int) -> tuple[int, int]:
+def fit_size(facts: Container, frame: av.VideoFrame, side: int) -> tuple[int, int]:
     """(width, height) as players show it, with the longer side at most `side` pixels."""
-    shape = frame.width * facts.pixel_aspect, float(frame.height)
-    scale = min(1.0, side / max(shape))
-    width, height = (max(1, round(length * scale)) for length in shape)
+    width, height = scaled_down(frame.width * facts.pixel_aspect, float(frame.height), side)
     return (height, width) if orientation.is_lying(orientation.matrix(frame)) else (width, height)
+
+
+def scaled_down(width: float, height: float, side: int) -> tuple[int, int]:
+    """(width, height) of the same shape, with the longer side at most `side` pixels."""
+    scale = min(1.0, side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))

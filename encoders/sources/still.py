@@ -1,14 +1,11 @@
 """Small pictures of a video file, as JPEGs. Knows no sampling rate and no bank."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from encoders.errors import UserError
 from encoders.sources.pictures import pictures_at
+from encoders.sources.thumbnail_maker import jpeg_of
 
 _SIDE = 320  # pixels, of the longer side at most
 
@@ -25,12 +22,6 @@ def stills(path: str, seconds: Sequence[float]) -> list[bytes | None]:
     """`still` for several seconds of one file, which is scanned once."""
     try:
         pictures = pictures_at(Path(path), seconds, _SIDE)
-        return [None if picture is None else _jpeg(picture) for picture in pictures]
+        return [None if picture is None else jpeg_of(picture) for picture in pictures]
     except (OSError, UserError):
         return [None] * len(seconds)
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()

@@ -23,7 +23,12 @@ _BYTES = 8  # of one checksum
 
 # name -> the offsets tensor that cuts it into frames, and the axis that is cut. Not cut: the scales
 # of keys, whose groups span frames (memory/storage/segments/quantization.py), and small tensors
-BY_FRAME = {"tokens": ("offsets", 0), "keys": ("kv_offsets", 2), "values": ("kv_offsets", 2)}
+BY_FRAME = {
+    "tokens": ("offsets", 0),
+    "keys": ("kv_offsets", 2),
+    "values": ("kv_offsets", 2),
+    "thumbnails": ("thumbnail_offsets", 0),
+}
 
 
 def of_bytes(data: bytes) -> str:

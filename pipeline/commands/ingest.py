@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from encoders.errors import UserError
 from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
 from pipeline.config.settings import AUTO_TEXT, IngestSettings, OutputFormat
-from pipeline.config.units import format_time
+from pipeline.config.units import format_size, format_time
 from pipeline.engine import Engine
 from pipeline.schema import IngestReport
 
@@ -77,6 +77,12 @@ def print_report(settings: IngestSettings, report: IngestReport) -> None:
         f"{settings.video}: {format_time(report.video_seconds)} in {report.segments} segments, "
         f"{report.frames} frames ({new}, {report.seconds['total']:.1f} s) in bank {settings.bank}"
     )
+    if report.thumbnail_bytes and report.new_seconds:
+        hour = report.thumbnail_bytes / report.new_seconds * 3600
+        print(
+            f"thumbnails: {format_size(report.thumbnail_bytes)}, at this rate "
+            f"{format_size(hour)} an hour"
+        )
     if report.text_lines:
         print(f"words: {_line_counts(report.text_lines)}")
     if report.warning:

@@ -62,7 +62,7 @@ def build_demo(config: DemoSettings) -> "Demo":
     """The parts of the page (pipeline/demo/app.Demo)."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from pipeline.build import build_backbone, build_qa
+    from pipeline.build import build_backbone, build_qa, build_thumbnail_maker
     from pipeline.demo.app import Demo
     from pipeline.demo.feeds import Feeds
     from pipeline.live.dialogue import Dialogue
@@ -84,6 +84,7 @@ def build_demo(config: DemoSettings) -> "Demo":
         if command.is_local(config.host) and not config.hosts
         else tuple(host.lower() for host in config.hosts),
         at_once=config.running,
+        thumbnail=build_thumbnail_maker(config),
     )
     return Demo(
         feeds=feeds,

@@ -21,6 +21,7 @@ from encoders.errors import UserError
 from encoders.schema import FrameSource, LiveSource
 from encoders.sources.live.address import without_password
 from encoders.sources.live.file_playback import FilePlayback
+from encoders.sources.thumbnail_maker import ThumbnailMaker
 from pipeline.demo.alert_list import AlertList
 from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
 from pipeline.demo.pictures import FilePictures, LivePictures, Pictures
@@ -104,15 +105,17 @@ class Feeds:
         size: tuple[int, int],
         hosts: tuple[str, ...] | None,
         at_once: int,
+        thumbnail: ThumbnailMaker | None = None,
     ) -> None:
         """new_file: opens a file as a frame source. size: (width, height) that the model expects.
+        thumbnail: of live sources, stored with their frames; None: nothing is.
 
         hosts: allowed stream hosts, "camera" for the machine's own cameras; None = all. at_once:
         questions answered at the same time.
         """
         self.qa, self._new_file, self._size = qa, new_file, size
         self._fit = qa.backbone.frame_size_for if qa.backbone.keeps_shape else None
-        self._hosts, self._at_once = hosts, at_once
+        self._hosts, self._at_once, self._thumbnail = hosts, at_once, thumbnail
         self._fps = 1.0 / qa.ingester.interval
         self._lock = threading.Lock()
         self._current: Feed | None = None
@@ -142,7 +145,7 @@ class Feeds:
         width, height = self._size
         pictures = LivePictures()
         source = PicturedUrlSource(url, self._fps, width=width, height=height, pictures=pictures)
-        source.fit = self._fit
+        source.fit, source.thumbnail = self._fit, self._thumbnail
         return self._start("live", without_password(url), source, pictures)
 
     def start_browser(self, title: str) -> Feed:
@@ -151,7 +154,7 @@ class Feeds:
         pictures = LivePictures()
         name = time.strftime("page-%Y%m%d-%H%M%S-") + secrets.token_hex(2)
         source = BrowserSource(name, self._fps, width=width, height=height, pictures=pictures)
-        source.fit = self._fit
+        source.fit, source.thumbnail = self._fit, self._thumbnail
         return self._start("browser", title, source, pictures)
 
     def push(self, feed_id: str, picture: np.ndarray) -> bool:

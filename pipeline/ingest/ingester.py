@@ -8,10 +8,12 @@ because each segment is encoded behind the window of the segments before it.
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
+
+import numpy as np
 
 from encoders.encoder import Encoder, FrameFeatures
 from encoders.errors import UserError
@@ -40,6 +42,10 @@ T = TypeVar("T")
 # seconds of video encoded so far, bytes of segment files written so far
 Progress = Callable[[float, int], None]
 
+_NO_THUMBNAILS = (
+    "The new segments have no thumbnails, as those before have; source.keep=jpeg makes them."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Live:
@@ -61,6 +67,9 @@ class _Pass:
     executor: Executor | None  # embeds frames while the tower runs; None: in the same thread
     threads: int  # of torch, for each thread that computes
     new: int = 0  # segments encoded
+    new_seconds: float = 0.0  # of video time, encoded
+    thumbnail_bytes: int = 0
+    lacks_thumbnails: bool = False  # which the segments before have
     inexact: list[int] = field(default_factory=list)  # numbers; see `_Start.exact`
 
 
@@ -72,6 +81,7 @@ class _Start:
     batches: Iterator[Frames]
     after: float  # seconds; the segmenter uses earlier frames only to find the cut
     exact: bool  # False: the window can differ from that of an uninterrupted run
+    has_thumbnails: bool  # whether the frame before has one in the bank
 
 
 @dataclass(frozen=True)
@@ -168,8 +178,11 @@ class Ingester:
         if until is None and is_replayable:
             self.bank.record_video(source.info, self.interval, finished=True)
             self.text.describe(source.info)
-        warning = " ".join(filter(None, [source_warning(source.info), _inexact(run.inexact)]))
+        notes = [source_warning(source.info), _inexact(run.inexact)]
+        notes += [_NO_THUMBNAILS] if run.lacks_thumbnails else []
+        warning = " ".join(filter(None, notes))
         report = self._report(info.video_id, timer, run.new, writer.nbytes, warning)
+        report = replace(report, thumbnail_bytes=run.thumbnail_bytes, new_seconds=run.new_seconds)
         return _with_words(report, self.text, words)
 
     def _missing(
@@ -206,6 +219,9 @@ class Ingester:
                 with run.timer("write"):
                     run.writer.put(segment)
                 run.inexact += [] if start.exact else [number]
+                run.new_seconds += segment.end - segment.start
+                run.thumbnail_bytes += sum(map(len, segment.distinct_thumbnails))
+                run.lacks_thumbnails |= start.has_thumbnails and segment.thumbnails is None
                 run.new, number = run.new + 1, number + 1
                 run.progress(segment.end, run.writer.nbytes)
         if stop is not None and number < stop:
@@ -237,7 +253,16 @@ class Ingester:
             began = self.began if point.is_next and self.began is not None else point.began
         encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval, began)
         batches = _timed(run.source.frames(begin), run.timer, "decode")
-        return _Start(encoder, batches, point.start, exact)
+        return _Start(encoder, batches, point.start, exact, self._has_thumbnail(run, point.times))
+
+    def _has_thumbnail(self, run: _Pass, times: np.ndarray) -> bool:
+        """Whether the last of these frames has a thumbnail in the bank."""
+        video_id = run.source.info.video_id
+        with suppress(UserError):  # a damaged segment is not what this pass is about
+            return len(times) > 0 and None not in self.bank.catalog.thumbnails(
+                video_id, [float(times[-1])]
+            )
+        return False
 
     @contextmanager
     def _features_ahead(

@@ -44,6 +44,7 @@ WAYS = {
         "segmenter.memory=24",
         "segmenter.warm_up=4",
     ),
+    "thumbnails": ("source.keep=jpeg", "prefill.window_frames=11", "segmenter.seconds=6"),
     "int8": (
         "kv_dtype=int8",
         "token_dtype=int8",

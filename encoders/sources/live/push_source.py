@@ -19,7 +19,9 @@ from av.video.reformatter import VideoReformatter
 from encoders.errors import UserError
 from encoders.schema import Frames, VideoInfo
 from encoders.sources import orientation
+from encoders.sources.pictures import scaled_down
 from encoders.sources.sampling import sampling_mask
+from encoders.sources.thumbnail_maker import ThumbnailMaker
 
 
 class PushSource:
@@ -55,7 +57,9 @@ class PushSource:
         self._fps, self._size, self._depth = fps, (width, height), max(1, queue_frames)
         # width over height of the first picture -> (width, height) of all frames; None: as given
         self.fit: Callable[[float], tuple[int, int]] | None = None
-        self._scaler = VideoReformatter()
+        self.thumbnail: ThumbnailMaker | None = None  # None: frames come without thumbnails
+        # one for each size
+        self._scaler, self._thumbnail_scaler = VideoReformatter(), VideoReformatter()
         self._waiting: deque[Frames] = deque()
         self._news = threading.Condition()
         self._closed = threading.Event()
@@ -115,7 +119,8 @@ class PushSource:
             self._before = at
         if not chosen:
             return False
-        frame = Frames(self._name, self._scaled(picture)[None], np.array([at]))
+        pixels, jpeg = self._scaled(picture)
+        frame = Frames(self._name, pixels[None], np.array([at]), None if jpeg is None else (jpeg,))
         with self._news:
             self.frames_sampled += 1
             if len(self._waiting) == self._depth:
@@ -130,26 +135,34 @@ class PushSource:
         with self._news:
             self._news.notify_all()
 
-    def _scaled(self, picture: "av.VideoFrame | np.ndarray") -> np.ndarray:
-        """[height, width, 3] uint8, turned and mirrored as the stream says."""
+    def _scaled(self, picture: "av.VideoFrame | np.ndarray") -> tuple[np.ndarray, bytes | None]:
+        """[height, width, 3] uint8, turned and mirrored as the stream says; and its thumbnail."""
         frame = (
             picture
             if isinstance(picture, av.VideoFrame)
             else av.VideoFrame.from_ndarray(picture, format="rgb24")
         )
-        signs = orientation.matrix(frame)
+        is_lying = orientation.is_lying(orientation.matrix(frame))
+        width, height = (frame.width, frame.height)[:: -1 if is_lying else 1]
         if self.fit is not None:
-            ratio = frame.width / frame.height
-            self._size = self.fit(1 / ratio if orientation.is_lying(signs) else ratio)
+            self._size = self.fit(width / height)
             self.fit = None  # frames of one stream have one size
-        width, height = self._size[:: -1 if orientation.is_lying(signs) else 1]
-        scaled = self._scaler.reformat(
-            frame, width, height, "rgb24", interpolation="BILINEAR"
-        ).to_ndarray()
-        return orientation.upright(scaled, signs)
+        pixels = _upright(frame, self._scaler, self._size)
+        if self.thumbnail is None:
+            return pixels, None
+        size = scaled_down(width, height, self.thumbnail.size)
+        return pixels, self.thumbnail(_upright(frame, self._thumbnail_scaler, size))
 
     def _fail(self, error: Exception) -> None:
         """End the stream with an error, after the waiting frames are delivered."""
         with self._news:
             self._error = error
             self._news.notify_all()
+
+
+def _upright(frame: av.VideoFrame, scaler: VideoReformatter, size: tuple[int, int]) -> np.ndarray:
+    """[height, width, 3] uint8, turned and mirrored as the stream says. size: (width, height)."""
+    signs = orientation.matrix(frame)
+    width, height = size[:: -1 if orientation.is_lying(signs) else 1]
+    scaled = scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR").to_ndarray()
+    return orientation.upright(scaled, signs)

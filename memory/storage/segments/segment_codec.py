@@ -9,14 +9,17 @@ take only what was cut out of one. With int8 or int4 keys and values, everything
     clip               int8 per row, one row for frames that repeat each other
                        (VisualTokens.repeats)
     pos, offsets       the smallest integer dtypes that hold them, exactly
+Thumbnails are JPEGs in every bank; an empty one repeats the one before it.
 A cut by frames cuts the codes; the scales of keys are read whole. So a decoded range equals the
 slice of the decoded whole, bit by bit.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -133,6 +136,8 @@ def encode(
         tensors["repeats"] = visual.repeats
     if visual.sides is not None:
         tensors["sides"] = visual.sides
+    if segment.thumbnails is not None:
+        tensors |= _encode_thumbnails(segment.distinct_thumbnails)
     if block is not None:
         tensors |= {"kv_offsets": block.offsets} | _encode_kv(block, storage_format, form)
         if block.pos is not None:
@@ -140,7 +145,7 @@ def encode(
     if storage_format.is_quantized:
         tensors |= {
             name: narrow(tensors[name])
-            for name in ("pos", "offsets", "kv_offsets", "kv_pos")
+            for name in ("pos", "offsets", "kv_offsets", "kv_pos", "thumbnail_offsets")
             if name in tensors
         }
         tensors["clip"], clip_form = _encode_clip(segment)
@@ -199,6 +204,16 @@ def decode_clip(clip: Tensor, repeats: Tensor | None, form: TensorFormat) -> Ten
     )
 
 
+def holder_of(offsets: Tensor, frame: int) -> int:
+    """Number of the frame that holds the bytes of this frame's thumbnail: its own, or the one that
+    it repeats. offsets: the tensor `thumbnail_offsets`.
+    """
+    edges: list[int] = offsets.tolist()
+    while frame and edges[frame] == edges[frame + 1]:
+        frame -= 1
+    return frame
+
+
 def key_means(keys: Tensor, offsets: Tensor, repeats: Tensor | None) -> Tensor:
     """[T, L, H * Dh] float32: the mean key of each frame. keys: of all frames, cut by `offsets`."""
     edges, exact = offsets.tolist(), keys.float()
@@ -217,6 +232,13 @@ def narrow(numbers: Tensor) -> Tensor:
         if torch.equal(numbers.to(dtype).to(numbers.dtype), numbers):
             return numbers.to(dtype)
     return numbers
+
+
+def _encode_thumbnails(thumbnails: Sequence[bytes]) -> dict[str, Tensor]:
+    """JPEGs one behind another. thumbnails: `Segment.distinct_thumbnails`."""
+    edges = [0, *accumulate(map(len, thumbnails))]
+    joined = np.frombuffer(bytearray(b"".join(thumbnails)), np.uint8)
+    return {"thumbnails": torch.from_numpy(joined), "thumbnail_offsets": torch.tensor(edges)}
 
 
 def _encode_tokens(tokens: Tensor, storage_format: StorageFormat, form: TensorFormat) -> Tensor:

@@ -15,12 +15,13 @@ Tensors:
     kv_pos [M, 3]                                     for models with positions on three axes
     repeats [T]                                       if a compressor merged frames
     sides [T]                                         for frames in the shape of their film
+    thumbnails [bytes], thumbnail_offsets [T + 1]     if JPEGs are kept (source.keep=jpeg)
 Dtypes: see tensor_file.py beside this file. In a quantized bank (segment_codec.py) tensors are
 codes, keys_scale is stored beside keys, key_means are computed from the keys at every read, and the
 header names the format.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,7 @@ def read(path: Path, expected_seal: str | None = None) -> Segment:
             kv=kv,
             key_means=_key_means(file, head.form, None if kv is None else kv.keys),
             wall=head.wall,
+            thumbnails=_thumbnails(file, range(frames)),
         )
 
 
@@ -123,6 +125,15 @@ def read_index(
             clip=_clip(file, head.form) if "clip" in want else None,
             key_means=_key_means(file, head.form) if "key_means" in want else None,
         )
+
+
+def read_thumbnails(
+    path: Path, frames: Sequence[int], expected_seal: str | None = None
+) -> tuple[bytes, ...] | None:
+    """The JPEGs of some frames, counted within the segment; None if it has none. Only their bytes
+    are read."""
+    with _open(path, expected_seal) as (file, _):
+        return _thumbnails(file, frames)
 
 
 def read_times(path: Path) -> tuple[Tensor, Tensor]:
@@ -194,6 +205,18 @@ def _keys(file: TensorFile, form: TensorFormat, whole: Tensor, first: int, stop:
     )
 
 
+def _thumbnails(file: TensorFile, frames: Sequence[int]) -> tuple[bytes, ...] | None:
+    if "thumbnails" not in file.sums:
+        return None
+    offsets = file.offsets("thumbnail_offsets")
+    holders = [segment_codec.holder_of(offsets, frame) for frame in frames]
+    data = {
+        holder: file.frames("thumbnails", offsets[holder : holder + 2], holder).numpy().tobytes()
+        for holder in dict.fromkeys(holders)
+    }
+    return tuple(data[holder] for holder in holders)
+
+
 def _clip(file: TensorFile, form: TensorFormat) -> Tensor:
     return segment_codec.decode_clip(file.load("clip"), file.load_optional("repeats"), form)
 
@@ -220,6 +243,7 @@ __all__ = [
     "read_head",
     "read_index",
     "read_seal",
+    "read_thumbnails",
     "read_times",
     "seal",
 ]
