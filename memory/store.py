@@ -144,7 +144,7 @@ class DiskStore:
     def sweep(self) -> None:
         """Delete what a crash left behind. For the one writer, before it writes.
         CatalogDamagedError if the catalog lacks more segments than a crash can leave."""
-        unlisted = self.unlisted()
+        unlisted = self._unlisted()
         if len(unlisted) > 1:
             raise self.database.lost_rows_error(len(unlisted))
         for video_id in self.window.videos():
@@ -166,7 +166,7 @@ class DiskStore:
                 folder.rmdir()
         self.text.sweep()
 
-    def unlisted(self) -> list[Path]:
+    def _unlisted(self) -> list[Path]:
         """Whole segment files without a row: at most one, unless the catalog has lost rows or is
         another bank's. Those that were deleted on purpose do not count."""
         whole = []

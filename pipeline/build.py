@@ -36,6 +36,7 @@ from pipeline.frame_embedder import build_clip, retriever_settings, without_toke
 from pipeline.ingest.captions import Captions
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
+from pipeline.picture_source import PictureSource
 from pipeline.provenance import of_any_model, provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
@@ -174,7 +175,7 @@ def build_qa(
     if local is not None:
         reader, batched_reader = local, BatchedReader(local)
     elif endpoint is not None:
-        pictures = FilmPictures(bank.catalog, endpoint.picture_format)
+        pictures = FilmPictures(PictureSource(bank.catalog), endpoint.picture_format)
         ranks = not isinstance(retriever, UniformRetriever)
         reader = asking = EndpointReader(endpoint, pictures, search_ranks=ranks)
         batched_reader = EndpointGroup(asking, endpoint.parallel)

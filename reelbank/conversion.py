@@ -15,7 +15,8 @@ def to_video(engine: "Engine", row: "VideoRow") -> Video:
     """A row of the catalog."""
     catalog, info = engine.reader.catalog, row.info
     _, encoded = catalog.next(info.video_id)
-    return Video(info.video_id, info.path, catalog.duration(row), encoded, row.finished)
+    seconds = catalog.duration(row)
+    return Video(info.video_id, info.path, seconds, encoded, row.finished, engine.bank)
 
 
 def to_report(engine: "Engine", report: "schema.IngestReport") -> Report:

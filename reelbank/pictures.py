@@ -1,5 +1,8 @@
-"""Pictures and clips of moments, from the film that a bank was made of."""
+"""Pictures and clips of moments, from the film that a bank was made of; without it, pictures are
+the thumbnails of the bank.
+"""
 
+import io
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +28,36 @@ def picture_of(moment: Moment, longest_side: int | None) -> "Image":
     path = moment.video.path
     obstacle = why_not_file(moment.video.id, path)
     if obstacle:
-        raise UserError(f"There is no picture, as {obstacle}; put the film back there")
+        return _stored(moment, longest_side, obstacle)
     (picture,) = pictures_at(Path(path), (moment.picture_at,), longest_side or _WHOLE)
     if picture is None:
-        raise UserError(
-            f"{path} cannot be decoded at {moment.picture_at:.1f} s; copy or download it again"
-        )
+        obstacle = f"{path} cannot be decoded at {moment.picture_at:.1f} s"
+        return _stored(moment, longest_side, obstacle)
     return fromarray(picture)
+
+
+def _stored(moment: Moment, longest_side: int | None, obstacle: str) -> "Image":
+    """The thumbnail of a moment, from its bank. UserError without one: obstacle says why the film
+    does not give a picture.
+    """
+    from PIL import Image
+
+    from memory.bank import MemoryBank
+    from memory.retrieval.uniform import UniformRetriever
+
+    video, jpeg = moment.video, None
+    if video.bank:
+        with MemoryBank.open(
+            video.bank, None, UniformRetriever(), recent_frames=0, create=False
+        ) as bank:
+            (jpeg,) = bank.catalog.thumbnails(video.id, (moment.picture_at,))
+    if jpeg is None:
+        raise UserError(
+            f"There is no picture, as {obstacle}; put the film back there, or copy it again"
+        )
+    picture = Image.open(io.BytesIO(jpeg))
+    picture.thumbnail((longest_side or _WHOLE,) * 2)
+    return picture
 
 
 def clip_of(moment: Moment, path: str | PathLike[str]) -> Clip:

@@ -22,6 +22,7 @@ class Video:
     duration: float  # seconds; of a stream, up to its last stored moment
     encoded: float  # seconds that the bank has
     is_complete: bool
+    bank: str = ""  # its folder
 
     def __str__(self) -> str:
         return self.path or self.id
@@ -61,8 +62,9 @@ class Moment:
     def image(self, *, longest_side: int | None = None) -> "Image":
         """The picture of the moment, as players show it.
 
-        longest_side: in pixels, at most; None: as large as in the film. Error when the film is gone
-        or another one.
+        longest_side: in pixels, at most; None: as large as in the film. Where the film is gone or
+        another one, it is the thumbnail that the bank stores (source.keep=jpeg). Error when there
+        is none.
         """
         from reelbank.pictures import picture_of
 

@@ -1,6 +1,5 @@
-"""Small pictures of a video file, as JPEGs. Knows no sampling rate and no bank."""
+"""A small picture of a video file, as a JPEG. Knows no sampling rate and no bank."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from encoders.errors import UserError
@@ -15,13 +14,8 @@ def still(path: str, seconds: float) -> bytes | None:
 
     None if the file is gone or has no picture there.
     """
-    return stills(path, (seconds,))[0]
-
-
-def stills(path: str, seconds: Sequence[float]) -> list[bytes | None]:
-    """`still` for several seconds of one file, which is scanned once."""
     try:
-        pictures = pictures_at(Path(path), seconds, _SIDE)
-        return [None if picture is None else jpeg_of(picture) for picture in pictures]
+        (picture,) = pictures_at(Path(path), (seconds,), _SIDE)
     except (OSError, UserError):
-        return [None] * len(seconds)
+        return None
+    return None if picture is None else jpeg_of(picture)

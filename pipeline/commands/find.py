@@ -49,16 +49,14 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
             encode=settings.encode,
             show_progress=messages,
         )
-    _warn(result.notes)
-    thumbnails = Thumbnails(result.moments, result.videos)
-    match settings.format:
-        case MomentsFormat.json:
-            _report_json(settings, result, thumbnails)
-        case MomentsFormat.html:
-            _report_html(settings, result, thumbnails)
-        case MomentsFormat.text:
-            _report_text(result)
-    _warn(thumbnails.notes)
+        _warn(result.notes)
+        match settings.format:
+            case MomentsFormat.json:
+                _report_json(settings, result, searching)
+            case MomentsFormat.html:
+                _report_html(settings, result, searching)
+            case MomentsFormat.text:
+                _report_text(result)
     messages.suggest("ask", settings.video, question_to_try(settings))
     return 0
 
@@ -68,12 +66,19 @@ def _warn(notes: Iterable[str]) -> None:
         print(f"reelbank: warning: {note}", file=sys.stderr)
 
 
-def _report_json(settings: FindSettings, result: SearchResult, thumbnails: Thumbnails) -> None:
-    pictures = thumbnails if settings.thumbnails else None
+def _report_json(settings: FindSettings, result: SearchResult, engine: Engine) -> None:
+    pictures = _thumbnails(result, engine) if settings.thumbnails else None
     moments = [
         _json_moment(moment, result.paths[moment.video_id], pictures) for moment in result.moments
     ]
     print(json.dumps({"query": settings.query, "bank": settings.bank, "moments": moments}))
+    _warn(pictures.notes if pictures is not None else ())
+
+
+def _thumbnails(result: SearchResult, engine: Engine) -> Thumbnails:
+    from pipeline.picture_source import PictureSource  # it loads a decoder of films
+
+    return Thumbnails(result.moments, PictureSource(engine.reader.catalog))
 
 
 def _json_moment(moment: Moment, path: str, thumbnails: Thumbnails | None) -> dict[str, Any]:
@@ -93,11 +98,13 @@ def _json_moment(moment: Moment, path: str, thumbnails: Thumbnails | None) -> di
     return row
 
 
-def _report_html(settings: FindSettings, result: SearchResult, thumbnails: Thumbnails) -> None:
+def _report_html(settings: FindSettings, result: SearchResult, engine: Engine) -> None:
+    thumbnails = _thumbnails(result, engine)
     page = moments_page(settings.query, result.moments, result.paths, thumbnails)
     # a path may have bytes that are not UTF-8
     write_atomically(Path(settings.out), page.encode(errors="backslashreplace"))
     print(f"{len(result.moments)} moments: {settings.out}")
+    _warn(thumbnails.notes)
 
 
 def _report_text(result: SearchResult) -> None:

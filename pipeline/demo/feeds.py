@@ -21,10 +21,11 @@ from encoders.errors import UserError
 from encoders.schema import FrameSource, LiveSource
 from encoders.sources.live.address import without_password
 from encoders.sources.live.file_playback import FilePlayback
+from encoders.sources.live.url_source import stream_name
 from encoders.sources.thumbnail_maker import ThumbnailMaker
 from pipeline.demo.alert_list import AlertList
 from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
-from pipeline.demo.pictures import FilePictures, LivePictures, Pictures
+from pipeline.demo.pictures import FilePictures, LivePictures, Pictures, Stored
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from pipeline.server.errors import as_sentence
@@ -133,7 +134,8 @@ class Feeds:
     def start_file(self, file: StoredFile, speed: float) -> Feed:
         """Play a file. speed: multiple of real time, inf = as fast as it encodes."""
         source = FilePlayback(self._new_file(file.path), speed)
-        return self._start("file", file.filename, source, FilePictures(file.path), file)
+        pictures = FilePictures(file.path, self._stored(source.info.video_id))
+        return self._start("file", file.filename, source, pictures, file)
 
     def start_url(self, url: str) -> Feed:
         """Show a stream or a camera of this machine.
@@ -143,7 +145,7 @@ class Feeds:
         url = url.strip()
         self._check(url)
         width, height = self._size
-        pictures = LivePictures()
+        pictures = LivePictures(self._stored(stream_name(url)))
         source = PicturedUrlSource(url, self._fps, width=width, height=height, pictures=pictures)
         source.fit, source.thumbnail = self._fit, self._thumbnail
         return self._start("live", without_password(url), source, pictures)
@@ -151,8 +153,8 @@ class Feeds:
     def start_browser(self, title: str) -> Feed:
         """Show the pictures that a browser sends: its camera or its screen."""
         width, height = self._size
-        pictures = LivePictures()
         name = time.strftime("page-%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+        pictures = LivePictures(self._stored(name))
         source = BrowserSource(name, self._fps, width=width, height=height, pictures=pictures)
         source.fit, source.thumbnail = self._fit, self._thumbnail
         return self._start("browser", title, source, pictures)
@@ -205,6 +207,16 @@ class Feeds:
             )
             session.start()
             return self._current
+
+    def _stored(self, video_id: str) -> Stored:
+        """What the bank stores of a video."""
+
+        def at(seconds: float) -> bytes | None:
+            with suppress(UserError):  # of a damaged segment
+                return self.qa.bank.catalog.thumbnails(video_id, (seconds,))[0]
+            return None
+
+        return at
 
     def _check(self, url: str) -> None:
         if not url:

@@ -1,13 +1,14 @@
 """JPEGs of moments: decoded from a file, or kept from a live source.
 
-Knows files and pixels; no model, no bank, and no page. Live pictures stay in memory, the latest
-3,600 sampled ones. A file's pictures are decoded on request and cached.
+Knows files and pixels; no model and no page. Live pictures stay in memory, the latest 3,600 sampled
+ones. A file's pictures are decoded on request and cached. Those that are not there any more come
+from the thumbnails of the bank, if it stores them (source.keep=jpeg).
 """
 
-import io
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +19,13 @@ from PIL import Image
 from encoders.errors import UserError
 from encoders.sources import orientation
 from encoders.sources.pictures import pictures_at
+from encoders.sources.thumbnail_maker import jpeg_of
 
 _WIDTH = 480  # pixels; of a file's pictures, the longer side
 _MAX_LIVE = 3600  # sampled pictures of a live source, about 30 MB
 _MAX_CACHED = 256  # pictures of a file
+# seconds of video time -> the JPEG that the bank stores, or None
+Stored = Callable[[float], bytes | None]
 _FIRST_S = 2.0  # a live source's first picture may arrive this late and still stands for second 0
 
 
@@ -44,16 +48,18 @@ def jpeg(picture: Image.Image, width: int = _WIDTH) -> bytes:
             (width, max(1, round(picture.height * width / picture.width))),
             Image.Resampling.BILINEAR,
         )
-    out = io.BytesIO()
-    picture.convert("RGB").save(out, "JPEG", quality=80)
-    return out.getvalue()
+    return jpeg_of(np.asarray(picture.convert("RGB")))
+
+
+def _none(seconds: float) -> None:
+    return None
 
 
 class FilePictures:
     """Pictures of a video file, at seconds of video time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, stored: Stored = _none) -> None:
+        self._path, self._stored = path, stored
         # one decoder at a time, so that thumbnails leave the cores to the model
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, bytes | None] = OrderedDict()  # tenths of a second -> JPEG
@@ -75,14 +81,15 @@ class FilePictures:
         try:
             picture = next(pictures_at(self._path, (seconds,), _WIDTH))
         except (OSError, UserError):
-            return None
-        return None if picture is None else jpeg(Image.fromarray(picture))
+            picture = None
+        return self._stored(seconds) if picture is None else jpeg(Image.fromarray(picture))
 
 
 class LivePictures:
     """Pictures of a live source, added as they arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Stored = _none) -> None:
+        self._stored = stored
         self._lock = threading.Lock()
         self._times: deque[float] = deque(maxlen=_MAX_LIVE)
         self._data: deque[bytes] = deque(maxlen=_MAX_LIVE)
@@ -106,7 +113,9 @@ class LivePictures:
             place = bisect_right(self._times, seconds + 1e-3) - 1
             if place < 0 and self._times and self._times[0] - seconds <= _FIRST_S:
                 place = 0
-            return self._data[place] if place >= 0 else None
+            if place >= 0:
+                return self._data[place]
+        return self._stored(seconds)
 
     def latest(self) -> bytes | None:
         with self._lock:

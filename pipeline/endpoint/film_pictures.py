@@ -1,7 +1,6 @@
-"""Pictures of recalled frames, decoded again from the film that a bank was made of, as data URIs.
+"""Pictures of recalled frames as data URIs, in the format that a server is asked with.
 
-Knows the catalog of a bank and one decoder; no prompt. What a picture shows is what is shown at the
-second of its frame, as when the frame was encoded.
+Knows where pictures come from (pipeline/picture_source.py) and keeps the latest; no prompt.
 """
 
 import base64
@@ -10,18 +9,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from encoders.errors import UserError
-from encoders.sources.identity import why_not_file
-from encoders.sources.pictures import pictures_at
-from memory.bank_catalog import BankCatalog
+from encoders.sources.thumbnail_maker import jpeg_of
+from pipeline.picture_source import Pictures, PictureSource
 
 _MOST_BYTES = 64 << 20  # of pictures that wait for the next question about the same film
-_FORMATS = {"jpeg": "JPEG", "png": "PNG"}
+_FORMATS = ("jpeg", "png")
+_JPEG = b"\xff\xd8"  # how the file of one begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +30,19 @@ class PictureFormat:
     encoding: str  # jpeg, or png, which keeps every pixel
     quality: int  # of jpeg
 
-    def data_uri(self, picture: np.ndarray) -> str:
-        """[height, width, 3] uint8 RGB -> the text of an `image_url`."""
+    def encode(self, picture: np.ndarray) -> bytes:
+        """[height, width, 3] uint8 RGB -> a file of this format."""
+        if self.encoding == "jpeg":
+            return jpeg_of(picture, self.quality)
         buffer = io.BytesIO()
-        image = Image.fromarray(picture)
-        if self.encoding == "png":
-            image.save(buffer, "PNG", compress_level=1)
-        else:
-            image.save(buffer, "JPEG", quality=self.quality)
-        return f"data:image/{self.encoding};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+
+def data_uri(file: bytes) -> str:
+    """A JPEG or PNG -> the text of an `image_url`."""
+    kind = "jpeg" if file.startswith(_JPEG) else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"
 
 
 def parse_size(text: str | int) -> tuple[int, int] | int:
@@ -67,46 +69,57 @@ def picture_format(size: str | int, encoding: str, quality: int) -> PictureForma
     return PictureFormat(parse_size(size), encoding, quality)
 
 
-class FilmPictures:
-    """The pictures of the films of one bank. Threads: many may ask; one decodes at a time."""
+@dataclass(frozen=True, slots=True)
+class SentPictures:
+    """What can be sent of some frames."""
 
-    def __init__(self, catalog: BankCatalog, form: PictureFormat) -> None:
-        self._catalog, self._form = catalog, form
+    uris: list[str | None]  # None: there is no picture
+    note: str  # what the user must know, in sentences; "" where the film gives all of them
+    obstacle: str  # why the film does not, as the end of a sentence
+
+
+class FilmPictures:
+    """The pictures of the videos of one bank. Threads: many may ask; one decodes at a time."""
+
+    def __init__(self, source: PictureSource, form: PictureFormat) -> None:
+        self._source, self._form = source, form
         self._lock = threading.Lock()
+        # of the film, and the notes of the others, which come anew each time
         self._recent: OrderedDict[tuple[str, float], str] = OrderedDict()
         self._nbytes = 0
 
-    def at(self, video_id: str, seconds: Sequence[float]) -> tuple[list[str | None], str]:
-        """A data URI for each second, or None where there is no picture; and why there is none, as
-        the end of a sentence ("" where all are there).
-        """
+    def at(self, video_id: str, seconds: Sequence[float]) -> SentPictures:
+        """The pictures of these seconds of video time."""
         with self._lock:
             missing = [at for at in seconds if (video_id, at) not in self._recent]
-            obstacle = self._decode(video_id, missing) if missing else ""
-            uris = [self._recent.get((video_id, at)) for at in seconds]
-            for at in seconds:
-                if (video_id, at) in self._recent:
-                    self._recent.move_to_end((video_id, at))
-            while self._nbytes > _MOST_BYTES and len(self._recent) > len(seconds):
-                self._nbytes -= len(self._recent.popitem(last=False)[1])
-        if not obstacle and None in uris:
-            obstacle = "some of its pictures cannot be decoded"
-        return uris, obstacle
+            if not missing:
+                return self._all_recent(video_id, seconds)
+            own = self._source.at(video_id, missing, self._form.size, self._form.encode)
+            uris = [None if file is None else data_uri(file) for file in own.files]
+            if own.obstacle:  # the film may come back
+                fresh = dict(zip(missing, uris, strict=True))
+                known = {at: self._recent.get((video_id, at)) for at in seconds} | fresh
+                return SentPictures([known[at] for at in seconds], _note(own), own.obstacle)
+            for at, uri in zip(missing, uris, strict=True):
+                assert uri is not None
+                self._recent[video_id, at] = uri
+                self._nbytes += len(uri)
+            return self._all_recent(video_id, seconds)
 
-    def _decode(self, video_id: str, seconds: Sequence[float]) -> str:
-        """Remember the pictures of these seconds; -> why not."""
-        video = self._catalog.require_video(video_id)
-        path = video.info.path
-        obstacle = why_not_file(video_id, path)
-        if obstacle:
-            return obstacle
-        try:
-            pictures = pictures_at(Path(path), seconds, self._form.size)
-            for at, picture in zip(seconds, pictures, strict=True):
-                if picture is not None:
-                    uri = self._form.data_uri(picture)
-                    self._recent[video_id, at] = uri
-                    self._nbytes += len(uri)
-        except (OSError, UserError) as error:
-            return f"{path} cannot be read ({str(error).rstrip('.')})"
-        return ""
+    def _all_recent(self, video_id: str, seconds: Sequence[float]) -> SentPictures:
+        uris: list[str | None] = [self._recent[video_id, at] for at in seconds]
+        for at in seconds:
+            self._recent.move_to_end((video_id, at))
+        while self._nbytes > _MOST_BYTES and len(self._recent) > len(seconds):
+            self._nbytes -= len(self._recent.popitem(last=False)[1])
+        return SentPictures(uris, "", "")
+
+
+def _note(pictures: Pictures) -> str:
+    stored, missing = pictures.stored, pictures.missing
+    which = "Pictures are stored thumbnails" if not missing else f"{stored} pictures are thumbnails"
+    sentences = {
+        f"{which}, because {pictures.obstacle}.": stored > 0,
+        f"Pictures are missing, because {pictures.obstacle}.": missing > 0,
+    }
+    return " ".join(text for text, is_so in sentences.items() if is_so)

@@ -16,7 +16,7 @@ from memory.schema import Evidence
 from pipeline.endpoint.chat import ChatPrompt, Frame, chat_prompt, count_tokens
 from pipeline.endpoint.client import Completion
 from pipeline.endpoint.endpoint import Endpoint
-from pipeline.endpoint.film_pictures import FilmPictures
+from pipeline.endpoint.film_pictures import FilmPictures, SentPictures
 from pipeline.endpoint.forms import Answered, Forwarding
 from pipeline.runtime.cancel import Emit
 from pipeline.schema import CitedBy, Reading, Usage
@@ -57,11 +57,13 @@ class EndpointReader:
         """
         endpoint = self._endpoint
         with timer("lay_out"):
-            frames, obstacle = self._frames(evidence)
+            frames, pictures = self._frames(evidence)
             prompt = chat_prompt(evidence, frames, endpoint.form, endpoint.limits())
-        if obstacle and not prompt.frames and not evidence.lines:
+        if pictures.obstacle and not prompt.frames and not evidence.lines:
             raise UserError(
-                f"No picture can be sent to {endpoint.client.address}, because {obstacle}"
+                f"No picture can be sent to {endpoint.client.address}, because "
+                f"{pictures.obstacle}, and the bank has no thumbnails; source.keep=jpeg stores "
+                "them when a video is encoded"
             )
         forwarding = Forwarding(endpoint.form, emit)
         body = endpoint.request(prompt.content)
@@ -86,25 +88,22 @@ class EndpointReader:
             weights,
             cited_by,
             self._usage(done),
-            self._warning(prompt, done, obstacle, answered),
+            self._warning(prompt, done, pictures.note, answered),
             frames_read=len(prompt.frames),
         )
 
-    def _frames(self, evidence: Evidence) -> tuple[list[Frame], str]:
-        """The recalled frames with their pictures, and why some have none."""
+    def _frames(self, evidence: Evidence) -> tuple[list[Frame], SentPictures]:
+        """The recalled frames with their pictures, and what is to be known of these."""
         times = [
             (ordinal, float(time))
             for run in evidence.runs
             for ordinal, time in zip(run.ordinals, run.tokens.times.tolist(), strict=True)
         ]
-        uris: Sequence[str | None] = [None] * len(times)
-        obstacle = ""
+        pictures = SentPictures([None] * len(times), "", "")
         if self._endpoint.images and times:
-            uris, obstacle = self._pictures.at(
-                evidence.question.video_id, [time for _, time in times]
-            )
-        frames = [Frame(*pair, uri) for pair, uri in zip(times, uris, strict=True)]
-        return frames, obstacle
+            pictures = self._pictures.at(evidence.question.video_id, [time for _, time in times])
+        frames = [Frame(*pair, uri) for pair, uri in zip(times, pictures.uris, strict=True)]
+        return frames, pictures
 
     def _weights(
         self, evidence: Evidence, prompt: ChatPrompt, answered: Answered
@@ -128,11 +127,9 @@ class EndpointReader:
         cost = self._endpoint.cost(done.prompt_tokens, done.answer_tokens)
         return Usage(done.prompt_tokens, done.answer_tokens, cost)
 
-    def _warning(
-        self, prompt: ChatPrompt, done: Completion, obstacle: str, answered: Answered
-    ) -> str:
+    def _warning(self, prompt: ChatPrompt, done: Completion, note: str, answered: Answered) -> str:
         sentences = {
-            f"Pictures are missing, because {obstacle}.": bool(obstacle),
+            note: bool(note),
             f"{prompt.left_out} frames did not fit into the request.": prompt.left_out > 0,
             "The answer was cut off at backbone.max_tokens=.": done.finish == "length",
             "The server withheld a part of the answer.": done.finish == "content_filter",

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from encoders.schema import DualEncoder
@@ -290,8 +291,45 @@ def test_a_film_that_is_gone_leaves_its_lines(film: Path, tmp_path: Path, server
         answer = engine.ask(QUESTION, str(copy))
         assert server.asked[-1].pictures == [] and "is not there" in answer.warning
         assert "The code on the card is old" in server.asked[-1].texts[0]
-        with pytest.raises(Exception, match=r"No picture can be sent.*is not there"):
+        with pytest.raises(Exception, match=r"No picture can be sent.*is not there.*keep=jpeg"):
             engine.ask("zebra?", str(copy))
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png"])
+def test_stored_thumbnails_stand_for_a_film_that_is_gone(
+    film: Path, tmp_path: Path, server: ChatServer, capfd, form: str
+):
+    """The pictures are those of the film's frames, and the answer says where they come from."""
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(film.read_bytes())
+    common = [f"bank={tmp_path / 'bank'}", "backbone=endpoint", f"backbone.url={server.url}",
+              f"backbone.model={MODEL}", f"backbone.image_format={form}", "source.keep=jpeg",
+              *clip()]  # fmt: skip
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["ingest", f"video={copy}", *common])
+    out, _ = capfd.readouterr()
+    told = re.search(r"thumbnails: 0\.\d MB, at this rate (\d+) MB an hour", out)
+    assert told is not None and 5 <= int(told[1]) <= 144, out  # 144: 3600 of keep_bytes
+    with Engine.compose(common) as engine:
+        decoded = engine.ask(QUESTION, str(copy))
+        assert decoded.warning == ""
+        copy.unlink()
+        answer = engine.ask("And which code?", str(copy))  # of pictures that are in memory
+        assert answer.warning == "" and len(server.asked[-1].pictures) == 12
+    with Engine.compose(common) as engine:
+        answer = engine.ask(QUESTION, str(copy))
+    first, _, last = server.asked
+    assert answer.text == "4821" and answer.spans == ((5.0, 7.0),) and answer.frames_read == 12
+    assert answer.warning == (f"Pictures are stored thumbnails, because {copy} is not there.")
+    assert {picture.format for picture in last.pictures} == {"JPEG"}
+    for one, two in zip(first.pictures, last.pictures, strict=True):
+        assert one.size == two.size == (320, 180)
+        difference = np.abs(np.asarray(one, np.int16) - np.asarray(two, np.int16)).mean()
+        assert difference < 6, difference
+    with Engine.compose([*common, "backbone.image_size=96"]) as engine:
+        engine.ask(QUESTION, str(copy))
+    assert {max(picture.size) for picture in server.asked[-1].pictures} == {96}
 
 
 def test_a_bank_of_a_local_model_is_asked_and_not_written(

@@ -8,10 +8,11 @@ from typing import Any
 import openai
 import pytest
 
+from encoders.errors import UserError
 from encoders.sources.live.file_playback import FilePlayback
 from memory.schema import Question
 from pipeline.answer import text_evidence
-from pipeline.build import build_backbone, build_qa, open_video
+from pipeline.build import build_backbone, build_qa, build_thumbnail_maker, open_video
 from pipeline.config.compose import compose
 from pipeline.live.alerts import Alert, check_for
 from pipeline.live.session import Session
@@ -19,6 +20,7 @@ from pipeline.resident import ask_resident
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server
 from tests.support.serving import film as write_film
 from tests.support.serving import serving
+from tests.support.sessions import SIZE, feed, pushed, wait_until_seen, wait_until_stored, world
 from tests.support.toys import toy_parts
 
 
@@ -119,6 +121,33 @@ def test_an_alert_asks_yes_or_no(film: Path, server: ChatServer, tmp_path: Path)
         scores = [alert._score(float(at), at + 0.5) for at in range(12)]
     assert [at for at, score in enumerate(scores) if score] == [5, 6]
     assert set(scores) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("keep", ["none", "jpeg"])
+def test_a_stream_is_answered_from_its_thumbnails(server: ChatServer, tmp_path: Path, keep: str):
+    """A camera leaves no file. Frames of the open segment have theirs as well."""
+    config = compose("ask", [f"bank={tmp_path / 'bank'}", "video=-", "question=x",
+                             f"source.keep={keep}", *parts(server)])  # fmt: skip
+    server.answer = lambda asked: Reply(f"{len(asked.pictures)} pictures.\nSources: 6")
+    qa = build_qa(config, build_backbone(config))
+    source = pushed(qa)
+    source.thumbnail = build_thumbnail_maker(config)
+    with qa.bank, Session(qa, source) as session:
+        feed(source, world("code:4821@5"), 0, 11)
+        wait_until_seen(session, 10)
+        wait_until_stored(session, 1)
+        if keep == "none":
+            with pytest.raises(UserError, match=r"No picture can be sent.*source.keep=jpeg"):
+                list(session.ask("What is the code on the card?"))
+            return
+        stream = session.ask("What is the code on the card?")
+        assert "".join(stream) == "11 pictures." and stream.answer is not None
+        assert "are stored thumbnails, because page is not there" in stream.answer.warning
+        assert stream.answer.spans == ((5.0, 6.0),)
+    (asked,) = server.asked
+    assert {picture.size for picture in asked.pictures} == {SIZE}
+    bright = [sum(picture.convert("L").histogram()[200:]) > 1000 for picture in asked.pictures]
+    assert [second for second, is_bright in enumerate(bright) if is_bright] == [5, 6]
 
 
 def test_no_resident_process_asks_a_server(tmp_path: Path):

@@ -3,12 +3,18 @@
 Real files and commands; made-up records of pictures.
 """
 
+import base64
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
+from PIL import Image
 
+import reelbank
+from encoders.schema import join_frames
 from encoders.sources.container import fingerprint
 from encoders.sources.file import FileSource
 from memory.bank import MemoryBank
@@ -16,7 +22,7 @@ from memory.retrieval.uniform import UniformRetriever
 from tests.support.console import sentence
 from tests.support.records import make_segment
 from tests.support.talks import WORDS
-from tests.support.videos import numbered, write_video
+from tests.support.videos import numbered, read_number, write_video
 
 SUBTITLE = "1\n00:00:01,000 --> 00:00:02,000\n{}\n"
 
@@ -29,12 +35,14 @@ def recording(path: Path, words: str, first: int) -> Path:
     return path
 
 
-def ingest(bank: Path, video: Path | str) -> None:
+def ingest(bank: Path, video: Path | str, *, keep: str = "none") -> None:
     """What `reelbank ingest` stores of a film."""
-    info = FileSource(video, width=64, height=64).info
+    source = FileSource(video, width=64, height=64, keep=keep)
+    info, frames = source.info, join_frames(list(source.frames()))
     with MemoryBank.open(bank, {"model": "m"}, UniformRetriever(), recent_frames=0) as held:
         held.record_video(info, 1.0, finished=False)
-        held.write(make_segment(info.video_id, frames=3))
+        segment = make_segment(info.video_id, frames=3)
+        held.write(replace(segment, thumbnails=frames.thumbnails))
         held.record_video(info, 1.0, finished=True)
 
 
@@ -119,6 +127,27 @@ def test_thumbnails_of_another_file_are_left_out_with_a_warning(run, tmp_path) -
     assert code == 0 and err.count(f"no thumbnails, as {film} is not there") == 1
     code, out, _ = run("bank", "action=ls", f"bank={bank}", f"video={film}")
     assert code == 0 and str(film) in out  # it can mean nothing else
+
+
+def test_stored_thumbnails_stand_for_a_film_that_is_gone(run, tmp_path) -> None:
+    bank, film = tmp_path / "bank", recording(tmp_path / "film.mp4", "a harbour", 7)
+    ingest(bank, film, keep="jpeg")
+    assert run("ingest", f"bank={bank}", "text=subtitles")[0] == 0
+    film.unlink()
+    arguments = ("find", f"bank={bank}", "query=harbour", WORDS)
+    code, out, err = run(*arguments, "format=json", "thumbnails=true")
+    (moment,) = json.loads(out)["moments"]
+    jpeg = base64.b64decode(moment["thumbnail"])
+    picture = np.asarray(Image.open(io.BytesIO(jpeg)))
+    assert code == 0 and read_number(picture) == 7 + 5 * int(moment["frame_at"])
+    assert err.count(f"thumbnails are those that the bank stores, as {film} is not there") == 1
+    page = tmp_path / "a.html"
+    assert run(*arguments, "format=html", f"out={page}")[0] == 0
+    assert page.read_text().count("data:image/jpeg") == 1
+    with reelbank.open(bank) as opened:
+        (hit,) = opened.find("harbour", channels=("subtitle",))
+        assert read_number(np.asarray(hit.image())) == read_number(picture)
+        assert hit.image(longest_side=32).size == (32, 32)
 
 
 def test_one_subtitle_file_is_not_given_to_several_videos(run, tmp_path) -> None:

@@ -96,6 +96,16 @@ def test_resume_after_sigkill_gives_the_same_bytes(long_film, tmp_path, uninterr
     assert files(bank) == uninterrupted[way]
 
 
+def test_segments_that_go_on_without_thumbnails_are_told(film, tmp_path):
+    with opened(film, tmp_path / "bank", "source.keep=jpeg") as (qa, source):
+        assert "thumbnails" not in qa.ingest(source, until=0).warning
+    with opened(film, tmp_path / "bank") as (qa, source):
+        told = qa.ingest(source).warning
+        assert "no thumbnails, as those before have; source.keep=jpeg makes them" in told
+        stored = qa.bank.catalog.thumbnails(source.info.video_id, [0.0, 9.0])
+        assert stored[0] is not None and stored[1] is None
+
+
 class Stop(Exception):
     """Something went wrong in the middle."""
 

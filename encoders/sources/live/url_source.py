@@ -56,7 +56,7 @@ class UrlSource(PushSource):
         self._file, self._format, allowed = ffmpeg_input(url)
         self._display_url = without_password(url)
         super().__init__(
-            name or "live-" + hashlib.sha256(self._display_url.encode()).hexdigest()[:12],
+            name or stream_name(url),
             fps,
             width=width,
             height=height,
@@ -179,6 +179,11 @@ class UrlSource(PushSource):
                 # while connecting
                 zero, at = (stamp, now), now
             yield frame, at
+
+
+def stream_name(url: str) -> str:
+    """The name of a stream in a bank, from its address without the password."""
+    return "live-" + hashlib.sha256(without_password(url).encode()).hexdigest()[:12]
 
 
 class _StreamsChangedError(Exception):

@@ -1,21 +1,26 @@
-"""Thumbnails of moments, from the files that a bank was made of. Knows no search and no page."""
+"""Thumbnails of moments, as HTML and JSON take them. Knows no search and no page."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from encoders.schema import VideoInfo
 from memory.retrieval.fusion import Moment
+
+if TYPE_CHECKING:  # it loads a decoder of films
+    from pipeline.picture_source import PictureSource
+
+_SIDE = 320  # pixels, of the longer side at most
 
 
 class Thumbnails:
     """A small picture of each moment, as a JPEG in base64.
 
-    `notes` says which videos have none: a file that is gone, or that is another one now.
+    `notes` says which videos have none, or whose come from the bank: a file that is gone, or that
+    is another one now.
     """
 
-    def __init__(self, moments: Sequence[Moment], videos: Mapping[str, VideoInfo]) -> None:
-        """videos: by their ids."""
-        self._moments, self._videos = moments, videos
+    def __init__(self, moments: Sequence[Moment], source: "PictureSource") -> None:
+        self._moments, self._source = moments, source
         self._pictures: dict[str, dict[float, bytes | None]] = {}  # of a video, by the second
         self.notes: list[str] = []  # what the user must know, of the videos so far
 
@@ -28,13 +33,11 @@ class Thumbnails:
 
     def _of_video(self, video_id: str) -> dict[float, bytes | None]:
         """All pictures of a video at once, as its file is scanned for them."""
-        from encoders.sources.identity import why_not_file  # these load a decoder of films
-        from encoders.sources.still import stills
-
-        path = self._videos[video_id].path
-        obstacle = why_not_file(video_id, path)
-        if obstacle:
-            self.notes.append(f"there are no thumbnails, as {obstacle}")
-            return {}
         seconds = sorted({each.at for each in self._moments if each.video_id == video_id})
-        return dict(zip(seconds, stills(path, seconds), strict=True))
+        pictures = self._source.at(video_id, seconds, _SIDE)
+        if pictures.missing:
+            some = "" if pictures.missing == len(seconds) else f" of {pictures.missing} moments"
+            self.notes.append(f"there are no thumbnails{some}, as {pictures.obstacle}")
+        elif pictures.stored:
+            self.notes.append(f"thumbnails are those that the bank stores, as {pictures.obstacle}")
+        return dict(zip(seconds, pictures.files, strict=True))

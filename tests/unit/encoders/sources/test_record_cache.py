@@ -11,7 +11,7 @@ import pytest
 
 from encoders.sources import container, record_cache
 from encoders.sources.container import inspect
-from encoders.sources.still import stills
+from encoders.sources.still import still
 from tests.support.fixture_film import RECIPES, Recipe
 from tests.support.videos import write_video
 
@@ -83,7 +83,7 @@ def test_thumbnails_need_one_scan(film: Path, scans: list[Path]) -> None:
     pictures = []
     for _ in range(3):
         container._inspect.cache_clear()
-        pictures.append(stills(str(film), seconds))
+        pictures.append([still(str(film), second) for second in seconds])
     assert scans == [film]
     assert pictures[0] == pictures[1] == pictures[2] and None not in pictures[0]
     assert len(set(pictures[0])) == 3

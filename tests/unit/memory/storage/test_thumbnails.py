@@ -1,5 +1,5 @@
-"""Thumbnails that a bank stores with its frames: their bytes come back, die with their segments, and
-damage is named.
+"""Thumbnails that a bank stores with its frames: their bytes come back, they die with their
+segments, and damage is named.
 """
 
 from collections.abc import Iterator
@@ -105,10 +105,10 @@ def test_a_damaged_one_is_named_and_never_given(bank: MemoryBank, tmp_path: Path
     data = path.read_bytes()
     place = data.rindex(b"1.21.21.2")
     path.write_bytes(data[:place] + b"0" + data[place + 1 :])
-    assert bank.catalog.thumbnails("v", SECONDS + [5.0]) == [
+    assert bank.catalog.thumbnails("v", [*SECONDS, 5.0]) == [
         b"0.0", b"0.10.1", b"0.20.20.2", b"0.30.30.30.3", b"1.11.1",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="000001.safetensors is damaged .*thumbnails of frame 2"):
+    with pytest.raises(UserError, match=r"000001.safetensors is damaged .*thumbnails of frame 2"):
         bank.catalog.thumbnails("v", [6.0])
     (problem,) = bank.check.verify()
     assert "thumbnails of frame 2" in problem.text and problem.number == 1

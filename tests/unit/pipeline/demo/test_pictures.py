@@ -66,3 +66,14 @@ def test_pictures_of_a_stream_stand_upright(phone: Path) -> None:
     source.close()
     (encoded,) = source.frames()
     assert brightest(decoded(live.at(0.0))) == brightest(encoded.pixels[0]) == (0, 1)
+
+
+def test_what_is_not_there_any_more_comes_from_the_bank(tmp_path: Path) -> None:
+    """A file that was deleted, and moments of a stream before the first picture in memory."""
+    stored = {0.5: b"first", 3.0: b"later"}
+    assert FilePictures(tmp_path / "gone.mp4", stored.get).at(0.5) == b"first"
+    assert FilePictures(tmp_path / "gone.mp4").at(0.5) is None
+    live = LivePictures(stored.get)
+    live.add(np.zeros((8, 8, 3), np.uint8), 9.0, True)
+    assert live.at(3.0) == b"later" and live.at(2.0) is None
+    assert live.at(9.5) is not None and live.at(9.5) != b"later"
