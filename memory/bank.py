@@ -32,10 +32,10 @@ from memory.cache.loader import FrameLoader
 from memory.cache.tiers import FrameTiers
 from memory.encoder_window import EncoderWindow
 from memory.pending import PendingFrames
-from memory.recall import Recall, Spans
+from memory.recall import Recall
 from memory.retrieval.fusion import Moment
 from memory.retrieval.searchable import SearchableVideos
-from memory.schema import Evidence, Question, Retriever
+from memory.schema import Evidence, Question, Retriever, VideoSpan
 from memory.storage import crash_points
 from memory.storage import retention as prune
 from memory.storage.atomic import TEMPORARY, remove_file
@@ -307,9 +307,10 @@ class MemoryBank:
         read_tokens: int,
         kv: bool = True,
         lines: Sequence[TextLine] = (),
-        near: Spans = (),
+        near: Sequence[VideoSpan] = (),
     ) -> Evidence:
-        """The frames that answer a question, none later than its moment.
+        """The frames that answer a question, none later than its moment; of several videos side by
+        side, ranked together.
 
         The newest frames are always included; the others are the retriever's best, as many as fit.
         If all frames fit, all are recalled. Pending frames (`show`) count as the newest. If there
@@ -318,8 +319,8 @@ class MemoryBank:
         read_tokens: the budget, in visual tokens.
         kv: with keys and values; False for a reader that works from tokens.
         lines: text that is read with the frames.
-        near: stretches of video time (seconds, best first) that text points to. Their frames are
-        ranked together with the retriever's.
+        near: stretches that text points to, best first. Their frames are ranked together with the
+        retriever's.
         """
         return self.recall_all(
             [question],
@@ -336,10 +337,9 @@ class MemoryBank:
         read_tokens: int,
         kv: bool = True,
         lines: Sequence[Sequence[TextLine]] | None = None,
-        near: Sequence[Spans] | None = None,
+        near: Sequence[Sequence[VideoSpan]] | None = None,
     ) -> list[Evidence]:
-        """`recall` for several questions about one video. A frame that several of them share is
-        loaded once.
+        """`recall` for several questions. A frame that several of them share is loaded once.
 
         lines, near: one entry per question. `seconds` of each evidence: its own search, and its
         share of loading.

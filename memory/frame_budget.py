@@ -1,7 +1,7 @@
 """Which frames to recall: arithmetic over ordinals, token counts and rankings.
 
-Knows no tensors of a segment, no files, no retriever. Ordinals number the frames of one video in
-time order.
+Knows no tensors of a segment, no files, no retriever. An ordinal numbers frames in time order:
+those of one video, or those that a question may see, video by video.
 """
 
 from bisect import bisect_right
@@ -26,12 +26,6 @@ class FrameSelection:
     def ordinals(self) -> list[int]:
         """All selected frames, rising."""
         return sorted(self.recent + self.ranked)
-
-    def shifted(self, first: int) -> "FrameSelection":
-        """The same frames with `first` added to every ordinal."""
-        return FrameSelection(
-            [first + i for i in self.recent], [first + i for i in self.ranked], self.free_tokens
-        )
 
 
 def newest(cost: np.ndarray, recent_frames: int, budget: int) -> FrameSelection:

@@ -64,20 +64,28 @@ class PendingFrames:
 
 
 def visible_runs(
-    segments: Sequence[Segment], question: Question, *, number: int, first: int, kv: bool
+    segments: Sequence[Segment],
+    question: Question,
+    *,
+    number: int,
+    first: int,
+    interval: float,
+    kv: bool,
 ) -> PendingRuns:
     """Frames of the segments from `number` on that the question may see.
 
-    first: ordinal of the first frame of segment `number`. kv: with keys and values.
+    segments: of one video. first: ordinal of the first frame of segment `number`. interval: seconds
+    between frames. kv: with keys and values.
     """
     runs: list[Run] = []
     cost: list[int] = []
     for segment in (each for each in segments if each.number >= number):
-        counts = segment.tokens.offsets.diff().tolist()
+        counts, video_id = segment.tokens.offsets.diff().tolist(), segment.video_id
         for i, time in enumerate(segment.times.tolist()):
-            if question.since <= time <= question.asked_at:
+            if question.sees(video_id, time, interval):
                 block = segment.kv.frames(i, i + 1) if kv and segment.kv is not None else None
-                runs.append(Run(segment.number, first + i, segment.tokens.frames(i, i + 1), block))
+                tokens = segment.tokens.frames(i, i + 1)
+                runs.append(Run(video_id, segment.number, first + i, tokens, block))
                 cost.append(counts[i])
         first += len(segment)
     return PendingRuns(tuple(runs), np.array(cost, np.int64))

@@ -4,10 +4,10 @@ Knows the retriever, the pending frames and the cache; no prompts, and nothing a
 written.
 """
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,17 +17,30 @@ from encoders.text.lines import TextLine
 from memory import frame_budget
 from memory.bank_catalog import BankCatalog
 from memory.cache.loader import FrameLoader, frame_keys
+from memory.cache.tiers import FrameKey
 from memory.frame_budget import FrameSelection
 from memory.pending import PendingFrames, PendingRuns, to_device, visible_runs
 from memory.retrieval.common import hits
 from memory.retrieval.fused import FusedRetriever, fuse_frames
 from memory.retrieval.fusion import Moment
 from memory.retrieval.searchable import SearchableVideos
-from memory.schema import Evidence, Hits, Question, Run
+from memory.schema import Evidence, FrameName, Hits, Question, Run, Stretch, VideoSpan
 from memory.text.vectors import TextVectors
-from memory.timeline import Timeline
+from memory.timeline import Span, Timeline
 
-Spans = Sequence[tuple[float, float]]
+
+@dataclass(frozen=True, slots=True)
+class VideoView:
+    """What a question sees of one video."""
+
+    timeline: Timeline
+    ranges: list[range]  # ordinals of written frames, rising
+    pending: PendingRuns
+
+    def in_frames(self) -> "VideoView":
+        """The same where every frame costs 1."""
+        pending = replace(self.pending, cost=np.ones_like(self.pending.cost))
+        return replace(self, pending=pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +49,19 @@ class SelectedFrames:
 
     question: Question
     lines: tuple[TextLine, ...]  # text that is read with the frames
-    pending: PendingRuns
+    views: dict[str, VideoView]  # by id, in the question's order
     hits: Hits
-    frames: FrameSelection
-    per_layer: np.ndarray | None  # [L, n] int64 rising ordinals, pending frames included
+    frames: FrameSelection  # places in the stretches of `hits`
+    per_layer: np.ndarray | None  # [L, n] int64 rising places, without pending frames
     seconds: float  # of the search
+
+    def ordinals(self, places: Iterable[int]) -> dict[str, list[int]]:
+        """Ordinals of written frames by video. places: rising, or best first."""
+        chosen = hits(places, [], self.hits.stretches).names
+        by_video: dict[str, list[int]] = {video_id: [] for video_id in self.views}
+        for name in chosen:
+            by_video[name.video_id].append(name.ordinal)
+        return by_video
 
 
 class Recall:
@@ -74,46 +95,56 @@ class Recall:
         read_tokens: int,
         kv: bool,
         lines: Sequence[Sequence[TextLine]] | None,
-        near: Sequence[Spans] | None,
+        near: Sequence[Sequence[VideoSpan]] | None,
     ) -> list[Evidence]:
         """1 select frames for every question, 2 load their union once, 3 read ahead when the
         evidence is released."""
         none: list[tuple[()]] = [()] * len(questions)
-        video_id = questions[0].video_id
-        if any(question.video_id != video_id for question in questions):
-            raise ValueError("questions about several videos cannot share what they recall")
-        interval = self._catalog.require_video(video_id).interval
-        # pending before timeline: a segment that is written in between is then in the timeline
-        pending = self._pending.of(video_id)
-        with self._searchable.searching(video_id) as timeline:  # 1
+        videos = dict.fromkeys(chain.from_iterable(each.videos for each in questions))
+        interval = {each: self._catalog.require_video(each).interval for each in videos}
+        # pending before timelines: a segment that is written in between is then in a timeline
+        pending = {video_id: self._pending.of(video_id) for video_id in videos}
+        with self._searchable.searching(videos) as timelines:  # 1
             selected = [
-                self._select(question, read, spans, timeline, pending, read_tokens, kv)
+                self._select(
+                    question,
+                    read,
+                    spans,
+                    {
+                        each: _view(question, each, timelines[each], pending[each], interval, kv)
+                        for each in question.videos
+                    },
+                    read_tokens,
+                )
                 for question, read, spans in zip(
                     questions, lines or none, near or none, strict=True
                 )
             ]
         began = time.perf_counter()
         self.share_ram()
-        union = sorted(set().union(*(each.frames.ordinals for each in selected)))
-        runs, lease = self._frames.load(frame_keys(video_id, union, timeline, kv), union)  # 2
-        run_of = dict(zip(union, runs, strict=True))
+        names, keys = _frames_of(
+            (each.ordinals(each.frames.ordinals) for each in selected), timelines, kv
+        )
+        runs, lease = self._frames.load(keys, [name.ordinal for name in names])  # 2
+        run_of = dict(zip(names, runs, strict=True))
         seconds = (time.perf_counter() - began) / len(questions)
         group = [
-            self._evidence(each, run_of, interval, seconds, lease.came_from) for each in selected
-        ]
-        likely = [
-            frame_budget.neighbors(each.frames, len(timeline), self._frames.prefetch_frames)
+            self._evidence(
+                each, run_of, interval[each.question.videos[0]], seconds, lease.came_from
+            )
             for each in selected
         ]
-        ahead = sorted(set().union(*likely).difference(union))
-        return self._frames.lend(group, lease, frame_keys(video_id, ahead, timeline, kv))  # 3
+        likely = [_neighbors(each, self._frames.prefetch_frames) for each in selected]
+        _, ahead = _frames_of(likely, timelines, kv)
+        ahead = [key for key in ahead if key not in set(keys)]
+        return self._frames.lend(group, lease, ahead)  # 3
 
     def rank_frames(
         self,
         text: str,
         video_id: str,
         *,
-        during: tuple[float, float],
+        during: Span,
         asked_at: float,
         most: int,
         part: str,
@@ -123,22 +154,17 @@ class Recall:
         retriever = self._searchable.retriever
         if part and isinstance(retriever, FusedRetriever):
             retriever = retriever.parts[part]
-        with self._searchable.searching(video_id) as timeline:
-            count = timeline.visible(asked_at)
-            if count == 0:
-                return []
-            is_bounded = during != (0.0, math.inf)
-            ranked = retriever.search(
-                Question(text, video_id, asked_at), count if is_bounded else most, count
-            )
-            moments = []
-            for ordinal, score in zip(ranked.frames.tolist(), ranked.scores.tolist(), strict=True):
-                start = float(timeline.times[ordinal])
-                if start < during[1] and start + video.interval > during[0]:
-                    moments.append(
-                        Moment(video_id, start, start + video.interval, score, (), at=start)
-                    )
-            return moments[:most]
+        question = Question(text, video_id, asked_at)
+        with self._searchable.searching([video_id]) as timelines:
+            times = timelines[video_id].times
+            ranges = timelines[video_id].ranges([during], video.interval, asked_at)
+            stretches = [Stretch(video_id, each.start, each.stop) for each in ranges]
+            ranked = retriever.search(question, most, stretches)
+        moments = []
+        for ordinal, score in zip(ranked.frames.tolist(), ranked.scores.tolist(), strict=True):
+            start = float(times[ordinal])
+            moments.append(Moment(video_id, start, start + video.interval, score, (), at=start))
+        return moments
 
     def share_ram(self) -> None:
         """Search rows come first; recalled frames get the RAM that the rows leave."""
@@ -155,96 +181,197 @@ class Recall:
         self,
         question: Question,
         lines: Sequence[TextLine],
-        near: Spans,
-        timeline: Timeline,
-        segments: Sequence[Segment],
+        near: Sequence[VideoSpan],
+        views: dict[str, VideoView],
         read_tokens: int,
-        kv: bool,
     ) -> SelectedFrames:
         """Pending frames first, then the newest written ones, then the ranked ones, as many as the
-        budget holds. segments: the pending ones."""
+        budget holds. Several videos have no newest frames in common, so only pending and ranked
+        ones are read of them."""
         began = time.perf_counter()
-        first, stop = timeline.first(question.since), timeline.visible(question.asked_at)
-        cost = timeline.tokens[first:stop]
-        pending = visible_runs(
-            segments, question, number=timeline.next_number, first=len(timeline), kv=kv
-        )
+        recent_frames = self._recent_frames if len(views) == 1 else 0
+        stretches = [
+            Stretch(video_id, each.start, each.stop)
+            for video_id, video in views.items()
+            for each in video.ranges
+        ]
+        parts = [views[each.video_id].timeline.tokens[each.first : each.stop] for each in stretches]
+        cost = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
         if self._counts_frames:
-            cost, pending = np.ones_like(cost), replace(pending, cost=np.ones_like(pending.cost))
+            cost = np.ones_like(cost)
+            views = {each: video.in_frames() for each, video in views.items()}
+        pending_cost = np.concatenate([video.pending.cost for video in views.values()])
         frame_budget.refuse_too_small(
-            np.concatenate([cost, pending.cost]), self._recent_frames, read_tokens
+            np.concatenate([cost, pending_cost]), recent_frames, read_tokens
         )
-        if len(pending):
-            half = max(read_tokens // 2, int(pending.cost[-1]))
-            pending = pending.newest(half if len(cost) else read_tokens)
-        frames_of = (timeline.frame_of(start, end, stop) for start, end in near)
-        near_frames = [frame for frame in frames_of if frame is not None and frame >= first]
+        if len(pending_cost):
+            views = _share_budget(views, read_tokens, is_all=len(cost) == 0)
+        places = (_place(each, views, stretches) for each in near)
+        near_places = [place for place in places if place is not None]
+        read_tokens -= sum(int(video.pending.cost.sum()) for video in views.values())
+        recent_frames -= sum(len(video.pending) for video in views.values())
+        newest = frame_budget.newest(cost, max(recent_frames, 0), read_tokens)
         ranked, frames, per_layer = self._rank(
-            question, first, cost, pending, near_frames, read_tokens
+            question, stretches, cost, newest, near_places, read_tokens
         )
         seconds = time.perf_counter() - began
-        return SelectedFrames(question, tuple(lines), pending, ranked, frames, per_layer, seconds)
+        return SelectedFrames(question, tuple(lines), views, ranked, frames, per_layer, seconds)
 
     def _rank(
         self,
         question: Question,
-        first: int,
+        stretches: Sequence[Stretch],
         cost: np.ndarray,
-        pending: PendingRuns,
+        newest: FrameSelection,
         near: Sequence[int],
         read_tokens: int,
     ) -> tuple[Hits, FrameSelection, np.ndarray | None]:
-        """Written frames within the budget that pending frames leave. Frames are ranked even if all
-        fit: the reader of an answer wants to know which frames the question matched. cost:
-        [visible] tokens of each frame from ordinal `first` on.
+        """Written frames within the budget that pending frames leave, by their places. Frames are
+        ranked even if all fit: the reader of an answer wants to know which frames the question
+        matched. cost: [places] tokens of each frame.
         """
-        read_tokens -= int(pending.cost.sum())
-        newest = frame_budget.newest(cost, max(self._recent_frames - len(pending), 0), read_tokens)
         if len(cost) == 0:
-            return hits([], []), newest, None
+            return hits([], [], stretches), newest, None
         ranked = self._searchable.retriever.search(
-            question, frame_budget.ranking_depth(cost, newest), first + len(cost), first
+            question, frame_budget.ranking_depth(cost, newest), stretches
         )
         if near and ranked.per_layer is None:
             ranked = fuse_frames(ranked, near)
+        kept = (_place_of(name, stretches) for name in question.keep)
         ranking = [
-            *(i - first for i in question.keep if 0 <= i - first < len(cost)),
-            *(ranked.frames - first).tolist(),
+            *(place for place in kept if place is not None),
+            *ranked.places.tolist(),
         ]
         if int(cost.sum()) <= read_tokens:
-            return ranked, frame_budget.fill(newest, range(len(cost)), cost).shifted(first), None
+            return ranked, frame_budget.fill(newest, range(len(cost)), cost), None
         if ranked.per_layer is None:
-            return ranked, frame_budget.fill(newest, ranking, cost).shifted(first), None
-        chosen, layers = frame_budget.fill_layers(
-            newest, (ranked.per_layer - first).numpy(), ranking, cost
-        )
-        pending_ordinals = np.array([run.first for run in pending.runs], np.int64)
-        layers = np.concatenate(  # every layer reads the pending frames
-            [first + layers, np.tile(pending_ordinals, (len(layers), 1))], axis=1
-        )
-        return ranked, chosen.shifted(first), layers
+            return ranked, frame_budget.fill(newest, ranking, cost), None
+        layers = ranked.per_layer.numpy()
+        return ranked, *frame_budget.fill_layers(newest, layers, ranking, cost)
 
     def _evidence(
         self,
         selected: SelectedFrames,
-        run_of: Mapping[int, Run],
+        run_of: Mapping[FrameName, Run],
         interval: float,
         seconds: float,
         came_from: Mapping[str, int],
     ) -> Evidence:
-        """run_of: the loaded frames by ordinal. seconds: this question's share of loading."""
-        pending, per_layer = selected.pending, selected.per_layer
+        """run_of: the loaded frames. seconds: this question's share of loading."""
+        runs: list[Run] = []
+        written: list[int] = []  # numbers of written and of pending frames in the evidence
+        pending: list[int] = []
+        places = selected.frames.ordinals
+        for video_id, ordinals in selected.ordinals(places).items():
+            written += range(len(runs), len(runs) + len(ordinals))
+            runs += [run_of[FrameName(video_id, ordinal)] for ordinal in ordinals]
+            shown = to_device(selected.views[video_id].pending.runs, self._device)
+            pending += range(len(runs), len(runs) + len(shown))
+            runs += shown
+        per_layer = None
+        if selected.per_layer is not None:  # every layer reads the pending frames
+            own = np.array(written)[np.searchsorted(places, selected.per_layer)]
+            for_all = np.tile(np.array(pending, np.int64), (len(own), 1))
+            per_layer = torch.from_numpy(np.sort(np.concatenate([own, for_all], axis=1), axis=1))
         return Evidence(
             question=selected.question,
-            runs=(
-                *(run_of[ordinal] for ordinal in selected.frames.ordinals),
-                *to_device(pending.runs, self._device),
-            ),
+            runs=tuple(runs),
             hits=selected.hits,
             recent=len(selected.frames.recent) + len(pending),
             interval=interval,
-            per_layer=None if per_layer is None else torch.from_numpy(per_layer),
+            per_layer=per_layer,
             seconds={"search": selected.seconds, "load": seconds},
-            came_from=dict(came_from) | ({"pending": len(pending)} if len(pending) else {}),
+            came_from=dict(came_from) | ({"pending": len(pending)} if pending else {}),
             lines=selected.lines,
         )
+
+
+def _view(
+    question: Question,
+    video_id: str,
+    timeline: Timeline,
+    segments: Sequence[Segment],
+    intervals: Mapping[str, float],
+    kv: bool,
+) -> VideoView:
+    """segments: the pending ones."""
+    interval = intervals[video_id]
+    ranges = timeline.ranges(question.spans_of(video_id), interval, question.moment(video_id))
+    pending = visible_runs(
+        segments,
+        question,
+        number=timeline.next_number,
+        first=len(timeline),
+        interval=interval,
+        kv=kv,
+    )
+    return VideoView(timeline, ranges, pending)
+
+
+def _share_budget(
+    views: Mapping[str, VideoView], read_tokens: int, *, is_all: bool
+) -> dict[str, VideoView]:
+    """The videos with as many pending frames as may be read, the newest ones. is_all: there are no
+    written frames; otherwise pending frames take at most half of the budget."""
+    showing = [video for video in views.values() if len(video.pending)]
+    budget = read_tokens
+    if not is_all:
+        budget //= 2
+        if len(showing) == 1:
+            budget = max(budget, int(showing[0].pending.cost[-1]))
+    share = budget // len(showing)
+    return {
+        video_id: replace(video, pending=video.pending.newest(share))
+        for video_id, video in views.items()
+    }
+
+
+def _place(
+    near: VideoSpan, views: Mapping[str, VideoView], stretches: Sequence[Stretch]
+) -> int | None:
+    """The place of the frame in the middle of a stretch of seconds; None if it is not seen."""
+    video = views.get(near.video_id)
+    if video is None or not video.ranges:
+        return None
+    ordinal = video.timeline.frame_of(near.start, near.end, video.ranges[-1].stop)
+    return None if ordinal is None else _place_of(FrameName(near.video_id, ordinal), stretches)
+
+
+def _place_of(name: FrameName, stretches: Sequence[Stretch]) -> int | None:
+    begin = 0
+    for video_id, first, stop in stretches:
+        if video_id == name.video_id and first <= name.ordinal < stop:
+            return begin + name.ordinal - first
+        begin += stop - first
+    return None
+
+
+def _frames_of(
+    groups: Iterable[Mapping[str, Iterable[int]]], timelines: Mapping[str, Timeline], kv: bool
+) -> tuple[list[FrameName], list[FrameKey]]:
+    """The union of frames, by video and in time order, and their keys in the cache. groups: video
+    -> ordinals."""
+    union: dict[str, set[int]] = {video_id: set() for video_id in timelines}
+    for group in groups:
+        for video_id, ordinals in group.items():
+            union[video_id].update(ordinals)
+    names, keys = list[FrameName](), list[FrameKey]()
+    for video_id, chosen in union.items():
+        ordinals = sorted(chosen)
+        names += [FrameName(video_id, ordinal) for ordinal in ordinals]
+        keys += frame_keys(video_id, ordinals, timelines[video_id], kv)
+    return names, keys
+
+
+def _neighbors(selected: SelectedFrames, most: int) -> dict[str, list[int]]:
+    """Ordinals of written frames that a follow-up question is likely to need, by video."""
+    recent, ranked = map(selected.ordinals, (selected.frames.recent, selected.frames.ranked))
+    return {
+        video_id: frame_budget.neighbors(
+            FrameSelection(recent[video_id], ranked[video_id], 0),
+            len(video.timeline),
+            most // len(selected.views),
+        )
+        for video_id, video in selected.views.items()
+        if most
+    }

@@ -1,59 +1,183 @@
 """The records of recall and the role behind it: question -> hits -> evidence.
 
-Knows segments only as records; knows no pixels, no prompts, no files. A frame is named by its
-ordinal: 0, 1, 2, ... in time order within its video, over all segments.
+Knows segments only as records; knows no prompts, no files, and pixels only as what an embedder
+takes. A frame is named by its video and its ordinal: 0, 1, 2, ... in time order within the video,
+over all segments.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from encoders.schema import KVBlock, Segment, VisualTokens
+from encoders.schema import Frames, KVBlock, Segment, VisualTokens
 from encoders.text.lines import TextLine
-from memory.timeline import Timeline
+from memory.timeline import Span, Timeline, touches
+
+ANY_TIME: Span = (-math.inf, math.inf)
 
 
-@dataclass(frozen=True, slots=True)
+class VideoSpan(NamedTuple):
+    """A stretch of time of one video."""
+
+    video_id: str
+    start: float  # seconds
+    end: float
+
+
+class FrameName(NamedTuple):
+    """A frame of a bank."""
+
+    video_id: str
+    ordinal: int
+
+
+class Stretch(NamedTuple):
+    """Neighboring frames of one video."""
+
+    video_id: str
+    first: int  # ordinal
+    stop: int  # ordinal after the last frame
+
+    def __len__(self) -> int:
+        """How many frames."""
+        return self.stop - self.first
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Question:
-    """A question about one video at one moment. It sees no frame after `asked_at`, and none before
-    `since`."""
+    """A question about one video or several, at one moment.
+
+    `Question("Which code?", "film")` is about the whole of one video. Of each video the question
+    sees no frame after its moment, and only frames that its spans touch.
+    """
 
     text: str
-    video_id: str
-    asked_at: float = math.inf  # seconds of video time
-    id: str = ""
-    since: float = -math.inf  # seconds of video time
-    keep: tuple[
-        int, ...
-    ] = ()  # ordinals that rank before the retriever's best, the most important first
-    context: str = (
-        ""  # text before the question in the prompt, such as earlier questions; not searched for
-    )
+    videos: tuple[str, ...]  # ids, none twice; evidence and prompt keep this order
+    asked_at: float  # seconds of video time, of every video that `moments` does not name
+    id: str
+    # video id -> rising stretches of it, none overlapping; a video without an entry is not limited
+    spans: Mapping[str, tuple[Span, ...]]
+    # video id -> its own `asked_at`, where videos do not begin together: streams on one clock
+    moments: Mapping[str, float]
+    # frames that rank before the retriever's best, the most important first
+    keep: tuple[FrameName, ...]
+    # text before the question in the prompt, such as earlier questions; not searched for
+    context: str
+    # a picture, or the frames of a clip, to search for beside the text
+    picture: Frames | None = field(compare=False)
+
+    def __init__(
+        self,
+        text: str,
+        videos: str | Sequence[str],
+        asked_at: float = math.inf,
+        id: str = "",
+        *,
+        spans: Mapping[str, tuple[Span, ...]] | None = None,
+        moments: Mapping[str, float] | None = None,
+        keep: tuple[FrameName, ...] = (),
+        context: str = "",
+        picture: Frames | None = None,
+    ) -> None:
+        """videos: one id, or several. ValueError for no video, or for one twice."""
+        ids = (videos,) if isinstance(videos, str) else tuple(videos)
+        if not ids or len(set(ids)) < len(ids):
+            raise ValueError(f"a question needs videos, each once, and got {list(ids)}")
+        values = {
+            "text": text,
+            "videos": ids,
+            "asked_at": asked_at,
+            "id": id,
+            "spans": spans or {},
+            "moments": moments or {},
+            "keep": keep,
+            "context": context,
+            "picture": picture,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def prompt(self) -> str:
         """The text that a model reads."""
         return f"{self.context}\n\n{self.text}" if self.context else self.text
 
+    @property
+    def video_id(self) -> str:
+        """The one video that the question is about. ValueError if there are several."""
+        (video_id,) = self.videos
+        return video_id
+
+    def moment(self, video_id: str) -> float:
+        """Seconds of video time after which the question sees nothing of a video."""
+        return self.moments.get(video_id, self.asked_at)
+
+    def spans_of(self, video_id: str) -> tuple[Span, ...]:
+        """The stretches of a video that the question is about."""
+        return self.spans.get(video_id, (ANY_TIME,))
+
+    def sees(self, video_id: str, time: float, interval: float) -> bool:
+        """Whether a frame, which is shown from `time` on for `interval` seconds, may be read."""
+        spans = self.spans_of(video_id)
+        return time <= self.moment(video_id) and any(
+            touches(each, time, interval) for each in spans
+        )
+
+    def hull(self, video_id: str) -> Span:
+        """From the first to the last second of these stretches; empty where there is none."""
+        spans = self.spans_of(video_id)
+        return (spans[0][0], spans[-1][1]) if spans else (0.0, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Frames ranked for a question, best first."""
+    """Frames ranked for a question, best first.
 
-    frames: Tensor  # [k] int64 ordinals, best first, no repeats
+    A place is the number of a frame in the searched stretches, taken one after another. In a search
+    of one whole video it is the frame's ordinal.
+    """
+
+    places: Tensor  # [k] int64, best first, no repeats
     scores: Tensor  # [k] float32, falling
     per_layer: Tensor | None = (
-        None  # [L, k] int64: each layer's own ranking, from retrievers that have one
+        None  # [L, k] int64 places: each layer's own ranking, from retrievers that have one
     )
+    stretches: tuple[Stretch, ...] = ()  # that were searched
+
+    @property
+    def frames(self) -> Tensor:
+        """[k] int64: the ordinal of each frame in its video."""
+        stretch, within = self._in_stretches()
+        firsts = torch.tensor([each.first for each in self.stretches], dtype=torch.int64)
+        return firsts[stretch] + within if len(stretch) else within
+
+    @property
+    def names(self) -> list[FrameName]:
+        """The video and the ordinal of each frame."""
+        stretch, _ = self._in_stretches()
+        return [
+            FrameName(self.stretches[number].video_id, ordinal)
+            for number, ordinal in zip(stretch.tolist(), self.frames.tolist(), strict=True)
+        ]
+
+    def _in_stretches(self) -> tuple[Tensor, Tensor]:
+        """The number of the stretch that each frame is in, and its number therein: both [k]."""
+        stops = torch.tensor([len(each) for each in self.stretches], dtype=torch.int64).cumsum(0)
+        stretch = torch.searchsorted(stops, self.places, right=True)
+        begins = torch.cat([torch.zeros(1, dtype=torch.int64), stops])[stretch]
+        return stretch, self.places - begins
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """A frame, or neighboring frames of one segment, with all tensors that a reader may need."""
 
+    video_id: str
     segment: int  # number of the segment within its video
     first: int  # ordinal of the first frame
     tokens: VisualTokens
@@ -66,11 +190,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Evidence:
-    """The frames recalled for a question: runs in time order, no frame twice, nothing after the
-    question's moment.
+    """The frames recalled for a question: video by video, each in time order, no frame twice,
+    nothing after the question's moment.
 
     While evidence is referenced, the bank keeps its frames in memory and counts them in its
-    budgets.
+    budgets. A frame's number in the evidence, from 0, names it where one context is computed.
     """
 
     question: Question
@@ -80,8 +204,8 @@ class Evidence:
         int  # how many frames are there because they are the newest, not because they ranked high
     )
     interval: float  # seconds between sampled frames: frame at time t stands for [t, t + interval)
-    # [L, k] int64 rising ordinals: the frames that each layer reads; None: all layers read all
-    # frames
+    # [L, k] int64 rising numbers of frames in this evidence: those that each layer reads; None: all
+    # layers read all frames
     per_layer: Tensor | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # "search" and "load"
     # "device", "ram", "disk" or "pending" -> frames
@@ -91,6 +215,17 @@ class Evidence:
     @property
     def frame_count(self) -> int:
         return sum(run.tokens.times.numel() for run in self.runs)
+
+    @property
+    def names(self) -> tuple[FrameName, ...]:
+        """The frames by their numbers in this evidence."""
+        return tuple(FrameName(run.video_id, o) for run in self.runs for o in run.ordinals)
+
+    @property
+    def ranking(self) -> list[int]:
+        """The numbers of the frames that the search ranked, best first."""
+        numbers = {name: number for number, name in enumerate(self.names)}
+        return [numbers[name] for name in self.hits.names if name in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +256,7 @@ class SegmentIndex:
 
 
 class Retriever(Protocol):
-    """Ranks the frames of one video for a question. Never names a frame with ordinal >= visible or
-    < first.
+    """Ranks frames of videos for a question. Never names a frame outside the given stretches.
 
     One thread adds while many search. Everything in a retriever's memory comes from the segments.
     It may be dropped and added again at any time, so nothing here has to be durable.
@@ -144,9 +278,9 @@ class Retriever(Protocol):
         are skipped."""
         ...
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        """The best k frames (or all), ordinal below `visible` and not below `first`. Of equal
-        scores, the lower ordinal comes first. UserError if no frame of the video was added."""
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        """The best k frames (or all) of these stretches, ranked together. Of equal scores, the
+        lower place comes first. UserError if no frame of one of the videos was added."""
         ...
 
     def frame_count(self, video_id: str) -> int:

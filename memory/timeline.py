@@ -9,6 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+Span = tuple[float, float]  # seconds of video time: start, and the end that is not part of it
+# a frame whose time ends with a span, up to rounding of file times, lies before it
+_EPS_S = 1e-3
+
+
+def touches(span: Span, time: float, interval: float) -> bool:
+    """Whether a frame, which is shown from `time` on for `interval` seconds, is in the span."""
+    return time < span[1] and time + interval > span[0] + _EPS_S
+
 
 class GrowingArray:
     """A one-dimensional array with spare room at its end. One thread at a time appends."""
@@ -108,7 +117,14 @@ class Timeline:
         counts."""
         return int(np.searchsorted(self.times, asked_at, side="right"))
 
-    def first(self, since: float) -> int:
-        """The ordinal of the first frame at this second or later; the number of frames if there is
-        none."""
-        return int(np.searchsorted(self.times, since, side="left"))
+    def ranges(self, spans: Sequence[Span], interval: float, asked_at: float) -> list[range]:
+        """The ordinals of the frames that touch the spans and that a question at this second may
+        see: rising, none twice, no range empty. spans: rising. interval: seconds between frames."""
+        visible, ranges, done = self.visible(asked_at), list[range](), 0
+        for start, end in spans:
+            after = start - interval + _EPS_S
+            first = max(int(np.searchsorted(self.times, after, side="right")), done)
+            done = max(min(int(np.searchsorted(self.times, end, side="left")), visible), done)
+            if first < done:
+                ranges.append(range(first, done))
+        return ranges

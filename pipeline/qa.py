@@ -90,7 +90,7 @@ class VideoQA:
         segment = encoder.encode(_whole_patches(frames, self.backbone.temporal_patch), 0, timer)
         evidence = Evidence(
             Question(question, frames.video_id),
-            (Run(0, 0, segment.tokens, segment.kv),),
+            (Run(frames.video_id, 0, 0, segment.tokens, segment.kv),),
             hits([], []),
             recent=0,
             interval=1.0,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
+from memory.schema import FrameName
 
 # attention: of the model while it answered. model: the frames that its answer names. search: the
 # best frames of the search, because the answer names none
@@ -17,6 +18,7 @@ CitedBy = Literal["attention", "model", "search", "quote"]
 class CitedFrame:
     """A frame that an answer rests on."""
 
+    video_id: str
     ordinal: int  # of the frame in its video
     segment: int
     time: float  # seconds of video time at which the frame's span begins
@@ -90,8 +92,8 @@ class Reading:
     """What a reader returns."""
 
     text: str
-    # frame ordinal -> share of the attention on frames during the answer; sums to 1 (or empty)
-    weights: dict[int, float]
+    # frame -> share of the attention on frames during the answer; sums to 1 (or empty)
+    weights: dict[FrameName, float]
     cited_by: CitedBy = "attention"  # what the weights come from
     usage: Usage | None = None
     warning: str = ""  # what the user must know about this answer

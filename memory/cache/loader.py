@@ -35,12 +35,12 @@ class FrameLoader:
 
     def load(self, keys: list[FrameKey], ordinals: list[int]) -> tuple[tuple[Run, ...], Lease]:
         """Runs of one frame each, pinned until the lease ends. UserError if one is damaged."""
-        if keys:
-            self._needs_kv[keys[0].video_id] = keys[0].kv
+        self._needs_kv |= {key.video_id: key.kv for key in keys}
         cached, lease = self.tiers.take(keys, self._read_range)
         frames = zip(keys, ordinals, cached, strict=True)
         return tuple(
-            Run(key.segment, ordinal, frame.tokens, frame.kv) for key, ordinal, frame in frames
+            Run(key.video_id, key.segment, ordinal, frame.tokens, frame.kv)
+            for key, ordinal, frame in frames
         ), lease
 
     def lend(self, group: list[Evidence], lease: Lease, likely: list[FrameKey]) -> list[Evidence]:
@@ -107,7 +107,7 @@ def read_frames(
     """
     exact = store.exact_kv(video_id, number, first, stop) if kv else None
     tokens, block = store.frames(video_id, number, first, stop, kv=kv and exact is None)
-    return Run(number, ordinal, tokens, block if exact is None else exact), exact is None
+    return Run(video_id, number, ordinal, tokens, block if exact is None else exact), exact is None
 
 
 def frame_keys(

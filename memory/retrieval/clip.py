@@ -1,4 +1,4 @@
-"""Frames by the similarity of their embedding to the question's text.
+"""Frames by the similarity of their embedding to the question's text, or to its picture.
 
 Knows no files except the index folder, no prompts, no pixels. Convention for every retriever: its
 YAML is `_partial_: true`, and the partial is called with the same two partners, `embedder` and
@@ -7,6 +7,7 @@ YAML is `_partial_: true`, and the partial is called with the same two partners,
 
 import logging
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,19 +21,20 @@ from memory.retrieval import ivf_block, row_cache
 from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
 from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
-from memory.schema import Hits, Question, SegmentIndex
+from memory.schema import Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
 
 log = logging.getLogger("reelbank.memory")
 
 
 class ClipRetriever:
-    """Frames whose embedding is nearest to the question's text, spread over segments.
+    """Frames whose embedding is nearest to the question, spread over segments.
 
     per_segment: how many frames of one segment may come before every other segment's best. The
     frames of each segment are ranked by score. The first `per_segment` of every segment form round
     1, the next `per_segment` round 2, and so on. The ranking is round 1 by score, then round 2 by
     score, ... A large value gives the plain ranking by score.
+    picture_weight: share of a question's picture, beside its text, in what is searched for.
     ram_bytes: RAM for embeddings (128 numbers at a frame a second: 44 MB a day). Beyond it they go
     to a mapped temporary file. Videos of more than 131,072 frames are searched approximately
     (memory/retrieval/frame_index.py), for about 140 bytes a frame on top.
@@ -46,6 +48,7 @@ class ClipRetriever:
         *,
         embedder: FrameEmbedder | None,
         per_segment: int = 2,
+        picture_weight: float = 0.5,
         ram_bytes: int = 512 << 20,
         queries: Queries | None = None,
     ) -> None:
@@ -56,7 +59,11 @@ class ClipRetriever:
             )
         if per_segment < 1:
             raise UserError(f"per_segment={per_segment} would rank no frame; set it to 1 or more")
-        self._embedder = embedder
+        if not 0 <= picture_weight <= 1:
+            raise UserError(
+                f"picture_weight={picture_weight} is no share; set it from 0 (the text alone) to 1"
+            )
+        self._embedder, self._picture_weight = embedder, picture_weight
         self._per_segment = per_segment
         self._budget = RamBudget(ram_bytes)
         self._index: dict[str, FrameIndex] = {}
@@ -83,31 +90,57 @@ class ClipRetriever:
         self._edges[segment.video_id].append(segment.first)
         self._add_rows(segment.video_id, segment.clip)
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.frame_count(question.video_id), visible)
-        count = visible - first
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        stretches = refuse_unknown(stretches, self.frame_count)
+        count = sum(map(len, stretches))
         k = min(k, count)
         if k == 0:
-            return hits([], [])
-        index, edges = self._index[question.video_id], self._edges[question.video_id]
-        # [E]; outside of any lock, because it may wait for a GPU
-        query = self._embedder.embed_text(question.text)
-        if query.shape[-1] != index.width:
-            raise UserError(
-                f"the question embeds to {query.shape[-1]} numbers but the bank's frames to "
-                f"{index.width}; "
-                "use the frame embedder that the bank was made with"
-            )
+            return hits([], [], stretches)
+        query = self._query(question)  # outside of any lock, because it may wait for a GPU
         depth = min(count, 4 * k)
         # search deeper until round 1 alone fills k; at full depth the later rounds fill the rest
         while True:
-            ordinals, scores = index.search(query, depth, visible, first)
-            rounds = self._rounds(ordinals, edges)
+            places, scores = self._best(query, depth, stretches)
+            rounds = self._rounds(places, stretches)
             if depth == count or int((rounds == 0).sum()) >= k:
                 # stable: keeps the order by score within a round
                 best = np.argsort(rounds, kind="stable")[:k]
-                return hits(ordinals[best], scores[best])
+                return hits(places[best], scores[best], stretches)
             depth = min(count, 4 * depth)
+
+    def _query(self, question: Question) -> Tensor:
+        """[E], unit length: the text, the picture, or their weighted sum."""
+        if question.picture is None:
+            return self._embedder.embed_text(question.text)
+        picture = self._embedder.embed_frames(question.picture).mean(0)
+        picture = picture / picture.norm()
+        if not question.text:
+            return picture
+        text = self._embedder.embed_text(question.text).to(picture)
+        row = self._picture_weight * picture + (1 - self._picture_weight) * text
+        return row / row.norm()
+
+    def _best(
+        self, query: Tensor, depth: int, stretches: Sequence[Stretch]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places int64 and scores float32 of the best frames of all stretches, best first."""
+        places, scores, begin = [], [], 0
+        for video_id, first, stop in stretches:
+            index = self._index[video_id]
+            if query.shape[-1] != index.width:
+                raise UserError(
+                    f"the question embeds to {query.shape[-1]} numbers but the bank's frames to "
+                    f"{index.width}; use the frame embedder that the bank was made with"
+                )
+            ordinals, values = index.search(query, depth, stop, first)
+            places.append(ordinals + (begin - first))
+            scores.append(values)
+            begin += stop - first
+        if len(stretches) == 1:
+            return places[0], scores[0]
+        joined, values = np.concatenate(places), np.concatenate(scores)
+        order = np.lexsort((joined, -values))[:depth]
+        return joined[order], values[order]
 
     def _add_rows(self, video_id: str, rows: Tensor) -> None:
         index = self._index[video_id]
@@ -121,17 +154,33 @@ class ClipRetriever:
                 index.switch,
             )
 
-    def _rounds(self, ordinals: np.ndarray, edges: list[int]) -> np.ndarray:
-        """[k] int64: the round of each frame. ordinals: [k], best first."""
-        segments = np.array(
-            [bisect_right(edges, ordinal) for ordinal in ordinals.tolist()], np.int64
-        )
+    def _rounds(self, places: np.ndarray, stretches: Sequence[Stretch]) -> np.ndarray:
+        """[k] int64: the round of each frame. places: [k], best first."""
+        segments = self._segments(places, stretches)
         order = np.argsort(segments, kind="stable")  # frames of a segment together, best first
         # start of each frame's segment in `order`
         first = np.searchsorted(segments[order], segments[order])
-        rounds = np.empty(len(ordinals), np.int64)
-        rounds[order] = (np.arange(len(ordinals)) - first) // self._per_segment
+        rounds = np.empty(len(places), np.int64)
+        rounds[order] = (np.arange(len(places)) - first) // self._per_segment
         return rounds
+
+    def _segments(self, places: np.ndarray, stretches: Sequence[Stretch]) -> np.ndarray:
+        """[k] int64: a number for the segment of each frame; no two segments share one."""
+        segments = np.empty(len(places), np.int64)
+        bases: dict[str, int] = {}  # of a video's numbers
+        begin = base = 0
+        for video_id, first, stop in stretches:
+            edges = self._edges[video_id]
+            if video_id not in bases:
+                bases[video_id] = base
+                base += len(edges) + 1
+            own = (places >= begin) & (places < begin + stop - first)
+            segments[own] = [
+                bases[video_id] + bisect_right(edges, ordinal)
+                for ordinal in (places[own] + (first - begin)).tolist()
+            ]
+            begin += stop - first
+        return segments
 
     def frame_count(self, video_id: str) -> int:
         index = self._index.get(video_id)

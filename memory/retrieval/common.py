@@ -1,35 +1,44 @@
 """Shared by all retrievers: building hits, and checks of their input. Knows no search method."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from memory.schema import Hits, Question, SegmentIndex
+from memory.schema import Hits, SegmentIndex, Stretch
 
 Queries = Callable[[str], Tensor]  # question text -> [L, H, Dh], query heads of a group summed
 
 
-def hits(ordinals: Iterable[int] | np.ndarray, scores: Iterable[float] | np.ndarray) -> Hits:
-    """Hits from plain numbers."""
-    frames = torch.as_tensor(np.array(ordinals, dtype=np.int64))  # [k]
-    return Hits(frames, torch.as_tensor(np.array(scores, dtype=np.float32)))
+def hits(
+    places: Iterable[int] | np.ndarray,
+    scores: Iterable[float] | np.ndarray,
+    stretches: Sequence[Stretch] = (),
+) -> Hits:
+    """Hits from plain numbers. stretches: that were searched."""
+    frames = torch.as_tensor(np.array(places, dtype=np.int64))  # [k]
+    return Hits(
+        frames, torch.as_tensor(np.array(scores, dtype=np.float32)), stretches=tuple(stretches)
+    )
 
 
-def refuse_unknown(question: Question, count: int, visible: int) -> None:
-    """UserError for a video without frames, ValueError for more visible frames than were added.
-    Every search begins here.
-    count: frames that the retriever has of the video."""
-    if count == 0:
-        raise UserError(
-            f"video {question.video_id} is not in this bank; encode it first with `reelbank ingest`"
-        )
-    if visible > count:
-        raise ValueError(
-            f"{visible} visible frames of video {question.video_id}, but only {count} were added"
-        )
+def refuse_unknown(
+    stretches: Sequence[Stretch], frame_count: Callable[[str], int]
+) -> tuple[Stretch, ...]:
+    """The stretches as a tuple. UserError for a video without frames, ValueError for more frames
+    than were added. Every search begins here.
+    frame_count: frames that the retriever has of a video."""
+    for video_id, _, stop in stretches:
+        count = frame_count(video_id)
+        if count == 0:
+            raise UserError(
+                f"video {video_id} is not in this bank; encode it first with `reelbank ingest`"
+            )
+        if stop > count:
+            raise ValueError(f"{stop} frames of video {video_id}, but only {count} were added")
+    return tuple(stretches)
 
 
 def is_next(segment: SegmentIndex, count: int) -> bool:

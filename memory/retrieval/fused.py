@@ -11,18 +11,19 @@ from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
 from memory.retrieval.common import Queries, hits
 from memory.retrieval.fusion import K0, reciprocal_rank
-from memory.schema import Hits, Question, Retriever, SegmentIndex
+from memory.schema import Hits, Question, Retriever, SegmentIndex, Stretch
 from memory.timeline import Timeline
 
 
 def fuse_frames(ranked: Hits, near: Sequence[int]) -> Hits:
-    """Fuse a ranking with frames from another source. near: ordinals, best first; repeats are
-    ignored."""
-    return _hits(reciprocal_rank([ranked.frames.tolist(), list(dict.fromkeys(near))]))
+    """Fuse a ranking with frames from another source. near: places in the stretches of `ranked`,
+    best first; repeats are ignored."""
+    fused = reciprocal_rank([ranked.places.tolist(), list(dict.fromkeys(near))])
+    return _hits(fused, ranked.stretches)
 
 
-def _hits(scores: Mapping[int, float]) -> Hits:
-    return hits(list(scores), list(scores.values()))
+def _hits(scores: Mapping[int, float], stretches: Sequence[Stretch]) -> Hits:
+    return hits(list(scores), list(scores.values()), stretches)
 
 
 class FusedRetriever:
@@ -74,16 +75,16 @@ class FusedRetriever:
         for part in self._parts.values():
             part.add(segment)
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        k = min(k, visible - first)
-        depth = min(visible - first, max(4 * k, 100))
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        count = sum(map(len, stretches))
+        k = min(k, count)
+        depth = min(count, max(4 * k, 100))
         rankings = [
-            part.search(question, depth, visible, first).frames.tolist()
-            for part in self._parts.values()
+            part.search(question, depth, stretches).places.tolist() for part in self._parts.values()
         ]
         weights = [self._weights[name] for name in self._parts]
         fused = reciprocal_rank(rankings, weights, self._k0)
-        return _hits(dict(islice(fused.items(), k)))
+        return _hits(dict(islice(fused.items(), k)), stretches)
 
     def frame_count(self, video_id: str) -> int:
         return min(part.frame_count(video_id) for part in self._parts.values())

@@ -6,6 +6,8 @@ embedding. Query heads that share a key head arrive summed, which gives the same
 an index several times smaller.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from encoders.schema import FrameEmbedder
 from memory.retrieval import row_cache, topk
 from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
 from memory.retrieval.row_buffer import RamBudget, RowBuffer
-from memory.schema import Hits, Question, SegmentIndex
+from memory.schema import Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
 
 # numbers per step, so that a step stays in the CPU cache: a block of rows of the embedded model
@@ -28,7 +30,7 @@ _ROUNDING = 1e-6  # deviation relative to the mean, up to which all numbers of a
 class KVRetriever:
     """Frames whose keys match the question's queries best.
 
-    Each head's dot products are z-scored over the visible frames; their mean over heads and layers
+    Each head's dot products are z-scored over all searched frames; their mean over heads and layers
     is one ranking for all layers. So neither a layer nor a head with large scores can outvote the
     others, and all layers read the same frames.
     normalize: "head", or "layer": the heads' dot products are summed as they are, and each layer's
@@ -95,27 +97,32 @@ class KVRetriever:
             )
         self._rows[segment.video_id].append(segment.key_means.float().cpu().numpy())
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.frame_count(question.video_id), visible)
-        k = min(k, visible - first)
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        stretches = refuse_unknown(stretches, self.frame_count)
+        count = sum(map(len, stretches))
+        k = min(k, count)
         if k == 0:
-            return hits([], [])
-        rows = self._rows[question.video_id]
+            return hits([], [], stretches)
         queries = self._queries(question.text).detach().float().cpu()  # [L, H, Dh]
-        if queries.flatten(1).shape != rows.shape:
+        shape = self._rows[stretches[0].video_id].shape
+        if queries.flatten(1).shape != shape:
             raise UserError(
                 f"the question's queries are {list(queries.flatten(1).shape)} but the bank's keys "
-                f"{list(rows.shape)}; "
+                f"{list(shape)}; "
                 "use the backbone that the bank was made with"
             )
         if not self._by_head:
             queries = queries.flatten(1)[:, None]  # as if a layer had one head
-        products = self._products(rows, queries, first, visible)  # [L * H, visible - first]
-        _standardize(products)
-        scores = products.reshape(len(queries), -1, visible - first).mean(1)  # [L, visible - first]
-        shared = scores.mean(0)  # [visible - first]
+        products = [
+            self._products(self._rows[video_id], queries, first, stop)
+            for video_id, first, stop in stretches
+        ]
+        joined = products[0] if len(products) == 1 else np.concatenate(products, axis=1)
+        _standardize(joined)  # [L * H, count]
+        scores = joined.reshape(len(queries), -1, count).mean(1)  # [L, count]
+        shared = scores.mean(0)  # [count]
         best = topk.best(shared, k)
-        ranked = hits(first + best, shared[best])
+        ranked = hits(best, shared[best], stretches)
         if not self._per_layer:
             return ranked
         # [L, k or top]
@@ -123,8 +130,8 @@ class KVRetriever:
         if self._top is not None:
             union = np.unique(own)
             best = union[topk.best(shared[union], len(union))]
-            ranked = hits(first + best, shared[best])
-        return Hits(ranked.frames, ranked.scores, hits(first + own, []).frames)
+            ranked = hits(best, shared[best], stretches)
+        return replace(ranked, per_layer=torch.from_numpy(own))
 
     def _products(self, rows: RowBuffer, queries: Tensor, first: int, stop: int) -> np.ndarray:
         """[L * H, stop - first] float32: each head's dot product (or cosine) of rows first..stop-1

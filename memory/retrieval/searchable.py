@@ -7,7 +7,7 @@ about other videos.
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,16 +42,18 @@ class SearchableVideos:
         return video_id in self.timelines
 
     @contextmanager
-    def searching(self, video_id: str) -> Iterator[Timeline]:
-        """The timeline of a video; its rows stay in the retriever until the block ends."""
-        with self.lock:
-            timeline = self.sync(video_id)
-            self._searching[video_id] += 1
+    def searching(self, video_ids: Collection[str]) -> Iterator[dict[str, Timeline]]:
+        """The timelines of these videos; their rows stay in the retriever until the block ends."""
+        timelines = dict[str, Timeline]()
         try:
-            yield timeline
+            with self.lock:
+                for video_id in video_ids:
+                    timelines[video_id] = self.sync(video_id)
+                    self._searching[video_id] += 1
+            yield timelines
         finally:
             with self.lock:
-                self._searching[video_id] -= 1
+                self._searching.subtract(timelines.keys())
 
     def sync(self, video_id: str, fresh: Segment | None = None) -> Timeline:
         """Add the segments that the catalog has and the retriever lacks, then publish their frames.

@@ -1,16 +1,17 @@
 """Frames spread evenly over the video: the baseline that ignores the question."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from encoders.schema import FrameEmbedder
 from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
-from memory.schema import Hits, Question, SegmentIndex
+from memory.schema import Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
 
 
 class UniformRetriever:
-    """Frames evenly spread over the visible part of a video.
+    """Frames evenly spread over the visible parts of videos.
 
     For n frames it takes the middles of n equal stretches. They are ranked coarse to fine (halves,
     quarters, ...). So a small budget thins them out everywhere instead of cutting off the end of
@@ -33,14 +34,15 @@ class UniformRetriever:
         if is_next(segment, self.frame_count(segment.video_id)):
             self._counts[segment.video_id] += len(segment)
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.frame_count(question.video_id), visible)
-        count = visible - first
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        stretches = refuse_unknown(stretches, self.frame_count)
+        count = sum(map(len, stretches))
         k = min(k, count)
-        order = _coarse_to_fine(k)
+        order = _coarse_to_fine(k) if k else []
         return hits(
-            [first + (2 * i + 1) * count // (2 * k) for i in order],
+            [(2 * i + 1) * count // (2 * k) for i in order],
             [1 / (rank + 1) for rank in range(k)],
+            stretches,
         )
 
     def frame_count(self, video_id: str) -> int:

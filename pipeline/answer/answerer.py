@@ -374,10 +374,10 @@ def _refuse_nothing(evidence: Evidence) -> None:
     question = evidence.question
     if evidence.frame_count:
         return
-    if question.since > -math.inf:
+    start, _ = question.hull(question.video_id)
+    if start > -math.inf:
         raise UserError(
-            f"Nothing was seen from {question.since:g} s to {question.asked_at:g} s; ask about "
-            "another time."
+            f"Nothing was seen from {start:g} s to {question.asked_at:g} s; ask about another time."
         )
     raise UserError(
         f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later "

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from memory.schema import FrameName
+
 _MAX_SCORES = 1 << 24  # in one product; more steps are computed in parts
 
 # the query of a step [B, Hq, Dh], the keys that it saw, the rows that count [B] (None: all)
@@ -29,7 +31,7 @@ class AttentionShares:
     def __init__(
         self, frames_of: Tensor | Sequence[Tensor], row_keys: Tensor | None = None
     ) -> None:
-        """frames_of: [L, S] int64 ordinal of each context token per layer, -1 for text; for several
+        """frames_of: [L, S] int64 number of each context token's frame, -1 for text; for several
         contexts one each. row_keys: [B, capacity] bool, the keys that belong to a row; None: all.
         """
         self._owners = [frames_of] if isinstance(frames_of, Tensor) else list(frames_of)
@@ -124,9 +126,9 @@ class AttentionShares:
             hidden = hidden | ~self._row_keys[:, None, shared:length]  # [B, T, S' - shared]
         scores[..., shared:].masked_fill_(hidden.unsqueeze(-2).unsqueeze(-4), -torch.inf)
 
-    def weights(self, row: int = 0) -> dict[int, float]:
+    def weights(self, names: Sequence[FrameName], row: int = 0) -> dict[FrameName, float]:
         """Share of each frame in the attention on frames, over all layers. The shares sum to 1;
-        without frames there are none."""
+        without frames there are none. names: of the frames by their numbers."""
         owners = self._owners[row]
         if not self._mass or not owners.shape[1]:
             return {}
@@ -134,12 +136,12 @@ class AttentionShares:
             [self._mass[layer][row, : owners.shape[1]].cpu() for layer in sorted(self._mass)]
         )
         owners_of_layers = torch.stack([owners[layer] for layer in sorted(self._mass)])
-        ordinals, place = owners_of_layers.unique(return_inverse=True)
-        summed = torch.zeros(len(ordinals)).index_add_(0, place.flatten(), mass.flatten())
+        numbers, place = owners_of_layers.unique(return_inverse=True)
+        summed = torch.zeros(len(numbers)).index_add_(0, place.flatten(), mass.flatten())
         of_frames = {
-            ordinal: share
-            for ordinal, share in zip(ordinals.tolist(), summed.tolist(), strict=True)
-            if ordinal >= 0
+            names[number]: share
+            for number, share in zip(numbers.tolist(), summed.tolist(), strict=True)
+            if number >= 0
         }
         total = sum(of_frames.values())
-        return {ordinal: share / total for ordinal, share in of_frames.items()} if total else {}
+        return {name: share / total for name, share in of_frames.items()} if total else {}

@@ -72,7 +72,7 @@ class BatchedReader:
             if thought is not None and ids[:1] == [thought.begin]
             else Reading(
                 self.backbone.prompt.text_of(ids).strip(),
-                shares.weights(row),
+                shares.weights(group[row].names, row),
                 absence=absences[row],
             )
             for row, ids in enumerate(answers)
@@ -111,7 +111,10 @@ class BatchedReader:
                 )
             with timer("cite"):
                 shares.finish()
-        return [Likelihoods(own, shares.weights(row)) for row, own in enumerate(values)]
+        return [
+            Likelihoods(own, shares.weights(evidence.names, row))
+            for row, (own, evidence) in enumerate(zip(values, group, strict=True))
+        ]
 
     # ---- inside
 

@@ -5,24 +5,28 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from memory.schema import Evidence
+from memory.schema import Evidence, FrameName
 from pipeline.schema import CitedFrame
 
 Span = tuple[float, float]  # seconds, half open
 
 
-def cite(evidence: Evidence, weights: dict[int, float], share: float) -> tuple[CitedFrame, ...]:
+def cite(
+    evidence: Evidence, weights: dict[FrameName, float], share: float
+) -> tuple[CitedFrame, ...]:
     """Frames whose weight is at least `share` of the heaviest one's and above an even spread,
     heaviest first."""
     if not weights:
         return ()
-    scores = dict(zip(evidence.hits.frames.tolist(), evidence.hits.scores.tolist(), strict=True))
+    scores = dict(zip(evidence.hits.names, evidence.hits.scores.tolist(), strict=True))
     least = max(share * max(weights.values()), 1.0 / len(weights))
-    frames = ((run.segment, ordinal) for run in evidence.runs for ordinal in run.ordinals)
+    segments = [run.segment for run in evidence.runs for _ in run.ordinals]
     cited = [
-        CitedFrame(ordinal, segment, start, end, weights[ordinal], scores.get(ordinal))
-        for (segment, ordinal), (start, end) in zip(frames, _frame_spans(evidence), strict=True)
-        if weights.get(ordinal, 0.0) >= least
+        CitedFrame(*name, segment, start, end, weights[name], scores.get(name))
+        for name, segment, (start, end) in zip(
+            evidence.names, segments, _frame_spans(evidence), strict=True
+        )
+        if weights.get(name, 0.0) >= least
     ]
     return tuple(sorted(cited, key=lambda frame: (-frame.weight, frame.time)))
 

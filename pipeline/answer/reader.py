@@ -177,7 +177,7 @@ class _CachedReader:
         text = self.backbone.prompt.text_of(ids).strip()
         if text != emitted:
             emit(text[len(emitted) :])
-        return Reading(text, shares.weights(), absence=absence)
+        return Reading(text, shares.weights(evidence.names), absence=absence)
 
     def log_likelihoods(
         self,
@@ -207,7 +207,7 @@ class _CachedReader:
                     self._language_model.forward(self._language_model.embed([token]), cache, shares)
             with timer("cite"):
                 shares.finish()
-        return Likelihoods(values, shares.weights())
+        return Likelihoods(values, shares.weights(evidence.names))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text in a prompt."""
@@ -299,21 +299,16 @@ class _CachedReader:
 
     def _without_frames(self) -> Layout:
         """The layout of evidence that holds no frames."""
-        owners = self._owners([], torch.zeros(0, dtype=torch.int64)).expand(
+        owners = self._owners(torch.zeros(0, dtype=torch.int64)).expand(
             self._language_model.kv_shape.layers, -1
         )
         return Layout(len(self.sink), owners, lambda cache: None)
 
-    def _owners(self, ordinals: list[int], counts: Tensor) -> Tensor:
-        """[S] frame ordinal of each context token, -1 for the preamble. counts: [T] tokens of each
+    def _owners(self, counts: Tensor) -> Tensor:
+        """[S] number of each context token's frame, -1 for the preamble. counts: [T] tokens of each
         frame."""
         lengths = torch.cat([torch.tensor([len(self.sink)]), counts])
-        return torch.tensor([-1, *ordinals]).repeat_interleave(lengths)
-
-
-def _ordinals(evidence: Evidence) -> list[int]:
-    """Of all frames of the evidence, in order."""
-    return [int(ordinal) for run in evidence.runs for ordinal in run.ordinals]
+        return torch.arange(-1, len(counts)).repeat_interleave(lengths)
 
 
 class TokenReader(_CachedReader):
@@ -354,7 +349,7 @@ class TokenReader(_CachedReader):
             frames = self.backbone.frame_embeds(visual, whole=True)
             parts.append(frames)
             counts = frames.offsets.diff()
-        owners = self._owners(_ordinals(evidence), counts)  # [S - n]
+        owners = self._owners(counts)  # [S - n]
         owners = torch.cat([torch.full((len(opening),), -1), owners])
         layers = self._language_model.kv_shape.layers
 
@@ -415,9 +410,7 @@ class KVReader(_CachedReader):
         if not blocks:
             return self._without_frames()
         block = join_blocks(blocks)
-        owners = self._owners(_ordinals(evidence), block.offsets.diff()).expand(
-            self._language_model.kv_shape.layers, -1
-        )
+        owners = self._owners(block.offsets.diff()).expand(self._language_model.kv_shape.layers, -1)
         sink = len(self.sink)
         if evidence.per_layer is None:
             length = block.keys.shape[2]
@@ -431,8 +424,8 @@ class KVReader(_CachedReader):
 
 
 def _tokens_per_layer(per_layer: Tensor, owners: Tensor) -> Tensor:
-    """Which tokens each layer reads: [L, n] rising indices. per_layer: [L, k] ordinals of each
-    layer's frames. owners: [M] ordinal of each token.
+    """Which tokens each layer reads: [L, n] rising indices. per_layer: [L, k] numbers of each
+    layer's frames. owners: [M] number of each token's frame.
 
     All layers of a cache have the same length. Where a layer's frames have fewer tokens than those
     of another, the first tokens of further frames follow.

@@ -16,7 +16,7 @@ from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache
 from encoders.text.lines import TextLine
-from memory.schema import Evidence
+from memory.schema import Evidence, FrameName
 from pipeline.runtime.cancel import Emit
 from pipeline.schema import Reading
 
@@ -28,7 +28,8 @@ class Layout:
     """A context that is ready to be written behind the sink of a cache."""
 
     length: int  # tokens, including the sink
-    frames_of: Tensor  # [L, S] int64: frame ordinal of each context token per layer, -1 for text
+    # [L, S] int64: the number in the evidence of each context token's frame per layer, -1 for text
+    frames_of: Tensor
     write: Callable[[Cache], object]  # into a cache that holds the sink and has room
 
 
@@ -36,7 +37,7 @@ class Likelihoods(NamedTuple):
     """What a reader finds of several possible answers to one question."""
 
     values: list[float]  # log-likelihood of each answer
-    weights: dict[int, float]  # frame ordinal -> share of attention while the likeliest is given
+    weights: dict[FrameName, float]  # shares of attention while the likeliest is given
 
 
 class Abstention(Protocol):

@@ -13,8 +13,9 @@ from itertools import chain
 from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import reciprocal_rank
-from memory.schema import Question
-from memory.text.bm25 import LineFilter, RankedLine
+from memory.schema import Question, VideoSpan
+from memory.text.bm25 import RankedLine
+from pipeline.answer.line_limits import lines_seen
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.config.units import format_time
 from pipeline.query import plan as planner
@@ -42,10 +43,7 @@ def find(
     rankings are fused by rank. Quoted words must occur, so for them only words count.
     """
     plan = planner.plan(question.text)
-    start, end = plan.time.span(duration)
-    line_filter = LineFilter(
-        question.video_id, start=max(start, question.since), end=end, asked_at=question.asked_at
-    )
+    line_filter = lines_seen(question, plan.time.span(duration))
     by_words = bank.text.search(plan.query, line_filter, 4 * MAX_LINES)
     ranked = sorted(by_words, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
     lines = [one for one in ranked if one.coverage >= MIN_COVERAGE]
@@ -116,9 +114,9 @@ def prompt(lines: Sequence[TextLine], question: str) -> str:
     return "".join(map(prompt_line, lines)) + question
 
 
-def line_spans(matches: Sequence[RankedLine]) -> list[tuple[float, float]]:
-    """Start and end of each line in seconds, best first."""
-    return [(match.start, match.end) for match in matches]
+def line_spans(matches: Sequence[RankedLine]) -> list[VideoSpan]:
+    """Where each line is, best first."""
+    return [VideoSpan(match.line.video_id, match.start, match.end) for match in matches]
 
 
 def cite_quoted(quotation: Quotation, matches: Sequence[RankedLine]) -> tuple[CitedLine, ...]:

@@ -36,7 +36,7 @@ class Limits:
 class Frame:
     """A recalled frame, and its picture as a data URI (None: there is none)."""
 
-    ordinal: int
+    number: int  # in the evidence
     time: float  # seconds
     uri: str | None
 
@@ -46,9 +46,11 @@ class ChatPrompt:
     """What is sent, and what its numbers mean."""
 
     content: str | list[dict[str, Any]]
-    sources: Mapping[int, tuple[int, ...]]  # number of a part -> ordinals of its frames
-    frames: tuple[int, ...]  # ordinals of the frames whose pictures are sent, in time order
-    beside_lines: tuple[int, ...]  # ordinals of recalled frames that are shown during its lines
+    sources: Mapping[
+        int, tuple[int, ...]
+    ]  # number of a part -> numbers of its frames in the evidence
+    frames: tuple[int, ...]  # numbers of the frames whose pictures are sent, rising
+    beside_lines: tuple[int, ...]  # numbers of frames that are shown during its lines
     left_out: int  # frames with a picture that did not fit
 
 
@@ -79,17 +81,17 @@ def chat_prompt(
         if isinstance(part, Frame):
             content.append(_text(f"{mark}{time_tag(part.time)}"))
             content.append({"type": "image_url", "image_url": {"url": part.uri}})
-            sources[number] = (part.ordinal,)
+            sources[number] = (part.number,)
         else:
             content.append(_text(mark + prompt_line(part)))
             sources[number] = _during(part, frames, evidence.interval)
             beside |= dict.fromkeys(sources[number])
     content.append(_text(question))
-    ordinals = tuple(sorted(frame.ordinal for frame in chosen))
+    numbers = tuple(sorted(frame.number for frame in chosen))
     left_out = len(with_picture) - len(chosen)
     # some servers of text models take a text alone
-    plain = content if ordinals else "".join(part["text"] for part in content)
-    return ChatPrompt(plain, sources, ordinals, tuple(beside), left_out)
+    plain = content if numbers else "".join(part["text"] for part in content)
+    return ChatPrompt(plain, sources, numbers, tuple(beside), left_out)
 
 
 def time_tag(seconds: float) -> str:
@@ -113,24 +115,24 @@ def _room(limits: Limits, text_tokens: int) -> int:
 
 def _best(evidence: Evidence, frames: Sequence[Frame], most: int, nbytes: int) -> list[Frame]:
     """The newest frames, then those that rank highest, as many as fit."""
-    by_ordinal = {frame.ordinal: frame for frame in frames}
-    newest = sorted(by_ordinal, reverse=True)[: evidence.recent]
-    ranked = [*newest, *evidence.hits.frames.tolist(), *sorted(by_ordinal)]
+    by_number = {frame.number: frame for frame in frames}
+    newest = sorted(by_number, reverse=True)[: evidence.recent]
+    ranked = [*newest, *evidence.ranking, *sorted(by_number)]
     chosen: dict[int, Frame] = {}
-    for ordinal in ranked:
-        frame = by_ordinal.get(ordinal)
-        if frame is None or ordinal in chosen or len(chosen) >= most:
+    for number in ranked:
+        frame = by_number.get(number)
+        if frame is None or number in chosen or len(chosen) >= most:
             continue
         size = len(frame.uri or "")
         if size <= nbytes:
-            chosen[ordinal], nbytes = frame, nbytes - size
+            chosen[number], nbytes = frame, nbytes - size
     return list(chosen.values())
 
 
 def _during(line: TextLine, frames: Sequence[Frame], interval: float) -> tuple[int, ...]:
-    """Ordinals of the recalled frames that are shown during a line."""
+    """Numbers of the recalled frames that are shown during a line."""
     return tuple(
-        frame.ordinal
+        frame.number
         for frame in frames
         if frame.time < max(line.end, line.start + 1e-3) and frame.time + interval > line.start
     )

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from encoders.encoder import Timer
 from encoders.errors import UserError
-from memory.schema import Evidence
+from memory.schema import Evidence, FrameName
 from pipeline.endpoint.chat import ChatPrompt, Frame, chat_prompt, count_tokens
 from pipeline.endpoint.client import Completion
 from pipeline.endpoint.endpoint import Endpoint
@@ -94,11 +94,8 @@ class EndpointReader:
 
     def _frames(self, evidence: Evidence) -> tuple[list[Frame], SentPictures]:
         """The recalled frames with their pictures, and what is to be known of these."""
-        times = [
-            (ordinal, float(time))
-            for run in evidence.runs
-            for ordinal, time in zip(run.ordinals, run.tokens.times.tolist(), strict=True)
-        ]
+        seconds = (time for run in evidence.runs for time in run.tokens.times.tolist())
+        times = list(enumerate(seconds))
         pictures = SentPictures([None] * len(times), "", "")
         if self._endpoint.images and times:
             pictures = self._pictures.at(evidence.question.video_id, [time for _, time in times])
@@ -107,20 +104,22 @@ class EndpointReader:
 
     def _weights(
         self, evidence: Evidence, prompt: ChatPrompt, answered: Answered
-    ) -> tuple[dict[int, float], CitedBy]:
+    ) -> tuple[dict[FrameName, float], CitedBy]:
         """The weight of each frame that the answer rests on, and who says so."""
         if answered.sources is not None:
             named = [number for number in answered.sources if number in prompt.sources]
             if named or not answered.sources:
-                ordinals = {one for number in named for one in prompt.sources[number]}
-                return _even(ordinals), "model"
-        return _even(self._best(evidence, prompt)), "search"
+                frames = {one for number in named for one in prompt.sources[number]}
+                return _even([evidence.names[one] for one in sorted(frames)]), "model"
+        best = self._best(evidence, prompt)
+        return _even([evidence.names[one] for one in best]), "search"
 
     def _best(self, evidence: Evidence, prompt: ChatPrompt) -> list[int]:
-        """The frames that rank highest among those that were sent, or were shown during a line."""
+        """The numbers of the frames that rank highest among those that were sent, or were shown
+        during a line."""
         # where the order of frames means nothing, the lines alone were found
         known = {*prompt.beside_lines, *(prompt.frames if self._search_ranks else ())}
-        ranked = [one for one in evidence.hits.frames.tolist() if one in known]
+        ranked = [one for one in evidence.ranking if one in known]
         return ranked[:_BEST_FRAMES]
 
     def _usage(self, done: Completion) -> Usage:
@@ -158,8 +157,8 @@ class EndpointGroup:
             return error
 
 
-def _even(ordinals: Sequence[int] | set[int]) -> dict[int, float]:
-    return dict.fromkeys(ordinals, 1.0 / len(ordinals)) if ordinals else {}
+def _even(names: Sequence[FrameName]) -> dict[FrameName, float]:
+    return dict.fromkeys(names, 1.0 / len(names)) if names else {}
 
 
 def _untimed(stage: str) -> AbstractContextManager[None]:

@@ -179,7 +179,7 @@ def _read_everything(
     """Evidence of all frames, with these blocks."""
     runs, first = [], 0
     for segment, block in zip(segments, blocks, strict=True):
-        runs.append(Run(segment.number, first, segment.tokens, block))
+        runs.append(Run(segment.video_id, segment.number, first, segment.tokens, block))
         first += len(segment)
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     return Evidence(Question(text, segments[0].video_id), tuple(runs), none, 0, 1.0)

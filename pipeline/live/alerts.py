@@ -122,7 +122,8 @@ class Alert:
         return "likeness" if is_like or is_following else "time" if is_late else ""
 
     def _check(self, time: float, gate: str) -> Decision:
-        since = max(self._checked_at + 1e-6, time - self.rule.window_s)
+        after = self._checked_at + self._session.qa.ingester.interval
+        since = min(max(after, time - self.rule.window_s), time)
         score = self._score(since, time)  # 2
         self._checked_at = time
         was_fair, self._was_fair = self._was_fair, score > self.rule.fair

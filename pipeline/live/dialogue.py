@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from encoders.errors import UserError
+from memory.schema import FrameName
 from pipeline.answer.stream import AnswerStream
 from pipeline.live.session import Session
 from pipeline.query.time_phrases import Direction, is_filler, parse_reference
@@ -33,7 +34,7 @@ class Round:
     text: str  # the question that the model read
     answer: str
     spans: tuple[tuple[float, float], ...]  # seconds that the answer cites
-    frames: tuple[int, ...]  # ordinals of the frames that the answer cites, heaviest first
+    frames: tuple[FrameName, ...]  # that the answer cites, heaviest first
 
     @classmethod
     def of(cls, answer: Answer) -> "Round":
@@ -41,7 +42,7 @@ class Round:
             answer.question,
             answer.text,
             answer.spans,
-            tuple(frame.ordinal for frame in answer.cited),
+            tuple(FrameName(frame.video_id, frame.ordinal) for frame in answer.cited),
         )
 
 

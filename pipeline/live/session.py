@@ -14,6 +14,7 @@ file stops at its last whole segment and continues there the next time, with the
 uninterrupted run.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,7 +142,7 @@ class Session:
             text,
             self.info.video_id,
             now if until is None else min(until, now),
-            since=float("-inf") if since is None else since,
+            spans={} if since is None else {self.info.video_id: ((since, math.inf),)},
         )
 
     def video_time(self, wall: float) -> float:

@@ -128,7 +128,7 @@ def test_all_arms_say_the_same_where_the_arithmetic_is_the_same(untagged: LlavaO
         arm.encode(frames)
     seen = untagged.encode_frames(frames)
     prefill = WindowPrefill(untagged, window_frames=100, dtype="float32")
-    run = Run(0, 0, seen, prefill(seen))
+    run = Run("toy", 0, 0, seen, prefill(seen))
     reader = KVReader(untagged, max_new_tokens=8)
     said = set[str]()
     for number in (0, 9, 0):  # the random model says something else to the ninth

@@ -347,7 +347,8 @@ def test_answer_as_text_and_json(run, films, bank):
         and answer["spans"]
         and all(a < b <= 8.0 for a, b in answer["spans"])
     )
-    assert {"ordinal", "segment", "time", "end", "weight", "score"} == set(answer["cited"][0])
+    keys = {"video_id", "ordinal", "segment", "time", "end", "weight", "score"}
+    assert keys == set(answer["cited"][0])
     assert {"search", "load", "lay_out", "first_token", "decode", "cite", "total"} == set(
         answer["seconds"]
     )

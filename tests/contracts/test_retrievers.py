@@ -5,6 +5,7 @@ Random rows cannot pass for the planted one: see PLANTED in records.py. All seed
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, pairwise
@@ -21,11 +22,12 @@ from encoders.errors import UserError
 from encoders.schema import Segment
 from memory.retrieval import row_cache
 from memory.retrieval.clip import ClipRetriever
+from memory.retrieval.common import hits
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.kv import KVRetriever
 from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.retrieval.uniform import UniformRetriever
-from memory.schema import Hits, Question, SegmentIndex
+from memory.schema import Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
 from pipeline.evaluation.speed.clocks import resident_bytes
 from tests.support.records import (
@@ -39,7 +41,7 @@ from tests.support.records import (
     queries,
     same,
 )
-from tests.support.retrievers import NAMES, NEEDLE, PER_LAYER, built
+from tests.support.retrievers import NAMES, NEEDLE, PER_LAYER, built, upto
 
 COSINE = "kv retriever.similarity=cosine"
 
@@ -53,7 +55,7 @@ def test_the_planted_frame_is_found(retriever):
     feed(retriever, make_video(segments=10, needle=21))
     if not retriever.reads:
         pytest.skip("looks at no content")
-    found = retriever.search(NEEDLE, 5, 40)
+    found = retriever.search(NEEDLE, 5, upto(40))
     assert found.frames[0] == 21
     if found.per_layer is not None:
         assert found.per_layer[:, 0].tolist() == [21] * len(found.per_layer)
@@ -62,7 +64,7 @@ def test_the_planted_frame_is_found(retriever):
 def test_the_needle_is_not_found_before_it_is_visible(retriever):
     feed(retriever, make_video(segments=10, needle=21))
     for visible in (1, 20, 21):
-        found = retriever.search(NEEDLE, 40, visible)
+        found = retriever.search(NEEDLE, 40, upto(visible))
         assert sorted(found.frames.tolist()) == list(range(visible))
         if found.per_layer is not None:
             assert found.per_layer.max() < visible
@@ -73,16 +75,16 @@ def test_what_comes_later_changes_nothing(retriever):
     continues.
     """
     feed(retriever, make_video("v", segments=3))
-    before = retriever.search(NEEDLE, 5, 12)
+    before = retriever.search(NEEDLE, 5, upto(12))
     for number in range(3, 10):
         retriever.add(SegmentIndex.of(make_segment("v", number, needle=1), number * 4))
-    assert same(before, retriever.search(NEEDLE, 5, 12))
+    assert same(before, retriever.search(NEEDLE, 5, upto(12)))
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 12, 50])
 def test_exactly_the_number_asked_for_without_repeats(retriever, k):
     feed(retriever, make_video(segments=3))
-    found = retriever.search(NEEDLE, k, 12)
+    found = retriever.search(NEEDLE, k, upto(12))
     assert found.frames.dtype == torch.int64 and found.scores.dtype == torch.float32
     assert len(found.frames) == len(found.scores) == len(set(found.frames.tolist())) == min(k, 12)
     if found.per_layer is not None:
@@ -93,8 +95,8 @@ def test_the_same_question_gives_the_same(retriever, request):
     video = make_video(segments=6)
     feed(retriever, video)
     again = feed(built(request.node.callspec.params["retriever"]), video)
-    assert same(retriever.search(NEEDLE, 7, 20), retriever.search(NEEDLE, 7, 20))
-    assert same(retriever.search(NEEDLE, 7, 20), again.search(NEEDLE, 7, 20))
+    assert same(retriever.search(NEEDLE, 7, upto(20)), retriever.search(NEEDLE, 7, upto(20)))
+    assert same(retriever.search(NEEDLE, 7, upto(20)), again.search(NEEDLE, 7, upto(20)))
 
 
 def test_equal_frames_come_in_time_order(retriever):
@@ -112,7 +114,7 @@ def test_equal_frames_come_in_time_order(retriever):
             one.key_means[:1].expand(4, -1, -1),
         )
         retriever.add(rows)
-    found = retriever.search(NEEDLE, 20, 20)
+    found = retriever.search(NEEDLE, 20, upto(20))
     groups: dict[float, list[int]] = {}
     for ordinal, score in zip(found.frames.tolist(), found.scores.tolist(), strict=True):
         groups.setdefault(score, []).append(ordinal)
@@ -134,7 +136,7 @@ def test_cosine_does_not_prefer_long_keys():
     ]
     rankings = {
         similarity: [
-            feed(built(f"kv retriever.similarity={similarity}"), each).search(NEEDLE, 24, 24)
+            feed(built(f"kv retriever.similarity={similarity}"), each).search(NEEDLE, 24, upto(24))
             for each in (video, long)
         ]
         for similarity in ("dot", "cosine")
@@ -148,8 +150,8 @@ def test_cosine_does_not_prefer_long_keys():
 def test_top_limits_what_each_layer_names():
     """As ReKV: each layer its own best, and no frame that no layer names."""
     video = make_video(segments=10, needle=21)
-    every = feed(built(PER_LAYER), video).search(NEEDLE, 40, 40)
-    found = feed(built(f"{PER_LAYER} retriever.top=3"), video).search(NEEDLE, 40, 40)
+    every = feed(built(PER_LAYER), video).search(NEEDLE, 40, upto(40))
+    found = feed(built(f"{PER_LAYER} retriever.top=3"), video).search(NEEDLE, 40, upto(40))
     assert found.per_layer.tolist() == every.per_layer[:, :3].tolist()
     assert set(found.frames.tolist()) == set(found.per_layer.flatten().tolist())
     kept = [frame for frame in every.frames.tolist() if frame in set(found.frames.tolist())]
@@ -173,22 +175,22 @@ def test_videos_do_not_mix(retriever):
     feed(retriever, make_video("w", segments=10, needle=3))
     feed(retriever, make_video("v", segments=10, needle=30))
     if retriever.reads:
-        assert retriever.search(NEEDLE, 3, 40).frames[0] == 30
+        assert retriever.search(NEEDLE, 3, upto(40)).frames[0] == 30
     retriever.forget("w")
     assert retriever.frame_count("w") == 0 and retriever.frame_count("v") == 40
     with pytest.raises(UserError, match="video w is not in this bank"):
-        retriever.search(Question("needle", "w"), 3, 40)
+        retriever.search(Question("needle", "w"), 3, upto(40, video_id="w"))
 
 
 def test_an_unknown_video_is_one_sentence(retriever):
     with pytest.raises(UserError, match="video v is not in this bank"):
-        retriever.search(NEEDLE, 3, 4)
+        retriever.search(NEEDLE, 3, upto(4))
 
 
 def test_frames_that_were_never_taken_in_cannot_be_visible(retriever):
     feed(retriever, make_video(segments=2))
-    with pytest.raises(ValueError, match="9 visible frames"):
-        retriever.search(NEEDLE, 3, 9)
+    with pytest.raises(ValueError, match="9 frames"):
+        retriever.search(NEEDLE, 3, upto(9))
 
 
 def test_a_segment_twice_is_passed_over_and_a_gap_is_refused(retriever):
@@ -214,12 +216,14 @@ def test_saved_and_loaded_is_the_same(retriever, request, tmp_path):
     assert again.frame_count("v") == (24 if name == "uniform" else 16)
     feed(again, video)  # what was loaded is passed over, what was not is taken in
     assert again.frame_count("v") == 24
-    assert same(feed(retriever, video).search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20))
+    assert same(
+        feed(retriever, video).search(NEEDLE, 9, upto(20)), again.search(NEEDLE, 9, upto(20))
+    )
     again.save(tmp_path, "v", timeline_of(video))
     third = built(name)
     third.load(tmp_path, "v", timeline_of(video))
     assert third.frame_count("v") == 24 and same(
-        third.search(NEEDLE, 9, 20), again.search(NEEDLE, 9, 20)
+        third.search(NEEDLE, 9, upto(20)), again.search(NEEDLE, 9, upto(20))
     )
     other = built(name)
     other.load(tmp_path, "v", timeline_of([*video[:2], *video[3:]]))  # a segment was dropped since
@@ -246,7 +250,9 @@ def test_rows_that_go_while_they_are_loaded_are_taken_in_anew(
     again = built(request.node.callspec.params["retriever"])
     again.load(tmp_path, "v", times)
     assert (again.frame_count("v") == 0 and max(looks.values()) == 2) or not retriever.reads
-    assert same(retriever.search(NEEDLE, 9, 20), feed(again, video).search(NEEDLE, 9, 20))
+    assert same(
+        retriever.search(NEEDLE, 9, upto(20)), feed(again, video).search(NEEDLE, 9, upto(20))
+    )
 
 
 def test_a_missing_partner_is_one_sentence():
@@ -271,7 +277,7 @@ def test_partners_of_another_bank_are_one_sentence():
     clip, kv = ClipRetriever(embedder=Wide()), KVRetriever(queries=lambda text: queries(text)[1:])
     for part in (clip, kv):
         with pytest.raises(UserError, match="that the bank was made with"):
-            feed(part, make_video()).search(NEEDLE, 3, 4)
+            feed(part, make_video()).search(NEEDLE, 3, upto(4))
 
 
 # ---- uniform
@@ -286,7 +292,7 @@ def test_uniform_is_even(visible, data):
         "v",
         Timeline(np.arange(visible), np.ones(visible), np.array([0, visible]), np.zeros(1)),
     )
-    frames = retriever.search(NEEDLE, k, visible).frames.tolist()
+    frames = retriever.search(NEEDLE, k, upto(visible)).frames.tolist()
     edges = [-0.5 * visible / k, *sorted(frames), visible + 0.5 * visible / k]
     assert all(abs((b - a) - visible / k) <= 1 for a, b in pairwise(edges[1:-1]))
     assert frames[0] < visible / k + 1  # and the first half of the ranking covers the video as well
@@ -317,7 +323,7 @@ def test_clip_ranks_in_rounds(per_segment, k, lengths, seed):
         for rank, ordinal in enumerate(sorted(range(first, stop), key=lambda o: -score[o])):
             place[ordinal] = rank // per_segment
     truth = sorted(place, key=lambda ordinal: (place[ordinal], -score[ordinal]))[:k]
-    assert retriever.search(NEEDLE, k, edges[-1]).frames.tolist() == truth
+    assert retriever.search(NEEDLE, k, upto(edges[-1])).frames.tolist() == truth
 
 
 def test_a_long_scene_does_not_hide_the_others():
@@ -335,7 +341,7 @@ def test_a_long_scene_does_not_hide_the_others():
             )
         )
     assert sorted(
-        min(frame, 30) // 30 for frame in retriever.search(NEEDLE, 4, 42).frames.tolist()
+        min(frame, 30) // 30 for frame in retriever.search(NEEDLE, 4, upto(42)).frames.tolist()
     ) == [0, 1, 1, 1]
 
 
@@ -352,7 +358,7 @@ def test_kv_scores_are_the_mean_z_score_over_visible_frames(normalize):
     """Written out: of each head, or of each layer's sum over heads."""
     video = make_video(segments=4)
     kinds = {"queries": queries, "normalize": normalize}
-    found = feed(KVRetriever(**kinds), video).search(NEEDLE, 10, 10)
+    found = feed(KVRetriever(**kinds), video).search(NEEDLE, 10, upto(10))
     keys = torch.cat([segment.key_means for segment in video])[:10].double()
     keys = keys.unflatten(2, (HEADS, -1))  # [T, L, H, Dh]
     raw = torch.einsum("tlhd,lhd->lht", keys, queries("needle").double())
@@ -360,7 +366,9 @@ def test_kv_scores_are_the_mean_z_score_over_visible_frames(normalize):
     scores, order = of_layers.mean(0).sort(descending=True)
     assert found.frames.tolist() == order.tolist()
     assert torch.allclose(found.scores.double(), scores, atol=5e-3)  # rows are kept in float16
-    layers = feed(KVRetriever(**kinds, per_layer=True), video).search(NEEDLE, 10, 10).per_layer
+    layers = (
+        feed(KVRetriever(**kinds, per_layer=True), video).search(NEEDLE, 10, upto(10)).per_layer
+    )
     assert layers.tolist() == of_layers.argsort(1, descending=True).tolist()
 
 
@@ -370,7 +378,7 @@ def test_a_loud_layer_does_not_outvote_the_others():
     means[0, 0], means[5, 1:] = 1000 * query[0], query[1:]
     retriever = KVRetriever(queries=queries)
     retriever.add(SegmentIndex("v", 0, 0, torch.arange(8.0), key_means=means))
-    assert retriever.search(NEEDLE, 2, 8).frames.tolist() == [5, 0]
+    assert retriever.search(NEEDLE, 2, upto(8)).frames.tolist() == [5, 0]
 
 
 @pytest.mark.parametrize("per_layer", [False, True])
@@ -387,8 +395,8 @@ def test_a_loud_head_does_not_outvote_the_others(per_layer):
     quiet, loud = KVRetriever(**kinds), KVRetriever(**kinds, normalize="layer")
     for retriever in (quiet, loud):
         retriever.add(SegmentIndex("v", 0, 0, torch.arange(8.0), key_means=means.flatten(2)))
-    assert loud.search(NEEDLE, 1, 8).frames.tolist() == [0]  # the fault
-    found = quiet.search(NEEDLE, 1, 8)
+    assert loud.search(NEEDLE, 1, upto(8)).frames.tolist() == [0]  # the fault
+    found = quiet.search(NEEDLE, 1, upto(8))
     assert found.frames.tolist() == [5]
     if found.per_layer is not None:
         assert found.per_layer.tolist() == [[5]] * LAYERS
@@ -431,7 +439,7 @@ def test_a_frame_scores_the_same_wherever_it_stands():
             part = torch.zeros(60, 3, 16)
             part[number::7] = rows
             retriever.add(SegmentIndex("v", number, first, torch.zeros(60), key_means=part))
-        found = retriever.search(NEEDLE, 2500, 2999, first=3)
+        found = retriever.search(NEEDLE, 2500, upto(2999, first=3))
         equal = [len(list(group)) for _, group in groupby(found.scores.tolist())]
         assert len(equal) == 2
         assert all(a < b for a, b in pairwise(found.frames.tolist()[: equal[0]]))
@@ -447,13 +455,13 @@ class Fixed(UniformRetriever):
         super().__init__(**partners)
         self.order = order
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        return Hits(torch.tensor(self.order[:k]), torch.zeros(len(self.order[:k])))
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        return hits(self.order[:k], [0.0] * len(self.order[:k]), stretches)
 
 
 def test_fusion_is_weighted_reciprocal_ranks():
     parts = {"a": partial(Fixed, [0, 1, 2, 3]), "b": partial(Fixed, [3, 1, 0, 2])}
-    found = FusedRetriever(parts, {"b": 2.0}, k0=10).search(NEEDLE, 4, 4)
+    found = FusedRetriever(parts, {"b": 2.0}, k0=10).search(NEEDLE, 4, upto(4))
     truth = {0: 1 / 11 + 2 / 13, 1: 1 / 12 + 2 / 12, 2: 1 / 13 + 2 / 14, 3: 1 / 14 + 2 / 11}
     order = sorted(truth, key=lambda ordinal: -truth[ordinal])
     assert found.frames.tolist() == order
@@ -462,7 +470,7 @@ def test_fusion_is_weighted_reciprocal_ranks():
 
 def test_fusion_breaks_ties_by_time():
     parts = {"a": partial(Fixed, [2, 1, 0]), "b": partial(Fixed, [1, 2, 0])}
-    assert FusedRetriever(parts).search(NEEDLE, 3, 3).frames.tolist() == [1, 2, 0]
+    assert FusedRetriever(parts).search(NEEDLE, 3, upto(3)).frames.tolist() == [1, 2, 0]
 
 
 def test_fusion_hands_its_partners_on():

@@ -64,7 +64,7 @@ def evidence_of(backbone, frames, per_layer=None) -> Evidence:
         block = None if prefill is None else prefill(seen)
         for i in range(len(seen.times)):
             kv = None if block is None else block.frames(i, i + 1)
-            runs.append(Run(number, len(runs), seen.frames(i, i + 1), kv))
+            runs.append(Run("toy", number, len(runs), seen.frames(i, i + 1), kv))
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     return Evidence(Question(QUESTION, "toy"), tuple(runs), none, 0, 0.5, per_layer)
 

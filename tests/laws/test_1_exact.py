@@ -9,7 +9,7 @@ import torch
 
 from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import Frames
-from memory.schema import Evidence, Hits, Question, Run
+from memory.schema import Evidence, FrameName, Hits, Question, Run
 from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.toy_evidence import silent
 from tests.support.toys import toy_backbone, toy_frames
@@ -46,7 +46,7 @@ def encode(
     runs, at = [], 0
     for number, size in enumerate(sizes):
         seen = backbone.encode_frames(frames.part(at, at + size))
-        runs.append(Run(number, at, seen, prefill(seen)))
+        runs.append(Run("toy", number, at, seen, prefill(seen)))
         at += size
     assert at == len(frames)
     return runs
@@ -93,9 +93,8 @@ def test_answer_equals_the_librarys_generate():
         )  # fmt: skip
         assert reading.text == backbone.prompt.text_of(out[0, len(ids) :].tolist()).strip()
         assert "".join(pieces).strip() == reading.text  # what was streamed is what was answered
-        assert abs(sum(reading.weights.values()) - 1) < 1e-5 and set(reading.weights) == set(
-            range(6)
-        )
+        assert abs(sum(reading.weights.values()) - 1) < 1e-5
+        assert set(reading.weights) == {FrameName("toy", ordinal) for ordinal in range(6)}
 
 
 def test_a_frame_range_of_a_segment_reads_like_the_shorter_video():
@@ -104,7 +103,7 @@ def test_a_frame_range_of_a_segment_reads_like_the_shorter_video():
     """
     frames = toy_frames(12)
     whole = encode(frames, [12])[0]
-    cut = Run(0, 0, whole.tokens.frames(0, 7), whole.kv.frames(0, 7))
+    cut = Run("toy", 0, 0, whole.tokens.frames(0, 7), whole.kv.frames(0, 7))
     expected = reference(frames.part(0, 7), QUESTION)
     for reader_class in (TokenReader, KVReader):
         got = reader_class(toy_backbone()).logits(evidence([cut]), silent)
@@ -116,7 +115,13 @@ def test_per_layer_frames_equal_the_shared_set_when_layers_agree():
     runs = encode(frames, [6, 6])
     chosen = torch.tensor([1, 2, 7, 11])
     shared = [
-        Run(run.segment, run.first + i, run.tokens.frames(i, i + 1), run.kv.frames(i, i + 1))
+        Run(
+            run.video_id,
+            run.segment,
+            run.first + i,
+            run.tokens.frames(i, i + 1),
+            run.kv.frames(i, i + 1),
+        )
         for run in runs
         for i in range(len(run.ordinals))
         if run.first + i in chosen

@@ -192,7 +192,7 @@ def test_cut_segment_reads_like_the_shorter_video(family):
     whole = encode(backbone, frames, [12])[0]
     frames_each = backbone.temporal_patch
     kept = 8 // frames_each
-    cut = Run(0, 0, whole.tokens.frames(0, kept), whole.kv.frames(0, kept))
+    cut = Run("toy", 0, 0, whole.tokens.frames(0, kept), whole.kv.frames(0, kept))
     for reader_class in READERS:
         expected, _ = family.reference_for(reader_class, backbone, frames.part(0, 8), QUESTION)
         got = reader_class(backbone).logits(evidence([cut]), silent)

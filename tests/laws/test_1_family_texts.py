@@ -211,7 +211,7 @@ def test_a_recalled_frame_keeps_its_number_or_time(name, wanted):
     pixels = made["pixel_values_videos"][0] if name == "internvl" else made["pixel_values"]
     with torch.inference_mode():
         expected = backbone.model(input_ids=ids, pixel_values=pixels, use_cache=False).logits[0]
-    got = TokenReader(backbone).logits(evidence([Run(0, 0, seen, None)]), silent)
+    got = TokenReader(backbone).logits(evidence([Run("toy", 0, 0, seen, None)]), silent)
     assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
 
 
@@ -237,7 +237,7 @@ def test_internvl_numbers_the_frames_of_an_answer_from_one():
     frames = frames_for(backbone, 4)
     late = Frames("toy", frames.pixels, np.array([0.0, 2.5, 3.0, 3600.5]))
     expected, _ = processed(backbone, frames, QUESTION)
-    run = Run(0, 0, backbone.encode_frames(late), None)
+    run = Run("toy", 0, 0, backbone.encode_frames(late), None)
     got = TokenReader(backbone).logits(evidence([run]), silent)
     assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
     by_time = TokenReader(backbone_of("internvl")).logits(evidence([run]), silent)

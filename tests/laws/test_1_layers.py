@@ -104,7 +104,7 @@ def evidence(backbone, frames, sizes) -> Evidence:
     runs, at = [], 0
     for number, size in enumerate(sizes):
         seen = backbone.encode_frames(frames.part(at, at + size))
-        runs.append(Run(number, at, seen, None))
+        runs.append(Run("toy", number, at, seen, None))
         at += size
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     return Evidence(Question(QUESTION, "toy"), tuple(runs), none, 0, 0.5)

@@ -42,7 +42,7 @@ def evidence(backbone: VideoLLM, sizes: list[int], keeps_kv: bool) -> Evidence:
     frames, runs, at, first = frames_for(backbone, sum(sizes)), [], 0, 0
     for number, size in enumerate(sizes):
         seen = backbone.encode_frames(frames.part(at, at + size))
-        runs.append(Run(number, first, seen, prefill(seen)))
+        runs.append(Run("toy", number, first, seen, prefill(seen)))
         at, first = at + size, first + len(seen.times)
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     return Evidence(Question(QUESTION, "toy"), tuple(runs), none, 0, 1 / FPS)

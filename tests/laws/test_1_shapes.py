@@ -105,7 +105,7 @@ def test_logits_of_another_shape_equal_the_librarys(name, ratio):
     expected, _ = family.reference(backbone, frames, QUESTION)
     prefill = WindowPrefill(backbone, dtype="float32")
     seen = [backbone.encode_frames(frames.part(a, a + 4)) for a in (0, 4)]
-    runs = [Run(n, 2 * n, part, prefill(part)) for n, part in enumerate(seen)]
+    runs = [Run("toy", n, 2 * n, part, prefill(part)) for n, part in enumerate(seen)]
     for reader_class in (TokenReader, KVReader):
         got = reader_class(backbone).logits(evidence(*runs), silent)
         assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
@@ -126,7 +126,7 @@ def test_films_of_two_shapes_in_one_context(name):
     whole = backbone.frame_embeds(joined)
     assert torch.equal(whole.pos, torch.cat([each.pos for each in alone]))
     prefill = WindowPrefill(backbone, dtype="float32")
-    runs = [Run(n, 2 * n, part, prefill(part)) for n, part in enumerate(parts)]
+    runs = [Run("toy", n, 2 * n, part, prefill(part)) for n, part in enumerate(parts)]
     read = [reader(backbone).logits(evidence(*runs), silent) for reader in (TokenReader, KVReader)]
     assert torch.allclose(*read, atol=1e-4)
     back = join_tokens([joined.frames(0, 3), joined.frames(3, 6)])

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.schema import Evidence, Hits, Question
+from memory.schema import Evidence, Question
 from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS
 from pipeline.build import build_backbone, build_qa, build_source
@@ -162,7 +162,7 @@ def test_a_film_without_words_gets_one_honest_sentence(film, tmp_path) -> None:
 
 
 def frame_at(ordinal: int, time_: float, interval: float = 1.0) -> CitedFrame:
-    return CitedFrame(ordinal, 0, time_, time_ + interval, 0.5, None)
+    return CitedFrame("toy", ordinal, 0, time_, time_ + interval, 0.5, None)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +196,15 @@ def test_which_frames_are_cited(film, tmp_path):
     with opened(film, tmp_path / "bank") as (qa, source):
         qa.ingest(source)
         evidence = qa.bank.recall(Question(TEXT, source.info.video_id), read_tokens=1000)
-    hits = Hits(torch.tensor([4, 2]), torch.tensor([0.9, 0.5]))
+    hits = replace(evidence.hits, places=torch.tensor([4, 2]), scores=torch.tensor([0.9, 0.5]))
     evidence = replace(evidence, hits=hits)
-    weights = dict.fromkeys(range(20), 0.01) | {4: 0.5, 7: 0.2, 2: 0.12}
+    frame = evidence.names
+    weights = dict.fromkeys(frame[:20], 0.01) | {frame[4]: 0.5, frame[7]: 0.2, frame[2]: 0.12}
     cited = cite(evidence, weights, share=0.25)
     assert [(f.ordinal, f.time, f.segment) for f in cited] == [(4, 4.0, 0), (7, 7.0, 0)]
     assert cited[0].score == pytest.approx(0.9) and cited[1].score is None
     assert [f.ordinal for f in cite(evidence, weights, share=0.2)] == [4, 7, 2]
     assert cite(evidence, {}, share=0.25) == ()
-    even = dict.fromkeys(range(20), 1 / 20)
+    even = dict.fromkeys(frame[:20], 1 / 20)
     assert len(cite(evidence, even, share=0.25)) == 20  # nothing stands out, nothing is hidden
     assert isinstance(evidence, Evidence)

@@ -80,7 +80,7 @@ def evidence(backbone: VideoLLM, frames: Frames, keeps_kv: bool) -> Evidence:
     first = 0
     for number, (a, b) in enumerate(((0, 4), (4, len(frames)))):
         seen = backbone.encode_frames(frames.part(a, b))
-        runs.append(Run(number, first, seen, prefill(seen)))
+        runs.append(Run("toy", number, first, seen, prefill(seen)))
         first += len(seen.times)
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     return Evidence(Question(QUESTION, "toy"), tuple(runs), none, 0, 1 / FPS)

@@ -18,7 +18,7 @@ import torch
 
 from encoders.models.kv_cache import FixedCache, KVShape, RotaryTable
 from memory.retrieval.kv import KVRetriever
-from memory.schema import Question, SegmentIndex
+from memory.schema import Question, SegmentIndex, Stretch
 
 # name -> shape, dtype, tokens of a context of 24 frames, frames that are searched
 SHAPES = {
@@ -80,7 +80,9 @@ def search(shape: KVShape, frames: int, rounds: int) -> str:
         means = torch.randn(900, shape.layers, shape.heads * shape.width)
         times = torch.arange(first, first + 900, dtype=torch.float64)
         retriever.add(SegmentIndex("v", first // 900, first, times, key_means=means))
-    return timed(lambda: retriever.search(Question("x", "v"), 100, frames), rounds)
+    return timed(
+        lambda: retriever.search(Question("x", "v"), 100, [Stretch("v", 0, frames)]), rounds
+    )
 
 
 def timed(call: Callable[[], object], rounds: int) -> str:

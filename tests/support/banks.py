@@ -45,7 +45,7 @@ def check(evidence: Evidence, video: list[Segment], read_tokens: int) -> None:
         )
         assert run.tokens.times.max() <= evidence.question.asked_at
     if evidence.per_layer is not None:
-        assert set(evidence.per_layer.flatten().tolist()) <= set(frames)
+        assert set(evidence.per_layer.flatten().tolist()) <= set(range(len(frames)))
         for layer in evidence.per_layer.tolist():
             assert layer == sorted(set(layer))
-            assert set(frames[len(frames) - evidence.recent :]) <= set(layer)
+            assert set(range(len(frames))[len(frames) - evidence.recent :]) <= set(layer)

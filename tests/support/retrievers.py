@@ -5,7 +5,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from memory.schema import Question
+from memory.schema import Question, Stretch
 from tests.support.paths import CONF
 from tests.support.records import Words, queries
 
@@ -16,6 +16,11 @@ PER_LAYER = "kv retriever.per_layer=true"  # the one dial that changes what come
 
 
 NEEDLE = Question("needle", "v")
+
+
+def upto(stop: int, first: int = 0, video_id: str = "v") -> list[Stretch]:
+    """These frames of one video, as a search takes them."""
+    return [Stretch(video_id, first, stop)]
 
 
 def built(choice: str) -> Any:

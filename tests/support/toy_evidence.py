@@ -40,7 +40,7 @@ def encode(backbone, frames, sizes, window=1000, prefill=None) -> list[Run]:
     runs, at, first = [], 0, 0
     for number, size in enumerate(sizes):
         seen = backbone.encode_frames(frames.part(at, at + size))
-        runs.append(Run(number, first, seen, prefill(seen)))
+        runs.append(Run("toy", number, first, seen, prefill(seen)))
         at, first = at + size, first + len(seen.times)
     assert at == len(frames)
     return runs

@@ -22,6 +22,7 @@ from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
+from pipeline.answer.line_limits import lines_seen
 from pipeline.answer.quotes import answer_type
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.query import plan as planner
@@ -119,10 +120,7 @@ class Quoter:
     ) -> tuple[tuple[TextLine, ...], Features, Calibration] | None:
         """The lines of the best quotation and what its confidence rests on."""
         plan = planner.plan(question.text)
-        start, end = plan.time.span(duration)
-        limits = LineFilter(
-            question.video_id, start=max(start, question.since), end=end, asked_at=question.asked_at
-        )
+        limits = lines_seen(question, plan.time.span(duration))
         expected = answer_type.expected(plan.text)
         by_words = self.bank.text.search(plan.query, limits, _CANDIDATES)
         if self.sentence_encoder is None or plan.query.phrases:

@@ -25,7 +25,7 @@ import numpy as np
 from encoders.errors import UserError
 from memory.retrieval.common import hits, is_next, refuse_unknown
 from memory.retrieval.uniform import UniformRetriever
-from memory.schema import Hits, Question, SegmentIndex
+from memory.schema import Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
 from pipeline.build import READ_FRAMES, AnyModel, build_qa
 from pipeline.config.settings import NeedleSettings
@@ -85,11 +85,13 @@ class OracleRetriever:
             before = self._times.get(segment.video_id, np.empty(0))
             self._times[segment.video_id] = np.concatenate([before, segment.times.numpy()])
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        refuse_unknown(question, self.frame_count(question.video_id), visible)
-        times = self._times[question.video_id][first:visible]
-        frames = first + np.flatnonzero(near_needles(times, json.loads(question.id)))[:k]
-        return hits(frames, np.linspace(1, 0.5, len(frames)))
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        stretches = refuse_unknown(stretches, self.frame_count)
+        times = [self._times[video_id][first:stop] for video_id, first, stop in stretches]
+        spans = json.loads(question.id)
+        near = np.concatenate([near_needles(part, spans) for part in times] or [np.empty(0, bool)])
+        places = np.flatnonzero(near)[:k]
+        return hits(places, np.linspace(1, 0.5, len(places)), stretches)
 
     def frame_count(self, video_id: str) -> int:
         return len(self._times.get(video_id, ()))

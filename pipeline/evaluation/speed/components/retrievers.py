@@ -7,7 +7,7 @@ import torch
 
 from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Segment
-from memory.schema import Question, Retriever, SegmentIndex
+from memory.schema import Question, Retriever, SegmentIndex, Stretch
 from pipeline.config.parts import call, instantiate
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import quantile, stopwatch
@@ -49,10 +49,11 @@ def measure(
                 "retriever", instantiate("retriever", own.retriever), **partners
             )
             _feed(retriever, count, like, config.seed)
+            frames = [Stretch("made", 0, count)]
             times = []
             for number in range(config.queries + 2):
                 with stopwatch() as took:
-                    retriever.search(Question(question(number), "made"), HITS, count)
+                    retriever.search(Question(question(number), "made"), HITS, frames)
                 if number >= 2:
                     times.append(took.wall_s)
             row: BenchRow = {

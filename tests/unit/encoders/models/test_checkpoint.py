@@ -335,7 +335,7 @@ def test_a_context_beyond_the_positions_is_refused(short_sighted, reader_class):
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
 
     def evidence(frames: int) -> Evidence:
-        run = Run(0, 0, seen[0].frames(0, frames), prefill(seen[0]).frames(0, frames))
+        run = Run("toy", 0, 0, seen[0].frames(0, frames), prefill(seen[0]).frames(0, frames))
         return Evidence(Question("Which code?", "toy"), (run,), none, 0, 1.0)
 
     silent = lambda stage: nullcontext()  # noqa: E731

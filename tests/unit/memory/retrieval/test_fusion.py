@@ -1,6 +1,7 @@
 """Rank fusion against the formulas written out: the same order and the same scores, bit by bit."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from hypothesis import given
@@ -10,7 +11,8 @@ from memory.retrieval.common import hits
 from memory.retrieval.fused import FusedRetriever, fuse_frames
 from memory.retrieval.fusion import reciprocal_rank
 from memory.retrieval.uniform import UniformRetriever
-from memory.schema import Hits, Question, SegmentIndex
+from memory.schema import Hits, Question, SegmentIndex, Stretch
+from tests.support.retrievers import upto
 
 ordinals = st.lists(st.integers(0, 30), max_size=20, unique=True)
 weight = st.floats(0, 10) | st.sampled_from([0.0, 0.5, 1.0, 2.0])
@@ -24,9 +26,10 @@ class Fixed(UniformRetriever):
         super().__init__()
         self.order = order
 
-    def search(self, question: Question, k: int, visible: int, first: int = 0) -> Hits:
-        seen = [frame for frame in self.order if first <= frame < visible][:k]
-        return hits(seen, [0.0] * len(seen))
+    def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
+        ((_, first, stop),) = stretches
+        seen = [frame for frame in self.order if first <= frame < stop][:k]
+        return hits(seen, [0.0] * len(seen), stretches)
 
 
 @given(rankings=st.lists(st.tuples(ordinals, weight), min_size=1, max_size=4), k0=k0s)
@@ -47,7 +50,7 @@ def test_frames_near_words(ranking, near):
         for rank, ordinal in enumerate(each, start=1):
             scores[ordinal] += 1 / (60.0 + rank)
     best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
-    fused = fuse_frames(hits(ranking, [0.0] * len(ranking)), near)
+    fused = fuse_frames(hits(ranking, [0.0] * len(ranking), upto(31)), near)
     assert fused.frames.tolist() == best
     assert torch.equal(fused.scores, hits(best, [scores[ordinal] for ordinal in best]).scores)
 
@@ -69,6 +72,6 @@ def test_fused_retriever(parts, weights, k0, k):
         for rank, ordinal in enumerate(order, start=1):
             scores[ordinal] += float(weights.get(name, 1.0)) / (k0 + rank)
     best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))[:k]
-    fused = retriever.search(Question("q", "v"), k, 31)
+    fused = retriever.search(Question("q", "v"), k, upto(31))
     assert fused.frames.tolist() == best
     assert torch.equal(fused.scores, hits(best, [scores[ordinal] for ordinal in best]).scores)

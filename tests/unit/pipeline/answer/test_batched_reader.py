@@ -46,7 +46,7 @@ def group(backbone) -> list[Evidence]:
     first = 0
     for number in range(3):
         seen = backbone.encode_frames(frames.part(4 * number, 4 * number + 4))
-        runs.append(Run(number, first, seen, prefill(seen)))
+        runs.append(Run("toy", number, first, seen, prefill(seen)))
         first += len(seen.times)
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     read: tuple[list[Run], ...] = (runs, runs[:1], [], runs[1:])

@@ -42,7 +42,7 @@ def group(backbone: LlavaOneVision) -> list[Evidence]:
     seen = backbone.encode_frames(toy_frames(3))
     block = WindowPrefill(backbone, dtype="float32")(seen)
     none = Hits(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    runs = (Run(0, 0, seen, block),)
+    runs = (Run("toy", 0, 0, seen, block),)
     return [
         Evidence(Question(text, "toy"), runs, none, 0, 1.0)
         for text in ("Which shape is red?", "How many stars?")

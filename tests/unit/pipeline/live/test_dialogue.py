@@ -4,12 +4,14 @@ Follow-ups, times in words, history, cancelling.
 """
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders.errors import UserError
+from memory.schema import FrameName
 from pipeline.live.dialogue import Dialogue, Round, context_text, decay
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
@@ -109,16 +111,10 @@ def test_frames_of_earlier_rounds_come_along_within_their_budget(running):
     (first, *_) = dialogue.rounds
     question = running.question("What is the code?")
     with_them = running.qa.bank.recall(
-        type(question)(
-            **{name: getattr(question, name) for name in question.__slots__}
-            | {"keep": first.frames}
-        ),
+        replace(question, keep=first.frames),
         read_tokens=10 * per_frame,
     )
-    assert (
-        set(first.frames) <= {o for run in with_them.runs for o in run.ordinals}
-        and with_them.frame_count == 10
-    )
+    assert set(first.frames) <= set(with_them.names) and with_them.frame_count == 10
     assert context_text(dialogue.rounds[:1]) == f"Earlier question: {SHAPE}\nAnswer: star"
 
 
@@ -128,7 +124,7 @@ def test_frames_of_earlier_rounds_come_along_within_their_budget(running):
 )
 def test_older_rounds_decay_and_the_newest_gives_way_last(counts, most):
     rounds = [
-        Round(f"q{i}", f"a{i}", (), tuple(range(100 * i, 100 * i + n)))
+        Round(f"q{i}", f"a{i}", (), tuple(FrameName("v", 100 * i + k) for k in range(n)))
         for i, n in enumerate(counts)
     ]
     left = decay(rounds, most)
