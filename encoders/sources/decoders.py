@@ -6,6 +6,7 @@ a picture behind a keyframe is shown before it.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -230,7 +231,8 @@ class PyAvReader:
         self._facts, self._size = facts, (width, height)
         self._numbers = np.unique(numbers)
         # one for each size: a change of size costs more than the scaling
-        self._scaler, self._other_scaler = VideoReformatter(), VideoReformatter()
+        self._scalers: defaultdict[tuple[int, int], VideoReformatter]
+        self._scalers = defaultdict(VideoReformatter)
         self._units = units_of(facts)
         self.gaps: list[tuple[float, float | None]] = []
         self._last = -1  # number of the last good picture
@@ -282,11 +284,13 @@ class PyAvReader:
         """
         signs = orientation.matrix(frame)
         lying = orientation.is_lying(signs)
-        width, height = (size or self._size)[:: -1 if lying else 1]
-        scaler = self._scaler if size is None else self._other_scaler
-        scaled = scaler.reformat(
-            frame, width, height, "rgb24", interpolation="BILINEAR"
-        ).to_ndarray()
+        size = size or self._size
+        width, height = size[:: -1 if lying else 1]
+        scaled = (
+            self._scalers[size]
+            .reformat(frame, width, height, "rgb24", interpolation="BILINEAR")
+            .to_ndarray()
+        )
         return orientation.upright(scaled, signs)
 
     def _time(self, number: int) -> float:

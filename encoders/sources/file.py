@@ -15,6 +15,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from encoders.detail import needed_detail
 from encoders.errors import UserError
 from encoders.extras import require_extra
 from encoders.schema import Frames, VideoInfo, VideoPart
@@ -68,6 +69,7 @@ class FileSource:
             )
         self._facts = inspect(self._path)
         self._fps, self._size, self._batch = fps, (width, height), batch
+        self._detail: tuple[int, int] | None = None
         self._start, self._end = start, math.inf if end is None else end
         self._id = str(VideoPart(fingerprint(self._path), start, end))
         self._broke_at: float | None = None
@@ -98,6 +100,10 @@ class FileSource:
     def _why_not_decord(self) -> str:
         # decord scales every picture to one size
         return "thumbnails are kept" if self._thumbnail else why_not_decord(self._facts)
+
+    def add_detail(self, size: tuple[int, int]) -> None:
+        """Scale each picture to this (width, height) as well. decord gives one size alone."""
+        self._detail = needed_detail(self._size, size)
 
     def resume(self, before: VideoInfo) -> None:
         """Sample and decode as the pass that made this record did. UserError if that counted time
@@ -183,11 +189,13 @@ class FileSource:
 
     def _joined(self, batch: Sequence[tuple["_Picture", float]]) -> Frames:
         jpegs = tuple(picture.jpeg for picture, _ in batch if picture.jpeg is not None)
+        details = [picture.detail for picture, _ in batch if picture.detail is not None]
         return Frames(
             self._id,
             np.stack([picture.pixels for picture, _ in batch]),
             np.array([time for _, time in batch]),
             jpegs if self._thumbnail else None,
+            np.stack(details) if details else None,
         )
 
     def _by_pyav(self, begin: float) -> Iterator[tuple["_Picture", float]]:
@@ -206,10 +214,12 @@ class FileSource:
         self._record(reader.gaps, complete)
 
     def _scaled(self, reader: PyAvReader, frame: av.VideoFrame) -> "_Picture":
-        if self._thumbnail is None:
-            return _Picture(reader.picture(frame), None)
-        size = fit_size(self._facts, frame, self._thumbnail.size)
-        return _Picture(reader.picture(frame), self._thumbnail(reader.picture(frame, size)))
+        jpeg = None
+        if self._thumbnail is not None:
+            size = fit_size(self._facts, frame, self._thumbnail.size)
+            jpeg = self._thumbnail(reader.picture(frame, size))
+        detail = None if self._detail is None else reader.picture(frame, self._detail)
+        return _Picture(reader.picture(frame), jpeg, detail)
 
     def _record(self, gaps: list[tuple[float, float | None]], complete: bool) -> None:
         """Add what could not be decoded to the notes."""
@@ -248,6 +258,7 @@ class _Picture(NamedTuple):
 
     pixels: np.ndarray  # [height, width, 3] uint8 RGB, of the model's size
     jpeg: bytes | None  # its thumbnail
+    detail: np.ndarray | None  # the same picture in more pixels
 
 
 class _Answers:

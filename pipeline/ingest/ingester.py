@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from encoders.detail import ask_for_detail
 from encoders.encoder import Encoder, FrameFeatures
 from encoders.errors import UserError
 from encoders.models.backbone import VideoModel
@@ -163,6 +164,7 @@ class Ingester:
         if video is not None and isinstance(source, ResumableSource):
             source.resume(video.info)
             info = source.info
+        ask_for_detail(source, [self.clip])
         # before looking at what is missing: another writer must not add it in between
         self.bank.begin_writing()
         self.bank.record_video(info, self.interval, finished=False)

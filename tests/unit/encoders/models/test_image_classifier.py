@@ -19,7 +19,8 @@ from encoders.models.imagenet import lite0_weights
 from encoders.models.imagenet.class_names import image_classes
 from encoders.models.imagenet.efficientnet_lite import SIDE, EfficientNetLite
 from encoders.models.imagenet.image_classifier import ImageClassifier, _prepared
-from encoders.models.imagenet.lite0_weights import LITE0, lite0_tensors, tensors_digest
+from encoders.models.imagenet.lite0_package import LITE0
+from encoders.models.imagenet.lite0_weights import lite0_tensors, tensors_digest
 from encoders.models.packaged_weights import PackagedWeights, WeightFile
 from encoders.schema import Frames
 from encoders.sources.pictures import pictures_at
