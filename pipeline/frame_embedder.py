@@ -13,14 +13,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from encoders.conse.conse_encoder import conse_fingerprint
+from encoders.conse.required_packages import missing_packages
 from encoders.errors import UserError
-from encoders.models.clip import ClipEncoder, NoFrameEmbedder, clip_fingerprint, has_weights
+from encoders.extras import install_line
+from encoders.models.clip import NoFrameEmbedder, clip_fingerprint, has_weights
+from encoders.models.imagenet.lite0_package import LITE0
 from encoders.schema import DualEncoder
 from pipeline.config.compose import options
 from pipeline.config.parts import PartSettings, check, instantiate
 from pipeline.config.settings import FindSettings, PipelineSettings
 
 AUTO = "auto"
+# embedders that know the world, the better one first
+REAL = ("b32", "conse")
 _NEEDLE_WORLD = "needle_world"
 
 log = logging.getLogger(__name__)
@@ -41,7 +47,7 @@ def build_clip(settings: PipelineSettings | FindSettings) -> DualEncoder:
     if node is None:
         return NoFrameEmbedder()
     own = {key: value for key, value in settings.clip.items() if key in ("device", "dtype")}
-    chosen: ClipEncoder = instantiate("clip", node | own)
+    chosen: DualEncoder = instantiate("clip", node | own)
     return chosen
 
 
@@ -80,8 +86,8 @@ def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSet
     if not isinstance(clip, NoFrameEmbedder) and not _is_embedded(clip):
         return node
     remedy = (
-        "give clip=b32, which is fetched on first use, or the embedded one with clip=embedded, "
-        "which knows cards only"
+        "give clip=b32, which is fetched on first use, clip=conse with the extra pictures, or "
+        "clip=embedded, which knows cards only"
     )
     if settings.segmenter["_target_"].endswith(".SceneCuts") and isinstance(clip, NoFrameEmbedder):
         raise UserError(f"segmenter=scene needs a frame embedder, and this run has none; {remedy}.")
@@ -93,36 +99,59 @@ def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSet
 def _suiting(settings: PipelineSettings | FindSettings) -> tuple[PartSettings | None, str]:
     """The node of conf/clip for the backbone, or None, and what the user must know."""
     nodes = _nodes()
-    embedded, b32 = nodes["embedded"], nodes["b32"]
     is_toy = _is_of_needle_world(settings.backbone)
     if is_toy and isinstance(settings, PipelineSettings):
-        return embedded, ""
-    dtype = str(settings.clip.get("dtype"))
-    of_banks: dict[str, PartSettings | None] = {
-        _fingerprint(embedded, dtype): embedded,
-        _fingerprint(b32, dtype): b32,
-        NoFrameEmbedder().fingerprint(): None,
-    }
+        return nodes["embedded"], ""
     # a model behind an address has no path, and no keys
     name = Path(str(settings.backbone.get("path", "endpoint"))).name
     alone = "by their keys alone" if "path" in settings.backbone else "by the words of a film alone"
     recorded = _recorded(Path(settings.bank))
-    if recorded in of_banks:
-        node = of_banks[recorded]
-        if is_toy or node is not embedded:
-            return node, ""
-        return node, (
-            f"bank {settings.bank} has the frame embeddings of the embedded model, which knows "
-            f"cards only, so backbone {name} finds frames {alone}"
-        )
+    if recorded is not None:
+        is_known, option = _option_of(recorded, str(settings.clip.get("dtype")))
+        if is_known and (is_toy or option != "embedded"):
+            return None if option is None else nodes[option], ""
+        if is_known:
+            return nodes["embedded"], (
+                f"bank {settings.bank} has the frame embeddings of the embedded model, which knows "
+                f"cards only, so backbone {name} finds frames {alone}"
+            )
     if is_toy:
-        return embedded, ""
-    if has_weights(b32["model"], b32["pretrained"]):
-        return b32, f"backbone {name} finds frames with clip=b32; clip= chooses another embedder"
+        return nodes["embedded"], ""
+    for option in REAL:
+        if _has_weights(option):
+            return nodes[option], (
+                f"backbone {name} finds frames with clip={option}; clip= chooses another embedder"
+            )
     return None, (
         f"backbone {name} finds frames {alone}, because the weights of clip=b32 are not on this "
-        "machine; clip=b32 fetches them"
+        f"machine, which clip=b32 fetches; nor are those of clip=conse, for which "
+        f"`{install_line(LITE0.extra)}` needs no hub"
     )
+
+
+def _option_of(fingerprint: Any, dtype: str) -> tuple[bool, str | None]:
+    """Whether clip=auto may have chosen the embedder of a bank, and its option in conf/clip; None
+    where that is no embedder at all.
+    """
+    if fingerprint == NoFrameEmbedder().fingerprint():
+        return True, None
+    nodes = _nodes()
+    for option in ("embedded", "b32"):
+        if fingerprint == _fingerprint(nodes[option], dtype):
+            return True, option
+    is_conse = (  # last, because it reads the files of the packages
+        not missing_packages()
+        and fingerprint == conse_fingerprint(nodes["conse"]["classes"], dtype)
+    )
+    return is_conse, "conse" if is_conse else None
+
+
+def _has_weights(option: str) -> bool:
+    """Whether the weights of an option of REAL are on this machine."""
+    if option == "conse":
+        return not missing_packages()
+    node = _nodes()[option]
+    return has_weights(node["model"], node["pretrained"])
 
 
 @functools.cache  # reading YAML takes 0.1 s, and a benchmark builds dozens of embedders

@@ -6,8 +6,10 @@ transformers, and the text side of a plain model in a folder works without them.
 """
 
 import hashlib
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,14 +130,22 @@ class ClipEncoder:
         import open_clip  # isort: skip
 
         try:
-            model, _, _ = open_clip.create_model_and_transforms(
-                self.name,
-                precision=_PRECISIONS[self._dtype],
-                pretrained=self.pretrained,
-                device=self.device,
-            )
-            tokenizer = open_clip.get_tokenizer(self.name)
+            with _without_lines_of(open_clip.__name__):  # the error below says the same
+                model, _, _ = open_clip.create_model_and_transforms(
+                    self.name,
+                    precision=_PRECISIONS[self._dtype],
+                    pretrained=self.pretrained,
+                    device=self.device,
+                )
+                tokenizer = open_clip.get_tokenizer(self.name)
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+            hub_id = _hub_id(self.name, self.pretrained or "")
+            if hub_id and not has_weights(self.name, self.pretrained or ""):
+                raise UserError(
+                    f"the weights of clip.model={self.name} are not on this machine, and "
+                    f"{hub_id} cannot be fetched now; `reelbank pull` fetches them where there is "
+                    "a network, and clip=conse needs none"
+                ) from error
             raise UserError(
                 f"open_clip cannot load clip.model={self.name}: {str(error).splitlines()[0]}"
             ) from error
@@ -196,11 +206,34 @@ def has_weights(model: str, pretrained: str) -> bool:
     import open_clip  # isort: skip
     from huggingface_hub import try_to_load_from_cache  # isort: skip
 
-    hub_id = open_clip.get_pretrained_cfg(model, pretrained).get("hf_hub", "").rstrip("/")
+    hub_id = _hub_id(model, pretrained)
     names = (open_clip.constants.HF_SAFE_WEIGHTS_NAME, open_clip.constants.HF_WEIGHTS_NAME)
     return bool(hub_id) and any(
         isinstance(try_to_load_from_cache(hub_id, name), str) for name in names
     )
+
+
+def _hub_id(model: str, pretrained: str) -> str:
+    """The repository of an architecture with this tag; "" where open_clip knows none."""
+    import open_clip
+
+    config = open_clip.get_pretrained_cfg(model, pretrained)
+    return str(config.get("hf_hub") or "").rstrip("/")
+
+
+@contextmanager
+def _without_lines_of(package: str) -> Iterator[None]:
+    """Keep what a package writes by the root logger itself off the terminal."""
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return package not in Path(record.pathname).parts
+
+    root = logging.getLogger()
+    root.addFilter(is_of_others)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_of_others)
 
 
 def _batch_last_where_faster(visual: Any) -> None:

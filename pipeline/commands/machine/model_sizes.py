@@ -49,7 +49,12 @@ PARAMETERS: dict[str, int] = {
 
 
 # name in conf/clip -> its repository, as open_clip's table has it
-CLIP_REPOSITORIES = {"b32": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"}
+CLIP_REPOSITORIES = {
+    "b32": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+    "mobileclip2": "timm/MobileCLIP2-S2-OpenCLIP",
+    "siglip": "timm/ViT-B-16-SigLIP",
+    "siglip2": "timm/ViT-B-16-SigLIP2",
+}
 CLIP_WEIGHTS = "open_clip_model.safetensors"
 
 

@@ -23,6 +23,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from encoders.conse.required_packages import missing_packages
 from encoders.errors import UserError
 from encoders.hub_cache import cached_folder, has_weights
 from pipeline.commands.machine.hub_repository import (
@@ -108,6 +109,11 @@ def _hub_model(name: str) -> HubModel:
     nodes = options("backbone", {"fps": 1.0})
     if name == "embedded":
         raise UserError("The embedded model is shipped with Reelbank; there is nothing to fetch")
+    if name == "conse":
+        raise UserError(
+            "clip=conse is not fetched from a hub: "
+            + (missing_packages() or "its packages are installed, so there is nothing to fetch")
+        )
     if "path" not in nodes.get(name, {}):
         raise UserError(
             f"There is no model {name!r}; `reelbank models` lists them, beside "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
+from encoders.conse.required_packages import missing_packages
 from encoders.hub_cache import cached_folder, has_weights
 from encoders.memory_limits import host_memory
 from pipeline.commands.machine.finding import Finding, Status
@@ -61,6 +62,10 @@ def cached() -> Iterator[Finding]:
             SECTION, f"clip={name}", Status.OK if found else Status.MISSING, text,
             {"repository": repository, "folder": str(folder) if found else None},
         )  # fmt: skip
+    missing = missing_packages()
+    text = missing or "finds real things in pictures by name, without a hub"
+    status = Status.MISSING if missing else Status.OK
+    yield Finding(SECTION, "clip=conse", status, text, {"missing": missing})
     for variable in ("HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT"):
         if os.environ.get(variable):
             yield Finding(SECTION, variable, Status.NOTE, os.environ[variable])

