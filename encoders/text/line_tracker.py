@@ -23,20 +23,22 @@ class _OpenLine:
 class LineTracker:
     """State of one text span. A text continues while it is read again with at most `alike` of its
     letters different. A text that two readings miss ended where the picture changed before the
-    first of them.
+    first of them. Readings that are probably none (`plausible`) do not count.
+
+    confidence: of the reader, below which a text is left out.
     """
 
-    def __init__(self, video_id: str, alike: float) -> None:
-        self._video_id, self._alike = video_id, alike
+    def __init__(self, video_id: str, alike: float, confidence: float = 0.0) -> None:
+        self._video_id, self._alike, self._confidence = video_id, alike, confidence
         self._open: list[_OpenLine] = []
         self._lines: list[TextLine] = []
 
-    def take(self, time: float, prints: Iterable[OcrText], changed_at: float) -> None:
+    def take(self, time: float, reading: Iterable[OcrText], changed_at: float) -> None:
         """Add the reading of the frame at `time`. changed_at: since when the picture differs from
         the one read before.
         """
         left = list(self._open)
-        for text, confidence, box in prints:
+        for text, confidence, box in plausible(reading, self._confidence):
             same = min(left, key=lambda line: edit_distance(text, line.text), default=None)
             if same is not None and edit_distance(text, same.text) <= self._alike:
                 left.remove(same)

@@ -3,39 +3,30 @@ the encoder.
 
 Frames come at a steady rate and at their own size (short side at most `short_side`).
 keyframe_selector.py selects few of them, workers read them, and line_tracker.py joins repeated
-readings to lines. Every SPAN_S seconds all state starts anew. So a text span depends only on its
-own frames, and an interrupted run continues with the same lines; text that stays on the screen
-across the boundary gives two lines. A line is known from the frame on in which its words were read.
+readings to lines; picture_reader.py leads them. A line is known from the frame on in which its
+words were read.
 """
 
 import importlib.metadata
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 
-import av
 import numpy as np
 
 from encoders import extras
 from encoders.errors import UserError
 from encoders.sources.container import inspect, time_rules
-from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.file import FileSource
 from encoders.sources.pictures import pictures_at
 from encoders.text import ocr_worker
-from encoders.text.line_tracker import LineTracker, plausible
+from encoders.text.line_tracker import LineTracker
 from encoders.text.lines import TextSpan, VideoFile
-from encoders.text.ocr_worker import OcrText
-from encoders.text.worker_pool import worker_pool
+from encoders.text.picture_reader import SPAN_S, PictureReader, shorter_side
 
-SPAN_S = 120.0
 CREDIT = 4.0  # readings allowed at once at the start of a text span
 _LARGEST = 16_384  # pixels of the longer side: pictures at their own size
 _TRIES = 8
 _READABLE = 240  # pixels of the shorter side below which hardly any print can be read
-_WAITING = 6  # pictures waiting for a worker: 2.8 MB each at 720p
 
 
 @dataclass(frozen=True)
@@ -89,9 +80,7 @@ class Ocr:
 
     def applies_to(self, video: VideoFile) -> bool:
         """True if the pictures are large enough for print that can be read."""
-        with av.open(ffmpeg_name(video.path), metadata_errors="replace") as container:
-            sides = [min(one.width, one.height) for one in container.streams.video]
-        return bool(sides) and sides[0] >= _READABLE
+        return shorter_side(video) >= _READABLE
 
     def made_with(self, video: VideoFile) -> str:
         """Version and settings, without the number of workers, which changes nothing."""
@@ -105,76 +94,28 @@ class Ocr:
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """One for every two minutes."""
-        width, height = size_of(video, self.short_side)
-        source = FileSource(
-            video.path,
-            self.fps,
-            width=width,
-            height=height,
-            batch=4,
-            start=video.begin,
-            end=video.end,
-        )
-
-        with self._readers() as pool:
-            work = _SpanReader(self, video, pool, after)
-            last_time = after
-            for batch in source.frames(after):
-                for picture, time in zip(batch.pixels, batch.times.tolist(), strict=True):
-                    while time >= work.stop:
-                        yield work.finished(work.stop, last=False)
-                        work = _SpanReader(self, video, pool, work.stop)
-                    work.add(picture, time)
-                    last_time = time
-            yield work.finished(last_time + 1.0 / self.fps, last=True)
-
-    def _readers(self) -> "ProcessPoolExecutor | nullcontext[None]":
-        if not self.workers:
-            return nullcontext()
-        return worker_pool(self.workers)  # they load onnxruntime and nothing of torch
-
-
-class _SpanReader:
-    """One text span on its way through the readers."""
-
-    def __init__(
-        self, ocr: Ocr, video: VideoFile, pool: ProcessPoolExecutor | None, start: float
-    ) -> None:
         # imported here: it needs OpenCV, which comes with rapidocr
         from encoders.text.keyframe_selector import KeyframeSelector
 
-        self._ocr, self._pool, self._start = ocr, pool, start
-        self.stop = (start // SPAN_S + 1) * SPAN_S
-        self._selector = KeyframeSelector(
-            credit_per_second(ocr.every), CREDIT, ocr.policy, refresh=ocr.refresh
-        )
-        self._repeats = LineTracker(video.video_id, ocr.alike)
-        self._waiting: deque[tuple[float, float, Future[list[OcrText]]]] = deque()
-
-    def add(self, picture, time: float) -> None:  # type: ignore[no-untyped-def]
-        """One frame: [height, width, 3] uint8 at `time` seconds."""
-        is_due = self._selector.wants(picture, time)
-        if not is_due:
-            return
-        changed_at = self._selector.changed_at if self._selector.changed_at is not None else time
-        self._selector.changed_at = None
-        if self._pool is None:
-            future: Future[list[OcrText]] = Future()
-            future.set_result(ocr_worker.read(picture))
-        else:
-            future = self._pool.submit(ocr_worker.read, picture)
-        self._waiting.append((time, changed_at, future))
-        while len(self._waiting) > _WAITING:
-            self._take()
-
-    def finished(self, end: float, last: bool) -> TextSpan:
-        while self._waiting:
-            self._take()
-        return TextSpan(self._start, end, self._repeats.finish(end), last)
-
-    def _take(self) -> None:
-        time, changed_at, future = self._waiting.popleft()
-        self._repeats.take(time, plausible(future.result(), self._ocr.confidence), changed_at)
+        width, height = size_of(video, self.short_side)
+        return PictureReader(
+            FileSource(
+                video.path,
+                self.fps,
+                width=width,
+                height=height,
+                batch=4,
+                start=video.begin,
+                end=video.end,
+            ),
+            self.fps,
+            self.workers,  # they load onnxruntime and nothing of torch
+            ocr_worker.read,
+            lambda: KeyframeSelector(
+                credit_per_second(self.every), CREDIT, self.policy, refresh=self.refresh
+            ),
+            lambda: LineTracker(video.video_id, self.alike, self.confidence),
+        ).spans(after)
 
 
 def credit_per_second(every: float) -> float:

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 
@@ -19,6 +19,32 @@ _lock = threading.Lock()
 def worker_pool(workers: int) -> ProcessPoolExecutor:
     """New interpreters, which import only what their work needs: functions of modules."""
     return ProcessPoolExecutor(workers, _Context(), initializer=_end_with_parent)
+
+
+@contextmanager
+def worker_executor(workers: int) -> Iterator[Executor]:
+    """A pool of so many workers, or this process if there are none. Work that nobody waits for at
+    the end of the block is dropped."""
+    if not workers:
+        yield _SameThread()
+        return
+    pool = worker_pool(workers)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _SameThread(Executor):
+    """Runs what is submitted at once."""
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+        done: Future = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
 
 
 class _Process(SpawnProcess):

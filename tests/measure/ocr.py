@@ -17,9 +17,10 @@ import numpy as np
 from encoders.sources.file import FileSource
 from encoders.text import ocr_worker
 from encoders.text.keyframe_selector import KeyframeSelector
-from encoders.text.line_tracker import LineTracker, edit_distance, plausible
+from encoders.text.line_tracker import LineTracker, edit_distance
 from encoders.text.lines import TextLine, VideoFile
-from encoders.text.ocr import CREDIT, SPAN_S, Ocr, credit_per_second, size_of
+from encoders.text.ocr import CREDIT, Ocr, credit_per_second, size_of
+from encoders.text.picture_reader import SPAN_S
 from tests.support import measurement_page
 from tests.support.lectures import Lecture, Phrase, plan
 
@@ -83,7 +84,7 @@ def report(args: argparse.Namespace) -> None:
     stretch, last = -1, 0.0
     for batch in FileSource(path, 2.0, width=width, height=height, batch=4).frames():
         for picture, at in zip(batch.pixels, batch.times.tolist(), strict=True):
-            if int(at // SPAN_S) != stretch:  # as encoders/text/ocr.py begins anew
+            if int(at // SPAN_S) != stretch:  # as encoders/text/picture_reader.py begins anew
                 for name, (_, repeats, _) in states.items():
                     lines[name] += repeats.finish(int(at // SPAN_S) * SPAN_S)
                 stretch = int(at // SPAN_S)
@@ -92,12 +93,12 @@ def report(args: argparse.Namespace) -> None:
                         KeyframeSelector(
                             credit_per_second(way.every), CREDIT, way.policy, refresh=way.refresh
                         ),
-                        LineTracker("lecture", way.alike),
+                        LineTracker("lecture", way.alike, way.confidence),
                         0,
                     )
                     for name, way in WAYS.items()
                 }
-            for name, way in WAYS.items():
+            for name in WAYS:
                 chosen, repeats, _ = states[name]
                 begun = time.process_time()
                 is_chosen = chosen.wants(picture, at)
@@ -109,7 +110,7 @@ def report(args: argparse.Namespace) -> None:
                     readings[at] = ocr_worker.read(picture)
                     took.append(time.process_time() - begun)
                 calls[name] += 1
-                repeats.take(at, plausible(readings[at], way.confidence), chosen.changed_at or at)
+                repeats.take(at, readings[at], chosen.changed_at or at)
                 chosen.changed_at = None
             last = at
     for name, (_, repeats, _) in states.items():

@@ -9,7 +9,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from encoders.text.speech.recognizers import SpeechPiece, Whisper
 from encoders.text.speech.speech_filter import SpeechLimits
 from encoders.text.speech.speech_model import AUTO, SpeechModel, choose
 from encoders.text.speech.stretches import Stretch, stretches
-from encoders.text.worker_pool import worker_pool
+from encoders.text.worker_pool import worker_executor
 
 Listen = Callable[[np.ndarray], list[SpeechPiece]]
 
@@ -110,7 +109,7 @@ class Asr:
         voice: _Voice | None = None
         is_loud = False
         waiting: deque[tuple[Stretch, Future[list[SpeechPiece]] | None, str]] = deque()
-        with self._pool() as pool:
+        with worker_executor(self.workers) as pool:
             for stretch in stretches(facts, video.begin, end, after):
                 heard = None
                 if stretch.is_loud:
@@ -135,17 +134,6 @@ class Asr:
 
     def _chosen(self) -> SpeechModel:
         return choose(self.model, self.path, self.language)
-
-    @contextmanager
-    def _pool(self) -> Iterator[Executor]:
-        if not self.workers:
-            yield _SameThread()
-            return
-        pool = worker_pool(self.workers)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _voice(
         self, pool: Executor, whisper: Whisper, video: VideoFile, facts: Container, end: float
@@ -208,18 +196,6 @@ class Asr:
                 "model"
             )
         return ""
-
-
-class _SameThread(Executor):
-    """Runs what is submitted at once."""
-
-    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
-        done: Future = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            done.set_exception(error)
-        return done
 
 
 def _lines(video_id: str, pieces: list[SpeechPiece], stretch: Stretch) -> Iterator[TextLine]:

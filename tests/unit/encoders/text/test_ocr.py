@@ -11,9 +11,11 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.sources.file import FileSource
+from encoders.text import picture_reader
 from encoders.text.line_tracker import LineTracker, edit_distance, plausible
 from encoders.text.lines import VideoFile
-from encoders.text.ocr import CREDIT, SPAN_S, Ocr, credit_per_second, size_of
+from encoders.text.ocr import CREDIT, Ocr, credit_per_second, size_of
+from encoders.text.picture_reader import SPAN_S
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import TextExtraction
@@ -153,9 +155,7 @@ def slides(number: int, seconds: float) -> np.ndarray:
 def test_slides_are_read_and_an_interrupted_run_goes_on_with_the_same_lines(
     tmp_path: Path, monkeypatch
 ) -> None:
-    from encoders.text import ocr
-
-    monkeypatch.setattr(ocr, "SPAN_S", 4.0)
+    monkeypatch.setattr(picture_reader, "SPAN_S", 4.0)
     write_video(tmp_path / "a.mp4", 8, 2, size=(480, 270), paint=slides)
     video, reader = VideoFile("v", tmp_path / "a.mp4", duration=8.0), Ocr(workers=0, every=1.0)
     first, second = list(reader.spans(video))
