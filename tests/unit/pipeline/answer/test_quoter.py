@@ -63,6 +63,11 @@ def test_a_broken_sentence_is_quoted_whole(quote: Quote) -> None:
     assert again is not None and again.lines == found.lines
 
 
+def test_the_name_of_a_thing_is_no_quote(quote: Quote) -> None:
+    assert quote("What does the dog do?", (1.0, 9.0, "dog"), kind="object") is None
+    assert quote("What does the dog do?", (1.0, 9.0, "dog"), kind="ocr") is not None
+
+
 def test_rows_of_a_slide_stand_alone(quote: Quote) -> None:
     rows = [(1.0, 9.0, "Pier of oak"), (1.0, 9.0, "storm and rain"), (1.0, 9.0, "the mayor")]
     found = quote("What about the oak pier?", *rows, kind="ocr")
