@@ -4,6 +4,7 @@ The embedded model runs where an answer has to be right, and toy models run else
 pushed or really sent.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -65,9 +66,19 @@ def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embe
             assert (
                 {f.ordinal for f in sealed.cited} == {f.ordinal for f in answer.cited} == {10, 11}
             )  # the same frames, now on the disk
-            assert qa.ask(Question(CODE, "page", since=12.5)).text == "not in the video"
             assert (
-                qa.ask(Question("What is the secret word?", "page", since=12.0, asked_at=16.0)).text
+                qa.ask(Question(CODE, "page", spans={"page": ((12.5, math.inf),)})).text
+                == "not in the video"
+            )
+            assert (
+                qa.ask(
+                    Question(
+                        "What is the secret word?",
+                        "page",
+                        16.0,
+                        spans={"page": ((12.0, math.inf),)},
+                    )
+                ).text
                 == "Alice"
             )
         assert session.status().state == "stopped" and session.status().dropped == 0
@@ -144,7 +155,9 @@ def test_the_tail_keeps_the_budget_and_the_newest(tmp_path):
                 assert all((run.kv is not None) == kv for run in found.runs)
             early = qa.bank.recall(Question("x", "page", asked_at=10.0), read_tokens=24)
             assert max(o for run in early.runs for o in run.ordinals) == 10
-            late = qa.bank.recall(Question("x", "page", since=9.0), read_tokens=24)
+            late = qa.bank.recall(
+                Question("x", "page", spans={"page": ((9.0, math.inf),)}), read_tokens=24
+            )
             assert [o for run in late.runs for o in run.ordinals] == [9, 10, 11, 12, 13, 14]
 
 
@@ -202,7 +215,12 @@ def test_a_stream_is_taken_up_again_and_asked_by_the_clock(tmp_path):
             time.time() + 3600
         ) == float("inf")
         answer = qa.ask(
-            Question("What is the code?", "page", since=later.start, asked_at=later.start + 0.5)
+            Question(
+                "What is the code?",
+                "page",
+                later.start + 0.5,
+                spans={"page": ((later.start, math.inf),)},
+            )
         )
         assert 1 <= answer.frames_read <= 3
 
