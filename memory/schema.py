@@ -68,6 +68,7 @@ class Question:
     keep: tuple[FrameName, ...]
     # text before the question in the prompt, such as earlier questions; not searched for
     context: str
+    query: str  # what is searched for in place of the text, such as the text without its time
     # a picture, or the frames of a clip, to search for beside the text
     picture: Frames | None = field(compare=False)
 
@@ -82,6 +83,7 @@ class Question:
         moments: Mapping[str, float] | None = None,
         keep: tuple[FrameName, ...] = (),
         context: str = "",
+        query: str = "",
         picture: Frames | None = None,
     ) -> None:
         """videos: one id, or several. ValueError for no video, or for one twice."""
@@ -97,6 +99,7 @@ class Question:
             "moments": moments or {},
             "keep": keep,
             "context": context,
+            "query": query,
             "picture": picture,
         }
         for name, value in values.items():
@@ -106,6 +109,11 @@ class Question:
     def prompt(self) -> str:
         """The text that a model reads."""
         return f"{self.context}\n\n{self.text}" if self.context else self.text
+
+    @property
+    def search_text(self) -> str:
+        """The text that is searched for."""
+        return self.query or self.text
 
     @property
     def video_id(self) -> str:

@@ -111,12 +111,12 @@ class ClipRetriever:
     def _query(self, question: Question) -> Tensor:
         """[E], unit length: the text, the picture, or their weighted sum."""
         if question.picture is None:
-            return self._embedder.embed_text(question.text)
+            return self._embedder.embed_text(question.search_text)
         picture = self._embedder.embed_frames(question.picture).mean(0)
         picture = picture / picture.norm()
-        if not question.text:
+        if not question.search_text:
             return picture
-        text = self._embedder.embed_text(question.text).to(picture)
+        text = self._embedder.embed_text(question.search_text).to(picture)
         row = self._picture_weight * picture + (1 - self._picture_weight) * text
         return row / row.norm()
 

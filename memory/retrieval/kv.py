@@ -103,7 +103,7 @@ class KVRetriever:
         k = min(k, count)
         if k == 0:
             return hits([], [], stretches)
-        queries = self._queries(question.text).detach().float().cpu()  # [L, H, Dh]
+        queries = self._queries(question.search_text).detach().float().cpu()  # [L, H, Dh]
         shape = self._rows[stretches[0].video_id].shape
         if queries.flatten(1).shape != shape:
             raise UserError(

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from encoders.errors import UserError
 from encoders.text.lines import SentenceEncoder, TextLine
@@ -26,6 +26,7 @@ from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS, NOT_ASKED, Words
 from pipeline.answer.schema import EvidenceReader, GroupReader
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import BatchedQueries
+from pipeline.query.time_limits import read_times
 from pipeline.runtime.cancel import Emit
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import (
@@ -46,11 +47,12 @@ ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading | UserErro
 class _Request:
     """A question, with the words of the video that belong to it."""
 
-    question: Question
+    text: str  # of the question, as it was asked
+    question: Question  # limited to the stretches that its words name
     video: VideoRow
     matches: tuple[RankedLine, ...] = ()  # lines for the citations, best first
     lines: tuple[TextLine, ...] = ()  # those of them that the model reads, in time order
-    note: str = ""  # what the user must know about the lines
+    note: str = ""  # what the user must know about its time
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Answerer:
         video = self._video_of(question)
         timer = StageTimer()
         request = self._request(question, video, timer)
-        if read is None and self._words.replace_model(question):
+        if read is None and self._words.replace_model(request.question):
             answer = self._in_words(request, timer)
             emit(answer.text)
             return answer
@@ -135,10 +137,12 @@ class Answerer:
             except UserError as error:
                 results[number] = error
         timer = StageTimer()
-        requests = {
-            number: self._request(questions[number], video, timer)
-            for number, video in videos.items()
-        }
+        requests: dict[int, _Request] = {}
+        for number, video in videos.items():
+            try:
+                requests[number] = self._request(questions[number], video, timer)
+            except UserError as error:
+                results[number] = error
         for number, request in tuple(requests.items()):
             if read is None and self._words.replace_model(request.question):
                 del requests[number]
@@ -183,8 +187,14 @@ class Answerer:
         return video
 
     def _request(self, question: Question, video: VideoRow, timer: StageTimer) -> _Request:
+        """Raises UserError where no video has the time that the question names."""
+        text = question.text
+        timed = read_times(question, self.bank, {question.video_id: video})
+        question = timed.question
+        if self.only_cards:  # it knows no words of time
+            question = replace(question, text=question.search_text)
         if not self.bank.text.runs(question.video_id):
-            return _Request(question, video)
+            return _Request(text, question, video, note=timed.note)
         with timer("search_text"):
             matches = text_evidence.find(
                 self.bank, question, self.bank.catalog.duration(video), self.sentence_encoder
@@ -192,8 +202,9 @@ class Answerer:
             lines = text_evidence.select_lines(
                 matches, self.reader.count_tokens, self.read_text_tokens
             )
-            note = text_evidence.time_note(question.text, self.bank.catalog.duration(video))
-            return _Request(question, video, matches, lines, note)
+            duration = self.bank.catalog.duration(video)
+            note = timed.note or text_evidence.time_note(question.search_text, duration)
+            return _Request(text, question, video, matches, lines, note)
 
     def _evidence(self, request: _Request, read_tokens: int) -> Evidence:
         """Recall the frames of one question."""
@@ -211,7 +222,9 @@ class Answerer:
             return []
         with ExitStack() as stack:
             for query in self.queries:
-                stack.enter_context(query.prepared([request.question.text for request in requests]))
+                stack.enter_context(
+                    query.prepared([request.question.search_text for request in requests])
+                )
             return self.bank.recall_all(
                 [request.question for request in requests],
                 read_tokens=self.read_tokens,
@@ -244,7 +257,7 @@ class Answerer:
 
     def _quoted(self, request: _Request, quotation: Quotation, timer: StageTimer) -> Answer:
         return Answer(
-            question=request.question.text,
+            question=request.text,
             text=quotation.text,
             shown=True,
             spans=quotation.spans,
@@ -254,7 +267,7 @@ class Answerer:
             frames_read=0,
             visual_tokens=0,
             seconds=timer.seconds | {"total": timer.total()},
-            warning=source_warning(request.video.info),
+            warning=" ".join(filter(None, [source_warning(request.video.info), request.note])),
             lines=text_evidence.cite_quoted(quotation, request.matches),
             channel=quotation.channel,
             confidence=quotation.confidence,
@@ -271,7 +284,7 @@ class Answerer:
     ) -> Answer:
         """An answer that cites nothing."""
         return Answer(
-            question=request.question.text,
+            question=request.text,
             text=text,
             shown=False,
             spans=(),
@@ -281,7 +294,9 @@ class Answerer:
             frames_read=0,
             visual_tokens=0,
             seconds=timer.seconds | {"total": timer.total()},
-            warning=" ".join(filter(None, [source_warning(request.video.info), note])),
+            warning=" ".join(
+                filter(None, [source_warning(request.video.info), request.note, note])
+            ),
             confidence=confidence,
         )
 
@@ -311,7 +326,8 @@ class Answerer:
         warnings = (source_warning(request.video.info), self._lost(question), request.note, spoken)
         seconds = timer.seconds | {"total": timer.total()}
         shares = {stage: share * spent for stage, spent in seconds.items()}
-        return self.answer(evidence, reading, shares, request.matches, warnings)
+        answer = self.answer(evidence, reading, shares, request.matches, warnings)
+        return replace(answer, question=request.text)
 
     def answer(
         self,

@@ -42,7 +42,7 @@ def find(
     duration: seconds of the video. sentence_encoder: ranks lines by their vectors as well, and both
     rankings are fused by rank. Quoted words must occur, so for them only words count.
     """
-    plan = planner.plan(question.text)
+    plan = planner.plan(question.search_text)
     line_filter = lines_seen(question, plan.time.span(duration))
     by_words = bank.text.search(plan.query, line_filter, 4 * MAX_LINES)
     ranked = sorted(by_words, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
@@ -57,8 +57,8 @@ def find(
 
 
 def time_note(question: str, duration: float) -> str:
-    """What the user must know where a question names a time: it limits the lines alone; "" where
-    it names none.
+    """What the user must know where words of a question may name a time: they limit the lines
+    alone; "" where there are none.
 
     duration: seconds of the video.
     """

@@ -24,6 +24,7 @@ from pipeline.query import wall_clock
 from pipeline.query.batched import BatchedQueries
 from pipeline.query.plan import CHANNELS, DENSE, FRAMES, LATE, Planner, QueryPlan
 from pipeline.query.plan import plan as plan_by_rules
+from pipeline.query.time_limits import video_spans
 from pipeline.query.time_phrases import Span
 from pipeline.query.wall_clock import NOWHERE, VideoLimits
 
@@ -100,14 +101,15 @@ class Finder:
         self, plan: QueryPlan, video_id: str | None, limits: VideoLimits | None, within: Span
     ) -> dict[str, Span]:
         """The seconds of each video to search, some of them empty."""
-        spans = {}
-        for row in self.bank.catalog.videos():
-            if video_id in (None, row.info.video_id):
-                low, high = plan.time.span(self.bank.catalog.duration(row))
-                if limits is not None:
-                    low, high = limits.within(row.info.video_id, (low, high))
-                spans[row.info.video_id] = max(within[0], low), min(within[1], high)
-        return spans
+        durations = {
+            row.info.video_id: self.bank.catalog.duration(row)
+            for row in self.bank.catalog.videos()
+            if video_id in (None, row.info.video_id)
+        }
+        return {
+            each: (max(within[0], low), min(within[1], high))
+            for each, (low, high) in video_spans(plan.time, limits, durations).items()
+        }
 
     def _by_words(
         self,

@@ -111,6 +111,9 @@ class VideoTimePhrase(TimePhrase):
     """A phrase of video time."""
 
     time: VideoTime
+    # True: the words can only say when; False: they may as well say what ("which code stands at the
+    # end?", "what does he say about 12:30?")
+    is_limit: bool
 
 
 _AROUND_S = 30.0  # seconds on either side of "at 12:30"
@@ -196,6 +199,16 @@ _VIDEO_FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], VideoTime]]
 )
 
 
+_NAMED_POSITION = r"(?:\d{1,2}:\d{2}|(?:second|minute|hour) \d)"
+# of the forms above, those that can only say when
+_LIMITS = re.compile(
+    rf"between |from |(?:in|during|within|over) the (?:first|second|third|fourth|last|final) "
+    rf"|(?:after|since|before|until|up to|at|around) {_NAMED_POSITION}"
+    rf"|(?:after|since|before|until|up to) {_LENGTH}",
+    re.IGNORECASE,
+)
+
+
 def parse_video_time(question: str) -> VideoTimePhrase | None:
     """The first phrase of video time that leaves words in the question."""
     for pattern, video_time in _VIDEO_FORMS:
@@ -204,7 +217,9 @@ def parse_video_time(question: str) -> VideoTimePhrase | None:
             continue
         rest = (question[: match.start()] + " " + question[match.end() :]).strip(" ,")
         if re.search(r"\w", rest):
-            return VideoTimePhrase(match.group(), " ".join(rest.split()), video_time(match))
+            words = match.group()
+            is_limit = _LIMITS.match(words) is not None
+            return VideoTimePhrase(words, " ".join(rest.split()), video_time(match), is_limit)
     return None
 
 

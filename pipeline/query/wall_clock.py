@@ -42,6 +42,7 @@ class VideoLimits:
     """The stretches of videos that a question is about by the clock on the wall."""
 
     text: str  # the question, without its time where that can be nothing else
+    words: str = ""  # of the question that name the time; "": none do
     spans: dict[str, Span] = field(default_factory=dict)  # seconds, of each limited video
     note: str = ""  # what the user must know
     # the phrase may be a video time: a video without a limit keeps the span of its own
@@ -83,13 +84,13 @@ def resolve(question: str, bank: MemoryBank, video_ids: Collection[str], now: fl
     }
     if phrase.is_bare:
         limited = {video_id: span for video_id, span in spans.items() if span != NOWHERE}
-        return VideoLimits(question, limited, is_ambiguous=True)
+        return VideoLimits(question, phrase.words, limited, is_ambiguous=True)
     if not running:
         note = (
             f"{phrase.words!r} limits nothing here: no video searched knows when it was, as "
             "`reelbank ingest began=` says of a new one"
         )
-        return VideoLimits(question, note=note)
+        return VideoLimits(question, phrase.words, note=note)
     without = len(video_ids) - len(running)
     note = (
         f"{phrase.words!r} leaves out {without} of {len(video_ids)} videos, "
@@ -98,7 +99,7 @@ def resolve(question: str, bank: MemoryBank, video_ids: Collection[str], now: fl
         else ""
     )
     rest = phrase.rest if re.search(r"\w", phrase.rest) else question
-    return VideoLimits(rest, dict.fromkeys(video_ids, NOWHERE) | spans, note)
+    return VideoLimits(rest, phrase.words, dict.fromkeys(video_ids, NOWHERE) | spans, note)
 
 
 # ---- phrases -> moments

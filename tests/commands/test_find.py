@@ -424,14 +424,20 @@ def test_quotes_around_the_whole_query_make_a_phrase(run, bank) -> None:
     assert code == 0 and "was rebuilt" in out
 
 
-def test_an_answer_says_that_a_time_in_the_question_limits_its_lines_alone(run, bank, film) -> None:
+def test_a_time_in_the_question_limits_what_an_answer_reads(run, bank, film) -> None:
     ask = ("ask", f"video={film}", f"bank={bank}", *toy_parts(), "format=json")
     code, out, _ = run(*ask, "question=Who rebuilt the harbour in the first half?")
     answer = json.loads(out)
     assert code == 0 and answer["warning"] == (
-        'The words "in the first half" limit the lines to 00:00-00:10 but not the pictures; end= '
-        "and asked_at= limit both."
+        'The words "in the first half" limit what was read to 00:00-00:10.'
     )
-    assert answer["lines"] and answer["recalled"][-1][1] == SECONDS
+    assert answer["lines"] and answer["recalled"][-1][1] == SECONDS / 2
+    assert answer["question"] == "Who rebuilt the harbour in the first half?"
+    code, out, _ = run(*ask, "question=Who rebuilt the harbour at the end?")
+    answer = json.loads(out)
+    assert code == 0 and answer["recalled"][-1][1] == SECONDS
+    assert answer["warning"].endswith("but not the pictures; end= and asked_at= limit both.")
+    code, out, error = run(*ask, "question=Who rebuilt the harbour after 12:30?")
+    assert (code, out) == (2, "") and "name a time that no video here has" in error
     code, out, _ = run(*ask, "question=Who rebuilt the harbour?")
     assert code == 0 and json.loads(out)["warning"] == ""

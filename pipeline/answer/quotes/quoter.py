@@ -119,7 +119,7 @@ class Quoter:
         self, question: Question, duration: float
     ) -> tuple[tuple[TextLine, ...], Features, Calibration] | None:
         """The lines of the best quotation and what its confidence rests on."""
-        plan = planner.plan(question.text)
+        plan = planner.plan(question.search_text)
         limits = replace(lines_seen(question, plan.time.span(duration)), kinds=WORDS)
         expected = answer_type.expected(plan.text)
         by_words = self.bank.text.search(plan.query, limits, _CANDIDATES)

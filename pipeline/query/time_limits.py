@@ -1,0 +1,116 @@
+"""The words of time in a question -> the stretches of its videos that it is about.
+
+Knows the phrases, the clock on the wall and the bank's rows; no retriever and no lines. `ask` and
+`find` share it. Only words that can say nothing but when limit a question's frames: "in the first
+half", "yesterday at noon", "after 12:30". Words that may say what is asked for, such as "at the
+end", limit none.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from encoders.errors import UserError
+from memory.bank import MemoryBank
+from memory.schema import Question
+from memory.storage.catalog import VideoRow
+from memory.timeline import Span
+from pipeline.config.units import format_time
+from pipeline.query import wall_clock
+from pipeline.query.plan import QUOTED
+from pipeline.query.time_phrases import WHOLE_VIDEO, VideoTime, parse_video_time
+from pipeline.query.wall_clock import VideoLimits
+
+
+@dataclass(frozen=True, slots=True)
+class TimedQuestion:
+    """A question with the stretches that its words name."""
+
+    question: Question
+    note: str = ""  # what the user must know
+
+
+def video_spans(
+    when: VideoTime, limits: VideoLimits | None, durations: Mapping[str, float]
+) -> dict[str, Span]:
+    """The seconds of each video that a question is about, some of them empty.
+
+    when: by video time. limits: by the clock on the wall. durations: seconds of each video.
+    """
+    spans = {}
+    for video_id, duration in durations.items():
+        span = when.span(duration)
+        spans[video_id] = span if limits is None else limits.within(video_id, span)
+    return spans
+
+
+def read_times(
+    question: Question, bank: MemoryBank, videos: Mapping[str, VideoRow]
+) -> TimedQuestion:
+    """The question, limited to the stretches that its words name.
+
+    videos: those of the question, by id. UserError where no video has such a time.
+    """
+    limits = wall_clock.resolve(question.text, bank, question.videos, _now(question, bank))
+    phrase = parse_video_time(limits.text)
+    quotations = QUOTED.findall(question.text)
+    if phrase is not None and (
+        not phrase.is_limit or any(phrase.words in each for each in quotations)
+    ):
+        phrase = None
+    if phrase is None and not limits.spans:
+        return TimedQuestion(question, limits.note)
+    durations = {
+        video_id: min(bank.catalog.duration(row), question.moment(video_id))
+        for video_id, row in videos.items()
+    }
+    when, text = (WHOLE_VIDEO, limits.text) if phrase is None else (phrase.time, phrase.rest)
+    text = re.sub(r"\s+([?.!,])", r"\1", text)
+    words = limits.words if phrase is None or limits.spans else phrase.words
+    spans = {
+        video_id: tuple(
+            (max(low, start), min(high, end))
+            for start, end in question.spans_of(video_id)
+            if max(low, start) < min(high, end, durations[video_id])
+        )
+        for video_id, (low, high) in video_spans(when, limits, durations).items()
+    }
+    there = [video_id for video_id, own in spans.items() if own]
+    if not there:
+        raise UserError(_nowhere(words, durations, is_by_clock=bool(limits.spans)))
+    note = " ".join(filter(None, [limits.note, _note(words, spans, durations)]))
+    return TimedQuestion(replace(question, spans=spans, query=text), note)
+
+
+def _now(question: Question, bank: MemoryBank) -> float:
+    """Unix seconds at which a question is asked: that of its moment in a video, where one is
+    given."""
+    for video_id in question.videos:
+        moment = question.moment(video_id)
+        if moment < float("inf"):
+            sessions = [each for each in bank.catalog.sessions(video_id) if each.start <= moment]
+            if sessions:
+                return sessions[-1].began + moment
+    return time.time()
+
+
+def _note(words: str, spans: Mapping[str, tuple[Span, ...]], durations: Mapping[str, float]) -> str:
+    there = [video_id for video_id, own in spans.items() if own]
+    if len(spans) > 1:
+        return f'The words "{words}" limit what was read to a part of {len(there)} videos.'
+    start, end = spans[there[0]][0][0], min(spans[there[0]][-1][1], durations[there[0]])
+    return (
+        f'The words "{words}" limit what was read to {format_time(max(start, 0.0))}-'
+        f"{format_time(end)}."
+    )
+
+
+def _nowhere(words: str, durations: Mapping[str, float], *, is_by_clock: bool) -> str:
+    if is_by_clock:
+        return f'No video here was running "{words}"; ask about another time.'
+    longest = format_time(max(durations.values()))
+    return (
+        f'The words "{words}" name a time that no video here has: the longest lasts {longest}; ask '
+        "about another time."
+    )
