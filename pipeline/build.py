@@ -42,6 +42,7 @@ from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
 from pipeline.sentence_encoder import build_sentence_encoder, fitting
+from pipeline.text_model import LocalTextModel, TextModel
 
 # frames that an answer reads by default; more frames without a needle mislead the embedded model
 READ_FRAMES = 24
@@ -100,6 +101,11 @@ def require_local(model: AnyModel, what: str) -> Backbone:
             "backbone="
         )
     return model
+
+
+def text_model_of(model: AnyModel) -> TextModel:
+    """The model as one that reads text alone, wherever it is."""
+    return model if isinstance(model, Endpoint) else LocalTextModel(model)
 
 
 def build_qa(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pipeline.qa import VideoQA
     from pipeline.runtime.cancel import Emit
     from pipeline.schema import Answer, IngestReport
+    from pipeline.text_model import TextModel
 
     ShowProgress = Callable[[VideoInfo], AbstractContextManager[Progress]]
 
@@ -317,7 +318,13 @@ class Engine:
         """The video-LLM for a search that computes with it. UserError for one elsewhere."""
         from pipeline.build import require_local
 
-        return require_local(self.backbone, "channels=[...,kv] or planner=model")
+        return require_local(self.backbone, "channels=[...,kv]")
+
+    def _text_model(self) -> "TextModel":
+        """The model as one that reads text alone."""
+        from pipeline.build import text_model_of
+
+        return text_model_of(self.backbone)
 
     @property
     def qa(self) -> "VideoQA":
@@ -535,7 +542,7 @@ class Engine:
         planner = call(
             "planner",
             instantiate("planner", settings.planner),
-            backbone=lambda: self._local_backbone,
+            model=self._text_model,
         )
         frames = FrameChannels(channels, UniformRetriever(), ())
         if set(FRAMES) & set(channels):

@@ -84,6 +84,7 @@ class _Parser:
         self._settings: list[str] = []
         self._texts: list[str] = []
         self._flags: set[str] = set()
+        self._needing: dict[str, Option] = {}  # options that need another one, as they were typed
         self._open = list(command.slots)
         self._unquoted = 0  # texts that stand before a lone --
 
@@ -106,6 +107,7 @@ class _Parser:
         words_of_slots = self._fill_slots()
         command = self._command
         given = [*self._given, *self._settings]
+        self._check_needs(given)
         has_words = bool(self._given or self._flags - {"cfg"})
         if has_words and command.task in _ENCODING and "format=json" not in given:
             given.insert(0, "messages=summary")
@@ -153,6 +155,8 @@ class _Parser:
             return
         if value is None or value in self._options:
             raise UserError(f"{name} has no value; give one, as in {name} {option.metavar}")
+        if option.needs:
+            self._needing[f"{name} {value}"] = option
         if option is SET:
             self._set(value)
         elif option.group and "://" in value:  # a model behind an address
@@ -172,6 +176,15 @@ class _Parser:
             self._given.append(f"{self._options['--out'].setting}={value}")
         else:
             self._settings.append(value)
+
+    def _check_needs(self, given: Sequence[str]) -> None:
+        """UserError for an option without the setting that it belongs to."""
+        if any(one.lstrip("+").startswith("experiment=") for one in given):
+            return  # it may have any setting
+        for typed, option in self._needing.items():
+            key = option.needs.partition("=")[0]
+            if [one for one in given if one.startswith(f"{key}=")][-1:] != [option.needs]:
+                raise UserError(f"{typed} {option.remedy}")
 
     def _unknown(self, name: str) -> str:
         import difflib  # 5 ms, needed here alone

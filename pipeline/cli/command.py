@@ -20,6 +20,8 @@ class Option:
     group: str = ""  # of conf/: completion offers its options
     is_path: bool = False
     repeats: bool = False
+    needs: str = ""  # the key=value without which it means nothing
+    remedy: str = ""  # what to do where that is missing
 
     @property
     def takes_value(self) -> bool:

@@ -40,7 +40,12 @@ MODEL = Option(
     group="backbone",
 )
 MODEL_NAME = Option(
-    ("--model-name",), "backbone.model", "the model at the address of --model", metavar="NAME"
+    ("--model-name",),
+    "backbone.model",
+    "the model at the address of --model",
+    metavar="NAME",
+    needs="backbone=endpoint",
+    remedy="names a model at an address; give that too, as in --model http://localhost:8000/v1",
 )
 RESIDENT = Option(
     ("--resident",), "resident", "keep the models loaded for ten minutes, for the next command"

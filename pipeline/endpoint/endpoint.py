@@ -133,6 +133,12 @@ class Endpoint:
         message = {"role": "user", "content": content}
         return {"messages": [message]} | self._fields | dict(self.form.fields()) | self._extra
 
+    def write(self, prompt: str, most_tokens: int) -> str:
+        """The answer to a text alone, as of a `pipeline.text_model.TextModel`. EndpointError."""
+        body = self.request(prompt) | {"max_tokens": most_tokens}
+        body.pop("response_format", None)  # the form of answers about a video
+        return forms.PlainForm().parse(self.client.complete(body).text).text
+
     def cost(self, prompt_tokens: int, answer_tokens: int) -> float | None:
         """By the prices for 10^6 tokens; None where none is set."""
         if self._prices == (None, None):

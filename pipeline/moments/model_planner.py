@@ -1,7 +1,7 @@
 """`planner=model`: the backbone, reading text alone, weighs the channels and names the seconds.
 
-Knows a reader and the rules; no bank. The rules still give the words of the search, and everything
-else if the answer cannot be read.
+Knows a text model and the rules; no bank. The rules still give the words of the search, and
+everything else if the answer cannot be read, or if a server gives none.
 """
 
 import re
@@ -9,13 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from encoders.errors import UserError
-from encoders.models.backbone import Backbone
-from memory.retrieval.common import hits
-from memory.schema import Evidence, Question
-from pipeline.answer.reader import TokenReader
+from pipeline.endpoint.errors import EndpointError
 from pipeline.query.plan import QueryPlan, plan
 from pipeline.query.time_phrases import VideoTime
-from pipeline.runtime.stage_timer import StageTimer
+from pipeline.text_model import TextModel
 
 PROMPT = (
     "Somebody searches a video for this: {question}\n"
@@ -86,21 +83,22 @@ def plan_from_answer(question: str, answer: str) -> QueryPlan:
 class ModelPlanner:
     """A planner that asks a language model."""
 
-    def __init__(self, *, backbone: Callable[[], Backbone], max_new_tokens: int = 64) -> None:
-        """backbone: loads the model; called with the first question."""
+    def __init__(self, *, model: Callable[[], TextModel], max_new_tokens: int = 64) -> None:
+        """model: loads it, or knows its address; called with the first question."""
         if max_new_tokens < 1:
             raise UserError(
                 f"planner.max_new_tokens={max_new_tokens} gives no room for an answer; "
                 "use 1 or more"
             )
-        self._backbone, self._max_new_tokens = backbone, max_new_tokens
+        self._model, self._max_new_tokens = model, max_new_tokens
 
     def __call__(self, question: str) -> QueryPlan:
-        return plan_from_answer(question, self.answer(question))
+        try:
+            return plan_from_answer(question, self.answer(question))
+        except EndpointError as error:  # a search goes on without its server
+            note = f"planner=model: {str(error).rstrip('.')}; the rules are used"
+            return replace(plan(question), note=note)
 
     def answer(self, question: str) -> str:
         """The model's answer to the prompt, without any frame."""
-        reader = TokenReader(self._backbone(), max_new_tokens=self._max_new_tokens)
-        prompt = Question(PROMPT.format(question=question), "")
-        evidence = Evidence(prompt, (), hits([], []), recent=0, interval=1.0)
-        return reader.read(evidence, StageTimer()).text
+        return self._model().write(PROMPT.format(question=question), self._max_new_tokens)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from encoders.models.backbone import Backbone
 from memory.text import tokenizer
 from memory.text.tokenizer import Query
 from pipeline.query.time_phrases import WHOLE_VIDEO, VideoTime, parse_video_time
+from pipeline.text_model import TextModel
 
 CHANNELS = ("subtitle", "speech", "ocr", "object", "caption", "picture")
 PICTURE, KV = "picture", "kv"
@@ -77,9 +77,9 @@ class Planner(Protocol):
 
 
 class Rules:
-    """`planner=rules`: `plan` as a part that the configuration can choose; needs no backbone."""
+    """`planner=rules`: `plan` as a part that the configuration can choose; needs no model."""
 
-    def __init__(self, *, backbone: Callable[[], Backbone] | None = None) -> None:
+    def __init__(self, *, model: Callable[[], TextModel] | None = None) -> None:
         pass
 
     def __call__(self, question: str) -> QueryPlan:

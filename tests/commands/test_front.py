@@ -49,6 +49,11 @@ def overrides(command: str, *words: str) -> list[str]:
         (["ask", FILM, "x", "-ofps=2"], [f"video={FILM}", "question=x", "fps=2"]),
         (["ask", FILM, "x", "-m", "b"], ["backbone=b", f"video={FILM}", "question=x"]),
         (["serve", "-m", "http://h:1/v1"], ["backbone=endpoint", "backbone.url=http://h:1/v1"]),
+        (["ask", FILM, "x", "-m", "http://h:1/v1", "--model-name", "m"],
+         ["backbone=endpoint", "backbone.url=http://h:1/v1", "backbone.model=m", f"video={FILM}",
+          "question=x"]),
+        (["ask", FILM, "x", "--model-name=m", "backbone=endpoint"],
+         ["backbone.model=m", f"video={FILM}", "question=x", "backbone=endpoint"]),
         (["find", "red car"], ["query=red car"]),
         (["find", FILM, "red car"], [f"video={FILM}", "encode=true", "query=red car"]),
         (["find", "x", "-k", "3"], ["top=3", "query=x"]),
@@ -85,6 +90,8 @@ def test_a_line_gives_settings(line, expected):
         (["models", "a", "b"], ("NAME", "'b'")),
         (["ask", FILM, "x", "-m", "/"], ("-m NAME -o backbone.path=/",)),
         (["serve", "--jsn"], ("no option --jsn",)),
+        (["ask", FILM, "x", "--model-name", "m"], ("--model-name m", "address", "--model http://")),
+        (["ask", FILM, "x", "-m", "b", "--model-name=m"], ("--model-name m", "--model http://")),
     ],
 )
 def test_a_wrong_line_is_one_sentence(run, tmp_path, monkeypatch, line, words):
