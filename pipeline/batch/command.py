@@ -21,7 +21,7 @@ from encoders.errors import UserError
 from memory.storage.json_lines import JsonLines
 from pipeline.batch import compare, job_files, join, progress, run_folder, summary, tasks
 from pipeline.batch.jobs import collect
-from pipeline.batch.option_choice import NEEDS_LIKELIHOODS
+from pipeline.batch.option_choice import NEEDS_LETTERS
 from pipeline.batch.run_folder import RunFolder
 from pipeline.batch.schema import (
     Compute,
@@ -77,9 +77,9 @@ def run(config: BatchSettings) -> int:
     compute.check(config)
     folder = RunFolder(Path(config.out))
     jobs, rejected = read_jobs(config)
-    is_scored = str(config.option_choice["_target_"]).endswith(".ByLikelihood")
-    if is_scored and is_endpoint(config.backbone) and any(job.options for job in jobs):
-        raise UserError(NEEDS_LIKELIHOODS)
+    scores_texts = config.option_choice.get("candidate") == "text"
+    if scores_texts and is_endpoint(config.backbone) and any(job.options for job in jobs):
+        raise UserError(NEEDS_LETTERS)
     with folder.lock():
         figures = _run(config, compute, jobs, rejected, folder)
     _print(config, figures)

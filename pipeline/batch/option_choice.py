@@ -16,13 +16,16 @@ from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.likelihood import likelier_spellings, spellings
 from pipeline.answer.schema import GroupReader, Likelihoods
 from pipeline.batch.schema import LETTERS, Job
+from pipeline.endpoint.reader import EndpointGroup
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Reading
 
-NEEDS_LIKELIHOODS = (
-    "option_choice=likelihood needs a model in this process; use option_choice=parse with "
-    "backbone=endpoint"
+NEEDS_LETTERS = (
+    "option_choice.candidate=text needs a model in this process; with backbone=endpoint use "
+    "option_choice=parse, or option_choice=letters where the server gives log-probabilities"
 )
+
+_NO_LETTER = "no letter of an option"  # the answer of a model whose first token is another word
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class OptionResult:
 class OptionChoice(Protocol):
     """How an option is chosen."""
 
+    def check(self, reader: GroupReader) -> None:
+        """UserError if no option can be chosen with this reader; before the first question."""
+        ...
+
     def __call__(
         self,
         jobs: Sequence[Job],
@@ -51,7 +58,9 @@ class OptionChoice(Protocol):
 
 
 class ByLikelihood:
-    """The option with the highest log-likelihood. Nothing is decoded; there always is a choice."""
+    """The option with the highest log-likelihood. Nothing is decoded; a model in this process
+    always gives a choice. A model behind an address scores letters, by its first token.
+    """
 
     def __init__(self, *, prompt: str, candidate: str, per_token: bool) -> None:
         """prompt: what is asked, with {question} and optionally {options}.
@@ -71,6 +80,13 @@ class ByLikelihood:
             )
         self.prompt, self.candidate, self.per_token = prompt, candidate, per_token
 
+    def check(self, reader: GroupReader) -> None:
+        if isinstance(reader, BatchedReader):
+            return
+        if not isinstance(reader, EndpointGroup) or self.candidate != "letter":
+            raise UserError(NEEDS_LETTERS)
+        reader.check_letters()
+
     def __call__(
         self,
         jobs: Sequence[Job],
@@ -78,8 +94,10 @@ class ByLikelihood:
         group: Sequence[Evidence],
         clock: StageTimer,
     ) -> list[OptionResult | UserError]:
+        if isinstance(reader, EndpointGroup):
+            return self._by_letters(jobs, reader, group, clock)
         if not isinstance(reader, BatchedReader):
-            raise UserError(NEEDS_LIKELIHOODS)
+            raise UserError(NEEDS_LETTERS)
         letters = self.candidate == "letter"
         words = [
             list(LETTERS[: len(job.options)]) if letters else list(job.options) for job in jobs
@@ -88,6 +106,29 @@ class ByLikelihood:
         prompts = [render_prompt(self.prompt, job) for job in jobs]
         likelihoods = reader.log_likelihoods(group, prompts, forms, clock, ends=not letters)
         return [self._best_option(*one) for one in zip(jobs, forms, likelihoods, strict=True)]
+
+    def _by_letters(
+        self,
+        jobs: Sequence[Job],
+        reader: EndpointGroup,
+        group: Sequence[Evidence],
+        clock: StageTimer,
+    ) -> list[OptionResult | UserError]:
+        """The likeliest letter of a model behind an address. One that names none is no choice."""
+        prompted = [_prompted(self.prompt, *pair) for pair in zip(jobs, group, strict=True)]
+        letters = [LETTERS[: len(job.options)] for job in jobs]
+        results: list[OptionResult | UserError] = []
+        for job, one in zip(jobs, reader.read_letters(prompted, letters, clock), strict=True):
+            if isinstance(one, UserError):
+                results.append(one)
+                continue
+            reading, scores = one
+            letter = max(scores, key=scores.__getitem__) if scores else None
+            text = job.options[LETTERS.index(letter)] if letter else _NO_LETTER
+            results.append(
+                OptionResult(replace(reading, text=text), letter, tuple(scores.values()))
+            )
+        return results
 
     def _best_option(
         self, job: Job, forms: Sequence[list[int]], likelihoods: Likelihoods
@@ -110,6 +151,9 @@ class ByParsing:
         _check_prompt(prompt)
         self.prompt = prompt
 
+    def check(self, reader: GroupReader) -> None:
+        """Every reader answers in words."""
+
     def __call__(
         self,
         jobs: Sequence[Job],
@@ -118,12 +162,7 @@ class ByParsing:
         clock: StageTimer,
     ) -> list[OptionResult | UserError]:
         prompted = [
-            replace(
-                evidence,
-                question=replace(
-                    evidence.question, text=render_prompt(job.prompt or self.prompt, job)
-                ),
-            )
+            _prompted(job.prompt or self.prompt, job, evidence)
             for job, evidence in zip(jobs, group, strict=True)
         ]
         readings = reader.read(prompted, clock)
@@ -133,6 +172,11 @@ class ByParsing:
             else OptionResult(reading, parse(reading.text, job.options))
             for job, reading in zip(jobs, readings, strict=True)
         ]
+
+
+def _prompted(prompt: str, job: Job, evidence: Evidence) -> Evidence:
+    """The evidence with what is asked in place of the bare question."""
+    return replace(evidence, question=replace(evidence.question, text=render_prompt(prompt, job)))
 
 
 _FORMS = {  # name -> (format of one option, separator)

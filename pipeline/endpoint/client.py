@@ -39,6 +39,8 @@ class Completion:
     finish: str  # stop, length, ...; "" if the server does not say
     prompt_tokens: int
     answer_tokens: int
+    # what could have been the first token, with log-probabilities; (): the server does not say
+    first_tokens: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class ChatClient:
             if not self._model:
                 names = sorted(row["id"] for row in self.models())
                 if len(names) != 1:
-                    raise self._refusals.which_model(names)
+                    raise self.refusals.which_model(names)
                 self._model = names[0]
             return self._model
 
@@ -142,24 +144,26 @@ class ChatClient:
     ) -> Completion:
         """One request. EndpointError."""
         text, finish, is_done, usage = "", "", False, dict[str, Any]()
+        first: tuple[tuple[str, float], ...] = ()
         for event in self._events(body, cancelled):
             if event is None:
                 is_done = True
                 break
             if event.get("error"):
-                raise self._refusals.of_event(event["error"])
+                raise self.refusals.of_event(event["error"])
             usage = event.get("usage") or usage
             for choice in (event.get("choices") or ())[:1]:
                 piece = _content(choice)
                 finish = choice.get("finish_reason") or finish
+                first = first or _first_tokens(choice)
                 if piece:
                     text += piece
                     emit(piece)
             if len(text) > _MOST_LETTERS:
                 raise EndpointError(f"{self.address} does not stop writing")
         if not is_done and not finish:
-            raise self._refusals.cut_stream()
-        return Completion(text, finish, _count(usage, "prompt"), _count(usage, "completion"))
+            raise self.refusals.cut_stream()
+        return Completion(text, finish, _count(usage, "prompt"), _count(usage, "completion"), first)
 
     def _events(
         self, body: dict[str, Any], cancelled: threading.Event | None
@@ -219,8 +223,8 @@ class ChatClient:
             if response.status_code == 404:
                 names = sorted(row["id"] for row in self.models())
                 known = [] if self._model in names else names
-                raise self._refusals.no_model(known, self._refusals.words(data))
-            raise self._refusals.of_status(
+                raise self.refusals.no_model(known, self.refusals.words(data))
+            raise self.refusals.of_status(
                 response.status_code, data, dict(response.headers.items()), body
             )
         if "event-stream" not in response.headers.get("content-type", ""):
@@ -240,11 +244,11 @@ class ChatClient:
         try:
             value = json.loads(text)
         except ValueError:
-            raise self._refusals.no_json(text) from None
+            raise self.refusals.no_json(text) from None
         if not isinstance(value, dict) or not ({"choices", "error", "usage"} & value.keys()):
-            raise self._refusals.no_json(text)
+            raise self.refusals.no_json(text)
         if not isinstance(value.get("choices") or [], list):
-            raise self._refusals.no_json(text)
+            raise self.refusals.no_json(text)
         return value
 
     def _of_transport(self, error: "httpx.HTTPError") -> EndpointError:
@@ -262,7 +266,7 @@ class ChatClient:
                 "backbone.timeout_s= if the model needs longer",
                 passes=True,
             )
-        return self._refusals.cut_stream()
+        return self.refusals.cut_stream()
 
     def _after(self, tries: int, error: EndpointError) -> EndpointError:
         if tries == 1 or not error.passes:
@@ -299,7 +303,8 @@ class ChatClient:
         return {name: value for name, value in whole.items() if name not in self._without}
 
     @property
-    def _refusals(self) -> Refusals:
+    def refusals(self) -> Refusals:
+        """Makes the errors of this server."""
         return Refusals(self.address, self._model, self._key_env, self._key)
 
     @property
@@ -373,6 +378,15 @@ def _content(choice: Mapping[str, Any]) -> str:
     holder = choice.get("delta") or choice.get("message") or {}
     content = holder.get("content")
     return content if isinstance(content, str) else ""
+
+
+def _first_tokens(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Candidates for the first token of a choice with their log-probabilities, if it has them."""
+    try:
+        rows = choice["logprobs"]["content"][0]["top_logprobs"]
+        return tuple((str(row["token"]), float(row["logprob"])) for row in rows)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ()
 
 
 def _count(usage: Mapping[str, Any], kind: str) -> int:

@@ -103,6 +103,13 @@ class Refusals:
             )
         return EndpointError(f"{self.address} has no model {self.model}; it has {_listed(names)}")
 
+    def no_logprobs(self, said: str = "") -> EndpointError:
+        """For a server that does not say how likely its tokens are."""
+        return EndpointError(
+            f"{self.address} gives no log-probabilities of tokens{f' ({said})' if said else ''}; "
+            "use option_choice=parse, or a server with top_logprobs"
+        )
+
     def which_model(self, names: list[str]) -> EndpointError:
         """For a question to no model by name. names: of the models that are there."""
         return EndpointError(
@@ -134,6 +141,8 @@ class Refusals:
         for field in ("stream_options", "response_format", "max_tokens", "temperature"):
             if field in sent and field in lower:
                 return RefusedFieldError(what, field)
+        if "top_logprobs" in sent and "logprob" in lower:
+            return self.no_logprobs(said)
         if any(word in lower for word in _LENGTH_WORDS):
             return EndpointError(
                 f"{what}: the request is longer than the model's context; lower "

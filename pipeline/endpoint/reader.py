@@ -5,6 +5,8 @@ it names none, from the search. Every reading says which. Knows no bank beyond t
 films.
 """
 
+import math
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +19,12 @@ from pipeline.endpoint.chat import ChatPrompt, Frame, chat_prompt, count_tokens
 from pipeline.endpoint.client import Completion
 from pipeline.endpoint.endpoint import Endpoint
 from pipeline.endpoint.film_pictures import FilmPictures, SentPictures
-from pipeline.endpoint.forms import Answered, Forwarding
+from pipeline.endpoint.forms import Answered, AnswerForm, Forwarding, PlainForm
 from pipeline.runtime.cancel import Emit
 from pipeline.schema import CitedBy, Reading, Usage
 
+_ONE_TOKEN = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+_LETTER = re.compile(r"[\s(\[*\"'`]*([A-Z])[\s)\].:*\"'`]*")  # a token that says a letter alone
 _BEST_FRAMES = 3  # of the search, that are cited where the answer names none
 
 
@@ -57,14 +61,7 @@ class EndpointReader:
         """
         endpoint = self._endpoint
         with timer("lay_out"):
-            frames, pictures = self._frames(evidence)
-            prompt = chat_prompt(evidence, frames, endpoint.form, endpoint.limits())
-        if pictures.obstacle and not prompt.frames and not evidence.lines:
-            raise UserError(
-                f"No picture can be sent to {endpoint.client.address}, because "
-                f"{pictures.obstacle}, and the bank has no thumbnails; source.keep=jpeg stores "
-                "them when a video is encoded"
-            )
+            prompt, note = self._prompt(evidence, endpoint.form)
         forwarding = Forwarding(endpoint.form, emit)
         body = endpoint.request(prompt.content)
         with ExitStack() as stage:
@@ -88,9 +85,57 @@ class EndpointReader:
             weights,
             cited_by,
             self._usage(done),
-            self._warning(prompt, done, pictures.note, answered),
+            self._warning(prompt, done, note, answered),
             frames_read=len(prompt.frames),
         )
+
+    def read_letters(
+        self, evidence: Evidence, letters: str, cancelled: threading.Event | None = None
+    ) -> tuple[Reading, dict[str, float]]:
+        """The first token of the answer where it can be one of these letters, and their
+        log-likelihoods: of a letter that the server does not list, that of the least likely token
+        that it lists, which is too high. {}: it lists none of them.
+
+        The question of the evidence shows the letters. UserError as `read`, and if the server gives
+        no log-probabilities.
+        """
+        endpoint = self._endpoint
+        prompt, note = self._prompt(evidence, PlainForm())
+        body = endpoint.request(prompt.content) | _ONE_TOKEN
+        body.pop("response_format", None)
+        done = endpoint.client.complete(body, cancelled=cancelled)
+        scores = letter_scores(done.first_tokens, letters)
+        if not done.first_tokens:
+            raise endpoint.client.refusals.no_logprobs()
+        best = _even([evidence.names[one] for one in self._best(evidence, prompt)])
+        usage, left_out = self._usage(done), self._left_out(prompt)
+        warning = " ".join(filter(None, [note, left_out]))
+        return (
+            Reading(done.text, best, "search", usage, warning, frames_read=len(prompt.frames)),
+            scores,
+        )
+
+    def check_letters(self) -> None:
+        """UserError if the server gives no log-probabilities of tokens. Asks it once, for one."""
+        endpoint = self._endpoint
+        body = endpoint.request("Answer with one letter: A or B?") | _ONE_TOKEN
+        body.pop("response_format", None)
+        if not endpoint.client.complete(body).first_tokens:
+            raise endpoint.client.refusals.no_logprobs()
+
+    def _prompt(self, evidence: Evidence, form: AnswerForm) -> tuple[ChatPrompt, str]:
+        """What is sent, and what the user must know of its pictures. UserError if there is nothing
+        to send.
+        """
+        frames, pictures = self._frames(evidence)
+        prompt = chat_prompt(evidence, frames, form, self._endpoint.limits())
+        if pictures.obstacle and not prompt.frames and not evidence.lines:
+            raise UserError(
+                f"No picture can be sent to {self._endpoint.client.address}, because "
+                f"{pictures.obstacle}, and the bank has no thumbnails; source.keep=jpeg stores "
+                "them when a video is encoded"
+            )
+        return prompt, pictures.note
 
     def _frames(self, evidence: Evidence) -> tuple[list[Frame], SentPictures]:
         """The recalled frames with their pictures, and what is to be known of these."""
@@ -129,12 +174,16 @@ class EndpointReader:
     def _warning(self, prompt: ChatPrompt, done: Completion, note: str, answered: Answered) -> str:
         sentences = {
             note: bool(note),
-            f"{prompt.left_out} frames did not fit into the request.": prompt.left_out > 0,
+            self._left_out(prompt): prompt.left_out > 0,
             "The answer was cut off at backbone.max_tokens=.": done.finish == "length",
             "The server withheld a part of the answer.": done.finish == "content_filter",
             "The server sent an empty answer.": not answered.text,
         }
         return " ".join(text for text, is_so in sentences.items() if is_so)
+
+    def _left_out(self, prompt: ChatPrompt) -> str:
+        count = prompt.left_out
+        return f"{count} frames did not fit into the request." if count else ""
 
 
 class EndpointGroup:
@@ -150,11 +199,50 @@ class EndpointGroup:
         with timer("decode"), ThreadPoolExecutor(min(self._parallel, len(group))) as pool:
             return list(pool.map(self._one, group))
 
+    def read_letters(
+        self, group: Sequence[Evidence], letters: Sequence[str], timer: Timer
+    ) -> list[tuple[Reading, dict[str, float]] | UserError]:
+        """`EndpointReader.read_letters` of each question, in order, or its error."""
+        if not group:
+            return []
+        with timer("options"), ThreadPoolExecutor(min(self._parallel, len(group))) as pool:
+            return list(pool.map(self._letters_of_one, group, letters))
+
+    def check_letters(self) -> None:
+        """As `EndpointReader.check_letters`."""
+        self._reader.check_letters()
+
+    def _letters_of_one(
+        self, evidence: Evidence, letters: str
+    ) -> tuple[Reading, dict[str, float]] | UserError:
+        try:
+            return self._reader.read_letters(evidence, letters)
+        except UserError as error:
+            return error
+
     def _one(self, evidence: Evidence) -> Reading | UserError:
         try:
             return self._reader.read(evidence, _untimed)
         except UserError as error:
             return error
+
+
+def letter_scores(tokens: Sequence[tuple[str, float]], letters: str) -> dict[str, float]:
+    """Log-likelihood of each letter, from tokens with log-probabilities: that of all tokens which
+    say it. As `EndpointReader.read_letters`.
+    """
+    logs: dict[str, list[float]] = {letter: [] for letter in letters}
+    for token, log in tokens:
+        match = _LETTER.fullmatch(token)
+        if match is not None and match[1] in logs:
+            logs[match[1]].append(log)
+    if not any(logs.values()):
+        return {}
+    least = min(log for _, log in tokens)
+    return {
+        letter: max(own) + math.log(sum(math.exp(log - max(own)) for log in own)) if own else least
+        for letter, own in logs.items()
+    }
 
 
 def _even(names: Sequence[FrameName]) -> dict[FrameName, float]:

@@ -472,6 +472,71 @@ def test_a_batch_asks_several_at_once_and_goes_on(
     assert end.value.code == 2 and "use option_choice=parse" in err and len(server.asked) == 1
 
 
+def test_a_batch_takes_the_likeliest_letter(
+    film: Path, bank: Path, server: ChatServer, tmp_path: Path, capfd, monkeypatch
+):
+    """One token is asked for each question. A server without log-probabilities is refused before
+    the first question, and nothing is written of answers.
+    """
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    jobs = tmp_path / "jobs.jsonl"
+    rows = [
+        {"id": name, "video": str(film), "question": f"{QUESTION} {name}",
+         "options": ["1111", "4821", "9999"], "answer": "B"}
+        for name in ("right", "wrong", "neither")
+    ]  # fmt: skip
+    jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tops = {
+        "right": {"A": -1.6, " B": -1.2, "B": -1.3, "The": -3.0},  # B, of two tokens
+        "wrong": {"C": -0.1, "(A": -4.0},
+        "neither": {"Well": -0.2, "I": -2.0},
+    }
+
+    def answer(asked: Asked) -> Reply:
+        names = [name for name in tops if name in asked.texts[-1]]
+        return Reply("B", finish="length", top=tops[names[0]] if names else {"A": -0.7, "B": -0.7})
+
+    def batch(out: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main(["batch", f"jobs={jobs}", f"out={tmp_path / out}", f"bank={bank}",
+                      "backbone=endpoint", f"backbone.url={server.url}",
+                      f"backbone.model={MODEL}", "backbone.answer_form=json",
+                      "option_choice=letters", *clip()])  # fmt: skip
+        return int(str(end.value.code)), *capfd.readouterr()
+
+    server.answer = answer
+    code, _, err = batch("out")
+    assert code == 0, err
+    answers = {
+        row["id"]: row for row in map(json.loads, (tmp_path / "out" / "answers.jsonl").open())
+    }
+    assert {name: row["choice"] for name, row in answers.items()} == {
+        "right": "B", "wrong": "C", "neither": None,
+    }  # fmt: skip
+    assert [answers[name]["right"] for name in tops] == [True, False, False]
+    both = math.log(math.exp(-1.2) + math.exp(-1.3))
+    assert answers["right"]["scores"] == pytest.approx([-1.6, both, -3.0])
+    assert answers["right"]["answer"] == "4821" and answers["right"]["cited_by"] == "search"
+    assert answers["neither"]["answer"] == "no letter of an option"
+    assert len(server.asked) == 4  # with the first one, which asks whether it can
+    for asked in server.asked:
+        assert asked.body["max_tokens"] == 1 and asked.body["top_logprobs"] == 20
+        assert "response_format" not in asked.body
+    assert len(server.asked[-1].pictures) == 12 and "A. 1111" in server.asked[-1].texts[-1]
+
+    for reply in (
+        Reply("B"),
+        Reply(status=400, body={"error": {"message": "logprobs is not supported"}}),
+    ):
+        server.asked.clear()
+        server.replies = [reply]
+        text = sentence(batch("refused"))
+        assert "gives no log-probabilities of tokens" in text and "option_choice=parse" in text
+        assert len(server.asked) == 1
+        assert (tmp_path / "refused" / "answers.jsonl").read_text() == ""
+
+
 # ---- a real server of llama.cpp
 
 _LLAMA = """

@@ -25,6 +25,11 @@ from openai.types.chat.chat_completion_chunk import (
     ChatCompletionChunk,
     Choice,
     ChoiceDelta,
+    ChoiceLogprobs,
+)
+from openai.types.chat.chat_completion_token_logprob import (
+    ChatCompletionTokenLogprob,
+    TopLogprob,
 )
 from openai.types.completion_usage import CompletionUsage
 from PIL import Image
@@ -64,6 +69,8 @@ class Reply:
     finish: str = "stop"
     raw: str = ""  # a line of the stream in place of the text
     json: bool = False  # answers without a stream
+    # log-probabilities of what could be the first token, where the request asks for them
+    top: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,10 +105,14 @@ def check(body: Any) -> tuple[list[str], list[Image.Image]]:
         "temperature": (int, float),
         "stream_options": (dict,),
         "seed": (int,),
+        "logprobs": (bool,),
+        "top_logprobs": (int,),
     }
     for name, kinds in hints.items():
         if name in body and not isinstance(body[name], kinds):
             raise ValueError(f"{name}={body[name]!r}")
+    if body.get("top_logprobs", 0) > (20 if body.get("logprobs") else 0):
+        raise ValueError("top_logprobs")
     texts: list[str] = []
     pictures: list[Image.Image] = []
     for message in body["messages"]:
@@ -216,8 +227,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._line(reply.raw)
             return None
         text = reply.text if reply.cut_after is None else reply.text[: reply.cut_after]
+        top = reply.top if asked.body.get("logprobs") else {}
         for at in range(0, len(text), 3):
-            self._chunk(ChoiceDelta(content=text[at : at + 3]))
+            self._chunk(ChoiceDelta(content=text[at : at + 3]), top={} if at else top)
             time.sleep(reply.piece_s)
         if reply.cut_after is not None:
             return None
@@ -228,8 +240,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._line("[DONE]")
         return None
 
-    def _chunk(self, delta: ChoiceDelta, finish: Any = None) -> None:
-        chunk = _chunk([Choice(delta=delta, index=0, finish_reason=finish)], None)
+    def _chunk(
+        self, delta: ChoiceDelta, finish: Any = None, top: dict[str, float] | None = None
+    ) -> None:
+        rows = [TopLogprob(token=token, logprob=log) for token, log in (top or {}).items()]
+        first = [
+            ChatCompletionTokenLogprob(token=row.token, logprob=row.logprob, top_logprobs=rows)
+            for row in rows[:1]
+        ]
+        logs = ChoiceLogprobs(content=first) if rows else None
+        choice = Choice(delta=delta, index=0, finish_reason=finish, logprobs=logs)
+        chunk = _chunk([choice], None)
         self._line(chunk.model_dump_json(exclude_none=True))
 
     def _line(self, text: str) -> None:

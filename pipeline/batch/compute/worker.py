@@ -51,6 +51,7 @@ class Worker:
         self._backbone, self._clip = build_backbone(config), build_clip(config)
         self._qa: VideoQA | None = None
         self._bank = ""
+        self._can_choose = False  # whether the part that chooses options was checked
 
     def work(self, task: Task) -> None:
         """Encode the missing part of the video and answer. UserError when the run cannot go on."""
@@ -65,6 +66,9 @@ class Worker:
         jobs = task.in_order()
         pending = {job.id for job in jobs}
         qa = self._open(task.bank)
+        if not self._can_choose and any(job.options for job in jobs):
+            self._choice.check(qa.answerer.batched_reader)
+            self._can_choose = True
         if not task.finished:
             qa.bank.begin_writing()
         try:
