@@ -36,13 +36,14 @@ from pipeline.frame_embedder import build_clip, retriever_settings, without_toke
 from pipeline.ingest.captions import Captions
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
+from pipeline.moments.local_text_model import LocalTextModel
 from pipeline.picture_source import PictureSource
 from pipeline.provenance import of_any_model, provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
 from pipeline.sentence_encoder import build_sentence_encoder, fitting
-from pipeline.text_model import LocalTextModel, TextModel
+from pipeline.text_model import TextModel
 
 # frames that an answer reads by default; more frames without a needle mislead the embedded model
 READ_FRAMES = 24

@@ -11,9 +11,9 @@ import pytest
 from encoders.errors import UserError
 from encoders.models.families.llava_onevision import LlavaOneVision
 from pipeline.config.settings import WEIGHTS
+from pipeline.moments.local_text_model import LocalTextModel
 from pipeline.moments.model_planner import ModelAnswer, ModelPlanner, parse_answer, plan_from_answer
 from pipeline.query import plan as planner
-from pipeline.text_model import LocalTextModel
 from tests.support.chat_server import MODEL, Reply, chat_server
 from tests.support.talks import WORDS
 from tests.support.toys import toy_checkpoint, toy_parts
