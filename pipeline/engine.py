@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from memory.schema import Retriever
     from memory.storage.catalog import VideoRow
     from pipeline.build import AnyModel
+    from pipeline.conversation.history import History
     from pipeline.ingest.ingester import Progress
     from pipeline.live.session import Session
     from pipeline.moments.finder import Finder
@@ -152,18 +153,21 @@ class Engine:
         end: float | None = None,
         began: str = "",
         cancelled: threading.Event | None = None,
+        history: "History | None" = None,
     ) -> "Answer":
         """Answer a question about a video; a file that the bank lacks is encoded first.
 
         video: path of a file, or the id or former path of a video in the bank. asked_at: second of
         the video after which nothing is used. on_token: gets the text in pieces. start, end, began:
-        as in `add`. cancelled: once it is set, Cancelled is raised soon. UserError as `add`, and on
-        an empty question or one from before the first frame.
+        as in `add`. cancelled: once it is set, Cancelled is raised soon. history: earlier rounds,
+        which the question may refer to; the answer is added. UserError as `add`, on an empty
+        question or one from before the first frame, and on a follow-up that follows nothing.
         """
         from memory.schema import Question
         from pipeline.schema import check_question
 
         check_question(question)
+        follow_up = None if history is None else history.resolve(question)
         if asked_at is not None and not asked_at >= 0:
             raise UserError(
                 f"asked_at={asked_at:g} is before the video begins; "
@@ -180,10 +184,13 @@ class Engine:
                 )
         else:
             video_id = stored.info.video_id
+        asked = Question(question, video_id, moment)
+        if history is not None and follow_up is not None:
+            asked = history.carry(follow_up.about(asked))
         with self._read_lock:
-            answer = self.qa.ask(
-                Question(question, video_id, moment), on_token, cancelled=cancelled
-            )
+            answer = self.qa.ask(asked, on_token, cancelled=cancelled)
+        if history is not None:
+            history.add(answer)
         note = note.removeprefix(answer.warning).strip()  # both may have the remark on the file
         return replace(answer, warning=" ".join(filter(None, [answer.warning, note])))
 

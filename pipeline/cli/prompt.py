@@ -22,6 +22,7 @@ from pipeline.config.units import format_span, format_time
 
 if TYPE_CHECKING:
     from pipeline.commands.output.encoding_messages import EncodingMessages
+    from pipeline.conversation.history import History
     from pipeline.engine import Engine
     from pipeline.moments.search import SearchResult
     from pipeline.schema import Answer
@@ -81,6 +82,8 @@ class Prompt:
         self.finds = not film  # what a line without a command does
         self.moments: list[NumberedMoment] = []  # numbered from 1
         self.films: list[str] = []  # ids, as /films listed them
+        # of the film that was asked about last
+        self._history: tuple[str, History] | None = None
         self._quits = False
 
     def run(self) -> int:
@@ -123,7 +126,13 @@ class Prompt:
         try:
             answer: Answer = self._interruptible(
                 lambda cancelled: self.engine.ask(
-                    question, video, None, emit, self._show_progress, cancelled=cancelled
+                    question,
+                    video,
+                    None,
+                    emit,
+                    self._show_progress,
+                    cancelled=cancelled,
+                    history=self._history_of(video),
                 )
             )
         except BaseException:
@@ -319,6 +328,18 @@ class Prompt:
     def _meaning(self) -> str:
         where = self._film_name() if self.film else "the whole bank"
         return f"{'finds moments in' if self.finds else 'asks about'} {where}"
+
+    def _history_of(self, video: str) -> "History":
+        """The earlier rounds about a film; a question about another film begins anew."""
+        from pipeline.config.settings import AskSettings
+        from pipeline.conversation.history import History
+
+        if self._history is None or self._history[0] != video:
+            settings = self.engine.settings
+            assert isinstance(settings, AskSettings)
+            bounds = settings.history_tokens, settings.tell_rounds
+            self._history = video, History(self.engine.backbone, *bounds)
+        return self._history[1]
 
     def _film_name(self) -> str:
         if Path(self.film).is_file():

@@ -144,6 +144,11 @@ def mandatory(help: str, *, heading: str = "", form: Form = Form.PLAIN) -> Any:
     return field(default_factory=lambda: MISSING, metadata=metadata)
 
 
+_HISTORY_TOKENS = (
+    "Visual tokens of read_tokens that the frames cited by earlier answers may take; older rounds "
+    "lose frames first. 0: none come along."
+)
+_TELL_ROUNDS = "Earlier questions and answers that the model reads before a question."
 _MESSAGES = (
     "What stderr tells of encoding: none, progress, or summary: progress, then a line with time, "
     "speed and bytes, and a command to try next."
@@ -259,6 +264,8 @@ class AskSettings(IngestSettings):
         "null: the end.",
         form=Form.SECONDS,
     )
+    history_tokens: int = setting(0, f"In the prompt: {_HISTORY_TOKENS}", heading="Conversation")
+    tell_rounds: int = setting(0, f"In the prompt: {_TELL_ROUNDS}")
 
 
 @dataclass
@@ -565,15 +572,8 @@ class DemoSettings(ListenSettings):
     task: ClassVar[str] = "demo"
 
     port: int = setting(7860, "Port to listen at. 0: any free one.")
-    history_tokens: int = setting(
-        0,
-        "Visual tokens of read_tokens that the frames cited by earlier answers may take; older "
-        "rounds lose frames first. 0: none come along.",
-        heading="Conversation",
-    )
-    tell_rounds: int = setting(
-        0, "Earlier questions and answers that the model reads before a question."
-    )
+    history_tokens: int = setting(0, _HISTORY_TOKENS, heading="Conversation")
+    tell_rounds: int = setting(0, _TELL_ROUNDS)
     auth: str = setting(
         "",
         "NAME:PASSWORD of the login. Empty: that of the variable REELBANK_AUTH, or no login.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from encoders.errors import UserError
 from encoders.extras import require_extra
 from pipeline.config.settings import DemoSettings
+from pipeline.conversation.history import check_bounds
 from pipeline.server import command
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def check(config: DemoSettings) -> None:
     command.check(config)
     if auth(config) and not all(auth(config).partition(":")[::2]):
         raise UserError("auth= is no login; write auth=NAME:PASSWORD")
-    for key in ("history_tokens", "tell_rounds"):
-        if getattr(config, key) < 0:
-            raise UserError(f"{key}={getattr(config, key)} is below 0; give 0 or more")
+    check_bounds(config.history_tokens, config.tell_rounds)
 
 
 def auth(config: DemoSettings) -> str:
@@ -63,17 +62,14 @@ def build_demo(config: DemoSettings) -> "Demo":
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from pipeline.build import build_backbone, build_qa, build_thumbnail_maker
+    from pipeline.conversation.history import History
     from pipeline.demo.app import Demo
     from pipeline.demo.feeds import Feeds
     from pipeline.live.dialogue import Dialogue
     from pipeline.server.intake.body_line import BodyLine
 
     backbone = build_backbone(config)
-    if config.tell_rounds and not backbone.reads_text:
-        raise UserError(
-            f"tell_rounds={config.tell_rounds} needs a model that reads text, and this one knows "
-            "single questions; leave it out or choose another backbone="
-        )
+    History(backbone, config.history_tokens, config.tell_rounds)  # refuses before the bank opens
     new_source = command.source_factory(config, backbone)
     files = command.open_files(config, new_source)
     feeds = Feeds(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from encoders.errors import UserError
 from memory.schema import FrameName
-from pipeline.live.dialogue import Dialogue, Round, context_text, decay
+from pipeline.conversation.history import Round, context_text, decay
+from pipeline.live.dialogue import Dialogue
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
 from tests.support.qa import held_at
@@ -103,7 +104,7 @@ def test_a_new_question_cancels_the_running_answer(running):
 
 def test_frames_of_earlier_rounds_come_along_within_their_budget(running):
     per_frame = running.qa.backbone.tokens_per_frame
-    dialogue = Dialogue(running, history_tokens=2 * per_frame, tell_rounds=2)
+    dialogue = Dialogue(running, history_tokens=2 * per_frame)
     assert dialogue.ask(SHAPE, until=10.0).stream.answer.text == "star"
     turn = dialogue.ask("What is the secret word?")
     evidence = running.qa.bank.recall(running.question("x"), read_tokens=10 * per_frame)
