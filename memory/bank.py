@@ -8,6 +8,7 @@ Knows neither pixels nor prompts. Layout of <bank>/:
     text/<video>/<extractor>/*.jsonl   lines of text             memory/text/store.py
     vectors/<video>/<extractor>/*.vec  vectors of these lines    memory/text/vectors.py
     index/<video>/*/                   a cache of search rows    memory/retrieval/row_cache.py
+    findings/<video>/*/*.jsonl         a cache of findings       memory/text/findings.py
 
 A missing catalog is rebuilt when the bank is opened (memory/rebuild.py). If the operating system
 refuses a write, the caller gets one sentence, and all acknowledged data stays.
@@ -45,13 +46,15 @@ from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Piece, Rule
 from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore, segment_end_time
+from memory.text import findings
+from memory.text.findings import FindingStore
 
 
 class MemoryBank:
     """Writes segments and recalls frames.
 
-    Parts: `catalog` (what is stored), `text` (lines and vectors), `check` (damage and repair),
-    `window` (where an encoder resumes).
+    Parts: `catalog` (what is stored), `text` (lines and vectors), `findings` (a cache of what a
+    model said of each segment), `check` (damage and repair), `window` (where an encoder resumes).
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class MemoryBank:
         self._pending = PendingFrames()
         self.catalog = BankCatalog(root, self._store, self._pending)
         self.text = BankText(root, self._store.text, self.begin_writing)
+        self.findings = FindingStore(root)
         self.check = BankCheck(self._store, self.begin_writing)
         self.window = EncoderWindow(self._store)
         self._recent_frames = recent_frames
@@ -184,7 +188,9 @@ class MemoryBank:
                     raise
                 self._writer = lock
                 leftovers = f"*{TEMPORARY}*"  # * behind: SQLite adds its own suffixes
-                for path in (*self.root.glob(leftovers), *self._index_folder.rglob(leftovers)):
+                caches = (self._index_folder, self.root / findings.FOLDER)
+                leftover = (path for folder in caches for path in folder.rglob(leftovers))
+                for path in (*self.root.glob(leftovers), *leftover):
                     remove_file(path)
 
     def end_writing(self) -> None:
@@ -271,6 +277,7 @@ class MemoryBank:
             self._frames.tiers.forget(video_id)
             self._searchable.drop_saved(video_id)
             self._store.drop(video_id)
+            self.findings.forget(video_id)
 
     def prune(self, rule: Rule, dry_run: bool = False) -> list[Cut]:
         """Delete what a rule selects: the beginning of each video, or all of it. Pruned segments do
@@ -296,6 +303,7 @@ class MemoryBank:
                     self._store.prune(cut.video_id, cut.first)
                     self._frames.tiers.forget(cut.video_id)
                 self._forget_index(cut.video_id)
+                self.findings.forget(cut.video_id)
         return cuts
 
     # ---- read path

@@ -1,6 +1,7 @@
 """Settings -> objects. The only module that knows which part needs which other part.
 
-Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, bank, reader, qa.
+Reads top to bottom: backbone, clip, segmenter, compressor, prefill, retriever, reader, answer,
+bank, qa.
 """
 
 import functools
@@ -21,10 +22,13 @@ from encoders.sources.pictures import display_ratio
 from encoders.sources.thumbnail_maker import ThumbnailMaker, thumbnail_maker
 from encoders.text.lines import TextExtractor
 from memory.bank import MemoryBank
+from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.uniform import UniformRetriever
+from memory.schema import Retriever
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.schema import Abstention, EvidenceReader, GroupReader, Reader
+from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
@@ -62,6 +66,7 @@ GROUPS = (
     "retriever",
     "reader",
     "abstention",
+    "answer",
 )
 
 
@@ -149,6 +154,7 @@ def build_qa(
         local = call(
             "reader", instantiate("reader", settings.reader), backbone, abstention=abstention
         )
+    strategy: AnswerStrategy = instantiate("answer", settings.answer)
     extractors, absent = build_extractors(settings.text), absent_extractors(settings.text)
     sentence_encoder = build_sentence_encoder(settings.dense)
     check_parts(
@@ -216,6 +222,8 @@ def build_qa(
         sentence_encoder=sentence_encoder,
         read_text_tokens=read_text_tokens(settings, backbone),
         only_cards=not backbone.reads_text and backbone.questions == "needle_world",
+        raw_scores=_raw_scores(retriever),
+        strategy=strategy,
     )
     return VideoQA(bank, ingester, answerer)
 
@@ -227,6 +235,13 @@ def _refuse_abstention(settings: PipelineSettings) -> None:
             "abstention= needs a model in this process; backbone=endpoint asks for "
             '"not in the video" already, in backbone.form=; leave abstention= out.'
         )
+
+
+def _raw_scores(retriever: Retriever) -> str | None:
+    """The part of a retriever whose scores can be compared: ranks that are fused cannot."""
+    if isinstance(retriever, FusedRetriever):
+        return next(iter(retriever.parts), None)
+    return None if isinstance(retriever, UniformRetriever) else ""
 
 
 def _read_frames(backbone: AnyModel) -> int:

@@ -10,8 +10,8 @@ from memory.schema import FrameName
 
 # attention: of the model while it answered. model: the frames that its answer names. search: the
 # best frames of the search, because the answer names none
-# "quote": the lines that the answer quotes
-CitedBy = Literal["attention", "model", "search", "quote"]
+# "quote": the lines that the answer quotes. "finding": what the model said of each segment
+CitedBy = Literal["attention", "model", "search", "quote", "finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,45 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One pass of the model for an answer. It may read several contexts side by side."""
+
+    step: str  # what the pass was for, such as "answer", "map" or "reduce"
+    contexts: int  # read side by side
+    frames: int  # of all contexts
+    visual_tokens: int  # of all contexts
+    longest: int  # visual tokens of the longest context
+    text_tokens: int  # of the questions and of the lines before them
+    answer_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a sentence of an answer rests on."""
+
+    text: str  # the sentence, or the item of a list
+    spans: tuple[tuple[float, float], ...]  # seconds, half open, rising; () where nothing is cited
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How an answer came about: which strategy answered, why, and what it did."""
+
+    strategy: str  # of conf/answer/, by name
+    why: str  # one sentence
+    calls: tuple[ModelCall, ...] = ()  # in order
+    basis: tuple[Basis, ...] = ()  # of each sentence or item
+    reused: int = 0  # findings that the bank had, each in place of a context
+    notes: tuple[str, ...] = ()  # such as where pictures and words disagree
+
+    @property
+    def visual_tokens(self) -> int:
+        """Visual tokens of all calls."""
+        return sum(call.visual_tokens for call in self.calls)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with what it rests on."""
 
@@ -78,6 +117,7 @@ class Answer:
     # 0..1: that the film says it in the best line, also where that is too little for an answer; of
     # a model's answer, that the frames show it, where abstention= measures that; else None
     confidence: float | None = None
+    trace: Trace | None = None  # None for an answer about pictures that are in no bank
 
     def __post_init__(self) -> None:
         """ValueError on an answer that says nothing, or that cites beside "not shown"."""
@@ -131,6 +171,7 @@ CHANNEL_WORDS = {
     "ocr": "on screen",
     "object": "seen",
     "caption": "described",
+    "finding": "found",
     PICTURE: "seen",
 }
 

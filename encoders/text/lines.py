@@ -22,6 +22,9 @@ WRITTEN = ("caption",)
 KINDS = OBSERVED + WRITTEN
 # kinds whose lines are words of somebody, and can be quoted
 WORDS = tuple(kind for kind in KINDS if kind not in THINGS)
+# what a model said of a segment when it was asked about it; such lines are a cache, and no search
+# finds them (memory/text/findings.py)
+FINDING = "finding"
 
 MAX_CHARS = 1000  # longer lines are split into several with the same times
 # marks that only control how text is drawn
@@ -35,12 +38,13 @@ class TextLine:
     video_id: str
     start: float  # seconds of video time, inclusive
     end: float  # seconds, exclusive
-    kind: str  # one of KINDS
+    kind: str  # one of KINDS, or FINDING
     text: str
     known: float  # seconds: questions asked before this second do not see the line
     confidence: float = 1.0  # 0..1; 1 if nothing was guessed
     # left, top, right, bottom as shares of the picture
     box: tuple[float, float, float, float] | None = None
+    parents: tuple[int, ...] = ()  # of a finding: numbers of the segments that it rests on
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,12 +70,14 @@ def _to_json(line: TextLine) -> dict[str, Any]:
         name: float(getattr(line, name)) for name in ("start", "end", "known", "confidence")
     }
     values |= {"kind": line.kind, "text": line.text}
+    if line.parents:
+        values["parents"] = list(line.parents)
     return values if line.box is None else values | {"box": [float(side) for side in line.box]}
 
 
 def _line(video_id: str, values: dict[str, Any]) -> TextLine:
-    box = values.pop("box", None)
-    return TextLine(video_id, **values, box=None if box is None else tuple(box))
+    box, parents = values.pop("box", None), tuple(values.pop("parents", ()))
+    return TextLine(video_id, **values, box=None if box is None else tuple(box), parents=parents)
 
 
 def _json(value: Any) -> str:

@@ -1,16 +1,17 @@
 """The read path: a question becomes an answer with the moments it cites. Knows no frame source and
 no encoder.
 
-Order: search the words of the video, recall frames from the bank, read them, cite. Where the model
-cannot answer, the words do (pipeline/answer/quotes/). `ask` takes one question; `ask_all` takes
-several about one video in one pass of the model.
+`ask` takes one question, and `ask_all` several about one video. How it is answered is up to the
+strategy (pipeline/answer/strategies/). `retrieve`, which is the default, and which others build on:
+search the words of the video, recall frames from the bank, read them, cite. Where the model cannot
+answer, the words do (pipeline/answer/quotes/).
 """
 
 import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from encoders.errors import UserError
 from encoders.text.lines import SentenceEncoder, TextLine
@@ -24,9 +25,12 @@ from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.quotes.quoter import Quoter
 from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS, NOT_ASKED, Words
 from pipeline.answer.schema import EvidenceReader, GroupReader
+from pipeline.answer.strategies.call_log import call_of, trace_of
+from pipeline.answer.strategies.retrieve import Retrieve
+from pipeline.answer.strategies.schema import AnswerStrategy, Turn
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import BatchedQueries
-from pipeline.query.time_limits import read_times
+from pipeline.query.time_limits import TimedQuestion, read_times
 from pipeline.runtime.cancel import Emit
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import (
@@ -39,6 +43,8 @@ from pipeline.schema import (
     source_warning,
 )
 
+FRAMES_ANSWER = "answer=retrieve reads the frames that fit the question best"
+WORDS_ANSWER = "the model cannot answer this question, so the words of the film do"
 Read = Callable[[Evidence, StageTimer], Reading]
 ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading | UserError]]
 
@@ -71,6 +77,10 @@ class Answerer:
     read_text_tokens: int = 0
     # True: the model reads no text and knows only the questions of the needle world
     only_cards: bool = False
+    # part of the retriever whose scores of frames can be compared ("": the retriever itself); None:
+    # it has no such part
+    raw_scores: str | None = None
+    strategy: AnswerStrategy = field(default_factory=Retrieve)
 
     def stream(self, question: Question) -> AnswerStream:
         """`ask` in pieces: `for piece in stream`, then `stream.answer`."""
@@ -84,18 +94,30 @@ class Answerer:
         *,
         cancelled: threading.Event | None = None,
     ) -> Answer:
-        """Answer from the bank alone.
+        """Answer from the bank alone, as the strategy does.
 
         emit: gets the text in pieces.
         read: replaces the reader, for example to choose one of several options.
-        cancelled: once it is set, decoding ends between two tokens and Cancelled is raised.
+        cancelled: once it is set, the answer ends soon and Cancelled is raised.
         Raises UserError on an empty question, a video that is not in the bank, or a moment before
         its first frame.
         """
+        self._video_of(question)
+        return self.strategy.answer(question, self, Turn(emit, cancelled, read))
+
+    def retrieve(
+        self,
+        question: Question,
+        emit: Emit = lambda text: None,
+        read: Read | None = None,
+        *,
+        cancelled: threading.Event | None = None,
+    ) -> Answer:
+        """`ask` in one pass over the frames that fit the question best, whatever the strategy."""
         video = self._video_of(question)
         timer = StageTimer()
         request = self._request(question, video, timer)
-        if read is None and self._words.replace_model(request.question):
+        if read is None and self.needs_words(request.question):
             answer = self._in_words(request, timer)
             emit(answer.text)
             return answer
@@ -122,13 +144,36 @@ class Answerer:
     def ask_all(
         self, questions: Sequence[Question], read: ReadAll | None = None
     ) -> list[Answer | UserError]:
-        """`ask` for several questions about one video in one pass of the model, in order. A
-        question that cannot be answered has its error in its place, and the others go on. `seconds`
-        of each answer is its share.
+        """`ask` for several questions about one video, in order. A question that cannot be answered
+        has its error in its place, and the others go on.
 
-        Each answer equals that of `ask` up to rounding, which depends on the group: the same groups
-        give the same answers.
+        With the strategy `retrieve`, one pass of the model reads for all of them: `seconds` of each
+        answer is its share. Each answer equals that of `ask` up to rounding, which depends on the
+        group: the same groups give the same answers.
         """
+        if isinstance(self.strategy, Retrieve):
+            return self._retrieve_all(questions, read)
+        return [self._ask_one(question, read) for question in questions]
+
+    def _ask_one(self, question: Question, read: ReadAll | None) -> Answer | UserError:
+        """One question of a group, with its error as a value."""
+
+        def read_one(evidence: Evidence, timer: StageTimer) -> Reading:
+            assert read is not None
+            (reading,) = read([evidence], timer)
+            if isinstance(reading, UserError):
+                raise reading
+            return reading
+
+        try:
+            return self.ask(question, read=None if read is None else read_one)
+        except UserError as error:
+            return error
+
+    def _retrieve_all(
+        self, questions: Sequence[Question], read: ReadAll | None
+    ) -> list[Answer | UserError]:
+        """`retrieve` for several questions in one pass of the model."""
         results: dict[int, Answer | UserError] = {}
         videos: dict[int, VideoRow] = {}
         for number, question in enumerate(questions):
@@ -144,7 +189,7 @@ class Answerer:
             except UserError as error:
                 results[number] = error
         for number, request in tuple(requests.items()):
-            if read is None and self._words.replace_model(request.question):
+            if read is None and self.needs_words(request.question):
                 del requests[number]
                 try:
                     results[number] = self._in_words(request, StageTimer())
@@ -174,6 +219,38 @@ class Answerer:
                     )
                 )
         return [results[number] for number in range(len(questions))]
+
+    def timed(self, question: Question) -> TimedQuestion:
+        """The question, limited to the stretches that its words name. UserError as `ask`."""
+        require = self.bank.catalog.require_video
+        return read_times(question, self.bank, {each: require(each) for each in question.videos})
+
+    def recall_all(self, questions: Sequence[Question]) -> list[Evidence]:
+        """The frames of several questions about one video, each within `read_tokens`, without words
+        of the video. One may have none."""
+        with ExitStack() as stack:
+            for query in self.queries:
+                stack.enter_context(query.prepared([question.text for question in questions]))
+            return self.bank.recall_all(
+                questions, read_tokens=self.read_tokens, kv=self.reader.needs_kv
+            )
+
+    def refuse_unseen(self, question: Question) -> None:
+        """UserError where the question sees no frame, as `ask`."""
+        _refuse_nothing(self.bank.recall(question, read_tokens=self.read_tokens, kv=False))
+
+    def warnings(self, question: Question) -> str:
+        """What the user must know about the video, whatever the answer is."""
+        video = self.bank.catalog.require_video(question.video_id)
+        return " ".join(filter(None, [source_warning(video.info), self._lost(question)]))
+
+    def moment(self, question: Question) -> float | None:
+        """Seconds of video time of the question; None: the end of the video."""
+        return _moment(question)
+
+    def needs_words(self, question: Question) -> bool:
+        """Whether only the words of the film can answer, because the model cannot at all."""
+        return self._words.replace_model(question)
 
     def _video_of(self, question: Question) -> VideoRow:
         """The bank's row of the video. Raises UserError when it cannot be asked about."""
@@ -247,13 +324,16 @@ class Answerer:
         question = request.question
         seen = self.bank.recall(question, read_tokens=self.read_tokens, kv=False)
         _refuse_nothing(seen)
+        quotation = None
         if not self._words.has_lines(question.video_id):
-            return self._unshown(request, NO_WORDS, timer)
-        quotation = self._quote(request, timer)
+            answer = self._unshown(request, NO_WORDS, timer)
+        else:
+            quotation = self._quote(request, timer)
+            confidence = 0.0 if quotation is None else quotation.confidence
+            answer = self._unshown(request, NOT_SAID, timer, NOT_ASKED, confidence)
         if quotation is not None and quotation.is_said:
-            return self._quoted(request, quotation, timer)
-        confidence = 0.0 if quotation is None else quotation.confidence
-        return self._unshown(request, NOT_SAID, timer, NOT_ASKED, confidence)
+            answer = self._quoted(request, quotation, timer)
+        return replace(answer, trace=trace_of(Retrieve.name, WORDS_ANSWER, answer))
 
     def _quoted(self, request: _Request, quotation: Quotation, timer: StageTimer) -> Answer:
         return Answer(
@@ -315,19 +395,24 @@ class Answerer:
         share: of the timer's seconds. quotes: False where the model chose from options.
         """
         question, is_blank = evidence.question, not reading.text.strip()
+        read_seconds = sum(timer.seconds.values()) - timer.seconds.get("search_text", 0.0)
+        call = call_of("answer", [evidence], [reading.text], share * read_seconds, self.reader)
         spoken = ""
         is_open = is_blank or not is_shown(reading.text)
         if quotes and is_open and (is_blank or self._words.complete_model(question)):
             quotation = self._quote(request, timer)
             if quotation is not None and quotation.is_said:
                 if is_blank:
-                    return self._quoted(request, quotation, timer)
+                    quoted = self._quoted(request, quotation, timer)
+                    trace = trace_of(Retrieve.name, FRAMES_ANSWER, quoted, [call])
+                    return replace(quoted, trace=trace)
                 spoken = f"The pictures do not show it, but the words say: {quotation.text}"
         warnings = (source_warning(request.video.info), self._lost(question), request.note, spoken)
         seconds = timer.seconds | {"total": timer.total()}
         shares = {stage: share * spent for stage, spent in seconds.items()}
         answer = self.answer(evidence, reading, shares, request.matches, warnings)
-        return replace(answer, question=request.text)
+        trace = trace_of(Retrieve.name, FRAMES_ANSWER, answer, [call])
+        return replace(answer, question=request.text, trace=trace)
 
     def answer(
         self,

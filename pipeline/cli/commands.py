@@ -47,6 +47,13 @@ MODEL_NAME = Option(
     needs="backbone=endpoint",
     remedy="names a model at an address; give that too, as in --model http://localhost:8000/v1",
 )
+ANSWER = Option(
+    ("-a", "--answer"),
+    "answer",
+    "how a question is answered: retrieve (default), map_reduce, route, full",
+    metavar="STRATEGY",
+    group="answer",
+)
 RESIDENT = Option(
     ("--resident",), "resident", "keep the models loaded for ten minutes, for the next command"
 )
@@ -78,7 +85,9 @@ COMMANDS: dict[str, Command] = {
                 FILM,
                 Slot("QUESTION", "question", "the question", is_optional=True, is_text=True),
             ),
-            options=(BANK, MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, RESIDENT, JSON),
+            options=(
+                BANK, MODEL, MODEL_NAME, ANSWER, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
+            ),
             details="A film that the bank does not have yet is encoded first. "
             "Without a question, a prompt opens.",
             heading=_FILMS,

@@ -227,6 +227,9 @@ class PipelineSettings(Settings):
     abstention: PartSettings = mandatory(
         'When an answer is "not in the video", beside when the model says so by itself.'
     )
+    answer: PartSettings = mandatory(
+        "The strategy: what of a video is read for a question, and how."
+    )
     text: dict[str, PartSettings] = mandatory("Extractors of text, by name; several at once.")
     dense: PartSettings = mandatory("Encodes lines of text by meaning; empty: by words alone.")
 

@@ -48,6 +48,8 @@ def with_reader(qa: VideoQA, reader: type[KVReader] | type[TokenReader]) -> Vide
 def ask(qa: VideoQA, source, text: str = TEXT, asked_at: float = math.inf) -> dict:
     """The answer without what differs between two runs anyway."""
     answer = asdict(qa.ask(Question(text, source.info.video_id, asked_at)))
+    for call in answer["trace"]["calls"]:
+        del call["seconds"]
     return {
         key: value
         for key, value in answer.items()

@@ -8,6 +8,7 @@ _CITED_BY: dict[CitedBy, str] = {
     "model": ", as the model says",
     "search": ", the best of the search; the model names no moment",
     "quote": "",
+    "finding": "",
 }
 
 

@@ -18,7 +18,8 @@ from encoders.schema import FrameSource
 from memory.schema import Evidence, Hits, Question
 from memory.storage.json_lines import JsonLines, JsonRow
 from pipeline.answer.citations import cite, cited_spans
-from pipeline.answer.reader import Reading
+from pipeline.answer.strategies.call_log import call_of
+from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.build import open_video
 from pipeline.evaluation.needle.films.film import FilmSource, fingerprint, is_sampled
 from pipeline.evaluation.needle.films.make import needles_alone, without_needles
@@ -28,7 +29,7 @@ from pipeline.evaluation.needle.results.arms import Arm, settings_of
 from pipeline.evaluation.needle.results.choose import answer_tries, choose_option, letters_of
 from pipeline.ingest.text import TextExtraction
 from pipeline.runtime.stage_timer import StageTimer
-from pipeline.schema import is_shown
+from pipeline.schema import Answer, Reading, is_shown
 from pipeline.scoring import is_right
 
 ResultRow = JsonRow
@@ -159,11 +160,15 @@ class ArmAnswer:
     evidence: Evidence
     reading: Reading
     seconds: dict[str, float]  # of each stage; choosing an option is not among them
+    # of a strategy that reads more than the evidence; None: the reading is of the evidence alone
+    answer: Answer | None = None
 
 
 def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
     """Ask one question in one arm, from what `reelbank ask` would read."""
     qa, clock = arm.qa, StageTimer()
+    if not arm.control and not isinstance(qa.answerer.strategy, Retrieve):
+        return _ask_strategy(Question(item.question, video_id), arm)
     # the oracle reads the needles' spans from the question's id
     question = Question(item.question, video_id, id=json.dumps(film.spans(item.needles)))
     if arm.control == "blind":
@@ -173,6 +178,42 @@ def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
         evidence = qa.answerer.recall(question, clock, arm.budget(item, film))
     reading = qa.answerer.reader.read(evidence, clock)
     return ArmAnswer(evidence, reading, evidence.seconds | clock.seconds)
+
+
+def _ask_strategy(question: Question, arm: Arm) -> ArmAnswer:
+    """Ask as `reelbank ask` does. The evidence is what `retrieve` would read: ranks and choices
+    among options come from it."""
+    qa = arm.qa
+    answer = qa.ask(question)
+    evidence = qa.answerer.recall(question, StageTimer(), qa.answerer.read_tokens)
+    return ArmAnswer(evidence, Reading(answer.text, {}), answer.seconds, answer)
+
+
+def _cost_facts(arm: Arm, answer: ArmAnswer) -> ResultRow:
+    """What the answer took, and which strategy gave it."""
+    if answer.answer is None or answer.answer.trace is None:
+        call = call_of(
+            "answer", [answer.evidence], [answer.reading.text], 0.0, arm.qa.answerer.reader
+        )
+        return {
+            "strategy": Retrieve.name,
+            "calls": 1,
+            "contexts": 1,
+            "reused": 0,
+            "text_tokens": call.text_tokens,
+        }
+    trace = answer.answer.trace
+    return {
+        "cited": answer.answer.spans,
+        "frames_read": answer.answer.frames_read,
+        "visual_tokens": answer.answer.visual_tokens,
+        "strategy": trace.strategy,
+        "why": trace.why,
+        "calls": len(trace.calls),
+        "contexts": sum(call.contexts for call in trace.calls),
+        "reused": trace.reused,
+        "text_tokens": sum(call.text_tokens for call in trace.calls),
+    }
 
 
 def evidence_facts(item: Item, film: Film, arm: Arm, answer: ArmAnswer) -> ResultRow:
@@ -245,6 +286,7 @@ def _row(item: Item, film: Film, arm: Arm, video_id: str) -> ResultRow:
         "truth": item.answer,
         **score_facts(item, film, arm, answer),
         **evidence_facts(item, film, arm, answer),
+        **_cost_facts(arm, answer),
         "seconds": answer.seconds,
         "config": settings_of(arm.config),
     }

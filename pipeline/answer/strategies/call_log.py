@@ -1,0 +1,104 @@
+"""The passes of the model for one answer, each with its tokens and seconds. Knows readers by their
+role; no strategy."""
+
+import re
+import threading
+import time
+from collections.abc import Sequence
+
+from encoders.errors import UserError
+from memory.schema import Evidence
+from pipeline.answer.schema import EvidenceReader, GroupReader
+from pipeline.answer.text_evidence import prompt
+from pipeline.runtime.cancel import Emit, raise_if_cancelled
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Answer, Basis, ModelCall, Reading, Trace
+
+
+def visual_tokens(evidence: Evidence) -> int:
+    """Visual tokens of one context."""
+    return sum(len(run.tokens.tokens) for run in evidence.runs)
+
+
+def call_of(
+    step: str,
+    group: Sequence[Evidence],
+    texts: Sequence[str],
+    seconds: float,
+    reader: EvidenceReader,
+) -> ModelCall:
+    """The record of a pass. texts: its answers. seconds: of the whole pass."""
+    tokens = [visual_tokens(evidence) for evidence in group]
+    prompts = (prompt(evidence.lines, evidence.question.prompt) for evidence in group)
+    return ModelCall(
+        step=step,
+        contexts=len(group),
+        frames=sum(evidence.frame_count for evidence in group),
+        visual_tokens=sum(tokens),
+        longest=max(tokens),
+        text_tokens=sum(map(reader.count_tokens, prompts)),
+        answer_tokens=sum(map(reader.count_tokens, texts)),
+        seconds=seconds,
+    )
+
+
+def trace_of(
+    strategy: str,
+    why: str,
+    answer: Answer,
+    calls: Sequence[ModelCall] = (),
+    *,
+    reused: int = 0,
+    notes: Sequence[str] = (),
+) -> Trace:
+    """The trace of an answer each of whose sentences rests on all that the answer cites."""
+    basis = tuple(Basis(sentence, answer.spans) for sentence in sentences(answer.text))
+    return Trace(strategy, why, tuple(calls), basis, reused, tuple(notes))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, in order."""
+    return [part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part]
+
+
+class CallLog:
+    """Reads for one question, and remembers each pass. A cancelled question ends between two
+    passes, and inside a pass where the reader can."""
+
+    def __init__(
+        self,
+        reader: EvidenceReader,
+        group_reader: GroupReader,
+        cancelled: threading.Event | None = None,
+    ) -> None:
+        self.calls: list[ModelCall] = []
+        self._reader, self._group_reader, self._cancelled = reader, group_reader, cancelled
+
+    def read(
+        self, step: str, evidence: Evidence, timer: StageTimer, emit: Emit = lambda text: None
+    ) -> Reading:
+        """One context. Raises Cancelled."""
+        raise_if_cancelled(self._cancelled)
+        began = time.perf_counter()
+        reading = self._reader.read(evidence, timer, emit, self._cancelled)
+        self.add(step, [evidence], [reading.text], time.perf_counter() - began)
+        return reading
+
+    def read_all(self, step: str, group: Sequence[Evidence], timer: StageTimer) -> list[Reading]:
+        """Several contexts of one video in one pass. Raises Cancelled, and the first error."""
+        raise_if_cancelled(self._cancelled)
+        began = time.perf_counter()
+        readings: list[Reading] = []
+        for one in self._group_reader.read(group, timer):
+            if isinstance(one, UserError):
+                raise one
+            readings.append(one)
+        texts = [reading.text for reading in readings]
+        self.add(step, group, texts, time.perf_counter() - began)
+        return readings
+
+    def add(
+        self, step: str, group: Sequence[Evidence], texts: Sequence[str], seconds: float
+    ) -> None:
+        """Record a pass that was made elsewhere."""
+        self.calls.append(call_of(step, group, texts, seconds, self._reader))

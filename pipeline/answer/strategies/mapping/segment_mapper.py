@@ -1,0 +1,270 @@
+"""Findings: what the model says of each segment of a video, several segments in one pass.
+
+Each segment is read alone, within `read_tokens`, so a finding depends on its segment and on what
+was asked, not on the question's moment or on other findings. Whole blocks of segments are kept in
+the bank (memory/text/findings.py), and a later question of the same form reads them there. Knows
+what is asked as text; no aim and no reduction.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING
+
+from encoders.text.lines import FINDING, TextLine, split_line
+from memory.schema import Evidence, Question
+from memory.storage.catalog import SegmentRow
+from memory.text.findings import BLOCK_SEGMENTS
+from pipeline.answer.citations import Span, cite, cited_spans
+from pipeline.answer.schema import is_local
+from pipeline.answer.strategies.call_log import CallLog
+from pipeline.answer.strategies.segment_slices import (
+    SegmentSlice,
+    is_whole,
+    open_end,
+    slices_of,
+    visible_segments,
+    within,
+)
+from pipeline.needle_world.segment_questions import SegmentQuestion
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Reading, is_shown
+
+if TYPE_CHECKING:
+    from pipeline.answer.answerer import Answerer
+
+MAX_DEPTH = 4  # how often a slice is divided
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The findings of one question about all segments, in time order."""
+
+    lines: tuple[TextLine, ...]  # kind FINDING; `parents` names the segments
+    segments: int  # that were read or taken from the bank
+    reused: int  # of them taken from the bank
+
+
+@dataclass(frozen=True)
+class SegmentMapper:
+    """Asks every segment of a video the same."""
+
+    answerer: "Answerer"
+    log: CallLog
+    timer: StageTimer
+    contexts: int  # segments in one pass of the model
+    # True: an answer names one thing, so where it rests on two moments, both are read again alone
+    divides: bool
+    keeps_findings: bool = True  # False: findings are neither taken from the bank nor kept there
+
+    def find(self, question: Question, asked: SegmentQuestion) -> Findings:
+        """What the model says about each segment that the question sees."""
+        lines: list[TextLine] = []
+        segments = reused = 0
+        for video_id in question.videos:
+            found = self._find(question, video_id, asked)
+            lines += found.lines
+            segments, reused = segments + found.segments, reused + found.reused
+        return Findings(tuple(lines), segments, reused)
+
+    def _find(self, question: Question, video_id: str, asked: SegmentQuestion) -> Findings:
+        """The same of one video."""
+        bank, made_with = self.answerer.bank, self._made_with(asked)
+        interval = bank.catalog.require_video(video_id).interval
+        lines: list[TextLine] = []
+        segments = reused = 0
+        rows = visible_segments(bank, question, video_id)
+        for number, group in groupby(rows, key=lambda row: row.number // BLOCK_SEGMENTS):
+            block = list(group)
+            segments += len(block)
+            keeps = self._keeps(question, video_id, number, block)
+            kept = bank.findings.read(video_id, made_with, number, block) if keeps else None
+            if kept is not None:
+                lines += kept
+                reused += len(block)
+                continue
+            slices = [own for row in block for own in self._slices(row, question, interval)]
+            fresh = self._read(question, asked, slices)
+            lines += fresh
+            if keeps:
+                bank.findings.write(video_id, made_with, number, block, fresh)
+        end = open_end(bank, question, video_id)
+        if end is not None:
+            lines += self._read(question, asked, [end])
+        return Findings(tuple(lines), segments + (end is not None), reused)
+
+    def _slices(self, row: SegmentRow, question: Question, interval: float) -> list[SegmentSlice]:
+        is_counted = not is_local(self.answerer.reader)  # a server's pictures, not their tokens
+        cost = [1] * row.frames if is_counted else row.tokens.tolist()
+        return slices_of(row, question, interval, cost, self.answerer.read_tokens)
+
+    # ---- the bank
+
+    def _keeps(
+        self, question: Question, video_id: str, number: int, block: Sequence[SegmentRow]
+    ) -> bool:
+        """Whether the findings of a block are the same for every later question: it is complete,
+        and all of it was seen."""
+        catalog = self.answerer.bank.catalog
+        video = catalog.require_video(video_id)
+        is_last = catalog.next(video_id)[0] <= (number + 1) * BLOCK_SEGMENTS
+        is_seen = (is_whole(row, question, video.interval) for row in block)
+        return self.keeps_findings and (not is_last or video.finished) and all(is_seen)
+
+    def _made_with(self, asked: SegmentQuestion) -> str:
+        """All that a finding depends on beside its segment."""
+        bank, reader = self.answerer.bank.provenance, self.answerer.reader
+        model = reader.model_name or f"{bank.get('model')} {bank.get('weights')}"
+        settings = [f"read_tokens={self.answerer.read_tokens}"]
+        settings += [f"cite_share={self.answerer.cite_share}", f"divides={self.divides}"]
+        if is_local(reader):
+            said = reader.abstention
+            settings.append(f"max_new_tokens={reader.max_new_tokens}")
+            settings.append(f"{said.instruction!r} {said.check_prompt!r} {said.threshold}")
+        kind = type(reader).__name__
+        return f"SegmentMapper 2({model}, {kind}, {', '.join(settings)}, {asked})"
+
+    # ---- the model
+
+    def _read(
+        self, question: Question, asked: SegmentQuestion, slices: Sequence[SegmentSlice]
+    ) -> list[TextLine]:
+        """The findings of these slices, in time order."""
+        slice_question = replace(question, text=asked.text, query="", keep=(), context="")
+        shown = [
+            said
+            for read in self._readings("map", slice_question, slices)
+            for said in self._undivided(slice_question, read, 0)
+        ]
+        return [line for said in self._confirmed(asked, shown) for line in self._lines(said)]
+
+    def _readings(
+        self, step: str, question: Question, slices: Sequence[SegmentSlice]
+    ) -> Iterator["_SliceReading"]:
+        """What the model says of each slice that has frames."""
+        for first in range(0, len(slices), self.contexts):
+            group = slices[first : first + self.contexts]
+            interval = self._interval(group[0].video_id)
+            asking = [within(question, own, interval) for own in group]
+            evidences = self.answerer.recall_all(asking)
+            pairs = [
+                (own, evidence)
+                for own, evidence in zip(group, evidences, strict=True)
+                if evidence.frame_count
+            ]
+            if not pairs:
+                continue
+            readings = self.log.read_all(step, [evidence for _, evidence in pairs], self.timer)
+            for (own, evidence), reading in zip(pairs, readings, strict=True):
+                yield _SliceReading(own, evidence, reading)
+
+    def _undivided(
+        self, question: Question, said: "_SliceReading", depth: int
+    ) -> list["_SliceReading"]:
+        """The slice, or smaller ones, without those that show nothing.
+
+        An answer that rests on several moments may mix two things: each moment is read again alone.
+        An answer that rests on one moment may hide another thing: what lies before and behind is
+        read again.
+        """
+        if not said.reading.text.strip() or not is_shown(said.reading.text):
+            return []
+        spans = self._spans(said)
+        if not self.divides or not spans or depth >= MAX_DEPTH:
+            return [said]
+        if len(spans) > 1:
+            own, smaller = [], _divided(said.evidence, said.slice, spans)
+        else:
+            own, smaller = [said], _rest(said.evidence, said.slice, spans[0])
+        more = [
+            each
+            for read in self._readings("divide", question, smaller)
+            for each in self._undivided(question, read, depth + 1)
+        ]
+        return sorted([*own, *more], key=lambda each: each.slice.start)
+
+    def _confirmed(
+        self, asked: SegmentQuestion, shown: Sequence["_SliceReading"]
+    ) -> list["_SliceReading"]:
+        """The slices whose answer the model confirms when it is asked the other way round."""
+        if not asked.check:
+            return list(shown)
+        confirmed = []
+        for first in range(0, len(shown), self.contexts):
+            group = shown[first : first + self.contexts]
+            checks = [
+                replace(
+                    said.evidence,
+                    question=replace(
+                        said.evidence.question,
+                        text=asked.check.format(answer=said.reading.text.strip()),
+                    ),
+                )
+                for said in group
+            ]
+            readings = self.log.read_all("confirm", checks, self.timer)
+            confirmed += [
+                said
+                for said, reading in zip(group, readings, strict=True)
+                if reading.text.strip().casefold() == asked.expected.casefold()
+            ]
+        return confirmed
+
+    def _lines(self, said: "_SliceReading") -> list[TextLine]:
+        """The finding of a slice; in pieces where it is long."""
+        spans, evidence = self._spans(said), said.evidence
+        start, end = (spans[0][0], spans[-1][1]) if spans else _frames(evidence)
+        line = TextLine(
+            said.slice.video_id,
+            start,
+            end,
+            FINDING,
+            said.reading.text,
+            end,
+            parents=(said.slice.segment,),
+        )
+        return list(split_line(line))
+
+    def _interval(self, video_id: str) -> float:
+        """Seconds between frames."""
+        return self.answerer.bank.catalog.require_video(video_id).interval
+
+    def _spans(self, said: "_SliceReading") -> tuple[Span, ...]:
+        cited = cite(said.evidence, said.reading.weights, self.answerer.cite_share)
+        return cited_spans(cited, said.evidence.interval)
+
+
+@dataclass(frozen=True, slots=True)
+class _SliceReading:
+    """What the model says of one slice."""
+
+    slice: SegmentSlice
+    evidence: Evidence
+    reading: Reading
+
+
+def _frames(evidence: Evidence) -> Span:
+    """From the first frame to the end of the last one."""
+    first, last = evidence.runs[0], evidence.runs[-1]
+    return float(first.tokens.starts[0]), float(last.tokens.times[-1]) + evidence.interval
+
+
+def _divided(evidence: Evidence, own: SegmentSlice, spans: Sequence[Span]) -> list[SegmentSlice]:
+    """The slice in smaller ones, each with one of the spans: cut in the middle between two."""
+    times = _times(evidence)
+    cuts = [(before[1] + after[0]) / 2 for before, after in pairwise(spans)]
+    edges = [float("-inf"), *cuts, float("inf")]
+    groups = [[time for time in times if low <= time < high] for low, high in pairwise(edges)]
+    return [replace(own, start=times[0], end=times[-1]) for times in groups if times]
+
+
+def _rest(evidence: Evidence, own: SegmentSlice, span: Span) -> list[SegmentSlice]:
+    """What lies before a span, and what lies behind it."""
+    times = _times(evidence)
+    groups = [time for time in times if time < span[0]], [time for time in times if time >= span[1]]
+    return [replace(own, start=times[0], end=times[-1]) for times in groups if times]
+
+
+def _times(evidence: Evidence) -> list[float]:
+    """Seconds of each frame."""
+    return [float(time) for run in evidence.runs for time in run.tokens.times]

@@ -1,0 +1,124 @@
+"""The contract of every option in conf/answer/: a new YAML file there is tested without more work.
+
+No look-ahead, bounded tokens, the same answer twice, a trace that adds up, and an end between two
+passes of the model.
+"""
+
+import math
+import threading
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+
+import pytest
+
+from memory.schema import Question
+from pipeline.answer.schema import local
+from pipeline.answer.strategies.full import ROOM
+from pipeline.cli.keys import options_of
+from pipeline.runtime.cancel import Cancelled
+from pipeline.schema import Answer
+from tests.support.qa import opened
+
+READ_TOKENS = 24  # of 80 that the film has
+T = 15.5  # the last frame before is the last of a segment
+OPTIONS = ("prefill.dtype=float32", f"read_tokens={READ_TOKENS}", "recent_frames=2")
+# one that rules reduce, one that the model answers from the findings
+QUESTIONS = ("In what order did the star and the heart appear?", "What is this film about?")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one strategy answered to each of the questions."""
+
+    answers: list[Answer]
+    again: list[Answer]  # in the same process
+    elsewhere: list[Answer]  # by a new process in a bank of its own
+    early: list[Answer]  # asked at T
+    of_part: list[Answer]  # in a bank that ends at T
+    window: int  # tokens that the model takes
+    cancelled: Answer | None  # what became of a question that was cancelled before
+
+
+@pytest.fixture(scope="module")
+def folder(film, tmp_path_factory):
+    """Two banks of the film, and one of its first part."""
+    root = tmp_path_factory.mktemp("banks")
+    for name, more in (("a", ()), ("b", ()), ("part", (f"end={T}",))):
+        with opened(film, root / name, *OPTIONS, *more) as (qa, source):
+            qa.ingest(source)
+    return root
+
+
+@pytest.fixture(scope="module", params=options_of("answer"))
+def asked(request, film, folder):
+    strategy = f"answer={request.param}"
+
+    def ask(asked_at=math.inf):
+        return [qa.ask(Question(text, source.info.video_id, asked_at)) for text in QUESTIONS]
+
+    with opened(film, folder / "a", *OPTIONS, strategy) as (qa, source):
+        answers, again, early = ask(), ask(), ask(T)
+        window = local(qa.answerer.reader, "a test").backbone.language_model.max_positions
+        ended = threading.Event()
+        ended.set()
+        cancelled = None
+        with suppress(Cancelled):
+            cancelled = qa.ask(Question(QUESTIONS[1], source.info.video_id), cancelled=ended)
+    with opened(film, folder / "b", *OPTIONS, strategy) as (qa, source):
+        elsewhere = ask()
+    with opened(film, folder / "part", *OPTIONS, strategy, f"end={T}") as (qa, source):
+        of_part = ask()
+    return Asked(answers, again, elsewhere, early, of_part, window, cancelled)
+
+
+def test_the_trace_adds_up_and_every_pass_is_bounded(asked):
+    for answer in (*asked.answers, *asked.again, *asked.early):
+        trace = answer.trace
+        assert trace is not None and trace.why
+        assert sum(call.visual_tokens for call in trace.calls) == answer.visual_tokens
+        assert sum(call.frames for call in trace.calls) == answer.frames_read
+        assert sum(call.seconds for call in trace.calls) <= answer.seconds["total"] + 1e-6
+        most = asked.window - ROOM if trace.strategy == "full" else READ_TOKENS
+        for call in trace.calls:
+            assert call.longest <= most and call.visual_tokens <= call.contexts * call.longest
+            assert call.text_tokens > 0
+    assert all(answer.trace.calls or answer.trace.reused for answer in asked.elsewhere)
+
+
+def test_every_sentence_rests_on_what_the_answer_cites(asked):
+    for answer in asked.answers:
+        said = " ".join(one.text for one in answer.trace.basis)
+        assert not answer.shown or all(word in answer.text for word in said.split())
+        spans = {span for one in answer.trace.basis for span in one.spans}
+        assert all(any(a <= x and y <= b for a, b in answer.spans) for x, y in spans)
+
+
+def test_the_same_question_gives_the_same(asked):
+    """A second time, where findings are kept, and in another process."""
+
+    def plain(answer: Answer) -> dict:
+        return asdict(replace(answer, seconds={}, trace=None, frames_read=0, visual_tokens=0))
+
+    first, *others = (
+        [plain(answer) for answer in own] for own in (asked.answers, asked.again, asked.elsewhere)
+    )
+    assert all(own == first for own in others)
+
+
+def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(asked):
+    """Also where a question of later has kept its findings before."""
+    for early, alone in zip(asked.early, asked.of_part, strict=True):
+        assert all(end <= T + 0.5 for _, end in early.spans)
+        assert (early.text, early.spans) == (alone.text, alone.spans)
+
+
+def test_a_cancelled_question_ends(asked):
+    assert asked.cancelled is None
+
+
+def test_an_unknown_strategy_is_one_sentence(run, film, folder):
+    code, out, err = run(
+        "ask", str(film), "What is it?", "--bank", str(folder / "a"), "-a", "guess"
+    )
+    assert code == 2 and not out
+    assert "guess" in err and "map_reduce" in err and len(err.strip().splitlines()) == 1

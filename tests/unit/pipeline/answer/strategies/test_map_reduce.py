@@ -1,0 +1,126 @@
+"""Map-reduce on the toy models: as many contexts as segments, findings that stay, and a reduction
+by the model in levels.
+"""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from encoders.text.lines import FINDING, TextLine
+from memory.schema import Question
+from pipeline.answer.strategies.map_reduce import grouped, merged
+from pipeline.answer.strategies.retrieve import Retrieve
+from pipeline.runtime.cancel import Cancelled
+from tests.support.qa import opened
+
+ABOUT = "What is this film about?"
+SAYS = "a red ring"
+
+
+@pytest.fixture
+def qa(film, tmp_path):
+    options = ("answer=map_reduce", "segmenter.seconds=4", "answer.contexts=2")
+    with opened(film, tmp_path / "bank", *options, says=SAYS) as (qa, source):
+        qa.ingest(source)
+        yield qa, source.info.video_id
+
+
+def steps(answer) -> list[tuple[str, int]]:
+    return [(call.step, call.contexts) for call in answer.trace.calls]
+
+
+def test_every_segment_is_read_once(qa):
+    parts, video_id = qa
+    answer = parts.ask(Question(ABOUT, video_id))
+    assert steps(answer) == [("map", 2), ("map", 2), ("map", 1), ("reduce", 1)]
+    assert answer.frames_read == 20 and answer.cited_by == "finding"
+    assert [line.channel for line in answer.lines] == [FINDING] * 5
+
+
+def test_a_later_question_of_the_same_form_reads_the_findings(qa):
+    parts, video_id = qa
+    first = parts.ask(Question(ABOUT, video_id))
+    second = parts.ask(Question(ABOUT, video_id))
+    assert steps(second) == [("reduce", 1)] and second.trace.reused == 5
+    assert (second.text, second.spans, second.lines) == (first.text, first.spans, first.lines)
+    other = parts.ask(Question("Where is the ring?", video_id))
+    assert other.trace.reused == 0
+
+
+def test_findings_are_no_words_of_the_film(qa):
+    """A search, and an answer by another strategy, are as they were before."""
+    parts, video_id = qa
+    plain = replace(parts, answerer=replace(parts.answerer, strategy=Retrieve()))
+    question, runs = Question("Is there a ring?", video_id), parts.bank.text.runs(video_id)
+    before = plain.ask(question)
+    parts.ask(Question(ABOUT, video_id))
+    after = plain.ask(question)
+    assert (before.text, before.lines, before.cited) == (after.text, after.lines, after.cited)
+    assert parts.bank.text.runs(video_id) == runs
+
+
+def test_findings_go_with_the_video(qa):
+    parts, video_id = qa
+    parts.ask(Question(ABOUT, video_id))
+    assert parts.bank.findings.nbytes() > 0
+    parts.bank.drop(video_id)
+    assert parts.bank.findings.nbytes() == 0
+
+
+def test_a_damaged_block_is_made_again(qa):
+    parts, video_id = qa
+    first = parts.ask(Question(ABOUT, video_id))
+    (path,) = (parts.bank.root / "findings").rglob("*.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"ring", b"cake"))
+    again = parts.ask(Question(ABOUT, video_id))
+    assert again.trace.reused == 0 and again.lines == first.lines
+
+
+def test_an_early_question_keeps_nothing_and_sees_nothing_later(qa):
+    parts, video_id = qa
+    early = parts.ask(Question(ABOUT, video_id, 9.5))
+    assert early.frames_read == 10 and parts.bank.findings.nbytes() == 0
+
+
+def test_it_ends_between_two_passes(qa):
+    parts, video_id = qa
+    cancelled, passes = threading.Event(), []
+    reader = parts.answerer.batched_reader
+
+    class Ending:
+        def read(self, group, timer):
+            passes.append(len(group))
+            cancelled.set()
+            return reader.read(group, timer)
+
+    ending = replace(parts, answerer=replace(parts.answerer, batched_reader=Ending()))
+    with pytest.raises(Cancelled):
+        ending.ask(Question(ABOUT, video_id), cancelled=cancelled)
+    assert passes == [2]
+
+
+def test_more_findings_than_a_prompt_holds_are_shortened_first(film, tmp_path):
+    options = ("answer=map_reduce", "segmenter.seconds=1", "answer.reduce_tokens=128")
+    with opened(film, tmp_path / "bank", *options, says=SAYS) as (qa, source):
+        qa.ingest(source)
+        answer = qa.ask(Question(ABOUT, source.info.video_id))
+        assert [step for step, _ in steps(answer)].count("shorten") >= 1
+        assert steps(answer)[-1] == ("reduce", 1)
+        assert max(call.text_tokens / call.contexts for call in answer.trace.calls) < 200
+
+
+def line(start: float, text: str) -> TextLine:
+    return TextLine("v", start, start + 1, FINDING, text, start + 1, parents=(int(start),))
+
+
+def test_a_shortened_finding_rests_on_the_segments_of_all():
+    one = merged([line(3, "c"), line(1, "a")], "both")
+    assert (one.start, one.end, one.parents, one.text) == (1, 4, (1, 3), "both")
+
+
+def test_groups_fit_the_budget_and_keep_the_order():
+    lines = [line(i, "x" * 10) for i in range(5)]
+    groups = grouped(lines, len, 60)
+    assert [each for group in groups for each in group] == lines
+    assert [len(group) for group in groups] == [2, 2, 1]

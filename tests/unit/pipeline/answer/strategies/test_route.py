@@ -1,0 +1,67 @@
+"""Which strategy `route` and `full` choose, and why."""
+
+import pytest
+
+from encoders.errors import UserError
+from memory.schema import Question
+from pipeline.answer.strategies.full import Full
+from pipeline.answer.strategies.map_reduce import MapReduce
+from pipeline.answer.strategies.route import Route
+from tests.support.qa import opened
+
+
+def route(film, bank, text, *options, says=""):
+    with opened(film, bank, "answer=route", *options, says=says) as (qa, source):
+        qa.ingest(source)
+        trace = qa.ask(Question(text, source.info.video_id)).trace
+    return trace.strategy, trace.why
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected", "why"),
+    [
+        ("How many dogs are there?", ["read_tokens=24"], "map_reduce", 'the aim "count"'),
+        ("What is the film about?", ["read_tokens=24"], "map_reduce", "about the whole video"),
+        ("Who enters?", ["read_tokens=24"], "retrieve", "single moments"),
+        ("Who enters?", ["read_tokens=80"], "full", "all 80 visual tokens fit"),
+        ("Who enters?", ["read_tokens=24", "answer.full_tokens=80"], "full", "fit one pass"),
+        ("Who enters?", ["read_tokens=24", "answer.margin=1000", "clip=embedded"], "map_reduce",
+         "no frame stands out"),
+    ],
+)  # fmt: skip
+def test_rules(film, bank, text, options, expected, why):
+    found, said = route(film, bank, text, *options)
+    assert found == expected and why in said and said.startswith("answer=route: ")
+
+
+def test_the_model_may_choose(film, tmp_path):
+    found, why = route(
+        film, tmp_path, "Who enters?", "read_tokens=24", "answer.by=model", says="shown in"
+    )
+    assert found == "retrieve" and "single moments" in why
+
+
+def test_full_refuses_what_does_not_fit(film, bank):
+    with opened(film, bank, "answer=full", "answer.max_tokens=79") as (qa, source):
+        qa.ingest(source)
+        with pytest.raises(UserError, match="80 visual tokens, and the model takes 79 at once"):
+            qa.ask(Question("Who enters?", source.info.video_id))
+        answer = qa.ask(Question("Who enters?", source.info.video_id, 18.0))
+        assert answer.frames_read == 19 and answer.trace.strategy == "full"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Full(0),
+        lambda: MapReduce(reduce="guess"),
+        lambda: MapReduce(contexts=0),
+        lambda: MapReduce(reduce_tokens=1),
+        lambda: Route(map_reduce=MapReduce(), by="chance"),
+        lambda: Route(map_reduce=MapReduce(), margin=-1),
+        lambda: Route(map_reduce=MapReduce(), full_tokens=-1),
+    ],
+)
+def test_impossible_settings_are_refused(make):
+    with pytest.raises(UserError, match="answer\\."):
+        make()
