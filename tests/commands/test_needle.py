@@ -162,6 +162,7 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "kv_dtype": "int8", "token_dtype": "int8", "cite_share": "0.3", "seed": "1",
     "backbone": "qwen2_vl_2b", "clip": "b32", "segmenter": "scene", "compressor": "pool",
     "prefill": "none", "retriever": "kv", "reader": "tokens", "text": "subtitles",
+    "abstention": "first_token", "answer": "route",
     "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
 }  # fmt: skip
 SAME = {  # settings that change no answer
