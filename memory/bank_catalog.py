@@ -150,6 +150,23 @@ class BankCatalog:
         )
 
 
+def frame_rows(
+    catalog: BankCatalog, video_id: str, start: float, end: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Times [T] float64 in seconds and embeddings [T, E] float32 of the stored frames from `start`
+    to `end`; none where the bank's frames have no embeddings. UserError where a segment is damaged.
+    """
+    times, rows = [np.zeros(0)], []
+    for row in catalog.overlapping(video_id, start=start, end=end):
+        index = catalog._store.index(video_id, row.number, {"clip"})
+        if index.clip is None or not index.has_clip:
+            return np.zeros(0), np.zeros((0, 1), dtype=np.float32)
+        is_inside = (index.times >= start) & (index.times < end)
+        times.append(index.times[is_inside].numpy())
+        rows.append(index.clip[is_inside].float().numpy())
+    return np.concatenate(times), np.concatenate(rows or [np.zeros((0, 1), dtype=np.float32)])
+
+
 def _frame_at(times: np.ndarray, at: float) -> int:
     """Number of the frame that is shown at a second; a picture holds until the next one."""
     return max(0, int(np.searchsorted(times, at + _EPS_S, side="right")) - 1)

@@ -88,6 +88,17 @@ class BankText:
         with as_user_errors(self._root):
             self._store.vectors.put(run, row, vectors, made_with)
 
+    def vectors(self, video_id: str) -> dict[TextLine, np.ndarray]:
+        """[E] float32 unit row of each line of a video that has one."""
+        rows = self._store.rows
+        stored: dict[TextLine, np.ndarray] = {}
+        for run in rows.runs(video_id):
+            for row in rows.blocks(run):
+                vectors = self._store.vectors.read(run, row) if row.lines else None
+                if vectors is not None:
+                    stored |= zip(self.lines(run, row), vectors, strict=True)
+        return stored
+
     @property
     def has_vectors(self) -> bool:
         """Whether lines ever had vectors. UserError if the file that names their model is

@@ -20,7 +20,6 @@ from pipeline.config import units
 from pipeline.config.compose import compose
 from pipeline.config.parts import call, check, instantiate
 from pipeline.config.settings import (
-    AUTO_TEXT,
     AskSettings,
     FindSettings,
     IngestSettings,
@@ -492,18 +491,12 @@ class Engine:
 
     def _lacks(self, video: str) -> bool:
         """Whether this is a file, or meant as one, of which the bank lacks something."""
-        from encoders.sources.container import fingerprint
+        from pipeline.videos import has_all
 
         path = Path(video)
         if not path.is_file():
             return path.exists() or self._video_in_bank(video) is None
-        row = self.reader.catalog.video(fingerprint(path)) if self._is_there() else None
-        if row is None or not row.finished or self.reader.catalog.gaps(row.info.video_id):
-            return True
-        if AUTO_TEXT in self.settings.text:
-            return False  # words that nobody asked for are extracted while a film is encoded
-        extractors = {run.extractor for run in self.reader.text.runs(row.info.video_id)}
-        return not extractors >= set(self.settings.text)
+        return not (self._is_there() and has_all(self.reader, path, self.settings.text))
 
     def _check_search(self, channels: Sequence[str] | None) -> None:
         """UserError on settings of a search that make no sense, before anything is loaded."""

@@ -1,11 +1,13 @@
 """Which video of a bank is meant: by id, or by the file at a path. Knows no encoder."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.schema import VideoPart
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
+from pipeline.config.settings import AUTO_TEXT
 
 
 def find_video(bank: MemoryBank, video: str) -> VideoRow | None:
@@ -46,6 +48,21 @@ def find_video(bank: MemoryBank, video: str) -> VideoRow | None:
             f"({_ids(meant)}); give one of these ids"
         )
     return meant[0]
+
+
+def has_all(bank: MemoryBank, path: Path, extractors: Collection[str]) -> bool:
+    """Whether a bank has all of a video file: every segment, and the words of these extractors.
+
+    extractors: names of text=. Words that nobody asked for (text=auto) are extracted while a film
+    is encoded, so none is missing later.
+    """
+    from encoders.sources.container import fingerprint
+
+    row = bank.catalog.video(fingerprint(path))
+    if row is None or not row.finished or bank.catalog.gaps(row.info.video_id):
+        return False
+    runs = {run.extractor for run in bank.text.runs(row.info.video_id)}
+    return AUTO_TEXT in extractors or runs >= set(extractors)
 
 
 def _is_path(stored: str, path: Path) -> bool:

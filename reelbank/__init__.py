@@ -31,10 +31,12 @@ from reelbank.records import (  # noqa: E402
     Video,
 )
 from reelbank.stream import Stream  # noqa: E402
+from reelbank.summary import Chapter, Sentence, Summary  # noqa: E402
 
 __all__ = [
     "Answer",
     "Bank",
+    "Chapter",
     "Clip",
     "Error",
     "Evidence",
@@ -43,8 +45,10 @@ __all__ = [
     "Moment",
     "Progress",
     "Report",
+    "Sentence",
     "Span",
     "Stream",
+    "Summary",
     "Video",
     "open",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from encoders.errors import UserError
 from reelbank.records import Answer, Hits, Progress, Report, Video
 from reelbank.stream import Stream
+from reelbank.summary import Summary
 
 if TYPE_CHECKING:
     from encoders.schema import VideoInfo
@@ -131,6 +132,50 @@ class Bank:
             show_progress=_showing(progress),
         )
         return to_hits(self._engine, result)
+
+    def summary(
+        self,
+        video: VideoLike | None = None,
+        *,
+        when: str = "",
+        query: str = "",
+        start: float = 0.0,
+        end: float | None = None,
+        sentences: int | None = None,
+        chapter_sentences: int = 2,
+        shortest_chapter: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Summary:
+        """Chapters of a film, and sentences that each name their moment.
+
+            summary = bank.summary("talk.mp4")
+            for chapter in summary.chapters:
+                print(chapter.timecode, chapter.title, chapter.sentences[0].text)
+            summary.write("report.html")
+
+        Titles and sentences are words of the film. A film without words has chapters of scenes.
+
+        video: as in `ask`; None: all videos that `when` or `query` names, or the only one. when:
+        words of time, such as "in the first half" or "yesterday". query: words to find; the moments
+        that fit are the chapters. start, end: seconds of the film. sentences: of the overview;
+        None: one for each chapter, 3 to 12. chapter_sentences: of each chapter, at most.
+        shortest_chapter: seconds; None: 1/20 of the stretch, and 30 or more. Error where there is
+        no such video, or where nothing is left of it.
+        """
+        from pipeline.summary.request import SummaryRequest, summarize
+        from reelbank.conversion import to_summary
+
+        request = SummaryRequest(
+            "" if video is None else _name(video),
+            when,
+            query,
+            start,
+            end,
+            shortest_chapter=shortest_chapter,
+            sentences=sentences,
+            chapter_sentences=chapter_sentences,
+        )
+        return to_summary(self._engine, summarize(self._engine, request, _showing(progress)))
 
     def stream(
         self, address: str | PathLike[str], *, speed: float = 1.0, name: str | None = None

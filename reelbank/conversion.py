@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING
 
 from reelbank.records import Answer, Evidence, Hit, Hits, Report, Span, Video
+from reelbank.summary import Chapter, Sentence, Summary
 
 if TYPE_CHECKING:
     from memory.storage.catalog import VideoRow
     from pipeline import schema
     from pipeline.engine import Engine
     from pipeline.moments.search import SearchResult
+    from pipeline.summary import schema as summary_schema
 
 
 def to_video(engine: "Engine", row: "VideoRow") -> Video:
@@ -72,4 +74,38 @@ def to_hits(engine: "Engine", result: "SearchResult") -> Hits:
             for one in result.moments
         ),
         tuple(result.notes),
+    )
+
+
+def to_summary(engine: "Engine", summary: "summary_schema.Summary") -> Summary:
+    """A summary, with what writes its files."""
+    from pipeline.commands.output.summary_report import SummaryReport
+
+    ids = dict.fromkeys(film.info.video_id for film in summary.films)
+    videos = {each: to_video(engine, engine.video(each)) for each in ids}
+
+    def sentences(cited: "tuple[summary_schema.CitedSentence, ...]") -> tuple[Sentence, ...]:
+        return tuple(
+            Sentence(videos[one.video_id], one.start, one.end, one.text, one.channel, one.is_quoted)
+            for one in cited
+        )
+
+    chapters = tuple(
+        Chapter(
+            videos[one.video_id],
+            one.start,
+            one.end,
+            one.title,
+            sentences(one.sentences),
+            one.pictures[0],
+        )
+        for one in summary.chapters
+    )
+    return Summary(
+        summary.title,
+        tuple(videos.values()),
+        sentences(summary.sentences),
+        chapters,
+        summary.notes,
+        SummaryReport(summary, lambda: engine.reader.catalog),
     )

@@ -116,6 +116,12 @@ class TextVectors:
                 if row.lines and not self.path(video_id, run.extractor, row).exists():
                     yield run, row
 
+    def read(self, run: RunRow, row: BlockRow) -> np.ndarray | None:
+        """[lines, E] float32 unit rows of a block's lines, in their order; None where there are no
+        intact ones of the bank's model."""
+        rows = _read(self.path(run.video_id, run.extractor, row), row, self.made_with)
+        return None if rows is None else rows.astype(np.float32)
+
     def search(
         self, query: np.ndarray, k: int, among: Sequence[range] | None = None
     ) -> tuple[Sequence[int], Sequence[float]]:

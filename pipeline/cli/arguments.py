@@ -36,7 +36,7 @@ CONFIG = Option(("--cfg",), "cfg", "print every setting with its value, and do n
 # options of every command with a task
 SHARED = (SET, QUIET, VERBOSE, CONFIG)
 
-_ENCODING = ("ask", "find", "ingest")  # tasks that tell how encoding goes on
+_ENCODING = ("ask", "find", "summary", "ingest")  # tasks that tell how encoding goes on
 _SETTING = re.compile(r"\+{0,2}(?P<key>[A-Za-z_]\w*)(?P<inner>[\w.@/]*)=(?P<value>.*)", re.DOTALL)
 _DELETION = re.compile(r"~(?P<key>[A-Za-z_]\w*)[\w.]*(=.*)?", re.DOTALL)
 _LOOKS_LIKE_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=\S*)?")

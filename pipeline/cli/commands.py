@@ -13,6 +13,7 @@ TASKS = {
     "ingest": "pipeline.commands.ingest:run",
     "batch": "pipeline.batch.command:run",
     "find": "pipeline.commands.find:run",
+    "summary": "pipeline.commands.summary:run",
     "bank": "pipeline.commands.bank:run",
     "needle": "pipeline.evaluation.needle.command:run",
     "serve": "pipeline.resident.served:run",
@@ -111,6 +112,31 @@ COMMANDS: dict[str, Command] = {
             ),
             details="`find QUERY` searches the whole bank, `find FILM QUERY` one film. "
             "A film that the bank does not have yet is encoded first.",
+            heading=_FILMS,
+        ),
+        Command(
+            "summary",
+            "chapters of a film, and a summary whose every sentence names its moment",
+            "reelbank summary talk.mp4 -o report.html",
+            task="summary",
+            slots=(
+                Slot("FILM", "video", "a video file, or the id of a video", is_optional=True,
+                     is_film=True),
+                Slot("WHEN", "when", 'words of time, such as "in the first half"',
+                     is_optional=True, is_text=True),
+            ),
+            options=(
+                Option(("--out",), "out", "file of the report, .html or .md; -o FILE does as well",
+                       "FILE", is_path=True),
+                Option(("--chapters",), "chapters", "file of the chapters: .vtt, .ffmeta or .txt",
+                       "FILE", is_path=True),
+                Option(("--when",), "when", "words of time, such as yesterday", "WORDS"),
+                Option(("--query",), "query", "words to find; the moments are the chapters",
+                       "WORDS"),
+                BANK, MODEL, MODEL_NAME, FPS, START, END, VIDEO, JSON,
+            ),
+            details="A film that the bank does not have yet is encoded first. Without FILM, "
+            "--when or --query chooses among all videos of the bank.",
             heading=_FILMS,
         ),
         Command(

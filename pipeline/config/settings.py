@@ -272,6 +272,51 @@ class AskSettings(IngestSettings):
 
 
 @dataclass
+class SummarySettings(IngestSettings):
+    """reelbank summary."""
+
+    task: ClassVar[str] = "summary"
+
+    video: str = setting(
+        "",
+        "File, or id of a video. Empty: all videos that when= or query= names, or the only one.",
+        heading="What to summarize",
+        form=Form.PATH,
+    )
+    start: float = setting(
+        0.0, "Second of the film at which the summary begins.", form=Form.SECONDS
+    )
+    end: float | None = setting(
+        None, "Second at which the summary ends. null: the end of the film.", form=Form.SECONDS
+    )
+    when: str = setting(
+        "", "Words of time: in the first half, after 12:30, yesterday between 10:00 and 11:00."
+    )
+    query: str = setting("", "Words to find; the moments that fit are the chapters.")
+    top: int = setting(10, "Moments that query= finds.")
+    sentences: int | None = setting(
+        None,
+        "Sentences of the overview. null: one for each chapter, from 3 to 12.",
+        heading="Length",
+    )
+    chapter_sentences: int = setting(2, "Sentences of each chapter, at most.")
+    shortest_chapter: float | None = setting(
+        None, "Seconds of the shortest chapter. null: 1/20 of the stretch, and 30 or more."
+    )
+    out: str = setting(
+        "",
+        "File of the report: .html or .md. Empty: the summary is printed.",
+        heading="Files",
+        form=Form.PATH,
+    )
+    chapters: str = setting(
+        "",
+        "File of the chapters: .vtt (WebVTT), .ffmeta (FFmpeg) or .txt (YouTube).",
+        form=Form.PATH,
+    )
+
+
+@dataclass
 class FindSettings(Settings):
     """reelbank find."""
 
@@ -664,6 +709,7 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
     "bank": BankSettings,
     "find": FindSettings,
+    "summary": SummarySettings,
     "repair": RepairSettings,
     "backbones": BackbonesSettings,
     "needle": NeedleSettings,

@@ -7,7 +7,8 @@ with its line.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,25 @@ def films(name: str) -> tuple[QuotedFilm, ...]:
     """The films of a set: "calibration" or "test"."""
     text = (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
     return tuple(_film(part) for part in re.split(r"^# ", text, flags=re.MULTILINE)[1:])
+
+
+def joined(talks: Sequence[QuotedFilm]) -> tuple[QuotedFilm, list[float]]:
+    """Talks one after the other as one film, and the seconds at which a new one begins.
+
+    The pause between two talks is that between two sentences, so that it tells nothing.
+    """
+    lines: list[FilmLine] = []
+    borders: list[float] = []
+    at = 1.0
+    for talk in talks:
+        shift = at - talk.lines[0].start
+        borders += [round(at, 2)] if lines else []
+        lines += [
+            replace(line, start=round(line.start + shift, 2), end=round(line.end + shift, 2))
+            for line in talk.lines
+        ]
+        at = max(line.end for line in lines) + _PAUSE_S
+    return QuotedFilm("+".join(talk.name for talk in talks), tuple(lines), ()), borders
 
 
 def shared(question: str, line: str) -> set[str]:

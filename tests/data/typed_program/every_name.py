@@ -47,6 +47,18 @@ def find(bank: reelbank.Bank) -> dict[str, reelbank.Clip]:
     return {each.timecode: each.clip(Path(f"{each.start}.mkv")) for each in moments}
 
 
+def summarize(bank: reelbank.Bank) -> Path:
+    summary = bank.summary("talk.mp4", when="in the first half", sentences=5)
+    assert_type(summary, reelbank.Summary)
+    chapters: tuple[reelbank.Chapter, ...] = summary.chapters
+    sentences: tuple[reelbank.Sentence, ...] = summary.sentences
+    print(summary.title, summary.videos, summary.notes, [each.title for each in chapters])
+    print([f"{each.timecode} {each.text} {each.channel} {each.is_quoted}" for each in sentences])
+    assert_type(chapters[0].image(), Image)
+    summary.write_chapters("chapters.vtt")
+    return summary.write(Path("report.html"))
+
+
 def watch(bank: reelbank.Bank) -> float:
     with bank.stream("rtsp://camera/stream", name="door") as stream:
         assert_type(stream, reelbank.Stream)
@@ -62,5 +74,5 @@ def main() -> None:
     except reelbank.Error as error:
         print(str(error))
         return
-    print(bank.path, watch(bank), find(bank), ask(bank, print), add_all(Path()))
+    print(bank.path, watch(bank), find(bank), ask(bank, print), add_all(Path()), summarize(bank))
     bank.close()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import reelbank
@@ -152,3 +153,28 @@ def test_the_bank_of_no_name_is_the_users(tmp_path: Path, monkeypatch: pytest.Mo
         assert bank.path == str(tmp_path / "mine") and bank.videos == ()
         assert repr(bank) == f"Bank({bank.path!r})"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_summary_has_chapters_and_sentences_that_are_moments(
+    bank: reelbank.Bank, film: Path, tmp_path: Path
+) -> None:
+    summary = bank.summary(film)
+    (chapter,) = summary.chapters
+    assert (chapter.start, chapter.end, chapter.timecode) == (0.0, 20.0, "00:00:00")
+    assert [str(each) for each in summary.sentences] == str(summary).split("\n")
+    first = summary.sentences[0]
+    assert first.text == "The harbour was rebuilt with granite in 1847." and first.is_quoted
+    assert (first.start, first.end, first.channel, first.video) == (
+        2.0, 6.0, "subtitle", bank.videos[0],
+    )  # fmt: skip
+    assert read_number(np.asarray(chapter.image())) == 5 * chapter.picture_at
+    assert summary.write(tmp_path / "r.md").read_text().startswith("# a film, with = and 100%.mp4")
+    assert summary.write_chapters(tmp_path / "c.vtt").exists() and str(chapter) == (
+        f"00:00:00 {chapter.title}"
+    )
+    with pytest.raises(
+        reelbank.Error, match=r"no name for a report; let it end with \.html or \.md"
+    ):
+        summary.write(tmp_path / "r.pdf")
+    with pytest.raises(reelbank.Error, match="outside of"):
+        bank.summary(film, start=100)
