@@ -5,10 +5,11 @@ knows no disk and no question.
 `to_segment` depends on the window of earlier frames, so it runs in time order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,17 @@ from torch.nn.functional import normalize
 
 from encoders.models.backbone import VideoModel
 from encoders.prefill import key_means
-from encoders.schema import Compressor, FrameEmbedder, Frames, Prefill, Segment, VisualTokens
+from encoders.schema import (
+    Compressor,
+    FrameEmbedder,
+    Frames,
+    Prefill,
+    Segment,
+    VisualTokens,
+    embedder_name,
+)
+
+T = TypeVar("T")
 
 # `with timer("look"): ...`; pipeline/runtime/stage_timer.py implements it
 Timer = Callable[[str], AbstractContextManager[None]]
@@ -28,7 +39,8 @@ class FrameFeatures:
 
     frames: Frames
     tokens: VisualTokens  # compressed
-    clip: "Future[Tensor]"  # [T, E]
+    # [T, E] float32 unit rows: "clip", and those of further frame embedders by their keys
+    embeddings: "Future[Mapping[str, Tensor]]"
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class Encoder:
     clip: FrameEmbedder
     interval: float  # seconds between sampled frames
     began: float | None = None  # Unix seconds of second 0 of the video, if known
+    further: Mapping[str, FrameEmbedder] = field(default_factory=dict)  # by their keys
 
     def encode(
         self,
@@ -64,7 +77,7 @@ class Encoder:
         """Run tower, compressor and frame embedder. executor: runs the embedder in parallel with
         the tower; None = before it.
         """
-        rows = (
+        embeddings = (
             _complete(self._embed, frames, timer)
             if executor is None
             else executor.submit(self._embed, frames, timer)
@@ -73,7 +86,7 @@ class Encoder:
             tokens = self.backbone.encode_frames(frames)
         with timer("compress"):
             tokens = self.compressor(tokens)
-        return FrameFeatures(frames, tokens, rows)
+        return FrameFeatures(frames, tokens, embeddings)
 
     def to_segment(
         self, features: FrameFeatures, number: int, timer: Timer, *, still_open: bool = False
@@ -87,7 +100,7 @@ class Encoder:
         with timer("key_means"):
             means = None if block is None else key_means(block)
         with timer("wait"):
-            rows = features.clip.result()
+            rows = dict(features.embeddings.result())
         # A repeated frame gets the rows of the frame that it repeats. With equal scores the earlier
         # frame, which keeps all its tokens, ranks first.
         sources = tokens.representatives
@@ -98,17 +111,23 @@ class Encoder:
             start=start,
             end=float(frames.times[-1]) + self.interval,
             tokens=tokens,
-            clip=rows[sources],
+            clip=rows.pop("clip")[sources],
             kv=block,
             key_means=None if means is None else means[sources],
             wall=None if self.began is None else self.began + start,
             thumbnails=self._thumbnails(frames),
+            further={key: stored_rows(each, sources) for key, each in rows.items()},
         )
 
-    def _embed(self, frames: Frames, timer: Timer) -> Tensor:
-        """[T, E] float32."""
+    def _embed(self, frames: Frames, timer: Timer) -> Mapping[str, Tensor]:
+        """[T, E] float32 by each frame embedder."""
+        size, embeddings = self.backbone.temporal_patch, dict[str, Tensor]()
         with timer("clip"):
-            return self._per_patch(self.clip.embed_frames(frames))
+            embeddings["clip"] = per_patch(self.clip.embed_frames(frames), size)
+        for key, embedder in self.further.items():
+            with timer(embedder_name(key)):
+                embeddings[key] = per_patch(embedder.embed_frames(frames), size)
+        return embeddings
 
     def _thumbnails(self, frames: Frames) -> tuple[bytes, ...] | None:
         """One for each frame; for a temporal patch, that of its last sampled frame, whose time is
@@ -121,16 +140,23 @@ class Encoder:
             frames.thumbnails[min(first + size - 1, last)] for first in range(0, last + 1, size)
         )
 
-    def _per_patch(self, rows: Tensor) -> Tensor:
-        """[sampled frames, E] -> [T, E]: for a temporal patch, the mean direction of its frames."""
-        size = self.backbone.temporal_patch
-        if size == 1:
-            return rows
-        return torch.stack([normalize(part.mean(0), dim=0) for part in rows.split(size)])
+
+def per_patch(rows: Tensor, size: int) -> Tensor:
+    """[sampled frames, E] -> [T, E]: for a temporal patch of so many sampled frames, the mean
+    direction of its frames."""
+    if size == 1:
+        return rows
+    return torch.stack([normalize(part.mean(0), dim=0) for part in rows.split(size)])
 
 
-def _complete(call: Callable[..., Tensor], *args: object) -> "Future[Tensor]":
+def stored_rows(rows: Tensor, representatives: Tensor) -> Tensor:
+    """[T, E] float16: rows of a further frame embedder as they are stored; a repeated frame has
+    those of the frame that it repeats. representatives: [T] of the frames' tokens."""
+    return rows[representatives].to("cpu", torch.float16)
+
+
+def _complete(call: Callable[..., T], *args: object) -> "Future[T]":
     """Run the call here and now, and return its result as an executor would."""
-    done: Future[Tensor] = Future()
+    done: Future[T] = Future()
     done.set_result(call(*args))
     return done

@@ -9,8 +9,8 @@ patches; behind their tower, one patch counts as one frame.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from typing import Protocol, runtime_checkable
 
@@ -250,6 +250,9 @@ class Segment:
     wall: float | None = None
     # [T] JPEG of each frame, for when the film is gone; None: none are stored
     thumbnails: tuple[bytes, ...] | None = None
+    # unit rows of further frame embedders, by their keys (`embedder_key`): [T, E] float16, one per
+    # frame
+    further: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def times(self) -> Tensor:
@@ -441,3 +444,15 @@ class DualEncoder(FrameEmbedder, Protocol):
     def fingerprint(self) -> str:
         """16 hex digits over the model and its weights, plus a suffix for the dtype."""
         ...
+
+
+def embedder_key(name: str, embedder: DualEncoder) -> str:
+    """The key of a further frame embedder in records and banks: "conse-0123456789abcdef". name: of
+    its option of conf/clip.
+    """
+    return f"{name}-{embedder.fingerprint()}"
+
+
+def embedder_name(key: str) -> str:
+    """The name in a key of `embedder_key`."""
+    return key.partition("-")[0]

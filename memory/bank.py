@@ -7,6 +7,7 @@ Knows neither pixels nor prompts. Layout of <bank>/:
     window/<video>/*.safetensors       the encoder's exact keys  storage/segments/recent_window.py
     text/<video>/<extractor>/*.jsonl   lines of text             memory/text/store.py
     vectors/<video>/<extractor>/*.vec  vectors of these lines    memory/text/vectors.py
+    embeddings/<video>/<embedder>/*    rows of more embedders    memory/embeddings/store.py
     index/<video>/*/                   a cache of search rows    memory/retrieval/row_cache.py
     findings/<video>/*/*.jsonl         a cache of findings       memory/text/findings.py
 
@@ -31,6 +32,7 @@ from memory.bank_check import BankCheck
 from memory.bank_text import BankText
 from memory.cache.loader import FrameLoader
 from memory.cache.tiers import FrameTiers
+from memory.embeddings.bank_embeddings import BankEmbeddings
 from memory.encoder_window import EncoderWindow
 from memory.pending import PendingFrames
 from memory.recall import Recall
@@ -53,8 +55,9 @@ from memory.text.findings import FindingStore
 class MemoryBank:
     """Writes segments and recalls frames.
 
-    Parts: `catalog` (what is stored), `text` (lines and vectors), `findings` (a cache of what a
-    model said of each segment), `check` (damage and repair), `window` (where an encoder resumes).
+    Parts: `catalog` (what is stored), `text` (lines and vectors), `embeddings` (rows of further
+    frame embedders), `findings` (a cache of what a model said of each segment), `check` (damage
+    and repair), `window` (where an encoder resumes).
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class MemoryBank:
         self.catalog = BankCatalog(root, self._store, self._pending)
         self.text = BankText(root, self._store.text, self.begin_writing)
         self.findings = FindingStore(root)
+        self.embeddings = BankEmbeddings(self._store, self.begin_writing)
         self.check = BankCheck(self._store, self.begin_writing)
         self.window = EncoderWindow(self._store)
         self._recent_frames = recent_frames
@@ -412,9 +416,15 @@ class MemoryBank:
         first_needed: dict[str, int] = {}  # an unfinished video keeps its encoder's window
         for video in self.catalog.videos():
             video_id = video.info.video_id
-            rows = self.catalog.segments(video_id)
+            rows, beside = self.catalog.segments(video_id), store.embeddings.rows.nbytes(video_id)
             videos[video_id] = [
-                Piece(row.number, row.start, row.end, row.nbytes, segment_end_time(store, row))
+                Piece(
+                    row.number,
+                    row.start,
+                    row.end,
+                    row.nbytes + beside.get(row.number, 0),
+                    segment_end_time(store, row),
+                )
                 for row in rows
             ]
             newest = [] if video.finished else store.catalog.newest(video_id, frames)

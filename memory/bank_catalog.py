@@ -144,10 +144,12 @@ class BankCatalog:
         return math.inf if sessions or pending else None
 
     def nbytes(self) -> int:
-        """Bytes of all segment files, text files and vector files."""
-        return self._rows.nbytes() + sum(
-            self._store.text.nbytes(video.info.video_id) for video in self.videos()
+        """Bytes of all segment files, text files, vector files, and rows of further embedders."""
+        ids = [video.info.video_id for video in self.videos()]
+        beside = sum(
+            self._store.text.nbytes(each) + self._store.embeddings.nbytes(each) for each in ids
         )
+        return self._rows.nbytes() + beside
 
 
 def frame_rows(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memory import rebuild
+from memory.embeddings.store import EmbeddingProblem
 from memory.storage import manifest, video_record
 from memory.storage.atomic import TEMPORARY, remove_file, set_aside
 from memory.storage.catalog import SegmentRow
@@ -25,7 +26,7 @@ from memory.text.store import TextProblem
 class Problem:
     """One problem in a bank."""
 
-    # data is lost: missing, size, checksum, gap, catalog, manifest, video, window, text
+    # data is lost: missing, size, checksum, gap, catalog, manifest, video, window, text, embedding
     # rights: it may be whole, and this user may not read it
     # harmless: orphan, temporary, outdated
     kind: str
@@ -73,13 +74,14 @@ class BankCheck:
             expected |= self._window_paths()
             problems += self.verify_window()
             problems += self.verify_text()
+            problems += [_of_file(each, "embedding") for each in store.embeddings.verify()]
             return problems + _leftovers(entries, expected)
 
     def verify_catalog(self) -> list[Problem]:
         """Problems with the catalog itself: its file, its rows, its index of words, and whether it
         is that of the segments."""
         store = self._store
-        texts = text_rows.damage_of(store.database)
+        texts = rebuild.damage_of(store.database)
         if not texts:
             index = text_rows.index_damage(store.database)
             stranger = None
@@ -127,14 +129,21 @@ class BankCheck:
 
     def verify_text(self) -> list[Problem]:
         """Problems with text files and vector files."""
-        return [_of_text(problem) for problem in self._store.text.verify()]
+        return [_of_file(problem, "text") for problem in self._store.text.verify()]
 
     def repair_text(self) -> list[Problem]:
         """Write damaged text files again from the catalog. Returns the problems that this
         solved."""
         self._begin_writing()
         with as_user_errors(self._store.root):
-            return [_of_text(problem) for problem in self._store.text.repair()]
+            return [_of_file(problem, "text") for problem in self._store.text.repair()]
+
+    def clear_embeddings(self) -> list[Problem]:
+        """Delete damaged rows of further frame embedders. Returns the problems that this solved:
+        encoding the film again with that embedder makes them anew."""
+        self._begin_writing()
+        with as_user_errors(self._store.root):
+            return [_of_file(each, "embedding") for each in self._store.embeddings.clear()]
 
     def clear_window(self) -> list[Problem]:
         """Delete damaged blocks of recent windows. Returns all problems that the windows had."""
@@ -227,7 +236,8 @@ def _leftovers(entries: list[Entry], expected: set[Path]) -> list[Problem]:
     return problems
 
 
-def _of_text(problem: TextProblem) -> Problem:
-    kind = "temporary" if problem.temporary else "orphan" if problem.orphan else "text"
+def _of_file(problem: TextProblem | EmbeddingProblem, kind: str) -> Problem:
+    """kind: of lost data."""
+    kind = "temporary" if problem.temporary else "orphan" if problem.orphan else kind
     kind = "rights" if problem.text == NO_RIGHTS else kind
     return Problem(kind, problem.path, problem.text, problem.video_id)

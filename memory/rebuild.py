@@ -2,7 +2,8 @@
 
 Knows nothing of retrieval, nor of who may write (the bank holds the lock). All rows come back,
 except that unreadable files become gaps and no video counts as finished. Complete files that were
-never acknowledged are included, and so is the text of videos (memory/text/store.py). Recent windows
+never acknowledged are included, and so are the text of videos (memory/text/store.py) and rows of
+further frame embedders (memory/embeddings/store.py). Recent windows
 (memory/storage/segments/recent_window.py) stay as they are: a block is written before its segment,
 so the last segment has one. A finished video has none, and `verify` lists its window as missing
 until the next `ingest` has checked the video.
@@ -20,9 +21,11 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
+from memory.embeddings import store as embeddings
+from memory.embeddings.rows import EmbeddingRows
 from memory.storage import manifest, video_record
 from memory.storage.atomic import TEMPORARY, remove_file, set_aside, sync_folder
-from memory.storage.catalog import Catalog, SegmentRow, VideoRow
+from memory.storage.catalog import Catalog, SegmentRow, VideoRow, row_problems
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import CatalogDamagedError, Database
 from memory.storage.file_access import DAMAGED, why_not_regular
@@ -54,12 +57,24 @@ def damage(root: Path) -> str | None:
     except CatalogDamagedError as error:
         return str(error)
     try:
-        problems = text_rows.damage_of(database)
+        problems = damage_of(database)
         if problems:
             return problems[0]
         return strangers(root, database) or text_rows.index_damage(database)
     finally:
         database.close()
+
+
+def damage_of(database: Database) -> list[str]:
+    """Problems of the database file and of its rows: of the catalog, of text, of embeddings."""
+    try:
+        problems = database.damage() + row_problems(Catalog(database))
+        EmbeddingRows(database).rows()  # CatalogDamagedError for a row that is not as it was
+        return problems + TextRows(database).damage()
+    except UserError as error:
+        return [str(error)]
+    except (TypeError, ValueError) as error:  # a value of another type
+        return [str(error)]
 
 
 def strangers(root: Path, database: Database) -> str | None:
@@ -103,7 +118,7 @@ def mend(root: Path) -> None:
 def _mend_index(root: Path) -> None:
     database = Database(root / NAME)
     try:
-        if not text_rows.damage_of(database) and strangers(root, database) is None:
+        if not damage_of(database) and strangers(root, database) is None:
             TextRows(database).index_again()
     finally:
         database.close()
@@ -124,7 +139,9 @@ def rebuild(root: Path) -> None:
         if begin and not rows:
             continue  # a video that was being deleted
         video = record or _video_from_segments(folder.name, rows)
-        writer.add_all([video] if video is not None else [], rows)
+        seals = {row.number: row.checksum for row in rows}
+        further = embeddings.read_rows(root, folder.name, seals)
+        writer.add_all([video] if video is not None else [], rows, further)
         if video is not None:
             pruned = 0.0 if video.pruned is None else video.pruned.start
             for block, seal in store.read_blocks(root, folder.name, pruned):
@@ -236,7 +253,8 @@ def clear_ways(root: Path) -> list[tuple[Path, str]]:
 
 def _folders(root: Path) -> Iterator[Path]:
     """The folders of a bank, those above first."""
-    for name in ("segments", "window", store.FOLDER, vectors.FOLDER, "index"):
+    nested = (store.FOLDER, vectors.FOLDER, embeddings.FOLDER)
+    for name in ("segments", "window", *nested, "index"):
         folder = root / name
         yield folder
         for part in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -244,7 +262,7 @@ def _folders(root: Path) -> Iterator[Path]:
             if DAMAGED in part.name or is_file:
                 continue
             yield part
-            if name in (store.FOLDER, vectors.FOLDER) and part.is_dir():
+            if name in nested and part.is_dir():
                 yield from sorted(each for each in part.iterdir() if DAMAGED not in each.name)
 
 

@@ -247,11 +247,19 @@ class SegmentIndex:
     times: Tensor  # [T] float64 seconds
     clip: Tensor | None = None  # [T, E] float32 unit rows
     key_means: Tensor | None = None  # [T, L, H * Dh] float32
+    # unit rows of further frame embedders by their keys: [T, E] float16
+    further: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, segment: Segment, first: int) -> "SegmentIndex":
         return cls(
-            segment.video_id, segment.number, first, segment.times, segment.clip, segment.key_means
+            segment.video_id,
+            segment.number,
+            first,
+            segment.times,
+            segment.clip,
+            segment.key_means,
+            segment.further,
         )
 
     def __len__(self) -> int:
@@ -261,6 +269,13 @@ class SegmentIndex:
     def has_clip(self) -> bool:
         """False where no embedder told frames apart: no rows, or a single number for all."""
         return self.clip is not None and self.clip.shape[1] > 1
+
+    def embeddings(self, name: str) -> Tensor | None:
+        """[T, E] unit rows of one frame embedder: "clip" for the bank's primary one, else a key.
+        None where the segment has none."""
+        if name == "clip":
+            return self.clip if self.has_clip else None
+        return self.further.get(name)
 
 
 class Retriever(Protocol):
@@ -272,8 +287,8 @@ class Retriever(Protocol):
 
     @property
     def reads(self) -> frozenset[str]:
-        """The tensors of a SegmentIndex that `add` needs, out of {"clip", "key_means"}; the others
-        may be None."""
+        """The tensors of a SegmentIndex that `add` needs: "clip", "key_means", and keys of further
+        frame embedders; the others may be missing."""
         ...
 
     @property

@@ -6,12 +6,14 @@ Layout:
     <bank>/segments/<video_id>/<number:06d>.safetensors   beside them video.json
     <bank>/window/<video_id>/                             quantized bank: while a video is written
     <bank>/text/                                          memory/text/store.py
+    <bank>/embeddings/                                    memory/embeddings/store.py
 
 The commit protocol. Order of `put`:
     0 in a quantized bank, the segment's block into the recent window
       (memory/storage/segments/recent_window.py)
     1 temporary file in the folder of the segment, fsync
-    2 rename to its name, fsync of the folder
+    2 rename to its name, fsync of the folder; then, in the same way, the rows of further frame
+      embedders, each in a file of its own (memory/embeddings/store.py)
     3 row in the catalog, committed with synchronous=FULL: from here on the segment exists
 A crash after 1 leaves a temporary, after 2 a file without a row. Neither was acknowledged: nothing
 reads it, `verify` lists it, the next writer's `sweep` deletes it, and putting the same segment
@@ -54,6 +56,8 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
+from memory.embeddings import rows as embedding_rows
+from memory.embeddings.store import EmbeddingStore
 from memory.schema import SegmentIndex
 from memory.storage import crash_points, video_record
 from memory.storage.atomic import (
@@ -81,7 +85,7 @@ _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folde
 class DiskStore:
     """Segments of many videos under one folder.
 
-    Parts: `catalog` and `catalog_writer` (rows), `window` (recent windows), `text`.
+    Parts: `catalog` and `catalog_writer` (rows), `window` (recent windows), `text`, `embeddings`.
     """
 
     def __init__(self, root: Path, storage_format: StorageFormat = segment_file.LOSSLESS) -> None:
@@ -94,6 +98,7 @@ class DiskStore:
         self.catalog = Catalog(self.database)
         self.catalog_writer = CatalogWriter(self.database)
         self.text = TextStore(self.root, self.database)
+        self.embeddings = EmbeddingStore(self.root, self.database)
 
     def path(self, video_id: str, number: int) -> Path:
         """The file of a segment."""
@@ -123,6 +128,10 @@ class DiskStore:
         make_folder(path.parent)
         window = self._put_block(segment)  # 0
         write_atomically(path, data)  # 1, 2
+        seal = segment_file.seal(data)
+        further = self.embeddings.write_files(
+            segment.video_id, segment.number, seal, segment.further
+        )
         row = SegmentRow(
             segment.video_id,
             segment.number,
@@ -131,13 +140,13 @@ class DiskStore:
             frames=len(segment),
             first=0 if before is None else before.stop,
             nbytes=len(data),
-            checksum=segment_file.seal(data),
+            checksum=seal,
             times=segment.times.cpu().numpy(),
             tokens=np.diff(segment.tokens.offsets.cpu().numpy()),
             wall=segment.wall,
             window=window,
         )
-        self.catalog_writer.add_segment(row)  # 3
+        self.catalog_writer.add_segment(row, further)  # 3
         self._trim_window(segment.video_id)
         return row
 
@@ -165,6 +174,7 @@ class DiskStore:
             if video is None and not any(folder.iterdir()):
                 folder.rmdir()
         self.text.sweep()
+        self.embeddings.sweep()
 
     def _unlisted(self) -> list[Path]:
         """Whole segment files without a row: at most one, unless the catalog has lost rows or is
@@ -194,6 +204,7 @@ class DiskStore:
             remove_file(path)
         if self.path(video_id, 0).parent.is_dir():
             sync_folder(self.path(video_id, 0).parent)
+        self.embeddings.discard(video_id, numbers)
         self._trim_window(video_id)
 
     def prune(self, video_id: str, first: int) -> None:
@@ -209,6 +220,7 @@ class DiskStore:
         with self.database.transaction() as db:  # 2
             self.catalog_writer.forget_before(db, video)
             text_rows.forget_before(db, video_id, row.start)
+            embedding_rows.forget(db, video_id, numbers)
             crash_points.reached("rows")
         crash_points.reached("rows commit")
         for number in numbers:
@@ -217,6 +229,7 @@ class DiskStore:
         sync_folder(folder)
         crash_points.reached("sync files")
         self.text.sync_files(video_id)
+        self.embeddings.discard(video_id, numbers)
 
     def drop(self, video_id: str) -> None:
         """Delete a video.
@@ -234,9 +247,11 @@ class DiskStore:
         with self.database.transaction() as db:
             self.catalog_writer.forget_video(db, video_id)
             text_rows.forget_video(db, video_id)
+            embedding_rows.forget(db, video_id)
         crash_points.reached("video dropped")
         self.window.drop(video_id)
         self.text.drop(video_id)
+        self.embeddings.drop(video_id)
         if folder.exists():
             shutil.rmtree(trash, ignore_errors=True)
             os.replace(folder, trash)
@@ -296,14 +311,19 @@ class DiskStore:
         return self.window.problem(video_id, number, self._window_seal(video_id, number))
 
     def index(self, video_id: str, number: int, want: Set[str]) -> SegmentIndex:
-        """The rows that a retriever indexes. want: names of the optional tensors to read."""
-        return self._read(
+        """The rows that a retriever indexes. want: names of the optional tensors to read, and keys
+        of further frame embedders, whose rows may be missing."""
+        index = self._read(
             video_id,
             number,
             lambda path, row: segment_file.read_index(
                 path, row.first, want, expected_seal=row.checksum
             ),
         )
+        further = want - segment_file.INDEX_TENSORS
+        if not further:
+            return index
+        return replace(index, further=self.embeddings.read(video_id, number, further))
 
     def window_numbers(self, video_id: str) -> list[int]:
         """Numbers of the segments that a resumed encoder of this video starts from; none if it is

@@ -36,8 +36,16 @@ from pipeline.config.settings import AUTO_TEXT, IngestSettings, PipelineSettings
 from pipeline.endpoint.endpoint import Endpoint
 from pipeline.endpoint.film_pictures import FilmPictures
 from pipeline.endpoint.reader import EndpointGroup, EndpointReader
-from pipeline.frame_embedder import build_clip, retriever_settings, without_tokens
+from pipeline.frame_embedder import (
+    build_clip,
+    is_fused,
+    option_name,
+    retriever_settings,
+    without_tokens,
+)
+from pipeline.further_embedders import FurtherEmbedders, build_further, picture_parts
 from pipeline.ingest.captions import Captions
+from pipeline.ingest.embeddings import FrameEmbedding
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
 from pipeline.moments.local_text_model import LocalTextModel
@@ -115,14 +123,20 @@ def text_model_of(model: AnyModel) -> TextModel:
 
 
 def build_qa(
-    settings: PipelineSettings, backbone: AnyModel, clip: DualEncoder | None = None
+    settings: PipelineSettings,
+    backbone: AnyModel,
+    clip: DualEncoder | None = None,
+    further: FurtherEmbedders | None = None,
 ) -> VideoQA:
     """Everything else that `ask` and `ingest` need.
 
     The bank comes last, and is created if it does not exist: a mistake in a part creates nothing.
-    clip: of the same settings, if the caller has it.
+    clip, further: of the same settings, if the caller has them.
     """
     clip = clip or build_clip(settings)
+    further = further or build_further(settings, clip)
+    if further.note:
+        log.warning("reelbank: warning: %s", further.note)
     endpoint = backbone if isinstance(backbone, Endpoint) else None
     if endpoint is not None:
         _refuse_abstention(settings)
@@ -140,11 +154,14 @@ def build_qa(
         if isinstance(backbone, Endpoint)
         else BatchedQueries(backbone.language_model.queries_of)
     )
+    others = {key: BatchedTextEmbedder(one) for key, one in further.searching.items()}
+    node = retriever_settings(settings, clip, has_others=bool(others))
     retriever = call(
         "retriever",
-        instantiate("retriever", retriever_settings(settings, clip)),
+        instantiate("retriever", node),
         embedder=texts,
         queries=queries,
+        **(picture_parts(others, option_name(clip)) if others and is_fused(node) else {}),
     )
     local: Reader | None = None
     if endpoint is None:
@@ -208,6 +225,7 @@ def build_qa(
         new_prefill=lambda: call("prefill", new_prefill, backbone),
         clip=clip,
         text=text,
+        further=FrameEmbedding(bank, further.encoding, further.is_unasked),
         interval=1.0 / settings.fps,
         began=began_at(settings),
         read_only="" if bank.provenance["model"] == own["model"] else _read_only(bank),
@@ -216,7 +234,11 @@ def build_qa(
         bank=bank,
         reader=reader,
         batched_reader=batched_reader,
-        queries=(texts.queries,) if queries is None else (texts.queries, queries),
+        queries=(
+            texts.queries,
+            *(one.queries for one in others.values()),
+            *(() if queries is None else (queries,)),
+        ),
         read_tokens=settings.read_tokens or _read_frames(backbone) * backbone.tokens_per_frame,
         cite_share=settings.cite_share,
         sentence_encoder=sentence_encoder,

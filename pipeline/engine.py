@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pipeline.ingest.ingester import Progress
     from pipeline.live.session import Session
     from pipeline.moments.finder import Finder
+    from pipeline.moments.frame_channels import Embedders
     from pipeline.moments.search import SearchResult
     from pipeline.qa import VideoQA
     from pipeline.runtime.cancel import Emit
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     ShowProgress = Callable[[VideoInfo], AbstractContextManager[Progress]]
 
 # settings that the tasks `ask` and `find` share; the others of each are its own
-_SHARED = ("bank", "fps", "clip", "dense", "text", "backbone")
+_SHARED = ("bank", "fps", "clip", "further_clips", "dense", "text", "backbone")
 
 Kind = TypeVar("Kind", IngestSettings, FindSettings)
 
@@ -407,10 +408,11 @@ class Engine:
         if row is not None and moment is not None:
             self._refuse_other_began(path, began, moment, video_id)
         try:
-            if row is not None and row.finished:
+            if row is not None and row.finished and not ingester.lacks_pictures(video_id):
                 return ingester.ingest(source)
             with show_progress(source.info) as progress:
-                progress(qa.bank.catalog.next(video_id)[1], 0)  # where this pass begins
+                if row is None or not row.finished:
+                    progress(qa.bank.catalog.next(video_id)[1], 0)  # where this pass begins
 
                 def report(seconds: float, nbytes: int) -> None:
                     progress(seconds, nbytes)
@@ -447,7 +449,10 @@ class Engine:
                 raise
             end = segments[-1].end
             if row.finished:
-                note = f"Another process writes bank {self.bank}; text= and dense= were left out."
+                note = (
+                    f"Another process writes bank {self.bank}; text=, dense= and further clip= "
+                    "were left out."
+                )
                 return note, moment
             if moment < end:
                 return "", moment  # all that the question may see is there
@@ -500,13 +505,15 @@ class Engine:
 
     def _check_search(self, channels: Sequence[str] | None) -> None:
         """UserError on settings of a search that make no sense, before anything is loaded."""
-        from pipeline.query.plan import CHANNELS, KV, PICTURE
+        from pipeline.query.plan import CHANNELS, KV, PICTURE, embedder_of
 
         settings = self.search_settings
         names = list(settings.channels if channels is None else channels)
-        if not names or not set(names) <= {*CHANNELS, KV}:
+        plain = {PICTURE if embedder_of(name) else name for name in names}
+        if not names or not plain <= {*CHANNELS, KV}:
             raise UserError(
-                f"channels={names} are not known; use some of {', '.join((*CHANNELS, KV))}"
+                f"channels={names} are not known; use some of {', '.join((*CHANNELS, KV))}, or "
+                "picture:conse for the pictures of one frame embedder"
             )
         if settings.late_lines < 0 or (settings.late_lines and not settings.dense):
             raise UserError(
@@ -514,8 +521,9 @@ class Engine:
                 "leave it out"
             )
         check("planner", settings.planner)
-        if PICTURE in names:
+        if PICTURE in plain:
             check("clip", settings.clip)
+            check("further_clips", settings.further_clips)
 
     def _finder(self, channels: Sequence[str] | None, video: str) -> "tuple[Finder, str]":
         """The finder of these channels, and what the user must know about them."""
@@ -533,7 +541,7 @@ class Engine:
         from memory.retrieval.uniform import UniformRetriever
         from pipeline.moments.finder import Finder
         from pipeline.moments.frame_channels import FrameChannels, frame_channels
-        from pipeline.query.plan import FRAMES
+        from pipeline.query.plan import looks_at_frames
         from pipeline.sentence_encoder import build_sentence_encoder, fitting
 
         settings = self.search_settings
@@ -545,14 +553,14 @@ class Engine:
             model=self._text_model,
         )
         frames = FrameChannels(channels, UniformRetriever(), ())
-        if set(FRAMES) & set(channels):
+        if any(map(looks_at_frames, channels)):
             self._video_id(self.reader, video)
             provenance = self.reader.provenance
             frames = frame_channels(
                 settings.bank,
                 provenance,
                 channels,
-                clip=lambda: self._search_clip(provenance.get("clip")),
+                embedders=lambda: self._search_embedders(provenance.get("clip")),
                 backbone=lambda: self._local_backbone,
             )
         bank = self._open(frames.retriever)
@@ -563,16 +571,18 @@ class Engine:
             settings.late_lines,
             planner,
             frames.queries,
+            frames.picture_names,
         )
         return finder, frames.note
 
-    def _search_clip(self, recorded: object) -> "DualEncoder":
-        """The frame embedder of searches. recorded: fingerprint of the bank's."""
+    def _search_embedders(self, recorded: object) -> "Embedders":
+        """The frame embedders of searches. recorded: fingerprint of the bank's primary one."""
         from pipeline.frame_embedder import build_clip
+        from pipeline.further_embedders import search_embedders
 
         if self._clip is None or self._clip.fingerprint() != recorded:
             self._clip = build_clip(self.search_settings)
-        return self._clip
+        return search_embedders(self.search_settings, self._clip)
 
 
 def _with_parts(own: Kind, other: IngestSettings | FindSettings | None) -> Kind:

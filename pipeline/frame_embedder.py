@@ -56,7 +56,7 @@ def without_tokens(settings: PipelineSettings) -> PipelineSettings:
     compresses, prefills or searches them. retriever=fused keeps its search by pictures alone.
     """
     node = settings.retriever
-    if node["_target_"].endswith(".FusedRetriever"):
+    if is_fused(node):
         node = _without_part(node, "kv")
     return settings.changed(
         compressor={"_target_": "encoders.compressors.NoCompression"},
@@ -65,25 +65,34 @@ def without_tokens(settings: PipelineSettings) -> PipelineSettings:
     )
 
 
-def _without_part(fused: PartSettings, name: str) -> PartSettings:
-    """retriever=fused without one of its parts; without any, retriever=uniform."""
+def is_fused(node: PartSettings) -> bool:
+    """Whether the retriever of these settings has parts."""
+    return str(node["_target_"]).endswith(".FusedRetriever")
+
+
+def _without_part(fused: PartSettings, name: str, has_others: bool = False) -> PartSettings:
+    """retriever=fused without one of its parts; without any, retriever=uniform. has_others:
+    further frame embedders are parts as well."""
     parts = {key: part for key, part in fused.get("parts", {}).items() if key != name}
-    if not parts:
+    if not parts and not has_others:
         return {"_target_": "memory.retrieval.uniform.UniformRetriever", "_partial_": True}
     weights = {key: weight for key, weight in fused["weights"].items() if key in parts}
     return fused | {"parts": parts, "weights": weights}
 
 
-def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSettings:
+def retriever_settings(
+    settings: PipelineSettings, clip: DualEncoder, has_others: bool = False
+) -> PartSettings:
     """The settings of the retriever. With clip=auto, retriever=fused goes without frame embeddings
     where there are none, and where they are those of the embedded embedder behind a real backbone.
+    has_others: further frame embedders are parts of it as well.
 
     UserError if another retriever or the segmenter needs them.
     """
     node = settings.retriever
-    if settings.clip.get("model") != AUTO or _is_of_needle_world(settings.backbone):
+    if settings.clip.get("model") != AUTO or is_of_needle_world(settings.backbone):
         return node
-    if not isinstance(clip, NoFrameEmbedder) and not _is_embedded(clip):
+    if not isinstance(clip, NoFrameEmbedder) and not is_embedded(clip):
         return node
     remedy = (
         "give clip=b32, which is fetched on first use, clip=conse with the extra pictures, or "
@@ -93,13 +102,15 @@ def retriever_settings(settings: PipelineSettings, clip: DualEncoder) -> PartSet
         raise UserError(f"segmenter=scene needs a frame embedder, and this run has none; {remedy}.")
     if node["_target_"].endswith(".ClipRetriever"):
         raise UserError(f"retriever=clip needs a frame embedder that suits the backbone; {remedy}.")
-    return _without_part(node, "clip") if "clip" in node.get("parts", {}) else node
+    if "clip" not in node.get("parts", {}):
+        return node
+    return _without_part(node, "clip", has_others)
 
 
 def _suiting(settings: PipelineSettings | FindSettings) -> tuple[PartSettings | None, str]:
     """The node of conf/clip for the backbone, or None, and what the user must know."""
-    nodes = _nodes()
-    is_toy = _is_of_needle_world(settings.backbone)
+    nodes = clip_options()
+    is_toy = is_of_needle_world(settings.backbone)
     if is_toy and isinstance(settings, PipelineSettings):
         return nodes["embedded"], ""
     # a model behind an address has no path, and no keys
@@ -135,7 +146,7 @@ def _option_of(fingerprint: Any, dtype: str) -> tuple[bool, str | None]:
     """
     if fingerprint == NoFrameEmbedder().fingerprint():
         return True, None
-    nodes = _nodes()
+    nodes = clip_options()
     for option in ("embedded", "b32"):
         if fingerprint == _fingerprint(nodes[option], dtype):
             return True, option
@@ -150,17 +161,18 @@ def _has_weights(option: str) -> bool:
     """Whether the weights of an option of REAL are on this machine."""
     if option == "conse":
         return not missing_packages()
-    node = _nodes()[option]
+    node = clip_options()[option]
     return has_weights(node["model"], node["pretrained"])
 
 
 @functools.cache  # reading YAML takes 0.1 s, and a benchmark builds dozens of embedders
-def _nodes() -> dict[str, PartSettings]:
+def clip_options() -> dict[str, PartSettings]:
     """Every option of conf/clip by name."""
     return options("clip", {"backbone": {"device": "cpu"}})
 
 
-def _is_of_needle_world(backbone: PartSettings) -> bool:
+def is_of_needle_world(backbone: PartSettings) -> bool:
+    """Whether the backbone knows the questions of the needle world alone."""
     return backbone.get("questions") == _NEEDLE_WORLD
 
 
@@ -168,8 +180,21 @@ def _fingerprint(node: PartSettings, dtype: str) -> str:
     return clip_fingerprint(node["model"], node.get("pretrained"), dtype)
 
 
-def _is_embedded(clip: DualEncoder) -> bool:
-    return clip.fingerprint().split("-")[0] == _fingerprint(_nodes()["embedded"], "float32")
+def is_embedded(clip: DualEncoder) -> bool:
+    """Whether this is the embedder that knows cards alone, in whatever dtype."""
+    return clip.fingerprint().split("-")[0] == _fingerprint(clip_options()["embedded"], "float32")
+
+
+def option_name(clip: DualEncoder) -> str:
+    """The name of a frame embedder in conf/clip; "primary" where it is none of them."""
+    if is_embedded(clip):
+        return "embedded"
+    weights = clip.fingerprint().split("-")[0]
+    for name, node in clip_options().items():
+        if node.get("pretrained") and _fingerprint(node, "float32") == weights:
+            return name
+    is_known, option = _option_of(weights, "float32")
+    return option if is_known and option is not None else "primary"
 
 
 def _recorded(bank: Path) -> Any:

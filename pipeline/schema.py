@@ -159,6 +159,8 @@ class IngestReport:
     text_seconds: dict[str, float] = field(default_factory=dict)
     thumbnail_bytes: int = 0  # of nbytes: JPEGs of the frames (source.keep=)
     new_seconds: float = 0.0  # of video time, encoded by this call
+    # further frame embedder -> frames in the bank that it embedded
+    pictures: dict[str, int] = field(default_factory=dict)
 
 
 NOT_SHOWN = "not in the video"

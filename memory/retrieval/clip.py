@@ -24,6 +24,8 @@ from memory.retrieval.row_buffer import RamBudget
 from memory.schema import Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
 
+OWN_ROWS = "clip"  # the embeddings that segments hold
+
 log = logging.getLogger("reelbank.memory")
 
 
@@ -38,10 +40,10 @@ class ClipRetriever:
     ram_bytes: RAM for embeddings (128 numbers at a frame a second: 44 MB a day). Beyond it they go
     to a mapped temporary file. Videos of more than 131,072 frames are searched approximately
     (memory/retrieval/frame_index.py), for about 140 bytes a frame on top.
+    rows: whose embeddings are ranked: "clip" for those that segments hold, else the key of a
+    further frame embedder. A further one may lack segments; their frames are not ranked.
     Partners: `embedder` embeds the question; `queries` is not used.
     """
-
-    reads = frozenset({"clip"})
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class ClipRetriever:
         per_segment: int = 2,
         picture_weight: float = 0.5,
         ram_bytes: int = 512 << 20,
+        rows: str = OWN_ROWS,
         queries: Queries | None = None,
     ) -> None:
         if embedder is None:
@@ -63,11 +66,17 @@ class ClipRetriever:
             raise UserError(
                 f"picture_weight={picture_weight} is no share; set it from 0 (the text alone) to 1"
             )
-        self._embedder, self._picture_weight = embedder, picture_weight
+        self.reads = frozenset({rows})
+        self._embedder, self._name = embedder, rows
+        self._picture_weight = picture_weight
         self._per_segment = per_segment
         self._budget = RamBudget(ram_bytes)
         self._index: dict[str, FrameIndex] = {}
-        self._edges: dict[str, list[int]] = {}  # first ordinal of each segment
+        # of each segment with rows: its first ordinal, and its first row in the index
+        self._edges: dict[str, list[int]] = {}
+        self._starts: dict[str, list[int]] = {}
+        self._has_gaps: set[str] = set()  # videos with a segment without rows
+        self._seen: dict[str, int] = {}  # frames that were added, with and without rows
         self._saved: dict[str, int] = {}  # rows in the saved files
 
     @property
@@ -77,22 +86,28 @@ class ClipRetriever:
     def add(self, segment: SegmentIndex) -> None:
         if not is_next(segment, self.frame_count(segment.video_id)):
             return
-        if segment.clip is None or not segment.has_clip:
+        video_id, rows = segment.video_id, segment.embeddings(self._name)
+        if rows is not None:
+            if video_id not in self._index:
+                self._edges[video_id], self._starts[video_id] = [], []
+                self._index[video_id] = FrameIndex(rows.shape[1], self._budget)
+            # place before rows: a search that finds a row must also find its segment
+            self._starts[video_id].append(len(self._index[video_id]))
+            self._edges[video_id].append(segment.first)
+            self._add_rows(video_id, rows)
+        elif self._name == OWN_ROWS:
             raise UserError(
-                f"segment {segment.number} of video {segment.video_id} has no frame embeddings, "
+                f"segment {segment.number} of video {video_id} has no frame embeddings, "
                 "which retriever=clip needs; use "
                 f"retriever={'uniform' if segment.key_means is None else 'kv'}, or another bank=DIR"
             )
-        if segment.video_id not in self._index:
-            self._index[segment.video_id] = FrameIndex(segment.clip.shape[1], self._budget)
-            self._edges[segment.video_id] = []
-        # edge before rows: a search that finds a row must also find its segment
-        self._edges[segment.video_id].append(segment.first)
-        self._add_rows(segment.video_id, segment.clip)
+        else:
+            self._has_gaps.add(video_id)
+        self._seen[video_id] = segment.first + len(segment)
 
     def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
         stretches = refuse_unknown(stretches, self.frame_count)
-        count = sum(map(len, stretches))
+        count = sum(len(self._rows_in(each)) for each in stretches)
         k = min(k, count)
         if k == 0:
             return hits([], [], stretches)
@@ -126,21 +141,50 @@ class ClipRetriever:
         """Places int64 and scores float32 of the best frames of all stretches, best first."""
         places, scores, begin = [], [], 0
         for video_id, first, stop in stretches:
+            begin += stop - first
+            rows = self._rows_in(Stretch(video_id, first, stop))
+            if not rows:
+                continue
             index = self._index[video_id]
             if query.shape[-1] != index.width:
                 raise UserError(
                     f"the question embeds to {query.shape[-1]} numbers but the bank's frames to "
                     f"{index.width}; use the frame embedder that the bank was made with"
                 )
-            ordinals, values = index.search(query, depth, stop, first)
-            places.append(ordinals + (begin - first))
+            found, values = index.search(query, depth, rows.stop, rows.start)
+            places.append(self._ordinals_of(video_id, found) + (begin - stop))
             scores.append(values)
-            begin += stop - first
-        if len(stretches) == 1:
+        if len(places) == 1:
             return places[0], scores[0]
         joined, values = np.concatenate(places), np.concatenate(scores)
         order = np.lexsort((joined, -values))[:depth]
         return joined[order], values[order]
+
+    def _rows_in(self, stretch: Stretch) -> range:
+        """The rows of the index that belong to frames of a stretch."""
+        video_id, first, stop = stretch
+        if video_id not in self._has_gaps:
+            return range(first, stop)
+        return range(*(self._rows_before(video_id, ordinal) for ordinal in (first, stop)))
+
+    def _rows_before(self, video_id: str, ordinal: int) -> int:
+        """Number of rows of the frames before an ordinal."""
+        if video_id not in self._index:
+            return 0
+        edges, starts = self._edges[video_id], self._starts[video_id]
+        at = bisect_left(edges, ordinal)  # segments with rows that begin before it
+        if at == 0:
+            return 0
+        end = starts[at] if at < len(starts) else len(self._index[video_id])
+        return min(starts[at - 1] + ordinal - edges[at - 1], end)
+
+    def _ordinals_of(self, video_id: str, rows: np.ndarray) -> np.ndarray:
+        """[k] int64 ordinals of rows of the index."""
+        if video_id not in self._has_gaps:
+            return rows
+        edges, starts = self._edges[video_id], self._starts[video_id]
+        segments = [bisect_right(starts, row) - 1 for row in rows.tolist()]
+        return rows + np.array([edges[at] - starts[at] for at in segments], np.int64)
 
     def _add_rows(self, video_id: str, rows: Tensor) -> None:
         index = self._index[video_id]
@@ -170,7 +214,7 @@ class ClipRetriever:
         bases: dict[str, int] = {}  # of a video's numbers
         begin = base = 0
         for video_id, first, stop in stretches:
-            edges = self._edges[video_id]
+            edges = self._edges.get(video_id, [])
             if video_id not in bases:
                 bases[video_id] = base
                 base += len(edges) + 1
@@ -183,43 +227,48 @@ class ClipRetriever:
         return segments
 
     def frame_count(self, video_id: str) -> int:
-        index = self._index.get(video_id)
-        return 0 if index is None else len(index)
+        return self._seen.get(video_id, 0)
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         try:
-            for block in row_cache.load(_rows_of(folder, video_id), timeline):
+            for block in row_cache.load(self._saved_rows(folder, video_id), timeline):
                 if video_id not in self._index:
-                    load_block = partial(ivf_block.load, _blocks_of(folder, video_id))
+                    load_block = partial(ivf_block.load, self._saved_blocks(folder, video_id))
                     self._index[video_id] = FrameIndex(
                         block.shape[1], self._budget, load_block=load_block
                     )
                 self._add_rows(video_id, torch.from_numpy(block))
         except OSError:
             self.forget(video_id)
-        count = self.frame_count(video_id)
-        if count:
-            self._edges[video_id] = timeline.edges[: bisect_left(timeline.edges, count)].tolist()
-            self._saved[video_id] = count
+        if video_id in self._index:
+            count = len(self._index[video_id])
+            edges = timeline.edges[: bisect_left(timeline.edges, count)].tolist()
+            self._edges[video_id], self._starts[video_id] = edges, edges.copy()
+            self._seen[video_id] = self._saved[video_id] = count
 
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
-        count = self.frame_count(video_id)
-        if count > self._saved.get(video_id, 0):
-            row_cache.save(_rows_of(folder, video_id), count, self._index[video_id].part, timeline)
-            ivf_block.save(_blocks_of(folder, video_id), self._index[video_id].ivf_blocks)
+        index = self._index.get(video_id)
+        count = 0 if index is None else len(index)
+        # only rows of all frames have the timeline's places
+        if (
+            index is not None
+            and video_id not in self._has_gaps
+            and count > self._saved.get(video_id, 0)
+        ):
+            row_cache.save(self._saved_rows(folder, video_id), count, index.part, timeline)
+            ivf_block.save(self._saved_blocks(folder, video_id), index.ivf_blocks)
             self._saved[video_id] = count
 
     def forget(self, video_id: str) -> None:
         index = self._index.pop(video_id, None)
         if index is not None:
             index.release()
-        self._edges.pop(video_id, None)
-        self._saved.pop(video_id, None)
+        self._has_gaps.discard(video_id)
+        for known in (self._edges, self._starts, self._seen, self._saved):
+            known.pop(video_id, None)
 
+    def _saved_rows(self, folder: Path, video_id: str) -> Path:
+        return folder / video_id / self._name
 
-def _rows_of(folder: Path, video_id: str) -> Path:
-    return folder / video_id / "clip"
-
-
-def _blocks_of(folder: Path, video_id: str) -> Path:
-    return folder / video_id / "clip-blocks"
+    def _saved_blocks(self, folder: Path, video_id: str) -> Path:
+        return folder / video_id / f"{self._name}-blocks"

@@ -14,6 +14,9 @@ from memory.retrieval.fusion import K0, reciprocal_rank
 from memory.schema import Hits, Question, Retriever, SegmentIndex, Stretch
 from memory.timeline import Timeline
 
+# text of a question -> name of a part -> share of its weight
+SharesOf = Callable[[str], Mapping[str, float]]
+
 
 def fuse_frames(ranked: Hits, near: Sequence[int]) -> Hits:
     """Fuse a ranking with frames from another source. near: places in the stretches of `ranked`,
@@ -33,8 +36,9 @@ class FusedRetriever:
     Raw scores of different retrievers are never compared: cosines and z-scores have no common
     scale.
     parts: name -> partial of a retriever, called here with the same partners.
-    weights: name -> weight, 1 where absent.
+    weights: name -> weight, 1 where absent. A part of weight 0 ranks only what the others leave.
     k0: how flat the weighting is; with 60, agreement of several parts beats one part's first place.
+    further_weight: of each retriever in `further`.
     Each part ranks max(4 k, 100) frames; a frame that a part does not rank gets nothing from it.
     """
 
@@ -44,12 +48,19 @@ class FusedRetriever:
         weights: Mapping[str, float] | None = None,
         k0: float = K0,
         *,
+        further_weight: float = 1.0,
         embedder: FrameEmbedder | None = None,
         queries: Queries | None = None,
+        further: Mapping[str, Retriever] | None = None,
+        shares_of: SharesOf | None = None,
     ) -> None:
-        weights = weights or {}
+        """further: retrievers over the rows of further frame embedders, by name. shares_of: says
+        for the text of a question how much of its weight a part keeps, 0 to 1; all of it where it
+        says nothing."""
+        weights, further = weights or {}, further or {}
         unknown = sorted(set(weights) - set(parts))
-        if unknown or not parts or k0 < 0 or any(weight < 0 for weight in weights.values()):
+        numbers = (k0, further_weight, *weights.values())
+        if unknown or not (parts or further) or any(number < 0 for number in numbers):
             raise UserError(
                 f"retriever=fused cannot use parts {sorted(parts)}, weights {dict(weights)}, "
                 f"k0={k0}; "
@@ -59,7 +70,9 @@ class FusedRetriever:
             name: part(embedder=embedder, queries=queries) for name, part in parts.items()
         }
         self._weights = {name: float(weights.get(name, 1.0)) for name in parts}
-        self._k0 = k0
+        self._parts |= further
+        self._weights |= dict.fromkeys(further, float(further_weight))
+        self._k0, self._shares_of = k0, shares_of
         self.reads = frozenset[str]().union(*(part.reads for part in self._parts.values()))
 
     @property
@@ -79,11 +92,18 @@ class FusedRetriever:
         count = sum(map(len, stretches))
         k = min(k, count)
         depth = min(count, max(4 * k, 100))
-        rankings = [
-            part.search(question, depth, stretches).places.tolist() for part in self._parts.values()
-        ]
-        weights = [self._weights[name] for name in self._parts]
-        fused = reciprocal_rank(rankings, weights, self._k0)
+        shares = {} if self._shares_of is None else self._shares_of(question.text)
+        weights = {name: self._weights[name] * shares.get(name, 1.0) for name in self._parts}
+
+        def ranking(name: str) -> list[int]:
+            places: list[int] = self._parts[name].search(question, depth, stretches).places.tolist()
+            return places
+
+        used = [name for name, weight in weights.items() if weight > 0]
+        rankings = [ranking(name) for name in used]
+        fused = reciprocal_rank(rankings, [weights[name] for name in used], self._k0)
+        for name in [each for each in weights if each not in used] if len(fused) < k else []:
+            fused |= dict.fromkeys((place for place in ranking(name) if place not in fused), 0.0)
         return _hits(dict(islice(fused.items(), k)), stretches)
 
     def frame_count(self, video_id: str) -> int:

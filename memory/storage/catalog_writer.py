@@ -5,8 +5,10 @@ memory/storage/database.py). Methods with a `db` parameter are one part of a lar
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from memory.embeddings import rows as embedding_rows
+from memory.embeddings.rows import EmbeddingRow
 from memory.storage import crash_points
 from memory.storage.catalog import SEGMENT_COLUMNS, VIDEO_COLUMNS, SegmentRow, VideoRow, not_none
 from memory.storage.database import Database, as_stored, raise_revision, row_sum
@@ -25,11 +27,12 @@ class CatalogWriter:
             crash_points.reached("video row")
         crash_points.reached("video commit")
 
-    def add_segment(self, row: SegmentRow) -> None:
+    def add_segment(self, row: SegmentRow, further: Sequence[EmbeddingRow] = ()) -> None:
         """Acknowledge a segment: the next one, or a missing one. sqlite3.IntegrityError if it
-        exists."""
+        exists. further: its rows of further frame embedders."""
         with self._database.transaction() as db:
             _insert_segment(db, row)
+            embedding_rows.add(db, further)
             if db.execute(
                 "SELECT 1 FROM segments WHERE video_id = ? AND number > ?",
                 (row.video_id, row.number),
@@ -38,21 +41,28 @@ class CatalogWriter:
             crash_points.reached("row")
         crash_points.reached("commit")
 
-    def add_all(self, videos: Iterable[VideoRow], rows: Iterable[SegmentRow]) -> None:
+    def add_all(
+        self,
+        videos: Iterable[VideoRow],
+        rows: Iterable[SegmentRow],
+        further: Sequence[EmbeddingRow] = (),
+    ) -> None:
         """Add many rows, all or none. No segment may come before one that is there."""
         with self._database.transaction() as db:
             for video in videos:
                 _put_video(db, video)
             for row in rows:
                 _insert_segment(db, row)
+            embedding_rows.add(db, further)
 
-    def remove(self, video_id: str, numbers: Iterable[int]) -> None:
+    def remove(self, video_id: str, numbers: Sequence[int]) -> None:
         """Delete the rows of some segments of a video, which then counts as unfinished."""
         with self._database.transaction() as db:
             db.executemany(
                 "DELETE FROM segments WHERE video_id = ? AND number = ?",
                 [(video_id, number) for number in numbers],
             )
+            embedding_rows.forget(db, video_id, numbers)
             db.execute(
                 "UPDATE videos SET finished = 0, finished_sum = ? WHERE id = ?",
                 (row_sum(video_id, 0), video_id),

@@ -29,7 +29,7 @@ class Piece:
     number: int
     start: float  # seconds of video time
     end: float
-    nbytes: int  # of its file
+    nbytes: int  # of its file, and of rows of further frame embedders
     moment: float  # Unix seconds: its end by the wall clock, or when it was encoded
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from encoders.errors import UserError
 from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.storage import crash_points
-from memory.storage.catalog import Catalog, row_problems
 from memory.storage.database import Database, digest, row_sum
 from memory.text import block_file, tokenizer
 
@@ -254,16 +253,6 @@ class TextRows:
         if row_sum(*values[1:-1]) != values[-1]:
             raise self._database.row_error()
         return _to_line(video_id, values)
-
-
-def damage_of(database: Database) -> list[str]:
-    """Problems of the database file, of the catalog's rows, and of the rows of text."""
-    try:
-        return database.damage() + row_problems(Catalog(database)) + TextRows(database).damage()
-    except UserError as error:
-        return [str(error)]
-    except (TypeError, ValueError) as error:  # a value of another type
-        return [str(error)]
 
 
 def index_damage(database: Database) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from encoders.errors import UserError
+from encoders.schema import embedder_name
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
 from pipeline.config import units
@@ -115,6 +116,15 @@ def _video_row(video: VideoRow, bank: MemoryBank) -> dict[str, Any]:
             }
             for run in bank.text.runs(video_id)
         ],
+        "pictures": [
+            {
+                "embedder": embedder_name(each.embedder),
+                "key": each.embedder,
+                "frames": each.frames,
+                "nbytes": each.nbytes,
+            }
+            for each in bank.embeddings.counts(video_id)
+        ],
     }
 
 
@@ -132,6 +142,11 @@ def _print_videos(settings: BankSettings, bank: MemoryBank, table: Table) -> Non
             until = f", up to {units.format_time(text['until'], hours='always')}"
             print(
                 f"  {text['extractor']}: {text['lines']} lines{'' if text['finished'] else until}"
+            )
+        for pictures in row["pictures"]:
+            print(
+                f"  pictures by {pictures['embedder']}: {pictures['frames']} of {row['frames']} "
+                f"frames, {pictures['nbytes'] / 1e6:.3f} MB"
             )
     if not table:
         print("no video yet; `reelbank ingest video=FILE` adds one")

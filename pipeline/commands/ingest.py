@@ -85,6 +85,9 @@ def print_report(settings: IngestSettings, report: IngestReport) -> None:
         )
     if report.text_lines:
         print(f"words: {_line_counts(report.text_lines)}")
+    if report.pictures:
+        counts = (f"{count} frames by {name}" for name, count in report.pictures.items())
+        print(f"pictures: {', '.join(counts)}")
     if report.warning:
         print(f"warning: {report.warning}")
 

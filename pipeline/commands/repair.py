@@ -9,7 +9,8 @@ the original ones. Checksums are compared, and the outcome says which case it wa
 
 Order: 1 find all damage, 2 load a model if one is needed (other settings than those of the bank are
 refused here, before anything is dropped), 3 video by video: drop, then encode from the first
-missing number to the last, 4 repair recent windows and text.
+missing number to the last, 4 repair recent windows and text, and delete damaged rows of further
+frame embedders.
 """
 
 import json
@@ -106,6 +107,7 @@ def repair(settings: RepairSettings) -> list[Repaired]:
             *_repair_records(bank),
             *_repair_windows(bank, windows),
             *_repair_text(bank),
+            *_repair_embeddings(bank),
         ]
 
 
@@ -246,6 +248,18 @@ def _repair_text(bank: MemoryBank) -> list[Repaired]:
             "written again",
         )
         for problem in bank.check.repair_text()
+    ]
+
+
+def _repair_embeddings(bank: MemoryBank) -> list[Repaired]:
+    """Delete damaged rows of further frame embedders, which the film gives again."""
+    return [
+        _file_repaired(
+            problem.video_id,
+            f"pictures {problem.path.parent.name}/{problem.path.name}: {problem.text}",
+            "deleted; `reelbank add FILM clip=[...]` makes them again",
+        )
+        for problem in bank.check.clear_embeddings()
     ]
 
 

@@ -14,7 +14,13 @@ from encoders.errors import UserError
 from pipeline.config import settings
 from pipeline.config.compose_cache import ComposeCache
 from pipeline.config.default_bank import default_bank
-from pipeline.config.overrides import refuse, schema_of, texts_of, without_texts
+from pipeline.config.overrides import (
+    refuse,
+    schema_of,
+    texts_of,
+    with_further_clips,
+    without_texts,
+)
 from pipeline.config.settings import TASK_SETTINGS, Form, PartSettings, Settings
 
 _LOCAL_MODEL = "local-dir:"  # before a path in clip.model
@@ -52,6 +58,7 @@ def compose(task: Literal["pull"], overrides: Sequence[str]) -> settings.PullSet
 def compose(task: str, overrides: Sequence[str]) -> Settings: ...
 def compose(task: str, overrides: Sequence[str]) -> Settings:
     """The settings of a task. UserError names the wrong key, value or option."""
+    given, overrides = list(overrides), with_further_clips(overrides)
     refuse(task, overrides)
     kind = TASK_SETTINGS[schema_of(task, overrides)]
     own = kind(**_values(task, overrides))
@@ -62,7 +69,7 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
     if _lists_nothing("text", overrides):
         setattr(own, "text", {})  # noqa: B010 - to Hydra, a list without options is no choice at all
     if hasattr(own, "given"):
-        own.given = list(overrides)  # arms are composed on top of it
+        own.given = given  # arms are composed on top of it
     for one in fields(kind):
         if not own.is_missing(one.name):
             is_path = one.metadata["form"] is Form.PATH
@@ -72,6 +79,7 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
 
 def to_yaml(task: str, overrides: Sequence[str]) -> str:
     """Every key of a task with its value, references as they stand in conf/: what --cfg prints."""
+    given, overrides = list(overrides), with_further_clips(overrides)
     refuse(task, overrides)
     from omegaconf import OmegaConf
 
@@ -81,7 +89,7 @@ def to_yaml(task: str, overrides: Sequence[str]) -> str:
     if config.get("bank") == "":
         config.bank = default_bank()
     if "given" in config:
-        config.given = list(overrides)
+        config.given = given
     return OmegaConf.to_yaml(config)
 
 

@@ -15,6 +15,10 @@ from pipeline.config.settings import RENAMED, TASK_SETTINGS, Form, Settings
 OVERRIDE = re.compile(r"(?P<signs>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)", re.DOTALL)
 
 
+# clip=[NAME,NAME...]
+_SEVERAL_CLIPS = re.compile(r"clip=\[(?P<names>[\w\s,]*)\]")
+
+
 def schema_of(task: str, overrides: Sequence[str]) -> str:
     """The name of conf/NAME.yaml: only repair needs the parts with which a bank was made."""
     return "repair" if task == "bank" and "action=repair" in overrides else task
@@ -64,6 +68,30 @@ def _refuse_hydras_own(task: str, overrides: Sequence[str]) -> None:
                 f"{override} takes {key} away, and `reelbank {task}` reads it; give a value, as in "
                 f"{key}=VALUE"
             )
+
+
+def with_further_clips(overrides: Sequence[str]) -> list[str]:
+    """The overrides with clip=[A,B] as Hydra must get it: clip=A, and B as a further embedder.
+
+    Only the last clip= counts. UserError on a list that names none, or one of them twice.
+    """
+    choices = [number for number, one in enumerate(overrides) if one.startswith("clip=")]
+    several = {number: _SEVERAL_CLIPS.fullmatch(overrides[number]) for number in choices}
+    found = list[str]()
+    for number, override in enumerate(overrides):
+        match = several.get(number)
+        if match is None:
+            found.append(override)
+        elif number == choices[-1]:
+            names = [name.strip() for name in match["names"].split(",")]
+            if not all(names) or len(set(names)) < len(names) or "auto" in names[1:]:
+                raise UserError(
+                    f"{override} does not fit; give names of frame embedders, each once and auto "
+                    "only as the first, such as clip=[embedded,conse]"
+                )
+            found.append(f"clip={names[0]}")
+            found += [f"+clip@further_clips.{name}={name}" for name in names[1:]]
+    return found
 
 
 def texts_of(kind: type[Settings], overrides: Sequence[str]) -> dict[str, str]:

@@ -74,6 +74,8 @@ class Settings:
 
     task: ClassVar[str]  # the word behind `reelbank`
     answers_questions: ClassVar[bool] = False  # False: the task only encodes, or reads no frames
+    # True: the films are the user's own, so that clip=auto adds an embedder that knows the world
+    encodes_the_world: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
@@ -132,7 +134,7 @@ class Form(Enum):
 def setting(default: Any, help: str, *, heading: str = "", form: Form = Form.PLAIN) -> Any:
     """A field with a default. heading: the title of the group that begins with this field."""
     metadata = {"help": help, "heading": heading, "form": form}
-    if isinstance(default, list):
+    if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -217,7 +219,12 @@ class PipelineSettings(Settings):
     format: OutputFormat = setting(OutputFormat.text, "What the command prints.", heading="Output")
 
     backbone: PartSettings = mandatory("The video language model.", heading="Parts")
-    clip: PartSettings = mandatory("The frame embedder.")
+    clip: PartSettings = mandatory("The frame embedder, or the primary one of several.")
+    further_clips: dict[str, PartSettings] = setting(
+        {},
+        "Frame embedders beside clip, by name; clip=[embedded,conse] sets both, the primary one "
+        "first.",
+    )
     source: PartSettings = mandatory("Decodes the video.")
     segmenter: PartSettings = mandatory("Cuts the video into segments.")
     compressor: PartSettings = mandatory("Drops or merges visual tokens before they are stored.")
@@ -356,7 +363,12 @@ class FindSettings(Settings):
     late_lines: int = setting(
         0, "Best lines that dense= compares with the query token by token. 0: none."
     )
-    clip: PartSettings = mandatory("The frame embedder of the bank.")
+    clip: PartSettings = mandatory("The frame embedder of the bank, or the primary one.")
+    further_clips: dict[str, PartSettings] = setting(
+        {},
+        "Frame embedders beside clip, by name; clip=[embedded,conse] sets both, the primary one "
+        "first.",
+    )
     dense: PartSettings = mandatory("Finds lines by meaning; the encoder of the bank.")
     text: dict[str, PartSettings] | None = setting(
         None, "Extractors of text for encode=true. null: as in `reelbank ingest`."

@@ -29,8 +29,10 @@ from encoders.schema import (
     ResumableSource,
     Segment,
     Segmenter,
+    embedder_name,
 )
 from memory.bank import MemoryBank
+from pipeline.ingest.embeddings import FrameEmbedding
 from pipeline.ingest.open_segment import OpenSegment
 from pipeline.ingest.text import BackgroundTextExtraction, TextExtraction
 from pipeline.runtime.background_writer import BackgroundWriter
@@ -96,6 +98,7 @@ class Ingester:
     new_prefill: Callable[[], Prefill]  # a fresh window for each video
     clip: FrameEmbedder
     text: TextExtraction
+    further: FrameEmbedding  # beside `clip`
     interval: float  # seconds between sampled frames
     # Unix seconds of second 0 of the video, where the user gave them
     began: float | None = None
@@ -107,6 +110,10 @@ class Ingester:
         """Whether tower and frame embedder work on a segment while the decoder works on the one
         before it."""
         return self.backbone.device.type != "cpu" or has_threads_to_share()
+
+    def lacks_pictures(self, video_id: str) -> bool:
+        """Whether a video that is encoded lacks rows of frame embedders that were asked for."""
+        return bool(self.further.of_encoded().missing(video_id))
 
     def follow(
         self,
@@ -153,6 +160,7 @@ class Ingester:
         is_replayable = live is None or live.source.is_replayable
         video = self.bank.catalog.video(info.video_id)
         if video is not None and video.finished:
+            self.further.of_encoded().add(source, self.backbone.temporal_patch, timer, progress)
             text = self.text.of_encoded()
             with text.extracting(info) as words:
                 pass
@@ -164,7 +172,7 @@ class Ingester:
         if video is not None and isinstance(source, ResumableSource):
             source.resume(video.info)
             info = source.info
-        ask_for_detail(source, [self.clip])
+        ask_for_detail(source, [self.clip, *self.further.embedders.values()])
         # before looking at what is missing: another writer must not add it in between
         self.bank.begin_writing()
         self.bank.record_video(info, self.interval, finished=False)
@@ -179,6 +187,7 @@ class Ingester:
                 self._encode(run, first, stop)
         if until is None and is_replayable:
             self.bank.record_video(source.info, self.interval, finished=True)
+            self.further.add(source, self.backbone.temporal_patch, timer, progress)
             self.text.describe(source.info)
         notes = [source_warning(source.info), _inexact(run.inexact)]
         notes += [_NO_THUMBNAILS] if run.lacks_thumbnails else []
@@ -253,7 +262,15 @@ class Ingester:
         if began is None:
             # new segments belong to the current session; one that is encoded again keeps its own
             began = self.began if point.is_next and self.began is not None else point.began
-        encoder = Encoder(self.backbone, self.compressor, prefill, self.clip, self.interval, began)
+        encoder = Encoder(
+            self.backbone,
+            self.compressor,
+            prefill,
+            self.clip,
+            self.interval,
+            began,
+            self.further.embedders,
+        )
         batches = _timed(run.source.frames(begin), run.timer, "decode")
         return _Start(encoder, batches, point.start, exact, self._has_thumbnail(run, point.times))
 
@@ -329,6 +346,10 @@ class Ingester:
             nbytes=nbytes,
             seconds=timer.seconds | {"total": timer.total()},
             warning=warning,
+            pictures={
+                embedder_name(each.embedder): each.frames
+                for each in self.bank.embeddings.counts(video_id)
+            },
         )
 
 

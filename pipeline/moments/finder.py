@@ -2,9 +2,10 @@
 
 Knows the bank, the planner and the clock; no configuration, no output. Channels:
 - the kinds of text lines: subtitle, speech, ocr, object, caption;
-- `picture`: frames near to the words (clip);
+- `picture`: frames near to the words (clip); with several frame embedders one channel for each,
+  such as `picture:conse`;
 - `kv`: frames whose keys answer the question's queries in the language model.
-For the last two the bank's retriever is a fused one with parts of these names. A sentence encoder
+For these the bank's retriever is a fused one with parts of these names. A sentence encoder
 also ranks lines by their vectors (`dense`) and by their tokens (`late`). The planner's weights
 enter the fusion (memory/retrieval/fusion.py).
 """
@@ -22,7 +23,17 @@ from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
 from pipeline.query import wall_clock
 from pipeline.query.batched import BatchedQueries
-from pipeline.query.plan import CHANNELS, DENSE, FRAMES, LATE, Planner, QueryPlan
+from pipeline.query.picture_weights import picture_weights
+from pipeline.query.plan import (
+    CHANNELS,
+    DENSE,
+    LATE,
+    PICTURE,
+    Planner,
+    QueryPlan,
+    looks_at_frames,
+    picture_of,
+)
 from pipeline.query.plan import plan as plan_by_rules
 from pipeline.query.time_limits import video_spans
 from pipeline.query.time_phrases import Span
@@ -46,6 +57,8 @@ class Finder:
     planner: Planner = plan_by_rules
     # what the bank's retrievers need of a text, computed once for all videos
     queries: tuple[BatchedQueries, ...] = ()
+    # frame embedders with a channel each, where there are several
+    picture_names: tuple[str, ...] = ()
 
     def find(
         self,
@@ -70,7 +83,12 @@ class Finder:
         """How to search for a question, and its limits by the clock on the wall."""
         ids = [video_id] if video_id else [row.info.video_id for row in self.bank.catalog.videos()]
         limits = wall_clock.resolve(question, self.bank, ids, time.time())
-        return self.planner(limits.text), limits
+        plan = self.planner(limits.text)
+        weights = {
+            picture_of(name): share * plan.weights.get(PICTURE, 1.0)
+            for name, share in picture_weights(plan.text, self.picture_names).items()
+        }
+        return replace(plan, weights=plan.weights | weights), limits
 
     def rankings(
         self,
@@ -133,7 +151,9 @@ class Finder:
         with ExitStack() as stack:
             for queries in self.queries:
                 stack.enter_context(queries.prepared([plan.text]))
-            for channel in (channel for channel in FRAMES if channel in self.channels):
+            for channel in filter(looks_at_frames, self.channels):
+                if plan.weights.get(channel) == 0:
+                    continue  # another frame embedder is for this question
                 moments = [
                     moment
                     for each, span in spans.items()

@@ -199,6 +199,16 @@ def is_about_cards(question: str) -> bool:
     return words <= _known_words() and (counts or colors or not _ASKED.isdisjoint(words))
 
 
+def may_name_cards(text: str) -> bool:
+    """Whether a few words may mean what a card shows, such as "red star" or "4821": a film of the
+    world may show it too ("key"). Words that no question about cards has speak against it.
+    """
+    words = frozenset(re.findall(r"[^\W\d_]+", text.lower()))
+    shown = {word.lower() for word in (*COLORS, *ICONS, *NAMES, *SHAPES)}
+    names_one = not words.isdisjoint(shown) or bool(re.search(r"\b\d{4}\b", text))
+    return words <= _known_words() and names_one
+
+
 _ASKED = frozenset("code codes card secret name names icon icons shape order".split())
 _FREE = "a an and are at by did do does film for has have in it me of please s seen tell there was"
 

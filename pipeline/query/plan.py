@@ -19,6 +19,23 @@ PICTURE, KV = "picture", "kv"
 DENSE, LATE = "dense", "late"  # text lines by meaning: by their vectors, by their tokens
 # channels that look at frames; kv needs the backbone, so no default has it
 FRAMES = (PICTURE, KV)
+_OF = PICTURE + ":"  # before the name of one frame embedder of several
+
+
+def picture_of(name: str) -> str:
+    """The channel of the pictures that one frame embedder ranks: "picture:conse"."""
+    return _OF + name
+
+
+def embedder_of(channel: str) -> str | None:
+    """The name in a channel of `picture_of`; None for any other channel."""
+    return channel.removeprefix(_OF) if channel.startswith(_OF) else None
+
+
+def looks_at_frames(channel: str) -> bool:
+    """Whether a channel ranks frames, not lines."""
+    return channel in FRAMES or embedder_of(channel) is not None
+
 
 # kv is low as in conf/retriever/fused.yaml: keys tell footage apart rather than what it shows
 _WEIGHTS = {

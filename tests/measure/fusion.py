@@ -27,7 +27,7 @@ from pipeline.config.compose import compose
 from pipeline.config.parts import instantiate
 from pipeline.frame_embedder import build_clip
 from pipeline.moments.finder import Finder
-from pipeline.moments.frame_channels import frame_channels
+from pipeline.moments.frame_channels import Embedders, frame_channels
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import COLORS, NAMES, SHAPES, Needle, random_needle
 from pipeline.query import plan as planner
@@ -123,7 +123,7 @@ def report(args: argparse.Namespace) -> None:
         config.bank,
         open_manifest(args.folder / "bank", None, create=False),
         (*planner.CHANNELS, planner.KV),
-        clip=lambda: build_clip(config),
+        embedders=lambda: Embedders(build_clip(config), "embedded", {}),
         backbone=lambda: instantiate("backbone", config.backbone),
     )
     ranked: dict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))

@@ -163,12 +163,14 @@ def command_line(checkout: Path = ROOT) -> Iterator[CommandLine]:
 
 
 def without_timings(value: Any) -> Any:
-    """The same JSON without the seconds of each stage, which no two runs share."""
+    """The same JSON without the seconds of each stage, which no two runs share, and without an
+    empty list of further frame embedders, which old replies do not have."""
     if isinstance(value, dict):
         return {
             k: without_timings(v)
             for k, v in value.items()
             if not (k in ("seconds", "text_seconds") and isinstance(v, dict))
+            and not (k == "pictures" and not v)
         }
     return [without_timings(each) for each in value] if isinstance(value, list) else value
 

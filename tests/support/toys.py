@@ -96,11 +96,11 @@ def _teach(model: LlavaOnevisionForConditionalGeneration, chain: list[int]) -> N
 
 
 @functools.cache
-def toy_clip() -> Path:
+def toy_clip(seed: int = 0) -> Path:
     """A folder with a random open_clip model of the embedded one's architecture."""
     from pipeline.embedded import train_clip
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     folder = Path(tempfile.mkdtemp(prefix="reelbank-clip-"))
     train_clip.save(train_clip.build(), folder)
     return folder
@@ -113,6 +113,15 @@ def toy_parts(says: str = "") -> list[str]:
         f"clip.model=local-dir:{toy_clip()}",
         "backbone.reads_text=true",  # unlike the embedded model, in whose place it is
         "backbone.questions=null",
+    ]
+
+
+def further_clip(primary: str = "embedded") -> list[str]:
+    """Overrides for a second frame embedder, b32, which is a random model as well."""
+    return [
+        f"clip=[{primary},b32]",
+        f"further_clips.b32.model=local-dir:{toy_clip(1)}",
+        "further_clips.b32.pretrained=null",
     ]
 
 

@@ -39,6 +39,7 @@ from memory.storage.segments.tensor_file import DamagedError, TensorFile, read_s
 # 1 had no checksums; 2 had them in hex, and quantized banks stored scales and mean keys separately
 FORMAT = 3
 LOSSLESS = StorageFormat()
+INDEX_TENSORS = frozenset({"clip", "key_means"})  # that a retriever may want
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def read_frames(
 def read_index(
     path: Path,
     first: int,
-    want: Set[str] = frozenset({"clip", "key_means"}),
+    want: Set[str] = INDEX_TENSORS,
     expected_seal: str | None = None,
 ) -> SegmentIndex:
     """The rows that a retriever indexes. first: ordinal of the first frame, which the file does not
@@ -233,6 +234,7 @@ def _key_means(file: TensorFile, form: TensorFormat, keys: Tensor | None = None)
 
 __all__ = [
     "FORMAT",
+    "INDEX_TENSORS",
     "LOSSLESS",
     "DamagedError",
     "Head",

@@ -198,7 +198,7 @@ def test_the_row_comes_after_the_file_is_durable(store, monkeypatch):
         )
     add = store.catalog_writer.add_segment
     monkeypatch.setattr(
-        store.catalog_writer, "add_segment", lambda row: (done.append("row"), add(row))[1]
+        store.catalog_writer, "add_segment", lambda *row: (done.append("row"), add(*row))[1]
     )
     (store.path("v", 0).parent).mkdir()
     store.put(make_segment("v", 0))

@@ -68,10 +68,14 @@ def test_fused_retriever(parts, weights, k0, k):
     )
     retriever.add(SegmentIndex("v", 0, 0, torch.arange(31, dtype=torch.float64)))
     scores: defaultdict[int, float] = defaultdict(float)
-    for name, order in parts.items():
+    used = {name: order for name, order in parts.items() if weights.get(name, 1.0)}
+    for name, order in used.items():
         for rank, ordinal in enumerate(order, start=1):
             scores[ordinal] += float(weights.get(name, 1.0)) / (k0 + rank)
-    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))[:k]
+    best = sorted(scores, key=lambda ordinal: (-scores[ordinal], ordinal))
+    # parts of weight 0 rank what the others leave
+    best += [place for name, order in parts.items() if name not in used for place in order]
+    best = list(dict.fromkeys(best))[:k]
     fused = retriever.search(Question("q", "v"), k, upto(31))
     assert fused.frames.tolist() == best
     assert torch.equal(fused.scores, hits(best, [scores[ordinal] for ordinal in best]).scores)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from memory.bank import MemoryBank
+from memory.rebuild import damage_of
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import CatalogDamagedError, Database, row_sum
-from memory.text.rows import damage_of
 from tests.support.records import info, make_segment, make_video, write_video
 
 NOON = 1_795_000_000.25
