@@ -38,7 +38,7 @@ class ConseEncoder:
         classes: int = 10,
         device: str = "cpu",
         dtype: str = "float32",
-        batch: int = 8,
+        batch: int = 4,
     ) -> None:
         """classes: the likeliest ones of a frame that count. device, dtype ("float32" or
         "bfloat16"), batch: of the classifier; texts are embedded on the CPU. UserError if a package

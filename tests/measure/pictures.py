@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import encoders.models.torchvision_ops  # noqa: F401  (first: timm imports torchvision)
 
@@ -26,6 +27,7 @@ from PIL import Image
 
 from encoders.conse.conse_encoder import ConseEncoder
 from encoders.models.clip import ClipEncoder
+from encoders.models.imagenet import efficientnet_lite
 from encoders.models.imagenet.efficientnet_lite import SIDE
 from encoders.models.imagenet.image_classifier import _prepared
 from encoders.models.imagenet.lite0_package import LITE0
@@ -200,15 +202,23 @@ def cost(rounds: int) -> None:
         encoder = ConseEncoder(batch=batch, dtype=dtype)
         return lambda: encoder.embed_frames(square)
 
+    def in_plain_torch(work: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            with patch.object(efficientnet_lite, "is_supported", lambda *_: False):
+                work()
+
+        return run
+
     whole = ConseEncoder()
     embedded = ClipEncoder(f"local-dir:{WEIGHTS / 'clip'}")
     works: dict[str, Callable[[], object]] = {
         "timm's module": lambda: reference(prepared),
         "timm's module, channels last": lambda: channels_last(prepared_last),
         "`conse`, one frame at a time": conse(1),
-        "`conse`, batches of 8 (default)": conse(8),
+        "`conse`, batches of 4 (default)": conse(4),
         "`conse`, batches of 16": conse(16),
-        "`conse`, bfloat16, batches of 8": conse(8, "bfloat16"),
+        "`conse`, batches of 4, ReLU6 in passes of its own": in_plain_torch(conse(4)),
+        "`conse`, bfloat16, batches of 4": conse(4, "bfloat16"),
         "`conse`, frames of 1280 x 720 (scaled by torch)": lambda: whole.embed_frames(large),
         "`embedded`": lambda: embedded.embed_frames(square),
     }

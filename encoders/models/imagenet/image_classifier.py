@@ -31,7 +31,7 @@ class SeenClass:
 class ImageClassifier:
     """EfficientNet-Lite0, loaded when a frame first needs it. Downloads nothing."""
 
-    def __init__(self, *, device: str = "cpu", dtype: str = "float32", batch: int = 8) -> None:
+    def __init__(self, *, device: str = "cpu", dtype: str = "float32", batch: int = 4) -> None:
         """dtype: of the computation, one of DTYPES. batch: frames in one pass. UserError if the
         device is not there, a value is none of these, or the package of the weights is missing.
         """

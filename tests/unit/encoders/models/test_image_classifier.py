@@ -15,7 +15,8 @@ import torch
 
 from encoders.errors import UserError
 from encoders.models import packaged_weights
-from encoders.models.imagenet import lite0_weights
+from encoders.models.acceleration.onednn_convolution import is_supported
+from encoders.models.imagenet import efficientnet_lite, lite0_weights
 from encoders.models.imagenet.class_names import image_classes
 from encoders.models.imagenet.efficientnet_lite import SIDE, EfficientNetLite
 from encoders.models.imagenet.image_classifier import ImageClassifier, _prepared
@@ -43,8 +44,13 @@ def shapes(count: int, height: int = 90, width: int = 160) -> Frames:
     return Frames("a", pixels, np.arange(count, dtype=float))
 
 
-def test_logits_are_those_of_timm() -> None:
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_logits_are_those_of_timm(is_fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
+
+    if is_fused and not is_supported("cpu", torch.float32):
+        pytest.skip("oneDNN is not there")
+    monkeypatch.setattr(efficientnet_lite, "is_supported", lambda *_: is_fused)
 
     reference = timm.create_model("tf_efficientnet_lite0").eval()
     own = lite0_tensors()
