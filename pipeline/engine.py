@@ -190,7 +190,9 @@ class Engine:
         with self._read_lock:
             answer = self.qa.ask(asked, on_token, cancelled=cancelled)
         if history is not None:
-            history.add(answer)
+            from pipeline.conversation.history import Round
+
+            history.add(Round.of(answer))
         note = note.removeprefix(answer.warning).strip()  # both may have the remark on the file
         return replace(answer, warning=" ".join(filter(None, [answer.warning, note])))
 

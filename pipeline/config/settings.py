@@ -623,6 +623,8 @@ class ServeSettings(ListenSettings):
         64, "Size limit of a chat request with its base64 videos, in 10^6 bytes."
     )
     letters: int = setting(2000, "Length limit of a question, in characters.")
+    history_tokens: int = setting(0, _HISTORY_TOKENS, heading="Conversation")
+    tell_rounds: int = setting(0, _TELL_ROUNDS)
 
 
 @dataclass

@@ -61,7 +61,8 @@ class FollowUp:
 
 
 class History:
-    """`asked = history.resolve("and after that?")`, `history.carry(question)`, `history.add(...)`.
+    """`history.resolve("and after that?")`, `history.carry(question)`, then
+    `history.add(Round.of(answer))`.
 
     One thread at a time.
     """
@@ -87,9 +88,9 @@ class History:
         """The newest round last."""
         return tuple(self._rounds)
 
-    def add(self, answer: Answer) -> None:
-        """Add a complete answer. Of more than MAX_ROUNDS, the oldest is forgotten."""
-        self._rounds = [*self._rounds, Round.of(answer)][-MAX_ROUNDS:]
+    def add(self, done: Round) -> None:
+        """Add the newest round. Of more than MAX_ROUNDS, the oldest is forgotten."""
+        self._rounds = [*self._rounds, done][-MAX_ROUNDS:]
 
     def clear(self) -> None:
         """Forget everything."""

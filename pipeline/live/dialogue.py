@@ -81,7 +81,7 @@ class Dialogue:
             answer = self._turn.stream.result
             self._turn = None
             if answer is not None:
-                self._history.add(answer)
+                self._history.add(Round.of(answer))
 
     def _interpret(self, utterance: str) -> FollowUp:
         """The question for the model, and the seconds of video time that it is about."""

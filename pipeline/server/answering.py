@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from encoders.schema import Frames
 from memory.schema import Question
+from pipeline.conversation.round_memory import RoundMemory
 from pipeline.qa import VideoQA
 from pipeline.runtime.cancel import Cancelled
 from pipeline.schema import Answer
@@ -42,6 +43,7 @@ class Answering:
         files: FileStore,
         fetcher: Fetcher,
         encode_queue: EncodeQueue,
+        rounds: RoundMemory,
         *,
         running: int,
         seconds: float,
@@ -50,11 +52,16 @@ class Answering:
         included.
         """
         self._qa, self._files, self._fetcher, self._encode_queue = qa, files, fetcher, encode_queue
-        self._seconds = seconds
+        self._seconds, self._rounds = seconds, rounds
         self._executor = ThreadPoolExecutor(running, "asker")
         # of its own, so that slow hosts hold no thread that other requests use
         self._downloaders = ThreadPoolExecutor(_MAX_DOWNLOADS, "downloader")
         self._downloads: dict[str, tuple[str, float]] = {}  # URL -> file id, monotonic time
+
+    @property
+    def reads_rounds(self) -> bool:
+        """Whether the model reads something of the earlier rounds of a conversation."""
+        return self._rounds.is_read
 
     async def resolve(self, video: VideoReference) -> StoredFile:
         """The stored file of a reference; stores or downloads it first if necessary.
@@ -118,8 +125,14 @@ class Answering:
                 if isinstance(subject, Frames):
                     emit(self._qa.ask_frames(request.question, subject, emit, cancelled=stop))
                     return
-                question = Question(request.question, subject.video_id, request.asked_at)
-                emit(self._qa.ask(question, emit, cancelled=stop))
+                video_id = subject.video_id
+                question = Question(request.question, video_id, request.asked_at)
+                if request.rounds:
+                    history = self._rounds.history(video_id, request.rounds)
+                    question = history.carry(history.resolve(request.question).about(question))
+                answer = self._qa.ask(question, emit, cancelled=stop)
+                self._rounds.add(video_id, request.question, answer)
+                emit(answer)
             except BaseException as error:
                 emit(error)
 

@@ -205,7 +205,10 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         """Receive and parse a body."""
         body = await _read_body(request)
         parse = functools.partial(
-            chat_request.parse_body, body, max_letters=service.limits.question_letters
+            chat_request.parse_body,
+            body,
+            max_letters=service.limits.question_letters,
+            reads_rounds=service.answering.reads_rounds,
         )
         if len(body) <= _BRIEF_BYTES:
             return parse()

@@ -12,9 +12,10 @@ In place of a video, the last message may hold pictures in time order, as other 
     {"type": "text", "text": "[00:31]"}                          the time of the next picture
     {"type": "image_url", "image_url": {"url": "data:image/..."}}
 
-The last video of the conversation counts. The question is the text of the last message. Two fields
-are extensions: asked_at (video seconds; frames after it are not visible to the answer) and
-cite_in_text (false: citations only as fields, not in the text).
+The last video of the conversation counts. The question is the text of the last message; earlier
+messages are the rounds that it may refer to. Two fields are extensions: asked_at (video seconds;
+frames after it are not visible to the answer) and cite_in_text (false: citations only as fields,
+not in the text).
 """
 
 import math
@@ -25,6 +26,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from pipeline.conversation.round_memory import Texts
 from pipeline.server.errors import ApiError
 from pipeline.server.intake import bounded_json
 from pipeline.server.intake.bounded_json import LongText
@@ -149,6 +151,7 @@ class ChatRequest:
 
     model: str
     question: str
+    rounds: tuple[Texts, ...]  # earlier ones, in order
     video: VideoReference | None  # None: about the pictures
     pictures: tuple[InlinePicture, ...]  # rising times
     asked_at: float  # video seconds; inf = the whole video
@@ -158,11 +161,12 @@ class ChatRequest:
     warning: str  # names the fields of the request that have no effect
 
 
-def parse_body(data: bytearray, *, max_letters: int) -> ChatRequest:
+def parse_body(data: bytearray, *, max_letters: int, reads_rounds: bool = False) -> ChatRequest:
     """Parse a request body. Its video stays in `data` and is decoded when it is stored.
 
     ApiError 400 when it is not JSON or not supported, 413 when it has too many parts, 422 when a
-    field is invalid. max_letters: longest question accepted.
+    field is invalid. max_letters: longest question accepted. reads_rounds: whether the model reads
+    earlier rounds.
     """
     document = bounded_json.parse(data)
     try:
@@ -187,13 +191,14 @@ def parse_body(data: bytearray, *, max_letters: int) -> ChatRequest:
     return ChatRequest(
         model=body.model,
         question=question,
+        rounds=_rounds(body, parts, document.long_texts, max_letters),
         video=None if pictures else _video(videos, document.long_texts),
         pictures=pictures,
         asked_at=math.inf if body.asked_at is None else body.asked_at,
         stream=body.stream,
         usage=body.stream_options is not None and body.stream_options.include_usage,
         cite_in_text=body.cite_in_text,
-        warning=_warning(body, parts, videos),
+        warning=_warning(body, parts, videos, reads_rounds),
     )
 
 
@@ -271,9 +276,30 @@ def _time_tag(part: _Part) -> float | None:
     return 60.0 * int(minutes) + float(seconds)
 
 
-def _question(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int) -> str:
-    """The text of the last message. ApiError 400 when it is empty, too long, or no Unicode."""
-    question = ""
+def _rounds(
+    body: _Body, parts: list[list[_Part]], long_texts: dict[str, LongText], max_letters: int
+) -> tuple[Texts, ...]:
+    """The texts of the rounds before the last message. A round is left out where a text is too
+    long, or a message has no answer behind it."""
+    rounds: list[Texts] = []
+    texts: list[str] = []  # of the messages of the open round
+    for message, row in zip(body.messages[:-1], parts[:-1], strict=True):
+        if message.role not in ("user", "assistant"):
+            continue
+        texts = texts if message.role == "assistant" else []
+        try:
+            texts = [*texts, _text(row, long_texts, max_letters)]
+        except ApiError:
+            texts = []
+        if len(texts) == 2 and all(map(_is_unicode, texts)):
+            rounds.append((texts[0], texts[1]))
+            texts = []
+    return tuple(rounds)
+
+
+def _text(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int) -> str:
+    """The text of a message. ApiError 400 when a part is too long."""
+    joined = ""
     for part in parts:
         if not isinstance(part, _TextPart):
             continue
@@ -282,8 +308,13 @@ def _question(parts: list[_Part], long_texts: dict[str, LongText], max_letters: 
             if long_text.min_letters > max_letters:
                 raise _too_long(f"more than {long_text.min_letters}", max_letters)
             text = long_text.text()
-        question += f"\n{text}"
-    question = question.strip()
+        joined += f"\n{text}"
+    return joined.strip()
+
+
+def _question(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int) -> str:
+    """The text of the last message. ApiError 400 when it is empty, too long, or no Unicode."""
+    question = _text(parts, long_texts, max_letters)
     if not question:
         raise ApiError(400, "The last message holds no question; add a text.", param="messages")
     if len(question) > max_letters:
@@ -310,7 +341,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _warning(body: _Body, parts: list[list[_Part]], videos: list[list[_VideoPart]]) -> str:
+def _warning(
+    body: _Body,
+    parts: list[list[_Part]],
+    videos: list[list[_VideoPart]],
+    reads_rounds: bool,
+) -> str:
     """A sentence for each thing of the request that has no effect."""
     roles = {message.role for message in body.messages}
     count = sum(map(len, videos))
@@ -323,7 +359,8 @@ def _warning(body: _Body, parts: list[list[_Part]], videos: list[list[_VideoPart
         listed += f" and {len(names) - _MAX_NAMES} more"
     sentences = {
         "System messages are not read.": bool(roles & {"system", "developer"}),
-        "Earlier rounds are not read.": "assistant" in roles,
+        'Earlier rounds are used for follow-ups such as "and after that?", and not read by the '
+        "model.": "assistant" in roles and not reads_rounds,
         f"Only the last of {count} videos is read.": several,
         "max_tokens is not heeded.": bool(body.max_tokens or body.max_completion_tokens),
         "Answers are greedy; temperature is not heeded.": bool(body.temperature),

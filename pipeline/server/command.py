@@ -160,6 +160,7 @@ def api_key(config: ListenSettings) -> str:
 def build_service(config: ServeSettings) -> "Service":
     """Steps 3 and 4: the parts of a server (pipeline/server/app.Service)."""
     from pipeline.build import build_backbone, build_qa
+    from pipeline.conversation.round_memory import RoundMemory
     from pipeline.server.admission import AdmissionQueue
     from pipeline.server.answering import Answering
     from pipeline.server.app import RequestLimits, Service
@@ -168,6 +169,9 @@ def build_service(config: ServeSettings) -> "Service":
     from pipeline.server.intake.body_line import BodyLine
 
     backbone = build_backbone(config)
+    rounds = RoundMemory(
+        backbone, history_tokens=config.history_tokens, tell_rounds=config.tell_rounds
+    )
     new_source = source_factory(config, backbone)
     files = open_files(config, new_source)
     qa = build_qa(config, backbone)
@@ -178,7 +182,13 @@ def build_service(config: ServeSettings) -> "Service":
         files=files,
         encode_queue=encode_queue,
         answering=Answering(
-            qa, files, fetcher, encode_queue, running=config.running, seconds=config.seconds
+            qa,
+            files,
+            fetcher,
+            encode_queue,
+            rounds,
+            running=config.running,
+            seconds=config.seconds,
         ),
         questions=AdmissionQueue("questions", config.running, config.waiting),
         chat_bodies=BodyLine("requests", config.bodies, config.bodies_mb * 10**6),

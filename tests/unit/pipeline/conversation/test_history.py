@@ -7,7 +7,7 @@ import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
-from pipeline.conversation.history import MAX_ROUNDS, FollowUp, History
+from pipeline.conversation.history import MAX_ROUNDS, FollowUp, History, Round
 from pipeline.engine import Engine
 from pipeline.needle_world import video as needle_video
 from tests.support.toys import toy_backbone
@@ -60,7 +60,7 @@ def test_rounds_carry_the_frames_that_they_cite(engine: Engine, film: str) -> No
 def test_a_model_that_reads_text_is_told_the_newest_rounds(engine: Engine, film: str) -> None:
     history = History(toy_backbone(), tell_rounds=1)
     for _ in range(MAX_ROUNDS + 1):
-        history.add(engine.ask(SHAPE, film, 10.0))
+        history.add(Round.of(engine.ask(SHAPE, film, 10.0)))
     assert len(history.rounds) == MAX_ROUNDS
     asked = history.carry(Question("Why?", "v"))
     assert asked.prompt == f"Earlier question: {SHAPE}\nAnswer: star\n\nWhy?"
