@@ -46,9 +46,11 @@ class AlertList:
             self._watcher.remove(alerts[number])
 
     def state(self) -> dict[str, Any]:
-        """The requests and the notices, newest first, as JSON data."""
+        """The requests, the notices, newest first, and why the last check got no answer, as JSON
+        data."""
         with self._lock:
             return {
+                "problem": self._watcher.problem,
                 "requests": [each.request for each in self._watcher.alerts],
                 "told": list(self._notices)[::-1],
             }

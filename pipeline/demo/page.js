@@ -342,6 +342,11 @@
     if (requests.dataset.key === key) return;
     requests.dataset.key = key;
     requests.replaceChildren(...alerts.requests.map(alertItem));
+    const problem = alerts.problem || "";
+    if (problem !== (requests.dataset.problem || "")) {
+      requests.dataset.problem = problem;
+      refuse(problem && `Not checked: ${problem}`);
+    }
     for (const item of [...notices.children]) {
       if (!item.dataset.key.startsWith(`${state.id}-`)) item.remove();
     }

@@ -56,7 +56,8 @@ class Decision:
     gate: str  # why the model ran: change, likeness or time; "": it did not
     score: float | None  # the model's probability that the request is met
     notifies: bool
-    why: str  # in a word: told, goes on, unsure, not there, gate closed
+    why: str  # in a word: told, goes on, unsure, not there, gate closed, no answer
+    error: str = ""  # why the model gave no answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,11 @@ class Alert:
     def _check(self, time: float, gate: str) -> Decision:
         after = self._checked_at + self._session.qa.ingester.interval
         since = min(max(after, time - self.rule.window_s), time)
-        score = self._score(since, time)  # 2
         self._checked_at = time
+        try:
+            score = self._score(since, time)  # 2
+        except UserError as error:  # of a server; the next check may succeed
+            return Decision(time, gate, None, False, "no answer", str(error))
         was_fair, self._was_fair = self._was_fair, score > self.rule.fair
         if score <= self.rule.fair:
             return Decision(time, gate, score, False, "not there")
@@ -162,6 +166,7 @@ class AlertWatcher:
     def __init__(self, session: Session, notify: Callable[[Alert, Decision], None]) -> None:
         """notify: called in the watcher's thread for every decision that notifies."""
         self.alerts: list[Alert] = []
+        self.problem = ""  # why the last check got no answer; "": it got one
         self._notify, self._last_time = notify, -math.inf
         self._queue: queue.SimpleQueue[Segment | None] = queue.SimpleQueue()
         self._has_gate = not isinstance(session.qa.ingester.clip, NoFrameEmbedder)
@@ -194,9 +199,15 @@ class AlertWatcher:
                 if time > self._last_time:
                     self._last_time = time
                     for alert in self.alerts:
-                        decision = alert.observe(time, row)
-                        if decision.notifies:
-                            self._notify(alert, decision)
+                        self._take(alert, alert.observe(time, row))
+
+    def _take(self, alert: Alert, decision: Decision) -> None:
+        if decision.error and decision.error != self.problem:
+            log.warning("reelbank: warning: an alert was not checked: %s", decision.error)
+        if decision.error or decision.score is not None:
+            self.problem = decision.error
+        if decision.notifies:
+            self._notify(alert, decision)
 
 
 def check_for(request: str, questions: str | None) -> Check:

@@ -1,7 +1,8 @@
 """A model behind an address in the long-running programs: the server, alerts, and captions."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from memory.schema import Question
 from pipeline.answer import text_evidence
 from pipeline.build import build_backbone, build_qa, build_thumbnail_maker, open_video
 from pipeline.config.compose import compose
-from pipeline.live.alerts import Alert, check_for
+from pipeline.live.alerts import Alert, AlertWatcher, check_for
 from pipeline.live.session import Session
 from pipeline.resident import ask_resident
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server
@@ -98,6 +99,66 @@ def test_captions_are_sentences_of_the_model(film: Path, server: ChatServer, tmp
         }  # fmt: skip
         (run,) = bank.text.runs(report.video_id)
         assert MODEL in json.dumps(str(run))
+
+
+def test_captions_go_on_where_a_server_failed(film: Path, server: ChatServer, tmp_path: Path):
+    """The film is in the bank whole, and the next run describes it."""
+    config = compose("ask", [
+        f"video={film}", f"bank={tmp_path / 'bank'}", "question=x", "text=captions",
+        "backbone.answer_form=plain", "backbone.tries=1", *parts(server),
+    ])  # fmt: skip
+    backbone = build_backbone(config)
+    server.replies = [Reply("Clouds."), Reply(status=500, body={"error": {"message": "oops"}})]
+    qa = build_qa(config, backbone)
+    with qa.bank as bank:
+        with pytest.raises(UserError, match=r"answers 500 \(oops\)"):
+            qa.ingest(open_video(config, backbone, str(film)))
+        (video,) = bank.catalog.videos()
+        assert video.finished and bank.check.verify() == []
+        report = qa.ingest(open_video(config, backbone, str(film)))
+        assert report.text_lines == {"captions": 2} and report.new_segments == 0
+
+
+def test_an_alert_goes_on_where_a_server_failed(
+    film: Path, server: ChatServer, tmp_path: Path, caplog
+):
+    """One warning for the same failure; the next check that gets an answer tells."""
+    config = compose("ask", [f"bank={tmp_path / 'bank'}", "question=x", "video=-",
+                             "source.keep=jpeg", "backbone.tries=1", *parts(server)])  # fmt: skip
+    is_broken = True
+
+    def answer(asked: Asked) -> Reply:
+        bright = any(sum(one.convert("L").histogram()[200:]) > 1000 for one in asked.pictures[-2:])
+        if is_broken:
+            return Reply(status=401, body={"error": {"message": "no"}})
+        return Reply("Yes." if bright else "No.")
+
+    server.answer = answer
+    qa = build_qa(config, build_backbone(config))
+    source, notified = pushed(qa), list[float]()
+    source.thumbnail = build_thumbnail_maker(config)
+    with qa.bank, Session(qa, source) as session:
+        watcher = AlertWatcher(session, lambda _, decision: notified.append(decision.time))
+        alert = Alert(session, "a card", check_for("a card", None))
+        watcher.add(alert)
+        paint = world("code:4821@5", "code:7777@12")
+        feed(source, paint, 0, 9)
+        wait_until(lambda: len(alert.log) >= 9)
+        assert notified == [] and "refuses the key (401)" in watcher.problem
+        assert {one.why for one in alert.log} <= {"no answer", "gate closed"}
+        is_broken = False
+        feed(source, paint, 9, 16)
+        wait_until(lambda: len(alert.log) >= 16)
+        watcher.close()
+    assert notified in ([12.0], [13.0]) and watcher.problem == ""
+    assert caplog.text.count("an alert was not checked") == 1
+
+
+def wait_until(is_so: Callable[[], bool], timeout: float = 30.0) -> None:
+    until = time.monotonic() + timeout
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_an_alert_asks_yes_or_no(film: Path, server: ChatServer, tmp_path: Path):
