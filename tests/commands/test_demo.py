@@ -5,7 +5,6 @@ A real server, the embedded model, real films, Chromium.
 
 import io
 import math
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -26,14 +25,11 @@ from pipeline.demo.conversations import Conversations
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import draw
 from tests.support import streams
+from tests.support.page import BOX, QUESTION, ask, chromium, pictured
 from tests.support.paths import ROOT
 from tests.support.serving import SIZE, film, paging
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
-
-CHROMIUM = Path("/usr/bin/chromium")
-QUESTION = "What is the code on the card?"
-BOX = "#question textarea"
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +47,8 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}; install the system's Chromium to drive the page")
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="the package playwright drives the browser"
-    )
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required",
-        "--use-fake-device-for-media-stream",
-                 "--use-fake-ui-for-media-stream"]  # fmt: skip
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -93,28 +79,9 @@ def opened(page, browser):
     assert wrong == []
 
 
-def ask(tab: Any, text: str = QUESTION) -> str:
-    """Type a question, send it with Enter, wait for the whole answer."""
-    before = tab.locator(".turn").count() and tab.get_attribute(".turn.newest", "data-id")
-    tab.fill(BOX, text)
-    tab.press(BOX, "Enter")
-    tab.wait_for_selector(f".turn.newest:not([data-id='{before}']) .said:not(.running)")
-    said: str = tab.inner_text(".turn.newest .said")
-    return said
-
-
 def played(tab: Any) -> float:
     seconds: float = tab.evaluate("document.getElementById('player').currentTime")
     return seconds
-
-
-def pictured(tab: Any, name: str) -> None:
-    """Keep a screenshot where REELBANK_SCREENSHOTS says."""
-    folder = os.environ.get("REELBANK_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tab.wait_for_timeout(1200)
-        tab.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
 def test_a_film_is_asked_about_while_it_runs_and_the_player_jumps_to_the_cited_moment(
