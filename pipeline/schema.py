@@ -33,7 +33,7 @@ class CitedLine:
 
     start: float  # seconds
     end: float
-    channel: str  # subtitle, ocr, speech, object or caption (a model's description of the pictures)
+    channel: str  # subtitle, ocr, speech, object, label or caption (a model's description)
     text: str
     coverage: float  # 0..1: share of the question's words in the line and near it
     # True: the model read it, or the answer quotes it; False: it was found beside the answer
@@ -172,6 +172,7 @@ CHANNEL_WORDS = {
     "speech": "said",
     "ocr": "on screen",
     "object": "seen",
+    "label": "seen",
     "caption": "described",
     "finding": "found",
     PICTURE: "seen",

@@ -90,7 +90,7 @@ class Span(Moment):
 class Evidence(Moment):
     """A frame or a line of text that belongs to an answer."""
 
-    kind: str  # frame, subtitle, speech, ocr, object or caption
+    kind: str  # frame, subtitle, speech, ocr, object, label or caption
     weight: float  # 0..1: the answer's attention on a frame; of a line, the question's words in it
     text: str = ""  # of a line
     was_read: bool = True  # False: a line that the search found beside the answer
@@ -119,7 +119,7 @@ class Hit(Moment):
     """A moment that fits a query."""
 
     score: float  # of fused ranks: a comparison within one result alone
-    channels: tuple[str, ...]  # that found it: subtitle, speech, ocr, object, caption, picture, kv
+    channels: tuple[str, ...]  # that found it, such as subtitle, object or picture
     words: str = ""  # the matching lines
     best_at: float = 0.0  # the second of the frame that fits best
 

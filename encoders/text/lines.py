@@ -16,7 +16,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-THINGS = ("object",)
+THINGS = ("object", "label")  # with a box in the picture; of the picture as a whole
 OBSERVED = ("subtitle", "ocr", "speech", *THINGS)
 WRITTEN = ("caption",)
 KINDS = OBSERVED + WRITTEN

@@ -337,8 +337,8 @@ class FindSettings(Settings):
     video: str = setting("", "Id or path of one video. Empty: the whole bank.", form=Form.PATH)
     encode: bool = setting(False, "Encodes the file of video= first where the bank lacks it.")
     channels: list[str] = setting(
-        ["subtitle", "speech", "ocr", "object", "caption", "picture"],
-        "Where to search: subtitle, speech, ocr, object, caption, picture, kv.",
+        ["subtitle", "speech", "ocr", "object", "label", "caption", "picture"],
+        "Where to search: subtitle, speech, ocr, object, label, caption, picture, kv.",
     )
     start: float | None = setting(
         None, "Only moments from this second of video time on.", form=Form.SECONDS

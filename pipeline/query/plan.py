@@ -11,10 +11,11 @@ from typing import Protocol
 
 from memory.text import tokenizer
 from memory.text.tokenizer import Query
+from pipeline.query.presence import asked_thing
 from pipeline.query.time_phrases import WHOLE_VIDEO, VideoTime, parse_video_time
 from pipeline.text_model import TextModel
 
-CHANNELS = ("subtitle", "speech", "ocr", "object", "caption", "picture")
+CHANNELS = ("subtitle", "speech", "ocr", "object", "label", "caption", "picture")
 PICTURE, KV = "picture", "kv"
 DENSE, LATE = "dense", "late"  # text lines by meaning: by their vectors, by their tokens
 # channels that look at frames; kv needs the backbone, so no default has it
@@ -43,6 +44,7 @@ _WEIGHTS = {
     "speech": 1.0,
     "ocr": 1.0,
     "object": 1.0,
+    "label": 1.0,
     "caption": 0.7,
     PICTURE: 1.0,
     KV: 0.3,
@@ -65,9 +67,9 @@ _CUES = (  # words of a question -> weights of channels
     (
         r"colou?rs?|coloured|colored|shapes?|icons?|wears?|wearing|looks? like|pictures?|holds?"
         r"|holding|stands?",
-        {PICTURE: 1.5, KV: 0.5, "object": 1.5},
+        {PICTURE: 1.5, KV: 0.5, "object": 1.5, "label": 1.5},
     ),
-    (r"seen|visible", {"object": 2.0}),
+    (r"seen|visible", {"object": 2.0, "label": 2.0}),
 )
 QUOTED = re.compile(
     r"[\"\u201c\u201d\u201e\u00ab\u00bb]"
@@ -116,6 +118,9 @@ def plan(question: str) -> QueryPlan:
         weights |= cue_weights
         if PICTURE not in cue_weights:  # "written" need not be written there
             cues |= {word.lower() for word in matches}
+    thing = asked_thing(unquoted)  # "in the picture" need not be said there
+    if thing and thing in unquoted.lower():
+        cues |= set(re.findall(r"\w+", unquoted.lower())) - set(thing.split())
     query = tokenizer.query(text, cues)
     if query.phrases:
         weights = {

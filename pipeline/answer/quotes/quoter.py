@@ -17,19 +17,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from encoders.text.lines import WORDS, SentenceEncoder, TextLine
+from encoders.text.lines import THINGS, WORDS, SentenceEncoder, TextLine
 from memory.bank import MemoryBank
 from memory.schema import Question
+from memory.text import tokenizer
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
 from pipeline.answer.line_limits import lines_seen
 from pipeline.answer.quotes import answer_type
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.query import plan as planner
+from pipeline.query import presence
 from pipeline.query.plan import QueryPlan
 
 _CANDIDATES = 24  # lines of each search
 _LEAST_COSINE = 0.0  # far lines are needed as well: the margin is measured against them
+_SIGHTED = 400  # lines of a thing
 _RERANKED = 8  # of them, compared with the question token by token
 _NEAR_S = 8.0  # pause after which a line is no neighbor
 _JOINED_S = 1.5  # pause within a sentence
@@ -108,12 +111,34 @@ class Quoter:
 
         duration: seconds of the video.
         """
+        appearances = self._appearances(question, duration)
+        if appearances is not None:
+            return appearances
         measured = self.measure(question, duration)
         if measured is None:
             return None
         lines, features, calibration = measured
         confidence = calibration.confidence(features)
         return Quotation(lines, round(confidence, 3), confidence >= calibration.threshold)
+
+    def _appearances(self, question: Question, duration: float) -> Quotation | None:
+        """When a thing is in the pictures, for a question that asks for just that; None where it
+        asks for something else, or no line has that name. Lines with a box are surer than others.
+        """
+        plan = planner.plan(question.text)
+        thing = presence.asked_thing(plan.text)
+        if not thing:
+            return None
+        limits = lines_seen(question, plan.time.span(duration))
+        query = tokenizer.query(thing)
+        for kind in THINGS:
+            found = self.bank.text.search(query, replace(limits, kinds=(kind,)), _SIGHTED)
+            lines = [one.line for one in found if presence.is_named(thing, one.line.text)]
+            if lines:
+                surest = max(line.confidence for line in lines)
+                in_order = sorted(lines, key=lambda line: (line.start, line.end))
+                return Quotation(tuple(in_order), round(surest, 3), True)
+        return None
 
     def measure(
         self, question: Question, duration: float

@@ -68,6 +68,29 @@ def test_the_name_of_a_thing_is_no_quote(quote: Quote) -> None:
     assert quote("What does the dog do?", (1.0, 9.0, "dog"), kind="ocr") is not None
 
 
+def test_when_a_thing_is_there_is_answered_with_all_its_times(quote: Quote) -> None:
+    things = ((1.0, 9.0, "dog"), (5.0, 12.0, "dog"), (2.0, 50.0, "hot dog"), (30.0, 40.0, "dog"))
+    for question in ("When is a dog in the picture?", "Are there any dogs?"):
+        found = quote(question, *things, kind="object")
+        assert found is not None and found.is_said and found.channel == "object"
+        assert found.spans == ((1.0, 12.0), (30.0, 40.0)) and found.confidence == 1.0
+        assert found.text == "dog: 00:01-00:12, 00:30-00:40"
+    early = quote("Is there a dog?", *things, kind="object", asked_at=8.0)
+    assert early is not None and early.spans == ((1.0, 8.0),)  # no look-ahead
+    half = quote("Is there a dog in the second half?", *things, kind="object")
+    assert half is not None and half.spans == ((30.0, 40.0),)
+    assert quote("Is there a cat?", *things, kind="object") is None
+    assert quote("Is there a dog?", *PIER) is None  # nobody says so
+
+
+def test_many_times_are_counted_and_labels_stand_in_for_objects(quote: Quote) -> None:
+    labels = [(2.0 * n, 2.0 * n + 1.0, "Border collie, dog") for n in range(12)]
+    found = quote("When can one see a dog?", *labels, kind="label")
+    assert found is not None and found.channel == "label" and len(found.spans) == 12
+    assert found.text.startswith("Border collie: 00:00-00:01, ")
+    assert found.text.endswith(", and 4 times more")
+
+
 def test_rows_of_a_slide_stand_alone(quote: Quote) -> None:
     rows = [(1.0, 9.0, "Pier of oak"), (1.0, 9.0, "storm and rain"), (1.0, 9.0, "the mayor")]
     found = quote("What about the oak pier?", *rows, kind="ocr")

