@@ -1,7 +1,8 @@
 """Evidence and a question -> the messages of a chat request, within the limits of a server.
 
-Frames and lines of text stand in time order, each behind its time; the question comes last. Frames
-that do not fit are left out, those that rank lowest first. Knows no server and no decoder.
+Frames and lines of text stand in time order, each behind its time, and video by video where there
+are several; the question comes last. Frames that do not fit are left out, those that rank lowest
+first. Knows no server and no decoder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,10 @@ from pipeline.endpoint.forms import AnswerForm
 
 _OPENING = (
     "These are parts of one video in time order: pictures, and lines of what is said or read.\n"
+)
+_OPENING_OF_SEVERAL = (
+    "These are parts of several videos, each in time order: pictures, and lines of what is said or "
+    "read.\n"
 )
 _BYTES_A_TOKEN = 3  # of text, so that an estimate is rather too high
 _ROOM_TOKENS = 64  # for what a chat template adds
@@ -39,6 +44,7 @@ class Frame:
     number: int  # in the evidence
     time: float  # seconds
     uri: str | None
+    video_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +69,23 @@ def chat_prompt(
     evidence: Evidence, frames: Sequence[Frame], form: AnswerForm, limits: Limits
 ) -> ChatPrompt:
     """The content of the one message that is sent."""
-    question = form.instruct(evidence.question.prompt)
+    question, videos = form.instruct(evidence.question.prompt), evidence.question.videos
+    opening = _OPENING if len(videos) == 1 else _OPENING_OF_SEVERAL
     texts = [prompt_line(line) for line in evidence.lines]
     with_picture = [frame for frame in frames if frame.uri is not None]
-    room = _room(limits, sum(map(count_tokens, (*texts, question, _OPENING))))
+    room = _room(limits, sum(map(count_tokens, (*texts, question, opening))))
     chosen = _best(evidence, with_picture, room, limits.nbytes)
     parts = sorted(
-        [(frame.time, 0, frame) for frame in chosen]
-        + [(line.start, 1, line) for line in evidence.lines],
-        key=lambda part: part[:2],
+        [(videos.index(frame.video_id), frame.time, 0, frame) for frame in chosen]
+        + [(videos.index(line.video_id), line.start, 1, line) for line in evidence.lines],
+        key=lambda part: part[:3],
     )
-    content: list[dict[str, Any]] = [_text(_OPENING)] if parts and form.numbers else []
+    content: list[dict[str, Any]] = [_text(opening)] if parts and form.numbers else []
     sources: dict[int, tuple[int, ...]] = {}
     beside: dict[int, None] = {}
-    for number, (_, _, part) in enumerate(parts, 1):
+    for number, (video, _, _, part) in enumerate(parts, 1):
         mark = f"{number}. " if form.numbers else ""
+        mark += f"video {video + 1} " if len(videos) > 1 else ""
         if isinstance(part, Frame):
             content.append(_text(f"{mark}{time_tag(part.time)}"))
             content.append({"type": "image_url", "image_url": {"url": part.uri}})
@@ -134,5 +142,7 @@ def _during(line: TextLine, frames: Sequence[Frame], interval: float) -> tuple[i
     return tuple(
         frame.number
         for frame in frames
-        if frame.time < max(line.end, line.start + 1e-3) and frame.time + interval > line.start
+        if frame.video_id == line.video_id
+        and frame.time < max(line.end, line.start + 1e-3)
+        and frame.time + interval > line.start
     )

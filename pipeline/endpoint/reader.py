@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 
 from encoders.encoder import Timer
 from encoders.errors import UserError
@@ -140,12 +141,20 @@ class EndpointReader:
     def _frames(self, evidence: Evidence) -> tuple[list[Frame], SentPictures]:
         """The recalled frames with their pictures, and what is to be known of these."""
         seconds = (time for run in evidence.runs for time in run.tokens.times.tolist())
-        times = list(enumerate(seconds))
-        pictures = SentPictures([None] * len(times), "", "")
-        if self._endpoint.images and times:
-            pictures = self._pictures.at(evidence.question.video_id, [time for _, time in times])
-        frames = [Frame(*pair, uri) for pair, uri in zip(times, pictures.uris, strict=True)]
-        return frames, pictures
+        frames = [
+            Frame(number, time, None, name.video_id)
+            for number, (time, name) in enumerate(zip(seconds, evidence.names, strict=True))
+        ]
+        notes, obstacle = dict[str, None](), ""
+        for video_id in evidence.question.videos if self._endpoint.images else ():
+            own = [frame for frame in frames if frame.video_id == video_id]
+            pictures = self._pictures.at(video_id, [frame.time for frame in own])
+            for frame, uri in zip(own, pictures.uris, strict=True):
+                frames[frame.number] = replace(frame, uri=uri)
+            notes |= {pictures.note: None}
+            obstacle = obstacle or pictures.obstacle
+        uris = [frame.uri for frame in frames]
+        return frames, SentPictures(uris, " ".join(filter(None, notes)), obstacle)
 
     def _weights(
         self, evidence: Evidence, prompt: ChatPrompt, answered: Answered

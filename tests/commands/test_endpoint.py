@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from encoders.schema import DualEncoder
-from memory.schema import Question
+from encoders.text.lines import TextLine
+from memory.schema import FrameName, Question
 from pipeline import cli
-from pipeline.build import build_backbone, build_clip, build_qa
+from pipeline.build import build_backbone, build_clip, build_qa, open_video
 from pipeline.config.compose import compose
 from pipeline.config.parts import check
 from pipeline.config.settings import AskSettings
 from pipeline.engine import Engine
+from pipeline.runtime.stage_timer import StageTimer
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server
 from tests.support.llama_server import llama_python, llama_server
 from tests.support.paths import ROOT
@@ -358,6 +360,33 @@ def test_a_bank_of_a_local_model_is_asked_and_not_written(
     assert out.startswith("4821\n") and len(server.asked[-1].pictures) == 6
 
 
+def test_several_videos_are_told_apart(film: Path, bank: Path, tmp_path: Path, server: ChatServer):
+    """Video by video, each in time order; what is named is cited in its own video."""
+    other = write_film(tmp_path / "b.mp4", "name:Alice@2", seconds=4.0, seed=4)
+    config = compose("ask", [
+        f"video={other}", f"bank={tmp_path / 'bank'}", "question=x", "backbone=endpoint",
+        f"backbone.url={server.url}", f"backbone.model={MODEL}", "text=subtitles", *clip(),
+    ])  # fmt: skip
+    backbone = build_backbone(config)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        videos = [
+            qa.ingest(open_video(config, backbone, str(path))).video_id for path in (film, other)
+        ]
+        server.replies = [Reply("Alice.\nSources: 16")]
+        line = TextLine(videos[0], 8.0, 9.5, "subtitle", "The code on the card is old.", 9.5)
+        evidence = qa.bank.recall(
+            Question(QUESTION, videos), read_tokens=24, kv=False, lines=[line]
+        )
+        reading = qa.answerer.reader.read(evidence, StageTimer())
+    (asked,) = server.asked
+    tags = [text for text in asked.texts[1:-1] if "said" not in text]
+    assert tags[0] == "1. video 1 [00:00]" and tags[-1] == "17. video 2 [00:03]"
+    assert "10. video 1 [00:08] said: The code on the card is old." in "".join(asked.texts)
+    assert len(asked.pictures) == 16 and "parts of several videos" in asked.texts[0]
+    assert reading.weights == {FrameName(videos[1], 2): 1.0}
+
+
 # ---- our own server as the model
 
 
@@ -470,6 +499,49 @@ def test_a_batch_asks_several_at_once_and_goes_on(
         cli.main([*line, f"out={tmp_path / 'other'}", "option_choice=likelihood"])
     _, err = capfd.readouterr()
     assert end.value.code == 2 and "use option_choice=parse" in err and len(server.asked) == 1
+
+
+def test_a_batch_goes_on_past_every_kind_of_failure(
+    film: Path, bank: Path, server: ChatServer, tmp_path: Path, capfd, monkeypatch
+):
+    """A row with one sentence for each question that fails, and an answer for each other one."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    failures = {
+        "key": (Reply(status=401, body={"error": {"message": "no"}}), "refuses the key (401)"),
+        "busy": (Reply(status=429, body={"error": {"message": "slow"}}), "too many requests"),
+        "broken": (Reply(status=500, body=b"<html>"), "answers 500"),
+        "silent": (Reply(silent_s=2.0), "has sent nothing for 0.5 s"),
+        "cut": (Reply("4821 and more", cut_after=6), "cut the answer off"),
+        "nonsense": (Reply(raw="{nonsense"), "something else than OpenAI's JSON"),
+        "blind": (Reply(status=400, body={"error": {"message": "image input is not supported"}}),
+                  "it takes no pictures; choose a model that sees"),
+    }  # fmt: skip
+    jobs = tmp_path / "jobs.jsonl"
+    names = [name for failure in failures for name in (failure, f"after-{failure}")]
+    rows = [{"id": name, "video": str(film), "question": f"{QUESTION} ({name})"} for name in names]
+    jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def answer(asked: Asked) -> Reply:
+        name = asked.texts[-1].rpartition("(")[2].rstrip(")")
+        return failures[name][0] if name in failures else Reply("4821\nSources: 6, 7")
+
+    server.answer = answer
+    with pytest.raises(SystemExit) as end:
+        cli.main(["batch", f"jobs={jobs}", f"out={tmp_path / 'out'}", f"bank={bank}",
+                  "backbone=endpoint", f"backbone.url={server.url}", f"backbone.model={MODEL}",
+                  "backbone.tries=1", "backbone.timeout_s=0.5", "unlabelled=true",
+                  *clip()])  # fmt: skip
+    _, err = capfd.readouterr()
+    assert end.value.code == 1, err
+    answers = {
+        row["id"]: row for row in map(json.loads, (tmp_path / "out" / "answers.jsonl").open())
+    }
+    for name in names:
+        error = answers[name]["error"]
+        if name not in failures:
+            assert error is None and answers[name]["answer"] == "4821"
+            continue
+        assert failures[name][1] in error and server.url in error and error.count(". ") == 0
 
 
 def test_a_batch_takes_the_likeliest_letter(
