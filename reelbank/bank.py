@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from encoders.errors import UserError
 from reelbank.records import Answer, Hits, Progress, Report, Video
@@ -144,6 +144,7 @@ class Bank:
         sentences: int | None = None,
         chapter_sentences: int = 2,
         shortest_chapter: float | None = None,
+        method: Literal["auto", "extractive", "abstractive"] = "auto",
         progress: Callable[[Progress], None] | None = None,
     ) -> Summary:
         """Chapters of a film, and sentences that each name their moment.
@@ -153,7 +154,9 @@ class Bank:
                 print(chapter.timecode, chapter.title, chapter.sentences[0].text)
             summary.write("report.html")
 
-        Titles and sentences are words of the film. A film without words has chapters of scenes.
+        Titles and sentences are words of the film (extractive), or the model writes a sentence of
+        each chapter (abstractive); auto: the model writes where it reads text. A film without words
+        has chapters of scenes.
 
         video: as in `ask`; None: all videos that `when` or `query` names, or the only one. when:
         words of time, such as "in the first half" or "yesterday". query: words to find; the moments
@@ -162,6 +165,7 @@ class Bank:
         shortest_chapter: seconds; None: 1/20 of the stretch, and 30 or more. Error where there is
         no such video, or where nothing is left of it.
         """
+        from pipeline.config.settings import SummaryMethod
         from pipeline.summary.request import SummaryRequest, summarize
         from reelbank.conversion import to_summary
 
@@ -174,6 +178,7 @@ class Bank:
             shortest_chapter=shortest_chapter,
             sentences=sentences,
             chapter_sentences=chapter_sentences,
+            method=SummaryMethod(method),
         )
         return to_summary(self._engine, summarize(self._engine, request, _showing(progress)))
 

@@ -58,4 +58,5 @@ def request_of(settings: SummarySettings) -> SummaryRequest:
         settings.shortest_chapter,
         settings.sentences,
         settings.chapter_sentences,
+        settings.method,
     )

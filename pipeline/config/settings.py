@@ -52,6 +52,14 @@ class MomentsFormat(StrEnum):
     html = "html"
 
 
+class SummaryMethod(StrEnum):
+    """Where the sentences of `reelbank summary` come from."""
+
+    auto = "auto"
+    extractive = "extractive"
+    abstractive = "abstractive"
+
+
 class Messages(StrEnum):
     """What a command tells on stderr while it encodes."""
 
@@ -301,6 +309,11 @@ class SummarySettings(IngestSettings):
     )
     query: str = setting("", "Words to find; the moments that fit are the chapters.")
     top: int = setting(10, "Moments that query= finds.")
+    method: SummaryMethod = setting(
+        SummaryMethod.auto,
+        "extractive: sentences of the film; abstractive: the backbone writes one for each chapter; "
+        "auto: abstractive with any backbone that reads text.",
+    )
     sentences: int | None = setting(
         None,
         "Sentences of the overview. null: one for each chapter, from 3 to 12.",

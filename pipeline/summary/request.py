@@ -4,6 +4,7 @@ Knows an engine, which encodes a film that the bank lacks and searches; no comma
 """
 
 import math
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from encoders.errors import UserError
 from memory.storage.catalog import VideoRow
 from memory.storage.manifest import BankBusyError
+from pipeline.config.settings import SummaryMethod
 from pipeline.config.units import format_time
 from pipeline.summary.schema import FilmSummary, Summary
 from pipeline.summary.scope import Scope
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from encoders.schema import VideoInfo
     from pipeline.engine import Engine
     from pipeline.ingest.ingester import Progress
+    from pipeline.summary.model_writer import ModelWriter
 
     ShowProgress = Callable[[VideoInfo], AbstractContextManager[Progress]]
 
@@ -48,6 +51,7 @@ class SummaryRequest:
     shortest_chapter: float | None = None  # seconds; None: 1/20 of the excerpt, and 30 or more
     sentences: int | None = None  # of the overview; None: one for each chapter, 3 to 12
     chapter_sentences: int = 2
+    method: SummaryMethod = SummaryMethod.auto
 
 
 def _no_progress(info: "VideoInfo") -> "AbstractContextManager[Progress]":
@@ -55,12 +59,16 @@ def _no_progress(info: "VideoInfo") -> "AbstractContextManager[Progress]":
 
 
 def summarize(
-    engine: "Engine", request: SummaryRequest, show_progress: "ShowProgress" = _no_progress
+    engine: "Engine",
+    request: SummaryRequest,
+    show_progress: "ShowProgress" = _no_progress,
+    cancelled: threading.Event | None = None,
 ) -> Summary:
     """The summary of a request. A film that the bank lacks is encoded first.
 
-    UserError on a request that makes no sense, where the film is not there, and where nothing is
-    left to summarize.
+    cancelled: once it is set, Cancelled is raised between two passes of a model; a later call goes
+    on from there. UserError on a request that makes no sense, where the film is not there, and
+    where nothing is left to summarize.
     """
     _check(request)
     row, notes = _row(engine, request, show_progress)
@@ -69,14 +77,37 @@ def summarize(
     else:
         scope = Scope(engine.reader, request.start, request.end, request.when)
         excerpts, more = scope.of_films([row] if row is not None else engine.videos())
-    summarizer = Summarizer(engine.reader, request.shortest_chapter, request.chapter_sentences)
+    writer = _writer(engine, request.method, cancelled)
+    summarizer = Summarizer(
+        engine.reader, request.shortest_chapter, request.chapter_sentences, writer
+    )
     films = tuple(summarizer.summarize(excerpt) for excerpt in excerpts)
     return Summary(
         _title(request, films),
         films,
         summarizer.overview(films, _overview(request, films)),
         tuple(note for note in (*notes, *more, _no_words(films)) if note),
+        "" if writer is None else writer.model,
+        0 if writer is None else len(writer.log.calls),
     )
+
+
+def _writer(
+    engine: "Engine", method: SummaryMethod, cancelled: threading.Event | None
+) -> "ModelWriter | None":
+    """The model that writes; None where sentences are quoted. UserError for a model that was asked
+    for and reads no text."""
+    knows_cards_alone = engine.settings.backbone.get("questions") == "needle_world"
+    if method is SummaryMethod.abstractive and knows_cards_alone:
+        raise UserError(
+            "method=abstractive needs a model that reads text, and the embedded one knows only "
+            "cards; choose a backbone=, or method=extractive"
+        )
+    if method is SummaryMethod.extractive or knows_cards_alone:
+        return None
+    from pipeline.summary.model_writer import ModelWriter  # it loads torch
+
+    return ModelWriter(engine.qa.answerer, cancelled)
 
 
 def _check(request: SummaryRequest) -> None:

@@ -18,10 +18,12 @@ class CitedSentence:
     video_id: str
     start: float  # seconds
     end: float
-    channel: str  # subtitle, speech, ocr: quoted from the film; caption: a model wrote it
+    # subtitle, speech, ocr: quoted from the film; caption, finding: a model wrote it
+    channel: str
     sources: tuple[Span, ...]  # of the lines that it was taken or made from, in time order
     # True: the words stand in the lines of its span; False: a model wrote them from its sources
     is_quoted: bool = True
+    parents: tuple[int, ...] = ()  # of a finding: numbers of the segments that it rests on
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from encoders.text.lines import TextLine
+from encoders.text.lines import FINDING, TextLine
 
 SPOKEN = ("subtitle", "speech")  # the first of them that has lines stands for what is said
-PRINTED, WRITTEN = "ocr", "caption"
+PRINTED = "ocr"
+WRITTEN = ("caption", FINDING)  # by a model, of a segment
 _JOINED_S = 1.5  # a longer pause ends a sentence
 _MOST_LINES = 6  # of one sentence; where nobody set a full stop, of `_LOOSE_LINES`
 _LOOSE_LINES = 3
@@ -69,10 +70,10 @@ def sentences(lines: Sequence[TextLine]) -> list[Sentence]:
     parts = [list(_spoken([line for line in ordered if line.kind == spoken]))]
     first: dict[str, Sentence] = {}
     for line in ordered:
-        if line.kind in (PRINTED, WRITTEN):
-            key = f"{line.kind} {' '.join(line.text.casefold().split())}"
-            first.setdefault(key, Sentence(line.text, (line,)))
+        if line.kind == PRINTED:
+            first.setdefault(" ".join(line.text.casefold().split()), Sentence(line.text, (line,)))
     parts.append(list(first.values()))
+    parts.append([Sentence(line.text, (line,)) for line in ordered if line.kind in WRITTEN])
     whole = [sentence for part in parts for sentence in part]
     return sorted(whole, key=lambda each: (each.start, each.end, each.kind))
 

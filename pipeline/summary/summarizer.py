@@ -17,11 +17,12 @@ from itertools import pairwise
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.text.lines import TextLine
+from encoders.text.lines import FINDING, TextLine
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
 from pipeline.config.units import format_time
 from pipeline.summary import key_phrases, lex_rank
+from pipeline.summary.model_writer import ModelWriter
 from pipeline.summary.scenes import Scenes, scenes
 from pipeline.summary.schema import Chapter, CitedSentence, FilmSummary, Span
 from pipeline.summary.sentences import PRINTED, SPOKEN, WRITTEN, Sentence, sentences
@@ -66,11 +67,14 @@ class Summarizer:
 
     shortest: seconds of the shortest chapter; None: 1/20 of the excerpt, and 30 or more.
     chapter_sentences: sentences of each chapter, at most.
+    writer: a model that writes one sentence of each chapter, from what it says of each segment and
+    from the words; None: sentences are quoted.
     """
 
     bank: MemoryBank
     shortest: float | None = None
     chapter_sentences: int = 2
+    writer: ModelWriter | None = None
     # rows by meaning of the lines of a film, read once, and of the sentences that were chosen
     _line_rows: dict[str, dict[TextLine, np.ndarray]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -83,7 +87,7 @@ class Summarizer:
     )
 
     def summarize(self, excerpt: Excerpt) -> FilmSummary:
-        """The chapters of a excerpt. UserError where the bank has nothing of it."""
+        """The chapters of an excerpt. UserError where the bank has nothing of it."""
         info = excerpt.video.info
         if not self.bank.catalog.overlapping(info.video_id, start=excerpt.start, end=excerpt.end):
             raise UserError(
@@ -101,11 +105,15 @@ class Summarizer:
             self._chapter(excerpt, span, number, parts, said, vectors, seen)
             for number, span in enumerate(spans)
         )
-        return FilmSummary(info, excerpt.start, excerpt.end, chapters, bool(said))
+        has_words = any(each.kind not in WRITTEN for each in said)
+        return FilmSummary(info, excerpt.start, excerpt.end, chapters, has_words)
 
     def sentences_of(self, excerpt: Excerpt) -> list[Sentence]:
-        """The sentences of a excerpt, in time order."""
-        lines = self.bank.text.during(excerpt.video.info.video_id, excerpt.start, excerpt.end)
+        """The sentences of an excerpt, in time order."""
+        video_id, span = excerpt.video.info.video_id, (excerpt.start, excerpt.end)
+        lines = self.bank.text.during(video_id, *span)
+        if self.writer is not None:
+            lines += self._described(video_id, span)
         return sentences(lines)
 
     def overview(self, films: Sequence[FilmSummary], most: int) -> tuple[CitedSentence, ...]:
@@ -122,6 +130,17 @@ class Summarizer:
         rest = sorted(set(every) - set(leaders), key=lambda each: (-self._scores[each], each.start))
         kept = {*leaders, *rest[: most - len(leaders)]}
         return tuple(each for each in every if each in kept)
+
+    def _described(self, video_id: str, span: Span) -> list[TextLine]:
+        """What the model says of each segment, with vectors where lines have some."""
+        assert self.writer is not None
+        findings = self.writer.findings(video_id, span)
+        encoder = self.writer.answerer.sentence_encoder
+        stored = self._stored(video_id)
+        new = [line for line in findings if line not in stored]
+        if encoder is not None and new:
+            stored |= zip(new, encoder.embed([line.text for line in new]).numpy(), strict=True)
+        return findings
 
     # ---- vectors
 
@@ -188,18 +207,44 @@ class Summarizer:
     ) -> Chapter:
         own = parts[number]
         words = [[said[n] for n in part] for part in parts]
-        title = key_phrases.title(words[number], words[:number] + words[number + 1 :])
+        quoted = [[each for each in part if each.kind not in WRITTEN] or part for part in words]
+        title = key_phrases.title(quoted[number], quoted[:number] + quoted[number + 1 :])
         chosen = self._telling(own, said, vectors, excerpt.focus)
         video_id = excerpt.video.info.video_id
+        written = self._written(video_id, span, words[number])
         return Chapter(
             video_id,
             round(span[0], 3),
             round(span[1], 3),
             title or f"Part {number + 1}",
-            tuple(self._cite(said[n], score, vectors, n) for n, score in chosen),
+            written or tuple(self._cite(said[n], score, vectors, n) for n, score in chosen),
             _pictures(span, seen, 1 if own else _SCENE_PICTURES),
             self._wall(video_id, span[0]),
         )
+
+    def _written(
+        self, video_id: str, span: Span, words: Sequence[Sentence]
+    ) -> tuple[CitedSentence, ...]:
+        """The model's sentence of a chapter; none without a model, or where it says nothing."""
+        if self.writer is None or not words or not self.chapter_sentences:
+            return ()
+        lines = list(dict.fromkeys(line for each in words for line in each.lines))
+        line = self.writer.sentence(video_id, span, lines)
+        if line is None:
+            return ()
+        sources = tuple(dict.fromkeys((each.start, each.end) for each in lines))
+        cited = CitedSentence(
+            line.text,
+            video_id,
+            round(min(start for start, _ in sources), 3),
+            round(max(end for _, end in sources), 3),
+            FINDING,
+            sources,
+            is_quoted=False,
+            parents=line.parents,
+        )
+        self._scores[cited] = 1.0
+        return (cited,)
 
     def _telling(
         self,
@@ -236,7 +281,8 @@ class Summarizer:
             round(sentence.end, 3),
             sentence.kind,
             tuple(dict.fromkeys((line.start, line.end) for line in sentence.lines)),
-            is_quoted=sentence.kind != WRITTEN,
+            is_quoted=sentence.kind not in WRITTEN,
+            parents=tuple(sorted({each for line in sentence.lines for each in line.parents})),
         )
         self._scores[cited] = score
         if vectors.have_meaning:

@@ -655,3 +655,32 @@ def test_a_server_of_llama_cpp_answers_a_batch(film: Path, bank: Path, tmp_path:
     assert answers["a"]["answer"] and answers["a"]["prompt_tokens"] > 50
     assert answers["b"]["answer_tokens"] == 1
     assert all(-30 < score < 0 for score in answers["b"]["scores"]) or not answers["b"]["scores"]
+
+
+def test_a_summary_is_written_by_the_server_and_asked_for_once(
+    film: Path, bank: Path, server: ChatServer, capfd, monkeypatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.pictures:
+            return Reply(f"A card, in {len(asked.pictures)} pictures.")
+        assert "pictures." in "".join(asked.texts) and "The code on the card" in asked.texts[-1]
+        return Reply("A card shows a code, and somebody calls it old.")
+
+    server.answer = answer
+    line = ["summary", str(film), "-b", str(bank), "--model", server.url, "--model-name", MODEL,
+            "text=subtitles", *clip(), "format=json"]  # fmt: skip
+    found = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as end:
+            cli.main(line)
+        out, err = capfd.readouterr()
+        assert end.value.code == 0, err
+        found.append(json.loads(out))
+    (said,) = found[0]["sentences"]
+    assert said["text"] == "A card shows a code, and somebody calls it old."
+    assert not said["is_quoted"] and 0 <= said["start"] < 8.0 and said["end"] == 12.0
+    assert [8.0, 9.5] in said["sources"] and said["parents"] == [0, 1]
+    assert found[0]["model"] == MODEL and found[0]["calls"] == 2 and len(server.asked) == 3
+    assert found[1] == found[0] | {"calls": 0}

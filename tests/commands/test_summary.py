@@ -31,6 +31,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 NAMES = ("lighthouse", "coffee", "sewing")
 NEAR_S = 5.0
 FPS = "fps=0.2"  # the pictures hardly matter
+QUOTES = "method=extractive"
 WHEN = "2026-11-18T12:00:00+00:00"
 
 
@@ -66,11 +67,11 @@ def bank(film: Path) -> Path:
 @pytest.fixture(scope="module")
 def summary(bank: Path, film: Path) -> Iterator[reelbank.Summary]:
     with reelbank.open(bank, options=toy_parts()) as opened:
-        yield opened.summary(film)
+        yield opened.summary(film, method="extractive")
 
 
 def summarized(run, bank: Path, *arguments: str) -> dict[str, Any]:
-    code, out, err = run("summary", f"bank={bank}", *toy_parts(), "format=json", *arguments)
+    code, out, err = run("summary", f"bank={bank}", *toy_parts(), QUOTES, "format=json", *arguments)
     assert code == 0, err
     found: dict[str, Any] = json.loads(out)
     return found
@@ -107,8 +108,8 @@ def test_the_command_says_the_same_again_and_writes_nothing_into_the_bank(
     run, bank, film, summary
 ) -> None:
     before = files(bank)
-    first = run("summary", str(film), f"bank={bank}", *toy_parts())
-    assert first == run("summary", str(film), f"bank={bank}", *toy_parts())
+    first = run("summary", str(film), f"bank={bank}", *toy_parts(), QUOTES)
+    assert first == run("summary", str(film), f"bank={bank}", *toy_parts(), QUOTES)
     code, out, err = first
     assert (code, err) == (0, "") and files(bank) == before
     assert out.startswith('# three \\<talks> & more.mp4\n\n## Summary\n\n- "')
@@ -156,7 +157,7 @@ def test_a_film_without_words_has_chapters_of_scenes(run, tmp_path) -> None:
     path = tmp_path / "silent.mp4"
     write_video(path, 60.0, 1, size=(96, 72), paint=paint)
     code, out, err = run(
-        "summary", str(path), f"bank={tmp_path / 'bank'}", *toy_parts(), "text=none",
+        "summary", str(path), f"bank={tmp_path / 'bank'}", *toy_parts(), QUOTES, "text=none",
         "format=json", "shortest_chapter=15", FPS, "--out", str(tmp_path / "r.html"),
     )  # fmt: skip
     assert code == 0 and "no words were found in silent.mp4" in err
@@ -166,6 +167,89 @@ def test_a_film_without_words_has_chapters_of_scenes(run, tmp_path) -> None:
     assert [chapter["title"] for chapter in video["chapters"]] == ["Part 1", "Part 2", "Part 3"]
     page = (tmp_path / "r.html").read_text()
     assert page.count("<img ") >= 3 and "No words were found here." in page
+
+
+@pytest.mark.slow
+def test_print_of_real_slides_titles_the_chapters(run, tmp_path) -> None:
+    """Real OCR of drawn slides, beside real subtitles."""
+    lectures = {film.name: film for film in films("test")}
+    told, borders = joined([lectures["volcanoes_lecture"], lectures["sleep_lecture"]])
+    path = tmp_path / "lectures.mp4"
+    told.write(path)
+    found = summarized(run, tmp_path / "bank", f"video={path}", "text=[subtitles,ocr]")
+    (video,) = found["videos"]
+    starts = [chapter["start"] for chapter in video["chapters"]]
+    assert min(abs(start - borders[0]) for start in starts) <= NEAR_S
+    printed = {line.text for line in told.lines if line.kind == "ocr"}
+    titles = [chapter["title"] for chapter in video["chapters"]]
+    assert titles[0] == "Volcanoes: an introduction" and set(titles) & printed
+    said = " ".join(line.text for line in told.lines if line.kind == "subtitle")
+    assert all(each["text"] in said for each in found["sentences"])
+
+
+HEART = "A red heart"
+
+
+@pytest.fixture(scope="module")
+def described(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank whose model says the same of everything."""
+    root = tmp_path_factory.mktemp("described") / "bank"
+    parts = [*toy_parts(HEART), FPS, "text=subtitles", "dense=none"]
+    assert cli.run("ingest", [f"video={film}", f"bank={root}", *parts]) == 0
+    return root
+
+
+def test_a_model_writes_once_and_later_questions_reuse_what_it_said(run, film, described) -> None:
+    line = ("summary", f"bank={described}", f"video={film}", *toy_parts(HEART), FPS)
+    code, out, err = run(*line, "format=json", "dense=none")
+    first = json.loads(out)
+    assert (code, err) == (0, "") and first["model"]
+    (video,) = first["videos"]
+    chapters = video["chapters"]
+    with MemoryBank.open(described, None, UniformRetriever(), recent_frames=0) as stored:
+        segments = [row.number for row in stored.catalog.segments(video["video_id"])]
+    # 8 segments in a pass, and blocks of 16; a pass for each chapter
+    assert len(segments) == 34 and first["calls"] == 2 + 2 + 1 + len(chapters)
+    for chapter in chapters:
+        (said,) = chapter["sentences"]
+        assert (said["text"], said["channel"], said["is_quoted"]) == (HEART, "finding", False)
+        assert said["parents"] and set(said["parents"]) <= set(segments)
+        starts = [start for start, _ in said["sources"]]
+        assert len(starts) > 10 and starts == sorted(starts)
+        assert all(chapter["start"] - 8 < start < chapter["end"] for start in starts)
+    again = json.loads(run(*line, "format=json", "dense=none")[1])
+    assert again == first | {"calls": 0}
+    # a question of what the film is about takes the same findings
+    code, out, err = run(
+        "ask", str(film), "What is the film about?", "-b", str(described), *toy_parts(HEART), FPS,
+        "answer=map_reduce", "dense=none", "format=json",
+    )  # fmt: skip
+    trace = json.loads(out)["trace"]
+    assert trace["reused"] == len(segments)
+    assert {call["step"] for call in trace["calls"]} == {"reduce"}
+
+
+def test_an_interrupted_summary_goes_on_where_it_stopped(run, film, described) -> None:
+    line = ("summary", f"bank={described}", f"video={film}", *toy_parts(HEART), FPS, "dense=none")
+    whole = json.loads(run(*line, "format=json")[1])
+    chapters = len(whole["videos"][0]["chapters"])
+    blocks = sorted((described / "findings").rglob("*.jsonl"))
+    before = {path: path.read_bytes() for path in blocks}
+    assert len(blocks) == 3 + chapters
+    (later,) = [path.parent for path in blocks if path.name == "000001.jsonl"]
+    for path in blocks:
+        if path != later / "000000.jsonl":  # what is there after the first block of segments
+            path.unlink()
+    resumed = json.loads(run(*line, "format=json")[1])
+    assert resumed["calls"] == 2 + 1 + chapters
+    assert resumed | {"calls": 0} == whole | {"calls": 0}
+    assert {path: path.read_bytes() for path in blocks} == before
+
+
+def test_the_embedded_model_writes_nothing(run, film, bank) -> None:
+    code, _, err = run("summary", str(film), "-b", str(bank), "method=abstractive")
+    assert code == 2
+    sentence(err, "method=abstractive needs a model that reads text")
 
 
 def test_reports_and_chapters_are_files_that_stand_alone(summary, tmp_path) -> None:
@@ -183,7 +267,7 @@ def test_reports_and_chapters_are_files_that_stand_alone(summary, tmp_path) -> N
 
 def test_the_command_writes_its_files(run, bank, film, tmp_path) -> None:
     code, out, err = run(
-        "summary", str(film), "-b", str(bank), *toy_parts(), "-o", str(tmp_path / "r.md"),
+        "summary", str(film), "-b", str(bank), *toy_parts(), QUOTES, "-o", str(tmp_path / "r.md"),
         "--chapters", str(tmp_path / "c.txt"),
     )  # fmt: skip
     assert (code, err) == (0, "") and out == f"3 chapters, 3 sentences: {tmp_path / 'r.md'}\n"
@@ -246,7 +330,7 @@ def test_several_films_are_summarized_together(run, tmp_path, film) -> None:
     target = tmp_path / "c.vtt"
     code, _, err = run(
         "summary", "--bank", str(both), "--when", "in the first half", "--chapters", str(target),
-        *toy_parts(),
+        *toy_parts(), QUOTES,
     )  # fmt: skip
     assert code == 2 and not target.exists()
     sentence(err, "belongs to one film")

@@ -158,7 +158,7 @@ def test_the_bank_of_no_name_is_the_users(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_summary_has_chapters_and_sentences_that_are_moments(
     bank: reelbank.Bank, film: Path, tmp_path: Path
 ) -> None:
-    summary = bank.summary(film)
+    summary = bank.summary(film, method="extractive")
     (chapter,) = summary.chapters
     assert (chapter.start, chapter.end, chapter.timecode) == (0.0, 20.0, "00:00:00")
     assert [str(each) for each in summary.sentences] == str(summary).split("\n")

@@ -26,6 +26,16 @@ NOTE = (
     'Look at this part of a video alone. What does it show that helps to answer "{question}"? Do '
     "not answer the question. Use one or two sentences. If nothing helps, say: not in the video."
 )
+# for questions of what a video is about, and for summaries (pipeline/summary/model_writer.py)
+DESCRIBE = (
+    "Look at this part of a video alone. Say in one sentence what it shows and what happens in it."
+)
+_ABOUT = re.compile(
+    r"\bwhat (is|was) (it|this|the (video|film|clip|talk|lecture|recording)) about\b"
+    r"|\bsum up\b|\bsummar(y|i[sz]e)\b|^what happens( in (it|this|the (video|film|clip)))?\W*$"
+    r"|^describe (it|this|the) ?(video|film|clip)?\W*$",
+    re.IGNORECASE,
+)
 _AIMS: tuple[tuple[Aim, str], ...] = (
     ("times", r"\bhow (many times|often)\b"),
     ("count", r"\bhow many\b|\bthe number of\b"),
@@ -64,6 +74,8 @@ def map_plan(question: str, *, only_cards: bool, reduce: str) -> MapPlan | None:
     if reduce == "auto":
         found = (aim for aim, pattern in _AIMS if re.search(pattern, text.lower()))
         aim = next(found, "model")
+    if aim == "model" and _ABOUT.search(text):
+        return MapPlan(aim, (SegmentQuestion("", DESCRIBE),), False)
     instruction = NOTE if aim == "model" else LIST
     return MapPlan(aim, (SegmentQuestion("", instruction.format(question=text)),), False)
 
