@@ -17,7 +17,7 @@ Threads: one writes, many ask. Processes: one writes (a lock file ensures it), m
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from memory.cache.loader import FrameLoader
 from memory.cache.tiers import FrameTiers
 from memory.embeddings.bank_embeddings import BankEmbeddings
 from memory.encoder_window import EncoderWindow
+from memory.library.library import Library
 from memory.pending import PendingFrames
 from memory.recall import Recall
 from memory.retrieval.fusion import Moment
@@ -93,9 +94,13 @@ class MemoryBank:
         self._searchable = SearchableVideos(
             self._store, retriever, self._index_folder, changed=self._frames.tiers.forget
         )
+        self.library = Library(
+            self.catalog, self._searchable, self._store, self._index_folder, ram_bytes
+        )
         self._recall = Recall(
             self.catalog,
             self._searchable,
+            self.library,
             self._pending,
             self._frames,
             self._store.text.vectors,
@@ -320,6 +325,7 @@ class MemoryBank:
         kv: bool = True,
         lines: Sequence[TextLine] = (),
         near: Sequence[VideoSpan] = (),
+        titles: Mapping[str, str] | None = None,
     ) -> Evidence:
         """The frames that answer a question, none later than its moment; of several videos side by
         side, ranked together.
@@ -333,6 +339,7 @@ class MemoryBank:
         lines: text that is read with the frames.
         near: stretches that text points to, best first. Their frames are ranked together with the
         retriever's.
+        titles: video id -> text that is read before its frames, for a question about several.
         """
         return self.recall_all(
             [question],
@@ -340,6 +347,7 @@ class MemoryBank:
             kv=kv,
             lines=[lines],
             near=[near],
+            titles=titles,
         )[0]
 
     def recall_all(
@@ -350,6 +358,7 @@ class MemoryBank:
         kv: bool = True,
         lines: Sequence[Sequence[TextLine]] | None = None,
         near: Sequence[Sequence[VideoSpan]] | None = None,
+        titles: Mapping[str, str] | None = None,
     ) -> list[Evidence]:
         """`recall` for several questions. A frame that several of them share is loaded once.
 
@@ -357,7 +366,12 @@ class MemoryBank:
         share of loading.
         """
         return self._recall.recall_all(
-            questions, read_tokens=read_tokens, kv=kv, lines=lines, near=near
+            questions,
+            read_tokens=read_tokens,
+            kv=kv,
+            lines=lines,
+            near=near,
+            titles=titles or {},
         )
 
     def rank_frames(

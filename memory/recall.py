@@ -5,63 +5,44 @@ written.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
 import torch
 
-from encoders.schema import Segment
 from encoders.text.lines import TextLine
 from memory import frame_budget
 from memory.bank_catalog import BankCatalog
-from memory.cache.loader import FrameLoader, frame_keys
-from memory.cache.tiers import FrameKey
+from memory.cache.loader import FrameLoader
 from memory.frame_budget import FrameSelection
-from memory.pending import PendingFrames, PendingRuns, to_device, visible_runs
+from memory.library.library import Library
+from memory.library.video_view import (
+    SelectedFrames,
+    VideoView,
+    frames_of,
+    likely_next,
+    place_near,
+    place_of,
+    share_budget,
+    view_of,
+)
+from memory.pending import PendingFrames, to_device
 from memory.retrieval.common import hits
 from memory.retrieval.fused import FusedRetriever, fuse_frames
 from memory.retrieval.fusion import Moment
 from memory.retrieval.searchable import SearchableVideos
-from memory.schema import Evidence, FrameName, Hits, Question, Run, Stretch, VideoSpan
+from memory.schema import (
+    Evidence,
+    FrameName,
+    Hits,
+    Question,
+    Run,
+    Stretch,
+    VideoSpan,
+)
 from memory.text.vectors import TextVectors
-from memory.timeline import Span, Timeline
-
-
-@dataclass(frozen=True, slots=True)
-class VideoView:
-    """What a question sees of one video."""
-
-    timeline: Timeline
-    ranges: list[range]  # ordinals of written frames, rising
-    pending: PendingRuns
-
-    def in_frames(self) -> "VideoView":
-        """The same where every frame costs 1."""
-        pending = replace(self.pending, cost=np.ones_like(self.pending.cost))
-        return replace(self, pending=pending)
-
-
-@dataclass(frozen=True, slots=True)
-class SelectedFrames:
-    """The frames selected for one question, before they are loaded."""
-
-    question: Question
-    lines: tuple[TextLine, ...]  # text that is read with the frames
-    views: dict[str, VideoView]  # by id, in the question's order
-    hits: Hits
-    frames: FrameSelection  # places in the stretches of `hits`
-    per_layer: np.ndarray | None  # [L, n] int64 rising places, without pending frames
-    seconds: float  # of the search
-
-    def ordinals(self, places: Iterable[int]) -> dict[str, list[int]]:
-        """Ordinals of written frames by video. places: rising, or best first."""
-        chosen = hits(places, [], self.hits.stretches).names
-        by_video: dict[str, list[int]] = {video_id: [] for video_id in self.views}
-        for name in chosen:
-            by_video[name.video_id].append(name.ordinal)
-        return by_video
+from memory.timeline import Span
 
 
 class Recall:
@@ -71,6 +52,7 @@ class Recall:
         self,
         catalog: BankCatalog,
         searchable: SearchableVideos,
+        library: Library,
         pending: PendingFrames,
         frames: FrameLoader,
         vectors: TextVectors,
@@ -84,6 +66,7 @@ class Recall:
         for frames in what they leave. device: where evidence is needed; None: RAM. counts_frames:
         the budget `read_tokens` is a number of frames, for a reader that reads no tokens."""
         self._catalog, self._searchable, self._vectors = catalog, searchable, vectors
+        self._library = library
         self._pending, self._frames = pending, frames
         self._recent_frames, self._ram_bytes, self._device = recent_frames, ram_bytes, device
         self._counts_frames = counts_frames
@@ -96,6 +79,7 @@ class Recall:
         kv: bool,
         lines: Sequence[Sequence[TextLine]] | None,
         near: Sequence[Sequence[VideoSpan]] | None,
+        titles: Mapping[str, str],
     ) -> list[Evidence]:
         """1 select frames for every question, 2 load their union once, 3 read ahead when the
         evidence is released."""
@@ -111,7 +95,7 @@ class Recall:
                     read,
                     spans,
                     {
-                        each: _view(question, each, timelines[each], pending[each], interval, kv)
+                        each: view_of(question, each, timelines[each], pending[each], interval, kv)
                         for each in question.videos
                     },
                     read_tokens,
@@ -122,7 +106,7 @@ class Recall:
             ]
         began = time.perf_counter()
         self.share_ram()
-        names, keys = _frames_of(
+        names, keys = frames_of(
             (each.ordinals(each.frames.ordinals) for each in selected), timelines, kv
         )
         runs, lease = self._frames.load(keys, [name.ordinal for name in names])  # 2
@@ -130,12 +114,12 @@ class Recall:
         seconds = (time.perf_counter() - began) / len(questions)
         group = [
             self._evidence(
-                each, run_of, interval[each.question.videos[0]], seconds, lease.came_from
+                each, run_of, interval[each.question.videos[0]], seconds, lease.came_from, titles
             )
             for each in selected
         ]
-        likely = [_neighbors(each, self._frames.prefetch_frames) for each in selected]
-        _, ahead = _frames_of(likely, timelines, kv)
+        likely = [likely_next(each, self._frames.prefetch_frames) for each in selected]
+        _, ahead = frames_of(likely, timelines, kv)
         ahead = [key for key in ahead if key not in set(keys)]
         return self._frames.lend(group, lease, ahead)  # 3
 
@@ -175,7 +159,8 @@ class Recall:
         return {"index": self._index_bytes()} | self._frames.tiers.nbytes()
 
     def _index_bytes(self) -> int:
-        return self._searchable.retriever.nbytes + self._vectors.nbytes
+        rows = self._searchable.retriever.nbytes + self._library.nbytes
+        return rows + self._vectors.nbytes
 
     def _select(
         self,
@@ -205,8 +190,8 @@ class Recall:
             np.concatenate([cost, pending_cost]), recent_frames, read_tokens
         )
         if len(pending_cost):
-            views = _share_budget(views, read_tokens, is_all=len(cost) == 0)
-        places = (_place(each, views, stretches) for each in near)
+            views = share_budget(views, read_tokens, is_all=len(cost) == 0)
+        places = (place_near(each, views, stretches) for each in near)
         near_places = [place for place in places if place is not None]
         read_tokens -= sum(int(video.pending.cost.sum()) for video in views.values())
         recent_frames -= sum(len(video.pending) for video in views.values())
@@ -237,7 +222,7 @@ class Recall:
         )
         if near and ranked.per_layer is None:
             ranked = fuse_frames(ranked, near)
-        kept = (_place_of(name, stretches) for name in question.keep)
+        kept = (place_of(name, stretches) for name in question.keep)
         ranking = [
             *(place for place in kept if place is not None),
             *ranked.places.tolist(),
@@ -256,6 +241,7 @@ class Recall:
         interval: float,
         seconds: float,
         came_from: Mapping[str, int],
+        titles: Mapping[str, str],
     ) -> Evidence:
         """run_of: the loaded frames. seconds: this question's share of loading."""
         runs: list[Run] = []
@@ -283,95 +269,5 @@ class Recall:
             seconds={"search": selected.seconds, "load": seconds},
             came_from=dict(came_from) | ({"pending": len(pending)} if pending else {}),
             lines=selected.lines,
+            titles=titles if len(selected.views) > 1 else {},
         )
-
-
-def _view(
-    question: Question,
-    video_id: str,
-    timeline: Timeline,
-    segments: Sequence[Segment],
-    intervals: Mapping[str, float],
-    kv: bool,
-) -> VideoView:
-    """segments: the pending ones."""
-    interval = intervals[video_id]
-    ranges = timeline.ranges(question.spans_of(video_id), interval, question.moment(video_id))
-    pending = visible_runs(
-        segments,
-        question,
-        number=timeline.next_number,
-        first=len(timeline),
-        interval=interval,
-        kv=kv,
-    )
-    return VideoView(timeline, ranges, pending)
-
-
-def _share_budget(
-    views: Mapping[str, VideoView], read_tokens: int, *, is_all: bool
-) -> dict[str, VideoView]:
-    """The videos with as many pending frames as may be read, the newest ones. is_all: there are no
-    written frames; otherwise pending frames take at most half of the budget."""
-    showing = [video for video in views.values() if len(video.pending)]
-    budget = read_tokens
-    if not is_all:
-        budget //= 2
-        if len(showing) == 1:
-            budget = max(budget, int(showing[0].pending.cost[-1]))
-    share = budget // len(showing)
-    return {
-        video_id: replace(video, pending=video.pending.newest(share))
-        for video_id, video in views.items()
-    }
-
-
-def _place(
-    near: VideoSpan, views: Mapping[str, VideoView], stretches: Sequence[Stretch]
-) -> int | None:
-    """The place of the frame in the middle of a stretch of seconds; None if it is not seen."""
-    video = views.get(near.video_id)
-    if video is None or not video.ranges:
-        return None
-    ordinal = video.timeline.frame_of(near.start, near.end, video.ranges[-1].stop)
-    return None if ordinal is None else _place_of(FrameName(near.video_id, ordinal), stretches)
-
-
-def _place_of(name: FrameName, stretches: Sequence[Stretch]) -> int | None:
-    begin = 0
-    for video_id, first, stop in stretches:
-        if video_id == name.video_id and first <= name.ordinal < stop:
-            return begin + name.ordinal - first
-        begin += stop - first
-    return None
-
-
-def _frames_of(
-    groups: Iterable[Mapping[str, Iterable[int]]], timelines: Mapping[str, Timeline], kv: bool
-) -> tuple[list[FrameName], list[FrameKey]]:
-    """The union of frames, by video and in time order, and their keys in the cache. groups: video
-    -> ordinals."""
-    union: dict[str, set[int]] = {video_id: set() for video_id in timelines}
-    for group in groups:
-        for video_id, ordinals in group.items():
-            union[video_id].update(ordinals)
-    names, keys = list[FrameName](), list[FrameKey]()
-    for video_id, chosen in union.items():
-        ordinals = sorted(chosen)
-        names += [FrameName(video_id, ordinal) for ordinal in ordinals]
-        keys += frame_keys(video_id, ordinals, timelines[video_id], kv)
-    return names, keys
-
-
-def _neighbors(selected: SelectedFrames, most: int) -> dict[str, list[int]]:
-    """Ordinals of written frames that a follow-up question is likely to need, by video."""
-    recent, ranked = map(selected.ordinals, (selected.frames.recent, selected.frames.ranked))
-    return {
-        video_id: frame_budget.neighbors(
-            FrameSelection(recent[video_id], ranked[video_id], 0),
-            len(video.timeline),
-            most // len(selected.views),
-        )
-        for video_id, video in selected.views.items()
-        if most
-    }

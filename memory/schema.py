@@ -219,6 +219,8 @@ class Evidence:
     # "device", "ram", "disk" or "pending" -> frames
     came_from: dict[str, int] = field(default_factory=dict)
     lines: tuple[TextLine, ...] = ()  # text that is read with the frames, in time order
+    # video id -> text that is read before the frames of that video, where there are several videos
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def frame_count(self) -> int:
@@ -228,6 +230,14 @@ class Evidence:
     def names(self) -> tuple[FrameName, ...]:
         """The frames by their numbers in this evidence."""
         return tuple(FrameName(run.video_id, o) for run in self.runs for o in run.ordinals)
+
+    @property
+    def videos(self) -> dict[str, list[Run]]:
+        """The runs of each video that has any, in order."""
+        videos: dict[str, list[Run]] = {}
+        for run in self.runs:
+            videos.setdefault(run.video_id, []).append(run)
+        return videos
 
     @property
     def ranking(self) -> list[int]:

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 # settings that the tasks `ask` and `find` share; the others of each are its own
 _SHARED = ("bank", "fps", "clip", "further_clips", "dense", "text", "backbone")
 
+ALL = "*"  # in place of a video: every video of the bank
+
 Kind = TypeVar("Kind", IngestSettings, FindSettings)
 
 
@@ -144,7 +146,7 @@ class Engine:
     def ask(
         self,
         question: str,
-        video: str,
+        video: str | Sequence[str] = ALL,
         asked_at: float | None = None,
         on_token: "Emit" = _no_token,
         show_progress: "ShowProgress" = _no_progress,
@@ -155,13 +157,15 @@ class Engine:
         cancelled: threading.Event | None = None,
         history: "History | None" = None,
     ) -> "Answer":
-        """Answer a question about a video; a file that the bank lacks is encoded first.
+        """Answer a question about a video, or about several together; a file that the bank lacks is
+        encoded first.
 
-        video: path of a file, or the id or former path of a video in the bank. asked_at: second of
-        the video after which nothing is used. on_token: gets the text in pieces. start, end, began:
-        as in `add`. cancelled: once it is set, Cancelled is raised soon. history: earlier rounds,
-        which the question may refer to; the answer is added. UserError as `add`, on an empty
-        question or one from before the first frame, and on a follow-up that follows nothing.
+        video: path of a file, or the id or former path of a video in the bank; several of these;
+        ALL: every video of the bank. asked_at: second of each video after which nothing is used.
+        on_token: gets the text in pieces. start, end, began: as in `add`. cancelled: once it is
+        set, Cancelled is raised soon. history: earlier rounds, which the question may refer to; the
+        answer is added. UserError as `add`, on an empty question or one from before the first
+        frame, and on a follow-up that follows nothing.
         """
         from memory.schema import Question
         from pipeline.schema import check_question
@@ -174,17 +178,23 @@ class Engine:
                 "give seconds of video time, 0 or more."
             )
         moment, note = math.inf if asked_at is None else asked_at, ""
-        stored = None if Path(video).exists() else self._video_in_bank(video)
-        if stored is None:
-            with self._encode_lock:
-                source = self._source(video, start, end, began)
-                video_id = source.info.video_id
-                note, moment = self._encode_or_read(
-                    source, video, began, moment, show_progress, cancelled
-                )
-        else:
-            video_id = stored.info.video_id
-        asked = Question(question, video_id, moment)
+        named = [video] if isinstance(video, str) else list(dict.fromkeys(video))
+        ids: list[str] = self._every_id() if ALL in named else []
+        for one in named if not ids else ():
+            stored = None if Path(one).exists() else self._video_in_bank(one)
+            if stored is None:
+                with self._encode_lock:
+                    source = self._source(one, start, end, began)
+                    ids.append(source.info.video_id)
+                    told, moment = self._encode_or_read(
+                        source, one, began, moment, show_progress, cancelled
+                    )
+                    note = " ".join(filter(None, [note, told]))
+            else:
+                ids.append(stored.info.video_id)
+        if not ids:
+            raise UserError("No video is named; give its path, or its id in the bank.")
+        asked = Question(question, list(dict.fromkeys(ids)), moment)
         if history is not None and follow_up is not None:
             asked = history.carry(follow_up.about(asked))
         with self._read_lock:
@@ -476,6 +486,15 @@ class Engine:
                 f"began={began} does not fit: {path} is in bank {self.bank} {stored}; leave began= "
                 "out, or encode into another bank=DIR"
             )
+
+    def _every_id(self) -> list[str]:
+        """The ids of all videos. UserError where there is none."""
+        ids = [row.info.video_id for row in self.videos()]
+        if not ids:
+            raise UserError(
+                f"bank {self.bank} holds no video; `reelbank add FILM` encodes the first one"
+            )
+        return ids
 
     def _video_in_bank(self, video: str) -> "VideoRow | None":
         """The video of this id or former path; None where the bank has none."""

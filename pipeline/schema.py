@@ -28,6 +28,17 @@ class CitedFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class CitedVideo:
+    """What an answer cites and read of one video, of several."""
+
+    video_id: str
+    path: str
+    # seconds, half open, rising: unions of cited frames, and of all frames that the model read
+    spans: tuple[tuple[float, float], ...]
+    recalled: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CitedLine:
     """A line of text in the video that belongs to an answer."""
 
@@ -38,6 +49,7 @@ class CitedLine:
     coverage: float  # 0..1: share of the question's words in the line and near it
     # True: the model read it, or the answer quotes it; False: it was found beside the answer
     read: bool
+    video_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,7 @@ class Answer:
     # seconds, half open, rising: unions of cited frames, or of the lines that the answer quotes
     spans: tuple[tuple[float, float], ...]
     cited: tuple[CitedFrame, ...]  # heaviest first
-    video_id: str
+    video_id: str  # that the spans are of: of several, the one that the answer rests on most
     asked_at: float | None  # seconds of video time; None = the whole video
     frames_read: int
     visual_tokens: int
@@ -118,6 +130,7 @@ class Answer:
     # a model's answer, that the frames show it, where abstention= measures that; else None
     confidence: float | None = None
     trace: Trace | None = None  # None for an answer about pictures that are in no bank
+    videos: tuple[CitedVideo, ...] = ()  # all that were read, in the prompt's order, if several
 
     def __post_init__(self) -> None:
         """ValueError on an answer that says nothing, or that cites beside "not shown"."""

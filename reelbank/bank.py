@@ -67,26 +67,26 @@ class Bank:
         self,
         question: str,
         *,
-        video: VideoLike | None = None,
+        video: VideoLike | Sequence[VideoLike] | None = None,
         at: float | None = None,
         on_token: Callable[[str], None] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Answer:
-        """Answer a question about one video.
+        """Answer a question about a video, about several together, or about the whole bank.
 
             answer = bank.ask("What was the total?", video="talk.mp4")
             print(answer.text, [span.timecode for span in answer.spans])
 
         video: a file, which is added first where the bank lacks it, or a video of the bank or its
-        id; None: the only video of the bank. at: the second of the question; nothing after it is
-        used. on_token: gets the text in pieces while it is generated. Error on an empty question,
-        and where there is no such video.
+        id; a list of these; None: all videos of the bank. at: the second of each video after which
+        nothing is used. on_token: gets the text in pieces while it is generated. Error on an empty
+        question, and where there is no such video.
         """
         from reelbank.conversion import to_answer
 
         answer = self._engine.ask(
             question,
-            self._one(video),
+            _names(video),
             at,
             on_token or _ignore,
             _showing(progress),
@@ -210,19 +210,14 @@ class Bank:
     def __repr__(self) -> str:
         return f"Bank({self.path!r})"
 
-    def _one(self, video: VideoLike | None) -> str:
-        """The video that a question is about. UserError when none is named and it is not clear."""
-        if video is not None:
-            return _name(video)
-        rows = self._engine.videos()
-        if len(rows) == 1:
-            return rows[0].info.video_id
-        if not rows:
-            raise UserError(f"bank {self.path} has no video yet; give video=, or add one first")
-        raise UserError(
-            f"bank {self.path} has {len(rows)} videos; say with video= which one the question is "
-            "about"
-        )
+
+def _names(video: VideoLike | Sequence[VideoLike] | None) -> str | list[str]:
+    """What the engine takes for one video, several, or all."""
+    if video is None:
+        return "*"
+    if isinstance(video, str | PathLike | Video):
+        return _name(video)
+    return [_name(one) for one in video]
 
 
 def open(

@@ -36,18 +36,25 @@ def to_report(engine: "Engine", report: "schema.IngestReport") -> Report:
 
 def to_answer(engine: "Engine", answer: "schema.Answer") -> Answer:
     """An answer with its video in place of the video's id."""
-    video = to_video(engine, engine.video(answer.video_id))
+    own = [line.video_id or answer.video_id for line in answer.lines]
+    ids = dict.fromkeys([answer.video_id, *(one.video_id for one in answer.videos), *own])
+    videos = {each: to_video(engine, engine.video(each)) for each in ids}
+    video = videos[answer.video_id]
     frames = (
-        Evidence(video, one.time, one.end, "frame", float(one.weight)) for one in answer.cited
+        Evidence(videos[one.video_id], one.time, one.end, "frame", float(one.weight))
+        for one in answer.cited
     )
     lines = (
-        Evidence(video, one.start, one.end, one.channel, one.coverage, one.text, one.read)
-        for one in answer.lines
+        Evidence(videos[which], one.start, one.end, one.channel, one.coverage, one.text, one.read)
+        for which, one in zip(own, answer.lines, strict=True)
     )
+    others = [one for one in answer.videos if one.video_id != answer.video_id]
+    spans = [(video, span) for span in answer.spans]
+    spans += [(videos[one.video_id], span) for one in others for span in one.spans]
     return Answer(
         answer.question,
         answer.text,
-        tuple(Span(video, start, end) for start, end in answer.spans),
+        tuple(Span(which, *span) for which, span in spans),
         (*frames, *lines),
         video,
         answer.shown,

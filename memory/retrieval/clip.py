@@ -80,6 +80,11 @@ class ClipRetriever:
         self._saved: dict[str, int] = {}  # rows in the saved files
 
     @property
+    def name(self) -> str:
+        """Whose embeddings are ranked: "clip", or the key of a further frame embedder."""
+        return self._name
+
+    @property
     def nbytes(self) -> int:
         return sum(index.nbytes for index in list(self._index.values()))
 
@@ -111,7 +116,7 @@ class ClipRetriever:
         k = min(k, count)
         if k == 0:
             return hits([], [], stretches)
-        query = self._query(question)  # outside of any lock, because it may wait for a GPU
+        query = self.query(question)  # outside of any lock, because it may wait for a GPU
         depth = min(count, 4 * k)
         # search deeper until round 1 alone fills k; at full depth the later rounds fill the rest
         while True:
@@ -123,7 +128,7 @@ class ClipRetriever:
                 return hits(places[best], scores[best], stretches)
             depth = min(count, 4 * depth)
 
-    def _query(self, question: Question) -> Tensor:
+    def query(self, question: Question) -> Tensor:
         """[E], unit length: the text, the picture, or their weighted sum."""
         if question.picture is None:
             return self._embedder.embed_text(question.search_text)
@@ -231,7 +236,7 @@ class ClipRetriever:
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         try:
-            for block in row_cache.load(self._saved_rows(folder, video_id), timeline):
+            for block in row_cache.load(self.saved_rows(folder, video_id), timeline):
                 if video_id not in self._index:
                     load_block = partial(ivf_block.load, self._saved_blocks(folder, video_id))
                     self._index[video_id] = FrameIndex(
@@ -255,7 +260,7 @@ class ClipRetriever:
             and video_id not in self._has_gaps
             and count > self._saved.get(video_id, 0)
         ):
-            row_cache.save(self._saved_rows(folder, video_id), count, index.part, timeline)
+            row_cache.save(self.saved_rows(folder, video_id), count, index.part, timeline)
             ivf_block.save(self._saved_blocks(folder, video_id), index.ivf_blocks)
             self._saved[video_id] = count
 
@@ -267,7 +272,8 @@ class ClipRetriever:
         for known in (self._edges, self._starts, self._seen, self._saved):
             known.pop(video_id, None)
 
-    def _saved_rows(self, folder: Path, video_id: str) -> Path:
+    def saved_rows(self, folder: Path, video_id: str) -> Path:
+        """Where the rows of a video are saved."""
         return folder / video_id / self._name
 
     def _saved_blocks(self, folder: Path, video_id: str) -> Path:

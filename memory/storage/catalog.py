@@ -344,3 +344,9 @@ def not_none(*values: float | None) -> tuple[float, ...]:
     """The values without None. A row's checksum covers columns that older catalogs lack only where
     they have a value, so old rows keep their checksums."""
     return tuple(value for value in values if value is not None)
+
+
+def newest_numbers(database: Database) -> dict[str, int]:
+    """The number of the last segment of every video that has any."""
+    sql = "SELECT video_id, max(number) FROM segments GROUP BY video_id"
+    return dict(database.rows(sql))

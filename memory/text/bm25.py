@@ -31,7 +31,8 @@ MEAN_WORDS = 8.0
 _NEIGHBOR_WEIGHT = 0.5
 Term = tuple[str, ...]  # one word, or letters in a row (memory/text/tokenizer.py)
 # ids of lines (None: all), and a span of video time in seconds
-Part = tuple[range | None, tuple[float, float]]
+# and the second by which a line must be known
+Part = tuple[range | None, tuple[float, float], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,19 @@ class LineFilter:
     asked_at: float = math.inf  # seconds: lines that became known later do not match
     # video id -> start and end in seconds; if not empty, only lines inside match
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    # video id -> its own `asked_at`, where the videos of `within` do not begin together
+    moments: Mapping[str, float] = field(default_factory=dict)
+
+    def moment(self, video_id: str) -> float:
+        """Seconds: lines of this video that became known later do not match."""
+        return self.moments.get(video_id, self.asked_at)
+
+    def span(self, video_id: str) -> tuple[float, float]:
+        """Seconds of this video inside which lines match."""
+        if not self.within:
+            return self.start, self.end
+        low, high = self.within.get(video_id, (0.0, 0.0))
+        return max(low, self.start), min(high, self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +102,13 @@ class _Scope:
 
     def __init__(self, rows: TextRows, line_filter: LineFilter) -> None:
         self._rows, self._line_filter = rows, line_filter
+        own = [line_filter.video_id] if line_filter.video_id is not None else None
+        if own is None and line_filter.moments:
+            own = sorted(line_filter.within)
         self._runs = (
             None
-            if line_filter.video_id is None
-            else [run.ids for run in rows.runs(line_filter.video_id)]
+            if own is None
+            else [(run.ids, line_filter.moment(each)) for each in own for run in rows.runs(each)]
         )
         kinds = " OR ".join(f'"{kind}"' for kind in line_filter.kinds)
         self._kinds = [f"kind : ({kinds})"] if kinds else []
@@ -106,10 +123,8 @@ class _Scope:
         """Ids of lines that match all FTS5 expressions. at_any_time: ignore the filter's span."""
         match = " AND ".join((*matches, *self._kinds))
         ids: list[int] = []
-        for among, during in self._everywhere() if at_any_time else self._parts:
-            ids += self._rows.search_ids(
-                match, among, self._line_filter.asked_at, during, most=most - len(ids)
-            )
+        for among, during, known_by in self._everywhere() if at_any_time else self._parts:
+            ids += self._rows.search_ids(match, among, known_by, during, most=most - len(ids))
         return ids
 
     @cached_property
@@ -117,25 +132,27 @@ class _Scope:
         line_filter = self._line_filter
         if not line_filter.within:
             times = (line_filter.start, line_filter.end)
-            return [(ids, times) for ids, _ in self._everywhere()]
+            return [(ids, times, known_by) for ids, _, known_by in self._everywhere()]
         spans = line_filter.within
         if line_filter.video_id is not None:
             spans = {line_filter.video_id: spans.get(line_filter.video_id, (0.0, 0.0))}
         parts: list[Part] = []
-        for video_id, (low, high) in sorted(spans.items()):
-            during = max(low, line_filter.start), min(high, line_filter.end)
+        for video_id in sorted(spans):
+            during, known_by = line_filter.span(video_id), line_filter.moment(video_id)
             if during[0] < during[1]:
-                parts += [(run.ids, during) for run in self._rows.runs(video_id)]
+                parts += [(run.ids, during, known_by) for run in self._rows.runs(video_id)]
         return parts
 
     def _everywhere(self) -> list[Part]:
         always = (0.0, math.inf)
-        return [(None, always)] if self._runs is None else [(ids, always) for ids in self._runs]
+        if self._runs is None:
+            return [(None, always, self._line_filter.asked_at)]
+        return [(ids, always, known_by) for ids, known_by in self._runs]
 
     def count(self) -> int:
         if self._runs is None:
             return self._rows.count()
-        return sum(self._rows.count(ids, self._line_filter.asked_at) for ids in self._runs)
+        return sum(self._rows.count(ids, known_by) for ids, known_by in self._runs)
 
 
 def _candidates(
@@ -188,9 +205,10 @@ def _ranked(
         covered = sum(idf[term] for term in (*own, *added))
         score = sum(own.values()) + _NEIGHBOR_WEIGHT * sum(added.values())
         # hide an end after the question's moment; copying every line would cost a tenth of a search
-        if line.end > line_filter.asked_at:
-            line = replace(line, end=line_filter.asked_at)
-        end = min(end, line_filter.asked_at)
+        moment = line_filter.moment(line.video_id)
+        if line.end > moment:
+            line = replace(line, end=moment)
+        end = min(end, moment)
         ranked.append(RankedLine(line, score, min(covered / total, 1.0), start, end))
     return sorted(ranked, key=lambda each: (-each.score, each.line.video_id, each.line.start))
 

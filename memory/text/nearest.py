@@ -41,7 +41,7 @@ def search(
             line = lines.get(id_)
             if line is None or score < least or not _passes(line, line_filter):
                 continue
-            end = min(line.end, line_filter.asked_at)
+            end = min(line.end, line_filter.moment(line.video_id))
             line = replace(line, end=end)
             ranked.append(RankedLine(line, score, min(score, 1.0), line.start, end))
         if len(ranked) >= most or len(ids) < depth or scores[-1] < least:
@@ -66,9 +66,7 @@ def _is_selective(line_filter: LineFilter) -> bool:
 def _passes(line: TextLine, line_filter: LineFilter) -> bool:
     if line_filter.kinds and line.kind not in line_filter.kinds:
         return False
-    if line.known > line_filter.asked_at:
+    if line.known > line_filter.moment(line.video_id):
         return False
-    spans = [(line_filter.start, line_filter.end)]
-    if line_filter.within:
-        spans.append(line_filter.within.get(line.video_id, (0.0, 0.0)))
-    return all(line.start < end and line.end > start for start, end in spans)
+    start, end = line_filter.span(line.video_id)
+    return line.start < end and line.end > start

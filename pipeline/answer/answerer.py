@@ -12,18 +12,25 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from encoders.errors import UserError
-from encoders.text.lines import SentenceEncoder, TextLine
+from encoders.text.lines import SentenceEncoder
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
-from memory.storage.catalog import VideoRow
 from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
-from pipeline.answer.citations import cite, cited_spans, recalled_spans
+from pipeline.answer.citations import (
+    cite,
+    cited_spans,
+    cited_videos,
+    main_video,
+    recalled_spans,
+)
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.quotes.quoter import Quoter
 from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS, NOT_ASKED, Words
+from pipeline.answer.requests.request import Request, RequestBuilder
 from pipeline.answer.schema import EvidenceReader, GroupReader
 from pipeline.answer.strategies.call_log import call_of, trace_of
 from pipeline.answer.strategies.retrieve import Retrieve
@@ -37,28 +44,16 @@ from pipeline.schema import (
     NOT_SAID,
     PICTURE,
     Answer,
+    CitedVideo,
     Reading,
     check_question,
     is_shown,
-    source_warning,
 )
 
 FRAMES_ANSWER = "answer=retrieve reads the frames that fit the question best"
 WORDS_ANSWER = "the model cannot answer this question, so the words of the film do"
 Read = Callable[[Evidence, StageTimer], Reading]
 ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading | UserError]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A question, with the words of the video that belong to it."""
-
-    text: str  # of the question, as it was asked
-    question: Question  # limited to the stretches that its words name
-    video: VideoRow
-    matches: tuple[RankedLine, ...] = ()  # lines for the citations, best first
-    lines: tuple[TextLine, ...] = ()  # those of them that the model reads, in time order
-    note: str = ""  # what the user must know about its time
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,11 @@ class Answerer:
         Raises UserError on an empty question, a video that is not in the bank, or a moment before
         its first frame.
         """
-        self._video_of(question)
+        check_question(question.text)
+        if len(question.videos) > 1:
+            self._refuse_several()
+            return self.retrieve(question, emit, read, cancelled=cancelled)
+        self._refuse_missing(question)
         return self.strategy.answer(question, self, Turn(emit, cancelled, read))
 
     def retrieve(
@@ -114,9 +113,8 @@ class Answerer:
         cancelled: threading.Event | None = None,
     ) -> Answer:
         """`ask` in one pass over the frames that fit the question best, whatever the strategy."""
-        video = self._video_of(question)
         timer = StageTimer()
-        request = self._request(question, video, timer)
+        request = self._requests.build(question, timer)
         if read is None and self.needs_words(request.question):
             answer = self._in_words(request, timer)
             emit(answer.text)
@@ -138,7 +136,7 @@ class Answerer:
         read_tokens: visual tokens of the frames, in place of the answerer's own; there may be no
         frame. Raises UserError as `ask`.
         """
-        request = self._request(question, self._video_of(question), timer)
+        request = self._requests.build(question, timer)
         return self._evidence(request, read_tokens)
 
     def ask_all(
@@ -175,17 +173,11 @@ class Answerer:
     ) -> list[Answer | UserError]:
         """`retrieve` for several questions in one pass of the model."""
         results: dict[int, Answer | UserError] = {}
-        videos: dict[int, VideoRow] = {}
+        timer = StageTimer()
+        requests: dict[int, Request] = {}
         for number, question in enumerate(questions):
             try:
-                videos[number] = self._video_of(question)
-            except UserError as error:
-                results[number] = error
-        timer = StageTimer()
-        requests: dict[int, _Request] = {}
-        for number, video in videos.items():
-            try:
-                requests[number] = self._request(questions[number], video, timer)
+                requests[number] = self._requests.build(question, timer)
             except UserError as error:
                 results[number] = error
         for number, request in tuple(requests.items()):
@@ -241,8 +233,9 @@ class Answerer:
 
     def warnings(self, question: Question) -> str:
         """What the user must know about the video, whatever the answer is."""
-        video = self.bank.catalog.require_video(question.video_id)
-        return " ".join(filter(None, [source_warning(video.info), self._lost(question)]))
+        rows = {each: self.bank.catalog.require_video(each) for each in question.videos}
+        request = Request(question.text, question, rows, {})
+        return " ".join(filter(None, [request.warning, self._lost(request)]))
 
     def moment(self, question: Question) -> float | None:
         """Seconds of video time of the question; None: the end of the video."""
@@ -252,48 +245,44 @@ class Answerer:
         """Whether only the words of the film can answer, because the model cannot at all."""
         return self._words.replace_model(question)
 
-    def _video_of(self, question: Question) -> VideoRow:
-        """The bank's row of the video. Raises UserError when it cannot be asked about."""
-        check_question(question.text)
-        video = self.bank.catalog.video(question.video_id)
-        if video is None:
+    def _refuse_several(self) -> None:
+        """UserError where the strategy answers about one video alone."""
+        if self.strategy.name not in ("retrieve", "route"):
+            raise UserError(
+                f"answer={self.strategy.name} answers about one video; use answer=retrieve for "
+                "several."
+            )
+
+    def _refuse_missing(self, question: Question) -> None:
+        """UserError where the one video is not in the bank."""
+        if self.bank.catalog.video(question.video_id) is None:
             raise UserError(
                 f"The bank holds no video {question.video_id}; encode it first with `reelbank "
                 "ingest`."
             )
-        return video
 
-    def _request(self, question: Question, video: VideoRow, timer: StageTimer) -> _Request:
-        """Raises UserError where no video has the time that the question names."""
-        text = question.text
-        timed = read_times(question, self.bank, {question.video_id: video})
-        question = timed.question
-        if self.only_cards:  # it knows no words of time
-            question = replace(question, text=question.search_text)
-        if not self.bank.text.runs(question.video_id):
-            return _Request(text, question, video, note=timed.note)
-        with timer("search_text"):
-            matches = text_evidence.find(
-                self.bank, question, self.bank.catalog.duration(video), self.sentence_encoder
-            )
-            lines = text_evidence.select_lines(
-                matches, self.reader.count_tokens, self.read_text_tokens
-            )
-            duration = self.bank.catalog.duration(video)
-            note = timed.note or text_evidence.time_note(question.search_text, duration)
-            return _Request(text, question, video, matches, lines, note)
+    @property
+    def _requests(self) -> RequestBuilder:
+        return RequestBuilder(
+            self.bank,
+            self.sentence_encoder,
+            self.reader.count_tokens,
+            self.read_text_tokens,
+            self.only_cards,
+        )
 
-    def _evidence(self, request: _Request, read_tokens: int) -> Evidence:
+    def _evidence(self, request: Request, read_tokens: int) -> Evidence:
         """Recall the frames of one question."""
         return self.bank.recall(
             request.question,
             read_tokens=read_tokens,
             kv=self.reader.needs_kv,
             lines=request.lines,
-            near=text_evidence.line_spans(request.matches),
+            near=request.near,
+            titles=self._requests.titles([request]),
         )
 
-    def _recall(self, requests: Sequence[_Request]) -> list[Evidence]:
+    def _recall(self, requests: Sequence[Request]) -> list[Evidence]:
         """Evidence of each question; their texts are embedded in one pass."""
         if not requests:
             return []
@@ -307,25 +296,25 @@ class Answerer:
                 read_tokens=self.read_tokens,
                 kv=self.reader.needs_kv,
                 lines=[request.lines for request in requests],
-                near=[text_evidence.line_spans(request.matches) for request in requests],
+                near=[request.near for request in requests],
+                titles=self._requests.titles(list(requests)),
             )
 
     @property
     def _words(self) -> Words:
         return Words(Quoter(self.bank, self.sentence_encoder), self.only_cards)
 
-    def _quote(self, request: _Request, timer: StageTimer) -> Quotation | None:
+    def _quote(self, request: Request, timer: StageTimer) -> Quotation | None:
         with timer("search_text"):
-            duration = self.bank.catalog.duration(request.video)
-            return self._words.quoter.quote(request.question, duration)
+            return self._words.quoter.quote(request.question, request.durations)
 
-    def _in_words(self, request: _Request, timer: StageTimer) -> Answer:
+    def _in_words(self, request: Request, timer: StageTimer) -> Answer:
         """The answer to a question that the model cannot answer. Raises UserError as `ask`."""
         question = request.question
         seen = self.bank.recall(question, read_tokens=self.read_tokens, kv=False)
         _refuse_nothing(seen)
         quotation = None
-        if not self._words.has_lines(question.video_id):
+        if not self._words.has_lines(question):
             answer = self._unshown(request, NO_WORDS, timer)
         else:
             quotation = self._quote(request, timer)
@@ -335,19 +324,19 @@ class Answerer:
             answer = self._quoted(request, quotation, timer)
         return replace(answer, trace=trace_of(Retrieve.name, WORDS_ANSWER, answer))
 
-    def _quoted(self, request: _Request, quotation: Quotation, timer: StageTimer) -> Answer:
+    def _quoted(self, request: Request, quotation: Quotation, timer: StageTimer) -> Answer:
         return Answer(
             question=request.text,
             text=quotation.text,
             shown=True,
             spans=quotation.spans,
             cited=(),
-            video_id=request.question.video_id,
+            video_id=quotation.lines[0].video_id,
             asked_at=_moment(request.question),
             frames_read=0,
             visual_tokens=0,
             seconds=timer.seconds | {"total": timer.total()},
-            warning=" ".join(filter(None, [source_warning(request.video.info), request.note])),
+            warning=" ".join(filter(None, [request.warning, request.note])),
             lines=text_evidence.cite_quoted(quotation, request.matches),
             channel=quotation.channel,
             confidence=quotation.confidence,
@@ -356,7 +345,7 @@ class Answerer:
 
     def _unshown(
         self,
-        request: _Request,
+        request: Request,
         text: str,
         timer: StageTimer,
         note: str = "",
@@ -369,20 +358,18 @@ class Answerer:
             shown=False,
             spans=(),
             cited=(),
-            video_id=request.question.video_id,
+            video_id=request.question.videos[0],
             asked_at=_moment(request.question),
             frames_read=0,
             visual_tokens=0,
             seconds=timer.seconds | {"total": timer.total()},
-            warning=" ".join(
-                filter(None, [source_warning(request.video.info), request.note, note])
-            ),
+            warning=" ".join(filter(None, [request.warning, request.note, note])),
             confidence=confidence,
         )
 
     def _answer(
         self,
-        request: _Request,
+        request: Request,
         evidence: Evidence,
         reading: Reading,
         timer: StageTimer,
@@ -407,7 +394,7 @@ class Answerer:
                     trace = trace_of(Retrieve.name, FRAMES_ANSWER, quoted, [call])
                     return replace(quoted, trace=trace)
                 spoken = f"The pictures do not show it, but the words say: {quotation.text}"
-        warnings = (source_warning(request.video.info), self._lost(question), request.note, spoken)
+        warnings = (request.warning, self._lost(request), request.note, spoken)
         seconds = timer.seconds | {"total": timer.total()}
         shares = {stage: share * spent for stage, spent in seconds.items()}
         answer = self.answer(evidence, reading, shares, request.matches, warnings)
@@ -428,14 +415,21 @@ class Answerer:
         question, text = evidence.question, reading.text if reading.text.strip() else NO_ANSWER
         shown = is_shown(reading.text) and text is reading.text
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
+        video_id = main_video(evidence, cited)
+        videos: tuple[CitedVideo, ...] = ()
+        if len(question.videos) > 1:
+            rows = filter(None, map(self.bank.catalog.video, evidence.videos))
+            paths = {row.info.video_id: row.info.path for row in rows}
+            videos = cited_videos(evidence, cited, paths)
+        own = [frame for frame in cited if frame.video_id == video_id]
         return Answer(
             question=question.text,
             text=text,
             shown=shown,
-            spans=cited_spans(cited, evidence.interval),
+            spans=cited_spans(own, evidence.interval),
             cited=cited,
             lines=text_evidence.cite_lines(matches, evidence.lines) if shown else (),
-            video_id=question.video_id,
+            video_id=video_id,
             asked_at=_moment(question),
             frames_read=(
                 evidence.frame_count if reading.frames_read is None else reading.frames_read
@@ -443,27 +437,30 @@ class Answerer:
             visual_tokens=sum(len(run.tokens.tokens) for run in evidence.runs),
             seconds=evidence.seconds | seconds,
             warning=" ".join(filter(None, [*warnings, reading.warning])),
-            recalled=recalled_spans(evidence),
+            recalled=recalled_spans(evidence, video_id),
             cited_by=reading.cited_by,
             usage=reading.usage,
             channel=PICTURE if shown else "",
             confidence=None if reading.absence is None else round(1.0 - reading.absence, 4),
+            videos=videos,
         )
 
-    def _lost(self, question: Question) -> str:
+    def _lost(self, request: Request) -> str:
         """The warning about damaged segments that were dropped and that the question could have
         seen."""
-        gaps = [
-            gap
-            for gap in self.bank.catalog.gaps(question.video_id)
-            if gap.start < question.asked_at
-        ]
-        times = ", ".join(f"{gap.start:.1f}-{gap.end:.1f} s" for gap in gaps)
-        return (
-            f"The bank has lost {times} of this video; `reelbank ingest` encodes it again."
-            if gaps
-            else ""
-        )
+        question, told = request.question, []
+        for video_id, row in request.videos.items():
+            gaps = self.bank.catalog.gaps(video_id)
+            times = ", ".join(
+                f"{gap.start:.1f}-{gap.end:.1f} s"
+                for gap in gaps
+                if gap.start < question.moment(video_id)
+            )
+            which = "this video" if len(request.videos) == 1 else Path(row.info.path).name
+            told += [
+                f"The bank has lost {times} of {which}; `reelbank ingest` encodes it again."
+            ] * bool(times)
+        return " ".join(told)
 
 
 def _moment(question: Question) -> float | None:
@@ -475,6 +472,10 @@ def _refuse_nothing(evidence: Evidence) -> None:
     question = evidence.question
     if evidence.frame_count:
         return
+    if len(question.videos) > 1:
+        raise UserError(
+            "Nothing was seen of these videos at the time of the question; ask about another time."
+        )
     start, _ = question.hull(question.video_id)
     if start > -math.inf:
         raise UserError(

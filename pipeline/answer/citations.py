@@ -1,12 +1,12 @@
 """From attention to citation: which recalled frames an answer rests on, as time spans. Knows no
 model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from memory.schema import Evidence, FrameName
-from pipeline.schema import CitedFrame
+from pipeline.schema import CitedFrame, CitedVideo
 
 Span = tuple[float, float]  # seconds, half open
 
@@ -37,9 +37,36 @@ def cited_spans(cited: Sequence[CitedFrame], interval: float) -> tuple[Span, ...
     return _joined([(frame.time, frame.end) for frame in cited], interval)
 
 
-def recalled_spans(evidence: Evidence) -> tuple[Span, ...]:
-    """The same of all frames that were read."""
-    return _joined(_frame_spans(evidence), evidence.interval)
+def recalled_spans(evidence: Evidence, video_id: str) -> tuple[Span, ...]:
+    """The same of all frames of a video that were read."""
+    spans = zip(evidence.names, _frame_spans(evidence), strict=True)
+    return _joined([span for name, span in spans if name.video_id == video_id], evidence.interval)
+
+
+def main_video(evidence: Evidence, cited: Sequence[CitedFrame]) -> str:
+    """The video that an answer rests on most; without citations, that of the best frame."""
+    weights: dict[str, float] = {}
+    for frame in cited:
+        weights[frame.video_id] = weights.get(frame.video_id, 0.0) + frame.weight
+    if weights:
+        return max(weights, key=lambda video_id: weights[video_id])
+    ranked = evidence.hits.names[:1]
+    return ranked[0].video_id if ranked else evidence.question.videos[0]
+
+
+def cited_videos(
+    evidence: Evidence, cited: Sequence[CitedFrame], paths: Mapping[str, str]
+) -> tuple[CitedVideo, ...]:
+    """What is cited and what was read of each video. paths: by id."""
+    return tuple(
+        CitedVideo(
+            video_id,
+            paths.get(video_id, ""),
+            cited_spans([one for one in cited if one.video_id == video_id], evidence.interval),
+            recalled_spans(evidence, video_id),
+        )
+        for video_id in evidence.videos
+    )
 
 
 def union(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:

@@ -7,311 +7,28 @@ frame's keys saw the window it was encoded in, not its new neighbors. With every
 inside the window both equal a plain forward pass (law 1).
 
 The context is always: preamble | recalled and recent frames in time order, each after its time tag
-| suffix. The suffix is the recalled lines of text, if any, and the question. Knows no disk, no
-retrieval and no rotary embedding.
+| suffix. Frames of several videos stand video by video, those of each behind its title. The suffix
+is the recalled lines of text, if any, and the question. Knows no disk, no retrieval and no rotary
+embedding.
 """
 
-import copy
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
-from encoders.models.kv_cache import FixedCache, LibraryCache, Mark, join_blocks
-from encoders.models.positions import Cursor
+from encoders.models.kv_cache import join_blocks
 from encoders.models.video_llm import require_full_attention
 from encoders.schema import FrameEmbeds, KVBlock, join_tokens
-from encoders.text.lines import TextLine
-from memory.schema import Evidence
-from pipeline.answer.abstention import NoAbstention, instructed, is_absent
-from pipeline.answer.attention_shares import AttentionShares
-from pipeline.answer.likelihood import log_likelihood
-from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
-from pipeline.answer.text_evidence import prompt
-from pipeline.answer.thinking import room_for_thoughts, think
-from pipeline.runtime.cancel import Emit, raise_if_cancelled
-from pipeline.runtime.torch_threads import one_thread
-from pipeline.schema import NOT_SHOWN, Reading
-
-_POLL_S = 0.05  # how often a waiting question checks whether it was cancelled
-# tokens beyond the request: a longer question next time then needs no new buffer
-_SPARE_TOKENS = 256
+from memory.schema import Evidence, Run
+from pipeline.answer.cached_reader import CachedReader
+from pipeline.answer.schema import Abstention, Cache, Layout
 
 
-class _CachedReader:
-    """What both readers share. `layout` decides what of the evidence goes into the cache."""
-
-    needs_kv: bool  # whether recall has to load keys and values
-    model_name = ""
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        *,
-        max_new_tokens: int = 64,
-        max_thinking_tokens: int = 1024,
-        abstention: Abstention | None = None,
-    ) -> None:
-        """max_thinking_tokens: of a thought before the answer, which counts apart. abstention: None
-        = the model says by itself what it does not see. UserError on values that give no room.
-        """
-        if max_new_tokens < 1:
-            raise UserError(
-                f"reader.max_new_tokens={max_new_tokens} gives no room for an answer; use 1 or "
-                "more."
-            )
-        most = backbone.language_model.max_positions
-        if most is not None and max_new_tokens > most:
-            raise UserError(
-                f"reader.max_new_tokens={max_new_tokens} is more than the {most} positions that "
-                "the model was made for; use less."
-            )
-        if max_thinking_tokens < 0:
-            raise UserError(
-                f"reader.max_thinking_tokens={max_thinking_tokens} is negative; use 0 or more."
-            )
-        self.backbone, self.max_new_tokens = backbone, max_new_tokens
-        self.abstention: Abstention = abstention or NoAbstention()
-        self._thinking_tokens = max_thinking_tokens
-        self._thought = backbone.prompt.thought
-        self._language_model = backbone.language_model
-        self.sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
-        self._empty: Mark = (0, Cursor())  # the cache with the sink alone
-        # reused by the next question: a large new buffer is faulted in page by page
-        self._cache: FixedCache | None = None
-        self._lock = threading.Lock()  # one question at a time uses the buffer
-
-    def layout(self, evidence: Evidence) -> Layout:
-        """Preamble and frames of a context. Raises UserError when the evidence lacks what this
-        reader reads."""
-        raise NotImplementedError
-
-    @contextmanager
-    def exclusive(self, cancelled: threading.Event | None = None) -> Iterator[None]:
-        """No other question computes in the block. Raises Cancelled when that is set before the
-        block begins."""
-        while not self._lock.acquire(timeout=-1 if cancelled is None else _POLL_S):
-            raise_if_cancelled(cancelled)
-        try:
-            raise_if_cancelled(cancelled)
-            yield
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def context(
-        self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
-    ) -> Iterator[tuple[Cache, Tensor]]:
-        """The cache with the context of one question and `room` free tokens, and the layout's
-        `frames_of`. Raises UserError where the model has fewer positions."""
-        with self.exclusive(cancelled):
-            with timer("lay_out"):
-                layout = self.layout(evidence)
-                cache = self._cache_for(layout.length + room)
-                layout.write(cache)
-            self._language_model.refuse_beyond(cache.cursor, room)
-            yield cache, layout.frames_of
-
-    def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
-        """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
-        text = prompt(lines, question)
-        return torch.cat(
-            [
-                self.backbone.after_video(),
-                self._language_model.embed(self.backbone.prompt.suffix_ids(text)),
-            ]
-        )
-
-    def read(
-        self,
-        evidence: Evidence,
-        timer: Timer,
-        emit: Emit = lambda text: None,
-        cancelled: threading.Event | None = None,
-    ) -> Reading:
-        """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the
-        text.
-        cancelled: checked before every token; once it is set, Cancelled is raised."""
-        asked = instructed(evidence.question.prompt, self.abstention)
-        suffix = self.prompt_suffix(asked, evidence.lines)
-        check = self.check_suffix(evidence)
-        room = max(len(check), len(suffix) + self.max_new_tokens + self._room_for_thoughts)
-        with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
-            shares = AttentionShares(frames_of)
-            ids: list[int] = []
-            emitted = ""
-            with timer("first_token"), one_thread(self._language_model.is_narrow):
-                absence = self._absence(self._states(check, cache)[-1:]) if len(check) else None
-                hidden = self._begin(suffix, cache, shares, cancelled)[-1]
-                if not len(check):
-                    absence = self._absence(hidden[None])
-                if is_absent(absence, self.abstention):
-                    emit(NOT_SHOWN)
-                    return Reading(NOT_SHOWN, {}, absence=absence)
-                stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
-                token = next(stream, None)
-                if self._thought is not None and token == self._thought.begin:  # unasked
-                    begin = self._language_model.embed([token])
-                    hidden = self._begin(begin, cache, shares, cancelled, thinks=True)[-1]
-                    stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
-                    token = next(stream, None)
-            with timer("decode"), one_thread(self._language_model.is_narrow):
-                while token is not None:
-                    raise_if_cancelled(cancelled)
-                    ids.append(token)
-                    # a space at the end waits: the answer may end there
-                    text = self.backbone.prompt.text_of(ids).strip()
-                    # half a character waits for its other half
-                    if not text.endswith("\ufffd") and text != emitted:
-                        emit(text[len(emitted) :])
-                        emitted = text
-                    token = next(stream, None)
-            with timer("cite"):
-                shares.finish()
-        text = self.backbone.prompt.text_of(ids).strip()
-        if text != emitted:
-            emit(text[len(emitted) :])
-        return Reading(text, shares.weights(evidence.names), absence=absence)
-
-    def log_likelihoods(
-        self,
-        evidence: Evidence,
-        question: str,
-        answers: Sequence[Sequence[int]],
-        timer: Timer,
-        *,
-        ends: bool = True,
-    ) -> Likelihoods:
-        """Log-likelihood of each answer (token ids, none empty) behind this question, and the
-        weights of the frames while the likeliest answer is given: those of `read` where it gives
-        that answer.
-
-        ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
-        """
-        suffix = self.prompt_suffix(question, evidence.lines)
-        room = len(suffix) + max(map(len, answers)) + self._room_for_thoughts
-        with self.context(evidence, room, timer) as (cache, frames_of):
-            shares = AttentionShares(frames_of)
-            with timer("first_token"):
-                hidden = self._begin(suffix, cache, shares)  # [1, D]
-            with timer("options"):
-                values = [self._log_likelihood(hidden, list(ids), cache, ends) for ids in answers]
-                best = max(range(len(values)), key=values.__getitem__)
-                for token in answers[best]:  # one by one, as in decoding
-                    self._language_model.forward(self._language_model.embed([token]), cache, shares)
-            with timer("cite"):
-                shares.finish()
-        return Likelihoods(values, shares.weights(evidence.names))
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text in a prompt."""
-        return len(self.backbone.prompt.ids(text))
-
-    def check_suffix(self, evidence: Evidence) -> Tensor:
-        """[n, D] embeddings of the prompt that asks whether the frames suffice; n = 0: none."""
-        if not self.abstention.check_prompt:
-            return self._language_model.embed([])
-        question = evidence.question.prompt
-        check = self.abstention.check_prompt.replace("{question}", question)
-        return self.prompt_suffix(check, evidence.lines)
-
-    def _absence(self, hidden: Tensor) -> float | None:
-        """The probability that the video does not show what is asked, from the hidden state [1, D]
-        that tells; None where nothing is measured.
-        """
-        if self.abstention.threshold is None:
-            return None
-        return float(self.abstention.absence(self._language_model.logits(hidden))[0])
-
-    @property
-    def _room_for_thoughts(self) -> int:
-        return room_for_thoughts(self.backbone.prompt, self._thinking_tokens)
-
-    def _begin(
-        self,
-        text: Tensor,
-        cache: Cache,
-        shares: AttentionShares,
-        cancelled: threading.Event | None = None,
-        *,
-        thinks: bool | None = None,
-    ) -> Tensor:
-        """[1, D]: the last hidden state of the text, or behind the thought that it begins. thinks:
-        None = as the model's prompt ends, or as the model then begins if a thought is expected.
-        """
-        model, thought = self._language_model, self._thought
-        opened = thought is not None and (thought.opened if thinks is None else thinks)
-        hidden = model.forward(text, cache, None if opened else shares)[-1]
-        if opened:
-            shares.pass_over(len(text))
-        elif thought is not None and thought.expected:
-            opened = int(model.logits(hidden[None])[0].argmax()) == thought.begin
-            if opened:
-                hidden = model.forward(model.embed([thought.begin]), cache)[-1]
-                shares.pass_over(1)
-        if opened:
-            prompt, most = self.backbone.prompt, self._thinking_tokens
-            hidden = think(model, prompt, hidden, cache, shares, most, cancelled)
-        return hidden[None]
-
-    def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
-        """[n, V] float32 logits at every position of the prompt's suffix; the exactness law
-        compares them."""
-        suffix = self.prompt_suffix(evidence.question.text, evidence.lines)
-        with self.context(evidence, len(suffix), timer) as (cache, _):
-            return self._language_model.logits(self._language_model.forward(suffix, cache))
-
-    def _log_likelihood(self, hidden: Tensor, ids: list[int], cache: Cache, ends: bool) -> float:
-        """Of token ids behind the last hidden state [1, D]. The cache is afterwards as before."""
-        hidden_after = self._states(self._language_model.embed(ids), cache)  # [n, D]
-        logits = self._language_model.logits(torch.cat([hidden, hidden_after]))  # [n + 1, V]
-        stops = self.backbone.prompt.stop_ids() if ends else ()
-        return log_likelihood(logits.log_softmax(-1), ids, stops)
-
-    def _states(self, embeds: Tensor, cache: Cache) -> Tensor:
-        """Hidden states [n, D] of a text [n, D] behind the cache, which is afterwards as before."""
-        mark = cache.mark() if isinstance(cache, FixedCache) else None
-        # nothing can be removed from the library's cache, so a copy takes its place
-        scratch = copy.deepcopy(cache) if mark is None else cache
-        hidden = self._language_model.forward(embeds, scratch)
-        if mark is not None:
-            assert isinstance(cache, FixedCache)
-            cache.rewind(mark)
-        return hidden
-
-    def _cache_for(self, capacity: int) -> Cache:
-        """A cache that holds the sink and has room for `capacity` tokens."""
-        if self._cache is None or self._cache.capacity < capacity:
-            cache = self._language_model.cache(capacity + _SPARE_TOKENS)
-            if len(self.sink):
-                self._language_model.prefill(self.sink, cache)
-            if isinstance(cache, LibraryCache):
-                return cache
-            self._cache, self._empty = cache, cache.mark()
-        self._cache.rewind(self._empty)
-        return self._cache
-
-    def _without_frames(self) -> Layout:
-        """The layout of evidence that holds no frames."""
-        owners = self._owners(torch.zeros(0, dtype=torch.int64)).expand(
-            self._language_model.kv_shape.layers, -1
-        )
-        return Layout(len(self.sink), owners, lambda cache: None)
-
-    def _owners(self, counts: Tensor) -> Tensor:
-        """[S] number of each context token's frame, -1 for the preamble. counts: [T] tokens of each
-        frame."""
-        lengths = torch.cat([torch.tensor([len(self.sink)]), counts])
-        return torch.arange(-1, len(counts)).repeat_interleave(lengths)
-
-
-class TokenReader(_CachedReader):
+class TokenReader(CachedReader):
     """Prefills the recalled visual tokens again: the exact reference, and the reader for banks
     without keys and values."""
 
@@ -341,16 +58,20 @@ class TokenReader(_CachedReader):
             raise UserError(
                 "retriever.per_layer=true needs reader=kv: visual tokens have no layers."
             )
+        parts: list[Tensor | FrameEmbeds] = []
+        counts: list[Tensor] = []  # tokens of each frame, and of the text before each video
         opening = self._opening(evidence)  # [n, D]
-        parts: list[Tensor | FrameEmbeds] = [opening] if len(opening) else []
-        counts = torch.zeros(0, dtype=torch.int64)
-        if evidence.runs:
-            visual = join_tokens([run.tokens for run in evidence.runs])
-            frames = self.backbone.frame_embeds(visual, whole=True)
-            parts.append(frames)
-            counts = frames.offsets.diff()
-        owners = self._owners(counts)  # [S - n]
-        owners = torch.cat([torch.full((len(opening),), -1), owners])
+        for video_id, runs in evidence.videos.items():
+            text = torch.cat([opening, self._title(evidence, video_id)])
+            frames = self.backbone.frame_embeds(
+                join_tokens([run.tokens for run in runs]), whole=True
+            )
+            parts += [text, frames] if len(text) else [frames]
+            counts += [torch.tensor([len(text)]), frames.offsets.diff()]
+            opening = opening[:0]
+        if len(opening):
+            parts, counts = [opening], [torch.tensor([len(opening)])]
+        owners = self._owners(counts)  # [S]
         layers = self._language_model.kv_shape.layers
 
         def write(cache: Cache) -> None:
@@ -370,7 +91,7 @@ class TokenReader(_CachedReader):
         return self._language_model.embed(self.backbone.opening_ids(evidence.frame_count, last))
 
 
-class KVReader(_CachedReader):
+class KVReader(CachedReader):
     """Lays stored keys and values out at contiguous positions: rotates each key once and prefills
     only the suffix."""
 
@@ -400,27 +121,53 @@ class KVReader(_CachedReader):
     def layout(self, evidence: Evidence) -> Layout:
         """With per-layer hits each layer reads its own frames. Raises UserError when the bank keeps
         no keys and values."""
-        blocks: list[KVBlock] = []
-        for run in evidence.runs:
-            if run.kv is None:
-                raise UserError(
-                    "This bank keeps no keys and values (prefill=none); ask with reader=tokens."
-                )
-            blocks.append(run.kv)
+        blocks = {video_id: _block(runs) for video_id, runs in evidence.videos.items()}
         if not blocks:
             return self._without_frames()
-        block = join_blocks(blocks)
-        owners = self._owners(block.offsets.diff()).expand(self._language_model.kv_shape.layers, -1)
+        if evidence.per_layer is not None:
+            return self._per_layer_layout(evidence.per_layer, list(blocks.values()))
+        texts = {video_id: self._title(evidence, video_id) for video_id in blocks}
+        counts = [
+            part
+            for video_id, block in blocks.items()
+            for part in (torch.tensor([len(texts[video_id])]), block.offsets.diff())
+        ]
+        owners = self._owners(counts).expand(self._language_model.kv_shape.layers, -1)
+
+        def write(cache: Cache) -> None:
+            for video_id, block in blocks.items():
+                if len(texts[video_id]):
+                    self._language_model.prefill(texts[video_id], cache)
+                self._language_model.append_block(block, cache)
+
+        return Layout(owners.shape[1], owners, write)
+
+    def _per_layer_layout(self, per_layer: Tensor, blocks: Sequence[KVBlock]) -> Layout:
+        """Each layer reads frames of its own. per_layer: [L, k] numbers of frames."""
+        if len(blocks) > 1:
+            raise UserError(
+                "retriever.per_layer=true reads one video at a time; ask about one, or use another "
+                "retriever."
+            )
+        (block,) = blocks
+        owners = self._owners([torch.tensor([0]), block.offsets.diff()]).expand(
+            self._language_model.kv_shape.layers, -1
+        )
         sink = len(self.sink)
-        if evidence.per_layer is None:
-            length = block.keys.shape[2]
-            write = partial(self._language_model.append_block, block)
-        else:
-            index = _tokens_per_layer(evidence.per_layer, owners[0, sink:])  # [L, n]
-            length = index.shape[1]
-            owners = torch.cat([owners[:, :sink], owners[:, sink:].gather(1, index)], dim=1)
-            write = partial(self._language_model.append_per_layer, block, index)
-        return Layout(sink + length, owners, write)
+        index = _tokens_per_layer(per_layer, owners[0, sink:])  # [L, n]
+        owners = torch.cat([owners[:, :sink], owners[:, sink:].gather(1, index)], dim=1)
+        write = partial(self._language_model.append_per_layer, block, index)
+        return Layout(sink + index.shape[1], owners, write)
+
+
+def _block(runs: Sequence[Run]) -> KVBlock:
+    """The keys and values of frames of one video. UserError where the bank keeps none."""
+    blocks = [run.kv for run in runs if run.kv is not None]
+    if len(blocks) < len(runs):
+        raise UserError(
+            "This bank keeps no keys and values (prefill=none); ask with reader=tokens."
+        )
+    return join_blocks(blocks)
 
 
 def _tokens_per_layer(per_layer: Tensor, owners: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ question alone.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from encoders.text.lines import SentenceEncoder, TextLine
@@ -15,8 +15,8 @@ from memory.bank import MemoryBank
 from memory.retrieval.fusion import reciprocal_rank
 from memory.schema import Question, VideoSpan
 from memory.text.bm25 import RankedLine
-from pipeline.answer.line_limits import lines_seen
 from pipeline.answer.quotes.quotation import Quotation
+from pipeline.answer.requests.line_limits import is_asked, lines_seen
 from pipeline.config.units import format_time
 from pipeline.query import plan as planner
 from pipeline.query.time_phrases import parse_video_time
@@ -34,16 +34,16 @@ MIN_COSINE = 0.45
 def find(
     bank: MemoryBank,
     question: Question,
-    duration: float,
+    durations: Mapping[str, float],
     sentence_encoder: SentenceEncoder | None = None,
 ) -> tuple[RankedLine, ...]:
     """The lines that belong to a question, best first; none after its moment.
 
-    duration: seconds of the video. sentence_encoder: ranks lines by their vectors as well, and both
-    rankings are fused by rank. Quoted words must occur, so for them only words count.
+    durations: seconds of each video. sentence_encoder: ranks lines by their vectors as well, and
+    both rankings are fused by rank. Quoted words must occur, so for them only words count.
     """
     plan = planner.plan(question.search_text)
-    line_filter = lines_seen(question, plan.time.span(duration))
+    line_filter = lines_seen(question, plan.time, durations)
     by_words = bank.text.search(plan.query, line_filter, 4 * MAX_LINES)
     ranked = sorted(by_words, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
     lines = [one for one in ranked if one.coverage >= MIN_COVERAGE]
@@ -51,6 +51,7 @@ def find(
         vector = sentence_encoder.embed([plan.text])[0].numpy()  # [E]
         by_meaning = bank.text.nearest(vector, line_filter, 4 * MAX_LINES)
         lines = _fused(lines, [one for one in by_meaning if one.coverage >= MIN_COSINE])
+    lines = [one for one in lines if is_asked(one, question)]
     # of lines with the same text, the best
     best = {one.line.text.casefold(): one for one in reversed(lines)}
     return tuple(one for one in lines if best[one.line.text.casefold()] is one)[:MAX_LINES]
@@ -124,7 +125,15 @@ def cite_quoted(quotation: Quotation, matches: Sequence[RankedLine]) -> tuple[Ci
     quoted = {(line.start, line.kind, line.text) for line in quotation.lines}
     beside = [match for match in matches if _name(match) not in quoted]
     return tuple(
-        CitedLine(line.start, line.end, line.kind, line.text, quotation.confidence, True)
+        CitedLine(
+            line.start,
+            line.end,
+            line.kind,
+            line.text,
+            quotation.confidence,
+            True,
+            line.video_id,
+        )
         for line in quotation.lines
     ) + cite_lines(beside, ())
 
@@ -139,6 +148,7 @@ def cite_lines(matches: Sequence[RankedLine], read: Sequence[TextLine]) -> tuple
             match.line.text,
             round(match.coverage, 3),
             match.line in read,
+            match.line.video_id,
         )
         for match in matches
     )

@@ -204,7 +204,8 @@ class _Parser:
         """A slot whose key is given as key=value, or by its option, takes no text."""
         matches = filter(None, map(_SETTING.fullmatch, words))
         keys = {match["key"] for match in matches if not match["inner"]}
-        keys |= {one.setting for word in words if (one := self._options.get(word.split("=")[0]))}
+        options = filter(None, (self._options.get(word.split("=")[0]) for word in words))
+        keys |= {option.setting.split("=")[0] for option in options}
         if any(slot.setting in keys for slot in self._open):
             self._open = [slot for slot in self._open if slot.setting not in keys]
 

@@ -87,10 +87,12 @@ COMMANDS: dict[str, Command] = {
                 Slot("QUESTION", "question", "the question", is_optional=True, is_text=True),
             ),
             options=(
-                BANK, MODEL, MODEL_NAME, ANSWER, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
+                BANK,
+                Option(("--all",), "video=*", "ask about all films of the bank, in place of FILM"),
+                MODEL, MODEL_NAME, ANSWER, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
             ),
             details="A film that the bank does not have yet is encoded first. "
-            "Without a question, a prompt opens.",
+            "Without a question, a prompt opens. `-o also=[b.mp4,c.mp4]` asks about several films.",
             heading=_FILMS,
         ),
         Command(

@@ -1,4 +1,4 @@
-"""`reelbank ask`: encodes a video if the bank lacks it, answers a question about it, and prints."""
+"""`reelbank ask`: encodes videos that the bank lacks, answers a question about them, and prints."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from encoders.errors import UserError
 from pipeline.commands.output.encoding_messages import EncodingMessages
 from pipeline.commands.output.terminal import format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
-from pipeline.engine import Engine
+from pipeline.engine import ALL, Engine
 from pipeline.schema import Answer, check_question
 
 
@@ -25,13 +25,15 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
         )
     from encoders.sources.container import check_file
 
-    check_file(Path(settings.video))
+    videos = [settings.video, *settings.also]
+    for video in videos if settings.also or settings.video != ALL else ():
+        check_file(Path(video))
     messages = EncodingMessages(settings)
     streams = settings.format == OutputFormat.text and sys.stdout.isatty()
     with Engine.of(settings) if engine is None else nullcontext(engine) as asking:
         answer = asking.ask(
             settings.question,
-            settings.video,
+            videos,
             settings.asked_at,
             _print_token if streams else _ignore,
             messages,
@@ -40,7 +42,8 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
             began=settings.began,
         )
     print_answer(answer, settings.format, streams)
-    messages.suggest("find", settings.video, "a person")
+    if videos != [ALL]:
+        messages.suggest("find", settings.video, "a person")
     return 0
 
 

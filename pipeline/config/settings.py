@@ -276,6 +276,9 @@ class AskSettings(IngestSettings):
     answers_questions: ClassVar[bool] = True
 
     question: str = mandatory("The question.", heading="Question")
+    also: list[str] = setting(
+        [], "Further videos to ask about together: paths, or ids in the bank. With video=*: all."
+    )
     asked_at: float | None = setting(
         None,
         "Second of the video at which the question is asked; the answer uses nothing after it. "

@@ -93,7 +93,7 @@ def test_captions_are_sentences_of_the_model(film: Path, server: ChatServer, tmp
         report = qa.ingest(open_video(config, backbone, str(film)))
         assert report.text_lines == {"captions": 2} and len(server.asked) == 2
         question = Question("pictures of clouds", report.video_id)
-        found = text_evidence.find(bank, question, 12.0)
+        found = text_evidence.find(bank, question, {question.video_id: 12.0})
         assert {one.line.text for one in found} == {
             "8 pictures of clouds.", "4 pictures of clouds.",
         }  # fmt: skip

@@ -307,7 +307,7 @@ def test_lines_stand_before_the_question_in_time_order_within_their_budget(bank,
     qa, source = parts(film, bank)
     question = Question("What is said of bread, granite and the harbour?", source.info.video_id)
     with qa.bank:
-        found = text_evidence.find(qa.bank, question, SECONDS)
+        found = text_evidence.find(qa.bank, question, {question.video_id: SECONDS})
         assert {one.line.text.split()[0] for one in found} >= {"The", "with"}
         lines = text_evidence.select_lines(found, qa.answerer.reader.count_tokens, 1000)
         assert [line.start for line in lines] == sorted(one.line.start for one in found)
@@ -340,7 +340,9 @@ def test_what_is_read_changes_with_lines_and_only_with_lines(bank, film, reader)
     with qa.bank:
         question = Question("granite?", source.info.video_id)
         lines = text_evidence.select_lines(
-            text_evidence.find(qa.bank, question, SECONDS), qa.answerer.reader.count_tokens, 100
+            text_evidence.find(qa.bank, question, {question.video_id: SECONDS}),
+            qa.answerer.reader.count_tokens,
+            100,
         )
         assert lines
         longer = replace(question, text=text_evidence.prompt(lines, question.text))

@@ -4,6 +4,9 @@ The whole video lies in the window. Float32, 1e-4. The reference calls the libra
 `pixel_values_videos`, and takes nothing of ours but the token ids of the prompt.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -157,3 +160,39 @@ def test_two_streams_on_one_model_do_not_disturb_each_other():
         for prefill, frames in ((a, first), (b, second)):
             mixed.append(prefill(backbone.encode_frames(frames.part(at, at + 4))).keys)
     assert torch.equal(mixed[2], alone[0]) and torch.equal(mixed[3], alone[1])
+
+
+def test_two_videos_equal_one_plain_forward_with_the_same_text_between():
+    """Tokens alone are exact: stored keys and values of a video saw no other video."""
+    backbone, films = toy_backbone(), {"a": toy_frames(5), "b": toy_frames(4, seed=1)}
+    titles = {"a": "Video a.mp4:\n", "b": "Video b.mp4, Tuesday:\n"}
+    video, per_frame = backbone.config.video_token_id, 4
+    ids = backbone.prompt.preamble_ids()
+    for name, frames in films.items():
+        ids = ids + backbone.prompt.ids(titles[name])
+        for t in frames.times:
+            ids = ids + backbone.prompt.time_tag_ids(t) + [video] * per_frame
+    tail = backbone.prompt.suffix_ids(QUESTION)
+    ids = [*ids, video, *tail]
+    pixels = np.concatenate([frames.pixels for frames in films.values()])
+    values = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0 - 0.5) / 0.5
+    with torch.inference_mode():
+        out = backbone.model(
+            input_ids=torch.tensor([ids]), pixel_values_videos=values[None], use_cache=False
+        )
+    expected = out.logits[0, -len(tail) - 1 :]
+    runs = [
+        replace(run, video_id=name)
+        for name, frames in films.items()
+        for run in encode(frames, [2, len(frames) - 2])
+    ]
+    several = replace(evidence(runs), question=Question(QUESTION, tuple(films)), titles=titles)
+    got = TokenReader(backbone).logits(several, silent)
+    assert torch.allclose(got, expected, atol=1e-4), (got - expected).abs().max()
+    without = TokenReader(backbone).logits(replace(several, titles={}), silent)
+    assert not torch.allclose(without, expected, atol=1e-2)
+    for reader_class in (TokenReader, KVReader):
+        layout = reader_class(backbone).layout(several)
+        assert layout.frames_of.unique().tolist() == [-1, *range(9)]
+        reading = reader_class(backbone, max_new_tokens=4).read(several, silent)
+        assert set(reading.weights) == set(several.names)

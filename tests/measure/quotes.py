@@ -120,8 +120,8 @@ def ask(
         for question in film.questions:
             began = time.process_time()
             asked = Question(question.text, film.name)
-            measured = quoter.measure(asked, film.seconds)
-            quotation = quoter.quote(asked, film.seconds)
+            measured = quoter.measure(asked, {asked.video_id: film.seconds})
+            quotation = quoter.quote(asked, {asked.video_id: film.seconds})
             spent = (time.process_time() - began) / 2
             if quotation is None or measured is None:
                 outcomes.append(Outcome(film.name, question, "", False, 0.0, False, None, spent))

@@ -14,7 +14,7 @@ Knows the bank's search; no frame, no video-LLM and no prompt.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from encoders.text.lines import THINGS, WORDS, SentenceEncoder, TextLine
@@ -23,9 +23,9 @@ from memory.schema import Question
 from memory.text import tokenizer
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
-from pipeline.answer.line_limits import lines_seen
 from pipeline.answer.quotes import answer_type
 from pipeline.answer.quotes.quotation import Quotation
+from pipeline.answer.requests.line_limits import lines_seen
 from pipeline.query import plan as planner
 from pipeline.query import presence
 from pipeline.query.plan import QueryPlan
@@ -105,47 +105,49 @@ class Quoter:
     # None: lines are found by their words alone
     sentence_encoder: SentenceEncoder | None = None
 
-    def quote(self, question: Question, duration: float) -> Quotation | None:
+    def quote(self, question: Question, durations: Mapping[str, float]) -> Quotation | None:
         """The best quotation, which may be too unsure to be an answer; None where no line of the
         film has anything to do with the question.
 
-        duration: seconds of the video.
+        durations: seconds of each video.
         """
-        appearances = self._appearances(question, duration)
+        appearances = self._appearances(question, durations)
         if appearances is not None:
             return appearances
-        measured = self.measure(question, duration)
+        measured = self.measure(question, durations)
         if measured is None:
             return None
         lines, features, calibration = measured
         confidence = calibration.confidence(features)
         return Quotation(lines, round(confidence, 3), confidence >= calibration.threshold)
 
-    def _appearances(self, question: Question, duration: float) -> Quotation | None:
+    def _appearances(self, question: Question, durations: Mapping[str, float]) -> Quotation | None:
         """When a thing is in the pictures, for a question that asks for just that; None where it
         asks for something else, or no line has that name. Lines with a box are surer than others.
         """
-        plan = planner.plan(question.text)
+        plan = planner.plan(question.search_text)
         thing = presence.asked_thing(plan.text)
         if not thing:
             return None
-        limits = lines_seen(question, plan.time.span(duration))
+        limits = lines_seen(question, plan.time, durations)
         query = tokenizer.query(thing)
         for kind in THINGS:
             found = self.bank.text.search(query, replace(limits, kinds=(kind,)), _SIGHTED)
             lines = [one.line for one in found if presence.is_named(thing, one.line.text)]
             if lines:
                 surest = max(line.confidence for line in lines)
+                best = next(line for line in lines if line.confidence == surest)
+                lines = [line for line in lines if line.video_id == best.video_id]
                 in_order = sorted(lines, key=lambda line: (line.start, line.end))
                 return Quotation(tuple(in_order), round(surest, 3), True)
         return None
 
     def measure(
-        self, question: Question, duration: float
+        self, question: Question, durations: Mapping[str, float]
     ) -> tuple[tuple[TextLine, ...], Features, Calibration] | None:
         """The lines of the best quotation and what its confidence rests on."""
         plan = planner.plan(question.search_text)
-        limits = replace(lines_seen(question, plan.time.span(duration)), kinds=WORDS)
+        limits = replace(lines_seen(question, plan.time, durations), kinds=WORDS)
         expected = answer_type.expected(plan.text)
         by_words = self.bank.text.search(plan.query, limits, _CANDIDATES)
         if self.sentence_encoder is None or plan.query.phrases:
@@ -247,14 +249,15 @@ class Quoter:
     def _around(self, line: TextLine, limits: LineFilter) -> list[TextLine]:
         """The lines of the same channel near this one, itself included, in time order."""
         reach = _NEAR_S * (_PART_LINES + 1)
+        moment, (start, end) = limits.moment(line.video_id), limits.span(line.video_id)
         near = self.bank.text.during(line.video_id, line.start - reach, line.end + reach)
         lines = [
-            replace(one, end=min(one.end, limits.asked_at))
+            replace(one, end=min(one.end, moment))
             for one in near
             if one.kind == line.kind
-            and one.known <= limits.asked_at
-            and one.start < limits.end
-            and one.end > limits.start
+            and one.known <= moment
+            and one.start < end
+            and one.end > start
             and _name(one) != _name(line)
         ]
         return sorted([*lines, line], key=lambda one: (one.start, one.end))

@@ -35,8 +35,9 @@ class Words:
 
     def complete_model(self, question: Question) -> bool:
         """Whether words that the model does not read may say what it does not see."""
-        return self.only_cards and self.has_lines(question.video_id)
+        return self.only_cards and self.has_lines(question)
 
-    def has_lines(self, video_id: str) -> bool:
-        """Whether the bank has any line of a video."""
-        return any(run.lines for run in self.quoter.bank.text.runs(video_id))
+    def has_lines(self, question: Question) -> bool:
+        """Whether the bank has any line of the question's videos."""
+        text = self.quoter.bank.text
+        return any(run.lines for video_id in question.videos for run in text.runs(video_id))

@@ -1,5 +1,8 @@
 """Text of commands in a terminal: an answer with its citations."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from pipeline.config.units import format_span, format_time
 from pipeline.schema import CHANNEL_WORDS, PICTURE, Answer, CitedBy, CitedLine
 
@@ -15,10 +18,14 @@ _CITED_BY: dict[CitedBy, str] = {
 def format_answer(answer: Answer) -> str:
     """Citations, warning and figures of an answer as lines of text."""
     if answer.spans:
-        spans = ", ".join(format_span(a, b) for a, b in answer.spans)
-        lines = [
-            f"{CHANNEL_WORDS[answer.channel or PICTURE]} at {spans}{_CITED_BY[answer.cited_by]}"
-        ]
+        where = [f"at {_spans(answer.spans)}"]
+        if answer.videos:
+            cited = sorted(answer.videos, key=lambda each: each.video_id != answer.video_id)
+            where = [
+                f"in {Path(each.path).name} at {_spans(each.spans)}" for each in cited if each.spans
+            ]
+        word, by = CHANNEL_WORDS[answer.channel or PICTURE], _CITED_BY[answer.cited_by]
+        lines = [f"{word} {'; '.join(where)}{by}"]
     elif answer.shown:
         lines = ["no single moment stands out"]
     else:
@@ -41,6 +48,10 @@ def format_answer(answer: Answer) -> str:
         )
     lines.append(f"{answer.frames_read} frames, {read}; seconds: {stages}")
     return "\n".join(lines)
+
+
+def _spans(spans: Sequence[tuple[float, float]]) -> str:
+    return ", ".join(format_span(a, b) for a, b in spans)
 
 
 def _channel(line: CitedLine) -> str:

@@ -198,3 +198,48 @@ def test_a_picture_is_searched_for():
     assert retriever.search(composed, 1, everything).frames[0] == 13
     with pytest.raises(UserError, match="picture_weight"):
         ClipRetriever(embedder=Pictures(), picture_weight=2.0)
+
+
+def test_what_comes_after_the_moments_changes_nothing(library, request, tmp_path):
+    """A bank that holds only what came before the moments gives the same evidence."""
+    bank, videos = library
+    ends = {"a": 24.0, "b": 16.0, "c": 32.0}
+    with opened(tmp_path, built(request.node.callspec.params["library"])) as earlier:
+        for name, video in videos.items():
+            write_video(earlier, [each for each in video if each.end <= ends[name]])
+        moments = {name: end - 0.5 for name, end in ends.items()}
+        for text in ("needle", "other"):
+            found = bank.recall(Question(text, tuple(ends), moments=moments), read_tokens=24)
+            expected = earlier.recall(Question(text, tuple(ends)), read_tokens=24)
+            assert found.names == expected.names and same(found.runs, expected.runs)
+
+
+def test_the_best_videos_of_many(tmp_path):
+    """One search over all frames of the bank names the videos; later frames and spans count."""
+    videos = {f"v{i:02d}": make_video(f"v{i:02d}", segments=3) for i in range(30)}
+    videos["v17"] = make_video("v17", segments=3, needle=5)
+    names = tuple(videos)
+    with opened(tmp_path, built("fused")) as bank:
+        for video in videos.values():
+            write_video(bank, video[:2])
+        assert "v17" in bank.library.best_videos(Question("needle", names), (), 3)
+        assert "v17" not in bank.library.best_videos(Question("needle", names, 4.5), (), 3)
+        limited = Question("needle", names, spans={"v17": ((6.0, 9.0),)})
+        assert "v17" not in bank.library.best_videos(limited, (), 3)
+        others = tuple(each for each in names if each != "v17")
+        assert "v17" not in bank.library.best_videos(Question("needle", others), (), 3)
+        near = [VideoSpan("v03", 1.0, 2.0)]
+        assert {"v03", "v17"} <= set(bank.library.best_videos(Question("needle", names), near, 3))
+        late = make_video("late", segments=3, needle=10)
+        write_video(bank, late[:1])
+        assert "late" not in bank.library.best_videos(Question("needle", (*names, "late")), (), 1)
+        for segment in late[1:]:
+            bank.write(segment)
+        later = Question("needle", (*others, "late"))
+        assert bank.library.best_videos(later, (), 1) == ("late",)
+        bank.discard("v17", [1])
+        assert "v17" not in bank.library.best_videos(Question("needle", names), (), 3)
+    with opened(tmp_path, built("fused")) as again:  # from the saved rows
+        assert again.library.best_videos(later, (), 1) == ("late",)
+    with opened(tmp_path, built("kv")) as bank:
+        assert bank.library.best_videos(later, (), 1) == ("late",)

@@ -411,14 +411,16 @@ def test_an_answer_names_lines_that_say_it_in_other_words(run, film, tmp_path) -
 def test_words_and_vectors_are_fused_by_rank_and_a_line_comes_once(root: Path) -> None:
     with opened(root) as bank:
         question = Question("harbour", "v")
-        by_words = text_evidence.find(bank, question, 20.0)
-        both = text_evidence.find(bank, question, 20.0, Directions())
+        by_words = text_evidence.find(bank, question, {"v": 20.0})
+        both = text_evidence.find(bank, question, {"v": 20.0}, Directions())
         assert {one.line.text for one in by_words} == {
             "the harbour was rebuilt",
             "and the harbour again",
         }
         assert {one.line for one in both} >= {one.line for one in by_words}
         assert len({one.line for one in both}) == len(both)
-        earlier = text_evidence.find(bank, replace(question, asked_at=15.0), 20.0, Directions())
+        earlier = text_evidence.find(
+            bank, replace(question, asked_at=15.0), {"v": 20.0}, Directions()
+        )
         assert {one.line.text for one in earlier} >= {"the harbour was rebuilt"}
         assert not any(one.line.known > 15.0 for one in earlier)

@@ -40,7 +40,7 @@ def quote(tmp_path: Path) -> Iterator[Quote]:
             bank.text.write(
                 TextBlock("v", "subtitles", "made up", 0, TextSpan(0, SECONDS, rows, True))
             )
-            return Quoter(bank).quote(Question(question, "v", asked_at), SECONDS)
+            return Quoter(bank).quote(Question(question, "v", asked_at), {"v": SECONDS})
 
         yield run
 

@@ -1,0 +1,202 @@
+"""The frame embeddings of all videos of a bank in one array: one search finds the frames of a
+thousand films.
+
+Knows the store and saved rows; no text and no language model. Every visible row is scored, so the
+result does not depend on the order in which rows were added, or on later ones (laws 3 and 8). Rows
+of a video come from its saved index, else from its segments. Beyond the RAM budget they are mapped
+from a temporary file.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memory.retrieval import row_cache, topk
+from memory.retrieval.clip import ClipRetriever
+from memory.retrieval.fused import FusedRetriever
+from memory.retrieval.row_buffer import RamBudget, RowBuffer
+from memory.schema import FrameName, Question, Retriever
+from memory.storage.catalog import newest_numbers
+from memory.store import DiskStore
+from memory.timeline import GrowingArray, Timeline
+
+_SPARE = 4  # times as many frames are ranked as asked for, before gaps between spans are left out
+
+
+@dataclass(frozen=True, slots=True)
+class RankedFrame:
+    """A frame with its similarity to a query."""
+
+    name: FrameName
+    time: float  # seconds
+    score: float  # cosine
+
+
+class LibraryIndex:
+    """Rows of all videos. Threads: many search."""
+
+    def __init__(self, store: DiskStore, clip: ClipRetriever, folder: Path, ram_bytes: int) -> None:
+        """clip: whose rows and queries these are. folder: of saved rows."""
+        self._store, self._clip = store, clip
+        self._folder, self._ram_bytes = folder, ram_bytes
+        self._lock = threading.Lock()
+        self._clear()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in RAM."""
+        rows = 0 if self._rows is None else self._rows.nbytes
+        return rows + sum(part.nbytes for part in (self._videos, self._ordinals, self._times))
+
+    def search(
+        self, question: Question, intervals: Mapping[str, float], most: int
+    ) -> list[RankedFrame]:
+        """The best frames of the question's videos that it may see, best first.
+
+        intervals: seconds between frames, by video.
+        """
+        query = self._clip.query(question)  # [E]; outside of the lock: it may wait for a GPU
+        with self._lock:
+            self._sync()
+            rows, names = self._rows, list(self._numbers)
+            videos, ordinals, times = self._videos, self._ordinals, self._times
+        if rows is None:
+            return []
+        scores = _scores(rows, query, len(videos))
+        scores[~self._visible(question, names, intervals, videos, times)] = -np.inf
+        ranked: list[RankedFrame] = []
+        for row in topk.best(scores, min(_SPARE * most, len(scores))).tolist():
+            if scores[row] == -np.inf or len(ranked) == most:
+                break
+            name = FrameName(names[videos[row]], int(ordinals[row]))
+            time = float(times[row])
+            if question.sees(name.video_id, time, intervals[name.video_id]):
+                ranked.append(RankedFrame(name, time, float(scores[row])))
+        return ranked
+
+    def release(self) -> None:
+        """Free the rows."""
+        with self._lock:
+            self._clear()
+
+    # ---- inside
+
+    def _clear(self) -> None:
+        self._rows: RowBuffer | None = None
+        self._numbers: dict[str, int] = {}  # video id -> number in `_videos`
+        self._timelines: dict[str, Timeline] = {}
+        self._arrays = (
+            GrowingArray(np.empty(0, np.int32)),
+            GrowingArray(np.empty(0, np.int64)),
+            GrowingArray(np.empty(0, np.float64)),
+        )
+        self._videos, self._ordinals, self._times = (
+            array.extended(np.empty(0)) for array in self._arrays
+        )
+        self._state: tuple[int, int] | None = None
+        self._revision = -1
+
+    def _sync(self) -> None:
+        """Add what the catalog has and the rows lack; all again after any other change."""
+        database = self._store.database
+        state = database.state()
+        if state == self._state:
+            return
+        revision = database.revision()
+        if revision != self._revision:
+            self._clear()
+            self._revision = revision
+        for video_id, newest in newest_numbers(database).items():
+            timeline = self._timelines.get(video_id, Timeline.empty())
+            if timeline.next_number <= newest:
+                self._extend(video_id, timeline)
+        self._state = state
+
+    def _extend(self, video_id: str, timeline: Timeline) -> None:
+        known = len(timeline)
+        revision, segments = self._store.catalog.segments_since(video_id, timeline.next_number)
+        extended = timeline.extended(
+            [(row.number, row.times, row.tokens) for row in segments],
+            revision,
+            [row.checksum for row in segments],
+        )
+        for first, block in self._blocks(video_id, extended, known):
+            self._append(video_id, first, block, extended)
+        self._timelines[video_id] = extended
+
+    def _blocks(
+        self, video_id: str, timeline: Timeline, known: int
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """The ordinal of a first frame and the rows from it on, for the frames from `known` on that
+        have rows."""
+        done = known
+        if known == 0:
+            saved = self._clip.saved_rows(self._folder, video_id)
+            with suppress(OSError):
+                for block in list(row_cache.load(saved, timeline)):
+                    yield done, block
+                    done += len(block)
+        for place in range(int(np.searchsorted(timeline.edges, done)), len(timeline.numbers)):
+            number, name = int(timeline.numbers[place]), self._clip.name
+            rows = self._store.index(video_id, number, {name}).embeddings(name)
+            if rows is not None:
+                yield int(timeline.edges[place]), rows.float().numpy()
+
+    def _append(self, video_id: str, first: int, part: np.ndarray, timeline: Timeline) -> None:
+        if self._rows is None:
+            self._rows = RowBuffer((part.shape[1],), RamBudget(self._ram_bytes), np.float32)
+        number = self._numbers.setdefault(video_id, len(self._numbers))
+        ordinals = np.arange(first, first + len(part))
+        self._rows.append(part)
+        self._videos, self._ordinals, self._times = (
+            array.extended(more)
+            for array, more in zip(
+                self._arrays,
+                (np.full(len(part), number), ordinals, timeline.times[ordinals]),
+                strict=True,
+            )
+        )
+
+    def _visible(
+        self,
+        question: Question,
+        names: list[str],
+        intervals: Mapping[str, float],
+        videos: np.ndarray,
+        times: np.ndarray,
+    ) -> np.ndarray:
+        """[N] bool: the rows that a question may see, gaps between spans of a video included."""
+        asked = set(question.videos)
+        low = np.full(len(names), np.inf)
+        high, moment = np.full(len(names), -np.inf), np.full(len(names), -np.inf)
+        for number, video_id in enumerate(names):
+            if video_id in asked:
+                start, high[number] = question.hull(video_id)
+                low[number] = start - intervals[video_id]
+                moment[number] = question.moment(video_id)
+        if np.isinf(low[low < np.inf]).all() and np.isinf(np.minimum(high, moment)).all():
+            seen: np.ndarray = (high == np.inf)[videos]
+            return seen
+        return (times >= low[videos]) & (times < high[videos]) & (times <= moment[videos])
+
+
+def clip_of(retriever: Retriever) -> ClipRetriever | None:
+    """The retriever, or its part, that compares frame embeddings."""
+    parts = retriever.parts.values() if isinstance(retriever, FusedRetriever) else (retriever,)
+    return next((part for part in parts if isinstance(part, ClipRetriever)), None)
+
+
+def _scores(rows: RowBuffer, query: Tensor, count: int) -> np.ndarray:
+    """[count] float32: products of the rows with the query [E]."""
+    vector = query.detach().to("cpu", torch.float32).numpy()
+    scores, at = np.empty(count, np.float32), 0
+    for block in rows.blocks(count):
+        scores[at : at + len(block)] = np.einsum("te,e->t", block, vector)
+        at += len(block)
+    return scores
