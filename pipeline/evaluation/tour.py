@@ -6,7 +6,8 @@ then a talk with slides, whose words answer five questions.
 Makes a real H.264 file, encodes it with a progress bar, asks ten questions of all kinds and one
 about something that never shows, prints the answers beside the truth, and writes tour/index.html
 with the picture of each cited moment. The talk (pipeline/evaluation/tour_talk.py) is heard and read
-on the way into the bank, and its lines are quoted. Knows no model: it takes the way of `reelbank
+on the way into the bank, and its lines are quoted. Where the extra pictures is installed, what the
+talk shows is found among all frames of both films. Knows no model: it takes the way of `reelbank
 ask`.
 """
 
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from encoders.conse.required_packages import missing_packages
 from encoders.sources.still import still
 from memory.schema import Question
 from pipeline.build import AnyModel, build_backbone, build_qa, build_source
@@ -30,7 +32,8 @@ from pipeline.commands.output import html_page
 from pipeline.commands.output.encoding_messages import progress_bar
 from pipeline.config.compose import compose
 from pipeline.config.units import format_time
-from pipeline.evaluation.tour_talk import QUESTIONS, TalkQuestion, make_talk
+from pipeline.engine import Engine
+from pipeline.evaluation.tour_talk import QUESTIONS, SHOWN, TalkQuestion, make_talk, photograph
 from pipeline.needle_world import video as needle_video
 from pipeline.needle_world.questions import NeedleQuestion
 from pipeline.needle_world.scenes import demo_scene
@@ -150,12 +153,18 @@ def _verdict(is_right: bool) -> str:
     return "right" if is_right else "WRONG"
 
 
+def frame_embedders() -> list[str]:
+    """Settings: beside the embedder of cards one of the world, where its packages are installed."""
+    return [] if missing_packages() else ["clip=[embedded,conse]"]
+
+
 def ask_talk(folder: Path, backbone: AnyModel) -> tuple[Path, list[TalkResult], str]:
     """Make the talk, put it into the bank, and ask. Returns the film, results and a sentence."""
     film = folder / "talk.mp4"
     if not film.exists():
         make_talk(film)
-    settings = compose("ask", [f"video={film}", "question=-", f"bank={folder / 'bank'}"])
+    common = [f"bank={folder / 'bank'}", *frame_embedders()]
+    settings = compose("ask", [f"video={film}", "question=-", *common])
     source, qa = build_source(settings, backbone), build_qa(settings, backbone)
     results = []
     with qa.bank:
@@ -168,6 +177,21 @@ def ask_talk(folder: Path, backbone: AnyModel) -> tuple[Path, list[TalkResult], 
     words = ", ".join(f"{count} lines by {name}" for name, count in lines.items())
     right = sum(one.right for one in results)
     return film, results, f"the talk: {right} of {len(results)} answers right; {words}"
+
+
+def find_shown(folder: Path, film: Path) -> str:
+    """Look for what the talk shows, in all films of the bank; a sentence about the best moment."""
+    absent = missing_packages() or ("" if photograph() else "matplotlib is not installed")
+    if absent:
+        return f"not searched by what a film shows: {absent}"
+    bank = folder / "bank"
+    with Engine.of(compose("find", [f"query={SHOWN}", f"bank={bank}"])) as engine:
+        result = engine.find(SHOWN, top=1, channels=["picture"])
+    best = result.moments[0]
+    name = Path(result.paths[best.video_id]).name
+    verdict = "right" if name == film.name else "WRONG"
+    command = f'reelbank find "{SHOWN}" --bank {bank} channels=[picture]'
+    return f"`{command}` finds {name} at {format_time(best.start)}: {verdict}"
 
 
 def page(
@@ -237,9 +261,8 @@ def main() -> None:
     video = args.out / f"demo-{args.seed}-{args.minutes:g}min.mp4"
     if not video.exists():
         make_video(video, placed, seconds, args.seed)
-    config = compose(
-        "ask", [f"video={video}", "question=-", "text=none", f"bank={args.out / 'bank'}"]
-    )
+    common = [f"bank={args.out / 'bank'}", *frame_embedders()]
+    config = compose("ask", [f"video={video}", "question=-", "text=none", *common])
     backbone = build_backbone(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
@@ -269,6 +292,7 @@ def main() -> None:
     target = args.out / "index.html"
     target.write_text(page(results, video, talk, film, summary), encoding="utf-8")
     print(talk_summary)
+    print(find_shown(args.out, film))
     print(summary)
     print(f"pictures of the cited moments: {target}")
 

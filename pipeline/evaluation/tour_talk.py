@@ -1,7 +1,8 @@
 """The second part of `make demo`: a talk with slides, and questions that its words answer.
 
 Draws the slides and lets espeak-ng say the sentences, where espeak-ng and Whisper weights are
-there; else subtitles beside the film say them. Knows no model and no bank.
+there; else subtitles beside the film say them. A photograph ends it, where matplotlib brings one.
+Knows no model and no bank.
 """
 
 import shutil
@@ -23,6 +24,7 @@ from memory.storage.atomic import replacing
 SIZE = (640, 360)
 FPS = 5
 _PAUSE_S, _WORDS_A_SECOND = 0.5, 2.4
+_PHOTO_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,19 @@ QUESTIONS = (
 )
 
 
+# what a search by pictures finds in the photograph
+SHOWN = "a person in a suit"
+
+
+def photograph() -> Path | None:
+    """A portrait in the public domain (US Navy); None where matplotlib is not installed."""
+    spec = find_spec("matplotlib")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0]) / "mpl-data/sample_data/grace_hopper.jpg"
+    return path if path.is_file() else None
+
+
 def speaks() -> bool:
     """Whether the talk can be spoken here and heard again."""
     return (
@@ -91,11 +106,12 @@ def speaks() -> bool:
 def make_talk(path: Path) -> float:
     """Write the film, and subtitles beside it where nobody can speak. Returns its seconds."""
     spoken = speaks()
-    at, slides, cues = 0.5, [], []  # seconds; starts of slides; (start, end, words)
+    at, cues = 0.5, []  # seconds; (start, end, words)
+    pictures: list[tuple[float, Image.Image]] = []  # with their starts
     sounds: list[tuple[float, np.ndarray]] = []
     rate = 22_050
     for slide in SLIDES:
-        slides.append((at - 0.5, slide))
+        pictures.append((at - 0.5, _picture(slide)))
         for words in slide.said:
             seconds = len(words.split()) / _WORDS_A_SECOND
             if spoken:
@@ -105,12 +121,16 @@ def make_talk(path: Path) -> float:
             cues.append((at, at + seconds, words))
             at += seconds + _PAUSE_S
         at += 1.0
+    photo = photograph()
+    if photo is not None:
+        pictures.append((at - 0.5, _framed(photo)))
+        at += _PHOTO_S
     sound = np.zeros(round(at * rate), np.int16)
     for start, samples in sounds:
         first = round(start * rate)
         sound[first : first + len(samples)] = samples
     with replacing(path) as temporary:
-        _write(temporary, slides, at, sound if spoken else None, rate)
+        _write(temporary, pictures, at, sound if spoken else None, rate)
     if not spoken:
         path.with_suffix(".srt").write_text(_srt(cues), encoding="utf-8")
     return at
@@ -128,20 +148,22 @@ def _say(words: str) -> tuple[np.ndarray, int]:
 
 def _write(
     path: Path,
-    slides: list[tuple[float, Slide]],
+    pictures: list[tuple[float, Image.Image]],
     seconds: float,
     sound: np.ndarray | None,
     rate: int,
 ) -> None:
-    """An MP4 with the slides, and with sound where there is any. sound: [n] int16."""
+    """An MP4 with these pictures from their starts on, and with sound where there is any. sound:
+    [n] int16.
+    """
     with av.open(ffmpeg_name(path), "w") as file:
         film = file.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
         film.width, film.height, film.pix_fmt = *SIZE, "yuv420p"
         film.time_base = Fraction(1, FPS)
         voice = None if sound is None else file.add_stream("aac", rate=rate)
         for number in range(round(seconds * FPS)):
-            visible = [slide for start, slide in slides if start <= number / FPS]
-            frame = av.VideoFrame.from_image(_picture(visible[-1]))
+            visible = [picture for start, picture in pictures if start <= number / FPS]
+            frame = av.VideoFrame.from_image(visible[-1])
             frame.pts = number
             file.mux(film.encode(frame))
         file.mux(film.encode())
@@ -163,6 +185,15 @@ def _picture(slide: Slide) -> Image.Image:
     for row, text in enumerate(slide.rows):
         place = (60, 140 + 70 * row)
         draw.text(place, text, font=ImageFont.load_default(28), fill=(30, 30, 40))
+    return picture
+
+
+def _framed(photo: Path) -> Image.Image:
+    """A photograph in the middle of a slide."""
+    picture = Image.new("RGB", SIZE, (236, 236, 228))
+    portrait = Image.open(photo).convert("RGB")
+    portrait.thumbnail((SIZE[0], SIZE[1] - 30))
+    picture.paste(portrait, ((SIZE[0] - portrait.width) // 2, 15))
     return picture
 
 
