@@ -33,6 +33,7 @@ from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
 from pipeline.config.settings import AUTO_TEXT, IngestSettings, PipelineSettings
+from pipeline.conversation.rewriter import Rewriter
 from pipeline.endpoint.endpoint import Endpoint
 from pipeline.endpoint.film_pictures import FilmPictures
 from pipeline.endpoint.reader import EndpointGroup, EndpointReader
@@ -120,6 +121,18 @@ def require_local(model: AnyModel, what: str) -> Backbone:
 def text_model_of(model: AnyModel) -> TextModel:
     """The model as one that reads text alone, wherever it is."""
     return model if isinstance(model, Endpoint) else LocalTextModel(model)
+
+
+def build_rewriter(node: PartSettings, model: AnyModel) -> Rewriter:
+    """The rewriter of follow_up=. UserError where the model cannot do what it asks."""
+    check("follow_up", node)
+    rewriter: Rewriter = call(
+        "follow_up",
+        instantiate("follow_up", node),
+        backbone=model,
+        model=lambda: text_model_of(model),
+    )
+    return rewriter
 
 
 def build_qa(

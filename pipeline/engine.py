@@ -200,7 +200,7 @@ class Engine:
         with self._read_lock:
             answer = self.qa.ask(asked, on_token, cancelled=cancelled)
         if history is not None:
-            from pipeline.conversation.history import Round
+            from pipeline.conversation.round import Round
 
             history.add(Round.of(answer))
         note = note.removeprefix(answer.warning).strip()  # both may have the remark on the file

@@ -331,14 +331,16 @@ class Prompt:
 
     def _history_of(self, video: str) -> "History":
         """The earlier rounds about a film; a question about another film begins anew."""
+        from pipeline.build import build_rewriter
         from pipeline.config.settings import AskSettings
         from pipeline.conversation.history import History
 
         if self._history is None or self._history[0] != video:
             settings = self.engine.settings
             assert isinstance(settings, AskSettings)
+            rewriter = build_rewriter(settings.follow_up, self.engine.backbone)
             bounds = settings.history_tokens, settings.tell_rounds
-            self._history = video, History(self.engine.backbone, *bounds)
+            self._history = video, History(self.engine.backbone, *bounds, rewriter)
         return self._history[1]
 
     def _film_name(self) -> str:

@@ -158,6 +158,7 @@ _HISTORY_TOKENS = (
     "Visual tokens of read_tokens that the frames cited by earlier answers may take; older rounds "
     "lose frames first. 0: none come along."
 )
+_FOLLOW_UP = "Writes a question in full that points back at earlier ones."
 _TELL_ROUNDS = "Earlier questions and answers that the model reads before a question."
 _MESSAGES = (
     "What stderr tells of encoding: none, progress, or summary: progress, then a line with time, "
@@ -287,6 +288,7 @@ class AskSettings(IngestSettings):
     )
     history_tokens: int = setting(0, f"In the prompt: {_HISTORY_TOKENS}", heading="Conversation")
     tell_rounds: int = setting(0, f"In the prompt: {_TELL_ROUNDS}")
+    follow_up: PartSettings = mandatory(f"In the prompt: {_FOLLOW_UP}")
 
 
 @dataclass
@@ -641,6 +643,7 @@ class ServeSettings(ListenSettings):
     letters: int = setting(2000, "Length limit of a question, in characters.")
     history_tokens: int = setting(0, _HISTORY_TOKENS, heading="Conversation")
     tell_rounds: int = setting(0, _TELL_ROUNDS)
+    follow_up: PartSettings = mandatory(_FOLLOW_UP)
 
 
 @dataclass
@@ -652,6 +655,7 @@ class DemoSettings(ListenSettings):
     port: int = setting(7860, "Port to listen at. 0: any free one.")
     history_tokens: int = setting(0, _HISTORY_TOKENS, heading="Conversation")
     tell_rounds: int = setting(0, _TELL_ROUNDS)
+    follow_up: PartSettings = mandatory(_FOLLOW_UP)
     auth: str = setting(
         "",
         "NAME:PASSWORD of the login. Empty: that of the variable REELBANK_AUTH, or no login.",

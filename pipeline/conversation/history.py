@@ -19,30 +19,12 @@ from dataclasses import dataclass, replace
 
 from encoders.errors import UserError
 from encoders.models.backbone import VideoModel
-from memory.schema import FrameName, Question
+from memory.schema import Question
+from pipeline.conversation.rewriter import NoRewriter, Rewriter
+from pipeline.conversation.round import Round, context_text
 from pipeline.query.time_phrases import Direction, is_filler, parse_reference
-from pipeline.schema import Answer
 
 MAX_ROUNDS = 8  # that a history holds
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """A question with a complete answer, as far as the history needs it."""
-
-    text: str  # the question that the model read
-    answer: str
-    spans: tuple[tuple[float, float], ...]  # seconds that the answer cites
-    frames: tuple[FrameName, ...]  # that the answer cites, heaviest first
-
-    @classmethod
-    def of(cls, answer: Answer) -> "Round":
-        return cls(
-            answer.question,
-            answer.text,
-            answer.spans,
-            tuple(FrameName(frame.video_id, frame.ordinal) for frame in answer.cited),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +49,18 @@ class History:
     One thread at a time.
     """
 
-    def __init__(self, backbone: VideoModel, history_tokens: int = 0, tell_rounds: int = 0) -> None:
+    def __init__(
+        self,
+        backbone: VideoModel,
+        history_tokens: int = 0,
+        tell_rounds: int = 0,
+        rewriter: Rewriter | None = None,
+    ) -> None:
         """history_tokens: visual tokens of a read that the frames of earlier rounds may take.
         tell_rounds: earlier questions and answers that the model reads before a question. Both are
-        0 for a model that knows single questions only, such as the embedded one. UserError on
-        bounds below 0, and on rounds for a model that reads no text.
+        0 for a model that knows single questions only, such as the embedded one. rewriter: of what
+        no rule resolves; None: it stays as it is. UserError on bounds below 0, and on rounds for a
+        model that reads no text.
         """
         check_bounds(history_tokens, tell_rounds)
         if tell_rounds and not backbone.reads_text:
@@ -80,7 +69,7 @@ class History:
                 "single questions; leave it out or choose another backbone="
             )
         self._max_frames = history_tokens // max(1, backbone.tokens_per_frame)
-        self._tell_rounds = tell_rounds
+        self._tell_rounds, self._rewriter = tell_rounds, rewriter or NoRewriter()
         self._rounds: list[Round] = []
 
     @property
@@ -100,7 +89,7 @@ class History:
         """What an utterance asks. UserError where a follow-up has nothing to follow."""
         reference = parse_reference(utterance)
         if reference is None:
-            return FollowUp(utterance)
+            return FollowUp(self._rewriter(utterance, self._rounds))
         if reference.direction is Direction.AGAIN:
             return FollowUp(self.in_full(reference.rest))
         spans = self._last_spans(utterance)
@@ -159,11 +148,6 @@ def decay(rounds: Sequence[Round], max_frames: int) -> list[Round]:
         if sum(len(each.frames) for each in left) > max_frames:
             left[i] = replace(left[i], frames=())
     return [*left[:-1], *(replace(each, frames=each.frames[:max_frames]) for each in left[-1:])]
-
-
-def context_text(rounds: Sequence[Round]) -> str:
-    """Earlier rounds as text for the model."""
-    return "\n".join(f"Earlier question: {each.text}\nAnswer: {each.answer}" for each in rounds)
 
 
 def just_before(seconds: float) -> float:

@@ -10,7 +10,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from encoders.models.backbone import VideoModel
-from pipeline.conversation.history import MAX_ROUNDS, History, Round
+from pipeline.conversation.history import MAX_ROUNDS, History
+from pipeline.conversation.rewriter import Rewriter
+from pipeline.conversation.round import Round
 from pipeline.schema import Answer
 
 _MOST = 4096  # rounds; the least recently used one is forgotten first
@@ -22,10 +24,16 @@ class RoundMemory:
     """Threads: any."""
 
     def __init__(
-        self, backbone: VideoModel, *, history_tokens: int = 0, tell_rounds: int = 0
+        self,
+        backbone: VideoModel,
+        *,
+        history_tokens: int = 0,
+        tell_rounds: int = 0,
+        rewriter: Rewriter | None = None,
     ) -> None:
         """As `History`, whose UserError it raises."""
         self._backbone, self._bounds = backbone, (history_tokens, tell_rounds)
+        self._rewriter = rewriter
         # by video, words of the client, and answer
         self._rounds: OrderedDict[tuple[str, str, str], Round] = OrderedDict()
         self._lock = threading.Lock()
@@ -47,7 +55,7 @@ class RoundMemory:
 
     def history(self, video_id: str, texts: Sequence[Texts]) -> History:
         """The history of a conversation about a video. texts: of its rounds, in order."""
-        history = History(self._backbone, *self._bounds)
+        history = History(self._backbone, *self._bounds, self._rewriter)
         for asked, answered in texts[-MAX_ROUNDS:]:
             history.add(self._find(video_id, asked, answered) or Round(asked, answered, (), ()))
         return history

@@ -61,7 +61,7 @@ def build_demo(config: DemoSettings) -> "Demo":
     """The parts of the page (pipeline/demo/app.Demo)."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from pipeline.build import build_backbone, build_qa, build_thumbnail_maker
+    from pipeline.build import build_backbone, build_qa, build_rewriter, build_thumbnail_maker
     from pipeline.conversation.history import History
     from pipeline.demo.app import Demo
     from pipeline.demo.feeds import Feeds
@@ -69,7 +69,9 @@ def build_demo(config: DemoSettings) -> "Demo":
     from pipeline.server.intake.body_line import BodyLine
 
     backbone = build_backbone(config)
-    History(backbone, config.history_tokens, config.tell_rounds)  # refuses before the bank opens
+    rewriter = build_rewriter(config.follow_up, backbone)
+    # refuses before the bank opens
+    History(backbone, config.history_tokens, config.tell_rounds, rewriter)
     new_source = command.source_factory(config, backbone)
     files = command.open_files(config, new_source)
     feeds = Feeds(
@@ -93,6 +95,9 @@ def build_demo(config: DemoSettings) -> "Demo":
         about=EMBEDDED if backbone.questions == "needle_world" else "",
         auth=auth(config),
         new_dialogue=functools.partial(
-            Dialogue, history_tokens=config.history_tokens, tell_rounds=config.tell_rounds
+            Dialogue,
+            history_tokens=config.history_tokens,
+            tell_rounds=config.tell_rounds,
+            rewriter=rewriter,
         ),
     )

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from encoders.errors import UserError
 from pipeline.answer.stream import AnswerStream
-from pipeline.conversation.history import FollowUp, History, Round, just_before
+from pipeline.conversation.history import FollowUp, History, just_before
+from pipeline.conversation.rewriter import Rewriter
+from pipeline.conversation.round import Round
 from pipeline.live.session import Session
 from pipeline.query.wall_clock import wall_clock_range
 
@@ -31,13 +33,21 @@ class Dialogue:
     `dialogue.ask("And after that?")`.
     """
 
-    def __init__(self, session: Session, *, history_tokens: int = 0, tell_rounds: int = 0) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        history_tokens: int = 0,
+        tell_rounds: int = 0,
+        rewriter: Rewriter | None = None,
+    ) -> None:
         """history_tokens: visual tokens that frames of earlier rounds may take of `read_tokens`.
         tell_rounds: earlier questions and answers that the model reads before the question. Both
-        are 0 for a model that knows single questions only, such as the embedded one.
+        are 0 for a model that knows single questions only, such as the embedded one. rewriter: of
+        follow-ups that no rule resolves; None: they stay as they are.
         """
         self.session = session
-        self._history = History(session.qa.backbone, history_tokens, tell_rounds)
+        self._history = History(session.qa.backbone, history_tokens, tell_rounds, rewriter)
         self._turn: Turn | None = None
 
     @property

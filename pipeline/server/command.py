@@ -159,7 +159,7 @@ def api_key(config: ListenSettings) -> str:
 
 def build_service(config: ServeSettings) -> "Service":
     """Steps 3 and 4: the parts of a server (pipeline/server/app.Service)."""
-    from pipeline.build import build_backbone, build_qa
+    from pipeline.build import build_backbone, build_qa, build_rewriter
     from pipeline.conversation.round_memory import RoundMemory
     from pipeline.server.admission import AdmissionQueue
     from pipeline.server.answering import Answering
@@ -170,7 +170,10 @@ def build_service(config: ServeSettings) -> "Service":
 
     backbone = build_backbone(config)
     rounds = RoundMemory(
-        backbone, history_tokens=config.history_tokens, tell_rounds=config.tell_rounds
+        backbone,
+        history_tokens=config.history_tokens,
+        tell_rounds=config.tell_rounds,
+        rewriter=build_rewriter(config.follow_up, backbone),
     )
     new_source = source_factory(config, backbone)
     files = open_files(config, new_source)

@@ -8,7 +8,7 @@ import pytest
 from encoders.errors import UserError
 from pipeline.config.compose import compose
 from pipeline.conversation import round_memory
-from pipeline.conversation.history import Round
+from pipeline.conversation.round import Round
 from pipeline.conversation.round_memory import RoundMemory
 from pipeline.server.command import build_service
 from tests.support.serving import film, serving

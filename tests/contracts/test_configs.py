@@ -41,6 +41,7 @@ PRESETS = ("preset", "bench_preset")
 # parts of a batch alone, see test_batch.py and its neighbours
 BATCH = ("annotations", "option_choice", "compute")
 LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
+CONVERSATION = ("follow_up",)  # of the prompt, serve and demo, see test_rewriter.py
 # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 WORDS = "text"
 EVERY = sorted(
@@ -48,7 +49,9 @@ EVERY = sorted(
     for p in (ROOT / "conf").glob("*/*.yaml")
     if p.parent.name not in PRESETS
 )
-OPTIONS = [(group, name) for group, name in EVERY if group not in (*BATCH, *LINES, WORDS)]
+OPTIONS = [
+    (group, name) for group, name in EVERY if group not in (*BATCH, *LINES, *CONVERSATION, WORDS)
+]
 PUBLISHED = ("b32", "mobileclip2", "siglip", "siglip2")  # frame embedders
 DOWNLOADED = {("clip", name) for name in PUBLISHED} | {
     ("backbone", name) for group, name in OPTIONS if group == "backbone" and name != "embedded"

@@ -7,7 +7,8 @@ import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
-from pipeline.conversation.history import MAX_ROUNDS, FollowUp, History, Round
+from pipeline.conversation.history import MAX_ROUNDS, FollowUp, History
+from pipeline.conversation.round import Round
 from pipeline.engine import Engine
 from pipeline.needle_world import video as needle_video
 from tests.support.toys import toy_backbone

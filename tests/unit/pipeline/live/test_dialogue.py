@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from encoders.errors import UserError
 from memory.schema import FrameName
-from pipeline.conversation.history import Round, context_text, decay
+from pipeline.conversation.history import decay
+from pipeline.conversation.round import Round, context_text
 from pipeline.live.dialogue import Dialogue
 from pipeline.live.session import Session
 from pipeline.runtime.cancel import Cancelled
