@@ -8,6 +8,7 @@ from encoders.errors import UserError
 from memory.schema import FrameName
 from pipeline.build import build_backbone, build_rewriter
 from pipeline.config.compose import compose
+from pipeline.config.settings import AskSettings, DemoSettings, ServeSettings
 from pipeline.conversation.history import History
 from pipeline.conversation.rewriter import ModelRewriter, NoRewriter
 from pipeline.conversation.round import Round
@@ -67,8 +68,8 @@ def test_the_rules_come_first() -> None:
 @pytest.mark.parametrize("task", ["ask", "serve", "demo"])
 def test_every_option_is_built_with_a_real_model(tmp_path: Path, name: str, task: str) -> None:
     config = compose(task, [f"follow_up={name}", *toy_parts(says="Who?")])
-    backbone = build_backbone(config)
-    built = build_rewriter(config.follow_up, backbone)
+    assert isinstance(config, (AskSettings, ServeSettings, DemoSettings))
+    built = build_rewriter(config.follow_up, build_backbone(config))
     assert built("What is the code?", ROUNDS) == "What is the code?"
     expected = "Who is she?" if isinstance(built, NoRewriter) else "Who?"
     assert built("Who is she?", ROUNDS) == expected
