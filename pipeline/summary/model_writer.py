@@ -36,6 +36,7 @@ class ModelWriter:
     """Asks the model of an answerer. `log.calls` has every pass."""
 
     answerer: Answerer
+    sees: bool = True  # False: the model takes no pictures, so it reads the words alone
     cancelled: threading.Event | None = None
     log: CallLog = field(init=False)
 
@@ -52,6 +53,8 @@ class ModelWriter:
     def findings(self, video_id: str, span: Span) -> list[TextLine]:
         """What the model says of each segment of a stretch, in time order. Raises Cancelled: what
         was read before is kept."""
+        if not self.sees:
+            return []
         mapper = SegmentMapper(
             self.answerer, self.log, StageTimer(), contexts=_CONTEXTS, divides=False
         )

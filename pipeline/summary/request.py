@@ -107,7 +107,8 @@ def _writer(
         return None
     from pipeline.summary.model_writer import ModelWriter  # it loads torch
 
-    return ModelWriter(engine.qa.answerer, cancelled)
+    sees = engine.settings.backbone.get("images") is not False  # of a model behind an address
+    return ModelWriter(engine.qa.answerer, sees, cancelled)
 
 
 def _check(request: SummaryRequest) -> None:

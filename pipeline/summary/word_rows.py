@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from memory.text import tokenizer
 _MOST_WORDS = 4000  # of a film, the most frequent ones; rarer ones tie nothing together
 
 
-def content_words(text: str) -> list[str]:
+@lru_cache(maxsize=1 << 15)  # the title of a chapter compares it with all others
+def content_words(text: str) -> tuple[str, ...]:
     """The stems of a text's words without stop words."""
     terms = tokenizer.query(text).terms
     telling = {word for term in terms for word in term}
-    return [word for word in tokenizer.words(text) if word in telling]
+    return tuple(word for word in tokenizer.words(text) if word in telling)
 
 
 def word_rows(texts: Sequence[str]) -> np.ndarray:

@@ -684,3 +684,11 @@ def test_a_summary_is_written_by_the_server_and_asked_for_once(
     assert [8.0, 9.5] in said["sources"] and said["parents"] == [0, 1]
     assert found[0]["model"] == MODEL and found[0]["calls"] == 2 and len(server.asked) == 3
     assert found[1] == found[0] | {"calls": 0}
+    # a model that takes no pictures is asked for what the words say, and for nothing else
+    server.asked.clear()
+    server.answer = lambda asked: Reply("Somebody calls a code old.")
+    with pytest.raises(SystemExit):
+        cli.main([*line, "backbone.images=false"])
+    words = json.loads(capfd.readouterr()[0])
+    assert [each["text"] for each in words["sentences"]] == ["Somebody calls a code old."]
+    assert words["calls"] == len(server.asked) == 1 and words["sentences"][0]["start"] == 8.0

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,36 @@ def test_a_stretch_and_words_of_time_limit_the_summary(run, bank, film, talk) ->
     local = units.parse_moment("began", WHEN)
     if units.format_moment(local).endswith("+00:00"):  # phrases mean local time
         assert (clock["start"], clock["end"]) == (60.0, 120.0)
+
+
+@pytest.mark.slow
+def test_a_day_is_told_in_the_order_of_the_clock(run, tmp_path) -> None:
+    """Two films of yesterday, the later one first by its name, and one of another day."""
+    midnight = datetime.combine(date.today() - timedelta(days=1), time())
+    begins = {"c": timedelta(hours=9), "b": timedelta(hours=15), "a": timedelta(days=-2)}
+    root = tmp_path / "bank"
+    for name, after in begins.items():
+        path = tmp_path / f"{name}.mp4"
+        write_video(path, 16.0, 2, size=(64, 48))
+        path.with_suffix(".srt").write_text(
+            f"1\n00:00:02,000 --> 00:00:05,000\nThe camera {name} looks at a quiet harbour.\n"
+        )
+        began = (midnight + after).astimezone().isoformat()
+        parts = [*toy_parts(), FPS, "text=subtitles", "dense=none", f"began={began}"]
+        assert cli.run("ingest", [f"video={path}", f"bank={root}", *parts]) == 0
+    found = summarized(run, root, "when=yesterday")
+    assert [Path(each["path"]).name for each in found["videos"]] == ["c.mp4", "b.mp4"]
+    assert [each["text"] for each in found["sentences"]] == [
+        "The camera c looks at a quiet harbour.",
+        "The camera b looks at a quiet harbour.",
+    ]
+    walls = [each["chapters"][0]["wall"] for each in found["videos"]]
+    assert walls == [(midnight + begins[name]).timestamp() for name in "cb"]
+    code, out, _ = run("summary", f"bank={root}", "when=yesterday", *toy_parts(), QUOTES)
+    assert code == 0 and "T09:00:00" in out and out.index("c.mp4") < out.index("b.mp4")
+    code, _, err = run("summary", f"bank={root}", "when=today", *toy_parts(), QUOTES)
+    assert code == 2
+    sentence(err, 'anything of "today"')
 
 
 def test_a_search_result_becomes_a_report(run, bank) -> None:

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 from memory.retrieval.fusion import Moment
 from pipeline.commands.output import html_page
-from pipeline.commands.output.summary_markdown import alt, heading, times
+from pipeline.commands.output.summary_markdown import alt, heading, origin, times
 from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.config.units import format_time
-from pipeline.schema import CHANNEL_WORDS
 from pipeline.summary.schema import Chapter, CitedSentence, FilmSummary, Summary
 
 _STYLE = """
@@ -133,8 +132,7 @@ def _item(sentence: CitedSentence, summary: Summary | None = None, film: str = "
         )
         span = f'<a href="#chapter-{number}">{span}</a>'
     where = f"{_text(film)}, " if film else ""
-    channel = CHANNEL_WORDS.get(sentence.channel, sentence.channel)
-    return f'<li>{said} <span class="when">{where}{span}, {_text(channel)}</span></li>'
+    return f'<li>{said} <span class="when">{where}{span}, {_text(origin(sentence))}</span></li>'
 
 
 def _time(seconds: float) -> str:

@@ -60,6 +60,13 @@ def alt(chapter: Chapter, at: float) -> str:
     return f"The film at {format_time(at)}, in the chapter {_words(chapter.title)}"
 
 
+def origin(sentence: CitedSentence) -> str:
+    """How a sentence reached the viewer, or that a model wrote it."""
+    if not sentence.is_quoted:
+        return "by the model"
+    return CHANNEL_WORDS.get(sentence.channel, sentence.channel)
+
+
 def _moment(chapter: Chapter, at: float) -> Moment:
     return Moment(chapter.video_id, at, at, 0.0, (), (), at)
 
@@ -73,7 +80,7 @@ def _item(sentence: CitedSentence, summary: Summary | None) -> str:
         info = next(each.info for each in summary.films if each.info.video_id == sentence.video_id)
         film = f"{_plain(Path(info.path).name or info.video_id)} "
     span = f"{format_time(sentence.start)}-{format_time(sentence.end)}"
-    return f"- {said} ({film}{span}, {CHANNEL_WORDS.get(sentence.channel, sentence.channel)})"
+    return f"- {said} ({film}{span}, {origin(sentence)})"
 
 
 def _plain(text: str) -> str:
