@@ -241,6 +241,13 @@ class Answerer:
         """Seconds of video time of the question; None: the end of the video."""
         return _moment(question)
 
+    def in_words(self, question: Question, emit: Emit = lambda text: None) -> Answer:
+        """The answer from the words of the film alone, in quotes. UserError as `ask`."""
+        timer = StageTimer()
+        answer = self._in_words(self._requests.build(question, timer), timer)
+        emit(answer.text)
+        return answer
+
     def needs_words(self, question: Question) -> bool:
         """Whether only the words of the film can answer, because the model cannot at all."""
         return self._words.replace_model(question)

@@ -51,7 +51,7 @@ MODEL_NAME = Option(
 ANSWER = Option(
     ("-a", "--answer"),
     "answer",
-    "how a question is answered: retrieve (default), map_reduce, route, full",
+    "how a question is answered: retrieve (default), route, map_reduce, or another of conf/answer",
     metavar="STRATEGY",
     group="answer",
 )

@@ -15,9 +15,9 @@ from encoders.text.lines import FINDING, TextLine, clean_text
 from memory.schema import Question
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.strategies.call_log import CallLog
-from pipeline.answer.strategies.map_reduce import grouped, merged, text_context
 from pipeline.answer.strategies.mapping.map_plan import DESCRIBE
 from pipeline.answer.strategies.mapping.segment_mapper import SegmentMapper
+from pipeline.answer.strategies.mapping.text_levels import grouped, merged, text_context
 from pipeline.needle_world.segment_questions import SegmentQuestion
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import is_shown

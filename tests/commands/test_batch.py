@@ -291,6 +291,21 @@ def test_parts_of_a_video_and_moments(folder, tmp_path):
     assert "before the first frame" in found["too early"]["error"]
 
 
+def test_an_answer_by_rule_names_its_option(tmp_path):
+    """answer=map_reduce counts without a choice: what it says is looked up among the options."""
+    write_video(tmp_path / "0.mp4", 8, 5)
+    row = {"video": "0.mp4", "question": "How many dogs are there?", "answer": "B"}
+    put(
+        tmp_path / "jobs.jsonl",
+        [row | {"id": "a", "options": ["3", "0"]}, row | {"id": "b", "options": ["3", "4"]}],
+    )
+    given = [*overrides(tmp_path, tmp_path / "out"), *toy_parts(says="not in the video")]
+    assert cli.run("batch", [*given, "answer=map_reduce"]) == 0
+    rows = answers(tmp_path / "out")
+    assert [(rows[one]["answer"], rows[one]["choice"]) for one in "ab"] == [("0", "B"), ("0", None)]
+    assert [rows[one]["right"] for one in "ab"] == [True, False]
+
+
 def test_parsing_counts_what_names_no_option(folder, whole, tmp_path):
     """The toy model says nothing that is an option."""
     put(tmp_path / "jobs.jsonl", [row for row in jobs(folder) if "options" in row])

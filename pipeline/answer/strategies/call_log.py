@@ -4,7 +4,7 @@ role; no strategy."""
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from encoders.errors import UserError
 from memory.schema import Evidence
@@ -81,6 +81,24 @@ class CallLog:
         raise_if_cancelled(self._cancelled)
         began = time.perf_counter()
         reading = self._reader.read(evidence, timer, emit, self._cancelled)
+        self.add(step, [evidence], [reading.text], time.perf_counter() - began)
+        return reading
+
+    def read_with(
+        self,
+        read: Callable[[Evidence, StageTimer], Reading] | None,
+        step: str,
+        evidence: Evidence,
+        timer: StageTimer,
+        emit: Emit = lambda text: None,
+    ) -> Reading:
+        """One context with another reader, such as one that chooses among options; None: with the
+        own one."""
+        if read is None:
+            return self.read(step, evidence, timer, emit)
+        raise_if_cancelled(self._cancelled)
+        began = time.perf_counter()
+        reading = read(evidence, timer)
         self.add(step, [evidence], [reading.text], time.perf_counter() - began)
         return reading
 

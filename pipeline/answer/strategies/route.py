@@ -14,8 +14,9 @@ from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.full import Full
-from pipeline.answer.strategies.map_reduce import MapReduce, text_context
+from pipeline.answer.strategies.map_reduce import MapReduce
 from pipeline.answer.strategies.mapping.map_plan import map_plan
+from pipeline.answer.strategies.mapping.text_levels import text_context
 from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.answer.strategies.schema import AnswerStrategy, Turn
 from pipeline.answer.strategies.segment_slices import frame_tokens

@@ -3,10 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.storage.catalog import SegmentRow
+from pipeline.answer.schema import is_local
+
+if TYPE_CHECKING:
+    from pipeline.answer.answerer import Answerer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,25 @@ def slices_of(
             left -= own
         was_seen = seen
     return [SegmentSlice(row.video_id, row.number, own[0], own[-1]) for own in slices]
+
+
+def frame_cost(answerer: "Answerer", row: SegmentRow) -> list[int]:
+    """What each frame of a segment takes of `read_tokens`: visual tokens, or 1 where the reader
+    sends pictures."""
+    return row.tokens.tolist() if is_local(answerer.reader) else [1] * row.frames
+
+
+def seen_slices(answerer: "Answerer", question: Question) -> Iterator[SegmentSlice]:
+    """Everything that the question sees, in slices that fit `read_tokens`, video by video."""
+    bank = answerer.bank
+    for video_id in question.videos:
+        interval = bank.catalog.require_video(video_id).interval
+        for row in visible_segments(bank, question, video_id):
+            cost = frame_cost(answerer, row)
+            yield from slices_of(row, question, interval, cost, answerer.read_tokens)
+        end = open_end(bank, question, video_id)
+        if end is not None:
+            yield end
 
 
 def open_end(bank: MemoryBank, question: Question, video_id: str) -> SegmentSlice | None:

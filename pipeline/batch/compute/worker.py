@@ -23,6 +23,7 @@ from pipeline.answer.schema import is_local
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import OptionChoice, OptionResult
 from pipeline.batch.schema import (
+    LETTERS,
     EmitEvent,
     EncodeProgress,
     Job,
@@ -171,7 +172,7 @@ class Worker:
         return [
             failure(task, job, answer)
             if isinstance(answer, UserError)
-            else self._row(qa, task, job, answer, choices.get(job.id))
+            else self._row(qa, task, job, answer, choices.get(job.id) or _named(job, answer))
             for job, answer in zip(group, answers, strict=True)
         ]
 
@@ -209,6 +210,16 @@ class Worker:
             "warning": answer.warning,
         }
         return QuestionAnswered(empty_row(task, job) | values)
+
+
+def _named(job: Job, answer: Answer) -> OptionResult | None:
+    """The option that an answer names which came without a choice: one by rule (answer=)."""
+    if not job.options:
+        return None
+    named = (n for n, option in enumerate(job.options) if is_right(answer.text, option))
+    number = next(named, None)
+    letter = None if number is None else LETTERS[number]
+    return OptionResult(Reading(answer.text, {}), letter)
 
 
 def failure(task: Task, job: Job, error: Exception | str) -> QuestionAnswered:

@@ -20,6 +20,7 @@ from pipeline.answer.schema import is_local
 from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.segment_slices import (
     SegmentSlice,
+    frame_cost,
     is_whole,
     open_end,
     slices_of,
@@ -83,7 +84,14 @@ class SegmentMapper:
                 lines += kept
                 reused += len(block)
                 continue
-            slices = [own for row in block for own in self._slices(row, question, interval)]
+            budget = self.answerer.read_tokens
+            slices = [
+                own
+                for row in block
+                for own in slices_of(
+                    row, question, interval, frame_cost(self.answerer, row), budget
+                )
+            ]
             fresh = self._read(question, asked, slices)
             lines += fresh
             if keeps:
@@ -92,11 +100,6 @@ class SegmentMapper:
         if end is not None:
             lines += self._read(question, asked, [end])
         return Findings(tuple(lines), segments + (end is not None), reused)
-
-    def _slices(self, row: SegmentRow, question: Question, interval: float) -> list[SegmentSlice]:
-        is_counted = not is_local(self.answerer.reader)  # a server's pictures, not their tokens
-        cost = [1] * row.frames if is_counted else row.tokens.tolist()
-        return slices_of(row, question, interval, cost, self.answerer.read_tokens)
 
     # ---- the bank
 

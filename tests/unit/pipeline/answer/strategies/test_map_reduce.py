@@ -9,7 +9,7 @@ import pytest
 
 from encoders.text.lines import FINDING, TextLine
 from memory.schema import Question
-from pipeline.answer.strategies.map_reduce import grouped, merged
+from pipeline.answer.strategies.mapping.text_levels import grouped, merged
 from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.runtime.cancel import Cancelled
 from tests.support.qa import opened

@@ -1,0 +1,104 @@
+"""Captions and other lines of the video alone; no frame is read.
+
+After "A simple LLM framework for long-range video question-answering" (LLoVi). The model reads the
+lines that the bank has: captions, subtitles, speech and print. Lines that are more than one prompt
+holds are summarised for the question first. Knows no retriever and no reader of frames.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from encoders.errors import UserError
+from encoders.text.lines import KINDS, TextLine
+from memory.schema import Question
+from pipeline.answer.strategies.call_log import CallLog
+from pipeline.answer.strategies.mapping.composed_answer import composed_answer
+from pipeline.answer.strategies.mapping.text_levels import ANSWER, TextLevels, text_context
+from pipeline.answer.strategies.schema import Turn
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Answer
+
+if TYPE_CHECKING:
+    from pipeline.answer.answerer import Answerer
+
+
+class Caption:
+    """Answers from the lines of the video."""
+
+    name = "caption"
+
+    def __init__(
+        self,
+        *,
+        summarise_first: bool = False,
+        line_tokens: int = 2048,
+        contexts: int = 8,
+        kinds: list[str] | None = None,
+    ) -> None:
+        """summarise_first: summarise the lines for the question even where they fit one prompt.
+        line_tokens: of lines in one prompt. contexts: summaries in one pass. kinds: of lines that
+        are read; None: all. UserError on values that cannot be."""
+        if line_tokens < 128 or contexts < 1:
+            raise UserError(
+                f"answer.line_tokens={line_tokens} answer.contexts={contexts} is too small; use "
+                "128 tokens and 1 context or more."
+            )
+        unknown = sorted(set(kinds or ()) - set(KINDS))
+        if unknown:
+            raise UserError(
+                f"answer.kinds has {', '.join(unknown)}; use some of {', '.join(KINDS)}."
+            )
+        self._summarises, self._line_tokens = summarise_first, line_tokens
+        self._contexts, self._kinds = contexts, tuple(kinds or KINDS)
+
+    def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
+        """The answer. A model that reads no text leaves it to quotes. UserError where the video has
+        no line that the question may see."""
+        timed = answerer.timed(question)
+        limited = timed.question
+        lines = self._lines(limited, answerer)
+        if not lines:
+            raise UserError(
+                "answer=caption reads lines, and the bank has none of this video up to this "
+                "moment; encode it with text=captions or another text=, or choose another answer="
+            )
+        if answerer.only_cards:
+            return answerer.in_words(question, turn.emit)
+        timer = StageTimer()
+        log = CallLog(answerer.reader, answerer.batched_reader, turn.cancelled)
+        levels = TextLevels(
+            log, timer, answerer.reader.count_tokens, self._line_tokens, self._contexts
+        )
+        fitting, text = levels.fit(limited, lines, at_least_once=self._summarises), ""
+        if fitting:
+            asked = ANSWER.format(question=limited.search_text)
+            chosen = asked if turn.read is None else question.text
+            context = text_context(limited, fitting, chosen)
+            text = log.read_with(turn.read, "answer", context, timer, turn.emit).text
+        answer = composed_answer(
+            limited,
+            answerer,
+            log,
+            timer,
+            strategy=self.name,
+            why=f"answer=caption reads the {len(lines)} lines of the video, and no frame",
+            text=text,
+            lines=fitting,
+            channel=lines[0].kind,
+            cited_by="quote",
+        )
+        if not text.strip():
+            turn.emit(answer.text)
+        warning = " ".join(filter(None, [answer.warning, timed.note]))
+        return replace(answer, question=question.text, warning=warning)
+
+    def _lines(self, question: Question, answerer: "Answerer") -> list[TextLine]:
+        """The lines that the question sees, in time order."""
+        found = [
+            line
+            for video_id in question.videos
+            for start, end in question.spans_of(video_id)
+            for line in answerer.bank.text.during(video_id, start, end)
+            if line.kind in self._kinds and line.known <= question.moment(video_id)
+        ]
+        return sorted(found, key=lambda line: (line.start, line.end, line.kind, line.text))

@@ -1,0 +1,97 @@
+"""Caption, chain, iterative, dual and second look on the toy models."""
+
+import pytest
+
+from encoders.errors import UserError
+from memory.schema import Question
+from pipeline.answer.strategies.caption import Caption
+from pipeline.answer.strategies.chain import Chain
+from pipeline.answer.strategies.iterative import Iterative
+from pipeline.answer.strategies.second_look import SecondLook
+from pipeline.needle_world.cards import NAMES
+from tests.support.qa import opened
+
+SAYS = "a red ring"
+WHO = "Who enters?"
+
+
+def ask(film, bank, *options, says=SAYS, text=WHO):
+    with opened(film, bank, "read_tokens=24", *options, says=says) as (qa, source):
+        qa.ingest(source)
+        return qa.ask(Question(text, source.info.video_id))
+
+
+def steps(answer) -> list[str]:
+    return [call.step for call in answer.trace.calls]
+
+
+def test_caption_reads_lines_and_no_frame(film, tmp_path):
+    answer = ask(film, tmp_path, "answer=caption")
+    assert (answer.text, answer.frames_read, answer.visual_tokens) == (SAYS, 0, 0)
+    assert steps(answer) == ["answer"] and answer.channel == "subtitle"
+    assert [line.channel for line in answer.lines] == ["subtitle"] * 3
+    summed = ask(film, tmp_path, "answer=caption", "answer.summarise_first=true")
+    assert steps(summed) == ["shorten", "answer"]
+
+
+def test_caption_without_lines_says_what_to_do(film, tmp_path):
+    with pytest.raises(UserError, match="none of this video up to this moment; encode it with"):
+        ask(film, tmp_path, "answer=caption", "text=none")
+    with pytest.raises(UserError, match="none of this video"):
+        ask(film, tmp_path, "answer=caption", "answer.kinds=[caption]")
+
+
+def test_chain_reads_every_segment_in_turn(film, tmp_path):
+    answer = ask(film, tmp_path, "answer=chain", "segmenter.seconds=4")
+    assert steps(answer) == ["note"] * 5 + ["answer"] and answer.frames_read == 20
+    assert answer.trace.notes == (SAYS,)
+
+
+def test_chain_keeps_its_note_short(film, tmp_path):
+    long = " ".join(NAMES[:20])
+    answer = ask(
+        film, tmp_path, "answer=chain", "answer.note_tokens=16", "reader.max_new_tokens=30",
+        says=long,
+    )  # fmt: skip
+    assert answer.trace.notes[0] and len(answer.trace.notes[0]) < len(long)
+
+
+def test_iterative_stops_when_an_answer_suffices(film, tmp_path):
+    answer = ask(film, tmp_path, "answer=iterative")
+    assert steps(answer) == ["round 1"] and answer.text == SAYS
+
+
+def test_iterative_reads_other_frames_in_every_round(film, tmp_path):
+    answer = ask(film, tmp_path, "answer=iterative", says="not in the video")
+    assert steps(answer) == ["round 1", "probe", "round 2", "probe", "round 3"]
+    assert not answer.shown and answer.spans == () and len(answer.trace.notes) == 3
+    assert answer.frames_read == 18  # of 20, none twice
+
+
+def test_dual_says_whether_pictures_and_words_agree(film, tmp_path):
+    answer = ask(film, tmp_path, "answer=dual")
+    assert answer.text == SAYS and answer.trace.notes[-1].startswith("they agree")
+    assert steps(answer) == ["answer", "answer"]
+    mute = ask(film, tmp_path / "mute", "answer=dual", "text=none")
+    assert mute.trace.notes == ("the video has no words",)
+
+
+def test_second_look_reads_whole_segments(film, tmp_path):
+    answer = ask(film, tmp_path, "answer=second_look", "segmenter.seconds=4", "answer.segments=2")
+    assert steps(answer) == ["look", "look", "answer"] and answer.frames_read == 8
+    assert answer.text == SAYS and len(answer.lines) == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Caption(line_tokens=1),
+        lambda: Caption(kinds=["smell"]),
+        lambda: Chain(note_tokens=1),
+        lambda: Iterative(rounds=0),
+        lambda: SecondLook(segments=0),
+    ],
+)
+def test_impossible_settings_are_refused(make):
+    with pytest.raises(UserError, match="answer\\."):
+        make()
