@@ -240,6 +240,24 @@ def test_an_answer_without_a_stream(ask: Ask, server: ChatServer):
     assert ask()["spans"] == [[5.0, 6.0]]
 
 
+@pytest.mark.parametrize("strategy", ["full", "map_reduce", "route"])
+def test_every_way_to_answer_asks_the_server(ask: Ask, server: ChatServer, strategy: str):
+    """map_reduce asks about each segment, and then for one answer from what was said of them."""
+
+    def answer(asked: Asked) -> Reply:
+        if not asked.pictures:
+            return Reply("4821\nSources: none")
+        tags = [text for text in asked.texts if text.endswith("[00:05]")]
+        if not tags:
+            return Reply("not in the video\nSources: none")
+        return Reply(f"The card says 4821.\nSources: {tags[0].split('.')[0]}")
+
+    server.answer = answer
+    said = ask(settings={"answer": compose("ask", [f"answer={strategy}"]).answer})
+    assert "4821" in said["text"] and [5.0, 6.0] in said["spans"]
+    assert len(server.asked) == (3 if strategy == "map_reduce" else 1)
+
+
 def test_prices_make_a_cost(ask: Ask):
     answer = ask(price_prompt=1000, price_answer=2000)
     usage = answer["usage"]
