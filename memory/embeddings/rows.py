@@ -120,10 +120,12 @@ class EmbeddingRows:
 
     def remove(self, rows: Iterable[EmbeddingRow]) -> None:
         """Delete rows whose files are damaged."""
+        names = [(row.video_id, row.embedder, row.number) for row in rows]
+        if not names:  # of a bank without the table, too
+            return
         with self._database.transaction() as db:
             db.executemany(
-                "DELETE FROM embeddings WHERE video_id = ? AND embedder = ? AND number = ?",
-                [(row.video_id, row.embedder, row.number) for row in rows],
+                "DELETE FROM embeddings WHERE video_id = ? AND embedder = ? AND number = ?", names
             )
 
     def remove_outdated(self) -> None:
