@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -86,10 +86,16 @@ def print_report(settings: IngestSettings, report: IngestReport) -> None:
     if report.text_lines:
         print(f"words: {_line_counts(report.text_lines)}")
     if report.pictures:
-        counts = (f"{count} frames by {name}" for name, count in report.pictures.items())
-        print(f"pictures: {', '.join(counts)}")
+        print(f"pictures: {', '.join(_picture_counts(report))}")
     if report.warning:
         print(f"warning: {report.warning}")
+
+
+def _picture_counts(report: IngestReport) -> Iterator[str]:
+    """Such as "600 frames by conse in 9.1 s"; without seconds where nothing was embedded."""
+    for name, count in report.pictures.items():
+        seconds = report.seconds.get(name)
+        yield f"{count} frames by {name}" + ("" if seconds is None else f" in {seconds:.1f} s")
 
 
 def _line_counts(counts: Mapping[str, int]) -> str:

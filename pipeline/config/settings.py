@@ -255,6 +255,7 @@ class IngestSettings(PipelineSettings):
     """reelbank ingest."""
 
     task: ClassVar[str] = "ingest"
+    encodes_the_world: ClassVar[bool] = True
 
     video: str = mandatory("Path of the video.", heading="Video", form=Form.PATH)
     start: float = setting(0.0, "Second of the video at which encoding begins.", form=Form.SECONDS)
@@ -593,6 +594,7 @@ class ListenSettings(PipelineSettings):
     """What `serve` and `demo` share."""
 
     answers_questions: ClassVar[bool] = True
+    encodes_the_world: ClassVar[bool] = True
 
     host: str = setting(
         "127.0.0.1",

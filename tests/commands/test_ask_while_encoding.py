@@ -101,4 +101,5 @@ def test_words_of_an_encoded_film_are_not_waited_for(run, films) -> None:
     code, out, err = ask(run, films, "text=subtitles")
     process.kill()
     process.join()
-    assert (code, err) == (0, "") and "text= and dense= were left out" in json.loads(out)["warning"]
+    assert (code, err) == (0, "")
+    assert "text=, dense= and further clip= were left out" in json.loads(out)["warning"]
