@@ -25,7 +25,8 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1 \
     REELBANK_BANK=/data/bank \
-    HF_HOME=/data/models
+    HF_HOME=/data/models \
+    XDG_CACHE_HOME=/data/cache
 # torch first and alone: this layer is the largest one, and changes with its pin only
 COPY constraints.txt /opt/reelbank/
 RUN python -m pip install -c /opt/reelbank/constraints.txt --extra-index-url "https://download.pytorch.org/whl/${DEVICE}" torch torchvision

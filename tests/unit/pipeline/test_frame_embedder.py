@@ -24,7 +24,7 @@ from pipeline import cli, frame_embedder
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.config.settings import WEIGHTS
-from pipeline.frame_embedder import build_clip
+from pipeline.frame_embedder import build_clip, clip_options
 from tests.support.toys import toy_checkpoint
 from tests.support.videos import write_video
 
@@ -204,7 +204,7 @@ def test_the_advice_without_keys_leads_to_no_second_refusal(film, tmp_path, monk
 
 def test_the_device_follows_the_backbone_and_can_be_chosen(tmp_path):
     common = ["video=a.mp4", "question=x"]
-    for option in ("auto", "embedded", "b32"):
+    for option in clip_options():
         found = compose("ask", [*common, f"clip={option}", "backbone.device=cuda:1"])
         assert found.clip["device"] == "cuda:1"
     chosen = compose("ask", [*common, "backbone.device=cuda:1", "clip.device=nix"])
