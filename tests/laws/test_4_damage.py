@@ -442,7 +442,11 @@ def test_a_copied_bank_is_a_bank(run, film, made, bank, tmp_path):
         )
         for each in (made["window"], moved)
     ]
-    assert all({**answer, "seconds": 0} == {**answers[0], "seconds": 0} for answer in answers)
+    for answer in answers:
+        del answer["seconds"]
+        for call in answer["trace"]["calls"]:
+            del call["seconds"]
+    assert answers[1] == answers[0]
     assert run("bank", "action=verify", f"bank={moved}")[0] == 0
     flip(segments(moved)[3])
     assert run("bank", "action=repair", f"bank={moved}")[0] == 0 and equal(moved, made["window"])

@@ -74,6 +74,9 @@ def test_an_old_bank_answers_as_it_did(name: str, folder: Path, line: CommandLin
     before = ANSWERS[name]
     answers = old_banks.ask(line, folder, name, QUESTIONS[:2])
     assert pick(answers, _ANSWER) == pick(before["ask"][:2], _ANSWER)
+    for answer in answers:
+        for one in answer["lines"]:
+            del one["video_id"]  # a line has had it since then
     assert [each["lines"] for each in answers] == [each["lines"] for each in before["ask"][:2]]
     finds = old_banks.find(line, folder, name)
     assert [pick(each["moments"], _MOMENT) for each in finds] == [
@@ -90,7 +93,10 @@ def test_an_old_bank_is_not_encoded_again(name: str, folder: Path, line: Command
     """A move of code could change the settings that name nested parts or extractors."""
     unpack(folder, name)
     again = old_banks.ingest(line, folder, name)
-    assert again == ANSWERS[name]["ingest"] | {"new_segments": 0, "nbytes": 0}
+    expected = ANSWERS[name]["ingest"] | {"new_segments": 0, "nbytes": 0}
+    # fields that a report has had since then
+    expected |= {"thumbnail_bytes": 0, "new_seconds": 0.0}
+    assert again == expected
 
 
 def test_damage_in_an_old_bank_shows(folder: Path, line: CommandLine) -> None:
