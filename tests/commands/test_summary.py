@@ -151,7 +151,7 @@ def test_a_day_is_told_in_the_order_of_the_clock(run, tmp_path) -> None:
     root = tmp_path / "bank"
     for name, after in begins.items():
         path = tmp_path / f"{name}.mp4"
-        write_video(path, 16.0, 2, size=(64, 48))
+        write_video(path, 16.0 + ord(name) - ord("a"), 2, size=(64, 48))  # no two are the same
         path.with_suffix(".srt").write_text(
             f"1\n00:00:02,000 --> 00:00:05,000\nThe camera {name} looks at a quiet harbour.\n"
         )
