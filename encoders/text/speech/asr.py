@@ -50,7 +50,7 @@ class Asr:
     language: a code such as en, or auto: one guess for each film.
     compute: the type in which faster-whisper computes, int8 or float32.
     workers: recognition processes; 0 = this process.
-    compression, log_probability, no_speech, repeats: see SpeechLimits.
+    compression, log_probability, no_speech, repeats, row: see SpeechLimits.
     """
 
     model: str = AUTO
@@ -62,6 +62,7 @@ class Asr:
     log_probability: float = -1.0
     no_speech: float = 0.6
     repeats: int = 2
+    row: float = 0.3
     name = "asr"
 
     def __post_init__(self) -> None:
@@ -90,7 +91,10 @@ class Asr:
     def made_with(self, video: VideoFile) -> str:
         """Packages, weights and settings, without the number of workers, which changes nothing."""
         model = self._chosen()
-        names = ("language", "compute", "compression", "log_probability", "no_speech", "repeats")
+        names = (
+            *("language", "compute"),
+            *("compression", "log_probability", "no_speech", "repeats", "row"),
+        )
         settings = [f"{name}={getattr(self, name)}" for name in names] if model.is_whisper else []
         rules = f"cut at pauses{time_rules(video.path)}"
         return f"Asr({', '.join([model.version(), *settings, rules])})"
@@ -181,7 +185,9 @@ class Asr:
         heard: Future[list[SpeechPiece]] | None,
         note: str,
     ) -> TextSpan:
-        limits = SpeechLimits(self.compression, self.log_probability, self.no_speech, self.repeats)
+        limits = SpeechLimits(
+            self.compression, self.log_probability, self.no_speech, self.repeats, self.row
+        )
         pieces = heard.result() if heard is not None else []
         lines = tuple(_lines(video.video_id, limits.plausible(pieces), stretch))
         return TextSpan(stretch.start, stretch.end, lines, stretch.is_last, note)

@@ -27,6 +27,7 @@ class SpeechPiece(NamedTuple):
     compression: float = 1.0
     log_probability: float = 0.0  # mean of the window's tokens
     no_speech: float = 0.0  # 0..1: the model's guess that the window has no speech
+    least_word: float = 1.0  # 0..1: probability of the unlikeliest word
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def by_whisper(samples: np.ndarray, whisper: Whisper) -> list[SpeechPiece]:
             float(part.compression_ratio),
             float(part.avg_logprob),
             float(part.no_speech_prob),
+            min((float(word.probability) for word in part.words or ()), default=1.0),
         )
         for part in segments
     ]

@@ -3,6 +3,7 @@
 docs/measurements/2026-11_speech_epyc-2core.md has the effect of each limit.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,15 @@ class SpeechLimits:
     of a window's tokens. no_speech: greatest probability that a window has no speech, where the
     words are half as unsure as log_probability allows; alone it drops windows full of good words.
     repeats: most times that the same words may follow each other.
+    row: least probability of every word, in a line of three or more that are all the same: "do do
+    do", as of babble. "No, no, no!" is surer.
     """
 
     compression: float
     log_probability: float
     no_speech: float
     repeats: int
+    row: float
 
     def plausible(self, pieces: Sequence[SpeechPiece]) -> list[SpeechPiece]:
         """The pieces within the limits, in their order."""
@@ -39,6 +43,8 @@ class SpeechLimits:
         return good
 
     def _is_certain(self, piece: SpeechPiece) -> bool:
+        if piece.least_word < self.row and _is_row(piece.text):
+            return False
         return (
             piece.compression <= self.compression
             and piece.log_probability >= self.log_probability
@@ -47,3 +53,9 @@ class SpeechLimits:
                 or piece.log_probability >= self.log_probability / 2
             )
         )
+
+
+def _is_row(text: str) -> bool:
+    """True for one word again and again."""
+    words = re.findall(r"\w+", text.lower())
+    return len(words) > 2 and len(set(words)) == 1
