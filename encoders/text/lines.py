@@ -107,6 +107,15 @@ class TextExtractor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class WordVectors:
+    """A text as vectors of width E, float32 unit rows on the CPU."""
+
+    words: tuple[str, ...]  # in order, as written
+    rows: Tensor  # [n, E]: of each word, in its context
+    sentence: Tensor  # [E]: of the whole text, as `embed` gives it
+
+
 class SentenceEncoder(Protocol):
     """Texts -> unit vectors of width E."""
 
@@ -121,6 +130,10 @@ class SentenceEncoder(Protocol):
 
     def tokens(self, texts: Sequence[str]) -> Iterator[Tensor]:
         """For each text [n, E] float32 unit rows on the CPU, one per token."""
+        ...
+
+    def words(self, texts: Sequence[str]) -> Iterator[WordVectors]:
+        """Each text word by word, and as a whole, in one pass of the model."""
         ...
 
 

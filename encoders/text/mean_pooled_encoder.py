@@ -7,6 +7,7 @@ tokens can replace it. Downloads nothing.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from encoders.errors import UserError
 from encoders.models.acceleration.device import check_device
 from encoders.models.checkpoint import check_weights, first_line, quiet_loading
 from encoders.text import packaged_encoder
+from encoders.text.lines import WordVectors
 
 from transformers import AutoModel, AutoTokenizer  # isort: skip
+
+_WORD = re.compile(r"[^\W_]+(?:[.,]\d+)*")  # "3,766" is one
 
 
 class MeanPooledEncoder:
@@ -92,6 +96,38 @@ class MeanPooledEncoder:
             keep = mask.bool() & ~special.bool()
             for one, is_text in zip(F.normalize(hidden, dim=-1).cpu(), keep.cpu(), strict=True):
                 yield one[is_text]
+
+    def words(self, texts: Sequence[str]) -> Iterator[WordVectors]:
+        """Each text word by word, and as a whole, in one pass of the model. A word is the mean of
+        its tokens; one that the longest text cuts off is left out.
+        """
+        for at in range(0, len(texts), self._batch):
+            some = list(texts[at : at + self._batch])
+            hidden, mask, _ = self._run(some)
+            weights = mask[..., None].float()
+            sentences = F.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1).cpu()
+            tokens = F.normalize(hidden, dim=-1).cpu()
+            for number, text in enumerate(some):
+                # [N, 2]: first and last letter of each token; equal for special tokens
+                spans = self._spans(text, tokens.shape[1])
+                words, rows = [], []
+                for word in _WORD.finditer(text):
+                    inside = (spans[:, 0] < word.end()) & (spans[:, 1] > word.start())
+                    if inside.any():
+                        words.append(word.group())
+                        rows.append(tokens[number][inside].mean(0))
+                matrix = F.normalize(torch.stack(rows), dim=-1) if rows else tokens[number][:0]
+                yield WordVectors(tuple(words), matrix, sentences[number])
+
+    def _spans(self, text: str, length: int) -> Tensor:
+        read = self._tokenizer(
+            text,
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            return_offsets_mapping=True,
+        )
+        return torch.tensor(read["offset_mapping"])
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, configuration and tokenizer."""

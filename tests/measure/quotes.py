@@ -1,11 +1,12 @@
 """Answers in a film's own words: the right line first, the truth in the answer, and refusals.
 
-    python -m tests.measure.quotes [--set test] [--source exact] [--fit] [--rows]
+    python -m tests.measure.quotes [--set test] [--source exact] [--encoders minilm] [--fit]
 
-Films and questions: tests/data/quotes (tests/support/quoted_films.py). Two arms: lines found by
-words and by meaning (dense=minilm), and by words alone. --source exact: the lines as written;
+Films and questions: tests/data/quotes (tests/support/quoted_films.py). An arm for each sentence
+encoder, and one where lines are found by words alone. --source exact: the lines as written;
 extract: subtitle files and print by the real extractors; speech: espeak-ng says the talks and
-text=asr hears them. --fit: fits the confidence on the set, which is then no test.
+text=asr hears them. --fit: fits the confidence by words on the set, which is then no test. --rows:
+each question, which nobody who changes the judge may see of the sets test and confirmation.
 """
 
 import argparse
@@ -19,7 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from encoders.sources.container import inspect
-from encoders.text.lines import TextBlock, TextExtractor, TextLine, TextSpan, VideoFile
+from encoders.text.lines import (
+    SentenceEncoder,
+    TextBlock,
+    TextExtractor,
+    TextLine,
+    TextSpan,
+    VideoFile,
+)
 from encoders.text.mean_pooled_encoder import MeanPooledEncoder
 from encoders.text.ocr import Ocr
 from encoders.text.speech.asr import Asr
@@ -34,6 +42,10 @@ from tests.support import measurement_page
 from tests.support.quoted_films import FilmQuestion, QuotedFilm, films
 from tests.support.records import info
 from tests.support.voices import film_with_sound, speak
+
+ENCODERS: dict[str, Callable[[], SentenceEncoder]] = {"minilm": MeanPooledEncoder}
+Lines = dict[str, tuple[TextLine, ...]]  # extractor -> lines
+SETS = ("test", "confirmation", "calibration", "training", "other_languages")
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,9 @@ class Outcome:
 
 
 @contextmanager
-def bank_of(sample: Sequence[QuotedFilm], source: str) -> Iterator[MemoryBank]:
+def bank_of(
+    sample: Sequence[QuotedFilm], lines: Sequence[Lines], source: str
+) -> Iterator[MemoryBank]:
     """A bank with the lines of the films."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -63,15 +77,15 @@ def bank_of(sample: Sequence[QuotedFilm], source: str) -> Iterator[MemoryBank]:
             Path(folder) / "bank", {"model": "m"}, UniformRetriever(), recent_frames=0
         ) as bank,
     ):
-        for film in sample:
+        for film, found in zip(sample, lines, strict=True):
             bank.record_video(info(film.name), 1.0, finished=True)
-            for extractor, lines in lines_of(film, source, Path(folder)).items():
-                span = TextSpan(0, film.seconds, lines, True)
+            for extractor, of_film in found.items():
+                span = TextSpan(0, film.seconds, of_film, True)
                 bank.text.write(TextBlock(film.name, extractor, source, 0, span))
         yield bank
 
 
-def lines_of(film: QuotedFilm, source: str, folder: Path) -> dict[str, tuple[TextLine, ...]]:
+def lines_of(film: QuotedFilm, source: str, folder: Path) -> Lines:
     """Extractor -> lines."""
     if source == "exact":
         exact = film.text_lines(film.name)
@@ -112,18 +126,18 @@ def is_right(words: str, gold: str) -> bool:
 
 
 def ask(
-    bank: MemoryBank, encoder: MeanPooledEncoder | None, sample: Sequence[QuotedFilm]
+    bank: MemoryBank, encoder: SentenceEncoder | None, sample: Sequence[QuotedFilm]
 ) -> list[Outcome]:
     """Every question of the films."""
     quoter, outcomes = Quoter(bank, encoder), []
     for film in sample:
         for question in film.questions:
             began = time.process_time()
-            asked = Question(question.text, film.name)
-            measured = quoter.measure(asked, {asked.video_id: film.seconds})
-            quotation = quoter.quote(asked, {asked.video_id: film.seconds})
-            spent = (time.process_time() - began) / 2
-            if quotation is None or measured is None:
+            asked, durations = Question(question.text, film.name), {film.name: film.seconds}
+            quotation = quoter.quote(asked, durations)
+            spent = time.process_time() - began
+            features = None if encoder else quoter.features(asked, durations)
+            if quotation is None:
                 outcomes.append(Outcome(film.name, question, "", False, 0.0, False, None, spent))
                 continue
             words = " ".join(line.text for line in quotation.lines)
@@ -138,7 +152,7 @@ def ask(
                     any(is_right(words, line) for line in gold),
                     quotation.confidence,
                     quotation.is_said,
-                    measured[1],
+                    features,
                     spent,
                 )
             )
@@ -201,7 +215,7 @@ def interval(hits: Sequence[tuple[str, bool]]) -> str:
 
 def report(args: argparse.Namespace) -> None:
     """Ask both arms and print a table."""
-    sample, encoder = films(args.set), MeanPooledEncoder()
+    sample = films(args.set)
     if args.source == "speech":
         sample = tuple(film for film in sample if not film.has_slides)
     columns: dict[str, Callable[[Outcome], bool]] = {
@@ -210,10 +224,17 @@ def report(args: argparse.Namespace) -> None:
         "answered": lambda one: one.is_said,
         "answered with the truth": lambda one: one.is_said and one.has_truth,
     }
-    with bank_of(sample, args.source) as bank:
-        for film in sample:
-            embed_lines(bank, encoder, film.name)
-        arms = {"words + meaning": ask(bank, encoder, sample), "words": ask(bank, None, sample)}
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [lines_of(film, args.source, Path(folder)) for film in sample]
+    arms = {}
+    for name in args.encoders:  # a bank has vectors of one encoder
+        encoder = ENCODERS[name]()
+        with bank_of(sample, lines, args.source) as bank:
+            for film in sample:
+                embed_lines(bank, encoder, film.name)
+            arms[f"words + meaning (dense={name})"] = ask(bank, encoder, sample)
+    with bank_of(sample, lines, args.source) as bank:
+        arms["words (dense=none)"] = ask(bank, None, sample)
     print(f"{len(sample)} films of the set `{args.set}`, lines: {args.source}\n")
     print("| | " + " | ".join([*columns, "not said: refused", "CPU s a question"]) + " |")
     print("|---" * (len(columns) + 3) + "|")
@@ -230,8 +251,8 @@ def report(args: argparse.Namespace) -> None:
             cells += [f"{np.mean([one.seconds for one in outcomes]):.3f}" if not words else ""]
             print(f"| {arm}{f', {words} words' if words else ''} | " + " | ".join(cells) + " |")
     if args.fit:
-        for arm, outcomes in arms.items():
-            print(f"\n{arm}: {fit(outcomes)}; left out: kept, refused {left_out(outcomes)}")
+        outcomes = arms["words (dense=none)"]
+        print(f"\nby words: {fit(outcomes)}; left out: kept, refused {left_out(outcomes)}")
     if args.rows:
         for arm, outcomes in arms.items():
             print(f"\n{arm}:")
@@ -247,8 +268,9 @@ def report(args: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--set", default="test", choices=("test", "calibration"))
+    parser.add_argument("--set", default="test", choices=SETS)
     parser.add_argument("--source", default="exact", choices=("exact", "extract", "speech"))
+    parser.add_argument("--encoders", nargs="*", default=["minilm"], choices=tuple(ENCODERS))
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--rows", action="store_true")
     measurement_page.run(parser, report)

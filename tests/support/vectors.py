@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from encoders.text.lines import WordVectors
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
@@ -28,6 +29,11 @@ class Directions:
     def tokens(self, texts: Sequence[str]) -> Iterator[torch.Tensor]:
         """One row per word: the direction of the word alone."""
         return (self.embed(text.split()) for text in texts)
+
+    def words(self, texts: Sequence[str]) -> Iterator[WordVectors]:
+        """The same rows, and the direction of the text."""
+        for text, rows in zip(texts, self.tokens(texts), strict=True):
+            yield WordVectors(tuple(text.split()), rows, self.embed([text])[0])
 
 
 def die(root: str, name: str, connection: Any) -> None:

@@ -1,10 +1,13 @@
-"""What kind of words answers an English question: a number, a time, a name or a person.
+"""Whether a question is English, and what kind of words answers it: a number, a time, a name or a
+person.
 
 Rules over words; knows no line and no model.
 """
 
 import re
 from collections.abc import Callable
+
+from memory.text import tokenizer
 
 _NUMBERS = frozenset(
     """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -35,7 +38,19 @@ _PERSONS = frozenset(
 _NAME = re.compile(r"(?<!^)(?<![.!?:] )\b[^\W\d_a-zß-ÿ][^\W\d_]+")
 _WORD = re.compile(r"[^\W_]+")
 
+_ASKING = frozenset("who whom whose what which when where why how".split())
+_ENGLISH_SHARE = 0.3  # of function words: English questions have more, all others had at most 0.17
+
 Matches = Callable[[str], bool]
+
+
+def is_english(question: str) -> bool:
+    """Whether a question has an English question word, or many English words of other kinds that
+    carry no content. The judge of lines and the rules here know no other language.
+    """
+    words = [word.lower() for word in _WORD.findall(question)]
+    plain = sum(word in tokenizer.STOP for word in words)
+    return any(word in _ASKING for word in words) or plain >= _ENGLISH_SHARE * max(1, len(words))
 
 
 def expected(question: str) -> Matches | None:

@@ -2,19 +2,17 @@
 invented.
 
 1 candidates: the best lines by words (BM25), and by meaning where a sentence encoder is there.
-2 order: cosine of the line, cosine of the line with its neighbor, tokens compared one by one
-  (memory/text/maxsim.py), and whether the line has what the question asks for, such as a number.
-  Without an encoder: the words, and whether the line has what is asked for.
+2 order and confidence: a small judge compares the question with each line and its neighbors, as
+  sentences and word by word (agreement.py, line_judge.py). It was trained on films of its own, not
+  on those of the test (docs/measurements/2026-11_quotes_epyc-2core.md). Without an encoder that a
+  judge was trained for, or in another language than English, the words decide.
 3 stretch: the rest of a broken sentence, and the neighbor that has what the best line lacks.
-4 confidence: a logistic function of the agreement of question and line, the margin to the best line
-  elsewhere, and whether what is asked for is missing. Its numbers and the threshold were fitted on
-  talks for calibration, not on those of the test (docs/measurements/2026-11_quotes_epyc-2core.md).
 
 Knows the bank's search; no frame, no video-LLM and no prompt.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from encoders.text.lines import THINGS, WORDS, SentenceEncoder, TextLine
@@ -22,9 +20,11 @@ from memory.bank import MemoryBank
 from memory.schema import Question
 from memory.text import tokenizer
 from memory.text.bm25 import LineFilter, RankedLine
-from memory.text.maxsim import maxsim
-from pipeline.answer.quotes import answer_type
+from pipeline.answer.quotes import agreement, answer_type, line_judge
+from pipeline.answer.quotes.agreement import Agreement, Reading
+from pipeline.answer.quotes.line_judge import LineJudge
 from pipeline.answer.quotes.quotation import Quotation
+from pipeline.answer.quotes.surroundings import Surroundings, joined, name
 from pipeline.answer.requests.line_limits import lines_seen
 from pipeline.query import plan as planner
 from pipeline.query import presence
@@ -33,18 +33,17 @@ from pipeline.query.plan import QueryPlan
 _CANDIDATES = 24  # lines of each search
 _LEAST_COSINE = 0.0  # far lines are needed as well: the margin is measured against them
 _SIGHTED = 400  # lines of a thing
-_RERANKED = 8  # of them, compared with the question token by token
-_NEAR_S = 8.0  # pause after which a line is no neighbor
-_JOINED_S = 1.5  # pause within a sentence
-_PART_LINES = 2  # that a sentence may go on for, on each side
-_TYPE = 0.35  # in the order: a line has what is asked for, or lacks it
-_CUE = 0.1  # in the order: each doubling of a channel's weight ("what does the sign say?")
-_NEIGHBOR_GAIN = 0.05  # cosine that a neighbor must add to be quoted
+_JUDGED = 10  # of them, compared with the question word by word
+_COVERAGE = 0.3  # in the choice of those: what the words of a line add to its cosine
+_TYPE = 0.35  # in the order by words: a line has what is asked for, or lacks it
+_CUE = 0.1  # in the order by words: each doubling of a channel's weight ("what does the sign say?")
+_JUDGED_CUE = 0.5  # the same among the scores of the judge
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Confidence = 1 / (1 + exp(-x)), x = bias + agreement, margin and missing times these."""
+    """Confidence by words = 1 / (1 + exp(-x)), x = bias + agreement, margin and missing times
+    these."""
 
     bias: float
     agreement: float
@@ -65,36 +64,24 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the confidence rests on."""
+    """What the confidence by words rests on."""
 
     agreement: float  # of the question and the best line
     margin: float  # how much less the best line elsewhere has
     missing: float  # 1: the question asks for a number, a time or a name, and the quote has none
 
 
-BY_MEANING = Calibration(-2.08, 1.25, 1.27, -5.0, 0.467)
 BY_WORDS = Calibration(-1.18, 2.0, 1.05, -1.76, 0.407)
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    line: TextLine
-    before: TextLine | None  # its neighbors in the same channel
-    after: TextLine | None
-    agreement: float  # with the question
-    score: float  # the same, and whether it has what is asked for
-    # with the neighbor before and after it; 0 without an encoder
-    cosines: tuple[float, float, float] = (0.0, 0.0, 0.0)
+class _Search:
+    """A question and the lines that it may see."""
 
-    @property
-    def start(self) -> float:
-        """Seconds, with the neighbor."""
-        return self.line.start if self.before is None else self.before.start
-
-    @property
-    def end(self) -> float:
-        """Seconds, with the neighbor."""
-        return self.line.end if self.after is None else self.after.end
+    plan: QueryPlan
+    limits: LineFilter
+    expected: answer_type.Matches | None
+    by_words: tuple[RankedLine, ...]
 
 
 @dataclass(frozen=True)
@@ -114,12 +101,13 @@ class Quoter:
         appearances = self._appearances(question, durations)
         if appearances is not None:
             return appearances
-        measured = self.measure(question, durations)
-        if measured is None:
-            return None
-        lines, features, calibration = measured
-        confidence = calibration.confidence(features)
-        return Quotation(lines, round(confidence, 3), confidence >= calibration.threshold)
+        search = self._search(question, durations)
+        encoder, judge = self.sentence_encoder, self._judge
+        by_words = bool(search.plan.query.phrases) or not answer_type.is_english(search.plan.text)
+        if encoder is None or judge is None or by_words:
+            return self._quote_by_words(search)
+        compared = self._compare(search, encoder)
+        return None if compared is None else self._quote_judged(search, judge, *compared)
 
     def _appearances(self, question: Question, durations: Mapping[str, float]) -> Quotation | None:
         """When a thing is in the pictures, for a question that asks for just that; None where it
@@ -142,181 +130,125 @@ class Quoter:
                 return Quotation(tuple(in_order), round(surest, 3), True)
         return None
 
-    def measure(
+    def features(self, question: Question, durations: Mapping[str, float]) -> Features | None:
+        """What the confidence rests on where the words decide."""
+        measured = self._measure_words(self._search(question, durations))
+        return None if measured is None else measured[1]
+
+    def compare(
         self, question: Question, durations: Mapping[str, float]
-    ) -> tuple[tuple[TextLine, ...], Features, Calibration] | None:
-        """The lines of the best quotation and what its confidence rests on."""
+    ) -> tuple[tuple[Reading, ...], Agreement] | None:
+        """The lines that may answer, and the numbers that the judge weighs; None without a sentence
+        encoder or without lines."""
+        encoder = self.sentence_encoder
+        return (
+            None if encoder is None else self._compare(self._search(question, durations), encoder)
+        )
+
+    @property
+    def _judge(self) -> LineJudge | None:
+        encoder = self.sentence_encoder
+        return None if encoder is None else line_judge.judge_for(encoder.made_with)
+
+    def _search(self, question: Question, durations: Mapping[str, float]) -> _Search:
         plan = planner.plan(question.search_text)
         limits = replace(lines_seen(question, plan.time, durations), kinds=WORDS)
-        expected = answer_type.expected(plan.text)
-        by_words = self.bank.text.search(plan.query, limits, _CANDIDATES)
-        if self.sentence_encoder is None or plan.query.phrases:
-            candidates = self._by_words(by_words, limits, expected, plan)
-            calibration = BY_WORDS
-        else:
-            candidates = self._by_meaning(self.sentence_encoder, by_words, limits, expected, plan)
-            calibration = BY_MEANING
-        if not candidates:
-            return None
-        best = candidates[0]
-        elsewhere = (
-            one.agreement
-            for one in candidates[1:]
-            if (one.line.end <= best.start or one.line.start >= best.end)
-            and one.line.text.casefold() != best.line.text.casefold()
-        )
-        lines = self._stretch(best, limits, expected)
-        missing = 0.0
-        if expected is not None:  # half: a neighbor has it
-            missing = 0.5 * (not expected(best.line.text)) + 0.5 * (not expected(_text(lines)))
-        margin = best.agreement - max(elsewhere, default=0.0)
-        return lines, Features(best.agreement, margin, missing), calibration
+        found = self.bank.text.search(plan.query, limits, _CANDIDATES)
+        return _Search(plan, limits, answer_type.expected(plan.text), tuple(found))
 
-    def _by_words(
-        self,
-        ranked: Sequence[RankedLine],
-        limits: LineFilter,
-        expected: answer_type.Matches | None,
-        plan: QueryPlan,
-    ) -> list[_Candidate]:
-        best = max((one.score for one in ranked), default=0.0) or 1.0
-        candidates = []
-        for one in ranked:
-            score = one.coverage + one.score / best + _bonus(one.line, expected, plan)
-            before, after = self._neighbors(one.line, limits)
-            candidates.append(_Candidate(one.line, before, after, one.coverage, score))
-        return sorted(candidates, key=lambda one: -one.score)
-
-    def _by_meaning(
-        self,
-        encoder: SentenceEncoder,
-        by_words: Sequence[RankedLine],
-        limits: LineFilter,
-        expected: answer_type.Matches | None,
-        plan: QueryPlan,
-    ) -> list[_Candidate]:
+    def _compare(
+        self, search: _Search, encoder: SentenceEncoder
+    ) -> tuple[tuple[Reading, ...], Agreement] | None:
+        """The best lines, read by the encoder, and the judge's numbers; None without lines."""
+        plan = search.plan
         vector = encoder.embed([plan.text])[0]  # [E]
-        near = self.bank.text.nearest(vector.numpy(), limits, _CANDIDATES, _LEAST_COSINE)
-        coverages = {_name(one.line): one.coverage for one in by_words}
-        cosines = {_name(one.line): one.score for one in near}
-        lines = {_name(one.line): one.line for one in (*near, *by_words)}
+        near = self.bank.text.nearest(vector.numpy(), search.limits, _CANDIDATES, _LEAST_COSINE)
+        coverages = {name(one.line): one.coverage for one in search.by_words}
+        cosines = {name(one.line): one.score for one in near}
+        lines = {name(one.line): one.line for one in (*near, *search.by_words)}
         order = sorted(
-            lines, key=lambda name: -(cosines.get(name, 0.2) + 0.3 * coverages.get(name, 0.0))
-        )[:_RERANKED]
-        neighbors = {name: self._neighbors(lines[name], limits) for name in order}
-        texts = []
-        for name in order:
-            line, (before, after) = lines[name], neighbors[name]
+            lines, key=lambda key: -(cosines.get(key, 0.2) + _COVERAGE * coverages.get(key, 0.0))
+        )
+        # a slide may stand there twice; the first of equal texts is enough
+        once = {lines[key].text.casefold(): lines[key] for key in reversed(order)}
+        best = [lines[key] for key in order if once[lines[key].text.casefold()] is lines[key]]
+        if not best:
+            return None
+        surroundings = Surroundings(self.bank, search.limits)
+        around = [(line, *surroundings.neighbors(line)) for line in best[:_JUDGED]]
+        texts = [plan.text]
+        for line, before, after in around:
             texts += [
                 line.text,
-                _text([before, line] if before else [line]),
-                _text([line, after] if after else [line]),
+                joined([before, line] if before else [line]),
+                joined([line, after] if after else [line]),
             ]
-        if not texts:
-            return []
-        rows = (encoder.embed(texts) @ vector).view(-1, 3).tolist()  # [n, 3] cosines
-        question, *tokens = encoder.tokens([plan.text, *(lines[name].text for name in order)])
-        candidates = []
-        for name, (alone, with_before, with_after), line_tokens in zip(
-            order, rows, tokens, strict=True
-        ):
-            agreement = alone + max(with_before, with_after) + maxsim(question, line_tokens)
-            line = lines[name]
-            candidates.append(
-                _Candidate(
-                    line,
-                    *neighbors[name],
-                    agreement,
-                    agreement + _bonus(line, expected, plan),
-                    (alone, with_before, with_after),
-                )
+        question, *read = encoder.words(texts)
+        readings = tuple(
+            Reading(*lines_around, *read[3 * at : 3 * at + 3])
+            for at, lines_around in enumerate(around)
+        )
+        return readings, agreement.measure(question, readings, search.expected)
+
+    def _quote_judged(
+        self,
+        search: _Search,
+        judge: LineJudge,
+        readings: tuple[Reading, ...],
+        numbers: Agreement,
+    ) -> Quotation:
+        scores, none = judge.scores(numbers)
+        at = max(
+            range(len(readings)),
+            key=lambda at: scores[at] + _JUDGED_CUE * _cue(readings[at].line, search.plan),
+        )
+        alone, with_before, with_after = (float(one) for one in numbers.lines[at, :3])
+        lines = Surroundings(self.bank, search.limits).stretch(
+            readings[at].line, search.expected, (alone, with_before, with_after)
+        )
+        confidence = judge.confidence(float(scores[at]), none)
+        return Quotation(lines, round(confidence, 3), confidence >= judge.threshold)
+
+    def _quote_by_words(self, search: _Search) -> Quotation | None:
+        measured = self._measure_words(search)
+        if measured is None:
+            return None
+        lines, features = measured
+        confidence = BY_WORDS.confidence(features)
+        return Quotation(lines, round(confidence, 3), confidence >= BY_WORDS.threshold)
+
+    def _measure_words(self, search: _Search) -> tuple[tuple[TextLine, ...], Features] | None:
+        """The lines of the best quotation by words, and what its confidence rests on."""
+        if not search.by_words:
+            return None
+        top = max((one.score for one in search.by_words), default=0.0) or 1.0
+        expected = search.expected
+
+        def order(one: RankedLine) -> float:
+            kept = 0.0 if expected is None else _TYPE if expected(one.line.text) else -_TYPE
+            return one.coverage + one.score / top + kept + _CUE * _cue(one.line, search.plan)
+
+        best, *others = sorted(search.by_words, key=order, reverse=True)
+        surroundings = Surroundings(self.bank, search.limits)
+        before, after = surroundings.neighbors(best.line)
+        start = best.line.start if before is None else before.start
+        end = best.line.end if after is None else after.end
+        elsewhere = (
+            one.coverage
+            for one in others
+            if (
+                one.line.video_id != best.line.video_id
+                or one.line.end <= start
+                or one.line.start >= end
             )
-        return sorted(candidates, key=lambda one: -one.score)
-
-    def _neighbors(
-        self, line: TextLine, limits: LineFilter
-    ) -> tuple[TextLine | None, TextLine | None]:
-        around = self._around(line, limits)
-        at = around.index(line)
-        before = around[at - 1] if at else None
-        after = around[at + 1] if at + 1 < len(around) else None
-        if before is not None and line.start - before.end > _NEAR_S:
-            before = None
-        if after is not None and after.start - line.end > _NEAR_S:
-            after = None
-        return before, after
-
-    def _around(self, line: TextLine, limits: LineFilter) -> list[TextLine]:
-        """The lines of the same channel near this one, itself included, in time order."""
-        reach = _NEAR_S * (_PART_LINES + 1)
-        moment, (start, end) = limits.moment(line.video_id), limits.span(line.video_id)
-        near = self.bank.text.during(line.video_id, line.start - reach, line.end + reach)
-        lines = [
-            replace(one, end=min(one.end, moment))
-            for one in near
-            if one.kind == line.kind
-            and one.known <= moment
-            and one.start < end
-            and one.end > start
-            and _name(one) != _name(line)
-        ]
-        return sorted([*lines, line], key=lambda one: (one.start, one.end))
-
-    def _stretch(
-        self, best: _Candidate, limits: LineFilter, expected: answer_type.Matches | None
-    ) -> tuple[TextLine, ...]:
-        """The best line, the rest of its sentence, and the neighbor that answers with it."""
-        around = self._around(best.line, limits)
-        first = last = around.index(best.line)
-        if best.line.kind != "ocr":  # a row of a slide ends without a mark
-            first = _sentence_start(around, first)
-            last = _sentence_end(around, last)
-        lines = around[first : last + 1]
-        alone, with_before, with_after = best.cosines
-        options = [
-            (with_after, [*lines, best.after] if best.after and last == first else None),
-            (with_before, [best.before, *lines] if best.before and last == first else None),
-        ]
-        lacks = expected is not None and not expected(_text(lines))
-        for cosine, joined in sorted(options, key=lambda option: -option[0]):
-            if joined is None:
-                continue
-            answers = expected is not None and expected(_text(joined))
-            if (lacks and answers) or (not lacks and cosine > alone + _NEIGHBOR_GAIN):
-                return tuple(joined)
-        return tuple(lines)
+            and one.line.text.casefold() != best.line.text.casefold()
+        )
+        lines = surroundings.stretch(best.line, expected)
+        missing = 0.0
+        if expected is not None:  # half: a neighbor has it
+            missing = 0.5 * (not expected(best.line.text)) + 0.5 * (not expected(joined(lines)))
+        return lines, Features(best.coverage, best.coverage - max(elsewhere, default=0.0), missing)
 
 
-def _bonus(line: TextLine, expected: answer_type.Matches | None, plan: QueryPlan) -> float:
-    cue = _CUE * math.log2(plan.weights.get(line.kind, 1.0))
-    if expected is None:
-        return cue
-    return cue + (_TYPE if expected(line.text) else -_TYPE)
-
-
-def _sentence_start(lines: Sequence[TextLine], at: int) -> int:
-    """Index of the line in which the sentence of line `at` begins; `at` where that is not clear."""
-    for first in range(at, max(at - _PART_LINES, 0) - 1, -1):
-        if not lines[first].text[:1].islower():
-            return first
-        if first and lines[first].start - lines[first - 1].end > _JOINED_S:
-            break
-    return at
-
-
-def _sentence_end(lines: Sequence[TextLine], at: int) -> int:
-    """Index of the line in which the sentence of line `at` ends; `at` where that is not clear."""
-    for last in range(at, min(at + _PART_LINES + 1, len(lines))):
-        if lines[last].text.rstrip("\"'\u201d\u2019)]")[-1:] in ".!?\u2026":
-            return last
-        if last + 1 < len(lines) and lines[last + 1].start - lines[last].end > _JOINED_S:
-            break
-    return at
-
-
-def _text(lines: Sequence[TextLine]) -> str:
-    return " ".join(line.text for line in lines)
-
-
-def _name(line: TextLine) -> tuple[float, str, str]:
-    return line.start, line.kind, line.text
+def _cue(line: TextLine, plan: QueryPlan) -> float:
+    return math.log2(plan.weights.get(line.kind, 1.0))

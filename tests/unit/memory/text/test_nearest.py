@@ -104,6 +104,24 @@ def test_rows_are_the_mean_of_the_models_own_tokens(encoder: MeanPooledEncoder) 
     )
 
 
+def test_words_are_the_mean_of_their_tokens(encoder: MeanPooledEncoder) -> None:
+    """One pass gives each word in its context, and the text as `embed` does."""
+    text = "Unbelievable: the pier cost 3,766 pounds."
+    (longer, read) = encoder.words([text + " Nobody paid for it in the end.", text])
+    assert read.words == ("Unbelievable", "the", "pier", "cost", "3,766", "pounds")
+    assert longer.words[:6] == read.words
+    (tokens,) = encoder.tokens([text])
+    torch.testing.assert_close(read.sentence, encoder.embed([text])[0], atol=1e-5, rtol=0)
+    # after the colon "the pier cost" is a token each, and "pounds ." ends the text
+    torch.testing.assert_close(read.rows[5], tokens[-2], atol=1e-5, rtol=0)
+    at = next(n for n in range(len(tokens)) if torch.allclose(tokens[n], read.rows[1], atol=1e-5))
+    torch.testing.assert_close(read.rows[1:4], tokens[at : at + 3], atol=1e-5, rtol=0)
+    before = torch.nn.functional.normalize(tokens[: at - 1].mean(0), dim=0)
+    torch.testing.assert_close(read.rows[0], before, atol=1e-5, rtol=0)
+    (empty,) = encoder.words(["..."])
+    assert empty.words == () and empty.rows.shape == (0, encoder.width)
+
+
 def test_what_cannot_be_an_encoder_is_one_sentence(
     encoder: MeanPooledEncoder, tmp_path: Path, monkeypatch
 ) -> None:

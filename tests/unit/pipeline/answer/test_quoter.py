@@ -143,7 +143,7 @@ def test_what_a_question_asks_for() -> None:
 
 def test_films_of_the_measurement_are_what_they_claim() -> None:
     """Half of the questions share no telling word with their line, and every truth is said."""
-    for name, count in (("test", 9), ("calibration", 7)):
+    for name, count in (("test", 9), ("calibration", 7), ("training", 64), ("confirmation", 12)):
         sample = films(name)
         assert len(sample) == count
         asked = [one for film in sample for one in film.questions if one.truths]
