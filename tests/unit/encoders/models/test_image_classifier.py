@@ -133,6 +133,7 @@ def test_the_pickle_is_convert_once(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert tensors_digest(lite0_tensors()) == lite0_weights.DIGEST
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_made_again(cache: Path) -> None:
     lite0_tensors()
     (kept,) = cache.iterdir()
@@ -142,6 +143,7 @@ def test_a_damaged_cache_is_made_again(cache: Path) -> None:
     assert kept.read_bytes() == right and list(cache.iterdir()) == [kept]
 
 
+@pytest.mark.slow
 def test_without_a_cache_it_goes_on(cache: Path) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text("a file in its place")
