@@ -9,7 +9,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from memory.bank_catalog import BankCatalog
 from memory.library.library_index import LibraryIndex, clip_of
-from memory.retrieval.fusion import reciprocal_rank
+from memory.retrieval.fusion import Moment, reciprocal_rank
 from memory.retrieval.searchable import SearchableVideos
 from memory.schema import FrameName, Question, Stretch, VideoSpan
 from memory.store import DiskStore
@@ -56,14 +56,36 @@ class Library:
         best = list(reciprocal_rank(rankings))[:most]
         return tuple(question.videos[number] for number in sorted(best)) or question.videos[:most]
 
-    def _best_names(self, question: Question, most: int) -> list[FrameName]:
-        """Frames of any of the question's videos, best first."""
+    def rank_frames(self, question: Question, most: int) -> list[Moment] | None:
+        """The frames of all of a question's videos whose embeddings are nearest to it, best first,
+        in one search; None for a retriever that compares no embeddings."""
+        if self._index is None:
+            return None
+        intervals = self._intervals(question)
+        return [
+            Moment(
+                one.name.video_id,
+                one.time,
+                one.time + intervals[one.name.video_id],
+                one.score,
+                (),
+                at=one.time,
+            )
+            for one in self._index.search(question, intervals, most)
+        ]
+
+    def _intervals(self, question: Question) -> dict[str, float]:
+        """Seconds between frames, by video."""
         asked = set(question.videos)
-        intervals = {
+        return {
             row.info.video_id: row.interval
             for row in self._catalog.videos()
             if row.info.video_id in asked
         }
+
+    def _best_names(self, question: Question, most: int) -> list[FrameName]:
+        """Frames of any of the question's videos, best first."""
+        intervals = self._intervals(question)
         if self._index is not None:
             return [one.name for one in self._index.search(question, intervals, most)]
         if len(intervals) > _WITHOUT_CLIP:

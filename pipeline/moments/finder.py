@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from encoders.text.lines import KINDS, SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse
+from memory.schema import Question
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
 from pipeline.query import wall_clock
@@ -154,16 +155,33 @@ class Finder:
             for channel in filter(looks_at_frames, self.channels):
                 if plan.weights.get(channel) == 0:
                     continue  # another frame embedder is for this question
-                moments = [
-                    moment
-                    for each, span in spans.items()
-                    for moment in self.bank.rank_frames(
-                        plan.text, each, during=span, asked_at=asked_at, most=DEPTH, part=channel
-                    )
-                ]
+                moments = self._in_one_search(channel, plan, spans, asked_at)
+                if moments is None:
+                    moments = [
+                        moment
+                        for each, span in spans.items()
+                        for moment in self.bank.rank_frames(
+                            plan.text,
+                            each,
+                            during=span,
+                            asked_at=asked_at,
+                            most=DEPTH,
+                            part=channel,
+                        )
+                    ]
                 moments.sort(key=lambda moment: (-moment.score, moment.video_id, moment.start))
                 rankings[channel] = moments[:DEPTH]
         return rankings
+
+    def _in_one_search(
+        self, channel: str, plan: QueryPlan, spans: Mapping[str, Span], asked_at: float
+    ) -> list[Moment] | None:
+        """Frames of many videos by one search; None where each video is searched on its own."""
+        if channel != PICTURE or len(spans) < 2:
+            return None
+        limits = {video_id: (span,) for video_id, span in spans.items()}
+        question = Question(plan.text, tuple(spans), asked_at, spans=limits)
+        return self.bank.library.rank_frames(question, DEPTH)
 
     def _by_meaning(
         self, plan: QueryPlan, line_filter: LineFilter, spans: Mapping[str, Span]

@@ -243,3 +243,25 @@ def test_the_best_videos_of_many(tmp_path):
         assert again.library.best_videos(later, (), 1) == ("late",)
     with opened(tmp_path, built("kv")) as bank:
         assert bank.library.best_videos(later, (), 1) == ("late",)
+
+
+def test_one_search_over_all_videos_ranks_as_one_for_each(tmp_path):
+    videos = {f"v{i}": make_video(f"v{i}", segments=4) for i in range(6)}
+    with opened(tmp_path, built("clip retriever.per_segment=4")) as bank:
+        for video in videos.values():
+            write_video(bank, video)
+        for spans in ({}, {"v2": ((3.0, 9.0),), "v4": ()}):
+            question = Question("needle", tuple(videos), 12.5, spans=spans)
+            found = bank.library.rank_frames(question, 10)
+            alone = [
+                moment
+                for each in videos
+                for during in question.spans_of(each)
+                for moment in bank.rank_frames(
+                    "needle", each, during=during, asked_at=12.5, most=16
+                )
+            ]
+            alone.sort(key=lambda moment: -moment.score)
+            assert found == alone[:10]
+    with opened(tmp_path, built("kv")) as bank:
+        assert bank.library.rank_frames(Question("needle", tuple(videos)), 10) is None
