@@ -98,7 +98,8 @@ def _now(question: Question, bank: MemoryBank) -> float:
 def _note(words: str, spans: Mapping[str, tuple[Span, ...]], durations: Mapping[str, float]) -> str:
     there = [video_id for video_id, own in spans.items() if own]
     if len(spans) > 1:
-        return f'The words "{words}" limit what was read to a part of {len(there)} videos.'
+        videos = "one video" if len(there) == 1 else f"{len(there)} videos"
+        return f'The words "{words}" limit what was read to a part of {videos}.'
     start, end = spans[there[0]][0][0], min(spans[there[0]][-1][1], durations[there[0]])
     return (
         f'The words "{words}" limit what was read to {format_time(max(start, 0.0))}-'

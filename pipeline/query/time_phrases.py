@@ -36,6 +36,7 @@ _PARTS_OF_DAY = {  # hours
 }
 _NAMED_TIMES = {"noon": time(12), "midday": time(12), "midnight": time(0)}
 _DAYS_BACK = {"today": 0, "yesterday": 1, "the day before yesterday": 2}
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 _COUNT = rf"(?:\d+(?:\.\d+)?|{'|'.join(_NUMBERS)})"
 _WHOLE_UNIT = r"(?:second|sec|minute|min|hour)s?"
@@ -252,9 +253,14 @@ class WallClockPhrase(TimePhrase):
     is_dated: bool  # names a day or a distance from now; otherwise it is a time of day
     is_bare: bool  # digits alone, such as 12:30, which may also be a time of the video
     is_named: bool  # AT noon, midday or midnight
+    # 0 Monday to 6 Sunday: the latest one that has begun; None: not named
+    weekday: int | None = None
+    is_last: bool = False  # "last Tuesday": today does not count
 
 
-_DAY = rf"(?P<day>{'|'.join(_DAYS_BACK)})"
+_WEEKDAY = rf"(?:{'|'.join(_WEEKDAYS)})"
+# a weekday alone is no time: "what did the Monday club do?"
+_DAY = rf"(?P<day>{'|'.join(_DAYS_BACK)}|(?:on|last) {_WEEKDAY})"
 _CLOCK = (
     r"(?P<{0}>\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?: ?[ap]m)?|\d{{1,2}} ?[ap]m|noon|midday|midnight)"
 )
@@ -288,7 +294,10 @@ _WALL_PATTERNS: tuple[tuple[Form, re.Pattern[str]], ...] = (  # the longer ones 
     (Form.AT, _wall(rf"(?:at|around) {_AT}(?: {_DAY})?")),
     (
         Form.HOURS,
-        _wall(rf"(?P<which>this|last|yesterday|in the) (?P<part>{'|'.join(_PARTS_OF_DAY)})"),
+        _wall(
+            rf"(?P<which>this|last|yesterday|in the|(?:(?:on|last) )?{_WEEKDAY}) "
+            rf"(?P<part>{'|'.join(_PARTS_OF_DAY)})"
+        ),
     ),
     (Form.HOURS, _wall(_DAY)),
 )
@@ -317,8 +326,9 @@ def _wall_clock_phrase(form: Form, match: re.Match[str], rest: str) -> WallClock
     clocks = [groups[name] for name in ("from_", "to", "at") if name in groups]
     times = [_clock(text) for text in clocks] or [time()]
     day = groups.get("day") or groups.get("day2")
-    hours, days_back = (0, 24), None if day is None else _DAYS_BACK[day]
     which = groups.get("which", "in the")
+    weekday, is_last = _weekday(day or which)
+    hours, days_back = (0, 24), None if day is None else _DAYS_BACK.get(day)
     if "part" in groups:
         times = [time(_PARTS_OF_DAY[groups["part"]][0])]
         hours, days_back = _part_of_day(groups["part"], which)
@@ -336,7 +346,17 @@ def _wall_clock_phrase(form: Form, match: re.Match[str], rest: str) -> WallClock
         is_dated=is_dated,
         is_bare=bool(clocks) and not is_dated and is_bare,
         is_named=groups.get("at") in _NAMED_TIMES,
+        weekday=weekday,
+        is_last=is_last,
     )
+
+
+def _weekday(words: str) -> tuple[int | None, bool]:
+    """The number of the weekday that these words end with, and whether it is the last one."""
+    name = words.split()[-1]
+    if name not in _WEEKDAYS:
+        return None, False
+    return _WEEKDAYS.index(name), words.startswith("last ")
 
 
 def _part_of_day(part: str, which: str) -> tuple[tuple[int, int], int | None]:
@@ -344,6 +364,8 @@ def _part_of_day(part: str, which: str) -> tuple[tuple[int, int], int | None]:
     first, stop = _PARTS_OF_DAY[part]
     if part == "night" and which in ("last", "yesterday"):
         return (-2, stop), 0  # from ten in the evening before
+    if part == "night" and which.split()[-1] in _WEEKDAYS:
+        return (22, 24 + stop), None
     return (first, stop), 1 if which in ("last", "yesterday") else None
 
 

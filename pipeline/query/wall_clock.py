@@ -154,9 +154,20 @@ def _moments(phrase: WallClockPhrase, now: datetime) -> tuple[datetime, datetime
 def _day(phrase: WallClockPhrase, now: datetime) -> date:
     """The day that the phrase names, or the latest on which its time is over."""
     back = phrase.days_back
+    if phrase.weekday is not None:
+        back = (now.weekday() - phrase.weekday) % 7
+        begins = datetime.combine(now.date(), time()) + timedelta(hours=phrase.hours[0])
+        if back == 0 and (phrase.is_last or max(begins, _at(phrase, now)) > now):
+            back = 7
     if back is None:
         back = 0 if datetime.combine(now.date(), phrase.at) < now else 1
     return now.date() - timedelta(days=back)
+
+
+def _at(phrase: WallClockPhrase, now: datetime) -> datetime:
+    """Its clock time today; midnight for a phrase of hours."""
+    at = time() if phrase.form is Form.HOURS else phrase.at
+    return datetime.combine(now.date(), at)
 
 
 # ---- moments -> seconds of a video

@@ -94,3 +94,22 @@ def test_the_clock_on_the_wall(bank):
 def test_a_time_that_no_video_has_is_one_sentence(bank):
     with pytest.raises(UserError, match='"after 12:30" name a time that no video here has'):
         read(bank, "What comes after 12:30?")
+
+
+def test_a_day_of_the_week_leads_to_the_stream_of_that_day(tmp_path):
+    """Seven cameras' days, the last one today; later days are not seen as of an earlier one."""
+    names = [f"day-{back}" for back in range(6, -1, -1)]
+    today = datetime.combine(datetime.now().date(), datetime.min.time())
+    with opened(tmp_path) as bank:
+        for back, name in zip(range(6, -1, -1), names, strict=True):
+            bank.record_video(info(name), 1.0, finished=False)
+            began = (today - timedelta(days=back)).timestamp() + 8 * 3600.0 * (back > 0)
+            for number in range(3):
+                segment = make_segment(name, number)
+                bank.write(replace(segment, wall=began + segment.start))
+        two_days_ago = f"{today - timedelta(days=2):%A}"
+        timed = read(bank, f"What was the code on {two_days_ago} morning?", tuple(names))
+        assert [each for each in names if timed.question.spans[each]] == ["day-2"]
+        evidence = bank.recall(timed.question, read_tokens=100)
+        assert {name.video_id for name in evidence.names} == {"day-2"}
+        assert "limit what was read to a part of one video" in timed.note

@@ -62,6 +62,13 @@ def bank(tmp_path_factory: pytest.TempPathFactory):
         ("bread between 23:59:50 and 0:10:10", None, (10, 50)),
         ("bread after midnight", (0, 80), (20, 80)),
         ("bread between 0:10 and 0:20", None, (40, 80)),  # of the other one, seconds 10 to 20
+        # it is a Saturday
+        ("bread on Friday morning", (0, 40), NOWHERE),
+        ("bread on Friday at noon", (40, 80), NOWHERE),
+        ("bread last Thursday", NOWHERE, (20, 80)),
+        ("bread Wednesday night", NOWHERE, (0, 80)),
+        ("bread on Saturday", NOWHERE, NOWHERE),
+        ("bread of the Monday club", None, None),
         ("bread", None, None),
         ('"bread yesterday"', None, None),
         ("bread in the last 10 seconds", None, None),  # of the video
