@@ -8,10 +8,11 @@ from pathlib import Path
 
 from encoders.errors import UserError
 from memory.bank_catalog import BankCatalog
-from memory.library.library_index import LibraryIndex, clip_of
+from memory.library.library_index import LibraryIndex, clips_of
+from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.fusion import Moment, reciprocal_rank
 from memory.retrieval.searchable import SearchableVideos
-from memory.schema import FrameName, Question, Stretch, VideoSpan
+from memory.schema import Question, Stretch, VideoSpan
 from memory.store import DiskStore
 
 _RANKED_FRAMES = 64  # that say which videos fit a question best
@@ -31,13 +32,16 @@ class Library:
     ) -> None:
         """folder: of saved rows. ram_bytes: for the rows of all videos."""
         self._catalog, self._searchable = catalog, searchable
-        clip = clip_of(searchable.retriever)
-        self._index = None if clip is None else LibraryIndex(store, clip, folder, ram_bytes)
+        clips = clips_of(searchable.retriever)
+        self._indexes = {
+            name: LibraryIndex(store, clip, folder, ram_bytes // len(clips))
+            for name, clip in clips.items()
+        }
 
     @property
     def nbytes(self) -> int:
         """Bytes of rows in RAM."""
-        return 0 if self._index is None else self._index.nbytes
+        return sum(index.nbytes for index in self._indexes.values())
 
     def best_videos(
         self, question: Question, near: Sequence[VideoSpan], most: int
@@ -47,19 +51,20 @@ class Library:
         near: where lines are that belong to the question, best first. UserError where there are too
         many videos for a retriever without frame embeddings.
         """
-        by_frames = [name.video_id for name in self._best_names(question, _RANKED_FRAMES)]
         numbers = {video_id: number for number, video_id in enumerate(question.videos)}
+        weighted = [*self._by_frames(question), (1.0, [span.video_id for span in near])]
         rankings = [
             dict.fromkeys(numbers[each] for each in videos if each in numbers)
-            for videos in (by_frames, [span.video_id for span in near])
+            for _, videos in weighted
         ]
-        best = list(reciprocal_rank(rankings))[:most]
+        best = list(reciprocal_rank(rankings, [weight for weight, _ in weighted]))[:most]
         return tuple(question.videos[number] for number in sorted(best)) or question.videos[:most]
 
-    def rank_frames(self, question: Question, most: int) -> list[Moment] | None:
+    def rank_frames(self, question: Question, most: int, part: str = "") -> list[Moment] | None:
         """The frames of all of a question's videos whose embeddings are nearest to it, best first,
-        in one search; None for a retriever that compares no embeddings."""
-        if self._index is None:
+        in one search; None for a part of the retriever that compares no embeddings."""
+        index = self._indexes.get(part)
+        if index is None:
             return None
         intervals = self._intervals(question)
         return [
@@ -71,7 +76,7 @@ class Library:
                 (),
                 at=one.time,
             )
-            for one in self._index.search(question, intervals, most)
+            for one in index.search(question, intervals, most)
         ]
 
     def _intervals(self, question: Question) -> dict[str, float]:
@@ -83,11 +88,18 @@ class Library:
             if row.info.video_id in asked
         }
 
-    def _best_names(self, question: Question, most: int) -> list[FrameName]:
-        """Frames of any of the question's videos, best first."""
-        intervals = self._intervals(question)
-        if self._index is not None:
-            return [one.name for one in self._index.search(question, intervals, most)]
+    def _by_frames(self, question: Question) -> list[tuple[float, list[str]]]:
+        """The videos of the best frames, best first, by each part that ranks them: its weight, and
+        the videos of its frames."""
+        intervals, retriever = self._intervals(question), self._searchable.retriever
+        weights = retriever.weights_of(question) if isinstance(retriever, FusedRetriever) else {}
+        ranked = [
+            (weight, index.search(question, intervals, _RANKED_FRAMES))
+            for name, index in self._indexes.items()
+            if (weight := weights.get(name, 1.0)) > 0
+        ]
+        if ranked:
+            return [(weight, [one.name.video_id for one in frames]) for weight, frames in ranked]
         if len(intervals) > _WITHOUT_CLIP:
             raise UserError(
                 f"This retriever searches at most {_WITHOUT_CLIP} videos at a time, and these are "
@@ -101,4 +113,5 @@ class Library:
                     question.spans_of(each), intervals[each], question.moment(each)
                 )
             ]
-            return self._searchable.retriever.search(question, most, stretches).names
+            names = retriever.search(question, _RANKED_FRAMES, stretches).names
+        return [(1.0, [name.video_id for name in names])]

@@ -186,10 +186,10 @@ class LibraryIndex:
         return (times >= low[videos]) & (times < high[videos]) & (times <= moment[videos])
 
 
-def clip_of(retriever: Retriever) -> ClipRetriever | None:
-    """The retriever, or its part, that compares frame embeddings."""
-    parts = retriever.parts.values() if isinstance(retriever, FusedRetriever) else (retriever,)
-    return next((part for part in parts if isinstance(part, ClipRetriever)), None)
+def clips_of(retriever: Retriever) -> dict[str, ClipRetriever]:
+    """The parts of a retriever that compare frame embeddings, by name; "": the retriever itself."""
+    parts = retriever.parts if isinstance(retriever, FusedRetriever) else {"": retriever}
+    return {name: part for name, part in parts.items() if isinstance(part, ClipRetriever)}
 
 
 def _scores(rows: RowBuffer, query: Tensor, count: int) -> np.ndarray:

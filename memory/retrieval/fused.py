@@ -84,6 +84,11 @@ class FusedRetriever:
     def nbytes(self) -> int:
         return sum(part.nbytes for part in self._parts.values())
 
+    def weights_of(self, question: Question) -> dict[str, float]:
+        """The weight of each part for a question."""
+        shares = {} if self._shares_of is None else self._shares_of(question.text)
+        return {name: self._weights[name] * shares.get(name, 1.0) for name in self._parts}
+
     def add(self, segment: SegmentIndex) -> None:
         for part in self._parts.values():
             part.add(segment)
@@ -92,8 +97,7 @@ class FusedRetriever:
         count = sum(map(len, stretches))
         k = min(k, count)
         depth = min(count, max(4 * k, 100))
-        shares = {} if self._shares_of is None else self._shares_of(question.text)
-        weights = {name: self._weights[name] * shares.get(name, 1.0) for name in self._parts}
+        weights = self.weights_of(question)
 
         def ranking(name: str) -> list[int]:
             places: list[int] = self._parts[name].search(question, depth, stretches).places.tolist()

@@ -177,11 +177,11 @@ class Finder:
         self, channel: str, plan: QueryPlan, spans: Mapping[str, Span], asked_at: float
     ) -> list[Moment] | None:
         """Frames of many videos by one search; None where each video is searched on its own."""
-        if channel != PICTURE or len(spans) < 2:
+        if len(spans) < 2:
             return None
         limits = {video_id: (span,) for video_id, span in spans.items()}
         question = Question(plan.text, tuple(spans), asked_at, spans=limits)
-        return self.bank.library.rank_frames(question, DEPTH)
+        return self.bank.library.rank_frames(question, DEPTH, channel)
 
     def _by_meaning(
         self, plan: QueryPlan, line_filter: LineFilter, spans: Mapping[str, Span]
