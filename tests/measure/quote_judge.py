@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.text.lines import SentenceEncoder, TextBlock, TextSpan, WordVectors
-from encoders.text.mean_pooled_encoder import MeanPooledEncoder
+from encoders.text.mean_pooled_encoder import MeanPooledEncoder, MpnetEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question
@@ -309,7 +309,7 @@ def fit_confidence(judge: LineJudge, found: Sequence[Verdict], lead: float) -> L
 def report(args: argparse.Namespace) -> None:
     """Cross validation, and with --save the weights."""
     torch.set_num_threads(1)
-    encoder = ReadOnce(MeanPooledEncoder())
+    encoder = ReadOnce(MpnetEncoder() if args.encoder == "mpnet" else MeanPooledEncoder())
     began = time.process_time()
     every = samples(encoder)
     natural = [one for one in every if one.kind == "answered"]
@@ -361,7 +361,7 @@ def report(args: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", default="minilm", choices=("minilm",))
+    parser.add_argument("--encoder", default="minilm", choices=("minilm", "mpnet"))
     parser.add_argument("--save", action="store_true")
     measurement_page.run(parser, report)
 

@@ -28,7 +28,7 @@ from encoders.text.lines import (
     TextSpan,
     VideoFile,
 )
-from encoders.text.mean_pooled_encoder import MeanPooledEncoder
+from encoders.text.mean_pooled_encoder import MeanPooledEncoder, MpnetEncoder
 from encoders.text.ocr import Ocr
 from encoders.text.speech.asr import Asr
 from encoders.text.subtitles import Subtitles
@@ -43,7 +43,10 @@ from tests.support.quoted_films import FilmQuestion, QuotedFilm, films
 from tests.support.records import info
 from tests.support.voices import film_with_sound, speak
 
-ENCODERS: dict[str, Callable[[], SentenceEncoder]] = {"minilm": MeanPooledEncoder}
+ENCODERS: dict[str, Callable[[], SentenceEncoder]] = {
+    "minilm": MeanPooledEncoder,
+    "mpnet": MpnetEncoder,
+}
 Lines = dict[str, tuple[TextLine, ...]]  # extractor -> lines
 SETS = ("test", "confirmation", "calibration", "training", "other_languages")
 

