@@ -17,7 +17,7 @@ from encoders.text.lines import VideoFile
 from encoders.text.subtitles import Subtitles
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
-from memory.schema import Question
+from memory.schema import Question, VideoSpan
 from pipeline import cli
 from pipeline.answer import text_evidence
 from pipeline.build import build_backbone, build_qa, build_source
@@ -372,9 +372,9 @@ def test_frames_where_words_were_found_are_recalled(bank, film) -> None:
     """In a budget of three frames, one of them the newest."""
     qa, source = parts(film, bank, "retriever=uniform", "recent_frames=1", "read_tokens=12")
     with qa.bank:
-        evidence = qa.bank.recall(
-            Question("x", source.info.video_id), read_tokens=12, near=[(12.0, 14.0)]
-        )
+        video_id = source.info.video_id
+        near = [VideoSpan(video_id, 12.0, 14.0)]
+        evidence = qa.bank.recall(Question("x", video_id), read_tokens=12, near=near)
         assert 13 in {ordinal for run in evidence.runs for ordinal in run.ordinals}
 
 
