@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from encoders.conse.required_packages import missing_packages
 from tests.support.console import sentence
+from tests.support.records import files
 from tests.support.toys import further_clip, toy_parts
 from tests.support.videos import write_video
 
@@ -118,3 +120,25 @@ def test_mistakes_are_one_sentence(run, bank, override, words):
     code, out, err = run("find", f"bank={bank}", "query=a dog", override)
     assert (code, out) == (2, "")
     sentence(err, words)
+
+
+def test_auto_adds_conse_to_a_film_that_is_encoded_and_to_no_other(run, film, tmp_path):
+    """Real weights, where the packages of conse are installed."""
+    if missing_packages():
+        pytest.skip(missing_packages())
+
+    def add(bank: str, *more: str) -> dict:
+        code, out, _ = run(
+            "ingest", f"video={film}", f"bank={tmp_path / bank}", "text=none", "format=json", *more
+        )
+        assert code == 0
+        return json.loads(out)["pictures"]
+
+    assert add("alone", "clip=embedded") == {}
+    assert add("alone", "clip=auto") == {}  # it is encoded already
+    assert add("both") == {"conse": 6}
+    moments, notes = find(run, tmp_path / "both", "a dog on the stairs")
+    assert channels(moments) == {"picture:conse"} and notes == ""
+    assert add("alone", "clip=[embedded,conse]") == {"conse": 6}
+    both, later = (files(tmp_path / name) for name in ("both", "alone"))
+    assert both == later and len(both) > 1  # also rows of the larger frames
