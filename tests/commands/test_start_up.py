@@ -57,8 +57,10 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bank(film: Path) -> Path:
+    """Without rows of conse, whose texts need transformers."""
     folder = film.parent / "bank"
-    imported(film.parent / "out", "ask", str(film), "What is the code?", f"bank={folder}")
+    line = ("ask", str(film), "What is the code?", f"bank={folder}", "clip=embedded")
+    imported(film.parent / "out", *line)
     return folder
 
 
