@@ -29,7 +29,7 @@ from memory.storage.json_lines import JsonRow
 Row = JsonRow
 
 _CITED_TYPE = pyarrow.struct(
-    [("ordinal", pyarrow.int64()), ("segment", pyarrow.int64())]
+    [("video_id", pyarrow.string()), ("ordinal", pyarrow.int64()), ("segment", pyarrow.int64())]
     + [(name, pyarrow.float64()) for name in ("time", "end", "weight", "score")]
 )
 _TEXT_COLUMNS = (
