@@ -6,8 +6,6 @@ no bank and no model.
 
 from collections.abc import Iterable
 
-from pipeline.needle_world.questions import is_about_cards, may_name_cards
-
 EMBEDDED = "embedded"  # the name of the embedder that knows cards
 
 
@@ -20,6 +18,9 @@ def picture_weights(question: str, names: Iterable[str]) -> dict[str, float]:
     names = tuple(names)
     if EMBEDDED not in names or len(names) == 1:
         return dict.fromkeys(names, 1.0)
+    # it imports PIL, which a search of one embedder does not need
+    from pipeline.needle_world.questions import is_about_cards, may_name_cards
+
     only_cards = is_about_cards(question)
     cards = float(only_cards or may_name_cards(question))
     return {name: cards if name == EMBEDDED else float(not only_cards) for name in names}
