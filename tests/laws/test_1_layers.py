@@ -21,7 +21,7 @@ from encoders.errors import UserError
 from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.prefill import WindowPrefill
 from encoders.schema import join_frames
-from memory.schema import Evidence, Hits, Question, Run
+from memory.schema import Evidence, FrameName, Hits, Question, Run
 from pipeline import cli
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_source
@@ -178,7 +178,7 @@ def test_weights_are_the_librarys_attention(name):
     if name == "sliding":  # the question is longer than the window: no frame is in sight
         assert expected.sum() == 0 and weights == {}
         return
-    got = torch.tensor([weights[ordinal] for ordinal in range(12)])
+    got = torch.tensor([weights[FrameName("toy", ordinal)] for ordinal in range(12)])
     assert torch.allclose(got, expected / expected.sum(), atol=1e-5)
 
 
