@@ -162,7 +162,7 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "kv_dtype": "int8", "token_dtype": "int8", "cite_share": "0.3", "seed": "1",
     "backbone": "qwen2_vl_2b", "clip": "b32", "segmenter": "scene", "compressor": "pool",
     "prefill": "none", "retriever": "kv", "reader": "tokens", "text": "subtitles",
-    "abstention": "first_token", "answer": "route",
+    "abstention": "first_token", "answer": "route", "further_clips": "b32",
     "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
 }  # fmt: skip
 SAME = {  # settings that change no answer
@@ -176,6 +176,7 @@ def arm_of() -> dict[str, Arm]:
     """An arm for each of these settings, and "plain" without any; no model is loaded."""
     given = ["preset=smoke", "controls=[]"]
     more = {key: f"{key}={value}" for key, value in (CHANGED | SAME).items()}
+    more["further_clips"] = "+clip@further_clips.b32=b32"  # what clip=[A,b32] sets beside clip=A
     config = compose("needle", given)
     config.arms = {"plain": []} | {key: [override] for key, override in more.items()}
 

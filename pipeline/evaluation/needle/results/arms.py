@@ -37,6 +37,7 @@ CONTROLS = ("blind", "haystack_only", "needle_only", "oracle", "uniform", "windo
 _ENCODING = (
     "backbone",
     "clip",
+    "further_clips",
     "source",
     "segmenter",
     "compressor",
