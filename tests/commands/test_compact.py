@@ -43,7 +43,18 @@ def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
     bank = tmp_path / "bank"
     question = "question=What is the secret word?"
     assert (
-        run("ask", [f"video={path}", f"bank={bank}", question, "experiment=compact", "format=json"])
+        # rows of conse, where its extra is installed, are no part of what compact makes smaller
+        run(
+            "ask",
+            [
+                f"video={path}",
+                f"bank={bank}",
+                question,
+                "experiment=compact",
+                "format=json",
+                "clip=embedded",
+            ],
+        )
         == 0
     )
     answer = json.loads(capsys.readouterr().out)
