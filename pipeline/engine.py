@@ -489,12 +489,9 @@ class Engine:
 
     def _every_id(self) -> list[str]:
         """The ids of all videos. UserError where there is none."""
-        ids = [row.info.video_id for row in self.videos()]
-        if not ids:
-            raise UserError(
-                f"bank {self.bank} holds no video; `reelbank add FILM` encodes the first one"
-            )
-        return ids
+        from pipeline.videos import every_id
+
+        return every_id(self.videos(), self.bank)
 
     def _video_in_bank(self, video: str) -> "VideoRow | None":
         """The video of this id or former path; None where the bank has none."""

@@ -1,6 +1,6 @@
 """Which video of a bank is meant: by id, or by the file at a path. Knows no encoder."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from encoders.errors import UserError
@@ -48,6 +48,14 @@ def find_video(bank: MemoryBank, video: str) -> VideoRow | None:
             f"({_ids(meant)}); give one of these ids"
         )
     return meant[0]
+
+
+def every_id(videos: Sequence[VideoRow], bank: str | Path) -> list[str]:
+    """The ids of all videos of a bank. UserError where there is none."""
+    ids = [row.info.video_id for row in videos]
+    if not ids:
+        raise UserError(f"bank {bank} holds no video; `reelbank add FILM` encodes the first one")
+    return ids
 
 
 def has_all(bank: MemoryBank, path: Path, extractors: Collection[str]) -> bool:

@@ -80,10 +80,21 @@ def run(config: BatchSettings) -> int:
     scores_texts = config.option_choice.get("candidate") == "text"
     if scores_texts and is_endpoint(config.backbone) and any(job.options for job in jobs):
         raise UserError(NEEDS_LETTERS)
+    _check_one_bank(config, compute, jobs)
     with folder.lock():
         figures = _run(config, compute, jobs, rejected, folder)
     _print(config, figures)
     return 1 if rejected or figures["failed"] else 0
+
+
+def _check_one_bank(config: BatchSettings, compute: Compute, jobs: Sequence[Job]) -> None:
+    """UserError where a row asks the whole bank, and several workers have a bank each."""
+    row = next((job for job in jobs if not job.videos), None)
+    if row is not None and len(compute.banks(str(config.bank))) > 1:
+        raise UserError(
+            f"{row.place}: a question about the whole bank needs all videos in one bank; use "
+            "compute.workers=1 and a bank=DIR that one worker made"
+        )
 
 
 def read_jobs(config: BatchSettings) -> tuple[list[Job], list[RejectedRow]]:

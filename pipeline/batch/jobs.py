@@ -3,7 +3,8 @@
 Knows no benchmark and no model. Columns: video and question; optional id, options, answer, start,
 end, asked_at, task, duration, group, evidence, prompt, rule. A video is a path (below `videos`,
 else beside the job file), a glob (the question is asked of every matching file), or an fsspec URL.
-A row without an id gets one from its content, so that lines may be added or moved between two runs.
+A list of them is one question about all of them together, and "*" one about the whole bank. A row
+without an id gets one from its content, so that lines may be added or moved between two runs.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ import fsspec
 from encoders.errors import UserError
 from pipeline.batch.schema import LETTERS, Entry, Job, RejectedRow, RowError
 from pipeline.config import units
+from pipeline.engine import ALL
 
 _PREFIX = re.compile(r"^\s*\(?([A-Za-z])[.):]\s*(.*)$", re.DOTALL)
 
@@ -51,10 +54,10 @@ def collect(
             continue
         try:
             parsed = [
-                parse(entry.place, values, unlabelled=unlabelled)
+                (parse(entry.place, values, unlabelled=unlabelled), _listed(values) is not None)
                 for values in annotations(entry.values)
             ]
-            located = [job for one in parsed for job in _locate(one, root)]
+            located = [job for one, together in parsed for job in _locate(one, root, together)]
         except RowError as error:
             rejected.append(RejectedRow(entry.place, str(error)))
             continue
@@ -76,7 +79,8 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
     """Convert a row in our columns to a Job, with its video as written. RowError when it is
     invalid.
     """
-    video, question = text(values, "video"), text(values, "question")
+    videos = _listed(values) or [text(values, "video")]
+    question = text(values, "question")
     options = strip_letters(_options(values.get("options")))
     answer = "" if values.get("answer") is None else str(values["answer"]).strip()
     letter = None
@@ -95,12 +99,23 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
     if end is not None and end <= start:
         raise RowError(f"start={start:g} is not before end={end:g}")
     # a column of Parquet may hold times of day
-    key = json.dumps([video, question, options, start, end, values.get("asked_at")], default=str)
+    key = json.dumps(
+        [
+            videos if len(videos) > 1 else videos[0],
+            question,
+            options,
+            start,
+            end,
+            values.get("asked_at"),
+        ],
+        default=str,
+    )
     return Job(
         id=str(values["id"]).strip()
         if values.get("id") not in (None, "")
         else hashlib.sha256(key.encode()).hexdigest()[:12],
-        video=video,
+        video=videos[0],
+        also=tuple(videos[1:]),
         question=question,
         options=options,
         answer=answer or None,
@@ -126,6 +141,21 @@ def text(values: dict[str, Any], column: str) -> str:
     if not value:
         raise RowError(f"the column {column} is empty")
     return value
+
+
+def _listed(values: dict[str, Any]) -> list[str] | None:
+    """The videos of a row that has a list of them, or one in JSON; None for a single video. ALL
+    takes the place of all others."""
+    value = values.get("video")
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(json.JSONDecodeError):  # the name of a file may begin so
+            value = json.loads(value)
+    if not isinstance(value, list | tuple):
+        return None
+    names = ["" if name is None else str(name).strip() for name in value]
+    if not names or not all(names):
+        raise RowError(f"video={value} must be one video or more, none of them empty")
+    return [ALL] if ALL in names else list(dict.fromkeys(names))
 
 
 def seconds(values: dict[str, Any], column: str) -> float | None:
@@ -206,39 +236,61 @@ def _evidence(value: Any) -> tuple[tuple[float, float], ...]:
         raise RowError(f"evidence={value!r} is no list of [start, end] in seconds") from error
 
 
-def _locate(job: Job, root: Path) -> Iterator[Job]:
-    """The job with its video's path or URL; one job for each match of a glob.
+def _locate(job: Job, root: Path, together: bool) -> Iterator[Job]:
+    """The job with the paths or URLs of its videos; one job for each match of a glob, or one about
+    all matches together.
 
     A missing file is not an error here: opening it will be.
     """
-    if "://" in job.video and not job.video.startswith("file://"):
+    if together or job.video == ALL:
+        found = dict.fromkeys(path for name in job.videos for path in _paths(name, root))
+        first, *others = found or [ALL]
+        if others or first == ALL:
+            _refuse_seconds(job)
+        yield replace(job, video=first, also=tuple(others))
+        return
+    paths = _paths(job.video, root)
+    for path_or_url in paths:
+        ident = job.id if len(paths) == 1 else f"{job.id}@{path_or_url.rsplit('/', 1)[-1]}"
+        yield replace(job, id=ident, video=path_or_url)
+
+
+def _refuse_seconds(job: Job) -> None:
+    """RowError where a job about several videos has columns that are seconds of one."""
+    if job.start or job.end is not None:
+        raise RowError("start and end are a part of one video; leave them out, or name one video")
+    if job.evidence:
+        raise RowError("evidence is seconds of one video; leave it out, or name one video")
+
+
+def _paths(video: str, root: Path) -> list[str]:
+    """The path or URL that a row names, or all that match its glob. RowError if none does."""
+    if "://" in video and not video.startswith("file://"):
         try:
-            paths = [job.video] if "*" not in job.video else _glob_remote(job.video)
+            paths = [video] if "*" not in video else _glob_remote(video)
         except (OSError, ValueError, ImportError) as error:
-            raise RowError(f"video={job.video} cannot be looked up ({error})") from error
+            raise RowError(f"video={video} cannot be looked up ({error})") from error
     else:
-        path = root / os.path.expanduser(job.video.removeprefix("file://"))
-        if path.exists() or not any(sign in job.video for sign in "*?["):
+        path = root / os.path.expanduser(video.removeprefix("file://"))
+        if path.exists() or not any(sign in video for sign in "*?["):
             paths = [str(path)]
         else:
             pattern = path.relative_to(path.anchor) if path.is_absolute() else path
-            _refuse_whole_disk(job.video, path)
+            _refuse_whole_disk(video, path)
             if any("**" in name and name != "**" for name in pattern.parts):
                 # an error of Python until 3.12, and one * since
                 raise RowError(
-                    f"video={job.video} has ** beside other signs; write it as /**/ or as one *"
+                    f"video={video} has ** beside other signs; write it as /**/ or as one *"
                 )
             try:
                 paths = sorted(
                     str(p) for p in Path(path.anchor or ".").glob(str(pattern)) if p.is_file()
                 )
             except ValueError as error:
-                raise RowError(f"video={job.video} cannot be looked up ({error})") from error
+                raise RowError(f"video={video} cannot be looked up ({error})") from error
     if not paths:
-        raise RowError(f"video={job.video} matches no file")
-    for path_or_url in paths:
-        ident = job.id if len(paths) == 1 else f"{job.id}@{path_or_url.rsplit('/', 1)[-1]}"
-        yield replace(job, id=ident, video=path_or_url)
+        raise RowError(f"video={video} matches no file")
+    return paths
 
 
 def _refuse_whole_disk(video: str, path: Path) -> None:

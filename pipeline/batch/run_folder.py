@@ -32,6 +32,10 @@ _CITED_TYPE = pyarrow.struct(
     [("video_id", pyarrow.string()), ("ordinal", pyarrow.int64()), ("segment", pyarrow.int64())]
     + [(name, pyarrow.float64()) for name in ("time", "end", "weight", "score")]
 )
+_SPANS_TYPE = pyarrow.list_(pyarrow.list_(pyarrow.float64()))
+_VIDEO_TYPE = pyarrow.struct(
+    [(name, pyarrow.string()) for name in ("video_id", "path")] + [("spans", _SPANS_TYPE)]
+)
 _TEXT_COLUMNS = (
     "id",
     "video",
@@ -63,8 +67,9 @@ SCHEMA = pyarrow.schema(
     + [
         ("options", pyarrow.list_(pyarrow.string())),
         ("scores", pyarrow.list_(pyarrow.float64())),
-        ("spans", pyarrow.list_(pyarrow.list_(pyarrow.float64()))),
+        ("spans", _SPANS_TYPE),
         ("cited", pyarrow.list_(_CITED_TYPE)),
+        ("videos", pyarrow.list_(_VIDEO_TYPE)),
         ("seconds", pyarrow.map_(pyarrow.string(), pyarrow.float64())),
     ]
 )
@@ -130,10 +135,16 @@ def to_table(rows: Sequence[Row]) -> pyarrow.Table:
 
 def _as_utf8(row: Row) -> Row:
     """The row with bytes of file names that are no UTF-8 as escapes: Arrow takes nothing else."""
-    return {
-        name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+    return {name: _escaped(value) for name, value in row.items()}
+
+
+def _escaped(value: Any) -> Any:
+    """The texts of a row's cell as UTF-8."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    return _as_utf8(value) if isinstance(value, dict) else value
 
 
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.config.settings import BatchSettings
+from pipeline.engine import ALL
 
 # fields of a job that its question does not depend on
-_NOT_IN_DIGEST = ("place", "task", "duration", "group", "prompt", "rule")
+_NOT_IN_DIGEST = ("place", "task", "duration", "group", "prompt", "rule", "also")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -42,10 +43,10 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One question about one video."""
+    """One question about one video, about several together, or about the whole bank."""
 
     id: str
-    video: str  # path or URL
+    video: str  # path or URL; ALL: every video of the bank
     question: str
     options: tuple[str, ...] = ()  # texts without letters; none = an open question
     answer: str | None = None  # text of the right option, or the right words; None = unknown
@@ -62,6 +63,17 @@ class Job:
     # "number": an open answer is right if its digits equal `answer`; "": if its words do
     rule: str = ""
     place: str = ""  # of the row, such as "jobs.csv line 17"
+    also: tuple[str, ...] = ()  # paths or URLs of further videos of the same question
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """The videos as named; none for the whole bank."""
+        return () if self.video == ALL else (self.video, *self.also)
+
+    @property
+    def name(self) -> str:
+        """The video or the videos, for people."""
+        return ", ".join((self.video, *self.also))
 
     def digest(self) -> str:
         """8 hex digits of a hash over the question, independent of the video's folder.
@@ -70,19 +82,22 @@ class Job:
         """
         content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
         content["video"] = self.video.rsplit("/", 1)[-1]
+        if self.also:  # a question about one video keeps the digest that it had before
+            content["also"] = [each.rsplit("/", 1)[-1] for each in self.also]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The questions about one video, and the bank that has it or will have it."""
+    """The questions about one video, or about the same videos, and the bank that has them or will
+    have them."""
 
-    name: str  # of the video, for people
-    video: str
+    name: str  # of the video or the videos, for people
+    videos: tuple[str, ...]  # none: every video that the bank has
     start: float
     end: float | None
     bank: str
-    finished: bool  # the bank has the whole video
+    finished: bool  # the bank has the whole video, or all of the videos
     groups: tuple[
         tuple[Job, ...], ...
     ]  # read in one batch; independent of what is already answered
@@ -125,6 +140,7 @@ class QuestionAnswered:
     row: dict[str, Any]
 
 
+Encoded = tuple[VideoEncoded, ...]  # the videos of a task
 Event = VideoEncoded | EncodeProgress | QuestionAnswered
 EmitEvent = Callable[[Event], None]
 

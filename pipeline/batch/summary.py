@@ -158,7 +158,10 @@ def duration(row: Row) -> str:
 def videos(rows: Sequence[Row], encoded: Sequence[Row]) -> list[Row]:
     """A row for every video: questions, outcomes, and encoding over all runs in this folder."""
     table = []
-    for name, some in sorted(group_by(rows, lambda row: row["video"]).items()):
+    asked = group_by(rows, lambda row: row["video"])
+    # a video of which no question was asked but together with others has a row as well
+    names = sorted({*asked, *(one["video"] for one in encoded)})
+    for name, some in ((name, asked.get(name, [])) for name in names):
         passes = [one for one in encoded if one["video"] == name]
         last = passes[-1] if passes else {}
         table.append(

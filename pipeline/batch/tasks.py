@@ -1,7 +1,8 @@
 """Plans a batch: the questions about one video form a task, with the bank that has the video.
 
-Knows the banks' catalogs; no model. Two names of the same file are one video. Answered questions
-are not asked again.
+So do the questions about the same several videos, which one bank must hold together, and those
+about the whole bank, which come last. Knows the banks' catalogs; no model. Two names of the same
+file are one video. Answered questions are not asked again.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from memory.retrieval.uniform import UniformRetriever
 from pipeline.batch.fetch import local_path
 from pipeline.batch.schema import Job, Task
 
-BankIndex = dict[str, tuple[str, bool]]  # video id -> bank, whether it has the whole video
+BankIndex = dict[str, dict[str, bool]]  # video id -> bank -> whether it has the whole video
 
 
 def select_shard(jobs: Sequence[Job], shard: str) -> list[Job]:
@@ -33,6 +34,11 @@ def select_shard(jobs: Sequence[Job], shard: str) -> list[Job]:
             "such as shard=0/4"
         )
     number, parts = int(match[1]), int(match[2])
+    if any(not job.videos for job in jobs):
+        raise UserError(
+            f"shard={shard} encodes only a part of the videos; ask the rows with video=* in a run "
+            "without shard="
+        )
     return [job for job in jobs if _hash(job.video.rsplit("/", 1)[-1]) % parts == number]
 
 
@@ -44,25 +50,30 @@ def plan_tasks(
     batch_size: int = 1,
     answered: Container[str] = (),
 ) -> list[Task]:
-    """One task for each video, or part of a video, with unanswered questions, in job order.
+    """One task for each video, part of a video, or set of videos, with unanswered questions, in job
+    order; the whole bank is last, so that it holds what the other tasks encode.
 
     batch_size: questions read in one batch. answered: ids of answered questions.
     """
-    by_video: dict[tuple[str, float, float | None], list[Job]] = {}
+    by_video: dict[tuple[tuple[str, ...], float, float | None], list[Job]] = {}
     for job in jobs:
-        path = local_path(job.video, downloads)
-        key = fingerprint(path) if path.is_file() and path.stat().st_size else job.video
-        by_video.setdefault((key, job.start, job.end), []).append(job)
-    index = _index_banks(banks)
+        keys = tuple(dict.fromkeys(_key(video, downloads) for video in job.videos))
+        by_video.setdefault((keys, job.start, job.end), []).append(job)
+    names = list(banks)
+    index = _index_banks(names)
     tasks = []
-    for (key, start, end), video_jobs in by_video.items():
+    for (keys, start, end), video_jobs in by_video.items():
         pending = tuple(job for job in video_jobs if job.id not in answered)
         if pending:
-            bank, finished = _find_bank(index, key, start, end)
-            name = video_jobs[0].video
-            groups = group_jobs(video_jobs, batch_size)
-            tasks.append(Task(name, name, start, end, bank, finished, groups, pending))
-    return tasks
+            if keys:
+                bank, finished = _find_bank(index, keys, start, end)
+            else:
+                bank, finished = names[0], True
+            first, groups = video_jobs[0], group_jobs(video_jobs, batch_size)
+            tasks.append(
+                Task(first.name, first.videos, start, end, bank, finished, groups, pending)
+            )
+    return sorted(tasks, key=lambda task: not task.videos)
 
 
 def group_jobs(jobs: Sequence[Job], batch_size: int) -> tuple[tuple[Job, ...], ...]:
@@ -92,12 +103,18 @@ def worker_banks(bank: str, workers: int) -> list[str]:
     ]
 
 
+def _key(video: str, downloads: Path) -> str:
+    """What two names of the same file share."""
+    path = local_path(video, downloads)
+    return fingerprint(path) if path.is_file() and path.stat().st_size else video
+
+
 def _hash(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def _index_banks(names: Iterable[str]) -> BankIndex:
-    """Every video of all banks. A bank with the whole video goes before one with a part."""
+    """Every video of all banks."""
     index: BankIndex = {}
     for name in names:
         if not Path(name, "bank.json").is_file():
@@ -105,11 +122,18 @@ def _index_banks(names: Iterable[str]) -> BankIndex:
         with MemoryBank.open(name, None, UniformRetriever(), recent_frames=0, create=False) as bank:
             for video in bank.catalog.videos():
                 video_id = video.info.video_id
-                if not index.get(video_id, ("", False))[1]:
-                    index[video_id] = (name, video.finished and not bank.catalog.gaps(video_id))
+                is_whole = video.finished and not bank.catalog.gaps(video_id)
+                index.setdefault(video_id, {})[name] = is_whole
     return index
 
 
-def _find_bank(index: BankIndex, key: str, start: float, end: float | None) -> tuple[str, bool]:
-    """The bank that has this part of the file with fingerprint `key`; ("", False) if none has."""
-    return index.get(str(VideoPart(key, start, end)), ("", False))
+def _find_bank(
+    index: BankIndex, keys: Sequence[str], start: float, end: float | None
+) -> tuple[str, bool]:
+    """The bank that has most of these files whole, by their fingerprints, else a part of one; and
+    whether it has all. ("", False) if no bank has any."""
+    stored = [index.get(str(VideoPart(key, start, end)), {}) for key in keys]
+    banks = dict.fromkeys(bank for each in stored for bank in each)
+    whole = {bank: sum(each.get(bank, False) for each in stored) for bank in banks}
+    best = max(whole, key=lambda bank: whole[bank], default="")
+    return best, bool(best) and whole[best] == len(keys)

@@ -86,7 +86,10 @@ class LocalCompute:
         worker = Worker(self.settings(config, 0), downloads, emit)
         try:
             # sorted by bank, so that each bank is opened once
-            for task in sorted(tasks, key=lambda task: task.bank or str(config.bank)):
+            # and the whole bank last
+            for task in sorted(
+                tasks, key=lambda task: (not task.videos, task.bank or str(config.bank))
+            ):
                 worker.work(replace(task, bank=task.bank or str(config.bank)))
         finally:
             worker.close()
@@ -185,7 +188,7 @@ class _WorkerPool:
             return
         from pipeline.batch.compute.worker import failure
 
-        key = f"{task.video} {task.start} {task.end}"
+        key = f"{task.name} {task.start} {task.end}"
         self._tries[key] = self._tries.get(key, 0) + 1
         if self._tries[key] < _MAX_TRIES:
             self._own[worker.number].append(task)

@@ -34,7 +34,7 @@ from encoders.errors import UserError
 from encoders.extras import require_extra
 from memory.storage.manifest import BankBusyError, WriterLock
 from pipeline.batch import run_folder
-from pipeline.batch.schema import EmitEvent, QuestionAnswered, Task, VideoEncoded
+from pipeline.batch.schema import EmitEvent, Encoded, QuestionAnswered, Task, VideoEncoded
 from pipeline.batch.tasks import bank_names, plan_tasks, worker_banks
 from pipeline.config.settings import BatchSettings
 
@@ -137,9 +137,7 @@ class RayCompute:
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         ):
             for row in table.to_pylist():
-                event = _parse_row(row)
-                if event is not None:
-                    yield event
+                yield from _parse_row(row)
 
     def check(self, config: BatchSettings) -> None:
         """UserError when actors lack a GPU that the configuration needs, or when no cluster
@@ -284,32 +282,29 @@ class _Actor:
         self._own = ""
 
     def __call__(self, table: pyarrow.Table) -> Iterator[pyarrow.Table]:
-        """One task in; one row for the video and one for each question out.
+        """One task in; one row for its videos and one for each question out.
 
         Every try yields the same number of rows in the same order, because Ray counts what it has
-        delivered. If encoding fails, the first row is "nothing".
+        delivered. If encoding fails, the first row lacks that video.
         """
         task: Task = pickle.loads(table["task"][0].as_py())
-        first = True
         try:
             for event in self._events(task):
-                if isinstance(event, VideoEncoded):
-                    yield _row("encoded", asdict(event))
-                else:
-                    if first:
-                        yield _row("nothing")
+                if isinstance(event, QuestionAnswered):
                     yield _row("answered", event.row)
-                first = False
+                else:
+                    yield _row("encoded", [asdict(one) for one in event])
         except Exception as error:
             yield _row(
                 "stop",
                 str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}",
             )
 
-    def _events(self, task: Task) -> Iterator[VideoEncoded | QuestionAnswered]:
+    def _events(self, task: Task) -> Iterator[Encoded | QuestionAnswered]:
         from pipeline.batch.compute.worker import Worker, failure
 
         if _count_attempt(task) > self._tries:
+            yield ()
             yield from (
                 failure(task, job, f"the worker died {self._tries} times at it")
                 for job in task.in_order()
@@ -341,19 +336,19 @@ class _Actor:
         raise AssertionError("there is always another name")
 
 
-def _row(kind: str, data: Any = None) -> pyarrow.Table:
-    """One row. kind: "encoded", "answered", "stop" (data is the reason), or "nothing"."""
+def _row(kind: str, data: Any) -> pyarrow.Table:
+    """One row. kind: "encoded", "answered", or "stop" (data is the reason)."""
     return pyarrow.table({"kind": [kind], "data": [json.dumps(data)]})
 
 
-def _parse_row(row: dict[str, str]) -> VideoEncoded | QuestionAnswered | None:
-    """The event of a row; None for "nothing". UserError for "stop"."""
+def _parse_row(row: dict[str, str]) -> list[VideoEncoded | QuestionAnswered]:
+    """The events of a row. UserError for "stop"."""
     data = json.loads(row["data"])
     if row["kind"] == "stop":
         raise UserError(data)
     if row["kind"] == "encoded":
-        return VideoEncoded(**data)
-    return QuestionAnswered(data) if row["kind"] == "answered" else None
+        return [VideoEncoded(**one) for one in data]
+    return [QuestionAnswered(data)]
 
 
 def _has_writer(bank: str) -> bool:
@@ -373,7 +368,7 @@ def _count_attempt(task: Task) -> int:
     from ray.experimental import internal_kv
 
     run = ray.get_runtime_context().get_job_id()
-    key = f"reelbank {run} {task.video} {task.start} {task.end}".encode()
+    key = f"reelbank {run} {task.name} {task.start} {task.end}".encode()
     count = int(internal_kv._internal_kv_get(key) or 0) + 1
     internal_kv._internal_kv_put(key, str(count).encode(), overwrite=True)
     return count

@@ -1,4 +1,4 @@
-"""A batch worker: one model, one open bank at a time. Encodes a task's video, then answers.
+"""A batch worker: one model, one open bank at a time. Encodes a task's videos, then answers.
 
 Knows neither the job file nor the answer files; emits events. A video or question that fails
 becomes a row with the reason, and the next one follows. A problem of the whole run (a locked bank,
@@ -25,6 +25,7 @@ from pipeline.batch.option_choice import OptionChoice, OptionResult
 from pipeline.batch.schema import (
     LETTERS,
     EmitEvent,
+    Encoded,
     EncodeProgress,
     Job,
     QuestionAnswered,
@@ -38,6 +39,7 @@ from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Reading
 from pipeline.scoring import is_right
+from pipeline.videos import every_id
 
 Span = tuple[float, float]
 
@@ -55,12 +57,17 @@ class Worker:
         self._can_choose = False  # whether the part that chooses options was checked
 
     def work(self, task: Task) -> None:
-        """Encode the missing part of the video and answer. UserError when the run cannot go on."""
+        """Encode what is missing of the videos and answer. UserError when the run cannot go on."""
         for event in self.events(task):
-            self._emit(event)
+            if isinstance(event, QuestionAnswered):
+                self._emit(event)
+                continue
+            for one in event:
+                self._emit(one)
 
-    def events(self, task: Task) -> Iterator[VideoEncoded | QuestionAnswered]:
-        """Yield the encoded video, unless it failed, then each question, ordered by `asked_at`.
+    def events(self, task: Task) -> Iterator[Encoded | QuestionAnswered]:
+        """Yield the encoded videos, without those that failed, then each question, ordered by
+        `asked_at`. A video that fails is an error of every question.
 
         Encoding progress goes to `emit` only.
         """
@@ -72,18 +79,26 @@ class Worker:
             self._can_choose = True
         if not task.finished:
             qa.bank.begin_writing()
+        encoded: list[VideoEncoded] = []
+        problem: Exception | None = None
+        ids: list[str] = []
         try:
-            encoded = self._encode(qa, task)
+            for video in task.videos:
+                encoded.append(self._encode(qa, task, video))
+            ids += dict.fromkeys(one.video_id for one in encoded)
+            ids = ids or every_id(qa.bank.catalog.videos(), qa.bank.root)
         except Exception as error:
-            yield from (failure(task, job, error) for job in jobs)
+            problem = error
+        yield tuple(encoded)
+        if problem is not None:
+            yield from (failure(task, job, problem) for job in jobs)
             return
-        yield encoded
         for group in task.groups:
             if not is_local(qa.answerer.reader):
                 # each question is a request that is paid for, and depends on no other one
                 group = tuple(job for job in group if job.id in pending)
             if any(job.id in pending for job in group):
-                rows = self._answer_group(qa, task, group, encoded.video_id)
+                rows = self._answer_group(qa, task, group, ids)
                 for job, row in zip(group, rows, strict=True):
                     if job.id in pending:
                         yield row
@@ -104,16 +119,16 @@ class Worker:
             self._bank = bank
         return self._qa
 
-    def _encode(self, qa: VideoQA, task: Task) -> VideoEncoded:
+    def _encode(self, qa: VideoQA, task: Task, video: str) -> VideoEncoded:
         start = time.perf_counter()
-        path = fetch(task.video, self._downloads)
+        path = fetch(video, self._downloads)
         source = open_video(self._config, self._backbone, str(path), start=task.start, end=task.end)
         length = min(source.info.duration, math.inf if task.end is None else task.end)
         result = qa.ingest(
-            source, lambda seconds, nbytes: self._emit(EncodeProgress(task.name, seconds, length))
+            source, lambda seconds, nbytes: self._emit(EncodeProgress(video, seconds, length))
         )
         return VideoEncoded(
-            video=task.name,
+            video=video,
             video_id=result.video_id,
             video_seconds=result.video_seconds,
             frames=result.frames,
@@ -125,18 +140,18 @@ class Worker:
         )
 
     def _answer_group(
-        self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str
+        self, qa: VideoQA, task: Task, group: Sequence[Job], ids: Sequence[str]
     ) -> list[QuestionAnswered]:
         """A row for each question. If the group fails, its questions are asked one by one."""
         try:
-            return self._ask_group(qa, task, group, video_id)
+            return self._ask_group(qa, task, group, ids)
         except Exception as error:
             if len(group) == 1:
                 return [failure(task, group[0], error)]
-            return [row for job in group for row in self._answer_group(qa, task, [job], video_id)]
+            return [row for job in group for row in self._answer_group(qa, task, [job], ids)]
 
     def _ask_group(
-        self, qa: VideoQA, task: Task, group: Sequence[Job], video_id: str
+        self, qa: VideoQA, task: Task, group: Sequence[Job], ids: Sequence[str]
     ) -> list[QuestionAnswered]:
         reader = qa.answerer.batched_reader
         jobs = {job.id: job for job in group}
@@ -163,31 +178,35 @@ class Worker:
             return [readings[evidence.question.id] for evidence in batch]
 
         questions = [
-            Question(
-                job.question, video_id, math.inf if job.asked_at is None else job.asked_at, job.id
-            )
+            Question(job.question, ids, math.inf if job.asked_at is None else job.asked_at, job.id)
             for job in group
         ]
         answers = qa.ask_all(questions, read=read)
         return [
             failure(task, job, answer)
             if isinstance(answer, UserError)
-            else self._row(qa, task, job, answer, choices.get(job.id) or _named(job, answer))
+            else self._row(qa, task, job, answer, choices.get(job.id) or _named(job, answer), ids)
             for job, answer in zip(group, answers, strict=True)
         ]
 
     def _row(
-        self, qa: VideoQA, task: Task, job: Job, answer: Answer, choice: OptionResult | None
+        self,
+        qa: VideoQA,
+        task: Task,
+        job: Job,
+        answer: Answer,
+        choice: OptionResult | None,
+        ids: Sequence[str],
     ) -> QuestionAnswered:
         right = None
         if job.options and job.letter is not None:
             right = choice is not None and choice.letter == job.letter
         elif not job.options and job.answer is not None:
             right = _is_right(answer.text, job)
-        video, usage = qa.bank.catalog.video(answer.video_id), answer.usage
+        usage = answer.usage
         values = {
             "video_id": answer.video_id,
-            "video_seconds": 0.0 if video is None else video.info.duration,
+            "video_seconds": sum(qa.bank.catalog.require_video(each).info.duration for each in ids),
             "answer": answer.text,
             "choice": None if choice is None else choice.letter,
             "right": right,
@@ -244,6 +263,7 @@ def empty_row(task: Task, job: Job) -> dict[str, Any]:
         "scores": [],
         "spans": [],
         "cited": [],
+        "videos": [],
         "evidence_cited": None,
         "evidence_seconds_cited": None,
         "seconds": {},
@@ -289,6 +309,16 @@ def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
     values: dict[str, Any] = {
         "spans": [list(span) for span in answer.spans],
         "cited": [asdict(frame) for frame in answer.cited],
+        # the films that the answer cites, of several
+        "videos": [
+            {
+                "video_id": each.video_id,
+                "path": each.path,
+                "spans": [list(span) for span in each.spans],
+            }
+            for each in answer.videos
+            if each.spans
+        ],
     }
     if job.evidence:
         covered, whole = _coverage(job.evidence, answer.spans)

@@ -10,7 +10,7 @@ from pipeline.batch.schema import EncodeProgress, Job, QuestionAnswered, Task
 
 
 def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:
-    plain = empty_row(Task(video, video, 0.0, None, "bank", True, (), ()), Job("1", video, "q"))
+    plain = empty_row(Task(video, (video,), 0.0, None, "bank", True, (), ()), Job("1", video, "q"))
     return plain | {"right": right, "video_seconds": 60.0} | cells
 
 
@@ -91,7 +91,9 @@ def test_seconds_of_evidence_that_are_cited():
 
 def test_progress_counts_videos_questions_and_failures():
     pairs = {name: (Job("1", name, "q"), Job("2", name, "q")) for name in ("a.mp4", "b.mp4")}
-    tasks = [Task(name, name, 0.0, None, "", False, (pair,), pair) for name, pair in pairs.items()]
+    tasks = [
+        Task(name, (name,), 0.0, None, "", False, (pair,), pair) for name, pair in pairs.items()
+    ]
     counts = progress._Counts(tasks)
     counts.update(EncodeProgress("a.mp4", 8.0, 120.0))
     assert (
