@@ -35,8 +35,9 @@ def run(settings: SummarySettings, engine: Engine | None = None) -> int:
     if settings.format == OutputFormat.json:
         print(json.dumps(report.to_json()))
     elif settings.out:
-        count, sentences = len(summary.chapters), len(summary.sentences)
-        print(f"{count} chapters, {sentences} sentences: {settings.out}")
+        chapters = _counted(len(summary.chapters), "chapter")
+        sentences = _counted(len(summary.sentences), "sentence")
+        print(f"{chapters}, {sentences}: {settings.out}")
     else:
         print(summary_markdown(summary), end="")
     for note in (*summary.notes, *report.notes):
@@ -60,3 +61,8 @@ def request_of(settings: SummarySettings) -> SummaryRequest:
         settings.chapter_sentences,
         settings.method,
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    """ "1 chapter", "2 chapters"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

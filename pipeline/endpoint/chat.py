@@ -1,8 +1,8 @@
 """Evidence and a question -> the messages of a chat request, within the limits of a server.
 
-Frames and lines of text stand in time order, each behind its time, and video by video where there
-are several; the question comes last. Frames that do not fit are left out, those that rank lowest
-first. Knows no server and no decoder.
+Frames and lines of text stand in time order, each behind its time. Where there are several videos,
+they stand video by video, those of each behind its name. The question comes last. Frames that do
+not fit are left out, those that rank lowest first. Knows no server and no decoder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ _OPENING = (
     "These are parts of one video in time order: pictures, and lines of what is said or read.\n"
 )
 _OPENING_OF_SEVERAL = (
-    "These are parts of several videos, each in time order: pictures, and lines of what is said or "
-    "read.\n"
+    "These are parts of several videos, each behind its name and in time order: pictures, and "
+    "lines of what is said or read.\n"
 )
 _BYTES_A_TOKEN = 3  # of text, so that an estimate is rather too high
 _ROOM_TOKENS = 64  # for what a chat template adds
@@ -69,9 +69,10 @@ def chat_prompt(
     evidence: Evidence, frames: Sequence[Frame], form: AnswerForm, limits: Limits
 ) -> ChatPrompt:
     """The content of the one message that is sent."""
-    question, videos = form.instruct(evidence.question.prompt), evidence.question.videos
-    opening = _OPENING if len(videos) == 1 else _OPENING_OF_SEVERAL
-    texts = [prompt_line(line) for line in evidence.lines]
+    titles = _titles(evidence)
+    videos, opening = list(titles), _OPENING_OF_SEVERAL if len(titles) > 1 else _OPENING
+    question = form.instruct(evidence.question.prompt, len(videos))
+    texts = [*titles.values(), *(prompt_line(line) for line in evidence.lines)]
     with_picture = [frame for frame in frames if frame.uri is not None]
     room = _room(limits, sum(map(count_tokens, (*texts, question, opening))))
     chosen = _best(evidence, with_picture, room, limits.nbytes)
@@ -83,9 +84,12 @@ def chat_prompt(
     content: list[dict[str, Any]] = [_text(opening)] if parts and form.numbers else []
     sources: dict[int, tuple[int, ...]] = {}
     beside: dict[int, None] = {}
+    titled = -1  # the number of the video whose parts are being written
     for number, (video, _, _, part) in enumerate(parts, 1):
         mark = f"{number}. " if form.numbers else ""
-        mark += f"video {video + 1} " if len(videos) > 1 else ""
+        if video != titled:
+            titled, title = video, titles[part.video_id]
+            content += [_text(title)] if title else []
         if isinstance(part, Frame):
             content.append(_text(f"{mark}{time_tag(part.time)}"))
             content.append({"type": "image_url", "image_url": {"url": part.uri}})
@@ -107,6 +111,15 @@ def time_tag(seconds: float) -> str:
     thousandths = round(seconds * 1000)
     fraction = f".{thousandths % 1000:03d}" if thousandths % 1000 else ""
     return f"[{format_time(thousandths / 1000, hours='never')}{fraction}]"
+
+
+def _titles(evidence: Evidence) -> dict[str, str]:
+    """The text before the parts of each video of the question, in order; "" for a single one."""
+    videos = evidence.question.videos
+    if len(videos) == 1:
+        return {videos[0]: ""}
+    numbered = {each: f"Video {number}:\n" for number, each in enumerate(videos, 1)}
+    return {each: evidence.titles.get(each, number) for each, number in numbered.items()}
 
 
 def _text(text: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from encoders.errors import UserError
 from pipeline.runtime.cancel import Emit
 
 _ASK = (
-    "Answer the question from these numbered parts of a video alone. If they do not show it, "
+    "Answer the question from these numbered parts of {whole} alone. If they do not show it, "
     "answer: not in the video."
 )
 _LINE = (
@@ -59,8 +59,8 @@ class AnswerForm(Protocol):
 
     numbers: bool  # whether the parts of a request have numbers
 
-    def instruct(self, question: str) -> str:
-        """The end of a prompt."""
+    def instruct(self, question: str, videos: int = 1) -> str:
+        """The end of a prompt. videos: how many the question is about."""
         ...
 
     def fields(self) -> Mapping[str, Any]:
@@ -81,7 +81,7 @@ class PlainForm:
 
     numbers = False
 
-    def instruct(self, question: str) -> str:
+    def instruct(self, question: str, videos: int = 1) -> str:
         return question
 
     def fields(self) -> Mapping[str, Any]:
@@ -99,8 +99,8 @@ class LineForm(PlainForm):
 
     numbers = True
 
-    def instruct(self, question: str) -> str:
-        return f"{_ASK} {_LINE}\n\n{question}"
+    def instruct(self, question: str, videos: int = 1) -> str:
+        return f"{_ask(videos)} {_LINE}\n\n{question}"
 
     def visible(self, written: str) -> str:
         text = _thoughtless(written)
@@ -121,8 +121,8 @@ class JsonForm(PlainForm):
 
     numbers = True
 
-    def instruct(self, question: str) -> str:
-        return f"{_ASK} {_JSON}\n\n{question}"
+    def instruct(self, question: str, videos: int = 1) -> str:
+        return f"{_ask(videos)} {_JSON}\n\n{question}"
 
     def fields(self) -> Mapping[str, Any]:
         schema = {"name": "answer", "strict": True, "schema": _SCHEMA}
@@ -182,6 +182,10 @@ class Forwarding:
         if text.startswith(self._shown) and text != self._shown:
             self._emit(text[len(self._shown) :])
             self._shown = text
+
+
+def _ask(videos: int) -> str:
+    return _ASK.format(whole="a video" if videos == 1 else "these videos")
 
 
 def _thoughtless(written: str) -> str:

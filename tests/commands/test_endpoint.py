@@ -399,8 +399,9 @@ def test_several_videos_are_told_apart(film: Path, bank: Path, tmp_path: Path, s
         reading = qa.answerer.reader.read(evidence, StageTimer())
     (asked,) = server.asked
     tags = [text for text in asked.texts[1:-1] if "said" not in text]
-    assert tags[0] == "1. video 1 [00:00]" and tags[-1] == "17. video 2 [00:03]"
-    assert "10. video 1 [00:08] said: The code on the card is old." in "".join(asked.texts)
+    assert tags[:2] == ["Video 1:\n", "1. [00:00]"]
+    assert tags[13:15] == ["Video 2:\n", "14. [00:00]"] and tags[-1] == "17. [00:03]"
+    assert "10. [00:08] said: The code on the card is old." in "".join(asked.texts)
     assert len(asked.pictures) == 16 and "parts of several videos" in asked.texts[0]
     assert reading.weights == {FrameName(videos[1], 2): 1.0}
 

@@ -304,6 +304,9 @@ def test_the_command_writes_its_files(run, bank, film, tmp_path) -> None:
     assert (code, err) == (0, "") and out == f"3 chapters, 3 sentences: {tmp_path / 'r.md'}\n"
     assert (tmp_path / "c.txt").read_text().startswith("00:00 ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.txt", "r.md"]
+    short = ("start=0", "end=8", "sentences=1", "-o", str(tmp_path / "r.md"))
+    code, out, err = run("summary", str(film), "-b", str(bank), *toy_parts(), QUOTES, *short)
+    assert (code, out) == (0, f"1 chapter, 1 sentence: {tmp_path / 'r.md'}\n"), err
 
 
 MISTAKES = [

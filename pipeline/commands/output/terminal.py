@@ -34,8 +34,10 @@ def format_answer(answer: Answer) -> str:
         channel = f"{answer.channel}, " if answer.channel else ""
         lines[0] += f"; {channel}confidence {answer.confidence:.2f}"
     beside = [line for line in answer.lines if not (line.read and answer.cited_by == "quote")]
+    names = {each.video_id: f" in {Path(each.path).name}" for each in answer.videos}
     lines += [
-        f"{_channel(line)} at {format_time(line.start)} ({line.start:.1f} s): {line.text}"
+        f"{_channel(line)}{names.get(line.video_id, '')} at {format_time(line.start)} "
+        f"({line.start:.1f} s): {line.text}"
         for line in beside[:3]
     ]
     lines += [f"warning: {answer.warning}"] if answer.warning else []
