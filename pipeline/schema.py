@@ -178,6 +178,7 @@ class IngestReport:
 
 NOT_SHOWN = "not in the video"
 NOT_SAID = "not said in the film"
+NOT_SEEN = "not seen in the film"
 PICTURE = "picture"  # the channel of an answer from frames
 # how words of a channel reach the viewer
 CHANNEL_WORDS = {

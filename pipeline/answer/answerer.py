@@ -29,7 +29,7 @@ from pipeline.answer.citations import (
 )
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.quotes.quoter import Quoter
-from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS, NOT_ASKED, Words
+from pipeline.answer.quotes.words import NO_ANSWER, Words
 from pipeline.answer.requests.request import Request, RequestBuilder
 from pipeline.answer.schema import EvidenceReader, GroupReader
 from pipeline.answer.strategies.call_log import call_of, trace_of
@@ -41,7 +41,6 @@ from pipeline.query.time_limits import TimedQuestion, read_times
 from pipeline.runtime.cancel import Emit
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import (
-    NOT_SAID,
     PICTURE,
     Answer,
     CitedVideo,
@@ -222,7 +221,9 @@ class Answerer:
         of the video. One may have none."""
         with ExitStack() as stack:
             for query in self.queries:
-                stack.enter_context(query.prepared([question.text for question in questions]))
+                stack.enter_context(
+                    query.prepared([question.search_text for question in questions])
+                )
             return self.bank.recall_all(
                 questions, read_tokens=self.read_tokens, kv=self.reader.needs_kv
             )
@@ -320,25 +321,31 @@ class Answerer:
         question = request.question
         seen = self.bank.recall(question, read_tokens=self.read_tokens, kv=False)
         _refuse_nothing(seen)
-        quotation = None
-        if not self._words.has_lines(question):
-            answer = self._unshown(request, NO_WORDS, timer)
-        else:
+        quotation, confidence = None, None
+        if self._words.has_lines(question):
             quotation = self._quote(request, timer)
             confidence = 0.0 if quotation is None else quotation.confidence
-            answer = self._unshown(request, NOT_SAID, timer, NOT_ASKED, confidence)
         if quotation is not None and quotation.is_said:
             answer = self._quoted(request, quotation, timer)
+        else:
+            text, note = self._words.refusal(question)
+            answer = self._unshown(request, text, timer, note, confidence)
         return replace(answer, trace=trace_of(Retrieve.name, WORDS_ANSWER, answer))
 
     def _quoted(self, request: Request, quotation: Quotation, timer: StageTimer) -> Answer:
+        own = quotation.lines[0].video_id
+        paths = {each: row.info.path for each, row in request.videos.items()}
+        videos = (
+            CitedVideo(each, path, quotation.spans if each == own else (), ())
+            for each, path in paths.items()
+        )
         return Answer(
             question=request.text,
             text=quotation.text,
             shown=True,
             spans=quotation.spans,
             cited=(),
-            video_id=quotation.lines[0].video_id,
+            video_id=own,
             asked_at=_moment(request.question),
             frames_read=0,
             visual_tokens=0,
@@ -348,6 +355,7 @@ class Answerer:
             channel=quotation.channel,
             confidence=quotation.confidence,
             cited_by="quote",
+            videos=tuple(videos) if len(paths) > 1 else (),
         )
 
     def _unshown(

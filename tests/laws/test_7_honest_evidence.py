@@ -9,12 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.schema import Evidence, Question
 from pipeline.answer.citations import cite, cited_spans
-from pipeline.answer.quotes.words import NO_ANSWER, NO_WORDS
+from pipeline.answer.quotes.words import NAMES_ASKED, NO_ANSWER, NO_WORDS
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
-from pipeline.schema import NOT_SAID, Answer, CitedFrame, is_shown
+from pipeline.schema import NOT_SAID, NOT_SEEN, Answer, CitedFrame, is_shown
 from tests.support.qa import TEXT, ask, opened
 
 
@@ -150,6 +151,48 @@ def test_words_answer_what_the_embedded_model_cannot(film, tmp_path) -> None:
         assert alone.frames_read > 0  # the model looked
         together = qa.ask_all([cards, Question("When was the first pier built?", video)])
         assert [one.text for one in together] == [alone.text, said.text]
+
+
+def test_a_thing_that_was_looked_for_in_vain_is_not_seen(film, tmp_path) -> None:
+    """Only where an extractor knows its name and looked at the whole; nothing is cited then."""
+    (tmp_path / "talk.srt").write_text(OAK)
+    qa, source = embedded(film, tmp_path, "text=subtitles")
+    video = source.info.video_id
+
+    def looked(extractor: str, *names: str, last: bool = True) -> None:
+        qa.bank.text.drop(video, extractor)
+        kind = extractor.removesuffix("s")
+        lines = tuple(TextLine(video, 1.0, 4.0, kind, name, 1.0) for name in names)
+        span = TextSpan(0.0, 10.0, lines, last)
+        qa.bank.text.write(TextBlock(video, extractor, "made up", 0, span))
+
+    def said(text: str, asked_at: float = math.inf) -> str:
+        answer = qa.ask(Question(text, video, asked_at))
+        if not answer.shown:
+            assert (answer.spans, answer.cited, answer.lines) == ((), (), ())
+            assert (NAMES_ASKED in answer.warning) == (answer.text == NOT_SEEN)
+        return answer.text
+
+    with qa.bank:
+        qa.ingest(source)
+        assert said("Is there a giraffe?") == NOT_SAID  # nobody looked
+        looked("objects", "dog", last=False)
+        assert said("Is there a giraffe?") == NOT_SAID  # nobody looked at the end
+        assert said("Is there a giraffe?", asked_at=9.0) == NOT_SEEN
+        looked("objects", "dog")
+        assert said("Is there a giraffe?") == said("Are there any giraffes?") == NOT_SEEN
+        assert said("Is there anybody?") == NOT_SEEN
+        assert said("Is there a dog?") == "dog: 00:01-00:04"
+        # a dog is an animal, and no name of a class
+        assert said("Is there an animal?") == said("How much does a giraffe cost?") == NOT_SAID
+        assert said("Is there a guitar?") == NOT_SAID  # which labels alone know
+        looked("labels")
+        assert said("Is there a guitar?") == said("Is there a plane?") == NOT_SEEN
+        assert said("Is there a vehicle?") == NOT_SAID
+        qa.bank.text.drop(video, "subtitles")
+        looked("objects")
+        assert said("Is there a giraffe?") == NOT_SEEN  # of a film without any line
+        assert said("What does the giraffe eat?") == NO_WORDS
 
 
 def test_a_film_without_words_gets_one_honest_sentence(film, tmp_path) -> None:

@@ -8,9 +8,12 @@ nothing answers, one sentence says so and what can be done. Knows no frame.
 from dataclasses import dataclass
 
 from memory.schema import Question
+from pipeline.answer.quotes.known_things import were_looked_for
 from pipeline.answer.quotes.quoter import Quoter
 from pipeline.needle_world.questions import is_about_cards
 from pipeline.query import plan as planner
+from pipeline.query import presence
+from pipeline.schema import NOT_SAID, NOT_SEEN
 
 NO_WORDS = (
     "The bank has no words of this film, and the embedded model knows only cards: extract words "
@@ -19,6 +22,10 @@ NO_WORDS = (
 NO_ANSWER = "The model gave no answer; ask in other words."
 NOT_ASKED = (
     "The embedded model knows only cards, so the pictures were not asked; another backbone= can."
+)
+NAMES_ASKED = (
+    "Only the names that text=objects and text=labels give were searched, and these miss small and "
+    "short things; another backbone= looks at the pictures."
 )
 
 
@@ -41,3 +48,14 @@ class Words:
         """Whether the bank has any line of the question's videos."""
         text = self.quoter.bank.text
         return any(run.lines for video_id in question.videos for run in text.runs(video_id))
+
+    def refusal(self, question: Question) -> tuple[str, str]:
+        """What is said where nothing answers, and what the user must know of it.
+
+        "Not seen" needs a question for the presence of a thing, and extractors that know its name
+        and have looked at each video up to the moment of the question.
+        """
+        thing = presence.asked_thing(planner.plan(question.search_text).text)
+        if thing and were_looked_for(thing, question, self.quoter.bank):
+            return NOT_SEEN, NAMES_ASKED
+        return (NOT_SAID, NOT_ASKED) if self.has_lines(question) else (NO_WORDS, "")

@@ -94,6 +94,22 @@ def test_answers_are_those_of_one_at_a_time_and_errors_stay_with_their_question(
         )
 
 
+def test_what_is_searched_for_is_prepared(tmp_path):
+    """Not what the model reads, where that differs."""
+    film = tmp_path / "a.mp4"
+    write_film(film, 4, 2)
+    with toy_qa.opened(film, tmp_path / "bank", "retriever=clip") as (qa, source):
+        video = source.info.video_id
+        qa.ingest(source)
+        asked = [Question(f"What is said of it? {text}", video, query=text) for text in TEXTS]
+        calls: list[list[str]] = []
+        for query in qa.answerer.queries:
+            embed = query._embed
+            query._embed = lambda texts, embed=embed: calls.append(list(texts)) or embed(texts)
+        qa.answerer.recall_all(asked)
+        assert calls == [list(TEXTS)]
+
+
 def test_texts_that_are_prepared_are_computed_once_and_together():
     calls: list[list[str]] = []
 
