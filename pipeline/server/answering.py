@@ -6,9 +6,11 @@ Knows files, the encode queue and `VideoQA`. Knows no JSON, and of HTTP only sta
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from encoders.schema import Frames
@@ -29,9 +31,22 @@ _REFETCH_AFTER_S = 600.0  # a more recent download of the same URL is reused
 _MAX_URLS = 1000  # downloads remembered
 _MAX_DOWNLOADS = 16  # at the same time; each holds the place of a question
 _HEARTBEAT_S = 1.0
+_WHOLE_BANK = "*"  # in place of a video id, for rounds about the whole bank
 
 Event = float | str | Answer
 """Encoded share of the video (0..1), a piece of the answer text, or the complete answer (last)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BankVideo:
+    """What a client may know of a video of the bank."""
+
+    filename: str
+    file_id: str  # "": no client uploaded it
+
+
+WholeBank = Mapping[str, BankVideo]
+"""Every video that the bank has whole, by id: the subject of a question without a video."""
 
 
 class Answering:
@@ -82,8 +97,26 @@ class Answering:
         size = self._qa.backbone.frame_size
         return await asyncio.to_thread(decode_pictures, pictures, size)
 
+    async def whole_bank(self) -> WholeBank:
+        """The videos that are encoded. ApiError 404 where there is none."""
+        videos = await asyncio.to_thread(self._encoded_videos)
+        if not videos:
+            raise ApiError(404, "The bank holds no encoded video yet; upload one to /v1/files.")
+        return videos
+
+    def _encoded_videos(self) -> WholeBank:
+        files = {file.video_id: file for file in self._files.all()}
+        videos: dict[str, BankVideo] = {}
+        for row in self._qa.bank.catalog.videos():
+            if row.finished:
+                file, stored = files.get(row.info.video_id), Path(row.info.path).name
+                videos[row.info.video_id] = (
+                    BankVideo(stored, "") if file is None else BankVideo(file.filename, file.id)
+                )
+        return videos
+
     async def events(
-        self, subject: StoredFile | Frames, request: ChatRequest, ticket: Ticket
+        self, subject: StoredFile | Frames | WholeBank, request: ChatRequest, ticket: Ticket
     ) -> AsyncGenerator[Event]:
         """Yield the answer as it is generated. Closing this generator cancels the answer.
 
@@ -107,7 +140,7 @@ class Answering:
 
     async def _ask(
         self,
-        subject: StoredFile | Frames,
+        subject: StoredFile | Frames | WholeBank,
         request: ChatRequest,
         ticket: Ticket,
         deadline: float,
@@ -125,13 +158,16 @@ class Answering:
                 if isinstance(subject, Frames):
                     emit(self._qa.ask_frames(request.question, subject, emit, cancelled=stop))
                     return
-                video_id = subject.video_id
-                question = Question(request.question, video_id, request.asked_at)
+                if isinstance(subject, StoredFile):
+                    key, videos = subject.video_id, [subject.video_id]
+                else:
+                    key, videos = _WHOLE_BANK, list(subject)
+                question = Question(request.question, videos, request.asked_at)
                 if request.rounds:
-                    history = self._rounds.history(video_id, request.rounds)
+                    history = self._rounds.history(key, request.rounds)
                     question = history.carry(history.resolve(request.question).about(question))
                 answer = self._qa.ask(question, emit, cancelled=stop)
-                self._rounds.add(video_id, request.question, answer)
+                self._rounds.add(key, request.question, answer)
                 emit(answer)
             except BaseException as error:
                 emit(error)

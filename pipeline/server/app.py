@@ -29,7 +29,7 @@ from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, responses, uploads
 from pipeline.server.admission import AdmissionQueue, Ticket
-from pipeline.server.answering import Answering
+from pipeline.server.answering import Answering, WholeBank
 from pipeline.server.chat_request import ChatRequest, VideoReference
 from pipeline.server.encode_queue import EncodeQueue
 from pipeline.server.errors import ApiError
@@ -70,6 +70,11 @@ class Service:
     names: tuple[str, ...] = ()
     api_key: str = ""
 
+    @property
+    def bank_model(self) -> str:
+        """The name in the API of the same model when it answers from the whole bank."""
+        return f"{self.model}-bank"
+
     def close(self) -> None:
         """Stop encoding and answering. The bank keeps what it has."""
         self.encode_queue.close()
@@ -109,12 +114,14 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [responses.model_object(service.model, service.created)]}
+        names = (service.model, service.bank_model)
+        data = [responses.model_object(name, service.created) for name in names]
+        return {"object": "list", "data": data}
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> dict[str, Any]:
         _check_model(service, name)
-        return responses.model_object(service.model, service.created)
+        return responses.model_object(name, service.created)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -209,6 +216,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             body,
             max_letters=service.limits.question_letters,
             reads_rounds=service.answering.reads_rounds,
+            bank_model=service.bank_model,
         )
         if len(body) <= _BRIEF_BYTES:
             return parse()
@@ -222,8 +230,10 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         # only now: a body that stops half-way must not keep the place of a question
         ticket, events = service.questions.enter(), None
         try:
-            subject: StoredFile | Frames
-            if chat.video is None:
+            subject: StoredFile | Frames | WholeBank
+            if chat.model == service.bank_model:
+                subject = await service.answering.whole_bank()
+            elif chat.video is None:
                 subject = await service.answering.frames(chat.pictures)
                 chat = replace(chat, pictures=())
             else:
@@ -325,10 +335,10 @@ def _check_json(request: Request) -> None:
 
 
 def _check_model(service: Service, name: str) -> None:
-    if name != service.model:
+    if name not in (service.model, service.bank_model):
         raise ApiError(
             404,
-            f"There is no model {name[:60]!r}; use {service.model!r}.",
+            f"There is no model {name[:60]!r}; use {service.model!r}, or {service.bank_model!r}.",
             code="model_not_found",
             param="model",
         )

@@ -152,7 +152,7 @@ class ChatRequest:
     model: str
     question: str
     rounds: tuple[Texts, ...]  # earlier ones, in order
-    video: VideoReference | None  # None: about the pictures
+    video: VideoReference | None  # None: about the pictures, or else about the whole bank
     pictures: tuple[InlinePicture, ...]  # rising times
     asked_at: float  # video seconds; inf = the whole video
     stream: bool
@@ -161,12 +161,14 @@ class ChatRequest:
     warning: str  # names the fields of the request that have no effect
 
 
-def parse_body(data: bytearray, *, max_letters: int, reads_rounds: bool = False) -> ChatRequest:
+def parse_body(
+    data: bytearray, *, max_letters: int, reads_rounds: bool = False, bank_model: str = ""
+) -> ChatRequest:
     """Parse a request body. Its video stays in `data` and is decoded when it is stored.
 
     ApiError 400 when it is not JSON or not supported, 413 when it has too many parts, 422 when a
     field is invalid. max_letters: longest question accepted. reads_rounds: whether the model reads
-    earlier rounds.
+    earlier rounds. bank_model: the model that answers from the whole bank; "": there is none.
     """
     document = bounded_json.parse(data)
     try:
@@ -188,11 +190,19 @@ def parse_body(data: bytearray, *, max_letters: int, reads_rounds: bool = False)
         for row, message in zip(parts, body.messages, strict=True)
         if message.role == "user"
     ]
+    asks_bank = bool(bank_model) and body.model == bank_model
+    if asks_bank and (pictures or any(videos)):
+        raise ApiError(
+            400,
+            f"The model {bank_model} answers from the whole bank; leave videos and pictures out, "
+            "or use another model.",
+            param="model",
+        )
     return ChatRequest(
         model=body.model,
         question=question,
         rounds=_rounds(body, parts, document.long_texts, max_letters),
-        video=None if pictures else _video(videos, document.long_texts),
+        video=None if pictures or asks_bank else _video(videos, document.long_texts, bank_model),
         pictures=pictures,
         asked_at=math.inf if body.asked_at is None else body.asked_at,
         stream=body.stream,
@@ -398,13 +408,16 @@ def _video_name(part: _VideoPart) -> str:
     return part.file.file_id or part.file.file_data or ""
 
 
-def _video(videos: list[list[_VideoPart]], long_texts: dict[str, LongText]) -> VideoReference:
+def _video(
+    videos: list[list[_VideoPart]], long_texts: dict[str, LongText], bank_model: str
+) -> VideoReference:
     parts = [part for row in videos for part in row]
     if not parts:
         raise ApiError(
             400,
             "No message holds a video; add a part such as "
-            '{"type": "file", "file": {"file_id": "file-..."}}.',
+            '{"type": "file", "file": {"file_id": "file-..."}}'
+            + (f", or ask the whole bank with model={bank_model}." if bank_model else "."),
         )
     part = parts[-1]
     if isinstance(part, _VideoUrlPart):

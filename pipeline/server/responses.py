@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from encoders.schema import Frames
 from pipeline.config.units import format_time
 from pipeline.schema import CHANNEL_WORDS, PICTURE, Answer
+from pipeline.server.answering import WholeBank
 from pipeline.server.chat_request import ChatRequest
 from pipeline.server.errors import ApiError
 from pipeline.server.files import StoredFile
@@ -74,11 +75,27 @@ def model_object(name: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": "reelbank"}
 
 
-def citation_line(answer: Answer) -> str:
-    """ "Seen at 00:31-00:33, 01:10-01:12.", or "Said at"; "" when nothing is cited."""
-    spans = ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in answer.spans)
+def citation_line(answer: Answer, bank: WholeBank | None = None) -> str:
+    """ "Seen at 00:31-00:33, 01:10-01:12.", or "Said at"; "" when nothing is cited.
+
+    bank: names the video of each span, as in "Seen in a.mp4 at 00:31-00:33."
+    """
     word = CHANNEL_WORDS[answer.channel or PICTURE].capitalize()
-    return f"{word} at {spans}." if spans else ""
+    where = [
+        ("" if bank is None else f"in {bank[video_id].filename} ") + f"at {_spans(spans)}"
+        for video_id, spans in _cited(answer)
+    ]
+    return f"{word} {'; '.join(where)}." if where else ""
+
+
+def _spans(spans: Sequence[tuple[float, float]]) -> str:
+    return ", ".join(f"{format_time(a)}-{format_time(b)}" for a, b in spans)
+
+
+def _cited(answer: Answer) -> list[tuple[str, tuple[tuple[float, float], ...]]]:
+    """The cited spans by video: first of the one that the answer rests on most."""
+    cited = {answer.video_id: answer.spans} | {each.video_id: each.spans for each in answer.videos}
+    return [(video_id, spans) for video_id, spans in cited.items() if spans]
 
 
 @dataclass(frozen=True)
@@ -86,7 +103,7 @@ class ChatResponse:
     """The response to one request, complete or as a stream of chunks."""
 
     request: ChatRequest
-    subject: StoredFile | Frames
+    subject: StoredFile | Frames | WholeBank
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -116,12 +133,21 @@ class ChatResponse:
         return "".join([*events, "data: [DONE]\n\n"])
 
     def _in_text(self, answer: Answer) -> str:
-        return citation_line(answer) if self.request.cite_in_text else ""
+        if not self.request.cite_in_text:
+            return ""
+        return citation_line(answer, self._bank)
+
+    @property
+    def _bank(self) -> WholeBank | None:
+        """The videos of a question about the whole bank; None for one about a video or pictures."""
+        return None if isinstance(self.subject, StoredFile | Frames) else self.subject
 
     def _extras(self, answer: Answer) -> dict[str, Any]:
-        # pictures of the request have no file
-        file = {"file_id": self.subject.id} if isinstance(self.subject, StoredFile) else {}
-        citations = [file | {"start": start, "end": end} for start, end in answer.spans]
+        citations = [
+            self._file(video_id) | {"start": start, "end": end}
+            for video_id, spans in _cited(answer)
+            for start, end in spans
+        ]
         warning = " ".join(filter(None, [self.request.warning, answer.warning]))
         extras = {
             "citations": citations,
@@ -130,6 +156,16 @@ class ChatResponse:
             "confidence": answer.confidence,
         }
         return extras | ({"warning": warning} if warning else {})
+
+    def _file(self, video_id: str) -> dict[str, Any]:
+        """What names the file of a citation; nothing for pictures of the request."""
+        if isinstance(self.subject, StoredFile):
+            return {"file_id": self.subject.id}
+        if self._bank is None:
+            return {}
+        video = self._bank[video_id]
+        file = {"file_id": video.file_id} if video.file_id else {}
+        return file | {"filename": video.filename, "video_id": video_id}
 
     def _event(self, delta: dict[str, Any], finish: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
