@@ -143,6 +143,7 @@ def test_a_model_of_text_gets_the_lines_behind_their_films(
     assert cited == {"a.mp4": [], "b.mp4": [[1.0, 2.0]]}
 
 
+@pytest.mark.slow
 def test_a_quote_names_its_film(tmp_path: Path, run: Run) -> None:
     """The embedded model cannot answer, so the words do."""
     bank = f"bank={tmp_path / 'bank'}"

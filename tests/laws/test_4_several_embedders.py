@@ -106,6 +106,7 @@ def test_killed_while_a_film_is_encoded_with_two_embedders(
     assert content(bank) == whole
 
 
+@pytest.mark.slow
 def test_killed_while_rows_are_added(film: Path, tmp_path: Path, whole: dict, plain: dict) -> None:
     bank = tmp_path / "bank"
     run(film, bank)
