@@ -632,6 +632,11 @@ class ServeSettings(ListenSettings):
         heading="Clients",
     )
     model: str = setting("reelbank", "Name of the model in the API.")
+    whole_bank: bool = setting(
+        False,
+        "True: a second model, NAME-bank, answers from every video of the bank, whoever brought "
+        "it.",
+    )
     private: bool = setting(False, "True: videos are also fetched from private addresses.")
     waiting: int = setting(
         16,

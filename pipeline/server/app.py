@@ -69,11 +69,17 @@ class Service:
     created: int  # Unix seconds
     names: tuple[str, ...] = ()
     api_key: str = ""
+    answers_from_bank: bool = False  # True: clients may ask about every video of the bank
 
     @property
     def bank_model(self) -> str:
-        """The name in the API of the same model when it answers from the whole bank."""
-        return f"{self.model}-bank"
+        """The name in the API of the same model when it answers from the whole bank; "": none."""
+        return f"{self.model}-bank" if self.answers_from_bank else ""
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names in the API."""
+        return tuple(filter(None, (self.model, self.bank_model)))
 
     def close(self) -> None:
         """Stop encoding and answering. The bank keeps what it has."""
@@ -114,8 +120,7 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        names = (service.model, service.bank_model)
-        data = [responses.model_object(name, service.created) for name in names]
+        data = [responses.model_object(name, service.created) for name in service.model_names]
         return {"object": "list", "data": data}
 
     @app.get("/v1/models/{name}")
@@ -335,10 +340,11 @@ def _check_json(request: Request) -> None:
 
 
 def _check_model(service: Service, name: str) -> None:
-    if name not in (service.model, service.bank_model):
+    if name not in service.model_names:
+        names = " or ".join(map(repr, service.model_names))
         raise ApiError(
             404,
-            f"There is no model {name[:60]!r}; use {service.model!r}, or {service.bank_model!r}.",
+            f"There is no model {name[:60]!r}; use {names}.",
             code="model_not_found",
             param="model",
         )

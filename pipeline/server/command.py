@@ -203,6 +203,7 @@ def build_service(config: ServeSettings) -> "Service":
         created=int(time.time()),
         names=tuple(config.names),
         api_key=api_key(config),
+        answers_from_bank=config.whole_bank,
     )
 
 

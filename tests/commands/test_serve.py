@@ -229,7 +229,7 @@ def test_what_is_not_heeded_is_said(client, card):
 
 
 def test_models_and_health(server, client):
-    assert [model.id for model in client.models.list()] == ["reelbank", "reelbank-bank"]
+    assert [model.id for model in client.models.list()] == ["reelbank"]
     assert client.models.retrieve("reelbank").owned_by == "reelbank"
     health = httpx.get(f"{server[0]}/health")
     assert health.status_code == 200 and health.json()["status"] == "ok"

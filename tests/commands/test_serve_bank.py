@@ -14,7 +14,10 @@ STAR, CODE = "What color is the star?", "What is the code on the card?"
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory):
-    with serving(tmp_path_factory.mktemp("served"), "seconds=60") as (address, _):
+    with serving(tmp_path_factory.mktemp("served"), "seconds=60", "whole_bank=true") as (
+        address,
+        _,
+    ):
         yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=60)
 
 
@@ -64,12 +67,21 @@ def test_mistakes_are_one_sentence(client) -> None:
             model="reelbank", messages=[{"role": "user", "content": CODE}]
         )
     assert client.models.retrieve("reelbank-bank").id == "reelbank-bank"
+    assert [model.id for model in client.models.list()] == ["reelbank", "reelbank-bank"]
 
 
 def test_a_video_that_no_client_uploaded_has_a_name(tmp_path: Path) -> None:
     with reelbank.open(tmp_path / "bank") as bank:
         bank.add(film(tmp_path / "own.mp4", "code:4821@4", seconds=8))
-    with serving(tmp_path, "seconds=60") as (address, _):
+    with serving(tmp_path, "seconds=60", "whole_bank=true") as (address, _):
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         (citation, *_) = ask(client, CODE).choices[0].message.citations
     assert citation["filename"] == "own.mp4" and "file_id" not in citation
+
+
+def test_a_client_cannot_ask_about_the_bank_unless_the_server_lets_it(tmp_path: Path) -> None:
+    with serving(tmp_path, "seconds=60") as (address, _):
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        assert [model.id for model in client.models.list()] == ["reelbank"]
+        with pytest.raises(openai.NotFoundError, match="no model 'reelbank-bank'; use 'reelbank'"):
+            ask(client, CODE)
