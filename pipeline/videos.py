@@ -1,6 +1,6 @@
 """Which video of a bank is meant: by id, or by the file at a path. Knows no encoder."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from encoders.errors import UserError
@@ -50,9 +50,14 @@ def find_video(bank: MemoryBank, video: str) -> VideoRow | None:
     return meant[0]
 
 
+def by_path(videos: Iterable[VideoRow]) -> list[VideoRow]:
+    """The videos in the order in which people list files: an id is a hash, and means nothing."""
+    return sorted(videos, key=lambda row: (row.info.path, row.info.video_id))
+
+
 def every_id(videos: Sequence[VideoRow], bank: str | Path) -> list[str]:
-    """The ids of all videos of a bank. UserError where there is none."""
-    ids = [row.info.video_id for row in videos]
+    """The ids of all videos of a bank, ordered by their paths. UserError where there is none."""
+    ids = [row.info.video_id for row in by_path(videos)]
     if not ids:
         raise UserError(f"bank {bank} holds no video; `reelbank add FILM` encodes the first one")
     return ids

@@ -26,6 +26,7 @@ from pipeline.server.errors import ApiError
 from pipeline.server.fetch import Fetcher
 from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.intake.pictures import decode_pictures
+from pipeline.videos import by_path
 
 _REFETCH_AFTER_S = 600.0  # a more recent download of the same URL is reused
 _MAX_URLS = 1000  # downloads remembered
@@ -107,7 +108,7 @@ class Answering:
     def _encoded_videos(self) -> WholeBank:
         files = {file.video_id: file for file in self._files.all()}
         videos: dict[str, BankVideo] = {}
-        for row in self._qa.bank.catalog.videos():
+        for row in by_path(self._qa.bank.catalog.videos()):
             if row.finished:
                 file, stored = files.get(row.info.video_id), Path(row.info.path).name
                 videos[row.info.video_id] = (
