@@ -84,4 +84,6 @@ def test_a_client_cannot_ask_about_the_bank_unless_the_server_lets_it(tmp_path: 
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         assert [model.id for model in client.models.list()] == ["reelbank"]
         with pytest.raises(openai.NotFoundError, match="no model 'reelbank-bank'; use 'reelbank'"):
+            client.models.retrieve("reelbank-bank")
+        with pytest.raises(openai.BadRequestError, match="video"):
             ask(client, CODE)
