@@ -113,9 +113,11 @@ def instructed(question: str, abstention: Abstention) -> str:
 
 
 def is_absent(absence: float | None, abstention: Abstention) -> bool:
-    """Whether the probability of absence is high enough to answer "not in the video"."""
+    """Whether the probability of absence is high enough to answer "not in the video". A threshold
+    of 1 only measures, also where rounding makes a probability 1.
+    """
     threshold = abstention.threshold
-    return absence is not None and threshold is not None and absence >= threshold
+    return absence is not None and threshold is not None and threshold <= absence and threshold < 1
 
 
 def _probability(name: str, threshold: float) -> float:

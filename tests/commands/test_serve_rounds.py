@@ -6,6 +6,7 @@ import openai
 import pytest
 
 from encoders.errors import UserError
+from memory.schema import Question
 from pipeline.config.compose import compose
 from pipeline.conversation import round_memory
 from pipeline.conversation.round import Round
@@ -88,6 +89,8 @@ def test_the_model_reads_what_the_server_lets_it(server, tmp_path: Path) -> None
     history = memory.history("v", [("Who?", "Bob"), ("Where?", "At sea")])
     assert history.rounds == (Round("Who?", "Bob", (), ()), Round("Where?", "At sea", (), ()))
     assert memory.is_read and not RoundMemory(toy_backbone()).is_read
+    asked = history.carry(Question("Why?", "v"))
+    assert asked.prompt == "Earlier question: Where?\nAnswer: At sea\n\nWhy?"
 
 
 def test_the_oldest_rounds_are_forgotten_first(client, stars, server, monkeypatch) -> None:

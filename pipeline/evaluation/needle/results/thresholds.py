@@ -14,7 +14,7 @@ THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 def refused(row: ResultRow, threshold: float) -> bool:
     """Whether the answer is "not in the video" at this threshold, or by the model's own words."""
-    return not row["shown"] or row["absence"] >= threshold
+    return not row["shown"] or (threshold <= row["absence"] and threshold < 1)
 
 
 def false_positives(rows: Sequence[ResultRow], threshold: float) -> Pairs:

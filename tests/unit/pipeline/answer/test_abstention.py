@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from encoders.errors import UserError
-from pipeline.answer.abstention import FirstToken, Instruction, NoAbstention, Sufficiency
+from pipeline.answer.abstention import (
+    FirstToken,
+    Instruction,
+    NoAbstention,
+    Sufficiency,
+    is_absent,
+)
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.answer.schema import Abstention
@@ -120,6 +126,14 @@ def test_a_model_of_the_needle_world_is_told_nothing_and_asked_no_check():
     assert Instruction(INSTRUCTION, backbone=backbone).instruction == ""
     with pytest.raises(UserError, match="never taught; use abstention=first_token"):
         Sufficiency(INSTRUCTION, CHECK, 0.5, backbone=backbone)
+
+
+def test_a_threshold_of_1_never_overrules_the_model():
+    backbone = toy_of("qwen2_vl")
+    assert is_absent(0.99, FirstToken("", 0.99, backbone=backbone))
+    assert not is_absent(1.0, FirstToken("", 1.0, backbone=backbone))
+    assert not is_absent(None, FirstToken("", 0.5, backbone=backbone))
+    assert not is_absent(1.0, NoAbstention())
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
