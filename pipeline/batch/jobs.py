@@ -1,7 +1,8 @@
 """Rows -> jobs: validates columns, normalizes options, finds videos, makes ids unique.
 
-Knows no benchmark and no model. Columns: video and question; optional id, options, answer, start,
-end, asked_at, task, duration, group, evidence, prompt, rule. A video is a path (below `videos`,
+Knows no benchmark and no model. Columns: video and question; optional id, options, answer,
+accepted, start, end, asked_at, task, category, duration, group, pair, evidence, prompt, rule. A
+video is a path (below `videos`,
 else beside the job file), a glob (the question is asked of every matching file), or an fsspec URL.
 A list of them is one question about all of them together, and "*" one about the whole bank. A row
 without an id gets one from its content, so that lines may be added or moved between two runs.
@@ -119,13 +120,16 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
         question=question,
         options=options,
         answer=answer or None,
+        accepted=_accepted(values.get("accepted"), answer, options),
         letter=letter,
         start=start,
         end=end,
         asked_at=seconds(values, "asked_at"),
         task=str(values.get("task") or ""),
+        category=str(values.get("category") or ""),
         duration=str(values.get("duration") or ""),
         group=str(values.get("group") or ""),
+        pair=str(values.get("pair") or ""),
         evidence=_evidence(values.get("evidence")),
         prompt=_prompt(values.get("prompt")),
         rule=_rule(values.get("rule")),
@@ -179,8 +183,8 @@ def strip_letters(options: tuple[str, ...]) -> tuple[str, ...]:
     return options
 
 
-def _options(value: Any) -> tuple[str, ...]:
-    """Options from a list, a JSON list, or texts separated by | (CSV)."""
+def _texts(column: str, value: Any) -> tuple[str, ...]:
+    """Texts from a list, a JSON list, or texts separated by | (CSV)."""
     if value is None or value == "":
         return ()
     if isinstance(value, str):
@@ -188,17 +192,35 @@ def _options(value: Any) -> tuple[str, ...]:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split("|")
         except json.JSONDecodeError as error:
             raise RowError(
-                f"options={value!r} is not a list in JSON; write it so, or put | between the "
-                "options"
+                f"{column}={value!r} is not a list in JSON; write it so, or put | between the texts"
             ) from error
     if not isinstance(value, list | tuple):
-        raise RowError(f"options={value!r} is no list")
-    options = tuple(str(option).strip() for option in value if option is not None)
+        raise RowError(f"{column}={value!r} is no list")
+    return tuple(str(one).strip() for one in value if one is not None)
+
+
+def _options(value: Any) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    options = _texts("options", value)
     if not 2 <= len(options) <= len(LETTERS) or not all(options):
         raise RowError(
             f"options={list(options)} must be 2 to {len(LETTERS)} texts, none of them empty"
         )
     return options
+
+
+def _accepted(value: Any, answer: str, options: tuple[str, ...]) -> tuple[str, ...]:
+    """Further right answers; only an open question that has one can have more."""
+    accepted = _texts("accepted", value)
+    if accepted and (options or not answer):
+        raise RowError(
+            f"accepted={list(accepted)} are further answers to an open question with an answer; "
+            "leave it out"
+        )
+    if not all(accepted):
+        raise RowError(f"accepted={list(accepted)} holds an empty text; leave that out")
+    return accepted
 
 
 def _letter(answer: str, options: tuple[str, ...]) -> str | None:
@@ -231,9 +253,13 @@ def _evidence(value: Any) -> tuple[tuple[float, float], ...]:
         return ()
     try:
         spans = json.loads(value) if isinstance(value, str) else value
-        return tuple((float(start), float(end)) for start, end in spans)
+        parsed = tuple((float(start), float(end)) for start, end in spans)
     except (ValueError, TypeError) as error:
         raise RowError(f"evidence={value!r} is no list of [start, end] in seconds") from error
+    bad = next((one for one in parsed if not 0 <= one[0] <= one[1] < math.inf), None)
+    if bad is not None:
+        raise RowError(f"evidence holds {list(bad)}, which is no start and end in seconds")
+    return parsed
 
 
 def _locate(job: Job, root: Path, together: bool) -> Iterator[Job]:

@@ -33,6 +33,7 @@ _CITED_TYPE = pyarrow.struct(
     + [(name, pyarrow.float64()) for name in ("time", "end", "weight", "score")]
 )
 _SPANS_TYPE = pyarrow.list_(pyarrow.list_(pyarrow.float64()))
+_BASIS_TYPE = pyarrow.struct([("text", pyarrow.string()), ("spans", _SPANS_TYPE)])
 _VIDEO_TYPE = pyarrow.struct(
     [(name, pyarrow.string()) for name in ("video_id", "path")] + [("spans", _SPANS_TYPE)]
 )
@@ -44,9 +45,12 @@ _TEXT_COLUMNS = (
     "answer",
     "choice",
     "truth",
+    "rule",
     "task",
+    "category",
     "duration",
     "group",
+    "pair",
 )
 SCHEMA = pyarrow.schema(
     [
@@ -66,8 +70,12 @@ SCHEMA = pyarrow.schema(
     + [(name, pyarrow.string()) for name in ("cited_by", "channel")]
     + [
         ("options", pyarrow.list_(pyarrow.string())),
+        ("accepted", pyarrow.list_(pyarrow.string())),
         ("scores", pyarrow.list_(pyarrow.float64())),
         ("spans", _SPANS_TYPE),
+        ("recalled", _SPANS_TYPE),
+        ("evidence", _SPANS_TYPE),
+        ("basis", pyarrow.list_(_BASIS_TYPE)),
         ("cited", pyarrow.list_(_CITED_TYPE)),
         ("videos", pyarrow.list_(_VIDEO_TYPE)),
         ("seconds", pyarrow.map_(pyarrow.string(), pyarrow.float64())),

@@ -14,7 +14,18 @@ from pipeline.config.settings import BatchSettings
 from pipeline.engine import ALL
 
 # fields of a job that its question does not depend on
-_NOT_IN_DIGEST = ("place", "task", "duration", "group", "prompt", "rule", "also")
+_NOT_IN_DIGEST = (
+    "place",
+    "task",
+    "category",
+    "duration",
+    "group",
+    "pair",
+    "accepted",
+    "prompt",
+    "rule",
+    "also",
+)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -50,13 +61,16 @@ class Job:
     question: str
     options: tuple[str, ...] = ()  # texts without letters; none = an open question
     answer: str | None = None  # text of the right option, or the right words; None = unknown
+    accepted: tuple[str, ...] = ()  # further answers to an open question that are right as well
     letter: str | None = None  # of the right option
     start: float = 0.0  # video seconds; the question is about start..end
     end: float | None = None
     asked_at: float | None = None  # video seconds; nothing after it is read
     task: str = ""
+    category: str = ""  # a second grouping of the table, such as a domain
     duration: str = ""  # the benchmark's name for how long the video is
     group: str = ""  # rows of a group only count as right together
+    pair: str = ""  # two rows, a true claim and a false one, that only count as right together
     evidence: tuple[tuple[float, float], ...] = ()  # seconds that the right answer rests on
     # replaces the prompt of option_choice=parse, for benchmarks with one prompt per task
     prompt: str = ""

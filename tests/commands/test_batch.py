@@ -95,6 +95,10 @@ def test_every_question_is_answered_and_every_video_encoded_once(folder, whole):
             and row["visual_tokens"] > 0
         )
         assert row["spans"] and all(span[0] < span[1] for span in row["spans"]) and row["bank_id"]
+        # what is cited was read
+        read = row["recalled"]
+        assert all(any(a <= span[0] and span[1] <= b for a, b in read) for span in row["spans"])
+        assert (row["evidence"], row["accepted"], row["rule"]) == ([], [], "")
         assert (
             (row["choice"] in "AB" and len(row["scores"]) == 2)
             if row["options"]

@@ -259,11 +259,16 @@ def empty_row(task: Task, job: Job) -> dict[str, Any]:
         "answer": None,
         "choice": None,
         "truth": job.letter if job.options else job.answer,
+        "accepted": list(job.accepted),
+        "rule": job.rule,
         "right": None,
         "scores": [],
         "spans": [],
         "cited": [],
         "videos": [],
+        "recalled": [],
+        "basis": [],
+        "evidence": [list(span) for span in job.evidence],
         "evidence_cited": None,
         "evidence_seconds_cited": None,
         "seconds": {},
@@ -277,8 +282,10 @@ def empty_row(task: Task, job: Job) -> dict[str, Any]:
         "channel": None,
         "confidence": None,
         "task": job.task,
+        "category": job.category,
         "duration": job.duration,
         "group": job.group,
+        "pair": job.pair,
         "bank": task.bank,
         "bank_id": None,
         "warning": "",
@@ -308,6 +315,9 @@ def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
     """The cited spans and frames, and how they overlap the evidence of the right answer."""
     values: dict[str, Any] = {
         "spans": [list(span) for span in answer.spans],
+        "recalled": [list(span) for span in answer.recalled],
+        # each statement of the answer with the spans that it cites
+        "basis": [asdict(each) for each in answer.trace.basis] if answer.trace else [],
         "cited": [asdict(frame) for frame in answer.cited],
         # the films that the answer cites, of several
         "videos": [

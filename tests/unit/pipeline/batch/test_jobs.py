@@ -133,11 +133,56 @@ REFUSED = {  # a row -> words of the refusal
     "a rule": ({"video": "v", "question": "q", "rule": "nix"}, "rule='nix' is not known"),
     "a prompt": ({"video": "v", "question": "q", "prompt": "what?"}, "prompt='what?' asks nothing"),
     "no spans": ({"video": "v", "question": "q", "evidence": [1, 2]}, "no list of [start, end]"),
+    "evidence that ends before it begins": (
+        {"video": "v", "question": "q", "evidence": [[4, 2]]},
+        "evidence holds [4.0, 2.0]",
+    ),
+    "endless evidence": (
+        {"video": "v", "question": "q", "evidence": [[4, float("inf")]]},
+        "no start and end",
+    ),
+    "further answers to none": (
+        {"video": "v", "question": "q", "accepted": ["red"]},
+        "further answers to an open question",
+    ),
+    "further answers beside options": (
+        {"video": "v", "question": "q", "options": ["x", "y"], "answer": "A", "accepted": ["y"]},
+        "further answers to an open question",
+    ),
+    "an empty further answer": (
+        {"video": "v", "question": "q", "answer": "red", "accepted": "crimson|"},
+        "holds an empty text",
+    ),
     "glob of the whole disk": ({"video": "/**/*.mp4", "question": "q"}, "the whole disk"),
     "glob of every folder": ({"video": "/*/**", "question": "q"}, "the whole disk"),
     "glob of nothing": ({"video": "none-*.mp4", "question": "q"}, "matches no file"),
     "unknown protocol": ({"video": "nix://x/*.mp4", "question": "q"}, "cannot be looked up"),
 }
+
+
+def test_columns_that_scores_need(tmp_path):
+    """As a list, and as texts with bars between them; a question is the same without them."""
+    plain = {"id": "1", "video": "v", "question": "q", "answer": "red"}
+    whole = plain | {
+        "accepted": ["crimson", "dark red"],
+        "evidence": [[8, 11], [20.5, 30]],
+        "pair": "p",
+        "group": "g",
+        "category": "c",
+    }
+    found, bad = collected(write(tmp_path / "rows.jsonl", [whole]))
+    listed, also_bad = collected(
+        write(tmp_path / "bars.jsonl", [whole | {"accepted": "crimson| dark red"}])
+    )
+    assert bad == also_bad == [] and listed[0].accepted == found[0].accepted
+    job = found[0]
+    assert (job.answer, job.accepted) == ("red", ("crimson", "dark red"))
+    assert (job.pair, job.group, job.category) == ("p", "g", "c")
+    assert job.evidence == ((8.0, 11.0), (20.5, 30.0))
+    unscored = collected(
+        write(tmp_path / "plain.jsonl", [plain | {"evidence": [[8, 11], [20.5, 30]]}])
+    )[0][0]
+    assert job.digest() == unscored.digest()
 
 
 @pytest.mark.parametrize("name", REFUSED)
