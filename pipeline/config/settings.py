@@ -502,6 +502,7 @@ class NeedleSettings(PipelineSettings):
         "Positions of single needles, in percent of the length of the film."
     )
     tasks: list[str] = mandatory("Kinds of questions.")
+    needle_task: dict[str, PartSettings] = mandatory("The tasks that tasks= can name.")
     films: list[int] = mandatory("Films of each task: one number per length, or one for all.")
     looks: list[str] = mandatory(
         "Looks of needles: card, subtitle, fullscreen, picture, object; each needle has one."

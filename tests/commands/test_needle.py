@@ -22,7 +22,7 @@ from pipeline.build import build_backbone
 from pipeline.config.compose import compose
 from pipeline.config.settings import NeedleSettings, PipelineSettings
 from pipeline.evaluation.needle.films import make, vnbench
-from pipeline.evaluation.needle.films.make import Grid
+from pipeline.evaluation.needle.films.make import Grid, known_tasks
 from pipeline.evaluation.needle.films.schema import (
     read_films,
     read_items,
@@ -32,6 +32,7 @@ from pipeline.evaluation.needle.results.arms import Arm, arms, settings_of
 from pipeline.evaluation.needle.results.run import source_of
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.needle_films import GRID, frames, published
+from tests.support.paths import ROOT
 from tests.support.toys import toy_parts
 from tests.support.videos import write_video
 
@@ -270,10 +271,13 @@ def test_rows_are_what_the_bank_recalls_and_the_reader_reads(ran: Path) -> None:
 
 BAD = {
     "task": (["tasks=[retrieve,haiku]"], "'haiku'"),
+    "setting of a task": (["+needle_task.count.most=3"], "needle_task.count"),
+    "class of a task": (["+needle_task.mine._target_=no.where.Mine", "tasks=[mine]"], "no.where"),
     "depth": (["depths=[50,101]"], "101"),
     "too short": (["minutes=[0.01]"], "shorter than a needle"),
     "too many": (["minutes=[0.3]", "tasks=[order]"], "has room for"),
     "none fits": (["minutes=[0.2]", "tasks=[count]"], "has room for"),
+    "no task": (["+needle_task.mine._target_=builtins.dict", "tasks=[mine]"], "NeedleTask"),
     "look": (["looks=[hologram]"], "'hologram'"),
     "films": (["films=[1,2,3]"], "films=[1,2,3]"),
     "length": (["minutes=[2000]"], "2000"),
@@ -330,7 +334,10 @@ def test_results_of_others_are_scored(tmp_path: Path, capsys) -> None:
     assert "four tries    51.8" in out and "single try    62.8" in out
 
 
-@pytest.mark.parametrize("name", ["smoke", "small", "lengths", "variants"])
+PRESETS = sorted(path.stem for path in (ROOT / "conf" / "preset").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_composes_and_its_arms_do(name: str) -> None:
     config = compose("needle", [f"preset={name}"])
     Grid(
@@ -345,6 +352,7 @@ def test_every_preset_composes_and_its_arms_do(name: str) -> None:
         False,
         96,
         54,
+        known_tasks(config.needle_task),
     )
     for overrides in config.arms.values():
         compose("needle", [f"preset={name}", *overrides])

@@ -17,6 +17,7 @@ import encoders.models.torchvision_ops  # noqa: F401  (first: open_clip imports 
 import numpy as np
 import open_clip
 import pytest
+import yaml
 from huggingface_hub import constants
 from hydra.utils import get_object
 
@@ -31,6 +32,7 @@ from pipeline.cli.commands import COMMANDS
 from pipeline.config import settings
 from pipeline.config.compose import compose
 from pipeline.config.parts import check, instantiate, settings_of
+from pipeline.evaluation.needle.films.tasks.sheet import NeedleTask
 from pipeline.schema import Answer
 from tests.support.paths import ROOT
 from tests.support.toys import FRAME_TOKENS, toy_parts
@@ -41,6 +43,7 @@ PRESETS = ("preset", "bench_preset")
 # parts of a batch alone, see test_batch.py and its neighbours
 BATCH = ("annotations", "option_choice", "compute")
 LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
+NEEDLES = ("needle_task",)  # of the needle benchmark, see test_needle_films.py
 CONVERSATION = ("follow_up",)  # of the prompt, serve and demo, see test_rewriter.py
 # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 WORDS = "text"
@@ -50,7 +53,9 @@ EVERY = sorted(
     if p.parent.name not in PRESETS
 )
 OPTIONS = [
-    (group, name) for group, name in EVERY if group not in (*BATCH, *LINES, *CONVERSATION, WORDS)
+    (group, name)
+    for group, name in EVERY
+    if group not in (*BATCH, *LINES, *NEEDLES, *CONVERSATION, WORDS)
 ]
 PUBLISHED = ("b32", "mobileclip2", "siglip", "siglip2")  # frame embedders
 DOWNLOADED = {("clip", name) for name in PUBLISHED} | {
@@ -123,6 +128,16 @@ def test_every_way_of_searching_lines_composes_and_fits(group: str, option: str)
     node = getattr(compose("find", [f"{group}={option}"]), group)
     check(group, node)
     assert not node or callable(get_object(node["_target_"]))
+
+
+@pytest.mark.parametrize("option", [name for group, name in EVERY if group in NEEDLES])
+def test_every_file_of_needle_tasks_is_in_the_benchmark(option: str) -> None:
+    own = yaml.safe_load((ROOT / "conf" / "needle_task" / f"{option}.yaml").read_text())
+    nodes = compose("needle", []).needle_task
+    assert own.items() <= nodes.items()
+    for name, node in own.items():
+        check(name, node)
+        assert isinstance(instantiate(name, node), NeedleTask)
 
 
 @pytest.mark.parametrize("option", [name for group, name in EVERY if group == WORDS])

@@ -33,7 +33,7 @@ from encoders.sources.container import check_file, inspect
 from memory.storage import json_lines
 from pipeline.config.settings import NeedleSettings
 from pipeline.evaluation.needle.films import vnbench
-from pipeline.evaluation.needle.films.make import Grid, make, save
+from pipeline.evaluation.needle.films.make import Grid, known_tasks, make, save
 from pipeline.evaluation.needle.films.schema import Film, Item, read_films, read_items
 from pipeline.evaluation.needle.results import vnbench_score
 
@@ -96,7 +96,7 @@ def _grid(config: NeedleSettings) -> Grid:
             f"width={config.width} height={config.height} is too small for a card; use 32 pixels "
             "or more."
         )
-    return Grid(haystack=_haystack(config), **values)
+    return Grid(haystack=_haystack(config), known_tasks=known_tasks(config.needle_task), **values)
 
 
 def _haystack(config: NeedleSettings) -> tuple[str, ...]:

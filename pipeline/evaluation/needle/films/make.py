@@ -4,16 +4,18 @@ The same settings give the same bytes. Knows no model.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from encoders.errors import UserError
-from pipeline.evaluation.needle.films import looks, tasks, vnbench
+from pipeline.config.parts import PartSettings, instantiate
+from pipeline.config.parts import check as check_part
+from pipeline.evaluation.needle.films import looks, vnbench
 from pipeline.evaluation.needle.films.schema import Appearance, Card, Film, Item, write_lines
-from pipeline.evaluation.needle.films.tasks import SHEETS, Sheet
+from pipeline.evaluation.needle.films.tasks.sheet import NeedleTask, Sheet, check, one_of
 
 GAP_S = 1.5  # between needles, so that at 1 frame a second no two are neighbours
 MARGIN_S = 1.0  # without needles at both ends
@@ -25,7 +27,7 @@ class Grid:
 
     minutes: tuple[float, ...]  # lengths of the films
     depths: tuple[float, ...]  # per cent of the film, for questions about one card
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...]  # names in known_tasks
     films: tuple[int, ...]  # per task: one number for each length, or one for all
     looks: tuple[str, ...]
     needle_seconds: float
@@ -34,10 +36,11 @@ class Grid:
     spliced: bool
     width: int
     height: int
+    known_tasks: Mapping[str, NeedleTask]
 
     def __post_init__(self) -> None:
         """UserError on what cannot be made."""
-        tasks.check(self.tasks)
+        check(self.tasks, self.known_tasks)
         for minutes in self.minutes:
             if not 0 < minutes <= 24 * 60:
                 raise UserError(
@@ -78,6 +81,21 @@ class Grid:
                 )
 
 
+def known_tasks(nodes: Mapping[str, PartSettings]) -> dict[str, NeedleTask]:
+    """The tasks of the group needle_task by name. UserError on settings that do not fit."""
+    built = {}
+    for name, node in nodes.items():
+        task = instantiate(f"needle_task.{name}", node)
+        if not isinstance(task, NeedleTask):
+            raise UserError(
+                f"needle_task.{name} names {node.get('_target_')}, which is no NeedleTask; derive "
+                "its class from pipeline.evaluation.needle.films.tasks.sheet.NeedleTask."
+            )
+        check_part(f"needle_task.{name}", node)
+        built[name] = task
+    return built
+
+
 def make(grid: Grid) -> tuple[list[Film], list[Item]]:
     """Films and items in the order of the grid. UserError when needles do not fit into a film."""
     films: list[Film] = []
@@ -110,7 +128,7 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
     digest = hashlib.sha256(f"{grid.seed} {name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     room = int((seconds - 2 * MARGIN_S + GAP_S + 1e-9) // (grid.needle_seconds + GAP_S))
-    sheet = SHEETS[task](rng, room)
+    sheet = grid.known_tasks[task].sheet(rng, room)
     if len(sheet.cards) > room or not sheet.drafts:
         raise UserError(
             f"task {task} shows {max(len(sheet.cards), 6)} needles of {grid.needle_seconds:g} s, "
@@ -141,7 +159,7 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
             Item(
                 id=f"{name}-{i}",
                 film=name,
-                task=draft.task,
+                task=draft.task or task,
                 family=draft.family,
                 question=draft.question,
                 answer=draft.answer,
@@ -210,7 +228,7 @@ def _appearances(
     """The cards in time order, and the position of each of the sheet's cards among them."""
     appearances = []
     for card, start in zip(cards, starts, strict=True):
-        look = tasks.one_of(rng, grid.looks)
+        look = one_of(rng, grid.looks)
         end = round(start + grid.needle_seconds, 3)
         appearances.append(Appearance(card, look, looks.place(rng, card, look), start, end))
     order = sorted(range(len(appearances)), key=lambda i: appearances[i].start)

@@ -4,6 +4,7 @@ VNBench's rules give the published figures. Truths agree with a plainer reading 
 leak nothing. A film differs from its haystack at the needles alone.
 """
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import replace
@@ -32,10 +33,9 @@ from pipeline.evaluation.needle.films.schema import (
     read_films,
     read_items,
 )
-from pipeline.evaluation.needle.films.tasks import SHEETS
 from pipeline.evaluation.needle.results import score, vnbench_score
 from pipeline.needle_world.questions import NOT_SHOWN
-from tests.support.needle_films import FIXTURE, GRID, frames, published
+from tests.support.needle_films import FIRST_TASKS, FIXTURE, GRID, TASKS, frames, published
 from tests.support.videos import write_video
 
 # ---- VNBench
@@ -161,7 +161,7 @@ def plain_answer(item: Item, film: Film) -> str:
 def test_truth_is_what_the_film_shows() -> None:
     films, items = make.make(replace(GRID, minutes=(1.0, 5.0), films=(6,), looks=looks.LOOKS))
     by_name = {film.name: film for film in films}
-    assert {item.task for item in items} == {*SHEETS, "not_shown"}
+    assert {item.task for item in items} == {*FIRST_TASKS, "not_shown"}
     for item in items:
         film = by_name[item.film]
         assert plain_answer(item, film) == item.answer, item
@@ -197,7 +197,7 @@ def test_needles_keep_apart_and_stand_at_their_depths() -> None:
 
 
 @pytest.mark.parametrize("room", [16, 40])  # of a minute, and of more needles than any sheet has
-@pytest.mark.parametrize("task", SHEETS)
+@pytest.mark.parametrize("task", TASKS)
 def test_no_rule_over_the_options_beats_chance(task: str, room: int) -> None:
     """Every rank and letter holds a quarter of the right options, however much room there is. The
     seed is fixed and the tolerance is five standard errors.
@@ -205,7 +205,7 @@ def test_no_rule_over_the_options_beats_chance(task: str, room: int) -> None:
     drafts = [
         draft
         for seed in range(600)
-        for draft in SHEETS[task](np.random.default_rng((5, seed)), room).drafts
+        for draft in TASKS[task].sheet(np.random.default_rng((5, seed)), room).drafts
     ]
     asked = [draft for draft in drafts if draft.options]
     rows = [
@@ -237,6 +237,23 @@ def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
     alone, _ = make.make(replace(GRID, tasks=("order",), films=(1,)))
     assert alone[0] in films  # a film does not change with the films around it
     assert make.make(replace(GRID, seed=1))[0] != films
+
+
+def test_films_of_the_first_tasks_stay_what_they_were(tmp_path: Path) -> None:
+    """Digests of commit fe241d8: rows of runs before it still belong to these films."""
+    grid = replace(GRID, minutes=(1.0, 5.0), looks=looks.LOOKS)
+    films, items = make.make(grid)
+    make.save(films, items, tmp_path)
+    digests = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in tmp_path.iterdir()
+    }
+    assert digests == {
+        "films.jsonl": "2eeb1ee56c156bbe",
+        "items.jsonl": "bb3bc513560c3059",
+        "vnbench.json": "82f64d0095f07fce",
+    }
+    fingerprints = " ".join(fingerprint(film) for film in films)
+    assert hashlib.sha256(fingerprints.encode()).hexdigest()[:16] == "088224bac0b4e020"
 
 
 # ---- films
