@@ -17,7 +17,7 @@ from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.config.settings import AskSettings
 from pipeline.evaluation.needle.films.film import FilmSource
-from pipeline.evaluation.needle.films.make import Grid, make
+from pipeline.evaluation.needle.films.make import Grid, known_tasks, make
 from pipeline.scoring import is_right
 from tests.support import measurement_page
 
@@ -25,9 +25,11 @@ from tests.support import measurement_page
 def report(options: argparse.Namespace) -> None:
     """Print a line for each question."""
     tasks, minutes = ("count", "order"), (options.minutes,)
+    known = known_tasks(compose("needle", []).needle_task)
     grid = Grid(
-        minutes, (50,), tasks, (options.films,), ("card",), 2.0, options.seed, (), False, 192, 108
-    )
+        minutes, (50,), tasks, (options.films,), ("card",), 2.0, options.seed, (), False, 192, 108,
+        known,
+    )  # fmt: skip
     every, items = make(grid)
     print("\n| film | question | pass | right | passes | contexts | reused | tokens | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|")
