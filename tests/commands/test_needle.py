@@ -5,6 +5,7 @@ tests/unit/pipeline/evaluation/test_needle_films.py has films, truths, and score
 
 import json
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ from pipeline.evaluation.needle.films.schema import (
     read_items,
 )
 from pipeline.evaluation.needle.results import score
-from pipeline.evaluation.needle.results.arms import Arm, arms, settings_of
+from pipeline.evaluation.needle.results.arms import UNRELATED, Arm, arms, settings_of
 from pipeline.evaluation.needle.results.run import source_of
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.needle_films import GRID, frames, published
 from tests.support.paths import ROOT
-from tests.support.toys import toy_parts
+from tests.support.toys import FRAME_TOKENS, toy_parts
 from tests.support.videos import write_video
 
 # ---- runs
@@ -75,12 +76,14 @@ def test_each_arm_sees_what_it_should(ran: Path) -> None:
         "needle_only",
         "oracle",
         "uniform",
+        "last1",
+        "last4",
+        "last16",
         "window",
         "full",
     }
     for row in rows:
         film = films[row["film"]]
-        assert row["config"]["retriever"] and row["config"]["fps"] == 1.0  # the whole configuration
         if row["arm"] == "blind":
             assert row["frames_read"] == 0 and row["found"] == []
         if row["arm"] == "oracle":
@@ -92,10 +95,33 @@ def test_each_arm_sees_what_it_should(ran: Path) -> None:
             assert row["read"] == [film.seconds - 24 + i for i in range(24)]
         if row["arm"] in ("fused", "uniform"):
             assert row["frames_read"] == 24
+        if row["arm"] == "uniform":  # from the first frame to the last one
+            assert row["read"][0] == 0 and row["read"][-1] == film.seconds - 1
+            assert {b - a for a, b in pairwise(row["read"])} <= {1, 2}
+        for count in (1, 4, 16):
+            if row["arm"] == f"last{count}":
+                assert row["read"] == [film.seconds - count + i for i in range(count)]
+                assert row["visual_tokens"] == count * FRAME_TOKENS
         if row["options"]:
             assert row["preds"] == vnbench_letters(row["choice"]) and row["gt"] == vnbench_letters(
                 row["options"].index(row["truth"])
             )
+
+
+def configuration_of(out: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """The resolved configuration that a row was made with."""
+    every = {one["key"]: one for one in json_lines.read(out / "configurations.jsonl")}
+    config: dict[str, Any] = every[row["key"].rpartition(" ")[2]]["config"]
+    return config
+
+
+def test_every_row_leads_to_the_whole_configuration_that_made_it(ran: Path) -> None:
+    for row in json_lines.read(ran / "results.jsonl"):
+        config = configuration_of(ran, row)
+        assert set(config) == {one.name for one in fields(NeedleSettings)} - UNRELATED
+        assert config["fps"] == 1.0 and config["recent_frames"] == (0 if row["arm"] == "rekv" else 4)
+    controls = json_lines.read(ran / "configurations.jsonl")
+    assert {one["arm"]: one["control"].get("frames") for one in controls}["last4"] == 4
 
 
 def vnbench_letters(slot: int) -> list[str]:
@@ -108,7 +134,14 @@ def test_the_report_holds_its_figures(ran: Path) -> None:
     text = (ran / "report.md").read_text()
     assert all(
         f"## {part}" in text
-        for part in ("Free answers", "Evidence", "VNBench's rules", "What encoding costs")
+        for part in (
+            "Free answers",
+            "Perception and backward",
+            "Differences in pairs",
+            "Evidence",
+            "VNBench's rules",
+            "What encoding costs",
+        )
     )
     for name in ("heatmap", "length", "recall"):
         assert (ran / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -226,7 +259,7 @@ def test_an_arm_reads_the_words_of_its_films(tmp_path: Path) -> None:
     read = {arm: {row["lines_read"] for row in own} for arm, own in score.by(rows, "arm").items()}
     assert read["fused"] == read["needle_only"] == {0}
     assert read["words"] == {1}
-    config = next(row["config"] for row in rows if row["arm"] == "words")
+    config = configuration_of(tmp_path, next(row for row in rows if row["arm"] == "words"))
     assert list(config["text"]) == ["subtitles"] and config["read_text_tokens"] == 600
 
 

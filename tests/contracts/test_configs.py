@@ -42,6 +42,7 @@ from tests.support.videos import numbered, write_video
 PRESETS = ("preset", "bench_preset")
 # parts of a batch alone, see test_batch.py and its neighbours
 BATCH = ("annotations", "option_choice", "compute")
+CONTROLS = ("control",)  # of benchmarks, see test_controls.py
 LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
 NEEDLES = ("needle_task",)  # of the needle benchmark, see test_needle_films.py
 CONVERSATION = ("follow_up",)  # of the prompt, serve and demo, see test_rewriter.py
@@ -55,7 +56,7 @@ EVERY = sorted(
 OPTIONS = [
     (group, name)
     for group, name in EVERY
-    if group not in (*BATCH, *LINES, *NEEDLES, *CONVERSATION, WORDS)
+    if group not in (*BATCH, *CONTROLS, *LINES, *NEEDLES, *CONVERSATION, WORDS)
 ]
 PUBLISHED = ("b32", "mobileclip2", "siglip", "siglip2")  # frame embedders
 DOWNLOADED = {("clip", name) for name in PUBLISHED} | {

@@ -6,56 +6,80 @@ differ, so they count no stricter than one. Knows no film and no truth.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Protocol
 
 from memory.schema import Evidence
 from pipeline.answer.likelihood import likelier_spellings, spellings
 from pipeline.answer.schema import EvidenceReader, Reader, is_local
 from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, prompt, tries
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Reading
 from pipeline.scoring import is_right
 
 
-def _untimed(stage: str) -> AbstractContextManager[None]:
-    return nullcontext()
+class OptionReader(Protocol):
+    """Reads the evidence of a question for one of its options, in place of the reader."""
+
+    texts: list[str]  # the answers to VNBench's four prompts; [] where none are asked
+    choice: int | None  # number of the option; None before it read
+
+    def __call__(self, evidence: Evidence, timer: StageTimer) -> Reading: ...
 
 
-def choose_option(
-    reader: EvidenceReader, evidence: Evidence, text: str, options: Sequence[str]
-) -> int | None:
-    """Number of the option that a free answer names, else of the likeliest one; None where the
-    model is not in this process, so that no likelihood is known.
-    """
-    named = [i for i, option in enumerate(options) if is_right(text, option)]
-    if named:
-        return named[0]
-    if not is_local(reader):
-        return None
-    scores = likelihoods(reader, evidence, options)
-    return max(range(len(options)), key=scores.__getitem__)
+def named_option(text: str, options: Sequence[str]) -> int | None:
+    """Number of the option that a free answer names; None where it names none."""
+    return next((i for i, option in enumerate(options) if is_right(text, option)), None)
 
 
-def answer_tries(
-    reader: EvidenceReader, evidence: Evidence, question: str, options: Sequence[str]
-) -> list[str]:
-    """The answers to VNBench's four prompts."""
-    texts = []
-    for row in tries("", "", question, options, 0, (), 0.0):
-        tried = replace(evidence.question, text=prompt(row))
-        texts.append(reader.read(replace(evidence, question=tried), _untimed).text)
-    return texts
+def option_reader(
+    reader: EvidenceReader, question: str, options: Sequence[str], *, letters: bool
+) -> OptionReader | None:
+    """letters: the four tries, else the likeliest option. None where the model is not in this
+    process, so that no likelihood is known."""
+    if letters:
+        return FourTries(reader, question, options)
+    return LikeliestOption(reader, options) if is_local(reader) else None
+
+
+class LikeliestOption:
+    """The option that the model finds likeliest as the whole answer. The likelier spelling counts:
+    with or without a space before it."""
+
+    def __init__(self, reader: Reader, options: Sequence[str]) -> None:
+        self._reader, self._options = reader, options
+        self.texts: list[str] = []
+        self.choice: int | None = None
+
+    def __call__(self, evidence: Evidence, timer: StageTimer) -> Reading:
+        forms = spellings(self._reader.backbone, self._options)
+        result = self._reader.log_likelihoods(evidence, evidence.question.text, forms, timer)
+        scores = likelier_spellings(result.values)
+        self.choice = max(range(len(scores)), key=scores.__getitem__)
+        return Reading(self._options[self.choice], result.weights)
+
+
+class FourTries:
+    """The answers to VNBench's four prompts, from the same evidence."""
+
+    def __init__(self, reader: EvidenceReader, question: str, options: Sequence[str]) -> None:
+        self._reader = reader
+        rows = tries("", "", question, options, 0, (), 0.0)
+        self._prompts = [prompt(row) for row in rows]
+        self.texts: list[str] = []
+        self.choice: int | None = None
+
+    def __call__(self, evidence: Evidence, timer: StageTimer) -> Reading:
+        readings = [
+            self._reader.read(
+                replace(evidence, question=replace(evidence.question, text=text)), timer
+            )
+            for text in self._prompts
+        ]
+        self.texts = [reading.text for reading in readings]
+        return readings[0]
 
 
 def letters_of(choice: int) -> list[str]:
     """The letters that one option has in the four tries."""
     return [LETTERS[order.index(choice)] for order in ORDERS]
-
-
-def likelihoods(reader: Reader, evidence: Evidence, options: Sequence[str]) -> list[float]:
-    """Log-probability of each option as the whole answer.
-
-    The likelier spelling counts: with or without a space before it.
-    """
-    forms = spellings(reader.backbone, options)
-    result = reader.log_likelihoods(evidence, evidence.question.text, forms, _untimed)
-    return likelier_spellings(result.values)

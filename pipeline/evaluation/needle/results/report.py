@@ -20,7 +20,14 @@ from pipeline.config.units import format_time
 from pipeline.evaluation.needle.films import vnbench
 from pipeline.evaluation.needle.films.film import FilmSource
 from pipeline.evaluation.needle.films.schema import Film, Item
-from pipeline.evaluation.needle.results import plots, score, thresholds, vnbench_score
+from pipeline.evaluation.needle.results import (
+    differences,
+    plots,
+    score,
+    thresholds,
+    vnbench_score,
+)
+from pipeline.evaluation.needle.results.rows import RECENT_FRAMES
 from pipeline.evaluation.needle.results.score import ResultRow
 
 FAILURES = 40  # that the page shows, spread over tasks
@@ -98,6 +105,18 @@ def _answer_sections(rows: Sequence[ResultRow]) -> list[tuple[str, str, list[str
         ),
         ("The option meant, of four, % right", "Chance is 25.", score.by_task(rows, score.choice)),
         (
+            "Perception and backward, % right",
+            f"Perception: the last {RECENT_FRAMES} frames of the film show every needle of the "
+            "answer, so no memory is needed. Backward: they do not.",
+            differences.by_kind(rows),
+        ),
+        (
+            "Differences in pairs, points",
+            "The first less the second, free answers to the same questions. Intervals: 95 %, "
+            "resampling films. An interval without 0 is a difference.",
+            differences.table(rows),
+        ),
+        (
             "Evidence",
             "needles read: a frame that shows the needle was among those read. @k: among the first "
             "k of the ranking.",
@@ -113,7 +132,7 @@ def _answer_sections(rows: Sequence[ResultRow]) -> list[tuple[str, str, list[str
 
 
 def _vnbench_words(rows: Sequence[ResultRow]) -> str:
-    if rows and rows[0]["config"]["answers"] == "letters":
+    if rows and rows[0]["answers"] == "letters":
         return (
             "Every question is asked four times; a question counts when all four tries are right."
         )

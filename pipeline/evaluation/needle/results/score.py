@@ -153,8 +153,8 @@ def evidence_table(rows: Sequence[ResultRow]) -> list[str]:
 
 
 def _ranks(rows: Sequence[ResultRow]) -> bool:
-    """Whether these rows have a meaningful ranking; most controls read fixed frames."""
-    return rows[0]["control"] in ("", "uniform") and bool(recall_at(rows, 1))
+    """Whether these rows have a ranking; most controls read fixed frames."""
+    return bool(recall_at(rows, 1))
 
 
 def cost_table(rows: Sequence[ResultRow]) -> list[str]:

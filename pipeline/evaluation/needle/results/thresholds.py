@@ -59,4 +59,4 @@ def _measured(rows: Sequence[ResultRow]) -> list[ResultRow]:
 
 def _least(rows: Sequence[ResultRow]) -> float:
     """The threshold that the arm itself ran with: answers above it were never given."""
-    return float(rows[0]["config"]["abstention"]["threshold"])
+    return float(rows[0]["threshold"])

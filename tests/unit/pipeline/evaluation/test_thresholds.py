@@ -4,10 +4,9 @@ from pipeline.evaluation.needle.results import thresholds
 
 
 def row(film: str, absence: float | None, *, is_shown: bool, right: bool = False, truth=True):
-    config = {"abstention": {"threshold": 1.0}}
     return {
         "arm": "a", "film": film, "absence": absence, "shown": is_shown, "right": right,
-        "options": ["x"] if truth else [], "config": config,
+        "options": ["x"] if truth else [], "threshold": 1.0,
     }  # fmt: skip
 
 
@@ -41,7 +40,7 @@ def test_arms_that_measured_nothing_have_no_line():
 
 
 def test_a_threshold_above_the_run_s_own_has_no_line():
-    strict = [{**one, "config": {"abstention": {"threshold": 0.3}}} for one in ROWS]
+    strict = [{**one, "threshold": 0.3} for one in ROWS]
     assert [line.split(" | ")[1] for line in thresholds.table(strict)[2:]] == [
         f"{each:g}" for each in thresholds.THRESHOLDS if each <= 0.3
     ]

@@ -1,0 +1,181 @@
+"""One question in one arm, as results.jsonl holds it: what was asked, answered, ranked, read and
+cited, when the needles showed, and what it took.
+
+The answer is that of `VideoQA.ask`, with the strategy of the arm. Knows no score of a whole run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memory.schema import Question
+from memory.storage.json_lines import JsonRow
+from pipeline.evaluation.needle.films.film import fingerprint, is_sampled
+from pipeline.evaluation.needle.films.schema import Film, Item, Spans
+from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, type_of
+from pipeline.evaluation.needle.results.arms import Arm
+from pipeline.evaluation.needle.results.choose import letters_of, named_option, option_reader
+from pipeline.evaluation.needle.results.read_log import ContextRecord, ReadLog
+from pipeline.qa import VideoQA
+from pipeline.schema import Answer
+from pipeline.scoring import is_right
+
+RANKED = 64  # times of the ranking that a row holds
+RECENT_FRAMES = 16  # the most that a control of newest frames reads: what they show is perception
+
+
+def key(item: Item, film: Film, arm: Arm) -> str:
+    """Identifies the question, the film's frames and the arm's settings that a row belongs to."""
+    return f"{item.id} {fingerprint(film)} {arm.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAnswer:
+    """What one arm read and answered."""
+
+    answer: Answer
+    contexts: tuple[ContextRecord, ...]  # that the free answer rests on
+    choice: int | None  # number of the option; -1: none of them; None: there are no options
+    preds: list[str]  # the answers to VNBench's four tries
+
+
+def row_of(item: Item, film: Film, arm: Arm, video_id: str, turn: int) -> JsonRow:
+    """turn: number of the question among those that this arm answers about the film, from 1."""
+    asked = ask(item, film, arm, video_id)
+    return {
+        "key": key(item, film, arm),
+        "arm": arm.name,
+        "control": arm.control_name,
+        "item": item.id,
+        "film": film.name,
+        "task": item.task,
+        "family": item.family,
+        "minutes": film.seconds / 60,
+        "depth": item.depth,
+        "kind": kind_of(item, film, arm.config.fps),
+        "turn": turn,
+        "question": item.question,
+        "truth": item.answer,
+        **_score_facts(item, film, asked),
+        **_evidence_facts(item, film, arm, asked),
+        **_cost_facts(asked),
+        "answers": arm.config.answers,
+        "threshold": _threshold(arm),
+    }
+
+
+def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
+    """Ask one question in one arm, as `reelbank ask` does: freely, then for one of the options
+    where the answer names none."""
+    strategy = arm.strategy(item, film)
+    if strategy is None:
+        raise ValueError(f"arm {arm.name} is not asked {item.id}")
+    log, question = ReadLog(), Question(item.question, video_id)
+    qa = log.watch(arm.qa, strategy)
+    answer = qa.ask(question)
+    contexts = tuple(log.contexts)
+    choice, preds = _choose(item, arm, qa, question, answer.text)
+    return ArmAnswer(answer, contexts, choice, preds)
+
+
+def _choose(
+    item: Item, arm: Arm, qa: VideoQA, question: Question, text: str
+) -> tuple[int | None, list[str]]:
+    """The number of the chosen option, and the answers to VNBench's four tries.
+
+    In letters, the option is that of the first try. A strategy that answers by a rule reads
+    nothing for a choice: then the option is the one that its answer names, or none.
+    """
+    if not item.options:
+        return None, []
+    reader = qa.answerer.reader
+    letters = arm.config.answers == "letters"
+    choice = None if letters else named_option(text, item.options)
+    if choice is None:
+        chooser = option_reader(reader, item.question, item.options, letters=letters)
+        if chooser is not None:
+            qa.ask(question, read=chooser)
+            if letters and chooser.texts:
+                first = chooser.texts[0]
+                return LETTERS.find(first[:1]) if first else -1, list(chooser.texts)
+            choice = chooser.choice
+    return (-1, [""] * len(ORDERS)) if choice is None else (choice, letters_of(choice))
+
+
+def kind_of(item: Item, film: Film, fps: float) -> str:
+    """ "perception" where the newest frames of the film show every needle of the answer, else
+    "backward"; "" where no needle answers."""
+    if not item.needles:
+        return ""
+    since = film.seconds - RECENT_FRAMES / fps
+    recent = all(end > since for _, end in film.spans(item.needles))
+    return "perception" if recent else "backward"
+
+
+def _score_facts(item: Item, film: Film, asked: ArmAnswer) -> JsonRow:
+    """Whether the answer is right, as free text and as a choice by VNBench's rules."""
+    answer, choice = asked.answer, asked.choice
+    # what several passes measured belongs to none of them
+    absence = asked.contexts[0].absence if len(asked.contexts) == 1 else None
+    return {
+        "text": answer.text,
+        "right": is_right(answer.text, item.answer),
+        "shown": answer.shown,
+        "absence": absence,
+        "options": item.options,
+        "choice": choice,
+        "chose_right": None if choice is None else choice == item.slot,
+        "type": type_of(item, film),  # VNBench's
+        "preds": asked.preds,
+        "gt": letters_of(item.slot) if item.options else [],
+    }
+
+
+def _evidence_facts(item: Item, film: Film, arm: Arm, asked: ArmAnswer) -> JsonRow:
+    """What the arm ranked, read and cited, and when the needles showed."""
+    interval = arm.qa.ingester.interval
+    read = sorted({time for context in asked.contexts for time in context.times})
+    # ranked frames that are not read are known by number: a file's frame may lie one frame later
+    first = next((context.ranked for context in asked.contexts if context.ranked), ())
+    ranked = [ordinal * interval for ordinal in first]
+    needles: Spans = ()  # without video, or without needles in it, there is nothing to find
+    if arm.shows_needles:
+        needles = arm.variant(film).spans(item.needles)
+    return {
+        "needles": needles,
+        "sampled": [is_sampled(film, i, arm.config.fps) for i in item.needles] if needles else [],
+        # of the first ranked frame that shows each needle; None if no such frame is ranked
+        "ranks": [_first(ranked, span) for span in needles] if ranked else [],
+        "ranked": [round(t, 3) for t in ranked[:RANKED]],
+        "read": [round(t, 3) for t in read],
+        "found": [any(a <= t < b for t in read) for a, b in needles],
+        "cited": asked.answer.spans,
+        "lines_read": sum(context.lines for context in asked.contexts),
+        "read_bytes": sum(context.nbytes for context in asked.contexts),
+    }
+
+
+def _cost_facts(asked: ArmAnswer) -> JsonRow:
+    """What the answer took, and which strategy gave it."""
+    answer, trace = asked.answer, asked.answer.trace
+    assert trace is not None  # of every answer from a bank
+    return {
+        "frames_read": answer.frames_read,
+        "visual_tokens": answer.visual_tokens,
+        "strategy": trace.strategy,
+        "why": trace.why,
+        "calls": len(trace.calls),
+        "contexts": sum(call.contexts for call in trace.calls),
+        "reused": trace.reused,
+        "text_tokens": sum(call.text_tokens for call in trace.calls),
+        "seconds": answer.seconds,
+    }
+
+
+def _threshold(arm: Arm) -> float | None:
+    """The threshold of abstention that the arm ran with."""
+    value = arm.config.abstention.get("threshold")
+    return None if value is None else float(value)
+
+
+def _first(ranked: Sequence[float], span: tuple[float, float]) -> int | None:
+    return next((rank for rank, t in enumerate(ranked, start=1) if span[0] <= t < span[1]), None)
