@@ -1,4 +1,5 @@
-"""Cues of subtitle files: what stands in a .srt, .vtt, .ass or .ssa file, and when it is shown.
+"""Cues of subtitle files: what stands in a .srt, .vtt, .ass, .ssa or .json file, and when it is
+shown.
 
 Knows pysubs2 for .ass and .ssa. SubRip and WebVTT are read here: pysubs2 1.8 takes a line with two
 inline time tags of WebVTT for the times of a cue, and everything between two angle brackets for a
@@ -6,10 +7,12 @@ tag. Words that a cue repeats from the cue before it count once (rolling caption
 """
 
 import html
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from encoders.text.decoding import decode
 
@@ -31,6 +34,7 @@ _ENTITIES = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[a-zA-Z]+\d*);")
 # a cue that repeats words for less than this share of the cue before it shows nothing new
 _FLASH = 0.1
 _PAUSE_S = 0.1  # cues that are further apart do not continue each other
+_OPEN_S = 5.0  # length of a last cue of .json that states no end
 
 
 @dataclass
@@ -60,8 +64,9 @@ def read_file(path: Path) -> tuple[list[Cue], str]:
             "wrong"
         )
     is_substation = path.suffix.lower() in (".ass", ".ssa") or "[Script Info]" in text[:1000]
+    read = _substation if is_substation else _timed_text
     try:
-        cues, bad, stated = _substation(text) if is_substation else _timed_text(text)
+        cues, bad, stated = (_objects if path.suffix.lower() == ".json" else read)(text)
     except ValueError as error:
         return [], f"{path} cannot be read as subtitles ({error})"
     if bad:
@@ -150,6 +155,56 @@ def _substation(text: str) -> tuple[list[Cue], int, int]:
         elif words:
             cues.append((max(event.start, 0) / 1000, event.end / 1000, words))
     return cues, bad, stated
+
+
+def _objects(text: str) -> tuple[list[Cue], int, int]:
+    """Cues of a list of objects in JSON, how many were left out, and how many the file has.
+    ValueError if it is no such list.
+
+    LongVideoBench has two forms: timestamp [start, end] in seconds and text; or start and end as
+    hh:mm:ss.sss and line. An end that is not stated is the start of the next one.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    if not isinstance(found, list):
+        raise ValueError("no list of objects")
+    cues, bad = [], 0
+    starts = [_cue_times(one)[0] for one in found]
+    for number, one in enumerate(found):
+        start, end = _cue_times(one)
+        if start is not None and end is None:
+            later = (each for each in starts[number + 1 :] if each is not None and each > start)
+            end = next(later, start + _OPEN_S)
+        if start is None or end is None or not max(start, 0.0) < end:
+            bad += 1
+            continue
+        words = plain_text(str(one.get("text") or one.get("line") or ""))
+        if words:
+            cues.append((max(start, 0.0), end, words))
+    return cues, bad, len(found)
+
+
+def _cue_times(cue: Any) -> tuple[float | None, float | None]:
+    """Start and end of an object in seconds; None for what it does not state."""
+    if not isinstance(cue, dict):
+        return None, None
+    times = cue.get("timestamp", [cue.get("start"), cue.get("end")])
+    if not isinstance(times, list) or len(times) != 2:
+        return None, None
+    start, end = (_clock_seconds(time) for time in times)
+    return start, end
+
+
+def _clock_seconds(time: Any) -> float | None:
+    """Seconds of 61.5 or of "00:01:01.5"; None for anything else."""
+    try:
+        parts = [float(part) for part in str(time).split(":")]
+    except ValueError:
+        return None
+    seconds = sum(part * 60.0**power for power, part in enumerate(reversed(parts)))
+    return seconds if seconds == seconds and abs(seconds) < 1e9 else None
 
 
 def _timed_text(text: str) -> tuple[list[Cue], int, int]:

@@ -43,12 +43,15 @@ _RULES = 2
 class Subtitles:
     """The `subtitles` extractor.
 
-    path: one subtitle file, for the one video that is read; "" = the files next to each video.
+    path: one subtitle file, for the one video that is read, also .json as LongVideoBench writes it;
+    "" = the files next to each video.
+    path_from: second of that file at which the video begins; earlier cues are left out.
     tracks: True to read tracks inside the video if there is no file.
     """
 
     path: str = ""
     tracks: bool = True
+    path_from: float = 0.0
     name = "subtitles"
 
     def missing(self) -> str:
@@ -68,7 +71,10 @@ class Subtitles:
         """
         files = ", ".join(f"{path.name}:{fingerprint(path)}" for path in self._files(video))
         version = importlib.metadata.version("pysubs2")
-        return f"Subtitles({_RULES}, pysubs2 {version}, tracks={self.tracks}, files=[{files}])"
+        begin = f", from={self.path_from:g}" if self.path and self.path_from else ""
+        return (
+            f"Subtitles({_RULES}, pysubs2 {version}, tracks={self.tracks}, files=[{files}]{begin})"
+        )
 
     def spans(self, video: VideoFile, after: float = 0.0) -> Iterator[TextSpan]:
         """One for every ten minutes."""
@@ -108,7 +114,8 @@ class Subtitles:
             path = Path(self.path)
             if not path.is_file():
                 raise UserError(
-                    f"text.subtitles.path={self.path} is not a file; give a .srt, .vtt or .ass file"
+                    f"text.subtitles.path={self.path} is not a file; give a .srt, .vtt, .ass or "
+                    ".json file"
                 )
             return [path]
         beside = list(video.path.parent.iterdir())
@@ -122,6 +129,11 @@ class Subtitles:
             and path.is_file()
         )
 
+    def _from_begin(self, cues: Iterable[Cue]) -> list[Cue]:
+        """The cues of one file, counted from the begin of the video."""
+        begin = self.path_from if self.path else 0.0
+        return [(max(a - begin, 0.0), b - begin, text) for a, b, text in cues if b > begin]
+
     def _cues(self, video: VideoFile) -> tuple[list[Cue], list[str]]:
         cues: list[Cue] = []
         notes: list[str] = []
@@ -133,7 +145,7 @@ class Subtitles:
                     f"{note or f'{path} has no subtitle in it'}; mend the file or leave "
                     "text.subtitles.path= out"
                 )
-            cues += file_cues
+            cues += self._from_begin(file_cues)
             notes += [note] if note else []
         if not cues and self.tracks:
             cues, more = read_tracks(video.path)

@@ -20,7 +20,7 @@ from typing import Any
 from encoders.errors import UserError
 from memory.storage.json_lines import JsonLines
 from pipeline.batch import compare, job_files, join, progress, run_folder, summary, tasks
-from pipeline.batch.jobs import collect
+from pipeline.batch.jobs import Annotations, collect
 from pipeline.batch.option_choice import NEEDS_LETTERS
 from pipeline.batch.run_folder import RunFolder
 from pipeline.batch.schema import (
@@ -100,11 +100,10 @@ def _check_one_bank(config: BatchSettings, compute: Compute, jobs: Sequence[Job]
 def read_jobs(config: BatchSettings) -> tuple[list[Job], list[RejectedRow]]:
     """Step 1. UserError when no row can be used, or with strict=true when one cannot."""
     path = Path(config.jobs)
-    entries = job_files.rows(path)
+    annotations: Annotations = instantiate("annotations", config.annotations)
+    entries = job_files.rows(path, whole_file=annotations.whole_file)
     root = Path(config.videos) if config.videos else path.parent
-    jobs, rejected = collect(
-        entries, instantiate("annotations", config.annotations), root, unlabelled=config.unlabelled
-    )
+    jobs, rejected = collect(entries, annotations, root, unlabelled=config.unlabelled)
     if rejected and (config.strict or not jobs):
         count = len(rejected)
         first = f"{count} rows of {path} cannot be used, the first: " if count > 1 else ""

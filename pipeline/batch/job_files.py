@@ -26,8 +26,11 @@ MAX_JSON_BYTES = 512 << 20  # of a .json file, which is read as a whole
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
-def rows(path: Path) -> Iterator[Entry | RejectedRow]:
-    """All rows in order. UserError when the file is missing, of another format, or damaged."""
+def rows(path: Path, *, whole_file: bool = False) -> Iterator[Entry | RejectedRow]:
+    """All rows in order. UserError when the file is missing, of another format, or damaged.
+
+    whole_file: a .json file that holds an object is one row.
+    """
     if not path.is_file():
         raise UserError(f"There is no file {path}; check jobs=")
     if path.suffix not in SUFFIXES:
@@ -38,7 +41,7 @@ def rows(path: Path) -> Iterator[Entry | RejectedRow]:
         if path.suffix == ".parquet":
             yield from _parquet(path)
         elif path.suffix == ".json":
-            yield from _json(path)
+            yield from _json(path, whole_file)
         elif path.suffix in (".csv", ".tsv"):
             yield from _csv(path)
         else:
@@ -82,7 +85,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             line = file.readline(MAX_ROW_BYTES + 1)
 
 
-def _json(path: Path) -> Iterator[Entry | RejectedRow]:
+def _json(path: Path, whole_file: bool) -> Iterator[Entry | RejectedRow]:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise UserError(
             f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB; write it as .jsonl, one row a line"
@@ -91,6 +94,9 @@ def _json(path: Path) -> Iterator[Entry | RejectedRow]:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON in UTF-8 ({error}); check jobs=") from error
+    if whole_file and isinstance(data, dict) and data:
+        yield _entry(path.name, data)
+        return
     lists = data.values() if isinstance(data, dict) else [data]
     entries = next((values for values in lists if isinstance(values, list)), None)
     if entries is None:

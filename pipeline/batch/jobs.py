@@ -1,11 +1,11 @@
 """Rows -> jobs: validates columns, normalizes options, finds videos, makes ids unique.
 
 Knows no benchmark and no model. Columns: video and question; optional id, options, answer,
-accepted, start, end, asked_at, task, category, duration, group, pair, evidence, prompt, rule. A
-video is a path (below `videos`,
-else beside the job file), a glob (the question is asked of every matching file), or an fsspec URL.
-A list of them is one question about all of them together, and "*" one about the whole bank. A row
-without an id gets one from its content, so that lines may be added or moved between two runs.
+accepted, start, end, asked_at, task, category, duration, group, pair, evidence, prompt, rule,
+query, subtitles, subtitles_from, length, before. A video is a path (below `videos`, else beside the
+job file), a glob (the question is asked of every matching file), or an fsspec URL. A list of them
+is one question about all of them together, and "*" one about the whole bank. A row without an id
+gets one from its content, so that lines may be added or moved between two runs.
 """
 
 import hashlib
@@ -30,9 +30,17 @@ _PREFIX = re.compile(r"^\s*\(?([A-Za-z])[.):]\s*(.*)$", re.DOTALL)
 
 
 class Annotations(Protocol):
-    """Converts one row of a file to rows in our columns. RowError when it has another format."""
+    """The format of a file."""
 
-    def __call__(self, values: dict[str, Any]) -> list[dict[str, Any]]: ...
+    @property
+    def whole_file(self) -> bool:
+        """True: a .json file that holds an object is one entry, not a list of rows."""
+
+    def unfold(self, entry: Entry) -> Iterator[Entry | RejectedRow]:
+        """The rows within an entry of the file, each with its place."""
+
+    def __call__(self, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """Converts one row to rows in our columns. RowError when it has another format."""
 
 
 def collect(
@@ -49,16 +57,16 @@ def collect(
     """
     jobs: dict[str, Job] = {}
     rejected: list[RejectedRow] = []
-    for entry in entries:
+    for entry in _unfolded(entries, annotations):
         if isinstance(entry, RejectedRow):
             rejected.append(entry)
             continue
         try:
-            parsed = [
-                (parse(entry.place, values, unlabelled=unlabelled), _listed(values) is not None)
+            located = [
+                job
                 for values in annotations(entry.values)
+                for job in _locate(parse(entry.place, values, unlabelled=unlabelled), root, values)
             ]
-            located = [job for one, together in parsed for job in _locate(one, root, together)]
         except RowError as error:
             rejected.append(RejectedRow(entry.place, str(error)))
             continue
@@ -74,6 +82,16 @@ def collect(
             else:
                 jobs[job.id] = job
     return list(jobs.values()), rejected
+
+
+def _unfolded(
+    entries: Iterable[Entry | RejectedRow], annotations: Annotations
+) -> Iterator[Entry | RejectedRow]:
+    for entry in entries:
+        if isinstance(entry, RejectedRow):
+            yield entry
+        else:
+            yield from annotations.unfold(entry)
 
 
 def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Job:
@@ -130,7 +148,10 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
         duration=str(values.get("duration") or ""),
         group=str(values.get("group") or ""),
         pair=str(values.get("pair") or ""),
-        evidence=_evidence(values.get("evidence")),
+        evidence=_evidence(values.get("evidence"), seconds(values, "length")),
+        query=str(values.get("query") or "").strip(),
+        subtitles=str(values.get("subtitles") or ""),
+        subtitles_from=seconds(values, "subtitles_from") or 0.0,
         prompt=_prompt(values.get("prompt")),
         rule=_rule(values.get("rule")),
         place=place,
@@ -248,7 +269,8 @@ def _rule(value: Any) -> str:
     return str(value or "")
 
 
-def _evidence(value: Any) -> tuple[tuple[float, float], ...]:
+def _evidence(value: Any, length: float | None) -> tuple[tuple[float, float], ...]:
+    """Spans of seconds. length: seconds of the video as the row states them; None: it does not."""
     if value is None or value == "":
         return ()
     try:
@@ -259,17 +281,24 @@ def _evidence(value: Any) -> tuple[tuple[float, float], ...]:
     bad = next((one for one in parsed if not 0 <= one[0] <= one[1] < math.inf), None)
     if bad is not None:
         raise RowError(f"evidence holds {list(bad)}, which is no start and end in seconds")
+    outside = next((one for one in parsed if length is not None and one[1] > length + 1), None)
+    if outside is not None:  # a second more, as annotations round
+        raise RowError(f"evidence={list(outside)} lies outside of a video of {length:g} s")
     return parsed
 
 
-def _locate(job: Job, root: Path, together: bool) -> Iterator[Job]:
-    """The job with the paths or URLs of its videos; one job for each match of a glob, or one about
+def _locate(job: Job, root: Path, values: dict[str, Any]) -> Iterator[Job]:
+    """The job with the paths or URLs of its files; one job for each match of a glob, or one about
     all matches together.
 
     A missing file is not an error here: opening it will be.
     """
-    if together or job.video == ALL:
+    if job.subtitles:
+        job = replace(job, subtitles=str(root / os.path.expanduser(job.subtitles)))
+    if _listed(values) is not None or job.video == ALL:
         found = dict.fromkeys(path for name in job.videos for path in _paths(name, root))
+        if values.get("before"):
+            found = _ended_before(str(values["before"]), found)
         first, *others = found or [ALL]
         if others or first == ALL:
             _refuse_seconds(job)
@@ -279,6 +308,17 @@ def _locate(job: Job, root: Path, together: bool) -> Iterator[Job]:
     for path_or_url in paths:
         ident = job.id if len(paths) == 1 else f"{job.id}@{path_or_url.rsplit('/', 1)[-1]}"
         yield replace(job, id=ident, video=path_or_url)
+
+
+def _ended_before(name: str, paths: Iterable[str]) -> dict[str, None]:
+    """Of files whose names sort by time, those before the last one whose name is not after this:
+    that one may still run. RowError if there is none."""
+    earlier = sorted(
+        (path for path in paths if Path(path).stem <= name), key=lambda path: Path(path).stem
+    )
+    if len(earlier) < 2:
+        raise RowError(f"no video ended before {name}; check videos=")
+    return dict.fromkeys(earlier[:-1])
 
 
 def _refuse_seconds(job: Job) -> None:

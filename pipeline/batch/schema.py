@@ -24,8 +24,9 @@ _NOT_IN_DIGEST = (
     "accepted",
     "prompt",
     "rule",
-    "also",
 )
+# fields that a question has only where they are set: older runs have digests without them
+_IF_SET = ("also", "query", "subtitles", "subtitles_from")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -78,6 +79,9 @@ class Job:
     rule: str = ""
     place: str = ""  # of the row, such as "jobs.csv line 17"
     also: tuple[str, ...] = ()  # paths or URLs of further videos of the same question
+    query: str = ""  # what is searched for in place of the question
+    subtitles: str = ""  # file that text=[subtitles] reads; "": the files beside the video
+    subtitles_from: float = 0.0  # second of that file at which the video begins
 
     @property
     def videos(self) -> tuple[str, ...]:
@@ -95,10 +99,18 @@ class Job:
         A resumed run compares digests.
         """
         content = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_DIGEST}
-        content["video"] = self.video.rsplit("/", 1)[-1]
-        if self.also:  # a question about one video keeps the digest that it had before
-            content["also"] = [each.rsplit("/", 1)[-1] for each in self.also]
+        content = {key: value for key, value in content.items() if value or key not in _IF_SET}
+        content["video"] = _file_name(self.video)
+        if self.also:
+            content["also"] = [_file_name(each) for each in self.also]
+        if self.subtitles:
+            content["subtitles"] = _file_name(self.subtitles)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path or URL."""
+    return path.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from pipeline.answer.citations import union
 from pipeline.answer.schema import is_local
+from pipeline.batch.compute.film_subtitles import with_subtitles
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import OptionChoice, OptionResult
 from pipeline.batch.schema import (
@@ -124,7 +125,9 @@ class Worker:
         path = fetch(video, self._downloads)
         source = open_video(self._config, self._backbone, str(path), start=task.start, end=task.end)
         length = min(source.info.duration, math.inf if task.end is None else task.end)
-        result = qa.ingest(
+        jobs = [job for group in task.groups for job in group]
+        ingester, note = with_subtitles(qa.ingester, jobs, video)
+        result = ingester.ingest(
             source, lambda seconds, nbytes: self._emit(EncodeProgress(video, seconds, length))
         )
         return VideoEncoded(
@@ -136,7 +139,7 @@ class Worker:
             nbytes=result.nbytes,
             seconds=time.perf_counter() - start,
             bank=task.bank,
-            warning=result.warning,
+            warning=" ".join(filter(None, [result.warning, note])),
         )
 
     def _answer_group(
@@ -178,7 +181,13 @@ class Worker:
             return [readings[evidence.question.id] for evidence in batch]
 
         questions = [
-            Question(job.question, ids, math.inf if job.asked_at is None else job.asked_at, job.id)
+            Question(
+                job.question,
+                ids,
+                math.inf if job.asked_at is None else job.asked_at,
+                job.id,
+                query=job.query,
+            )
             for job in group
         ]
         answers = qa.ask_all(questions, read=read)

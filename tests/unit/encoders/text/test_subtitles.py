@@ -1,5 +1,6 @@
 """Subtitle files and tracks: what a cue says and when, and every way in which a file can be bad."""
 
+import json
 from pathlib import Path
 
 import av
@@ -264,6 +265,41 @@ def test_what_is_no_subtitle_file_is_one_sentence(tmp_path: Path, data: bytes, w
 def test_a_named_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"text\.subtitles\.path=nowhere\.srt"):
         read(tmp_path, SRT, path="nowhere.srt")
+
+
+JSON = [  # the two forms of LongVideoBench, and a cue that states no end
+    {"timestamp": [11.0, 12.5], "text": "The harbour was <b>rebuilt</b>"},
+    {"start": "00:00:12.000", "end": "00:00:14.000", "line": "with granite"},
+    {"timestamp": [20.0, None], "text": "in a year"},
+]
+
+
+def test_a_list_in_json_is_read_from_the_second_at_which_the_video_begins(tmp_path: Path) -> None:
+    text = json.dumps([{"timestamp": [2, 3], "text": "before it"}, *JSON])
+    path = str(tmp_path / "talk_en.json")
+    found = read(tmp_path, text, "talk_en.json", path=path, path_from=10.0)
+    assert cues(found) == [*EXPECTED, (10.0, 15.0, "in a year")] and not note(found)
+    # a file beside a film is one of the other kinds
+    assert cues(read(tmp_path, text, "talk.json")) == []
+    video = VideoFile("v", tmp_path / "talk.mp4", duration=60.0)
+    made = [Subtitles(path, path_from=second).made_with(video) for second in (0.0, 10.0)]
+    assert made[0] != made[1] and "from" not in made[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "no list of objects"),
+        ("[", "cannot be read as subtitles"),
+        ("[" * 100_000, "too deep"),
+        ('[5, {"timestamp": [4, 2], "text": "x"}]', "2 of 2 subtitles in talk.json were left out"),
+        ('[{"timestamp": ["a", 2], "text": "x"}]', "1 of 1 subtitles in talk.json were left out"),
+    ],
+)
+def test_json_that_is_no_subtitles_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as refused:
+        read(tmp_path, text, "talk.json", path=str(tmp_path / "talk.json"))
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_a_very_long_cue_becomes_several_lines_and_loses_nothing(tmp_path: Path) -> None:
