@@ -45,6 +45,11 @@ class _Mapped:
         return sum(own.reused for _, own in self.findings)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not read, for each question about segments."""
+        return tuple(own.note for _, own in self.findings if own.note)
+
+    @property
     def items(self) -> list[Item]:
         """What the findings name."""
         return [
@@ -67,10 +72,13 @@ class MapReduce:
         contexts: int = 8,
         reduce_tokens: int = 2048,
         keep_findings: bool = True,
+        patience: int = 0,
     ) -> None:
         """reduce: "auto" takes rules where the question counts, orders or lists, else the model;
         "model" always asks the model. contexts: segments in one pass. reduce_tokens: text that the
         model reads at once when it reduces. keep_findings: in the bank, for later questions.
+        patience: 0 reads every segment. More: for questions about cards, whose frames the embedder
+        tells from all others, slices are read best first until so many in a row show nothing.
         UserError on values that cannot be."""
         if reduce not in ("auto", "model"):
             raise UserError(f"answer.reduce={reduce} is not known; use auto or model.")
@@ -80,7 +88,9 @@ class MapReduce:
             raise UserError(
                 f"answer.reduce_tokens={reduce_tokens} holds no two findings; use 128 or more."
             )
-        self._reduce, self._contexts = reduce, contexts
+        if patience < 0:
+            raise UserError(f"answer.patience={patience} is too small; use 0 or more.")
+        self._reduce, self._contexts, self._patience = reduce, contexts, patience
         self._reduce_tokens, self._keeps = reduce_tokens, keep_findings
 
     def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
@@ -121,7 +131,13 @@ class MapReduce:
     ) -> _Mapped:
         """The findings of every segment that the question sees."""
         mapper = SegmentMapper(
-            answerer, log, timer, self._contexts, divides=plan.names_one, keeps_findings=self._keeps
+            answerer,
+            log,
+            timer,
+            self._contexts,
+            divides=plan.names_one,
+            keeps_findings=self._keeps,
+            patience=self._patience if plan.names_one else 0,
         )
         found = tuple((one.item, mapper.find(question, one)) for one in plan.questions)
         return _Mapped(plan, found)
@@ -144,11 +160,15 @@ class MapReduce:
             log,
             timer,
             strategy=self.name,
-            why=f'answer=map_reduce reads every segment; the rule "{mapped.plan.aim}" reduces',
+            why=(
+                f"answer=map_reduce reads {'best first' if mapped.notes else 'every segment'}; "
+                f'the rule "{mapped.plan.aim}" reduces'
+            ),
             text=reduced.text,
             lines=mapped.lines,
             basis=[Basis(text, spans) for text, spans in reduced.basis],
             reused=mapped.reused,
+            notes=mapped.notes,
         )
 
     def _by_model(

@@ -2,8 +2,11 @@
 
 Each segment is read alone, within `read_tokens`, so a finding depends on its segment and on what
 was asked, not on the question's moment or on other findings. Whole blocks of segments are kept in
-the bank (memory/text/findings.py), and a later question of the same form reads them there. Knows
-what is asked as text; no aim and no reduction.
+the bank (memory/text/findings.py), and a later question of the same form reads them there.
+
+With `patience` the map ends early: frames that the frame embedder ranks first are read first, and
+what comes after `patience` slices in a row that show nothing is not read (a coarse pass before the
+fine one, as in "MR. Video" and "LaRA"). Knows what is asked as text; no aim and no reduction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +21,7 @@ from memory.text.findings import BLOCK_SEGMENTS
 from pipeline.answer.citations import Span, cite, cited_spans
 from pipeline.answer.schema import is_local
 from pipeline.answer.strategies.call_log import CallLog
+from pipeline.answer.strategies.mapping.ranked_slices import RankedSlices
 from pipeline.answer.strategies.segment_slices import (
     SegmentSlice,
     frame_cost,
@@ -44,6 +48,7 @@ class Findings:
     lines: tuple[TextLine, ...]  # kind FINDING; `parents` names the segments
     segments: int  # that were read or taken from the bank
     reused: int  # of them taken from the bank
+    note: str = ""  # what was not read, where the map ended early
 
 
 @dataclass(frozen=True)
@@ -57,26 +62,30 @@ class SegmentMapper:
     # True: an answer names one thing, so where it rests on two moments, both are read again alone
     divides: bool
     keeps_findings: bool = True  # False: findings are neither taken from the bank nor kept there
+    # slices in a row without a finding, best first, after which the rest is not read; 0: all is
+    patience: int = 0
 
     def find(self, question: Question, asked: SegmentQuestion) -> Findings:
         """What the model says about each segment that the question sees."""
         lines: list[TextLine] = []
         segments = reused = 0
+        notes = []
         for video_id in question.videos:
-            found = self._find(question, video_id, asked)
+            ends_early = self.patience > 0 and self.answerer.raw_scores is not None
+            find = self._find_early if ends_early else self._find
+            found = find(question, video_id, asked)
             lines += found.lines
             segments, reused = segments + found.segments, reused + found.reused
-        return Findings(tuple(lines), segments, reused)
+            notes.append(found.note)
+        return Findings(tuple(lines), segments, reused, "; ".join(filter(None, notes)))
 
     def _find(self, question: Question, video_id: str, asked: SegmentQuestion) -> Findings:
-        """The same of one video."""
+        """The same of one video, of which every segment is read."""
         bank, made_with = self.answerer.bank, self._made_with(asked)
         interval = bank.catalog.require_video(video_id).interval
         lines: list[TextLine] = []
         segments = reused = 0
-        rows = visible_segments(bank, question, video_id)
-        for number, group in groupby(rows, key=lambda row: row.number // BLOCK_SEGMENTS):
-            block = list(group)
+        for number, block in self._blocks(question, video_id).items():
             segments += len(block)
             keeps = self._keeps(question, video_id, number, block)
             kept = bank.findings.read(video_id, made_with, number, block) if keeps else None
@@ -101,7 +110,43 @@ class SegmentMapper:
             lines += self._read(question, asked, [end])
         return Findings(tuple(lines), segments + (end is not None), reused)
 
+    def _find_early(self, question: Question, video_id: str, asked: SegmentQuestion) -> Findings:
+        """The same of one video, of which the slices that rank last are not read. Findings of a map
+        that read every segment count as well."""
+        bank = self.answerer.bank
+        blocks = self._blocks(question, video_id)
+        segments = sum(map(len, blocks.values()))
+        own = f"{self._made_with(asked)} patience={self.patience} {self.answerer.raw_scores}"
+        keeps = bank.catalog.require_video(video_id).finished and all(
+            self._keeps(question, video_id, number, block) for number, block in blocks.items()
+        )
+        for made_with in (self._made_with(asked), own) if keeps else ():
+            kept = [bank.findings.read(video_id, made_with, *block) for block in blocks.items()]
+            if None not in kept:
+                lines = tuple(line for block_lines in kept for line in block_lines or ())
+                return Findings(lines, segments, segments)
+        slices = RankedSlices(self.answerer, question, video_id, asked.text)
+        fresh = self._read_best(question, asked, slices)
+        for number, block in blocks.items() if keeps else ():
+            numbers = {row.number for row in block}
+            of_block = [line for line in fresh if numbers.issuperset(line.parents)]
+            bank.findings.write(video_id, own, number, block, of_block)
+        end = open_end(bank, question, video_id)
+        if end is not None:
+            fresh += self._read(question, asked, [end])
+        note = (
+            f"{slices.frames_read} of {slices.frames} frames were read, best first: then "
+            f"{self.patience} slices in a row showed nothing"
+        )
+        return Findings(tuple(fresh), segments, 0, note if slices.take(1) else "")
+
     # ---- the bank
+
+    def _blocks(self, question: Question, video_id: str) -> dict[int, list[SegmentRow]]:
+        """The segments that the question sees, by the number of their block."""
+        rows = visible_segments(self.answerer.bank, question, video_id)
+        groups = groupby(rows, key=lambda row: row.number // BLOCK_SEGMENTS)
+        return {number: list(group) for number, group in groups}
 
     def _keeps(
         self, question: Question, video_id: str, number: int, block: Sequence[SegmentRow]
@@ -141,6 +186,31 @@ class SegmentMapper:
         ]
         return [line for said in self._confirmed(asked, shown) for line in self._lines(said)]
 
+    def _read_best(
+        self, question: Question, asked: SegmentQuestion, slices: RankedSlices
+    ) -> list[TextLine]:
+        """The findings of the slices that rank first, in time order."""
+        slice_question = replace(question, text=asked.text, query="", keep=(), context="")
+        lines: list[TextLine] = []
+        empty = 0  # slices in a row
+        while empty < self.patience:
+            batch = slices.take(min(self.contexts, self.patience))
+            if not batch:
+                break
+            showing: set[tuple[int, float]] = set()
+            for read in list(self._readings("map", slice_question, batch)):
+                spans = self._spans(read)
+                said = self._undivided(slice_question, read, 0, rest=False)
+                confirmed = self._confirmed(asked, said)
+                lines += [line for each in confirmed for line in self._lines(each)]
+                if said:
+                    slices.give_back(read.slice, spans)
+                if confirmed:
+                    showing.add((read.slice.segment, read.slice.start))
+            for own in batch:
+                empty = 0 if (own.segment, own.start) in showing else empty + 1
+        return sorted(lines, key=lambda line: (line.start, line.end, line.text))
+
     def _readings(
         self, step: str, question: Question, slices: Sequence[SegmentSlice]
     ) -> Iterator["_SliceReading"]:
@@ -162,13 +232,13 @@ class SegmentMapper:
                 yield _SliceReading(own, evidence, reading)
 
     def _undivided(
-        self, question: Question, said: "_SliceReading", depth: int
+        self, question: Question, said: "_SliceReading", depth: int, rest: bool = True
     ) -> list["_SliceReading"]:
         """The slice, or smaller ones, without those that show nothing.
 
         An answer that rests on several moments may mix two things: each moment is read again alone.
         An answer that rests on one moment may hide another thing: what lies before and behind is
-        read again.
+        read again, with `rest`.
         """
         if not said.reading.text.strip() or not is_shown(said.reading.text):
             return []
@@ -178,11 +248,11 @@ class SegmentMapper:
         if len(spans) > 1:
             own, smaller = [], _divided(said.evidence, said.slice, spans)
         else:
-            own, smaller = [said], _rest(said.evidence, said.slice, spans[0])
+            own, smaller = [said], _rest(said.evidence, said.slice, spans[0]) if rest else []
         more = [
             each
             for read in self._readings("divide", question, smaller)
-            for each in self._undivided(question, read, depth + 1)
+            for each in self._undivided(question, read, depth + 1, rest)
         ]
         return sorted([*own, *more], key=lambda each: each.slice.start)
 
