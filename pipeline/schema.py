@@ -131,6 +131,8 @@ class Answer:
     confidence: float | None = None
     trace: Trace | None = None  # None for an answer about pictures that are in no bank
     videos: tuple[CitedVideo, ...] = ()  # all that were read, in the prompt's order, if several
+    # Unix seconds of each span; () where the bank does not know when the video was
+    wall_clock: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         """ValueError on an answer that says nothing, or that cites beside "not shown"."""

@@ -25,15 +25,16 @@ from pipeline.answer.citations import (
     cited_spans,
     cited_videos,
     main_video,
+    on_wall_clock,
     recalled_spans,
 )
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.quotes.quoter import Quoter
 from pipeline.answer.quotes.words import NO_ANSWER, Words
 from pipeline.answer.requests.request import Request, RequestBuilder
-from pipeline.answer.schema import EvidenceReader, GroupReader
+from pipeline.answer.schema import EvidenceReader, GroupReader, NothingSeenError
 from pipeline.answer.strategies.call_log import call_of, trace_of
-from pipeline.answer.strategies.retrieve import Retrieve
+from pipeline.answer.strategies.retrieve import Retrieve, asks_for_newest
 from pipeline.answer.strategies.schema import AnswerStrategy, Turn
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import BatchedQueries
@@ -99,9 +100,9 @@ class Answerer:
         check_question(question.text)
         if len(question.videos) > 1:
             self._refuse_several()
-            return self.retrieve(question, emit, read, cancelled=cancelled)
+            return self._dated(Retrieve().answer(question, self, Turn(emit, cancelled, read)))
         self._refuse_missing(question)
-        return self.strategy.answer(question, self, Turn(emit, cancelled, read))
+        return self._dated(self.strategy.answer(question, self, Turn(emit, cancelled, read)))
 
     def retrieve(
         self,
@@ -148,9 +149,27 @@ class Answerer:
         answer is its share. Each answer equals that of `ask` up to rounding, which depends on the
         group: the same groups give the same answers.
         """
-        if isinstance(self.strategy, Retrieve):
-            return self._retrieve_all(questions, read)
-        return [self._ask_one(question, read) for question in questions]
+        if not isinstance(self.strategy, Retrieve):
+            return [self._ask_one(question, read) for question in questions]
+        alone = [number for number, each in enumerate(questions) if self._is_present(each)]
+        several = [each for number, each in enumerate(questions) if number not in alone]
+        results = self._retrieve_all(several, read)
+        for number in alone:
+            results.insert(number, self._ask_one(questions[number], read))
+        return results
+
+    def _dated(self, answer: Answer) -> Answer:
+        """The answer with its spans on the clock on the wall."""
+        sessions = self.bank.catalog.sessions(answer.video_id) if answer.spans else []
+        return replace(answer, wall_clock=on_wall_clock(answer.spans, sessions))
+
+    def _is_present(self, question: Question) -> bool:
+        """Whether the newest moment answers, so that one pass is not enough. An error is one of the
+        answer."""
+        try:
+            return asks_for_newest(self.timed(question), only_cards=self.only_cards)
+        except UserError:
+            return False
 
     def _ask_one(self, question: Question, read: ReadAll | None) -> Answer | UserError:
         """One question of a group, with its error as a value."""
@@ -209,6 +228,11 @@ class Answerer:
                         quotes=read is None,
                     )
                 )
+        results |= {
+            number: self._dated(each)
+            for number, each in results.items()
+            if isinstance(each, Answer)
+        }
         return [results[number] for number in range(len(questions))]
 
     def timed(self, question: Question) -> TimedQuestion:
@@ -255,7 +279,7 @@ class Answerer:
 
     def _refuse_several(self) -> None:
         """UserError where the strategy answers about one video alone."""
-        if self.strategy.name not in ("retrieve", "route"):
+        if self.strategy.name not in ("retrieve", "route", "latest"):
             raise UserError(
                 f"answer={self.strategy.name} answers about one video; use answer=retrieve for "
                 "several."
@@ -483,20 +507,20 @@ def _moment(question: Question) -> float | None:
 
 
 def _refuse_nothing(evidence: Evidence) -> None:
-    """Raise UserError when no frame was recalled."""
+    """Raise NothingSeenError when no frame was recalled."""
     question = evidence.question
     if evidence.frame_count:
         return
     if len(question.videos) > 1:
-        raise UserError(
+        raise NothingSeenError(
             "Nothing was seen of these videos at the time of the question; ask about another time."
         )
     start, _ = question.hull(question.video_id)
     if start > -math.inf:
-        raise UserError(
+        raise NothingSeenError(
             f"Nothing was seen from {start:g} s to {question.asked_at:g} s; ask about another time."
         )
-    raise UserError(
+    raise NothingSeenError(
         f"asked_at={question.asked_at:g} comes before the first frame in the bank; ask at a later "
         "second."
     )

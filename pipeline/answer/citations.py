@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from memory.schema import Evidence, FrameName
+from memory.storage.catalog import Session
 from pipeline.schema import CitedFrame, CitedVideo
 
 Span = tuple[float, float]  # seconds, half open
@@ -67,6 +68,17 @@ def cited_videos(
         )
         for video_id in evidence.videos
     )
+
+
+def on_wall_clock(
+    spans: Sequence[Span], sessions: Sequence[Session]
+) -> tuple[tuple[float, float], ...]:
+    """Unix seconds of each span; () where one is in no session."""
+    found = []
+    for start, end in spans:
+        began = [each.began for each in sessions if each.start <= start < each.end]
+        found += [(start + each, end + each) for each in began[-1:]]
+    return tuple(found) if len(found) == len(spans) else ()
 
 
 def union(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:

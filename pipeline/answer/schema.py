@@ -33,6 +33,10 @@ class Layout:
     write: Callable[[Cache], object]  # into a cache that holds the sink and has room
 
 
+class NothingSeenError(UserError):
+    """A question sees no frame of its videos."""
+
+
 class Likelihoods(NamedTuple):
     """What a reader finds of several possible answers to one question."""
 

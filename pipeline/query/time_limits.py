@@ -3,9 +3,10 @@
 Knows the phrases, the clock on the wall and the bank's rows; no retriever and no lines. `ask` and
 `find` share it. Only words that can say nothing but when limit a question's frames: "in the first
 half", "yesterday at noon", "after 12:30". Words that may say what is asked for, such as "at the
-end", limit none.
+end", limit none. "As of Tuesday" moves the moment of the question: it sees nothing later.
 """
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -19,8 +20,12 @@ from memory.timeline import Span
 from pipeline.config.units import format_time
 from pipeline.query import wall_clock
 from pipeline.query.plan import QUOTED
+from pipeline.query.present_state import without_present
 from pipeline.query.time_phrases import WHOLE_VIDEO, VideoTime, parse_video_time
 from pipeline.query.wall_clock import VideoLimits
+from pipeline.query.wall_phrases import WallClockPhrase
+
+_BEFORE_S = 1e-3  # so close before that no frame lies between
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class TimedQuestion:
 
     question: Question
     note: str = ""  # what the user must know
+    # whether it asks for the present state: of a value that changed, for the newest one
+    is_present: bool = False
 
 
 def video_spans(
@@ -52,15 +59,29 @@ def read_times(
 
     videos: those of the question, by id. UserError where no video has such a time.
     """
-    limits = wall_clock.resolve(question.text, bank, question.videos, _now(question, bank))
+    now, asked = _now(question, bank), question
+    present = without_present(question.search_text)
+    text = question.search_text if present is None else present
+    if present is not None:
+        question = replace(question, query=text)
+    as_of = wall_clock.as_of(text, now)
+    if as_of is not None:
+        text, now = as_of.phrase.rest, as_of.until
+        moments, note = _moments(question, as_of.phrase, now, bank)
+        question = replace(question, moments=moments, query=text)
+    else:
+        note = ""
+    is_present = present is not None or as_of is not None
+    limits = wall_clock.resolve(text, bank, question.videos, now)
     phrase = parse_video_time(limits.text)
-    quotations = QUOTED.findall(question.text)
+    quotations = QUOTED.findall(asked.text)
     if phrase is not None and (
         not phrase.is_limit or any(phrase.words in each for each in quotations)
     ):
         phrase = None
     if phrase is None and not limits.spans:
-        return TimedQuestion(question, limits.note)
+        notes = " ".join(filter(None, [note, limits.note]))
+        return TimedQuestion(question, notes, is_present)
     durations = {
         video_id: min(bank.catalog.duration(row), question.moment(video_id))
         for video_id, row in videos.items()
@@ -79,20 +100,56 @@ def read_times(
     there = [video_id for video_id, own in spans.items() if own]
     if not there:
         raise UserError(_nowhere(words, durations, is_by_clock=bool(limits.spans)))
-    note = " ".join(filter(None, [limits.note, _note(words, spans, durations)]))
-    return TimedQuestion(replace(question, spans=spans, query=text), note)
+    notes = " ".join(filter(None, [note, limits.note, _note(words, spans, durations)]))
+    return TimedQuestion(replace(question, spans=spans, query=text), notes, is_present)
+
+
+def _moments(
+    question: Question, phrase: WallClockPhrase, wall: float, bank: MemoryBank
+) -> tuple[dict[str, float], str]:
+    """The moment of the question in each video, where its words move it to `wall` (Unix seconds),
+    and what the user must know. UserError where no video had begun by then."""
+    moments, unknown = dict(question.moments), 0
+    for video_id in question.videos:
+        seconds = _seconds_at(bank, video_id, wall)
+        unknown += seconds is None
+        if seconds is not None:
+            moments[video_id] = min(question.moment(video_id), seconds)
+    if unknown == len(question.videos):
+        return moments, (
+            f'The words "{phrase.words}" limit nothing: no video here knows when it was, as '
+            "`reelbank ingest began=` says of a new one."
+        )
+    if all(moments.get(each, math.inf) < 0 for each in question.videos):
+        raise UserError(f'No video here had begun "{phrase.words}"; ask about a later time.')
+    note = f'The words "{phrase.words}" leave out what came later.'
+    if unknown:
+        note += f" {unknown} of {len(question.videos)} videos do not know when they were."
+    return moments, note
+
+
+def _seconds_at(bank: MemoryBank, video_id: str, wall: float) -> float | None:
+    """Seconds of video time up to which a video was seen by a moment in Unix seconds; below 0: it
+    had not begun. None: it does not know when it was."""
+    seconds = bank.catalog.video_time(video_id, wall)
+    if seconds is None or math.isinf(seconds):
+        return seconds
+    is_running = any(
+        each.start <= wall - each.began < each.end for each in bank.catalog.sessions(video_id)
+    )
+    return seconds if is_running else seconds - _BEFORE_S  # the next session is to come
 
 
 def _now(question: Question, bank: MemoryBank) -> float:
-    """Unix seconds at which a question is asked: that of its moment in a video, where one is
-    given."""
+    """Unix seconds at which a question is asked: that of its latest moment in a video, where
+    moments are given."""
+    known = []
     for video_id in question.videos:
         moment = question.moment(video_id)
-        if moment < float("inf"):
+        if moment < math.inf:
             sessions = [each for each in bank.catalog.sessions(video_id) if each.start <= moment]
-            if sessions:
-                return sessions[-1].began + moment
-    return time.time()
+            known += [each.began + moment for each in sessions[-1:]]
+    return max(known, default=0.0) or time.time()
 
 
 def _note(words: str, spans: Mapping[str, tuple[Span, ...]], durations: Mapping[str, float]) -> str:

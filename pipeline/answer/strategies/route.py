@@ -17,7 +17,7 @@ from pipeline.answer.strategies.full import Full
 from pipeline.answer.strategies.map_reduce import MapReduce
 from pipeline.answer.strategies.mapping.map_plan import map_plan
 from pipeline.answer.strategies.mapping.text_levels import text_context
-from pipeline.answer.strategies.retrieve import Retrieve
+from pipeline.answer.strategies.retrieve import Retrieve, asks_for_newest
 from pipeline.answer.strategies.schema import AnswerStrategy, Turn
 from pipeline.answer.strategies.segment_slices import frame_tokens
 from pipeline.query import plan as planner
@@ -76,8 +76,12 @@ class Route:
         log = CallLog(answerer.reader, answerer.batched_reader, turn.cancelled)
         timer = StageTimer()
         with timer("route"):
-            limited = answerer.timed(question).question
-            choice, why = self.choose(limited, answerer, log, timer)
+            timed = answerer.timed(question)
+            if asks_for_newest(timed, only_cards=answerer.only_cards):
+                choice: Choice = "retrieve"
+                why = "the newest moment may override others"
+            else:
+                choice, why = self.choose(timed.question, answerer, log, timer)
         answer = self._strategies[choice].answer(question, answerer, turn)
         if answer.trace is None:
             return answer

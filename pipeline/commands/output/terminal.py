@@ -1,6 +1,7 @@
 """Text of commands in a terminal: an answer with its citations."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.config.units import format_span, format_time
@@ -25,7 +26,7 @@ def format_answer(answer: Answer) -> str:
                 f"in {Path(each.path).name} at {_spans(each.spans)}" for each in cited if each.spans
             ]
         word, by = CHANNEL_WORDS[answer.channel or PICTURE], _CITED_BY[answer.cited_by]
-        lines = [f"{word} {'; '.join(where)}{by}"]
+        lines = [f"{word} {'; '.join(where)}{_dates(answer)}{by}"]
     elif answer.shown:
         lines = ["no single moment stands out"]
     else:
@@ -54,6 +55,12 @@ def format_answer(answer: Answer) -> str:
 
 def _spans(spans: Sequence[tuple[float, float]]) -> str:
     return ", ".join(format_span(a, b) for a, b in spans)
+
+
+def _dates(answer: Answer) -> str:
+    """When the first spans were, by the clock on the wall; "" where nobody knows."""
+    starts = (datetime.fromtimestamp(start) for start, _ in answer.wall_clock[:3])
+    return "".join(f", {start:%A %Y-%m-%d %H:%M:%S}" for start in starts)
 
 
 def _channel(line: CitedLine) -> str:

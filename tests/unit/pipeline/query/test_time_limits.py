@@ -113,3 +113,34 @@ def test_a_day_of_the_week_leads_to_the_stream_of_that_day(tmp_path):
         evidence = bank.recall(timed.question, read_tokens=100)
         assert {name.video_id for name in evidence.names} == {"day-2"}
         assert "limit what was read to a part of one video" in timed.note
+
+
+def test_as_of_moves_the_moment_and_asks_for_the_present_state(bank):
+    both = ("film", "camera")
+    timed = read(bank, "What is the code as of yesterday at 10:00:20?", both)
+    assert timed.is_present and timed.question.search_text == "What is the code?"
+    assert timed.question.moment("camera") == pytest.approx(20.0)
+    assert timed.question.moment("film") == math.inf and "1 of 2 videos" in timed.note
+    alone = read(bank, "What is the code as of yesterday?", "film")
+    assert alone.question.moment("film") == math.inf and "limit nothing" in alone.note
+    with pytest.raises(UserError, match='No video here had begun "as of yesterday at 9:00"'):
+        read(bank, "What is the code as of yesterday at 9:00?", "camera")
+
+
+def test_an_earlier_day_within_what_was_known(bank):
+    """Of a moment in the words, yesterday is the day before."""
+    with pytest.raises(UserError, match='No video here was running "yesterday"'):
+        read(bank, "As of yesterday at 11:00, what was the code yesterday?", "camera")
+
+
+def test_now_asks_for_the_present_state(bank):
+    timed = read(bank, "What is the code now?")
+    assert timed.is_present and timed.question == Question(
+        "What is the code now?", "film", query="What is the code?"
+    )
+    assert not read(bank, "What is the code?").is_present
+
+
+def test_a_time_that_is_to_come_is_one_sentence(bank):
+    with pytest.raises(UserError, match='"on 2999-01-01" name a time that has not come yet'):
+        read(bank, "What is the code on 2999-01-01?", "camera")
