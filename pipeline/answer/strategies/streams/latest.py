@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
 
 _NEXT_S = 1e-2  # behind the end of a frame, which is rounded
-ALONE_S = 16.0  # what was read of a shorter stretch needs no second reading
+ALONE_S = 4.0  # beside a citation that was read: so little needs no second reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +53,39 @@ class _Search:
         return len(self.looks) >= self.most
 
     def newest(self) -> Answer | None:
-        """The answer of the newest moment; None where nothing answers."""
+        """The answer of the newest moment; None where nothing answers.
+
+        What no single moment confirms counts only where nothing else does.
+        """
+        unconfirmed = None
         for window in self.clock.windows():
             found, (low, high) = None, window
-            while not self.is_over:
+            while not self.is_over and low < high:
                 answer = self._look(self.clock.limited(self.question, (low, high)))
                 if answer is None or not answer.shown:
                     break
-                found, until = self._alone(answer)
+                alone, until = self._alone(answer)
+                if alone is None:
+                    unconfirmed = unconfirmed or answer
+                    break
+                found = alone
                 if until <= low:  # the same frame again
                     break
                 low = until + _NEXT_S
-                if low >= high:
-                    break
             if found is not None or self.is_over:
-                return found
-        return None
+                return found or unconfirmed
+        return unconfirmed
 
-    def _alone(self, answer: Answer) -> tuple[Answer, float]:
+    def _alone(self, answer: Answer) -> tuple[Answer | None, float]:
         """The newest citation of an answer that also answers alone, and where it ends on the
-        clock."""
+        clock; None where none does."""
         citations = self.citations(answer)
         if not citations:
             return answer, float("inf")  # it names no moment: nothing can be newer
+        if _is_alone(answer):
+            return answer, citations[0].end
         for one in citations:
-            if self.is_over or _is_alone(answer):
+            if self.is_over:
                 break
             about = replace(
                 self.question, videos=(one.video_id,), spans={one.video_id: (one.span,)}
@@ -85,7 +93,7 @@ class _Search:
             alone = self._look(about)
             if alone is not None and alone.shown:
                 return alone, one.end
-        return answer, citations[0].end
+        return None, citations[0].end
 
     def citations(self, answer: Answer) -> list[_Citation]:
         """What an answer cites, the newest first."""
@@ -133,7 +141,7 @@ class Latest:
         if turn.read is not None:
             return self._chosen(question, timed.question, found, answerer, turn)
         unknown = f"{clock.unknown} videos do not know when they were." if clock.unknown else ""
-        answer = self._told(timed.question, search, found, [timed.note, unknown])
+        answer = self._result(timed.question, search, found, [timed.note, unknown])
         turn.emit(answer.text)
         return replace(answer, question=question.text, asked_at=answerer.moment(question))
 
@@ -152,7 +160,7 @@ class Latest:
         answer = answerer.retrieve(about, turn.emit, turn.read, cancelled=turn.cancelled)
         return replace(answer, question=question.text)
 
-    def _told(
+    def _result(
         self, question: Question, search: _Search, found: Answer | None, notes: Sequence[str]
     ) -> Answer:
         """The answer with all that was read for it."""
@@ -190,11 +198,12 @@ class Latest:
 
 
 def _is_alone(answer: Answer) -> bool:
-    """Whether a model read nothing but one short stretch, or words were quoted."""
+    """Whether a model read hardly more than one citation, or words were quoted."""
     if answer.cited_by == "quote":
         return True
     read = [span for each in answer.videos for span in each.recalled] or list(answer.recalled)
-    return len(read) == 1 and read[0][1] - read[0][0] <= ALONE_S
+    seconds = sum(end - start for start, end in read)
+    return len(answer.spans) == 1 and seconds <= answer.spans[0][1] - answer.spans[0][0] + ALONE_S
 
 
 def _calls(looks: Sequence[Answer]) -> Iterator[ModelCall]:
