@@ -16,17 +16,24 @@ def matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
     Upright for a frame without a matrix, and for angles that are no quarter turns.
     """
-    kinds = cast("Mapping[str, Buffer]", frame.side_data)  # typed as a dictionary by PyAV
-    try:
-        data = bytes(kinds["DISPLAYMATRIX"])
-    except KeyError:
+    data = raw_matrix(frame)
+    if data is None:
         return _UPRIGHT
-    a, b, _, c, d = struct.unpack("=5i", data[:20])
+    a, b, _, c, d = data[:5]
     size = max(abs(a), abs(b), abs(c), abs(d))
     if not size:
         return _UPRIGHT
     a, b, c, d = (round(value / size) for value in (a, b, c, d))
     return (a, b, c, d) if abs(a * d - b * c) == 1 else _UPRIGHT
+
+
+def raw_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """The nine numbers of the display matrix, in FFmpeg's fixed point; None without a matrix."""
+    kinds = cast("Mapping[str, Buffer]", frame.side_data)  # typed as a dictionary by PyAV
+    try:
+        return struct.unpack("=9i", bytes(kinds["DISPLAYMATRIX"])[:36])
+    except KeyError:
+        return None
 
 
 def is_lying(signs: tuple[int, int, int, int]) -> bool:

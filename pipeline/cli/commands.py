@@ -14,6 +14,7 @@ TASKS = {
     "batch": "pipeline.batch.command:run",
     "find": "pipeline.commands.find:run",
     "summary": "pipeline.commands.summary:run",
+    "clip": "pipeline.commands.clip:run",
     "bank": "pipeline.commands.bank:run",
     "needle": "pipeline.evaluation.needle.command:run",
     "serve": "pipeline.resident.served:run",
@@ -66,6 +67,13 @@ AT = Option(
 VIDEO = Option(("--video",), "video", "a film, in place of FILM", metavar="FILM", is_path=True)
 OUT = Option(("--out",), "out", "folder of the results; -o DIR does as well", "DIR", is_path=True)
 PORT = Option(("--port",), "port", "port to listen at; 0 is any free one", metavar="N")
+CLIPS = Option(
+    ("--clips",), "clips", "folder that gets a clip of each moment, and their list", "DIR",
+    is_path=True,
+)  # fmt: skip
+EXACT_CLIPS = Option(
+    ("--exact",), "exact_clips=true", "clips begin and end with the moment, not at keyframes"
+)
 HOST = Option(("--host",), "host", "address to listen at", metavar="HOST")
 
 FILM = Slot("FILM", "video", "a video file", is_film=True)
@@ -89,7 +97,9 @@ COMMANDS: dict[str, Command] = {
             options=(
                 BANK,
                 Option(("--all",), "video=*", "ask about all films of the bank, in place of FILM"),
-                MODEL, MODEL_NAME, ANSWER, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
+                MODEL, MODEL_NAME, ANSWER, FPS, AT, START, END, VIDEO,
+                Option(("--clip",), "clips=.", "write a clip of each moment to this folder"),
+                CLIPS, EXACT_CLIPS, RESIDENT, JSON,
             ),
             details="A film that the bank does not have yet is encoded first. "
             "Without a question, a prompt opens. `-o also=[b.mp4,c.mp4]` asks about several films.",
@@ -110,7 +120,7 @@ COMMANDS: dict[str, Command] = {
             options=(
                 BANK,
                 Option(("-k", "--top"), "top", "moments in the result (default: 10)", "N"),
-                MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, RESIDENT, JSON,
+                MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, CLIPS, EXACT_CLIPS, RESIDENT, JSON,
             ),
             details="`find QUERY` searches the whole bank, `find FILM QUERY` one film. "
             "A film that the bank does not have yet is encoded first.",
@@ -139,6 +149,32 @@ COMMANDS: dict[str, Command] = {
             ),
             details="A film that the bank does not have yet is encoded first. Without FILM, "
             "--when or --query chooses among all videos of the bank.",
+            heading=_FILMS,
+        ),
+        Command(
+            "clip",
+            "cut a moment out of a film: a file of its own, a GIF or a WebP",
+            "reelbank clip talk.mp4 0:31-0:45 -o budget.mp4",
+            task="clip",
+            slots=(
+                Slot("FILM", "video", "a video file, or @2: hit 2 of the last find or ask",
+                     is_film=True),
+                Slot("SPAN", "span", "the moment, such as 0:31-0:45", is_optional=True,
+                     is_text=True),
+            ),
+            options=(
+                Option(("--out",), "out", "file to write, .mp4, .mov, .mkv, .gif or .webp; "
+                       "-o FILE does as well", "FILE", is_path=True),
+                Option(("--exact",), "exact=true",
+                       "begin and end with the moment, not at keyframes"),
+                Option(("--widen",), "widen", "seconds of context on each side", "N"),
+                Option(("-f", "--overwrite"), "overwrite=true", "replace a file that is there"),
+                Option(("--fps",), "fps", "pictures per second of a .gif or .webp (default: 10)",
+                       "N"),
+                JSON,
+            ),
+            details="Nothing is encoded again, so a clip begins at the keyframe before the "
+            "moment; --exact encodes the pictures up to the next one.",
             heading=_FILMS,
         ),
         Command(

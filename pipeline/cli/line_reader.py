@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.config.default_bank import state_folder
+
 _LINES = 2000  # of the history
 
 
@@ -59,9 +61,7 @@ class LineReader:
 
 def history_path() -> Path:
     """The file of the history, in the user's state folder (XDG)."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return folder / "reelbank" / "history"
+    return state_folder() / "history"
 
 
 def _completer(

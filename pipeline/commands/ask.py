@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TextIO
 
 from encoders.errors import UserError
+from pipeline.commands.output.clip_report import check_folder, report_clips
 from pipeline.commands.output.encoding_messages import EncodingMessages
 from pipeline.commands.output.terminal import format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
 from pipeline.engine import ALL, Engine
+from pipeline.export.moment_list import ListedMoment, save_moments
 from pipeline.schema import Answer, check_question
 
 
@@ -28,6 +30,8 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
     videos = [settings.video, *settings.also]
     for video in videos if settings.also or settings.video != ALL else ():
         check_file(Path(video))
+    if settings.clips:
+        check_folder(Path(settings.clips))
     messages = EncodingMessages(settings)
     streams = settings.format == OutputFormat.text and sys.stdout.isatty()
     with Engine.of(settings) if engine is None else nullcontext(engine) as asking:
@@ -41,10 +45,25 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
             end=settings.end,
             began=settings.began,
         )
+        moments = listed_moments(answer, asking)
     print_answer(answer, settings.format, streams)
+    save_moments(settings.question, settings.bank, moments)
+    if settings.clips and moments:
+        report_clips(moments, settings.question, settings)
     if videos != [ALL]:
         messages.suggest("find", settings.video, "a person")
     return 0
+
+
+def listed_moments(answer: Answer, engine: Engine) -> list[ListedMoment]:
+    """The moments that an answer cites, film by film."""
+    paths = {cited.video_id: (cited.path, cited.spans) for cited in answer.videos}
+    if not paths and answer.spans:
+        paths[answer.video_id] = engine.video(answer.video_id).info.path, answer.spans
+    return [
+        ListedMoment(video_id, path, *span) for video_id, (path, spans) in paths.items()
+        for span in spans
+    ]  # fmt: skip
 
 
 def print_answer(

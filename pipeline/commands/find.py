@@ -19,11 +19,13 @@ from encoders.errors import UserError
 from memory.retrieval.fusion import Moment
 from memory.storage.atomic import write_atomically
 from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
+from pipeline.commands.output.clip_report import check_folder, report_clips
 from pipeline.commands.output.moments_html import moments_page
 from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.config.settings import FindSettings, MomentsFormat
 from pipeline.config.units import format_span
 from pipeline.engine import Engine
+from pipeline.export.moment_list import ListedMoment, save_moments
 from pipeline.moments.search import SearchResult
 
 _SNIPPET = 120  # characters
@@ -35,6 +37,8 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
         raise UserError(
             f"out={settings.out} is in a folder that is not there; make it, or choose another path"
         )
+    if settings.clips:
+        check_folder(Path(settings.clips))
     messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as searching:
         result = searching.find(
@@ -50,6 +54,15 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
             show_progress=messages,
         )
         _warn(result.notes)
+        moments = [
+            ListedMoment(
+                moment.video_id, result.paths[moment.video_id], moment.start, moment.end,
+                moment.score, moment.channels, snippet(moment),
+            )
+            for moment in result.moments
+        ]  # fmt: skip
+        query = str(settings.query)
+        save_moments(query, settings.bank, moments)
         match settings.format:
             case MomentsFormat.json:
                 _report_json(settings, result, searching)
@@ -57,6 +70,8 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
                 _report_html(settings, result, searching)
             case MomentsFormat.text:
                 _report_text(result)
+    if settings.clips and moments:
+        report_clips(moments, query, settings)
     messages.suggest("ask", settings.video, question_to_try(settings))
     return 0
 
@@ -110,9 +125,10 @@ def _report_html(settings: FindSettings, result: SearchResult, engine: Engine) -
 def _report_text(result: SearchResult) -> None:
     console = Console()
     table = Table()
+    table.add_column("")  # the number behind @
     for name in ("when", "channels", "score", "words", "video"):
         table.add_column(name, overflow="fold")
-    for moment in result.moments:
+    for number, moment in enumerate(result.moments, 1):
         cells = (
             format_span(moment.start, moment.end, hours="always"),
             "+".join(moment.channels),
@@ -120,7 +136,7 @@ def _report_text(result: SearchResult) -> None:
             snippet(moment),
             result.paths[moment.video_id],
         )
-        table.add_row(*cells)
+        table.add_row(f"@{number}", *cells)
         if not console.is_terminal:
             print("  ".join(cells))
     if console.is_terminal:

@@ -27,6 +27,13 @@ def _users_bank() -> str:
     return str(folder / "reelbank")
 
 
+def state_folder() -> Path:
+    """Folder of what one user did last: history, hits (XDG). It may not be there yet."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    folder = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
+    return folder / "reelbank"
+
+
 def former_bank() -> Path | None:
     """The default bank of earlier versions, where this folder has one and nobody chose a bank."""
     if os.environ.get(_VARIABLE) or not (Path(FORMER) / "bank.json").is_file():

@@ -164,6 +164,8 @@ _MESSAGES = (
     "What stderr tells of encoding: none, progress, or summary: progress, then a line with time, "
     "speed and bytes, and a command to try next."
 )
+_CLIPS = "Folder that gets a clip of each moment, and clips.json, their list. Empty: none."
+_EXACT_CLIPS = "Clips begin and end with the moment, and not at keyframes; some pictures are encoded."
 _BANK = (
     "Folder of the bank. Empty: that of the variable REELBANK_BANK, or "
     "~/.local/share/reelbank (XDG_DATA_HOME)."
@@ -290,6 +292,8 @@ class AskSettings(IngestSettings):
     history_tokens: int = setting(0, f"In the prompt: {_HISTORY_TOKENS}", heading="Conversation")
     tell_rounds: int = setting(0, f"In the prompt: {_TELL_ROUNDS}")
     follow_up: PartSettings = mandatory(f"In the prompt: {_FOLLOW_UP}")
+    clips: str = setting("", _CLIPS, heading="Files", form=Form.PATH)
+    exact_clips: bool = setting(False, _EXACT_CLIPS)
 
 
 @dataclass
@@ -374,6 +378,8 @@ class FindSettings(Settings):
     widen: float = setting(0.0, "Seconds of context on each side of a moment.")
     format: MomentsFormat = setting(MomentsFormat.text, "What the command prints or writes.")
     out: str = setting("find.html", "File of the page that format=html writes.", form=Form.PATH)
+    clips: str = setting("", _CLIPS, form=Form.PATH)
+    exact_clips: bool = setting(False, _EXACT_CLIPS)
     messages: Messages = setting(Messages.progress, _MESSAGES)
     thumbnails: bool = setting(False, "Adds a small base64 JPEG of each moment to format=json.")
     fps: float = setting(
@@ -397,6 +403,37 @@ class FindSettings(Settings):
         "Loaded for channels=[...,kv], which needs that of the bank, for planner=model, and for "
         "encode=true."
     )
+
+
+@dataclass
+class ClipSettings(Settings):
+    """reelbank clip."""
+
+    task: ClassVar[str] = "clip"
+
+    video: str = mandatory(
+        "File of the film, or @2: hit 2 of the last find or ask.", heading="What", form=Form.PATH
+    )
+    span: str = setting("", "The moment, such as 0:31-0:45. Empty: that of the hit.")
+    widen: float = setting(0.0, "Seconds of context on each side of the moment.")
+    out: str = setting(
+        "",
+        "File to write: .mp4, .mov, .mkv, .m4v, .gif or .webp. Empty: a name of the film and the "
+        "second, in this folder.",
+        heading="File",
+        form=Form.PATH,
+    )
+    overwrite: bool = setting(False, "Replaces a file that is there already.")
+    manifest: bool = setting(True, "Writes FILE.json beside it: film, moment, question, score.")
+    exact: bool = setting(
+        False,
+        "Begins and ends with the moment; pictures next to its ends are encoded again. false: "
+        "begins at the keyframe before, and nothing is encoded.",
+        heading="Pictures",
+    )
+    fps: float = setting(10.0, "Pictures per second of a .gif or .webp.")
+    longest_side: int = setting(480, "Pixels of a .gif or .webp, at most.")
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
 
 
 @dataclass
@@ -752,6 +789,7 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
     "bank": BankSettings,
     "find": FindSettings,
     "summary": SummarySettings,
+    "clip": ClipSettings,
     "repair": RepairSettings,
     "backbones": BackbonesSettings,
     "needle": NeedleSettings,

@@ -43,6 +43,18 @@ def parse_seconds(key: str, value: object) -> float:
     return sum(part * 60**power for power, part in enumerate(reversed(parts)))
 
 
+def parse_span(key: str, text: str) -> tuple[float, float]:
+    """Start and end in seconds of "31-45", "0:31-0:45" or "0:00:31 - 0:00:45". UserError names the
+    key."""
+    parts = [part.strip() for part in re.split(r"[-\u2013]", text)]
+    if len(parts) != 2:
+        raise UserError(f"{key}={text!r} is no stretch; give start and end, such as 0:31-0:45")
+    start, end = (parse_seconds(key, part) for part in parts)
+    if not start < end:
+        raise UserError(f"{key}={text!r} ends before it begins; give the earlier time first")
+    return start, end
+
+
 def parse_age(key: str, text: str) -> float:
     """Seconds of an age such as 7d, 12h, 30m or 90s."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())

@@ -273,13 +273,14 @@ def test_a_kill_leaves_the_old_file(film: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     out.write_bytes(b"before")
     script = (
-        "import os, signal, sys; from pathlib import Path; import pipeline.export.clip as clip\n"
-        "moved = clip._moved\n"
+        "import os, signal, sys; from pathlib import Path; from pipeline.export import clip; "
+        "from pipeline.export.cutting import side_tracks\n"
+        "moved = side_tracks._moved\n"
         "def die(*args):\n"
         "    die.calls += 1\n"
         "    os.kill(os.getpid(), signal.SIGKILL) if die.calls > 20 else None\n"
         "    return moved(*args)\n"
-        "die.calls = 0; clip._moved = die\n"
+        "die.calls = 0; side_tracks._moved = die\n"
         "clip.cut_clip(Path(sys.argv[1]), 1.0, 8.0, Path(sys.argv[2]))\n"
     )
     code = subprocess.run(

@@ -1,0 +1,30 @@
+"""What `--clips DIR` of find and ask writes and says."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.settings import AskSettings, FindSettings
+from pipeline.export.moment_list import ListedMoment
+
+
+def check_folder(folder: Path) -> None:
+    """UserError where no clips can be written to a folder, before anything is encoded for them."""
+    from pipeline.export import moment_clips  # it loads a muxer of films
+
+    moment_clips.check_folder(folder)
+
+
+def report_clips(
+    moments: Sequence[ListedMoment], query: str, settings: AskSettings | FindSettings
+) -> None:
+    """Write the clips, and say so on stderr. UserError where none can be cut."""
+    from pipeline.export.moment_clips import LIST, cut_moments
+
+    folder = Path(settings.clips)
+    cut = cut_moments(moments, folder, query=query, bank=settings.bank, exact=settings.exact_clips)
+    size = sum(clip.nbytes for clip in cut.clips) / 1e6
+    count = f"{len(cut.clips)} clip{'' if len(cut.clips) == 1 else 's'}"
+    print(f"reelbank: {count}, {size:.1f} MB, and {LIST} are in {folder}.", file=sys.stderr)
+    for note in cut.notes:
+        print(f"reelbank: warning: {note}", file=sys.stderr)
