@@ -60,10 +60,15 @@ def _stored(moment: Moment, longest_side: int | None, obstacle: str) -> "Image":
     return picture
 
 
-def clip_of(moment: Moment, path: str | PathLike[str]) -> Clip:
+def clip_of(moment: Moment, path: str | PathLike[str], exact: bool) -> Clip:
     """A file with the moment. UserError as `pipeline.export.clip.cut_clip`."""
+    from pipeline.export import animation
     from pipeline.export.clip import cut_clip
 
     film, target = Path(moment.video.path), Path(path).expanduser()
-    clip = cut_clip(film, moment.start, moment.end, target, video_id=moment.video.id)
-    return Clip(clip.path, clip.start, clip.end, clip.nbytes, clip.notes)
+    span, video_id = (moment.start, moment.end), moment.video.id
+    if target.suffix.lower() in animation.FORMATS:
+        clip = animation.write_animation(film, *span, target, video_id=video_id)
+    else:
+        clip = cut_clip(film, *span, target, video_id=video_id, exact=exact)
+    return Clip(clip.path, clip.start, clip.end, clip.nbytes, clip.notes, clip.encoded)

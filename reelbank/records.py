@@ -33,10 +33,11 @@ class Clip:
     """A file that was cut from a video."""
 
     path: Path
-    start: float  # of its first picture: at a keyframe, so at the moment or before
+    start: float  # of its first picture: at a keyframe, so at the moment or before, unless exact
     end: float
     nbytes: int
     notes: tuple[str, ...] = ()  # such as tracks that its format cannot hold
+    encoded: int = 0  # pictures that were encoded again
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,17 @@ class Moment:
 
         return picture_of(self, longest_side)
 
-    def clip(self, path: str | PathLike[str]) -> Clip:
-        """Write the moment to a file of its own (.mp4, .mkv, .mov), sound and subtitles with it.
+    def clip(self, path: str | PathLike[str], *, exact: bool = False) -> Clip:
+        """Write the moment to a file of its own (.mp4, .mkv, .mov), sound and subtitles with it, or
+        to an animated .gif or .webp.
 
         Packets are copied, so the clip begins at the keyframe before the moment: `.start` of the
-        result tells where. Error when the film is gone, or the format cannot hold it.
+        result tells where. exact: it begins and ends with the moment, and pictures next to its ends
+        are encoded again. Error when the film is gone, or the format cannot hold it.
         """
         from reelbank.pictures import clip_of
 
-        return clip_of(self, path)
+        return clip_of(self, path, exact)
 
 
 @dataclass(frozen=True, slots=True)

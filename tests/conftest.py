@@ -33,10 +33,12 @@ def bank(film: Path) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _bank_in_the_current_folder() -> Iterator[None]:
-    """A command of a test that names no bank leaves the user's own bank alone."""
+def _bank_in_the_current_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A command of a test that names no bank leaves the user's own bank alone, and the hits of the
+    user's last search too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REELBANK_BANK", "reelbank-bank")
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 

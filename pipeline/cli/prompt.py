@@ -5,13 +5,11 @@ may come from a script: then nothing is prompted, and the exit code is 2 where o
 """
 
 import gc
-import math
 import shlex
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +17,7 @@ from encoders.errors import UserError
 from pipeline.cli.line_reader import LineReader
 from pipeline.cli.player import open_at
 from pipeline.config.units import format_span, format_time
+from pipeline.export.moment_list import ListedMoment, save_moments
 
 if TYPE_CHECKING:
     from pipeline.commands.output.encoding_messages import EncodingMessages
@@ -32,23 +31,14 @@ HELP = """a line         a question about the film; without a film, words to fin
 /find WORDS    finds moments in the film; without a film, in the whole bank
 /ask, /find    alone: what a line without a command does from now on
 /open N        opens hit N in a player, at its second
-/clip N [FILE] writes hit N to a file of its own (.mp4, .mkv, .mov)
+/clip N [FILE] writes hit N to a file of its own (.mp4, .mkv, .mov, .gif, .webp)
 /film FILM     chooses a film: a file, its number in /films, or its id; alone: the whole bank
 /films         lists the films of the bank
 /add FILE      encodes a film into the bank
 /help, /quit   Ctrl-C stops an answer, Ctrl-D leaves"""
 
+_EXACT = " exact"  # behind the file of /clip
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class NumberedMoment:
-    """What `/open 2` and `/clip 2` mean."""
-
-    video_id: str
-    path: str
-    start: float
-    end: float
 
 
 def run(video: str | None, overrides: Sequence[str]) -> int:
@@ -80,7 +70,7 @@ class Prompt:
         self.engine, self._reader = engine, reader
         self.film = film
         self.finds = not film  # what a line without a command does
-        self.moments: list[NumberedMoment] = []  # numbered from 1
+        self.moments: list[ListedMoment] = []  # numbered from 1
         self.films: list[str] = []  # ids, as /films listed them
         # of the film that was asked about last
         self._history: tuple[str, History] | None = None
@@ -141,7 +131,8 @@ class Prompt:
             raise
         print("" if streams else answer.text)
         path = self.engine.video(answer.video_id).info.path
-        self.moments = [NumberedMoment(answer.video_id, path, *span) for span in answer.spans]
+        self.moments = [ListedMoment(answer.video_id, path, *span) for span in answer.spans]
+        self._list_moments(question)
         print(format_answer(answer))
         for number, one in enumerate(self.moments, 1):
             print(f"{number:2}  {format_span(one.start, one.end)}")
@@ -166,7 +157,7 @@ class Prompt:
         self.moments = []
         for number, moment in enumerate(result.moments, 1):
             path = result.paths[moment.video_id]
-            self.moments.append(NumberedMoment(moment.video_id, path, moment.start, moment.end))
+            self.moments.append(ListedMoment(moment.video_id, path, moment.start, moment.end))
             cells = (
                 f"{number:2}",
                 format_span(moment.start, moment.end, hours="always"),
@@ -176,6 +167,7 @@ class Prompt:
                 "" if self.film else Path(path).name,
             )
             print("  ".join(filter(None, cells)))
+        self._list_moments(words)
         if not self.moments:
             print("nothing found")
 
@@ -193,17 +185,27 @@ class Prompt:
 
     def clip(self, words: str) -> None:
         """Write a numbered moment to a file."""
+        from pipeline.commands.clip import clip_line
+        from pipeline.export import animation
         from pipeline.export.clip import cut_clip
 
         number, _, name = words.partition(" ")
+        name, exact = name.removesuffix(_EXACT), name.endswith(_EXACT)
         moment = self._numbered(number, "/clip")
         path = _unquoted(name) if name.strip() else self._free_name(moment)
         if name.strip() and path.exists():
             raise UserError(f"{path} is there already; choose another name")
-        clip = cut_clip(Path(moment.path), moment.start, moment.end, path, video_id=moment.video_id)
-        print(f"{clip.path}: {format_span(clip.start, clip.end)}, {clip.nbytes / 1e6:.1f} MB")
+        film, span = Path(moment.path), (moment.start, moment.end)
+        if path.suffix.lower() in animation.FORMATS:
+            clip = animation.write_animation(film, *span, path, video_id=moment.video_id)
+        else:
+            clip = cut_clip(film, *span, path, video_id=moment.video_id, exact=exact)
+        print(clip_line(clip))
         if moment.start - clip.start > 0.05:
-            print("it begins at the keyframe before, as nothing is encoded again")
+            print(
+                "it begins at the keyframe before, as nothing is encoded again; "
+                f"/clip {number} FILE exact begins with the moment"
+            )
         for note in clip.notes:
             print(f"warning: {note}")
 
@@ -373,7 +375,12 @@ class Prompt:
         print(f"about {best.paths[moment.video_id]}, where the best moment is")
         return moment.video_id
 
-    def _numbered(self, words: str, command: str) -> NumberedMoment:
+    def _list_moments(self, query: str) -> None:
+        """Number the moments for commands outside of the prompt; a script leaves nothing behind."""
+        if self._reader.is_terminal:
+            save_moments(query, self.engine.bank, self.moments)
+
+    def _numbered(self, words: str, command: str) -> ListedMoment:
         """The moment of a number. UserError if there is none."""
         if not self.moments:
             raise UserError(f"There is no hit for {command} yet; find or ask something first")
@@ -383,15 +390,11 @@ class Prompt:
             )
         return self.moments[int(words) - 1]
 
-    def _free_name(self, moment: NumberedMoment) -> Path:
+    def _free_name(self, moment: ListedMoment) -> Path:
         """A name in the current folder that no file has: talk_00-31.mp4."""
-        from pipeline.export.clip import FORMATS
+        from pipeline.commands.clip import free_name
 
-        film = Path(moment.path)
-        suffix = film.suffix if film.suffix.lower() in FORMATS else ".mkv"
-        stem = f"{film.stem}_{format_time(math.floor(moment.start)).replace(':', '-')}"
-        names = (Path(f"{stem}{f'_{count}' if count else ''}{suffix}") for count in range(10_000))
-        return next(name for name in names if not name.exists())
+        return free_name(moment)
 
 
 def _unquoted(words: str) -> Path:

@@ -25,7 +25,7 @@ def run(settings: ClipSettings) -> int:
     moment, origin = _moment(settings)
     if not settings.widen >= 0:
         raise UserError(f"widen={settings.widen:g} is below 0; give seconds, 0 or more")
-    path = Path(settings.out) if settings.out else _free_name(moment)
+    path = Path(settings.out) if settings.out else free_name(moment)
     if path.exists() and not settings.overwrite:
         raise UserError(f"{path} is there already; choose another name, or add --overwrite")
     start, end = max(moment.start - settings.widen, 0.0), moment.end + settings.widen
@@ -46,8 +46,8 @@ def run(settings: ClipSettings) -> int:
         print(clip_line(clip))
     if start - clip.start > _LATE_S:
         print(
-            f"reelbank: the clip begins {start - clip.start:.1f} s before the moment, at a keyframe, "
-            "as nothing is encoded again; --exact begins with it.",
+            f"reelbank: the clip begins {start - clip.start:.1f} s before the moment, at a "
+            "keyframe, as nothing is encoded again; --exact begins with it.",
             file=sys.stderr,
         )
     for note in clip.notes:
@@ -60,6 +60,15 @@ def clip_line(clip: Clip) -> str:
     encoded = f", {clip.encoded} pictures encoded" if clip.encoded else ""
     size = f"{clip.nbytes / 1e6:.1f} MB" if clip.nbytes >= 1e5 else f"{clip.nbytes / 1e3:.0f} kB"
     return f"{clip.path}: {format_span(clip.start, clip.end)}, {size}{encoded}"
+
+
+def free_name(moment: ListedMoment) -> Path:
+    """A name in this folder that no file has: talk_00-31.mp4."""
+    name = Path(clip_name(moment))
+    names = (
+        name.with_stem(f"{name.stem}{f'_{count}' if count else ''}") for count in range(10_000)
+    )
+    return next(path for path in names if not path.exists())
 
 
 def _moment(settings: ClipSettings) -> tuple[ListedMoment, MomentList]:
@@ -82,10 +91,3 @@ def _moment(settings: ClipSettings) -> tuple[ListedMoment, MomentList]:
     check_file(film)
     start, end = parse_span("span", settings.span)
     return ListedMoment(fingerprint(film), str(film), start, end), MomentList("", "", ())
-
-
-def _free_name(moment: ListedMoment) -> Path:
-    """A name in this folder that no file has."""
-    name = Path(clip_name(moment))
-    names = (name.with_stem(f"{name.stem}{f'_{count}' if count else ''}") for count in range(10_000))
-    return next(path for path in names if not path.exists())

@@ -165,7 +165,9 @@ _MESSAGES = (
     "speed and bytes, and a command to try next."
 )
 _CLIPS = "Folder that gets a clip of each moment, and clips.json, their list. Empty: none."
-_EXACT_CLIPS = "Clips begin and end with the moment, and not at keyframes; some pictures are encoded."
+_EXACT_CLIPS = (
+    "Clips begin and end with the moment, and not at keyframes; some pictures are encoded."
+)
 _BANK = (
     "Folder of the bank. Empty: that of the variable REELBANK_BANK, or "
     "~/.local/share/reelbank (XDG_DATA_HOME)."

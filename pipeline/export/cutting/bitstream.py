@@ -104,7 +104,9 @@ def split(data: bytes, length_bytes: int) -> Iterator[bytes]:
 
 def joined(units: Sequence[bytes], length_bytes: int) -> bytes:
     """NAL units as one packet."""
-    heads = (len(one).to_bytes(length_bytes, "big") if length_bytes else _START_CODE for one in units)
+    heads = (
+        len(one).to_bytes(length_bytes, "big") if length_bytes else _START_CODE for one in units
+    )
     return b"".join(head + unit for head, unit in zip(heads, units, strict=True))
 
 

@@ -280,4 +280,3 @@ def _again(packet: Any, form: Bitstream) -> Any:
     one = av.Packet(form.copied(bytes(packet)))
     one.is_keyframe = packet.is_keyframe
     return one
-

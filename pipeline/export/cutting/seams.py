@@ -39,10 +39,12 @@ def why_not_exact(facts: Container, cut: ExactPictures, clip: Path) -> str:
         }
     )
     seconds = [float(facts.times[cut.first + place]) + 2e-3 for place in near]
+    # the first picture may stand for a millisecond
+    shown_at = [float(times[place]) + 2e-3 if place else 0.0 for place in near]
     pairs = zip(
         near,
         pictures_at(facts.path, seconds, _SIDE),
-        pictures_at(clip, [float(times[place]) + 2e-3 for place in near], _SIDE),
+        pictures_at(clip, shown_at, _SIDE),
         strict=True,
     )
     for place, ours, theirs in pairs:
