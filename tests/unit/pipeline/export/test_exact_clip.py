@@ -39,7 +39,8 @@ def shown(film: Path, clip: Clip, start: float, end: float) -> tuple[int, int]:
         if np.array_equal(one, other):
             same += 1
         else:
-            assert np.abs(one.astype(int) - other).mean() < 8
+            # grey: a palette dithers colours, which H.264 stores at half of the size
+            assert np.abs(one.mean(axis=2) - other.mean(axis=2)).mean() < 8
             near += 1
     return same, near
 
