@@ -34,7 +34,7 @@ class CopiedPictures:
     def of(cls, facts: Container, start: float, end: float) -> "CopiedPictures":
         """From where a decoder can begin, at `start` or before, with what it needs up to `end`."""
         units, numbers, times = units_of(facts), facts.packet_pictures, facts.times
-        shown_at = shown(facts, start)
+        shown_at = picture_number(facts, start)
         unit = max(int(np.searchsorted(units.edges[:-1], shown_at, side="right")) - 1, 0)
         first, picture = int(units.entries[unit]), int(units.edges[unit])
         stream, stop_of_stream, end = stream_of(facts, first, picture, end)
@@ -91,7 +91,7 @@ class CopiedPictures:
         return numbers, ticks, rising - late
 
 
-def shown(facts: Container, seconds: float) -> int:
+def picture_number(facts: Container, seconds: float) -> int:
     """Number of the picture that is shown at a second."""
     return max(int(np.searchsorted(facts.times, seconds + EPS_S, side="right")) - 1, 0)
 

@@ -23,7 +23,7 @@ from pipeline.export.cutting.copied_pictures import (
     EPS_S,
     end_of,
     moved_stamps,
-    shown,
+    picture_number,
     stream_of,
 )
 from pipeline.export.cutting.picture_encoder import (
@@ -59,7 +59,7 @@ class ExactPictures:
     ) -> "ExactPictures":
         """The stretch from `start` to `end`, in seconds. form: of the film's packets; None where
         no other encoder's can stand beside them, so that all are copied or none."""
-        first = shown(facts, start)
+        first = picture_number(facts, start)
         numbers = facts.packet_pictures
         own = int(np.flatnonzero(numbers == first)[0])
         stream, stop_of_stream, end = stream_of(facts, own, first, end)
