@@ -45,7 +45,7 @@ def write_animation(
     if count > _MOST_PICTURES:
         raise UserError(
             f"{end - start:.0f} s are {count} pictures, and {path.suffix} takes {_MOST_PICTURES} "
-            "at most; give a shorter stretch, fewer pictures with --fps, or a name that ends with .mp4"
+            "at most; give a shorter stretch, a lower --fps, or a name that ends with .mp4"
         )
     seconds = [start + number / fps for number in range(count)]
     pictures = _upright(pictures_at(film, seconds, longest_side))

@@ -119,7 +119,9 @@ def test_every_row_leads_to_the_whole_configuration_that_made_it(ran: Path) -> N
     for row in json_lines.read(ran / "results.jsonl"):
         config = configuration_of(ran, row)
         assert set(config) == {one.name for one in fields(NeedleSettings)} - UNRELATED
-        assert config["fps"] == 1.0 and config["recent_frames"] == (0 if row["arm"] == "rekv" else 4)
+        assert config["fps"] == 1.0 and config["recent_frames"] == (
+            0 if row["arm"] == "rekv" else 4
+        )
     controls = json_lines.read(ran / "configurations.jsonl")
     assert {one["arm"]: one["control"].get("frames") for one in controls}["last4"] == 4
 

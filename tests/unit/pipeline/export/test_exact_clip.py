@@ -12,6 +12,7 @@ from encoders.sources.container import inspect
 from encoders.sources.pictures import pictures_at
 from pipeline.export.clip import Clip, cut_clip
 from tests.support.fixture_film import RECIPES
+from tests.support.full_film import write_full
 from tests.support.paths import CLIPS
 from tests.support.videos import read_number, turn, write_video
 
@@ -39,8 +40,10 @@ def shown(film: Path, clip: Clip, start: float, end: float) -> tuple[int, int]:
         if np.array_equal(one, other):
             same += 1
         else:
-            # grey: a palette dithers colours, which H.264 stores at half of the size
-            assert np.abs(one.mean(axis=2) - other.mean(axis=2)).mean() < 8
+            # grey: a palette dithers colours, which H.264 stores at half of the size; and colours
+            # of the cinema (JPEG 2000) become those of video
+            off = np.abs(one.mean(axis=2) - other.mean(axis=2)).mean()
+            assert off < (12 if clip.notes else 6)
             near += 1
     return same, near
 
@@ -144,8 +147,6 @@ def test_a_seam_that_fails_is_found_and_all_is_encoded_again(
 
 def test_sound_begins_with_the_clip(tmp_path: Path) -> None:
     """Odd seconds are loud; a clip from 3.5 s on is loud for half a second."""
-    from tests.unit.pipeline.export.test_clip import write_full
-
     film = tmp_path / "film.mkv"
     write_full(film)
     clip = cut_clip(film, 3.5, 5.5, tmp_path / "out.mkv", exact=True)
