@@ -145,11 +145,11 @@ def _tables(rows: Sequence[JsonRow]) -> None:
     print(f"\n| right, %, without abstention | {' | '.join(tasks)} |\n|{'---|' * (len(tasks) + 1)}")
     for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"].endswith(" none")):
         own = [row for row in rows if row["arm"] == arm]
-        cells = (
+        shares = (
             cell([(r["film"], float(r["right"])) for r in own if r["task"] == task])
             for task in tasks
         )
-        print(f"| {arm.split()[0]} | {' | '.join(cells)} |")
+        print(f"| {arm.split()[0]} | {' | '.join(shares)} |")
 
 
 if __name__ == "__main__":
