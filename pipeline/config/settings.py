@@ -537,11 +537,19 @@ class NeedleSettings(PipelineSettings):
     )
 
     minutes: list[float] = mandatory("Lengths of the films, in minutes.", heading="Films")
+    tokens: list[int] = setting(
+        [], "Lengths in tokens of the language model, in place of minutes: 8192, 16384, ..."
+    )
     depths: list[float] = mandatory(
         "Positions of single needles, in percent of the length of the film."
     )
     tasks: list[str] = mandatory("Kinds of questions.")
     needle_task: dict[str, PartSettings] = mandatory("The tasks that tasks= can name.")
+    needles: str = setting(
+        "",
+        "Folder of own needles: pictures and clips, with needles.csv, .json or .jsonl.",
+        form=Form.PATH,
+    )
     films: list[int] = mandatory("Films of each task: one number per length, or one for all.")
     looks: list[str] = mandatory(
         "Looks of needles: card, subtitle, fullscreen, picture, object; each needle has one."

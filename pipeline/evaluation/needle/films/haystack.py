@@ -37,7 +37,7 @@ class Haystack(Protocol):
 def haystack_of(film: Film) -> Haystack:
     """The footage of a film."""
     size = (film.width, film.height)
-    if film.footage == ("grey",):
+    if film.footage[:1] == ("grey",):
         return GreyHaystack(size)
     if film.footage:
         return FileHaystack([Path(name) for name in film.footage], film.seed, size)

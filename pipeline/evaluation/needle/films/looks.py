@@ -9,6 +9,11 @@
 Knows no time, no film and no question.
 """
 
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -22,7 +27,11 @@ _CAPTIONS = {
     "shape": "The {text} is {color}.",
     "icon": "Here is a {text}.",
     "lines": "{text}",
+    "sentence": "{text}",
 }
+LETTERS = "ABCD"  # of thumbnails
+UNSEEN = ("speech", "footage")  # kinds that nothing is drawn of
+PICTURES = ("thumbnails", "picture", "clip")  # kinds that are made of other pictures
 
 
 def place(rng: np.random.Generator, card: Card, look: str) -> Placement:
@@ -32,8 +41,9 @@ def place(rng: np.random.Generator, card: Card, look: str) -> Placement:
     if look in ("fullscreen", "picture"):
         dark = look == "fullscreen" and bool(rng.random() < 0.3)
         return Placement(0.0, 0.0, 1.0, 1.0, dark, (19, 19, 19) if look == "picture" else (0, 0, 0))
-    kind = "code" if card.kind == "lines" else card.kind
-    large = random_placement(rng, kind)  # type: ignore[arg-type]
+    wide = ("lines", "sentence", "speech")
+    kind = "code" if card.kind in wide else card.kind if card.kind in KINDS else "icon"
+    large = random_placement(rng, kind)
     if look == "card":
         return large
     scale = float(rng.uniform(0.26, 0.36))
@@ -43,13 +53,17 @@ def place(rng: np.random.Generator, card: Card, look: str) -> Placement:
 
 
 def show(picture: Image.Image, card: Card, look: str, at: Placement) -> None:
-    """Draw a needle onto an RGB picture."""
-    if look == "subtitle":
+    """Draw a needle onto an RGB picture. ValueError on kinds that are made of other pictures."""
+    if card.kind in PICTURES:
+        raise ValueError(f"a card of kind {card.kind} is drawn by paste or thumbnails")
+    if card.kind in UNSEEN:
+        return
+    if look == "subtitle" and card.kind in _CAPTIONS:
         _subtitle(picture, _CAPTIONS[card.kind].format(text=card.text, color=card.color), at)
     elif card.kind in KINDS:
         draw(picture, Needle(card.kind, card.text, card.color), at)
     else:
-        _lines(picture, card.text, at)
+        _lines(picture, card.text, at, rows=3 if card.kind == "sentence" else 1)
 
 
 def _box(picture: Image.Image, at: Placement) -> tuple[int, int, int, int]:
@@ -96,8 +110,51 @@ def _subtitle(picture: Image.Image, text: str, at: Placement) -> None:
     )
 
 
-def _lines(picture: Image.Image, text: str, at: Placement) -> None:
-    """A card with any text, in the style of the needle world's cards."""
+def paste(picture: Image.Image, other: Image.Image, at: Placement) -> None:
+    """Put a whole picture into a place, as large as its shape allows, in the middle."""
+    left, top, right, bottom = _box(picture, at)
+    scale = min((right - left) / other.width, (bottom - top) / other.height)
+    size = (max(1, round(other.width * scale)), max(1, round(other.height * scale)))
+    corner = ((left + right - size[0]) // 2, (top + bottom - size[1]) // 2)
+    picture.paste(other.resize(size, Image.Resampling.BILINEAR), corner)
+
+
+def thumbnails(picture: Image.Image, moments: Sequence[Image.Image], at: Placement) -> None:
+    """Four pictures side by side, each with its letter in a corner."""
+    for number, moment in enumerate(moments):
+        row, column = divmod(number, 2)
+        half = replace(
+            at,
+            x=at.x + column * at.width / 2,
+            y=at.y + row * at.height / 2,
+            width=at.width / 2,
+            height=at.height / 2,
+        )
+        box = _box(picture, half)
+        size = (box[2] - box[0], box[3] - box[1])
+        picture.paste(moment.resize(size, Image.Resampling.BILINEAR), box[:2])
+        side = max(8, size[1] // 4)
+        corner = (box[0], box[1], box[0] + side, box[1] + side)
+        ImageDraw.Draw(picture).rectangle(corner, fill=(0, 0, 0))
+        mask = _text(LETTERS[number], 0.8 * side, 0.8 * side)
+        _centred(picture, mask, corner, (255, 255, 255))
+
+
+def stitch(pictures: Sequence[Image.Image], n: int, size: tuple[int, int]) -> Image.Image:
+    """n x n pictures as one of this size."""
+    result = Image.new("RGB", size)
+    for number, one in enumerate(pictures):
+        row, column = divmod(number, n)
+        left, right = (round(size[0] * i / n) for i in (column, column + 1))
+        top, bottom = (round(size[1] * i / n) for i in (row, row + 1))
+        result.paste(
+            one.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top)
+        )
+    return result
+
+
+def _lines(picture: Image.Image, text: str, at: Placement, rows: int) -> None:
+    """A card with any text, in the style of the needle world's cards. rows: most lines."""
     box = _box(picture, at)
     grey = 34 if at.dark else 236
     red, green, blue = (int(np.clip(grey + t, 0, 255)) for t in at.tint)
@@ -106,4 +163,25 @@ def _lines(picture: Image.Image, text: str, at: Placement) -> None:
     ImageDraw.Draw(picture).rectangle(
         (box[0], box[1], box[2] - 1, box[3] - 1), (red, green, blue), ink, edge
     )
-    _centred(picture, _text(text, 0.88 * (box[2] - box[0]), 0.6 * (box[3] - box[1])), box, ink)
+    width, height = 0.88 * (box[2] - box[0]), 0.6 * (box[3] - box[1])
+    if rows == 1:
+        _centred(picture, _text(text, width, height), box, ink)
+        return
+    _centred(picture, _paragraph(text, rows, 0.94 * width, 1.3 * height), box, ink)
+
+
+def _paragraph(text: str, rows: int, width: float, height: float) -> Image.Image:
+    """A mask with the text in the number of lines that makes it largest, at most `rows`."""
+    font = ImageFont.load_default(size=80)
+    pen = ImageDraw.Draw(Image.new("L", (1, 1)))
+    best, scale = Image.new("L", (1, 1)), 0.0
+    for count in range(1, rows + 1):
+        lines = "\n".join(textwrap.wrap(text, max(10, math.ceil(1.15 * len(text) / count))))
+        left, top, right, bottom = pen.multiline_textbbox((0, 0), lines, font, align="center")
+        fits = min(width / (right - left), height / (bottom - top))
+        if fits > scale:
+            mask = Image.new("L", (math.ceil(right - left), math.ceil(bottom - top)), 0)
+            ImageDraw.Draw(mask).multiline_text((-left, -top), lines, 255, font, align="center")
+            best, scale = mask, fits
+    size = (max(1, round(best.width * scale)), max(1, round(best.height * scale)))
+    return best.resize(size, Image.Resampling.BOX)

@@ -4,17 +4,20 @@ The same settings give the same bytes. Knows no model.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from encoders.errors import UserError
 from pipeline.config.parts import PartSettings, instantiate
 from pipeline.config.parts import check as check_part
+from pipeline.config.units import format_time
 from pipeline.evaluation.needle.films import looks, vnbench
-from pipeline.evaluation.needle.films.schema import Appearance, Card, Film, Item, write_lines
+from pipeline.evaluation.needle.films.schema import Appearance, Film, Item, write_lines
+from pipeline.evaluation.needle.films.sound import has_words
 from pipeline.evaluation.needle.films.tasks.sheet import NeedleTask, Sheet, check, one_of
 
 GAP_S = 1.5  # between needles, so that at 1 frame a second no two are neighbours
@@ -122,23 +125,29 @@ def save(films: Sequence[Film], items: Sequence[Item], out: Path) -> None:
     vnbench.write(out / "vnbench.json", rows)
 
 
-def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, list[Item]]:
-    name = f"{task}-{seconds / 60:g}min-{number:03d}"
+def _film(grid: Grid, seconds: float, name: str, number: int) -> tuple[Film, list[Item]]:
+    """The film of one number for the task of this name."""
+    task = grid.known_tasks[name]
+    if task.needle_seconds:
+        grid = replace(grid, needle_seconds=task.needle_seconds)
+    film_name = f"{name}-{seconds / 60:g}min-{number:03d}"
     # the seed depends on the name alone, so a film does not change with the films around it
-    digest = hashlib.sha256(f"{grid.seed} {name}".encode()).digest()
+    digest = hashlib.sha256(f"{grid.seed} {film_name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     room = int((seconds - 2 * MARGIN_S + GAP_S + 1e-9) // (grid.needle_seconds + GAP_S))
-    sheet = grid.known_tasks[task].sheet(rng, room)
+    sheet = task.sheet(rng, room)
     if len(sheet.cards) > room or not sheet.drafts:
         raise UserError(
-            f"task {task} shows {max(len(sheet.cards), 6)} needles of {grid.needle_seconds:g} s, "
+            f"task {name} shows {max(len(sheet.cards), 6)} needles of {grid.needle_seconds:g} s, "
             f"and a film of {seconds:g} s "
             f"has room for {max(room, 0)}; give more minutes, or fewer needle_seconds."
         )
     starts = _starts(rng, grid, sheet, seconds, number)
-    appearances, place_of = _appearances(rng, grid, sheet.cards, starts)
+    if sheet.dated:
+        sheet = _dated(sheet, starts, grid.needle_seconds)
+    appearances, place_of = _appearances(rng, grid, sheet, starts)
     film = Film(
-        name=name,
+        name=film_name,
         seconds=seconds,
         seed=int(rng.integers(1 << 31)),
         footage=grid.haystack,
@@ -146,6 +155,7 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
         width=grid.width,
         height=grid.height,
         spliced=grid.spliced,
+        stitched=sheet.stitched,
     )
     items = []
     for i, draft in enumerate(sheet.drafts):
@@ -157,9 +167,9 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
         )
         items.append(
             Item(
-                id=f"{name}-{i}",
-                film=name,
-                task=draft.task or task,
+                id=f"{film_name}-{i}",
+                film=film_name,
+                task=draft.task or name,
                 family=draft.family,
                 question=draft.question,
                 answer=draft.answer,
@@ -173,6 +183,22 @@ def _film(grid: Grid, seconds: float, task: str, number: int) -> tuple[Film, lis
     return film, items
 
 
+def _dated(sheet: Sheet, starts: Sequence[float], needle_seconds: float) -> Sheet:
+    """A sheet whose texts say when its cards show."""
+    times = {
+        "middles": [start + needle_seconds / 2 for start in starts],
+        # the gap between two cards holds a whole second
+        "pauses": [format_time(math.ceil(start + needle_seconds)) for start in starts],
+    }
+    return replace(
+        sheet,
+        cards=tuple(replace(card, text=card.text.format(**times)) for card in sheet.cards),
+        drafts=tuple(
+            replace(draft, question=draft.question.format(**times)) for draft in sheet.drafts
+        ),
+    )
+
+
 def _starts(
     rng: np.random.Generator, grid: Grid, sheet: Sheet, seconds: float, number: int
 ) -> list[float]:
@@ -181,6 +207,10 @@ def _starts(
     Cards with a question of their own go to the depths of the grid, rotated from film to film.
     """
     last = seconds - grid.needle_seconds
+    if sheet.spread:
+        part = (last - 2 * MARGIN_S) / len(sheet.cards)
+        shares = np.arange(len(sheet.cards)) + rng.uniform(0.3, 0.7, len(sheet.cards))
+        return [round(MARGIN_S + float(share) * part, 3) for share in shares]
     fixed: dict[int, float] = {}
     for i, card in enumerate(sheet.at_depths):
         depth = grid.depths[(i + number) % len(grid.depths)]
@@ -223,14 +253,20 @@ def _nearest(target: float, others: list[float], needle_seconds: float, last: fl
 
 
 def _appearances(
-    rng: np.random.Generator, grid: Grid, cards: Sequence[Card], starts: Sequence[float]
+    rng: np.random.Generator, grid: Grid, sheet: Sheet, starts: Sequence[float]
 ) -> tuple[tuple[Appearance, ...], dict[int, int]]:
     """The cards in time order, and the position of each of the sheet's cards among them."""
     appearances = []
-    for card, start in zip(cards, starts, strict=True):
+    for number, (card, start) in enumerate(zip(sheet.cards, starts, strict=True)):
         look = one_of(rng, grid.looks)
+        style = sheet.styles.get(number)
+        place = looks.place(rng, card, look) if style is None else style.place
         end = round(start + grid.needle_seconds, 3)
-        appearances.append(Appearance(card, look, looks.place(rng, card, look), start, end))
+        appearances.append(
+            Appearance(card, look, place, start, end)
+            if style is None
+            else Appearance(card, style.look, place, start, end, style.to)
+        )
     order = sorted(range(len(appearances)), key=lambda i: appearances[i].start)
     return tuple(appearances[i] for i in order), {card: place for place, card in enumerate(order)}
 
@@ -243,7 +279,7 @@ def without_needles(film: Film) -> Film:
 def needles_alone(film: Film) -> Film:
     """The same needles in the same order on grey, one after another: a control.
 
-    Their numbers in the film stay.
+    Their numbers in the film stay. Moments of the footage show as pictures.
     """
     appearances, at = [], MARGIN_S
     for one in film.shown:
@@ -251,12 +287,16 @@ def needles_alone(film: Film) -> Film:
         appearances.append(replace(one, start=round(at, 3), end=round(at + length, 3)))
         at += length + GAP_S
     name, seconds = f"{film.name}-needles", round(at + MARGIN_S, 3)
+    has_moments = any(one.card.kind in ("footage", "thumbnails") for one in film.shown)
+    path = PurePosixPath(film.file)
     return replace(
         film,
         name=name,
         seconds=seconds,
-        footage=("grey",),
+        footage=("grey", *film.footage) if has_moments else ("grey",),
         shown=tuple(appearances),
         spliced=False,
-        file="",
+        # words are read from files, so that the control of a film with words is one as well
+        file=str(path.with_stem(f"{path.stem}-needles")) if film.file and has_words(film) else "",
+        stitched=1,
     )

@@ -14,6 +14,8 @@ from encoders.errors import UserError
 from memory.storage.atomic import replacing
 from pipeline.needle_world.cards import Placement
 
+# fields that records did not always have, with their defaults
+LATER: dict[str, Any] = {"digest": "", "to": None, "stitched": 1}
 Spans = tuple[tuple[float, float], ...]
 
 
@@ -21,12 +23,18 @@ Spans = tuple[tuple[float, float], ...]
 class Card:
     """What a needle shows.
 
-    Kinds are those of the needle world, and "lines": any text, such as "Alice: 4821".
+    Kinds are those of the needle world, and:
+    - lines: any text, such as "Alice: 4821"; sentence: a longer one, in several lines
+    - speech: a sentence that is heard and not seen
+    - footage: the film's own picture at the second that the text says; nothing is drawn
+    - thumbnails: four such pictures as A to D; the text has their seconds
+    - picture, clip: the user's file whose path the text is
     """
 
-    kind: str  # code, name, shape, icon or lines
+    kind: str
     text: str
     color: str = ""  # of shapes
+    digest: str = ""  # of the content of a user's file
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Appearance:
     place: Placement  # fractions of the frame
     start: float
     end: float
+    to: Placement | None = None  # where it has moved when it ends; None: it stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +56,15 @@ class Film:
     name: str
     seconds: float
     seed: int  # of the footage
-    footage: tuple[str, ...]  # files, in the order given; none = procedural, ("grey",) = flat grey
+    # files, in the order given; none = procedural; "grey" first = flat grey, which hides the others
+    footage: tuple[str, ...]
     shown: tuple[Appearance, ...]  # in time order
     width: int
     height: int
     spliced: bool = False  # True: footage stops while a needle shows; else it goes on underneath
     # its video file, relative to the benchmark's folder; "" = rendered while it streams
     file: str = ""
+    stitched: int = 1  # n: every frame is n x n pictures of the footage
 
     def spans(self, needles: Iterable[int]) -> Spans:
         """When these needles show."""
@@ -77,9 +88,27 @@ class Item:
     depth: float | None  # of the answer's only needle; None with several or none
 
 
+def plain(record: Any) -> dict[str, Any]:
+    """A record as a dictionary, without later fields at their defaults: what a film was before it
+    could have them, it stays to the byte.
+    """
+
+    def without(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {
+                key: without(value)
+                for key, value in node.items()
+                if key not in LATER or value != LATER[key]
+            }
+        return [without(one) for one in node] if isinstance(node, (list, tuple)) else node
+
+    result: dict[str, Any] = without(asdict(record))
+    return result
+
+
 def write_lines(path: Path, records: Sequence[Any]) -> None:
     """One JSON object a line, keys sorted: the same records give the same bytes."""
-    text = "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in records)
+    text = "".join(json.dumps(plain(record), sort_keys=True) + "\n" for record in records)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -94,14 +123,19 @@ def read_films(path: Path) -> list[Film]:
             _check(f"{where}, shown[{number}]", one, Appearance)
             _check(f"{where}, shown[{number}].card", one["card"], Card)
             _check(f"{where}, shown[{number}].place", one["place"], Placement)
-            place = Placement(**(one["place"] | {"tint": tuple(one["place"]["tint"])}))
-            appearances.append(
-                Appearance(Card(**one["card"]), one["look"], place, one["start"], one["end"])
-            )
+            places = {"place": _placement(one["place"])}
+            if one.get("to") is not None:
+                _check(f"{where}, shown[{number}].to", one["to"], Placement)
+                places["to"] = _placement(one["to"])
+            appearances.append(Appearance(**(one | {"card": Card(**one["card"])} | places)))
         films.append(
             Film(**(row | {"shown": tuple(appearances), "footage": tuple(row["footage"])}))
         )
     return films
+
+
+def _placement(row: Mapping[str, Any]) -> Placement:
+    return Placement(**{**row, "tint": tuple(row["tint"])})
 
 
 def read_items(path: Path) -> list[Item]:
@@ -137,7 +171,7 @@ def _objects(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
 
 def _check(where: str, row: Mapping[str, Any], record: type) -> None:
     for field in fields(record):
-        if field.name not in row:
+        if field.name not in row and field.name not in LATER:
             raise UserError(
                 f"{where} has no field {field.name!r}; add it, or make the benchmark again."
             )

@@ -44,8 +44,8 @@ _ENCODING = (
 # belongs to the key of an arm, also a setting that is added one day
 UNRELATED = frozenset(
     "action out bank format given arms controls predictions keep_banks twin_minutes full_tokens "
-    "minutes depths tasks needle_task films looks needle_seconds spliced haystack width height "
-    "threads ram_mb device_mb prefetch_frames keep_freed_mb".split()
+    "minutes tokens depths tasks needle_task needles films looks needle_seconds spliced haystack "
+    "width height threads ram_mb device_mb prefetch_frames keep_freed_mb".split()
 )
 
 

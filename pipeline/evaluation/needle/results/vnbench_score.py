@@ -121,7 +121,7 @@ def _first_letter(text: str) -> str:
 def blind_rules(rows_of_tries: Sequence[TryRow]) -> dict[str, float]:
     """Scores of rules over the text of the options alone, the best of each kind in hindsight.
 
-    A constant letter, and the option of one rank: numbers by size, orders by closeness to the
+    A constant letter, and the option of one rank: numbers by size, lists by closeness to the
     others, words by the alphabet.
     """
     by_video: dict[str, list[TryRow]] = defaultdict(list)
@@ -141,11 +141,16 @@ def blind_rules(rows_of_tries: Sequence[TryRow]) -> dict[str, float]:
 
 
 def _ranked(options: Sequence[str]) -> list[str]:
-    """Numbers by size, orders by closeness to the others (Kendall), words by the alphabet."""
+    """Numbers by size, lists by closeness to the others, words by the alphabet.
+
+    Orders of the same words are close by Kendall's distance, other lists by equal entries.
+    """
     if all(option.isdigit() and len(option) < 3 for option in options):
         return sorted(options, key=int)
     if all("," in option for option in options):
-        return sorted(options, key=lambda o: (sum(_swaps(o, other) for other in options), o))
+        words = {frozenset(option.split(", ")) for option in options}
+        distance = _swaps if len(words) == 1 else _unequal
+        return sorted(options, key=lambda o: (sum(distance(o, other) for other in options), o))
     return sorted(options)
 
 
@@ -154,3 +159,8 @@ def _swaps(one: str, other: str) -> int:
     a, b = one.split(", "), other.split(", ")
     pairs = [(x, y) for i, x in enumerate(a) for y in a[i + 1 :]]
     return sum(b.index(x) > b.index(y) for x, y in pairs)
+
+
+def _unequal(one: str, other: str) -> int:
+    """Number of places that hold different entries."""
+    return sum(x != y for x, y in zip(one.split(", "), other.split(", "), strict=False))

@@ -9,14 +9,16 @@ from pipeline.evaluation.needle.films.tasks.sheet import (
     NeedleTask,
     Rng,
     Sheet,
+    Style,
     a_slot,
     absent,
     mixed,
     one_of,
     pick,
     resting_on,
+    rotated,
 )
-from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
+from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES, Placement
 from pipeline.needle_world.questions import CODE, ORDER_GIVEN, ORDER_ICONS, ORDER_NAMES, listed
 
 
@@ -42,4 +44,46 @@ class Order(NeedleTask):
         cards, needles = mixed(rng, groups)
         return Sheet(
             tuple(cards), (*resting_on(drafts, needles), absent("code", one_of(rng, CODE)))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours(NeedleTask):
+    """Eight shapes in a row: which came right before one of them, and which right after."""
+
+    def sheet(self, rng: Rng, room: int) -> Sheet:
+        shapes, colors = pick(rng, SHAPES, len(SHAPES)), pick(rng, tuple(COLORS), len(COLORS))
+        drafts = []
+        for family, step in (("before", -1), ("after", 1)):
+            place = int(rng.integers(1, len(shapes) - 1))
+            right, named = shapes[place + step], shapes[place]
+            others = pick(rng, [shape for shape in shapes if shape not in (right, named)], 3)
+            slot, needles = a_slot(rng), tuple(sorted((place, place + step)))
+            question = f"Which shape was shown right {family} the {named}?"
+            drafts.append(Draft(family, question, rotated([right, *others], slot), slot, needles))
+        cards = [Card("shape", shape, color) for shape, color in zip(shapes, colors, strict=True)]
+        return Sheet(tuple(cards), tuple(drafts))
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnails(NeedleTask):
+    """Four moments of the footage, shuffled on a card at the end: in which order did they come?"""
+
+    def sheet(self, rng: Rng, room: int) -> Sheet:
+        orders = [", ".join(letters) for letters in permutations("ABCD")]
+        options, slot = pick(rng, orders, 4), a_slot(rng)
+        order = options[slot].split(", ")
+        moments = [f"{{middles[{number}]:.3f}}" for number in range(4)]
+        cells = " ".join(moments[order.index(letter)] for letter in "ABCD")
+        cards = [*(Card("footage", moment) for moment in moments), Card("thumbnails", cells)]
+        whole = Placement(0.0, 0.0, 1.0, 1.0, False, (0, 0, 0))
+        question = (
+            "The last card shows four moments of the video, A to D. In which order did they come?"
+        )
+        return Sheet(
+            tuple(cards),
+            (Draft("footage", question, tuple(options), slot, tuple(range(5))),),
+            styles={number: Style("card", whole) for number in range(5)},
+            dated=True,
+            spread=True,
         )

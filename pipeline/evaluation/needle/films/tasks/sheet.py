@@ -8,7 +8,6 @@ others) can beat chance. Knows no pixels.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -55,8 +54,9 @@ class Sheet:
     """The cards of one film in their order, and the questions about them.
 
     `at_depths`: cards that each need a depth of their own, in any order; the others lie anywhere.
-    `dated`: texts of cards and questions are templates. `{starts[2]}` is the second at which card 2
-    begins, and `{pauses[2]}` a whole second, as m:ss, between card 2 and the next one.
+    `dated`: texts of cards and questions are templates. `{middles[2]}` is the second in the middle
+    of card 2, and `{pauses[2]}` a whole second, as m:ss, between card 2 and the next one.
+    `spread`: the cards stand far apart, each near the middle of its own part of the film.
     """
 
     cards: tuple[Card, ...]
@@ -65,14 +65,22 @@ class Sheet:
     styles: Mapping[int, Style] = field(default_factory=dict)  # card -> its style
     stitched: int = 1  # n: every frame is n x n pictures of the footage
     dated: bool = False
+    spread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NeedleTask(ABC):
     """A kind of question. The same generator and room give the same sheet."""
 
-    needle_seconds: ClassVar[float] = 0.0  # that a card shows; 0: as the setting says
-    has_sound: ClassVar[bool] = False  # True: cards are heard, so films have to be files
+    @property
+    def needle_seconds(self) -> float:
+        """How long a card shows; 0: as the setting says."""
+        return 0.0
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether cards are heard, so that films have to be files."""
+        return False
 
     @abstractmethod
     def sheet(self, rng: Rng, room: int) -> Sheet:
