@@ -66,7 +66,7 @@ class LanguageModel:
         self.other_layers = other_layers(text)
         # a family with three axes sets its own
         self.positions: Positions = LinearPositions()
-        self._query_heads: int = text.num_attention_heads
+        self.query_heads: int = text.num_attention_heads
         # that the model was made for; None if its configuration states none
         self.max_positions: int | None = getattr(text, "max_position_embeddings", None)
         self._rope: tuple[Tensor, RotaryTable] | None = None  # the last positions, and their table
@@ -366,7 +366,7 @@ class LanguageModel:
             ]
         )  # [B, L, Hq * Dh]
         per_kv_head = means.view(
-            len(texts), shape.layers, shape.heads, self._query_heads // shape.heads, shape.width
+            len(texts), shape.layers, shape.heads, self.query_heads // shape.heads, shape.width
         ).sum(3)
         return per_kv_head.cpu()
 

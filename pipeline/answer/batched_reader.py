@@ -19,7 +19,7 @@ from encoders.models.batched_cache import BatchedCache
 from encoders.models.kv_cache import FixedCache
 from memory.schema import Evidence
 from pipeline.answer.abstention import instructed, is_absent
-from pipeline.answer.attention_shares import AttentionShares
+from pipeline.answer.attention.attention_shares import AttentionShares
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Likelihoods, Reader
 from pipeline.runtime.torch_threads import one_thread
@@ -63,7 +63,7 @@ class BatchedReader:
             with timer("decode"), self._narrowed():
                 answers = self._decode(hidden, stack, shares, most, absent)
             with timer("cite"):
-                shares.finish()
+                shares.finish([len(ids) < most for ids in answers])
         thought = self.backbone.prompt.thought
         return [
             Reading(NOT_SHOWN, {}, absence=absences[row])
@@ -110,7 +110,7 @@ class BatchedReader:
                     [list(own[i]) for own, i in zip(answers, best, strict=True)], stack, shares
                 )
             with timer("cite"):
-                shares.finish()
+                shares.finish([True] * len(group))
         return [
             Likelihoods(own, shares.weights(evidence.names, row))
             for row, (own, evidence) in enumerate(zip(values, group, strict=True))
@@ -143,7 +143,8 @@ class BatchedReader:
                     layout.write(row)
                     self._language_model.refuse_beyond(row.cursor, room)
                 stack.join()
-            yield stack, AttentionShares([layout.frames_of for layout in layouts], stack.valid)
+            frames_of = [layout.frames_of for layout in layouts]
+            yield stack, AttentionShares(frames_of, stack.valid, self.reader.retrieval_heads)
 
     def _stack_for(self, rows: int, capacity: int) -> BatchedCache:
         """A stack of this size in the buffer. It is no larger than it must be, because every step

@@ -20,7 +20,8 @@ from encoders.models.positions import Cursor
 from encoders.text.lines import TextLine
 from memory.schema import Evidence
 from pipeline.answer.abstention import NoAbstention, instructed, is_absent
-from pipeline.answer.attention_shares import AttentionShares
+from pipeline.answer.attention.attention_shares import AttentionShares
+from pipeline.answer.attention.retrieval_heads import RetrievalHeads
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
 from pipeline.answer.text_evidence import prompt
@@ -46,10 +47,14 @@ class CachedReader:
         *,
         max_new_tokens: int = 64,
         max_thinking_tokens: int = 1024,
+        retrieval_heads: str | None = None,
         abstention: Abstention | None = None,
     ) -> None:
-        """max_thinking_tokens: of a thought before the answer, which counts apart. abstention: None
-        = the model says by itself what it does not see. UserError on values that give no room.
+        """max_thinking_tokens: of a thought before the answer, which counts apart.
+        retrieval_heads: file of the heads whose attention makes citations; None = the one in the
+        checkpoint's folder, or else all heads count. abstention: None = the model says by itself
+        what it does not see. UserError on values that give no room, and on a file that does not
+        fit the model.
         """
         if max_new_tokens < 1:
             raise UserError(
@@ -70,6 +75,7 @@ class CachedReader:
         self.abstention: Abstention = abstention or NoAbstention()
         self._thinking_tokens = max_thinking_tokens
         self._thought = backbone.prompt.thought
+        self.retrieval_heads = RetrievalHeads.of(backbone, retrieval_heads)
         self._language_model = backbone.language_model
         self.sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
@@ -133,7 +139,7 @@ class CachedReader:
         check = self.check_suffix(evidence)
         room = max(len(check), len(suffix) + self.max_new_tokens + self._room_for_thoughts)
         with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
-            shares = AttentionShares(frames_of)
+            shares = AttentionShares(frames_of, heads=self.retrieval_heads)
             ids: list[int] = []
             emitted = ""
             with timer("first_token"), one_thread(self._language_model.is_narrow):
@@ -163,7 +169,7 @@ class CachedReader:
                         emitted = text
                     token = next(stream, None)
             with timer("cite"):
-                shares.finish()
+                shares.finish([len(ids) < self.max_new_tokens])
         text = self.backbone.prompt.text_of(ids).strip()
         if text != emitted:
             emit(text[len(emitted) :])
@@ -187,7 +193,7 @@ class CachedReader:
         suffix = self.prompt_suffix(question, evidence.lines)
         room = len(suffix) + max(map(len, answers)) + self._room_for_thoughts
         with self.context(evidence, room, timer) as (cache, frames_of):
-            shares = AttentionShares(frames_of)
+            shares = AttentionShares(frames_of, heads=self.retrieval_heads)
             with timer("first_token"):
                 hidden = self._begin(suffix, cache, shares)  # [1, D]
             with timer("options"):
@@ -196,7 +202,7 @@ class CachedReader:
                 for token in answers[best]:  # one by one, as in decoding
                     self._language_model.forward(self._language_model.embed([token]), cache, shares)
             with timer("cite"):
-                shares.finish()
+                shares.finish([True])
         return Likelihoods(values, shares.weights(evidence.names))
 
     def count_tokens(self, text: str) -> int:

@@ -25,7 +25,7 @@ def cite(
     cited = [
         CitedFrame(*name, segment, start, end, weights[name], scores.get(name))
         for name, segment, (start, end) in zip(
-            evidence.names, segments, _frame_spans(evidence), strict=True
+            evidence.names, segments, frame_spans(evidence), strict=True
         )
         if weights.get(name, 0.0) >= least
     ]
@@ -40,7 +40,7 @@ def cited_spans(cited: Sequence[CitedFrame], interval: float) -> tuple[Span, ...
 
 def recalled_spans(evidence: Evidence, video_id: str) -> tuple[Span, ...]:
     """The same of all frames of a video that were read."""
-    spans = zip(evidence.names, _frame_spans(evidence), strict=True)
+    spans = zip(evidence.names, frame_spans(evidence), strict=True)
     return _joined([span for name, span in spans if name.video_id == video_id], evidence.interval)
 
 
@@ -96,7 +96,7 @@ def _joined(spans: Iterable[Span], interval: float) -> tuple[Span, ...]:
     return tuple((round(a, 3), round(b, 3)) for a, b in union(spans, 0.5 * interval))
 
 
-def _frame_spans(evidence: Evidence) -> list[Span]:
+def frame_spans(evidence: Evidence) -> list[Span]:
     """The stretch of video that each frame stands for, in time order."""
     if not evidence.runs:
         return []

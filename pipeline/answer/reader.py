@@ -40,12 +40,14 @@ class TokenReader(CachedReader):
         *,
         max_new_tokens: int = 64,
         max_thinking_tokens: int = 1024,
+        retrieval_heads: str | None = None,
         abstention: Abstention | None = None,
     ) -> None:
         super().__init__(
             backbone,
             max_new_tokens=max_new_tokens,
             max_thinking_tokens=max_thinking_tokens,
+            retrieval_heads=retrieval_heads,
             abstention=abstention,
         )
         if backbone.counts_frames:  # then nothing before the frames is the same for every question
@@ -103,6 +105,7 @@ class KVReader(CachedReader):
         *,
         max_new_tokens: int = 64,
         max_thinking_tokens: int = 1024,
+        retrieval_heads: str | None = None,
         abstention: Abstention | None = None,
     ) -> None:
         require_full_attention(backbone)
@@ -115,6 +118,7 @@ class KVReader(CachedReader):
             backbone,
             max_new_tokens=max_new_tokens,
             max_thinking_tokens=max_thinking_tokens,
+            retrieval_heads=retrieval_heads,
             abstention=abstention,
         )
 

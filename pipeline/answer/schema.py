@@ -17,6 +17,7 @@ from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache
 from encoders.text.lines import TextLine
 from memory.schema import Evidence, FrameName
+from pipeline.answer.attention.retrieval_heads import RetrievalHeads
 from pipeline.runtime.cancel import Emit
 from pipeline.schema import Reading
 
@@ -101,6 +102,7 @@ class Reader(EvidenceReader, Protocol):
     backbone: Backbone
     max_new_tokens: int
     abstention: Abstention
+    retrieval_heads: RetrievalHeads | None  # whose attention makes citations; None: of all heads
     sink: Tensor  # [P, D] embeddings of the preamble
 
     def log_likelihoods(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from encoders.models.language_model import LanguageModel
 from encoders.models.prompt_text import PromptText
-from pipeline.answer.attention_shares import AttentionShares
+from pipeline.answer.attention.attention_shares import AttentionShares
 from pipeline.answer.schema import Cache
 from pipeline.runtime.cancel import raise_if_cancelled
 

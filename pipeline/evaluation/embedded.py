@@ -54,11 +54,13 @@ SHORT_ARMS: dict[str, tuple[str, ...]] = {
 }
 
 
-def make_videos(part: str, count: int, footage: list[Path], out: Path) -> Iterator[Video]:
+def make_videos(
+    part: str, count: int, footage: list[Path], out: Path, first_seed: int = SEED
+) -> Iterator[Video]:
     """The seeded videos of a part, written once; every second one has real footage if any."""
     seconds, size = (16.0, (480, 270)) if part == "short" else (600.0, (480, 270))
     for i in range(count):
-        rng = np.random.default_rng((SEED, part == "long", i))
+        rng = np.random.default_rng((first_seed, part == "long", i))
         needles = random_scene(rng, int(rng.integers(1, 5)) if part == "short" else 10)
         placed = video.plan(rng, needles, seconds)
         scene_questions = questions(rng, needles)
@@ -152,7 +154,24 @@ def table(results: dict[str, list[ScoredAnswer]]) -> list[str]:
     ]
     for name, pick in cited:
         row(name, pick)
+    for family in FAMILIES:
+        if any(_all_needles(_in(family, scored)) for scored in results.values()):
+            name = family.replace("_", " ")
+            row(f"{name}: every needle lies in a cited span", partial(_of, family, _all_needles))
+            row(f"{name}: cited spans hold a needle", partial(_of, family, _spans))
     return lines
+
+
+def _in(family: str, scored: list[ScoredAnswer]) -> list[ScoredAnswer]:
+    return [one for one in scored if one.family == family]
+
+
+def _of(
+    family: str,
+    pick: Callable[[list[ScoredAnswer]], list[tuple[str, bool]]],
+    scored: list[ScoredAnswer],
+) -> list[tuple[str, bool]]:
+    return pick(_in(family, scored))
 
 
 def main() -> None:

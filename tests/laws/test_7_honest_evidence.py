@@ -15,6 +15,8 @@ from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.quotes.words import NAMES_ASKED, NO_ANSWER, NO_WORDS
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
+from pipeline.needle_world import video
+from pipeline.needle_world.scoring import cites_all, on_needles
 from pipeline.schema import NOT_SAID, NOT_SEEN, Answer, CitedFrame, is_shown
 from tests.support.qa import TEXT, ask, opened
 
@@ -116,6 +118,7 @@ Fishermen dragged their boats onto the sand.
 def embedded(film, folder, *overrides: str):
     """The parts of `reelbank ask` with the embedded model, on a copy of the film."""
     copy = folder / "talk.mp4"
+    folder.mkdir(exist_ok=True)
     if not copy.exists():
         copy.write_bytes(film.read_bytes())
     common = [f"video={copy}", f"bank={folder / 'bank'}", "question=-"]
@@ -251,3 +254,19 @@ def test_which_frames_are_cited(film, tmp_path):
     even = dict.fromkeys(frame[:20], 1 / 20)
     assert len(cite(evidence, even, share=0.25)) == 20  # nothing stands out, nothing is hidden
     assert isinstance(evidence, Evidence)
+
+
+def test_a_card_is_cited_alone_and_a_count_of_nothing_cites_nothing(tmp_path) -> None:
+    """The embedded model's retrieval heads look at the card, and for "0" at no frame."""
+    code = video.parse("code:4821@5.2", seed=1)
+    footage = video.procedural_footage(3, (480, 270))
+    video.write(tmp_path / "cards.mp4", (code,), 14.0, footage, fps=4)
+    qa, source = embedded(tmp_path / "cards.mp4", tmp_path / "qa", "text=none")
+    with qa.bank:
+        qa.ingest(source)
+        said = qa.ask(Question("What is the code?", source.info.video_id))
+        assert (said.text, said.shown) == ("4821", True) and said.cited
+        assert cites_all(said.spans, (code,)) and all(on_needles(said.spans, (code,)))
+        none = qa.ask(Question("How many rings were shown?", source.info.video_id))
+        assert (none.text, none.shown) == ("0", True)
+        assert (none.spans, none.cited) == ((), ()) and none.recalled

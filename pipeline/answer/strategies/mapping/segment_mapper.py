@@ -168,9 +168,10 @@ class SegmentMapper:
         if is_local(reader):
             said = reader.abstention
             settings.append(f"max_new_tokens={reader.max_new_tokens}")
+            settings.append(f"retrieval_heads={reader.retrieval_heads}")
             settings.append(f"{said.instruction!r} {said.check_prompt!r} {said.threshold}")
         kind = type(reader).__name__
-        return f"SegmentMapper 2({model}, {kind}, {', '.join(settings)}, {asked})"
+        return f"SegmentMapper 3({model}, {kind}, {', '.join(settings)}, {asked})"
 
     # ---- the model
 

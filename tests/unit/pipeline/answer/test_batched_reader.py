@@ -13,7 +13,7 @@ import torch
 
 from encoders.prefill import WindowPrefill
 from memory.schema import Evidence, Hits, Question, Run
-from pipeline.answer import attention_shares
+from pipeline.answer.attention import attention_shares
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.families import FAMILIES, backbone_of, frames_for
