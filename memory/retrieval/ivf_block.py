@@ -1,5 +1,8 @@
-"""An inverted file over one block of rows, with codes of one byte per number, and its files beside
-a bank.
+"""An inverted file over one block of rows, and its files beside a bank.
+
+Narrow rows take a byte per number. Rows of published encoders are wide and lie in a cone away from
+texts (Liang et al. 2022, arXiv 2203.02053), and their best products with a text differ in the third
+decimal. They take half a byte per number: a projection to fewer numbers loses more than that.
 
 Knows rows and FAISS; no video, no question's moment. Training depends only on the rows of the
 block, so a visible block tells nothing about later rows. The files are a cache, named after the
@@ -12,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from memory.storage.atomic import make_folder, write_atomically
 from memory.storage.checksums import of_bytes
@@ -21,15 +23,15 @@ from memory.storage.file_access import read_bytes
 if TYPE_CHECKING:
     import faiss
 
+NARROW = 128  # numbers of a row; one with more is wide
 N_LISTS = 256
 # On rows of a film's frames, 16 of 256 lists gave recall 0.999 for texts and 0.995 for frames; 32
 # gave 1.000 and 0.999 (docs/measurements)
 N_PROBE = 32
-# numbers of a code; wider rows are projected to this many axes first, so that ten million rows stay
-# within 2 GiB
-MAX_WIDTH = 128
 _ITERATIONS, _ROWS_PER_LIST = 8, 64  # of k-means, and its training rows for every list
-_AXES_ROWS = 1 << 13  # rows that the axes are computed from
+# of wide rows: fewer lists, because finding the nearest of 256 takes seconds for a block
+_WIDE_LISTS, _WIDE_PROBE, _WIDE_ROWS_PER_LIST = 128, 32, 32
+_WIDE_RANGE_ROWS = 1 << 13  # that the ranges of the codes are computed from
 _CHECKSUM_DIGITS = 32  # hexadecimal
 
 
@@ -37,14 +39,12 @@ class IvfBlock:
     """Searched approximately: only the N_PROBE lists nearest to the query are scanned."""
 
     def __init__(self, key: str, index: "faiss.Index", nbytes: int) -> None:
-        import faiss
-
         self.key = key  # of its rows
         self.nbytes = nbytes
         self._index = index
         # how many candidates beyond k to score again: codes of a byte are off by a thousandth,
-        # projected rows by more
-        self.rerank_margin = 1000 if isinstance(index, faiss.IndexPreTransform) else 32
+        # those of half a byte by more
+        self.rerank_margin = 32 if index.d <= NARROW else 1000
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -54,28 +54,7 @@ class IvfBlock:
         """rows: [n, E] float32. Equal rows give an equal block."""
         import faiss
 
-        count, width = rows.shape
-        projection, narrow = None, rows
-        if width > MAX_WIDTH:
-            projection = faiss.LinearTransform(width, MAX_WIDTH, False)
-            faiss.copy_array_to_vector(_axes(rows, MAX_WIDTH).ravel(), projection.A)
-            projection.is_trained = True
-            narrow = projection.apply(rows)
-        lists = _lists(
-            faiss.IndexFlatIP(narrow.shape[1]), min(N_LISTS, max(count // _ROWS_PER_LIST, 1))
-        )
-        lists.train(narrow)
-        _, nearest = lists.quantizer.search(narrow, 1)
-        nonempty = np.unique(nearest)
-        # in a still scene most lists would be empty, and would be probed instead of the one that is
-        # not
-        if len(nonempty) < lists.nlist:
-            coarse = faiss.IndexFlatIP(narrow.shape[1])
-            coarse.add(lists.quantizer.reconstruct_batch(nonempty))
-            lists = _lists(coarse, len(nonempty))
-            lists.train(narrow)
-        lists.add(narrow)
-        index = lists if projection is None else faiss.IndexPreTransform(projection, lists)
+        index = _narrow_lists(rows) if rows.shape[1] <= NARROW else _wide_lists(rows)
         # serialized: while lists grow, FAISS allocates up to twice the memory
         return cls.unpacked(key_of(rows), faiss.serialize_index(index))
 
@@ -101,6 +80,25 @@ class IvfBlock:
         return rows[0][is_hit], scores[0][is_hit]
 
 
+def _narrow_lists(rows: np.ndarray) -> "faiss.IndexIVF":
+    """The inverted file of narrow rows: by products, a byte a number."""
+    import faiss
+
+    count, width = rows.shape
+    lists = _lists(faiss.IndexFlatIP(width), min(N_LISTS, max(count // _ROWS_PER_LIST, 1)))
+    lists.train(rows)
+    _, nearest = lists.quantizer.search(rows, 1)
+    nonempty = np.unique(nearest)
+    # in a still scene most lists would be empty, and would be probed instead of the one that is not
+    if len(nonempty) < lists.nlist:
+        coarse = faiss.IndexFlatIP(width)
+        coarse.add(lists.quantizer.reconstruct_batch(nonempty))
+        lists = _lists(coarse, len(nonempty))
+        lists.train(rows)
+    lists.add(rows)
+    return lists
+
+
 def _lists(coarse: "faiss.Index", count: int) -> "faiss.IndexIVF":
     """An inverted file with `count` lists; `coarse` may have their centroids."""
     import faiss
@@ -115,18 +113,44 @@ def _lists(coarse: "faiss.Index", count: int) -> "faiss.IndexIVF":
     return index
 
 
-def _axes(rows: np.ndarray, count: int) -> np.ndarray:
-    """[count, E] float32: the axes that keep most of the rows' inner products (no mean is
-    subtracted)."""
-    sample = torch.from_numpy(rows[:: max(1, len(rows) // _AXES_ROWS)]).double()
-    # rising eigenvalues; numpy took ten times as long beside other work
-    axes = torch.linalg.eigh(sample.T @ sample).eigenvectors
-    return axes.flip(1)[:, :count].T.float().contiguous().numpy()
+def _wide_lists(rows: np.ndarray) -> "faiss.IndexIVF":
+    """The inverted file of wide rows: by distance, because in a cone the longest mean would have
+    the largest products with all rows; half a byte a number."""
+    import faiss
+
+    count, width = rows.shape
+    means = faiss.Kmeans(
+        width,
+        min(_WIDE_LISTS, max(count // _ROWS_PER_LIST, 1)),
+        niter=_ITERATIONS,
+        max_points_per_centroid=_WIDE_ROWS_PER_LIST,
+        seed=1,
+    )
+    means.train(rows)
+    _, nearest = means.index.search(rows, 1)  # [n, 1]
+    # in a still scene most lists would be empty, and would be probed instead of the one that is not
+    nonempty, list_of = np.unique(nearest, return_inverse=True)
+    assert means.centroids is not None
+    coarse = faiss.IndexFlatIP(width)
+    coarse.add(means.centroids[nonempty])
+    kind = faiss.ScalarQuantizer.QT_4bit
+    lists = faiss.IndexIVFScalarQuantizer(
+        coarse, width, len(nonempty), kind, faiss.METRIC_INNER_PRODUCT, False
+    )
+    lists.sq.train(np.ascontiguousarray(rows[:: max(1, count // _WIDE_RANGE_ROWS)]))
+    lists.is_trained = True
+    lists.nprobe = _WIDE_PROBE
+    rows, numbers = np.ascontiguousarray(rows), np.arange(count)
+    list_of = np.ascontiguousarray(list_of.ravel())
+    lists.add_core(count, *map(faiss.swig_ptr, (rows, numbers, list_of)))
+    return lists
 
 
 def key_of(rows: np.ndarray) -> str:
-    """The name of a block of these rows: their checksum."""
-    return of_bytes(np.ascontiguousarray(rows).tobytes())
+    """The name of a block of these rows: their checksum. Blocks of wide rows that were saved in an
+    older form have another name."""
+    key = of_bytes(np.ascontiguousarray(rows).tobytes())
+    return key if rows.shape[1] <= NARROW else of_bytes(f"{key} half a byte".encode())
 
 
 def _sum(key: str, data: bytes) -> bytes:

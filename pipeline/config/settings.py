@@ -783,7 +783,10 @@ class BenchSettings(PipelineSettings):
         heading="Parts of the bank",
     )
     index_rows: list[int] = mandatory("Rows of the frame index.")
-    index_kinds: list[str] = setting(["film", "random"], "Rows like those of a film, or random.")
+    index_kinds: list[str] = setting(
+        ["film", "random"],
+        "Rows: film, random, or as published of CLIP and SigLIP (clip512, siglip768).",
+    )
     index_frames: int = setting(4096, "Frames that are embedded to make rows like those of a film.")
     retriever_rows: list[int] = mandatory("Frames that the retrievers search.")
     appended_frames: int = setting(128, "Frames that each round encodes at the end of a long bank.")

@@ -278,7 +278,7 @@ def test_a_grown_bank_is_whole_and_can_be_asked_and_continued(tmp_path: Path) ->
         ("format=xml", "format=xml"),
         (
             "index_kinds=[cats]",
-            "index_kinds= has 'cats', which is not known; use film, random or both",
+            "index_kinds= has 'cats', which is not known; use film, random, clip512, siglip768",
         ),
         ("index_frames=1", "index_frames=1 is too small; use 2"),
         ("film_width=8", "film_width=8"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # it brings torch
 
 UNFINISHED = "bench.unfinished.json"
 PARTS = ("arms", "store", "all")
+INDEX_KINDS = ("film", "random", "clip512", "siglip768")
 _SMALLEST = {
     "rounds": 1,
     "new_tokens": 2,
@@ -92,9 +93,9 @@ def check(config: BenchSettings) -> None:
         raise UserError(f"part={config.part} is not known; use one of {', '.join(PARTS)}.")
     _check_numbers(config)
     for kind in config.index_kinds:
-        if kind not in ("film", "random"):
+        if kind not in INDEX_KINDS:
             raise UserError(
-                f"index_kinds= has {kind!r}, which is not known; use film, random or both."
+                f"index_kinds= has {kind!r}, which is not known; use {', '.join(INDEX_KINDS)}."
             )
     if not config.lengths:
         raise UserError(

@@ -5,6 +5,7 @@ the index's own.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
 from pipeline.config.settings import BenchSettings
 from pipeline.evaluation.speed.clocks import quantile, resident_bytes, stopwatch
-from pipeline.evaluation.speed.components import film_rows
+from pipeline.evaluation.speed.components import cone_rows, film_rows
 from pipeline.evaluation.speed.schema import BenchRow, Table
 
 HITS = 64
@@ -28,30 +29,43 @@ def measure(config: BenchSettings, embedder: FrameEmbedder) -> list[BenchRow]:
     rows: list[BenchRow] = []
     if not config.index_rows:
         return rows
-    film = film_rows.film_embeddings(embedder, config.index_frames, config.seed)
+    film: np.ndarray | None = None
     for count in config.index_rows:
         for kind in config.index_kinds:
+            if kind in cone_rows.PUBLISHED:
+                cones = cone_rows.ConeRows(cone_rows.PUBLISHED[kind], config.seed)
+                vectors = cones.texts(config.queries + 2, count)  # two warm up
+                asked = _QuerySet(vectors, [False] * len(vectors), None)
+                rows.append(_measure_one(kind, count, embedder, asked, cones.pieces(count)))
+                continue
+            if film is None:
+                film = film_rows.film_embeddings(embedder, config.index_frames, config.seed)
             pieces = (
                 film_rows.repeated_rows(film, count, config.seed)
                 if kind == "film"
                 else _random(count, film.shape[1], config.seed)
             )
-            rows.append(_measure_one(config, embedder, kind, count, film, pieces))
+            texts = film_rows.question_texts(config.queries + 2, config.seed)
+            asked = _QuerySet(*_queries(embedder, texts, film, config.seed), texts)
+            rows.append(_measure_one(kind, count, embedder, asked, pieces))
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class _QuerySet:
+    """n queries."""
+
+    vectors: np.ndarray  # [n, E] float32 unit rows
+    near: list[bool]  # which lie near a frame instead of being a text's
+    texts: list[str] | None  # that are embedded; None: the vectors are made up
+
+
 def _measure_one(
-    config: BenchSettings,
-    embedder: FrameEmbedder,
-    kind: str,
-    count: int,
-    film: np.ndarray,
-    pieces: Iterator[np.ndarray],
+    kind: str, count: int, embedder: FrameEmbedder, asked: _QuerySet, pieces: Iterator[np.ndarray]
 ) -> BenchRow:
-    texts = film_rows.question_texts(config.queries + 2, config.seed)  # two warm up
-    queries, near = _queries(embedder, texts, film, config.seed)
+    queries, near, width = asked.vectors, asked.near, asked.vectors.shape[1]
     before = resident_bytes() or 0
-    index, exact = FrameIndex(film.shape[1], RamBudget(_RAM)), _ExactHits(queries)
+    index, exact = FrameIndex(width, RamBudget(_RAM)), _ExactHits(queries)
     adding, longest = 0.0, 0.0
     for rows in pieces:
         with stopwatch() as took:
@@ -61,13 +75,16 @@ def _measure_one(
     del rows
     grew = (resident_bytes() or 0) - before
     embedding, searching, recalls = [], [], {"text": list[float](), "near": list[float]()}
-    for number, text in enumerate(texts):
-        embedded_s, searched_s, ordinals = _search(
-            index, embedder, text, queries[number] if near[number] else None, count
-        )
+    for number, vector in enumerate(queries):
+        with stopwatch() as embedding_one:
+            query = None if asked.texts is None else embedder.embed_text(asked.texts[number])
+        if query is None or near[number]:
+            query = torch.from_numpy(vector)
+        with stopwatch() as searching_one:
+            ordinals, _ = index.search(query, HITS, count)
         if number >= 2:
-            embedding.append(embedded_s)
-            searching.append(searched_s)
+            embedding.append(embedding_one.wall_s)
+            searching.append(searching_one.wall_s)
             recalls["near" if near[number] else "text"].append(exact.recall(number, ordinals))
     after = (resident_bytes() or 0) - before
     row: BenchRow = {
@@ -84,23 +101,6 @@ def _measure_one(
     }
     index.release()
     return row | _quantiles(embedding, searching) | _recalls(recalls) | {"queries": len(searching)}
-
-
-def _search(
-    index: FrameIndex,
-    embedder: FrameEmbedder,
-    text: str,
-    near: np.ndarray | None,
-    count: int,
-) -> tuple[float, float, np.ndarray]:
-    """(seconds of embedding, seconds of searching, ordinals); near: replaces the text's query."""
-    with stopwatch() as embedding:
-        query = embedder.embed_text(text)
-    if near is not None:
-        query = torch.from_numpy(near)
-    with stopwatch() as searching:
-        ordinals, _ = index.search(query, HITS, count)
-    return embedding.wall_s, searching.wall_s, ordinals
 
 
 def _quantiles(embedding: list[float], searching: list[float]) -> BenchRow:
@@ -159,11 +159,10 @@ def table(rows: Sequence[BenchRow]) -> Table:
     ]
     words = (
         f"{HITS} hits, against exact products. film: frames of a film with cards, really embedded, "
-        "that comes again and again, "
-        "moved a little each time; random: no row is like another, which no film is. A third of "
-        "the queries lie near a frame, "
-        "the others are questions' texts. Resident: by how much the process grew, after the "
-        "queries."
+        "that comes again and again, moved a little each time; random: no row is like another, "
+        "which no film is. A third of their queries lie near a frame, the others are questions' "
+        "texts. clip512 and siglip768: rows and texts made from what is published of such "
+        "encoders. Resident: by how much the process grew, after the queries."
     )
     return Table("Index", words, [*head, "longest add s", "queries"], lines)
 
