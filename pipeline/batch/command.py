@@ -20,6 +20,12 @@ from typing import Any
 from encoders.errors import UserError
 from memory.storage.json_lines import JsonLines
 from pipeline.batch import compare, job_files, join, progress, run_folder, summary, tasks
+from pipeline.batch.controls import (
+    build_controls,
+    control_figures,
+    control_table,
+    with_controls,
+)
 from pipeline.batch.jobs import Annotations, collect
 from pipeline.batch.option_choice import NEEDS_LETTERS
 from pipeline.batch.run_folder import RunFolder
@@ -37,8 +43,8 @@ from pipeline.config.settings import BatchSettings
 
 # settings that change where and how fast a run works, but no answer
 _UNRELATED = (
-    "jobs out videos downloads bank shard strict unlabelled action runs compute threads ram_mb "
-    "device_mb prefetch_frames format"
+    "jobs out videos downloads bank shard strict unlabelled controls action runs compute threads "
+    "ram_mb device_mb prefetch_frames format"
 ).split()
 # option_choice.prompt, which often is ${annotations.prompt}, records the prompt
 _UNRELATED_KEYS = (
@@ -110,7 +116,8 @@ def read_jobs(config: BatchSettings) -> tuple[list[Job], list[RejectedRow]]:
         raise UserError(f"{first}{rejected[0]}")
     if not jobs:
         raise UserError(f"{path} holds no rows; check jobs=")
-    jobs = tasks.select_shard(jobs, config.shard)
+    controls = build_controls(config.controls, config.full_tokens)
+    jobs = with_controls(tasks.select_shard(jobs, config.shard), controls)
     for row in rejected:
         print(f"refused {row}", file=sys.stderr)
     return jobs, rejected
@@ -131,7 +138,8 @@ def _run(
         _check_settings(config, folder, bool(answers.rows))  # 2
         pending = _pending_jobs(jobs, answers, folder)
         start = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        state = {"began": start, "state": "running", "asked": len(jobs), "refused": refused}
+        asked = sum(not job.control for job in jobs)
+        state = {"began": start, "state": "running", "asked": asked, "refused": refused}
         folder.write_record(_record(config, state))
         clock = time.perf_counter()
         _answer(config, compute, jobs, answers, videos, folder)
@@ -139,14 +147,16 @@ def _run(
         rows = sorted(
             (row for row in answers.rows if row["id"] in ids), key=lambda row: str(row["id"])
         )
-        figures = summary.summary(rows, len(jobs), len(rejected)) | {  # 5
+        figures = summary.summary(rows, asked, len(rejected)) | {  # 5
             "began": start,
             "state": "finished",
             "seconds": time.perf_counter() - clock,
             "answered_by_this_run": len(pending),
             "refused": refused,
             "failures": summary.failures(rows),
+            "controls": control_figures(rows),
         }
+        folder.write_controls(control_table(figures["controls"]))
         compute.write(folder.answers_parquet, rows)
         run_folder.write_csv(folder.videos_csv, summary.videos(rows, videos.rows))
         folder.write_record(_record(config, figures))
@@ -280,7 +290,12 @@ def _revision() -> str | None:
 
 def _print(config: BatchSettings, figures: dict[str, Any]) -> None:
     out = Path(config.out)
-    print(json.dumps(figures) if config.format == "json" else summary.as_text(figures, out))
+    if config.format == "json":
+        print(json.dumps(figures))
+        return
+    print(summary.as_text(figures, out))
+    if figures.get("controls"):
+        print("\n".join(control_table(figures["controls"])))
 
 
 def _join(config: BatchSettings) -> int:

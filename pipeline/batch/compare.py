@@ -8,17 +8,17 @@ from typing import Any
 
 from encoders.errors import UserError
 from pipeline.batch.run_folder import Row
-from pipeline.batch.summary import group_by
+from pipeline.batch.summary import group_by, own_rows
 from pipeline.scoring import difference
 
 
 def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
-    """Second minus first, over the questions that both runs have an outcome for.
+    """Second minus first, over the questions that both runs have an outcome for, without controls.
 
     UserError when there are none, or when one id stands for two questions.
     """
-    before = {row["id"]: row for row in first if row["right"] is not None}
-    after = {row["id"]: row for row in second if row["right"] is not None}
+    before = {row["id"]: row for row in own_rows(first) if row["right"] is not None}
+    after = {row["id"]: row for row in own_rows(second) if row["right"] is not None}
     both = sorted(before.keys() & after.keys())
     if not both:
         raise UserError(

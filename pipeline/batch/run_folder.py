@@ -2,7 +2,7 @@
 
     answers.jsonl    one row for every question, failed ones too; a later run resumes from it
     videos.jsonl     one row each time a video was encoded or found in the bank
-    answers.parquet  videos.csv  run.json
+    answers.parquet  videos.csv  run.json  controls.md (where controls were asked)
                      written when the run ends; run.json also when it starts
     run.lock         locked while a run writes here
 
@@ -51,6 +51,7 @@ _TEXT_COLUMNS = (
     "duration",
     "group",
     "pair",
+    "control",
 )
 SCHEMA = pyarrow.schema(
     [
@@ -93,6 +94,7 @@ class RunFolder:
         self.run_json = root / "run.json"
         self.answers_parquet = root / "answers.parquet"
         self.videos_csv = root / "videos.csv"
+        self.controls_md = root / "controls.md"
 
     def __str__(self) -> str:
         return str(self.root)
@@ -127,6 +129,12 @@ class RunFolder:
     def read_videos(self) -> list[Row]:
         """The rows of videos.jsonl; none when there is no such file."""
         return json_lines.read(self.videos)
+
+    def write_controls(self, table: Sequence[str]) -> None:
+        """Replace controls.md; nothing for a table with no rows."""
+        if len(table) > 2:
+            with replacing(self.controls_md) as temporary:
+                temporary.write_text("\n".join(table) + "\n", encoding="utf-8")
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json."""

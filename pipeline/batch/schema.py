@@ -26,7 +26,7 @@ _NOT_IN_DIGEST = (
     "rule",
 )
 # fields that a question has only where they are set: older runs have digests without them
-_IF_SET = ("also", "query", "subtitles", "subtitles_from")
+_IF_SET = ("also", "query", "subtitles", "subtitles_from", "control")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -82,6 +82,7 @@ class Job:
     query: str = ""  # what is searched for in place of the question
     subtitles: str = ""  # file that text=[subtitles] reads; "": the files beside the video
     subtitles_from: float = 0.0  # second of that file at which the video begins
+    control: str = ""  # of conf/control/, in which the question is asked again; "": as configured
 
     @property
     def videos(self) -> tuple[str, ...]:

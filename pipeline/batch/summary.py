@@ -4,7 +4,7 @@ Knows rows only. An answer that names no option is wrong, and also counted as un
 that failed has no outcome: it appears in the counts, not in the accuracies.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,18 @@ _DURATIONS = (
 
 
 def summary(rows: Sequence[Row], asked: int, rejected: int) -> dict[str, Any]:
-    """Counts and accuracies.
+    """Counts and accuracies of the run itself. Rows of controls count among the failed ones.
 
     rows: of answers.jsonl. asked: questions of this run. rejected: rows of the job file.
     """
-    answered = [row for row in rows if row["error"] is None]
+    answered = [row for row in own_rows(rows) if row["error"] is None]
     scored = [row for row in answered if row["right"] is not None]
     tasks = group_by(scored, lambda row: row["task"])
     durations = group_by(scored, duration)
     result: dict[str, Any] = {
         "asked": asked,
         "answered": len(answered),
-        "failed": len(rows) - len(answered),
+        "failed": sum(row["error"] is not None for row in rows),
         "bad_rows": rejected,
         "unparsed": sum(bool(row["options"]) and row["choice"] is None for row in answered),
         "accuracy": accuracy(scored),
@@ -100,12 +100,12 @@ def as_text(figures: dict[str, Any], out: Path) -> str:
         f"{figures['unparsed']} answers name no option; see {out}"
     ]
     if figures["accuracy"]["n"]:
-        lines.append(f"accuracy {_cell(figures['accuracy'])}")
+        lines.append(f"accuracy {as_cell(figures['accuracy'])}")
     for title in ("per_task", "per_duration"):
-        lines += [f"  {name}: {_cell(some)}" for name, some in figures[title].items()]
+        lines += [f"  {name}: {as_cell(some)}" for name, some in figures[title].items()]
     for title in ("groups_all_right", "evidence_cited"):
         if title in figures:
-            lines.append(f"{title.replace('_', ' ')} {_cell(figures[title])}")
+            lines.append(f"{title.replace('_', ' ')} {as_cell(figures[title])}")
     for title in ("mean_over_tasks", "mean_over_tasks_of_groups"):
         if title in figures:
             lines.append(f"{title.replace('_', ' ')} {100 * figures[title]:.1f} %")
@@ -120,7 +120,8 @@ def as_text(figures: dict[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _cell(figures: dict[str, Any]) -> str:
+def as_cell(figures: Mapping[str, Any]) -> str:
+    """ "97.5 % (95.0-99.2), n=120": an accuracy with its interval; "-" without rows."""
     if not figures["n"]:
         return "-"
     mean, low, high = (100 * figures[name] for name in ("share", "low", "high"))
@@ -155,10 +156,15 @@ def duration(row: Row) -> str:
     return next(name for most, name in _DURATIONS if row["video_seconds"] < most)
 
 
+def own_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the run itself, without those of controls."""
+    return [row for row in rows if not row.get("control")]
+
+
 def videos(rows: Sequence[Row], encoded: Sequence[Row]) -> list[Row]:
     """A row for every video: questions, outcomes, and encoding over all runs in this folder."""
     table = []
-    asked = group_by(rows, lambda row: row["video"])
+    asked = group_by(own_rows(rows), lambda row: row["video"])
     # a video of which no question was asked but together with others has a row as well
     names = sorted({*asked, *(one["video"] for one in encoded)})
     for name, some in ((name, asked.get(name, [])) for name in names):

@@ -77,13 +77,18 @@ def plan_tasks(
 
 
 def group_jobs(jobs: Sequence[Job], batch_size: int) -> tuple[tuple[Job, ...], ...]:
-    """Groups of questions that are read in one batch, ordered by `asked_at`.
+    """Groups of questions that are read in one batch, ordered by `asked_at`; those of each control
+    come after the run's own.
 
     The groups are cut from all questions, not only from unanswered ones: a matrix product rounds
     differently for another number of rows, and a resumed run must give the same answers.
     """
-    ordered = sorted(jobs, key=lambda job: math.inf if job.asked_at is None else job.asked_at)
-    return tuple(tuple(ordered[a : a + batch_size]) for a in range(0, len(ordered), batch_size))
+    groups: list[tuple[Job, ...]] = []
+    for control in dict.fromkeys(job.control for job in jobs):
+        own = [job for job in jobs if job.control == control]
+        own.sort(key=lambda job: math.inf if job.asked_at is None else job.asked_at)
+        groups += [tuple(own[a : a + batch_size]) for a in range(0, len(own), batch_size)]
+    return tuple(groups)
 
 
 def bank_names(bank: str) -> Iterator[str]:

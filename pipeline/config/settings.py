@@ -569,6 +569,17 @@ class NeedleSettings(PipelineSettings):
 
     arms: dict[str, list[str]] = mandatory("Arms: name and overrides.", heading="Arms")
     controls: list[str] = mandatory("Controls that say what a score is worth.")
+    dials: dict[str, str] = setting(
+        {},
+        "Arm -> a setting and its range, such as fps=0.1..1.0, tuned until an hour takes bank_mb.",
+    )
+    bank_mb: float = setting(
+        0.0, "Bytes of an hour in the bank, in 10^6, that dials are tuned to. 0: no dial is tuned."
+    )
+    papers: dict[str, str] = setting(
+        {},
+        "Arm -> what it is and its paper. Not empty: a leaderboard is written beside the report.",
+    )
     twin_minutes: float = setting(
         60.0,
         "Longest film, in minutes, with the control haystack_only, which encodes it twice.",
@@ -624,6 +635,12 @@ class BatchSettings(PipelineSettings):
         8,
         "Questions about one video in one pass of the model; each takes the memory of one answer.",
     )
+    controls: list[str] = setting(
+        [],
+        "Controls that say what a score is worth, such as [blind,last4,uniform,oracle]: each "
+        "question is asked again in each, in rows of their own.",
+    )
+    full_tokens: int = setting(4096, "Most visual tokens of a video with the control full.")
     action: str = setting(
         "run", "run, compare two runs, or join the runs of shards.", heading="Runs"
     )

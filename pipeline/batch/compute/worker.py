@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
 from pipeline.answer.citations import union
 from pipeline.answer.schema import is_local
+from pipeline.answer.strategies.segment_slices import frame_tokens
 from pipeline.batch.compute.film_subtitles import with_subtitles
+from pipeline.batch.controls import build_controls
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import OptionChoice, OptionResult
 from pipeline.batch.schema import (
@@ -52,6 +54,7 @@ class Worker:
         """config: of the batch. downloads: folder of fetched videos. emit: receives all events."""
         self._config, self._downloads, self._emit = config, downloads, emit
         self._choice: OptionChoice = instantiate("option_choice", config.option_choice)
+        self._controls = build_controls(config.controls, config.full_tokens)
         self._backbone, self._clip = build_backbone(config), build_clip(config)
         self._qa: VideoQA | None = None
         self._bank = ""
@@ -156,46 +159,60 @@ class Worker:
     def _ask_group(
         self, qa: VideoQA, task: Task, group: Sequence[Job], ids: Sequence[str]
     ) -> list[QuestionAnswered]:
+        """Open questions are asked as `reelbank ask` does, those with options through the choice
+        part; both with the strategy of the run, or of the group's control."""
+        if group[0].control:
+            return [self._ask_control(qa, task, job, ids) for job in group]
+        rows: dict[str, QuestionAnswered] = {}
+        for part in (
+            [job for job in group if job.options],
+            [job for job in group if not job.options],
+        ):
+            if part:
+                answered = self._ask_alike(qa, task, part, ids)
+                rows |= {job.id: row for job, row in zip(part, answered, strict=True)}
+        return [rows[job.id] for job in group]
+
+    def _ask_control(
+        self, qa: VideoQA, task: Task, job: Job, ids: Sequence[str]
+    ) -> QuestionAnswered:
+        """A question in its control. One about a video that is too long for the control gets a row
+        without an answer."""
+        control = self._controls[job.control]
+        strategy = control.strategy(job.evidence, qa.answerer.strategy)
+        assert strategy is not None  # with_controls made no such job
+        most, question = control.most_tokens, _question(job, ids)
+        if most is not None and frame_tokens(qa.bank, question) > most:
+            why = f"the control {job.control} is not asked: the video has more than {most} tokens"
+            return QuestionAnswered(empty_row(task, job) | {"warning": why})
+        own = replace(qa, answerer=replace(qa.answerer, strategy=strategy))
+        (row,) = self._ask_alike(own, task, [job], ids)
+        return row
+
+    def _ask_alike(
+        self, qa: VideoQA, task: Task, jobs: Sequence[Job], ids: Sequence[str]
+    ) -> list[QuestionAnswered]:
+        """Rows of questions that all have options, or none of which has any."""
         reader = qa.answerer.batched_reader
-        jobs = {job.id: job for job in group}
+        by_id = {job.id: job for job in jobs}
         choices: dict[str, OptionResult] = {}
 
-        def read(batch: Sequence[Evidence], clock: StageTimer) -> list[Reading | UserError]:
-            """Read open questions with the reader, those with options with the choice part."""
-            readings: dict[str, Reading | UserError] = {}
-            with_options = [each for each in batch if jobs[each.question.id].options]
-            open_ended = [each for each in batch if not jobs[each.question.id].options]
-            if with_options:
-                some = [jobs[evidence.question.id] for evidence in with_options]
-                results = self._choice(some, reader, with_options, clock)
-                for job, one in zip(some, results, strict=True):
-                    if isinstance(one, UserError):
-                        readings[job.id] = one
-                    else:
-                        choices[job.id], readings[job.id] = one, one.reading
-            if open_ended:
-                for evidence, reading in zip(
-                    open_ended, reader.read(open_ended, clock), strict=True
-                ):
-                    readings[evidence.question.id] = reading
-            return [readings[evidence.question.id] for evidence in batch]
+        def choose(batch: Sequence[Evidence], clock: StageTimer) -> list[Reading | UserError]:
+            some = [by_id[evidence.question.id] for evidence in batch]
+            readings: list[Reading | UserError] = []
+            for job, one in zip(some, self._choice(some, reader, batch, clock), strict=True):
+                if isinstance(one, OptionResult):
+                    choices[job.id] = one
+                readings.append(one.reading if isinstance(one, OptionResult) else one)
+            return readings
 
-        questions = [
-            Question(
-                job.question,
-                ids,
-                math.inf if job.asked_at is None else job.asked_at,
-                job.id,
-                query=job.query,
-            )
-            for job in group
-        ]
-        answers = qa.ask_all(questions, read=read)
+        questions = [_question(job, ids) for job in jobs]
+        answers = qa.ask_all(questions, read=choose if jobs[0].options else None)
         return [
             failure(task, job, answer)
             if isinstance(answer, UserError)
             else self._row(qa, task, job, answer, choices.get(job.id) or _named(job, answer), ids)
-            for job, answer in zip(group, answers, strict=True)
+            for job, answer in zip(jobs, answers, strict=True)
         ]
 
     def _row(
@@ -238,6 +255,12 @@ class Worker:
             "warning": answer.warning,
         }
         return QuestionAnswered(empty_row(task, job) | values)
+
+
+def _question(job: Job, ids: Sequence[str]) -> Question:
+    """The question about these videos, at its moment."""
+    moment = math.inf if job.asked_at is None else job.asked_at
+    return Question(job.question, ids, moment, job.id, query=job.query)
 
 
 def _named(job: Job, answer: Answer) -> OptionResult | None:
@@ -295,6 +318,7 @@ def empty_row(task: Task, job: Job) -> dict[str, Any]:
         "duration": job.duration,
         "group": job.group,
         "pair": job.pair,
+        "control": job.control,
         "bank": task.bank,
         "bank_id": None,
         "warning": "",
