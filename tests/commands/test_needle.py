@@ -22,6 +22,7 @@ from pipeline import cli
 from pipeline.build import build_backbone
 from pipeline.config.compose import compose
 from pipeline.config.settings import NeedleSettings, PipelineSettings
+from pipeline.controls.build import control_settings
 from pipeline.evaluation.needle.films import make, vnbench
 from pipeline.evaluation.needle.films.make import Grid, known_tasks
 from pipeline.evaluation.needle.films.schema import (
@@ -30,6 +31,7 @@ from pipeline.evaluation.needle.films.schema import (
 )
 from pipeline.evaluation.needle.results import score
 from pipeline.evaluation.needle.results.arms import UNRELATED, Arm, arms, settings_of
+from pipeline.evaluation.needle.results.dials import Dial
 from pipeline.evaluation.needle.results.run import source_of
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.needle_films import GRID, frames, published
@@ -391,3 +393,8 @@ def test_every_preset_composes_and_its_arms_do(name: str) -> None:
     )
     for overrides in config.arms.values():
         compose("needle", [f"preset={name}", *overrides])
+    control_settings(config.controls, config.full_tokens)
+    assert set(config.papers) <= set(config.arms)
+    for arm, text in config.dials.items():
+        dial = Dial.parse(text)
+        compose("needle", [f"preset={name}", *config.arms[arm], dial.override(dial.high)])

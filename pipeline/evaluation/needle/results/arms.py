@@ -43,9 +43,10 @@ _ENCODING = (
 # settings that cannot change an answer to a given question about a given film; every other one
 # belongs to the key of an arm, also a setting that is added one day
 UNRELATED = frozenset(
-    "action out bank format given arms controls predictions keep_banks twin_minutes full_tokens "
-    "minutes tokens depths tasks needle_task needles films looks needle_seconds spliced haystack "
-    "width height threads ram_mb device_mb prefetch_frames keep_freed_mb".split()
+    "action out bank format given arms controls dials bank_mb papers predictions keep_banks "
+    "twin_minutes full_tokens minutes tokens depths tasks needle_task needles films looks "
+    "needle_seconds spliced haystack width height threads ram_mb device_mb prefetch_frames "
+    "keep_freed_mb".split()
 )
 
 

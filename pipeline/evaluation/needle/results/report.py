@@ -25,6 +25,7 @@ from pipeline.evaluation.needle.results import (
     plots,
     score,
     thresholds,
+    turns,
     vnbench_score,
 )
 from pipeline.evaluation.needle.results.rows import RECENT_FRAMES
@@ -84,6 +85,13 @@ def sections(
             "What an answer costs",
             "Medians. Bytes are of keys and values (or tokens) that were read.",
             score.cost_table(rows),
+        ),
+        (
+            "Turn by turn",
+            "One film, one encoding, its questions in turn. Right: per cent, with questions about "
+            "what is not shown. Times are medians; the last column shares the encoding of the film "
+            "among the questions so far.",
+            turns.table(rows, encodings),
         ),
         (
             "What encoding costs",

@@ -39,7 +39,7 @@ class ArmAnswer:
 
 
 def row_of(item: Item, film: Film, arm: Arm, video_id: str, turn: int) -> JsonRow:
-    """turn: number of the question among those that this arm answers about the film, from 1."""
+    """turn: which question about the film it is, from 1."""
     asked = ask(item, film, arm, video_id)
     return {
         "key": key(item, film, arm),
@@ -53,6 +53,7 @@ def row_of(item: Item, film: Film, arm: Arm, video_id: str, turn: int) -> JsonRo
         "depth": item.depth,
         "kind": kind_of(item, film, arm.config.fps),
         "turn": turn,
+        "bank": arm.bank.name,
         "question": item.question,
         "truth": item.answer,
         **_score_facts(item, film, asked),

@@ -54,6 +54,7 @@ def run(
     questions = [
         (film, item, arm, key(item, film, arm)) for film, item, arm in work(films, items, arms)
     ]
+    turns = _turns(items)
     # a bank has one writer: the arm that needed it first writes for all
     writers: dict[Path, Arm] = {}
     results = JsonLines(out / "results.jsonl", ascii_only=True)
@@ -78,14 +79,27 @@ def run(
                 video_id = _encode(writer, version, frames, encodings, report)
                 written[arm.bank, video_id] = None
                 own = [item for item, other in pairs if other is arm]
-                for turn, item in enumerate(own, start=1):
-                    row = row_of(item, film, arm, video_id, turn)
+                for item in sorted(own, key=lambda item: turns[item.id]):
+                    row = row_of(item, film, arm, video_id, turns[item.id])
                     results.append(row)
                     done[row["key"]] = row
                     report(f"{film.name}: {arm.name}", 0.0, 1)
             for bank, video_id in () if keep_banks else written:
                 writers[bank].qa.bank.drop(video_id)
     return [done[name] for *_, name in questions]
+
+
+def _turns(items: Sequence[Item]) -> dict[str, int]:
+    """Item id -> which of its film's questions it is, from 1. Each film begins with another one, so
+    that no kind of question has a turn of its own."""
+    of_film: dict[str, list[str]] = {}
+    for item in items:
+        of_film.setdefault(item.film, []).append(item.id)
+    return {
+        name: 1 + (place - number) % len(names)
+        for number, names in enumerate(of_film.values())
+        for place, name in enumerate(names)
+    }
 
 
 def _write_configurations(arms: Sequence[Arm], out: Path) -> None:
