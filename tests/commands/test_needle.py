@@ -29,9 +29,9 @@ from pipeline.evaluation.needle.films.schema import (
     read_films,
     read_items,
 )
+from pipeline.evaluation.needle.methods.dials import Dial
 from pipeline.evaluation.needle.results import score
 from pipeline.evaluation.needle.results.arms import UNRELATED, Arm, arms, settings_of
-from pipeline.evaluation.needle.results.dials import Dial
 from pipeline.evaluation.needle.results.run import source_of
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.needle_films import GRID, frames, published

@@ -224,9 +224,9 @@ def _advance_bar(bar: Progress, job: TaskID, before: float) -> Callable[[float],
 def _run(config: NeedleSettings, grid: Grid, out: Path) -> None:
     from pipeline.build import build_backbone
     from pipeline.config.compose import compose
+    from pipeline.evaluation.needle.methods.tuning import tuned_arms
     from pipeline.evaluation.needle.results import run as runner
     from pipeline.evaluation.needle.results.arms import Arm, arms
-    from pipeline.evaluation.needle.results.tuning import tuned_arms
 
     films, items = read_films(out / "films.jsonl"), read_items(out / "items.jsonl")
     loaded: dict[str, AnyModel] = {}
@@ -320,7 +320,8 @@ def _write_leaderboard(
     config: NeedleSettings, rows: Sequence[dict[str, Any]], films: Sequence[Film], out: Path
 ) -> None:
     """The methods of preset=methods beside each other."""
-    from pipeline.evaluation.needle.results import leaderboard, report
+    from pipeline.evaluation.needle.methods import leaderboard
+    from pipeline.evaluation.needle.results import report
 
     dials = json_lines.read(out / "dials.jsonl")
     names = {film.name for film in films}

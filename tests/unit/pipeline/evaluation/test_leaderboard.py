@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from encoders.errors import UserError
-from pipeline.evaluation.needle.results import leaderboard, turns
-from pipeline.evaluation.needle.results.dials import STEPS, Dial, tune
+from pipeline.evaluation.needle.methods import leaderboard
+from pipeline.evaluation.needle.methods.dials import STEPS, Dial, tune
+from pipeline.evaluation.needle.results import turns
 
 
 def tuned(text: str, target: float, size) -> tuple[str, int]:

@@ -18,8 +18,8 @@ from pipeline.config.settings import NeedleSettings
 from pipeline.evaluation.needle.films.film import FilmSource
 from pipeline.evaluation.needle.films.make import Grid, make
 from pipeline.evaluation.needle.films.schema import Film
+from pipeline.evaluation.needle.methods.dials import Dial, tune
 from pipeline.evaluation.needle.results.arms import settings_of
-from pipeline.evaluation.needle.results.dials import Dial, tune
 from pipeline.ingest.text import TextExtraction
 
 MINUTES = 2.0  # of the tuning film
