@@ -1,6 +1,7 @@
 """The records that leave the system, and what an answer or a question means. Knows nothing of
 models or disks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,6 +62,19 @@ class Usage:
     cost: float | None = None  # in the currency of the prices that were set; None: no prices
 
 
+def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
+    """The sum of what was counted; None where nothing was. No cost where one of them has none."""
+    counted = [usage for usage in usages if usage is not None]
+    if not counted:
+        return None
+    costs = [usage.cost for usage in counted if usage.cost is not None]
+    return Usage(
+        sum(usage.prompt_tokens for usage in counted),
+        sum(usage.answer_tokens for usage in counted),
+        sum(costs) if len(costs) == len(counted) else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCall:
     """One pass of the model for an answer. It may read several contexts side by side."""
@@ -73,6 +87,7 @@ class ModelCall:
     text_tokens: int  # of the questions and of the lines before them
     answer_tokens: int
     seconds: float
+    usage: Usage | None = None  # of all contexts, as a server counted; None: the model is here
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,11 @@ class Trace:
     def visual_tokens(self) -> int:
         """Visual tokens of all calls."""
         return sum(call.visual_tokens for call in self.calls)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What a server counted for all calls."""
+        return total_usage(call.usage for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)

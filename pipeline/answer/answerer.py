@@ -102,7 +102,9 @@ class Answerer:
             self._refuse_several()
             return self._dated(Retrieve().answer(question, self, Turn(emit, cancelled, read)))
         self._refuse_missing(question)
-        return self._dated(self.strategy.answer(question, self, Turn(emit, cancelled, read)))
+        answer = self._dated(self.strategy.answer(question, self, Turn(emit, cancelled, read)))
+        used = None if answer.trace is None else answer.trace.usage
+        return answer if used is None else replace(answer, usage=used)
 
     def retrieve(
         self,
@@ -422,7 +424,7 @@ class Answerer:
         """
         question, is_blank = evidence.question, not reading.text.strip()
         read_seconds = sum(timer.seconds.values()) - timer.seconds.get("search_text", 0.0)
-        call = call_of("answer", [evidence], [reading.text], share * read_seconds, self.reader)
+        call = call_of("answer", [evidence], [reading], share * read_seconds, self.reader)
         spoken = ""
         is_open = is_blank or not is_shown(reading.text)
         if quotes and is_open and (is_blank or self._words.complete_model(question)):

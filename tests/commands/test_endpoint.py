@@ -253,9 +253,18 @@ def test_every_way_to_answer_asks_the_server(ask: Ask, server: ChatServer, strat
         return Reply(f"The card says 4821.\nSources: {tags[0].split('.')[0]}")
 
     server.answer = answer
-    said = ask(settings={"answer": compose("ask", [f"answer={strategy}"]).answer})
+    said = ask(
+        settings={"answer": compose("ask", [f"answer={strategy}"]).answer},
+        price_prompt=1000,
+        price_answer=2000,
+    )
     assert "4821" in said["text"] and [5.0, 6.0] in said["spans"]
     assert len(server.asked) == (3 if strategy == "map_reduce" else 1)
+    counted = sum(100 * len(each.pictures) + sum(map(len, each.texts)) for each in server.asked)
+    assert said["usage"]["prompt_tokens"] == counted
+    each = [call["usage"] for call in said["trace"]["calls"]]
+    for name in ("prompt_tokens", "answer_tokens", "cost"):
+        assert said["usage"][name] == pytest.approx(sum(one[name] for one in each))
 
 
 def test_prices_make_a_cost(ask: Ask):
@@ -514,10 +523,21 @@ def test_a_batch_asks_several_at_once_and_goes_on(
     with pytest.raises(SystemExit) as end:
         cli.main(line)
     assert end.value.code == 0 and len(server.asked) == 1
+    server.asked.clear()
+    mapped = tmp_path / "mapped"
+    with pytest.raises(SystemExit) as end:
+        cli.main([*line, f"out={mapped}", "answer=map_reduce", "answer.keep_findings=false"])
+    assert end.value.code == 0
+    plain = [json.loads(row) for row in (mapped / "answers.jsonl").open()]
+    counted = sum(100 * len(each.pictures) + sum(map(len, each.texts)) for each in server.asked)
+    assert len(server.asked) > len(plain) == 7
+    assert sum(row["prompt_tokens"] for row in plain) == counted
+    assert sum(row["cost"] for row in plain) == pytest.approx(counted / 1e6)
+    server.asked.clear()
     with pytest.raises(SystemExit) as end:
         cli.main([*line, f"out={tmp_path / 'other'}", "option_choice=likelihood"])
     _, err = capfd.readouterr()
-    assert end.value.code == 2 and "use option_choice=parse" in err and len(server.asked) == 1
+    assert end.value.code == 2 and "use option_choice=parse" in err and not server.asked
 
 
 def test_a_batch_goes_on_past_every_kind_of_failure(

@@ -12,7 +12,7 @@ from pipeline.answer.schema import EvidenceReader, GroupReader
 from pipeline.answer.text_evidence import prompt
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
 from pipeline.runtime.stage_timer import StageTimer
-from pipeline.schema import Answer, Basis, ModelCall, Reading, Trace
+from pipeline.schema import Answer, Basis, ModelCall, Reading, Trace, total_usage
 
 
 def visual_tokens(evidence: Evidence) -> int:
@@ -23,11 +23,11 @@ def visual_tokens(evidence: Evidence) -> int:
 def call_of(
     step: str,
     group: Sequence[Evidence],
-    texts: Sequence[str],
+    readings: Sequence[Reading],
     seconds: float,
     reader: EvidenceReader,
 ) -> ModelCall:
-    """The record of a pass. texts: its answers. seconds: of the whole pass."""
+    """The record of a pass. readings: its answers. seconds: of the whole pass."""
     tokens = [visual_tokens(evidence) for evidence in group]
     prompts = (prompt(evidence.lines, evidence.question.prompt) for evidence in group)
     return ModelCall(
@@ -37,8 +37,9 @@ def call_of(
         visual_tokens=sum(tokens),
         longest=max(tokens),
         text_tokens=sum(map(reader.count_tokens, prompts)),
-        answer_tokens=sum(map(reader.count_tokens, texts)),
+        answer_tokens=sum(reader.count_tokens(reading.text) for reading in readings),
         seconds=seconds,
+        usage=total_usage(reading.usage for reading in readings),
     )
 
 
@@ -81,7 +82,7 @@ class CallLog:
         raise_if_cancelled(self._cancelled)
         began = time.perf_counter()
         reading = self._reader.read(evidence, timer, emit, self._cancelled)
-        self.add(step, [evidence], [reading.text], time.perf_counter() - began)
+        self.add(step, [evidence], [reading], time.perf_counter() - began)
         return reading
 
     def read_with(
@@ -99,7 +100,7 @@ class CallLog:
         raise_if_cancelled(self._cancelled)
         began = time.perf_counter()
         reading = read(evidence, timer)
-        self.add(step, [evidence], [reading.text], time.perf_counter() - began)
+        self.add(step, [evidence], [reading], time.perf_counter() - began)
         return reading
 
     def read_all(self, step: str, group: Sequence[Evidence], timer: StageTimer) -> list[Reading]:
@@ -111,12 +112,11 @@ class CallLog:
             if isinstance(one, UserError):
                 raise one
             readings.append(one)
-        texts = [reading.text for reading in readings]
-        self.add(step, group, texts, time.perf_counter() - began)
+        self.add(step, group, readings, time.perf_counter() - began)
         return readings
 
     def add(
-        self, step: str, group: Sequence[Evidence], texts: Sequence[str], seconds: float
+        self, step: str, group: Sequence[Evidence], readings: Sequence[Reading], seconds: float
     ) -> None:
         """Record a pass that was made elsewhere."""
-        self.calls.append(call_of(step, group, texts, seconds, self._reader))
+        self.calls.append(call_of(step, group, readings, seconds, self._reader))
