@@ -5,21 +5,24 @@ passes of the model.
 """
 
 import math
+import re
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import pytest
 
+from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.answer.schema import local
-from pipeline.answer.strategies.full import ROOM
+from pipeline.answer.strategies.call_log import ROOM
 from pipeline.cli.keys import options_of
 from pipeline.runtime.cancel import Cancelled
 from pipeline.schema import Answer
 from tests.support.qa import opened
 
 READ_TOKENS = 24  # of 80 that the film has
+TINY = 20  # tokens of a window that holds no context
 T = 15.5  # the last frame before is the last of a segment
 OPTIONS = ("prefill.dtype=float32", f"read_tokens={READ_TOKENS}", "recent_frames=2")
 # one that rules reduce, one that the model answers from the findings
@@ -37,6 +40,7 @@ class Asked:
     of_part: list[Answer]  # in a bank that ends at T
     window: int  # tokens that the model takes
     cancelled: Answer | None  # what became of a question that was cancelled before
+    beyond: list[str]  # errors where the window of the model holds no question
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +70,19 @@ def asked(request, film, folder):
             cancelled = qa.ask(Question(QUESTIONS[1], source.info.video_id), cancelled=ended)
     with opened(film, folder / "b", *OPTIONS, strategy) as (qa, source):
         elsewhere = ask()
+        qa.bank.findings.forget(source.info.video_id)
+        model = local(qa.answerer.reader, "a test").backbone.language_model
+        model.max_positions, beyond = TINY, list[str]()
+        for text in QUESTIONS:
+            try:
+                qa.ask(Question(text, source.info.video_id))
+            except UserError as error:
+                beyond.append(str(error))
+        model.max_positions = window
+        assert qa.bank.findings.nbytes() == 0
     with opened(film, folder / "part", *OPTIONS, strategy, f"end={T}") as (qa, source):
         of_part = ask()
-    return Asked(answers, again, elsewhere, early, of_part, window, cancelled)
+    return Asked(answers, again, elsewhere, early, of_part, window, cancelled, beyond)
 
 
 def test_the_trace_adds_up_and_every_pass_is_bounded(asked):
@@ -114,6 +128,13 @@ def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(asked):
 
 def test_a_cancelled_question_ends(asked):
     assert asked.cancelled is None
+
+
+def test_a_read_beyond_the_window_is_refused_in_one_sentence(asked):
+    assert len(asked.beyond) == len(QUESTIONS)
+    for said in asked.beyond:
+        assert re.search(r"window|longer than the \d+|takes \d+ at once", said), said
+        assert "\n" not in said and ("lower" in said or "use " in said)
 
 
 def test_an_unknown_strategy_is_one_sentence(run, film, folder):

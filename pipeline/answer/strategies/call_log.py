@@ -8,11 +8,19 @@ from collections.abc import Callable, Sequence
 
 from encoders.errors import UserError
 from memory.schema import Evidence
-from pipeline.answer.schema import EvidenceReader, GroupReader
+from pipeline.answer.schema import EvidenceReader, GroupReader, is_local
 from pipeline.answer.text_evidence import prompt
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Basis, ModelCall, Reading, Trace, total_usage
+
+ROOM = 512  # tokens of a window that are left for preamble, time tags, question and answer
+
+
+def window_tokens(reader: EvidenceReader) -> int | None:
+    """Tokens that fit one context beside the question; None: nobody here knows a limit."""
+    window = reader.backbone.language_model.max_positions if is_local(reader) else None
+    return None if window is None else max(window - ROOM, 1)
 
 
 def visual_tokens(evidence: Evidence) -> int:
@@ -74,6 +82,11 @@ class CallLog:
     ) -> None:
         self.calls: list[ModelCall] = []
         self._reader, self._group_reader, self._cancelled = reader, group_reader, cancelled
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that fit one context beside the question; None: nobody here knows a limit."""
+        return window_tokens(self._reader)
 
     def read(
         self, step: str, evidence: Evidence, timer: StageTimer, emit: Emit = lambda text: None

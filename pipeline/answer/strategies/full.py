@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.answer.schema import is_local
+from pipeline.answer.strategies.call_log import window_tokens
 from pipeline.answer.strategies.schema import Turn
 from pipeline.answer.strategies.segment_slices import frame_tokens
 from pipeline.schema import Answer
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
-
-ROOM = 512  # tokens of a window that are left for preamble, time tags, question and answer
 
 
 class Full:
@@ -51,5 +50,4 @@ class Full:
             return self._max_tokens
         if not is_local(answerer.reader):
             return answerer.read_tokens  # a server's pictures are counted, not their tokens
-        window = answerer.reader.backbone.language_model.max_positions
-        return None if window is None else max(window - ROOM, 1)
+        return window_tokens(answerer.reader)

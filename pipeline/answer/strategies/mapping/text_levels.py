@@ -29,7 +29,7 @@ class TextLevels:
     log: CallLog
     timer: StageTimer
     count_tokens: Callable[[str], int]
-    budget: int  # tokens of lines in one prompt
+    budget: int  # tokens of lines in one prompt, where the window of the model holds as many
     contexts: int  # prompts in one pass
 
     def fit(
@@ -38,8 +38,10 @@ class TextLevels:
         """Lines that fit one prompt; none where nothing helps. at_least_once: shortened even where
         they fit."""
         level, is_due = list(lines), at_least_once
+        window = self.log.window
+        budget = self.budget if window is None else min(self.budget, window)
         while True:
-            groups = grouped(level, self.count_tokens, self.budget)
+            groups = grouped(level, self.count_tokens, budget)
             if not is_due and (len(groups) <= 1 or len(groups) == len(level)):
                 return groups[0] if groups else []
             is_due = False

@@ -9,6 +9,8 @@ import pytest
 
 from encoders.text.lines import FINDING, TextLine
 from memory.schema import Question
+from pipeline.answer.schema import local
+from pipeline.answer.strategies.call_log import ROOM
 from pipeline.answer.strategies.mapping.text_levels import grouped, merged
 from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.runtime.cancel import Cancelled
@@ -100,9 +102,14 @@ def test_it_ends_between_two_passes(qa):
     assert passes == [2]
 
 
-def test_more_findings_than_a_prompt_holds_are_shortened_first(film, tmp_path):
-    options = ("answer=map_reduce", "segmenter.seconds=1", "answer.reduce_tokens=128")
+@pytest.mark.parametrize("limit", ["reduce_tokens", "window"])
+def test_more_findings_than_a_prompt_holds_are_shortened_first(film, tmp_path, limit):
+    tokens = 128 if limit == "reduce_tokens" else 2048
+    options = ("answer=map_reduce", "segmenter.seconds=1", f"answer.reduce_tokens={tokens}")
     with opened(film, tmp_path / "bank", *options, says=SAYS) as (qa, source):
+        if limit == "window":
+            model = local(qa.answerer.reader, "a test").backbone.language_model
+            model.max_positions = ROOM + 128
         qa.ingest(source)
         answer = qa.ask(Question(ABOUT, source.info.video_id))
         assert [step for step, _ in steps(answer)].count("shorten") >= 1
