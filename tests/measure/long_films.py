@@ -11,6 +11,7 @@ this process.
 
 import argparse
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -28,10 +29,14 @@ from pipeline.scoring import is_right
 from tests.support import measurement_page
 from tests.support.long_film import PLAIN, Asked, plan
 
+TASKS = ("order", "most_frequent", "count", "retrieve", "not_shown")
+
 
 def report(options: argparse.Namespace) -> None:
     """Encode the film where it is not in the bank, ask, and print a line for each question."""
-    film, asked = plan(3600 * options.hours, options.seed)
+    until = math.inf if options.until is None else 3600 * options.until
+    film, asked = plan(3600 * options.hours, options.seed, until)
+    asked = [one for one in asked if one[0] in options.tasks]
     rows = json_lines.JsonLines(options.bank.with_suffix(".jsonl"), ascii_only=True)
     done = {row["key"] for row in rows.rows}
     for arm in options.arms:
@@ -44,15 +49,16 @@ def report(options: argparse.Namespace) -> None:
         with qa.bank:
             width, height = backbone.frame_size
             source = FilmSource(film, config.fps, width=width, height=height)
-            _encode(qa, source)
-            for number, one in enumerate(asked):
+            if options.until is None:
+                _encode(qa, source)
+            for one in asked:
                 for turn in ("cold", "again"):
-                    key = f"{arm} {number} {turn}"
+                    key = f"{arm} {one[1]} {turn}"
                     if key in done:
                         continue
                     if turn == "cold":
                         shutil.rmtree(options.bank / FOLDER, ignore_errors=True)
-                    row = {"key": key, "arm": arm, "turn": turn} | _ask(qa, source, one)
+                    row = {"key": key, "arm": arm, "turn": turn} | _ask(qa, source, one, until)
                     rows.append(row)
                     print(json.dumps(row), flush=True)
     rows.close()
@@ -74,11 +80,11 @@ def _encode(qa: VideoQA, source: FilmSource) -> None:
     print(f"encoding: {time.process_time() - began:.0f} CPU s, {ingested}")
 
 
-def _ask(qa: VideoQA, source: FilmSource, asked: Asked) -> dict[str, object]:
+def _ask(qa: VideoQA, source: FilmSource, asked: Asked, until: float) -> dict[str, object]:
     """One answer, with what it read."""
     task, question, truth = asked
     began = time.process_time()
-    answer = qa.ask(Question(question, source.info.video_id))
+    answer = qa.ask(Question(question, source.info.video_id, until))
     spent = time.process_time() - began
     trace = answer.trace
     assert trace is not None
@@ -115,6 +121,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=77)
+    parser.add_argument("--until", type=float, help="ask about so many hours, and encode no more")
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--arms", nargs="*", default=["retrieve", "map_reduce", "route"])
     measurement_page.run(parser, report)

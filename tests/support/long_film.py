@@ -1,6 +1,8 @@
 """A rendered film of any length with cards of every kind, and questions about it, so that one
 encoding serves all of them."""
 
+import math
+
 import numpy as np
 
 from pipeline.evaluation.needle.films import looks
@@ -24,8 +26,11 @@ NEEDLE_S = 2.0
 PLAIN = ("clip=embedded", "text=none", "threads=1")
 
 
-def plan(seconds: float, seed: int) -> tuple[Film, list[Asked]]:
-    """A film of this length with 16 to 21 cards, and nine questions about it."""
+def plan(seconds: float, seed: int, until: float = math.inf) -> tuple[Film, list[Asked]]:
+    """A film of this length with 16 to 21 cards, and nine questions about it.
+
+    until: the answers are those at this second of the film.
+    """
     rng = np.random.default_rng((seed, round(seconds)))
     names, icons = pick(rng, NAMES, 4), pick(rng, ICONS, 4)
     shapes, colors = pick(rng, SHAPES, 5), pick(rng, tuple(COLORS), 5)
@@ -53,14 +58,24 @@ def plan(seconds: float, seed: int) -> tuple[Film, list[Asked]]:
     )
     film = Film(f"{seconds / 3600:g}h-{seed}", seconds, seed, (), shown, 192, 108)
     given = listed(pick(rng, shapes[:4], 4))
+    seen = [one.card.text for one in shown if one.end <= until]
+    icons, drawn = [t for t in icons if t in seen], [t for t in shapes[:4] if t in seen]
+    number = sum(text.isdigit() for text in seen)
+    color_of = dict(zip(shapes, colors, strict=True))
+    often = [max(names, key=seen.count)]
+    often += [name for name in names if seen.count(name) == seen.count(often[0])]
     asked: list[Asked] = [
         ("order", one_of(rng, ORDER_ICONS), ", ".join(icons)),
-        ("order", one_of(rng, ORDER_GIVEN).format(items=given), ", ".join(shapes[:4])),
-        ("most_frequent", "Which name appeared most often in the video?", names[0]),
+        ("order", one_of(rng, ORDER_GIVEN).format(items=given), ", ".join(drawn)),
+        (
+            "most_frequent",
+            "Which name appeared most often in the video?",
+            ", ".join(dict.fromkeys(often)),
+        ),
         ("count", one_of(rng, COUNT).format(items="codes"), str(number)),
-        ("count", one_of(rng, COUNT).format(items="icons"), "4"),
-        ("retrieve", one_of(rng, COLOR).format(shape=shapes[0]), colors[0]),
-        ("retrieve", one_of(rng, SHAPE).format(color=colors[1]), shapes[1]),
+        ("count", one_of(rng, COUNT).format(items="icons"), str(len(icons))),
+        ("retrieve", one_of(rng, COLOR).format(shape=drawn[0]), color_of[drawn[0]]),
+        ("retrieve", one_of(rng, SHAPE).format(color=color_of[drawn[-1]]), drawn[-1]),
         ("not_shown", one_of(rng, COLOR).format(shape=shapes[4]), NOT_SHOWN),
         ("not_shown", one_of(rng, SHAPE).format(color=colors[4]), NOT_SHOWN),
     ]
