@@ -12,6 +12,7 @@ from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
 from memory.schema import Question, SegmentIndex
+from memory.storage.checksums import of_bytes
 from memory.timeline import Timeline
 from tests.support.records import EMBED, Words
 from tests.support.retrievers import upto
@@ -207,6 +208,19 @@ def test_a_block_comes_back_from_its_file_or_is_trained_again(rows, tmp_path):
     other = ivf_block.IvfBlock.train(rows[BLOCK : 2 * BLOCK].numpy())
     ivf_block.save(tmp_path, [other])
     assert [path.stem for path in tmp_path.iterdir()] == [other.key]
+
+
+def test_a_block_of_wide_rows_in_an_older_form_is_trained_again(tmp_path):
+    """It was named after the rows' checksum alone, as blocks of narrow rows still are."""
+    drawn = torch.randn(BLOCK, 160, generator=torch.Generator().manual_seed(5))
+    wide = normalize(drawn, dim=1).numpy()
+    older = tmp_path / f"{of_bytes(wide.tobytes())}.ivf"
+    older.write_bytes(b"projected to 128 numbers")
+    block = ivf_block.IvfBlock.train(wide)
+    assert block.key != older.stem and ivf_block.load(tmp_path, block.key) is None
+    ivf_block.save(tmp_path, [block])
+    assert ivf_block.load(tmp_path, block.key) is not None and not older.exists()
+    assert ivf_block.key_of(wide[:, :128]) == of_bytes(wide[:, :128].tobytes())
 
 
 def test_the_retriever_keeps_blocks_and_says_when_a_video_passes(tmp_path, monkeypatch, caplog):
