@@ -29,8 +29,8 @@ from memory.library.video_view import (
 )
 from memory.pending import PendingFrames, to_device
 from memory.retrieval.common import hits
-from memory.retrieval.fused import FusedRetriever, fuse_frames
-from memory.retrieval.fusion import Moment
+from memory.retrieval.fused import FusedRetriever
+from memory.retrieval.fusion import Moment, fuse_frames
 from memory.retrieval.searchable import SearchableVideos
 from memory.schema import (
     Evidence,
@@ -40,6 +40,7 @@ from memory.schema import (
     Run,
     Stretch,
     VideoSpan,
+    VideoTitle,
 )
 from memory.text.vectors import TextVectors
 from memory.timeline import Span
@@ -79,7 +80,7 @@ class Recall:
         kv: bool,
         lines: Sequence[Sequence[TextLine]] | None,
         near: Sequence[Sequence[VideoSpan]] | None,
-        titles: Mapping[str, str],
+        titles: Mapping[str, VideoTitle],
     ) -> list[Evidence]:
         """1 select frames for every question, 2 load their union once, 3 read ahead when the
         evidence is released."""
@@ -241,7 +242,7 @@ class Recall:
         interval: float,
         seconds: float,
         came_from: Mapping[str, int],
-        titles: Mapping[str, str],
+        titles: Mapping[str, VideoTitle],
     ) -> Evidence:
         """run_of: the loaded frames. seconds: this question's share of loading."""
         runs: list[Run] = []

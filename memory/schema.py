@@ -29,6 +29,18 @@ class VideoSpan(NamedTuple):
     end: float
 
 
+class VideoTitle(NamedTuple):
+    """What names a video in a prompt with several."""
+
+    name: str  # in front of each of its lines
+    began: str = ""  # when that was, where it is known
+
+    @property
+    def heading(self) -> str:
+        """The text before the frames of the video."""
+        return f"Video {', '.join(filter(None, self))}:\n"
+
+
 class FrameName(NamedTuple):
     """A frame of a bank."""
 
@@ -219,8 +231,8 @@ class Evidence:
     # "device", "ram", "disk" or "pending" -> frames
     came_from: dict[str, int] = field(default_factory=dict)
     lines: tuple[TextLine, ...] = ()  # text that is read with the frames, in time order
-    # video id -> text that is read before the frames of that video, where there are several videos
-    titles: Mapping[str, str] = field(default_factory=dict)
+    # video id -> what names that video in a prompt, where there are several videos
+    titles: Mapping[str, VideoTitle] = field(default_factory=dict)
 
     @property
     def frame_count(self) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
-from memory.schema import FrameName
+from memory.schema import FrameName, VideoSpan
 
 # attention: of the model while it answered. model: the frames that its answer names. search: the
 # best frames of the search, because the answer names none
@@ -95,7 +95,9 @@ class Basis:
     """What a sentence of an answer rests on."""
 
     text: str  # the sentence, or the item of a list
-    spans: tuple[tuple[float, float], ...]  # seconds, half open, rising; () where nothing is cited
+    # seconds of the answer's video_id, half open, rising; () where nothing of it is cited
+    spans: tuple[tuple[float, float], ...]
+    videos: tuple[VideoSpan, ...] = ()  # the spans of all videos, if several were read
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,17 +18,6 @@ from memory.timeline import Timeline
 SharesOf = Callable[[str], Mapping[str, float]]
 
 
-def fuse_frames(ranked: Hits, near: Sequence[int]) -> Hits:
-    """Fuse a ranking with frames from another source. near: places in the stretches of `ranked`,
-    best first; repeats are ignored."""
-    fused = reciprocal_rank([ranked.places.tolist(), list(dict.fromkeys(near))])
-    return _hits(fused, ranked.stretches)
-
-
-def _hits(scores: Mapping[int, float], stretches: Sequence[Stretch]) -> Hits:
-    return hits(list(scores), list(scores.values()), stretches)
-
-
 class FusedRetriever:
     """Weighted reciprocal rank fusion: score = sum of weight / (k0 + rank), rank from 1
     (memory/retrieval/fusion.py).
@@ -108,7 +97,8 @@ class FusedRetriever:
         fused = reciprocal_rank(rankings, [weights[name] for name in used], self._k0)
         for name in [each for each in weights if each not in used] if len(fused) < k else []:
             fused |= dict.fromkeys((place for place in ranking(name) if place not in fused), 0.0)
-        return _hits(dict(islice(fused.items(), k)), stretches)
+        best = dict(islice(fused.items(), k))
+        return hits(list(best), list(best.values()), stretches)
 
     def frame_count(self, video_id: str) -> int:
         return min(part.frame_count(video_id) for part in self._parts.values())

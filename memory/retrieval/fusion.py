@@ -1,21 +1,30 @@
-"""Weighted reciprocal rank fusion: of plain rankings, and of moments that several channels found,
-over time.
+"""Weighted reciprocal rank fusion (Cormack et al. 2009): the one way in which rankings are joined.
 
-Knows spans of time and ranks; no words, no pictures, no files. Scores of different channels are
-never compared or averaged: BM25 and cosines have no common scale. A moment counts by its rank in
-each channel, by the channel's weight, and by its `share`: how much of the question it covers, where
-a channel can tell.
+    score of an item = sum over rankings of weight / (k0 + rank), rank from 1
+
+`reciprocal_rank` fuses names, `fuse_frames` frames of a search with frames that words point to,
+`fuse_ranked` any records that have a name, such as lines, and `fuse` moments of several channels
+over time. The first three give the same order for the same rankings. `fuse` also merges moments
+that are close, and counts each by its `share`: how much of the question it covers, where a channel
+can tell.
+
+Knows ranks and spans of time; no words, no pictures, no files. Scores of different rankings are
+never compared or averaged: BM25 and cosines have no common scale.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 from encoders.text.lines import TextLine
+from memory.retrieval.common import hits
+from memory.schema import Hits
 
-# anything that can be sorted: an ordinal, a name
-Item = TypeVar("Item", int, tuple[float, str, str])
+# anything that can be sorted: a place, a name
+Item = TypeVar("Item", int, tuple[float, str, str, str])
+One = TypeVar("One")
 
 # after Cormack et al. 2009: agreement of several channels beats one channel's first place
 K0 = 60.0
@@ -43,8 +52,7 @@ def reciprocal_rank(
     weights: Sequence[float] | None = None,
     k0: float = K0,
 ) -> dict[Item, float]:
-    """Weighted reciprocal rank fusion (Cormack et al. 2009): score = sum of weight / (k0 + rank),
-    rank from 1.
+    """The scores of all items.
 
     rankings: each best first. weights: one for each ranking; None: all 1. Returns item -> score,
     best first; items with equal scores come in rising order.
@@ -55,6 +63,21 @@ def reciprocal_rank(
         for rank, item in enumerate(ranking, start=1):
             scores[item] += _term(weight, rank, k0)
     return dict(sorted(scores.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def fuse_ranked(rankings: Sequence[Sequence[One]], name: Callable[[One], Item]) -> list[One]:
+    """Each record once, best first. name: of a record; of equal names, the first record stays."""
+    first: dict[Item, One] = {}
+    for one in chain.from_iterable(rankings):
+        first.setdefault(name(one), one)
+    return [first[each] for each in reciprocal_rank([map(name, one) for one in rankings])]
+
+
+def fuse_frames(ranked: Hits, near: Sequence[int]) -> Hits:
+    """Fuse a ranking with frames from another source. near: places in the stretches of `ranked`,
+    best first; repeats are ignored."""
+    fused = reciprocal_rank([ranked.places.tolist(), list(dict.fromkeys(near))])
+    return hits(list(fused), list(fused.values()), ranked.stretches)
 
 
 def fuse(

@@ -17,7 +17,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from encoders.text.lines import SentenceEncoder
 from memory.bank import MemoryBank
-from memory.schema import Evidence, Question
+from memory.schema import Evidence, Question, VideoTitle
 from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
 from pipeline.answer.citations import (
@@ -32,10 +32,12 @@ from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.quotes.quoter import Quoter
 from pipeline.answer.quotes.words import NO_ANSWER, Words
 from pipeline.answer.requests.request import Request, RequestBuilder
+from pipeline.answer.requests.video_titles import video_titles
 from pipeline.answer.schema import EvidenceReader, GroupReader, NothingSeenError
 from pipeline.answer.strategies.call_log import call_of, trace_of
 from pipeline.answer.strategies.retrieve import Retrieve, asks_for_newest
 from pipeline.answer.strategies.schema import AnswerStrategy, Turn
+from pipeline.answer.strategies.segment_slices import seen_slices
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import BatchedQueries
 from pipeline.query.time_limits import TimedQuestion, read_times
@@ -52,6 +54,9 @@ from pipeline.schema import (
 
 FRAMES_ANSWER = "answer=retrieve reads the frames that fit the question best"
 WORDS_ANSWER = "the model cannot answer this question, so the words of the film do"
+NOTHING_SEEN = (
+    "Nothing was seen of these videos at the time of the question; ask about another time."
+)
 Read = Callable[[Evidence, StageTimer], Reading]
 ReadAll = Callable[[Sequence[Evidence], StageTimer], Sequence[Reading | UserError]]
 
@@ -76,6 +81,8 @@ class Answerer:
     # it has no such part
     raw_scores: str | None = None
     strategy: AnswerStrategy = field(default_factory=Retrieve)
+    # videos whose frames lie side by side in one prompt; None: as many as RequestBuilder reads
+    most_read: int | None = None
 
     def stream(self, question: Question) -> AnswerStream:
         """`ask` in pieces: `for piece in stream`, then `stream.answer`."""
@@ -98,10 +105,8 @@ class Answerer:
         its first frame.
         """
         check_question(question.text)
-        if len(question.videos) > 1:
-            self._refuse_several()
-            return self._dated(Retrieve().answer(question, self, Turn(emit, cancelled, read)))
-        self._refuse_missing(question)
+        if len(question.videos) == 1 or not isinstance(self.strategy, Retrieve):
+            self._requests.videos(question)  # of many videos, `retrieve` looks itself
         answer = self._dated(self.strategy.answer(question, self, Turn(emit, cancelled, read)))
         used = None if answer.trace is None else answer.trace.usage
         return answer if used is None else replace(answer, usage=used)
@@ -256,12 +261,18 @@ class Answerer:
 
     def refuse_unseen(self, question: Question) -> None:
         """UserError where the question sees no frame, as `ask`."""
-        _refuse_nothing(self.bank.recall(question, read_tokens=self.read_tokens, kv=False))
+        if len(question.videos) == 1:
+            _refuse_nothing(self.bank.recall(question, read_tokens=self.read_tokens, kv=False))
+        elif next(seen_slices(self, question), None) is None:
+            raise NothingSeenError(NOTHING_SEEN)
+
+    def titles(self, question: Question) -> dict[str, VideoTitle]:
+        """What names each of the question's videos in a prompt; none for a single one."""
+        return video_titles(self.bank.catalog, self._requests.videos(question))
 
     def warnings(self, question: Question) -> str:
         """What the user must know about the video, whatever the answer is."""
-        rows = {each: self.bank.catalog.require_video(each) for each in question.videos}
-        request = Request(question.text, question, rows, {})
+        request = Request(question.text, question, self._requests.videos(question), {})
         return " ".join(filter(None, [request.warning, self._lost(request)]))
 
     def moment(self, question: Question) -> float | None:
@@ -279,22 +290,6 @@ class Answerer:
         """Whether only the words of the film can answer, because the model cannot at all."""
         return self._words.replace_model(question)
 
-    def _refuse_several(self) -> None:
-        """UserError where the strategy answers about one video alone."""
-        if self.strategy.name not in ("retrieve", "route", "latest"):
-            raise UserError(
-                f"answer={self.strategy.name} answers about one video; use answer=retrieve for "
-                "several."
-            )
-
-    def _refuse_missing(self, question: Question) -> None:
-        """UserError where the one video is not in the bank."""
-        if self.bank.catalog.video(question.video_id) is None:
-            raise UserError(
-                f"The bank holds no video {question.video_id}; encode it first with `reelbank "
-                "ingest`."
-            )
-
     @property
     def _requests(self) -> RequestBuilder:
         return RequestBuilder(
@@ -303,6 +298,7 @@ class Answerer:
             self.reader.count_tokens,
             self.read_text_tokens,
             self.only_cards,
+            self.most_read,
         )
 
     def _evidence(self, request: Request, read_tokens: int) -> Evidence:
@@ -514,9 +510,7 @@ def _refuse_nothing(evidence: Evidence) -> None:
     if evidence.frame_count:
         return
     if len(question.videos) > 1:
-        raise NothingSeenError(
-            "Nothing was seen of these videos at the time of the question; ask about another time."
-        )
+        raise NothingSeenError(NOTHING_SEEN)
     start, _ = question.hull(question.video_id)
     if start > -math.inf:
         raise NothingSeenError(

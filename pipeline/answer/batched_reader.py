@@ -48,7 +48,7 @@ class BatchedReader:
         abstention = self.reader.abstention
         suffixes = [
             self.reader.prompt_suffix(
-                instructed(evidence.question.prompt, abstention), evidence.lines
+                instructed(evidence.question.prompt, abstention), evidence.lines, evidence.titles
             )
             for evidence in group
         ]
@@ -96,7 +96,7 @@ class BatchedReader:
                 for evidence, question, own in rows
             ]
         suffixes = [
-            self.reader.prompt_suffix(question, evidence.lines)
+            self.reader.prompt_suffix(question, evidence.lines, evidence.titles)
             for question, evidence in zip(questions, group, strict=True)
         ]
         longest = max(len(ids) for own in answers for ids in own)

@@ -6,7 +6,7 @@ Subclasses lay out the context (pipeline/answer/reader.py). Knows no disk and no
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,7 +18,7 @@ from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
 from encoders.models.positions import Cursor
 from encoders.text.lines import TextLine
-from memory.schema import Evidence
+from memory.schema import Evidence, VideoTitle
 from pipeline.answer.abstention import NoAbstention, instructed, is_absent
 from pipeline.answer.attention.attention_shares import AttentionShares
 from pipeline.answer.attention.retrieval_heads import RetrievalHeads
@@ -114,9 +114,14 @@ class CachedReader:
             self._language_model.refuse_beyond(cache.cursor, room)
             yield cache, layout.frames_of
 
-    def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
+    def prompt_suffix(
+        self,
+        question: str,
+        lines: Sequence[TextLine] = (),
+        titles: Mapping[str, VideoTitle] | None = None,
+    ) -> Tensor:
         """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
-        text = prompt(lines, question)
+        text = prompt(lines, question, titles)
         return torch.cat(
             [
                 self.backbone.after_video(),
@@ -135,7 +140,7 @@ class CachedReader:
         text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
         asked = instructed(evidence.question.prompt, self.abstention)
-        suffix = self.prompt_suffix(asked, evidence.lines)
+        suffix = self.prompt_suffix(asked, evidence.lines, evidence.titles)
         check = self.check_suffix(evidence)
         room = max(len(check), len(suffix) + self.max_new_tokens + self._room_for_thoughts)
         with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
@@ -190,7 +195,7 @@ class CachedReader:
 
         ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
         """
-        suffix = self.prompt_suffix(question, evidence.lines)
+        suffix = self.prompt_suffix(question, evidence.lines, evidence.titles)
         room = len(suffix) + max(map(len, answers)) + self._room_for_thoughts
         with self.context(evidence, room, timer) as (cache, frames_of):
             shares = AttentionShares(frames_of, heads=self.retrieval_heads)
@@ -215,7 +220,7 @@ class CachedReader:
             return self._language_model.embed([])
         question = evidence.question.prompt
         check = self.abstention.check_prompt.replace("{question}", question)
-        return self.prompt_suffix(check, evidence.lines)
+        return self.prompt_suffix(check, evidence.lines, evidence.titles)
 
     def _absence(self, hidden: Tensor) -> float | None:
         """The probability that the video does not show what is asked, from the hidden state [1, D]
@@ -259,7 +264,7 @@ class CachedReader:
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
         """[n, V] float32 logits at every position of the prompt's suffix; the exactness law
         compares them."""
-        suffix = self.prompt_suffix(evidence.question.text, evidence.lines)
+        suffix = self.prompt_suffix(evidence.question.text, evidence.lines, evidence.titles)
         with self.context(evidence, len(suffix), timer) as (cache, _):
             return self._language_model.logits(self._language_model.forward(suffix, cache))
 
@@ -300,8 +305,9 @@ class CachedReader:
 
     def _title(self, evidence: Evidence, video_id: str) -> Tensor:
         """[n, D] embeddings of the text before the frames of a video; n is 0 for a single video."""
-        title = evidence.titles.get(video_id, "")
-        return self._language_model.embed(self.backbone.prompt.ids(title) if title else [])
+        title = evidence.titles.get(video_id)
+        ids = [] if title is None else self.backbone.prompt.ids(title.heading)
+        return self._language_model.embed(ids)
 
     def _owners(self, counts: Sequence[Tensor]) -> Tensor:
         """[S] number of each context token's frame, -1 for text. counts: for each video [1] tokens

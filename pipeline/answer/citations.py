@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from memory.schema import Evidence, FrameName
+from memory.schema import Evidence, FrameName, VideoSpan
 from memory.storage.catalog import Session
 from pipeline.schema import CitedFrame, CitedVideo
 
@@ -79,6 +79,16 @@ def on_wall_clock(
         began = [each.began for each in sessions if each.start <= start < each.end]
         found += [(start + each, end + each) for each in began[-1:]]
     return tuple(found) if len(found) == len(spans) else ()
+
+
+def union_by_video(spans: Iterable[VideoSpan], gap: float = 0.0) -> tuple[VideoSpan, ...]:
+    """The union of the spans of each video; videos in the order in which they come first."""
+    by_video: dict[str, list[Span]] = {}
+    for video_id, start, end in spans:
+        by_video.setdefault(video_id, []).append((start, end))
+    return tuple(
+        VideoSpan(video_id, *span) for video_id, own in by_video.items() for span in union(own, gap)
+    )
 
 
 def union(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:

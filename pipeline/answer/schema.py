@@ -4,7 +4,7 @@ Shapes: S context tokens, L layers, D model width, V vocabulary.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeGuard
@@ -16,7 +16,7 @@ from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache
 from encoders.text.lines import TextLine
-from memory.schema import Evidence, FrameName
+from memory.schema import Evidence, FrameName, VideoTitle
 from pipeline.answer.attention.retrieval_heads import RetrievalHeads
 from pipeline.runtime.cancel import Emit
 from pipeline.schema import Reading
@@ -127,8 +127,14 @@ class Reader(EvidenceReader, Protocol):
         compares them."""
         ...
 
-    def prompt_suffix(self, question: str, lines: Sequence[TextLine] = ()) -> Tensor:
-        """[n, D] embeddings of what follows the frames: recalled lines, then the question."""
+    def prompt_suffix(
+        self,
+        question: str,
+        lines: Sequence[TextLine] = (),
+        titles: Mapping[str, VideoTitle] | None = None,
+    ) -> Tensor:
+        """[n, D] embeddings of what follows the frames: recalled lines, then the question. titles:
+        of the videos by id, where lines are of several."""
         ...
 
     def check_suffix(self, evidence: Evidence) -> Tensor:

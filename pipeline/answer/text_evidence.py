@@ -2,18 +2,17 @@
 how they look in a prompt.
 
 Knows the bank's search and a tokenizer; nothing of frames. Lines stand before the question in time
-order, each with its time and kind: "[02:05] on screen: ...". Without lines the prompt is the
-question alone.
+order, each with its time and kind: "[02:05] on screen: ...", of several videos also with the film:
+"[a.mp4 02:05] on screen: ...". Without lines the prompt is the question alone.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 
 from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
-from memory.retrieval.fusion import reciprocal_rank
-from memory.schema import Question, VideoSpan
+from memory.retrieval.fusion import fuse_ranked
+from memory.schema import Question, VideoSpan, VideoTitle
 from memory.text.bm25 import RankedLine
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.requests.line_limits import is_asked, lines_seen
@@ -29,6 +28,8 @@ MIN_COVERAGE = 0.34
 # cosine: 95 of 100 lines with the question's meaning in other words lie above it, and 1 of 50
 # others
 MIN_COSINE = 0.45
+
+LineName = tuple[float, str, str, str]  # start, kind, text, video id
 
 
 def find(
@@ -50,7 +51,8 @@ def find(
     if sentence_encoder is not None and not plan.query.phrases:
         vector = sentence_encoder.embed([plan.text])[0].numpy()  # [E]
         by_meaning = bank.text.nearest(vector, line_filter, 4 * MAX_LINES)
-        lines = _fused(lines, [one for one in by_meaning if one.coverage >= MIN_COSINE])
+        near = [one for one in by_meaning if one.coverage >= MIN_COSINE]
+        lines = fuse_ranked([lines, near], _name)
     lines = [one for one in lines if is_asked(one, question)]
     # of lines with the same text, the best
     best = {one.line.text.casefold(): one for one in reversed(lines)}
@@ -74,45 +76,59 @@ def time_note(question: str, duration: float) -> str:
     )
 
 
-def _fused(*rankings: Sequence[RankedLine]) -> list[RankedLine]:
-    """Each line once, by reciprocal rank fusion; equal ones in time order."""
-    first: dict[tuple[float, str, str], RankedLine] = {}
-    for one in chain(*rankings):
-        first.setdefault(_name(one), one)
-    return [first[name] for name in reciprocal_rank([map(_name, each) for each in rankings])]
+def _name(one: RankedLine) -> LineName:
+    return name_of(one.line)
 
 
-def _name(one: RankedLine) -> tuple[float, str, str]:
-    return one.line.start, one.line.kind, one.line.text
+def name_of(line: TextLine) -> LineName:
+    """What tells a line from all others of a bank."""
+    return line.start, line.kind, line.text, line.video_id
 
 
 def select_lines(
-    matches: Sequence[RankedLine], count_tokens: Callable[[str], int], read_tokens: int
+    matches: Sequence[RankedLine],
+    count_tokens: Callable[[str], int],
+    read_tokens: int,
+    titles: Mapping[str, VideoTitle] | None = None,
 ) -> tuple[TextLine, ...]:
-    """The best lines that fit into `read_tokens` tokens, in time order.
+    """The best lines that fit into `read_tokens` tokens, in time order, of several videos one
+    after another.
 
-    count_tokens: of a text in the model's prompt.
+    count_tokens: of a text in the model's prompt. titles: as in `prompt_line`.
     """
+    order = list(titles or ())
     selected: list[TextLine] = []
     left = read_tokens
     for match in matches if read_tokens else ():
-        tokens = count_tokens(prompt_line(match.line))
+        tokens = count_tokens(prompt_line(match.line, titles))
         if tokens <= left:
             selected.append(match.line)
             left -= tokens
-    return tuple(sorted(selected, key=lambda line: (line.start, line.end, line.kind)))
+
+    def place(line: TextLine) -> tuple[int, float, float, str]:
+        video = order.index(line.video_id) if line.video_id in order else 0
+        return video, line.start, line.end, line.kind
+
+    return tuple(sorted(selected, key=place))
 
 
-def prompt_line(line: TextLine) -> str:
-    """A line in a prompt. Characters that could form a special token are removed."""
+def prompt_line(line: TextLine, titles: Mapping[str, VideoTitle] | None = None) -> str:
+    """A line in a prompt. Characters that could form a special token are removed.
+
+    titles: of the videos, by id, where there are several: "[a.mp4 02:05] said: ...".
+    """
     when = format_time(line.start + 1e-6, hours="never")
-    text = re.sub(r"[<>|]+", " ", line.text)
-    return f"[{when}] {CHANNEL_WORDS.get(line.kind, line.kind)}: {text}\n"
+    name = f"{titles[line.video_id].name} " if titles and line.video_id in titles else ""
+    words = f"{name}{when}", CHANNEL_WORDS.get(line.kind, line.kind), line.text
+    where, channel, text = (re.sub(r"[<>|]+", " ", each) for each in words)
+    return f"[{where}] {channel}: {text}\n"
 
 
-def prompt(lines: Sequence[TextLine], question: str) -> str:
-    """The text behind the frames: the lines, then the question."""
-    return "".join(map(prompt_line, lines)) + question
+def prompt(
+    lines: Sequence[TextLine], question: str, titles: Mapping[str, VideoTitle] | None = None
+) -> str:
+    """The text behind the frames: the lines, then the question. titles: as in `prompt_line`."""
+    return "".join(prompt_line(line, titles) for line in lines) + question
 
 
 def line_spans(matches: Sequence[RankedLine]) -> list[VideoSpan]:
@@ -122,7 +138,7 @@ def line_spans(matches: Sequence[RankedLine]) -> list[VideoSpan]:
 
 def cite_quoted(quotation: Quotation, matches: Sequence[RankedLine]) -> tuple[CitedLine, ...]:
     """The quoted lines, and those that were found beside them."""
-    quoted = {(line.start, line.kind, line.text) for line in quotation.lines}
+    quoted = {name_of(line) for line in quotation.lines}
     beside = [match for match in matches if _name(match) not in quoted]
     return tuple(
         CitedLine(

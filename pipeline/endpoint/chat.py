@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from encoders.text.lines import TextLine
-from memory.schema import Evidence
+from memory.schema import Evidence, VideoTitle
 from pipeline.answer.text_evidence import prompt_line
 from pipeline.config.units import format_time
 from pipeline.endpoint.forms import AnswerForm
@@ -118,8 +118,8 @@ def _titles(evidence: Evidence) -> dict[str, str]:
     videos = evidence.question.videos
     if len(videos) == 1:
         return {videos[0]: ""}
-    numbered = {each: f"Video {number}:\n" for number, each in enumerate(videos, 1)}
-    return {each: evidence.titles.get(each, number) for each, number in numbered.items()}
+    numbered = {each: VideoTitle(str(number)) for number, each in enumerate(videos, 1)}
+    return {each: evidence.titles.get(each, title).heading for each, title in numbered.items()}
 
 
 def _text(text: str) -> dict[str, Any]:

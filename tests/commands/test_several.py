@@ -10,7 +10,11 @@ from pipeline.answer.requests import request
 from pipeline.needle_world.video import insert, parse
 from tests.support.videos import write_video
 
-CARDS = {"a.mp4": "code:4821@5", "b.mp4": "shape:red star@3.5", "c.mp4": "name:Alice@4"}
+CARDS = {
+    "a.mp4": ("code:4821@5", "icon:sun@8"),
+    "b.mp4": ("shape:red star@3.5", "icon:key@7"),
+    "c.mp4": ("name:Alice@4",),
+}
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +22,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three films of ten seconds with a card each, in one bank."""
     folder = tmp_path_factory.mktemp("several")
     with reelbank.open(folder / "bank") as bank:
-        for name, card in CARDS.items():
+        for name, cards in CARDS.items():
             write_video(folder / "raw.mp4", 10, 5)
-            insert(folder / "raw.mp4", folder / name, (parse(card, 0),))
+            places = tuple(parse(card, number) for number, card in enumerate(cards))
+            insert(folder / "raw.mp4", folder / name, places)
             bank.add(folder / name)
     return folder
 
@@ -43,6 +48,29 @@ def test_the_right_film_answers_and_is_named(folder: Path, run, monkeypatch) -> 
     code, out, _ = run(*ask, "question=What is the secret word?")
     assert code == 0 and out.startswith("Alice\nseen at 00:0")
     assert "3 videos were searched and the best 1 read." in out
+
+
+def test_every_segment_of_every_film_is_counted(folder: Path, run) -> None:
+    ask = ("ask", "--all", "--bank", str(folder / "bank"), "--answer", "map_reduce")
+    code, out, _ = run(*ask, "In what order did the icons appear?", "--json")
+    answer = json.loads(out)
+    assert code == 0 and answer["text"] == "sun, key"  # film by film
+    spans = {Path(each["path"]).name: each["spans"] for each in answer["videos"]}
+    assert set(spans) == {"a.mp4", "b.mp4"} and spans["a.mp4"][0][0] >= 7.5
+    sun, key = answer["trace"]["basis"]
+    assert (sun["text"], key["text"]) == ("sun", "key")
+    assert sun["videos"][0][0] != key["videos"][0][0]
+    assert {line["video_id"] for line in answer["lines"]} == {
+        one["video_id"] for one in answer["videos"]
+    }
+    code, out, _ = run(*ask, "How many icons were shown?")  # from the findings of each film
+    assert code == 0 and out.startswith("2\nseen in a.mp4 at 00:08")
+    assert "in b.mp4 at 00:0" in out
+    code, out, _ = run(*ask, "How many icons were shown?", "--at", "7.5")
+    assert code == 0 and out.startswith("1\n") and "in a.mp4" not in out
+    code, out, _ = run(*ask[:-1], "route", "How many icons were shown?", "--json")
+    trace = json.loads(out)["trace"]
+    assert trace["strategy"] == "map_reduce" and trace["reused"] == 6 and not trace["calls"]
 
 
 def test_several_films_by_path_and_from_python(folder: Path, run) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import Frames
-from memory.schema import Evidence, FrameName, Hits, Question, Run
+from memory.schema import Evidence, FrameName, Hits, Question, Run, VideoTitle
 from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.toy_evidence import silent
 from tests.support.toys import toy_backbone, toy_frames
@@ -165,11 +165,12 @@ def test_two_streams_on_one_model_do_not_disturb_each_other():
 def test_two_videos_equal_one_plain_forward_with_the_same_text_between():
     """Tokens alone are exact: stored keys and values of a video saw no other video."""
     backbone, films = toy_backbone(), {"a": toy_frames(5), "b": toy_frames(4, seed=1)}
-    titles = {"a": "Video a.mp4:\n", "b": "Video b.mp4, Tuesday:\n"}
+    titles = {"a": VideoTitle("a.mp4"), "b": VideoTitle("b.mp4", "Tuesday")}
+    texts = {"a": "Video a.mp4:\n", "b": "Video b.mp4, Tuesday:\n"}
     video, per_frame = backbone.config.video_token_id, 4
     ids = backbone.prompt.preamble_ids()
     for name, frames in films.items():
-        ids = ids + backbone.prompt.ids(titles[name])
+        ids = ids + backbone.prompt.ids(texts[name])
         for t in frames.times:
             ids = ids + backbone.prompt.time_tag_ids(t) + [video] * per_frame
     tail = backbone.prompt.suffix_ids(QUESTION)

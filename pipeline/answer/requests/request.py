@@ -6,16 +6,16 @@ fit best. Knows the bank's searches; no model that answers.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
-from memory.schema import Question, VideoSpan
+from memory.schema import Question, VideoSpan, VideoTitle
 from memory.storage.catalog import VideoRow
 from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
+from pipeline.answer.requests.video_titles import video_titles
 from pipeline.query.time_limits import read_times
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import check_question, source_warning
@@ -63,12 +63,14 @@ class RequestBuilder:
     count_tokens: Callable[[str], int]  # of a text in the model's prompt
     read_text_tokens: int  # of lines in the prompt
     only_cards: bool  # the model knows no words of time
+    # videos that lie side by side in one prompt; None: MOST_READ
+    most_read: int | None = None
 
     def build(self, question: Question, timer: StageTimer) -> Request:
         """Raises UserError on an empty question, on a video that is not in the bank, and where no
         video has the time that the question names."""
         check_question(question.text)
-        text, videos = question.text, self._videos(question)
+        text, videos = question.text, self.videos(question)
         timed = read_times(question, self.bank, videos)
         question, notes = timed.question, [timed.note]
         if self.only_cards:
@@ -81,39 +83,39 @@ class RequestBuilder:
             if not timed.note and len(videos) == 1:
                 (duration,) = durations.values()
                 notes.append(text_evidence.time_note(question.search_text, duration))
-        if len(videos) > MOST_READ:
+        most = MOST_READ if self.most_read is None else self.most_read
+        if len(videos) > most:
             with timer("search"):
                 near = text_evidence.line_spans(matches)
-                chosen = self.bank.library.best_videos(question, near, MOST_READ)
+                chosen = self.bank.library.best_videos(question, near, most)
             notes.append(f"{len(videos)} videos were searched and the best {len(chosen)} read.")
             question = replace(question, videos=chosen)
             matches = tuple(one for one in matches if one.line.video_id in chosen)
-        lines = text_evidence.select_lines(matches, self.count_tokens, self.read_text_tokens)
+        read = {each: videos[each] for each in question.videos}
+        lines = text_evidence.select_lines(
+            matches,
+            self.count_tokens,
+            self.read_text_tokens,
+            video_titles(self.bank.catalog, read) if matches else {},
+        )
         return Request(
             text,
             question,
-            {each: videos[each] for each in question.videos},
+            read,
             durations,
             matches,
             lines,
             " ".join(filter(None, notes)),
         )
 
-    def titles(self, requests: list[Request]) -> dict[str, str]:
-        """The text before the frames of each video, for prompts with frames of several."""
+    def titles(self, requests: list[Request]) -> dict[str, VideoTitle]:
+        """What names each video, for prompts with frames of several."""
         several = [request for request in requests if len(request.videos) > 1]
         rows = {each: row for request in several for each, row in request.videos.items()}
-        return {each: self._title(row) for each, row in rows.items()}
+        return video_titles(self.bank.catalog, rows)
 
-    def _title(self, row: VideoRow) -> str:
-        """The name of a video, and when it began where that is known."""
-        name = Path(row.info.path).name or row.info.video_id
-        began = self.bank.catalog.began(row.info.video_id, 0)
-        moment = "" if began is None else f", {datetime.fromtimestamp(began):%A %Y-%m-%d %H:%M}"
-        return f"Video {name}{moment}:\n"
-
-    def _videos(self, question: Question) -> dict[str, VideoRow]:
-        """The bank's rows of the question's videos."""
+    def videos(self, question: Question) -> dict[str, VideoRow]:
+        """The bank's rows of the question's videos. UserError as `build`."""
         if len(question.videos) > MOST_SEARCHED:
             raise UserError(
                 f"A question about {len(question.videos)} videos is too much; ask about "

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from encoders.errors import UserError
-from memory.schema import Evidence
+from memory.schema import Evidence, VideoSpan
 from pipeline.answer.schema import EvidenceReader, GroupReader, is_local
 from pipeline.answer.text_evidence import prompt
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
@@ -37,7 +37,7 @@ def call_of(
 ) -> ModelCall:
     """The record of a pass. readings: its answers. seconds: of the whole pass."""
     tokens = [visual_tokens(evidence) for evidence in group]
-    prompts = (prompt(evidence.lines, evidence.question.prompt) for evidence in group)
+    prompts = (prompt(one.lines, one.question.prompt, one.titles) for one in group)
     return ModelCall(
         step=step,
         contexts=len(group),
@@ -61,8 +61,13 @@ def trace_of(
     notes: Sequence[str] = (),
 ) -> Trace:
     """The trace of an answer each of whose sentences rests on all that the answer cites."""
-    basis = tuple(Basis(sentence, answer.spans) for sentence in sentences(answer.text))
-    return Trace(strategy, why, tuple(calls), basis, reused, tuple(notes))
+    return Trace(strategy, why, tuple(calls), basis_of(answer), reused, tuple(notes))
+
+
+def basis_of(answer: Answer) -> tuple[Basis, ...]:
+    """Each sentence of an answer, resting on all that the answer cites."""
+    every = tuple(VideoSpan(one.video_id, *span) for one in answer.videos for span in one.spans)
+    return tuple(Basis(sentence, answer.spans, every) for sentence in sentences(answer.text))
 
 
 def sentences(text: str) -> list[str]:

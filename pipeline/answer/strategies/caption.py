@@ -13,8 +13,13 @@ from encoders.text.lines import KINDS, TextLine
 from memory.schema import Question
 from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.mapping.composed_answer import composed_answer
-from pipeline.answer.strategies.mapping.text_levels import ANSWER, TextLevels, text_context
-from pipeline.answer.strategies.schema import Turn
+from pipeline.answer.strategies.mapping.text_levels import (
+    ANSWER,
+    TextLevels,
+    in_order,
+    text_context,
+)
+from pipeline.answer.strategies.schema import Turn, refuse_more
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer
 
@@ -54,26 +59,29 @@ class Caption:
     def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
         """The answer. A model that reads no text leaves it to quotes. UserError where the video has
         no line that the question may see."""
+        refuse_more(question, self.name)
         timed = answerer.timed(question)
         limited = timed.question
         lines = self._lines(limited, answerer)
+        whose = "the video" if len(question.videos) == 1 else f"{len(question.videos)} videos"
         if not lines:
             raise UserError(
-                "answer=caption reads lines, and the bank has none of this video up to this "
+                f"answer=caption reads lines, and the bank has none of {whose} up to this "
                 "moment; encode it with text=captions or another text=, or choose another answer="
             )
         if answerer.only_cards:
             return answerer.in_words(question, turn.emit)
         timer = StageTimer()
         log = CallLog(answerer.reader, answerer.batched_reader, turn.cancelled)
+        titles = answerer.titles(limited)
         levels = TextLevels(
-            log, timer, answerer.reader.count_tokens, self._line_tokens, self._contexts
+            log, timer, answerer.reader.count_tokens, self._line_tokens, self._contexts, titles
         )
         fitting, text = levels.fit(limited, lines, at_least_once=self._summarises), ""
         if fitting:
             asked = ANSWER.format(question=limited.search_text)
             chosen = asked if turn.read is None else question.text
-            context = text_context(limited, fitting, chosen)
+            context = text_context(limited, fitting, chosen, titles)
             text = log.read_with(turn.read, "answer", context, timer, turn.emit).text
         answer = composed_answer(
             limited,
@@ -81,9 +89,9 @@ class Caption:
             log,
             timer,
             strategy=self.name,
-            why=f"answer=caption reads the {len(lines)} lines of the video, and no frame",
+            why=f"answer=caption reads the {len(lines)} lines of {whose}, and no frame",
             text=text,
-            lines=fitting,
+            lines=levels.rests_on(fitting),
             channel=lines[0].kind,
             cited_by="quote",
         )
@@ -101,4 +109,4 @@ class Caption:
             for line in answerer.bank.text.during(video_id, start, end)
             if line.kind in self._kinds and line.known <= question.moment(video_id)
         ]
-        return sorted(found, key=lambda line: (line.start, line.end, line.kind, line.text))
+        return in_order(question, found)

@@ -14,7 +14,7 @@ from memory.schema import Question
 from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.mapping.composed_answer import composed_answer
 from pipeline.answer.strategies.mapping.text_levels import text_context
-from pipeline.answer.strategies.schema import Turn
+from pipeline.answer.strategies.schema import Turn, refuse_more
 from pipeline.answer.strategies.segment_slices import SegmentSlice, seen_slices, within
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, is_shown
@@ -26,6 +26,7 @@ STEP = (
     'A video is read part by part to answer "{question}". The note so far: {note} Write the note '
     "anew with what this part adds, as short as you can. If the part adds nothing, repeat the note."
 )
+OF_VIDEO = " This part is of {name}; say so in the note where it adds something."
 ANSWER = (
     'A video was read part by part. The note: {note} Answer from the note alone: "{question}" If '
     "it does not tell, say: not in the video."
@@ -51,15 +52,19 @@ class Chain:
                 "answer=chain carries a note, and the embedded model reads no text; use "
                 "answer=map_reduce, or another backbone="
             )
+        refuse_more(question, self.name)
         timed = answerer.timed(question)
         limited = timed.question
         answerer.refuse_unseen(limited)
         timer = StageTimer()
         log = CallLog(answerer.reader, answerer.batched_reader, turn.cancelled)
         note, rests = NOTHING, list[SegmentSlice]()
+        titles = answerer.titles(limited)
         for own in seen_slices(answerer, limited):
             interval = answerer.bank.catalog.require_video(own.video_id).interval
             asked = STEP.format(question=limited.search_text, note=note)
+            if titles:
+                asked += OF_VIDEO.format(name=titles[own.video_id].name)
             (evidence,) = answerer.recall_all(
                 [replace(within(limited, own, interval), text=asked, query=limited.search_text)]
             )

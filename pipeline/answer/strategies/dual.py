@@ -14,7 +14,7 @@ from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.caption import Caption
 from pipeline.answer.strategies.mapping.reduction import Item
 from pipeline.answer.strategies.mapping.text_levels import text_context
-from pipeline.answer.strategies.schema import Turn
+from pipeline.answer.strategies.schema import Turn, refuse_more
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, ModelCall, is_shown
 
@@ -40,11 +40,12 @@ class Dual:
         """The answer on which both agree, or the better one."""
         if turn.read is not None:  # one choice among options needs one context
             return answerer.retrieve(question, turn.emit, turn.read, cancelled=turn.cancelled)
+        refuse_more(question, self.name)
         timer = StageTimer()
         quiet = Turn(cancelled=turn.cancelled)
         blind = replace(answerer, read_text_tokens=0)
         pictures = blind.retrieve(question, cancelled=turn.cancelled)
-        runs = answerer.bank.text.runs(question.video_id)
+        runs = (run for each in question.videos for run in answerer.bank.text.runs(each))
         words = (
             self._words.answer(question, answerer, quiet)
             if any(run.lines for run in runs)

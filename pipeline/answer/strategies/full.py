@@ -1,4 +1,4 @@
-"""Every frame in one pass, where all of them fit the model's window."""
+"""Every frame in one pass, of several videos too, where all of them fit the model's window."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.answer.schema import is_local
 from pipeline.answer.strategies.call_log import window_tokens
-from pipeline.answer.strategies.schema import Turn
+from pipeline.answer.strategies.schema import Turn, refuse_more
 from pipeline.answer.strategies.segment_slices import frame_tokens
 from pipeline.schema import Answer
 
@@ -29,19 +29,23 @@ class Full:
 
     def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
         """The answer from all frames. UserError where they are too many."""
+        refuse_more(question, self.name)
         limited = answerer.timed(question).question
+        count = len(question.videos)
         tokens, most = frame_tokens(answerer.bank, limited), self.most(answerer)
         if most is not None and tokens > most:
+            which = "this video: its frames" if count == 1 else "these videos: their frames"
             raise UserError(
-                f"answer=full cannot read this video: its frames have {tokens} visual tokens, and "
+                f"answer=full cannot read {which} have {tokens} visual tokens, and "
                 f"the model takes {most} at once; use answer=retrieve, answer=map_reduce, or "
                 "answer=route."
             )
-        whole = replace(answerer, read_tokens=max(tokens, answerer.read_tokens))
+        whole = replace(answerer, read_tokens=max(tokens, answerer.read_tokens), most_read=count)
         answer = whole.retrieve(question, turn.emit, turn.read, cancelled=turn.cancelled)
         if answer.trace is None or not answer.trace.calls:
             return answer
-        why = f"answer=full reads all {tokens} visual tokens of the video"
+        whose = "the video" if count == 1 else f"{count} videos"
+        why = f"answer=full reads all {tokens} visual tokens of {whose}"
         return replace(answer, trace=replace(answer.trace, strategy=self.name, why=why))
 
     def most(self, answerer: "Answerer") -> int | None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
 from memory.schema import Evidence, Question
-from pipeline.answer.citations import cite, cited_spans, recalled_spans, union
-from pipeline.answer.strategies.call_log import CallLog, sentences
+from pipeline.answer.citations import recalled_spans
+from pipeline.answer.strategies.call_log import CallLog, basis_of
 from pipeline.answer.strategies.mapping.text_levels import text_context
 from pipeline.answer.strategies.schema import Turn
 from pipeline.runtime.stage_timer import StageTimer
-from pipeline.schema import Answer, Basis, Reading, Trace, is_shown
+from pipeline.schema import Answer, Reading, Trace, is_shown
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
@@ -41,7 +41,7 @@ class Iterative:
     def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
         """The answer of the first round that suffices, else of the last one."""
         limited = answerer.timed(question).question
-        if (turn.read is None and answerer.needs_words(limited)) or len(question.videos) > 1:
+        if turn.read is None and answerer.needs_words(limited):
             return answerer.retrieve(question, turn.emit, turn.read, cancelled=turn.cancelled)
         answerer.refuse_unseen(limited)
         timer = StageTimer()
@@ -62,7 +62,7 @@ class Iterative:
             if text and text.casefold() not in [each.casefold() for each in pool]:
                 pool.append(text)
             asking = self._elsewhere(asking, evidence)
-            if not asking.spans_of(asking.video_id):
+            if not any(map(asking.spans_of, asking.videos)):
                 break
             asking = self._probing(asking, limited, answerer, log, pool, timer)
         assert first is not None  # refuse_unseen: the first round has frames
@@ -72,16 +72,18 @@ class Iterative:
 
     def _elsewhere(self, question: Question, evidence: Evidence) -> Question:
         """The question about what none of its rounds has read."""
-        video_id = question.video_id
-        spans = list(question.spans_of(video_id))
-        for start, end in recalled_spans(evidence, video_id):
-            spans = [
-                piece
-                for low, high in spans
-                for piece in ((low, min(high, start)), (max(low, end), high))
-                if piece[0] < piece[1]
-            ]
-        return replace(question, spans={video_id: tuple(spans)})
+        left = dict(question.spans)
+        for video_id in evidence.videos:
+            spans = list(question.spans_of(video_id))
+            for start, end in recalled_spans(evidence, video_id):
+                spans = [
+                    piece
+                    for low, high in spans
+                    for piece in ((low, min(high, start)), (max(low, end), high))
+                    if piece[0] < piece[1]
+                ]
+            left[video_id] = tuple(spans)
+        return replace(question, spans=left)
 
     def _probing(
         self,
@@ -112,14 +114,12 @@ class Iterative:
     ) -> Answer:
         seconds = timer.seconds | {"total": timer.total()}
         answer = answerer.answer(evidence, reading, seconds, warnings=[answerer.warnings(question)])
-        cited = cite(evidence, reading.weights, answerer.cite_share) if answer.shown else ()
-        spans = tuple(union(cited_spans(cited, evidence.interval)))
         rounds = sum(call.step.startswith("round") for call in log.calls)
         trace = Trace(
             self.name,
             f"answer=iterative read {rounds} of at most {self._rounds} rounds",
             tuple(log.calls),
-            tuple(Basis(one, spans) for one in sentences(answer.text)),
+            basis_of(answer),
             notes=tuple(notes),
         )
         return replace(

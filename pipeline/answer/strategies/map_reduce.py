@@ -17,10 +17,15 @@ from pipeline.answer.strategies.mapping.composed_answer import composed_answer
 from pipeline.answer.strategies.mapping.map_plan import MapPlan, map_plan
 from pipeline.answer.strategies.mapping.reduction import Item, labels, reduce
 from pipeline.answer.strategies.mapping.segment_mapper import Findings, SegmentMapper
-from pipeline.answer.strategies.mapping.text_levels import ANSWER, TextLevels, text_context
+from pipeline.answer.strategies.mapping.text_levels import (
+    ANSWER,
+    TextLevels,
+    in_order,
+    text_context,
+)
 from pipeline.answer.strategies.schema import Turn
 from pipeline.runtime.stage_timer import StageTimer
-from pipeline.schema import Answer, Basis
+from pipeline.schema import Answer
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
@@ -33,11 +38,9 @@ class _Mapped:
     plan: MapPlan
     findings: tuple[tuple[str, Findings], ...]  # item of the plan -> its findings
 
-    @property
-    def lines(self) -> list[TextLine]:
-        """All findings, in time order."""
-        lines = (line for _, own in self.findings for line in own.lines)
-        return sorted(lines, key=lambda line: (line.start, line.end, line.text))
+    def lines_of(self, question: Question) -> list[TextLine]:
+        """All findings, video by video, in time order."""
+        return in_order(question, (line for _, own in self.findings for line in own.lines))
 
     @property
     def reused(self) -> int:
@@ -53,7 +56,7 @@ class _Mapped:
     def items(self) -> list[Item]:
         """What the findings name."""
         return [
-            Item(label, line.start, line.end, topic)
+            Item(label, line.start, line.end, topic, line.video_id)
             for topic, own in self.findings
             for line in own.lines
             for label in ([line.text] if self.plan.names_one else labels(line.text))
@@ -153,7 +156,7 @@ class MapReduce:
         interval = answerer.bank.catalog.require_video(question.videos[0]).interval
         with timer("reduce"):
             topics = [one.item for one in mapped.plan.questions]
-            reduced = reduce(mapped.plan.aim, mapped.items, topics, 0.5 * interval)
+            reduced = reduce(mapped.plan.aim, mapped.items, topics, 0.5 * interval, question.videos)
         return composed_answer(
             question,
             answerer,
@@ -165,8 +168,8 @@ class MapReduce:
                 f'the rule "{mapped.plan.aim}" reduces'
             ),
             text=reduced.text,
-            lines=mapped.lines,
-            basis=[Basis(text, spans) for text, spans in reduced.basis],
+            lines=mapped.lines_of(question),
+            basis=reduced.basis,
             reused=mapped.reused,
             notes=mapped.notes,
         )
@@ -181,14 +184,19 @@ class MapReduce:
         timer: StageTimer,
     ) -> Answer:
         levels = TextLevels(
-            log, timer, answerer.reader.count_tokens, self._reduce_tokens, self._contexts
+            log,
+            timer,
+            answerer.reader.count_tokens,
+            self._reduce_tokens,
+            self._contexts,
+            answerer.titles(question),
         )
-        lines, text = levels.fit(question, mapped.lines), ""
+        lines, text = levels.fit(question, mapped.lines_of(question)), ""
         with timer("reduce"):
             if lines:
                 asked = ANSWER.format(question=question.search_text)
                 context = text_context(
-                    question, lines, asked if turn.read is None else question.text
+                    question, lines, asked if turn.read is None else question.text, levels.titles
                 )
                 text = log.read_with(turn.read, "reduce", context, timer, turn.emit).text
         return composed_answer(
@@ -199,6 +207,6 @@ class MapReduce:
             strategy=self.name,
             why="answer=map_reduce reads every segment; the model answers from the findings",
             text=text,
-            lines=lines,
+            lines=levels.rests_on(lines),
             reused=mapped.reused,
         )

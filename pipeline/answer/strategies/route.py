@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from encoders.errors import UserError
 from memory.schema import Question
+from pipeline.answer.requests.request import MOST_READ
 from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.full import Full
 from pipeline.answer.strategies.map_reduce import MapReduce
@@ -99,9 +100,14 @@ class Route:
     ) -> tuple[Choice, str]:
         """The strategy, and the rule that chose it."""
         kind = self._kind(question, answerer, log, timer)
-        tokens = frame_tokens(answerer.bank, question)
         if kind is not None:
             return "map_reduce", kind
+        if len(question.videos) > MOST_READ:
+            return (
+                "retrieve",
+                f"the question is about single moments of {len(question.videos)} videos",
+            )
+        tokens = frame_tokens(answerer.bank, question)
         most = answerer.read_tokens if self._full_tokens is None else self._full_tokens
         window = Full().most(answerer)
         if tokens <= (most if window is None else min(most, window)):

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.runtime.cancel import Emit
 from pipeline.schema import Answer
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
 
 def _drop(text: str) -> None:
     pass
+
+
+MOST_WHOLE = 64  # videos of which a strategy reads everything anew for each question
+
+
+def refuse_more(question: Question, strategy: str) -> None:
+    """UserError for more videos than a strategy takes that reads all of each."""
+    if len(question.videos) > MOST_WHOLE:
+        raise UserError(
+            f"answer={strategy} reads all of at most {MOST_WHOLE} videos, and these are "
+            f"{len(question.videos)}; name fewer, or use answer=retrieve or answer=map_reduce."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +41,7 @@ class Turn:
 
 
 class AnswerStrategy(Protocol):
-    """A way to answer a question about a video from the bank.
+    """A way to answer a question about a video, or about several, from the bank.
 
     What it reads is bounded by the answerer's budgets in every pass of the model, and nothing of it
     lies after the question's moment. The answer carries a trace whose calls add up to its tokens.

@@ -54,7 +54,7 @@ class SecondLook:
         """The answer from the second look."""
         timed = answerer.timed(question)
         limited = timed.question
-        if (turn.read is None and answerer.needs_words(limited)) or len(question.videos) > 1:
+        if turn.read is None and answerer.needs_words(limited):
             return answerer.retrieve(question, turn.emit, turn.read, cancelled=turn.cancelled)
         answerer.refuse_unseen(limited)
         timer = StageTimer()
@@ -64,7 +64,8 @@ class SecondLook:
         text = notes[0].text if notes else ""
         if notes and not answerer.only_cards:
             asked = ANSWER.format(question=limited.search_text)
-            context = text_context(limited, notes, asked if turn.read is None else question.text)
+            chosen = asked if turn.read is None else question.text
+            context = text_context(limited, notes, chosen, answerer.titles(limited))
             text = log.read_with(turn.read, "answer", context, timer, turn.emit).text
         answer = composed_answer(
             limited,
@@ -85,19 +86,26 @@ class SecondLook:
         self, question: Question, answerer: "Answerer", timer: StageTimer
     ) -> tuple[list[SegmentRow], str]:
         """The best segments first, and what chose them."""
-        bank, video_id = answerer.bank, question.video_id
-        rows = visible_segments(bank, question, video_id)
-        duration = bank.catalog.duration(bank.catalog.require_video(video_id))
+        bank = answerer.bank
         with timer("search_text"):
-            durations = {video_id: duration}
+            durations = {
+                each: bank.catalog.duration(bank.catalog.require_video(each))
+                for each in question.videos
+            }
             matches = text_evidence.find(bank, question, durations, answerer.sentence_encoder)
-        by_lines = [_row_at(rows, (one.line.start + one.line.end) / 2) for one in matches]
         evidence = answerer.recall(question, timer, answerer.read_tokens)
-        by_frames = [
-            next((row for row in rows if row.first <= ordinal < row.stop), None)
-            for ordinal in evidence.hits.frames.tolist()
+        named = dict.fromkeys([*(one.line.video_id for one in matches), *evidence.question.videos])
+        rows = {each: visible_segments(bank, question, each) for each in named}
+        by_lines = [
+            _row_at(rows[one.line.video_id], (one.line.start + one.line.end) / 2) for one in matches
         ]
-        order = {row.number: row for row in (*by_lines, *by_frames) if row is not None}
+        by_frames = [
+            next((row for row in rows[name.video_id] if row.first <= name.ordinal < row.stop), None)
+            for name in evidence.hits.names
+        ]
+        order = {
+            (row.video_id, row.number): row for row in (*by_lines, *by_frames) if row is not None
+        }
         chosen = list(order.values())[: self._segments]
         return chosen, "lines, then frames" if any(by_lines) else "frames, as no line fits"
 
@@ -110,18 +118,28 @@ class SecondLook:
         timer: StageTimer,
     ) -> list[TextLine]:
         """What the model says of each segment, the best first, without those that show nothing."""
-        video = answerer.bank.catalog.require_video(question.video_id)
-        budget, interval = answerer.read_tokens, video.interval
+        videos = (answerer.bank.catalog.require_video(row.video_id) for row in rows)
+        interval = {video.info.video_id: video.interval for video in videos}
         slices: list[SegmentSlice] = [
             own
             for row in rows
-            for own in slices_of(row, question, interval, frame_cost(answerer, row), budget)
+            for own in slices_of(
+                row,
+                question,
+                interval[row.video_id],
+                frame_cost(answerer, row),
+                answerer.read_tokens,
+            )
         ]
         asked = question.search_text
         if not answerer.only_cards:
             asked = LOOK.format(question=asked)
         asking = [
-            replace(within(question, own, interval), text=asked, query=question.search_text)
+            replace(
+                within(question, own, interval[own.video_id]),
+                text=asked,
+                query=question.search_text,
+            )
             for own in slices
         ]
         notes = []
@@ -131,8 +149,9 @@ class SecondLook:
             reading = log.read("look", evidence, timer)
             if not reading.text.strip() or not is_shown(reading.text):
                 continue
-            spans = cited_spans(cite(evidence, reading.weights, answerer.cite_share), interval)
-            start, end = (spans[0][0], spans[-1][1]) if spans else (own.start, own.end + interval)
+            step = interval[own.video_id]
+            spans = cited_spans(cite(evidence, reading.weights, answerer.cite_share), step)
+            start, end = (spans[0][0], spans[-1][1]) if spans else (own.start, own.end + step)
             notes.append(
                 TextLine(own.video_id, start, end, FINDING, reading.text.strip(), end,
                          parents=(own.segment,))

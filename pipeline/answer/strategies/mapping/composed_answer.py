@@ -1,11 +1,12 @@
 """An answer that several passes of the model made together. Knows no strategy by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from encoders.text.lines import TextLine
-from memory.schema import Question
-from pipeline.answer.citations import Span, union
+from memory.schema import Question, VideoSpan
+from pipeline.answer.citations import Span, union_by_video
 from pipeline.answer.strategies.call_log import CallLog, sentences
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import (
@@ -15,6 +16,7 @@ from pipeline.schema import (
     Basis,
     CitedBy,
     CitedLine,
+    CitedVideo,
     Trace,
     is_shown,
 )
@@ -33,49 +35,76 @@ def composed_answer(
     why: str,
     text: str,
     lines: Sequence[TextLine],
-    basis: Sequence[Basis] | None = None,
+    basis: Sequence[tuple[str, Sequence[VideoSpan]]] | None = None,
     reused: int = 0,
     notes: Sequence[str] = (),
     channel: str = PICTURE,
     cited_by: CitedBy = "finding",
 ) -> Answer:
     """text: "" becomes "not in the video". lines: what the answer rests on; those that its spans
-    touch are cited. basis: None: each sentence rests on all lines."""
+    touch are cited. basis: each sentence or item with its spans; None: each sentence rests on all
+    lines."""
     text = text.strip() or NOT_SHOWN
     shown = is_shown(text)
     if basis is None:
-        spans = tuple(union((line.start, line.end) for line in lines))
-        basis = [Basis(one, spans) for one in sentences(text)]
-    cited = union(span for one in basis for span in one.spans) if shown else []
-    spans = tuple((round(start, 3), round(end, 3)) for start, end in cited)
-    trace = Trace(strategy, why, tuple(log.calls), _basis_of(basis, shown), reused, tuple(notes))
+        spans = union_by_video(VideoSpan(line.video_id, line.start, line.end) for line in lines)
+        basis = [(one, spans) for one in sentences(text)]
+    cited = _by_video(question, [spans for _, spans in basis] if shown else [])
+    video_id = max(cited, key=lambda each: sum(end - start for start, end in cited[each]))
+    several = len(question.videos) > 1
+    told = [_basis(one, spans if shown else (), video_id, several) for one, spans in basis]
+    trace = Trace(strategy, why, tuple(log.calls), tuple(told), reused, tuple(notes))
     return Answer(
         question=question.text,
         text=text,
         shown=shown,
-        spans=spans,
+        spans=cited[video_id],
         cited=(),
-        video_id=question.video_id,
+        video_id=video_id,
         asked_at=answerer.moment(question),
         frames_read=sum(call.frames for call in log.calls),
         visual_tokens=trace.visual_tokens,
         seconds=timer.seconds | {"total": timer.total()},
         warning=answerer.warnings(question),
-        lines=_cited(lines, spans) if shown else (),
+        lines=_cited_lines(lines, cited) if shown else (),
         cited_by=cited_by,
         channel=channel if shown else "",
         trace=trace,
+        videos=_videos(answerer, cited) if several else (),
     )
 
 
-def _basis_of(basis: Sequence[Basis], shown: bool) -> tuple[Basis, ...]:
-    """An answer that shows nothing rests on nothing."""
-    return tuple(basis) if shown else tuple(Basis(one.text, ()) for one in basis)
+def _by_video(
+    question: Question, spans: Iterable[Iterable[VideoSpan]]
+) -> dict[str, tuple[Span, ...]]:
+    """The cited seconds of each of the question's videos, in their order."""
+    cited: dict[str, list[Span]] = {video_id: [] for video_id in question.videos}
+    for video_id, start, end in union_by_video(chain.from_iterable(spans)):
+        cited[video_id].append((round(start, 3), round(end, 3)))
+    return {video_id: tuple(own) for video_id, own in cited.items()}
 
 
-def _cited(lines: Sequence[TextLine], spans: Sequence[Span]) -> tuple[CitedLine, ...]:
+def _basis(text: str, spans: Sequence[VideoSpan], video_id: str, several: bool) -> Basis:
+    """What one sentence rests on. video_id: that the answer rests on most."""
+    own = tuple((start, end) for which, start, end in spans if which == video_id)
+    return Basis(text, own, tuple(spans) if several else ())
+
+
+def _cited_lines(
+    lines: Sequence[TextLine], cited: Mapping[str, Sequence[Span]]
+) -> tuple[CitedLine, ...]:
     return tuple(
-        CitedLine(line.start, line.end, line.kind, line.text, 1.0, True)
+        CitedLine(line.start, line.end, line.kind, line.text, 1.0, True, line.video_id)
         for line in lines
-        if any(start < line.end and line.start < end for start, end in spans)
+        if any(start < line.end and line.start < end for start, end in cited[line.video_id])
+    )
+
+
+def _videos(answerer: "Answerer", cited: Mapping[str, tuple[Span, ...]]) -> tuple[CitedVideo, ...]:
+    """The cited videos, with their files."""
+    rows = {row.info.video_id: row for row in answerer.bank.catalog.videos()}
+    return tuple(
+        CitedVideo(video_id, rows[video_id].info.path, spans, ())
+        for video_id, spans in cited.items()
+        if spans
     )

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.retrieval.common import hits
-from memory.retrieval.fused import FusedRetriever, fuse_frames
-from memory.retrieval.fusion import reciprocal_rank
+from memory.retrieval.fused import FusedRetriever
+from memory.retrieval.fusion import Moment, fuse, fuse_frames, fuse_ranked, reciprocal_rank
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Hits, Question, SegmentIndex, Stretch
 from tests.support.retrievers import upto
@@ -53,6 +54,24 @@ def test_frames_near_words(ranking, near):
     fused = fuse_frames(hits(ranking, [0.0] * len(ranking), upto(31)), near)
     assert fused.frames.tolist() == best
     assert torch.equal(fused.scores, hits(best, [scores[ordinal] for ordinal in best]).scores)
+
+
+@given(rankings=st.lists(ordinals, min_size=1, max_size=2))
+def test_frames_records_and_moments_are_fused_in_one_way(rankings):
+    """Moments far apart, so that none are merged, and of videos whose names sort as places do."""
+    order = list(reciprocal_rank(rankings))
+    assert fuse_ranked(rankings, lambda item: item) == order
+    if len(rankings) == 2:
+        ranked = hits(rankings[0], [0.0] * len(rankings[0]), upto(31))
+        assert fuse_frames(ranked, rankings[1]).frames.tolist() == order
+    channels = {
+        str(number): [Moment("v", 100.0 * each, 100.0 * each + 1, 0.0, ()) for each in ranking]
+        for number, ranking in enumerate(rankings)
+    }
+    moments = fuse(channels, {})
+    assert [int(moment.start // 100) for moment in moments] == order
+    scores = reciprocal_rank(rankings)
+    assert [moment.score for moment in moments] == pytest.approx([scores[i] for i in order])
 
 
 @given(

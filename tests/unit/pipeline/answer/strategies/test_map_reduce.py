@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from encoders.text.lines import FINDING, TextLine
-from memory.schema import Question
+from memory.schema import Question, VideoTitle
 from pipeline.answer.schema import local
 from pipeline.answer.strategies.call_log import ROOM
-from pipeline.answer.strategies.mapping.text_levels import grouped, merged
+from pipeline.answer.strategies.mapping.text_levels import TextLevels, grouped, merged
 from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.runtime.cancel import Cancelled
+from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Reading
 from tests.support.qa import opened
 
 ABOUT = "What is this film about?"
@@ -131,3 +133,39 @@ def test_groups_fit_the_budget_and_keep_the_order():
     groups = grouped(lines, len, 60)
     assert [each for group in groups for each in group] == lines
     assert [len(group) for group in groups] == [2, 2, 1]
+
+
+class Shortening:
+    """Reads by repeating the first letter of every line, and remembers which lines it read."""
+
+    window = None  # tokens that the model holds: nobody knows a limit
+
+    def __init__(self) -> None:
+        self.groups: list[tuple[TextLine, ...]] = []
+
+    def read_all(self, step, group, timer):
+        self.groups += [evidence.lines for evidence in group]
+        return [Reading("".join(each.text[0] for each in evidence.lines), {}) for evidence in group]
+
+
+def test_lines_of_several_films_are_shortened_film_by_film():
+    lines = [
+        replace(line(at, letter * 10), video_id=film)
+        for film, letters in (("a", "xyz"), ("b", "pq"), ("c", "r"))
+        for at, letter in enumerate(letters)
+    ]
+    titles = {film: VideoTitle(film) for film in "abc"}
+    log = Shortening()
+    levels = TextLevels(log, StageTimer(), len, 120, 8, titles)
+    question = Question(ABOUT, tuple("abc"))
+    level = levels.fit(question, lines)
+    assert [(each.video_id, each.text) for each in level] == [
+        ("a", "xyz"),
+        ("b", "pq"),
+        ("c", "r" * 10),  # alone: nothing to shorten
+    ]
+    assert [{each.video_id for each in group} for group in log.groups] == [{"a"}, {"b"}]
+    narrow = TextLevels(Shortening(), StageTimer(), len, 45, 8, titles)
+    both, third = narrow.fit(question, [level[0], level[1], replace(level[2], text="r")])
+    assert (both.video_id, both.text, third.video_id) == ("", "xp", "c")
+    assert [each.video_id for each in narrow.rests_on([both, third])] == ["a", "b", "c"]

@@ -1,5 +1,6 @@
 """Findings -> answer, by rule."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -34,7 +35,25 @@ def test_the_items_of_the_question_come_in_their_order():
     items = [Item("red", 9, 10, "star"), Item("blue", 2, 3, "ring"), Item("red", 30, 31, "ring")]
     done = reduce("order_of", items, ["star", "ring", "heart"], 0.5)
     assert done.text == "ring, star"
-    assert done.basis == (("ring", ((2, 3),)), ("star", ((9, 10),)))
+    assert done.basis == (("ring", (("", 2, 3),)), ("star", (("", 9, 10),)))
+
+
+def test_several_films_are_reduced_together_one_after_another():
+    films = ("second", "first")  # the order of the question
+    items = [
+        replace(A, video_id="first"),
+        replace(B, video_id="second"),
+        replace(EDGE, video_id="second"),  # no appearance goes on in another film
+    ]
+    for order in permutations(items):
+        assert reduce("times", order, [""], 0.5, films).text == "3"
+        assert reduce("count", order, [""], 0.5, films).text == "2"
+        assert reduce("most_frequent", order, [""], 0.5, films).text == "Ivy"
+        done = reduce("order", order, [""], 0.5, films)
+        assert done.text == "Ivy, Leo"
+        assert done.basis[0] == ("Ivy", (("second", 4, 5), ("first", 2, 4)))
+    late = [Item("red", 1, 2, "star", "first"), Item("blue", 9, 10, "ring", "second")]
+    assert reduce("order_of", late, ["star", "ring"], 0.5, films).text == "ring, star"
 
 
 def test_what_lies_across_the_edge_of_two_parts_appears_once():

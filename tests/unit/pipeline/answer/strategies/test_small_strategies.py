@@ -35,9 +35,9 @@ def test_caption_reads_lines_and_no_frame(film, tmp_path):
 
 
 def test_caption_without_lines_says_what_to_do(film, tmp_path):
-    with pytest.raises(UserError, match="none of this video up to this moment; encode it with"):
+    with pytest.raises(UserError, match="none of the video up to this moment; encode it with"):
         ask(film, tmp_path, "answer=caption", "text=none")
-    with pytest.raises(UserError, match="none of this video"):
+    with pytest.raises(UserError, match="none of the video"):
         ask(film, tmp_path, "answer=caption", "answer.kinds=[caption]")
 
 
