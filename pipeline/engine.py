@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     ShowProgress = Callable[[VideoInfo], AbstractContextManager[Progress]]
 
 # settings that the tasks `ask` and `find` share; the others of each are its own
-_SHARED = ("bank", "fps", "clip", "further_clips", "dense", "text", "backbone")
+_SHARED = ("bank", "also_banks", "fps", "clip", "further_clips", "dense", "text", "backbone")
 
 ALL = "*"  # in place of a video: every video of the bank
 
@@ -116,10 +116,8 @@ class Engine:
 
     @property
     def bank(self) -> str:
-        """Folder of the bank."""
-        settings = self._asking or self._finding
-        assert settings is not None
-        return settings.bank
+        """Folder of the bank; of several, all of them."""
+        return ", ".join(self._roots)
 
     def add(
         self,
@@ -209,7 +207,7 @@ class Engine:
     def find(
         self,
         query: str,
-        video: str = "",
+        video: str | Sequence[str] = "",
         *,
         start: float | None = None,
         end: float | None = None,
@@ -221,33 +219,36 @@ class Engine:
         show_progress: "ShowProgress" = _no_progress,
         cancelled: threading.Event | None = None,
     ) -> "SearchResult":
-        """The moments of one video, or of the whole bank, that fit a few words best.
+        """The moments of one video, of several, or of the whole bank, that fit a few words best.
 
-        video: id or path; "": all. start, end, asked_at: seconds of video time. widen: seconds of
-        context around each moment. channels: where to search; None: as the settings say. encode:
-        a file that the bank lacks is encoded first, which loads the backbone. UserError on a
-        request that makes no sense, and where the bank or the video is not there.
+        video: id or path, or several; "": all. start, end, asked_at: seconds of video time, of each
+        video. widen: seconds of context around each moment. channels: where to search; None: as the
+        settings say. encode: a file that the bank lacks is encoded first, which loads the backbone.
+        UserError on a request that makes no sense, and where the bank or a video is not there.
         """
         from pipeline.moments.search import SearchRequest, check_request, search
 
-        request = SearchRequest(query, None, start, end, asked_at, top, widen)
+        request = SearchRequest(query, (), start, end, asked_at, top, widen)
         check_request(request)
-        if asked_at is not None and not video:
-            raise UserError("asked_at= is a second of one video; give video= as well")
+        named = [video] if isinstance(video, str) else list(dict.fromkeys(video))
+        named = [each for each in named if each]
+        if asked_at is not None and not named:
+            raise UserError("asked_at= is a second of a video; give video= as well")
         self._check_search(channels)
         notes = []
-        if encode and video and self._lacks(video):
-            with self._encode_lock:
-                source = self._source(video, 0.0, None, "")
-                note, _ = self._encode_or_read(
-                    source, video, "", math.inf, show_progress, cancelled
-                )
-                notes.append(note)
+        for each in named if encode else ():
+            if self._lacks(each):
+                with self._encode_lock:
+                    source = self._source(each, 0.0, None, "")
+                    note, _ = self._encode_or_read(
+                        source, each, "", math.inf, show_progress, cancelled
+                    )
+                    notes.append(note)
         with self._read_lock:
-            finder, note = self._finder(channels, video)
-            video_id = self._video_id(finder.bank, video)
+            finder, note = self._finder(channels, named)
+            ids = dict.fromkeys(self._ids(finder.bank, named))
             notes += [note, _vectors_note(finder)]
-            result = search(finder, replace(request, video_id=video_id))
+            result = search(finder, replace(request, videos=tuple(ids)))
         notes += result.notes
         return replace(result, notes=[each for each in notes if each])
 
@@ -382,15 +383,23 @@ class Engine:
         if self._is_closed:
             raise UserError(f"bank {self.bank} was closed; open it again")
 
+    @property
+    def _roots(self) -> list[str]:
+        """Folders of the banks."""
+        settings = self._asking or self._finding
+        assert settings is not None
+        return [settings.bank, *settings.also_banks]
+
     def _is_there(self) -> bool:
-        """Whether the folder of the bank has anything in it."""
-        folder = Path(self.bank)
-        return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+        """Whether the folder of the bank has anything in it. Several must be there."""
+        folder = Path(self._roots[0])
+        is_empty = folder.is_dir() and not any(folder.iterdir())
+        return len(self._roots) > 1 or (folder.exists() and not is_empty)
 
     def _open(self, retriever: "Retriever") -> "MemoryBank":
-        from memory.bank import MemoryBank
+        from memory.union.bank_union import open_banks
 
-        return MemoryBank.open(self.bank, None, retriever, recent_frames=0, create=False)
+        return open_banks(self._roots, None, retriever, recent_frames=0, create=False)
 
     def _source(self, path: str, start: float, end: float | None, began: str) -> "FrameSource":
         """The frames of a file. A file that is no video creates no bank."""
@@ -452,6 +461,8 @@ class Engine:
         """
         from memory.storage.manifest import BankBusyError
 
+        if len(self._roots) > 1:
+            return self._read_only(source.info.video_id, path, moment)
         try:
             return self._encode(source, path, began, show_progress, cancelled).warning, moment
         except BankBusyError:
@@ -473,6 +484,24 @@ class Engine:
                 f"{end:.1f} s of the video."
             )
             return note, end
+
+    def _read_only(self, video_id: str, path: str, moment: float) -> tuple[str, float]:
+        """`_encode_or_read` where several banks are read as one. UserError for a film that none of
+        them has."""
+        catalog = self.reader.catalog
+        row, segments = catalog.video(video_id), catalog.segments(video_id)
+        if row is None or not segments:
+            raise UserError(
+                f"{path} is in none of the banks {self.bank}, and nothing is encoded into several; "
+                f"`reelbank add {path} --bank {self._roots[0]}` encodes it"
+            )
+        end = segments[-1].end
+        if row.finished or moment < end:
+            return "", moment
+        note = (
+            f"{path} is not encoded to its end; answered from the first {end:.1f} s of the video."
+        )
+        return note, end
 
     def _refuse_other_began(self, path: str, began: str, moment: float, video_id: str) -> None:
         """UserError when the bank has another wall-clock start of the same file."""
@@ -505,12 +534,12 @@ class Engine:
         is_known = any(row.info.path == str(Path(video).absolute()) for row in rows.values())
         return find_video(self.reader, video) if is_known else None
 
-    def _video_id(self, bank: "MemoryBank", video: str) -> str | None:
-        """The one video to search; None: all. UserError if the bank has no such video."""
+    def _ids(self, bank: "MemoryBank", named: Sequence[str]) -> list[str]:
+        """The videos to search; none: all. UserError if the bank lacks one of them."""
         from pipeline.videos import find_video
 
-        row = find_video(bank, video)
-        return None if row is None else row.info.video_id
+        rows = (find_video(bank, each) for each in named)
+        return [row.info.video_id for row in rows if row is not None]
 
     def _lacks(self, video: str) -> bool:
         """Whether this is a file, or meant as one, of which the bank lacks something."""
@@ -543,19 +572,21 @@ class Engine:
             check("clip", settings.clip)
             check("further_clips", settings.further_clips)
 
-    def _finder(self, channels: Sequence[str] | None, video: str) -> "tuple[Finder, str]":
+    def _finder(self, channels: Sequence[str] | None, named: Sequence[str]) -> "tuple[Finder, str]":
         """The finder of these channels, and what the user must know about them."""
         settings = self.search_settings
         names = tuple(dict.fromkeys(settings.channels if channels is None else channels))
         with self._parts_lock:
             self._refuse_closed()
             if names not in self._finders:
-                self._finders[names] = self._build_finder(names, video)
+                self._finders[names] = self._build_finder(names, named)
                 _settle_collector()
             return self._finders[names]
 
-    def _build_finder(self, channels: tuple[str, ...], video: str) -> "tuple[Finder, str]":
-        """video: refused, where it is not in the bank, before a model is loaded."""
+    def _build_finder(
+        self, channels: tuple[str, ...], named: Sequence[str]
+    ) -> "tuple[Finder, str]":
+        """named: videos that are refused, where the bank lacks them, before a model is loaded."""
         from memory.retrieval.uniform import UniformRetriever
         from pipeline.moments.finder import Finder
         from pipeline.moments.frame_channels import FrameChannels, frame_channels
@@ -572,10 +603,10 @@ class Engine:
         )
         frames = FrameChannels(channels, UniformRetriever(), ())
         if any(map(looks_at_frames, channels)):
-            self._video_id(self.reader, video)
+            self._ids(self.reader, named)
             provenance = self.reader.provenance
             frames = frame_channels(
-                settings.bank,
+                self.bank,
                 provenance,
                 channels,
                 embedders=lambda: self._search_embedders(provenance.get("clip")),

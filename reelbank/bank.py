@@ -30,7 +30,7 @@ class Bank:
 
     @property
     def path(self) -> str:
-        """Folder of the bank."""
+        """Folder of the bank; of several, all of them."""
         return self._engine.bank
 
     @property
@@ -98,7 +98,7 @@ class Bank:
         query: str,
         *,
         k: int = 10,
-        video: VideoLike | None = None,
+        video: VideoLike | Sequence[VideoLike] | None = None,
         start: float | None = None,
         end: float | None = None,
         at: float | None = None,
@@ -112,9 +112,9 @@ class Bank:
                 hit.image().save(f"{hit.score:.4f}.jpg")
 
         k: how many, at most. video: as in `ask`; None: the whole bank. start, end: seconds. at: the
-        second of the one video after which nothing counts. channels: out of subtitle, speech, ocr,
-        object, label, caption, picture and kv; None: all but kv, which loads the language model.
-        Error on an empty query, and where there is no such video.
+        second of each of these videos after which nothing counts. channels: out of subtitle,
+        speech, ocr, object, label, caption, picture and kv; None: all but kv, which loads the
+        language model. Error on an empty query, and where there is no such video.
         """
         from reelbank.conversion import to_hits
 
@@ -122,7 +122,7 @@ class Bank:
             raise UserError(f"k={k} finds nothing; use 1 or more")
         result = self._engine.find(
             query,
-            "" if video is None else _name(video),
+            "" if video is None else _names(video),
             start=start,
             end=end,
             asked_at=at,
@@ -221,7 +221,7 @@ def _names(video: VideoLike | Sequence[VideoLike] | None) -> str | list[str]:
 
 
 def open(
-    path: str | PathLike[str] | None = None,
+    path: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
     *,
     model: str | None = None,
     fps: float | None = None,
@@ -231,14 +231,19 @@ def open(
 
         bank = reelbank.open("films", model="qwen3_vl_2b", options=["retriever=clip"])
 
-    path: None: the folder of REELBANK_BANK, else that of the user (~/.local/share/reelbank).
+    path: several folders: banks of one model that are read as one, and that `add` and `stream`
+    refuse. None: the folder of REELBANK_BANK, else that of the user (~/.local/share/reelbank).
     model: a video-LLM by its name in `reelbank models`; None: the small one that ships with
     Reelbank and knows cards only. fps: frames that are read per second of video; None: 1. options:
     settings as on the command line, `key=value`. Error on an option that is not known.
     """
+    from pipeline.config.overrides import list_override
     from pipeline.engine import Engine
 
-    overrides = [] if path is None else [f"bank={fspath(path)}"]
+    paths = [path] if isinstance(path, str | PathLike) else list(path or ())
+    overrides = [f"bank={fspath(one)}" for one in paths[:1]]
+    if paths[1:]:
+        overrides.append(list_override("also_banks", [fspath(one) for one in paths[1:]]))
     overrides += [] if model is None else [f"backbone={model}"]
     overrides += [] if fps is None else [f"fps={fps}"]
     return Bank(Engine.compose([*overrides, *options]))

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 def to_video(engine: "Engine", row: "VideoRow") -> Video:
     """A row of the catalog."""
+    from memory.union.bank_union import folder_of
+
     catalog, info = engine.reader.catalog, row.info
+    folder = folder_of(engine.reader, info.video_id)
     _, encoded = catalog.next(info.video_id)
     seconds = catalog.duration(row)
-    return Video(info.video_id, info.path, seconds, encoded, row.finished, engine.bank)
+    return Video(info.video_id, info.path, seconds, encoded, row.finished, str(folder))
 
 
 def to_report(engine: "Engine", report: "schema.IngestReport") -> Report:

@@ -8,7 +8,8 @@ A word is one of three things.
 2. A setting: `key=value`, where the task has the key. Two exceptions: the word names a file, and
    FILM is still open; or the value holds blanks, the key takes no text, and the question is still
    open, as in "fps=2 means what?".
-3. A text: the rest, given to the slots of the command from left to right, as it stands.
+3. A text: the rest, given to the slots of the command from left to right, as it stands. Several
+   films may stand in front of a question.
 
 A word that is nothing of this goes to Hydra as it stands, which refuses it with a sentence.
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from encoders.errors import UserError
 from pipeline.cli.command import Command, Option, Slot
 from pipeline.cli.keys import known_keys
+from pipeline.config.overrides import list_override
 
 SET = Option(
     ("-o", "--set"),
@@ -85,8 +87,10 @@ class _Parser:
         self._texts: list[str] = []
         self._flags: set[str] = set()
         self._needing: dict[str, Option] = {}  # options that need another one, as they were typed
+        self._lists: dict[str, list[str]] = {}  # key of a list -> values behind the first one
         self._open = list(command.slots)
         self._unquoted = 0  # texts that stand before a lone --
+        self._has_raw = False  # whether texts stand behind it
 
     def parse(self, arguments: Sequence[str]) -> Call:
         words, raw = _parted(arguments)
@@ -102,10 +106,11 @@ class _Parser:
                 self._take(option, word, value)
         if not any(slot.is_text for slot in self._open):
             self._hand_on(lambda text: not is_file(text) and _SETTING.fullmatch(text) is not None)
-        self._unquoted = len(self._texts)
+        self._unquoted, self._has_raw = len(self._texts), bool(raw)
         self._texts += raw
         words_of_slots = self._fill_slots()
         command = self._command
+        self._given += [list_override(key, own) for key, own in self._lists.items()]
         given = [*self._given, *self._settings]
         self._check_needs(given)
         has_words = bool(self._given or self._flags - {"cfg"})
@@ -166,8 +171,16 @@ class _Parser:
                 f"{name} {value} is a folder; say {name} NAME -o {option.setting}.path={value}, "
                 "with a NAME of its family from `reelbank models`"
             )
+        elif (option.more or option.once) and self._is_given(option.setting):
+            if option.once:
+                raise UserError(f"reelbank {self._command.name} {option.once}; give {name} once")
+            self._lists.setdefault(option.more, []).append(value)
         else:
             self._given.append(f"{option.setting}={value}")
+
+    def _is_given(self, key: str) -> bool:
+        """Whether an option before has given a value to this key."""
+        return any(one.startswith(f"{key}=") for one in self._given)
 
     def _set(self, value: str) -> None:
         """-o: a setting, or the folder of the results where the command has one."""
@@ -241,6 +254,7 @@ class _Parser:
 
     def _fill_slots(self) -> list[str]:
         """Texts -> settings; -> the words of a slot that takes many, or of no task."""
+        self._take_more_films()
         slots, texts = self._slots(len(self._texts)), self._texts
         if slots and slots[-1].many:
             texts = texts[: len(slots) - 1] + _expanded(texts[len(slots) - 1 :])
@@ -259,6 +273,26 @@ class _Parser:
             )
         self._settings += left  # a line of key=value: Hydra says what is wrong with the word
         return []
+
+    def _take_more_films(self) -> None:
+        """Films behind the first one -> the list of its slot: all texts in front of the last one,
+        and the last one too where it is a file and need not be the question."""
+        slot = next((one for one in self._open if one.is_film), None)
+        if slot is None or not slot.more or len(self._texts) < 2:
+            return
+        asked = self._texts[-1:]
+        text = next((one for one in self._open if one.is_text), None)
+        is_left_out = text is None or (text.is_optional and is_file(asked[0]))
+        if is_left_out and not self._has_raw:
+            asked = []
+        named = self._texts[: len(self._texts) - len(asked)]
+        if not all(map(_looks_like_film, named[1:])):
+            return  # words of a question without quotes
+        first, *others = _expanded(named)
+        if others:
+            self._lists.setdefault(slot.more, []).extend(others)
+            self._unquoted -= len(self._texts) - 1 - len(asked)
+            self._texts = [first, *asked]
 
     def _slots(self, count: int) -> list[Slot]:
         """The slots that are filled by so many texts: optional ones as long as texts are left."""
@@ -296,6 +330,12 @@ def _expanded(words: Sequence[str]) -> list[str]:
         fits = [] if is_file(word) else sorted(glob.glob(os.path.expanduser(word), recursive=True))
         found += fits or [word]
     return found
+
+
+def _looks_like_film(word: str) -> bool:
+    """Whether a word is a file, or is meant as one: a path, a name with a suffix, or a pattern."""
+    path_or_pattern = r"\S*(?:/\S+|[*]\S*|\w\.[A-Za-z]\w{1,4})"
+    return is_file(word) or re.fullmatch(path_or_pattern, word) is not None
 
 
 def is_file(word: str | None) -> bool:

@@ -20,6 +20,10 @@ class Option:
     group: str = ""  # of conf/: completion offers its options
     is_path: bool = False
     repeats: bool = False
+    # the key of a list that takes the values of the option after its first one; empty: the last
+    # value counts
+    more: str = ""
+    once: str = ""  # why it cannot be given twice; empty: it can
     needs: str = ""  # the key=value without which it means nothing
     remedy: str = ""  # what to do where that is missing
 
@@ -43,6 +47,7 @@ class Slot:
     choices: tuple[str, ...] = ()  # that completion offers
     group: str = ""  # of conf/: completion offers its options
     implies: str = ""  # key=value that comes along where the slot is filled
+    more: str = ""  # the key of a list that takes the films behind the first one
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,9 @@ class Command:
     def usage(self) -> str:
         """Such as `ask FILM [QUESTION]`."""
         words = (
-            f"{slot.name}{'...' if slot.many else ''}"
+            f"{slot.name}{'...' if slot.many or slot.more else ''}"
             if not slot.is_optional
-            else f"[{slot.name}{'...' if slot.many else ''}]"
+            else f"[{slot.name}{'...' if slot.many or slot.more else ''}]"
             for slot in self.slots
         )
         return " ".join((self.name, *words))

@@ -31,6 +31,14 @@ BANK = Option(
     "folder of the bank (default: REELBANK_BANK, or ~/.local/share/reelbank)",
     metavar="DIR",
     is_path=True,
+    once="works with one bank",
+)
+# of the commands that only read
+BANKS = replace(
+    BANK,
+    help=f"{BANK.help}; given again: banks of one model that are read as one",
+    more="also_banks",
+    once="",
 )
 JSON = Option(("--json",), "format=json", "print JSON, and nothing else, on stdout")
 FPS = Option(("--fps",), "fps", "frames sampled per second of video (default: 1)", metavar="N")
@@ -77,6 +85,7 @@ EXACT_CLIPS = Option(
 HOST = Option(("--host",), "host", "address to listen at", metavar="HOST")
 
 FILM = Slot("FILM", "video", "a video file", is_film=True)
+FILMS = replace(FILM, help="one video file or several", more="also")
 
 _FILMS, _MANY, _MODELS = "Your films", "Many films, and programs", "Models and measurements"
 
@@ -91,18 +100,18 @@ COMMANDS: dict[str, Command] = {
             'reelbank ask talk.mp4 "What was the total?"',
             task="ask",
             slots=(
-                FILM,
+                FILMS,
                 Slot("QUESTION", "question", "the question", is_optional=True, is_text=True),
             ),
             options=(
-                BANK,
+                BANKS,
                 Option(("--all",), "video=*", "ask about all films of the bank, in place of FILM"),
                 MODEL, MODEL_NAME, ANSWER, FPS, AT, START, END, VIDEO,
                 Option(("--clip",), "clips=.", "write a clip of each moment to this folder"),
                 CLIPS, EXACT_CLIPS, RESIDENT, JSON,
             ),
             details="A film that the bank does not have yet is encoded first. "
-            "Without a question, a prompt opens. `-o also=[b.mp4,c.mp4]` asks about several films.",
+            'Without a question, a prompt opens. `ask a.mp4 b.mp4 "QUESTION"` asks about both.',
             heading=_FILMS,
         ),
         Command(
@@ -112,17 +121,17 @@ COMMANDS: dict[str, Command] = {
             task="find",
             slots=(
                 Slot(
-                    "FILM", "video", "a video file, or the id of a video", is_optional=True,
-                    is_film=True, implies="encode=true",
+                    "FILM", "video", "a video file or several, or the id of a video",
+                    is_optional=True, is_film=True, implies="encode=true", more="also",
                 ),
                 Slot("QUERY", "query", "what to find; one word is always the query", is_text=True),
             ),
             options=(
-                BANK,
+                BANKS,
                 Option(("-k", "--top"), "top", "moments in the result (default: 10)", "N"),
                 MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, CLIPS, EXACT_CLIPS, RESIDENT, JSON,
             ),
-            details="`find QUERY` searches the whole bank, `find FILM QUERY` one film. "
+            details="`find QUERY` searches the whole bank, `find FILM... QUERY` these films. "
             "A film that the bank does not have yet is encoded first.",
             heading=_FILMS,
         ),
@@ -145,7 +154,7 @@ COMMANDS: dict[str, Command] = {
                 Option(("--when",), "when", "words of time, such as yesterday", "WORDS"),
                 Option(("--query",), "query", "words to find; the moments are the chapters",
                        "WORDS"),
-                BANK, MODEL, MODEL_NAME, FPS, START, END, VIDEO, JSON,
+                BANKS, MODEL, MODEL_NAME, FPS, START, END, VIDEO, JSON,
             ),
             details="A film that the bank does not have yet is encoded first. Without FILM, "
             "--when or --query chooses among all videos of the bank.",
@@ -228,7 +237,7 @@ COMMANDS: dict[str, Command] = {
                 Slot("JOBS", "jobs", "questions: JSONL, JSON, CSV, TSV or Parquet",
                      is_optional=True, is_film=True),
             ),
-            options=(OUT, BANK, MODEL, MODEL_NAME, FPS, JSON),
+            options=(OUT, BANKS, MODEL, MODEL_NAME, FPS, JSON),
             details="action=compare and action=join runs=[A,B] work on finished runs.",
             heading=_MANY,
         ),
@@ -238,7 +247,7 @@ COMMANDS: dict[str, Command] = {
             "reelbank prompt talk.mp4 < questions.txt",
             function="pipeline.cli.prompt:run_command",
             slots=(replace(FILM, is_optional=True),),
-            options=(BANK, MODEL, MODEL_NAME, FPS),
+            options=(BANKS, MODEL, MODEL_NAME, FPS),
             details="Each line is a question, or a command such as /find WORDS; /help lists them.",
             heading=_FILMS,
         ),
@@ -247,7 +256,7 @@ COMMANDS: dict[str, Command] = {
             "answer over HTTP as OpenAI's API does",
             "reelbank serve --port 8321",
             task="serve",
-            options=(BANK, MODEL, MODEL_NAME, FPS, HOST, PORT),
+            options=(BANKS, MODEL, MODEL_NAME, FPS, HOST, PORT),
             heading=_MANY,
         ),
         Command(

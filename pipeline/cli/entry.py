@@ -153,14 +153,16 @@ def _call(call: Call) -> int:
 def _prompt(call: Call) -> int:
     """reelbank ask FILM, or reelbank alone: questions are typed. UserError outside a terminal."""
     video = call.value("video")
-    if _is_terminal():
+    if _is_terminal() and call.value("also") is None:  # a prompt is about one film, or all
         overrides = [one for one in call.overrides if not one.startswith(("video=", "messages="))]
         with _told_bank(call):
             return _function("pipeline.cli.prompt:run")(video, overrides)
     film = shlex.quote(video) if video else "FILM"
+    if call.value("also") is not None:
+        film += " ..."
     raise UserError(
         f'There is no question about {film}; say `reelbank ask {film} "QUESTION"`, or leave it out '
-        "in a terminal, where a prompt opens"
+        "in a terminal, where a prompt about one film opens"
     )
 
 
@@ -201,6 +203,10 @@ def _ask_resident(call: Call) -> int | None:
     from pipeline.resident import ask_resident
 
     bank = call.value("bank") or default_bank()
+    if call.value("also_banks") is not None:  # a resident process has one bank
+        if call.is_resident:
+            raise UserError("--resident works with one bank; leave it out, or give --bank once")
+        return None
     return ask_resident(call.command.task, call.overrides, bank, start=call.is_resident)
 
 

@@ -28,8 +28,9 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
     from encoders.sources.container import check_file
 
     videos = [settings.video, *settings.also]
-    for video in videos if settings.also or settings.video != ALL else ():
-        check_file(Path(video))
+    if not settings.also_banks:  # several may know a file by its former path
+        for video in videos if settings.also or settings.video != ALL else ():
+            check_file(Path(video))
     if settings.clips:
         check_folder(Path(settings.clips))
     messages = EncodingMessages(settings)

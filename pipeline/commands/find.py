@@ -43,7 +43,7 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
     with Engine.of(settings) if engine is None else nullcontext(engine) as searching:
         result = searching.find(
             str(settings.query),
-            settings.video,
+            [settings.video, *settings.also],
             start=settings.start,
             end=settings.end,
             asked_at=settings.asked_at,
@@ -86,7 +86,7 @@ def _report_json(settings: FindSettings, result: SearchResult, engine: Engine) -
     moments = [
         _json_moment(moment, result.paths[moment.video_id], pictures) for moment in result.moments
     ]
-    print(json.dumps({"query": settings.query, "bank": settings.bank, "moments": moments}))
+    print(json.dumps({"query": settings.query, "bank": engine.bank, "moments": moments}))
     _warn(pictures.notes if pictures is not None else ())
 
 

@@ -76,6 +76,8 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
         if not own.is_missing(one.name):
             is_path = one.metadata["form"] is Form.PATH
             setattr(own, one.name, _at_home(getattr(own, one.name), is_path))
+    if getattr(own, "also_banks", []) and not kind.reads_several_banks:
+        raise UserError(f"reelbank {task} works with one bank; leave also_banks= out")
     return own
 
 

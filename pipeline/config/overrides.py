@@ -94,6 +94,21 @@ def with_further_clips(overrides: Sequence[str]) -> list[str]:
     return found
 
 
+def list_override(key: str, texts: Sequence[str]) -> str:
+    """An override that gives texts as they stand to a list."""
+    if all(re.fullmatch(r"""[^][{},'"\\$\s]+""", text) for text in texts):
+        return f"{key}=[{','.join(texts)}]"
+    return f"{key}=[{','.join(map(_in_quotes, texts))}]"
+
+
+def _in_quotes(text: str) -> str:
+    """A text in single quotes of Hydra's grammar: backslashes count in front of a quote alone."""
+    text = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", text)
+    text = re.sub(r"(\\*)'", lambda match: 2 * match[1] + r"\'", text)
+    text = re.sub(r"(\\+)$", lambda match: 2 * match[1], text)
+    return f"'{text}'"
+
+
 def texts_of(kind: type[Settings], overrides: Sequence[str]) -> dict[str, str]:
     """Key -> value of the overrides whose values are taken as they stand."""
     matches = [match for match in map(OVERRIDE.fullmatch, overrides) if match is not None]

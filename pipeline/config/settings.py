@@ -82,6 +82,7 @@ class Settings:
 
     task: ClassVar[str]  # the word behind `reelbank`
     answers_questions: ClassVar[bool] = False  # False: the task only encodes, or reads no frames
+    reads_several_banks: ClassVar[bool] = False  # False: the task writes to its bank
     # True: the films are the user's own, so that clip=auto adds an embedder that knows the world
     encodes_the_world: ClassVar[bool] = False
 
@@ -174,11 +175,18 @@ _BANK = (
 )
 
 
+_ALSO_BANKS = (
+    "Further banks of the same model, which ask, find, batch, summary, and serve read as one with "
+    "bank=."
+)
+
+
 @dataclass
 class PipelineSettings(Settings):
     """What most tasks share; everything else belongs to a part."""
 
     bank: str = setting("", _BANK, heading="Bank and video", form=Form.PATH)
+    also_banks: list[str] = setting([], _ALSO_BANKS, form=Form.PATH)
     fps: float = setting(1.0, "Frames sampled per second of video.")
 
     read_tokens: int | None = setting(
@@ -280,10 +288,13 @@ class AskSettings(IngestSettings):
 
     task: ClassVar[str] = "ask"
     answers_questions: ClassVar[bool] = True
+    reads_several_banks: ClassVar[bool] = True
 
     question: str = mandatory("The question.", heading="Question")
     also: list[str] = setting(
-        [], "Further videos to ask about together: paths, or ids in the bank. With video=*: all."
+        [],
+        "Further videos to ask about together: paths, or ids in the bank. With video=*: all.",
+        form=Form.PATH,
     )
     asked_at: float | None = setting(
         None,
@@ -303,6 +314,7 @@ class SummarySettings(IngestSettings):
     """reelbank summary."""
 
     task: ClassVar[str] = "summary"
+    reads_several_banks: ClassVar[bool] = True
 
     video: str = setting(
         "",
@@ -353,14 +365,19 @@ class FindSettings(Settings):
     """reelbank find."""
 
     task: ClassVar[str] = "find"
+    reads_several_banks: ClassVar[bool] = True
 
     query: str = mandatory(
         'Words, "quoted words", and a time if wanted: in the first half, after 12:30.',
         heading="What to find",
     )
     bank: str = setting("", _BANK, form=Form.PATH)
+    also_banks: list[str] = setting([], _ALSO_BANKS, form=Form.PATH)
     video: str = setting("", "Id or path of one video. Empty: the whole bank.", form=Form.PATH)
-    encode: bool = setting(False, "Encodes the file of video= first where the bank lacks it.")
+    also: list[str] = setting(
+        [], "Further videos to search, beside that of video=: paths, or ids.", form=Form.PATH
+    )
+    encode: bool = setting(False, "Encodes the files of video= and also= that the bank lacks.")
     channels: list[str] = setting(
         ["subtitle", "speech", "ocr", "object", "label", "caption", "picture"],
         "Where to search: subtitle, speech, ocr, object, label, caption, picture, kv.",
@@ -373,7 +390,7 @@ class FindSettings(Settings):
     )
     asked_at: float | None = setting(
         None,
-        "Second of the one video (video=) after which nothing is used. null: the end.",
+        "Second of each video of video= and also= after which nothing is used. null: the end.",
         form=Form.SECONDS,
     )
     top: int = setting(10, "Moments in the result.", heading="Result")
@@ -608,6 +625,7 @@ class BatchSettings(PipelineSettings):
 
     task: ClassVar[str] = "batch"
     answers_questions: ClassVar[bool] = True
+    reads_several_banks: ClassVar[bool] = True
 
     jobs: str = mandatory(
         "Questions: JSONL, JSON, CSV, TSV or Parquet; annotations= says what the columns mean.",
@@ -690,6 +708,7 @@ class ServeSettings(ListenSettings):
     """reelbank serve."""
 
     task: ClassVar[str] = "serve"
+    reads_several_banks: ClassVar[bool] = True
 
     api_key: str = setting(
         "",

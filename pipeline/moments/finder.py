@@ -12,7 +12,7 @@ enter the fusion (memory/retrieval/fusion.py).
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -64,7 +64,7 @@ class Finder:
     def find(
         self,
         question: str,
-        video_id: str | None = None,
+        videos: str | Sequence[str] | None = None,
         *,
         start: float = 0.0,
         end: float = math.inf,
@@ -73,16 +73,19 @@ class Finder:
     ) -> list[Moment]:
         """At most `top` moments, best first, fused from all channels.
 
-        start, end: seconds of video time. asked_at: second of the one video after which nothing
-        counts.
+        videos: an id or several; None: all. start, end: seconds of video time. asked_at: second of
+        each of these videos after which nothing counts.
         """
-        plan, limits = self.plan(question, video_id)
-        rankings = self.rankings(plan, video_id, limits, start=start, end=end, asked_at=asked_at)
+        plan, limits = self.plan(question, videos)
+        rankings = self.rankings(plan, videos, limits, start=start, end=end, asked_at=asked_at)
         return fuse(rankings, plan.weights)[:top]
 
-    def plan(self, question: str, video_id: str | None = None) -> tuple[QueryPlan, VideoLimits]:
-        """How to search for a question, and its limits by the clock on the wall."""
-        ids = [video_id] if video_id else [row.info.video_id for row in self.bank.catalog.videos()]
+    def plan(
+        self, question: str, videos: str | Sequence[str] | None = None
+    ) -> tuple[QueryPlan, VideoLimits]:
+        """How to search for a question, and its limits by the clock on the wall. videos: as in
+        `find`."""
+        ids = _ids(videos) or [row.info.video_id for row in self.bank.catalog.videos()]
         limits = wall_clock.resolve(question, self.bank, ids, time.time())
         plan = self.planner(limits.text)
         weights = {
@@ -94,36 +97,41 @@ class Finder:
     def rankings(
         self,
         plan: QueryPlan,
-        video_id: str | None = None,
+        videos: str | Sequence[str] | None = None,
         limits: VideoLimits | None = None,
         *,
         start: float = 0.0,
         end: float = math.inf,
         asked_at: float = math.inf,
     ) -> dict[str, list[Moment]]:
-        """The moments of each channel, best first."""
-        everywhere = self._spans(plan, video_id, limits, (start, end))
+        """The moments of each channel, best first. videos: as in `find`."""
+        ids = _ids(videos)
+        everywhere = self._spans(plan, ids, limits, (start, end))
         spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
         is_same = len(set(everywhere.values())) == 1  # the usual case
         low, high = next(iter(everywhere.values())) if is_same else (start, end)
-        own = {} if is_same or len(spans) > MAX_OWN_SPANS else spans
+        is_one = is_same and len(ids) < 2  # one search covers all
+        own = {} if is_one or (not ids and len(spans) > MAX_OWN_SPANS) else spans
+        # of several videos, words are counted in these alone, up to the moment
+        moments = dict.fromkeys(own, asked_at) if len(ids) > 1 else {}
         rankings: dict[str, list[Moment]] = {}
         kinds = tuple(channel for channel in self.channels if channel in KINDS)
         if kinds and spans:
             all_or_some = kinds if set(kinds) != set(KINDS) else ()
-            line_filter = LineFilter(video_id, all_or_some, low, high, asked_at, own)
+            video_id = ids[0] if len(ids) == 1 else None
+            line_filter = LineFilter(video_id, all_or_some, low, high, asked_at, own, moments)
             rankings |= self._by_words(plan, line_filter, kinds, spans)
             rankings |= self._by_meaning(plan, line_filter, spans)
         return rankings | self._by_frames(plan, spans, asked_at)
 
     def _spans(
-        self, plan: QueryPlan, video_id: str | None, limits: VideoLimits | None, within: Span
+        self, plan: QueryPlan, ids: Sequence[str], limits: VideoLimits | None, within: Span
     ) -> dict[str, Span]:
         """The seconds of each video to search, some of them empty."""
         durations = {
             row.info.video_id: self.bank.catalog.duration(row)
             for row in self.bank.catalog.videos()
-            if video_id in (None, row.info.video_id)
+            if not ids or row.info.video_id in ids
         }
         return {
             each: (max(within[0], low), min(within[1], high))
@@ -211,6 +219,11 @@ class Finder:
                 _moment(replace(one, score=score, coverage=score)) for score, one in scored
             ]
         return rankings
+
+
+def _ids(videos: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The ids of one video or of several; none: all videos."""
+    return (videos,) if isinstance(videos, str) and videos else tuple(videos or ())
 
 
 def _overlaps(ranked: RankedLine, spans: Mapping[str, Span]) -> bool:

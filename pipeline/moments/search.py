@@ -17,10 +17,10 @@ class SearchRequest:
     """What to find, and where."""
 
     query: str
-    video_id: str | None = None  # None: the whole bank
+    videos: tuple[str, ...] = ()  # ids; none: the whole bank
     start: float | None = None  # seconds of video time; None: no limit
     end: float | None = None
-    asked_at: float | None = None  # second of the one video after which nothing counts
+    asked_at: float | None = None  # second of each of these videos after which nothing counts
     top: int = 10  # moments, at most
     widen: float = 0.0  # seconds of context on each side of a moment
 
@@ -62,11 +62,11 @@ def check_request(request: SearchRequest) -> None:
 
 def search(finder: Finder, request: SearchRequest) -> SearchResult:
     """The moments of a request, with the notes of the plan and of the wall clock."""
-    bank, video_id = finder.bank, request.video_id
-    plan, limits = finder.plan(request.query, video_id)
+    bank = finder.bank
+    plan, limits = finder.plan(request.query, request.videos)
     rankings = finder.rankings(
         plan,
-        video_id,
+        request.videos,
         limits,
         start=request.start or 0.0,
         end=math.inf if request.end is None else request.end,
@@ -81,5 +81,5 @@ def search(finder: Finder, request: SearchRequest) -> SearchResult:
         moments,
         {moment.video_id: videos[moment.video_id] for moment in moments},
         [note for note in (limits.note, plan.note) if note],
-        bool(bank.text.runs(video_id)),
+        any(bank.text.runs(each) for each in request.videos or (None,)),
     )

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pipeline.config.settings import FindSettings, IngestSettings, Settings
 
 _OF_A_CALL = frozenset(
-    "question query video start end began asked_at top widen channels encode format out thumbnails "
-    "messages".split()
+    "question query video also start end began asked_at top widen channels encode format out "
+    "thumbnails messages".split()
 )
 
 _PATHS = ("path", "model")  # keys of parts
@@ -40,7 +40,8 @@ def with_whole_paths(settings: Kind, bank: str, folder: str) -> Kind:
         for name in names
         if isinstance(getattr(settings, name), dict)
     }
-    return settings.changed(**parts, bank=bank)
+    others = [os.path.join(folder, other) for other in getattr(settings, "also_banks", [])]
+    return settings.changed(**parts, bank=bank, also_banks=others)
 
 
 def _whole(value: Any, folder: str, key: str = "") -> Any:

@@ -104,10 +104,10 @@ class ServedCommands:
         whole = with_whole_paths(settings, self._bank, message["cwd"])
         if _parts(whole) != self._parts or not self._is_plain(settings):
             return {"declined": "other settings"}
-        film = Path(message["cwd"], settings.video)
-        video_id = fingerprint(film) if film.is_file() else ""
-        if not video_id or not self._has(video_id, settings):
-            return {"declined": "the film is not in the bank as a whole"}
+        films = [Path(message["cwd"], each) for each in (settings.video, *settings.also)]
+        ids = dict.fromkeys(fingerprint(film) if film.is_file() else "" for film in films)
+        if not all(each and self._has(each, settings) for each in ids):
+            return {"declined": "a film is not in the bank as a whole"}
         moment = float("inf") if settings.asked_at is None else settings.asked_at
         cancelled, ended = threading.Event(), threading.Event()
         request.watch(ended, cancelled.set)
@@ -119,7 +119,7 @@ class ServedCommands:
                     print(text, end="", flush=True, file=out)
 
             try:
-                question = Question(settings.question, video_id, moment)
+                question = Question(settings.question, tuple(ids), moment)
                 answer = self._qa.ask(question, emit, cancelled=cancelled)
                 print_answer(answer, settings.format, streams, out)
             except BrokenPipeError as error:
