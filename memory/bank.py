@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Required, TypedDict, Unpack
 
 import torch
 
@@ -39,18 +40,32 @@ from memory.pending import PendingFrames
 from memory.recall import Recall
 from memory.retrieval.fusion import Moment
 from memory.retrieval.searchable import SearchableVideos
-from memory.schema import Evidence, Question, Retriever, VideoSpan
+from memory.schema import Evidence, Question, Retriever, VideoSpan, VideoTitle
 from memory.storage import crash_points
 from memory.storage import retention as prune
 from memory.storage.atomic import TEMPORARY, remove_file
 from memory.storage.catalog import VideoRow
-from memory.storage.manifest import Provenance, WriterLock, keep_copy, open_manifest
+from memory.storage.manifest import Provenance, Values, WriterLock, keep_copy, open_manifest
 from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Piece, Rule
 from memory.storage.segments.segment_codec import StorageFormat
-from memory.store import DiskStore, segment_end_time
+from memory.store import INDEX, DiskStore, segment_end_time
 from memory.text import findings
 from memory.text.findings import FindingStore
+
+
+class BankOptions(TypedDict, total=False):
+    """How a bank answers questions."""
+
+    recent_frames: Required[int]  # newest frames that every question sees
+    # for the retriever's rows, and for recalled frames in what the rows leave
+    # (memory/cache/tiers.py)
+    ram_bytes: int
+    device_bytes: int  # the budget on `device`
+    device: torch.device | None  # where evidence is needed; None: in RAM
+    # neighbors of recalled frames to read ahead once their evidence is released; 0: none
+    prefetch_frames: int
+    counts_frames: bool  # the budget of a recall is a number of frames, not of visual tokens
 
 
 class MemoryBank:
@@ -63,23 +78,23 @@ class MemoryBank:
 
     def __init__(
         self,
-        root: Path,
+        store: DiskStore,
         provenance: dict[str, str | int | float | None],
         retriever: Retriever,
         *,
-        storage_format: StorageFormat,
         recent_frames: int,
-        ram_bytes: int,
-        device_bytes: int,
-        device: torch.device | None,
-        prefetch_frames: int,
-        counts_frames: bool,
+        ram_bytes: int = 1 << 30,
+        device_bytes: int = 1 << 30,
+        device: torch.device | None = None,
+        prefetch_frames: int = 0,
+        counts_frames: bool = False,
     ) -> None:
-        """Only for `open`, which makes sure that `root` is a bank and has this provenance."""
-        self.root = root
+        """Only for `open`, which makes sure that the store is of a bank with this provenance."""
+        self.root = root = store.root
+        self.name = str(root)  # what messages call the bank
         self.provenance = provenance
-        self.storage_format = storage_format  # how segments are stored
-        self._store = DiskStore(root, storage_format)
+        self.storage_format = store.storage_format  # how segments are stored
+        self._store = store
         self._pending = PendingFrames()
         self.catalog = BankCatalog(root, self._store, self._pending)
         self.text = BankText(root, self._store.text, self.begin_writing)
@@ -92,11 +107,9 @@ class MemoryBank:
             self._store, FrameTiers(ram_bytes, device_bytes, device), prefetch_frames
         )
         self._searchable = SearchableVideos(
-            self._store, retriever, self._index_folder, changed=self._frames.tiers.forget
+            self._store, retriever, changed=self._frames.tiers.forget
         )
-        self.library = Library(
-            self.catalog, self._searchable, self._store, self._index_folder, ram_bytes
-        )
+        self.library = Library(self.catalog, self._searchable, self._store, ram_bytes)
         self._recall = Recall(
             self.catalog,
             self._searchable,
@@ -118,58 +131,21 @@ class MemoryBank:
         provenance: Provenance | None,
         retriever: Retriever,
         *,
-        recent_frames: int,
         create: bool = True,
-        ram_bytes: int = 1 << 30,
-        device_bytes: int = 1 << 30,
-        device: torch.device | None = None,
-        prefetch_frames: int = 0,
-        counts_frames: bool = False,
         repair: bool = False,
+        **options: Unpack[BankOptions],
     ) -> "MemoryBank":
         """Open the bank at `root`, or create it. UserError if it is missing (create=False), is no
         bank, or was made with other settings.
 
         provenance: None opens any existing bank, for maintenance. Its key "quantisation" says how
         segments are stored (memory/storage/segments/segment_codec.py).
-        recent_frames: newest frames that every question sees.
-        ram_bytes: for the retriever's rows, and for recalled frames in what the rows leave
-        (memory/cache/tiers.py).
-        device, device_bytes: where evidence is needed if not in RAM, and the budget there.
-        prefetch_frames: neighbors of recalled frames to read ahead once their evidence is released;
-        0: none.
-        counts_frames: the budget of a recall is a number of frames, not of visual tokens.
         repair: also rebuild a damaged catalog; a missing one is always rebuilt.
         """
         root = Path(root)
         with as_user_errors(root):
-            stored = open_manifest(
-                root,
-                provenance,
-                create=create and provenance is not None,
-                older=None if provenance is None else _of_before(provenance),
-            )
-            storage_format = StorageFormat.parse(str(stored.get("quantisation") or "none"))
-            if rebuild.is_due(root, repair):
-                lock = WriterLock(root)
-                try:
-                    # again: another process may have done it before this one got the lock
-                    if rebuild.is_due(root, repair):
-                        rebuild.mend(root)
-                finally:
-                    lock.release()
-            return cls(
-                root,
-                stored,
-                retriever,
-                storage_format=storage_format,
-                recent_frames=recent_frames,
-                ram_bytes=ram_bytes,
-                device_bytes=device_bytes,
-                device=device,
-                prefetch_frames=prefetch_frames,
-                counts_frames=counts_frames,
-            )
+            stored, store = open_store(root, provenance, create=create, repair=repair)
+            return cls(store, stored, retriever, **options)
 
     # ---- write path
 
@@ -197,7 +173,7 @@ class MemoryBank:
                     raise
                 self._writer = lock
                 leftovers = f"*{TEMPORARY}*"  # * behind: SQLite adds its own suffixes
-                caches = (self._index_folder, self.root / findings.FOLDER)
+                caches = (self.root / INDEX, self.root / findings.FOLDER)
                 leftover = (path for folder in caches for path in folder.rglob(leftovers))
                 for path in (*self.root.glob(leftovers), *leftover):
                     remove_file(path)
@@ -325,7 +301,7 @@ class MemoryBank:
         kv: bool = True,
         lines: Sequence[TextLine] = (),
         near: Sequence[VideoSpan] = (),
-        titles: Mapping[str, str] | None = None,
+        titles: Mapping[str, VideoTitle] | None = None,
     ) -> Evidence:
         """The frames that answer a question, none later than its moment; of several videos side by
         side, ranked together.
@@ -339,7 +315,7 @@ class MemoryBank:
         lines: text that is read with the frames.
         near: stretches that text points to, best first. Their frames are ranked together with the
         retriever's.
-        titles: video id -> text that is read before its frames, for a question about several.
+        titles: video id -> what names it in the prompt, for a question about several.
         """
         return self.recall_all(
             [question],
@@ -358,7 +334,7 @@ class MemoryBank:
         kv: bool = True,
         lines: Sequence[Sequence[TextLine]] | None = None,
         near: Sequence[Sequence[VideoSpan]] | None = None,
-        titles: Mapping[str, str] | None = None,
+        titles: Mapping[str, VideoTitle] | None = None,
     ) -> list[Evidence]:
         """`recall` for several questions. A frame that several of them share is loaded once.
 
@@ -415,10 +391,6 @@ class MemoryBank:
 
     # ---- inside
 
-    @property
-    def _index_folder(self) -> Path:
-        return self.root / "index"
-
     def _forget_index(self, video_id: str) -> None:
         """Delete the saved rows of a video; they are a cache."""
         self._searchable.drop_saved(video_id)
@@ -452,7 +424,29 @@ class MemoryBank:
         )
 
 
-def _of_before(provenance: Provenance) -> Provenance:
+def open_store(
+    root: Path, provenance: Provenance | None, *, create: bool, repair: bool = False
+) -> tuple[Values, DiskStore]:
+    """What the bank at `root` records, and its store. Arguments and errors as `MemoryBank.open`."""
+    stored = open_manifest(
+        root,
+        provenance,
+        create=create and provenance is not None,
+        older=None if provenance is None else of_before(provenance),
+    )
+    if rebuild.is_due(root, repair):
+        lock = WriterLock(root)
+        try:
+            # again: another process may have done it before this one got the lock
+            if rebuild.is_due(root, repair):
+                rebuild.mend(root)
+        finally:
+            lock.release()
+    storage_format = StorageFormat.parse(str(stored.get("quantisation") or "none"))
+    return stored, DiskStore(root, storage_format)
+
+
+def of_before(provenance: Provenance) -> Provenance:
     """What a version recorded that quantized keys in groups of frames."""
     text = provenance.get("quantisation")
     if not isinstance(text, str):

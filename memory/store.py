@@ -68,7 +68,7 @@ from memory.storage.atomic import (
     sync_folder,
     write_atomically,
 )
-from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
+from memory.storage.catalog import Catalog, CatalogChanges, Pruned, SegmentRow, VideoRow
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import Database
 from memory.storage.file_access import lacks_rights, reason
@@ -78,6 +78,7 @@ from memory.storage.segments.segment_codec import StorageFormat
 from memory.text import rows as text_rows
 from memory.text.store import TextStore
 
+INDEX = "index"  # a cache of search rows, which a retriever knows (memory/retrieval/row_cache.py)
 T = TypeVar("T")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folder
 
@@ -96,6 +97,7 @@ class DiskStore:
         make_folder(self.root / "segments")
         self.database = Database(self.root / "catalog.sqlite")
         self.catalog = Catalog(self.database)
+        self.changes = CatalogChanges(self.database)
         self.catalog_writer = CatalogWriter(self.database)
         self.text = TextStore(self.root, self.database)
         self.embeddings = EmbeddingStore(self.root, self.database)
@@ -419,6 +421,16 @@ class DiskStore:
             f"{path} is {what}; `reelbank bank action=verify bank={self.root}` lists all damage, "
             "action=repair mends it"
         )
+
+
+def root_of(store: DiskStore, video_id: str) -> Path:
+    """The folder of the bank that has a video."""
+    return store.path(video_id, 0).parents[2]
+
+
+def index_folder(store: DiskStore, video_id: str) -> Path:
+    """The folder with the saved search rows of a video, beside others."""
+    return root_of(store, video_id) / INDEX
 
 
 def _is_whole(path: Path, begin: int) -> bool:

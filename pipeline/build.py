@@ -25,6 +25,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Retriever
+from memory.union.bank_union import open_banks, refuse_unfit
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.schema import Abstention, EvidenceReader, GroupReader, Reader
@@ -82,6 +83,8 @@ GROUPS = (
 def build_backbone(settings: PipelineSettings) -> AnyModel:
     """The video-LLM. It comes first, because a source delivers frames of the size of the model."""
     check_ranges(settings)
+    if settings.also_banks:
+        refuse_unfit([settings.bank, *settings.also_banks])
     for group in GROUPS:
         check(group, getattr(settings, group))
     torch.manual_seed(settings.seed)
@@ -196,8 +199,8 @@ def build_qa(
         backbone=None if isinstance(backbone, Endpoint) else backbone,
     )
     own = provenance(settings, backbone, clip)
-    bank = MemoryBank.open(
-        settings.bank,
+    bank = open_banks(
+        [settings.bank, *settings.also_banks],
         own if endpoint is None else of_any_model(Path(settings.bank), own),
         retriever,
         recent_frames=settings.recent_frames,
@@ -241,7 +244,7 @@ def build_qa(
         further=FrameEmbedding(bank, further.encoding, further.is_unasked),
         interval=1.0 / settings.fps,
         began=began_at(settings),
-        read_only="" if bank.provenance["model"] == own["model"] else _read_only(bank),
+        read_only=_read_only(settings, bank, own["model"]),
     )
     answerer = Answerer(
         bank=bank,
@@ -284,8 +287,16 @@ def _read_frames(backbone: AnyModel) -> int:
     return max(1, backbone.most_frames) if isinstance(backbone, Endpoint) else READ_FRAMES
 
 
-def _read_only(bank: MemoryBank) -> str:
-    """Why an endpoint cannot encode into a bank of visual tokens."""
+def _read_only(settings: PipelineSettings, bank: MemoryBank, model: object) -> str:
+    """Why a run cannot encode: into several banks, or with an endpoint into one of visual tokens;
+    "" where it can. model: of the run."""
+    if settings.also_banks:
+        return (
+            f"nothing is encoded into several banks ({bank.name}); add the film to one of them, as "
+            f"in `reelbank add FILM --bank {settings.bank}`"
+        )
+    if bank.provenance["model"] == model:
+        return ""
     return (
         f"bank {bank.root} has visual tokens of backbone {bank.provenance['model']}, so "
         "backbone=endpoint answers from it but adds no video; encode with that backbone=, or into "

@@ -49,7 +49,7 @@ def build_further(settings: PipelineSettings | FindSettings, clip: DualEncoder) 
     UserError if settings do not fit, or if an embedder that was asked for cannot be loaded.
     """
     check("further_clips", settings.further_clips)
-    stored = embedders_in(Path(settings.bank))
+    stored = _stored(settings)
     if settings.further_clips or settings.clip.get("model") != AUTO:
         asked = _by_key(
             (name, instantiate(f"further_clips.{name}", node))
@@ -78,7 +78,7 @@ def search_embedders(settings: FindSettings, clip: DualEncoder) -> Embedders:
 
     UserError as `build_further`.
     """
-    further, stored = build_further(settings, clip), embedders_in(Path(settings.bank))
+    further, stored = build_further(settings, clip), _stored(settings)
     absent = [embedder_name(key) for key in further.searching if key not in stored]
     notes = [further.note]
     if absent:
@@ -109,6 +109,12 @@ def picture_parts(others: Mapping[str, FrameEmbedder], primary: str) -> dict[str
         return weights | {OWN_ROWS: weights[primary]}
 
     return {"further": further, "shares_of": shares_of}
+
+
+def _stored(settings: PipelineSettings | FindSettings) -> set[str]:
+    """Keys of the further embedders whose rows the banks have."""
+    banks = (settings.bank, *settings.also_banks)
+    return {key for bank in banks for key in embedders_in(Path(bank))}
 
 
 def _suits(settings: PipelineSettings | FindSettings, clip: DualEncoder) -> bool:

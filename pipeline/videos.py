@@ -34,17 +34,17 @@ def find_video(bank: MemoryBank, video: str) -> VideoRow | None:
         meant = [row for row in videos if VideoPart.parse(row.info.video_id).id == name]
     if not meant and by_path:
         raise UserError(
-            f"video={video} is not the video that it was in bank {bank.root}; "
+            f"video={video} is not the video that it was in bank {bank.name}; "
             f"give the id of the one in the bank ({_ids(by_path)})"
         )
     if not meant:
         raise UserError(
-            f"video={video} is not in bank {bank.root}; "
+            f"video={video} is not in bank {bank.name}; "
             f"`reelbank bank bank={bank.root}` lists what is"
         )
     if len(meant) > 1:
         raise UserError(
-            f"video={video} is {len(meant)} videos of bank {bank.root} "
+            f"video={video} is {len(meant)} videos of bank {bank.name} "
             f"({_ids(meant)}); give one of these ids"
         )
     return meant[0]

@@ -4,7 +4,6 @@ Knows the frame embeddings of all videos, the retriever and where lines are; loa
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from encoders.errors import UserError
 from memory.bank_catalog import BankCatalog
@@ -27,15 +26,13 @@ class Library:
         catalog: BankCatalog,
         searchable: SearchableVideos,
         store: DiskStore,
-        folder: Path,
         ram_bytes: int,
     ) -> None:
-        """folder: of saved rows. ram_bytes: for the rows of all videos."""
+        """ram_bytes: for the rows of all videos."""
         self._catalog, self._searchable = catalog, searchable
         clips = clips_of(searchable.retriever)
         self._indexes = {
-            name: LibraryIndex(store, clip, folder, ram_bytes // len(clips))
-            for name, clip in clips.items()
+            name: LibraryIndex(store, clip, ram_bytes // len(clips)) for name, clip in clips.items()
         }
 
     @property

@@ -2,16 +2,15 @@
 thousand films.
 
 Knows the store and saved rows; no text and no language model. Every visible row is scored, so the
-result does not depend on the order in which rows were added, or on later ones (laws 3 and 8). Rows
-of a video come from its saved index, else from its segments. Beyond the RAM budget they are mapped
-from a temporary file.
+result does not depend on the order in which rows were added, or on later ones (laws 3 and 8). Of
+equal scores, that of the lower video id comes first. Rows of a video come from its saved index,
+else from its segments. Beyond the RAM budget they are mapped from a temporary file.
 """
 
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,8 +21,7 @@ from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.schema import FrameName, Question, Retriever
-from memory.storage.catalog import newest_numbers
-from memory.store import DiskStore
+from memory.store import DiskStore, index_folder
 from memory.timeline import GrowingArray, Timeline
 
 _SPARE = 4  # times as many frames are ranked as asked for, before gaps between spans are left out
@@ -41,10 +39,9 @@ class RankedFrame:
 class LibraryIndex:
     """Rows of all videos. Threads: many search."""
 
-    def __init__(self, store: DiskStore, clip: ClipRetriever, folder: Path, ram_bytes: int) -> None:
-        """clip: whose rows and queries these are. folder: of saved rows."""
-        self._store, self._clip = store, clip
-        self._folder, self._ram_bytes = folder, ram_bytes
+    def __init__(self, store: DiskStore, clip: ClipRetriever, ram_bytes: int) -> None:
+        """clip: whose rows and queries these are."""
+        self._store, self._clip, self._ram_bytes = store, clip, ram_bytes
         self._lock = threading.Lock()
         self._clear()
 
@@ -71,7 +68,8 @@ class LibraryIndex:
         scores = _scores(rows, query, len(videos))
         scores[~self._visible(question, names, intervals, videos, times)] = -np.inf
         ranked: list[RankedFrame] = []
-        for row in topk.best(scores, min(_SPARE * most, len(scores))).tolist():
+        places = np.argsort(np.argsort(np.array(names)))  # [videos] number of each among the ids
+        for row in _best(scores, places[videos], ordinals, _SPARE * most).tolist():
             if scores[row] == -np.inf or len(ranked) == most:
                 break
             name = FrameName(names[videos[row]], int(ordinals[row]))
@@ -99,20 +97,20 @@ class LibraryIndex:
         self._videos, self._ordinals, self._times = (
             array.extended(np.empty(0)) for array in self._arrays
         )
-        self._state: tuple[int, int] | None = None
-        self._revision = -1
+        self._state: tuple[int, ...] | None = None
+        self._revisions: tuple[int, ...] = ()
 
     def _sync(self) -> None:
         """Add what the catalog has and the rows lack; all again after any other change."""
-        database = self._store.database
-        state = database.state()
+        changes = self._store.changes
+        state = changes.state()
         if state == self._state:
             return
-        revision = database.revision()
-        if revision != self._revision:
+        revisions = changes.revisions()
+        if revisions != self._revisions:
             self._clear()
-            self._revision = revision
-        for video_id, newest in newest_numbers(database).items():
+            self._revisions = revisions
+        for video_id, newest in changes.newest_numbers().items():
             timeline = self._timelines.get(video_id, Timeline.empty())
             if timeline.next_number <= newest:
                 self._extend(video_id, timeline)
@@ -137,7 +135,8 @@ class LibraryIndex:
         have rows."""
         done = known
         if known == 0:
-            saved = self._clip.saved_rows(self._folder, video_id)
+            folder = index_folder(self._store, video_id)
+            saved = self._clip.saved_rows(folder, video_id)
             with suppress(OSError):
                 for block in list(row_cache.load(saved, timeline)):
                     yield done, block
@@ -190,6 +189,17 @@ def clips_of(retriever: Retriever) -> dict[str, ClipRetriever]:
     """The parts of a retriever that compare frame embeddings, by name; "": the retriever itself."""
     parts = retriever.parts if isinstance(retriever, FusedRetriever) else {"": retriever}
     return {name: part for name, part in parts.items() if isinstance(part, ClipRetriever)}
+
+
+def _best(scores: np.ndarray, places: np.ndarray, ordinals: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the k best scores, best first. Of equal ones, the video with the lower id comes
+    first, then the earlier frame: the order in which rows were added does not count."""
+    best = topk.best(scores, min(k, len(scores)))
+    if len(best) == 0:
+        return best
+    above = np.flatnonzero(scores >= scores[best[-1]])
+    order = np.lexsort((ordinals[above], places[above], -scores[above]))
+    return above[order[:k]]
 
 
 def _scores(rows: RowBuffer, query: Tensor, count: int) -> np.ndarray:

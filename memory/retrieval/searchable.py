@@ -9,7 +9,6 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import torch
 
@@ -17,7 +16,7 @@ from encoders.schema import Segment
 from memory.retrieval import row_cache
 from memory.schema import Retriever, SegmentIndex
 from memory.storage.catalog import SegmentRow
-from memory.store import DiskStore
+from memory.store import DiskStore, index_folder
 from memory.timeline import Timeline
 
 _VIDEOS = 8  # whose rows stay in memory; the least recently searched one goes first
@@ -27,14 +26,13 @@ class SearchableVideos:
     """Timelines of the videos in the retriever, by video. Threads: one writes, many search."""
 
     def __init__(
-        self, store: DiskStore, retriever: Retriever, folder: Path, changed: Callable[[str], None]
+        self, store: DiskStore, retriever: Retriever, changed: Callable[[str], None]
     ) -> None:
-        """folder: for saved rows. changed: called with a video whose stored segments were changed,
-        not only added to."""
+        """changed: called with a video whose stored segments were changed, not only added to."""
         self.retriever = retriever
         self.lock = threading.RLock()  # never held while a model embeds a question or a file is put
         self.timelines: OrderedDict[str, Timeline] = OrderedDict()
-        self._store, self._folder, self._changed = store, folder, changed
+        self._store, self._changed = store, changed
         # running searches by video: these videos must stay in memory
         self._searching: Counter[str] = Counter()
 
@@ -79,7 +77,8 @@ class SearchableVideos:
                     [row.checksum for row in rows],
                 )
                 if video_id not in self.timelines:
-                    self.retriever.load(self._folder, video_id, extended)
+                    folder = index_folder(self._store, video_id)
+                    self.retriever.load(folder, video_id, extended)
                 for row in rows:
                     if row.stop > self.retriever.frame_count(video_id):
                         self.retriever.add(self._index_of(row, fresh))
@@ -97,7 +96,7 @@ class SearchableVideos:
 
     def drop_saved(self, video_id: str) -> None:
         """Delete the saved rows of a video."""
-        row_cache.drop(self._folder / video_id)
+        row_cache.drop(index_folder(self._store, video_id) / video_id)
 
     def close(self) -> None:
         """Save all videos."""
@@ -130,7 +129,6 @@ class SearchableVideos:
         timeline = self.timelines[video_id]
         # a full or read-only disk: this is a cache, and the next opening rebuilds it
         with suppress(OSError):
-            if self._store.database.revision() == timeline.revision and self.retriever.frame_count(
-                video_id
-            ) == len(timeline):
-                self.retriever.save(self._folder, video_id, timeline)
+            is_current = self._store.changes.revision(video_id) == timeline.revision
+            if is_current and self.retriever.frame_count(video_id) == len(timeline):
+                self.retriever.save(index_folder(self._store, video_id), video_id, timeline)

@@ -324,6 +324,35 @@ class Catalog:
         return video.pruned.first, video.pruned.start
 
 
+class CatalogChanges:
+    """What has changed since somebody looked, without the rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def state(self) -> tuple[int, ...]:
+        """Differs after every change, by this process or another."""
+        return self._database.state()
+
+    def revision(self, video_id: str) -> int:
+        """Differs after every change of this video that is not an addition at its end, and perhaps
+        after one of another video."""
+        return self._database.revision()
+
+    def revisions(self) -> tuple[int, ...]:
+        """Differs after every change that is not an addition at the end of a video."""
+        return (self._database.revision(),)
+
+    def video_ids(self) -> list[str]:
+        """The ids of all videos, rising."""
+        return [each for (each,) in self._database.rows("SELECT id FROM videos ORDER BY id")]
+
+    def newest_numbers(self) -> dict[str, int]:
+        """The number of the last segment of every video that has any, by id."""
+        sql = "SELECT video_id, max(number) FROM segments GROUP BY video_id ORDER BY video_id"
+        return dict(self._database.rows(sql))
+
+
 def row_problems(catalog: Catalog) -> list[str]:
     """Errors in the numbering of frames. CatalogDamagedError for a row that does not match its
     checksum."""
@@ -344,9 +373,3 @@ def not_none(*values: float | None) -> tuple[float, ...]:
     """The values without None. A row's checksum covers columns that older catalogs lack only where
     they have a value, so old rows keep their checksums."""
     return tuple(value for value in values if value is not None)
-
-
-def newest_numbers(database: Database) -> dict[str, int]:
-    """The number of the last segment of every video that has any."""
-    sql = "SELECT video_id, max(number) FROM segments GROUP BY video_id"
-    return dict(database.rows(sql))

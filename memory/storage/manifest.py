@@ -114,7 +114,7 @@ def problems(root: Path, database: Database) -> list[tuple[Path, str]]:
         if not _is_as_written(data):
             faults.append((path, "it is not as it was written"))
         if copy is not None and copy != stored:
-            faults.append((path, f"it is not that of the catalog: {_differences(stored, copy)}"))
+            faults.append((path, f"it is not that of the catalog: {differences(stored, copy)}"))
     what = _lock_problem(root / LOCK)
     if what is not None:
         faults.append((root / LOCK, f"{what}; delete it, nothing is in it"))
@@ -235,7 +235,7 @@ def _of_creation(path: Path) -> bool:
 def _refuse_other(root: Path, stored: Provenance, current: Provenance) -> None:
     if stored == current:
         return
-    differ = _differences(stored, current, "this run")
+    differ = differences(stored, current, "this run")
     keys = sorted({*stored, *current})
     options = "".join(f" {option}" for key in keys for option in _options(stored, current, key))
     raise UserError(
@@ -244,7 +244,7 @@ def _refuse_other(root: Path, stored: Provenance, current: Provenance) -> None:
     )
 
 
-def _differences(stored: Provenance, other: Provenance, whose: str = "there") -> str:
+def differences(stored: Provenance, other: Provenance, whose: str = "there") -> str:
     absent = object()
     keys = [
         key

@@ -10,7 +10,7 @@ segments changed, counts as missing.
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,11 +25,15 @@ BLOCK_SEGMENTS = 16
 
 
 class FindingStore:
-    """Blocks of findings under one folder. Threads and processes: any number of each."""
+    """Blocks of findings under the folders of their banks. Threads and processes: any number of
+    each."""
 
-    def __init__(self, root: Path) -> None:
-        """root: folder of the bank."""
-        self._root = root / FOLDER
+    def __init__(
+        self, root: Path, *others: Path, place: Callable[[str], int] | None = None
+    ) -> None:
+        """root, others: folders of the banks. place: the number of a video's bank; None: 0."""
+        self._roots = tuple(each / FOLDER for each in (root, *others))
+        self._place = place
 
     def read(
         self, video_id: str, made_with: str, number: int, segments: Sequence[SegmentRow]
@@ -66,15 +70,20 @@ class FindingStore:
 
     def forget(self, video_id: str) -> None:
         """Delete the findings of a video."""
-        shutil.rmtree(self._root / video_id, ignore_errors=True)
+        shutil.rmtree(self._folder(video_id), ignore_errors=True)
 
     def nbytes(self) -> int:
         """Bytes of all blocks."""
-        return sum(path.stat().st_size for path in self._root.glob("*/*/*.jsonl"))
+        blocks = (path for root in self._roots for path in root.glob("*/*/*.jsonl"))
+        return sum(path.stat().st_size for path in blocks)
 
     def _path(self, video_id: str, made_with: str, number: int) -> Path:
         form = hashlib.sha256(made_with.encode()).hexdigest()[:16]
-        return self._root / video_id / form / f"{number:06d}.jsonl"
+        return self._folder(video_id) / form / f"{number:06d}.jsonl"
+
+    def _folder(self, video_id: str) -> Path:
+        place = 0 if self._place is None else self._place(video_id)
+        return self._roots[place] / video_id
 
 
 def _state(segments: Sequence[SegmentRow]) -> str:

@@ -97,7 +97,7 @@ class TextRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def state(self) -> tuple[int, int]:
+    def state(self) -> tuple[int, ...]:
         """Changes with every change of the bank's database, by this process or another."""
         return self._database.state()
 

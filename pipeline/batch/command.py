@@ -43,7 +43,8 @@ from pipeline.config.settings import BatchSettings
 
 # settings that change where and how fast a run works, but no answer
 _UNRELATED = (
-    "jobs out videos downloads bank shard strict unlabelled controls action runs compute threads "
+    "jobs out videos downloads bank also_banks shard strict unlabelled controls action runs "
+    "compute threads "
     "ram_mb device_mb prefetch_frames format"
 ).split()
 # option_choice.prompt, which often is ${annotations.prompt}, records the prompt
@@ -94,7 +95,13 @@ def run(config: BatchSettings) -> int:
 
 
 def _check_one_bank(config: BatchSettings, compute: Compute, jobs: Sequence[Job]) -> None:
-    """UserError where a row asks the whole bank, and several workers have a bank each."""
+    """UserError where a row asks the whole bank, or a run several banks, and several workers have a
+    bank each."""
+    if config.also_banks and len(compute.banks(str(config.bank))) > 1:
+        raise UserError(
+            "also_banks= and several workers do not fit, as each worker has a bank of its own; use "
+            "compute.workers=1"
+        )
     row = next((job for job in jobs if not job.videos), None)
     if row is not None and len(compute.banks(str(config.bank))) > 1:
         raise UserError(

@@ -127,8 +127,9 @@ def announce(config: ListenSettings, listening: socket.socket, what: str) -> Non
     """Print the address on stderr. Warn when the server is reachable without a key or login."""
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
+    banks = ", ".join(f"bank {each}" for each in (config.bank, *config.also_banks))
     print(
-        f"{what} at http://{host}:{port}, bank {config.bank}; Ctrl-C stops it",
+        f"{what} at http://{host}:{port}, {banks}; Ctrl-C stops it",
         file=sys.stderr,
         flush=True,
     )

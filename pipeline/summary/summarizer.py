@@ -92,7 +92,7 @@ class Summarizer:
         if not self.bank.catalog.overlapping(info.video_id, start=excerpt.start, end=excerpt.end):
             raise UserError(
                 f"Nothing of {info.path or info.video_id} from {format_time(excerpt.start)} to "
-                f"{format_time(excerpt.end)} is in bank {self.bank.root}; give another stretch"
+                f"{format_time(excerpt.end)} is in bank {self.bank.name}; give another stretch"
             )
         said = self.sentences_of(excerpt)
         vectors = self._vectors(info.video_id, said)

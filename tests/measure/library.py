@@ -10,44 +10,21 @@ questions; the first question, which reads the rows of all films, is told apart.
 
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from encoders.schema import Frames, VideoInfo
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
-from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES, draw
-from pipeline.needle_world.video import parse, procedural_footage
+from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
 from pipeline.qa import VideoQA
 from pipeline.scoring import share
 from tests.support.measurement_page import head
+from tests.support.painted_films import PaintedFilm, copy_film
 
 SECONDS, PLAIN, CARDS = 32, 20, 100
-
-
-class Painted:
-    """A film of the needle world, a frame each second."""
-
-    def __init__(self, name: str, number: int, size: tuple[int, int], card: str = "") -> None:
-        self.info = VideoInfo(name, f"{name}.mp4", float(SECONDS), "painted")
-        self._footage = procedural_footage(number, size)
-        self._card = parse(card, number) if card else None
-
-    def frames(self, start: float = 0.0) -> Iterator[Frames]:
-        for first in range(int(start), SECONDS, 8):
-            pictures = []
-            for second in range(first, first + 8):
-                picture = self._footage(float(second))
-                if self._card is not None and self._card.start <= second < self._card.end:
-                    draw(picture, self._card.needle, self._card.place)
-                pictures.append(np.asarray(picture))
-            times = np.arange(first, first + 8, dtype=np.float64)
-            yield Frames(self.info.video_id, np.stack(pictures), times)
 
 
 def cards() -> list[tuple[str, str, str]]:
@@ -72,22 +49,14 @@ def cards() -> list[tuple[str, str, str]]:
 def fill(qa: VideoQA, films: int, size: tuple[int, int]) -> None:
     """Encode the films that the bank lacks, and copy those without cards."""
     for number, (card, _, _) in enumerate(cards()):
-        qa.ingest(Painted(f"card-{number:04d}", number, size, card))
+        qa.ingest(PaintedFilm(f"card-{number:04d}", number, size, card))
     for number in range(PLAIN):
-        qa.ingest(Painted(f"plain-{number:04d}", 1000 + number, size))
+        qa.ingest(PaintedFilm(f"plain-{number:04d}", 1000 + number, size))
     bank = qa.bank
     for number in range(PLAIN, films - CARDS):
-        origin, name = f"plain-{number % PLAIN:04d}", f"plain-{number:04d}"
-        row = bank.catalog.video(origin)
-        assert row is not None
-        if bank.catalog.video(name) is not None:
-            continue
-        info = replace(row.info, video_id=name, path=f"{name}.mp4")
-        bank.record_video(info, row.interval, finished=False)
-        for segment in bank.catalog.segments(origin):
-            whole = bank.catalog.read_segment(origin, segment.number)
-            bank.write(replace(whole, video_id=name))
-        bank.record_video(info, row.interval, finished=True)
+        name = f"plain-{number:04d}"
+        if bank.catalog.video(name) is None:
+            copy_film(bank, f"plain-{number % PLAIN:04d}", bank, name)
     bank.end_writing()
 
 

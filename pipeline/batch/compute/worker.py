@@ -81,7 +81,7 @@ class Worker:
         if not self._can_choose and any(job.options for job in jobs):
             self._choice.check(qa.answerer.batched_reader)
             self._can_choose = True
-        if not task.finished:
+        if not task.finished and not self._config.also_banks:
             qa.bank.begin_writing()
         encoded: list[VideoEncoded] = []
         problem: Exception | None = None
@@ -90,7 +90,7 @@ class Worker:
             for video in task.videos:
                 encoded.append(self._encode(qa, task, video))
             ids += dict.fromkeys(one.video_id for one in encoded)
-            ids = ids or every_id(qa.bank.catalog.videos(), qa.bank.root)
+            ids = ids or every_id(qa.bank.catalog.videos(), qa.bank.name)
         except Exception as error:
             problem = error
         yield tuple(encoded)
