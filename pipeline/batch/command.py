@@ -44,8 +44,7 @@ from pipeline.config.settings import BatchSettings
 # settings that change where and how fast a run works, but no answer
 _UNRELATED = (
     "jobs out videos downloads bank also_banks shard strict unlabelled controls action runs "
-    "compute threads "
-    "ram_mb device_mb prefetch_frames format"
+    "compute threads ram_mb device_mb prefetch_frames format"
 ).split()
 # option_choice.prompt, which often is ${annotations.prompt}, records the prompt
 _UNRELATED_KEYS = (
