@@ -147,9 +147,8 @@ class Alert:
         )
         reader = qa.answerer.reader
         with self._session.queue.turn():
-            evidence = qa.bank.recall(
-                question, read_tokens=qa.answerer.read_tokens, kv=reader.needs_kv
-            )
+            # with the words of these seconds, as for any other question
+            evidence = qa.answerer.recall(question, StageTimer(), qa.answerer.read_tokens)
             if not is_local(reader):  # an answer in words is all that there is
                 return float(_says_yes(reader.read(evidence, StageTimer()).text, check))
             ids = [reader.backbone.prompt.ids(f" {text}") for text in (*check.yes, *check.no)]

@@ -22,7 +22,7 @@ from pipeline.evaluation.needle.methods.dials import Dial, tune
 from pipeline.evaluation.needle.results.arms import settings_of
 from pipeline.ingest.text import TextExtraction
 
-MINUTES = 2.0  # of the tuning film
+MINUTES = 1.0  # of the tuning film
 
 Compose = Callable[[Sequence[str]], NeedleSettings]
 Parts = Callable[[NeedleSettings], AnyModel]

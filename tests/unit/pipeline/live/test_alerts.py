@@ -6,6 +6,7 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.models.clip import NoFrameEmbedder
+from pipeline.answer.answerer import Answerer
 from pipeline.live.alerts import Alert, AlertWatcher, check_for
 from pipeline.live.session import Session
 from tests.support.sessions import feed, pushed, wait_until_seen, world
@@ -61,6 +62,26 @@ def test_without_a_frame_embedder_it_is_said_once_and_the_clock_is_the_gate(
     said = [record.getMessage() for record in caplog.records if "alerts look" in record.message]
     assert len(said) == 1 and "every 8 s" in said[0] and "clip=b32" in said[0]
     assert {d.gate for d in late} == {"", "time"}
+
+
+def test_a_check_reads_the_words_of_its_seconds(embedded, tmp_path, monkeypatch):
+    """What is said in the window reaches the model, as it does for any other question."""
+    asked = []
+    with embedded(tmp_path / "bank") as qa, Session(qa, pushed(qa)) as session:
+        feed(session.source, world("shape:red star@3"), 0, 6)
+        wait_until_seen(session, 5)
+        recall = Answerer.recall
+
+        def watched(self, question, timer, read_tokens):
+            asked.append(question)
+            return recall(self, question, timer, read_tokens)
+
+        monkeypatch.setattr(Answerer, "recall", watched)
+        text = "Tell me when a red star appears"
+        alert = Alert(session, text, check_for(text, "needle_world"))
+        decision = alert.observe(5.0, qa.ingester.clip.embed_text(text))
+    assert decision.score is not None and decision.score > 0.5
+    assert [question.asked_at for question in asked] == [5.0]
 
 
 def test_requests_become_questions_that_the_model_knows():
