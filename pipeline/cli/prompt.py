@@ -17,7 +17,7 @@ from encoders.errors import UserError
 from pipeline.cli.line_reader import LineReader
 from pipeline.cli.player import open_at
 from pipeline.config.units import format_span, format_time
-from pipeline.export.moment_list import ListedMoment, save_moments
+from pipeline.export.moment_list import ListedMoment, MomentList
 
 if TYPE_CHECKING:
     from pipeline.commands.output.encoding_messages import EncodingMessages
@@ -378,7 +378,7 @@ class Prompt:
     def _list_moments(self, query: str) -> None:
         """Number the moments for commands outside of the prompt; a script leaves nothing behind."""
         if self._reader.is_terminal:
-            save_moments(query, self.engine.bank, self.moments)
+            MomentList.of(query, self.engine.bank, self.moments).save()
 
     def _numbered(self, words: str, command: str) -> ListedMoment:
         """The moment of a number. UserError if there is none."""

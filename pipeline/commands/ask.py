@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TextIO
 
 from encoders.errors import UserError
-from pipeline.commands.output.clip_report import check_folder, report_clips
+from pipeline.commands.output.clip_report import check_files, report_files
 from pipeline.commands.output.encoding_messages import EncodingMessages
 from pipeline.commands.output.terminal import format_answer
 from pipeline.config.settings import AskSettings, OutputFormat
 from pipeline.engine import ALL, Engine
-from pipeline.export.moment_list import ListedMoment, save_moments
+from pipeline.export.moment_list import ListedMoment
 from pipeline.schema import Answer, check_question
 
 
@@ -31,8 +31,7 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
     if not settings.also_banks:  # several may know a file by its former path
         for video in videos if settings.also or settings.video != ALL else ():
             check_file(Path(video))
-    if settings.clips:
-        check_folder(Path(settings.clips))
+    check_files(settings)
     messages = EncodingMessages(settings)
     streams = settings.format == OutputFormat.text and sys.stdout.isatty()
     with Engine.of(settings) if engine is None else nullcontext(engine) as asking:
@@ -48,9 +47,7 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
         )
         moments = listed_moments(answer, asking)
     print_answer(answer, settings.format, streams)
-    save_moments(settings.question, settings.bank, moments)
-    if settings.clips and moments:
-        report_clips(moments, settings.question, settings)
+    report_files(moments, settings.question, settings)
     if videos != [ALL]:
         messages.suggest("find", settings.video, "a person")
     return 0

@@ -18,14 +18,14 @@ from rich.table import Table
 from encoders.errors import UserError
 from memory.retrieval.fusion import Moment
 from memory.storage.atomic import write_atomically
-from pipeline.commands.output.clip_report import check_folder, report_clips
+from pipeline.commands.output.clip_report import check_files, report_files
 from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
 from pipeline.commands.output.moments_html import moments_page
 from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.config.settings import FindSettings, MomentsFormat
 from pipeline.config.units import format_span
 from pipeline.engine import Engine
-from pipeline.export.moment_list import ListedMoment, save_moments
+from pipeline.export.moment_list import ListedMoment
 from pipeline.moments.search import SearchResult
 
 _SNIPPET = 120  # characters
@@ -37,8 +37,7 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
         raise UserError(
             f"out={settings.out} is in a folder that is not there; make it, or choose another path"
         )
-    if settings.clips:
-        check_folder(Path(settings.clips))
+    check_files(settings)
     messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as searching:
         result = searching.find(
@@ -61,8 +60,6 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
             )
             for moment in result.moments
         ]  # fmt: skip
-        query = str(settings.query)
-        save_moments(query, settings.bank, moments)
         match settings.format:
             case MomentsFormat.json:
                 _report_json(settings, result, searching)
@@ -70,8 +67,7 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
                 _report_html(settings, result, searching)
             case MomentsFormat.text:
                 _report_text(result)
-    if settings.clips and moments:
-        report_clips(moments, query, settings)
+    report_files(moments, str(settings.query), settings)
     messages.suggest("ask", settings.video, question_to_try(settings))
     return 0
 

@@ -169,6 +169,10 @@ _CLIPS = "Folder that gets a clip of each moment, and clips.json, their list. Em
 _EXACT_CLIPS = (
     "Clips begin and end with the moment, and not at keyframes; some pictures are encoded."
 )
+_EXPORT = (
+    "File of the moments: .csv, .json, .vtt, .edl, .otio, .fcpxml, or a contact sheet: .jpg, .png, "
+    ".webp. Empty: none."
+)
 _BANK = (
     "Folder of the bank. Empty: that of the variable REELBANK_BANK, or "
     "~/.local/share/reelbank (XDG_DATA_HOME)."
@@ -307,6 +311,7 @@ class AskSettings(IngestSettings):
     follow_up: PartSettings = mandatory(f"In the prompt: {_FOLLOW_UP}")
     clips: str = setting("", _CLIPS, heading="Files", form=Form.PATH)
     exact_clips: bool = setting(False, _EXACT_CLIPS)
+    export: str = setting("", _EXPORT, form=Form.PATH)
 
 
 @dataclass
@@ -399,6 +404,7 @@ class FindSettings(Settings):
     out: str = setting("find.html", "File of the page that format=html writes.", form=Form.PATH)
     clips: str = setting("", _CLIPS, form=Form.PATH)
     exact_clips: bool = setting(False, _EXACT_CLIPS)
+    export: str = setting("", _EXPORT, form=Form.PATH)
     messages: Messages = setting(Messages.progress, _MESSAGES)
     thumbnails: bool = setting(False, "Adds a small base64 JPEG of each moment to format=json.")
     fps: float = setting(
@@ -453,6 +459,39 @@ class ClipSettings(Settings):
     fps: float = setting(10.0, "Pictures per second of a .gif or .webp.")
     longest_side: int = setting(480, "Pixels of a .gif or .webp, at most.")
     format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
+
+
+@dataclass
+class ExportSettings(Settings):
+    """reelbank export."""
+
+    task: ClassVar[str] = "export"
+
+    out: str = mandatory(_EXPORT.removesuffix(" Empty: none."), form=Form.PATH)
+
+
+@dataclass
+class SheetSettings(Settings):
+    """reelbank sheet."""
+
+    task: ClassVar[str] = "sheet"
+
+    video: str = mandatory(
+        "File of the film, or @: the hits of the last find or ask.", heading="What", form=Form.PATH
+    )
+    start: float = setting(0.0, "Second of the film at which the sheet begins.", form=Form.SECONDS)
+    end: float | None = setting(
+        None, "Second at which it ends. null: the end of the film.", form=Form.SECONDS
+    )
+    count: int = setting(24, "Pictures of a film, at most: one for each stretch that looks alike.")
+    out: str = setting(
+        "",
+        "File to write: .jpg, .png or .webp. Empty: FILM_sheet.jpg in this folder.",
+        heading="File",
+        form=Form.PATH,
+    )
+    columns: int = setting(4, "Pictures in a row.")
+    width: int = setting(320, "Pixels of each picture.")
 
 
 @dataclass
@@ -839,6 +878,8 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
     "find": FindSettings,
     "summary": SummarySettings,
     "clip": ClipSettings,
+    "export": ExportSettings,
+    "sheet": SheetSettings,
     "repair": RepairSettings,
     "backbones": BackbonesSettings,
     "needle": NeedleSettings,

@@ -37,6 +37,11 @@ class MomentList:
     moments: tuple[ListedMoment, ...]
 
     @classmethod
+    def of(cls, query: str, bank: str, moments: Sequence[ListedMoment]) -> "MomentList":
+        """The moments of a search or an answer. bank: its folder; empty: none was asked."""
+        return cls(query, str(Path(bank).absolute()) if bank else "", tuple(moments))
+
+    @classmethod
     def last(cls) -> "MomentList":
         """The newest list. UserError where there is none."""
         try:
@@ -76,8 +81,3 @@ class MomentList:
 
 def _path() -> Path:
     return state_folder() / "moments.json"
-
-
-def save_moments(query: str, bank: str, moments: Sequence[ListedMoment]) -> None:
-    """Number the moments of a search or an answer for later commands."""
-    MomentList(query, str(Path(bank).absolute()) if bank else "", tuple(moments)).save()

@@ -72,6 +72,25 @@ def test_all_hits_are_cut(run, bank, film) -> None:
     sentence(run("find", "granite", *words[:-1], "no/where")[2], "folder that is not there")
 
 
+def test_hits_are_exported_and_shown_on_a_sheet(run, bank, film) -> None:
+    words = ["granite", "--bank", str(bank), WORDS, "-o", "channels=[subtitle]"]
+    assert run("find", *words, "--export", "hits.csv")[0] == 0
+    assert "granite" in Path("hits.csv").read_text()
+    assert json.loads(Path("hits.csv.json").read_text())["query"] == "granite"
+    code, out, _ = run("export", "-o", "hits.edl")
+    assert (code, out) == (0, 'hits.edl: 1 moment of "granite"\n')
+    assert run("sheet", "@", "-o", "hits.png")[1] == "hits.png: 1 picture\n"
+    code, out, _ = run("sheet", str(film), "--count", "6")
+    assert (code, out) == (0, "a_sheet.jpg: 6 pictures\n")
+    with Image.open("a_sheet.jpg") as sheet:
+        assert sheet.width == 4 * 328 + 8
+    sentence(run("find", *words, "--export", "hits.doc")[2], "hits.doc is no name")
+    sentence(run("export", "-o", "hits.doc")[2], "hits.doc is no name")
+    sentence(run("sheet", str(film), "--count", "0")[2], "count=0 shows nothing")
+    sentence(run("sheet", str(film), "--start", "99")[2], "leaves nothing of")
+    sentence(run("sheet", "nothere.mp4")[2], "There is no file nothere.mp4")
+
+
 def test_a_film_that_is_gone_is_named(run, tmp_path) -> None:
     film, bank = tmp_path / "b.mp4", tmp_path / "bank"
     write_video(film, 6, 5)

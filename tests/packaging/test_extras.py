@@ -22,6 +22,7 @@ OWNERS = {
     "pipeline/batch": "ray",  # with batch in it
     "pipeline/endpoint": "endpoint",
     "pipeline/evaluation": "bench",
+    "pipeline/export/lists/edit_list": "edit",
     "pipeline/embedded": "bench",
     "encoders/text/ocr": "ocr",
     "encoders/text/keyframe_selector": "objects",  # in ocr as well, behind rapidocr

@@ -1,11 +1,11 @@
-"""What `--clips DIR` of find and ask writes and says."""
+"""What `--clips DIR` and `--export FILE` of find and ask write and say."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.settings import AskSettings, FindSettings
-from pipeline.export.moment_list import ListedMoment
+from pipeline.export.moment_list import ListedMoment, MomentList
 
 
 def check_folder(folder: Path) -> None:
@@ -13,6 +13,32 @@ def check_folder(folder: Path) -> None:
     from pipeline.export import moment_clips  # it loads a muxer of films
 
     moment_clips.check_folder(folder)
+
+
+def check_files(settings: AskSettings | FindSettings) -> None:
+    """UserError where clips or a file of moments cannot be written, before anything is encoded."""
+    if settings.clips:
+        check_folder(Path(settings.clips))
+    if settings.export:
+        from pipeline.export.lists.moment_files import check_export
+
+        check_export(Path(settings.export))
+
+
+def report_files(
+    moments: Sequence[ListedMoment], query: str, settings: AskSettings | FindSettings
+) -> None:
+    """Number the moments for later commands, and write the files that are asked for. UserError
+    where one cannot be written."""
+    found = MomentList.of(query, settings.bank, moments)
+    found.save()
+    if settings.clips and moments:
+        report_clips(moments, query, settings)
+    if settings.export and moments:
+        from pipeline.export.lists.moment_files import write_moments
+
+        write_moments(found, Path(settings.export))
+        print(f"reelbank: the moments are in {settings.export}.", file=sys.stderr)
 
 
 def report_clips(
