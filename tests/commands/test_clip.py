@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,7 +38,8 @@ def test_a_stretch_is_cut_and_its_list_says_of_what(run, film) -> None:
     assert facts.duration == pytest.approx(4.8, abs=0.3)
     code, out, err = run("clip", str(film), "11-14.5", "-o", "out.mp4", "--exact", "-f", "--json")
     assert (code, err) == (0, "") and json.loads(out)["encoded"] == 18
-    assert inspect(Path("out.mp4")).duration == pytest.approx(3.5, abs=0.01)
+    with av.open("out.mp4") as clip:
+        assert clip.duration == pytest.approx(3.5e6, abs=1e4)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])

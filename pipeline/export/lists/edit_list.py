@@ -16,6 +16,8 @@ from pipeline.export.moment_list import ListedMoment
 
 # suffix -> OpenTimelineIO's adapter
 FORMATS = {".edl": "cmx_3600", ".otio": "otio_json", ".fcpxml": "fcpx_xml"}
+# pictures per second that have an SMPTE timecode; the library's own search gives 0 for low ones
+_TIMECODES = (24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0)
 _USUAL = 25.0  # pictures per second where no film says them
 
 
@@ -32,7 +34,7 @@ def write_edit_list(moments: Sequence[ListedMoment], path: Path, title: str) -> 
     films = {moment.path: inspect(Path(moment.path)) for moment in moments}
     rate = next((facts.rate for facts in films.values()), _USUAL)
     if kind != "otio_json":
-        rate = otio.opentime.RationalTime.nearest_smpte_timecode_rate(rate)
+        rate = min(_TIMECODES, key=lambda usual: abs(usual - rate))
     if kind == "fcpx_xml" and rate != round(rate):
         raise UserError(
             f"{path} cannot hold {rate:.2f} pictures per second, only whole numbers of them; use "

@@ -36,7 +36,8 @@ def found(*films: Path) -> MomentList:
 
 
 @pytest.mark.parametrize(
-    ("rate", "counted"), [(25, 25), (24000 / 1001, 24000 / 1001), (12.5, 24000 / 1001)]
+    ("rate", "counted"),
+    [(25, 25), (24000 / 1001, 24000 / 1001), (12.5, 24000 / 1001), (5, 24000 / 1001)],
 )
 def test_an_edl_is_read_back_by_the_library(tmp_path: Path, rate: float, counted: float) -> None:
     film = tmp_path / "film.mp4"
