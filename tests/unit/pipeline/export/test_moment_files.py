@@ -17,6 +17,7 @@ from pipeline.export.moment_list import ListedMoment, MomentList
 from pipeline.export.scene_times import scene_spans
 from tests.support.videos import read_number, write_video
 
+FILM = 24000 / 1001  # pictures per second
 SPANS = ((7.2, 9.6), (1.0, 2.5))
 
 
