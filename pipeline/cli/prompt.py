@@ -185,7 +185,7 @@ class Prompt:
 
     def clip(self, words: str) -> None:
         """Write a numbered moment to a file."""
-        from pipeline.commands.clip import clip_line
+        from pipeline.commands.files.clip import clip_line
         from pipeline.export import animation
         from pipeline.export.clip import cut_clip
 
@@ -392,7 +392,7 @@ class Prompt:
 
     def _free_name(self, moment: ListedMoment) -> Path:
         """A name in the current folder that no file has: talk_00-31.mp4."""
-        from pipeline.commands.clip import free_name
+        from pipeline.commands.files.clip import free_name
 
         return free_name(moment)
 
