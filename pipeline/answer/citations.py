@@ -8,8 +8,7 @@ import torch
 from memory.schema import Evidence, FrameName, VideoSpan
 from memory.storage.catalog import Session
 from pipeline.schema import CitedFrame, CitedVideo
-
-Span = tuple[float, float]  # seconds, half open
+from pipeline.scorers.spans import Span, union
 
 
 def cite(
@@ -89,17 +88,6 @@ def union_by_video(spans: Iterable[VideoSpan], gap: float = 0.0) -> tuple[VideoS
     return tuple(
         VideoSpan(video_id, *span) for video_id, own in by_video.items() for span in union(own, gap)
     )
-
-
-def union(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:
-    """Spans in time order, those that overlap or are at most `gap` seconds apart as one."""
-    merged: list[Span] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1] + gap:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
 
 
 def _joined(spans: Iterable[Span], interval: float) -> tuple[Span, ...]:

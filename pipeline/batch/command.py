@@ -1,9 +1,10 @@
 """`reelbank batch`: answers many questions about many videos. Each video is encoded once.
 
 1 rows -> jobs. 2 read the answers of an earlier run into the same folder. 3 jobs -> tasks. 4
-workers answer; every answer is durable before the next event. 5 tables and figures. A run that was
-stopped at any moment, by kill -9 too, continues with the same command. Exit code 1 when a row was
-rejected or a question failed; the next run tries these again.
+workers answer; every answer is durable before the next event. 5 scores, tables and figures. A run
+that was stopped at any moment, by kill -9 too, continues with the same command. Exit code 1 when a
+row was rejected, a question failed, or an answer could not be scored; the next run tries these
+again.
 """
 
 import json
@@ -37,6 +38,7 @@ from pipeline.batch.schema import (
     RejectedRow,
     VideoEncoded,
 )
+from pipeline.batch.scores import rescore, score_rows
 from pipeline.config.checks import check_ranges, is_endpoint
 from pipeline.config.parts import check, instantiate
 from pipeline.config.settings import BatchSettings
@@ -44,7 +46,7 @@ from pipeline.config.settings import BatchSettings
 # settings that change where and how fast a run works, but no answer
 _UNRELATED = (
     "jobs out videos downloads bank also_banks shard strict unlabelled controls action runs "
-    "compute threads ram_mb device_mb prefetch_frames format"
+    "compute threads ram_mb device_mb prefetch_frames format score given"
 ).split()
 # option_choice.prompt, which often is ${annotations.prompt}, records the prompt
 _UNRELATED_KEYS = (
@@ -72,13 +74,16 @@ def run(config: BatchSettings) -> int:
         return _compare(config)
     if config.action == "join":
         return _join(config)
+    if config.action == "score":
+        return _score(config)
     if config.action != "run":
-        raise UserError(f"action={config.action} is not known; use run, join or compare.")
+        raise UserError(f"action={config.action} is not known; use run, score, join or compare.")
     if config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size} asks nothing; use 1 or more.")
     for group in ("annotations", "option_choice", "compute"):
         check(group, getattr(config, group))
     instantiate("option_choice", config.option_choice)  # reports mistakes before a model is loaded
+    scorers = score_rows.build_scorers(config.score)
     compute: Compute = instantiate("compute", config.compute)
     compute.check(config)
     folder = RunFolder(Path(config.out))
@@ -88,9 +93,9 @@ def run(config: BatchSettings) -> int:
         raise UserError(NEEDS_LETTERS)
     _check_one_bank(config, compute, jobs)
     with folder.lock():
-        figures = _run(config, compute, jobs, rejected, folder)
+        figures = _run(config, compute, jobs, rejected, folder, scorers)
     _print(config, figures)
-    return 1 if rejected or figures["failed"] else 0
+    return 1 if rejected or figures["failed"] or figures["unscored"] else 0
 
 
 def _check_one_bank(config: BatchSettings, compute: Compute, jobs: Sequence[Job]) -> None:
@@ -135,6 +140,7 @@ def _run(
     jobs: list[Job],
     rejected: list[RejectedRow],
     folder: RunFolder,
+    scorers: score_rows.Scorers,
 ) -> dict[str, Any]:
     """Steps 2 to 5. Returns the figures."""
     answers = JsonLines(folder.answers, durable=True)
@@ -153,7 +159,8 @@ def _run(
         rows = sorted(
             (row for row in answers.rows if row["id"] in ids), key=lambda row: str(row["id"])
         )
-        figures = summary.summary(rows, asked, len(rejected)) | {  # 5
+        scored = score_rows.score_rows(summary.own_rows(rows), scorers)  # 5
+        figures = summary.summary(rows, asked, len(rejected), scored, scorers) | {
             "began": start,
             "state": "finished",
             "seconds": time.perf_counter() - clock,
@@ -163,7 +170,8 @@ def _run(
             "controls": control_figures(rows),
         }
         folder.write_controls(control_table(figures["controls"]))
-        compute.write(folder.answers_parquet, rows)
+        score_rows.write_scores(folder.scores, scored)
+        compute.write(folder.answers_parquet, score_rows.with_metrics(rows, scored))
         run_folder.write_csv(folder.videos_csv, summary.videos(rows, videos.rows))
         folder.write_record(_record(config, figures))
         return figures
@@ -306,10 +314,19 @@ def _print(config: BatchSettings, figures: dict[str, Any]) -> None:
 
 def _join(config: BatchSettings) -> int:
     """reelbank batch action=join."""
-    figures = join.join([Path(run) for run in config.runs], Path(config.out))
+    figures = join.join([Path(run) for run in config.runs], Path(config.out), config.score)
     _print(config, figures)
     incomplete = figures["answered"] < figures["asked"]
-    return 1 if figures["bad_rows"] or figures["failed"] or incomplete else 0
+    is_whole = not (figures["bad_rows"] or figures["failed"] or figures["unscored"] or incomplete)
+    return 0 if is_whole else 1
+
+
+def _score(config: BatchSettings) -> int:
+    """reelbank batch action=score."""
+    chosen = any(one.startswith(("score=", "score.", "annotations=")) for one in config.given)
+    figures = rescore.rescore(RunFolder(Path(config.out)), config.score if chosen else None)
+    _print(config, figures)
+    return 1 if figures["unscored"] else 0
 
 
 def _compare(config: BatchSettings) -> int:

@@ -4,8 +4,7 @@ Knows rows and run.json; no model and no bank. The joined folder can be compared
 run.json records the settings that all its answers share.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,19 @@ from memory.storage import json_lines
 from memory.storage.atomic import replacing
 from pipeline.batch import run_folder, summary
 from pipeline.batch.run_folder import Row, RunFolder
+from pipeline.batch.scores import score_rows
+from pipeline.batch.scores.rescore import scorers_of
+from pipeline.config.settings import PartSettings
 
 # copied from the record of each run
 _RUN_KEYS = ("state", "began", "asked", "configuration", "revision", "versions", "machine")
 
 
-def join(runs: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Write `out` and return its figures.
+def join(runs: Sequence[Path], out: Path, score: Mapping[str, PartSettings]) -> dict[str, Any]:
+    """Write `out` and return its figures. Scores with the scorers of the first run.
 
-    UserError when the runs do not belong together, or when `out` has answers already.
+    score: settings of scorers for runs that recorded none. UserError when the runs do not belong
+    together, or when `out` has answers already.
     """
     if len(runs) < 2:
         raise UserError(f"action=join takes two runs or more, not {len(runs)}; write runs=[A,B]")
@@ -32,13 +35,16 @@ def join(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     if target.answers.exists():
         raise UserError(f"{out} holds answers already; use another out=DIR")
     folders = [RunFolder(run) for run in runs]
-    records = [_read_record(folder) for folder in folders]
+    records = [folder.read_record() for folder in folders]
     settings = _common_settings(runs, records)
     rows = _merge_rows(folders)
     videos = [row for folder in folders for row in folder.read_videos()]
-    figures = summary.summary(
-        rows, sum(one["asked"] for one in records), sum(len(one["refused"]) for one in records)
-    ) | {
+    nodes = scorers_of(records[0]) or dict(score)
+    scorers = score_rows.build_scorers(nodes)
+    scored = score_rows.score_rows(summary.own_rows(rows), scorers)
+    asked = sum(one["asked"] for one in records)
+    bad_rows = sum(len(one["refused"]) for one in records)
+    figures = summary.summary(rows, asked, bad_rows, scored, scorers) | {
         "state": "joined",
         "seconds": sum(one.get("seconds", 0.0) for one in records),
         "refused": [row for one in records for row in one["refused"]],
@@ -50,29 +56,14 @@ def join(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     }
     with target.lock():
         # answers.jsonl last: a folder that has it is completely joined
-        run_folder.write_parquet(target.answers_parquet, rows)
+        score_rows.write_scores(target.scores, scored)
+        run_folder.write_parquet(target.answers_parquet, score_rows.with_metrics(rows, scored))
         run_folder.write_csv(target.videos_csv, summary.videos(rows, videos))
-        target.write_record(figures | {"settings": settings, "joined": run_records})
+        target.write_record(figures | {"settings": settings, "score": nodes, "joined": run_records})
         for path, lines in ((target.videos, videos), (target.answers, rows)):
             with replacing(path, durable=True) as temporary:
                 temporary.write_bytes(json_lines.encode(lines))
     return figures
-
-
-def _read_record(folder: RunFolder) -> dict[str, Any]:
-    """The run.json of a run. UserError when it is missing or damaged."""
-    path = folder.run_json
-    if not path.is_file():
-        raise UserError(f"there is no run in {folder}; give the out=DIR of a batch")
-    try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
-        return {
-            "settings": dict(record["settings"]),
-            "refused": list(record["refused"]),
-            "asked": int(record["asked"]),
-        } | record
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged; run that part again") from error
 
 
 def _common_settings(runs: Sequence[Path], records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The folder of a batch run: one writing process at a time, answers durable one by one.
 
     answers.jsonl    one row for every question, failed ones too; a later run resumes from it
+    scores.jsonl     the scores of each answer; written when the run ends, or is scored again
     videos.jsonl     one row each time a video was encoded or found in the bank
     answers.parquet  videos.csv  run.json  controls.md (where controls were asked)
                      written when the run ends; run.json also when it starts
@@ -80,6 +81,7 @@ SCHEMA = pyarrow.schema(
         ("cited", pyarrow.list_(_CITED_TYPE)),
         ("videos", pyarrow.list_(_VIDEO_TYPE)),
         ("seconds", pyarrow.map_(pyarrow.string(), pyarrow.float64())),
+        ("metrics", pyarrow.map_(pyarrow.string(), pyarrow.float64())),
     ]
 )
 
@@ -90,6 +92,7 @@ class RunFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.answers = root / "answers.jsonl"
+        self.scores = root / "scores.jsonl"
         self.videos = root / "videos.jsonl"
         self.run_json = root / "run.json"
         self.answers_parquet = root / "answers.parquet"
@@ -136,6 +139,20 @@ class RunFolder:
             with replacing(self.controls_md) as temporary:
                 temporary.write_text("\n".join(table) + "\n", encoding="utf-8")
 
+    def read_record(self) -> dict[str, Any]:
+        """run.json, with settings, refused and asked. UserError when it is missing or damaged."""
+        if not self.run_json.is_file():
+            raise UserError(f"there is no run in {self}; give the out=DIR of a batch")
+        try:
+            record: dict[str, Any] = json.loads(self.run_json.read_bytes())
+            return record | {
+                "settings": dict(record["settings"]),
+                "refused": list(record["refused"]),
+                "asked": int(record["asked"]),
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.run_json} is damaged; run that part again") from error
+
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json."""
         with replacing(self.run_json, durable=True) as temporary:
@@ -145,7 +162,12 @@ class RunFolder:
 def to_table(rows: Sequence[Row]) -> pyarrow.Table:
     """Rows of answers.jsonl as a table with the columns and types of answers.parquet."""
     return pyarrow.Table.from_pylist(
-        [_as_utf8(row) | {"seconds": list(row["seconds"].items())} for row in rows], schema=SCHEMA
+        [
+            _as_utf8(row)
+            | {name: list(row.get(name, {}).items()) for name in ("seconds", "metrics")}
+            for row in rows
+        ],
+        schema=SCHEMA,
     )
 
 

@@ -1,4 +1,5 @@
-"""The figures of a run: counts, accuracies with intervals clustered by video, a row per video.
+"""The figures of a run: counts, accuracies and scores with intervals clustered by video, a row per
+video.
 
 Knows rows only. An answer that names no option is wrong, and also counted as unparsed. A question
 that failed has no outcome: it appears in the counts, not in the accuracies.
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.batch.run_folder import Row
+from pipeline.batch.scores.score_rows import Scorers
+from pipeline.batch.scores.score_table import GROUPINGS, score_figures, table_lines, unscored
 from pipeline.scoring import share
 
 _DURATIONS = (
@@ -19,37 +22,38 @@ _DURATIONS = (
 )
 
 
-def summary(rows: Sequence[Row], asked: int, rejected: int) -> dict[str, Any]:
-    """Counts and accuracies of the run itself. Rows of controls count among the failed ones.
+def summary(
+    rows: Sequence[Row],
+    asked: int,
+    rejected: int,
+    scored: Sequence[Row] = (),
+    scorers: Scorers | None = None,
+) -> dict[str, Any]:
+    """Counts, accuracies and scores of the run itself. Rows of controls count among the failed.
 
-    rows: of answers.jsonl. asked: questions of this run. rejected: rows of the job file.
+    rows: of answers.jsonl. asked: questions of this run. rejected: rows of the job file. scored: of
+    scores.jsonl.
     """
     answered = [row for row in own_rows(rows) if row["error"] is None]
-    scored = [row for row in answered if row["right"] is not None]
-    tasks = group_by(scored, lambda row: row["task"])
-    durations = group_by(scored, duration)
+    known = [row for row in answered if row["right"] is not None]
+    tasks = group_by(known, lambda row: row["task"])
+    durations = group_by(known, duration)
     result: dict[str, Any] = {
         "asked": asked,
         "answered": len(answered),
         "failed": sum(row["error"] is not None for row in rows),
         "bad_rows": rejected,
         "unparsed": sum(bool(row["options"]) and row["choice"] is None for row in answered),
-        "accuracy": accuracy(scored),
+        "accuracy": accuracy(known),
         "per_task": {name: accuracy(some) for name, some in tasks.items()},
         "per_duration": {name: accuracy(some) for name, some in durations.items()},
     }
     if len(tasks) > 1:  # MLVU and OVO-Bench weight tasks equally, whatever their size
         shares = [accuracy(some)["share"] for some in tasks.values()]
         result["mean_over_tasks"] = sum(shares) / len(shares)
-    result |= _group_figures(scored) | _usage(answered)
-    cited = [
-        (row["video"], row["evidence_cited"])
-        for row in answered
-        if row["evidence_cited"] is not None
-    ]
-    if cited:
-        result["evidence_cited"] = _interval(share(cited))
-    return result
+    result["scores"] = score_figures(answered, scored, scorers or {}, duration)
+    result["unscored"] = unscored(scored)
+    return result | _usage(answered)
 
 
 def _usage(rows: Sequence[Row]) -> dict[str, Any]:
@@ -62,28 +66,6 @@ def _usage(rows: Sequence[Row]) -> dict[str, Any]:
         name: sum(row[name] for row in counted) for name in ("prompt_tokens", "answer_tokens")
     }
     return tokens | ({"cost": round(sum(costs), 6)} if costs else {})
-
-
-def _group_figures(scored: Sequence[Row]) -> dict[str, Any]:
-    """Figures of groups, whose rows count as right only together; none without groups."""
-    groups = group_by([row for row in scored if row["group"]], lambda row: row["group"])
-    if not groups:
-        return {}
-    all_right = {name: all(row["right"] for row in some) for name, some in groups.items()}
-    outcomes = [(some[0]["video"], all_right[name]) for name, some in groups.items()]
-    result: dict[str, Any] = {"groups_all_right": _interval(share(outcomes))}
-    of_task = group_by(
-        (some[0] for some in groups.values() if len({row["task"] for row in some}) == 1),
-        lambda row: row["task"],
-    )
-    if len(of_task) > 1:  # VNBench groups a question's four tries and weights its tasks equally
-        shares = {
-            name: sum(all_right[row["group"]] for row in some) / len(some)
-            for name, some in of_task.items()
-        }
-        result["groups_all_right_per_task"] = shares
-        result["mean_over_tasks_of_groups"] = sum(shares.values()) / len(shares)
-    return result
 
 
 def failures(rows: Sequence[Row]) -> list[Row]:
@@ -99,16 +81,13 @@ def as_text(figures: dict[str, Any], out: Path) -> str:
         f"{counts}, {figures['bad_rows']} rows refused, "
         f"{figures['unparsed']} answers name no option; see {out}"
     ]
+    columns = figures["scores"]
     if figures["accuracy"]["n"]:
-        lines.append(f"accuracy {as_cell(figures['accuracy'])}")
-    for title in ("per_task", "per_duration"):
-        lines += [f"  {name}: {as_cell(some)}" for name, some in figures[title].items()]
-    for title in ("groups_all_right", "evidence_cited"):
-        if title in figures:
-            lines.append(f"{title.replace('_', ' ')} {as_cell(figures[title])}")
-    for title in ("mean_over_tasks", "mean_over_tasks_of_groups"):
-        if title in figures:
-            lines.append(f"{title.replace('_', ' ')} {100 * figures[title]:.1f} %")
+        own = _as_column(figures)
+        # a column that says the same again is left out
+        others = {name: one for name, one in columns.items() if one["all"] != own["all"]}
+        columns = {"accuracy": own} | others
+    lines += table_lines(columns)
     if "prompt_tokens" in figures:
         cost = f", cost {figures['cost']:g}" if "cost" in figures else ""
         lines.append(
@@ -116,6 +95,9 @@ def as_text(figures: dict[str, Any], out: Path) -> str:
         )
     lines += [
         f"failed {row['id']} ({row['video']}): {row['error']}" for row in figures["failures"][:10]
+    ]
+    lines += [
+        f"no {row['score']} of {row['id']}: {row['error']}" for row in figures["unscored"][:10]
     ]
     return "\n".join(lines)
 
@@ -126,6 +108,20 @@ def as_cell(figures: Mapping[str, Any]) -> str:
         return "-"
     mean, low, high = (100 * figures[name] for name in ("share", "low", "high"))
     return f"{mean:.1f} % ({low:.1f}-{high:.1f}), n={figures['n']}"
+
+
+def _as_column(figures: dict[str, Any]) -> dict[str, Any]:
+    """The accuracies as a column of the table of scores."""
+
+    def named(one: dict[str, Any]) -> dict[str, Any]:
+        return {"mean": one["share"]} | {name: one[name] for name in ("low", "high", "n")}
+
+    column = {"best": 1.0, "all": named(figures["accuracy"])} | {
+        title: {name: named(one) for name, one in figures.get(title, {}).items()}
+        for title in GROUPINGS
+    }
+    mean = figures.get("mean_over_tasks")
+    return column if mean is None else column | {"mean_over_tasks": mean}
 
 
 def accuracy(rows: Sequence[Row]) -> dict[str, Any]:

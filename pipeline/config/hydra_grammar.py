@@ -125,6 +125,11 @@ def _sentence(error: Exception, task: str) -> str:
         )
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     first = (lines[0] if lines else type(error).__name__).rstrip(".")
+    missing = re.fullmatch(r"In '.*': Could not load '(\w+)/(\w+)'", first)
+    if missing is not None:  # one of a list
+        files = (Path(conf.__file__).parent / missing[1]).glob("*.yaml")
+        names = ", ".join(sorted(file.stem for file in files))
+        return f"{missing[1]}={missing[2]} is not there; use one of {names}"
     if first.startswith("Ambiguous value"):
         return f"{first} with several values; give one, or put quotes around it"
     key = getattr(cause, "full_key", None)

@@ -699,7 +699,9 @@ class BatchSettings(PipelineSettings):
     )
     full_tokens: int = setting(4096, "Most visual tokens of a video with the control full.")
     action: str = setting(
-        "run", "run, compare two runs, or join the runs of shards.", heading="Runs"
+        "run",
+        "run, score the answers in out= again, compare two runs, or join the runs of shards.",
+        heading="Runs",
     )
     runs: list[str] = setting(
         [],
@@ -708,7 +710,13 @@ class BatchSettings(PipelineSettings):
     )
     annotations: PartSettings = mandatory("Reads the rows of a benchmark.", heading="Parts")
     option_choice: PartSettings = mandatory("Chooses an option of a multiple-choice question.")
+    score: dict[str, PartSettings] = mandatory(
+        "Scorers by name, several at once; annotations= chooses those of its benchmark."
+    )
     compute: PartSettings = mandatory("Where the workers run.")
+    given: list[str] = setting(
+        [], "The command line itself; action=score finds there whether scorers were chosen."
+    )
 
 
 @dataclass

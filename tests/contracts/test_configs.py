@@ -48,6 +48,7 @@ NEEDLES = ("needle_task",)  # of the needle benchmark, see test_needle_films.py
 CONVERSATION = ("follow_up",)  # of the prompt, serve and demo, see test_rewriter.py
 # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 WORDS = "text"
+SCORES = "score"  # of batch, several at once; what they say is in test_scorers.py
 EVERY = sorted(
     (p.parent.name, p.stem)
     for p in (ROOT / "conf").glob("*/*.yaml")
@@ -56,7 +57,7 @@ EVERY = sorted(
 OPTIONS = [
     (group, name)
     for group, name in EVERY
-    if group not in (*BATCH, *CONTROLS, *LINES, *NEEDLES, *CONVERSATION, WORDS)
+    if group not in (*BATCH, *CONTROLS, *LINES, *NEEDLES, *CONVERSATION, WORDS, SCORES)
 ]
 PUBLISHED = ("b32", "mobileclip2", "siglip", "siglip2")  # frame embedders
 DOWNLOADED = {("clip", name) for name in PUBLISHED} | {
@@ -152,6 +153,15 @@ def test_every_extractor_of_words_can_be_made(option: str) -> None:
             continue  # a mark beside the extractors that it stands for
         extractor = instantiate(name, node)
         assert extractor.name == name and isinstance(extractor.missing(), str)
+
+
+@pytest.mark.parametrize("option", [name for group, name in EVERY if group == "annotations"])
+def test_every_benchmark_chooses_scorers_and_the_user_has_the_last_word(option: str) -> None:
+    chosen = compose("batch", [f"annotations={option}"]).score
+    assert chosen and "judge" not in chosen  # a judge costs, and is off unless asked for
+    for name, node in chosen.items():
+        check(name, node)
+    assert list(compose("batch", [f"annotations={option}", "score=[f1]"]).score) == ["f1"]
 
 
 def test_several_extractors_are_a_list() -> None:
@@ -402,7 +412,7 @@ def test_the_page_of_options_names_every_option() -> None:
         name: set(re.split(r",\s*", options))
         for name, options in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.M)
     }
-    for group in (*GROUPS, *BATCH, *LINES, WORDS, "experiment"):
+    for group in (*GROUPS, *BATCH, *LINES, WORDS, SCORES, "experiment"):
         if group != "source":  # what is left is the user's to choose
             assert told.get(group) == {option for g, option in EVERY if g == group}, group
 

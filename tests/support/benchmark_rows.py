@@ -290,8 +290,8 @@ ANNOTATIONS: list[Annotation] = [
     Annotation(
         "mf2", "metadata.csv", MF2,
         [{"video": "12.mp4", "options": ("TRUE", "FALSE"), "letter": "A",
-          "group": "12: She leaves. | She stays."},
-         {"video": "12.mp4", "letter": "B", "group": "12: She leaves. | She stays."}],
+          "pair": "12: She leaves. | She stays."},
+         {"video": "12.mp4", "letter": "B", "pair": "12: She leaves. | She stays."}],
         [(MF2 | {"false_claim": ""}, "the column false_claim is empty")],
     ),
     Annotation(

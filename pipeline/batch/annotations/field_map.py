@@ -19,7 +19,7 @@ from pipeline.batch.schema import LETTERS, Entry, RejectedRow
 # of a question; the paths of video and subtitles are settings of their own
 _COLUMNS = frozenset(
     "id question options answer option_number option_field asked_at evidence length task category "
-    "duration group pair query".split()
+    "duration group pair query accepted rule".split()
 )
 
 

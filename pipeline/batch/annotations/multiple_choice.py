@@ -82,7 +82,7 @@ class MF2(Benchmark):
                 "options": ["TRUE", "FALSE"],
                 "answer": truth,
                 "task": column,
-                "group": pair,
+                "pair": pair,
             }
             for column, truth in (("true_claim", "TRUE"), ("false_claim", "FALSE"))
         ]

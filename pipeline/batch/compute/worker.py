@@ -8,7 +8,6 @@ a bank made with other settings) is a UserError.
 import hashlib
 import json
 import math
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +17,6 @@ from typing import Any
 from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.schema import Evidence, Question
-from pipeline.answer.citations import union
 from pipeline.answer.schema import is_local
 from pipeline.answer.strategies.segment_slices import frame_tokens
 from pipeline.batch.compute.film_subtitles import with_subtitles
@@ -35,16 +33,17 @@ from pipeline.batch.schema import (
     Task,
     VideoEncoded,
 )
+from pipeline.batch.scores.score_rows import question_of
 from pipeline.build import build_backbone, build_clip, build_qa, open_video
 from pipeline.config.parts import instantiate
 from pipeline.config.settings import BatchSettings
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Reading
+from pipeline.scorers.citation_f1 import support
+from pipeline.scorers.evidence_recall import coverage
 from pipeline.scoring import is_right
 from pipeline.videos import every_id
-
-Span = tuple[float, float]
 
 
 class Worker:
@@ -224,18 +223,12 @@ class Worker:
         choice: OptionResult | None,
         ids: Sequence[str],
     ) -> QuestionAnswered:
-        right = None
-        if job.options and job.letter is not None:
-            right = choice is not None and choice.letter == job.letter
-        elif not job.options and job.answer is not None:
-            right = _is_right(answer.text, job)
         usage = answer.usage
         values = {
             "video_id": answer.video_id,
             "video_seconds": sum(qa.bank.catalog.require_video(each).info.duration for each in ids),
             "answer": answer.text,
             "choice": None if choice is None else choice.letter,
-            "right": right,
             "scores": [] if choice is None else list(choice.scores),
             **_evidence(answer, job),
             "seconds": answer.seconds,
@@ -254,7 +247,8 @@ class Worker:
             "bank_id": bank_id(qa.bank),
             "warning": answer.warning,
         }
-        return QuestionAnswered(empty_row(task, job) | values)
+        row = empty_row(task, job) | values
+        return QuestionAnswered(row | {"right": question_of(row).right})
 
 
 def _question(job: Job, ids: Sequence[str]) -> Question:
@@ -337,13 +331,6 @@ def bank_id(bank: MemoryBank) -> str:
     ]
 
 
-def _is_right(text: str, job: Job) -> bool:
-    """Whether the answer to an open question is right, by the job's rule."""
-    if job.rule == "number":
-        return "".join(re.findall(r"\d+", text)) == job.answer
-    return is_right(text, job.answer or "")
-
-
 def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
     """The cited spans and frames, and how they overlap the evidence of the right answer."""
     values: dict[str, Any] = {
@@ -364,19 +351,8 @@ def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
         ],
     }
     if job.evidence:
-        covered, whole = _coverage(job.evidence, answer.spans)
         values |= {
-            "evidence_cited": covered > 0,
-            "evidence_seconds_cited": covered / whole if whole else None,
+            "evidence_cited": any(support(job.evidence, answer.spans)),
+            "evidence_seconds_cited": coverage(job.evidence, answer.spans),
         }
     return values
-
-
-def _coverage(evidence: Sequence[Span], cited: Sequence[Span]) -> tuple[float, float]:
-    """(seconds of `evidence` inside `cited`, all seconds of `evidence`).
-
-    cited: spans that do not overlap. evidence: spans that may overlap.
-    """
-    merged = union(evidence)
-    covered = sum(max(0.0, min(b, d) - max(a, c)) for a, b in merged for c, d in cited)
-    return covered, sum(b - a for a, b in merged)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from encoders.text.lines import TextLine
 from memory.schema import Question, VideoSpan
-from pipeline.answer.citations import Span, union_by_video
+from pipeline.answer.citations import union_by_video
 from pipeline.answer.strategies.call_log import CallLog, sentences
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import (
@@ -20,6 +20,7 @@ from pipeline.schema import (
     Trace,
     is_shown,
 )
+from pipeline.scorers.spans import Span
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer

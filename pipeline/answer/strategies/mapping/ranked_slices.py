@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memory.schema import Question
-from pipeline.answer.citations import Span
 from pipeline.answer.strategies.segment_slices import (
     SegmentSlice,
     frame_cost,
     visible_segments,
 )
+from pipeline.scorers.spans import Span
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer

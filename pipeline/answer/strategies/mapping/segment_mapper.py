@@ -18,7 +18,7 @@ from encoders.text.lines import FINDING, TextLine, split_line
 from memory.schema import Evidence, Question
 from memory.storage.catalog import SegmentRow
 from memory.text.findings import BLOCK_SEGMENTS
-from pipeline.answer.citations import Span, cite, cited_spans
+from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.schema import is_local
 from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.mapping.ranked_slices import RankedSlices
@@ -34,6 +34,7 @@ from pipeline.answer.strategies.segment_slices import (
 from pipeline.needle_world.segment_questions import SegmentQuestion
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Reading, is_shown
+from pipeline.scorers.spans import Span
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from encoders.errors import UserError
 from memory.schema import Question
 from memory.timeline import Span
-from pipeline.answer.citations import union
 from pipeline.answer.schema import NothingSeenError
 from pipeline.answer.strategies.schema import Turn
 from pipeline.answer.strategies.streams.stream_clock import StreamClock
 from pipeline.schema import Answer, CitedVideo, ModelCall, Trace
+from pipeline.scorers.spans import union
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer

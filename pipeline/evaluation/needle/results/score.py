@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from pipeline.evaluation.needle.films.schema import Spans
+from pipeline.scorers.spans import iou
 from pipeline.scoring import share
 
 ResultRow = Mapping[str, Any]
@@ -63,18 +63,10 @@ def recall_at(rows: Iterable[ResultRow], k: int) -> Pairs:
 def overlap(rows: Iterable[ResultRow]) -> Pairs:
     """Intersection over union of cited and true seconds, for right answers."""
     return [
-        (row["film"], iou(row["cited"], row["needles"])) for row in answerable(rows) if row["right"]
+        (row["film"], iou(map(tuple, row["cited"]), map(tuple, row["needles"])))
+        for row in answerable(rows)
+        if row["right"]
     ]
-
-
-def iou(one: Spans | Sequence[Sequence[float]], other: Spans | Sequence[Sequence[float]]) -> float:
-    """Seconds that both sides cover over seconds that either covers; 0 without any.
-
-    Spans of one side do not overlap.
-    """
-    both = sum(max(0.0, min(b, d) - max(a, c)) for a, b in one for c, d in other)
-    either = sum(b - a for a, b in one) + sum(d - c for c, d in other) - both
-    return both / either if either > 0 else 0.0
 
 
 def by(rows: Iterable[ResultRow], name: str) -> dict[Any, list[ResultRow]]:

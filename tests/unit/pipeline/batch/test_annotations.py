@@ -181,7 +181,7 @@ def test_what_is_no_span_is_told(value):
 
 
 def test_columns_that_do_not_exist_are_told():
-    with pytest.raises(UserError, match=r"annotations.columns.colour is no column; use answer, "):
+    with pytest.raises(UserError, match=r"annotations.columns.colour is no column; use accepted, "):
         benchmark("video_mme", "+annotations.columns.colour=x")
 
 

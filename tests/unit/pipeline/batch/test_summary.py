@@ -1,17 +1,33 @@
 """Figures of a run from rows written by hand, and the progress line."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.batch import progress, summary, tasks
-from pipeline.batch.compute.worker import _coverage, _is_right, empty_row, failure
+from pipeline.batch.compute.worker import empty_row, failure
+from pipeline.batch.run_folder import to_table
 from pipeline.batch.schema import EncodeProgress, Job, QuestionAnswered, Task
+from pipeline.batch.scores.score_rows import build_scorers, question_of, score_rows, with_metrics
+from pipeline.config.compose import compose
 
 
 def row(video: str, right: bool | None, **cells: Any) -> dict[str, Any]:
     plain = empty_row(Task(video, (video,), 0.0, None, "bank", True, (), ()), Job("1", video, "q"))
     return plain | {"right": right, "video_seconds": 60.0} | cells
+
+
+def scored(rows: list[dict[str, Any]], *names: str) -> dict[str, Any]:
+    """The figures of rows whose answers are right or wrong as `right` says, scored by options."""
+    rows = [
+        one
+        | {"id": str(number)}
+        | ({} if one["right"] is None else {"truth": "x", "answer": "x" if one["right"] else "y"})
+        for number, one in enumerate(rows)
+    ]
+    scorers = build_scorers(compose("batch", [f"score=[{','.join(names)}]"]).score)
+    return summary.summary(rows, len(rows), 0, score_rows(rows, scorers), scorers)
 
 
 def test_what_names_no_option_is_wrong_and_what_failed_has_no_outcome():
@@ -39,12 +55,16 @@ def test_four_tries_count_together_and_tasks_alike():
     rows = [
         row(name, n < hits, task=task, group=name) for name, task, hits in tries for n in range(4)
     ]
-    told = summary.summary(rows, 12, 0)
-    assert told["groups_all_right"]["share"] == pytest.approx(2 / 3)
-    assert (
-        told["groups_all_right_per_task"] == {"cnt": 1.0, "ret": 0.5}
-        and told["mean_over_tasks_of_groups"] == 0.75
-    )
+    told = scored(rows, "group")["scores"]["group"]
+    assert (told["all"]["mean"], told["all"]["n"]) == (pytest.approx(2 / 3), 3)
+    assert {name: one["mean"] for name, one in told["per_task"].items()} == {"cnt": 1, "ret": 0.5}
+    assert told["mean_over_tasks"] == 0.75
+
+
+def test_a_group_with_a_failed_question_waits_for_its_answer():
+    rows = [row("a", True, group="g"), row("a", None, group="g", error="gone"),
+            row("a", False, group="h")]  # fmt: skip
+    assert scored(rows, "group")["scores"]["group"]["all"]["n"] == 1
 
 
 @pytest.mark.parametrize(
@@ -52,8 +72,9 @@ def test_four_tries_count_together_and_tasks_alike():
     [("3", True), ("The answer is 3.", True), ("1 or 2", False), ("three", False), ("13", False)],
 )
 def test_a_number_is_right_by_its_digits(text, right):
-    assert _is_right(text, Job("1", "v", "q", answer="3", rule="number")) == right
-    assert _is_right(text, Job("1", "v", "q", answer="3")) == (text == "3")
+    one = row("v", None, truth="3", answer=text)
+    assert question_of(one | {"rule": "number"}).right == right
+    assert question_of(one).right == (text == "3")
 
 
 def test_intervals_are_clustered_by_video():
@@ -67,12 +88,12 @@ def test_intervals_are_clustered_by_video():
 
 def test_tasks_groups_durations_and_evidence():
     rows = [
-        row("a", True, task="t", group="1", evidence_cited=True),
-        row("a", True, task="t", group="1", evidence_cited=False),
+        row("a", True, task="t", group="1", evidence=[[1, 3]], spans=[[2, 3]], category="c"),
+        row("a", True, task="t", group="1", evidence=[[1, 3]], spans=[[7, 8]]),
         row("b", True, task="t", group="2", video_seconds=120.0),
         row("b", False, task="u", group="2", video_seconds=7200.0, duration="long"),
     ]
-    told = summary.summary(rows, 4, 0)
+    told = scored(rows, "exact", "group", "citation")
     assert {name: some["share"] for name, some in told["per_task"].items()} == {"t": 1.0, "u": 0.0}
     assert told["mean_over_tasks"] == 0.5 and told["accuracy"]["share"] == 0.75
     assert {name: some["n"] for name, some in told["per_duration"].items()} == {
@@ -80,13 +101,35 @@ def test_tasks_groups_durations_and_evidence():
         "2 to 15 min": 1,
         "long": 1,
     }
-    assert (told["groups_all_right"]["share"], told["groups_all_right"]["n"]) == (0.5, 2)
-    assert (told["evidence_cited"]["share"], told["evidence_cited"]["n"]) == (0.5, 2)
+    own = {name: (one["all"]["mean"], one["all"]["n"]) for name, one in told["scores"].items()}
+    assert own == {
+        "exact": (0.75, 4),
+        "group": (0.5, 2),
+        "citation_precision": (0.5, 2),
+        "citation_recall": (0.5, 2),
+        "citation_f1": (0.5, 2),
+    }
+    assert told["scores"]["exact"]["per_category"]["c"]["n"] == 1
+    text = summary.as_text(told | {"failures": []}, Path("out")).splitlines()
+    assert text[1].split() == ("scores, 95 % interval over videos accuracy group".split())
+    assert text[2].startswith("all") and "75.0 (50.0-100.0), n=4" in text[2]
+    assert any(line.split()[0] == "c" for line in text)
+    assert all(len(line) <= 100 for line in text)
 
 
-def test_seconds_of_evidence_that_are_cited():
-    assert _coverage([(8, 11), (10, 12), (20, 22)], [(0, 9), (11, 21)]) == (3.0, 6)
-    assert _coverage([(5, 5)], [(0, 9)]) == (0.0, 0)
+def test_rows_of_earlier_versions_are_scored():
+    """They lack what later versions added; a damaged one is told, and the others go on."""
+    new = ("accepted", "rule", "recalled", "basis", "evidence", "category", "pair")
+    old = {name: cell for name, cell in row("a", True, id="1", truth="x", answer="x").items()
+           if name not in new}  # fmt: skip
+    damaged = {name: cell for name, cell in old.items() if name != "truth"} | {"id": "2"}
+    scorers = build_scorers(compose("batch", []).score)
+    rows = score_rows([old, damaged], scorers)
+    assert rows[0]["metrics"] == {"exact": 1.0} and not rows[0]["errors"]
+    assert set(rows[1]["errors"]) == set(scorers)
+    assert "the row of id 2 is no row of a batch ('truth')" in rows[1]["errors"]["exact"]
+    table = to_table(with_metrics([old], rows[:1])).to_pylist()[0]
+    assert table["metrics"] == [("exact", 1.0)] and table["pair"] is None
 
 
 def test_progress_counts_videos_questions_and_failures():
