@@ -71,6 +71,7 @@ def test_every_segment_of_every_film_is_counted(folder: Path, run) -> None:
     code, out, _ = run(*ask[:-1], "route", "How many icons were shown?", "--json")
     answer = json.loads(out)
     assert answer["text"] == "2" and answer["trace"]["strategy"] == "map_reduce"
+    assert answer["trace"]["reused"] == 6 and not answer["trace"]["calls"]
 
 
 def test_several_films_by_path_and_from_python(folder: Path, run) -> None:

@@ -156,9 +156,14 @@ class SegmentMapper:
         and all of it was seen."""
         catalog = self.answerer.bank.catalog
         video = catalog.require_video(video_id)
-        is_last = catalog.next(video_id)[0] <= (number + 1) * BLOCK_SEGMENTS
+        stop = catalog.next(video_id)[0]
+        is_last = stop <= (number + 1) * BLOCK_SEGMENTS
+        begin = 0 if video.pruned is None else video.pruned.first
+        first, last = max(number * BLOCK_SEGMENTS, begin), min((number + 1) * BLOCK_SEGMENTS, stop)
+        # else an early question would take the place of the findings of the whole block
+        is_all = (block[0].number, block[-1].number) == (first, last - 1)
         is_seen = (is_whole(row, question, video.interval) for row in block)
-        return self.keeps_findings and (not is_last or video.finished) and all(is_seen)
+        return self.keeps_findings and (not is_last or video.finished) and is_all and all(is_seen)
 
     def _made_with(self, asked: SegmentQuestion) -> str:
         """All that a finding depends on beside its segment."""
