@@ -25,7 +25,7 @@ from typing import Required, TypedDict, Unpack
 import torch
 
 from encoders.errors import UserError
-from encoders.schema import Segment, VideoInfo
+from encoders.schema import Frames, Segment, VideoInfo
 from encoders.text.lines import TextLine
 from memory import rebuild
 from memory.bank_catalog import BankCatalog
@@ -359,16 +359,17 @@ class MemoryBank:
         asked_at: float = math.inf,
         most: int = 50,
         part: str = "",
+        picture: Frames | None = None,
     ) -> list[Moment]:
         """Frames ranked for a text by the retriever alone, best first, as moments with its scores.
         No frame is loaded.
 
         during: start and end in seconds of video time. asked_at: no later frames. most: how many.
-        part: the name of one part of a fused retriever, to use its ranking alone.
+        part: the name of one part of a fused retriever, to use its ranking alone. picture: what is
+        searched for beside the text, a picture or the frames of a clip.
         """
-        return self._recall.rank_frames(
-            text, video_id, during=during, asked_at=asked_at, most=most, part=part
-        )
+        question = Question(text, video_id, asked_at, picture=picture)
+        return self._recall.rank_frames(question, during=during, most=most, part=part)
 
     def in_memory(self) -> dict[str, int]:
         """Bytes in memory: "index" (search rows of frames and lines), "ram" and "device" (cached

@@ -125,24 +125,18 @@ class Recall:
         return self._frames.lend(group, lease, ahead)  # 3
 
     def rank_frames(
-        self,
-        text: str,
-        video_id: str,
-        *,
-        during: Span,
-        asked_at: float,
-        most: int,
-        part: str,
+        self, question: Question, *, during: Span, most: int, part: str
     ) -> list[Moment]:
-        """Frames ranked by the retriever alone, best first; no frame is loaded."""
+        """Frames of the one video of a question, ranked by the retriever alone, best first; no
+        frame is loaded."""
+        video_id = question.video_id
         video = self._catalog.require_video(video_id)
         retriever = self._searchable.retriever
         if part and isinstance(retriever, FusedRetriever):
             retriever = retriever.parts[part]
-        question = Question(text, video_id, asked_at)
         with self._searchable.searching([video_id]) as timelines:
             times = timelines[video_id].times
-            ranges = timelines[video_id].ranges([during], video.interval, asked_at)
+            ranges = timelines[video_id].ranges([during], video.interval, question.asked_at)
             stretches = [Stretch(video_id, each.start, each.stop) for each in ranges]
             ranked = retriever.search(question, most, stretches)
         moments = []

@@ -31,6 +31,7 @@ from pipeline.batch.jobs import Annotations, collect
 from pipeline.batch.option_choice import NEEDS_LETTERS
 from pipeline.batch.run_folder import RunFolder
 from pipeline.batch.schema import (
+    RETRIEVE,
     Compute,
     Event,
     Job,
@@ -76,8 +77,12 @@ def run(config: BatchSettings) -> int:
         return _join(config)
     if config.action == "score":
         return _score(config)
-    if config.action != "run":
-        raise UserError(f"action={config.action} is not known; use run, score, join or compare.")
+    if config.action not in ("run", RETRIEVE):
+        raise UserError(
+            f"action={config.action} is not known; use run, retrieve, score, join or compare."
+        )
+    if config.action == RETRIEVE and config.controls:
+        raise UserError("controls= are answers, which action=retrieve has none of; leave one out")
     if config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size} asks nothing; use 1 or more.")
     for group in ("annotations", "option_choice", "compute"):
@@ -88,7 +93,7 @@ def run(config: BatchSettings) -> int:
     compute.check(config)
     folder = RunFolder(Path(config.out))
     jobs, rejected = read_jobs(config)
-    scores_texts = config.option_choice.get("candidate") == "text"
+    scores_texts = config.option_choice.get("candidate") == "text" and config.action != RETRIEVE
     if scores_texts and is_endpoint(config.backbone) and any(job.options for job in jobs):
         raise UserError(NEEDS_LETTERS)
     _check_one_bank(config, compute, jobs)
@@ -253,10 +258,12 @@ def _settings(config: BatchSettings) -> dict[str, Any]:
             flat[path] = node
 
     walk("", config.to_dict())
+    flat["retrieves"] = config.action == RETRIEVE or None
     return {
         key: value
         for key, value in flat.items()
         if key.split(".")[0] not in _UNRELATED and key not in _UNRELATED_KEYS
+        if key != "retrieves" or value  # answers of earlier versions do not say so
     }
 
 

@@ -2,17 +2,16 @@
 
 Knows no benchmark and no model. Columns: video and question; optional id, options, answer,
 accepted, start, end, asked_at, task, category, duration, group, pair, evidence, prompt, rule,
-query, subtitles, subtitles_from, length, before. A video is a path (below `videos`, else beside the
-job file), a glob (the question is asked of every matching file), or an fsspec URL. A list of them
-is one question about all of them together, and "*" one about the whole bank. A row without an id
-gets one from its content, so that lines may be added or moved between two runs.
+query, subtitles, subtitles_from, picture, candidates, watch, length, before. A video is a path
+(below `videos`, else beside the job file), a glob (the question is asked of every matching file),
+or an fsspec URL. A list of them is one question about all of them together, and "*" one about the
+whole bank. A row without an id gets one from its content, so that lines may be added or moved
+between two runs.
 """
 
 import hashlib
 import json
-import math
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,12 +20,9 @@ from typing import Any, Protocol
 
 import fsspec
 
-from encoders.errors import UserError
+from pipeline.batch.annotations import columns
 from pipeline.batch.schema import LETTERS, Entry, Job, RejectedRow, RowError
-from pipeline.config import units
 from pipeline.engine import ALL
-
-_PREFIX = re.compile(r"^\s*\(?([A-Za-z])[.):]\s*(.*)$", re.DOTALL)
 
 
 class Annotations(Protocol):
@@ -98,13 +94,13 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
     """Convert a row in our columns to a Job, with its video as written. RowError when it is
     invalid.
     """
-    videos = _listed(values) or [text(values, "video")]
-    question = text(values, "question")
-    options = strip_letters(_options(values.get("options")))
+    videos = _listed(values) or [columns.text(values, "video")]
+    question = columns.text(values, "question")
+    options = columns.strip_letters(columns.options(values.get("options")))
     answer = "" if values.get("answer") is None else str(values["answer"]).strip()
     letter = None
     if options:
-        letter = _letter(answer, options)
+        letter = columns.letter_of(answer, options)
         if letter is None and (answer or not unlabelled):
             message = "options without an answer; give its letter, or say unlabelled=true"
             if answer:
@@ -114,7 +110,7 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
                 )
             raise RowError(message)
         answer = options[LETTERS.index(letter)] if letter else ""
-    start, end = seconds(values, "start") or 0.0, seconds(values, "end")
+    start, end = columns.seconds(values, "start") or 0.0, columns.seconds(values, "end")
     if end is not None and end <= start:
         raise RowError(f"start={start:g} is not before end={end:g}")
     # a column of Parquet may hold times of day
@@ -126,6 +122,7 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
             start,
             end,
             values.get("asked_at"),
+            *([values["picture"]] if values.get("picture") else []),
         ],
         default=str,
     )
@@ -138,34 +135,27 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
         question=question,
         options=options,
         answer=answer or None,
-        accepted=_accepted(values.get("accepted"), answer, options),
+        accepted=columns.accepted_answers(values.get("accepted"), answer, options),
         letter=letter,
         start=start,
         end=end,
-        asked_at=seconds(values, "asked_at"),
+        asked_at=columns.seconds(values, "asked_at"),
         task=str(values.get("task") or ""),
         category=str(values.get("category") or ""),
         duration=str(values.get("duration") or ""),
         group=str(values.get("group") or ""),
         pair=str(values.get("pair") or ""),
-        evidence=_evidence(values.get("evidence"), seconds(values, "length")),
+        evidence=columns.evidence(values.get("evidence"), columns.seconds(values, "length")),
         query=str(values.get("query") or "").strip(),
         subtitles=str(values.get("subtitles") or ""),
-        subtitles_from=seconds(values, "subtitles_from") or 0.0,
-        prompt=_prompt(values.get("prompt")),
-        rule=_rule(values.get("rule")),
+        subtitles_from=columns.seconds(values, "subtitles_from") or 0.0,
+        picture=str(values.get("picture") or ""),
+        candidates=columns.spans_in("candidates", values.get("candidates")),
+        watch=columns.watch_of(values),
+        prompt=columns.prompt(values.get("prompt")),
+        rule=columns.rule(values.get("rule")),
         place=place,
     )
-
-
-def text(values: dict[str, Any], column: str) -> str:
-    """A required text column. RowError when it is missing or empty."""
-    if column not in values:
-        raise RowError(f"the column {column} is missing; it has {', '.join(values) or 'none'}")
-    value = "" if values[column] is None else str(values[column]).strip()
-    if not value:
-        raise RowError(f"the column {column} is empty")
-    return value
 
 
 def _listed(values: dict[str, Any]) -> list[str] | None:
@@ -183,118 +173,13 @@ def _listed(values: dict[str, Any]) -> list[str] | None:
     return [ALL] if ALL in names else list(dict.fromkeys(names))
 
 
-def seconds(values: dict[str, Any], column: str) -> float | None:
-    """Seconds, "mm:ss", or "hh:mm:ss" as seconds; None when the column is empty."""
-    value = values.get(column)
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    try:
-        return units.parse_seconds(column, value)
-    except UserError as error:
-        raise RowError(str(error)) from error
-
-
-def strip_letters(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Options without the letters A, B, C, ... before them, if all of them have one."""
-    matches = [_PREFIX.match(option) for option in options]
-    if all(
-        m is not None and m[1].upper() == LETTERS[i] and m[2].strip() for i, m in enumerate(matches)
-    ):
-        return tuple(m[2].strip() for m in matches if m is not None)
-    return options
-
-
-def _texts(column: str, value: Any) -> tuple[str, ...]:
-    """Texts from a list, a JSON list, or texts separated by | (CSV)."""
-    if value is None or value == "":
-        return ()
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.lstrip().startswith("[") else value.split("|")
-        except json.JSONDecodeError as error:
-            raise RowError(
-                f"{column}={value!r} is not a list in JSON; write it so, or put | between the texts"
-            ) from error
-    if not isinstance(value, list | tuple):
-        raise RowError(f"{column}={value!r} is no list")
-    return tuple(str(one).strip() for one in value if one is not None)
-
-
-def _options(value: Any) -> tuple[str, ...]:
-    if value is None or value == "":
-        return ()
-    options = _texts("options", value)
-    if not 2 <= len(options) <= len(LETTERS) or not all(options):
-        raise RowError(
-            f"options={list(options)} must be 2 to {len(LETTERS)} texts, none of them empty"
-        )
-    return options
-
-
-def _accepted(value: Any, answer: str, options: tuple[str, ...]) -> tuple[str, ...]:
-    """Further right answers; only an open question that has one can have more."""
-    accepted = _texts("accepted", value)
-    if accepted and (options or not answer):
-        raise RowError(
-            f"accepted={list(accepted)} are further answers to an open question with an answer; "
-            "leave it out"
-        )
-    if not all(accepted):
-        raise RowError(f"accepted={list(accepted)} holds an empty text; leave that out")
-    return accepted
-
-
-def _letter(answer: str, options: tuple[str, ...]) -> str | None:
-    """The letter of the right option, from its letter or its text; None when neither matches."""
-    texts = [option.casefold() for option in options]
-    if texts.count(answer.casefold()) == 1:
-        return LETTERS[texts.index(answer.casefold())]
-    match = re.fullmatch(r"\(?([A-Za-z])(?:[.):](.*))?", answer, re.DOTALL)
-    if match is None or match[1].upper() not in LETTERS[: len(options)]:
-        return None
-    letter = match[1].upper()
-    rest = (match[2] or "").strip()
-    return letter if not rest or rest.casefold() == texts[LETTERS.index(letter)] else None
-
-
-def _prompt(value: Any) -> str:
-    if value and "{question}" not in str(value):
-        raise RowError(f"prompt={value!r} asks nothing; put {{question}} into it")
-    return str(value or "")
-
-
-def _rule(value: Any) -> str:
-    if value not in (None, "", "number"):
-        raise RowError(f"rule={value!r} is not known; write number, or leave it out")
-    return str(value or "")
-
-
-def _evidence(value: Any, length: float | None) -> tuple[tuple[float, float], ...]:
-    """Spans of seconds. length: seconds of the video as the row states them; None: it does not."""
-    if value is None or value == "":
-        return ()
-    try:
-        spans = json.loads(value) if isinstance(value, str) else value
-        parsed = tuple((float(start), float(end)) for start, end in spans)
-    except (ValueError, TypeError) as error:
-        raise RowError(f"evidence={value!r} is no list of [start, end] in seconds") from error
-    bad = next((one for one in parsed if not 0 <= one[0] <= one[1] < math.inf), None)
-    if bad is not None:
-        raise RowError(f"evidence holds {list(bad)}, which is no start and end in seconds")
-    outside = next((one for one in parsed if length is not None and one[1] > length + 1), None)
-    if outside is not None:  # a second more, as annotations round
-        raise RowError(f"evidence={list(outside)} lies outside of a video of {length:g} s")
-    return parsed
-
-
 def _locate(job: Job, root: Path, values: dict[str, Any]) -> Iterator[Job]:
     """The job with the paths or URLs of its files; one job for each match of a glob, or one about
     all matches together.
 
     A missing file is not an error here: opening it will be.
     """
-    if job.subtitles:
-        job = replace(job, subtitles=str(root / os.path.expanduser(job.subtitles)))
+    job = replace(job, subtitles=_below(root, job.subtitles), picture=_below(root, job.picture))
     if _listed(values) is not None or job.video == ALL:
         found = dict.fromkeys(path for name in job.videos for path in _paths(name, root))
         if values.get("before"):
@@ -308,6 +193,11 @@ def _locate(job: Job, root: Path, values: dict[str, Any]) -> Iterator[Job]:
     for path_or_url in paths:
         ident = job.id if len(paths) == 1 else f"{job.id}@{path_or_url.rsplit('/', 1)[-1]}"
         yield replace(job, id=ident, video=path_or_url)
+
+
+def _below(root: Path, path: str) -> str:
+    """The path of a file; "" for none."""
+    return str(root / os.path.expanduser(path)) if path else ""
 
 
 def _ended_before(name: str, paths: Iterable[str]) -> dict[str, None]:

@@ -26,7 +26,8 @@ _NOT_IN_DIGEST = (
     "rule",
 )
 # fields that a question has only where they are set: older runs have digests without them
-_IF_SET = ("also", "query", "subtitles", "subtitles_from", "control")
+_IF_SET = tuple("also query subtitles subtitles_from control picture candidates watch".split())
+RETRIEVE = "retrieve"  # action=: moments are ranked, and nothing is answered
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -51,6 +52,19 @@ class RejectedRow:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A question that is answered when its moment comes: from `asked_at` on, the model is asked
+    every `every` seconds whether the time has come, until it says yes or `until` is over. Its
+    answer is right if it comes at most `tolerance` seconds before or after `due`."""
+
+    prompt: str  # whether the time has come, a question of yes or no
+    due: float  # video seconds
+    until: float
+    every: float = 1.0
+    tolerance: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,9 @@ class Job:
     subtitles: str = ""  # file that text=[subtitles] reads; "": the files beside the video
     subtitles_from: float = 0.0  # second of that file at which the video begins
     control: str = ""  # of conf/control/, in which the question is asked again; "": as configured
+    picture: str = ""  # picture or clip that action=retrieve searches for beside the question
+    candidates: tuple[tuple[float, float], ...] = ()  # seconds; the stretches that it ranks
+    watch: Watch | None = None  # when to answer is a part of the question
 
     @property
     def videos(self) -> tuple[str, ...]:
@@ -104,8 +121,9 @@ class Job:
         content["video"] = _file_name(self.video)
         if self.also:
             content["also"] = [_file_name(each) for each in self.also]
-        if self.subtitles:
-            content["subtitles"] = _file_name(self.subtitles)
+        for key in ("subtitles", "picture"):
+            if content.get(key):
+                content[key] = _file_name(content[key])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

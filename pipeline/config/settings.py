@@ -700,7 +700,8 @@ class BatchSettings(PipelineSettings):
     full_tokens: int = setting(4096, "Most visual tokens of a video with the control full.")
     action: str = setting(
         "run",
-        "run, score the answers in out= again, compare two runs, or join the runs of shards.",
+        "run; retrieve, which ranks moments and answers nothing; score the answers in out= again; "
+        "compare two runs; or join the runs of shards.",
         heading="Runs",
     )
     runs: list[str] = setting(

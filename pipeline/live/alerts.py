@@ -28,10 +28,12 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.clip import NoFrameEmbedder
 from encoders.schema import Segment
+from memory.schema import Question
 from pipeline.answer.schema import is_local
 from pipeline.live.session import Session, check_text
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
 from pipeline.needle_world.questions import CODE, COLOR, ICON, NAME, NOT_SHOWN, SHAPE
+from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 
 log = logging.getLogger(__name__)
@@ -145,18 +147,8 @@ class Alert:
         question = replace(
             self._session.question(check.question, since=max(since, 0.0)), asked_at=until
         )
-        reader = qa.answerer.reader
         with self._session.queue.turn():
-            # with the words of these seconds, as for any other question
-            evidence = qa.answerer.recall(question, StageTimer(), qa.answerer.read_tokens)
-            if not is_local(reader):  # an answer in words is all that there is
-                return float(_says_yes(reader.read(evidence, StageTimer()).text, check))
-            ids = [reader.backbone.prompt.ids(f" {text}") for text in (*check.yes, *check.no)]
-            logs, _ = reader.log_likelihoods(evidence, check.question, ids, StageTimer())
-        probabilities = [math.exp(each) for each in logs]
-        no = sum(probabilities[len(check.yes) :])
-        yes = sum(probabilities[: len(check.yes)]) if check.yes else 1.0 - no
-        return yes if NOT_SHOWN in check.no else yes / (yes + no)
+            return probability(qa, question, check)
 
 
 class AlertWatcher:
@@ -207,6 +199,21 @@ class AlertWatcher:
             self.problem = decision.error
         if decision.notifies:
             self._notify(alert, decision)
+
+
+def probability(qa: VideoQA, question: Question, check: Check) -> float:
+    """The probability that what a check asks about is there, in what a question sees."""
+    reader = qa.answerer.reader
+    # with the words of these seconds, as for any other question
+    evidence = qa.answerer.recall(question, StageTimer(), qa.answerer.read_tokens)
+    if not is_local(reader):  # an answer in words is all that there is
+        return float(_says_yes(reader.read(evidence, StageTimer()).text, check))
+    ids = [reader.backbone.prompt.ids(f" {text}") for text in (*check.yes, *check.no)]
+    logs, _ = reader.log_likelihoods(evidence, check.question, ids, StageTimer())
+    probabilities = [math.exp(each) for each in logs]
+    no = sum(probabilities[len(check.yes) :])
+    yes = sum(probabilities[: len(check.yes)]) if check.yes else 1.0 - no
+    return yes if NOT_SHOWN in check.no else yes / (yes + no)
 
 
 def check_for(request: str, questions: str | None) -> Check:

@@ -14,6 +14,7 @@ from pipeline.scoring import is_right
 
 # what the digits of an answer must equal; without it, its words must (pipeline/scoring.py)
 NUMBER = "number"
+CONTAINS = "contains"  # the answer holds the reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,15 @@ class AnsweredQuestion:
     question: str
     answer: str  # as the model gave it; "": it gave none
     references: tuple[str, ...] = ()  # right answers, any of which counts; (): unknown
-    rule: str = ""  # NUMBER, or ""
+    rule: str = ""  # NUMBER, CONTAINS, or ""
     options: tuple[str, ...] = ()  # without letters; (): an open question
     letter: str | None = None  # of the right option; None: unknown
     choice: str | None = None  # letter of the option that the answer chose; None: it chose none
     evidence: tuple[Span, ...] = ()  # that the right answer rests on; (): unknown
     recalled: tuple[Span, ...] = ()  # that the model read
     cited: tuple[Span, ...] = ()
+    found: tuple[Span, ...] | None = None  # by a search alone, best first; None: it was answered
+    in_time: bool | None = None  # whether the answer came when it was due; None: at any time
     best: Span | None = None  # the cited span with the heaviest frame
     basis: tuple[Basis, ...] = ()  # of each statement of the answer
     group: str = ""  # questions of a group only count as right together
@@ -39,7 +42,7 @@ class AnsweredQuestion:
 
     def __post_init__(self) -> None:
         """UserError on a row that no scorer can take."""
-        spans = (*self.evidence, *self.recalled, *self.cited)
+        spans = (*self.evidence, *self.recalled, *self.cited, *(self.found or ()))
         bad = next((one for one in spans if not 0 <= one[0] <= one[1] < float("inf")), None)
         if bad is not None:
             raise UserError(f"{self.id}: {list(bad)} is no start and end in seconds")
@@ -52,8 +55,10 @@ class AnsweredQuestion:
     def right(self) -> bool | None:
         """Whether the answer is right: the right option, or one of the references. None: unknown.
 
-        An answer that chose no option is wrong.
+        An answer that chose no option is wrong, and so is one that came too early or too late.
         """
+        if self.in_time is False:
+            return False
         if self.options:
             return None if self.letter is None else self.choice == self.letter
         if not self.references:
@@ -65,8 +70,11 @@ def matches(answer: str, reference: str, rule: str = "") -> bool:
     """Whether an open answer is the reference.
 
     rule "": equal up to case and a full stop. NUMBER: the digits of the answer, joined, are the
-    reference, as in OVO-Bench.
+    reference, as in OVO-Bench. CONTAINS: the reference stands in it, as in StreamingBench's
+    proactive tasks.
     """
+    if rule == CONTAINS:
+        return reference in answer
     if rule == NUMBER:
         return "".join(one for one in answer if one in "0123456789") == reference
     return is_right(answer, reference)

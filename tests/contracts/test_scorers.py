@@ -37,7 +37,14 @@ TOGETHER = [
     for name in ("c", "d")
     for number in range(2)
 ]
-PERFECT = [OPEN, NUMBER, CHOICE, *TOGETHER]
+SEARCH = AnsweredQuestion(
+    "search", "a.mp4", "When?", "", evidence=EVIDENCE[1:], recalled=EVIDENCE[1:],
+    cited=EVIDENCE[1:], best=EVIDENCE[1], found=(EVIDENCE[1], (60.0, 61.0)),
+)  # fmt: skip
+WATCH = AnsweredQuestion(
+    "watch", "a.mp4", "Say when.", "red", references=("red",), rule="contains", in_time=True
+)
+PERFECT = [OPEN, NUMBER, CHOICE, *TOGETHER, SEARCH, WATCH]
 UNKNOWN = [
     AnsweredQuestion("1", "a.mp4", "q", "something"),
     AnsweredQuestion("2", "a.mp4", "q", "red", options=("red", "blue"), choice="B"),
@@ -46,7 +53,11 @@ UNKNOWN = [
 
 def emptied(question: AnsweredQuestion) -> AnsweredQuestion:
     """An answer that says, reads and cites nothing."""
-    return replace(question, answer="", choice=None, recalled=(), cited=(), best=None, basis=())
+    return replace(
+        question, answer="", choice=None, recalled=(), cited=(), best=None, basis=(),
+        found=None if question.found is None else (),
+        in_time=None if question.in_time is None else False,
+    )  # fmt: skip
 
 
 def changed(question: AnsweredQuestion) -> AnsweredQuestion:
@@ -60,6 +71,8 @@ def changed(question: AnsweredQuestion) -> AnsweredQuestion:
         cited=spans,
         best=spans[1],
         basis=(Basis("s", spans), Basis("t", ())),
+        found=None if question.found is None else spans,
+        in_time=None if question.in_time is None else False,
     )
 
 

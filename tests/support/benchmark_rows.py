@@ -96,6 +96,15 @@ EGO_LIFE: Row = {
     "choice_d": "Dan", "answer": "B", "target_time": {"date": "DAY1", "time": "11152408"},
     "keywords": "take drill", "reason": "seen",
 }  # fmt: skip
+X_LE_BENCH: Row = {
+    "query_metadata": {
+        "video_uid": "0a8f-11", "query_range": {"start_time": "08:30", "end_time": "08:52"},
+    },
+    "queries": [
+        {"query": "Where was the cup?", "template": "Objects: where", "video_uid": "0a8f-11",
+         "response_start_time_sec": 30612.5, "response_end_time_sec": 30615}
+    ],
+}  # fmt: skip
 VUE_TR: Row = {
     "query_id": 3, "video_id": "h2j", "duration": 56.5, "query": "silver car",
     "gt": [[14, 18], [22, 23.5]], "task": "temporal_retrieval", "duration_category": "ultra-short",
@@ -121,6 +130,23 @@ STREAMING: Row = {
         {"task_type": "Clips Summarize", "question": "Q?", "time_stamp": "00:01:31", "answer": "B",
          "options": OPTIONS, "required_ability": "episodic memory"}
     ],
+}  # fmt: skip
+PROACTIVE: Row = {
+    "time": "[0:00:00 - 0:00:30]", "video_categories": "x", "video_path": "./videos/p.mp4",
+    "questions": [
+        {"task_type": "Proactive Output", "question": 'When the score is 3, output "3".',
+         "time_stamp": "00:00:20", "ground_truth_time_stamp": "00:00:29",
+         "ground_truth_output": "3", "required_ability": "working memory"}
+    ],
+}  # fmt: skip
+MOMENT_SEEKER: Row = {
+    "qry_text": "A man runs", "qry_img_path": "images/1.png", "qry_video_path": "",
+    "candidate_video_list": [
+        {"output_path": "/share/clips/movie_16/0.00_3.00.mp4", "frame_path": "/share/0.png"},
+        {"output_path": "/share/clips/other_2/0.00_3.00.mp4", "frame_path": "/share/1.png"},
+        {"output_path": "/share/clips/movie_16/3.00_7.50.mp4", "frame_path": "/share/2.png"},
+    ],
+    "gt_indices": [2],
 }  # fmt: skip
 OVO: Row = {
     "id": 0, "task": "EPM", "video": "Ego4D/clips/e.mp4", "realtime": 215, "question": "Who?",
@@ -279,6 +305,22 @@ ANNOTATIONS: list[Annotation] = [
     ),
     Annotation("tvqa_long", "tvqa_val.jsonl", TVQA, [{"letter": "B"}]),
     Annotation(
+        "x_le_bench", "simulation_7_annotations.json", X_LE_BENCH,
+        [{"video": "0a8f-11.mp4", "question": "Where was the cup?", "evidence": ((12.5, 15.0),),
+          "task": "objects_retrieval", "options": ()}],
+        [(X_LE_BENCH | {"query_metadata": {"video_uid": "a"}}, "query_range=None is no object"),
+         (X_LE_BENCH | {"query_metadata": X_LE_BENCH["query_metadata"]
+                        | {"query_range": {"start_time": "early"}}}, "'early' is no time of a day"),
+         (_turns(X_LE_BENCH, "queries", response_start_time_sec=30599), "does not follow the"),
+         (_turns(X_LE_BENCH, "queries", response_end_time_sec=""), "end_time_sec is empty"),
+         (_turns_without(X_LE_BENCH, "queries", "query"), "the field query is missing"),
+         (X_LE_BENCH | {"queries": 4}, "the field queries is no list of objects")],
+        lambda rows: {
+            "metadata": {"persona_id": 7}, "simulations": [],
+            "tasks": {"objects_retrieval": {"query_list": rows}, "counting": []},
+        },
+    ),
+    Annotation(
         "vue_tr", "VUE-TR_ground_truth.json", VUE_TR,
         [{"id": "3", "video": "h2j.mp4", "question": "silver car", "task": "vision",
           "evidence": ((14.0, 18.0), (22.0, 23.5)), "duration": "ultra-short", "options": ()}],
@@ -313,6 +355,37 @@ ANNOTATIONS: list[Annotation] = [
         [{"video": "./videos/s.mp4", "letter": "B", "asked_at": 91.0, "task": "Clips Summarize"}],
         [(_turns(STREAMING, "questions", time_stamp="later"), "asked_at='later' is no time"),
          (_turns_without(STREAMING, "questions", "options"), "the field options is missing")],
+    ),
+    Annotation(
+        "streaming_bench_proactive", "questions_proactive.json", PROACTIVE,
+        [{"video": "./videos/p.mp4", "asked_at": 20.0, "answer": "3", "rule": "contains",
+          "query": 'When the score is 3, output "3".', "task": "Proactive Output"}],
+        [(_turns(PROACTIVE, "questions", ground_truth_time_stamp="00:00:10"),
+          "asked_at=20.0, watch.due=10.0 and watch.until=14.0 must come in this order"),
+         (_turns(PROACTIVE, "questions", ground_truth_time_stamp="soon"), "due='soon' is no time"),
+         (_turns_without(PROACTIVE, "questions", "ground_truth_time_stamp"), "is missing"),
+         (STREAMING, "the field ground_truth_output is missing")],
+    ),
+    Annotation(
+        "moment_seeker", "t2v_ms.json", MOMENT_SEEKER,
+        [{"video": "movie_16.mp4", "question": "A man runs", "picture": "images/1.png",
+          "candidates": ((0.0, 3.0), (3.0, 7.5)), "evidence": ((3.0, 7.5),),
+          "task": "text and image"}],
+        [(without(MOMENT_SEEKER, "candidate_video_list"), "candidate_video_list is no list of"),
+         (MOMENT_SEEKER | {"gt_indices": [3]}, "gt_indices holds 3, which is none of the 3"),
+         (MOMENT_SEEKER | {"gt_indices": 2}, "gt_indices=2 is no list of numbers"),
+         (MOMENT_SEEKER | {"gt_indices": [1, 2]}, "gt_indices are clips of 2 videos"),
+         (MOMENT_SEEKER | {"candidate_video_list": [{"output_path": "a/b.mp4"}]}, "is no clip"),
+         (without(MOMENT_SEEKER, "qry_text"), "the field qry_text is missing")],
+    ),
+    Annotation(
+        "moment_seeker", "t2v_ca.json", MOMENT_SEEKER | {"qry_img_path": ""},
+        [{"picture": "", "task": "text"}],
+    ),
+    Annotation(
+        "moment_seeker", "tv2v.json",
+        MOMENT_SEEKER | {"qry_img_path": "", "qry_video_path": "clips/q.mp4"},
+        [{"picture": "clips/q.mp4", "task": "text and clip"}],
     ),
     Annotation(
         "ovo_bench", "ovo_bench_new.json", OVO,

@@ -4,6 +4,7 @@ import difflib
 import re
 
 from pipeline.batch.annotations.benchmark import Benchmark
+from pipeline.batch.annotations.columns import text
 from pipeline.batch.annotations.fields import (
     Values,
     inline_options,
@@ -12,7 +13,6 @@ from pipeline.batch.annotations.fields import (
     number,
     select,
 )
-from pipeline.batch.jobs import text
 from pipeline.batch.schema import RowError
 
 _MF2_PROMPT = "Statement: {}\nBased on the movie, is the above statement TRUE or FALSE?"

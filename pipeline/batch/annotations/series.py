@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from pipeline.batch.annotations.benchmark import Benchmark
+from pipeline.batch.annotations.columns import text
 from pipeline.batch.annotations.fields import Values, letter_at, select
-from pipeline.batch.jobs import text
 from pipeline.batch.schema import Entry, RejectedRow, RowError
 
 _EPISODE = re.compile(r"s(\d+)e(\d+)", re.IGNORECASE)

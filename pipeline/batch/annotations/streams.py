@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from pipeline.batch.annotations.benchmark import Benchmark, nested
+from pipeline.batch.annotations.columns import seconds, text
 from pipeline.batch.annotations.fields import Values, letter_at, missing_field, objects, select
-from pipeline.batch.jobs import text
 from pipeline.batch.schema import Entry, RejectedRow, RowError
+from pipeline.scorers.schema import CONTAINS
 
 _YES_NO = ("Yes", "No")
 _GROUPS = {  # of OVO-Bench, with its tasks
@@ -26,10 +27,45 @@ class StreamingBench(Benchmark):
 
     def __call__(self, values: Values) -> list[Values]:
         if "ground_truth_output" in values:
-            raise RowError("proactive tasks, which ask when to speak, are not supported")
+            raise RowError("a proactive task; use annotations=streaming_bench_proactive")
         row = select(
             values, "question", "options", "answer", task="task_type", asked_at="time_stamp"
         )
+        return [row | self._files(values)]
+
+
+class StreamingBenchProactive(Benchmark):
+    """video_path and questions, each with task_type, question, time_stamp (from when on to watch),
+    ground_truth_time_stamp (when to speak), and ground_truth_output (what to say).
+    """
+
+    def __init__(
+        self, *, video: str, prompt: str, proactive: str, late: float, tolerance: float
+    ) -> None:
+        """prompt: what is asked when the time has come. proactive: whether it has, with question
+        and output in braces. late: seconds after the right moment in which the model is still
+        asked. tolerance: by which an answer may come too early or too late."""
+        super().__init__(video=video, prompt=prompt)
+        self.proactive, self.late, self.tolerance = proactive, late, tolerance
+
+    def unfold(self, entry: Entry) -> Iterator[Entry | RejectedRow]:
+        yield from nested(entry, "questions")
+
+    def __call__(self, values: Values) -> list[Values]:
+        row = select(values, answer="ground_truth_output", task="task_type", asked_at="time_stamp")
+        question = text(values, "question")
+        due = seconds(select(values, due="ground_truth_time_stamp"), "due")
+        if due is None:
+            raise RowError("the field ground_truth_time_stamp is empty")
+        output = text(values, "ground_truth_output")
+        ask = self.proactive.replace("{question}", question).replace("{output}", output)
+        watch = {"prompt": ask, "due": due, "until": due + self.late, "tolerance": self.tolerance}
+        row |= {
+            "question": self.prompt.replace("{question}", question),
+            "query": question,
+            "rule": CONTAINS,
+            "watch": watch,
+        }
         return [row | self._files(values)]
 
 

@@ -186,7 +186,7 @@ class _WorkerPool:
         task = worker.task
         if task is None:
             return
-        from pipeline.batch.compute.worker import failure
+        from pipeline.batch.compute.rows import failure
 
         key = f"{task.name} {task.start} {task.end}"
         self._tries[key] = self._tries.get(key, 0) + 1

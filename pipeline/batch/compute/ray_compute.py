@@ -101,7 +101,7 @@ class RayCompute:
                     del pending[event.row["id"]]
                 emit(event)
         if pending:
-            from pipeline.batch.compute.worker import failure
+            from pipeline.batch.compute.rows import failure
 
             for task, job in pending.values():
                 emit(failure(task, job, "Ray gave it up; the same command asks it again"))
@@ -301,7 +301,8 @@ class _Actor:
             )
 
     def _events(self, task: Task) -> Iterator[Encoded | QuestionAnswered]:
-        from pipeline.batch.compute.worker import Worker, failure
+        from pipeline.batch.compute.rows import failure
+        from pipeline.batch.compute.worker import Worker
 
         if _count_attempt(task) > self._tries:
             yield ()

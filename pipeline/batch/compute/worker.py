@@ -20,11 +20,15 @@ from memory.schema import Evidence, Question
 from pipeline.answer.schema import is_local
 from pipeline.answer.strategies.segment_slices import frame_tokens
 from pipeline.batch.compute.film_subtitles import with_subtitles
+from pipeline.batch.compute.moment_retrieval import MomentRetrieval
+from pipeline.batch.compute.rows import empty_row, failure
+from pipeline.batch.compute.watching import answer_in_time, is_in_time
 from pipeline.batch.controls import build_controls
 from pipeline.batch.fetch import fetch
 from pipeline.batch.option_choice import OptionChoice, OptionResult
 from pipeline.batch.schema import (
     LETTERS,
+    RETRIEVE,
     EmitEvent,
     Encoded,
     EncodeProgress,
@@ -42,6 +46,7 @@ from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Reading
 from pipeline.scorers.citation_f1 import support
 from pipeline.scorers.evidence_recall import coverage
+from pipeline.scorers.spans import union
 from pipeline.scoring import is_right
 from pipeline.videos import every_id
 
@@ -57,6 +62,7 @@ class Worker:
         self._backbone, self._clip = build_backbone(config), build_clip(config)
         self._qa: VideoQA | None = None
         self._bank = ""
+        self._retrieval: MomentRetrieval | None = None  # of the open bank
         self._can_choose = False  # whether the part that chooses options was checked
 
     def work(self, task: Task) -> None:
@@ -77,7 +83,8 @@ class Worker:
         jobs = task.in_order()
         pending = {job.id for job in jobs}
         qa = self._open(task.bank)
-        if not self._can_choose and any(job.options for job in jobs):
+        retrieves = self._config.action == RETRIEVE
+        if not (self._can_choose or retrieves) and any(job.options for job in jobs):
             self._choice.check(qa.answerer.batched_reader)
             self._can_choose = True
         if not task.finished and not self._config.also_banks:
@@ -160,12 +167,15 @@ class Worker:
     ) -> list[QuestionAnswered]:
         """Open questions are asked as `reelbank ask` does, those with options through the choice
         part; both with the strategy of the run, or of the group's control."""
+        if self._config.action == RETRIEVE:
+            return [self._retrieved(qa, task, job, ids) for job in group]
         if group[0].control:
             return [self._ask_control(qa, task, job, ids) for job in group]
         rows: dict[str, QuestionAnswered] = {}
         for part in (
             [job for job in group if job.options],
-            [job for job in group if not job.options],
+            [job for job in group if not job.options and job.watch is None],
+            [job for job in group if job.watch is not None],
         ):
             if part:
                 answered = self._ask_alike(qa, task, part, ids)
@@ -192,6 +202,8 @@ class Worker:
         self, qa: VideoQA, task: Task, jobs: Sequence[Job], ids: Sequence[str]
     ) -> list[QuestionAnswered]:
         """Rows of questions that all have options, or none of which has any."""
+        if jobs[0].watch is not None:
+            return [self._ask_in_time(qa, task, job, ids) for job in jobs]
         reader = qa.answerer.batched_reader
         by_id = {job.id: job for job in jobs}
         choices: dict[str, OptionResult] = {}
@@ -213,6 +225,40 @@ class Worker:
             else self._row(qa, task, job, answer, choices.get(job.id) or _named(job, answer), ids)
             for job, answer in zip(jobs, answers, strict=True)
         ]
+
+    def _ask_in_time(
+        self, qa: VideoQA, task: Task, job: Job, ids: Sequence[str]
+    ) -> QuestionAnswered:
+        """The row of a question that waits for its moment."""
+        assert job.watch is not None
+        answer, second = answer_in_time(qa, job, ids)
+        row = empty_row(task, job) | {"video_id": ids[0], "answer": ""}
+        if answer is not None:
+            row = self._row(qa, task, job, answer, None, ids).row
+        row |= {"answered_at": second, "in_time": is_in_time(second, job.watch)}
+        return QuestionAnswered(row | {"right": question_of(row).right})
+
+    def _retrieved(self, qa: VideoQA, task: Task, job: Job, ids: Sequence[str]) -> QuestionAnswered:
+        """The row of a query whose moments are ranked, and which is not answered."""
+        if len(ids) != 1:
+            raise UserError(f"action=retrieve ranks moments of one video, not of {len(ids)}")
+        begun = time.perf_counter()
+        if self._retrieval is None or self._retrieval.qa is not qa:
+            self._retrieval = MomentRetrieval(qa)
+        found = self._retrieval(job, ids[0])
+        values = {
+            "video_id": ids[0],
+            "video_seconds": qa.bank.catalog.require_video(ids[0]).info.duration,
+            "answer": "",
+            "options": [],  # nothing is chosen, and nothing is right or wrong
+            "truth": None,
+            "found": [list(one) for one in found],
+            "spans": [list(one[:2]) for one in found[:1]],
+            "recalled": [list(span) for span in union([one[:2] for one in found])],
+            "seconds": {"total": time.perf_counter() - begun},
+            "bank_id": bank_id(qa.bank),
+        }
+        return QuestionAnswered(empty_row(task, job) | values)
 
     def _row(
         self,
@@ -265,60 +311,6 @@ def _named(job: Job, answer: Answer) -> OptionResult | None:
     number = next(named, None)
     letter = None if number is None else LETTERS[number]
     return OptionResult(Reading(answer.text, {}), letter)
-
-
-def failure(task: Task, job: Job, error: Exception | str) -> QuestionAnswered:
-    """The row of a question that could not be answered."""
-    why = str(error) if isinstance(error, UserError | str) else f"{type(error).__name__}: {error}"
-    return QuestionAnswered(empty_row(task, job) | {"error": " ".join(why.split())})
-
-
-def empty_row(task: Task, job: Job) -> dict[str, Any]:
-    """All columns of answers.jsonl, filled with what is known before the answer."""
-    return {
-        "id": job.id,
-        "video": task.name,
-        "video_id": None,
-        "question": job.question,
-        "options": list(job.options),
-        "asked_at": job.asked_at,
-        "answer": None,
-        "choice": None,
-        "truth": job.letter if job.options else job.answer,
-        "accepted": list(job.accepted),
-        "rule": job.rule,
-        "right": None,
-        "scores": [],
-        "spans": [],
-        "cited": [],
-        "videos": [],
-        "recalled": [],
-        "basis": [],
-        "evidence": [list(span) for span in job.evidence],
-        "evidence_cited": None,
-        "evidence_seconds_cited": None,
-        "seconds": {},
-        "video_seconds": None,
-        "frames_read": None,
-        "visual_tokens": None,
-        "prompt_tokens": None,
-        "answer_tokens": None,
-        "cost": None,
-        "cited_by": None,
-        "channel": None,
-        "confidence": None,
-        "task": job.task,
-        "category": job.category,
-        "duration": job.duration,
-        "group": job.group,
-        "pair": job.pair,
-        "control": job.control,
-        "bank": task.bank,
-        "bank_id": None,
-        "warning": "",
-        "error": None,
-        "job": job.digest(),
-    }
 
 
 def bank_id(bank: MemoryBank) -> str:

@@ -91,6 +91,8 @@ def question_of(row: Row) -> AnsweredQuestion:
             choice=row["choice"],
             evidence=_spans(row.get("evidence") or ()),
             recalled=_spans(row.get("recalled") or ()),
+            found=None if row.get("found") is None else _spans(one[:2] for one in row["found"]),
+            in_time=row.get("in_time"),
             cited=cited,
             best=_best(row["cited"], cited),
             basis=tuple(

@@ -3,6 +3,7 @@ broken ones are told.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,23 @@ from pipeline.batch.annotations.fields import spans
 from pipeline.batch.annotations.multiple_choice import referring_words
 from pipeline.batch.jobs import Annotations
 from pipeline.batch.option_choice import render_prompt
-from pipeline.batch.schema import Entry, Job, RowError
+from pipeline.batch.schema import Entry, Job, RowError, Watch
 from pipeline.config.compose import compose
 from pipeline.config.parts import instantiate
 from pipeline.evaluation.needle.films import vnbench
-from tests.support.benchmark_rows import ANNOTATIONS, EGO_LIFE, OPTIONS, OVO_REC, TVQA, Annotation
+from tests.support.benchmark_rows import (
+    ANNOTATIONS,
+    EGO_LIFE,
+    OPTIONS,
+    OVO_REC,
+    PROACTIVE,
+    TVQA,
+    Annotation,
+)
 from tests.support.job_files import benchmark, collected, write
 from tests.support.paths import CONF
 
+WATCH = {"prompt": "Now?", "due": 3, "until": 5}
 IDS = [f"{number}-{one.option}" for number, one in enumerate(ANNOTATIONS)]
 
 
@@ -29,7 +39,7 @@ def fields(job: Job, names: Any, folder: Path) -> dict[str, Any]:
     """These fields of a job, with the names of files as they are below the folder."""
     values = {name: getattr(job, name) for name in names}
     below = f"{folder}/"
-    for name in {"video", "subtitles"} & values.keys():
+    for name in {"video", "subtitles", "picture"} & values.keys():
         values[name] = values[name].removeprefix(below)
     if "also" in values:
         values["also"] = tuple(path.removeprefix(below) for path in values["also"])
@@ -188,6 +198,41 @@ def test_columns_that_do_not_exist_are_told():
 def test_the_forward_tasks_are_asked_in_the_benchmarks_words(tmp_path):
     found, _ = collected(write(tmp_path / "ovo.json", [OVO_REC]), benchmark("ovo_bench"))
     assert "How many times did they break something?\nProvide your" in found[0].question
+
+
+def test_a_question_that_waits_is_asked_in_the_benchmarks_words(tmp_path):
+    path = write(tmp_path / "questions_proactive.json", [PROACTIVE])
+    ((job,), _) = collected(path, benchmark("streaming_bench_proactive"))
+    watch = job.watch
+    assert watch is not None
+    assert (watch.due, watch.until, watch.every, watch.tolerance) == (29.0, 33.0, 1.0, 2.0)
+    asked = 'When the score is 3, output "3". Is it the right time to output "3"? You can only'
+    assert asked in watch.prompt and watch.prompt.endswith("The answer is:")
+    assert 'Question: When the score is 3, output "3".\n\nThe answer' in job.question
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"watch": "soon"}, "watch='soon' is no object with prompt, due and until"),
+        ({"watch": {"prompt": "Now?", "due": 3, "until": 2}}, "must come in this order"),
+        ({"asked_at": ""}, "asked_at=None, watch.due=3.0 and watch.until=5.0 must come in"),
+        ({"watch": WATCH | {"every": 0}}, "watch.every=0 never ends"),
+        ({"options": ["red", "blue"], "answer": "A"}, "a question with watch has no options"),
+    ],
+)
+def test_a_question_that_cannot_wait_is_told(row, words, tmp_path):
+    whole = {"video": "v.mp4", "question": "Why?", "asked_at": 1, "watch": WATCH} | row
+    found, bad = collected(write(tmp_path / "jobs.json", [whole]))
+    assert found == [] and words in bad[0].why, bad
+
+
+def test_a_question_that_does_not_wait_keeps_its_digest():
+    """A run of an earlier version goes on."""
+    plain = Job("1", "v.mp4", "Why?", ("red", "blue"))
+    assert plain.digest() == "5473720f"
+    other = replace(plain, watch=Watch("Now?", 3.0, 5.0))
+    assert other.digest() != plain.digest() != replace(plain, query="red").digest()
 
 
 def test_vnbench_rows_are_those_of_the_needle_benchmark():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.batch import progress, summary, tasks
-from pipeline.batch.compute.worker import empty_row, failure
+from pipeline.batch.compute.rows import empty_row, failure
 from pipeline.batch.run_folder import to_table
 from pipeline.batch.schema import EncodeProgress, Job, QuestionAnswered, Task
 from pipeline.batch.scores.score_rows import build_scorers, question_of, score_rows, with_metrics
