@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
@@ -192,6 +193,36 @@ def test_films_as_files_are_read_from_them(tmp_path: Path) -> None:
     assert np.abs(seen.pixels.astype(int) - plan.pixels).mean() < 12
 
 
+def test_a_task_with_places_has_its_map(tmp_path: Path) -> None:
+    rows = go(tmp_path, "tasks=[places]", "controls=[]", "needle_seconds=1", "minutes=[0.6]")
+    assert len({tuple(row["place"]) for row in rows}) == len(rows) == 9
+    assert (tmp_path / "places.png").read_bytes().startswith(b"\x89PNG")
+    assert "Place on the frame" in (tmp_path / "report.html").read_text()
+
+
+def test_lengths_in_tokens_give_as_many_frames(tmp_path: Path) -> None:
+    given = ["preset=smoke", f"out={tmp_path}", "action=make", "tasks=[count]", *toy_parts()]
+    assert cli.run("needle", [*given, "tokens=[1600]"]) == 0
+    (film,) = read_films(tmp_path / "films.jsonl")
+    config = compose("needle", given)
+    frames_of_film = film.seconds * config.fps
+    assert frames_of_film * build_backbone(config).tokens_per_frame == pytest.approx(1600)
+    with pytest.raises(UserError, match="tokens has 1, and one frame"):
+        cli.run("needle", [*given, "tokens=[1]"])
+
+
+def test_own_needles_are_scored_as_other_tasks(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    Image.new("RGB", (60, 40), (230, 20, 20)).save(folder / "red.png")
+    (folder / "needles.csv").write_text(
+        "file,question,answer,options\nred.png,What colour is it?,red,red|blue|green|grey\n"
+    )
+    rows = go(tmp_path / "out", f"needles={folder}", "tasks=[]", "controls=[oracle]")
+    assert {row["task"] for row in rows} == {"own"} and len(rows) == 2
+    assert all(row["found"] == [True] for row in rows if row["arm"] == "oracle")
+
+
 # ---- what an arm is
 
 
@@ -261,6 +292,9 @@ def test_an_arm_reads_the_words_of_its_films(tmp_path: Path) -> None:
     words = "+arms.words=['text=subtitles','read_text_tokens=600']"
     rows = go(tmp_path, "action=run", *settings, "depths=[50]", words)
     read = {arm: {row["lines_read"] for row in own} for arm, own in score.by(rows, "arm").items()}
+    for row in rows:
+        has_line = [start < 4.0 and end > 2.0 for start, end in row["needles"]]
+        assert row["found_in_lines"] == [one and row["lines_read"] == 1 for one in has_line]
     assert read["fused"] == read["needle_only"] == {0}
     assert read["words"] == {1}
     config = configuration_of(tmp_path, next(row for row in rows if row["arm"] == "words"))

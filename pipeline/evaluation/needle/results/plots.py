@@ -57,6 +57,24 @@ def heat_map(rows: Sequence[ResultRow], depths: Sequence[float], path: Path, tit
     figure.savefig(path, dpi=120)
 
 
+def place_map(rows: Sequence[ResultRow], path: Path, title: str) -> None:
+    """Share of right answers about one needle by its place on the frame, with counts."""
+    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    values = np.full((3, 3), np.nan)
+    for row, column in sorted({tuple(one["place"]) for one in rows}):
+        own = [one for one in rows if tuple(one["place"]) == (row, column)]
+        values[row, column] = np.mean([one["right"] for one in own])
+        label = f"{100 * values[row, column]:.0f}\nn={len(own)}"
+        axes.text(column, row, label, ha="center", va="center", fontsize=9)
+    image = axes.imshow(values, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(3), ["left", "middle", "right"])
+    axes.set_yticks(range(3), ["top", "middle", "bottom"])
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, ax=axes, label="right")
+    figure.savefig(path, dpi=120)
+
+
 def length_curves(rows: Sequence[ResultRow], task: str, path: Path) -> None:
     """Accuracy against length with its interval, one line per arm."""
     own = [row for row in rows if row["task"] == task]

@@ -28,6 +28,7 @@ class ContextRecord:
     ranked: tuple[int, ...]
     nbytes: int  # of the keys and values, or of the tokens
     lines: int
+    line_spans: tuple[tuple[float, float], ...]  # seconds of the lines
     absence: float | None
 
 
@@ -59,6 +60,7 @@ class ReadLog:
                     run.kv.nbytes if run.kv else run.tokens.tokens.nbytes for run in evidence.runs
                 ),
                 lines=len(evidence.lines),
+                line_spans=tuple((line.start, line.end) for line in evidence.lines),
                 absence=reading.absence,
             )
         )

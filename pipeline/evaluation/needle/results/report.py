@@ -193,7 +193,7 @@ def write(
     depths: Sequence[float],
     out: Path,
 ) -> None:
-    """Write report.md, heatmap.png, length.png, recall.png and report.html."""
+    """Write report.md, the figures and report.html; places.png where the task places is there."""
     parts, head = sections(rows, items, films, encodings), heading(rows, films)
     lines = ["# Needle report", "", head, ""]
     for title, words, table in parts:
@@ -209,9 +209,17 @@ def write(
         out / "heatmap.png",
         f"{task}, {first}",
     )
+    on_frame = placed(main)
+    if on_frame:
+        plots.place_map(on_frame, out / "places.png", f"{on_frame[0]['task']}, {first}")
     plots.length_curves(rows, task, out / "length.png")
     plots.recall_curves(rows, out / "recall.png")
     (out / "report.html").write_text(_page(head, parts, main, films, out), encoding="utf-8")
+
+
+def placed(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The rows of the task whose needles are small enough to have a place on the frame."""
+    return [row for row in score.answerable(rows) if row["task"] == "places" and row.get("place")]
 
 
 def failures(rows: Sequence[ResultRow], most: int = FAILURES) -> list[ResultRow]:
@@ -234,6 +242,7 @@ def _page(
         ("heatmap", "Depth and length"),
         ("length", "Accuracy against length; dashed: controls"),
         ("recall", "Evidence recall"),
+        *([("places", "Place on the frame")] if placed(main) else []),
     ):
         data = base64.b64encode((out / f"{name}.png").read_bytes()).decode()
         body.append(f"<h2>{words}</h2>{_image(data, 'png', words, 'plot')}")

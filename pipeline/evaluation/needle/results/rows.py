@@ -51,6 +51,7 @@ def row_of(item: Item, film: Film, arm: Arm, video_id: str, turn: int) -> JsonRo
         "family": item.family,
         "minutes": film.seconds / 60,
         "depth": item.depth,
+        "place": place_of(item, film),
         "kind": kind_of(item, film, arm.config.fps),
         "turn": turn,
         "bank": arm.bank.name,
@@ -112,6 +113,15 @@ def kind_of(item: Item, film: Film, fps: float) -> str:
     return "perception" if recent else "backward"
 
 
+def place_of(item: Item, film: Film) -> tuple[int, int] | None:
+    """Row and column, from 0, of the 3 x 3 places of the frame in which the answer's only needle
+    has its middle; None with several needles or none."""
+    if len(item.needles) != 1:
+        return None
+    at = film.shown[item.needles[0]].place
+    return min(int(3 * (at.y + at.height / 2)), 2), min(int(3 * (at.x + at.width / 2)), 2)
+
+
 def _score_facts(item: Item, film: Film, asked: ArmAnswer) -> JsonRow:
     """Whether the answer is right, as free text and as a choice by VNBench's rules."""
     answer, choice = asked.answer, asked.choice
@@ -138,9 +148,13 @@ def _evidence_facts(item: Item, film: Film, arm: Arm, asked: ArmAnswer) -> JsonR
     # ranked frames that are not read are known by number: a file's frame may lie one frame later
     first = next((context.ranked for context in asked.contexts if context.ranked), ())
     ranked = [ordinal * interval for ordinal in first]
+    lines = [span for context in asked.contexts for span in context.line_spans]
     needles: Spans = ()  # without video, or without needles in it, there is nothing to find
     if arm.shows_needles:
         needles = arm.variant(film).spans(item.needles)
+    seen = [any(a <= t < b for t in read) for a, b in needles]
+    in_lines = [any(start < b and end > a for start, end in lines) for a, b in needles]
+    heard = [film.shown[i].card.kind == "speech" for i in item.needles]
     return {
         "needles": needles,
         "sampled": [is_sampled(film, i, arm.config.fps) for i in item.needles] if needles else [],
@@ -148,7 +162,12 @@ def _evidence_facts(item: Item, film: Film, arm: Arm, asked: ArmAnswer) -> JsonR
         "ranks": [_first(ranked, span) for span in needles] if ranked else [],
         "ranked": [round(t, 3) for t in ranked[:RANKED]],
         "read": [round(t, 3) for t in read],
-        "found": [any(a <= t < b for t in read) for a, b in needles],
+        # no frame shows what is said
+        "found": [
+            in_line if is_heard else is_seen
+            for is_seen, in_line, is_heard in zip(seen, in_lines, heard, strict=False)
+        ],
+        "found_in_lines": in_lines,
         "cited": asked.answer.spans,
         "lines_read": sum(context.lines for context in asked.contexts),
         "read_bytes": sum(context.nbytes for context in asked.contexts),
