@@ -124,7 +124,9 @@ def test_the_tables_say_what_the_rows_say(folder, whole):
     told = {
         row["id"]: row for row in pyarrow.parquet.read_table(whole / "answers.parquet").to_pylist()
     }
+    metrics = {key: dict(row.pop("metrics")) for key, row in told.items()}
     assert {key: row | {"seconds": dict(row["seconds"])} for key, row in told.items()} == found
+    assert all(metrics.values())  # see test_score.py
     rows = table(whole / "videos.csv")
     assert [
         (int(row["questions"]), int(row["failed"]), int(row["times_encoded"])) for row in rows

@@ -329,7 +329,10 @@ def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
         "spans": [list(span) for span in answer.spans],
         "recalled": [list(span) for span in answer.recalled],
         # each statement of the answer with the spans that it cites
-        "basis": [asdict(each) for each in answer.trace.basis] if answer.trace else [],
+        "basis": [
+            {"text": each.text, "spans": [list(span) for span in each.spans]}
+            for each in (answer.trace.basis if answer.trace else ())
+        ],
         "cited": [asdict(frame) for frame in answer.cited],
         # the films that the answer cites, of several
         "videos": [
