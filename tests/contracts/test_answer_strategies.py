@@ -7,7 +7,7 @@ passes of the model.
 import math
 import re
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
 import pytest
@@ -16,15 +16,21 @@ from encoders.errors import UserError
 from memory.schema import Question
 from pipeline.answer.schema import local
 from pipeline.answer.strategies.call_log import ROOM
+from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.cli.keys import options_of
+from pipeline.config.compose import compose
 from pipeline.runtime.cancel import Cancelled
 from pipeline.schema import Answer
-from tests.support.qa import opened
+from tests.support.families import FAMILIES
+from tests.support.qa import opened as qa_of_toy
+from tests.support.toy_evidence import arguments_for
 
 READ_TOKENS = 24  # of 80 that the film has
 TINY = 20  # tokens of a window that holds no context
 T = 15.5  # the last frame before is the last of a segment
-OPTIONS = ("prefill.dtype=float32", f"read_tokens={READ_TOKENS}", "recent_frames=2")
+OPTIONS = ("prefill.dtype=float32", "recent_frames=2")
+OTHERS = ("qwen2_5_vl", "internvl")  # families
+FAMILY_TOKENS = 64  # of an answer of theirs
 # one that rules reduce, one that the model answers from the findings
 QUESTIONS = ("In what order did the star and the heart appear?", "What is this film about?")
 
@@ -38,51 +44,78 @@ class Asked:
     elsewhere: list[Answer]  # by a new process in a bank of its own
     early: list[Answer]  # asked at T
     of_part: list[Answer]  # in a bank that ends at T
+    read_tokens: int
     window: int  # tokens that the model takes
     cancelled: Answer | None  # what became of a question that was cancelled before
     beyond: list[str]  # errors where the window of the model holds no question
 
 
+@contextmanager
+def opened(model, film, bank, *more):
+    """The parts of `reelbank ask` over a tiny random model, and the video's source."""
+    if model == "toy":
+        with qa_of_toy(film, bank, *OPTIONS, f"read_tokens={READ_TOKENS}", *more) as parts:
+            yield parts
+        return
+    pytest.importorskip(FAMILIES[model].needs or "torch")
+    own = arguments_for(FAMILIES[model], film, bank, "fps=1", "text=subtitles", *OPTIONS, *more)
+    config = compose("ask", [*own, f"read_tokens={FAMILY_TOKENS}"])
+    backbone = build_backbone(config)
+    source = build_source(config, backbone)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        yield qa, source
+
+
+@pytest.fixture(
+    scope="module",
+    params=["toy", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)],
+)
+def model(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(film, tmp_path_factory):
+def folder(film, model, tmp_path_factory):
     """Two banks of the film, and one of its first part."""
     root = tmp_path_factory.mktemp("banks")
     for name, more in (("a", ()), ("b", ()), ("part", (f"end={T}",))):
-        with opened(film, root / name, *OPTIONS, *more) as (qa, source):
+        with opened(model, film, root / name, *more) as (qa, source):
             qa.ingest(source)
     return root
 
 
 @pytest.fixture(scope="module", params=options_of("answer"))
-def asked(request, film, folder):
+def asked(request, film, model, folder):
     strategy = f"answer={request.param}"
 
     def ask(asked_at=math.inf):
         return [qa.ask(Question(text, source.info.video_id, asked_at)) for text in QUESTIONS]
 
-    with opened(film, folder / "a", *OPTIONS, strategy) as (qa, source):
+    with opened(model, film, folder / "a", strategy) as (qa, source):
         answers, again, early = ask(), ask(), ask(T)
+        read_tokens = qa.answerer.read_tokens
         window = local(qa.answerer.reader, "a test").backbone.language_model.max_positions
         ended = threading.Event()
         ended.set()
         cancelled = None
         with suppress(Cancelled):
             cancelled = qa.ask(Question(QUESTIONS[1], source.info.video_id), cancelled=ended)
-    with opened(film, folder / "b", *OPTIONS, strategy) as (qa, source):
+    with opened(model, film, folder / "b", strategy) as (qa, source):
         elsewhere = ask()
         qa.bank.findings.forget(source.info.video_id)
-        model = local(qa.answerer.reader, "a test").backbone.language_model
-        model.max_positions, beyond = TINY, list[str]()
+        decoder = local(qa.answerer.reader, "a test").backbone.language_model
+        decoder.max_positions, beyond = TINY, list[str]()
         for text in QUESTIONS:
             try:
                 qa.ask(Question(text, source.info.video_id))
             except UserError as error:
                 beyond.append(str(error))
-        model.max_positions = window
+        decoder.max_positions = window
         assert qa.bank.findings.nbytes() == 0
-    with opened(film, folder / "part", *OPTIONS, strategy, f"end={T}") as (qa, source):
+    with opened(model, film, folder / "part", strategy, f"end={T}") as (qa, source):
         of_part = ask()
-    return Asked(answers, again, elsewhere, early, of_part, window, cancelled, beyond)
+    return Asked(answers, again, elsewhere, early, of_part, read_tokens, window, cancelled, beyond)
 
 
 def test_the_trace_adds_up_and_every_pass_is_bounded(asked):
@@ -92,7 +125,7 @@ def test_the_trace_adds_up_and_every_pass_is_bounded(asked):
         assert sum(call.visual_tokens for call in trace.calls) == answer.visual_tokens
         assert sum(call.frames for call in trace.calls) == answer.frames_read
         assert sum(call.seconds for call in trace.calls) <= answer.seconds["total"] + 1e-6
-        most = asked.window - ROOM if trace.strategy == "full" else READ_TOKENS
+        most = asked.window - ROOM if trace.strategy == "full" else asked.read_tokens
         for call in trace.calls:
             assert call.longest <= most and call.visual_tokens <= call.contexts * call.longest
             assert call.text_tokens > 0
