@@ -142,6 +142,7 @@ def test_the_report_holds_its_figures(ran: Path) -> None:
         for part in (
             "Free answers",
             "Perception and backward",
+            "Turn by turn",
             "Differences in pairs",
             "Evidence",
             "VNBench's rules",
