@@ -14,6 +14,7 @@ TASKS = {
     "batch": "pipeline.batch.command:run",
     "find": "pipeline.commands.find:run",
     "summary": "pipeline.commands.summary:run",
+    "watch": "pipeline.watch.command:run",
     "clip": "pipeline.commands.files.clip:run",
     "sheet": "pipeline.commands.files.sheet:run",
     "export": "pipeline.commands.files.export:run",
@@ -231,6 +232,22 @@ COMMANDS: dict[str, Command] = {
             task="ingest",
             slots=(Slot("FILM", "video", "video files", is_film=True, many=True),),
             options=(BANK, MODEL, MODEL_NAME, FPS, START, END, JSON),
+            heading=_FILMS,
+        ),
+        Command(
+            "watch",
+            "take up the films of a folder as they come, one line each",
+            "reelbank watch recordings --bank films",
+            task="watch",
+            slots=(Slot("DIR", "folder", "the folder"),),
+            options=(
+                BANK, MODEL, MODEL_NAME, FPS,
+                Option(("--settle",), "settle", "seconds for which a film must stand still", "N"),
+                Option(("--drop",), "deleted=drop", "a film that is deleted leaves the bank too"),
+                Option(("--once",), "once=true", "end when all films that are there are taken up"),
+            ),
+            details="Films that are still copied are left until they stand still. Films that fail "
+            "are told once and tried again. It may be killed at any time.",
             heading=_FILMS,
         ),
         Command(

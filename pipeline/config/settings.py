@@ -60,6 +60,13 @@ class SummaryMethod(StrEnum):
     abstractive = "abstractive"
 
 
+class DeletedFilms(StrEnum):
+    """What a watched folder's bank does with a film whose file is deleted."""
+
+    keep = "keep"
+    drop = "drop"
+
+
 class Messages(StrEnum):
     """What a command tells on stderr while it encodes."""
 
@@ -284,6 +291,26 @@ class IngestSettings(PipelineSettings):
         "Empty: unknown.",
     )
     messages: Messages = setting(Messages.progress, _MESSAGES)
+
+
+@dataclass
+class WatchSettings(IngestSettings):
+    """reelbank watch."""
+
+    task: ClassVar[str] = "watch"
+
+    folder: str = mandatory(
+        "Folder whose films go into the bank.", heading="Folder", form=Form.PATH
+    )
+    recursive: bool = setting(True, "Takes films of the folders in it as well.")
+    settle: float = setting(
+        3.0, "Seconds for which size and time of a film must stand still before it is taken up."
+    )
+    every: float = setting(1.0, "Seconds between two looks at the folder.")
+    deleted: DeletedFilms = setting(
+        DeletedFilms.keep, "What the bank does with a film that is deleted: keep or drop."
+    )
+    once: bool = setting(False, "Ends when every film that is there is in the bank or has failed.")
 
 
 @dataclass
@@ -886,6 +913,7 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
     "bank": BankSettings,
     "find": FindSettings,
     "summary": SummarySettings,
+    "watch": WatchSettings,
     "clip": ClipSettings,
     "export": ExportSettings,
     "sheet": SheetSettings,
