@@ -64,6 +64,8 @@ class _Search:
                 answer = self._look(self.clock.limited(self.question, (low, high)))
                 if answer is None or not answer.shown:
                     break
+                if found is not None and not answer.spans:
+                    break  # it names no moment, so nothing says that it is newer
                 alone, until = self._alone(answer)
                 if alone is None:
                     unconfirmed = unconfirmed or answer

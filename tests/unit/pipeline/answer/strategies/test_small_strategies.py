@@ -56,6 +56,37 @@ def test_chain_keeps_its_note_short(film, tmp_path):
     assert answer.trace.notes[0] and len(answer.trace.notes[0]) < len(long)
 
 
+def test_chain_goes_on_from_the_note_of_an_earlier_question(film, tmp_path):
+    """Also in another process, and of a stream that was taken up again: it reads what came since,
+    and answers as from the beginning. A question about an earlier moment sees no later note."""
+    options = ("answer=chain", "read_tokens=24", "segmenter.seconds=0.5", "fps=2")
+
+    def asked(qa, video_id, **more):
+        answer = qa.ask(Question(WHO, video_id, **more))
+        return answer, len([call for call in answer.trace.calls if call.step == "note"])
+
+    def plain(answer):
+        return answer.text, answer.spans, answer.trace.notes
+
+    with opened(film, tmp_path / "a", *options, says=SAYS) as (qa, source):
+        qa.ingest(source, until=19)  # a block and four more
+        first, steps_of_first = asked(qa, source.info.video_id)
+        again, steps_of_again = asked(qa, source.info.video_id)
+        assert (steps_of_first, first.trace.reused) == (20, 0)
+        assert (steps_of_again, again.trace.reused) == (4, 16) and plain(again) == plain(first)
+    with opened(film, tmp_path / "a", *options, says=SAYS) as (qa, source):
+        qa.ingest(source, until=35)
+        later, steps_of_later = asked(qa, source.info.video_id)
+        early, _ = asked(qa, source.info.video_id, asked_at=4.4)
+        assert (steps_of_later, later.trace.reused) == (20, 16)
+        assert early.trace.reused == 0 and all(end <= 5.0 for _, end in early.spans)
+    fresh = (*options, "answer.keep_notes=false")
+    with opened(film, tmp_path / "b", *fresh, says=SAYS) as (qa, source):
+        qa.ingest(source, until=35)
+        whole, steps_of_whole = asked(qa, source.info.video_id)
+        assert (steps_of_whole, whole.trace.reused) == (36, 0) and plain(whole) == plain(later)
+
+
 def test_iterative_stops_when_an_answer_suffices(film, tmp_path):
     answer = ask(film, tmp_path, "answer=iterative")
     assert steps(answer) == ["round 1"] and answer.text == SAYS
