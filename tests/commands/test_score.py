@@ -112,7 +112,7 @@ def test_scoring_again_asks_nothing(folder, whole, capsys, monkeypatch):
 
 
 REFUSED = {
-    "score=[nix]": "score=nix is not there; use one of choice, citation",
+    "score=[nix]": "score=nix is not there; use one of",
     "score=[judge]": "score.judge.model.url= needs the address of a server",
     "score=[judge] score.judge.reply=nix": "score.judge.reply=nix is not known",
     "score=[judge] score.judge.prompt=x": "score.judge.prompt= has no {question}",
