@@ -2,7 +2,8 @@
 
 1 gate: the frame differs from the one before, or resembles the request more than earlier frames
   did, or the last check is long ago.
-2 check: the model's probability that the request is met, over the frames since the last check.
+2 check: the model's probability that the request is met, over the frames since the last check. The
+  strategy of the run (answer=) reads them, and the log has its trace.
 3 notify: once the probability is high, or fair twice in a row; not again while the same
   appearance goes on.
 Every decision is logged, with or without a notice. After the trigger of StreamBridge (arXiv
@@ -28,13 +29,14 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.clip import NoFrameEmbedder
 from encoders.schema import Segment
-from memory.schema import Question
+from memory.schema import Evidence, Question
 from pipeline.answer.schema import is_local
 from pipeline.live.session import Session, check_text
 from pipeline.needle_world.cards import COLORS, ICONS, NAMES, SHAPES
 from pipeline.needle_world.questions import CODE, COLOR, ICON, NAME, NOT_SHOWN, SHAPE
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
+from pipeline.schema import Reading, Trace, is_shown
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Decision:
     notifies: bool
     why: str  # in a word: told, goes on, unsure, not there, gate closed, no answer
     error: str = ""  # why the model gave no answer
+    trace: Trace | None = None  # of the check: the strategy, and each pass of the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +132,21 @@ class Alert:
         since = min(max(after, time - self.rule.window_s), time)
         self._checked_at = time
         try:
-            score = self._score(since, time)  # 2
+            score, trace = self._score(since, time)  # 2
         except UserError as error:  # of a server; the next check may succeed
             return Decision(time, gate, None, False, "no answer", str(error))
         was_fair, self._was_fair = self._was_fair, score > self.rule.fair
         if score <= self.rule.fair:
-            return Decision(time, gate, score, False, "not there")
+            return Decision(time, gate, score, False, "not there", trace=trace)
         goes_on = time - self._present_at <= self.rule.rest_s
         if not (score > self.rule.sure or was_fair or goes_on):
-            return Decision(time, gate, score, False, "unsure")
+            return Decision(time, gate, score, False, "unsure", trace=trace)
         self._present_at = time
-        return Decision(time, gate, score, not goes_on, "goes on" if goes_on else "told")  # 3
+        why = "goes on" if goes_on else "told"
+        return Decision(time, gate, score, not goes_on, why, trace=trace)  # 3
 
-    def _score(self, since: float, until: float) -> float:
-        """The probability that the request is met in these seconds."""
+    def _score(self, since: float, until: float) -> tuple[float, Trace | None]:
+        """The probability that the request is met in these seconds, and how it came about."""
         qa, check = self._session.qa, self.check
         question = replace(
             self._session.question(check.question, since=max(since, 0.0)), asked_at=until
@@ -201,19 +205,43 @@ class AlertWatcher:
             self._notify(alert, decision)
 
 
-def probability(qa: VideoQA, question: Question, check: Check) -> float:
-    """The probability that what a check asks about is there, in what a question sees."""
+def probability(qa: VideoQA, question: Question, check: Check) -> tuple[float, Trace | None]:
+    """The probability that what a check asks about is there, in what a question sees, and how it
+    came about.
+
+    The strategy of the run answers, with a reader that measures. One that reduces by rule never
+    calls it: then the answer in words is all that there is.
+    """
+    probabilities: list[float] = []
+
+    def read(evidence: Evidence, timer: StageTimer) -> Reading:
+        reading, one = _measure(qa, evidence, check, timer)
+        probabilities.append(one)
+        return reading
+
+    answer = qa.answerer.ask(question, read=read)
+    if not probabilities:
+        probabilities.append(float(_says_yes(answer.text, check)))
+    return probabilities[-1], answer.trace
+
+
+def _measure(
+    qa: VideoQA, evidence: Evidence, check: Check, timer: StageTimer
+) -> tuple[Reading, float]:
+    """The likeliest answer, and the probability of those that mean yes."""
     reader = qa.answerer.reader
-    # with the words of these seconds, as for any other question
-    evidence = qa.answerer.recall(question, StageTimer(), qa.answerer.read_tokens)
     if not is_local(reader):  # an answer in words is all that there is
-        return float(_says_yes(reader.read(evidence, StageTimer()).text, check))
+        reading = reader.read(evidence, timer)
+        return reading, float(_says_yes(reading.text, check))
     ids = [reader.backbone.prompt.ids(f" {text}") for text in (*check.yes, *check.no)]
-    logs, _ = reader.log_likelihoods(evidence, check.question, ids, StageTimer())
-    probabilities = [math.exp(each) for each in logs]
-    no = sum(probabilities[len(check.yes) :])
-    yes = sum(probabilities[: len(check.yes)]) if check.yes else 1.0 - no
-    return yes if NOT_SHOWN in check.no else yes / (yes + no)
+    logs, weights = reader.log_likelihoods(evidence, check.question, ids, timer)
+    chances = [math.exp(each) for each in logs]
+    no = sum(chances[len(check.yes) :])
+    yes = sum(chances[: len(check.yes)]) if check.yes else 1.0 - no
+    if NOT_SHOWN not in check.no:
+        yes /= yes + no
+    text = NOT_SHOWN if yes <= 0.5 else check.yes[0] if check.yes else "yes"
+    return Reading(text, weights if yes > 0.5 else {}), yes
 
 
 def check_for(request: str, questions: str | None) -> Check:
@@ -249,7 +277,10 @@ def check_for(request: str, questions: str | None) -> Check:
 
 
 def _says_yes(text: str, check: Check) -> bool:
-    """Whether the first words of an answer are one that means yes."""
+    """Whether the first words of an answer are one that means yes; where every answer but "not in
+    the video" does, whether it says anything else."""
+    if not check.yes:
+        return is_shown(text)
     words = re.findall(r"\w+", text.lower())[:3]
     return any(answer.lower() in words for answer in check.yes)
 

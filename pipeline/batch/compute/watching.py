@@ -29,7 +29,8 @@ def answer_in_time(qa: VideoQA, job: Job, ids: Sequence[str]) -> tuple[Answer | 
     for number in range(1, math.floor((watch.until - job.asked_at) / watch.every) + 1):
         second = job.asked_at + number * watch.every
         query = job.query or job.question
-        if probability(qa, Question(check.question, ids, second, query=query), check) > _YES:
+        chance, _ = probability(qa, Question(check.question, ids, second, query=query), check)
+        if chance > _YES:
             return qa.ask(Question(job.question, ids, second, job.id, query=job.query)), second
     return None, None
 

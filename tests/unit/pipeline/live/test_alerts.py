@@ -45,6 +45,24 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):
     assert any(not d.gate for d in cross.log)  # the gate spares the model some frames
 
 
+@pytest.mark.parametrize("strategy", ["retrieve", "map_reduce"])
+def test_the_strategy_of_the_run_answers_and_the_log_has_its_trace(embedded, tmp_path, strategy):
+    paint = world("shape:red star@3")
+    with embedded(tmp_path / "bank", f"answer={strategy}") as qa:
+        source = pushed(qa)
+        with Session(qa, source) as session:
+            alert = Alert(session, "a red star", check_for("a red star", "needle_world"))
+            watcher = AlertWatcher(session, lambda alert, decision: None)
+            watcher.add(alert)
+            for second in range(8):
+                feed(source, paint, second, second + 1)
+                wait_until_seen(session, second)
+            watcher.close()
+    checks = [one for one in alert.log if one.score is not None]
+    assert checks and all(one.trace.strategy == strategy and one.trace.calls for one in checks)
+    assert [one.notifies for one in alert.log].count(True) == 1
+
+
 def test_without_a_frame_embedder_it_is_said_once_and_the_clock_is_the_gate(
     embedded, tmp_path, caplog
 ):
@@ -70,13 +88,13 @@ def test_a_check_reads_the_words_of_its_seconds(embedded, tmp_path, monkeypatch)
     with embedded(tmp_path / "bank") as qa, Session(qa, pushed(qa)) as session:
         feed(session.source, world("shape:red star@3"), 0, 6)
         wait_until_seen(session, 5)
-        recall = Answerer.recall
+        ask = Answerer.ask
 
-        def watched(self, question, timer, read_tokens):
+        def watched(self, question, **options):
             asked.append(question)
-            return recall(self, question, timer, read_tokens)
+            return ask(self, question, **options)
 
-        monkeypatch.setattr(Answerer, "recall", watched)
+        monkeypatch.setattr(Answerer, "ask", watched)
         text = "Tell me when a red star appears"
         alert = Alert(session, text, check_for(text, "needle_world"))
         decision = alert.observe(5.0, qa.ingester.clip.embed_text(text))
