@@ -179,7 +179,7 @@ def test_an_alert_asks_yes_or_no(film: Path, server: ChatServer, tmp_path: Path)
     with qa.bank, Session(qa, source) as session:
         session.join(60)
         alert = Alert(session, "a card", check_for("a card", backbone.questions))
-        scores = [alert._score(float(at), at + 0.5) for at in range(12)]
+        scores = [alert._score(float(at), at + 0.5)[0] for at in range(12)]
     assert [at for at, score in enumerate(scores) if score] == [5, 6]
     assert set(scores) == {0.0, 1.0}
 
