@@ -28,6 +28,7 @@ from memory.schema import Retriever
 from memory.union.bank_union import open_banks, refuse_unfit
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
+from pipeline.answer.film_encoder import FilmEncoder
 from pipeline.answer.schema import Abstention, EvidenceReader, GroupReader, Reader
 from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
@@ -262,6 +263,13 @@ def build_qa(
         only_cards=not backbone.reads_text and backbone.questions == "needle_world",
         raw_scores=_raw_scores(retriever),
         strategy=strategy,
+        film_encoder=None
+        if isinstance(backbone, Endpoint) or local is None
+        else FilmEncoder(
+            backbone,
+            functools.partial(_open_film, settings, backbone),
+            (lambda: call("prefill", new_prefill, backbone)) if local.needs_kv else None,
+        ),
     )
     return VideoQA(bank, ingester, answerer)
 
@@ -355,6 +363,20 @@ def open_video(
         start=start,
         end=end,
     )
+
+
+def _open_film(
+    settings: PipelineSettings,
+    backbone: VideoModel,
+    path: str,
+    fps: float,
+    start: float,
+    end: float,
+) -> FrameSource:
+    """The frames of a film at another rate, without thumbnails."""
+    node = {key: each for key, each in settings.source.items() if not key.startswith("keep")}
+    own = settings.changed(fps=fps, source=node)
+    return open_video(own, backbone, path, start=start, end=end)
 
 
 def build_thumbnail_maker(settings: PipelineSettings) -> ThumbnailMaker | None:

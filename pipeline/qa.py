@@ -1,7 +1,8 @@
 """Both paths over one bank: `ingest` encodes a video into it, `ask` answers from it.
 
 The paths meet only in the bank: the answerer never sees a frame source, the ingester never sees a
-question.
+question. One strategy decodes stretches of a film again (pipeline/answer/film_encoder.py); it
+writes nothing.
 """
 
 import threading

@@ -1,5 +1,5 @@
 """The read path: a question becomes an answer with the moments it cites. Knows no frame source and
-no encoder.
+no encoder; a part that encodes a film again belongs to the strategy `second_look` alone.
 
 `ask` takes one question, and `ask_all` several about one video. How it is answered is up to the
 strategy (pipeline/answer/strategies/). `retrieve`, which is the default, and which others build on:
@@ -28,6 +28,7 @@ from pipeline.answer.citations import (
     on_wall_clock,
     recalled_spans,
 )
+from pipeline.answer.film_encoder import FilmEncoder
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.quotes.quoter import Quoter
 from pipeline.answer.quotes.words import NO_ANSWER, Words
@@ -83,6 +84,8 @@ class Answerer:
     strategy: AnswerStrategy = field(default_factory=Retrieve)
     # videos whose frames lie side by side in one prompt; None: as many as RequestBuilder reads
     most_read: int | None = None
+    # encodes stretches of films again; None: the model is behind an address, and gets pictures
+    film_encoder: FilmEncoder | None = None
 
     def stream(self, question: Question) -> AnswerStream:
         """`ask` in pieces: `for piece in stream`, then `stream.answer`."""
