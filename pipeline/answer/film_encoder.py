@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from encoders.schema import (
     FrameSource,
     Prefill,
     ResumableSource,
+    VideoPart,
     VisualTokens,
     join_frames,
     join_tokens,
@@ -66,39 +66,43 @@ class FilmEncoder:
         """What the question sees of a segment, in time order, in contexts of at most `read_tokens`
         visual tokens. Frames are named by their numbers in the decoded segment.
 
-        stop: second at which the segment ends and the next one begins. fps: frames per second. most_frames: sampled frames of the segment; a longer one has fewer a
-        second. Raises NoFilmError where the film is gone, is another one, or is a stream, where it
-        cannot be decoded, and where one frame has more than `read_tokens`.
+        stop: second at which the segment ends and the next one begins. fps: frames per second.
+        most_frames: sampled frames of the segment; a longer one has fewer a second. Raises
+        NoFilmError where the film is gone, is another one, or is a stream, where it cannot be
+        decoded, and where one frame has more than `read_tokens`.
         """
         path = video.info.path
         obstacle = why_not_file(row.video_id, path)
         if obstacle:
             raise NoFilmError(obstacle)
+        moment = question.moment(row.video_id)
+        end = VideoPart.parse(row.video_id).end  # a bank of a part knows nothing of the rest
+        stop = min(stop, math.inf if end is None else end)
+        is_cut, stop = moment < stop, min(stop, math.nextafter(moment, math.inf))
         rate = min(fps, most_frames / (stop - row.start))
         with timer("decode"):
-            moment = question.moment(row.video_id)
-            frames = self._decoded(video, row.start, stop, moment, rate).part(0, most_frames)
+            frames = self._decoded(video, row.start, stop, rate).part(0, most_frames)
         patch = self.backbone.temporal_patch
+        # a patch that the moment cuts is not complete yet, and the bank does not show it either
+        rest = len(frames) % patch if is_cut else 0
+        frames = frames.part(0, max(len(frames) - rest, rest))
         lasts = frames.times[
             np.minimum(np.arange(0, len(frames), patch) + patch - 1, len(frames) - 1)
         ]
         seen = [question.sees(row.video_id, time, 1 / rate) for time in lasts.tolist()]
         runs: list[Run] = []
-        for first, stop in _stretches(seen):
+        for first, after in _stretches(seen):
             with timer("look"):
-                tokens = self._encoded(frames.part(first * patch, stop * patch))
+                tokens = self._encoded(frames.part(first * patch, after * patch))
             runs += self._runs(row, first, tokens, read_tokens, path)
         with timer("prefill"):
             return [self._context(question, run, 1 / rate) for run in runs]
 
-    def _decoded(
-        self, video: VideoRow, start: float, stop: float, moment: float, rate: float
-    ) -> Frames:
-        """The sampled frames from one second to another, none after the moment."""
+    def _decoded(self, video: VideoRow, start: float, stop: float, rate: float) -> Frames:
+        """The sampled frames from one second to another."""
         path = video.info.path
-        start, end = max(0.0, start - _EPS_S), min(stop, math.nextafter(moment, math.inf))
         try:
-            source = self.open_film(path, rate, start, end)
+            source = self.open_film(path, rate, max(0.0, start - _EPS_S), stop)
             if isinstance(source, ResumableSource):
                 source.resume(video.info)
             parts = list(source.frames())
@@ -107,10 +111,7 @@ class FilmEncoder:
             raise NoFilmError(f"{path} cannot be read there ({reason})") from error
         if not parts:
             raise NoFilmError(f"{path} has no frame there that can be decoded")
-        frames = join_frames(parts)
-        # a patch that the moment cuts is not complete yet, and the bank does not show it either
-        cut = len(frames) % self.backbone.temporal_patch if moment < stop else 0
-        return frames.part(0, len(frames) - cut) if cut < len(frames) else frames
+        return join_frames(parts)
 
     def _encoded(self, frames: Frames) -> VisualTokens:
         """All tokens of the frames. Each frame's depend on itself alone, so batches are free."""

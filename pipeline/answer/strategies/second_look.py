@@ -54,9 +54,7 @@ class _Origins:
         """For the trace, behind a comma; "" where stored frames were asked for."""
         parts = []
         if self.rates:
-            rates = " to ".join(
-                f"{rate:.3g}" for rate in sorted({min(self.rates), max(self.rates)})
-            )
+            rates = " to ".join(f"{rate:g}" for rate in sorted({min(self.rates), max(self.rates)}))
             parts.append(f"decoded from the film at {rates} frames a second")
         if self.obstacles:
             parts.append(f"from stored frames because {'; '.join(self.obstacles)}")
@@ -220,7 +218,7 @@ class SecondLook:
             except NoFilmError as error:
                 origins.obstacles[str(error)] = None
             else:
-                origins.rates |= {1 / each.interval for each in found}
+                origins.rates |= {round(1 / each.interval, 3) for each in found}
                 yield from found
                 return
         yield from self._stored(question, answerer, row)
