@@ -15,7 +15,9 @@ from pipeline.schema import Answer
 from tests.support.qa import opened
 from tests.support.videos import write_video
 
-MOMENTS = (15.5, 7.5)  # of the two films; the last frames before are the last of a segment
+# of the two films; the last frames before are the last of a segment. Between two pictures: one at a
+# moment is seen then, and is none of a film that ends there
+MOMENTS = (15.5, 7.45)
 OPTIONS = ("prefill.dtype=float32", "read_tokens=24", "recent_frames=2")
 QUESTIONS = ("In what order did the star and the heart appear?", "What is this film about?")
 
