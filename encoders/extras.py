@@ -12,6 +12,14 @@ from encoders.errors import UserError
 EXTRAS: dict[str, tuple[str, ...]] = {
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpcore"),
     "demo": ("gradio", "fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpcore"),
+    "mcp": (
+        "mcp",
+        "fastapi",
+        "uvicorn",
+        "python_multipart",
+        "prometheus_client",
+        "httpcore",
+    ),
     "batch": ("pyarrow", "fsspec"),
     "ray": ("ray", "pyarrow", "fsspec"),
     "bench": ("matplotlib",),

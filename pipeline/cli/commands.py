@@ -21,6 +21,7 @@ TASKS = {
     "bank": "pipeline.commands.bank:run",
     "needle": "pipeline.evaluation.needle.command:run",
     "serve": "pipeline.resident.served:run",
+    "mcp": "pipeline.agents.command:run",
     "demo": "pipeline.demo.command:run",
     "bench": "pipeline.evaluation.speed.command:run",
     "backbones": "pipeline.commands.backbones:run",
@@ -312,6 +313,34 @@ COMMANDS: dict[str, Command] = {
             "reelbank serve --port 8321",
             task="serve",
             options=(BANKS, MODEL, MODEL_NAME, FPS, HOST, PORT),
+            heading=_MANY,
+        ),
+        Command(
+            "mcp",
+            "tools for agents: find, ask, frames and clips over the Model Context Protocol",
+            "reelbank mcp --root films --clips clips",
+            task="mcp",
+            options=(
+                BANK, MODEL, MODEL_NAME, ANSWER, FPS,
+                Option(("--root",), "root", "folder whose films may be added; may be repeated",
+                       "DIR", is_path=True, more="also_roots"),
+                Option(("--clips",), "clips", "folder that gets the clips", "DIR", is_path=True),
+                Option(("--http",), "transport=http", "listen at an address, in place of stdio"),
+                HOST, PORT,
+            ),
+            details="Without --root, clients see the films of the bank alone. A key of "
+            "REELBANK_API_KEY is asked for over --http.",
+            heading=_MANY,
+        ),
+        Command(
+            "skill",
+            "a SKILL.md that teaches an agent these commands",
+            "reelbank skill -o .claude/skills/reelbank/SKILL.md",
+            function="pipeline.agents.skill:run",
+            options=(
+                Option(("-o", "--out"), "out", "file to write, in place of stdout", "FILE",
+                       is_path=True),
+            ),
             heading=_MANY,
         ),
         Command(

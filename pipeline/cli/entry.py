@@ -30,7 +30,19 @@ from pipeline.config.default_bank import default_bank, former_bank, is_users_ban
 from pipeline.runtime import output_errors
 
 # commands whose bank= is one bank of the user's
-_BANKED = ("ask", "find", "summary", "add", "ingest", "watch", "bank", "batch", "serve", "demo")
+_BANKED = (
+    "ask",
+    "find",
+    "summary",
+    "add",
+    "ingest",
+    "watch",
+    "bank",
+    "batch",
+    "serve",
+    "mcp",
+    "demo",
+)
 
 
 def run(task: str, overrides: Sequence[str]) -> int:

@@ -67,6 +67,13 @@ class DeletedFilms(StrEnum):
     drop = "drop"
 
 
+class AgentTransport(StrEnum):
+    """How `reelbank mcp` and its clients talk."""
+
+    stdio = "stdio"
+    http = "http"
+
+
 class Messages(StrEnum):
     """What a command tells on stderr while it encodes."""
 
@@ -311,6 +318,43 @@ class WatchSettings(IngestSettings):
         DeletedFilms.keep, "What the bank does with a film that is deleted: keep or drop."
     )
     once: bool = setting(False, "Ends when every film that is there is in the bank or has failed.")
+
+
+@dataclass
+class McpSettings(IngestSettings):
+    """reelbank mcp."""
+
+    task: ClassVar[str] = "mcp"
+    answers_questions: ClassVar[bool] = True
+
+    root: str = setting(
+        "",
+        "Folder whose films clients may add, links resolved. Empty: none may be added.",
+        heading="What clients may reach",
+        form=Form.PATH,
+    )
+    also_roots: list[str] = setting([], "Further folders of such films.", form=Form.PATH)
+    clips: str = setting(
+        "", "Folder that gets the clips that clients ask for. Empty: none are cut.", form=Form.PATH
+    )
+    transport: AgentTransport = setting(
+        AgentTransport.stdio,
+        "stdio: one client, which starts the command. http: many, at an address.",
+        heading="Network",
+    )
+    host: str = setting("127.0.0.1", "Address to listen at. 0.0.0.0: all addresses.")
+    port: int = setting(8322, "Port to listen at. 0: any free one.")
+    names: list[str] = setting(
+        [], "Host names of this server for its users, besides localhost and IP addresses."
+    )
+    api_key: str = setting(
+        "", "Key that clients must send. Empty: that of the variable REELBANK_API_KEY, or none."
+    )
+    items: int = setting(50, "Moments, spans, or films in one reply, at most.", heading="Limits")
+    letters: int = setting(20_000, "Characters of the words in one reply, at most.")
+    pixels: int = setting(1280, "Longer side of a picture, at most.")
+    clip_seconds: float = setting(600.0, "Seconds of a clip, at most.")
+    waiting: int = setting(16, "Calls that may run or wait; further ones are refused.")
 
 
 @dataclass
@@ -914,6 +958,7 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
     "find": FindSettings,
     "summary": SummarySettings,
     "watch": WatchSettings,
+    "mcp": McpSettings,
     "clip": ClipSettings,
     "export": ExportSettings,
     "sheet": SheetSettings,

@@ -37,7 +37,12 @@ def run(config: DemoSettings) -> int:
         app = build_app(build_demo(config))
         gc.freeze()
         gc.enable()
-        command.announce(config, listening, "reelbank: open the page")
+        command.announce(
+            config,
+            listening,
+            "reelbank: open the page",
+            has_login=command.requires_login(config),
+        )
         uvicorn.Server(command.uvicorn_settings(app)).run(sockets=[listening])
         return 0
     finally:

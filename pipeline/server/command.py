@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from encoders.errors import UserError
 from encoders.extras import require_extra
@@ -20,7 +20,7 @@ from pipeline.config.settings import DemoSettings, ListenSettings, ServeSettings
 
 if TYPE_CHECKING:
     import uvicorn
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from encoders.models.backbone import VideoModel
     from encoders.schema import FrameSource
@@ -61,7 +61,7 @@ def run(
         app = build_app(service)
         gc.freeze()  # imported modules and weights are never garbage; see pipeline.cli.entry
         gc.enable()
-        announce(config, listening, "reelbank: serving")
+        announce(config, listening, "reelbank: serving", has_login=requires_login(config))
         with beside(service):
             uvicorn.Server(uvicorn_settings(app)).run(sockets=[listening])
         return 0
@@ -69,7 +69,7 @@ def run(
         listening.close()
 
 
-def uvicorn_settings(app: "FastAPI") -> "uvicorn.Config":
+def uvicorn_settings(app: "ASGIApp") -> "uvicorn.Config":
     """Uvicorn's settings: quiet, proxy headers ignored, 10 s for running answers at shutdown."""
     import uvicorn
 
@@ -111,7 +111,16 @@ def check(config: ListenSettings) -> None:
             )
 
 
-def listen(config: ListenSettings) -> socket.socket:
+class Listening(Protocol):
+    """Settings of a server: where it listens, and for which banks."""
+
+    host: str
+    port: int
+    bank: str
+    also_banks: list[str]
+
+
+def listen(config: Listening) -> socket.socket:
     """A listening socket. UserError when the address is in use or not of this machine."""
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
@@ -123,7 +132,7 @@ def listen(config: ListenSettings) -> socket.socket:
         ) from error
 
 
-def announce(config: ListenSettings, listening: socket.socket, what: str) -> None:
+def announce(config: Listening, listening: socket.socket, what: str, *, has_login: bool) -> None:
     """Print the address on stderr. Warn when the server is reachable without a key or login."""
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
@@ -133,7 +142,7 @@ def announce(config: ListenSettings, listening: socket.socket, what: str) -> Non
         file=sys.stderr,
         flush=True,
     )
-    if not is_local(config.host) and not requires_login(config):
+    if not is_local(config.host) and not has_login:
         print(
             f"warning: host={config.host} lets everybody who can reach this machine use it; set "
             "api_key= or auth=, and put TLS before it",
@@ -154,7 +163,11 @@ def requires_login(config: ListenSettings) -> bool:
 
 def api_key(config: ListenSettings) -> str:
     """The key from the settings, else from the environment, which other users cannot read."""
-    own = config.api_key if isinstance(config, ServeSettings) else ""
+    return own_or_environment(config.api_key if isinstance(config, ServeSettings) else "")
+
+
+def own_or_environment(own: str) -> str:
+    """The key of a setting, else that of the variable; "": none."""
     return own or os.environ.get("REELBANK_API_KEY", "")
 
 
