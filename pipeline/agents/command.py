@@ -97,7 +97,7 @@ def _listen(settings: McpSettings, agents: "AgentServer") -> None:
         command.announce(
             settings,
             listening,
-            "reelbank: agents are served at /mcp",
+            "reelbank: serving agents (/mcp)",
             has_login=bool(command.own_or_environment(settings.api_key)),
         )
         app = build_app(settings, agents)

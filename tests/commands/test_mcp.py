@@ -385,7 +385,7 @@ def environment() -> dict[str, str]:
 def test_stdio_with_the_own_client(tmp_path: Path) -> None:
     """Over stdio: a film is cancelled in the middle, goes on, and is asked about."""
     films = tmp_path / "films"
-    film(films / "talk.mp4", seconds=600)
+    film(films / "talk.mp4", seconds=120)
     program, *arguments = start(tmp_path, "--root", str(films), "--clips", str(tmp_path / "clips"))
     parameters = StdioServerParameters(
         command=program, args=arguments, env=environment(), cwd=str(tmp_path)
