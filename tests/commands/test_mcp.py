@@ -38,7 +38,7 @@ from tests.support.videos import numbered, write_video
 httpx = pytest.importorskip("httpx2")
 mcp = pytest.importorskip("mcp")
 
-from mcp import Client, StdioServerParameters, types  # noqa: E402
+from mcp import Client, StdioServerParameters  # noqa: E402
 from mcp.client.streamable_http import streamable_http_client  # noqa: E402
 
 LIMITS = ReplyLimits(items=3, letters=60, pixels=48, clip_seconds=10)
@@ -111,7 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @asynccontextmanager
-async def client(server: Served, key: str = "sesame") -> AsyncIterator[Client]:
+async def client(server: Served, key: str = "sesame") -> AsyncIterator[Any]:
     """The protocol's own client over HTTP."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with (
@@ -121,24 +121,24 @@ async def client(server: Served, key: str = "sesame") -> AsyncIterator[Client]:
         yield one
 
 
-def call(server: Served, tool: str, **arguments: Any) -> types.CallToolResult:
+def call(server: Served, tool: str, **arguments: Any) -> Any:
     """One call by a client of its own."""
 
-    async def go() -> types.CallToolResult:
+    async def go() -> Any:
         async with client(server) as one:
             return await one.call_tool(tool, arguments)
 
     return asyncio.run(go())
 
 
-def values(result: types.CallToolResult) -> dict[str, Any]:
+def values(result: Any) -> dict[str, Any]:
     """What a tool gave, which is the same as JSON in its text."""
     assert not result.is_error, result.content
     assert json.loads(result.content[0].text) == result.structured_content
     return result.structured_content
 
 
-def refusal(result: types.CallToolResult) -> str:
+def refusal(result: Any) -> str:
     """The one sentence of a tool that refused."""
     (content,) = result.content
     assert result.is_error
@@ -147,7 +147,7 @@ def refusal(result: types.CallToolResult) -> str:
 
 
 def test_the_tools_say_what_they_take(server: Served) -> None:
-    async def go() -> list[types.Tool]:
+    async def go() -> list[Any]:
         async with client(server) as one:
             assert "find" in (one.instructions or "")
             return (await one.list_tools()).tools
@@ -208,7 +208,7 @@ def test_a_frame_is_a_jpeg_within_the_bounds(server: Served) -> None:
 
 
 def test_a_clip_is_a_file_with_a_link_that_reads(server: Served) -> None:
-    async def go() -> tuple[types.CallToolResult, list[types.Resource], bytes, str]:
+    async def go() -> tuple[Any, list[Any], bytes, str]:
         async with client(server) as one:
             span = {"video": "talk.mp4", "start": 2.0, "end": 5.0, "exact": True}
             await one.call_tool("clip", span)
@@ -233,7 +233,7 @@ def test_a_clip_is_a_file_with_a_link_that_reads(server: Served) -> None:
 def test_refusals_are_one_sentence(server: Served, tmp_path: Path) -> None:
     outside = film(tmp_path / "secret.mp4")
     (server.films / "link.mp4").symlink_to(outside)
-    sentences = {
+    sentences: dict[str, list[tuple[dict[str, Any], str]]] = {
         "add_video": [
             ({"path": str(outside)}, "outside of the folders"),
             ({"path": "link.mp4"}, "outside of the folders"),
@@ -293,7 +293,7 @@ def test_two_clients_and_one_that_cancels(server: Served) -> None:
     """One client cancels a film in the middle while another one searches."""
     long = film(server.films / "long.mp4", seconds=48, first=100)
 
-    async def go() -> tuple[list[tuple[float, float | None]], float, types.CallToolResult]:
+    async def go() -> tuple[list[tuple[float, float | None]], float, Any]:
         steps: list[tuple[float, float | None]] = []
         begun = asyncio.Event()
 
@@ -392,7 +392,8 @@ def test_stdio_with_the_own_client(tmp_path: Path) -> None:
     )
 
     async def go() -> None:
-        async with Client(parameters) as one:
+        async with Client(parameters) as typed:
+            one: Any = typed
             begun = asyncio.Event()
 
             async def note(done: float, total: float | None, message: str | None) -> None:
@@ -423,7 +424,7 @@ def test_stdout_holds_the_protocol_alone(tmp_path: Path) -> None:
     """Every line of stdout is a message, also while a film is encoded; it ends with its input."""
     films = tmp_path / "films"
     film(films / "talk.mp4")
-    requests = [
+    requests: list[dict[str, Any]] = [
         {"id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-06-18", "capabilities": {},
             "clientInfo": {"name": "test", "version": "1"},
