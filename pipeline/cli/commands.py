@@ -209,19 +209,20 @@ COMMANDS: dict[str, Command] = {
                        "well", "FILE", is_path=True),
                 Option(("--count",), "count", "pictures of a film (default: 24)", "N"),
                 Option(("--columns",), "columns", "pictures in a row (default: 4)", "N"),
-                START, END,
+                START, END, JSON,
             ),
             details="The film is cut where its pictures change most. No bank is needed.",
             heading=_FILMS,
         ),
         Command(
             "export",
-            "the hits of the last find or ask as a table, cues, or a timeline for editors",
+            "the hits of the last find or ask as a table or a timeline",
             "reelbank export -o hits.edl",
             task="export",
             options=(
                 Option(("--out",), "out", "file to write, .csv, .json, .vtt, .edl, .otio, .fcpxml "
                        "or .jpg; -o FILE does as well", "FILE", is_path=True),
+                JSON,
             ),
             details="`find --export FILE` and `ask --export FILE` write the same at once.",
             heading=_FILMS,
@@ -317,7 +318,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "mcp",
-            "tools for agents: find, ask, frames and clips over the Model Context Protocol",
+            "tools for agents, over the Model Context Protocol",
             "reelbank mcp --root films --clips clips",
             task="mcp",
             options=(

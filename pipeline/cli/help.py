@@ -99,7 +99,7 @@ def _epilog(command: Command) -> Iterator[str]:
         yield ""
         yield "A text that begins with a dash stands behind a lone --."
         yield "Settings work as key=value as well (reelbank TASK key=value ...), for the tasks"
-        yield f"{', '.join(TASKS)}."
+        yield from textwrap.wrap(f"{', '.join(TASKS)}.", _WIDTH)
 
 
 def _escaped(text: str) -> str:

@@ -538,7 +538,8 @@ class ExportSettings(Settings):
 
     task: ClassVar[str] = "export"
 
-    out: str = mandatory(_EXPORT.removesuffix(" Empty: none."), form=Form.PATH)
+    out: str = mandatory(_EXPORT.removesuffix(" Empty: none."), heading="File", form=Form.PATH)
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
 
 
 @dataclass
@@ -563,6 +564,7 @@ class SheetSettings(Settings):
     )
     columns: int = setting(4, "Pictures in a row.")
     width: int = setting(320, "Pixels of each picture.")
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
 
 
 @dataclass

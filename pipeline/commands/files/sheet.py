@@ -1,9 +1,10 @@
 """`reelbank sheet`: a contact sheet of a film, or of the moments of the last search or answer."""
 
+import json
 from pathlib import Path
 
 from encoders.errors import UserError
-from pipeline.config.settings import SheetSettings
+from pipeline.config.settings import OutputFormat, SheetSettings
 from pipeline.config.units import format_time
 from pipeline.export.lists.contact_sheet import FORMATS, write_sheet
 from pipeline.export.moment_list import ListedMoment, MomentList
@@ -24,6 +25,9 @@ def run(settings: SheetSettings) -> int:
     else:
         title, moments = _of_film(settings)
     write_sheet(moments, path, title=title, columns=settings.columns, width=settings.width)
+    if settings.format == OutputFormat.json:
+        print(json.dumps({"path": str(path), "pictures": len(moments)}))
+        return 0
     print(f"{path}: {len(moments)} picture{'' if len(moments) == 1 else 's'}")
     return 0
 
