@@ -271,6 +271,7 @@ def test_other_forms_of_replies(whole, server: ChatServer, tmp_path, form, reply
     assert row["metrics"] == (metrics or {}) and bool(row["errors"]) == (metrics is None)
 
 
+@pytest.mark.slow
 def test_our_own_server_as_a_judge(folder, whole, server: ChatServer, tmp_path, capsys):
     """A model that answers from a bank takes a text without a video; one about videos refuses."""
     bank = whole.parent / "bank"

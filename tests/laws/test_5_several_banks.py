@@ -100,6 +100,7 @@ def test_two_banks_equal_one_that_holds_both(both, question):
     assert ranked[0] == ranked[1]
 
 
+@pytest.mark.slow
 def test_strategies_read_both_banks(root, both):
     """Findings are kept in the bank of their film."""
     question = Question("In what order did the icons appear?", ("f11", "f12", "f17"))
@@ -116,6 +117,7 @@ def test_strategies_read_both_banks(root, both):
     }
 
 
+@pytest.mark.slow
 def test_commands_take_several_banks(root, run, tmp_path):
     banks = ("--bank", str(root / "first"), "-b", str(root / "second"))
     plain = ("--bank", str(root / "one"))

@@ -104,6 +104,7 @@ def test_nothing_after_the_moment_and_outside_the_spans_is_read(own_film, tmp_pa
             looked(qa, name, asked_at=-1)
 
 
+@pytest.mark.slow
 def test_stored_frames_stand_in_and_the_answer_says_why(own_film, tmp_path):
     def broken(*_):
         raise UserError(f"{own_film} has no picture.")
@@ -143,6 +144,7 @@ def test_a_frame_above_the_budget_is_read_as_it_was_stored(own_film, tmp_path):
         assert all(call.longest <= 3 for call in answer.trace.calls)
 
 
+@pytest.mark.slow
 def test_of_several_films_each_is_decoded_where_it_is_there(own_film, film, tmp_path):
     other = tmp_path / "other.mp4"
     write_video(other, 12, 5)
@@ -158,7 +160,7 @@ def test_of_several_films_each_is_decoded_where_it_is_there(own_film, film, tmp_
         assert "other.mp4 is not there" in answer.warning and "own.mp4" not in answer.warning
 
 
-@pytest.mark.parametrize("family", ["llava_ov", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["llava_ov", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)])
 def test_at_the_banks_rate_the_film_gives_what_is_stored(family, own_film, tmp_path):
     """Within 1e-4, also where the moment cuts a temporal patch."""
     if family == "llava_ov":
