@@ -82,7 +82,9 @@ def _report_json(settings: FindSettings, result: SearchResult, engine: Engine) -
     moments = [
         _json_moment(moment, result.paths[moment.video_id], pictures) for moment in result.moments
     ]
-    print(json.dumps({"query": settings.query, "bank": engine.bank, "moments": moments}))
+    # of several banks the engine knows the names; a resident process has its own name of one
+    bank = engine.bank if settings.also_banks else settings.bank
+    print(json.dumps({"query": settings.query, "bank": bank, "moments": moments}))
     _warn(pictures.notes if pictures is not None else ())
 
 

@@ -11,7 +11,7 @@ from pipeline.config.settings import FindSettings, IngestSettings, Settings
 
 _OF_A_CALL = frozenset(
     "question query video also start end began asked_at top widen channels encode format out "
-    "thumbnails messages".split()
+    "thumbnails messages clips exact_clips export".split()
 )
 
 _PATHS = ("path", "model")  # keys of parts
