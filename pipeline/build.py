@@ -34,7 +34,7 @@ from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
 from pipeline.config.checks import began_at, check_parts, check_ranges
 from pipeline.config.parts import PartSettings, call, check, instantiate
-from pipeline.config.settings import AUTO_TEXT, IngestSettings, PipelineSettings
+from pipeline.config.tasks.pipeline_settings import AUTO_TEXT, IngestSettings, PipelineSettings
 from pipeline.conversation.rewriter import Rewriter
 from pipeline.endpoint.endpoint import Endpoint
 from pipeline.endpoint.film_pictures import FilmPictures

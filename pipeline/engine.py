@@ -19,12 +19,9 @@ from encoders.errors import UserError
 from pipeline.config import units
 from pipeline.config.compose import compose
 from pipeline.config.parts import call, check, instantiate
-from pipeline.config.settings import (
-    AskSettings,
-    FindSettings,
-    IngestSettings,
-    Settings,
-)
+from pipeline.config.settings import Settings
+from pipeline.config.tasks.pipeline_settings import IngestSettings
+from pipeline.config.tasks.question_settings import AskSettings, FindSettings
 
 if TYPE_CHECKING:
     from encoders.models.backbone import Backbone

@@ -22,7 +22,8 @@ from encoders.models.imagenet.lite0_package import LITE0
 from encoders.schema import DualEncoder
 from pipeline.config.compose import options
 from pipeline.config.parts import PartSettings, check, instantiate
-from pipeline.config.settings import FindSettings, PipelineSettings
+from pipeline.config.tasks.pipeline_settings import PipelineSettings
+from pipeline.config.tasks.question_settings import FindSettings
 
 AUTO = "auto"
 # embedders that know the world, the better one first

@@ -16,7 +16,8 @@ from encoders.schema import DualEncoder, FrameEmbedder, embedder_key, embedder_n
 from memory.embeddings.store import embedders_in
 from memory.retrieval.clip import OWN_ROWS, ClipRetriever
 from pipeline.config.parts import PartSettings, check, instantiate
-from pipeline.config.settings import FindSettings, PipelineSettings
+from pipeline.config.tasks.pipeline_settings import PipelineSettings
+from pipeline.config.tasks.question_settings import FindSettings
 from pipeline.frame_embedder import (
     AUTO,
     clip_options,

@@ -10,7 +10,7 @@ from encoders.schema import DualEncoder
 from memory.storage import manifest
 from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config.parts import PartSettings
-from pipeline.config.settings import PipelineSettings
+from pipeline.config.tasks.pipeline_settings import PipelineSettings
 
 
 def provenance(

@@ -7,7 +7,7 @@ from encoders.errors import UserError
 from encoders.schema import VideoPart
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
-from pipeline.config.settings import AUTO_TEXT
+from pipeline.config.tasks.pipeline_settings import AUTO_TEXT
 
 
 def find_video(bank: MemoryBank, video: str) -> VideoRow | None:

@@ -165,7 +165,7 @@ class Bank:
         shortest_chapter: seconds; None: 1/20 of the stretch, and 30 or more. Error where there is
         no such video, or where nothing is left of it.
         """
-        from pipeline.config.settings import SummaryMethod
+        from pipeline.config.tasks.question_settings import SummaryMethod
         from pipeline.summary.request import SummaryRequest, summarize
         from reelbank.conversion import to_summary
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
 from encoders.extras import require_extra
-from pipeline.config.settings import AgentTransport, McpSettings
+from pipeline.config.tasks.server_settings import AgentTransport, McpSettings
 
 if TYPE_CHECKING:
     from pipeline.agents.agent_server import AgentServer

@@ -42,7 +42,7 @@ from pipeline.batch.schema import (
 from pipeline.batch.scores import rescore, score_rows
 from pipeline.config.checks import check_ranges, is_endpoint
 from pipeline.config.parts import check, instantiate
-from pipeline.config.settings import BatchSettings
+from pipeline.config.tasks.evaluation_settings import BatchSettings
 
 # settings that change where and how fast a run works, but no answer
 _UNRELATED = (

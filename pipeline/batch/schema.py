@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.config.settings import BatchSettings
+from pipeline.config.tasks.evaluation_settings import BatchSettings
 from pipeline.engine import ALL
 
 # fields of a job that its question does not depend on

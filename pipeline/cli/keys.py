@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import conf
-from pipeline.config.settings import RENAMED, TASK_SETTINGS
+from pipeline.config.task_settings import RENAMED, TASK_SETTINGS
 
 
 def known_keys(task: str) -> dict[str, bool]:

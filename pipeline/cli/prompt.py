@@ -334,7 +334,7 @@ class Prompt:
     def _history_of(self, video: str) -> "History":
         """The earlier rounds about a film; a question about another film begins anew."""
         from pipeline.build import build_rewriter
-        from pipeline.config.settings import AskSettings
+        from pipeline.config.tasks.question_settings import AskSettings
         from pipeline.conversation.history import History
 
         if self._history is None or self._history[0] != video:

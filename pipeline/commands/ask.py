@@ -11,7 +11,8 @@ from encoders.errors import UserError
 from pipeline.commands.output.clip_report import check_files, report_files
 from pipeline.commands.output.encoding_messages import EncodingMessages
 from pipeline.commands.output.terminal import format_answer
-from pipeline.config.settings import AskSettings, OutputFormat
+from pipeline.config.tasks.pipeline_settings import OutputFormat
+from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.engine import ALL, Engine
 from pipeline.export.moment_list import ListedMoment
 from pipeline.schema import Answer, check_question

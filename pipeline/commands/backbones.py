@@ -21,7 +21,9 @@ from encoders.models.language_model import other_layers
 from encoders.models.video_llm import DTYPES, VideoLLM
 from pipeline.config.compose import options
 from pipeline.config.parts import PartSettings, check, get_object
-from pipeline.config.settings import WEIGHTS, BackbonesSettings, OutputFormat
+from pipeline.config.task_settings import WEIGHTS
+from pipeline.config.tasks.bank_settings import BackbonesSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 
 FOLDER = Path(conf.__file__).parent / "backbone"
 # rows of the table: families in this order, others after them

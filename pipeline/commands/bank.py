@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
-from pipeline.config.settings import BankSettings, OutputFormat, RepairSettings
+from pipeline.config.tasks.bank_settings import BankSettings, RepairSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 
 if TYPE_CHECKING:
     from memory.bank import MemoryBank

@@ -9,7 +9,8 @@ from encoders.schema import embedder_name
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
 from pipeline.config import units
-from pipeline.config.settings import BankSettings, OutputFormat
+from pipeline.config.tasks.bank_settings import BankSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.videos import find_video
 
 Table = list[dict[str, Any]]  # the rows of format=json

@@ -8,7 +8,8 @@ from encoders.errors import UserError
 from memory.bank import MemoryBank
 from memory.storage.retention import Rule
 from pipeline.config import units
-from pipeline.config.settings import BankSettings, OutputFormat
+from pipeline.config.tasks.bank_settings import BankSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.videos import find_video
 
 

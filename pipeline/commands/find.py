@@ -22,7 +22,7 @@ from pipeline.commands.output.clip_report import check_files, report_files
 from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
 from pipeline.commands.output.moments_html import moments_page
 from pipeline.commands.output.thumbnails import Thumbnails
-from pipeline.config.settings import FindSettings, MomentsFormat
+from pipeline.config.tasks.question_settings import FindSettings, MomentsFormat
 from pipeline.config.units import format_span
 from pipeline.engine import Engine
 from pipeline.export.moment_list import ListedMoment

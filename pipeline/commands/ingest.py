@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from encoders.errors import UserError
 from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
-from pipeline.config.settings import AUTO_TEXT, IngestSettings, OutputFormat
+from pipeline.config.tasks.pipeline_settings import AUTO_TEXT, IngestSettings, OutputFormat
 from pipeline.config.units import format_size, format_time
 from pipeline.engine import Engine
 from pipeline.schema import IngestReport

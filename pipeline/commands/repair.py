@@ -27,7 +27,8 @@ from memory.storage.catalog import VideoRow
 from memory.storage.manifest import WriterLock
 from memory.storage.os_errors import as_user_errors
 from pipeline.build import build_backbone, build_qa, open_video
-from pipeline.config.settings import OutputFormat, RepairSettings
+from pipeline.config.tasks.bank_settings import RepairSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.ingest.ingester import Ingester
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline.commands.output.encoding_messages import EncodingMessages
 from pipeline.commands.output.summary_markdown import summary_markdown
 from pipeline.commands.output.summary_report import REPORTS, SummaryReport
-from pipeline.config.settings import OutputFormat, SummarySettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
+from pipeline.config.tasks.question_settings import SummarySettings
 from pipeline.engine import Engine
 from pipeline.export import chapter_list
 from pipeline.export.text_file import check_target

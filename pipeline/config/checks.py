@@ -6,7 +6,7 @@ from memory.schema import Retriever
 from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config import units
 from pipeline.config.parts import PartSettings
-from pipeline.config.settings import IngestSettings, PipelineSettings
+from pipeline.config.tasks.pipeline_settings import IngestSettings, PipelineSettings
 
 _NOT_NEGATIVE = (
     "recent_frames",

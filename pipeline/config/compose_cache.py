@@ -18,7 +18,7 @@ from typing import Any
 
 import conf
 from encoders.user_cache import user_cache
-from pipeline.config import settings
+from pipeline.config.task_settings import WEIGHTS
 
 _ENTRIES = 256  # of about 2 KB, at most; the oldest goes first
 _LIBRARIES = ("hydra", "omegaconf")
@@ -74,14 +74,14 @@ def _folder() -> Path | None:
 def _sources() -> Iterator[tuple[str, int, int]]:
     """(path, time of change, size) of every file that an entry depends on."""
     own = Path(__file__).parent
-    files = [str(own / name) for name in os.listdir(own) if name.endswith(".py")]
+    files = [str(path) for path in own.rglob("*.py")]
     for name in _LIBRARIES:
         spec = find_spec(name)
         files += [] if spec is None or spec.origin is None else [spec.origin]
     for file in files:
         about = os.stat(file)
         yield file, about.st_mtime_ns, about.st_size
-    yield str(settings.WEIGHTS), 0, 0  # paths of the embedded models stand in the values
+    yield str(WEIGHTS), 0, 0  # paths of the embedded models stand in the values
     for folder in (top := Path(conf.__file__).parent), *filter(Path.is_dir, top.iterdir()):
         with os.scandir(folder) as entries:
             for entry in entries:

@@ -18,9 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 import conf
 from encoders.errors import UserError
-from pipeline.config import settings, units
+from pipeline.config import units
 from pipeline.config.overrides import OVERRIDE, refuse_other_bytes
-from pipeline.config.settings import TASK_SETTINGS, Form, PartSettings, Settings
+from pipeline.config.settings import Form, PartSettings, Settings
+from pipeline.config.task_settings import TASK_SETTINGS, register
 
 _PLAIN_LIST = re.compile(r"""\[[^][{}'"\\]+\]""")
 # keys of parts whose values are texts, which may hold what Hydra's grammar gives a meaning
@@ -29,7 +30,7 @@ _PART_TEXTS = ("path", "prompt", "model")
 
 def config_of(task: str, schema: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration of conf/SCHEMA.yaml. UserError names the wrong key, value or option."""
-    settings.register()
+    register()
     literal = [_literal(TASK_SETTINGS[schema], override) for override in overrides]
     try:
         with hydra.initialize_config_module("conf", version_base="1.3"):
@@ -55,7 +56,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def options_of(group: str, values: Mapping[str, Any]) -> dict[str, PartSettings]:
     """Every option of a group by name. values: what its files may refer to, such as fps."""
-    settings.register()  # ${weights:...}
+    register()  # ${weights:...}
     nodes: dict[str, PartSettings] = {}
     for file in sorted((Path(conf.__file__).parent / group).glob("*.yaml")):
         node = OmegaConf.create({**values, "node": OmegaConf.load(file)})

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from encoders.errors import UserError
-from pipeline.config.settings import RENAMED, TASK_SETTINGS, Form, Settings
+from pipeline.config.settings import Form, Settings
+from pipeline.config.task_settings import RENAMED, TASK_SETTINGS
 
 # an override whose value a user may write as it stands
 OVERRIDE = re.compile(r"(?P<signs>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)", re.DOTALL)

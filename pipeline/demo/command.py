@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
 from encoders.extras import require_extra
-from pipeline.config.settings import DemoSettings
+from pipeline.config.tasks.server_settings import DemoSettings
 from pipeline.conversation.history import check_bounds
 from pipeline.server import command
 

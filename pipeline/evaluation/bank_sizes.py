@@ -48,9 +48,9 @@ from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
 from pipeline.answer.schema import local
 from pipeline.build import build_local, build_qa, build_source
-from pipeline.config import settings
 from pipeline.config.compose import compose
-from pipeline.config.settings import IngestSettings
+from pipeline.config.task_settings import register
+from pipeline.config.tasks.pipeline_settings import IngestSettings
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
 from pipeline.needle_world.scoring import ScoredAnswer
@@ -298,7 +298,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.short + args.long < 1:
         parser.error("--short and --long are both 0: there is nothing to measure")
-    settings.register()
+    register()
     args.out.mkdir(parents=True, exist_ok=True)
     footage = clips(args.clips, held_out=True) if args.clips.is_dir() else []
     videos = {

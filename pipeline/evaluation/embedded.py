@@ -29,8 +29,8 @@ import torch
 
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import settings
 from pipeline.config.compose import compose
+from pipeline.config.task_settings import register
 from pipeline.embedded.footage import clips
 from pipeline.needle_world import video
 from pipeline.needle_world.questions import FAMILIES, NeedleQuestion
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=12, help="videos of ten minutes")
     parser.add_argument("--out", type=Path, default=Path("runs/evaluate"))
     args = parser.parse_args()
-    settings.register()
+    register()
     args.out.mkdir(parents=True, exist_ok=True)
     footage = clips(args.clips, held_out=True) if args.clips.is_dir() else []
     cores = os.cpu_count()

@@ -30,8 +30,8 @@ from pipeline.answer.attention.retrieval_heads import NAME, RetrievalHeads
 from pipeline.answer.citations import frame_spans
 from pipeline.answer.schema import Reader, is_local
 from pipeline.build import build_backbone, build_qa, build_source
-from pipeline.config import settings
 from pipeline.config.compose import compose
+from pipeline.config.task_settings import register
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import make_videos
 from pipeline.qa import VideoQA
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(NAME))
     parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE", help="as of reelbank ask")
     args = parser.parse_args()
-    settings.register()
+    register()
     footage = clips(args.clips, held_out=False) if args.clips.is_dir() else []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)

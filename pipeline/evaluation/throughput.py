@@ -37,7 +37,7 @@ from encoders.sources.container import check_file
 from memory.store import DiskStore
 from pipeline.build import build_local, build_qa, build_source
 from pipeline.config.compose import compose
-from pipeline.config.settings import IngestSettings
+from pipeline.config.tasks.pipeline_settings import IngestSettings
 from pipeline.evaluation.speed.components.disk_reads import drop_page_cache, read_files, read_frames
 
 

@@ -7,7 +7,9 @@ import os
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from pipeline.config.settings import FindSettings, IngestSettings, Settings
+from pipeline.config.settings import Settings
+from pipeline.config.tasks.pipeline_settings import IngestSettings
+from pipeline.config.tasks.question_settings import FindSettings
 
 _OF_A_CALL = frozenset(
     "question query video also start end began asked_at top widen channels encode format out "

@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from encoders.errors import UserError
 from pipeline.config.compose import compose
-from pipeline.config.settings import (
-    AUTO_TEXT,
-    AskSettings,
-    OutputFormat,
-    PipelineSettings,
-    ServeSettings,
-)
+from pipeline.config.tasks.pipeline_settings import AUTO_TEXT, OutputFormat, PipelineSettings
+from pipeline.config.tasks.question_settings import AskSettings
+from pipeline.config.tasks.server_settings import ServeSettings
 from pipeline.resident.call_settings import parts_of, with_whole_paths
 from pipeline.resident.listener import CommandRequest, Listener
 from pipeline.resident.place import Place, make_runtime_folder

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from encoders.errors import UserError
 from pipeline.config.compose import compose
-from pipeline.config.settings import AskSettings, FindSettings, IngestSettings
+from pipeline.config.tasks.pipeline_settings import IngestSettings
+from pipeline.config.tasks.question_settings import AskSettings, FindSettings
 from pipeline.resident.call_settings import parts_of, with_whole_paths
 
 # what loads parts, and warns about them once

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from encoders.errors import UserError
 from encoders.extras import require_extra
-from pipeline.config.settings import DemoSettings, ListenSettings, ServeSettings
+from pipeline.config.tasks.server_settings import DemoSettings, ListenSettings, ServeSettings
 
 if TYPE_CHECKING:
     import uvicorn

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from encoders.errors import UserError
 from memory.storage.catalog import VideoRow
 from memory.storage.manifest import BankBusyError
-from pipeline.config.settings import SummaryMethod
+from pipeline.config.tasks.question_settings import SummaryMethod
 from pipeline.config.units import format_time
 from pipeline.summary.schema import FilmSummary, Summary
 from pipeline.summary.scope import Scope

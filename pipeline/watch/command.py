@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from encoders.errors import UserError
-from pipeline.config.settings import DeletedFilms, WatchSettings
+from pipeline.config.tasks.file_settings import DeletedFilms, WatchSettings
 from pipeline.engine import Engine
 from pipeline.watch.folder import Folder
 from pipeline.watch.folder_watch import FolderWatch

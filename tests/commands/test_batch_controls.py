@@ -14,7 +14,7 @@ from pipeline.batch.compare import compare
 from pipeline.batch.controls import build_controls, control_figures, control_table, with_controls
 from pipeline.batch.schema import Job
 from pipeline.config.compose import compose
-from pipeline.config.settings import BatchSettings
+from pipeline.config.tasks.evaluation_settings import BatchSettings
 from tests.support.batches import answers, encoded, put, run
 from tests.support.toys import FRAME_TOKENS
 from tests.support.videos import write_video

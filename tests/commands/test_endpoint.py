@@ -22,7 +22,7 @@ from pipeline import cli
 from pipeline.build import build_backbone, build_clip, build_qa, open_video
 from pipeline.config.compose import compose
 from pipeline.config.parts import check
-from pipeline.config.settings import AskSettings
+from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.engine import Engine
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server

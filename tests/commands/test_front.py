@@ -15,7 +15,7 @@ from encoders.errors import UserError
 from pipeline.cli.arguments import parse
 from pipeline.cli.commands import COMMANDS, TASKS
 from pipeline.config.compose import compose
-from pipeline.config.settings import TASK_SETTINGS
+from pipeline.config.task_settings import TASK_SETTINGS
 from tests.support.console import sentence, tree
 from tests.support.paths import ROOT
 from tests.support.toys import toy_parts

@@ -22,7 +22,8 @@ from memory.storage import json_lines
 from pipeline import cli
 from pipeline.build import build_backbone
 from pipeline.config.compose import compose
-from pipeline.config.settings import NeedleSettings, PipelineSettings
+from pipeline.config.tasks.evaluation_settings import NeedleSettings
+from pipeline.config.tasks.pipeline_settings import PipelineSettings
 from pipeline.controls.build import control_settings
 from pipeline.evaluation.needle.films import make, vnbench
 from pipeline.evaluation.needle.films.make import Grid, known_tasks

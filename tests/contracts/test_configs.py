@@ -29,9 +29,9 @@ from pipeline import cli
 from pipeline.build import GROUPS, build_backbone, build_qa, build_source
 from pipeline.cli.arguments import parse
 from pipeline.cli.commands import COMMANDS
-from pipeline.config import settings
 from pipeline.config.compose import compose
 from pipeline.config.parts import check, instantiate, settings_of
+from pipeline.config.task_settings import TASK_SETTINGS
 from pipeline.evaluation.needle.films.tasks.sheet import NeedleTask
 from pipeline.schema import Answer
 from tests.support.paths import ROOT
@@ -419,10 +419,10 @@ def test_the_page_of_options_names_every_option() -> None:
             assert told.get(group) == {option for g, option in EVERY if g == group}, group
 
 
-@pytest.mark.parametrize("task", settings.TASK_SETTINGS)
+@pytest.mark.parametrize("task", TASK_SETTINGS)
 def test_every_setting_has_a_remark_in_a_sentence(task: str) -> None:
     """The reference page prints them, under the headings."""
-    every = fields(settings.TASK_SETTINGS[task])
+    every = fields(TASK_SETTINGS[task])
     assert every[0].metadata["heading"]
     for one in every:
         assert re.fullmatch(r"[A-Za-z0-9].*\.", one.metadata["help"]), (task, one.name)

@@ -23,7 +23,7 @@ from memory.storage import manifest
 from memory.text.bm25 import LineFilter
 from memory.text.tokenizer import query
 from pipeline.commands import bank as bank_command
-from pipeline.config.settings import BankSettings, RepairSettings
+from pipeline.config.tasks.bank_settings import BankSettings, RepairSettings
 from tests.support import mutants
 from tests.support.children import receive_all, start
 from tests.support.mutants import VIDEOS, Mutant, Template, faults_of, reads_of, segment_of

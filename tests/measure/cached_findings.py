@@ -15,7 +15,7 @@ from pathlib import Path
 from memory.schema import Question
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
-from pipeline.config.settings import AskSettings
+from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.film import FilmSource
 from pipeline.evaluation.needle.films.make import Grid, known_tasks, make
 from pipeline.scoring import is_right

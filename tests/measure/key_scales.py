@@ -29,8 +29,8 @@ from memory.storage.segments import segment_codec, segment_file
 from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.answer.schema import local
 from pipeline.build import build_backbone, build_qa
-from pipeline.config import settings
 from pipeline.config.compose import compose
+from pipeline.config.task_settings import register
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.bank_sizes import (
     _read_everything,
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=64.0)
     args = parser.parse_args()
-    settings.register()
+    register()
     torch.set_num_threads(1)
     footage = clips(args.clips, held_out=True) if args.clips.is_dir() else []
     print(

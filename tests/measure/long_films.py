@@ -22,7 +22,7 @@ from memory.storage import json_lines
 from memory.text.findings import FOLDER
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
-from pipeline.config.settings import AskSettings
+from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.film import FilmSource
 from pipeline.qa import VideoQA
 from pipeline.scoring import is_right

@@ -36,7 +36,7 @@ from encoders.models.imagenet.image_classifier import _prepared
 from encoders.models.imagenet.lite0_package import LITE0
 from encoders.schema import DualEncoder, Frames, join_frames
 from encoders.sources.file import FileSource
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from tests.support import measurement_page
 from tests.support.paths import CLIPS, ROOT
 from tests.support.videos import write_video

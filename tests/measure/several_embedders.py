@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
-from pipeline.config.settings import IngestSettings
+from pipeline.config.tasks.pipeline_settings import IngestSettings
 from pipeline.engine import Engine
 from pipeline.frame_embedder import build_clip
 from pipeline.further_embedders import build_further

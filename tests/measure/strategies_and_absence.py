@@ -24,7 +24,7 @@ from memory.schema import Question
 from memory.storage.json_lines import JsonLines, JsonRow
 from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
-from pipeline.config.settings import AskSettings
+from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.film import FilmSource
 from pipeline.evaluation.needle.films.make import Grid, known_tasks, make
 from pipeline.evaluation.needle.films.schema import Film, Item

@@ -12,7 +12,7 @@ from pipeline.cli.arguments import parse
 from pipeline.cli.commands import COMMANDS
 from pipeline.config.compose import compose
 from pipeline.config.default_bank import default_bank
-from pipeline.config.settings import ServeSettings
+from pipeline.config.tasks.server_settings import ServeSettings
 from tests.support.paths import ROOT
 from tests.support.wheels import BESIDE, PACKAGES
 

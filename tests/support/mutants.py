@@ -37,7 +37,7 @@ from memory.schema import Question, Retriever
 from memory.text.bm25 import LineFilter
 from memory.text.tokenizer import query
 from pipeline.commands import bank as bank_command
-from pipeline.config.settings import BankSettings, RepairSettings
+from pipeline.config.tasks.bank_settings import BankSettings, RepairSettings
 from tests.support.records import Words, info, make_segment, queries
 from tests.support.text_blocks import block, line
 from tests.support.vectors import Directions

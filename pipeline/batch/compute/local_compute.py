@@ -23,7 +23,7 @@ from encoders.errors import UserError
 from pipeline.batch import run_folder
 from pipeline.batch.schema import EmitEvent, Event, QuestionAnswered, Task
 from pipeline.batch.tasks import worker_banks
-from pipeline.config.settings import BatchSettings
+from pipeline.config.tasks.evaluation_settings import BatchSettings
 
 _MAX_TRIES = 2  # of a task whose worker died
 

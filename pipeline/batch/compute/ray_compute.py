@@ -36,7 +36,7 @@ from memory.storage.manifest import BankBusyError, WriterLock
 from pipeline.batch import run_folder
 from pipeline.batch.schema import EmitEvent, Encoded, QuestionAnswered, Task, VideoEncoded
 from pipeline.batch.tasks import bank_names, plan_tasks, worker_banks
-from pipeline.config.settings import BatchSettings
+from pipeline.config.tasks.evaluation_settings import BatchSettings
 
 if TYPE_CHECKING:  # importing the worker imports torch, which an actor does on its node
     from pipeline.batch.compute.worker import Worker

@@ -40,7 +40,7 @@ from pipeline.batch.schema import (
 from pipeline.batch.scores.score_rows import question_of
 from pipeline.build import build_backbone, build_clip, build_qa, open_video
 from pipeline.config.parts import instantiate
-from pipeline.config.settings import BatchSettings
+from pipeline.config.tasks.evaluation_settings import BatchSettings
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, Reading

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from encoders.errors import UserError
-from pipeline.config.settings import ClipSettings, OutputFormat
+from pipeline.config.tasks.file_settings import ClipSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.config.units import format_span, parse_span
 from pipeline.export import animation
 from pipeline.export.clip import Clip, cut_clip

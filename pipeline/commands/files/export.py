@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from pipeline.config.settings import ExportSettings, OutputFormat
+from pipeline.config.tasks.file_settings import ExportSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.export.lists.moment_files import check_export, write_moments
 from pipeline.export.moment_list import MomentList
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from encoders.errors import UserError
-from pipeline.config.settings import OutputFormat, SheetSettings
+from pipeline.config.tasks.file_settings import SheetSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.config.units import format_time
 from pipeline.export.lists.contact_sheet import FORMATS, write_sheet
 from pipeline.export.moment_list import ListedMoment, MomentList

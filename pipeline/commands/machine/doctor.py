@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pipeline.commands.machine import hardware, software, weights
 from pipeline.commands.machine.finding import Finding, Probe, Status, collect
-from pipeline.config.settings import DoctorSettings, OutputFormat
+from pipeline.config.tasks.bank_settings import DoctorSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 
 _MARKS = {Status.OK: "ok", Status.NOTE: "", Status.MISSING: "--", Status.BROKEN: "!!"}
 

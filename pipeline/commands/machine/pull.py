@@ -35,7 +35,8 @@ from pipeline.commands.machine.hub_repository import (
 )
 from pipeline.commands.machine.model_sizes import CLIP_REPOSITORIES, CLIP_WEIGHTS
 from pipeline.config.compose import options
-from pipeline.config.settings import OutputFormat, PullSettings
+from pipeline.config.tasks.bank_settings import PullSettings
+from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.config.units import format_size, parse_size
 
 

@@ -20,7 +20,7 @@ from pipeline.commands.machine.model_sizes import (
     weight_bytes,
 )
 from pipeline.config.compose import options
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from pipeline.config.units import format_size
 
 SECTION = "models"

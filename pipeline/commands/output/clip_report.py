@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config.settings import AskSettings, FindSettings
+from pipeline.config.tasks.question_settings import AskSettings, FindSettings
 from pipeline.export.moment_list import ListedMoment, MomentList
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.default_bank import default_bank
-from pipeline.config.settings import FindSettings, IngestSettings, Messages
+from pipeline.config.tasks.pipeline_settings import IngestSettings, Messages
+from pipeline.config.tasks.question_settings import FindSettings
 from pipeline.config.units import format_duration, format_size, format_time
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from encoders.errors import UserError
 from encoders.extras import require_extra
 from encoders.sources.container import check_file, inspect
 from memory.storage import json_lines
-from pipeline.config.settings import NeedleSettings
+from pipeline.config.tasks.evaluation_settings import NeedleSettings
 from pipeline.evaluation.espeak import can_speak
 from pipeline.evaluation.needle.films import vnbench
 from pipeline.evaluation.needle.films.make import Grid, known_tasks, make, needles_alone, save

@@ -16,7 +16,7 @@ from encoders.errors import UserError
 from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Frames, FrameSource
 from pipeline.build import open_video
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed import machine, operations, ready_frames
 from pipeline.evaluation.speed.baselines import (
     KeptCache,

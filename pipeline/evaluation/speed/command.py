@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from encoders.errors import UserError
 from encoders.extras import require_extra
 from memory.storage.atomic import replacing
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed.schema import BASELINES
 from pipeline.runtime.malloc import retained_bytes
 

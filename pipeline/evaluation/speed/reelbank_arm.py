@@ -13,7 +13,7 @@ from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import DualEncoder, Frames, FrameSource, Segment
 from memory.schema import Question
 from pipeline.build import build_backbone, build_clip, build_qa
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed.clocks import stopwatch
 from pipeline.evaluation.speed.ready_frames import ReadyFrames
 from pipeline.evaluation.speed.schema import Timed

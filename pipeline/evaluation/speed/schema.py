@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from encoders.schema import Frames
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 
 # a row of bench.json: kind ("encode", "ask", "warm_up", "left_out", ...), arm, frames, round,
 # numbers

@@ -23,7 +23,7 @@ from memory.retrieval.fused import FusedRetriever
 from pipeline import cli, frame_embedder
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from pipeline.frame_embedder import build_clip, clip_options
 from tests.support.toys import toy_checkpoint
 from tests.support.videos import write_video

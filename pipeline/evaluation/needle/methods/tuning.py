@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from encoders.errors import UserError
 from memory.storage.json_lines import JsonLines
 from pipeline.build import AnyModel, build_qa
-from pipeline.config.settings import NeedleSettings
+from pipeline.config.tasks.evaluation_settings import NeedleSettings
 from pipeline.evaluation.needle.films.film import FilmSource
 from pipeline.evaluation.needle.films.make import Grid, make
 from pipeline.evaluation.needle.films.schema import Film

@@ -17,7 +17,8 @@ from encoders.errors import UserError
 from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.build import AnyModel, build_qa
-from pipeline.config.settings import NeedleSettings, PartSettings
+from pipeline.config.settings import PartSettings
+from pipeline.config.tasks.evaluation_settings import NeedleSettings
 from pipeline.controls.build import build_control, control_settings
 from pipeline.controls.schema import Control
 from pipeline.evaluation.needle.films.make import needles_alone, without_needles

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from encoders.models.families.llava_onevision import LlavaOneVision
 from pipeline.build import build_qa
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed import ready_frames
 from pipeline.evaluation.speed.components import (
     concurrency,

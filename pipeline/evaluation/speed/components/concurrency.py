@@ -8,7 +8,7 @@ import torch
 from encoders.models.video_llm import VideoLLM
 from memory.schema import Evidence, Question
 from pipeline.answer.schema import local
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed.clocks import median_range, stopwatch
 from pipeline.evaluation.speed.rounds import question
 from pipeline.evaluation.speed.schema import BenchRow, Table

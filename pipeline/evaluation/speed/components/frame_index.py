@@ -13,7 +13,7 @@ import torch
 from encoders.schema import FrameEmbedder
 from memory.retrieval.frame_index import FrameIndex
 from memory.retrieval.row_buffer import RamBudget
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed.clocks import quantile, resident_bytes, stopwatch
 from pipeline.evaluation.speed.components import cone_rows, film_rows
 from pipeline.evaluation.speed.schema import BenchRow, Table

@@ -24,7 +24,7 @@ from memory.storage.segments import segment_file
 from memory.storage.segments.segment_codec import StorageFormat
 from memory.store import DiskStore
 from pipeline.build import build_qa
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed import ready_frames
 from pipeline.evaluation.speed.clocks import median_range, stopwatch
 from pipeline.evaluation.speed.components.disk_reads import drop_page_cache

@@ -9,7 +9,7 @@ from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.schema import Segment
 from memory.schema import Question, Retriever, SegmentIndex, Stretch
 from pipeline.config.parts import call, instantiate
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed.clocks import quantile, stopwatch
 from pipeline.evaluation.speed.components.frame_index import HITS
 from pipeline.evaluation.speed.rounds import question

@@ -7,7 +7,7 @@ from pathlib import Path
 from encoders.schema import Segment, VideoInfo
 from memory.storage.catalog import VideoRow
 from memory.store import DiskStore
-from pipeline.config.settings import BenchSettings
+from pipeline.config.tasks.evaluation_settings import BenchSettings
 from pipeline.evaluation.speed.clocks import median_range, stopwatch
 from pipeline.evaluation.speed.components.disk_reads import drop_page_cache, read_files, read_frames
 from pipeline.evaluation.speed.schema import BenchRow, Table

@@ -14,7 +14,7 @@ from encoders.errors import UserError
 from encoders.models.clip import ClipEncoder
 from encoders.models.clip_text.text_tower import TextTower
 from encoders.models.clip_text.tokenizer import ClipTokenizer
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 
 import open_clip  # isort: skip
 

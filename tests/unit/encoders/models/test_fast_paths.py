@@ -27,7 +27,7 @@ from encoders.models.clip import ClipEncoder
 from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.models.kv_cache import join_blocks
 from encoders.schema import Frames, KVBlock
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from tests.support.toys import toy_backbone
 
 from transformers import SiglipVisionConfig, SiglipVisionModel  # isort: skip

@@ -12,7 +12,7 @@ from memory.schema import FrameName
 from pipeline.answer.attention.attention_shares import AttentionShares
 from pipeline.answer.attention.retrieval_heads import NAME, RetrievalHeads
 from pipeline.answer.reader import KVReader
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from tests.support.families import backbone_of
 
 LAYERS, HEADS, KV_HEADS, WIDTH = 3, 4, 2, 8

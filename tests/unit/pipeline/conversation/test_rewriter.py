@@ -8,7 +8,8 @@ from encoders.errors import UserError
 from memory.schema import FrameName
 from pipeline.build import build_backbone, build_rewriter
 from pipeline.config.compose import compose
-from pipeline.config.settings import AskSettings, DemoSettings, ServeSettings
+from pipeline.config.tasks.question_settings import AskSettings
+from pipeline.config.tasks.server_settings import DemoSettings, ServeSettings
 from pipeline.conversation.history import History
 from pipeline.conversation.rewriter import ModelRewriter, NoRewriter
 from pipeline.conversation.round import Round

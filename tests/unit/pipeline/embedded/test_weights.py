@@ -14,7 +14,7 @@ import pytest
 
 from encoders.models.families.llava_onevision import LlavaOneVision
 from pipeline.cli import run
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from pipeline.embedded import tokenizer
 from pipeline.needle_world import questions
 from pipeline.needle_world import video as haystack

@@ -10,7 +10,7 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.models.families.llava_onevision import LlavaOneVision
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from pipeline.moments.local_text_model import LocalTextModel
 from pipeline.moments.model_planner import ModelAnswer, ModelPlanner, parse_answer, plan_from_answer
 from pipeline.query import plan as planner

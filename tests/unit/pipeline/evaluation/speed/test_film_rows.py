@@ -6,7 +6,7 @@ import torch
 
 from encoders.models.clip import ClipEncoder
 from memory.retrieval.frame_index import SWITCH, FrameIndex
-from pipeline.config.settings import WEIGHTS
+from pipeline.config.task_settings import WEIGHTS
 from pipeline.evaluation.speed.components import film_rows
 
 
