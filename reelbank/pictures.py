@@ -62,13 +62,10 @@ def _stored(moment: Moment, longest_side: int | None, obstacle: str) -> "Image":
 
 def clip_of(moment: Moment, path: str | PathLike[str], exact: bool) -> Clip:
     """A file with the moment. UserError as `pipeline.export.clip.cut_clip`."""
-    from pipeline.export import animation
-    from pipeline.export.clip import cut_clip
+    from pipeline.export.moment_clips import write_moment
+    from pipeline.export.moment_list import ListedMoment
 
-    film, target = Path(moment.video.path), Path(path).expanduser()
-    span, video_id = (moment.start, moment.end), moment.video.id
-    if target.suffix.lower() in animation.FORMATS:
-        clip = animation.write_animation(film, *span, target, video_id=video_id)
-    else:
-        clip = cut_clip(film, *span, target, video_id=video_id, exact=exact)
+    video = moment.video
+    listed = ListedMoment(video.id, video.path, moment.start, moment.end)
+    clip = write_moment(listed, Path(path).expanduser(), exact=exact)
     return Clip(clip.path, clip.start, clip.end, clip.nbytes, clip.notes, clip.encoded)

@@ -7,8 +7,8 @@ from mcp import types
 
 from encoders.errors import UserError
 from memory.storage.catalog import VideoRow
-from pipeline.export.clip import Clip, cut_clip
-from pipeline.export.moment_clips import check_folder, clip_name
+from pipeline.export.clip import Clip
+from pipeline.export.moment_clips import check_folder, free_path, write_moment
 from pipeline.export.moment_list import ListedMoment
 
 _MIME = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
@@ -44,10 +44,10 @@ class ClipFolder:
                 "--clips DIR"
             )
         info = video.info
-        name = Path(clip_name(ListedMoment(info.video_id, info.path, start, end)))
+        moment = ListedMoment(info.video_id, info.path, start, end)
         with self._lock:  # so that no two clips take one name
-            path = self._free_path(name)
-            clip = cut_clip(Path(info.path), start, end, path, video_id=info.video_id, exact=exact)
+            path = free_path(moment, self._folder)
+            clip = write_moment(moment, path, exact=exact)
             link = types.ResourceLink(
                 uri=path.as_uri(),
                 name=path.name,
@@ -70,11 +70,3 @@ class ClipFolder:
         if not path.is_file():
             raise UserError(f"{uri} is not there any more; cut it again")
         return link, path.read_bytes()
-
-    def _free_path(self, name: Path) -> Path:
-        assert self._folder is not None
-        count, path = 0, self._folder / name
-        while path.exists():
-            count += 1
-            path = self._folder / name.with_stem(f"{name.stem}_{count}")
-        return path

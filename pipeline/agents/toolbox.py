@@ -204,16 +204,16 @@ class Toolbox:
         UserError where there is none, or more than one.
         """
         rows = self._engine.videos()
-        for told in (
+        for fits in (
             [row for row in rows if row.info.video_id == video],
             [row for row in rows if row.info.path == video],
             [row for row in rows if video and Path(row.info.path).name == video],
         ):
-            if len(told) == 1:
-                return told[0]
-            if told:
-                ids = ", ".join(row.info.video_id for row in told[: self._limits.items])
-                raise UserError(f"{video} is {len(told)} films of the bank; give an id: {ids}")
+            if len(fits) == 1:
+                return fits[0]
+            if fits:
+                ids = ", ".join(row.info.video_id for row in fits[: self._limits.items])
+                raise UserError(f"{video} is {len(fits)} films of the bank; give an id: {ids}")
         raise UserError(
             f"{video or 'A film without a name'} is not in the bank; list_videos says what is, and "
             "add_video takes up a film"

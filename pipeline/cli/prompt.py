@@ -186,20 +186,15 @@ class Prompt:
     def clip(self, words: str) -> None:
         """Write a numbered moment to a file."""
         from pipeline.commands.files.clip import clip_line
-        from pipeline.export import animation
-        from pipeline.export.clip import cut_clip
+        from pipeline.export.moment_clips import free_path, write_moment
 
         number, _, name = words.partition(" ")
         name, exact = name.removesuffix(_EXACT), name.endswith(_EXACT)
         moment = self._numbered(number, "/clip")
-        path = _unquoted(name) if name.strip() else self._free_name(moment)
+        path = _unquoted(name) if name.strip() else free_path(moment, Path())
         if name.strip() and path.exists():
             raise UserError(f"{path} is there already; choose another name")
-        film, span = Path(moment.path), (moment.start, moment.end)
-        if path.suffix.lower() in animation.FORMATS:
-            clip = animation.write_animation(film, *span, path, video_id=moment.video_id)
-        else:
-            clip = cut_clip(film, *span, path, video_id=moment.video_id, exact=exact)
+        clip = write_moment(moment, path, exact=exact)
         print(clip_line(clip))
         if moment.start - clip.start > 0.05:
             print(
@@ -389,12 +384,6 @@ class Prompt:
                 f"{command} needs the number of a hit, 1 to {len(self.moments)}, as in {command} 1"
             )
         return self.moments[int(words) - 1]
-
-    def _free_name(self, moment: ListedMoment) -> Path:
-        """A name in the current folder that no file has: talk_00-31.mp4."""
-        from pipeline.commands.files.clip import free_name
-
-        return free_name(moment)
 
 
 def _unquoted(words: str) -> Path:

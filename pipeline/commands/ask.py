@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TextIO
 
 from encoders.errors import UserError
-from pipeline.commands.output.clip_report import check_files, report_files
 from pipeline.commands.output.encoding_messages import EncodingMessages
+from pipeline.commands.output.moment_exports import check_files, report_files
 from pipeline.commands.output.terminal import format_answer
 from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.config.tasks.question_settings import AskSettings

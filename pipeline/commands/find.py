@@ -18,8 +18,8 @@ from rich.table import Table
 from encoders.errors import UserError
 from memory.retrieval.fusion import Moment
 from memory.storage.atomic import write_atomically
-from pipeline.commands.output.clip_report import check_files, report_files
 from pipeline.commands.output.encoding_messages import EncodingMessages, question_to_try
+from pipeline.commands.output.moment_exports import check_files, report_files
 from pipeline.commands.output.moments_html import moments_page
 from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.config.tasks.question_settings import FindSettings, MomentsFormat

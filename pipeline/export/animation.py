@@ -15,6 +15,7 @@ from memory.storage.atomic import replacing
 from pipeline.export.clip import Clip, check_clip_path, check_stretch
 
 FORMATS = (".gif", ".webp")
+FPS, LONGEST_SIDE = 10.0, 480  # pictures per second; pixels
 _MOST_PICTURES = 600  # they are in memory together: a minute at ten pictures a second
 
 
@@ -25,8 +26,8 @@ def write_animation(
     path: Path,
     *,
     video_id: str = "",
-    fps: float = 10.0,
-    longest_side: int = 480,
+    fps: float = FPS,
+    longest_side: int = LONGEST_SIDE,
 ) -> Clip:
     """Write the stretch from `start` to `end` (seconds of video time) as pictures that repeat.
 

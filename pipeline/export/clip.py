@@ -135,21 +135,17 @@ def _exact(facts: Container, start: float, end: float, path: Path) -> Clip:
         feed = PacketFeed(facts, 0)
         stack.callback(feed.close)
         cut = ExactPictures.of(facts, start, end, feed, form)
-    if cut.copies:
-        notes: list[str] = []
-        with replacing(path) as temporary:
+    notes: list[str] = []
+    with replacing(path) as temporary:
+        if cut.copies:
             _write(facts, cut, temporary, suffix, notes, form)
             reason = why_not_exact(facts, cut, temporary)
-            if reason:
-                temporary.unlink()
-                _write_encoded(facts, cut, temporary, suffix, notes := [], reason)
-            nbytes = temporary.stat().st_size
-    else:
-        with replacing(path) as temporary:
-            _write_encoded(facts, cut, temporary, suffix, notes := [], "")
-            nbytes = temporary.stat().st_size
-    encoded = cut.encoded if cut.copies and not reason else cut.stop - cut.first
-    return Clip(path, cut.start, cut.last_end, nbytes, tuple(notes), encoded)
+        if reason or not cut.copies:
+            temporary.unlink(missing_ok=True)
+            _write_encoded(facts, cut, temporary, suffix, notes := [], reason)
+        nbytes = temporary.stat().st_size
+    encoded = cut.stop - cut.first if reason else cut.encoded
+    return Clip(path, cut.start, cut.end, nbytes, tuple(notes), encoded)
 
 
 def _write(

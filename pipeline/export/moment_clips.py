@@ -1,4 +1,4 @@
-"""Clips of many moments in one folder, with a list beside them.
+"""Moments as files of their own: one, or many in a folder with a list beside them.
 
 Knows films and moments; no bank, no search.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from encoders.errors import UserError
 from pipeline.config.units import format_time
+from pipeline.export import animation
 from pipeline.export.clip import FORMATS, Clip, cut_clip
 from pipeline.export.manifest import ExportedFile, Manifest
 from pipeline.export.moment_list import ListedMoment
@@ -24,6 +25,27 @@ class MomentClips:
     folder: Path
     clips: tuple[Clip, ...]
     notes: tuple[str, ...]  # about clips that could not be cut, or that lack something
+
+
+def write_moment(
+    moment: ListedMoment,
+    path: Path,
+    *,
+    exact: bool = False,
+    fps: float = animation.FPS,
+    longest_side: int = animation.LONGEST_SIDE,
+) -> Clip:
+    """Write a moment to a path: its suffix decides between a film and pictures that repeat.
+
+    exact: of a film; fps, longest_side: of pictures. UserError as `cut_clip` and `write_animation`.
+    """
+    film = Path(moment.path)
+    if path.suffix.lower() in animation.FORMATS:
+        return animation.write_animation(
+            film, moment.start, moment.end, path, video_id=moment.video_id, fps=fps,
+            longest_side=longest_side,
+        )  # fmt: skip
+    return cut_clip(film, moment.start, moment.end, path, video_id=moment.video_id, exact=exact)
 
 
 def check_folder(folder: Path) -> None:
@@ -48,10 +70,7 @@ def cut_moments(
     for number, moment in enumerate(moments, 1):
         path = folder / f"{number:02d}_{clip_name(moment)}"
         try:
-            clip = cut_clip(
-                Path(moment.path), moment.start, moment.end, path,
-                video_id=moment.video_id, exact=exact,
-            )  # fmt: skip
+            clip = write_moment(moment, path, exact=exact)
         except UserError as error:
             notes.append(f"hit {number} has no clip: {str(error).rstrip('. ')}")
             continue
@@ -64,13 +83,22 @@ def cut_moments(
     return MomentClips(folder, tuple(clips), tuple(notes))
 
 
-def clip_name(moment: ListedMoment, suffix: str = "") -> str:
-    """A name that says film and time: talk_00-31.mp4. suffix: of the film, where it is empty and
-    clips can have it."""
+def clip_name(moment: ListedMoment) -> str:
+    """A name that says film and time: talk_00-31.mp4."""
     film = Path(moment.path)
-    own = film.suffix if film.suffix.lower() in FORMATS else ".mkv"
+    suffix = film.suffix if film.suffix.lower() in FORMATS else ".mkv"
     at = format_time(math.floor(moment.start)).replace(":", "-")
-    return f"{film.stem}_{at}{suffix or own}"
+    return f"{film.stem}_{at}{suffix}"
+
+
+def free_path(moment: ListedMoment, folder: Path) -> Path:
+    """A path in a folder that no file has: talk_00-31.mp4, then talk_00-31_1.mp4."""
+    name, count = folder / clip_name(moment), 0
+    path = name
+    while path.exists():
+        count += 1
+        path = name.with_stem(f"{name.stem}_{count}")
+    return path
 
 
 def exported(moment: ListedMoment, clip: Clip) -> ExportedFile:

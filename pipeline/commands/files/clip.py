@@ -5,17 +5,16 @@ Checks the settings and reports; pipeline/export/ cuts. Needs no bank and no mod
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from encoders.errors import UserError
 from pipeline.config.tasks.file_settings import ClipSettings
 from pipeline.config.tasks.pipeline_settings import OutputFormat
 from pipeline.config.units import format_span, parse_span
-from pipeline.export import animation
-from pipeline.export.clip import Clip, cut_clip
+from pipeline.export.clip import Clip
 from pipeline.export.manifest import Manifest, manifest_path
-from pipeline.export.moment_clips import clip_name, exported
+from pipeline.export.moment_clips import exported, free_path, write_moment
 from pipeline.export.moment_list import ListedMoment, MomentList
 
 _LATE_S = 0.05  # a clip that begins earlier than so much has more than the moment
@@ -26,18 +25,14 @@ def run(settings: ClipSettings) -> int:
     moment, origin = _moment(settings)
     if not settings.widen >= 0:
         raise UserError(f"widen={settings.widen:g} is below 0; give seconds, 0 or more")
-    path = Path(settings.out) if settings.out else free_name(moment)
+    path = Path(settings.out) if settings.out else free_path(moment, Path())
     if path.exists() and not settings.overwrite:
         raise UserError(f"{path} is there already; choose another name, or add --overwrite")
     start, end = max(moment.start - settings.widen, 0.0), moment.end + settings.widen
-    film = Path(moment.path)
-    if path.suffix.lower() in animation.FORMATS:
-        clip = animation.write_animation(
-            film, start, end, path, video_id=moment.video_id,
-            fps=settings.fps, longest_side=settings.longest_side,
-        )  # fmt: skip
-    else:
-        clip = cut_clip(film, start, end, path, video_id=moment.video_id, exact=settings.exact)
+    clip = write_moment(
+        replace(moment, start=start, end=end), path,
+        exact=settings.exact, fps=settings.fps, longest_side=settings.longest_side,
+    )  # fmt: skip
     if settings.manifest:
         manifest = Manifest(origin.query, origin.bank, [exported(moment, clip)])
         manifest.write(manifest_path(path))
@@ -61,15 +56,6 @@ def clip_line(clip: Clip) -> str:
     encoded = f", {clip.encoded} pictures encoded" if clip.encoded else ""
     size = f"{clip.nbytes / 1e6:.1f} MB" if clip.nbytes >= 1e5 else f"{clip.nbytes / 1e3:.0f} kB"
     return f"{clip.path}: {format_span(clip.start, clip.end)}, {size}{encoded}"
-
-
-def free_name(moment: ListedMoment) -> Path:
-    """A name in this folder that no file has: talk_00-31.mp4."""
-    name = Path(clip_name(moment))
-    names = (
-        name.with_stem(f"{name.stem}{f'_{count}' if count else ''}") for count in range(10_000)
-    )
-    return next(path for path in names if not path.exists())
 
 
 def _moment(settings: ClipSettings) -> tuple[ListedMoment, MomentList]:

@@ -50,8 +50,7 @@ class ExactPictures:
     exit: int
     zero_ticks: int  # time stamp, in the film, of the clip's beginning
     start: float  # seconds of video time
-    end: float
-    last_start: float  # of the last picture
+    end: float  # where the last picture ends
 
     @classmethod
     def of(
@@ -84,13 +83,7 @@ class ExactPictures:
             int(facts.packets.stamps[own]) + shift,
             begin,
             max(last_end, begin),
-            float(facts.times[stop - 1]),
         )
-
-    @property
-    def last_end(self) -> float:
-        """Seconds of video time at which the last picture ends."""
-        return self.end
 
     @property
     def copies(self) -> bool:
@@ -129,7 +122,11 @@ class ExactPictures:
         for number, packet in feed.packets(self.entry, self.exit):
             if number in by_number:
                 is_seam = form is not None and number == copied[0, 0]
-                yield by_number[number], _again(packet, form) if is_seam and form else packet
+                at = by_number[number]
+                yield (
+                    at,
+                    _replaced(packet, form.copied(bytes(packet))) if is_seam and form else packet,
+                )
 
     def lasts(self, facts: Container, ticks: np.ndarray, at: int) -> int:
         """Ticks for which the picture that is shown at a tick stands. ticks: of all pictures."""
@@ -166,8 +163,12 @@ class ExactPictures:
         for number, frame in decoded(facts, first, stop):
             packets += coder.encode(as_input(frame, int(ticks[number - self.first]), facts.clock))
         packets += coder.encode(None)
+        is_head = first == self.first
         return [
-            (one.pts, _formed(one, form, is_last=one is packets[-1] and first == self.first))
+            (
+                one.pts,
+                _replaced(one, form.encoded(bytes(one), is_last=is_head and one is packets[-1])),
+            )
             for one in packets
         ]
 
@@ -268,15 +269,8 @@ def _exit(
     return best
 
 
-def _formed(packet: Any, form: Bitstream, *, is_last: bool) -> Any:
-    """A packet of the second encoder in the form of the track."""
-    one = av.Packet(form.encoded(bytes(packet), is_last=is_last))
-    one.is_keyframe = packet.is_keyframe
-    return one
-
-
-def _again(packet: Any, form: Bitstream) -> Any:
-    """The film's first packet behind those of the second encoder."""
-    one = av.Packet(form.copied(bytes(packet)))
+def _replaced(packet: Any, data: bytes) -> Any:
+    """A packet with other bytes."""
+    one = av.Packet(data)
     one.is_keyframe = packet.is_keyframe
     return one

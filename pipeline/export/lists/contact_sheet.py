@@ -12,13 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 from encoders.errors import UserError
 from encoders.sources.pictures import pictures_at
 from memory.storage.atomic import replacing
-from pipeline.config.units import format_time
+from pipeline.config.units import Hours, format_time
 from pipeline.export.moment_list import ListedMoment
 
 FORMATS = (".jpg", ".jpeg", ".png", ".webp")
 _GAP, _LABEL, _HEAD = 8, 22, 34  # pixels: between pictures, of a line of text, of the title
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 _MOST = 200  # pictures of a sheet
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def write_sheet(
@@ -52,12 +53,12 @@ def write_sheet(
     draw = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(18), ImageFont.load_default(14)
     draw.text((_GAP, _GAP), _fitting(draw, title, size[0] - 2 * _GAP, large), _INK, large)
-    hours = "always" if max(moment.end for moment in moments) >= 3600 else "if needed"
+    hours: Hours = "always" if max(moment.end for moment in moments) >= 3600 else "if needed"
     for number, (moment, picture) in enumerate(zip(moments, pictures, strict=True)):
         x = _GAP + number % columns * (width + _GAP)
         y = _HEAD + number // columns * cell
         sheet.paste(picture, (x + (width - picture.width) // 2, y + height - picture.height))
-        at = format_time(moment.start, hours=hours)  # type: ignore[arg-type]
+        at = format_time(moment.start, hours=hours)
         words = f"{number + 1}  {at}" + (f"  {moment.words}" if moment.words else "")
         draw.text((x, y + height + 3), _fitting(draw, words, width, small), _INK, small)
         if several:
@@ -86,11 +87,11 @@ def _pictures(moments: Sequence[ListedMoment], width: int) -> list[Image.Image]:
     return [found[number] for number in range(len(moments))]
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int, font: object) -> str:
+def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int, font: Font) -> str:
     """A text as long as fits a width in pixels."""
     text = " ".join(text.split())
-    if draw.textlength(text, font=font) <= width:  # type: ignore[arg-type]
+    if draw.textlength(text, font=font) <= width:
         return text
-    while text and draw.textlength(text + "\u2026", font=font) > width:  # type: ignore[arg-type]
+    while text and draw.textlength(text + "\u2026", font=font) > width:
         text = text[:-1]
     return text.rstrip() + "\u2026"

@@ -8,16 +8,11 @@ from pipeline.config.tasks.question_settings import AskSettings, FindSettings
 from pipeline.export.moment_list import ListedMoment, MomentList
 
 
-def check_folder(folder: Path) -> None:
-    """UserError where no clips can be written to a folder, before anything is encoded for them."""
-    from pipeline.export import moment_clips  # it loads a muxer of films
-
-    moment_clips.check_folder(folder)
-
-
 def check_files(settings: AskSettings | FindSettings) -> None:
     """UserError where clips or a file of moments cannot be written, before anything is encoded."""
     if settings.clips:
+        from pipeline.export.moment_clips import check_folder  # it loads a muxer of films
+
         check_folder(Path(settings.clips))
     if settings.export:
         from pipeline.export.lists.moment_files import check_export
