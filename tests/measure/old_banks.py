@@ -4,11 +4,13 @@
     python -m tests.measure.old_banks compare OUT OTHER
     python -m tests.measure.old_banks open OUT [--checkout DIR]
     python -m tests.measure.old_banks pack OUT FOLDER
+    python -m tests.measure.old_banks cite FOLDER
 
 `make` writes one small bank of every kind (tests/support/old_banks.py), and its answers, with the
 code in DIR. `compare` checks that two such folders have the same bytes, file by file, and the same
 answers. `open` checks that the code in DIR gives the same answers from copies of the banks. `pack`
-writes the fixture of tests/laws/test_5_old_banks.py.
+writes the fixture of tests/laws/test_5_old_banks.py. `cite` stores which spans today's code cites
+in that fixture, for a change of the rule of citations, and changes nothing else in it.
 
 DIR is this checkout by default. The exit code is 1 if anything differs. `--kinds plain int8` limits
 an action to these kinds.
@@ -118,6 +120,31 @@ def pack(out: Path, folder: Path, kinds: list[str]) -> int:
     return 0
 
 
+def cite(folder: Path, kinds: list[str]) -> int:
+    """Ask the packed banks, and put the cited spans into answers.json. 1, and nothing is written,
+    if an answer has another text or cites where none was cited before.
+    """
+    path = folder / "answers.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    wrong = 0
+    with tempfile.TemporaryDirectory() as temporary, command_line() as line:
+        old_banks.put_film(Path(temporary))
+        for name in (name for name in kinds if RECIPES[name].packed):
+            old_banks.unpack(Path(temporary), name)
+            lines, changes = [], 0
+            answers = old_banks.ask(line, Path(temporary), name)
+            for before, now in zip(stored["kinds"][name]["ask"], answers, strict=True):
+                lines += differences(before["text"], now["text"], before["question"])
+                if bool(before["spans"]) != bool(now["spans"]):
+                    lines += differences(before["spans"], now["spans"], before["question"])
+                changes += before["spans"] != now["spans"]
+                before["spans"] = now["spans"]
+            wrong += _report(name, f"{changes} answers cite other spans", lines)
+    if not wrong:
+        path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    return int(wrong > 0)
+
+
 def _archive(out: Path, name: str) -> bytes:
     """The same banks give the same archive: no owner, one time, no lock, and nothing left in
     SQLite's log.
@@ -224,6 +251,8 @@ def _size(folder: Path) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Do one action; 1 if anything differs."""
+    if arguments.action == "cite":
+        return cite(arguments.folder.resolve(), arguments.kinds)
     out = arguments.out.resolve()
     if arguments.action == "make":
         return make(out, arguments.checkout.resolve(), arguments.kinds)
@@ -243,6 +272,7 @@ def main() -> None:
         ("compare", ["out", "other"]),
         ("open", ["out"]),
         ("pack", ["out", "folder"]),
+        ("cite", ["folder"]),
     ):
         one = actions.add_parser(action)
         for folder in folders:

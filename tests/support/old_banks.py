@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,6 +180,13 @@ def put_film(folder: Path) -> None:
     """Film and subtitles, under a relative name: a bank stores the path that it is given."""
     for name in ("film.mp4", "film.srt"):
         shutil.copyfile(DATA / name, folder / name)
+
+
+def unpack(folder: Path, name: str) -> Path:
+    """The bank of the fixture as the old commit left it."""
+    with tarfile.open(DATA / f"{name}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / name
 
 
 def make(line: CommandLine, folder: Path, name: str) -> Reply:
