@@ -1,6 +1,7 @@
-"""Search rows and texts that lie as those of published encoders do: two cones with a gap.
+"""Search rows and texts that lie about as those of published encoders do: two cones with a gap.
 
-Made from published descriptions, for which no weights are needed:
+Made from descriptions, for which no weights are needed. Their figures are from memory, not read
+again in the papers:
 
 - Liang et al. 2022 (Mind the Gap, arXiv 2203.02053): pictures lie in a cone (mean cosine of two
   0.47), texts in another (0.51), and their means 0.82 apart (CLIP on MS COCO).
@@ -22,7 +23,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Cones:
-    """What is published of an encoder."""
+    """What is said of an encoder."""
 
     width: int  # numbers of a row
     means_product: float  # of the mean picture and the mean text

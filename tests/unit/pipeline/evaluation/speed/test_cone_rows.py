@@ -1,4 +1,4 @@
-"""Rows as published of CLIP and SigLIP, and what the index finds among them."""
+"""Rows that lie about as those of CLIP and SigLIP, and what the index finds among them."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def rows_and_texts(kind: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(list(cones.pieces(ROWS))), cones.texts(24, ROWS)
 
 
-def test_they_lie_as_published() -> None:
+def test_they_lie_as_the_cones_say() -> None:
     """CLIP: two pictures 0.47, two texts 0.51, the means 0.82 apart."""
     rows, texts = rows_and_texts("clip512")
     again = np.concatenate(list(ConeRows(PUBLISHED["clip512"], seed=1).pieces(9_000)))
