@@ -17,20 +17,16 @@ from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.film import FilmSource
-from pipeline.evaluation.needle.films.make import Grid, known_tasks, make
 from pipeline.scoring import is_right
 from tests.support import measurement_page
+from tests.support.needle_films import films_of
 
 
 def report(options: argparse.Namespace) -> None:
     """Print a line for each question."""
-    tasks, minutes = ("count", "order"), (options.minutes,)
-    known = known_tasks(compose("needle", []).needle_task)
-    grid = Grid(
-        minutes, (50,), tasks, (options.films,), ("card",), 2.0, options.seed, (), False, 192, 108,
-        known,
-    )  # fmt: skip
-    every, items = make(grid)
+    every, items = films_of(
+        ("count", "order"), options.films, options.seed, minutes=options.minutes, depths=(50,)
+    )
     print("\n| film | question | pass | right | passes | contexts | reused | tokens | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

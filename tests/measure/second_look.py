@@ -17,13 +17,12 @@ from pipeline.build import build_backbone, build_qa, open_video
 from pipeline.config.compose import compose
 from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.film import write
-from pipeline.evaluation.needle.films.make import Grid, known_tasks, make
 from pipeline.evaluation.needle.films.schema import Film, Item
 from pipeline.scoring import cell, difference, is_right
 from tests.support import measurement_page
 from tests.support.long_film import PLAIN
+from tests.support.needle_films import films_of
 
-DEPTHS = (5.0, 25.0, 50.0, 75.0, 95.0)
 COMPRESSORS = {
     "none": ("compressor=none",),
     "shrink": ("compressor=shrink",),
@@ -39,12 +38,7 @@ ARMS = {
 def report(options: argparse.Namespace) -> None:
     """Write the films, encode, ask, and print the table."""
     options.work.mkdir(parents=True, exist_ok=True)
-    tasks = known_tasks(compose("needle", []).needle_task)
-    grid = Grid(
-        (1.0,), DEPTHS, tuple(options.tasks), (options.films,), ("card",), 2.0, options.seed, (),
-        False, 192, 108, tasks,
-    )  # fmt: skip
-    films, items = make(grid)
+    films, items = films_of(options.tasks, options.films, options.seed)
     rows = JsonLines(options.work / "rows.jsonl", ascii_only=True)
     for film in films:
         path = options.work / f"{film.name}.mp4"

@@ -26,28 +26,22 @@ from pipeline.build import build_backbone, build_qa
 from pipeline.config.compose import compose
 from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.film import FilmSource
-from pipeline.evaluation.needle.films.make import Grid, known_tasks, make
 from pipeline.evaluation.needle.films.schema import Film, Item
 from pipeline.scoring import cell, is_right
 from tests.support import measurement_page
 from tests.support.long_film import PLAIN
+from tests.support.needle_films import films_of
 
 TASKS = ("retrieve", "order", "confuser")  # those with questions about what is not shown
 STRATEGIES = ("retrieve", "full", "map_reduce", "route", "iterative", "dual", "second_look")
 ABSTENTIONS = ("none", "instruction", "0.05", "0.3", "0.7")  # numbers: thresholds of first_token
-DEPTHS = (5.0, 25.0, 50.0, 75.0, 95.0)
 
 
 def report(options: argparse.Namespace) -> None:
     """Encode, ask, and print the tables."""
     options.work.mkdir(parents=True, exist_ok=True)
     more = [f"backbone.path={_noisy(options.work, options.noise)}"] if options.noise else []
-    tasks = known_tasks(compose("needle", []).needle_task)
-    grid = Grid(
-        (1.0,), DEPTHS, TASKS, (options.films,), ("card",), 2.0, options.seed, (), False, 192, 108,
-        tasks,
-    )  # fmt: skip
-    films, items = make(grid)
+    films, items = films_of(TASKS, options.films, options.seed)
     rows = JsonLines(options.work / "rows.jsonl", ascii_only=True)
     done = {row["key"] for row in rows.rows}
     for strategy in options.strategies:

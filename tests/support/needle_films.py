@@ -1,17 +1,15 @@
 """Films and rows for tests of the needle benchmark: a small grid, and results as published."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 from encoders.schema import Frames, join_frames
 from pipeline.config.compose import compose
 from pipeline.evaluation.needle.films import vnbench
-from pipeline.evaluation.needle.films.film import (
-    FilmSource,
-)
-from pipeline.evaluation.needle.films.make import Grid, known_tasks
-from pipeline.evaluation.needle.films.schema import (
-    Film,
-)
+from pipeline.evaluation.needle.films.film import FilmSource
+from pipeline.evaluation.needle.films.make import Grid, known_tasks, make
+from pipeline.evaluation.needle.films.schema import Film, Item
 from tests.support.paths import ROOT
 
 FIXTURE = [
@@ -26,6 +24,23 @@ GRID = Grid(
     (1.0,), (5.0, 25.0, 50.0, 75.0, 95.0), FIRST_TASKS, (3,), ("card",), 2.0, 0, (), False, 96, 54,
     TASKS,
 )  # fmt: skip
+
+
+def films_of(
+    tasks: Sequence[str],
+    films: int,
+    seed: int,
+    *,
+    minutes: float = 1.0,
+    depths: Sequence[float] = GRID.depths,
+) -> tuple[list[Film], list[Item]]:
+    """Films of a measurement, as many of each task, with cards of two seconds in 192x108 pixels;
+    and the questions about them."""
+    grid = replace(
+        GRID, tasks=tuple(tasks), films=(films,), seed=seed, minutes=(minutes,),
+        depths=tuple(depths), width=192, height=108,
+    )  # fmt: skip
+    return make(grid)
 
 
 PUBLISHED = {
