@@ -8,7 +8,8 @@ from typing import Any
 
 from encoders.errors import UserError
 from pipeline.batch.run_folder import Row
-from pipeline.batch.summary import group_by, own_rows
+from pipeline.batch.scores.score_table import group_by
+from pipeline.batch.summary import own_rows
 from pipeline.scoring import difference
 
 

@@ -11,7 +11,8 @@ from encoders.errors import UserError
 from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.batch.run_folder import Row
 from pipeline.batch.schema import Job
-from pipeline.batch.summary import accuracy, as_cell, group_by
+from pipeline.batch.scores.score_table import group_by
+from pipeline.batch.summary import accuracy, as_cell
 from pipeline.controls.build import build_control, control_settings
 from pipeline.controls.schema import Control
 from pipeline.scoring import difference

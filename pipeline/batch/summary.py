@@ -5,13 +5,19 @@ Knows rows only. An answer that names no option is wrong, and also counted as un
 that failed has no outcome: it appears in the counts, not in the accuracies.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.batch.run_folder import Row
 from pipeline.batch.scores.score_rows import Scorers
-from pipeline.batch.scores.score_table import GROUPINGS, score_figures, table_lines, unscored
+from pipeline.batch.scores.score_table import (
+    GROUPINGS,
+    group_by,
+    score_figures,
+    table_lines,
+    unscored,
+)
 from pipeline.scoring import share
 
 _DURATIONS = (
@@ -134,15 +140,6 @@ def _interval(estimate: tuple[float, float, float, int]) -> dict[str, Any]:
     return (
         {"share": mean, "low": low, "high": high, "n": count} if count else {"share": None, "n": 0}
     )
-
-
-def group_by(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    """Rows by name. Rows with an empty name are left out."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if key(row):
-            groups.setdefault(key(row), []).append(row)
-    return dict(sorted(groups.items()))
 
 
 def duration(row: Row) -> str:

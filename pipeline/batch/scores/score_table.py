@@ -3,8 +3,8 @@
 Intervals are 95 %, bootstrapped over videos. Knows rows and scores; no scorer by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pipeline.batch.run_folder import Row
 from pipeline.batch.scores.score_rows import Scorers
@@ -18,6 +18,7 @@ GROUPINGS = {"per_task": "task", "per_category": "category", "per_duration": "du
 
 Figures = dict[str, Any]
 _Naming = Callable[[Row], str]
+_T = TypeVar("_T")
 
 
 def score_figures(
@@ -46,7 +47,10 @@ def score_figures(
         ]
         if not values:
             continue
-        groups = {title: _grouped(values, naming) for title, naming in namings.items()}
+        groups = {
+            title: group_by(values, lambda pair, naming=naming: naming(pair[0]))  # type: ignore[misc]
+            for title, naming in namings.items()
+        }
         figures[name] = {"best": most, _ALL: interval(_pairs(values))} | {
             title: {each: interval(_pairs(some)) for each, some in own.items()}
             for title, own in groups.items()
@@ -62,13 +66,12 @@ def _pairs(values: Sequence[tuple[Row, float]]) -> list[tuple[str, float]]:
     return [(row["video"], value) for row, value in values]
 
 
-def _grouped(
-    values: Sequence[tuple[Row, float]], naming: _Naming
-) -> dict[str, list[tuple[Row, float]]]:
-    groups: dict[str, list[tuple[Row, float]]] = {}
-    for row, value in values:
-        if name := naming(row):
-            groups.setdefault(name, []).append((row, value))
+def group_by(values: Iterable[_T], key: Callable[[_T], str]) -> dict[str, list[_T]]:
+    """Values by name, sorted by name. Those with an empty name are left out."""
+    groups: dict[str, list[_T]] = {}
+    for value in values:
+        if name := key(value):
+            groups.setdefault(name, []).append(value)
     return dict(sorted(groups.items()))
 
 
