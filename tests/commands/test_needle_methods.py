@@ -39,7 +39,7 @@ def test_a_leaderboard_is_made_and_resumes(tmp_path: Path, capsys) -> None:
 
     lines = (tmp_path / "leaderboard.md").read_text().splitlines()
     board = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in lines if "n=5" in line}
-    assert set(board) == {"fused", "fewer", "tokens", "*control:* last4"}
+    assert set(board) == {"fused", "fewer", "tokens", "*control: last4*"}
     sizes = {name: float(cells[3].split()[0]) for name, cells in board.items()}
     assert sizes["fewer"] < sizes["fused"] and sizes["tokens"] < sizes["fused"]
     assert board["fewer"][-1].startswith("plain sampling") and "fps=" in board["fewer"][-2]

@@ -9,6 +9,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from pipeline.commands.output import html_page
 from pipeline.evaluation.needle.results import score
 from pipeline.evaluation.needle.results.differences import cell as difference_cell
+from pipeline.evaluation.needle.results.report import image_html, table_html
 from pipeline.evaluation.needle.results.score import ResultRow
 from pipeline.scoring import share
 
@@ -97,7 +99,7 @@ def _bytes_per_hour(encodings: Sequence[ResultRow]) -> dict[str, float]:
 def front(board: Sequence[Entry], axis: str) -> set[str]:
     """Names of the methods that none beats both in accuracy and on the axis, where less is
     better."""
-    methods = [one for one in board if not one.control and getattr(one, axis) == getattr(one, axis)]
+    methods = [one for one in board if not one.control and not isnan(getattr(one, axis))]
 
     def beats(one: Entry, other: Entry) -> bool:
         cost, limit = getattr(one, axis), getattr(other, axis)
@@ -114,7 +116,7 @@ def table(board: Sequence[Entry]) -> list[str]:
     ordered = sorted(board, key=lambda one: (one.control, -one.right))
     lines = []
     for one in ordered:
-        name = f"*control:* {one.name}" if one.control else one.name
+        name = f"*control: {one.name}*" if one.control else one.name
         lines.append(
             [
                 name,
@@ -140,24 +142,15 @@ def write(board: Sequence[Entry], heading: str, words: str, out: Path) -> None:
         path = out / f"leaderboard_{axis}.png"
         figure(board, axis, label, path)
         data = base64.b64encode(path.read_bytes()).decode()
-        pictures.append(f'<img alt="accuracy against {label}" src="data:image/png;base64,{data}">')
+        pictures.append(image_html(data, "png", f"accuracy against {label}", "plot"))
     body = (
         f"<h1>Leaderboard of methods</h1><p>{html.escape(heading)}</p><p>{html.escape(words)}</p>"
         + "".join(pictures)
-        + _html_table(table(board))
+        + table_html(table(board))
     )
     (out / "leaderboard.html").write_text(
         html_page.page("Leaderboard of methods", STYLE, body), encoding="utf-8"
     )
-
-
-def _html_table(lines: Sequence[str]) -> str:
-    rows = [line.strip("| ").split(" | ") for line in (lines[0], *lines[2:])]
-    cells = [
-        "".join(f"<{tag}>{html.escape(one.strip('`*'))}</{tag}>" for one in row)
-        for tag, row in zip(["th"] + ["td"] * (len(rows) - 1), rows, strict=True)
-    ]
-    return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
 
 
 def figure(board: Sequence[Entry], axis: str, label: str, path: Path) -> None:

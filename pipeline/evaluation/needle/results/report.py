@@ -245,9 +245,9 @@ def _page(
         *([("places", "Place on the frame")] if placed(main) else []),
     ):
         data = base64.b64encode((out / f"{name}.png").read_bytes()).decode()
-        body.append(f"<h2>{words}</h2>{_image(data, 'png', words, 'plot')}")
+        body.append(f"<h2>{words}</h2>{image_html(data, 'png', words, 'plot')}")
     for title, words, table in parts:
-        body.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(words)}</p>{_table(table)}")
+        body.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(words)}</p>{table_html(table)}")
     wrong = [row for row in main if not row["right"]]
     body.append(
         f"<h2>Failures of {html.escape(str(main[0]['arm']))}</h2><p>{len(wrong)} of {len(main)} "
@@ -288,21 +288,23 @@ def _frame(film: Film, second: float, css: str) -> str:
     frames = next(iter(source.frames(min(second, film.seconds - 0.01))))
     label = format_time(second)
     data = html_page.jpeg_base64(Image.fromarray(np.asarray(frames.pixels[0])))
-    image = _image(data, "jpeg", f"film at {label}", "")
+    image = image_html(data, "jpeg", f"film at {label}", "")
     return f'<figure class="{css}">{image}<figcaption>{label}</figcaption></figure>'
 
 
-def _image(data: str, kind: str, words: str, css: str) -> str:
-    """data: base64."""
+def image_html(data: str, kind: str, words: str, css: str) -> str:
+    """A picture in the page. data: base64."""
     alt = html.escape(words)
     return f'<img class="{css}" alt="{alt}" src="data:image/{kind};base64,{data}">'
 
 
-def _table(lines: Sequence[str]) -> str:
-    head, *rest = [line.split("|")[1:-1] for line in lines if not line.startswith("|---")]
-    cells = "".join(f"<th>{html.escape(c.strip())}</th>" for c in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(c.strip())}</td>" for c in line) + "</tr>"
-        for line in rest
-    )
+def table_html(lines: Sequence[str]) -> str:
+    """A Markdown table as HTML; code and emphasis as plain text."""
+    head, *rest = [
+        [html.escape(cell.strip(" `*")) for cell in line.split("|")[1:-1]]
+        for line in lines
+        if not line.startswith("|---")
+    ]
+    cells = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in rest)
     return f"<table><tr>{cells}</tr>{body}</table>"

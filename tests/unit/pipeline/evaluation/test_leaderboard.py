@@ -82,8 +82,9 @@ def test_the_front_has_what_nothing_beats_on_both_axes(tmp_path: Path):
     (small,) = (line for line in lines if line.startswith("| small"))
     assert "10.0 ★" in small and "a paper" in small and "`fps=0.5`" in small
     assert "-33.3 (-100.0 to +0.0)" in small
-    assert lines[-1].startswith("| *control:* last4")
+    assert lines[-1].startswith("| *control: last4*")
     page = (tmp_path / "leaderboard.html").read_text()
+    assert "<td>control: last4</td>" in page and "<td>fps=0.5</td>" in page
     assert page.count("<img") == 2 and page.count("<tr>") == 1 + 4 and "http" not in page
 
 

@@ -41,7 +41,7 @@ class AsOf(NeedleTask):
         (name, other), values = pick(rng, NAMES, 2), codes(rng, 6)
         groups = ((name, values[:4]), (other, values[4:]))
         cards, (own, _) = mixed(
-            rng, [[Card("lines", f"{who}: {code}") for code in codes] for who, codes in groups]
+            rng, [[Card("lines", f"{who}: {code}") for code in each] for who, each in groups]
         )
         valid = int(rng.integers(4))  # number of the code that holds at the moment
         last = own[valid + 1] - 1 if valid < 3 else len(cards) - 1
