@@ -409,8 +409,10 @@ COMMANDS: dict[str, Command] = {
             "needle benchmark: make films, ask, score, report; resumes",
             "reelbank needle small -o runs/needle",
             task="needle",
-            slots=(Slot("PRESET", "preset", "smoke, small, lengths, tasks, methods, or another of conf/preset",
-                        is_optional=True, group="preset"),),
+            slots=(
+                Slot("PRESET", "preset", "smoke, small, tasks, methods, or another of conf/preset",
+                     is_optional=True, group="preset"),
+            ),
             options=(OUT, MODEL, MODEL_NAME, FPS, JSON),
             heading=_MODELS,
         ),
