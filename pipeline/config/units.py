@@ -100,6 +100,12 @@ def format_time(seconds: float, *, hours: Hours = "if needed") -> str:
     return f"{whole // 3600}:{minutes_seconds}" if whole >= 3600 else minutes_seconds
 
 
+def format_stamp(seconds: float, mark: str = ".") -> str:
+    """Video time to the millisecond, as WebVTT has it: "00:01:02.345"; SubRip has mark=","."""
+    whole, rest = divmod(round(1000 * seconds), 1000)
+    return f"{format_time(whole, hours='always')}{mark}{rest:03d}"
+
+
 def format_duration(seconds: float) -> str:
     """A length of time with three digits: "4.51 h", "2.7 min", "12 s", "0.8 s"."""
     for unit, factor in (("h", 3600.0), ("min", 60.0)):

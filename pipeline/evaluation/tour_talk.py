@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from encoders.sources.ffmpeg_name import ffmpeg_name
 from memory.storage.atomic import replacing
 from pipeline.evaluation.espeak import add_sound, can_speak, say
+from pipeline.evaluation.srt import srt
 
 SIZE = (640, 360)
 FPS = 5
@@ -129,7 +130,7 @@ def make_talk(path: Path) -> float:
     with replacing(path) as temporary:
         _write(temporary, pictures, at, sound if spoken else None, rate)
     if not spoken:
-        path.with_suffix(".srt").write_text(_srt(cues), encoding="utf-8")
+        path.with_suffix(".srt").write_text(srt(cues), encoding="utf-8")
     return at
 
 
@@ -176,15 +177,3 @@ def _framed(photo: Path) -> Image.Image:
     portrait.thumbnail((SIZE[0], SIZE[1] - 30))
     picture.paste(portrait, ((SIZE[0] - portrait.width) // 2, 15))
     return picture
-
-
-def _srt(cues: list[tuple[float, float, str]]) -> str:
-    return "\n".join(
-        f"{number}\n{_stamp(start)} --> {_stamp(end)}\n{words}\n"
-        for number, (start, end, words) in enumerate(cues, 1)
-    )
-
-
-def _stamp(seconds: float) -> str:
-    whole, rest = divmod(round(1000 * seconds), 1000)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d},{rest:03d}"

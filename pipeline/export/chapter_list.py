@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoders.errors import UserError
-from pipeline.config.units import Hours, format_time
+from pipeline.config.units import Hours, format_stamp, format_time
 from pipeline.export.text_file import write_text
 
 FORMATS = (".vtt", ".ffmeta", ".txt")
@@ -45,7 +45,7 @@ class ChapterList:
     def webvtt(self) -> str:
         """A WebVTT file of kind `chapters`, for <track> and players."""
         cues = (
-            f"{number}\n{_stamp(mark.start)} --> {_stamp(mark.end)}\n{_escaped(mark.title)}\n"
+            f"{number}\n{format_stamp(mark.start)} --> {format_stamp(mark.end)}\n{_escaped(mark.title)}\n"
             for number, mark in enumerate(self.marks, 1)
         )
         return "WEBVTT\n\n" + "\n".join(cues)
@@ -96,11 +96,6 @@ class ChapterList:
             f"Chapters cannot be written as {suffix or 'a file without a suffix'}; use .vtt "
             "(WebVTT), .ffmeta (FFmpeg) or .txt (YouTube)"
         )
-
-
-def _stamp(seconds: float) -> str:
-    whole, rest = divmod(round(1000 * seconds), 1000)
-    return f"{format_time(whole, hours='always')}.{rest:03d}"
 
 
 def _one_line(title: str) -> str:

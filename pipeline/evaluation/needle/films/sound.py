@@ -12,6 +12,7 @@ from encoders.sources.ffmpeg_name import ffmpeg_name
 from memory.storage.atomic import replacing
 from pipeline.evaluation import espeak
 from pipeline.evaluation.needle.films.schema import Film
+from pipeline.evaluation.srt import srt
 
 WORDS = ("speech", "sentence")  # kinds whose text a recogniser can find
 
@@ -60,15 +61,6 @@ def write_transcript(film: Film, path: Path) -> None:
     """The film's sentences as a .srt file beside it; none for a film without sentences."""
     if not has_words(film):
         return
-    cues = [one for one in film.shown if one.card.kind in WORDS]
-    text = "".join(
-        f"{number}\n{_stamp(one.start)} --> {_stamp(one.end)}\n{one.card.text}\n\n"
-        for number, one in enumerate(cues, start=1)
-    )
+    cues = ((one.start, one.end, one.card.text) for one in film.shown if one.card.kind in WORDS)
     with replacing(path.with_suffix(".srt")) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _stamp(second: float) -> str:
-    ms = round(1000 * second)
-    return f"{ms // 3600000:02}:{ms // 60000 % 60:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
+        temporary.write_text(srt(cues), encoding="utf-8")
