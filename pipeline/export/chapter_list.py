@@ -45,7 +45,8 @@ class ChapterList:
     def webvtt(self) -> str:
         """A WebVTT file of kind `chapters`, for <track> and players."""
         cues = (
-            f"{number}\n{format_stamp(mark.start)} --> {format_stamp(mark.end)}\n{_escaped(mark.title)}\n"
+            f"{number}\n{format_stamp(mark.start)} --> {format_stamp(mark.end)}\n"
+            f"{_escaped(mark.title)}\n"
             for number, mark in enumerate(self.marks, 1)
         )
         return "WEBVTT\n\n" + "\n".join(cues)
