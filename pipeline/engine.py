@@ -10,7 +10,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -418,6 +418,7 @@ class Engine:
         cancelled: threading.Event | None,
     ) -> "IngestReport":
         from pipeline.runtime.cancel import raise_if_cancelled
+        from pipeline.videos import follow_file
 
         qa, video_id = self.qa, source.info.video_id
         moment = units.parse_moment("began", began) if began else None
@@ -426,6 +427,9 @@ class Engine:
         if row is not None and moment is not None:
             self._refuse_other_began(path, began, moment, video_id)
         try:
+            if row is not None and row.finished:
+                with suppress(UserError):  # a bank that cannot be written now: the next time
+                    follow_file(qa.bank, row, Path(source.info.path))
             if row is not None and row.finished and not ingester.lacks_pictures(video_id):
                 return ingester.ingest(source)
             with show_progress(source.info) as progress:

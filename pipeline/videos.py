@@ -1,6 +1,8 @@
-"""Which video of a bank is meant: by id, or by the file at a path. Knows no encoder."""
+"""Which video of a bank is meant: by id, or by the file at a path; and where its file lies. Knows
+no encoder."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from encoders.errors import UserError
@@ -76,6 +78,20 @@ def has_all(bank: MemoryBank, path: Path, extractors: Collection[str]) -> bool:
         return False
     runs = {run.extractor for run in bank.text.runs(row.info.video_id)}
     return AUTO_TEXT in extractors or runs >= set(extractors)
+
+
+def follow_file(bank: MemoryBank, video: VideoRow, path: Path) -> bool:
+    """Record the path of a file that has these bytes, where the recorded one has them no more.
+
+    path: absolute. Returns whether it was recorded: a copy beside the file that is known is not.
+    UserError where the bank cannot be written.
+    """
+    from encoders.sources.identity import why_not_file  # it loads a decoder of films
+
+    if not why_not_file(video.info.video_id, video.info.path):
+        return False
+    bank.record_video(replace(video.info, path=str(path)), video.interval, video.finished)
+    return True
 
 
 def _is_path(stored: str, path: Path) -> bool:

@@ -9,18 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.sources.container import fingerprint, inspect
-from encoders.sources.identity import why_not_file
 from memory.bank import MemoryBank
 from memory.storage.catalog import VideoRow
 from memory.storage.manifest import BankBusyError
 from pipeline.config.units import format_time
 from pipeline.engine import Engine
 from pipeline.runtime.cancel import Cancelled
+from pipeline.videos import follow_file
 from pipeline.watch.folder import FilmFile, Folder
 
 _AGAIN_S, _LATEST_S = 30.0, 600.0  # a film that failed waits so long, then twice as long each time
@@ -88,7 +88,7 @@ class FolderWatch:
             if film.size == 0 or now - film.still_since < self._settle:
                 waits = waits or film.size > 0
                 continue
-            self._take(film, films, cancelled)
+            self._take(film, cancelled)
         for path in self._done.keys() - films.keys():
             del self._done[path], self._ids[path]
         self._look_for_missing(films, now)
@@ -102,9 +102,7 @@ class FolderWatch:
         trouble = self._troubles.get(path)
         return trouble is not None and trouble.file.is_like(film) and now < trouble.again_at
 
-    def _take(
-        self, film: FilmFile, films: dict[Path, FilmFile], cancelled: threading.Event
-    ) -> None:
+    def _take(self, film: FilmFile, cancelled: threading.Event) -> None:
         """Put a film into the bank, or remember why not."""
         path, name = film.path, self._name(film.path)
         try:
@@ -116,7 +114,7 @@ class FolderWatch:
             video_id = fingerprint(path)
             row = self._row(video_id)
             if row is not None and row.finished:
-                self._recognize(film, row, films)
+                self._recognize(film, row)
             else:
                 report = self._engine.add(str(path), cancelled=cancelled)
                 verb = "added" if row is None else "completed"
@@ -138,17 +136,17 @@ class FolderWatch:
         except Cancelled:
             self._tell(f"stopped in {name}; the next watch goes on from there")
 
-    def _recognize(self, film: FilmFile, row: VideoRow, films: dict[Path, FilmFile]) -> None:
+    def _recognize(self, film: FilmFile, row: VideoRow) -> None:
         """A film that the bank has: under its path, under another one, or a copy."""
         before = Path(row.info.path)
         if before == film.path:
             return
-        if before in films or not why_not_file(row.info.video_id, before):
-            self._tell(f"{self._name(film.path)} is a copy of {self._name(before)}")
-            return
         with self._writing() as bank:
-            bank.record_video(replace(row.info, path=str(film.path)), row.interval, finished=True)
-        self._tell(f"moved {self._name(before)} to {self._name(film.path)}")
+            has_moved = follow_file(bank, row, film.path)
+        if has_moved:
+            self._tell(f"moved {self._name(before)} to {self._name(film.path)}")
+        else:
+            self._tell(f"{self._name(film.path)} is a copy of {self._name(before)}")
 
     def _fail(self, film: FilmFile, reason: str) -> None:
         """Tell why a film is not in the bank, once for each reason, and let it wait."""

@@ -121,10 +121,16 @@ def test_moves_copies_and_new_contents(watched: Watched, tmp_path: Path) -> None
     watched.after(0)
     assert [line.split(":")[0] for line in watched.after(4)] == ["added renamed.mp4"]
     assert len(watched.engine.videos()) == 2
+    (watched.root / "renamed.mp4").rename(watched.root / "again.mp4")
+    film(watched.root / "renamed.mp4", 600)  # and another one, before anybody looks
+    watched.after(0)
+    lines = sorted(line.split(":")[0] for line in watched.after(4))
+    assert lines == ["added renamed.mp4", "moved renamed.mp4 to again.mp4"]
+    assert len(watched.engine.videos()) == 3
     (watched.root / "renamed.mp4").unlink()
     watched.after(1)
     assert watched.after(4) == ["renamed.mp4 is gone; the bank keeps it"]
-    assert watched.after(9) == [] and len(watched.engine.videos()) == 2
+    assert watched.after(9) == [] and len(watched.engine.videos()) == 3
 
 
 def test_deleted_films_leave_the_bank_where_that_is_wanted(tmp_path: Path) -> None:

@@ -82,6 +82,29 @@ def test_a_film_that_the_bank_lacks_is_encoded_before_it_is_searched(tmp_path: P
         assert engine.ask("What?", row.info.video_id).frames_read == 12
 
 
+def test_a_film_that_has_moved_is_recorded_where_it_is(tmp_path: Path) -> None:
+    film, root = tmp_path / "film.mp4", tmp_path / "bank"
+    write_video(film, 3, 5)
+    with engine_on(root) as engine:
+        engine.add(str(film))
+        copy = shutil.copy(film, str(tmp_path / "copy.mp4"))
+        engine.add(copy)  # the file that is known is still there
+        assert [row.info.path for row in engine.videos()] == [str(film)]
+        film.unlink()
+        with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0) as other:
+            other.begin_writing()
+            assert engine.ask("What?", copy).frames_read == 3  # not recorded, and no error
+        assert engine.videos()[0].info.path == str(film)
+        assert engine.add(copy).frames == 3
+        assert [row.info.path for row in engine.videos()] == [copy] and engine.videos()[0].finished
+        moved = tmp_path / "moved.mp4"
+        Path(copy).rename(moved)
+        write_video(film, 4, 5)  # another film under the first name
+        Path(copy).write_bytes(film.read_bytes())
+        engine.ask("What?", str(moved))
+        assert [row.info.path for row in engine.videos()] == [str(moved)]
+
+
 def test_another_process_may_write_whenever_nothing_is_encoded(tmp_path: Path) -> None:
     film, root = tmp_path / "new.mp4", tmp_path / "bank"
     write_video(film, 12, 5)
