@@ -300,8 +300,8 @@ class LanguageModel:
         if self.max_positions is not None and end > self.max_positions:
             raise UserError(
                 f"A context of {end} positions is longer than the {self.max_positions} that the "
-                "model was made for (max_position_embeddings); lower read_tokens=, or "
-                "prefill.window_frames= while encoding."
+                "model was made for (max_position_embeddings); lower read_tokens= or tell_rounds=, "
+                "or prefill.window_frames= while encoding."
             )
 
     @torch.inference_mode()

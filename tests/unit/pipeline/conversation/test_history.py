@@ -7,11 +7,13 @@ import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
+from pipeline.answer.schema import local
 from pipeline.conversation.history import MAX_ROUNDS, FollowUp, History
 from pipeline.conversation.round import Round
 from pipeline.engine import Engine
 from pipeline.needle_world import video as needle_video
-from tests.support.toys import toy_backbone
+from tests.support.toys import toy_backbone, toy_parts
+from tests.support.videos import write_video
 
 SHAPE = "What shape is red?"
 
@@ -67,6 +69,23 @@ def test_a_model_that_reads_text_is_told_the_newest_rounds(engine: Engine, film:
     assert asked.prompt == f"Earlier question: {SHAPE}\nAnswer: star\n\nWhy?"
     history.clear()
     assert history.carry(Question("Why?", "v")).prompt == "Why?"
+
+
+def test_rounds_beyond_the_window_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    film = str(tmp_path / "film.mp4")
+    write_video(film, 3, 5)
+    with Engine.compose([f"bank={tmp_path / 'bank'}", *toy_parts()]) as toy:
+        window = local(toy.qa.answerer.reader, "a test").backbone.language_model.max_positions
+        assert window is not None
+        history = History(toy.backbone, tell_rounds=1)
+        earlier = Round("What is it?", "a harbour " * window, (), ())
+        history.add(earlier)
+        with pytest.raises(UserError, match=rf"than the {window} .* lower .*tell_rounds=.*\.$"):
+            toy.ask("Why?", film, history=history)
+        assert history.rounds == (earlier,)
+        history.clear()
+        assert toy.ask("Why?", film, history=history).frames_read == 3
+        assert len(history.rounds) == 1
 
 
 def test_a_follow_up_is_about_the_seconds_that_it_names() -> None:
