@@ -181,10 +181,10 @@ class Engine:
                 with self._encode_lock:
                     source = self._source(one, start, end, began)
                     ids.append(source.info.video_id)
-                    told, moment = self._encode_or_read(
+                    remark, moment = self._encode_or_read(
                         source, one, began, moment, show_progress, cancelled
                     )
-                    note = " ".join(filter(None, [note, told]))
+                    note = " ".join(filter(None, [note, remark]))
             else:
                 ids.append(stored.info.video_id)
         if not ids:

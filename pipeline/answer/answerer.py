@@ -488,7 +488,7 @@ class Answerer:
     def _lost(self, request: Request) -> str:
         """The warning about damaged segments that were dropped and that the question could have
         seen."""
-        question, told = request.question, []
+        question, sentences = request.question, []
         for video_id, row in request.videos.items():
             gaps = self.bank.catalog.gaps(video_id)
             times = ", ".join(
@@ -497,10 +497,10 @@ class Answerer:
                 if gap.start < question.moment(video_id)
             )
             which = "this video" if len(request.videos) == 1 else Path(row.info.path).name
-            told += [
+            sentences += [
                 f"The bank has lost {times} of {which}; `reelbank ingest` encodes it again."
             ] * bool(times)
-        return " ".join(told)
+        return " ".join(sentences)
 
 
 def _moment(question: Question) -> float | None:

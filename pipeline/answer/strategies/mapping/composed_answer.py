@@ -53,8 +53,8 @@ def composed_answer(
     cited = _by_video(question, [spans for _, spans in basis] if shown else [])
     video_id = max(cited, key=lambda each: sum(end - start for start, end in cited[each]))
     several = len(question.videos) > 1
-    told = [_basis(one, spans if shown else (), video_id, several) for one, spans in basis]
-    trace = Trace(strategy, why, tuple(log.calls), tuple(told), reused, tuple(notes))
+    bases = [_basis(one, spans if shown else (), video_id, several) for one, spans in basis]
+    trace = Trace(strategy, why, tuple(log.calls), tuple(bases), reused, tuple(notes))
     return Answer(
         question=question.text,
         text=text,

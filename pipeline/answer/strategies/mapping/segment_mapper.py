@@ -21,6 +21,7 @@ from memory.text.findings import BLOCK_SEGMENTS
 from pipeline.answer.citations import cite, cited_spans
 from pipeline.answer.schema import is_local
 from pipeline.answer.strategies.call_log import CallLog
+from pipeline.answer.strategies.mapping.finding_key import finding_key
 from pipeline.answer.strategies.mapping.ranked_slices import RankedSlices
 from pipeline.answer.strategies.segment_slices import (
     SegmentSlice,
@@ -89,9 +90,9 @@ class SegmentMapper:
         for number, block in self._blocks(question, video_id).items():
             segments += len(block)
             keeps = self._keeps(question, video_id, number, block)
-            kept = bank.findings.read(video_id, made_with, number, block) if keeps else None
-            if kept is not None:
-                lines += kept
+            findings = bank.findings.read(video_id, made_with, number, block) if keeps else None
+            if findings is not None:
+                lines += findings
                 reused += len(block)
                 continue
             budget = self.answerer.read_tokens
@@ -122,9 +123,9 @@ class SegmentMapper:
             self._keeps(question, video_id, number, block) for number, block in blocks.items()
         )
         for made_with in (self._made_with(asked), own) if keeps else ():
-            kept = [bank.findings.read(video_id, made_with, *block) for block in blocks.items()]
-            if None not in kept:
-                lines = tuple(line for block_lines in kept for line in block_lines or ())
+            stored = [bank.findings.read(video_id, made_with, *block) for block in blocks.items()]
+            if None not in stored:
+                lines = tuple(line for block_lines in stored for line in block_lines or ())
                 return Findings(lines, segments, segments)
         slices = RankedSlices(self.answerer, question, video_id, asked.text)
         fresh = self._read_best(question, asked, slices)
@@ -167,17 +168,16 @@ class SegmentMapper:
 
     def _made_with(self, asked: SegmentQuestion) -> str:
         """All that a finding depends on beside its segment."""
-        bank, reader = self.answerer.bank.provenance, self.answerer.reader
-        model = reader.model_name or f"{bank.get('model')} {bank.get('weights')}"
-        settings = [f"read_tokens={self.answerer.read_tokens}"]
-        settings += [f"cite_share={self.answerer.cite_share}", f"divides={self.divides}"]
-        if is_local(reader):
-            said = reader.abstention
-            settings.append(f"max_new_tokens={reader.max_new_tokens}")
-            settings.append(f"retrieval_heads={reader.retrieval_heads}")
-            settings.append(f"{said.instruction!r} {said.check_prompt!r} {said.threshold}")
-        kind = type(reader).__name__
-        return f"SegmentMapper 3({model}, {kind}, {', '.join(settings)}, {asked})"
+        reader = self.answerer.reader
+        heads = reader.retrieval_heads if is_local(reader) else None
+        return finding_key(
+            self.answerer,
+            "SegmentMapper 4",
+            f"cite_share={self.answerer.cite_share}",
+            f"divides={self.divides}",
+            f"retrieval_heads={heads}",
+            f"{asked}",
+        )
 
     # ---- the model
 

@@ -142,7 +142,11 @@ class Latest:
             return answerer.retrieve(question, turn.emit, turn.read, cancelled=turn.cancelled)
         if turn.read is not None:
             return self._chosen(question, timed.question, found, answerer, turn)
-        unknown = f"{clock.unknown} videos do not know when they were." if clock.unknown else ""
+        unknown = (
+            f"{clock.unknown} of {len(timed.question.videos)} videos do not know when they were."
+            if clock.unknown
+            else ""
+        )
         answer = self._result(timed.question, search, found, [timed.note, unknown])
         turn.emit(answer.text)
         return replace(answer, question=question.text, asked_at=answerer.moment(question))
@@ -170,12 +174,10 @@ class Latest:
         calls = tuple(_calls(search.looks))
         same = [look for look in search.looks if look.video_id == answer.video_id]
         recalled = tuple(union(span for look in same for span in look.recalled))
-        names = ("first_token", "decode", "search", "load", "search_text", "total")
-        seconds = {
-            name: sum(look.seconds.get(name, 0.0) for look in search.looks)
-            for name in names
-            if any(name in look.seconds for look in search.looks)
-        }
+        seconds: dict[str, float] = {}
+        for look in search.looks:
+            for stage, spent in look.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + spent
         videos: tuple[CitedVideo, ...] = ()
         if len(question.videos) > 1:
             row = search.answerer.bank.catalog.require_video(answer.video_id)

@@ -15,7 +15,7 @@ from encoders.text.lines import FINDING, TextLine, split_line
 from memory.schema import Question
 from memory.storage.catalog import SegmentRow
 from memory.text.findings import BLOCK_SEGMENTS
-from pipeline.answer.schema import is_local
+from pipeline.answer.strategies.mapping.finding_key import finding_key
 from pipeline.answer.strategies.segment_slices import SegmentSlice, is_whole
 
 if TYPE_CHECKING:
@@ -102,15 +102,6 @@ class NoteStore:
     @property
     def _made_with(self) -> str:
         """All that a note depends on beside its segments."""
-        bank, reader = self.answerer.bank.provenance, self.answerer.reader
-        model = reader.model_name or f"{bank.get('model')} {bank.get('weights')}"
-        settings = [self.settings, f"read_tokens={self.answerer.read_tokens}"]
-        if is_local(reader):
-            settings.append(f"max_new_tokens={reader.max_new_tokens}")
-            settings.append(f"{reader.abstention.instruction!r}")
         first = self.rows[0].number if self.rows else 0
-        kind = type(reader).__name__
-        return (
-            f"Chain 1({model}, {kind}, {', '.join(settings)}, from={first}, "
-            f"{self.question.search_text!r})"
-        )
+        asked = f"{self.question.search_text!r}"
+        return finding_key(self.answerer, "Chain 2", self.settings, f"from={first}", asked)

@@ -72,8 +72,8 @@ def test_a_model_that_reads_text_is_told_the_newest_rounds(engine: Engine, film:
 
 
 def test_rounds_beyond_the_window_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    write_video(tmp_path / "film.mp4", 3, 5)
     film = str(tmp_path / "film.mp4")
-    write_video(film, 3, 5)
     with Engine.compose([f"bank={tmp_path / 'bank'}", *toy_parts()]) as toy:
         window = local(toy.qa.answerer.reader, "a test").backbone.language_model.max_positions
         assert window is not None

@@ -80,6 +80,10 @@ def test_chain_goes_on_from_the_note_of_an_earlier_question(film, tmp_path):
         early, _ = asked(qa, source.info.video_id, asked_at=4.4)
         assert (steps_of_later, later.trace.reused) == (20, 16)
         assert early.trace.reused == 0 and all(end <= 5.0 for _, end in early.spans)
+    for threshold in (0.5, 0.6):  # the same instruction, but another judge of what is not there
+        more = ("abstention=first_token", f"abstention.threshold={threshold}")
+        with opened(film, tmp_path / "a", *options, *more, says=SAYS) as (qa, source):
+            assert asked(qa, source.info.video_id, asked_at=9.0)[0].trace.reused == 0
     fresh = (*options, "answer.keep_notes=false")
     with opened(film, tmp_path / "b", *fresh, says=SAYS) as (qa, source):
         qa.ingest(source, until=35)
