@@ -20,6 +20,7 @@ def go(out: Path, *more: str) -> None:
         "bank_mb=4.0",
         "+papers.fewer='plain sampling'",
         "threads=1",
+        "attention=true",
         "reader.max_new_tokens=4",
         *toy_parts(),
     ]
@@ -40,11 +41,13 @@ def test_a_leaderboard_is_made_and_resumes(tmp_path: Path, capsys) -> None:
     lines = (tmp_path / "leaderboard.md").read_text().splitlines()
     board = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in lines if "n=5" in line}
     assert set(board) == {"fused", "fewer", "tokens", "*control: last4*"}
-    sizes = {name: float(cells[3].split()[0]) for name, cells in board.items()}
+    sizes = {name: float(cells[4].split()[0]) for name, cells in board.items()}
     assert sizes["fewer"] < sizes["fused"] and sizes["tokens"] < sizes["fused"]
     assert board["fewer"][-1].startswith("plain sampling") and "fps=" in board["fewer"][-2]
     assert "★" in " ".join(board["tokens"]) or "★" in " ".join(board["fewer"])
     assert (tmp_path / "leaderboard.html").read_text().count("<img") == 2
+    held = {name: float(cells[3]) for name, cells in board.items()}  # of all attention to frames
+    assert 0 < held["*control: last4*"] < held["fused"] <= 100 and held["tokens"] > 0
 
     rows = (tmp_path / "results.jsonl").read_bytes()
     capsys.readouterr()

@@ -63,6 +63,11 @@ class NeedleSettings(PipelineSettings):
         {},
         "Arm -> what it is and its paper. Not empty: a leaderboard is written beside the report.",
     )
+    attention: bool = setting(
+        False,
+        "Measures the share of the attention over all frames that the frames which are read hold; "
+        "a pass over the whole film for each question.",
+    )
     twin_minutes: float = setting(
         60.0,
         "Longest film, in minutes, with the control haystack_only, which encodes it twice.",

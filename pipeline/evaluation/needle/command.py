@@ -332,7 +332,9 @@ def _write_leaderboard(
     words = (
         "Right: free answers, exact up to case, with a 95 % interval that resamples films; beside "
         "it points less the first method on the same questions. A star marks the Pareto front of "
-        "accuracy against that column. Dials were tuned "
+        "accuracy against that column. Attention held: of the question's attention over all frames "
+        "of the bank, the per cent on the frames that were read, mean over layers and heads. Dials "
+        "were tuned "
         f"to {config.bank_mb:g} MB an hour on a film of another seed; a method without a dial has "
         "the bytes that it has. Tokens and seconds are medians of a question over all passes."
     )

@@ -23,8 +23,8 @@ from pipeline.evaluation.needle.results.score import ResultRow
 from pipeline.scoring import share
 
 HEAD = (
-    "method", "right", "less the first", "MB an hour", "s a question", "tokens read", "passes",
-    "dial", "what it is",
+    "method", "right", "less the first", "attention held", "MB an hour", "s a question",
+    "tokens read", "passes", "dial", "what it is",
 )  # fmt: skip
 STYLE = """
 body{font:15px system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;color:#1b1b1b}
@@ -43,6 +43,8 @@ class Entry:
     right: float  # share of free answers
     cell: str  # the same with its interval
     less: str  # in points, less the first method
+    # share of the question's attention over all frames that the read frames hold; NaN: not measured
+    held: float
     megabytes: float  # of an hour of film in the bank
     seconds: float  # of a question, median
     tokens: float  # visual tokens of all passes, median
@@ -72,6 +74,7 @@ def entries(
                 right=share(outcomes)[0],
                 cell=score.cell(outcomes),
                 less="" if own is first else _less(own, first),
+                held=_attention_held(own),
                 megabytes=sizes.get(own[0]["bank"], float("nan")) / 1e6,
                 seconds=median(row["seconds"]["total"] for row in own),
                 tokens=median(row["visual_tokens"] for row in own),
@@ -85,6 +88,11 @@ def entries(
 
 def _less(own: Sequence[ResultRow], first: Sequence[ResultRow]) -> str:
     return difference_cell(score.answerable(own), score.answerable(first)).partition(", n=")[0]
+
+
+def _attention_held(own: Sequence[ResultRow]) -> float:
+    shares = [row["attention_held"] for row in own if row.get("attention_held") is not None]
+    return sum(shares) / len(shares) if shares else float("nan")
 
 
 def _bytes_per_hour(encodings: Sequence[ResultRow]) -> dict[str, float]:
@@ -122,6 +130,7 @@ def table(board: Sequence[Entry]) -> list[str]:
                 name,
                 one.cell,
                 one.less or "-",
+                "-" if isnan(one.held) else f"{100 * one.held:.1f}",
                 f"{one.megabytes:.1f}" + " ★" * (one.name in small),
                 f"{one.seconds:.2f}" + " ★" * (one.name in fast),
                 f"{one.tokens:.0f}",

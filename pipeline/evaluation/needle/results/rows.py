@@ -7,18 +7,23 @@ The answer is that of `VideoQA.ask`, with the strategy of the arm. Knows no scor
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from memory.schema import Question
 from memory.storage.json_lines import JsonRow
+from pipeline.answer.schema import is_local
 from pipeline.evaluation.needle.films.film import fingerprint, is_sampled
 from pipeline.evaluation.needle.films.schema import Film, Item, Spans
 from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, type_of
 from pipeline.evaluation.needle.results.arms import Arm
 from pipeline.evaluation.needle.results.choose import letters_of, named_option, option_reader
 from pipeline.evaluation.needle.results.read_log import ContextRecord, ReadLog
+from pipeline.evaluation.question_attention import QuestionAttention
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 from pipeline.scoring import is_right
 
+_ALL_TOKENS = 1 << 40  # a budget that holds every frame
 RANKED = 64  # times of the ranking that a row holds
 RECENT_FRAMES = 16  # the most that a control of newest frames reads: what they show is perception
 
@@ -59,6 +64,7 @@ def row_of(item: Item, film: Film, arm: Arm, video_id: str, turn: int) -> JsonRo
         "truth": item.answer,
         **_score_facts(item, film, asked),
         **_evidence_facts(item, film, arm, asked),
+        "attention_held": _attention_held(item, arm, video_id, asked),
         **_cost_facts(asked),
         "answers": arm.config.answers,
         "threshold": _threshold(arm),
@@ -172,6 +178,25 @@ def _evidence_facts(item: Item, film: Film, arm: Arm, asked: ArmAnswer) -> JsonR
         "lines_read": sum(context.lines for context in asked.contexts),
         "read_bytes": sum(context.nbytes for context in asked.contexts),
     }
+
+
+def _attention_held(item: Item, arm: Arm, video_id: str, asked: ArmAnswer) -> float | None:
+    """The share of the question's attention over all frames of the bank that the frames which were
+    read hold, mean over layers and heads; None where it is not measured.
+
+    Frames of all passes count. UserError if all frames are more than the model has positions for.
+    """
+    answerer = arm.qa.answerer
+    if not arm.config.attention or not is_local(answerer.reader):
+        return None
+    question = Question(item.question, video_id)
+    everything = answerer.bank.recall(
+        question, read_tokens=_ALL_TOKENS, kv=answerer.reader.needs_kv
+    )
+    read = {time for context in asked.contexts for time in context.times}
+    chosen = [float(time) in read for run in everything.runs for time in run.tokens.times]
+    dense = QuestionAttention.of(answerer.reader, everything)
+    return round(float(dense.recall(torch.tensor(chosen)).mean()), 4)
 
 
 def _cost_facts(asked: ArmAnswer) -> JsonRow:

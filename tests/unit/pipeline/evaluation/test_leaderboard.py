@@ -62,7 +62,7 @@ def encoding(bank: str, film: str, nbytes: int, new: int = 2):
 
 ROWS = [
     *(row("all", film, right=True) for film in "xyz"),
-    *(row("small", film, right=film != "x") for film in "xyz"),
+    *(row("small", film, right=film != "x", attention_held=0.25) for film in "xyz"),
     *(row("worse", film, right=film == "z") for film in "xyz"),
     *(row("last4", film, right=False, control="last4", bank="all") for film in "xyz"),
 ]
@@ -81,7 +81,7 @@ def test_the_front_has_what_nothing_beats_on_both_axes(tmp_path: Path):
     lines = (tmp_path / "leaderboard.md").read_text().splitlines()
     (small,) = (line for line in lines if line.startswith("| small"))
     assert "10.0 ★" in small and "a paper" in small and "`fps=0.5`" in small
-    assert "-33.3 (-100.0 to +0.0)" in small
+    assert "-33.3 (-100.0 to +0.0) | 25.0 | 10.0" in small
     assert lines[-1].startswith("| *control: last4*")
     page = (tmp_path / "leaderboard.html").read_text()
     assert "<td>control: last4</td>" in page and "<td>fps=0.5</td>" in page
