@@ -24,12 +24,18 @@ class BankText:
     def __init__(self, root: Path, store: TextStore, begin_writing: Callable[[], None]) -> None:
         self._root, self._store, self._begin_writing = root, store, begin_writing
 
-    def write(self, block: TextBlock) -> None:
+    def write(self, *blocks: TextBlock, replaces: bool = False) -> None:
         """Store the next lines of an extractor for a recorded video, or lines that are missing. On
-        return they are durable and searchable."""
+        return they are durable and searchable.
+
+        replaces: they are all lines of the extractor, in place of what it had: all or none.
+        """
         self._begin_writing()
         with as_user_errors(self._root):
-            self._store.put(block)
+            if replaces:
+                self._store.replace_run(blocks)
+            for block in () if replaces else blocks:
+                self._store.put(block)
 
     def drop(self, video_id: str, extractor: str) -> None:
         """Delete everything that an extractor found in a video."""

@@ -145,7 +145,7 @@ def rebuild(root: Path) -> None:
         if video is not None:
             pruned = 0.0 if video.pruned is None else video.pruned.start
             for block, seal in store.read_blocks(root, folder.name, pruned):
-                text.add(block, seal)
+                text.add((block, seal))
     database.close()  # merges its log into the file
     if path.is_file() and not path.is_symlink():
         aside = root / f"{NAME}{DAMAGED}"

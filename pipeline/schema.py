@@ -209,6 +209,7 @@ CHANNEL_WORDS = {
     "subtitle": "said",
     "speech": "said",
     "ocr": "on screen",
+    "detection": "seen",
     "object": "seen",
     "label": "seen",
     "caption": "described",

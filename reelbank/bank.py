@@ -113,8 +113,8 @@ class Bank:
 
         k: how many, at most. video: as in `ask`; None: the whole bank. start, end: seconds. at: the
         second of each of these videos after which nothing counts. channels: out of subtitle,
-        speech, ocr, object, label, caption, picture and kv; None: all but kv, which loads the
-        language model. Error on an empty query, and where there is no such video.
+        speech, ocr, detection, object, label, caption, picture and kv; None: all but kv, which
+        loads the language model. Error on an empty query, and where there is no such video.
         """
         from reelbank.conversion import to_hits
 

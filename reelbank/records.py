@@ -93,7 +93,7 @@ class Span(Moment):
 class Evidence(Moment):
     """A frame or a line of text that belongs to an answer."""
 
-    kind: str  # frame, subtitle, speech, ocr, object, label or caption
+    kind: str  # frame, subtitle, speech, ocr, detection, object, label or caption
     weight: float  # 0..1: the answer's attention on a frame; of a line, the question's words in it
     text: str = ""  # of a line
     was_read: bool = True  # False: a line that the search found beside the answer

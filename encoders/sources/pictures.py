@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import av
 import numpy as np
@@ -21,6 +21,14 @@ from encoders.sources.packets.scan import demux
 
 _BEGINNING = 256  # packets among which a film's first picture is looked for
 _EPS_S = 1e-3  # Matroska rounds times to milliseconds
+
+
+class PictureSize(NamedTuple):
+    """Pixels of a picture as players turn it."""
+
+    width: int
+    height: int
+    is_turned: bool  # by a quarter
 
 
 def pictures_at(
@@ -62,6 +70,15 @@ def display_ratio(path: Path) -> float | None:
 
     Decodes one picture. None for a file that is no video; `inspect` says why.
     """
+    size = picture_size(path)
+    if size is None:
+        return None
+    aspect, is_lying = inspect(path).pixel_aspect, size.is_turned
+    return size.width / size.height * (1 / aspect if is_lying else aspect)
+
+
+def picture_size(path: Path) -> PictureSize | None:
+    """The pixels of a film's pictures, turned as players show them. None as of `display_ratio`."""
     try:
         facts = inspect(path)
         with open_film(facts) as container:
@@ -74,9 +91,8 @@ def display_ratio(path: Path) -> float | None:
     width, height = (coder.width, coder.height) if frame is None else (frame.width, frame.height)
     if not width * height:
         return None
-    ratio = width * facts.pixel_aspect / height
     is_lying = frame is not None and orientation.is_lying(orientation.matrix(frame))
-    return 1 / ratio if is_lying else ratio
+    return PictureSize(height, width, True) if is_lying else PictureSize(width, height, False)
 
 
 def _first_picture(

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-THINGS = ("object", "label")  # with a box in the picture; of the picture as a whole
+# found by a detector of the user's; with a box in the picture; of the picture as a whole
+THINGS = ("detection", "object", "label")
 OBSERVED = ("subtitle", "ocr", "speech", *THINGS)
 WRITTEN = ("caption",)
 KINDS = OBSERVED + WRITTEN

@@ -10,7 +10,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,23 @@ _PAUSE_S = 0.1  # cues that are further apart do not continue each other
 _OPEN_S = 5.0  # length of a last cue of .json that states no end
 
 
+@dataclass(frozen=True)
+class CueFile:
+    """What was read of a subtitle file."""
+
+    cues: list[Cue]  # in time order, each word once
+    note: str = ""  # about problems of the whole file
+    # places of cues whose times make no sense, such as "line 7"; they are not among the cues
+    impossible: tuple[str, ...] = ()
+    stated: int = 0  # cues of the file, these included
+    lines: dict[float, int] = field(default_factory=dict)  # start in seconds -> line of the cue
+
+
 @dataclass
 class _Block:
     """Times of a cue in milliseconds, and the lines that follow them."""
 
+    number: int  # of the line with the times in the file, from 1
     start: int = 0
     end: int = 0  # not after `start`: times that make no sense
     lines: list[str] = field(default_factory=list)
@@ -48,15 +61,27 @@ class _Block:
 
 def read_file(path: Path) -> tuple[list[Cue], str]:
     """Cues of a subtitle file in time order, and a message about problems ("" if there are
-    none).
+    none). Cues whose times make no sense are left out.
     """
+    read = read_cues(path)
+    notes = [read.note] if read.note else []
+    if read.impossible:
+        notes.append(
+            f"{len(read.impossible)} of {read.stated} subtitles in {path.name} were left out, as "
+            "their times make no sense"
+        )
+    return read.cues, "; ".join(notes)
+
+
+def read_cues(path: Path) -> CueFile:
+    """What stands in a subtitle file; nothing and a note where it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        return [], f"{path} cannot be read ({(error.strerror or str(error)).lower()})"
+        return CueFile([], f"{path} cannot be read ({(error.strerror or str(error)).lower()})")
     text, guessed = decode(data)
     if text is None:
-        return [], f"{path} is no text file; if it should be one, save it as UTF-8"
+        return CueFile([], f"{path} is no text file; if it should be one, save it as UTF-8")
     notes = []
     if guessed:
         notes.append(
@@ -66,17 +91,12 @@ def read_file(path: Path) -> tuple[list[Cue], str]:
     is_substation = path.suffix.lower() in (".ass", ".ssa") or "[Script Info]" in text[:1000]
     read = _substation if is_substation else _timed_text
     try:
-        cues, bad, stated = (_objects if path.suffix.lower() == ".json" else read)(text)
+        found = (_objects if path.suffix.lower() == ".json" else read)(text)
     except ValueError as error:
-        return [], f"{path} cannot be read as subtitles ({error})"
-    if bad:
-        notes.append(
-            f"{bad} of {stated} subtitles in {path.name} were left out, as their times make no "
-            "sense"
-        )
-    if not cues and not bad:
+        return CueFile([], f"{path} cannot be read as subtitles ({error})")
+    if not found.cues and not found.impossible:
         notes.append(f"{path.name} has no subtitle in it")
-    return without_repeats(cues), "; ".join(notes)
+    return replace(found, cues=without_repeats(found.cues), note="; ".join(notes))
 
 
 def without_repeats(cues: Iterable[Cue]) -> list[Cue]:
@@ -136,30 +156,29 @@ def plain_text(text: str) -> str:
     return _ENTITIES.sub(lambda entity: html.unescape(entity[0]), text).strip()
 
 
-def _substation(text: str) -> tuple[list[Cue], int, int]:
-    """Cues, how many were left out, and how many the file has. ValueError if it cannot be read."""
+def _substation(text: str) -> CueFile:
+    """The cues as they stand there. ValueError if it cannot be read."""
     import pysubs2
 
     try:
         file = pysubs2.SSAFile.from_string(text, format_="ass" if "V4+" in text else "ssa")
     except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
-    cues, bad, stated = [], 0, 0
+    cues, bad, stated = list[Cue](), list[str](), 0
     for event in file:
         if event.is_comment:
             continue
         stated += 1
         words = plain_substation(event.text)
         if not max(event.start, 0) < event.end:
-            bad += 1
+            bad.append(f"event {stated}")
         elif words:
             cues.append((max(event.start, 0) / 1000, event.end / 1000, words))
-    return cues, bad, stated
+    return CueFile(cues, impossible=tuple(bad), stated=stated)
 
 
-def _objects(text: str) -> tuple[list[Cue], int, int]:
-    """Cues of a list of objects in JSON, how many were left out, and how many the file has.
-    ValueError if it is no such list.
+def _objects(text: str) -> CueFile:
+    """The cues of a list of objects in JSON. ValueError if it is no such list.
 
     LongVideoBench has two forms: timestamp [start, end] in seconds and text; or start and end as
     hh:mm:ss.sss and line. An end that is not stated is the start of the next one.
@@ -170,7 +189,7 @@ def _objects(text: str) -> tuple[list[Cue], int, int]:
         raise ValueError("too deep") from error
     if not isinstance(found, list):
         raise ValueError("no list of objects")
-    cues, bad = [], 0
+    cues, bad = list[Cue](), list[str]()
     starts = [_cue_times(one)[0] for one in found]
     for number, one in enumerate(found):
         start, end = _cue_times(one)
@@ -178,12 +197,12 @@ def _objects(text: str) -> tuple[list[Cue], int, int]:
             later = (each for each in starts[number + 1 :] if each is not None and each > start)
             end = next(later, start + _OPEN_S)
         if start is None or end is None or not max(start, 0.0) < end:
-            bad += 1
+            bad.append(f"row {number + 1}")
             continue
         words = plain_text(str(one.get("text") or one.get("line") or ""))
         if words:
             cues.append((max(start, 0.0), end, words))
-    return cues, bad, len(found)
+    return CueFile(cues, impossible=tuple(bad), stated=len(found))
 
 
 def _cue_times(cue: Any) -> tuple[float | None, float | None]:
@@ -207,21 +226,22 @@ def _clock_seconds(time: Any) -> float | None:
     return seconds if seconds == seconds and abs(seconds) < 1e9 else None
 
 
-def _timed_text(text: str) -> tuple[list[Cue], int, int]:
-    """Cues of SubRip or WebVTT, how many were left out, and how many the file has."""
+def _timed_text(text: str) -> CueFile:
+    """The cues of SubRip or WebVTT."""
     is_web = text.lstrip("\ufeff \n").startswith("WEBVTT")
     blocks: list[_Block] = []
-    for line in text.split("\n"):
+    for number, line in enumerate(text.split("\n"), start=1):
         times = _TIMES.match(line)
         if times is not None or _ARROW.match(line):
             if blocks:
                 _drop_number(blocks[-1].lines, len(blocks) + 1)
-            blocks.append(_Block(*_limits(times)) if times is not None else _Block())
+            limits = _limits(times) if times is not None else (0, 0)
+            blocks.append(_Block(number, *limits))
         elif blocks:
             blocks[-1].lines.append(line)
     if blocks:
         _drop_number(blocks[-1].lines, len(blocks) + 1)
-    cues = []
+    cues, lines = list[Cue](), dict[float, int]()
     for block in blocks:
         words = "\n".join(block.lines).strip("\n")
         if is_web:  # behind an empty line: the identifier of the next cue, or a comment
@@ -229,7 +249,9 @@ def _timed_text(text: str) -> tuple[list[Cue], int, int]:
         words = plain_text(words)
         if block.start < block.end and words:
             cues.append((block.start / 1000, block.end / 1000, words))
-    return cues, sum(block.start >= block.end for block in blocks), len(blocks)
+            lines.setdefault(block.start / 1000, block.number)
+    bad = (f"line {block.number}" for block in blocks if block.start >= block.end)
+    return CueFile(cues, "", tuple(bad), len(blocks), lines)
 
 
 def _limits(times: "re.Match[str]") -> tuple[int, int]:

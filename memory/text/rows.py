@@ -139,13 +139,19 @@ class TextRows:
         span = TextSpan(row.start, row.end, lines, row.last, row.note)
         return TextBlock(run.video_id, run.extractor, run.made_with, row.number, span)
 
-    def add(self, block: TextBlock, seal: str) -> None:
-        """Acknowledge a block of a new or existing run. sqlite3.IntegrityError if its number
-        exists."""
+    def add(self, *sealed: tuple[TextBlock, str], in_place_of: RunRow | None = None) -> None:
+        """Acknowledge blocks of a new or existing run, each with its seal, in one transaction.
+
+        in_place_of: a run whose rows are deleted with it. sqlite3.IntegrityError if a number
+        exists.
+        """
         with self._database.transaction() as db:
             for table in _TABLES:
                 db.execute(table)
-            add(db, block, seal)
+            if in_place_of is not None:
+                _forget_run(db, in_place_of.id)
+            for block, seal in sealed:
+                add(db, block, seal)
             crash_points.reached("text rows")
         crash_points.reached("text rows commit")
 

@@ -15,11 +15,12 @@ and `sweep` writes it again.
 """
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from encoders.text.lines import TextBlock
+from encoders.text.records.record import IMPORT_PREFIX
 from memory.storage import crash_points
 from memory.storage.atomic import (
     TEMPORARY,
@@ -81,7 +82,28 @@ class TextStore:
         path = self.path(block.video_id, block.extractor, block.number)
         make_folder(path.parent)
         write_atomically(path, data)  # 1
-        self.rows.add(block, block_file.seal(data))  # 2
+        self.rows.add((block, block_file.seal(data)))  # 2
+
+    def replace_run(self, blocks: Sequence[TextBlock]) -> None:
+        """Store all text of an extractor of a recorded video in place of what it had: a crash
+        leaves the one or the other. blocks: at least one, in time order; their numbers are set
+        here."""
+        run = self.rows.run(blocks[0].video_id, blocks[0].extractor)
+        rows = [] if run is None else self.rows.blocks(run)
+        first = rows[-1].number + 1 if rows else 0  # so that the files of before stay until then
+        sealed = []
+        for number, block in enumerate(blocks, start=first):
+            own = replace(block, number=number)
+            data = block_file.pack(own)
+            path = self.path(own.video_id, own.extractor, number)
+            make_folder(path.parent)
+            write_atomically(path, data)
+            sealed.append((own, block_file.seal(data)))
+        self.rows.add(*sealed, in_place_of=run)
+        if run is not None:
+            for row in rows:
+                remove_file(self.path(run.video_id, run.extractor, row.number))
+            self.vectors.drop(run.video_id, run.extractor)
 
     def missing(self, video_id: str, extractor: str) -> list[TextGap]:
         """What an extractor has not processed yet: gaps first, then the time after its last block.
@@ -184,12 +206,15 @@ class TextStore:
                 if what:
                     yield TextProblem(path, what, run.video_id)
             for gap in self.missing(run.video_id, run.extractor):
-                if gap.stop is not None:  # after the last block, nothing was ever stored
+                is_import = run.extractor.startswith(IMPORT_PREFIX)
+                # an extractor never stored what lies after its last block; an import stores all
+                if gap.stop is not None or is_import:
                     path = self.path(run.video_id, run.extractor, gap.first)
-                    text = (
-                        f"the words from {gap.start:.1f} s on are lost; "
-                        f"`reelbank ingest text={run.extractor}` finds them again"
-                    )
+                    again = f"`reelbank ingest text={run.extractor}` finds them again"
+                    if is_import:
+                        name = run.extractor.removeprefix(IMPORT_PREFIX)
+                        again = f"`reelbank import FILM {name}` reads them again"
+                    text = f"the words from {gap.start:.1f} s on are lost; {again}"
                     yield TextProblem(path, text, run.video_id)
         for entry in walk(self._root):
             if entry.problem:

@@ -15,6 +15,7 @@ TASKS = {
     "find": "pipeline.commands.find:run",
     "summary": "pipeline.commands.summary:run",
     "watch": "pipeline.watch.command:run",
+    "import": "pipeline.commands.files.records:run",
     "clip": "pipeline.commands.files.clip:run",
     "sheet": "pipeline.commands.files.sheet:run",
     "export": "pipeline.commands.files.export:run",
@@ -250,6 +251,33 @@ COMMANDS: dict[str, Command] = {
             ),
             details="Films that are still copied are left until they stand still. Films that fail "
             "are told once and tried again. It may be killed at any time.",
+            heading=_FILMS,
+        ),
+        Command(
+            "import",
+            "take over what a detector, OCR or a recogniser found in a film of the bank",
+            "reelbank import talk.mp4 boxes.jsonl --bank films",
+            task="import",
+            slots=(
+                Slot("FILM", "video", "a film of the bank, or the id of a video", is_film=True),
+                Slot("FILE", "file", "JSON, JSONL, COCO's or Whisper's JSON, .vtt or .srt",
+                     is_film=True),
+            ),
+            options=(
+                BANK,
+                Option(("--kind",), "kind", "of rows that name none: detection, ocr or speech",
+                       "KIND"),
+                Option(("--score",), "min_score",
+                       "least score of a row (default: 0.5 for detections, 0 for words)", "N"),
+                Option(("--fps",), "frame_rate", "frames per second, where rows count frames",
+                       "N"),
+                Option(("--name",), "name", "of the records in the bank (default: the file's)",
+                       "NAME"),
+                Option(("--remove",), "remove=true", "remove what was imported under this name"),
+                JSON,
+            ),
+            details="All rows are imported, or none. Importing a file again replaces what it "
+            "wrote before.",
             heading=_FILMS,
         ),
         Command(

@@ -37,6 +37,7 @@ _BANKED = (
     "add",
     "ingest",
     "watch",
+    "import",
     "bank",
     "batch",
     "serve",

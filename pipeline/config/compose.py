@@ -33,6 +33,7 @@ from pipeline.config.tasks.evaluation_settings import BatchSettings, BenchSettin
 from pipeline.config.tasks.file_settings import (
     ClipSettings,
     ExportSettings,
+    ImportSettings,
     SheetSettings,
     WatchSettings,
 )
@@ -55,6 +56,8 @@ def compose(task: Literal["summary"], overrides: Sequence[str]) -> SummarySettin
 def compose(task: Literal["watch"], overrides: Sequence[str]) -> WatchSettings: ...
 @overload
 def compose(task: Literal["mcp"], overrides: Sequence[str]) -> McpSettings: ...
+@overload
+def compose(task: Literal["import"], overrides: Sequence[str]) -> ImportSettings: ...
 @overload
 def compose(task: Literal["clip"], overrides: Sequence[str]) -> ClipSettings: ...
 @overload

@@ -19,6 +19,7 @@ from pipeline.config.tasks.evaluation_settings import BatchSettings, BenchSettin
 from pipeline.config.tasks.file_settings import (
     ClipSettings,
     ExportSettings,
+    ImportSettings,
     SheetSettings,
     WatchSettings,
 )
@@ -46,6 +47,7 @@ TASK_SETTINGS: dict[str, type[Settings]] = {
     "summary": SummarySettings,
     "watch": WatchSettings,
     "mcp": McpSettings,
+    "import": ImportSettings,
     "clip": ClipSettings,
     "export": ExportSettings,
     "sheet": SheetSettings,

@@ -1,7 +1,7 @@
 """Moments of one video or of a whole bank for a question: channels rank, then ranks are fused.
 
 Knows the bank, the planner and the clock; no configuration, no output. Channels:
-- the kinds of text lines: subtitle, speech, ocr, object, label, caption;
+- the kinds of text lines: subtitle, speech, ocr, detection, object, label, caption;
 - `picture`: frames near to the words (clip); with several frame embedders one channel for each,
   such as `picture:conse`;
 - `kv`: frames whose keys answer the question's queries in the language model.

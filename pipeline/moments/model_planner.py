@@ -27,7 +27,14 @@ _LEAST = 0.2  # weight of a channel that the model finds useless: it may be wron
 _WEIGHTS = {  # kind of evidence -> weights of its channels
     "said": {"subtitle": 1.0, "speech": 1.0},
     "written": {"ocr": 1.0},
-    "seen": {"picture": 1.0, "kv": 0.3, "object": 1.0, "label": 1.0, "caption": 0.7},
+    "seen": {
+        "picture": 1.0,
+        "kv": 0.3,
+        "detection": 1.0,
+        "object": 1.0,
+        "label": 1.0,
+        "caption": 0.7,
+    },
 }
 
 

@@ -15,7 +15,7 @@ from pipeline.query.presence import asked_thing
 from pipeline.query.time_phrases import WHOLE_VIDEO, VideoTime, parse_video_time
 from pipeline.text_model import TextModel
 
-CHANNELS = ("subtitle", "speech", "ocr", "object", "label", "caption", "picture")
+CHANNELS = ("subtitle", "speech", "ocr", "detection", "object", "label", "caption", "picture")
 PICTURE, KV = "picture", "kv"
 DENSE, LATE = "dense", "late"  # text lines by meaning: by their vectors, by their tokens
 # channels that look at frames; kv needs the backbone, so no default has it
@@ -43,6 +43,7 @@ _WEIGHTS = {
     "subtitle": 1.0,
     "speech": 1.0,
     "ocr": 1.0,
+    "detection": 1.0,
     "object": 1.0,
     "label": 1.0,
     "caption": 0.7,
@@ -67,9 +68,9 @@ _CUES = (  # words of a question -> weights of channels
     (
         r"colou?rs?|coloured|colored|shapes?|icons?|wears?|wearing|looks? like|pictures?|holds?"
         r"|holding|stands?",
-        {PICTURE: 1.5, KV: 0.5, "object": 1.5, "label": 1.5},
+        {PICTURE: 1.5, KV: 0.5, "detection": 1.5, "object": 1.5, "label": 1.5},
     ),
-    (r"seen|visible", {"object": 2.0, "label": 2.0}),
+    (r"seen|visible", {"detection": 2.0, "object": 2.0, "label": 2.0}),
 )
 QUOTED = re.compile(
     r"[\"\u201c\u201d\u201e\u00ab\u00bb]"

@@ -111,7 +111,8 @@ class Quoter:
 
     def _appearances(self, question: Question, durations: Mapping[str, float]) -> Quotation | None:
         """When a thing is in the pictures, for a question that asks for just that; None where it
-        asks for something else, or no line has that name. Lines with a box are surer than others.
+        asks for something else, or no line has that name. Lines of the user's own detector
+        come first, then those with a box.
         """
         plan = planner.plan(question.search_text)
         thing = presence.asked_thing(plan.text)

@@ -1,11 +1,12 @@
-"""The settings of tasks about files: a watched folder, clips, and files of moments."""
+"""The settings of tasks about files: a watched folder, records of other programs, clips, and files
+of moments."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from pipeline.config.settings import Form, Settings, mandatory, setting
-from pipeline.config.tasks.pipeline_settings import IngestSettings, OutputFormat
+from pipeline.config.settings import Form, PartSettings, Settings, mandatory, setting
+from pipeline.config.tasks.pipeline_settings import BANK, IngestSettings, OutputFormat
 from pipeline.config.tasks.question_settings import EXPORT
 
 
@@ -34,6 +35,35 @@ class WatchSettings(IngestSettings):
         DeletedFilms.keep, "What the bank does with a film that is deleted: keep or drop."
     )
     once: bool = setting(False, "Ends when every film that is there is in the bank or has failed.")
+
+
+@dataclass
+class ImportSettings(Settings):
+    """reelbank import."""
+
+    task: ClassVar[str] = "import"
+
+    video: str = mandatory(
+        "Path or id of a film of the bank.", heading="What to import", form=Form.PATH
+    )
+    file: str = mandatory(
+        "File of records: JSON, JSONL, COCO's detections, Whisper's JSON, .vtt or .srt.",
+        form=Form.PATH,
+    )
+    bank: str = setting("", BANK, form=Form.PATH)
+    name: str = setting(
+        "",
+        "Name of the records in the bank; an import replaces those of its name. Empty: the file's.",
+    )
+    kind: str = setting("", "Kind of rows that name none: detection, ocr or speech.")
+    min_score: float | None = setting(
+        None, "Rows with a lower score are left out. null: 0.5 for detections, 0 for words."
+    )
+    frame_rate: float = setting(0.0, "Frames per second, for rows that count frames. 0: none do.")
+    first_frame: int = setting(0, "Number of the frame at second 0 of the film.")
+    remove: bool = setting(False, "Removes what was imported under this name.")
+    format: OutputFormat = setting(OutputFormat.text, "What the command prints.", heading="Output")
+    dense: PartSettings = mandatory("Encodes lines of text by meaning; empty: by words alone.")
 
 
 @dataclass

@@ -149,8 +149,8 @@ class FindSettings(Settings):
     )
     encode: bool = setting(False, "Encodes the files of video= and also= that the bank lacks.")
     channels: list[str] = setting(
-        ["subtitle", "speech", "ocr", "object", "label", "caption", "picture"],
-        "Where to search: subtitle, speech, ocr, object, label, caption, picture, kv.",
+        ["subtitle", "speech", "ocr", "detection", "object", "label", "caption", "picture"],
+        "Where to search: subtitle, speech, ocr, detection, object, label, caption, picture, kv.",
     )
     start: float | None = setting(
         None, "Only moments from this second of video time on.", form=Form.SECONDS

@@ -8,6 +8,7 @@ of a commit.
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,23 @@ def test_a_lost_catalog_is_rebuilt_with_its_text(root: Path, lost: str) -> None:
         assert found(bank, "harbour rebuilt")[0] == "the harbour was rebuilt"
         assert bank.text.runs("v")[0].finished and bank.check.verify() == []
     assert text_files(root) == before
+
+
+def test_lost_records_of_an_import_are_said_to_be_imported_again(root: Path) -> None:
+    """A catalog that is rebuilt from the files does not know what the lost ones held."""
+    for extractor, lost in (("subtitles", 1), ("import.boxes.json", 2)):
+        with opened(root) as bank:
+            blocks = [replace(each, extractor=extractor) for each in BLOCKS]
+            bank.text.write(*blocks, replaces=True)
+        files = sorted((root / "text" / "v" / extractor).iterdir())
+        files[lost].unlink()
+    for path in root.glob("catalog.sqlite*"):
+        path.unlink()
+    with opened(root) as bank:
+        says = [str(problem) for problem in bank.check.verify() if problem.kind == "text"]
+    assert len(says) == 2
+    assert "`reelbank import FILM boxes.json` reads them again" in says[0]
+    assert "`reelbank ingest text=subtitles` finds them again" in says[1]
 
 
 def die(root: str, name: str, told: Any) -> None:
