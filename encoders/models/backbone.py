@@ -18,6 +18,7 @@ from encoders.schema import FrameEmbeds, Frames, VisualTokens
 
 if TYPE_CHECKING:  # it loads transformers, which callers that only name the role do not need
     from encoders.models.language_model import LanguageModel
+    from encoders.models.loading.vision_tower import VisionTower
     from encoders.models.prompt_text import PromptText
 
 
@@ -70,6 +71,7 @@ class Backbone(VideoModel, Protocol):
     """A video-LLM in this process. Contexts live in caches that the caller holds."""
 
     prompt: "PromptText"
+    tower: "VisionTower"  # it may leave memory until `encode_frames` needs it
     language_model: "LanguageModel"
     # True: the text before the frames says how many they are; then `opening_ids` does
     counts_frames: bool

@@ -10,6 +10,7 @@ and the text that the family puts after them. The suffix is what follows a video
 the start of the assistant's turn.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ from encoders.models.acceleration.device import check_device
 from encoders.models.acceleration.onednn_linear import MIN_WEIGHTS_DECODER, pack
 from encoders.models.attention import ATTENTIONS, register
 from encoders.models.backbone import Backbone
-from encoders.models.checkpoint import (
+from encoders.models.language_model import LanguageModel
+from encoders.models.loading.checkpoint import (
     check_memory,
     check_weights,
     first_line,
@@ -40,7 +42,7 @@ from encoders.models.checkpoint import (
     read_config,
     stored_bytes,
 )
-from encoders.models.language_model import LanguageModel
+from encoders.models.loading.vision_tower import VisionTower
 from encoders.models.prompt_text import PromptText
 from encoders.schema import FrameEmbeds, Frames, VisualTokens
 
@@ -133,7 +135,8 @@ class VideoLLM:
             "vision_config": attention if attention == "eager" else ATTENTIONS[attention],
         }
         with memory_errors_as_user_errors(path, self.dtype, self.device):
-            self.model = self._load(attn_implementation=implementation, **common)
+            self._settings = common | {"attn_implementation": implementation}
+            self.model = self._load(**self._settings)
             self.model.to(self.device)
         self.model.eval().requires_grad_(False)
         pack(self.model)
@@ -150,6 +153,8 @@ class VideoLLM:
             self.model, self.decoder, config, self.prompt, dtype=self.dtype, device=self.device
         )
         self.is_narrow = self.language_model.is_narrow
+        self._files = self._stamps()
+        self.tower = VisionTower(self.model, self._load_tower, self._forget_tower)
 
     def _weight_bytes(self, config: PreTrainedConfig, revision: str | None) -> int:
         """Bytes of the weights in memory: by the checkpoint's files, or, before a download, by its
@@ -172,10 +177,12 @@ class VideoLLM:
                 f"Cannot load a model from backbone.path={self.path}: {first_line(error)}"
             ) from error
 
-    def _load(self, **settings: Any) -> Any:
-        """The model with its weights. UserError if they cannot be read or are incomplete."""
+    def _load(self, *, partial: bool = False, **settings: Any) -> Any:
+        """The model with its weights. partial: the checkpoint has more than these. UserError if
+        they cannot be read or are incomplete.
+        """
         try:
-            with quiet_loading(Path(self.path).is_dir()):
+            with quiet_loading(partial or Path(self.path).is_dir(), partial=partial):
                 model, report = self.model_class.from_pretrained(
                     self.path,
                     dtype=self.dtype,
@@ -203,6 +210,45 @@ class VideoLLM:
             )
         return model
 
+    # -- the vision tower --------------------------------------------------------------------------
+
+    def encode_frames(self, frames: Frames) -> VisualTokens:
+        """Run the vision tower and the projector: T frames -> their visual tokens. No state, no
+        neighbors. UserError where a tower that was released cannot be read again.
+        """
+        with self.tower.loaded():
+            return self._encode(frames)
+
+    def _load_tower(self) -> Any:
+        """The tower alone, as it was in the model. transformers loads whole models only, so this
+        one has a single layer of text, and its other parts are dropped at once.
+        """
+        if self._stamps() != self._files:
+            raise UserError(
+                f"The checkpoint at {self.path} has changed since it was loaded; start again."
+            )
+        config = copy.deepcopy(self.config)
+        text = config.get_text_config()
+        text.num_hidden_layers = 1
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:1]
+        with memory_errors_as_user_errors(self.path, self.dtype, self.device):
+            model = self._load(**self._settings, config=config, partial=True)
+            tower = model.get_encoder(modality="video").to(self.device)
+        tower.eval().requires_grad_(False)
+        pack(tower)
+        return tower
+
+    def _forget_tower(self) -> None:
+        """Drop what refers to the weights of the tower, beside the model."""
+
+    def _stamps(self) -> list[tuple[str, int, int]]:
+        """Name, size and time of each file of weights in a folder; none of a hub id, whose files
+        never change.
+        """
+        stats = ((file.name, file.stat()) for file in Path(self.path).glob("*.safetensors"))
+        return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
     # -- what differs between families -------------------------------------------------------------
 
     @property
@@ -210,10 +256,8 @@ class VideoLLM:
         """The language model without its head: hidden states in, hidden states out."""
         return self.model.model.language_model
 
-    def encode_frames(self, frames: Frames) -> VisualTokens:
-        """Run the vision tower and the projector: T frames -> their visual tokens. No state, no
-        neighbors.
-        """
+    def _encode(self, frames: Frames) -> VisualTokens:
+        """`encode_frames`, with the tower in memory."""
         raise NotImplementedError
 
     def after_video(self) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from encoders.errors import UserError
 from encoders.models.acceleration.device import check_device
-from encoders.models.checkpoint import check_weights, first_line, quiet_loading
+from encoders.models.loading.checkpoint import check_weights, first_line, quiet_loading
 from encoders.models.packaged_weights import PackagedWeights, WeightFile
 from encoders.text import packaged_encoder
 from encoders.text.lines import WordVectors

@@ -98,6 +98,10 @@ class FilmEncoder:
         with timer("prefill"):
             return [self._context(question, run, 1 / rate) for run in runs]
 
+    def release_tower(self) -> bool:
+        """Take the vision tower out of memory until a film is encoded; False while one is."""
+        return self.backbone.tower.release()
+
     def _decoded(self, video: VideoRow, start: float, stop: float, rate: float) -> Frames:
         """The sampled frames from one second to another."""
         path = video.info.path

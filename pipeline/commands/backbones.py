@@ -15,9 +15,9 @@ from transformers import PreTrainedConfig
 
 import conf
 from encoders.errors import UserError
-from encoders.models.checkpoint import read_config
 from encoders.models.kv_cache import KVShape
 from encoders.models.language_model import other_layers
+from encoders.models.loading.checkpoint import read_config
 from encoders.models.video_llm import DTYPES, VideoLLM
 from pipeline.config.compose import options
 from pipeline.config.parts import PartSettings, check, get_object

@@ -193,7 +193,7 @@ def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> No
     overrides = [f"backbone={name}", "+backbone.nix=1"]
     with pytest.raises(UserError, match=r"backbone\.nix"):
         check("backbone", compose("ask", overrides).backbone)
-    for method in ("encode_frames", "frame_grid", "frame_size"):
+    for method in ("_encode", "frame_grid", "frame_size"):
         assert getattr(adapter, method) is not getattr(VideoLLM, method), (
             f"{name} has no {method} of its own"
         )

@@ -33,8 +33,8 @@ from hydra.utils import get_object
 from transformers.video_utils import VideoMetadata
 
 from encoders.errors import UserError
-from encoders.models.checkpoint import read_config
 from encoders.models.families.smolvlm import SmolVLM
+from encoders.models.loading.checkpoint import read_config
 from encoders.models.video_llm import VideoLLM
 from encoders.schema import Frames, VideoInfo
 from memory.schema import Question

@@ -61,6 +61,11 @@ class JitTrace:
                     self._tracing.release()
         return self._function(x)
 
+    def forget(self) -> None:
+        """Drop the graphs, which hold the module's weights. Not while another thread calls this."""
+        self._graphs.clear()
+        self._calls.clear()
+
     @torch.inference_mode()
     def _trace(self, x: Tensor) -> None:
         """Trace this shape; if that fails, give up tracing for good."""

@@ -62,7 +62,7 @@ class LlavaOneVision(SingleFrameVLM):
         images = self.processor.image_processor
         self._mean = torch.tensor(images.image_mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(images.image_std, device=self.device).view(1, 3, 1, 1)
-        self._tower = JitTrace(self._with_newline, self.model.model.vision_tower)
+        self._features_of = JitTrace(self._with_newline, self.model.model.vision_tower)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -97,13 +97,16 @@ class LlavaOneVision(SingleFrameVLM):
         return scaled.div_(255.0).sub_(self._mean).div_(self._std).to(self.dtype)
 
     def _features(self, pixels: Tensor) -> Tensor:
-        output = self._tower(pixels)
+        output = self._features_of(pixels)
         return output[0, :-1].view(len(pixels), -1, output.shape[-1])
 
     def _with_newline(self, pixels: Tensor) -> Tensor:
         """[n, 3, H, W] -> [1, n * rows * columns + 1, D], newline last."""
         output: Tensor = self.model.get_video_features(pixels[None]).pooler_output
         return output
+
+    def _forget_tower(self) -> None:
+        self._features_of.forget()
 
     def after_video(self) -> Tensor:
         """[1, D]: the learned newline that ends a video."""

@@ -107,7 +107,7 @@ class PatchGridVLM(VideoLLM):
         )
 
     @torch.inference_mode()
-    def encode_frames(self, frames: Frames) -> VisualTokens:
+    def _encode(self, frames: Frames) -> VisualTokens:
         """Each temporal patch alone, in batches. This equals the whole clip at once, because the
         tower attends only within a patch. A last frame without a partner is used twice, as by the
         family's processor.

@@ -28,7 +28,7 @@ class SingleFrameVLM(VideoLLM):
         return values
 
     @torch.inference_mode()
-    def encode_frames(self, frames: Frames) -> VisualTokens:
+    def _encode(self, frames: Frames) -> VisualTokens:
         """Each frame alone, in batches. ValueError if the frames do not have `frame_size`."""
         if frames.pixels.shape[1:3] != self.frame_size[::-1]:
             raise ValueError(

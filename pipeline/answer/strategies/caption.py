@@ -2,7 +2,8 @@
 
 After "A simple LLM framework for long-range video question-answering" (LLoVi). The model reads the
 lines that the bank has: captions, subtitles, speech and print. Lines that are more than one prompt
-holds are summarised for the question first. Knows no retriever and no reader of frames.
+holds are summarised for the question first. The vision tower is not in memory meanwhile; who
+encodes the next film loads it again. Knows no retriever and no reader of frames.
 """
 
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pipeline.answer.strategies.mapping.text_levels import (
     in_order,
     text_context,
 )
-from pipeline.answer.strategies.schema import Turn, refuse_more
+from pipeline.answer.strategies.schema import Turn, film_by_film, refuse_more
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer
 
@@ -39,10 +40,12 @@ class Caption:
         line_tokens: int = 2048,
         contexts: int = 8,
         kinds: list[str] | None = None,
+        unload_tower: bool = True,
     ) -> None:
         """summarise_first: summarise the lines for the question even where they fit one prompt.
         line_tokens: of lines in one prompt. contexts: summaries in one pass. kinds: of lines that
-        are read; None: all. UserError on values that cannot be."""
+        are read; None: all. unload_tower: take the vision tower out of memory before reading.
+        UserError on values that cannot be."""
         if line_tokens < 128 or contexts < 1:
             raise UserError(
                 f"answer.line_tokens={line_tokens} answer.contexts={contexts} is too small; use "
@@ -55,6 +58,7 @@ class Caption:
             )
         self._summarises, self._line_tokens = summarise_first, line_tokens
         self._contexts, self._kinds = contexts, tuple(kinds or KINDS)
+        self._unloads = unload_tower
 
     def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
         """The answer. A model that reads no text leaves it to quotes. UserError where the video has
@@ -71,6 +75,9 @@ class Caption:
             )
         if answerer.only_cards:
             return answerer.in_words(question, turn.emit)
+        films = answerer.film_encoder if self._unloads else None
+        is_released = films is not None and films.release_tower()
+        without = ", with the vision tower out of memory" * is_released
         timer = StageTimer()
         log = CallLog(answerer.reader, answerer.batched_reader, turn.cancelled)
         titles = answerer.titles(limited)
@@ -89,7 +96,8 @@ class Caption:
             log,
             timer,
             strategy=self.name,
-            why=f"answer=caption reads the {len(lines)} lines of {whose}, and no frame",
+            why=f"answer=caption reads the {len(lines)} lines of {whose}"
+            f"{film_by_film(question)}, and no frame{without}",
             text=text,
             lines=levels.rests_on(fitting),
             channel=lines[0].kind,

@@ -17,7 +17,7 @@ from memory.schema import Question
 from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.mapping.composed_answer import composed_answer
 from pipeline.answer.strategies.mapping.text_levels import text_context
-from pipeline.answer.strategies.schema import Turn, refuse_more
+from pipeline.answer.strategies.schema import Turn, film_by_film, refuse_more
 from pipeline.answer.strategies.segment_slices import (
     SegmentSlice,
     seen_slices,
@@ -100,7 +100,8 @@ class Chain:
             log,
             timer,
             strategy=self.name,
-            why="answer=chain carries a note through every segment, and answers from the last one",
+            why="answer=chain carries a note through every segment"
+            f"{film_by_film(question)}, and answers from the last one",
             text=text,
             lines=lines,
             reused=reused,

@@ -14,7 +14,7 @@ from pipeline.answer.strategies.call_log import CallLog
 from pipeline.answer.strategies.caption import Caption
 from pipeline.answer.strategies.mapping.reduction import Item
 from pipeline.answer.strategies.mapping.text_levels import text_context
-from pipeline.answer.strategies.schema import Turn, refuse_more
+from pipeline.answer.strategies.schema import Turn, film_by_film, refuse_more
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Answer, ModelCall, is_shown
 
@@ -56,7 +56,7 @@ class Dual:
         parts = [pictures] if words is None else [pictures, words]
         calls = tuple(call for part in parts if part.trace for call in part.trace.calls)
         turn.emit(answer.text)
-        return self._whole(answer, (*calls, *log.calls), agreement, timer)
+        return self._whole(question, answer, (*calls, *log.calls), agreement, timer)
 
     def _chosen(
         self,
@@ -88,13 +88,19 @@ class Dual:
         return one, f"they disagree, and the model takes the {one.channel}; {said}"
 
     def _whole(
-        self, answer: Answer, calls: Sequence[ModelCall], agreement: str, timer: StageTimer
+        self,
+        question: Question,
+        answer: Answer,
+        calls: Sequence[ModelCall],
+        agreement: str,
+        timer: StageTimer,
     ) -> Answer:
         assert answer.trace is not None
         trace = replace(
             answer.trace,
             strategy=self.name,
-            why="answer=dual asks the pictures and the words apart, and compares",
+            why="answer=dual asks the pictures and the words apart"
+            f"{film_by_film(question)}, and compares",
             calls=tuple(calls),
             notes=(*answer.trace.notes, agreement),
         )

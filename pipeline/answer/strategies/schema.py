@@ -29,6 +29,11 @@ def refuse_more(question: Question, strategy: str) -> None:
         )
 
 
+def film_by_film(question: Question) -> str:
+    """For a trace: the order in which lines or segments of several videos are read; "" for one."""
+    return ", one film after another" if len(question.videos) > 1 else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """How one question is answered, beside the question itself."""

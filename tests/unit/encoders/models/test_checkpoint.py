@@ -21,9 +21,9 @@ import torch
 
 from encoders import memory_limits
 from encoders.errors import UserError
-from encoders.models import checkpoint
 from encoders.models.attention import ATTENTIONS, Listener
 from encoders.models.families.llava_onevision import LlavaOneVision
+from encoders.models.loading import checkpoint
 from encoders.prefill import WindowPrefill
 from memory.schema import Evidence, Hits, Question, Run
 from pipeline import cli

@@ -30,8 +30,18 @@ def test_caption_reads_lines_and_no_frame(film, tmp_path):
     assert (answer.text, answer.frames_read, answer.visual_tokens) == (SAYS, 0, 0)
     assert steps(answer) == ["answer"] and answer.channel == "subtitle"
     assert [line.channel for line in answer.lines] == ["subtitle"] * 3
+    assert answer.trace.why.endswith("and no frame, with the vision tower out of memory")
     summed = ask(film, tmp_path, "answer=caption", "answer.summarise_first=true")
     assert steps(summed) == ["shorten", "answer"]
+
+
+def test_caption_unloads_the_tower_until_a_film_is_encoded(film, tmp_path):
+    with opened(film, tmp_path, "answer=caption", says=SAYS) as (qa, source):
+        tower = qa.backbone.model.get_encoder
+        assert qa.ingest(source, until=1).new_segments == 1
+        qa.ask(Question(WHO, source.info.video_id))
+        assert tower(modality="video") is None
+        assert qa.ingest(source).new_segments == 2 and tower(modality="video") is not None
 
 
 def test_caption_without_lines_says_what_to_do(film, tmp_path):

@@ -197,23 +197,31 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def quiet_loading(local: bool) -> Iterator[None]:
+def quiet_loading(local: bool, *, partial: bool = False) -> Iterator[None]:
     """Hide the progress bar while weights are read from a folder, which takes moments; a download
     keeps its bar. Hide the advice to its author if a configuration lacks the flag for tied weights:
-    transformers compares the weights themselves, and loads them right.
+    transformers compares the weights themselves, and loads them right. partial: also hide the
+    report of weights in the checkpoint that nobody asked for.
     """
     was_enabled = transformers_logging.is_progress_bar_enabled()
     if local:
         transformers_logging.disable_progress_bar()
     logger = transformers_logging.get_logger("transformers.modeling_utils")
-    logger.addFilter(_is_not_about_ties)
+    filters = [_is_not_about_ties, *[_is_no_report] * partial]
+    for one in filters:
+        logger.addFilter(one)
     try:
         yield
     finally:
-        logger.removeFilter(_is_not_about_ties)
+        for one in filters:
+            logger.removeFilter(one)
         if local and was_enabled:
             transformers_logging.enable_progress_bar()
 
 
 def _is_not_about_ties(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("The tied weights mapping and config")
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
