@@ -94,7 +94,11 @@ def compose(task: str, overrides: Sequence[str]) -> Settings:
         setattr(own, key, text)  # also "???", which OmegaConf takes for a missing value
     if getattr(own, "bank", None) == "":
         setattr(own, "bank", default_bank())  # noqa: B010 - not every task has one
-    for group in ("text", "score"):  # to Hydra, a list without options is no choice at all
+    for group in (
+        "text",
+        "score",
+        "notify",
+    ):  # to Hydra, a list without options is no choice at all
         if _lists_nothing(group, overrides):
             setattr(own, group, {})
     if hasattr(own, "given"):

@@ -51,10 +51,13 @@ def run(config: DemoSettings) -> int:
 
 def check(config: DemoSettings) -> None:
     """UserError when a setting is out of range."""
+    from pipeline.alerts.alert_center import check_alerts
+
     command.check(config)
     if auth(config) and not all(auth(config).partition(":")[::2]):
         raise UserError("auth= is no login; write auth=NAME:PASSWORD")
     check_bounds(config.history_tokens, config.tell_rounds)
+    check_alerts(config)
 
 
 def auth(config: DemoSettings) -> str:
@@ -66,6 +69,7 @@ def build_demo(config: DemoSettings) -> "Demo":
     """The parts of the page (pipeline/demo/app.Demo)."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from pipeline.alerts.alert_center import AlertCenter
     from pipeline.build import build_backbone, build_qa, build_rewriter, build_thumbnail_maker
     from pipeline.conversation.history import History
     from pipeline.demo.app import Demo
@@ -82,6 +86,7 @@ def build_demo(config: DemoSettings) -> "Demo":
     feeds = Feeds(
         build_qa(config, backbone),
         new_source,
+        AlertCenter.of(config),
         size=backbone.frame_size,
         hosts=None
         if command.is_local(config.host) and not config.hosts

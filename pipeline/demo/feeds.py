@@ -23,7 +23,9 @@ from encoders.sources.live.address import without_password
 from encoders.sources.live.file_playback import FilePlayback
 from encoders.sources.live.url_source import stream_name
 from encoders.sources.thumbnail_maker import ThumbnailMaker
-from pipeline.demo.alert_list import AlertList
+from pipeline.alerts.alert_center import AlertCenter
+from pipeline.alerts.alert_list import AlertList
+from pipeline.alerts.attachments import Attachments
 from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
 from pipeline.demo.pictures import FilePictures, LivePictures, Pictures, Stored
 from pipeline.live.session import Session
@@ -102,6 +104,7 @@ class Feeds:
         self,
         qa: VideoQA,
         new_file: Callable[[Path], FrameSource],
+        alerts: AlertCenter,
         *,
         size: tuple[int, int],
         hosts: tuple[str, ...] | None,
@@ -114,7 +117,7 @@ class Feeds:
         hosts: allowed stream hosts, "camera" for the machine's own cameras; None = all. at_once:
         questions answered at the same time.
         """
-        self.qa, self._new_file, self._size = qa, new_file, size
+        self.qa, self.alerts, self._new_file, self._size = qa, alerts, new_file, size
         self._fit = qa.backbone.frame_size_for if qa.backbone.keeps_shape else None
         self._hosts, self._at_once, self._thumbnail = hosts, at_once, thumbnail
         self._fps = 1.0 / qa.ingester.interval
@@ -183,6 +186,7 @@ class Feeds:
         with self._lock:
             self.stop()
             self._current = None
+        self.alerts.close()
 
     def _start(
         self,
@@ -201,7 +205,15 @@ class Feeds:
                 title=title,
                 session=session,
                 pictures=pictures,
-                alerts=AlertList(session),
+                alerts=self.alerts.watch(
+                    session,
+                    Attachments(
+                        pictures.at,
+                        None if file is None else file.path,
+                        1.0 / self._fps,
+                    ),
+                    title=title,
+                ),
                 speed=SpeedMeter(),
                 file=file,
             )

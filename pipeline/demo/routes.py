@@ -21,6 +21,7 @@ from pipeline.server import uploads
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
 from pipeline.server.responses import VideoResponse
+from pipeline.server.streams.notice_stream import notice_stream
 
 FRAME_BYTES = 2_000_000  # of one picture that a browser sends
 _MAX_SIDE = 4096  # pixels
@@ -80,6 +81,11 @@ def _add_controls(app: FastAPI, feeds: Feeds, files: FileStore) -> None:
         elif command.remove is not None:
             alerts.remove(command.remove)
         return alerts.state()
+
+    @app.get("/watch/notices")
+    async def notices(request: Request) -> Response:
+        """Notices of alerts as server-sent events."""
+        return notice_stream(request, feeds.alerts.store)
 
     @app.post("/watch/frame/{feed_id}")
     async def frame(feed_id: str, request: Request) -> dict[str, Any]:

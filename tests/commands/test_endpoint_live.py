@@ -12,10 +12,12 @@ import pytest
 from encoders.errors import UserError
 from encoders.sources.live.file_playback import FilePlayback
 from memory.schema import Question
+from pipeline.alerts.alert import Alert
+from pipeline.alerts.alert_watcher import AlertWatcher
+from pipeline.alerts.check import check_for
 from pipeline.answer import text_evidence
 from pipeline.build import build_backbone, build_qa, build_thumbnail_maker, open_video
 from pipeline.config.compose import compose
-from pipeline.live.alerts import Alert, AlertWatcher, check_for
 from pipeline.live.session import Session
 from pipeline.resident import ask_resident
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server

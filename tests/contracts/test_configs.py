@@ -45,6 +45,7 @@ BATCH = ("annotations", "option_choice", "compute")
 CONTROLS = ("control",)  # of benchmarks, see test_controls.py
 LINES = ("dense", "planner")  # of reelbank find, see test_dense.py and test_planner.py
 NEEDLES = ("needle_task",)  # of the needle benchmark, see test_needle_films.py
+ALERTS = ("trigger", "notify")  # of demo and serve, see unit/pipeline/alerts
 CONVERSATION = ("follow_up",)  # of the prompt, serve and demo, see test_rewriter.py
 # extractors of words, several at once; what they find is in test_subtitles.py and its neighbours
 WORDS = "text"
@@ -57,7 +58,7 @@ EVERY = sorted(
 OPTIONS = [
     (group, name)
     for group, name in EVERY
-    if group not in (*BATCH, *CONTROLS, *LINES, *NEEDLES, *CONVERSATION, WORDS, SCORES)
+    if group not in (*BATCH, *CONTROLS, *LINES, *NEEDLES, *ALERTS, *CONVERSATION, WORDS, SCORES)
 ]
 PUBLISHED = ("b32", "mobileclip2", "siglip", "siglip2")  # frame embedders
 DOWNLOADED = {("clip", name) for name in PUBLISHED} | {

@@ -18,6 +18,7 @@ from tests.support.videos import write_video
 # folders and files that one extra is for; the rest is the core
 OWNERS = {
     "pipeline/server": "serve",
+    "pipeline/alerts": "alerts",
     "pipeline/agents": "mcp",
     "pipeline/demo": "demo",
     "pipeline/batch": "ray",  # with batch in it

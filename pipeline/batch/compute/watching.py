@@ -2,15 +2,16 @@
 
 From the question's moment on, the model is asked every second of video whether the time has come,
 and sees nothing after that second. When it says yes, it is asked the question. Alerts of live
-streams (pipeline/live/alerts.py) score that check.
+streams (pipeline/alerts/) score that check.
 """
 
 import math
 from collections.abc import Sequence
 
 from memory.schema import Question
+from pipeline.alerts.check import check_for, probability
+from pipeline.alerts.schema import Check
 from pipeline.batch.schema import Job, Watch
-from pipeline.live.alerts import Check, check_for, probability
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 

@@ -48,6 +48,29 @@ class ListenSettings(PipelineSettings):
 
 
 @dataclass
+class AlertSettings(ListenSettings):
+    """What the commands that watch streams share."""
+
+    trigger: PartSettings = mandatory("When an alert asks the model.", heading="Alerts")
+    notify: dict[str, PartSettings] = mandatory(
+        "Where notices go, by name; several at once, such as notify=[webhook,mqtt]."
+    )
+    notify_hours: float = setting(
+        24.0,
+        "Hours for which a notice is tried; then it goes to dead-letters.jsonl in alerts=.",
+    )
+    alerts: str = setting(
+        "", "Folder of alerts and their notices. Empty: BANK-alerts.", form=Form.PATH
+    )
+    alert_window: float = setting(8.0, "Newest seconds that a check of an alert reads, at most.")
+    alert_sure: float = setting(0.85, "Probability that notifies at once.")
+    alert_fair: float = setting(0.6, "Probability that notifies when it comes twice in a row.")
+    alert_rest: float = setting(
+        3.0, "Seconds of a pause that belongs to the same event, which notifies once."
+    )
+
+
+@dataclass
 class ServeSettings(ListenSettings):
     """reelbank serve."""
 
@@ -82,7 +105,7 @@ class ServeSettings(ListenSettings):
 
 
 @dataclass
-class DemoSettings(ListenSettings):
+class DemoSettings(AlertSettings):
     """reelbank demo."""
 
     task: ClassVar[str] = "demo"

@@ -22,6 +22,7 @@ from pipeline.server.errors import ApiError
 
 HEAD_BYTES = 64 << 10
 HEAD_S = 30.0
+ENDLESS = "reelbank.endless"  # key of a request's state: its response ends with the server
 _MAX_CHUNKS = 1024  # of a body, unless they have this many bytes on average:
 _MIN_CHUNK_BYTES = 64
 _LINGER_S = 2.0  # so long a refused client may go on sending, so that it sees the answer
@@ -105,9 +106,13 @@ class HttpProtocol(H11Protocol):
         self._watch_head()
 
     def shutdown(self) -> None:
-        """Called when the server stops. A body that is under way is not waited for."""
+        """Called when the server stops. A body that is under way is not waited for, nor a response
+        without an end."""
         super().shutdown()
         cycle = self.cycle
+        if cycle is not None and cycle.scope.get("state", {}).get(ENDLESS):
+            self._end_request()
+            return
         if cycle is not None and cycle.more_body and not cycle.response_started:
             self._end_request()
             self._respond_and_close(ApiError(503, "The server is being shut down."), linger=0.1)

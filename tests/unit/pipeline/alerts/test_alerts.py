@@ -1,13 +1,23 @@
 """Alerts on a running stream, with the embedded model; tests/measure/alerts.py makes the table."""
 
+import json
+import time
 from dataclasses import replace
 
 import pytest
 
 from encoders.errors import UserError
 from encoders.models.clip import NoFrameEmbedder
+from pipeline.alerts.alert import Alert
+from pipeline.alerts.alert_center import AlertCenter
+from pipeline.alerts.alert_watcher import AlertWatcher
+from pipeline.alerts.attachments import Attachments
+from pipeline.alerts.check import check_for
+from pipeline.alerts.notifiers.command import Command
+from pipeline.alerts.schema import AlertRule
+from pipeline.alerts.triggers import Gate, ModelProbability
 from pipeline.answer.answerer import Answerer
-from pipeline.live.alerts import Alert, AlertWatcher, check_for
+from pipeline.demo.pictures import LivePictures
 from pipeline.live.session import Session
 from tests.support.sessions import feed, pushed, wait_until_seen, world
 
@@ -45,6 +55,21 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):
     assert any(not d.gate for d in cross.log)  # the gate spares the model some frames
 
 
+def test_the_models_probability_of_frames_alone_is_a_trigger_too(embedded, tmp_path):
+    paint = world("shape:red star@9")
+    with embedded(tmp_path / "bank") as qa, Session(qa, pushed(qa)) as session:
+        watcher = AlertWatcher(session)
+        check = check_for("a red star", "needle_world")
+        alert = Alert(session, "a red star", check, trigger=ModelProbability())
+        watcher.add(alert)
+        feed(session.source, paint, 0, 14)
+        wait_until_seen(session, 13)
+        watcher.close()
+    (told,) = [one for one in alert.log if one.notifies]
+    assert told.gate == "probability" and 9 <= told.time <= 11
+    assert sum(one.gate == "probability" for one in alert.log) <= 5
+
+
 @pytest.mark.parametrize("strategy", ["retrieve", "map_reduce"])
 def test_the_strategy_of_the_run_answers_and_the_log_has_its_trace(embedded, tmp_path, strategy):
     paint = world("shape:red star@3")
@@ -78,7 +103,7 @@ def test_without_a_frame_embedder_it_is_said_once_and_the_clock_is_the_gate(
             watcher.close()
         late = [d for d in watcher.alerts[1].log if d.time > 10]
     said = [record.getMessage() for record in caplog.records if "alerts look" in record.message]
-    assert len(said) == 1 and "every 8 s" in said[0] and "clip=b32" in said[0]
+    assert len(said) == 1 and "by the clock" in said[0] and "clip=b32" in said[0]
     assert {d.gate for d in late} == {"", "time"}
 
 
@@ -116,3 +141,49 @@ def test_requests_become_questions_that_the_model_knows():
         check_for("when someone opens the door", "needle_world")
     with pytest.raises(UserError, match="is empty"):
         check_for(" ", None)
+
+
+def test_a_new_process_goes_on_with_alerts_and_notifies_no_event_twice(embedded, tmp_path):
+    """A program gets the notice with its picture; the event that goes on is told once."""
+    paint = world(*(f"shape:red star@{at}" for at in (3, 5, 12)))  # from 3 to 7, and at 12
+    out = tmp_path / "out"
+    out.mkdir()
+    line = f"sh -c 'cat > {out}/$REELBANK_NOTICE; cp $REELBANK_PICTURE $REELBANK_CLIP {out}'"
+
+    def center() -> AlertCenter:
+        return AlertCenter(
+            tmp_path / "alerts",
+            new_trigger=Gate,
+            rule=AlertRule(),
+            notifiers={"program": Command(line=line)},
+        )
+
+    jpegs = LivePictures()
+    for first, stop in ((0, 5), (5, 15)):
+        with embedded(tmp_path / "bank") as qa, Session(qa, pushed(qa)) as session:
+            alerts = center()
+            own = alerts.watch(session, Attachments(jpegs.at), title="door")
+            if not first:
+                own.add(" Tell me when a red star appears ")
+            assert list(own.requests.values()) == ["Tell me when a red star appears"]
+            for second in range(first, stop):
+                jpegs.add(paint(float(second)), float(second), True)
+                feed(session.source, paint, second, second + 1)
+                wait_until_seen(session, second)
+            own._watcher.close()
+            rows = alerts.store.decisions(1)
+            until = time.monotonic() + 20
+            while alerts.store.waiting("program"):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            own.is_closed = True
+            alerts.close()
+    bodies = [json.loads(path.read_text()) for path in out.iterdir() if not path.suffix]
+    bodies.sort(key=lambda body: body["time"])
+    assert [3 <= body["time"] <= 4 for body in bodies] == [True, False]
+    assert 12 <= bodies[1]["time"] <= 14 and bodies[1]["stream"] == "door"
+    assert bodies[1]["at"] is not None and bodies[0]["id"] != bodies[1]["id"]
+    assert {path.suffix for path in out.iterdir()} == {"", ".jpg", ".webp"}
+    assert [row["time"] for row in rows] == [float(second) for second in range(15)]
+    checks = [row for row in rows if row["score"] is not None]
+    assert all(row["trace"]["strategy"] == "retrieve" for row in checks)
