@@ -44,24 +44,25 @@ def cell(results: Sequence[tuple[str, float]]) -> str:
 
 
 def difference(
-    results: Sequence[tuple[str, bool]],
-    reference: Sequence[tuple[str, bool]],
+    results: Sequence[tuple[str, float]],
+    reference: Sequence[tuple[str, float]],
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float, int]:
     """(mean difference, lower, upper, count) of two results for the same questions, in pairs.
 
-    Resamples videos as `share` does. ValueError when the questions differ.
+    Resamples videos as `share` does. Outcomes are booleans or numbers. ValueError when the questions
+    differ.
     """
     if [video for video, _ in results] != [video for video, _ in reference]:
         raise ValueError("two results of different questions cannot be compared in pairs")
     if not results:
         return float("nan"), float("nan"), float("nan"), 0
     videos = sorted({video for video, _ in results})
-    gains = dict.fromkeys(videos, 0)
+    gains = dict.fromkeys(videos, 0.0)
     counts = dict.fromkeys(videos, 0)
-    for (video, right), (_, before) in zip(results, reference, strict=True):
-        gains[video] += int(right) - int(before)
+    for (video, after), (_, before) in zip(results, reference, strict=True):
+        gains[video] += float(after) - float(before)
         counts[video] += 1
     pairs = np.array([[gains[video], counts[video]] for video in videos])
     # [draws, 2]

@@ -340,8 +340,15 @@ def _compare(config: BatchSettings) -> int:
     """reelbank batch action=compare."""
     if len(config.runs) != 2:
         raise UserError(f"action=compare takes two runs, not {len(config.runs)}; write runs=[A,B]")
-    first, second = (RunFolder(Path(run)).read_answers() for run in config.runs)
-    result = compare.compare(first, second)
+    one, two = (RunFolder(Path(run)) for run in config.runs)
+    answers = one.read_answers(), two.read_answers()
+    scored = None
+    if one.run_json.is_file() and two.run_json.is_file():
+        scored = (
+            compare.Scored(one.read_scores(), one.read_record()),
+            compare.Scored(two.read_scores(), two.read_record()),
+        )
+    result = compare.compare(*answers, scored)
     if config.format == "json":
         print(json.dumps(result))
     else:

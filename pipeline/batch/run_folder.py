@@ -132,6 +132,10 @@ class RunFolder:
             raise UserError(f"there are no answers in {self}; give the out=DIR of a batch")
         return json_lines.read(self.answers)
 
+    def read_scores(self) -> list[Row]:
+        """The rows of scores.jsonl; none when there is no such file."""
+        return json_lines.read(self.scores)
+
     def read_videos(self) -> list[Row]:
         """The rows of videos.jsonl; none when there is no such file."""
         return json_lines.read(self.videos)

@@ -22,7 +22,7 @@ import pytest
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from pipeline import cli
-from pipeline.batch.compare import compare
+from pipeline.batch.compare import Scored, as_text, compare
 from pipeline.batch.run_folder import RunFolder
 from tests.support import films
 from tests.support.batches import (
@@ -375,10 +375,41 @@ def test_two_runs_side_by_side():
         compare(first, [row("0", "v0", None)])
 
 
+def test_scores_of_two_runs_side_by_side():
+    """Each score in pairs, clustered by video; what the runs score by other rules is left out."""
+
+    def run_of(values: list[float], **other: Any) -> tuple[list[dict[str, Any]], Scored]:
+        rows = [
+            {"id": str(i), "video": f"v{i % 2}", "right": None, "task": "t", "job": "j"}
+            for i in range(len(values))
+        ]
+        scored = [
+            {"id": str(i), "job": "j", "metrics": {"f1": value, "judge_score": 4.0, "exact": 1.0}}
+            for i, value in enumerate(values)
+        ]
+        columns = {"f1": {"best": 1.0}, "judge_score": {"best": 5.0}, "exact": {"best": 1.0}}
+        nodes = {"f1": {"_target_": "f"}, "judge": {"_target_": "j"}, "exact": {"a": 1} | other}
+        return rows, Scored(scored, {"score": nodes, "scores": columns})
+
+    first, one = run_of([0.5, 0.25, 0.5, 0.25])
+    second, two = run_of([1.0, 0.25, 0.5, 0.0], a=2)
+    found = compare(first, second, (one, two))
+    assert found["all"] == {"n": 0} and found["scored_differently"] == ["exact"]
+    every = found["scores"]["f1"]["all"]
+    assert (every["difference"], every["wins"], every["losses"], every["n"]) == (0.0625, 1, 1, 4)
+    # two videos, by whose differences alone the interval goes: +0.25 and -0.125
+    assert (every["low"], every["high"]) == (-0.125, 0.25)
+    text = as_text(found, "a", "b")
+    assert "f1: 43.8 less 37.5 is +6.2 (-12.5 to +25.0), 1 won, 1 lost, n=4" in text
+    assert "judge_score (0-5): 4.00 less 4.00 is +0.00" in text
+    assert "left out: exact, which the runs score with different settings" in text
+
+
 def test_comparing_by_the_command(folder, whole, capsys):
     assert cli.run("batch", ["action=compare", f"runs=[{whole},{whole}]"]) == 0
     out = capsys.readouterr().out
-    assert "is +0.0 (+0.0 to +0.0), 0 won, 0 lost, n=9" in out and out.count("\n") == 2 + ASKED
+    assert "is +0.0 (+0.0 to +0.0), 0 won, 0 lost, n=9" in out
+    assert "choice: " in out and "exact: " in out and "left out" not in out
 
 
 def test_shards_are_joined_into_what_one_run_gives(folder, whole, tmp_path, capsys):

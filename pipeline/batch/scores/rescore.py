@@ -38,8 +38,7 @@ def scorers_of(record: Mapping[str, Any]) -> dict[str, PartSettings]:
 
     UserError where it names a class that no option of score= names: run.json may be a stranger's.
     """
-    configuration = record.get("configuration") or {}
-    nodes = dict(record.get("score") or configuration.get("score") or {})
+    nodes = recorded_scorers(record)
     unknown = sorted({*_targets(nodes)} - {*_targets(options("score", {}))})
     if unknown:
         raise UserError(
@@ -47,6 +46,12 @@ def scorers_of(record: Mapping[str, Any]) -> dict[str, PartSettings]:
             "in score=[choice,f1]"
         )
     return nodes
+
+
+def recorded_scorers(record: Mapping[str, Any]) -> dict[str, PartSettings]:
+    """The same as they stand in run.json, unchecked: to compare, not to build."""
+    configuration = record.get("configuration") or {}
+    return dict(record.get("score") or configuration.get("score") or {})
 
 
 def _targets(node: Any) -> Iterator[str]:
