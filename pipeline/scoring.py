@@ -3,6 +3,7 @@
 Knows no task and no needle.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,30 @@ import numpy as np
 def is_right(text: str, truth: str) -> bool:
     """Equal up to case, surrounding space, and a final full stop."""
     return text.strip().rstrip(".").casefold() == truth.strip().casefold()
+
+
+def states(text: str, truth: str) -> bool:
+    """Whether the words of the truth stand side by side in a text, up to case and punctuation.
+
+    For a quote, which says more than the answer: 00:31 "The pier was built of oak." states oak.
+    """
+    words, wanted = _words(text), _words(truth)
+    places = range(len(words) - len(wanted) + 1)
+    return bool(wanted) and any(words[at : at + len(wanted)] == wanted for at in places)
+
+
+def _words(text: str) -> list[str]:
+    """A number with its point, a time of day, and a word with its apostrophe are one word each."""
+    return re.findall(r"\w+(?:[.,:'’-]\w+)*", text.casefold())
+
+
+def named_option(text: str, options: Sequence[str], *, is_quote: bool = False) -> int | None:
+    """Number of the option that a free answer is; None where it is none of them. A quote names the
+    only option that it states."""
+    if is_quote:
+        stated = [number for number, option in enumerate(options) if states(text, option)]
+        return stated[0] if len(stated) == 1 else None
+    return next((n for n, option in enumerate(options) if is_right(text, option)), None)
 
 
 def share(
@@ -51,8 +76,8 @@ def difference(
 ) -> tuple[float, float, float, int]:
     """(mean difference, lower, upper, count) of two results for the same questions, in pairs.
 
-    Resamples videos as `share` does. Outcomes are booleans or numbers. ValueError when the questions
-    differ.
+    Resamples videos as `share` does. Outcomes are booleans or numbers. ValueError when the
+    questions differ.
     """
     if [video for video, _ in results] != [video for video, _ in reference]:
         raise ValueError("two results of different questions cannot be compared in pairs")

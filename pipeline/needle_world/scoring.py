@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.needle_world.video import PlacedNeedle
-from pipeline.scorers.spans import overlap
+from pipeline.scorers.citation_f1 import support
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ def cites_all(spans: Sequence[tuple[float, float]], needles: Sequence[PlacedNeed
     """Whether a cited span overlaps each needle's time; None without needles."""
     if not needles:
         return None
-    return all(any(overlap(span, (n.start, n.end)) for span in spans) for n in needles)
+    return all(support([(one.start, one.end) for one in needles], spans))
 
 
 def on_needles(
     spans: Sequence[tuple[float, float]], needles: Sequence[PlacedNeedle]
 ) -> tuple[bool, ...]:
     """For each cited span, whether it overlaps one of the needles."""
-    return tuple(any(overlap(span, (n.start, n.end)) for n in needles) for span in spans)
+    return support(spans, [(one.start, one.end) for one in needles])

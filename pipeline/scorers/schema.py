@@ -10,7 +10,7 @@ from typing import Protocol
 from encoders.errors import UserError
 from pipeline.schema import Basis
 from pipeline.scorers.spans import Span
-from pipeline.scoring import is_right
+from pipeline.scoring import is_right, states
 
 # what the digits of an answer must equal; without it, its words must (pipeline/scoring.py)
 NUMBER = "number"
@@ -36,6 +36,7 @@ class AnsweredQuestion:
     found: tuple[Span, ...] | None = None  # by a search alone, best first; None: it was answered
     in_time: bool | None = None  # whether the answer came when it was due; None: at any time
     best: Span | None = None  # the cited span with the heaviest frame
+    is_quote: bool = False  # the answer is lines of the film, which say more than what was asked
     basis: tuple[Basis, ...] = ()  # of each statement of the answer
     group: str = ""  # questions of a group only count as right together
     pair: str = ""  # a true claim and a false one, which only count as right together
@@ -63,18 +64,24 @@ class AnsweredQuestion:
             return None if self.letter is None else self.choice == self.letter
         if not self.references:
             return None
-        return any(matches(self.answer, reference, self.rule) for reference in self.references)
+        return any(
+            matches(self.answer, reference, self.rule, is_quote=self.is_quote)
+            for reference in self.references
+        )
 
 
-def matches(answer: str, reference: str, rule: str = "") -> bool:
+def matches(answer: str, reference: str, rule: str = "", *, is_quote: bool = False) -> bool:
     """Whether an open answer is the reference.
 
     rule "": equal up to case and a full stop. NUMBER: the digits of the answer, joined, are the
     reference, as in OVO-Bench. CONTAINS: the reference stands in it, as in StreamingBench's
-    proactive tasks.
+    proactive tasks. Of a quote, the words of the reference stand in it side by side, as RULER
+    counts (arXiv 2404.06654).
     """
     if rule == CONTAINS:
         return reference in answer
+    if is_quote:
+        return states(answer, reference)
     if rule == NUMBER:
         return "".join(one for one in answer if one in "0123456789") == reference
     return is_right(answer, reference)

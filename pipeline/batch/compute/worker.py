@@ -47,7 +47,7 @@ from pipeline.schema import Answer, Reading
 from pipeline.scorers.citation_f1 import support
 from pipeline.scorers.evidence_recall import coverage
 from pipeline.scorers.spans import union
-from pipeline.scoring import is_right
+from pipeline.scoring import named_option
 from pipeline.videos import every_id
 
 
@@ -307,8 +307,7 @@ def _named(job: Job, answer: Answer) -> OptionResult | None:
     """The option that an answer names which came without a choice: one by rule (answer=)."""
     if not job.options:
         return None
-    named = (n for n, option in enumerate(job.options) if is_right(answer.text, option))
-    number = next(named, None)
+    number = named_option(answer.text, job.options, is_quote=answer.cited_by == "quote")
     letter = None if number is None else LETTERS[number]
     return OptionResult(Reading(answer.text, {}), letter)
 

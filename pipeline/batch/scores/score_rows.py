@@ -95,6 +95,7 @@ def question_of(row: Row) -> AnsweredQuestion:
             in_time=row.get("in_time"),
             cited=cited,
             best=_best(row["cited"], cited),
+            is_quote=row.get("cited_by") == "quote",
             basis=tuple(
                 Basis(str(one["text"]), _spans(one["spans"])) for one in row.get("basis") or ()
             ),

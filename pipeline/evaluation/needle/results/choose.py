@@ -15,7 +15,6 @@ from pipeline.answer.schema import EvidenceReader, Reader, is_local
 from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, prompt, tries
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import Reading
-from pipeline.scoring import is_right
 
 
 class OptionReader(Protocol):
@@ -25,11 +24,6 @@ class OptionReader(Protocol):
     choice: int | None  # number of the option; None before it read
 
     def __call__(self, evidence: Evidence, timer: StageTimer) -> Reading: ...
-
-
-def named_option(text: str, options: Sequence[str]) -> int | None:
-    """Number of the option that a free answer names; None where it names none."""
-    return next((i for i, option in enumerate(options) if is_right(text, option)), None)
 
 
 def option_reader(

@@ -126,8 +126,10 @@ def _answer_sections(rows: Sequence[ResultRow]) -> list[tuple[str, str, list[str
         ),
         (
             "Evidence",
-            "needles read: a frame that shows the needle was among those read. @k: among the first "
-            "k of the ranking.",
+            "needles read: a frame that shows the needle was among those read, or a line that has "
+            "its words. @k: among the first k of the ranking. seconds read: the share of the "
+            "needles' seconds that was read. Citations and IoU are of right answers, as "
+            "`score=[citation,iou]` of a batch counts them.",
             score.evidence_table(rows),
         ),
     ]

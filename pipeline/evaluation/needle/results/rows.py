@@ -16,12 +16,14 @@ from pipeline.evaluation.needle.films.film import fingerprint, is_sampled
 from pipeline.evaluation.needle.films.schema import Film, Item, Spans
 from pipeline.evaluation.needle.films.vnbench import LETTERS, ORDERS, type_of
 from pipeline.evaluation.needle.results.arms import Arm
-from pipeline.evaluation.needle.results.choose import letters_of, named_option, option_reader
+from pipeline.evaluation.needle.results.choose import letters_of, option_reader
 from pipeline.evaluation.needle.results.read_log import ContextRecord, ReadLog
 from pipeline.evaluation.question_attention import QuestionAttention
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
-from pipeline.scoring import is_right
+from pipeline.scorers.schema import AnsweredQuestion
+from pipeline.scorers.spans import union
+from pipeline.scoring import named_option
 
 _ALL_TOKENS = 1 << 40  # a budget that holds every frame
 RANKED = 64  # times of the ranking that a row holds
@@ -46,7 +48,7 @@ class ArmAnswer:
 def row_of(item: Item, film: Film, arm: Arm, video_id: str, turn: int) -> JsonRow:
     """turn: which question about the film it is, from 1."""
     asked = ask(item, film, arm, video_id)
-    return {
+    row = {
         "key": key(item, film, arm),
         "arm": arm.name,
         "control": arm.control_name,
@@ -69,6 +71,31 @@ def row_of(item: Item, film: Film, arm: Arm, video_id: str, turn: int) -> JsonRo
         "answers": arm.config.answers,
         "threshold": _threshold(arm),
     }
+    # right or wrong as in a batch: as free text, and by VNBench's rules as a choice
+    chose_right = question_of(row, chooses=True).right if item.options else None
+    return row | {"right": question_of(row).right, "chose_right": chose_right}
+
+
+def question_of(row: JsonRow, *, chooses: bool = False) -> AnsweredQuestion:
+    """A row as scorers take it (pipeline/scorers): its free answer, or the option that was chosen.
+
+    Rows of earlier versions do not say what was recalled, nor whether the answer is a quote.
+    """
+    number = row["choice"]
+    return AnsweredQuestion(
+        id=row["item"],
+        video=row["film"],
+        question=row["question"],
+        answer=row["text"],
+        references=() if chooses else (row["truth"],),
+        options=tuple(row["options"]) if chooses else (),
+        letter=row["gt"][0] if chooses else None,
+        choice=LETTERS[number] if chooses and number is not None and number >= 0 else None,
+        evidence=tuple((start, end) for start, end in row["needles"]),
+        recalled=tuple((start, end) for start, end in row.get("recalled") or ()),
+        cited=tuple((start, end) for start, end in row["cited"]),
+        is_quote=row.get("cited_by") == "quote",
+    )
 
 
 def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
@@ -81,24 +108,28 @@ def ask(item: Item, film: Film, arm: Arm, video_id: str) -> ArmAnswer:
     qa = log.watch(arm.qa, strategy)
     answer = qa.ask(question)
     contexts = tuple(log.contexts)
-    choice, preds = _choose(item, arm, qa, question, answer.text)
+    choice, preds = _choose(item, arm, qa, question, answer)
     return ArmAnswer(answer, contexts, choice, preds)
 
 
 def _choose(
-    item: Item, arm: Arm, qa: VideoQA, question: Question, text: str
+    item: Item, arm: Arm, qa: VideoQA, question: Question, answer: Answer
 ) -> tuple[int | None, list[str]]:
     """The number of the chosen option, and the answers to VNBench's four tries.
 
     In letters, the option is that of the first try. A strategy that answers by a rule reads
-    nothing for a choice: then the option is the one that its answer names, or none.
+    nothing for a choice, and no model reads a film's own words: then the option is the one that the
+    answer names, or none.
     """
     if not item.options:
         return None, []
     reader = qa.answerer.reader
     letters = arm.config.answers == "letters"
-    choice = None if letters else named_option(text, item.options)
-    if choice is None:
+    is_quote = answer.cited_by == "quote"
+    choice = None
+    if is_quote or not letters:
+        choice = named_option(answer.text, item.options, is_quote=is_quote)
+    if choice is None and not is_quote:
         chooser = option_reader(reader, item.question, item.options, letters=letters)
         if chooser is not None:
             qa.ask(question, read=chooser)
@@ -129,18 +160,17 @@ def place_of(item: Item, film: Film) -> tuple[int, int] | None:
 
 
 def _score_facts(item: Item, film: Film, asked: ArmAnswer) -> JsonRow:
-    """Whether the answer is right, as free text and as a choice by VNBench's rules."""
+    """What the answer was, as free text and as a choice, and what VNBench's rules need."""
     answer, choice = asked.answer, asked.choice
     # what several passes measured belongs to none of them
     absence = asked.contexts[0].absence if len(asked.contexts) == 1 else None
     return {
         "text": answer.text,
-        "right": is_right(answer.text, item.answer),
+        "cited_by": answer.cited_by,
         "shown": answer.shown,
         "absence": absence,
         "options": item.options,
         "choice": choice,
-        "chose_right": None if choice is None else choice == item.slot,
         "type": type_of(item, film),  # VNBench's
         "preds": asked.preds,
         "gt": letters_of(item.slot) if item.options else [],
@@ -155,12 +185,15 @@ def _evidence_facts(item: Item, film: Film, arm: Arm, asked: ArmAnswer) -> JsonR
     first = next((context.ranked for context in asked.contexts if context.ranked), ())
     ranked = [ordinal * interval for ordinal in first]
     lines = [span for context in asked.contexts for span in context.line_spans]
+    quoted: list[tuple[float, float]] = []  # lines that answer without any model
+    if asked.answer.cited_by == "quote":
+        quoted = [(line.start, line.end) for line in asked.answer.lines if line.read]
     needles: Spans = ()  # without video, or without needles in it, there is nothing to find
     if arm.shows_needles:
         needles = arm.variant(film).spans(item.needles)
     seen = [any(a <= t < b for t in read) for a, b in needles]
-    in_lines = [any(start < b and end > a for start, end in lines) for a, b in needles]
-    heard = [film.shown[i].card.kind == "speech" for i in item.needles]
+    in_lines = [any(start < b and end > a for start, end in lines + quoted) for a, b in needles]
+    kinds = [film.shown[i].card.kind for i in item.needles]
     return {
         "needles": needles,
         "sampled": [is_sampled(film, i, arm.config.fps) for i in item.needles] if needles else [],
@@ -168,14 +201,15 @@ def _evidence_facts(item: Item, film: Film, arm: Arm, asked: ArmAnswer) -> JsonR
         "ranks": [_first(ranked, span) for span in needles] if ranked else [],
         "ranked": [round(t, 3) for t in ranked[:RANKED]],
         "read": [round(t, 3) for t in read],
-        # no frame shows what is said
+        # no frame shows what is said, and a line holds all of what is printed
         "found": [
-            in_line if is_heard else is_seen
-            for is_seen, in_line, is_heard in zip(seen, in_lines, heard, strict=False)
+            in_line if kind == "speech" else is_seen or (in_line and kind == "sentence")
+            for is_seen, in_line, kind in zip(seen, in_lines, kinds, strict=False)
         ],
         "found_in_lines": in_lines,
         "cited": asked.answer.spans,
-        "lines_read": sum(context.lines for context in asked.contexts),
+        "recalled": union([*asked.answer.recalled, *quoted]),
+        "lines_read": sum(context.lines for context in asked.contexts) + len(quoted),
         "read_bytes": sum(context.nbytes for context in asked.contexts),
     }
 

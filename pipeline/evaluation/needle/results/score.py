@@ -8,12 +8,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from pipeline.scorers.spans import iou
+from pipeline.evaluation.needle.results.rows import question_of
+from pipeline.scorers.citation_f1 import CitationF1
+from pipeline.scorers.evidence_recall import EvidenceRecall
+from pipeline.scorers.schema import Scorer
+from pipeline.scorers.temporal_iou import TemporalIoU
 from pipeline.scoring import share
 
 ResultRow = Mapping[str, Any]
 Pairs = list[tuple[str, float]]  # (film, outcome)
 KS = (1, 2, 4, 8, 16, 24, 32, 64)
+IOU, RECALL = TemporalIoU(pick="all", thresholds=[]), EvidenceRecall()
+CITATION = CitationF1(unit="spans")
 _ENCODING = ("decode", "look", "compress", "prefill", "clip")  # stages in the table
 
 
@@ -60,13 +66,19 @@ def recall_at(rows: Iterable[ResultRow], k: int) -> Pairs:
     ]
 
 
-def overlap(rows: Iterable[ResultRow]) -> Pairs:
-    """Intersection over union of cited and true seconds, for right answers."""
+def numbers(rows: Iterable[ResultRow], scorer: Scorer, name: str) -> Pairs:
+    """One number of a scorer, of each row that has it."""
+    questions = [question_of(dict(row)) for row in answerable(rows)]
     return [
-        (row["film"], iou(map(tuple, row["cited"]), map(tuple, row["needles"])))
-        for row in answerable(rows)
-        if row["right"]
+        (question.video, score.numbers[name])
+        for question, score in zip(questions, scorer(questions), strict=True)
+        if name in score.numbers
     ]
+
+
+def cited(rows: Iterable[ResultRow], scorer: Scorer, name: str) -> Pairs:
+    """The same of right answers alone: what a wrong one cites says nothing about citing."""
+    return numbers((row for row in rows if row["right"]), scorer, name)
 
 
 def by(rows: Iterable[ResultRow], name: str) -> dict[Any, list[ResultRow]]:
@@ -128,7 +140,9 @@ def evidence_table(rows: Sequence[ResultRow]) -> list[str]:
                     f"{100 * share(recall_at(own, k))[0]:.1f}" if _ranks(own) else "-"
                     for k in (1, 4, 16)
                 ),
-                cell(overlap(own)),
+                cell(numbers((row for row in own if "recalled" in row), RECALL, "recalled")),
+                *(cell(cited(own, CITATION, name)) for name in ("precision", "recall")),
+                cell(cited(own, IOU, "mean")),
                 cell(false_positives(own)),
             ]
         )
@@ -138,7 +152,10 @@ def evidence_table(rows: Sequence[ResultRow]) -> list[str]:
         "@1",
         "@4",
         "@16",
-        "IoU of right answers' spans",
+        "seconds read",
+        "citation precision",
+        "citation recall",
+        "IoU",
         "false positives on not shown",
     ]
     return markdown(head, lines)

@@ -34,7 +34,9 @@ from pipeline.evaluation.needle.films.schema import (
     read_items,
 )
 from pipeline.evaluation.needle.results import score, vnbench_score
+from pipeline.evaluation.needle.results.rows import question_of
 from pipeline.needle_world.questions import NOT_SHOWN
+from pipeline.scoring import named_option
 from tests.support.needle_films import FIRST_TASKS, FIXTURE, GRID, TASKS, frames, published
 from tests.support.videos import write_video
 
@@ -350,7 +352,39 @@ def test_controls_take_away_what_they_say() -> None:
 # ---- scores
 
 
-def test_spans_overlap_by_seconds() -> None:
-    assert score.iou(((0, 2),), ((1, 3),)) == pytest.approx(1 / 3)
-    assert score.iou(((0, 1), (2, 3)), ((0, 3),)) == pytest.approx(2 / 3)
-    assert score.iou((), ((0, 1),)) == score.iou((), ()) == 0
+def scored_row(**more: object) -> dict[str, object]:
+    """A row of results.jsonl, as far as scores read it."""
+    return {
+        "arm": "bank", "control": "", "item": "1", "film": "a", "task": "printed", "kind": "",
+        "question": "What was it built of?", "truth": "oak", "text": "oak", "right": True,
+        "options": ["oak", "iron"], "choice": 0, "gt": ["A"], "needles": [[4, 8], [20, 24]],
+        "cited": [[4, 6], [30, 31]], "recalled": [[0, 6]], "found": [True, False], "ranks": [],
+        "shown": True,
+    } | more  # fmt: skip
+
+
+def test_the_table_of_evidence_is_what_the_scorers_of_a_batch_say() -> None:
+    wrong = scored_row(item="2", right=False, text="iron", cited=[[50, 60]])
+    head, _, line = score.evidence_table([scored_row(), wrong])
+    cells = dict(
+        zip(*([one.strip() for one in row.split("|")] for row in (head, line)), strict=True)
+    )
+    # of both answers, 2 of 8 seconds were read; what the wrong one cites does not count
+    assert cells["seconds read"] == "25.0, n=2"
+    assert (cells["citation precision"], cells["citation recall"]) == ("50.0, n=1", "50.0, n=1")
+    assert cells["IoU"] == f"{100 * 2 / 9:.1f}, n=1"
+
+
+def test_a_quote_is_right_if_it_states_the_answer() -> None:
+    quote = '00:31 "The old pier was built of Oak-wood, or oak."'
+    for text, cited_by, right, chose_right in (
+        (quote, "quote", True, True),
+        (quote, "attention", False, False),  # a model has to answer the question
+        ('00:31 "It was built of oak, not iron."', "quote", True, False),  # names two options
+        ('00:31 "It was built of soaked wood."', "quote", False, False),
+    ):
+        is_quote = cited_by == "quote"
+        number = named_option(text, ("oak", "iron"), is_quote=is_quote)
+        row = scored_row(text=text, cited_by=cited_by, choice=-1 if number is None else number)
+        assert question_of(row).right is right, text
+        assert question_of(row, chooses=True).right is chose_right, text
