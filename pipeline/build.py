@@ -15,6 +15,8 @@ from encoders.models.backbone import Backbone, VideoModel
 from encoders.models.clip import NoFrameEmbedder
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
+from encoders.sources.decoding.worker_count import AUTO as AUTO_WORKERS
+from encoders.sources.decoding.worker_count import MOST_WORKERS
 from encoders.sources.live.address import is_live
 from encoders.sources.live.file_playback import FilePlayback
 from encoders.sources.live.url_source import UrlSource
@@ -353,9 +355,12 @@ def open_video(
     """The frames of a video file, or of a part of it in seconds, sized for the backbone."""
     ratio = display_ratio(Path(path)) if backbone.keeps_shape else None
     width, height = backbone.frame_size if ratio is None else backbone.frame_size_for(ratio)
+    node = settings.source
+    if settings.threads and node.get("workers") == AUTO_WORKERS:
+        node = {**node, "workers": min(settings.threads, MOST_WORKERS)}
     return call(
         "source",
-        instantiate("source", settings.source),
+        instantiate("source", node),
         path,
         fps=settings.fps,
         width=width,

@@ -77,6 +77,7 @@ class Container:
     packets: PacketTable = field(repr=False)
     pictures: PictureTimes | None = field(repr=False)  # None if not stamped
     rate: float  # mean pictures per second as stated
+    pixels: int  # of one picture, as stated
     pixel_aspect: float  # width of a pixel divided by its height
     cut_off: bool  # the file ends before its stated length
     # seconds from which on pictures may be missing, since files hold them in another order
@@ -399,6 +400,7 @@ def _timed(
         packets=table,
         pictures=pictures,
         rate=rate,
+        pixels=stream.codec_context.width * stream.codec_context.height,
         pixel_aspect=float(stream.sample_aspect_ratio or 1),
         cut_off=bool(cut_off),
         whole_until=_last_order(table, clock, parts[-1]) if cut_off else math.inf,

@@ -8,7 +8,8 @@ is answered by the next one that can, if that comes before the next point of the
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,19 +21,17 @@ from encoders.errors import UserError
 from encoders.extras import require_extra
 from encoders.schema import Frames, VideoInfo, VideoPart
 from encoders.sources.container import fingerprint, inspect
-from encoders.sources.decoders import (
-    Decoded,
-    DecordError,
-    DecordReader,
-    PyAvReader,
-    why_not_decord,
-)
+from encoders.sources.decoding.decord_reader import DecordError, DecordReader, why_not_decord
+from encoders.sources.decoding.pyav_reader import Decoded, PyAvReader
+from encoders.sources.decoding.scaler import Scaler
+from encoders.sources.decoding.worker_count import check_workers, worker_count
 from encoders.sources.pictures import fit_size
 from encoders.sources.sampling import Samples, first_samples, shown_samples
 from encoders.sources.thumbnail_maker import thumbnail_maker
 
 DECODERS = ("auto", "pyav", "decord")
 _GAPS = 8  # stretches of damage that a note lists
+_WORKER_BYTES = 16 << 20  # of scaled pictures that wait, for each worker
 _SHOWN = "shown"  # the rule of sampling, in the record of a video; earlier versions had another
 
 
@@ -41,7 +40,9 @@ class FileSource:
     exclusive. decoder: "pyav", which is exact everywhere; "decord", as far as it can; "auto": the
     faster one of those that are exact. keep: "jpeg" adds a thumbnail to each frame, of keep_size
     pixels on the longer side at most, of keep_quality (1 to 95), and of at most keep_bytes; "none"
-    adds none. UserError if the file cannot be used, or has no frame in that range.
+    adds none. workers: that decode at once, each another stretch; "auto": as many as there are
+    cores; the frames are the same for any number. UserError if the file cannot be used, or has no
+    frame in that range.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class FileSource:
         start: float = 0.0,
         end: float | None = None,
         decoder: str = "auto",
+        workers: int | str = 1,
         keep: str = "none",
         keep_size: int = 480,
         keep_quality: int = 75,
@@ -62,12 +64,14 @@ class FileSource:
     ) -> None:
         self._path = Path(path)
         _check(path, fps, start, end, decoder)
+        check_workers(workers)
         self._thumbnail = thumbnail_maker(keep, keep_size, keep_quality, keep_bytes)
         if min(width, height, batch) < 1:
             raise ValueError(
                 f"width={width}, height={height}, batch={batch}: all must be at least 1"
             )
         self._facts = inspect(self._path)
+        self._workers = worker_count(workers, self._facts.pixels)
         self._fps, self._size, self._batch = fps, (width, height), batch
         self._detail: tuple[int, int] | None = None
         self._start, self._end = start, math.inf if end is None else end
@@ -201,10 +205,14 @@ class FileSource:
     def _by_pyav(self, begin: float) -> Iterator[tuple["_Picture", float]]:
         """Frames from `begin` on with their times, as far as the file can be decoded."""
         samples = self._samples
-        reader = PyAvReader(self._facts, *self._size, samples.numbers)
+        reader = PyAvReader(
+            self._facts, self._scaled, samples.numbers, workers=self._workers, most=self._most()
+        )
         # a sample before `begin` that is lost may be answered behind it
         first = max(0, int(np.searchsorted(samples.times, begin)) - 1)
-        answers = _Answers(reader, samples, self._facts.times, first, self._scaled)
+        behind = int(np.searchsorted(samples.times, self._end))
+        ahead = int(samples.numbers[behind]) if behind < len(samples.numbers) else None
+        answers = _Answers(reader, samples, self._facts.times, first, ahead)
         complete = True
         for picture, time in answers.frames(begin):
             if time >= self._end:
@@ -213,13 +221,18 @@ class FileSource:
             yield picture, time
         self._record(reader.gaps, complete)
 
-    def _scaled(self, reader: PyAvReader, frame: av.VideoFrame) -> "_Picture":
+    def _most(self) -> int:
+        """Pictures that may wait for the caller while workers decode on."""
+        pixels = math.prod(self._size) + math.prod(self._detail or (0,))
+        return max(2, self._workers * _WORKER_BYTES // (3 * pixels))
+
+    def _scaled(self, frame: av.VideoFrame, scaler: Scaler) -> "_Picture":
         jpeg = None
         if self._thumbnail is not None:
             size = fit_size(self._facts, frame, self._thumbnail.size)
-            jpeg = self._thumbnail(reader.picture(frame, size))
-        detail = None if self._detail is None else reader.picture(frame, self._detail)
-        return _Picture(reader.picture(frame), jpeg, detail)
+            jpeg = self._thumbnail(scaler.picture(frame, size))
+        detail = None if self._detail is None else scaler.picture(frame, self._detail)
+        return _Picture(scaler.picture(frame, self._size), jpeg, detail)
 
     def _record(self, gaps: list[tuple[float, float | None]], complete: bool) -> None:
         """Add what could not be decoded to the notes."""
@@ -266,15 +279,17 @@ class _Answers:
 
     def __init__(
         self,
-        reader: PyAvReader,
+        reader: PyAvReader[_Picture],
         samples: Samples,
         times: np.ndarray,
         first: int,
-        scaled: Callable[[PyAvReader, av.VideoFrame], _Picture],
+        ahead: int | None,
     ) -> None:
-        """times: [T] seconds of all pictures; first: number of the sample to begin with."""
+        """times: [T] seconds of all pictures; first: number of the sample to begin with; ahead:
+        picture up to which workers decode ahead.
+        """
         self._reader, self._samples, self._times, self._next = reader, samples, times, first
-        self._scaled = scaled
+        self._ahead = ahead
 
     def frames(self, begin: float) -> Iterator[tuple[_Picture, float]]:
         """Pictures with their times, from `begin` seconds on."""
@@ -282,21 +297,23 @@ class _Answers:
         if self._next == len(samples.numbers):
             return
         standing: tuple[_Picture, list[float]] | None = None
-        for decoded in self._reader.pictures(int(samples.numbers[self._next])):
-            if standing is not None and not decoded.after_damage:
-                yield from ((standing[0], time) for time in standing[1])
-            standing = None
-            own, stands = self._times_of(decoded)
-            late = [time for time in own if time >= begin], [t for t in stands if t >= begin]
-            if late[0] or late[1]:
-                picture = self._scaled(self._reader, decoded.frame)
-                yield from ((picture, time) for time in late[0])
-                # whether it stood is known once the next picture comes
-                standing = (picture, late[1]) if late[1] else None
+        passing = self._reader.pictures(int(samples.numbers[self._next]), self._ahead)
+        with closing(passing):  # workers end with it
+            for decoded in passing:
+                if standing is not None and not decoded.after_damage:
+                    yield from ((standing[0], time) for time in standing[1])
+                standing = None
+                own, stands = self._times_of(decoded)
+                late = [time for time in own if time >= begin], [t for t in stands if t >= begin]
+                if late[0] or late[1]:
+                    picture = decoded.content()
+                    yield from ((picture, time) for time in late[0])
+                    # whether it stood is known once the next picture comes
+                    standing = (picture, late[1]) if late[1] else None
         if standing is not None and not self._reader.is_in_damage:
             yield from ((standing[0], time) for time in standing[1])
 
-    def _times_of(self, decoded: Decoded) -> tuple[list[float], list[float]]:
+    def _times_of(self, decoded: Decoded[_Picture]) -> tuple[list[float], list[float]]:
         """Times at which this picture is a sample: its own, and those at which it stands. A picture
         behind lost ones answers for them, unless another sample comes first.
         """

@@ -16,7 +16,8 @@ import numpy as np
 from encoders.errors import UserError
 from encoders.sources import orientation
 from encoders.sources.container import MAX_PIXELS, Container, inspect, open_film
-from encoders.sources.decoders import PyAvReader
+from encoders.sources.decoding.pyav_reader import PyAvReader
+from encoders.sources.decoding.scaler import Scaler
 from encoders.sources.packets.scan import demux
 
 _BEGINNING = 256  # packets among which a film's first picture is looked for
@@ -47,7 +48,12 @@ def pictures_at(
     needed = set(numbers.tolist())
     if not needed:
         return
-    reader = PyAvReader(facts, *(size if isinstance(size, tuple) else (1, 1)), numbers)
+
+    def scaled(frame: av.VideoFrame, scaler: Scaler) -> np.ndarray:
+        fit = size if isinstance(size, tuple) else fit_size(facts, frame, size)
+        return scaler.picture(frame, fit)
+
+    reader = PyAvReader(facts, scaled, numbers)
     # pictures come in the film's order; those that are asked for later wait
     decoded: dict[int, np.ndarray] = {}
     passing = reader.pictures(int(numbers.min()))
@@ -57,8 +63,7 @@ def pictures_at(
             if one is None:
                 break
             if one.number in needed:
-                fit = None if isinstance(size, tuple) else fit_size(facts, one.frame, size)
-                decoded[one.number] = reader.picture(one.frame, fit)
+                decoded[one.number] = one.content()
         yield decoded.get(number)
         if number not in numbers[place + 1 :]:
             decoded.pop(number, None)

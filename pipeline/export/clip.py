@@ -20,7 +20,7 @@ import av.container
 
 from encoders.errors import FileError, UserError
 from encoders.sources.container import Container, inspect, open_film
-from encoders.sources.decoders import PacketFeed
+from encoders.sources.decoding.packet_feed import PacketFeed
 from encoders.sources.identity import why_not_file
 from memory.storage.atomic import replacing
 from pipeline.export.cutting.bitstream import Bitstream

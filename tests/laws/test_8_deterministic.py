@@ -23,6 +23,18 @@ def test_two_runs_give_the_same_bytes_and_answers(film, tmp_path):
     assert json.dumps(results[0][1]) == json.dumps(results[1][1])
 
 
+def test_any_number_of_decoders_gives_the_same_bytes(film, tmp_path):
+    """The second run is interrupted, and goes on with another number."""
+    with opened(film, tmp_path / "one", "source.workers=1") as (qa, source):
+        qa.ingest(source)
+    with opened(film, tmp_path / "many", "source.workers=3") as (qa, source):
+        qa.ingester.ingest(source, until=0)
+    with opened(film, tmp_path / "many", "source.workers=2") as (qa, source):
+        qa.ingest(source)
+    assert files(tmp_path / "one") == files(tmp_path / "many")
+    assert len(files(tmp_path / "one")) == 3
+
+
 def test_another_process_gives_the_same_bytes_and_answers(film, tmp_path):
     with opened(film, tmp_path / "here") as (qa, source):
         qa.ingest(source)

@@ -13,7 +13,7 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.sources.container import inspect
-from encoders.sources.decoders import why_not_decord
+from encoders.sources.decoding.decord_reader import why_not_decord
 from encoders.sources.file import FileSource
 
 _ROUNDS, _SIDE = 3, 384

@@ -30,7 +30,7 @@ OWNERS = {
     "encoders/text/keyframe_selector": "objects",  # in ocr as well, behind rapidocr
     "encoders/text/sightings/": "objects",
     "encoders/text/speech/": "asr asr-rough",
-    "encoders/sources/decoders": "decord",
+    "encoders/sources/decoding/decord_reader": "decord",
     "encoders/models/families/smolvlm": "smolvlm",
 }
 # modules that come with a package whose name is another, or that is installed by hand

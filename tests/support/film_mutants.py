@@ -1,7 +1,7 @@
 """Damaged films with fixed seeds, and a child process that reads them within limits.
 
-As a program: reads lines "film seed" and prints a line of JSON for each: what a pass over the
-mutant gives. The caller sees a crash as a missing line.
+As a program, with the number of workers: reads lines "film seed" and prints a line of JSON for
+each: what a pass over the mutant gives. The caller sees a crash as a missing line.
 """
 
 import hashlib
@@ -27,9 +27,12 @@ _FPS = 25.0
 Reply = dict[str, Any]
 
 
-def read_all(jobs: Sequence[tuple[Path, int]], perturb: int) -> dict[tuple[Path, int], Reply]:
+def read_all(
+    jobs: Sequence[tuple[Path, int]], perturb: int, workers: int
+) -> dict[tuple[Path, int], Reply]:
     """Read each (film, seed) in a child. perturb: what the C library fills memory with, so that a
-    picture of uninitialized memory differs between two runs. RuntimeError if the child dies.
+    picture of uninitialized memory differs between two runs. workers: of the decoder. RuntimeError
+    if the child dies.
     """
     environment = os.environ | {
         "MALLOC_PERTURB_": str(perturb),
@@ -37,7 +40,7 @@ def read_all(jobs: Sequence[tuple[Path, int]], perturb: int) -> dict[tuple[Path,
         "PYTHONPATH": str(ROOT),
     }
     child = subprocess.run(
-        [sys.executable, "-m", "tests.support.film_mutants"],
+        [sys.executable, "-m", "tests.support.film_mutants", str(workers)],
         input="".join(f"{film} {seed}\n" for film, seed in jobs),
         capture_output=True,
         text=True,
@@ -82,7 +85,7 @@ def mutate(data: bytes, seed: int) -> bytes:
     return bytes(mutant)
 
 
-def read(path: Path) -> Reply:
+def read(path: Path, workers: int = 1) -> Reply:
     """What a pass over the film gives: a digest of times and pictures, or the error's sentence."""
     from encoders.errors import UserError
     from encoders.sources.container import inspect
@@ -90,7 +93,7 @@ def read(path: Path) -> Reply:
 
     digest, frames = hashlib.sha256(), 0
     try:
-        film = FileSource(path, _FPS, width=64, height=64)
+        film = FileSource(path, _FPS, width=64, height=64, workers=workers)
         for run in film.frames():
             digest.update(run.times.tobytes() + run.pixels.tobytes())
             frames += len(run)
@@ -121,7 +124,7 @@ def main() -> None:
             path.write_bytes(mutate(base.read_bytes(), int(seed)))
             signal.alarm(_SECONDS)
             try:
-                reply = read(path)
+                reply = read(path, int(sys.argv[1]))
             except Exception:  # what the tests look for
                 reply = {"traceback": traceback.format_exc()}
             signal.alarm(0)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from encoders.sources.container import Container
-from encoders.sources.decoders import PacketFeed, units_of
+from encoders.sources.decoding.packet_feed import PacketFeed
+from encoders.sources.decoding.units import units_of
 from encoders.sources.packets.scan import MISSING
 
 EPS_S = 1e-3  # Matroska rounds times to milliseconds
@@ -35,7 +36,7 @@ class CopiedPictures:
         """From where a decoder can begin, at `start` or before, with what it needs up to `end`."""
         units, numbers, times = units_of(facts), facts.packet_pictures, facts.times
         shown_at = picture_number(facts, start)
-        unit = max(int(np.searchsorted(units.edges[:-1], shown_at, side="right")) - 1, 0)
+        unit = units.of(shown_at)
         first, picture = int(units.entries[unit]), int(units.edges[unit])
         stream, stop_of_stream, end = stream_of(facts, first, picture, end)
         within = np.arange(first, stop_of_stream)

@@ -16,7 +16,9 @@ import av
 import numpy as np
 
 from encoders.sources.container import Container
-from encoders.sources.decoders import PacketFeed, PyAvReader, units_of
+from encoders.sources.decoding.packet_feed import PacketFeed
+from encoders.sources.decoding.pyav_reader import PyAvReader
+from encoders.sources.decoding.units import units_of
 from encoders.sources.orientation import raw_matrix
 from pipeline.export.cutting.bitstream import Bitstream
 from pipeline.export.cutting.copied_pictures import (
@@ -215,12 +217,12 @@ class EncodedPictures:
 
 def decoded(facts: Container, first: int, stop: int) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """The pictures first..stop-1 that a decoder gives, with their numbers."""
-    reader = PyAvReader(facts, 1, 1, np.arange(first, stop))
+    reader = PyAvReader(facts, lambda frame, scaler: frame, np.arange(first, stop))
     passing = reader.pictures(first)
     try:
         for one in passing:
             if first <= one.number < stop:
-                yield one.number, one.frame
+                yield one.number, one.content()
             if one.number >= stop - 1:
                 return
     finally:

@@ -1,9 +1,11 @@
 """The fixture film: no frame shows another picture than its time says, in any codec, container, GOP
-structure and rate; and a pass from the middle gives the bytes of a whole pass.
+structure and rate; no picture that is left out changes one that is given; and a pass from the
+middle, by several workers, gives the bytes of a whole pass.
 """
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -21,6 +23,15 @@ def test_there_are_enough() -> None:
     assert sum(recipe.is_quick for recipe in RECIPES) == 12
 
 
+def every_picture(path: Path) -> list[np.ndarray]:
+    """All pictures in time order, 64 x 64, of a film whose every packet is decoded."""
+    with av.open(str(path)) as film:
+        return [
+            frame.to_ndarray(width=64, height=64, format="rgb24", interpolation="BILINEAR")
+            for frame in film.decode(video=0)
+        ]
+
+
 @pytest.mark.parametrize(
     "recipe",
     [pytest.param(recipe, marks=() if recipe.is_quick else pytest.mark.slow) for recipe in RECIPES],
@@ -29,18 +40,21 @@ def test_there_are_enough() -> None:
 def test_no_wrong_frame(tmp_path: Path, recipe: Recipe) -> None:
     path, times = recipe.write(tmp_path)
     end = len(times) / float(recipe.rate)
+    plain = every_picture(path)
     for fps in _FPS:
         film = FileSource(path, fps, width=64, height=64)
         got = join_frames(list(film.frames()))
         samples = shown(times, end, fps)
         assert read_numbers(got.pixels) == [number for number, _ in samples]
+        for (number, _), picture in zip(samples, got.pixels, strict=True):
+            assert np.array_equal(picture, plain[number])
         np.testing.assert_allclose(got.times, [time for _, time in samples], atol=2e-3)
         assert film.info.broke_at is None
         assert film.info.note == ""
         assert film.info.duration == pytest.approx(end, abs=0.15)
         for start in (1.1, 2.5, 4.3):
             later = got.times >= start
-            runs = list(FileSource(path, fps, width=64, height=64).frames(start))
+            runs = list(FileSource(path, fps, width=64, height=64, workers=2).frames(start))
             assert bool(runs) == later.any()
             if runs:
                 assert np.array_equal(join_frames(runs).times, got.times[later])

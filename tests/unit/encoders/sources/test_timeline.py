@@ -61,11 +61,12 @@ def test_stream_time_is_the_inverse() -> None:
 
 
 def _frames(path: Path, fps: float = 1.0) -> tuple[list[int], list[float], FileSource]:
-    """Numbers and times of the sampled frames, checked once more from the middle."""
+    """Numbers and times of the sampled frames; two workers check them from the middle on."""
     film = FileSource(path, fps, width=64, height=64)
     whole = join_frames(list(film.frames()))
     middle = len(whole) // 2
-    later = join_frames(list(film.frames(float(whole.times[middle]))))
+    pair = FileSource(path, fps, width=64, height=64, workers=2)
+    later = join_frames(list(pair.frames(float(whole.times[middle]))))
     assert np.array_equal(later.pixels, whole.pixels[middle:])
     return read_numbers(whole.pixels), whole.times.round(2).tolist(), film
 
