@@ -74,7 +74,7 @@ def test_an_edit_list_hides_the_beginning(film: Path, tmp_path: Path) -> None:
     path, data = tmp_path / "a.mp4", bytearray(film.read_bytes())
     at = data.index(b"elst") + 16  # media_time of the first edit
     with av.open(str(film)) as container:
-        ticks = round(0.6 / container.streams.video[0].time_base)
+        ticks = round(0.6 / float(container.streams.video[0].time_base or 1))
     (begin,) = struct.unpack_from(">i", data, at)
     struct.pack_into(">i", data, at, begin + ticks)
     path.write_bytes(data)
