@@ -180,4 +180,5 @@ _QUICK = {
     "libx264-intra_refresh-mp4-25", "libx264-closed-mp4-25", "libx264-closed-flv-30",
     "libx265-open-mkv-25", "libx265-layers-mp4-24", "mpeg2video-open-mkv-25",
     "mpeg4-B-mkv-29.97", "libvpx-vp9-alt-ref-webm-30", "mjpeg-all_intra-avi-25",
+    "libsvtav1-open-mp4-30",
 }  # fmt: skip

@@ -15,10 +15,12 @@ import av
 import av.container
 import numpy as np
 
+from encoders.sources.packets.av1 import Av1Frames
+
 MISSING = -(1 << 63)  # in `order`
 # codecs whose keyframes are whole, and which show what they reference in an order that a scan sees
 _ENTERS_AT_KEYS = frozenset(
-    "mpeg1video mpeg2video mpeg4 h263 flv1 vp8 vp9 av1 mjpeg prores dnxhd theora vc1 wmv3 "
+    "mpeg1video mpeg2video mpeg4 h263 flv1 vp8 vp9 mjpeg prores dnxhd theora vc1 wmv3 "
     "rawvideo ffv1 huffyuv ffvhuff utvideo dvvideo".split()
 )
 _H264_SLICES, _H264_IDR, _H264_SEI = range(1, 6), 5, 6
@@ -169,7 +171,10 @@ def _reader_of(stream: "av.VideoStream") -> Callable[["av.Packet[Any]", bool], _
         return lambda packet, is_key: _Syntax(is_key, not is_key and _only_b(bytes(packet)))
     if name == "mpeg4":
         return lambda packet, is_key: _mpeg4(bytes(packet), is_key)
-    enters = name in _ENTERS_AT_KEYS or name == "libdav1d"
+    if name in ("av1", "libdav1d"):
+        frames = Av1Frames(head)
+        return lambda packet, is_key: _Syntax(is_key, frames.is_spare(bytes(packet)))
+    enters = name in _ENTERS_AT_KEYS
     both = {is_key: _Syntax(entry=is_key and enters) for is_key in (False, True)}
     return lambda packet, is_key: both[is_key]
 
