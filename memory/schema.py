@@ -6,7 +6,7 @@ over all segments.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -259,6 +259,27 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameKeys:
+    """The stored keys of the T frames of a segment, for retrievers that make rows of their own from
+    them."""
+
+    keys: Tensor  # [L, H, M, Dh] before rotary embedding
+    offsets: Tensor  # [T + 1] int64: frame t with its time tag is offsets[t]:offsets[t + 1]
+    # [T] int64: for each frame, the number of the frame that it repeats; its own if it repeats none
+    representatives: Tensor
+
+    def per_frame(self, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """[T, ...]: what `make` returns for the float32 keys [L, H, m, Dh] of each frame. A frame
+        that repeats another one has what that one has."""
+        distinct, places = self.representatives.unique(return_inverse=True)
+        edges = self.offsets.tolist()
+        rows = [
+            make(self.keys[:, :, edges[t] : edges[t + 1]].float().cpu()) for t in distinct.tolist()
+        ]
+        return torch.stack(rows)[places]
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentIndex:
     """What a retriever may need of a segment: a few rows per frame instead of all keys and
     values."""
@@ -271,6 +292,7 @@ class SegmentIndex:
     key_means: Tensor | None = None  # [T, L, H * Dh] float32
     # unit rows of further frame embedders by their keys: [T, E] float16
     further: Mapping[str, Tensor] = field(default_factory=dict)
+    keys: FrameKeys | None = None
 
     @classmethod
     def of(cls, segment: Segment, first: int) -> "SegmentIndex":
@@ -282,6 +304,9 @@ class SegmentIndex:
             segment.clip,
             segment.key_means,
             segment.further,
+            None
+            if segment.kv is None
+            else FrameKeys(segment.kv.keys, segment.kv.offsets, segment.tokens.representatives),
         )
 
     def __len__(self) -> int:
@@ -309,8 +334,8 @@ class Retriever(Protocol):
 
     @property
     def reads(self) -> frozenset[str]:
-        """The tensors of a SegmentIndex that `add` needs: "clip", "key_means", and keys of further
-        frame embedders; the others may be missing."""
+        """The tensors of a SegmentIndex that `add` needs: "clip", "key_means", "keys", and keys of
+        further frame embedders; the others may be missing."""
         ...
 
     @property

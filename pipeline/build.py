@@ -76,6 +76,8 @@ GROUPS = (
     "segmenter",
     "compressor",
     "prefill",
+    "block_score",
+    "query_pool",
     "retriever",
     "reader",
     "abstention",

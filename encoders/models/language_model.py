@@ -331,14 +331,10 @@ class LanguageModel:
                 hidden = self.forward(self.embed([token]), cache, listener)[-1]
 
     @torch.inference_mode()
-    def queries_of(self, questions: Sequence[str]) -> Tensor:
-        """[B, L, H, Dh] float32: mean query of each question's tokens per layer, before rotary
-        embedding. One pass of the decoder answers all questions.
-
-        The query heads that share a KV head are summed: sum_h <q_h, k_g(h)> = <sum_h q_h, k_g>. So
-        a group has one dot product with a mean key, and the index is smaller by the group size.
+    def queries_of(self, questions: Sequence[str]) -> list[Tensor]:
+        """Of each question [n, L, Hq, Dh] float32: the queries of its n tokens in every layer and
+        head, before rotary embedding. One pass of the decoder answers all questions.
         """
-        shape = self.kv_shape
         lead = self._prompt.preamble_ids()
         texts = [self._prompt.suffix_ids(question) for question in questions]
         longest = len(lead) + max(map(len, texts))
@@ -354,21 +350,13 @@ class LanguageModel:
                 use_cache=False,
                 masks={},
             )
-        means = torch.stack(
-            [
-                torch.stack(
-                    [
-                        q[b, len(lead) : len(lead) + len(ids)].float().mean(0).flatten()
-                        for q in queries
-                    ]
-                )
-                for b, ids in enumerate(texts)
-            ]
-        )  # [B, L, Hq * Dh]
-        per_kv_head = means.view(
-            len(texts), shape.layers, shape.heads, self.query_heads // shape.heads, shape.width
-        ).sum(3)
-        return per_kv_head.cpu()
+        shape = (-1, self.query_heads, self.kv_shape.width)
+        return [
+            torch.stack(
+                [q[b, len(lead) : len(lead) + len(ids)].float().reshape(shape) for q in queries], 1
+            ).cpu()
+            for b, ids in enumerate(texts)
+        ]
 
     @contextmanager
     def _captured_queries(self) -> Iterator[list[Tensor]]:

@@ -9,7 +9,8 @@ from torch import Tensor
 from encoders.errors import UserError
 from memory.schema import Hits, SegmentIndex, Stretch
 
-Queries = Callable[[str], Tensor]  # question text -> [L, H, Dh], query heads of a group summed
+# question text -> [n, L, Hq, Dh]: the queries of its tokens before rotary embedding
+Queries = Callable[[str], Tensor]
 
 
 def hits(

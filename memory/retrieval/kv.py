@@ -1,12 +1,13 @@
-"""Frames by attention: the question's queries against the mean key of each frame, per layer (ReKV,
-arXiv 2503.00540).
+"""Frames by attention: the question's queries against what is kept of each frame's keys, per layer
+and head (ReKV, arXiv 2503.00540).
 
 Knows no model: the queries come from a partner. Keys and queries are both taken before rotary
-embedding. Query heads that share a key head arrive summed, which gives the same dot products with
-an index several times smaller.
+embedding. What is kept of the keys, and how it scores, is a part of its own (block_score/). Where
+the scores of a sum are the sum of the scores, query heads that share a key head are summed first.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
 from memory.retrieval import row_cache, topk
+from memory.retrieval.block_score.mean_key import MeanKey
+from memory.retrieval.block_score.query_pools import MeanQuery
+from memory.retrieval.block_score.schema import BlockScore, QueryPool
 from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
 from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.schema import Hits, Question, SegmentIndex, Stretch
@@ -25,32 +29,37 @@ from memory.timeline import Timeline
 # numbers per step, so that a step stays in the CPU cache: a block of rows of the embedded model
 _CACHE_NUMBERS = 1 << 20
 _ROUNDING = 1e-6  # deviation relative to the mean, up to which all numbers of a row count as equal
+_VOTES = ("head", "layer", "softmax")
 
 
 class KVRetriever:
     """Frames whose keys match the question's queries best.
 
-    Each head's dot products are z-scored over all searched frames; their mean over heads and layers
-    is one ranking for all layers. So neither a layer nor a head with large scores can outvote the
-    others, and all layers read the same frames.
-    normalize: "head", or "layer": the heads' dot products are summed as they are, and each layer's
-    sum is z-scored.
+    block_score: what is kept of a frame's keys, and how it scores; None: mean keys. query_pool:
+    which queries of the question search; None: the mean of its tokens.
+    normalize: how the heads vote. "head": each head's scores are z-scored over all searched frames,
+    and their mean over heads and layers is one ranking for all layers, so neither a layer nor a
+    head with large scores can outvote the others. "layer": the heads' scores are summed as they
+    are, and each layer's sum is z-scored. "softmax": each head's scores become shares of 1 over the
+    searched frames, and the shares are added up (the soft vote of TokenSelect, arXiv 2411.02886):
+    a head that knows one frame says so, and no head has more than its share.
     per_layer: also rank each layer's own best frames (Hits.per_layer), as ReKV does; their union is
     read.
     top: with per_layer, how many frames each layer may rank; only these are ranked at all. None: as
     many as the budget holds.
-    similarity: "dot" or "cosine". A plain dot product also prefers frames whose keys are long.
-    ram_bytes: RAM for mean keys in float16 (a 7B model at 1 frame a second: about 100 MB an hour).
+    similarity: "dot" or "cosine", of mean keys. A plain dot product also prefers frames whose keys
+    are long.
+    ram_bytes: RAM for rows (mean keys of a 7B model at 1 frame a second: about 100 MB an hour).
     Beyond it they go to a mapped temporary file.
-    Partners: `queries` turns the question into [L, H, Dh]; `embedder` is not used.
+    Partners: `queries` turns the question into [n, L, Hq, Dh]; `embedder` is not used.
     """
-
-    reads = frozenset({"key_means"})
 
     def __init__(
         self,
         *,
         queries: Queries | None,
+        block_score: BlockScore | None = None,
+        query_pool: QueryPool | None = None,
         normalize: str = "head",
         per_layer: bool = False,
         top: int | None = None,
@@ -65,17 +74,29 @@ class KVRetriever:
             )
         if similarity not in ("dot", "cosine"):
             raise UserError(f"retriever.similarity={similarity} is not known; use dot or cosine")
-        if normalize not in ("head", "layer"):
-            raise UserError(f"retriever.normalize={normalize} is not known; use head or layer")
+        if normalize not in _VOTES:
+            raise UserError(
+                f"retriever.normalize={normalize} is not known; use {', '.join(_VOTES[:-1])} or "
+                f"{_VOTES[-1]}"
+            )
         if top is not None and (top < 1 or not per_layer):
             raise UserError(
                 f"retriever.top={top} needs to be 1 or more, and retriever.per_layer=true; leave "
                 "it out"
             )
-        self._queries, self._by_head = queries, normalize == "head"
-        self._per_layer, self._top, self._cosine = per_layer, top, similarity == "cosine"
+        self._score = block_score or MeanKey()
+        if similarity == "cosine":
+            if not isinstance(self._score, MeanKey):
+                raise UserError(
+                    "retriever.similarity=cosine compares mean keys; use block_score=mean_key, or "
+                    "leave it out"
+                )
+            self._score = MeanKey(cosine=True)
+        self.reads = self._score.reads
+        self._queries, self._pool = queries, query_pool or MeanQuery()
+        self._vote, self._per_layer, self._top = normalize, per_layer, top
         self._budget = RamBudget(ram_bytes)
-        self._rows: dict[str, RowBuffer] = {}  # each [T, L, H * Dh]
+        self._rows: dict[str, RowBuffer] = {}  # each [T, L, W]
         self._saved: dict[str, int] = {}  # rows in the saved files
 
     @property
@@ -85,17 +106,16 @@ class KVRetriever:
     def add(self, segment: SegmentIndex) -> None:
         if not is_next(segment, self.frame_count(segment.video_id)):
             return
-        if segment.key_means is None:
+        rows = self._score.rows(segment)
+        if rows is None:
             raise UserError(
                 f"segment {segment.number} of video {segment.video_id} has no keys, which "
                 f"retriever=kv needs; use retriever={'clip' if segment.has_clip else 'uniform'}, "
                 "or another bank=DIR"
             )
         if segment.video_id not in self._rows:
-            self._rows[segment.video_id] = RowBuffer(
-                tuple(segment.key_means.shape[1:]), self._budget
-            )
-        self._rows[segment.video_id].append(segment.key_means.float().cpu().numpy())
+            self._rows[segment.video_id] = self._new_buffer(rows.shape[1:])
+        self._rows[segment.video_id].append(rows)
 
     def search(self, question: Question, k: int, stretches: Sequence[Stretch]) -> Hits:
         stretches = refuse_unknown(stretches, self.frame_count)
@@ -103,70 +123,113 @@ class KVRetriever:
         k = min(k, count)
         if k == 0:
             return hits([], [], stretches)
-        queries = self._queries(question.search_text).detach().float().cpu()  # [L, H, Dh]
-        shape = self._rows[stretches[0].video_id].shape
-        if queries.flatten(1).shape != shape:
+        queries = self._grouped(
+            self._pool(self._queries(question.search_text).detach().float().cpu()),
+            self._rows[stretches[0].video_id].shape,
+        )
+        candidates = None  # places that are compared; None: all
+        if self._score.keep < 1:
+            coarse = self._votes(self._scores(stretches, queries, coarse=True)).mean(0)
+            most = max(k, math.ceil(self._score.keep * count))
+            candidates = np.sort(topk.best(coarse, min(most, count)))
+        scores = self._votes(self._scores(stretches, queries, candidates))  # [L, candidates]
+        shared = scores.mean(0)
+        best = topk.best(shared, k)
+        # [L, k or top]
+        own = (
+            np.stack([topk.best(layer, min(k, self._top or k)) for layer in scores])
+            if self._per_layer
+            else None
+        )
+        if own is not None and self._top is not None:
+            union = np.unique(own)
+            best = union[topk.best(shared[union], len(union))]
+        ranked = hits(_places(best, candidates), shared[best], stretches)
+        if own is None:
+            return ranked
+        return replace(ranked, per_layer=torch.from_numpy(_places(own, candidates)))
+
+    def _grouped(self, queries: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+        """[L, H, G, Dh] float32, with the attention's scaling: queries [m, L, Hq, Dh] by the KV
+        head that they are compared with. UserError if they are not of the bank's model. shape: of
+        a row, [L, W].
+        """
+        _, layers, query_heads, width = queries.shape
+        heads, rest = divmod(shape[1], self._score.numbers(width))
+        if (layers, rest) != (shape[0], 0) or not heads or query_heads % heads:
             raise UserError(
-                f"the question's queries are {list(queries.flatten(1).shape)} but the bank's keys "
+                f"the question's queries are {list(queries.shape[1:])} but the bank's rows of keys "
                 f"{list(shape)}; "
                 "use the backbone that the bank was made with"
             )
-        if not self._by_head:
-            queries = queries.flatten(1)[:, None]  # as if a layer had one head
-        products = [
-            self._products(self._rows[video_id], queries, first, stop)
-            for video_id, first, stop in stretches
-        ]
-        joined = products[0] if len(products) == 1 else np.concatenate(products, axis=1)
-        _standardize(joined)  # [L * H, count]
-        scores = joined.reshape(len(queries), -1, count).mean(1)  # [L, count]
-        shared = scores.mean(0)  # [count]
-        best = topk.best(shared, k)
-        ranked = hits(best, shared[best], stretches)
-        if not self._per_layer:
-            return ranked
-        # [L, k or top]
-        own = np.stack([topk.best(layer, min(k, self._top or k)) for layer in scores])
-        if self._top is not None:
-            union = np.unique(own)
-            best = union[topk.best(shared[union], len(union))]
-            ranked = hits(best, shared[best], stretches)
-        return replace(ranked, per_layer=torch.from_numpy(own))
+        grouped = queries.unflatten(2, (heads, -1))  # [m, L, H, group, Dh]
+        if self._score.is_linear and self._vote != "softmax":
+            grouped = grouped.sum(3, keepdim=True)
+        return (grouped.permute(1, 2, 0, 3, 4).flatten(2, 3) * width**-0.5).contiguous().numpy()
 
-    def _products(self, rows: RowBuffer, queries: Tensor, first: int, stop: int) -> np.ndarray:
-        """[L * H, stop - first] float32: each head's dot product (or cosine) of rows first..stop-1
-        with queries [L, H, Dh]."""
+    def _votes(self, scores: np.ndarray) -> np.ndarray:
+        """[L, T]: the heads' scores [L, N, T] as one score of each layer. In place."""
+        if self._vote == "layer":
+            scores = scores.sum(1, keepdims=True)
+        rows = scores.reshape(-1, scores.shape[2])
+        (_shares if self._vote == "softmax" else _standardize)(rows)
+        votes: np.ndarray = rows.reshape(scores.shape).mean(1)
+        return votes
+
+    def _scores(
+        self,
+        stretches: Sequence[Stretch],
+        queries: np.ndarray,
+        candidates: np.ndarray | None = None,
+        *,
+        coarse: bool = False,
+    ) -> np.ndarray:
+        """[L, H * G, T] float32: the scores of all frames of the stretches, or of those at the
+        rising places.
+        """
         # The work is reading the rows once: einsum took half the time of multiplying and summing,
         # and a matrix product took five times as long. With einsum the score of a row does not
         # depend on the rows around it.
-        layers, heads, width = queries.shape
-        products = np.empty((layers * heads, stop - first), np.float32)
-        step = max(1, _CACHE_NUMBERS // queries.numel())
-        wide = torch.empty((min(step, rows.block), layers, heads, width))
+        layers, heads, group, width = queries.shape
+        count = sum(map(len, stretches)) if candidates is None else len(candidates)
+        scores = np.empty((layers, heads * group, count), np.float32)
+        numbers = layers * heads * max(self._score.numbers(width), group)
+        step = max(1, _CACHE_NUMBERS // numbers)
         at = 0
-        for block in rows.blocks(stop, first):  # [t, L, H * Dh] float16
-            for keys in np.split(block, range(step, len(block), step)):
-                # torch converts to float32 ten times faster than numpy
-                part = wide[: len(keys)]
-                part.flatten(2).copy_(torch.from_numpy(keys))
-                scores = np.einsum("tlhd,lhd->tlh", part.numpy(), queries.numpy())
-                if self._cosine:  # the length of the query does not change the ranking of its head
-                    lengths = np.sqrt(np.einsum("tlhd,tlhd->tlh", part.numpy(), part.numpy()))
-                    scores = np.divide(
-                        scores, lengths, out=np.zeros_like(scores), where=lengths > 0
-                    )
-                products[:, at : at + len(keys)] = scores.reshape(len(keys), -1).T
-                at += len(keys)
-        return products
+        for block in self._blocks(stretches, candidates):  # [t, L, W]
+            for rows in np.split(block, range(step, len(block), step)):
+                part = self._score.scores(rows, queries, coarse=coarse)  # [t, L, H, G]
+                scores[:, :, at : at + len(rows)] = part.reshape(len(rows), layers, -1).transpose(
+                    1, 2, 0
+                )
+                at += len(rows)
+        return scores
+
+    def _blocks(
+        self, stretches: Sequence[Stretch], candidates: np.ndarray | None
+    ) -> Iterator[np.ndarray]:
+        """Rows of the stretches one after another, or of the places therein."""
+        first_place = 0
+        for video_id, first, stop in stretches:
+            rows = self._rows[video_id]
+            if candidates is None:
+                yield from rows.blocks(stop, first)
+            else:
+                low, high = np.searchsorted(candidates, [first_place, first_place + stop - first])
+                yield rows.take(candidates[low:high] - first_place + first)
+            first_place += stop - first
+
+    def _new_buffer(self, shape: tuple[int, ...]) -> RowBuffer:
+        return RowBuffer(shape, self._budget, self._score.dtype)
 
     def frame_count(self, video_id: str) -> int:
         return len(self._rows.get(video_id, ()))
 
     def load(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         try:
-            for block in row_cache.load(folder / video_id / "keys", timeline):
+            for block in row_cache.load(folder / video_id / self._score.rows_name, timeline):
                 if video_id not in self._rows:
-                    self._rows[video_id] = RowBuffer(block.shape[1:], self._budget)
+                    self._rows[video_id] = self._new_buffer(block.shape[1:])
                 self._rows[video_id].append(block)
         except OSError:
             self.forget(video_id)
@@ -175,7 +238,8 @@ class KVRetriever:
     def save(self, folder: Path, video_id: str, timeline: Timeline) -> None:
         count = self.frame_count(video_id)
         if count > self._saved.get(video_id, 0):
-            row_cache.save(folder / video_id / "keys", count, self._rows[video_id].part, timeline)
+            place = folder / video_id / self._score.rows_name
+            row_cache.save(place, count, self._rows[video_id].part, timeline)
             self._saved[video_id] = count
 
     def forget(self, video_id: str) -> None:
@@ -183,6 +247,19 @@ class KVRetriever:
         rows = self._rows.pop(video_id, None)
         if rows is not None:
             rows.release()
+
+
+def _places(chosen: np.ndarray, candidates: np.ndarray | None) -> np.ndarray:
+    """Places of the numbers of candidates."""
+    return chosen if candidates is None else candidates[chosen]
+
+
+def _shares(rows: np.ndarray) -> None:
+    """Make each row of [N, T] shares of 1, by softmax, in place."""
+    for row in rows:
+        row -= row.max()
+        np.exp(row, out=row)
+        row /= row.sum()
 
 
 def _standardize(rows: np.ndarray) -> None:

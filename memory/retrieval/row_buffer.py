@@ -43,7 +43,7 @@ class RowBuffer:
     reach hundreds), not precision."""
 
     def __init__(
-        self, shape: tuple[int, ...], budget: RamBudget, dtype: type[np.floating] = np.float16
+        self, shape: tuple[int, ...], budget: RamBudget, dtype: type[np.generic] = np.float16
     ) -> None:
         self.shape = shape
         self.block = _BLOCK  # rows per block

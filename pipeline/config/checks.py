@@ -70,7 +70,7 @@ def check_parts(
 
     keeps_kv: of the prefill. backbone: None for a model that is not in this process.
     """
-    if not keeps_kv and "key_means" in retriever.reads:
+    if not keeps_kv and not retriever.reads.isdisjoint({"key_means", "keys"}):
         raise UserError(
             "prefill=none keeps no keys and values, which "
             f"{type(retriever).__name__} searches; use retriever=clip"

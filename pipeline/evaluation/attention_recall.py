@@ -61,7 +61,29 @@ ARMS: dict[str, tuple[str, ...]] = {
     "fused": ("retriever=fused",),
     "kv": ("retriever=kv",),
     "kv, sums of a layer": ("retriever=kv", "retriever.normalize=layer"),
+    "kv, soft vote": ("retriever=kv", "retriever.normalize=softmax"),
     "kv per layer": ("retriever=kv", "retriever.per_layer=true"),
+    "last token": ("retriever=kv", "query_pool=last"),
+    "activation bias": ("retriever=kv", "query_pool=activation_bias"),
+    "each token": ("retriever=kv", "query_pool=tokens"),
+    "representative": ("retriever=kv", "block_score=representative"),
+    "kmeans": ("retriever=kv", "block_score=kmeans"),
+    "kmeans, soft vote": (
+        "retriever=kv",
+        "block_score=kmeans",
+        "retriever.normalize=softmax",
+        "query_pool=tokens",
+    ),
+    "all keys, soft vote": (
+        "retriever=kv",
+        "block_score=kmeans",
+        "block_score.count=64",
+        "block_score.keep=1",
+        "retriever.normalize=softmax",
+        "query_pool=tokens",
+    ),
+    "hadamard": ("retriever=kv", "block_score=hadamard"),
+    "hadamard, dot": ("retriever=kv", "block_score=hadamard", "block_score.distance=dot"),
 }
 BEST = {"best": "model", "best per layer": "layer", "best per head": "head"}
 

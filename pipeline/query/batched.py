@@ -16,8 +16,8 @@ from encoders.schema import DualEncoder, Frames
 class BatchedQueries:
     """A function of a text. Only the thread that prepared texts reads its batch."""
 
-    def __init__(self, embed: Callable[[Sequence[str]], Tensor]) -> None:
-        """embed: texts -> [B, ...], one row for each."""
+    def __init__(self, embed: Callable[[Sequence[str]], Sequence[Tensor] | Tensor]) -> None:
+        """embed: texts -> one tensor for each, or [B, ...]."""
         self._embed = embed
         self._prepared = threading.local()
 
@@ -53,7 +53,9 @@ class BatchedTextEmbedder:
 
 
 class _LazyBatch:
-    def __init__(self, embed: Callable[[Sequence[str]], Tensor], texts: list[str]) -> None:
+    def __init__(
+        self, embed: Callable[[Sequence[str]], Sequence[Tensor] | Tensor], texts: list[str]
+    ) -> None:
         self._embed, self._texts = embed, texts
         self._rows: dict[str, Tensor] | None = None
 

@@ -27,7 +27,7 @@ from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.kv import KVRetriever
 from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.retrieval.uniform import UniformRetriever
-from memory.schema import Hits, Question, SegmentIndex, Stretch
+from memory.schema import FrameKeys, Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
 from pipeline.evaluation.speed.clocks import resident_bytes
 from tests.support.records import (
@@ -40,13 +40,14 @@ from tests.support.records import (
     make_video,
     queries,
     same,
+    token_queries,
 )
-from tests.support.retrievers import NAMES, NEEDLE, PER_LAYER, built, upto
+from tests.support.retrievers import BY_KEYS, NAMES, NEEDLE, PER_LAYER, built, upto
 
 COSINE = "kv retriever.similarity=cosine"
 
 
-@pytest.fixture(params=[*NAMES, PER_LAYER, COSINE])
+@pytest.fixture(params=[*NAMES, PER_LAYER, COSINE, *BY_KEYS])
 def retriever(request):
     return built(request.param)
 
@@ -112,6 +113,7 @@ def test_equal_frames_come_in_time_order(retriever):
             one.times,
             one.clip[:1].expand(4, -1),
             one.key_means[:1].expand(4, -1, -1),
+            keys=FrameKeys(one.kv.keys, one.kv.offsets, torch.zeros(4, dtype=torch.int64)),
         )
         retriever.add(rows)
     found = retriever.search(NEEDLE, 20, upto(20))
@@ -121,7 +123,7 @@ def test_equal_frames_come_in_time_order(retriever):
     # clip ranks in rounds: within one round, see the test of the rounds
     if "clip" not in retriever.reads:
         assert all(group == sorted(group) for group in groups.values())
-    if retriever.reads == {"key_means"}:
+    if retriever.reads in ({"key_means"}, {"keys"}):
         assert found.frames.tolist() == list(range(20))
 
 
@@ -162,7 +164,7 @@ def test_top_limits_what_each_layer_names():
     ("wrong", "word"),
     [
         ("similarity=l2", "dot or cosine"),
-        ("normalize=none", "head or layer"),
+        ("normalize=none", "head, layer or softmax"),
         ("top=3", "per_layer=true"),
     ],
 )
@@ -234,7 +236,7 @@ def test_rows_that_go_while_they_are_loaded_are_taken_in_anew(
     retriever, request, tmp_path, monkeypatch
 ):
     """Blocks of a few rows, read twice, of which one goes after the first look."""
-    monkeypatch.setattr(row_cache, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(row_cache, "_BLOCK_BYTES", 200)
     monkeypatch.setattr(row_cache, "_LOAD_BYTES", 0)
     video, times = make_video(segments=6), timeline_of(make_video(segments=6))
     feed(retriever, video).save(tmp_path, "v", times)
@@ -263,7 +265,7 @@ def test_a_missing_partner_is_one_sentence():
 
 def test_rows_that_the_bank_does_not_have_are_one_sentence():
     with pytest.raises(UserError, match="has no keys"):
-        feed(KVRetriever(queries=queries), [make_segment(kv=False)])
+        feed(KVRetriever(queries=token_queries), [make_segment(kv=False)])
     bare = SegmentIndex("v", 0, 0, make_segment().times, torch.zeros(4, 0))
     with pytest.raises(UserError, match="no frame embeddings"):
         ClipRetriever(embedder=Words()).add(bare)
@@ -274,7 +276,10 @@ def test_partners_of_another_bank_are_one_sentence():
         def embed_text(self, text: str) -> torch.Tensor:
             return torch.ones(EMBED + 1)
 
-    clip, kv = ClipRetriever(embedder=Wide()), KVRetriever(queries=lambda text: queries(text)[1:])
+    clip, kv = (
+        ClipRetriever(embedder=Wide()),
+        KVRetriever(queries=lambda text: token_queries(text)[:, 1:]),
+    )
     for part in (clip, kv):
         with pytest.raises(UserError, match="that the bank was made with"):
             feed(part, make_video()).search(NEEDLE, 3, upto(4))
@@ -357,7 +362,7 @@ def z_scores(raw: torch.Tensor) -> torch.Tensor:
 def test_kv_scores_are_the_mean_z_score_over_visible_frames(normalize):
     """Written out: of each head, or of each layer's sum over heads."""
     video = make_video(segments=4)
-    kinds = {"queries": queries, "normalize": normalize}
+    kinds = {"queries": token_queries, "normalize": normalize}
     found = feed(KVRetriever(**kinds), video).search(NEEDLE, 10, upto(10))
     keys = torch.cat([segment.key_means for segment in video])[:10].double()
     keys = keys.unflatten(2, (HEADS, -1))  # [T, L, H, Dh]
@@ -376,7 +381,7 @@ def test_a_loud_layer_does_not_outvote_the_others():
     """Layer 0 is a thousand times louder and prefers frame 0; layers 1 and 2 prefer frame 5."""
     means, query = torch.zeros(8, 3, 16), queries("needle").flatten(1)
     means[0, 0], means[5, 1:] = 1000 * query[0], query[1:]
-    retriever = KVRetriever(queries=queries)
+    retriever = KVRetriever(queries=token_queries)
     retriever.add(SegmentIndex("v", 0, 0, torch.arange(8.0), key_means=means))
     assert retriever.search(NEEDLE, 2, upto(8)).frames.tolist() == [5, 0]
 
@@ -391,7 +396,7 @@ def test_a_loud_head_does_not_outvote_the_others(per_layer):
     means[:, :, 0] = 1000 * query[:, 0]
     means[0, :, 0] *= 1.01
     means[5, :, 1:] = query[:, 1:]
-    kinds = {"queries": lambda text: query, "per_layer": per_layer}
+    kinds = {"queries": lambda text: query[None], "per_layer": per_layer}
     quiet, loud = KVRetriever(**kinds), KVRetriever(**kinds, normalize="layer")
     for retriever in (quiet, loud):
         retriever.add(SegmentIndex("v", 0, 0, torch.arange(8.0), key_means=means.flatten(2)))
@@ -434,7 +439,7 @@ def test_a_frame_scores_the_same_wherever_it_stands():
     """Equal rows have equal scores at every place and in every block, so that ties are ties."""
     rows = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(5))
     for similarity in ("dot", "cosine"):
-        retriever = KVRetriever(queries=queries, similarity=similarity)
+        retriever = KVRetriever(queries=token_queries, similarity=similarity)
         for number, first in enumerate(range(0, 3000, 60)):
             part = torch.zeros(60, 3, 16)
             part[number::7] = rows

@@ -83,7 +83,7 @@ def read(backbone, reader_class, per_layer) -> list[Any]:
     scored = both.log_likelihoods([evidence] * 2, [QUESTION, OTHER], [answers] * 2, silent)
     queries = torch.zeros(0)
     if not backbone.language_model.other_layers:
-        queries = backbone.language_model.queries_of([QUESTION, OTHER])
+        queries = torch.cat(backbone.language_model.queries_of([QUESTION, OTHER]))
     assert not isinstance(queries, FarTensor)
     return [
         logits.cpu(),

@@ -94,7 +94,7 @@ def test_a_question_hears_nothing_of_another_thread():
     """
     backbone = toy_backbone()
     model = backbone.language_model
-    alone = model.queries_of([TEXT])
+    (alone,) = model.queries_of([TEXT])
     asker, others = threading.get_ident(), []
 
     def meanwhile(*_: object) -> None:
@@ -108,7 +108,7 @@ def test_a_question_hears_nothing_of_another_thread():
 
     hook = backbone.decoder.layers[1].register_forward_pre_hook(meanwhile)
     try:
-        assert torch.equal(model.queries_of([TEXT]), alone)
+        assert torch.equal(model.queries_of([TEXT])[0], alone)
     finally:
         hook.remove()
     assert len(others) == 1

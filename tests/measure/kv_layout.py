@@ -74,7 +74,7 @@ def lay_out(shape: KVShape, dtype: torch.dtype, tokens: int, rounds: int) -> tup
 
 def search(shape: KVShape, frames: int, rounds: int) -> str:
     """Milliseconds of a search in frames of random keys."""
-    queries = torch.randn(shape.layers, shape.heads, shape.width)
+    queries = torch.randn(1, shape.layers, shape.heads, shape.width)
     retriever = KVRetriever(queries=lambda text: queries)
     for first in range(0, frames, 900):
         means = torch.randn(900, shape.layers, shape.heads * shape.width)

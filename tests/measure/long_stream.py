@@ -62,7 +62,7 @@ class Words:
 
 
 def queries(text: str) -> torch.Tensor:
-    return torch.randn(LAYERS, HEADS, HEAD, generator=torch.Generator().manual_seed(len(text)))
+    return torch.randn(1, LAYERS, HEADS, HEAD, generator=torch.Generator().manual_seed(len(text)))
 
 
 def segment(number: int) -> Segment:

@@ -38,7 +38,7 @@ from memory.text.bm25 import LineFilter
 from memory.text.tokenizer import query
 from pipeline.commands import bank as bank_command
 from pipeline.config.tasks.bank_settings import BankSettings, RepairSettings
-from tests.support.records import Words, info, make_segment, queries
+from tests.support.records import Words, info, make_segment, token_queries
 from tests.support.text_blocks import block, line
 from tests.support.vectors import Directions
 
@@ -55,7 +55,7 @@ def provenance(kind: str, model: str = "m") -> dict[str, str | int | float | Non
 
 def retriever() -> FusedRetriever:
     parts: dict[str, Callable[..., Retriever]] = {"clip": ClipRetriever, "kv": KVRetriever}
-    return FusedRetriever(parts, embedder=Words(), queries=queries)
+    return FusedRetriever(parts, embedder=Words(), queries=token_queries)
 
 
 def segment_of(video_id: str, number: int, world: str) -> Segment:

@@ -60,6 +60,8 @@ def make_segment(
     if needle is not None:
         clip[needle] = Words().embed_text("needle")
         means[needle] = PLANTED * queries("needle").flatten(1)
+        a, b = int(offsets[needle]) + tag * needle, int(offsets[needle + 1]) + tag * (needle + 1)
+        keys[:, :, a:b] = PLANTED * queries("needle")[:, :, None]
     return Segment(
         video_id=video_id,
         number=number,
@@ -110,6 +112,11 @@ def queries(text: str) -> Tensor:
     """Queries of a question: [L, H, Dh]."""
     generator = torch.Generator().manual_seed(hash_of(text))
     return torch.randn(LAYERS, HEADS * HEAD, generator=generator).view(LAYERS, HEADS, HEAD)
+
+
+def token_queries(text: str) -> Tensor:
+    """Queries of a question of one token, as many heads as the keys have: [1, L, H, Dh]."""
+    return queries(text)[None]
 
 
 def info(video_id: str = "v") -> VideoInfo:

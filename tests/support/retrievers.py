@@ -7,10 +7,17 @@ from hydra.utils import instantiate
 
 from memory.schema import Question, Stretch
 from tests.support.paths import CONF
-from tests.support.records import Words, queries
+from tests.support.records import Words, token_queries
 
 NAMES = sorted(path.stem for path in (CONF / "retriever").glob("*.yaml"))
 
+
+# retriever=kv with every other option of the groups that it refers to
+BY_KEYS = [
+    f"kv {group}={path.stem}"
+    for group in ("block_score", "query_pool")
+    for path in sorted((CONF / group).glob("*.yaml"))
+]
 
 PER_LAYER = "kv retriever.per_layer=true"  # the one dial that changes what comes out
 
@@ -28,6 +35,11 @@ def built(choice: str) -> Any:
     builds it.
     """
     name, *overrides = choice.split()
+    # the groups that conf/retriever/kv.yaml refers to
+    parts = {"block_score": "mean_key", "query_pool": "mean"}
+    parts |= dict(each.split("=") for each in overrides if each.partition("=")[0] in parts)
+    others = [each for each in overrides if each.partition("=")[0] not in parts]
+    groups = [f"+{group}={option}" for group, option in (parts | {"retriever": name}).items()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node = compose(overrides=[f"+retriever={name}", *overrides]).retriever
-    return instantiate(node)(embedder=Words(), queries=queries)
+        node = compose(overrides=[*groups, *others]).retriever
+    return instantiate(node)(embedder=Words(), queries=token_queries)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from encoders.schema import KVBlock, Segment, VisualTokens
-from memory.schema import SegmentIndex
+from memory.schema import FrameKeys, SegmentIndex
 from memory.storage.segments import segment_codec, tensor_file
 from memory.storage.segments.segment_codec import StorageFormat, TensorFormat
 from memory.storage.segments.tensor_file import DamagedError, TensorFile, read_seal, seal
@@ -39,7 +39,7 @@ from memory.storage.segments.tensor_file import DamagedError, TensorFile, read_s
 # 1 had no checksums; 2 had them in hex, and quantized banks stored scales and mean keys separately
 FORMAT = 3
 LOSSLESS = StorageFormat()
-INDEX_TENSORS = frozenset({"clip", "key_means"})  # that a retriever may want
+INDEX_TENSORS = frozenset({"clip", "key_means", "keys"})  # that a retriever may want
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,8 @@ def read_index(
     expected_seal: str | None = None,
 ) -> SegmentIndex:
     """The rows that a retriever indexes. first: ordinal of the first frame, which the file does not
-    hold. want: names of the optional tensors. In a quantized bank, mean keys cost reading the keys.
+    hold. want: names of the optional tensors. "keys" are those of all frames, as they are stored;
+    in a quantized bank, mean keys cost reading them as well.
     """
     with _open(path, expected_seal) as (file, head):
         return SegmentIndex(
@@ -125,6 +126,7 @@ def read_index(
             times=file.load("times"),
             clip=_clip(file, head.form) if "clip" in want else None,
             key_means=_key_means(file, head.form) if "key_means" in want else None,
+            keys=_frame_keys(file, head.form) if "keys" in want else None,
         )
 
 
@@ -220,6 +222,16 @@ def _thumbnails(file: TensorFile, frames: Sequence[int]) -> tuple[bytes, ...] | 
 
 def _clip(file: TensorFile, form: TensorFormat) -> Tensor:
     return segment_codec.decode_clip(file.load("clip"), file.load_optional("repeats"), form)
+
+
+def _frame_keys(file: TensorFile, form: TensorFormat) -> FrameKeys | None:
+    """The keys of all frames; None if the segment has none."""
+    if "keys" not in file.sums:
+        return None
+    offsets, repeats = file.offsets("kv_offsets"), file.load_optional("repeats")
+    frames = torch.arange(len(offsets) - 1)
+    sources = frames if repeats is None else frames.masked_fill(repeats, 0).cummax(0).values
+    return FrameKeys(_keys(file, form, offsets, 0, len(offsets) - 1), offsets, sources)
 
 
 def _key_means(file: TensorFile, form: TensorFormat, keys: Tensor | None = None) -> Tensor | None:

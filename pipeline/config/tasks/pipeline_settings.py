@@ -110,6 +110,10 @@ class PipelineSettings(Settings):
     segmenter: PartSettings = mandatory("Cuts the video into segments.")
     compressor: PartSettings = mandatory("Drops or merges visual tokens before they are stored.")
     prefill: PartSettings = mandatory("Computes keys and values of a segment.")
+    block_score: PartSettings = mandatory(
+        "What retriever=kv keeps of a frame's keys, and how that scores."
+    )
+    query_pool: PartSettings = mandatory("Which queries of a question retriever=kv searches with.")
     retriever: PartSettings = mandatory("Finds the frames that an answer reads.")
     reader: PartSettings = mandatory("Answers from the recalled frames.")
     abstention: PartSettings = mandatory(

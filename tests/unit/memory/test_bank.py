@@ -23,7 +23,15 @@ from memory.retrieval.kv import KVRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Evidence, Question, SegmentIndex
 from tests.support.banks import check, opened, ordinals, spent
-from tests.support.records import Words, info, make_segment, make_video, queries, same, write_video
+from tests.support.records import (
+    Words,
+    info,
+    make_segment,
+    make_video,
+    same,
+    token_queries,
+    write_video,
+)
 from tests.support.retrievers import NAMES, NEEDLE, PER_LAYER, built
 
 # ---- recall
@@ -468,7 +476,7 @@ def test_a_bank_without_keys(tmp_path):
         write_video(bank, video)
         check(bank.recall(NEEDLE, read_tokens=20), video, 20)
     with (
-        opened(tmp_path, KVRetriever(queries=queries)) as bank,
+        opened(tmp_path, KVRetriever(queries=token_queries)) as bank,
         pytest.raises(UserError, match="has no keys"),
     ):
         bank.recall(NEEDLE, read_tokens=20)

@@ -291,7 +291,9 @@ def test_all_of_a_decoders_layers_are_packed_however_small():
         if isinstance(module, PackedLinear)
     ]
     question = "Which icon appears in the video?"
-    wanted, found = (one.language_model.queries_of([question])[0] for one in (plain, packed))
+    wanted, found = (
+        one.language_model.queries_of([question])[0].mean(0) for one in (plain, packed)
+    )
     torch.testing.assert_close(found, wanted, atol=0.03 * float(wanted.abs().max()), rtol=0)
 
 

@@ -106,7 +106,7 @@ def test_queries_of_several_are_those_of_each(backbone):
         torch.allclose(row, model.queries_of([text])[0], atol=1e-4)
         for row, text in zip(found, QUESTIONS, strict=True)
     )
-    assert not torch.allclose(found[0], found[1], atol=1e-1)
+    assert not torch.allclose(found[0].mean(0), found[1].mean(0), atol=1e-1)
 
 
 def test_plain_attention_hides_the_same():
