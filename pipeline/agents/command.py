@@ -72,6 +72,7 @@ def build_app(settings: McpSettings, agents: "AgentServer") -> "Guard":
     """The application at /mcp, behind the checks of `reelbank serve`: host, origin, key, size."""
     from mcp.server.transport_security import TransportSecuritySettings
 
+    from pipeline.server.access.doorkeeper import Doorkeeper
     from pipeline.server.command import own_or_environment
     from pipeline.server.guard import BodyLimit, Guard
     from pipeline.server.intake.body_line import BodyLine
@@ -81,7 +82,7 @@ def build_app(settings: McpSettings, agents: "AgentServer") -> "Guard":
     return Guard(
         agents.server.streamable_http_app(transport_security=unchecked),
         names=tuple(settings.names),
-        api_key=own_or_environment(settings.api_key),
+        doorkeeper=Doorkeeper(own_or_environment(settings.api_key)),
         bodies={"": BodyLimit(_BODY_BYTES, BodyLine("requests", _BODIES, _BODIES * _BODY_BYTES))},
         body_seconds=_BODY_S,
     )

@@ -425,6 +425,31 @@ COMMANDS: dict[str, Command] = {
             details="It ends by itself ten minutes after the last command.",
         ),
         Command(
+            "keys",
+            "the keys of a server: make one, list them, or revoke one",
+            "reelbank keys add laptop --rights ask,add",
+            function="pipeline.server.access.control:run",
+            slots=(
+                Slot("ACTION", "action", "ls, add or revoke (default: ls)", is_optional=True,
+                     choices=("ls", "add", "revoke")),
+                Slot("NAME", "name", "of the key", is_optional=True),
+            ),
+            options=(
+                BANK,
+                Option(("--keys",), "keys", "file of the keys (default: BANK-keys.json)", "FILE",
+                       is_path=True),
+                Option(("--rights",), "rights", "ask, add, delete or admin, with commas between "
+                       "(default: ask)", "LIST"),
+                Option(("--banks",), "banks", "folders of the banks that it may see, with commas "
+                       "between (default: all of the server)", "LIST"),
+                Option(("--rate",), "rate", "requests a minute (default: no limit)", "N"),
+                JSON,
+            ),
+            details="The key is shown once; the file keeps its SHA-256. A server that runs takes "
+            "changes up with the next request.",
+            heading=_MANY,
+        ),
+        Command(
             "doctor",
             "what is installed, what this machine has, and which models fit it",
             "reelbank doctor",

@@ -24,6 +24,7 @@ from pipeline.demo.feeds import Feeds
 from pipeline.demo.routes import FRAME_BYTES, add_routes
 from pipeline.live.dialogue import Dialogue
 from pipeline.server import errors
+from pipeline.server.access.doorkeeper import Doorkeeper
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore
 from pipeline.server.guard import BodyLimit, Guard
@@ -85,7 +86,7 @@ def build_app(demo: Demo) -> FastAPI:
     app.add_middleware(
         Guard,
         names=demo.names,
-        api_key="",
+        doorkeeper=Doorkeeper(),
         bodies={
             "/watch/upload": BodyLimit(demo.upload_bytes + (1 << 20), demo.upload_bodies),
             "/watch/frame/": BodyLimit(FRAME_BYTES, demo.other_bodies),

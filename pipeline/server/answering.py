@@ -6,7 +6,7 @@ Knows files, the encode queue and `VideoQA`. Knows no JSON, and of HTTP only sta
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from encoders.schema import Frames
 from memory.schema import Question
+from memory.union.bank_union import folder_of
 from pipeline.conversation.round_memory import RoundMemory
 from pipeline.qa import VideoQA
 from pipeline.runtime.cancel import Cancelled
@@ -98,18 +99,21 @@ class Answering:
         size = self._qa.backbone.frame_size
         return await asyncio.to_thread(decode_pictures, pictures, size)
 
-    async def whole_bank(self) -> WholeBank:
-        """The videos that are encoded. ApiError 404 where there is none."""
-        videos = await asyncio.to_thread(self._encoded_videos)
+    async def whole_bank(self, sees: Callable[[Path], bool] = lambda bank: True) -> WholeBank:
+        """The videos that are encoded. ApiError 404 where there is none.
+
+        sees: whether a client may see a bank, by its folder.
+        """
+        videos = await asyncio.to_thread(self._encoded_videos, sees)
         if not videos:
             raise ApiError(404, "The bank holds no encoded video yet; upload one to /v1/files.")
         return videos
 
-    def _encoded_videos(self) -> WholeBank:
+    def _encoded_videos(self, sees: Callable[[Path], bool]) -> WholeBank:
         files = {file.video_id: file for file in self._files.all()}
         videos: dict[str, BankVideo] = {}
         for row in by_path(self._qa.bank.catalog.videos()):
-            if row.finished:
+            if row.finished and sees(folder_of(self._qa.bank, row.info.video_id)):
                 file, stored = files.get(row.info.video_id), Path(row.info.path).name
                 videos[row.info.video_id] = (
                     BankVideo(stored, "") if file is None else BankVideo(file.filename, file.id)

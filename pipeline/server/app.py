@@ -15,7 +15,7 @@ import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -28,6 +28,8 @@ from pipeline.answer.schema import is_local
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, responses, uploads
+from pipeline.server.access.audit_log import AuditLog, AuditMiddleware
+from pipeline.server.access.doorkeeper import Doorkeeper, key_of, require, sees
 from pipeline.server.admission import AdmissionQueue, Ticket
 from pipeline.server.answering import Answering, WholeBank
 from pipeline.server.chat_request import ChatRequest, VideoReference
@@ -68,7 +70,8 @@ class Service:
     model: str  # model name in the API
     created: int  # Unix seconds
     names: tuple[str, ...] = ()
-    api_key: str = ""
+    doorkeeper: Doorkeeper = field(default_factory=Doorkeeper)
+    audit: AuditLog | None = None  # None: nothing is logged
     answers_from_bank: bool = False  # True: clients may ask about every video of the bank
 
     @property
@@ -87,6 +90,8 @@ class Service:
         self.answering.close()
         self.files.close()
         self.qa.bank.close()
+        if self.audit is not None:
+            self.audit.close()
 
 
 def build_app(service: Service) -> FastAPI:
@@ -105,7 +110,7 @@ def build_app(service: Service) -> FastAPI:
     app.add_middleware(
         Guard,
         names=service.names,
-        api_key=service.api_key,
+        doorkeeper=service.doorkeeper,
         bodies={
             "/v1/files": BodyLimit(limits.upload_bytes + _FORM_BYTES, service.upload_bodies),
             "/v1/chat/": BodyLimit(limits.request_bytes, service.chat_bodies),
@@ -115,6 +120,8 @@ def build_app(service: Service) -> FastAPI:
         protected=("/v1/", "/metrics"),
     )
     app.add_middleware(MetricsMiddleware, metrics=metrics)
+    if service.audit is not None:
+        app.add_middleware(AuditMiddleware, log=service.audit)
     _add_chat(app, service, metrics)
     _add_files(app, service)
 
@@ -237,11 +244,15 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         try:
             subject: StoredFile | Frames | WholeBank
             if chat.model == service.bank_model:
-                subject = await service.answering.whole_bank()
+                subject = await service.answering.whole_bank(lambda bank: sees(request, bank))
             elif chat.video is None:
                 subject = await service.answering.frames(chat.pictures)
                 chat = replace(chat, pictures=())
             else:
+                if not chat.video.file_id:  # it brings a video, which the bank keeps
+                    require(key_of(request.scope), "add")
+                if not sees(request, service.qa.bank.root):
+                    raise ApiError(403, "This key may not see this bank.", code="missing_bank")
                 subject = await service.answering.resolve(chat.video)
                 # the video is stored, and its copy in the body is no more needed
                 chat = replace(chat, video=VideoReference(file_id=subject.id))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from encoders.models.backbone import VideoModel
     from encoders.schema import FrameSource
+    from pipeline.server.access.key_file import KeyFile
     from pipeline.server.app import Service
     from pipeline.server.files import FileStore
     from pipeline.server.intake.body_line import BodyLine
@@ -158,12 +159,28 @@ def is_local(host: str) -> bool:
 
 def requires_login(config: ListenSettings) -> bool:
     """Whether clients need a key or a login."""
+    if isinstance(config, ServeSettings) and key_file(config).exists:
+        return True
     return bool(api_key(config) or (isinstance(config, DemoSettings) and config.auth))
 
 
 def api_key(config: ListenSettings) -> str:
     """The key from the settings, else from the environment, which other users cannot read."""
     return own_or_environment(config.api_key if isinstance(config, ServeSettings) else "")
+
+
+def key_file(config: ServeSettings) -> "KeyFile":
+    """The named keys. UserError where keys= names a file that is not there."""
+    from pipeline.server.access.key_file import KeyFile, key_file_of
+
+    file = KeyFile(Path(config.keys or key_file_of(config.bank)))
+    if config.keys and not file.exists:
+        raise UserError(
+            f"keys={config.keys} is not there; make a key with `reelbank keys add NAME --keys "
+            f"{config.keys}`, or leave keys= out"
+        )
+    file.keys()  # refuses a file that cannot be read
+    return file
 
 
 def own_or_environment(own: str) -> str:
@@ -175,6 +192,8 @@ def build_service(config: ServeSettings) -> "Service":
     """Steps 3 and 4: the parts of a server (pipeline/server/app.Service)."""
     from pipeline.build import build_backbone, build_qa, build_rewriter
     from pipeline.conversation.round_memory import RoundMemory
+    from pipeline.server.access.audit_log import AuditLog
+    from pipeline.server.access.doorkeeper import Doorkeeper
     from pipeline.server.admission import AdmissionQueue
     from pipeline.server.answering import Answering
     from pipeline.server.app import RequestLimits, Service
@@ -216,7 +235,10 @@ def build_service(config: ServeSettings) -> "Service":
         model=config.model,
         created=int(time.time()),
         names=tuple(config.names),
-        api_key=api_key(config),
+        doorkeeper=Doorkeeper(api_key(config), key_file(config), (config.bank, *config.also_banks)),
+        audit=AuditLog(Path(config.audit or f"{Path(config.bank)}-audit.log"))
+        if config.audit or requires_login(config)
+        else None,
         answers_from_bank=config.whole_bank,
     )
 

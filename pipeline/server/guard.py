@@ -5,7 +5,8 @@ Knows headers and bytes; no route and no JSON.
   its own name at it (DNS rebinding). IP addresses are always accepted.
 - Origin: requests from pages of other sites are refused, so that an open browser tab cannot upload
   or ask.
-- Key: when one is set, protected paths require `Authorization: Bearer KEY`.
+- Key: when one is set, protected paths require `Authorization: Bearer KEY`
+  (pipeline/server/access/).
 - Body: counted while it is received, with or without Content-Length, and limited in time. All
   bodies together are limited by a `BodyLine`.
 - A response that comes before the end of the body: the rest is read and discarded for a few
@@ -16,7 +17,6 @@ Knows headers and bytes; no route and no JSON.
 
 import asyncio
 import contextlib
-import hmac
 import ipaddress
 import time
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.server.access.doorkeeper import Doorkeeper
 from pipeline.server.errors import ApiError
 from pipeline.server.intake.body_line import Arrival, BodyLine
 
@@ -51,22 +52,19 @@ class Guard:
         app: ASGIApp,
         *,
         names: tuple[str, ...],
-        api_key: str,
+        doorkeeper: Doorkeeper,
         bodies: Mapping[str, BodyLimit],
         body_seconds: float,
         protected: tuple[str, ...] = ("/",),
     ) -> None:
-        """names: accepted host names beside localhost and all IP addresses. api_key: "" = none
-        required.
+        """names: accepted host names beside localhost and all IP addresses. doorkeeper: of the
+        keys.
 
         bodies: path prefix -> limit; the first match counts, and "" matches every path.
         body_seconds: for a body to arrive. protected: path prefixes that require the key.
         """
-        self._app, self._names, self._key = (
-            app,
-            {"localhost", *(name.lower() for name in names)},
-            api_key.encode(),
-        )
+        self._app, self._doorkeeper = app, doorkeeper
+        self._names = {"localhost", *(name.lower() for name in names)}
         self._bodies, self._body_seconds, self._protected = bodies, body_seconds, protected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,14 +111,8 @@ class Guard:
         ):
             raise ApiError(403, "Pages of other sites may not use this server.")
         path = scope["path"]
-        if self._key and path not in PUBLIC_PATHS and path.startswith(self._protected):
-            scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
-                raise ApiError(
-                    401,
-                    "The API key is missing or wrong; send Authorization: Bearer KEY.",
-                    code="invalid_api_key",
-                )
+        if path not in PUBLIC_PATHS and path.startswith(self._protected):
+            self._doorkeeper.admit(scope, headers)
         max_bytes = self._body_limit(path).nbytes
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > max_bytes:

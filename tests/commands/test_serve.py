@@ -20,6 +20,8 @@ import pytest
 from pipeline import cli
 from pipeline.answer.schema import local
 from pipeline.runtime.stage_timer import StageTimer
+from pipeline.server.access.key import RIGHTS, new_key
+from pipeline.server.access.key_file import KeyFile
 from pipeline.server.app import Service
 from tests.support.serving import film, serving
 from tests.support.toys import toy_parts
@@ -544,6 +546,54 @@ def test_a_key_is_wanted_where_one_is_set(tmp_path, monkeypatch):
         )
         assert httpx.get(f"{address}/metrics").status_code == 401
         assert httpx.get(f"{address}/health").status_code == 200
+
+
+def test_named_keys_have_rights_see_their_banks_and_leave_a_trail(films, tmp_path):
+    """They are revoked while the server runs."""
+    file = KeyFile(tmp_path / "bank-keys.json")
+    tokens = {}
+    for name, rights, banks in (
+        ("reader", ("ask",), ()),
+        ("owner", RIGHTS, (str(tmp_path / "bank"),)),
+        ("foreign", ("ask",), (str(tmp_path / "elsewhere"),)),
+    ):
+        key, tokens[name] = new_key(name, rights, banks, 0, 0.0)
+        file.add(key)
+    headers = {name: {"Authorization": f"Bearer {token}"} for name, token in tokens.items()}
+    with serving(tmp_path, "whole_bank=true", *toy_parts()) as (address, service):
+        upload = {"file": ("card.mp4", (films / "card.mp4").read_bytes())}
+        more = {"data": {"purpose": "user_data"}, "files": upload}
+        url = f"{address}/v1/files"
+        refused(
+            httpx.post(url, headers=headers["reader"], **more), 403, "The key reader may not add"
+        )
+        card = httpx.post(url, headers=headers["owner"], **more).json()["id"]
+        until(lambda: service.encode_queue.runs == 1 and not len(service.encode_queue))
+        chats = f"{address}/v1/chat/completions"
+        own = chat(of_file(card), TEXT)
+        assert httpx.post(chats, json=own, headers=headers["reader"], timeout=60).is_success
+        inline = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}
+        for part in (inline, {"type": "video_url", "video_url": {"url": "https://h/a.mp4"}}):
+            response = httpx.post(chats, json=chat(part, TEXT), headers=headers["reader"])
+            refused(response, 403, "may not add")
+        refused(httpx.get(url, headers=headers["foreign"]), 403, "may not see this bank")
+        whole = {"model": "reelbank-bank", "messages": [{"role": "user", "content": QUESTION}]}
+        refused(httpx.post(chats, json=whole, headers=headers["foreign"]), 403, "this bank")
+        refused(httpx.get(f"{address}/metrics", headers=headers["reader"]), 403, "manage")
+        file.revoke("reader")
+        asked = httpx.get(f"{url}?secret=1", headers=headers["reader"])
+        refused(asked, 401, "missing or wrong")
+        assert httpx.get(f"{address}/metrics", headers=headers["owner"]).is_success
+    text = (tmp_path / "bank-audit.log").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(one["key"], one["method"], one["status"]) for one in lines[:3]] == [
+        ("reader", "POST", 403),
+        ("owner", "POST", 200),
+        ("reader", "POST", 200),
+    ]
+    assert lines[-2]["key"] is None and lines[-2]["status"] == 401
+    assert "secret=1" not in text and QUESTION not in text
+    assert not any(token.split("_", 2)[2] in text for token in tokens.values())
 
 
 def test_what_was_handed_in_outlives_the_server_and_a_deleted_video_is_forgotten(films, tmp_path):

@@ -82,6 +82,16 @@ class ServeSettings(ListenSettings):
         "Key that clients must send. Empty: that of the variable REELBANK_API_KEY, or none.",
         heading="Clients",
     )
+    keys: str = setting(
+        "",
+        "File of named keys (`reelbank keys`). Empty: BANK-keys.json, if it is there.",
+        form=Form.PATH,
+    )
+    audit: str = setting(
+        "",
+        "File of a line for each request. Empty: BANK-audit.log where keys are required, or none.",
+        form=Form.PATH,
+    )
     model: str = setting("reelbank", "Name of the model in the API.")
     whole_bank: bool = setting(
         False,
