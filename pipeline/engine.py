@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipeline.live.session import Session
     from pipeline.moments.finder import Finder
     from pipeline.moments.frame_channels import Embedders
+    from pipeline.moments.picture_query import PictureQuery
     from pipeline.moments.search import SearchResult
     from pipeline.qa import VideoQA
     from pipeline.runtime.cancel import Emit
@@ -215,23 +216,29 @@ class Engine:
         encode: bool = False,
         show_progress: "ShowProgress" = _no_progress,
         cancelled: threading.Event | None = None,
+        picture: "PictureQuery | None" = None,
     ) -> "SearchResult":
         """The moments of one video, of several, or of the whole bank, that fit a few words best.
 
         video: id or path, or several; "": all. start, end, asked_at: seconds of video time, of each
         video. widen: seconds of context around each moment. channels: where to search; None: as the
         settings say. encode: a file that the bank lacks is encoded first, which loads the backbone.
-        UserError on a request that makes no sense, and where the bank or a video is not there.
+        picture: what moments have to look like, beside the words, which may be "". UserError on a
+        request that makes no sense, and where the bank, a video or the picture is not there.
         """
         from pipeline.moments.search import SearchRequest, check_request, search
 
         request = SearchRequest(query, (), start, end, asked_at, top, widen)
-        check_request(request)
+        check_request(request, has_picture=picture is not None)
         named = [video] if isinstance(video, str) else list(dict.fromkeys(video))
         named = [each for each in named if each]
         if asked_at is not None and not named:
             raise UserError("asked_at= is a second of a video; give video= as well")
         self._check_search(channels)
+        if picture is not None:
+            channels = _picture_channels(
+                self.search_settings.channels if channels is None else channels
+            )
         notes = []
         for each in named if encode else ():
             if self._lacks(each):
@@ -241,6 +248,8 @@ class Engine:
                         source, each, "", math.inf, show_progress, cancelled
                     )
                     notes.append(note)
+        if picture is not None:
+            request = replace(request, picture=picture.read(self.reader))
         with self._read_lock:
             finder, note = self._finder(channels, named)
             ids = dict.fromkeys(self._ids(finder.bank, named))
@@ -553,11 +562,11 @@ class Engine:
 
     def _check_search(self, channels: Sequence[str] | None) -> None:
         """UserError on settings of a search that make no sense, before anything is loaded."""
-        from pipeline.query.plan import CHANNELS, KV, PICTURE, embedder_of
+        from pipeline.query.plan import CHANNELS, KV, PICTURE, is_picture
 
         settings = self.search_settings
         names = list(settings.channels if channels is None else channels)
-        plain = {PICTURE if embedder_of(name) else name for name in names}
+        plain = {PICTURE if is_picture(name) else name for name in names}
         if not names or not plain <= {*CHANNELS, KV}:
             raise UserError(
                 f"channels={names} are not known; use some of {', '.join((*CHANNELS, KV))}, or "
@@ -567,6 +576,11 @@ class Engine:
             raise UserError(
                 f"late_lines={settings.late_lines} needs to be 0 or more, and dense=minilm; "
                 "leave it out"
+            )
+        if not 0 <= settings.picture_weight <= 1:
+            raise UserError(
+                f"picture_weight={settings.picture_weight:g} is no share; set it from 0 (the words "
+                "alone) to 1"
             )
         check("planner", settings.planner)
         if PICTURE in plain:
@@ -591,7 +605,7 @@ class Engine:
         from memory.retrieval.uniform import UniformRetriever
         from pipeline.moments.finder import Finder
         from pipeline.moments.frame_channels import FrameChannels, frame_channels
-        from pipeline.query.plan import looks_at_frames
+        from pipeline.query.plan import is_picture, looks_at_frames
         from pipeline.sentence_encoder import build_sentence_encoder, fitting
 
         settings = self.search_settings
@@ -612,6 +626,12 @@ class Engine:
                 channels,
                 embedders=lambda: self._search_embedders(provenance.get("clip")),
                 backbone=lambda: self._local_backbone,
+                picture_weight=settings.picture_weight,
+                instead=(
+                    "search for words, with channels of words"
+                    if all(map(is_picture, channels))
+                    else "use channels without picture"
+                ),
             )
         bank = self._open(frames.retriever)
         finder = Finder(
@@ -642,6 +662,19 @@ def _with_parts(own: Kind, other: IngestSettings | FindSettings | None) -> Kind:
     if not values["dense"] or isinstance(own, FindSettings):
         del values["dense"]
     return own.changed(**{name: value for name, value in values.items() if value is not None})
+
+
+def _picture_channels(channels: Sequence[str]) -> list[str]:
+    """Those of the channels that a picture is searched for in. UserError if there is none."""
+    from pipeline.query.plan import is_picture
+
+    pictures = [channel for channel in channels if is_picture(channel)]
+    if not pictures:
+        raise UserError(
+            f"channels={list(channels)} hold no pictures, in which a picture is searched for; use "
+            "channels=[picture], or leave channels= out"
+        )
+    return pictures
 
 
 def _vectors_note(finder: "Finder") -> str:

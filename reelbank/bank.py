@@ -6,7 +6,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Literal
 
 from encoders.errors import UserError
-from reelbank.records import Answer, Hits, Progress, Report, Video
+from reelbank.records import Answer, Hits, Moment, Progress, Report, Video
 from reelbank.stream import Stream
 from reelbank.summary import Summary
 
@@ -95,8 +95,10 @@ class Bank:
 
     def find(
         self,
-        query: str,
+        query: str = "",
         *,
+        image: str | PathLike[str] | bytes | None = None,
+        like: Moment | None = None,
         k: int = 10,
         video: VideoLike | Sequence[VideoLike] | None = None,
         start: float | None = None,
@@ -110,13 +112,17 @@ class Bank:
 
             for hit in bank.find("the slide with the budget", k=3):
                 hit.image().save(f"{hit.score:.4f}.jpg")
+            bank.find("at night", image="photo.jpg")
 
-        k: how many, at most. video: as in `ask`; None: the whole bank. start, end: seconds. at: the
-        second of each of these videos after which nothing counts. channels: out of subtitle,
-        speech, ocr, detection, object, label, caption, picture and kv; None: all but kv, which
-        loads the language model. Error on an empty query, and where there is no such video.
+        image: what moments look like: a picture or a short clip on the disk, or the bytes of a
+        picture. like: a moment that others look like, such as a hit. With one of them, query may be
+        "", and frames alone are searched. k: how many, at most. video: as in `ask`; None: the whole
+        bank. start, end: seconds. at: the second of each of these videos after which nothing
+        counts. channels: out of subtitle, speech, ocr, detection, object, label, caption, picture
+        and kv; None: all but kv, which loads the language model. Error on an empty query, on what
+        is no picture, and where there is no such video.
         """
-        from reelbank.conversion import to_hits
+        from reelbank.conversion import to_hits, to_picture
 
         if k < 1:
             raise UserError(f"k={k} finds nothing; use 1 or more")
@@ -130,6 +136,7 @@ class Bank:
             channels=channels,
             encode=True,
             show_progress=_showing(progress),
+            picture=to_picture(image, like),
         )
         return to_hits(self._engine, result)
 

@@ -1,14 +1,18 @@
 """Records of the engine -> records that a caller gets."""
 
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelbank.records import Answer, Evidence, Hit, Hits, Report, Span, Video
+from encoders.errors import UserError
+from reelbank.records import Answer, Evidence, Hit, Hits, Moment, Report, Span, Video
 from reelbank.summary import Chapter, Sentence, Summary
 
 if TYPE_CHECKING:
     from memory.storage.catalog import VideoRow
     from pipeline import schema
     from pipeline.engine import Engine
+    from pipeline.moments.picture_query import PictureQuery
     from pipeline.moments.search import SearchResult
     from pipeline.summary import schema as summary_schema
 
@@ -85,6 +89,25 @@ def to_hits(engine: "Engine", result: "SearchResult") -> Hits:
         ),
         tuple(result.notes),
     )
+
+
+def to_picture(
+    image: str | PathLike[str] | bytes | None, like: Moment | None
+) -> "PictureQuery | None":
+    """What moments have to look like. UserError where both are given."""
+    if image is None and like is None:
+        return None
+    # it loads a decoder of films
+    from pipeline.moments.picture_query import LikeMoment, PictureBytes, PictureFile
+
+    if image is not None and like is not None:
+        raise UserError("image= and like= are two pictures; give one of them")
+    if like is not None:
+        return LikeMoment(like.video.id, like.start, like.end)
+    assert image is not None
+    if isinstance(image, bytes):
+        return PictureBytes(image)
+    return PictureFile(Path(image).expanduser())
 
 
 def to_summary(engine: "Engine", summary: "summary_schema.Summary") -> Summary:

@@ -24,7 +24,7 @@ from memory.schema import FrameName, Question, Retriever
 from memory.store import DiskStore, index_folder
 from memory.timeline import GrowingArray, Timeline
 
-_SPARE = 4  # times as many frames are ranked as asked for, before gaps between spans are left out
+_SPARE = 4  # times as many frames are ranked as asked for, as gaps between spans are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,20 @@ class LibraryIndex:
             return []
         scores = _scores(rows, query, len(videos))
         scores[~self._visible(question, names, intervals, videos, times)] = -np.inf
-        ranked: list[RankedFrame] = []
         places = np.argsort(np.argsort(np.array(names)))  # [videos] number of each among the ids
-        for row in _best(scores, places[videos], ordinals, _SPARE * most).tolist():
-            if scores[row] == -np.inf or len(ranked) == most:
-                break
-            name = FrameName(names[videos[row]], int(ordinals[row]))
-            time = float(times[row])
-            if question.sees(name.video_id, time, intervals[name.video_id]):
-                ranked.append(RankedFrame(name, time, float(scores[row])))
-        return ranked
+        depth = min(_SPARE * most, len(scores))
+        while True:
+            ranked: list[RankedFrame] = []
+            for row in _best(scores, places[videos], ordinals, depth).tolist():
+                if scores[row] == -np.inf or len(ranked) == most:
+                    return ranked
+                name = FrameName(names[videos[row]], int(ordinals[row]))
+                time = float(times[row])
+                if question.sees(name.video_id, time, intervals[name.video_id]):
+                    ranked.append(RankedFrame(name, time, float(scores[row])))
+            if depth == len(scores) or len(ranked) == most:
+                return ranked
+            depth = min(_SPARE * depth, len(scores))  # a wide gap took the best
 
     def release(self) -> None:
         """Free the rows."""

@@ -7,7 +7,7 @@ Knows the engine; no protocol. A client names films of the bank, and nothing els
 import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp import types
 
@@ -20,6 +20,9 @@ from pipeline.commands.ask import listed_moments
 from pipeline.commands.find import snippet
 from pipeline.engine import ALL, Engine
 from pipeline.videos import by_path
+
+if TYPE_CHECKING:
+    from pipeline.moments.picture_query import PictureQuery
 
 _LINES = 200  # of a stretch, in one reply
 
@@ -65,6 +68,20 @@ class Toolbox:
             }
         )
 
+    def picture(self, image: str, video: str, second: float) -> "PictureQuery | None":
+        """What moments have to look like: a picture below the roots, or a second of a film of the
+        bank; None: neither is named."""
+        if not image and not video:
+            return None
+        # it loads a decoder of films
+        from pipeline.moments.picture_query import LikeMoment, PictureFile
+
+        if image and video:
+            raise UserError("image and like_video are two pictures; give one of them")
+        if video:
+            return LikeMoment(self._row(video).info.video_id, second, second)
+        return PictureFile(self._roots.film(image, "picture"))
+
     def find(
         self,
         query: str,
@@ -73,8 +90,9 @@ class Toolbox:
         end: float | None,
         top: int,
         call: RunningCall,
+        picture: "PictureQuery | None" = None,
     ) -> Reply:
-        """The moments that fit a few words best; no videos: of all films."""
+        """The moments that fit a few words best, or a picture, or both; no videos: of all films."""
         result = self._engine.find(
             query,
             self._ids(videos),
@@ -82,6 +100,7 @@ class Toolbox:
             end=end,
             top=min(top, self._limits.items),
             cancelled=call.cancelled,
+            picture=picture,
         )
         moments = [
             {

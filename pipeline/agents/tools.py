@@ -81,18 +81,25 @@ class AddVideo(AgentTool):
 
 
 class Find(AgentTool):
-    """Find the moments where something is said, written, or shown, best first."""
+    """Find the moments where something is said, written, or shown, or that look alike, best first.
+
+    Give words, a picture (image, or the moment like_second of like_video), or both.
+    """
 
     name = "find"
     lane = Lane.MODEL
-    query: str = Field(min_length=1, max_length=_LONGEST_TEXT, description="a few words")
+    query: str = Field("", max_length=_LONGEST_TEXT, description="a few words")
+    image: str = Field("", description="path of a picture below a folder that the server may read")
+    like_video: str = Field("", description=f"other moments look like one of this: {_VIDEO}")
+    like_second: float = Field(0.0, ge=0, description="second of that film")
     videos: list[str] = Field([], max_length=100, description=_VIDEOS)
     start: float | None = Field(None, ge=0, description="second of each film to search from")
     end: float | None = Field(None, ge=0, description="second of each film to search up to")
     top: int = Field(10, ge=1, description="moments, at most")
 
     def run(self, toolbox: Toolbox, call: RunningCall) -> Reply:
-        return toolbox.find(self.query, self.videos, self.start, self.end, self.top, call)
+        picture = toolbox.picture(self.image, self.like_video, self.like_second)
+        return toolbox.find(self.query, self.videos, self.start, self.end, self.top, call, picture)
 
 
 class Ask(AgentTool):

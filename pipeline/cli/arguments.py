@@ -218,7 +218,8 @@ class _Parser:
         matches = filter(None, map(_SETTING.fullmatch, words))
         keys = {match["key"] for match in matches if not match["inner"]}
         options = filter(None, (self._options.get(word.split("=")[0]) for word in words))
-        keys |= {option.setting.split("=")[0] for option in options}
+        for option in options:
+            keys |= {option.setting.split("=")[0], option.closes}
         if any(slot.setting in keys for slot in self._open):
             self._open = [slot for slot in self._open if slot.setting not in keys]
 

@@ -24,6 +24,7 @@ class Option:
     # value counts
     more: str = ""
     once: str = ""  # why it cannot be given twice; empty: it can
+    closes: str = ""  # the key of a slot that is not filled where the option is given
     needs: str = ""  # the key=value without which it means nothing
     remedy: str = ""  # what to do where that is missing
 

@@ -125,7 +125,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "find",
-            "find the moments where something is said, written or shown",
+            "find the moments where something is said, written or shown, or that look alike",
             'reelbank find talk.mp4 "the slide with the budget"',
             task="find",
             slots=(
@@ -137,6 +137,11 @@ COMMANDS: dict[str, Command] = {
             ),
             options=(
                 BANKS,
+                Option(("--image",), "image", "a picture, or a short clip, that moments look like",
+                       "FILE", is_path=True, closes="query"),
+                Option(("--like",), "like", "a moment that others look like: FILM@0:31, "
+                       "FILM@0:31-0:45, or @2", "MOMENT", closes="query"),
+                Option(("--and",), "query", "words beside --image or --like", "WORDS"),
                 Option(("-k", "--top"), "top", "moments in the result (default: 10)", "N"),
                 MODEL, MODEL_NAME, FPS, AT, START, END, VIDEO, CLIPS, EXACT_CLIPS, EXPORT,
                 RESIDENT, JSON,

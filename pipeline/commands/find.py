@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +28,9 @@ from pipeline.engine import Engine
 from pipeline.export.moment_list import ListedMoment
 from pipeline.moments.search import SearchResult
 
+if TYPE_CHECKING:
+    from pipeline.moments.picture_query import PictureQuery
+
 _SNIPPET = 120  # characters
 
 
@@ -38,10 +41,12 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
             f"out={settings.out} is in a folder that is not there; make it, or choose another path"
         )
     check_files(settings)
+    picture = _picture(settings)
+    sought = _sought(settings, picture)
     messages = EncodingMessages(settings)
     with Engine.of(settings) if engine is None else nullcontext(engine) as searching:
         result = searching.find(
-            str(settings.query),
+            settings.query,
             [settings.video, *settings.also],
             start=settings.start,
             end=settings.end,
@@ -51,6 +56,7 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
             channels=settings.channels,
             encode=settings.encode,
             show_progress=messages,
+            picture=picture,
         )
         _warn(result.notes)
         moments = [
@@ -62,14 +68,35 @@ def run(settings: FindSettings, engine: Engine | None = None) -> int:
         ]  # fmt: skip
         match settings.format:
             case MomentsFormat.json:
-                _report_json(settings, result, searching)
+                _report_json(settings, result, searching, picture)
             case MomentsFormat.html:
-                _report_html(settings, result, searching)
+                _report_html(settings, sought, result, searching)
             case MomentsFormat.text:
                 _report_text(result)
-    report_files(moments, str(settings.query), settings)
+    report_files(moments, sought, settings)
     messages.suggest("ask", settings.video, question_to_try(settings))
     return 0
+
+
+def _picture(settings: FindSettings) -> "PictureQuery | None":
+    """What moments have to look like. UserError where two pictures are given, or none is there."""
+    if not settings.image and not settings.like:
+        return None
+    if settings.image and settings.like:
+        raise UserError("image= and like= are two pictures; give one of them")
+    # it loads a decoder of films
+    from pipeline.moments.picture_query import PictureFile, like_moment, query_frames
+
+    if settings.like:
+        return like_moment(settings.like)
+    path = Path(settings.image).expanduser()
+    query_frames(path)  # a wrong file is refused before a film is encoded
+    return PictureFile(path)
+
+
+def _sought(settings: FindSettings, picture: "PictureQuery | None") -> str:
+    """What is searched for, for people."""
+    return ", ".join(filter(None, (picture.label if picture else "", settings.query)))
 
 
 def _warn(notes: Iterable[str]) -> None:
@@ -77,14 +104,19 @@ def _warn(notes: Iterable[str]) -> None:
         print(f"reelbank: warning: {note}", file=sys.stderr)
 
 
-def _report_json(settings: FindSettings, result: SearchResult, engine: Engine) -> None:
+def _report_json(
+    settings: FindSettings, result: SearchResult, engine: Engine, picture: "PictureQuery | None"
+) -> None:
     pictures = _thumbnails(result, engine) if settings.thumbnails else None
     moments = [
         _json_moment(moment, result.paths[moment.video_id], pictures) for moment in result.moments
     ]
     # of several banks the engine knows the names; a resident process has its own name of one
     bank = engine.bank if settings.also_banks else settings.bank
-    print(json.dumps({"query": settings.query, "bank": bank, "moments": moments}))
+    row: dict[str, Any] = {"query": settings.query}
+    if picture is not None:
+        row["picture"] = picture.label
+    print(json.dumps(row | {"bank": bank, "moments": moments}))
     _warn(pictures.notes if pictures is not None else ())
 
 
@@ -111,9 +143,9 @@ def _json_moment(moment: Moment, path: str, thumbnails: Thumbnails | None) -> di
     return row
 
 
-def _report_html(settings: FindSettings, result: SearchResult, engine: Engine) -> None:
+def _report_html(settings: FindSettings, sought: str, result: SearchResult, engine: Engine) -> None:
     thumbnails = _thumbnails(result, engine)
-    page = moments_page(settings.query, result.moments, result.paths, thumbnails)
+    page = moments_page(sought, result.moments, result.paths, thumbnails)
     # a path may have bytes that are not UTF-8
     write_atomically(Path(settings.out), page.encode(errors="backslashreplace"))
     print(f"{len(result.moments)} moments: {settings.out}")

@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from encoders.schema import Frames
 from encoders.text.lines import KINDS, SentenceEncoder
 from memory.bank import MemoryBank
 from memory.retrieval.fusion import Moment, fuse
-from memory.schema import Question
+from memory.schema import Question, VideoSpan
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
 from pipeline.query import wall_clock
@@ -103,8 +104,14 @@ class Finder:
         start: float = 0.0,
         end: float = math.inf,
         asked_at: float = math.inf,
+        picture: Frames | None = None,
+        apart_from: VideoSpan | None = None,
     ) -> dict[str, list[Moment]]:
-        """The moments of each channel, best first. videos: as in `find`."""
+        """The moments of each channel, best first. videos: as in `find`.
+
+        picture: a picture or the frames of a clip to search for, with the words if there are any;
+        only channels with a frame embedder take part. apart_from: a stretch that is no result.
+        """
         ids = _ids(videos)
         everywhere = self._spans(plan, ids, limits, (start, end))
         spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
@@ -114,6 +121,13 @@ class Finder:
         own = {} if is_one or (not ids and len(spans) > MAX_OWN_SPANS) else spans
         # of several videos, words are counted in these alone, up to the moment
         moments = dict.fromkeys(own, asked_at) if len(ids) > 1 else {}
+        if picture is not None:
+            limits_of = _apart(spans, apart_from)
+            seen = tuple(each for each, stretches in limits_of.items() if stretches)
+            question = seen and Question(
+                plan.text, seen, asked_at, spans=limits_of, picture=picture
+            )
+            return self._by_picture(question) if question else {}
         rankings: dict[str, list[Moment]] = {}
         kinds = tuple(channel for channel in self.channels if channel in KINDS)
         if kinds and spans:
@@ -181,6 +195,15 @@ class Finder:
                 rankings[channel] = moments[:DEPTH]
         return rankings
 
+    def _by_picture(self, question: Question) -> dict[str, list[Moment]]:
+        """Frames that look like a picture, by each frame embedder."""
+        ranked = {
+            channel: self.bank.library.rank_frames(question, DEPTH, channel)
+            for channel in self.channels
+            if looks_at_frames(channel)
+        }
+        return {channel: moments for channel, moments in ranked.items() if moments is not None}
+
     def _in_one_search(
         self, channel: str, plan: QueryPlan, spans: Mapping[str, Span], asked_at: float
     ) -> list[Moment] | None:
@@ -224,6 +247,16 @@ class Finder:
 def _ids(videos: str | Sequence[str] | None) -> tuple[str, ...]:
     """The ids of one video or of several; none: all videos."""
     return (videos,) if isinstance(videos, str) and videos else tuple(videos or ())
+
+
+def _apart(spans: Mapping[str, Span], source: VideoSpan | None) -> dict[str, tuple[Span, ...]]:
+    """The stretches of each video, without one that is left out."""
+    stretches: dict[str, tuple[Span, ...]] = {each: (span,) for each, span in spans.items()}
+    if source is not None and source.video_id in stretches:
+        ((low, high),) = stretches[source.video_id]
+        parts = ((low, min(high, source.start)), (max(low, source.end), high))
+        stretches[source.video_id] = tuple(part for part in parts if part[0] < part[1])
+    return stretches
 
 
 def _overlaps(ranked: RankedLine, spans: Mapping[str, Span]) -> bool:

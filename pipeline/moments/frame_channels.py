@@ -52,12 +52,15 @@ def frame_channels(
     *,
     embedders: Callable[[], Embedders],
     backbone: Callable[[], Backbone],
+    picture_weight: float = 0.5,
+    instead: str = "use channels without picture",
 ) -> FrameChannels:
     """The channels that work with a bank of this provenance, and their retriever.
 
-    bank: its name in errors. embedders, backbone: load the models. Pictures are left out, with a
-    note, where other models embedded the bank's frames. UserError if no other channel is left, or
-    if the backbone is not the bank's.
+    bank: its name in errors. embedders, backbone: load the models. picture_weight: as of
+    ClipRetriever. instead: what works where pictures do not. Pictures are left out, with a note,
+    where other models embedded the bank's frames. UserError if no other channel is left, or if the
+    backbone is not the bank's.
     """
     parts: dict[str, Part] = {}
     queries: list[BatchedQueries] = []
@@ -67,7 +70,7 @@ def frame_channels(
     if any(channel == PICTURE or embedder_of(channel) for channel in channels):
         found = embedders()
         notes.append(found.note)
-        usable, why_not = _usable(bank, provenance, found)
+        usable, why_not = _usable(bank, provenance, found, instead)
         chosen = _chosen(bank, channels, usable)
         if not chosen and not words and KV not in channels:
             raise UserError(why_not)
@@ -78,7 +81,7 @@ def frame_channels(
             texts = BatchedTextEmbedder(embedder)
             queries.append(texts.queries)
             channel = picture_of(name) if names else PICTURE
-            parts[channel] = partial(_pictures, rows, texts)
+            parts[channel] = partial(_pictures, rows, texts, picture_weight)
     if KV in channels:
         model = backbone()
         if provenance.get("weights") != model.fingerprint():
@@ -98,25 +101,27 @@ def frame_channels(
     )
 
 
-def _pictures(rows: str, texts: BatchedTextEmbedder, **_: object) -> Retriever:
+def _pictures(
+    rows: str, texts: BatchedTextEmbedder, picture_weight: float, **_: object
+) -> Retriever:
     """A part of a FusedRetriever with an embedder of its own."""
-    return ClipRetriever(embedder=texts, rows=rows)
+    return ClipRetriever(embedder=texts, rows=rows, picture_weight=picture_weight)
 
 
 def _usable(
-    bank: str, provenance: Provenance, found: Embedders
+    bank: str, provenance: Provenance, found: Embedders, instead: str
 ) -> tuple[dict[str, tuple[str, DualEncoder]], str]:
     """Name -> rows and embedder of those that embedded frames of the bank; and the error where
     there are none."""
     usable = {}
-    why_not = f"the frames of bank {bank} have no embeddings; use channels without picture"
+    why_not = f"the frames of bank {bank} have no embeddings; {instead}"
     if not isinstance(found.primary, NoFrameEmbedder):
         if provenance.get("clip") in (None, found.primary.fingerprint()):
             usable[found.name] = (OWN_ROWS, found.primary)
         else:
             why_not = (
                 f"bank {bank} was made with another frame embedder ({provenance['clip']}); give "
-                "its clip=, or channels without picture"
+                f"its clip=, or {instead}"
             )
     for key, embedder in found.further.items():
         usable[embedder_name(key)] = (key, embedder)

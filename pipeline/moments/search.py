@@ -4,12 +4,17 @@ Knows a finder and the channels that it was built with; no settings of commands,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from encoders.errors import UserError
 from encoders.schema import VideoInfo
-from memory.retrieval.fusion import Moment, fuse, widen
+from memory.retrieval.fusion import NEAR_S, Moment, fuse, widen
+from memory.schema import VideoSpan
 from pipeline.moments.finder import Finder
+
+if TYPE_CHECKING:
+    from pipeline.moments.picture_query import SoughtPicture  # it loads a decoder of films
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class SearchRequest:
     asked_at: float | None = None  # second of each of these videos after which nothing counts
     top: int = 10  # moments, at most
     widen: float = 0.0  # seconds of context on each side of a moment
+    picture: "SoughtPicture | None" = None  # to search for, beside the words or in place of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +46,9 @@ class SearchResult:
         return {video_id: info.path for video_id, info in self.videos.items()}
 
 
-def check_request(request: SearchRequest) -> None:
-    """UserError on words or limits that make no sense."""
-    if not request.query.strip():
+def check_request(request: SearchRequest, *, has_picture: bool = False) -> None:
+    """UserError on words or limits that make no sense. has_picture: words may be left out."""
+    if not request.query.strip() and not has_picture:
         raise UserError('The query is empty; give a few words, such as query="rebuilt in granite".')
     if request.top < 1:
         raise UserError(f"top={request.top} finds nothing; use 1 or more.")
@@ -62,8 +68,10 @@ def check_request(request: SearchRequest) -> None:
 
 def search(finder: Finder, request: SearchRequest) -> SearchResult:
     """The moments of a request, with the notes of the plan and of the wall clock."""
-    bank = finder.bank
+    bank, picture = finder.bank, request.picture
     plan, limits = finder.plan(request.query, request.videos)
+    if picture is not None:
+        plan = replace(plan, weights={})  # words choose among embedders; a picture is for them all
     rankings = finder.rankings(
         plan,
         request.videos,
@@ -71,6 +79,8 @@ def search(finder: Finder, request: SearchRequest) -> SearchResult:
         start=request.start or 0.0,
         end=math.inf if request.end is None else request.end,
         asked_at=math.inf if request.asked_at is None else request.asked_at,
+        picture=None if picture is None else picture.frames,
+        apart_from=None if picture is None else _around(picture.source),
     )
     videos = {row.info.video_id: row.info for row in bank.catalog.videos()}
     moments = [
@@ -83,3 +93,8 @@ def search(finder: Finder, request: SearchRequest) -> SearchResult:
         [note for note in (limits.note, plan.note) if note],
         any(bank.text.runs(each) for each in request.videos or (None,)),
     )
+
+
+def _around(source: VideoSpan | None) -> VideoSpan | None:
+    """A moment of the bank with all that would count as the same hit."""
+    return source and source._replace(start=source.start - NEAR_S, end=source.end + NEAR_S)

@@ -33,6 +33,11 @@ def embedder_of(channel: str) -> str | None:
     return channel.removeprefix(_OF) if channel.startswith(_OF) else None
 
 
+def is_picture(channel: str) -> bool:
+    """Whether a channel ranks frames by their embeddings."""
+    return channel == PICTURE or embedder_of(channel) is not None
+
+
 def looks_at_frames(channel: str) -> bool:
     """Whether a channel ranks frames, not lines."""
     return channel in FRAMES or embedder_of(channel) is not None

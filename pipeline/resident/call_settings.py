@@ -12,8 +12,8 @@ from pipeline.config.tasks.pipeline_settings import IngestSettings
 from pipeline.config.tasks.question_settings import FindSettings
 
 _OF_A_CALL = frozenset(
-    "question query video also start end began asked_at top widen channels encode format out "
-    "thumbnails messages clips exact_clips export".split()
+    "question query image like video also start end began asked_at top widen channels encode "
+    "format out thumbnails messages clips exact_clips export".split()
 )
 
 _PATHS = ("path", "model")  # keys of parts

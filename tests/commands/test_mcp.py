@@ -176,6 +176,9 @@ def test_films_moments_and_an_answer(server: Served) -> None:
     by_name = values(call(server, "find", query="red car", videos=["talk.mp4"]))["moments"]
     assert by_name[0]["video"] == row["video"]
 
+    alike = values(call(server, "find", like_video="talk.mp4", like_second=2.0, top=1))["moments"]
+    assert alike[0]["channels"] == ["picture"] and abs(alike[0]["start"] - 2) >= 4
+
     answer = values(call(server, "ask", question="What is the budget?", videos=[row["video"]]))
     words = sum(len(line["text"]) for line in answer["lines"])
     assert len(answer["answer"]) + words <= LIMITS.letters
@@ -251,8 +254,12 @@ def test_refusals_are_one_sentence(server: Served, tmp_path: Path) -> None:
         ],
         "find": [
             ({"query": " "}, "query is empty"),
-            ({"qury": "x"}, "its arguments are query, videos"),
+            ({"qury": "x"}, "its arguments are query, image"),
             ({"query": "x", "start": 5, "end": 2}, "is not before"),
+            ({"image": str(outside)}, "outside of the folders"),
+            ({"image": "talk.srt"}, "talk.srt"),
+            ({"like_video": "talk.mp4", "like_second": 99}, "behind the end of the film"),
+            ({"like_video": "talk.mp4", "image": "talk.mp4"}, "two pictures"),
         ],
         "ask": [({"question": "who?", "videos": ["nothing"]}, "is not in the bank")],
         "read_lines": [({"video": "talk.mp4", "start": 4, "end": 2}, "stretch")],

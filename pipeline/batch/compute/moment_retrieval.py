@@ -10,24 +10,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
-from encoders.errors import UserError
-from encoders.schema import Frames
-from encoders.sources.container import inspect
-from encoders.sources.pictures import pictures_at
 from encoders.text.lines import KINDS
 from memory.retrieval.fusion import Moment, fuse
 from pipeline.batch.schema import Job
 from pipeline.moments.finder import DEPTH, Finder
+from pipeline.moments.picture_query import query_frames
 from pipeline.qa import VideoQA
 from pipeline.query.plan import PICTURE
 
 TOP = 10  # moments that are kept of a ranking without candidates
-CLIP_FRAMES = 8  # of a clip that is searched for, as MomentSeeker samples them
-_SIDE = 384  # pixels of the longer side of such a picture
-_PICTURES = frozenset(".png .jpg .jpeg .webp .bmp".split())
 
 Ranked = tuple[float, float, float]  # start and end in seconds, score
 
@@ -96,24 +87,3 @@ def join_frames(frames: Sequence[Moment], gap_s: float) -> list[Moment]:
             at=best.at,
         )
     return sorted(joined, key=lambda one: (-one.score, one.start))
-
-
-def query_frames(path: Path) -> Frames:
-    """A picture, or frames of a clip at even distances, to search for. UserError names a file that
-    is neither."""
-    if not path.is_file():
-        raise UserError(f"There is no picture {path} to search for; check videos=")
-    if path.suffix.lower() in _PICTURES:
-        try:
-            with Image.open(path) as image:
-                image.thumbnail((_SIDE, _SIDE))
-                pixels = np.array(image.convert("RGB"))[None]
-        except (OSError, UnidentifiedImageError) as error:
-            raise UserError(f"{path} cannot be read as a picture") from error
-        return Frames("query", pixels, np.zeros(1))
-    last = inspect(path).times[-1]
-    seconds = (np.arange(CLIP_FRAMES) + 0.5) * (last / CLIP_FRAMES)
-    pictures = [one for one in pictures_at(path, seconds.tolist(), _SIDE) if one is not None]
-    if not pictures:
-        raise UserError(f"no picture of {path} can be decoded")
-    return Frames("query", np.stack(pictures), np.arange(len(pictures), dtype=float))

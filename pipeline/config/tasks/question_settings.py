@@ -137,9 +137,21 @@ class FindSettings(Settings):
     task: ClassVar[str] = "find"
     reads_several_banks: ClassVar[bool] = True
 
-    query: str = mandatory(
+    query: str = setting(
+        "",
         'Words, "quoted words", and a time if wanted: in the first half, after 12:30.',
         heading="What to find",
+    )
+    image: str = setting(
+        "", "File of a picture, or of a short clip, that moments look like.", form=Form.PATH
+    )
+    like: str = setting(
+        "",
+        "Moment of a film of the bank that others look like: FILM@0:31, FILM@0:31-0:45, or @2: "
+        "hit 2 of the last search.",
+    )
+    picture_weight: float = setting(
+        0.5, "Share of the picture beside query=, 0 to 1, in what image= and like= search for."
     )
     bank: str = setting("", BANK, form=Form.PATH)
     also_banks: list[str] = setting([], ALSO_BANKS, form=Form.PATH)

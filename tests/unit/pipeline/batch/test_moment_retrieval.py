@@ -9,12 +9,8 @@ from PIL import Image
 
 from encoders.errors import UserError
 from memory.retrieval.fusion import Moment
-from pipeline.batch.compute.moment_retrieval import (
-    CLIP_FRAMES,
-    join_frames,
-    query_frames,
-    rank_candidates,
-)
+from pipeline.batch.compute.moment_retrieval import join_frames, rank_candidates
+from pipeline.moments.picture_query import CLIP_FRAMES, query_frames
 from pipeline.scorers.moments.moment_ranking import MomentRanking
 from pipeline.scorers.schema import AnsweredQuestion
 from tests.support.videos import write_video

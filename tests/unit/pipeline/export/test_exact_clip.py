@@ -12,7 +12,6 @@ from encoders.sources.container import inspect
 from encoders.sources.pictures import pictures_at
 from pipeline.export.clip import Clip, cut_clip
 from tests.support.fixture_film import RECIPES
-from tests.support.full_film import write_full
 from tests.support.paths import CLIPS
 from tests.support.videos import read_number, turn, write_video
 
@@ -145,10 +144,8 @@ def test_a_seam_that_fails_is_found_and_all_is_encoded_again(
     assert sum(shown(film, clip, 1.2, 2.9)) == 43
 
 
-def test_sound_begins_with_the_clip(tmp_path: Path) -> None:
+def test_sound_begins_with_the_clip(film: Path, tmp_path: Path) -> None:
     """Odd seconds are loud; a clip from 3.5 s on is loud for half a second."""
-    film = tmp_path / "film.mkv"
-    write_full(film)
     clip = cut_clip(film, 3.5, 5.5, tmp_path / "out.mkv", exact=True)
     with av.open(str(clip.path)) as copy:
         parts = [
@@ -161,7 +158,15 @@ def test_sound_begins_with_the_clip(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CLIPS.exists(), reason="needs the clips beside the checkout")
-@pytest.mark.parametrize("name", ["dance.mp4", "pancake.mkv", "outdoor_3fps_a.mp4", "video_90.mov"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("dance.mp4", marks=pytest.mark.slow),  # 1280 x 720
+        "pancake.mkv",
+        pytest.param("outdoor_3fps_a.mp4", marks=pytest.mark.slow),  # 164 s
+        "video_90.mov",
+    ],
+)
 def test_real_clips(tmp_path: Path, name: str) -> None:
     film = CLIPS / name
     length = inspect(film).duration
