@@ -249,7 +249,7 @@ class Engine:
                     )
                     notes.append(note)
         if picture is not None:
-            request = replace(request, picture=picture.read(self.reader))
+            request = replace(request, picture=picture.read(self.reader.catalog, self.video))
         with self._read_lock:
             finder, note = self._finder(channels, named)
             ids = dict.fromkeys(self._ids(finder.bank, named))

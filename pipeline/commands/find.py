@@ -5,6 +5,7 @@ and encode=true load a backbone.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -23,14 +24,15 @@ from pipeline.commands.output.moment_exports import check_files, report_files
 from pipeline.commands.output.moments_html import moments_page
 from pipeline.commands.output.thumbnails import Thumbnails
 from pipeline.config.tasks.question_settings import FindSettings, MomentsFormat
-from pipeline.config.units import format_span
+from pipeline.config.units import format_span, parse_seconds, parse_span
 from pipeline.engine import Engine
-from pipeline.export.moment_list import ListedMoment
+from pipeline.export.moment_list import ListedMoment, MomentList
 from pipeline.moments.search import SearchResult
 
 if TYPE_CHECKING:
-    from pipeline.moments.picture_query import PictureQuery
+    from pipeline.moments.picture_query import LikeMoment, PictureQuery
 
+_HIT = re.compile(r"@\d+")
 _SNIPPET = 120  # characters
 
 
@@ -85,13 +87,33 @@ def _picture(settings: FindSettings) -> "PictureQuery | None":
     if settings.image and settings.like:
         raise UserError("image= and like= are two pictures; give one of them")
     # it loads a decoder of films
-    from pipeline.moments.picture_query import PictureFile, like_moment, query_frames
+    from pipeline.moments.picture_query import PictureFile, query_frames
 
     if settings.like:
-        return like_moment(settings.like)
+        return _like_moment(settings.like)
     path = Path(settings.image).expanduser()
     query_frames(path)  # a wrong file is refused before a film is encoded
     return PictureFile(path)
+
+
+def _like_moment(text: str) -> "LikeMoment":
+    """The moment of "FILM@0:31", "FILM@0:31-0:45", or "@2": a hit of the last search. UserError
+    where it names none."""
+    from pipeline.moments.picture_query import LikeMoment  # it loads a decoder of films
+
+    if _HIT.fullmatch(text):
+        hit = MomentList.last().numbered(text)
+        return LikeMoment(hit.video_id, hit.start, hit.end)
+    video, _, at = text.rpartition("@")
+    if not video.strip() or not at.strip():
+        raise UserError(
+            f"like={text} names no moment; say it as in FILM@0:31 or FILM@0:31-0:45, or give @2 "
+            "for the second hit of the last search"
+        )
+    if "-" in at or "\u2013" in at:
+        return LikeMoment(video, *parse_span("like", at))
+    second = parse_seconds("like", at)
+    return LikeMoment(video, second, second)
 
 
 def _sought(settings: FindSettings, picture: "PictureQuery | None") -> str:

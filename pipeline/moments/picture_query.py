@@ -6,8 +6,7 @@ Of a clip and of a stretch, 8 frames at even distances count, as MomentSeeker sa
 """
 
 import io
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,17 +18,18 @@ from encoders.errors import UserError
 from encoders.schema import Frames
 from encoders.sources.container import inspect
 from encoders.sources.pictures import pictures_at
-from memory.bank import MemoryBank
+from memory.bank_catalog import BankCatalog
 from memory.schema import VideoSpan
-from pipeline.config.units import format_time, parse_seconds, parse_span
-from pipeline.export.moment_list import MomentList
+from memory.storage.catalog import VideoRow
+from pipeline.config.units import format_time
 from pipeline.picture_source import PictureSource
-from pipeline.videos import find_video
 
 CLIP_FRAMES = 8  # of a clip, or a stretch of a film
 _SIDE = 384  # pixels of the longer side
 _PICTURES = frozenset(".png .jpg .jpeg .webp .bmp .gif .tif .tiff .heic .heif .avif".split())
-_HIT = re.compile(r"@\d+")
+
+FindVideo = Callable[[str], VideoRow]
+"""The video of the bank that an id or a path means. UserError if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class PictureQuery(Protocol):
         """What it is, for people."""
         ...
 
-    def read(self, bank: MemoryBank) -> SoughtPicture:
+    def read(self, catalog: BankCatalog, find_video: FindVideo) -> SoughtPicture:
         """UserError where there is no picture."""
         ...
 
@@ -63,7 +63,7 @@ class PictureFile:
     def label(self) -> str:
         return self.path.name
 
-    def read(self, bank: MemoryBank) -> SoughtPicture:
+    def read(self, catalog: BankCatalog, find_video: FindVideo) -> SoughtPicture:
         return SoughtPicture(query_frames(self.path))
 
 
@@ -74,7 +74,7 @@ class PictureBytes:
     data: bytes
     label: str = "the picture"
 
-    def read(self, bank: MemoryBank) -> SoughtPicture:
+    def read(self, catalog: BankCatalog, find_video: FindVideo) -> SoughtPicture:
         return SoughtPicture(_of_picture(io.BytesIO(self.data), self.label))
 
 
@@ -92,10 +92,9 @@ class LikeMoment:
         at += f"-{format_time(self.end)}" if self.end > self.start else ""
         return f"{Path(self.video).name} {at}"
 
-    def read(self, bank: MemoryBank) -> SoughtPicture:
-        row = find_video(bank, self.video)
-        assert row is not None  # a moment has a film
-        length = max(row.info.duration, bank.catalog.duration(row))
+    def read(self, catalog: BankCatalog, find_video: FindVideo) -> SoughtPicture:
+        row = find_video(self.video)
+        length = max(row.info.duration, catalog.duration(row))
         if self.start >= length:
             raise UserError(
                 f"like={self.video}@{format_time(self.start)} is behind the end of the film, which "
@@ -103,7 +102,7 @@ class LikeMoment:
             )
         end = min(self.end, length)
         seconds = [self.start] if end <= self.start else _spread(self.start, end)
-        found = PictureSource(bank.catalog).at(row.info.video_id, seconds, _SIDE)
+        found = PictureSource(catalog).at(row.info.video_id, seconds, _SIDE)
         files = [file for file in found.files if file is not None]
         if not files:
             raise UserError(
@@ -113,24 +112,6 @@ class LikeMoment:
         pixels = [_of_picture(io.BytesIO(file), self.label).pixels[0] for file in files]
         source = VideoSpan(row.info.video_id, self.start, max(end, self.start))
         return SoughtPicture(_frames(pixels), source)
-
-
-def like_moment(text: str) -> LikeMoment:
-    """The moment of "FILM@0:31", "FILM@0:31-0:45", or "@2": a hit of the last search. UserError
-    where it names none."""
-    if _HIT.fullmatch(text):
-        hit = MomentList.last().numbered(text)
-        return LikeMoment(hit.video_id, hit.start, hit.end)
-    video, _, at = text.rpartition("@")
-    if not video.strip() or not at.strip():
-        raise UserError(
-            f"like={text} names no moment; say it as in FILM@0:31 or FILM@0:31-0:45, or give @2 "
-            "for the second hit of the last search"
-        )
-    if "-" in at or "\u2013" in at:
-        return LikeMoment(video, *parse_span("like", at))
-    second = parse_seconds("like", at)
-    return LikeMoment(video, second, second)
 
 
 def query_frames(path: Path) -> Frames:
