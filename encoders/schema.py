@@ -315,8 +315,9 @@ class VideoInfo:
     video_id: str  # fingerprint of the content, not of the name
     path: str
     duration: float  # seconds; what the container says
-    # "shown:pyav", "shown:decord", or "shown:decord+pyav" if PyAV took over in the middle; banks of
-    # before, which sampled the first picture at or after a point, have no "shown:"
+    # rule of sampling and decoder, as "shown:pyav", "keyframes:pyav", or "shown:decord+pyav" where
+    # PyAV took over in the middle; banks of before, which sampled the first picture at or after a
+    # point, have no rule
     decoder: str
     broke_at: float | None = None  # seconds: the file cannot be decoded from here on
     note: str = ""  # why PyAV was used, or what is wrong with the file

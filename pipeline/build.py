@@ -380,8 +380,12 @@ def _open_film(
     start: float,
     end: float,
 ) -> FrameSource:
-    """The frames of a film at another rate, without thumbnails."""
-    node = {key: each for key, each in settings.source.items() if not key.startswith("keep")}
+    """The frames of a film at another rate, on the grid and without thumbnails."""
+    node = {
+        key: each
+        for key, each in settings.source.items()
+        if not key.startswith(("keep", "sampling"))
+    }
     own = settings.changed(fps=fps, source=node)
     return open_video(own, backbone, path, start=start, end=end)
 
@@ -414,6 +418,11 @@ def build_live(
     """
     width, height = backbone.frame_size
     if is_live(settings.video):
+        if settings.source.get("sampling") == "keyframes":
+            raise UserError(
+                f"source.sampling=keyframes is for files, which {settings.video} is not; leave it "
+                "out"
+            )
         source = UrlSource(settings.video, settings.fps, width=width, height=height, name=name)
         source.fit = backbone.frame_size_for if backbone.keeps_shape else None
         source.thumbnail = build_thumbnail_maker(settings)

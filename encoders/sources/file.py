@@ -24,25 +24,30 @@ from encoders.sources.container import fingerprint, inspect
 from encoders.sources.decoding.decord_reader import DecordError, DecordReader, why_not_decord
 from encoders.sources.decoding.pyav_reader import Decoded, PyAvReader
 from encoders.sources.decoding.scaler import Scaler
+from encoders.sources.decoding.units import units_of
 from encoders.sources.decoding.worker_count import check_workers, worker_count
 from encoders.sources.pictures import fit_size
-from encoders.sources.sampling import Samples, first_samples, shown_samples
+from encoders.sources.sampling import Samples, first_samples, keyframe_samples, shown_samples
 from encoders.sources.thumbnail_maker import thumbnail_maker
 
 DECODERS = ("auto", "pyav", "decord")
 _GAPS = 8  # stretches of damage that a note lists
 _WORKER_BYTES = 16 << 20  # of scaled pictures that wait, for each worker
-_SHOWN = "shown"  # the rule of sampling, in the record of a video; earlier versions had another
+# rules of sampling, in the record of a video; earlier versions had another
+_SHOWN, _KEYFRAMES = "shown", "keyframes"
+SAMPLINGS = (_SHOWN, _KEYFRAMES)
+_FAR_S = 15.0  # between two keyframes; a note says so
 
 
 class FileSource:
     """A `FrameSource` over one file. start and end limit the pass: seconds of video time, end
     exclusive. decoder: "pyav", which is exact everywhere; "decord", as far as it can; "auto": the
-    faster one of those that are exact. keep: "jpeg" adds a thumbnail to each frame, of keep_size
-    pixels on the longer side at most, of keep_quality (1 to 95), and of at most keep_bytes; "none"
-    adds none. workers: that decode at once, each another stretch; "auto": as many as there are
-    cores; the frames are the same for any number. UserError if the file cannot be used, or has no
-    frame in that range.
+    faster one of those that are exact. workers: that decode at once, each another stretch; "auto":
+    as many as there are cores; the frames are the same for any number. sampling: "shown" at each
+    point of the grid; "keyframes": what is decoded without any other picture, with its own time, at
+    most `fps` a second. keep: "jpeg" adds a thumbnail to each frame, of keep_size pixels on the
+    longer side at most, of keep_quality (1 to 95), and of at most keep_bytes; "none" adds none.
+    UserError if the file cannot be used, or has no frame in that range.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class FileSource:
         end: float | None = None,
         decoder: str = "auto",
         workers: int | str = 1,
+        sampling: str = _SHOWN,
         keep: str = "none",
         keep_size: int = 480,
         keep_quality: int = 75,
@@ -65,6 +71,10 @@ class FileSource:
         self._path = Path(path)
         _check(path, fps, start, end, decoder)
         check_workers(workers)
+        if sampling not in SAMPLINGS:
+            raise UserError(
+                f"source.sampling={sampling} is unknown; use one of {', '.join(SAMPLINGS)}"
+            )
         self._thumbnail = thumbnail_maker(keep, keep_size, keep_quality, keep_bytes)
         if min(width, height, batch) < 1:
             raise ValueError(
@@ -83,15 +93,24 @@ class FileSource:
             _nothing_between(facts.times[last], facts.times[next_one])
             for last, next_one in facts.lost
         ]
-        self._rule = _SHOWN
-        self._samples = shown_samples(
-            facts.times, facts.end, facts.step, fps, facts.whole_until
-        ).without_standing([last for last, _ in facts.lost])
+        self._sample(sampling)
         # PyAV is as exact everywhere, and faster
         self._use(decord=decoder == "decord")
         times = self._samples.times
         if facts.is_stamped and not ((times >= self._start) & (times < self._end)).any():
             raise self._no_frames_error()
+
+    def _sample(self, rule: str) -> None:
+        """Sample by this rule; "" is that of earlier versions."""
+        facts, self._rule = self._facts, rule
+        if rule == _SHOWN:
+            self._samples = shown_samples(
+                facts.times, facts.end, facts.step, self._fps, facts.whole_until
+            ).without_standing([last for last, _ in facts.lost])
+        elif rule == _KEYFRAMES:
+            self._samples = keyframe_samples(facts.times, units_of(facts).edges[:-1], self._fps)
+        else:
+            self._samples = first_samples(facts.times, self._fps)
 
     def _use(self, *, decord: bool) -> None:
         """Decode by decord as far as it can, or by PyAV."""
@@ -116,14 +135,13 @@ class FileSource:
         rule, _, decoders = before.decoder.rpartition(":")
         if not decoders:  # the catalog was lost, and with it how the frames were made
             return
-        if rule != _SHOWN:
-            if self._facts.timeline.restarts or self._facts.times[0] != 0.0:
-                raise UserError(
-                    f"{self._path} was begun by an earlier version, which counted its time from "
-                    "another beginning; encode it into another bank=DIR"
-                )
-            self._samples = first_samples(self._facts.times, self._fps)
-        self._rule = rule
+        is_moved = self._facts.timeline.restarts or self._facts.times[0] != 0.0
+        if rule not in SAMPLINGS and is_moved:
+            raise UserError(
+                f"{self._path} was begun by an earlier version, which counted its time from "
+                "another beginning; encode it into another bank=DIR"
+            )
+        self._sample(rule)
         self._use(decord="decord" in decoders)
 
     @property
@@ -133,6 +151,10 @@ class FileSource:
         asks_decord = self._why and self._asks_decord
         notes = [f"PyAV was used as {self._why}"] if asks_decord else []
         notes += ["the file is cut off at its end"] if self._facts.cut_off else []
+        if self._rule == _KEYFRAMES:
+            far = np.diff([0.0, *self._samples.times, self._facts.end]).max()
+            if far > _FAR_S:
+                notes.append(f"keyframes alone were sampled, up to {far:.0f} s apart")
         damage = self._damage[:_GAPS]
         if len(self._damage) > _GAPS:
             damage.append(f"{len(self._damage) - _GAPS} more stretches could not be decoded")

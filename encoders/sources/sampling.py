@@ -51,6 +51,14 @@ def first_samples(times: np.ndarray, fps: float) -> Samples:
     return Samples(numbers, times[numbers], np.zeros(len(numbers), dtype=bool))
 
 
+def keyframe_samples(times: np.ndarray, keys: np.ndarray, fps: float) -> Samples:
+    """Each picture that is decoded alone, with its own time, if it is the first of them at or after
+    a point. keys: [K] numbers of these pictures, rising.
+    """
+    numbers = keys[sampling_mask(times[keys], fps)]
+    return Samples(numbers, times[numbers], np.zeros(len(numbers), dtype=bool))
+
+
 def shown_samples(
     times: np.ndarray, end: float, step: float, fps: float, whole_until: float = math.inf
 ) -> Samples:

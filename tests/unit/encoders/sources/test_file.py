@@ -289,6 +289,30 @@ def test_a_pass_of_an_earlier_version_goes_on_as_it_began(tmp_path: Path, decode
     assert len(join_frames(list(film.frames()))) > len(numbers)
 
 
+def test_keyframes_alone(tmp_path: Path) -> None:
+    """Groups of 12 pictures at 25 a second, sampled at most once for each half second."""
+    write_video(tmp_path / "a.mkv", 4, codec="mpeg4", options={"g": "12"})
+    film = source(tmp_path / "a.mkv", 2, sampling="keyframes")
+    got = join_frames(list(film.frames()))
+    keys = [12 * number for number in range(9)]
+    first = [
+        2 * key // 25 > 2 * before // 25 for before, key in zip([-12, *keys], keys, strict=False)
+    ]
+    expected_keys = [key for key, is_first in zip(keys, first, strict=True) if is_first]
+    assert read_numbers(got.pixels) == expected_keys
+    np.testing.assert_allclose(got.times, [number / 25 for number in expected_keys], atol=1e-3)
+    assert (film.info.decoder, film.info.note) == ("keyframes:pyav", "")
+    later = source(tmp_path / "a.mkv", 2)
+    later.resume(film.info)
+    assert np.array_equal(join_frames(list(later.frames(2.0))).times, got.times[got.times >= 2])
+    write_video(tmp_path / "b.mkv", 20, 5, options={"x264-params": "keyint=infinite:threads=1"})
+    film = source(tmp_path / "b.mkv", sampling="keyframes")
+    assert read_numbers(join_frames(list(film.frames())).pixels) == [0]
+    assert film.info.note == "keyframes alone were sampled, up to 20 s apart"
+    with pytest.raises(UserError, match=r"source.sampling=grid is unknown; use one of shown, key"):
+        source(tmp_path / "b.mkv", sampling="grid")
+
+
 def test_an_earlier_clock_is_refused(tmp_path: Path) -> None:
     write_with_sound(tmp_path / "a.mkv", [2 + number / 25 for number in range(50)], 4.0)
     film = source(tmp_path / "a.mkv")
