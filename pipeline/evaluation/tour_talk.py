@@ -18,6 +18,7 @@ from encoders.sources.ffmpeg_name import ffmpeg_name
 from memory.storage.atomic import replacing
 from pipeline.evaluation.espeak import add_sound, can_speak, say
 from pipeline.evaluation.srt import srt
+from pipeline.needle_world.video import ENCODER
 
 SIZE = (640, 360)
 FPS = 5
@@ -145,7 +146,7 @@ def _write(
     [n] int16.
     """
     with av.open(ffmpeg_name(path), "w") as file:
-        film = file.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
+        film = file.add_stream("libx264", rate=FPS, options={**ENCODER, "crf": "20"})
         film.width, film.height, film.pix_fmt = *SIZE, "yuv420p"
         film.time_base = Fraction(1, FPS)
         voice = None if sound is None else file.add_stream("aac", rate=rate)

@@ -118,6 +118,15 @@ def test_a_file_appears_under_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert not (tmp_path / "a.mp4").exists()
 
 
+def test_a_seed_names_one_film(tmp_path: Path) -> None:
+    path, card, size = tmp_path / "film.mp4", (video.parse("code:4821@4", 0),), (480, 270)
+    films = set[bytes]()
+    for _ in range(5):
+        video.write(path, card, 6.0, video.procedural_footage(0, size), size=size)
+        films.add(path.read_bytes())
+    assert len(films) == 1
+
+
 def test_same_seed_same_footage(tmp_path: Path) -> None:
     write_video(tmp_path / "1.mp4", 2, 10)
     write_video(tmp_path / "2.mp4", 3, 10)
