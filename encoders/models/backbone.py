@@ -1,8 +1,8 @@
 """The roles of a model: what the write path calls of any (`VideoModel`), and what the readers call
 of one in this process (`Backbone`), and nothing else.
 
-Knows the records of `encoders/schema.py` and the two parts that every family has, the prompt's text
-and the language model; no family and no checkpoint. `VideoLLM` implements it. It stands here and
+Knows the records of `encoders/schema.py` and the parts that every family has: the prompt's text,
+the language model, the tower; no family, no checkpoint. `VideoLLM` implements it. It stands here and
 not in `encoders/schema.py`, because those parts belong to this folder. Importing it loads no
 transformers.
 
