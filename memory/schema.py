@@ -81,6 +81,8 @@ class Question:
     # text before the question in the prompt, such as earlier questions; not searched for
     context: str
     query: str  # what is searched for in place of the text, such as the text without its time
+    # whether it asks for the present state: of a value that changed, for the newest one
+    newest: bool
     # a picture, or the frames of a clip, to search for beside the text
     picture: Frames | None = field(compare=False)
 
@@ -96,6 +98,7 @@ class Question:
         keep: tuple[FrameName, ...] = (),
         context: str = "",
         query: str = "",
+        newest: bool = False,
         picture: Frames | None = None,
     ) -> None:
         """videos: one id, or several. ValueError for no video, or for one twice."""
@@ -112,6 +115,7 @@ class Question:
             "keep": keep,
             "context": context,
             "query": query,
+            "newest": newest,
             "picture": picture,
         }
         for name, value in values.items():

@@ -2,9 +2,9 @@
 of one in this process (`Backbone`), and nothing else.
 
 Knows the records of `encoders/schema.py` and the parts that every family has: the prompt's text,
-the language model, the tower; no family, no checkpoint. `VideoLLM` implements it. It stands here and
-not in `encoders/schema.py`, because those parts belong to this folder. Importing it loads no
-transformers.
+the language model, the tower. Knows no family and no checkpoint. `VideoLLM` implements it. It
+stands here and not in `encoders/schema.py`, because those parts belong to this folder. Importing it
+loads no transformers.
 
 Shapes: T frames, N visual tokens, M block tokens, D model width.
 """

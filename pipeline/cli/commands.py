@@ -120,7 +120,9 @@ COMMANDS: dict[str, Command] = {
                 CLIPS, EXACT_CLIPS, EXPORT, RESIDENT, JSON,
             ),
             details="A film that the bank does not have yet is encoded first. "
-            'Without a question, a prompt opens. `ask a.mp4 b.mp4 "QUESTION"` asks about both.',
+            'Without a question, a prompt opens. `ask a.mp4 b.mp4 "QUESTION"` asks about both. '
+            "With --all, most strategies search all films first; caption and chain read one film "
+            "after another, 64 at most.",
             heading=_FILMS,
         ),
         Command(

@@ -2,8 +2,9 @@
 carries along.
 
 A follow-up is resolved here, as a time, and not by the model: "and after that?" is the last
-question again, about what came after the moments that the last answer cites. So it works with a
-model that knows no conversation.
+question again, about what came after the moments that the last answer cites, and "and now?" is that
+question about the newest moment, whatever time it named. So it works with a model that knows no
+conversation.
 
 After StreamBridge (arXiv 2505.05467), older rounds decay: each keeps the frames that its answer
 cites. When they exceed the budget, the oldest round drops the lighter half of its frames,
@@ -22,6 +23,7 @@ from encoders.models.backbone import VideoModel
 from memory.schema import Question
 from pipeline.conversation.rewriter import NoRewriter, Rewriter
 from pipeline.conversation.round import Round, context_text
+from pipeline.query.present_state import at_any_time
 from pipeline.query.time_phrases import Direction, is_filler, parse_reference
 
 MAX_ROUNDS = 8  # that a history holds
@@ -34,12 +36,13 @@ class FollowUp:
     text: str
     since: float | None = None  # None: from the beginning
     until: float | None = None  # None: up to now
+    newest: bool = False  # of a value that changed, the newest is asked for
 
     def about(self, question: Question) -> Question:
         """The question with this text, about these seconds of its one video."""
         moment = question.asked_at if self.until is None else min(self.until, question.asked_at)
         spans = {} if self.since is None else {question.video_id: ((self.since, math.inf),)}
-        return replace(question, text=self.text, asked_at=moment, spans=spans)
+        return replace(question, text=self.text, asked_at=moment, spans=spans, newest=self.newest)
 
 
 class History:
@@ -92,6 +95,8 @@ class History:
             return FollowUp(self._rewriter(utterance, self._rounds))
         if reference.direction is Direction.AGAIN:
             return FollowUp(self.in_full(reference.rest))
+        if reference.direction is Direction.NOW:
+            return FollowUp(at_any_time(self.in_full(reference.rest)), newest=True)
         spans = self._last_spans(utterance)
         text = self.in_full(reference.rest)
         if reference.direction is Direction.AFTER:

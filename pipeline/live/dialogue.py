@@ -6,7 +6,7 @@ by the history (pipeline/conversation/history.py). `Turn` says how a question wa
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from encoders.errors import UserError
 from pipeline.answer.stream import AnswerStream
@@ -69,7 +69,8 @@ class Dialogue:
         asked = self._interpret(utterance)
         start = asked.since if since is None else since
         end = asked.until if until is None else until
-        question = self._history.carry(self.session.question(asked.text, since=start, until=end))
+        question = self.session.question(asked.text, since=start, until=end)
+        question = self._history.carry(replace(question, newest=asked.newest))
         self._turn = Turn(utterance, asked.text, start, end, self.session.stream(question))
         return self._turn
 

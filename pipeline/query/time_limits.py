@@ -71,7 +71,7 @@ def read_times(
         question = replace(question, moments=moments, query=text)
     else:
         note = ""
-    is_present = present is not None or as_of is not None
+    is_present = question.newest or present is not None or as_of is not None
     limits = wall_clock.resolve(text, bank, question.videos, now)
     phrase = parse_video_time(limits.text)
     quotations = QUOTED.findall(asked.text)

@@ -174,6 +174,7 @@ class Direction(Enum):
     AFTER = "after what it cites"
     BEFORE = "before what it cites"
     AGAIN = "at everything up to now"
+    NOW = "at the newest moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,14 @@ _OPENINGS = {
     ),
 }
 _ANYWHERE = re.compile(rf"(?P<direction>after|before) {_THAT}\b", re.IGNORECASE)
-_AGAIN = re.compile(r"(?:and )?(?:now|again|once more)\b", re.IGNORECASE)
+_WHOLE = {
+    Direction.AGAIN: re.compile(r"(?:and )?(?:again|once more)\b", re.IGNORECASE),
+    Direction.NOW: re.compile(
+        r"(?:and |so |(?:and )?(?:what|how) about )?"
+        r"(?:(?:as of |right )?now|at the moment|currently)\b",
+        re.IGNORECASE,
+    ),
+}
 _FILLER = re.compile(r"(?:and|so|but|ok|okay|what about|how about|,|\?|!|\.|\s)*", re.IGNORECASE)
 
 
@@ -209,9 +217,10 @@ def parse_reference(question: str) -> ReferencePhrase | None:
         if match is not None:
             rest = (question[: match.start()] + question[match.end() :]).strip(" ,?!.")
             return ReferencePhrase(match.group(), rest, direction)
-    match = _AGAIN.match(question)
-    if match is not None and is_filler(question[match.end() :]):
-        return ReferencePhrase(match.group(), "", Direction.AGAIN)
+    for direction, opening in _WHOLE.items():
+        match = opening.match(question)
+        if match is not None and is_filler(question[match.end() :]):
+            return ReferencePhrase(match.group(), "", direction)
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import openai
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.painted_films import PaintedFilm, copy_film
 from tests.support.records import same
+from tests.support.serving import serving
 from tests.support.videos import write_video
 
 SECONDS = 8
@@ -149,6 +151,24 @@ def test_commands_take_several_banks(root, run, tmp_path):
         assert [video.id for video in bank.videos] == FILMS
         hits = bank.find("pier", video=["f04", "f09"], channels=["subtitle"])
         assert [hit.video.id for hit in hits] == ["f04"]
+
+
+@pytest.mark.slow
+def test_a_server_answers_from_several_banks(root, tmp_path):
+    also = f"also_banks=[{root / 'second'}]"
+    with serving(tmp_path, f"bank={root / 'first'}", also, "whole_bank=true", *OPTIONS) as (url, _):
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
+
+        def ask(text):
+            said: list = [{"role": "user", "content": text}]
+            return client.chat.completions.create(model="reelbank-bank", messages=said)
+
+        for question, text, film in (
+            ("What color is the star?", "red", "f07"),
+            ("What is the secret word?", "Alice", "f11"),
+            ("What is the code on the card?", "4821", "f03"),
+        ):
+            assert ask(question).choices[0].message.content.startswith(f"{text}\n\nSeen in {film}")
 
 
 def test_mistakes_are_one_sentence(root, run, tmp_path):

@@ -30,8 +30,8 @@ COMPRESSORS = {
 }
 ARMS = {
     "stored": ("answer.from_film=false",),
-    "film, same rate": ("answer.fps=1",),
-    "film, twice the rate": (),
+    "film, same rate": (),
+    "film, twice the rate": ("answer.fps=2",),
 }
 
 

@@ -2,10 +2,10 @@
 
 After "Goldfish". The lines of the video that fit the question point to segments, the best first;
 where there are no such lines, the frames that rank first do. Each of these segments is decoded from
-its film again and read alone, with every visual token of the model and more frames a second than
-the bank has. Where the film is gone, or was a stream, the frames are read as they were stored. A
-model that reads text then answers from these notes; for any other, the first note that shows
-something is the answer.
+its film again and read alone, with every visual token of the model, and with more frames a second
+than the bank has where that is asked for. Where the film is gone, or was a stream, the frames are
+read as they were stored. A model that reads text then answers from these notes; for any other, the
+first note that shows something is the answer.
 """
 
 import math
@@ -82,7 +82,7 @@ class SecondLook:
         most_frames: int = 64,
     ) -> None:
         """segments: that are read again. from_film: decode them again, where the film is there.
-        fps: frames per second of that; None: twice as many as the bank has. most_frames: of one
+        fps: frames per second of that; None: as many as the bank has. most_frames: of one
         segment; a longer one has fewer a second. UserError on values that read nothing.
         """
         if segments < 1:
@@ -211,7 +211,7 @@ class SecondLook:
                     own,
                     timer,
                     stop=_stop(answerer.bank.catalog.segments(row.video_id), row),
-                    fps=2 / video.interval if self._fps is None else self._fps,
+                    fps=1 / video.interval if self._fps is None else self._fps,
                     most_frames=self._most_frames,
                     read_tokens=answerer.read_tokens,
                 )

@@ -10,6 +10,7 @@ import torch
 
 from encoders.errors import UserError
 from memory.bank import MemoryBank
+from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Question, Retriever
 from memory.storage.manifest import WriterLock
@@ -31,6 +32,7 @@ TEXTS = (
     "granite bread",
 )
 MODEL = "made up"
+FURTHER = "b32-made-up"  # a second frame embedder
 
 
 def fill(bank: MemoryBank, films: tuple[str, ...]) -> None:
@@ -42,6 +44,10 @@ def fill(bank: MemoryBank, films: tuple[str, ...]) -> None:
         for run, row in list(bank.text.missing_vectors(name)):
             vectors = [Words().embed_text(one.text).numpy() for one in bank.text.lines(run, row)]
             bank.text.write_vectors(run, row, np.stack(vectors), MODEL)
+        for segment in bank.catalog.segments(name)[: 3 if name == "e" else 4]:
+            texts = (f"{name} {number}" for number in range(segment.first, segment.stop))
+            rows = torch.stack([Words().embed_text(text) for text in texts])
+            bank.embeddings.write(name, segment.number, FURTHER, rows.half())
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,22 @@ def test_evidence_is_that_of_one_bank_bit_by_bit(both):
         assert best[0] == best[1]
         ranked = [each.library.rank_frames(question, 9) for each in both]
         assert ranked[0] == ranked[1]
+
+
+def test_rows_of_a_second_embedder_are_searched_in_both(root):
+    """Also those of a film of which one segment has none."""
+    with (
+        opened(root / "one", ClipRetriever(embedder=Words(), rows=FURTHER)) as one,
+        union(root, ClipRetriever(embedder=Words(), rows=FURTHER)) as two,
+    ):
+        for text, video_id in (("d 6", "d"), ("e 2", "e"), ("c 0", "c")):
+            question = Question(text, tuple("fedcba"))
+            ranked = [each.library.rank_frames(question, 9) for each in (one, two)]
+            assert ranked[0] == ranked[1] and ranked[1][0].video_id == video_id
+            hits = [each.recall(question, read_tokens=30).hits for each in (one, two)]
+            assert hits[0].names == hits[1].names
+            assert torch.equal(hits[0].scores, hits[1].scores)
+        assert one.embeddings.nbytes("e") == two.embeddings.nbytes("e")
 
 
 @pytest.mark.parametrize(

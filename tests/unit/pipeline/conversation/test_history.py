@@ -50,6 +50,19 @@ def test_a_follow_up_goes_on_where_the_last_answer_ended(engine: Engine, film: s
     assert [each.answer for each in history.rounds] == ["star", "heart", "star"]
 
 
+def test_and_now_asks_for_the_newest_moment(engine: Engine, film: str) -> None:
+    history = History(engine.backbone)
+    first = engine.ask("What shape is red in the first 10 seconds?", film, history=history)
+    now = engine.ask("And now?", film, history=history)
+    assert (first.text, now.question, now.text) == ("star", SHAPE, "heart")
+    assert now.trace is not None and now.trace.strategy == "latest"
+    assert history.resolve("And now?").newest and not history.resolve("again?").newest
+    history.add(Round("What does the sign say on Tuesday?", "", (), ()))
+    assert history.resolve("what about now?").text == "What does the sign say?"
+    history.add(Round('Who says "on Tuesday"?', "", (), ()))
+    assert history.resolve("And now?").text == 'Who says "on Tuesday"?'
+
+
 def test_rounds_carry_the_frames_that_they_cite(engine: Engine, film: str) -> None:
     per_frame = engine.backbone.tokens_per_frame
     history = History(engine.backbone, history_tokens=per_frame)

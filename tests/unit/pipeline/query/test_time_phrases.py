@@ -178,7 +178,8 @@ def test_lengths_of_both_kinds_of_time_have_one_vocabulary(text, seconds):
         ("What is the word before it?", "BEFORE", "What is the word"),
         ("  who came before then?", "BEFORE", "who came"),
         ("Earlier, what came after that?", "AFTER", "Earlier, what came"),
-        ("and now?", "AGAIN", ""),
+        ("and now?", "NOW", ""),
+        ("once more", "AGAIN", ""),
     ],
 )
 def test_references(text, direction, rest):

@@ -67,7 +67,8 @@ def test_it_reads_more_frames_with_every_token_and_writes_nothing(own_film, tmp_
         qa.ingest(source)
         before = {path: path.read_bytes() for path in (bank / "segments").rglob("*.*")}
         whole = qa.backbone.tokens_per_frame
-        answer, read = looked(qa, source.info.video_id)
+        double = SecondLook(fps=2)
+        answer, read = looked(qa, source.info.video_id, strategy=double)
         assert answer.text == SAYS and not answer.warning
         assert "decoded from the film at 2 frames a second" in answer.trace.why
         for one in read.evidence:
@@ -77,13 +78,15 @@ def test_it_reads_more_frames_with_every_token_and_writes_nothing(own_film, tmp_
             assert one.interval == 0.5 and run.kv is not None
         assert len(read.times) == 3 * 8
         assert all(end - start <= 4.001 for start, end in answer.spans)
-        again, _ = looked(qa, source.info.video_id)
+        again, _ = looked(qa, source.info.video_id, strategy=double)
         assert (again.text, again.spans) == (answer.text, answer.spans)
         few = SecondLook(segments=1, fps=5, most_frames=8)
         answer, read = looked(qa, source.info.video_id, strategy=few)
         assert len(read.times) == 8 and "at 2 frames a second" in answer.trace.why
         many, read = looked(qa, source.info.video_id, strategy=SecondLook(segments=1, fps=5))
         assert len(read.times) == 20 and "at 5 frames a second" in many.trace.why
+        own, read = looked(qa, source.info.video_id)
+        assert len(read.times) == 3 * 4 and "at 1 frames a second" in own.trace.why
         stored, old = looked(qa, source.info.video_id, strategy=SecondLook(from_film=False))
         assert len(old.times) == 3 * 4 and not stored.warning and "film" not in stored.trace.why
         assert before == {path: path.read_bytes() for path in (bank / "segments").rglob("*.*")}
@@ -92,7 +95,7 @@ def test_it_reads_more_frames_with_every_token_and_writes_nothing(own_film, tmp_
 def test_nothing_after_the_moment_and_outside_the_spans_is_read(own_film, tmp_path):
     with opened(own_film, tmp_path / "bank", *LOOK, says=SAYS) as (qa, source):
         qa.ingest(source)
-        name, every = source.info.video_id, SecondLook(segments=9)
+        name, every = source.info.video_id, SecondLook(segments=9, fps=2)
         answer, read = looked(qa, name, strategy=every, asked_at=9.3)
         assert max(read.times) == 9.0 and len(read.times) == 19
         assert all(end <= 9.5 for _, end in answer.spans)
@@ -154,7 +157,7 @@ def test_of_several_films_each_is_decoded_where_it_is_there(own_film, film, tmp_
         qa.ingest(second)
         other.unlink()
         names = [source.info.video_id, second.info.video_id]
-        answer, read = looked(qa, names, strategy=SecondLook(segments=9))
+        answer, read = looked(qa, names, strategy=SecondLook(segments=9, fps=2))
         rates = {run.video_id: one.interval for one in read.evidence for run in one.runs}
         assert rates == {names[0]: 0.5, names[1]: 1.0}
         assert "other.mp4 is not there" in answer.warning and "own.mp4" not in answer.warning

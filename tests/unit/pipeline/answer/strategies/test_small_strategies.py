@@ -122,7 +122,7 @@ def test_dual_says_whether_pictures_and_words_agree(film, tmp_path):
 
 
 def test_second_look_reads_whole_segments(film, tmp_path):
-    options = ("answer=second_look", "segmenter.seconds=4", "answer.segments=2", "answer.fps=1")
+    options = ("answer=second_look", "segmenter.seconds=4", "answer.segments=2")
     answer = ask(film, tmp_path, *options)
     assert steps(answer) == ["look", "look", "answer"] and answer.frames_read == 8
     assert answer.text == SAYS and len(answer.lines) == 2
