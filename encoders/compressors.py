@@ -4,6 +4,7 @@ Knows tokens and their grid positions; nothing of pixels, models or questions. E
 keeps the order of the tokens and at least one token of every frame, so compressors chain.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -126,6 +127,45 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class TokenMerging:
+    """Merge the most alike tokens of each frame until a share of them is left (ToMe, arXiv
+    2210.09461).
+
+    A round divides the tokens in turn into A and B. Each of A is compared with all of B by cosine,
+    and the most alike are added to their partners: means that are weighted by how many tokens each
+    stands for, so that the sum over a frame of size times token stays. A round merges half of the
+    tokens at most. A merged token keeps its partner's place, so places stay in order and none comes
+    twice. Tokens are merged where the language model reads them, behind the projector, so no
+    attention knows the sizes.
+
+    keep: share of each frame's tokens that is left, rounded up.
+    """
+
+    keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise ValueError(
+                f"keep={self.keep} is no share of a frame's tokens; use a value above 0, up to 1"
+            )
+
+    def __call__(self, visual: VisualTokens) -> VisualTokens:
+        tokens, kept = [], []
+        for first, stop in visual.ranges():
+            count = math.ceil(self.keep * (stop - first))
+            own, places, _ = merged_tokens(visual.tokens[first:stop], count)
+            tokens.append(own)
+            kept.append(first + places.to(visual.pos.device))
+        counts = torch.tensor([len(own) for own in tokens])
+        return replace(
+            visual,
+            tokens=torch.cat(tokens),
+            pos=visual.pos[torch.cat(kept)],
+            offsets=torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
+        )
+
+
+@dataclass(frozen=True)
 class Chain:
     """One compressor after another."""
 
@@ -171,6 +211,27 @@ def near_duplicates(features: Tensor, threshold: float) -> Tensor:
         repeats.append(alike[last][t])
         last = last if alike[last][t] else t
     return torch.tensor(repeats)
+
+
+def merged_tokens(tokens: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`count` tokens from [m, D] by bipartite matching; their numbers before, rising [count] int64;
+    and how many tokens each stands for [count] float32.
+    """
+    sums, sizes = tokens.float(), torch.ones(len(tokens), 1, device=tokens.device)
+    places = torch.arange(len(tokens), device=tokens.device)
+    while len(sums) > count:
+        unit = normalize(sums, dim=1)
+        cosine, partner = (unit[0::2] @ unit[1::2].T).max(1)  # of each of A, in B
+        most = min(len(sums) - count, len(sums) // 2)
+        merged = 2 * cosine.sort(descending=True, stable=True).indices[:most]
+        targets = 2 * partner[merged // 2] + 1
+        sums = sums.index_add(0, targets, sums[merged])
+        sizes = sizes.index_add(0, targets, sizes[merged])
+        rest = torch.ones(len(sums), dtype=torch.bool, device=sums.device)
+        rest[merged] = False
+        sums, sizes, places = sums[rest], sizes[rest], places[rest]
+    means = torch.where(sizes > 1, sums / sizes, tokens[places].float())
+    return means.to(tokens.dtype), places, sizes[:, 0]
 
 
 def token_changes(visual: VisualTokens) -> Tensor:

@@ -211,6 +211,19 @@ class Run:
     def ordinals(self) -> range:
         return range(self.first, self.first + self.tokens.times.numel())
 
+    def single_frames(self) -> "list[Run]":
+        """Each of its frames as a run of its own."""
+        return [
+            Run(
+                self.video_id,
+                self.segment,
+                self.first + frame,
+                self.tokens.frames(frame, frame + 1),
+                None if self.kv is None else self.kv.frames(frame, frame + 1),
+            )
+            for frame in range(len(self.ordinals))
+        ]
+
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Evidence:

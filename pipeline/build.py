@@ -79,6 +79,7 @@ GROUPS = (
     "block_score",
     "query_pool",
     "retriever",
+    "frame_order",
     "reader",
     "abstention",
     "answer",
@@ -161,6 +162,11 @@ def build_qa(
     endpoint = backbone if isinstance(backbone, Endpoint) else None
     if endpoint is not None:
         _refuse_abstention(settings)
+        if not settings.frame_order["_target_"].endswith(".TimeOrder"):
+            raise UserError(
+                "frame_order= needs a model in this process; backbone=endpoint gets pictures in "
+                "time order; leave frame_order= out."
+            )
         settings = without_tokens(settings)
     segmenter = instantiate("segmenter", settings.segmenter)
     if isinstance(segmenter, functools.partial):

@@ -8,6 +8,7 @@ import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
 from encoders.models.positions import Cursor
 from encoders.text.lines import TextLine
-from memory.schema import Evidence, VideoTitle
+from memory.schema import Evidence, Run, VideoTitle
 from pipeline.answer.abstention import NoAbstention, instructed, is_absent
 from pipeline.answer.attention.attention_shares import AttentionShares
 from pipeline.answer.attention.retrieval_heads import RetrievalHeads
+from pipeline.answer.frame_order.frame_orders import FrameOrder, TimeOrder
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
 from pipeline.answer.text_evidence import prompt
@@ -48,13 +50,14 @@ class CachedReader:
         max_new_tokens: int = 64,
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
+        frame_order: FrameOrder | None = None,
         abstention: Abstention | None = None,
     ) -> None:
         """max_thinking_tokens: of a thought before the answer, which counts apart.
         retrieval_heads: file of the heads whose attention makes citations; None = the one in the
-        checkpoint's folder, or else all heads count. abstention: None = the model says by itself
-        what it does not see. UserError on values that give no room, and on a file that does not
-        fit the model.
+        checkpoint's folder, or else all heads count. frame_order: of the frames of each video; None
+        = in time. abstention: None = the model says by itself what it does not see. UserError on
+        values that give no room, and on a file that does not fit the model.
         """
         if max_new_tokens < 1:
             raise UserError(
@@ -74,6 +77,7 @@ class CachedReader:
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
         self.abstention: Abstention = abstention or NoAbstention()
         self._thinking_tokens = max_thinking_tokens
+        self._order: FrameOrder = frame_order or TimeOrder()
         self._thought = backbone.prompt.thought
         self.retrieval_heads = RetrievalHeads.of(backbone, retrieval_heads)
         self._language_model = backbone.language_model
@@ -309,15 +313,45 @@ class CachedReader:
         ids = [] if title is None else self.backbone.prompt.ids(title.heading)
         return self._language_model.embed(ids)
 
-    def _owners(self, counts: Sequence[Tensor]) -> Tensor:
+    def _in_order(self, evidence: Evidence) -> tuple[dict[str, list[Run]], Tensor]:
+        """The runs of each video in the order in which they are read, and the number in the
+        evidence of every frame in that order: [F]. A frame that repeats the one before it stays
+        behind it."""
+        if self._order.is_time:
+            return evidence.videos, torch.arange(evidence.frame_count)
+        ranks = dict(zip(evidence.ranking, range(evidence.frame_count), strict=False))
+        ordered: dict[str, list[Run]] = {}
+        numbers: list[int] = []
+        for video_id, runs in evidence.videos.items():
+            first, groups = len(numbers), list[list[Run]]()
+            for frame in (each for run in runs for each in run.single_frames()):
+                repeats = frame.tokens.repeats
+                if groups and repeats is not None and bool(repeats[0]):
+                    groups[-1].append(frame)
+                else:
+                    groups.append([frame])
+            starts = [first]
+            for group in groups:
+                starts.append(starts[-1] + len(group))
+            places = [range(a, b) for a, b in pairwise(starts)]
+            # frames that were not ranked, such as the newest ones, count as the least match
+            own = [min(ranks.get(n, evidence.frame_count) for n in place) for place in places]
+            order = self._order(own)
+            ordered[video_id] = [frame for number in order for frame in groups[number]]
+            numbers += [n for number in order for n in places[number]]
+        return ordered, torch.tensor(numbers, dtype=torch.int64)
+
+    def _owners(self, counts: Sequence[Tensor], numbers: Tensor | None = None) -> Tensor:
         """[S] number of each context token's frame, -1 for text. counts: for each video [1] tokens
-        of the text before it, then [T] tokens of each of its frames."""
+        of the text before it, then [T] tokens of each of its frames. numbers: [F] of the frames in
+        this order, in the evidence; None: they are read in time order."""
         owners, number = [torch.full((len(self.sink),), -1)], 0
         for text, frames in zip(counts[::2], counts[1::2], strict=False):
             owners.append(torch.full((int(text),), -1))
-            numbers = torch.arange(number, number + len(frames))
-            owners.append(numbers.repeat_interleave(frames))
+            places = torch.arange(number, number + len(frames))
+            owners.append(places.repeat_interleave(frames))
             number += len(frames)
         if len(counts) % 2:  # text without frames
             owners.append(torch.full((int(counts[-1]),), -1))
-        return torch.cat(owners)
+        joined = torch.cat(owners)
+        return joined if numbers is None else torch.cat([numbers, torch.tensor([-1])])[joined]

@@ -6,10 +6,10 @@ prefill. KVReader lays the stored keys and values out at contiguous positions: n
 frame's keys saw the window it was encoded in, not its new neighbors. With everything recalled and
 inside the window both equal a plain forward pass (law 1).
 
-The context is always: preamble | recalled and recent frames in time order, each after its time tag
-| suffix. Frames of several videos stand video by video, those of each behind its title. The suffix
-is the recalled lines of text, if any, and the question. Knows no disk, no retrieval and no rotary
-embedding.
+The context is always: preamble | recalled and recent frames, each after its time tag | suffix.
+Frames are in time order unless frame_order= says otherwise. Frames of several videos stand video by
+video, those of each behind its title. The suffix is the recalled lines of text, if any, and the
+question. Knows no disk, no retrieval and no rotary embedding.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from encoders.models.video_llm import require_full_attention
 from encoders.schema import FrameEmbeds, KVBlock, join_tokens
 from memory.schema import Evidence, Run
 from pipeline.answer.cached_reader import CachedReader
+from pipeline.answer.frame_order.frame_orders import FrameOrder
 from pipeline.answer.schema import Abstention, Cache, Layout
 
 
@@ -41,6 +42,7 @@ class TokenReader(CachedReader):
         max_new_tokens: int = 64,
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
+        frame_order: FrameOrder | None = None,
         abstention: Abstention | None = None,
     ) -> None:
         super().__init__(
@@ -48,6 +50,7 @@ class TokenReader(CachedReader):
             max_new_tokens=max_new_tokens,
             max_thinking_tokens=max_thinking_tokens,
             retrieval_heads=retrieval_heads,
+            frame_order=frame_order,
             abstention=abstention,
         )
         if backbone.counts_frames:  # then nothing before the frames is the same for every question
@@ -63,7 +66,8 @@ class TokenReader(CachedReader):
         parts: list[Tensor | FrameEmbeds] = []
         counts: list[Tensor] = []  # tokens of each frame, and of the text before each video
         opening = self._opening(evidence)  # [n, D]
-        for video_id, runs in evidence.videos.items():
+        videos, numbers = self._in_order(evidence)
+        for video_id, runs in videos.items():
             text = torch.cat([opening, self._title(evidence, video_id)])
             frames = self.backbone.frame_embeds(
                 join_tokens([run.tokens for run in runs]), whole=True
@@ -73,7 +77,7 @@ class TokenReader(CachedReader):
             opening = opening[:0]
         if len(opening):
             parts, counts = [opening], [torch.tensor([len(opening)])]
-        owners = self._owners(counts)  # [S]
+        owners = self._owners(counts, numbers)  # [S]
         layers = self._language_model.kv_shape.layers
 
         def write(cache: Cache) -> None:
@@ -106,6 +110,7 @@ class KVReader(CachedReader):
         max_new_tokens: int = 64,
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
+        frame_order: FrameOrder | None = None,
         abstention: Abstention | None = None,
     ) -> None:
         require_full_attention(backbone)
@@ -119,16 +124,23 @@ class KVReader(CachedReader):
             max_new_tokens=max_new_tokens,
             max_thinking_tokens=max_thinking_tokens,
             retrieval_heads=retrieval_heads,
+            frame_order=frame_order,
             abstention=abstention,
         )
 
     def layout(self, evidence: Evidence) -> Layout:
         """With per-layer hits each layer reads its own frames. Raises UserError when the bank keeps
         no keys and values."""
-        blocks = {video_id: _block(runs) for video_id, runs in evidence.videos.items()}
+        videos, numbers = self._in_order(evidence)
+        blocks = {video_id: _block(runs) for video_id, runs in videos.items()}
         if not blocks:
             return self._without_frames()
         if evidence.per_layer is not None:
+            if not self._order.is_time:
+                raise UserError(
+                    "retriever.per_layer=true reads frames in time order; use frame_order=time, or "
+                    "another retriever."
+                )
             return self._per_layer_layout(evidence.per_layer, list(blocks.values()))
         texts = {video_id: self._title(evidence, video_id) for video_id in blocks}
         counts = [
@@ -136,7 +148,7 @@ class KVReader(CachedReader):
             for video_id, block in blocks.items()
             for part in (torch.tensor([len(texts[video_id])]), block.offsets.diff())
         ]
-        owners = self._owners(counts).expand(self._language_model.kv_shape.layers, -1)
+        owners = self._owners(counts, numbers).expand(self._language_model.kv_shape.layers, -1)
 
         def write(cache: Cache) -> None:
             for video_id, block in blocks.items():

@@ -97,6 +97,12 @@ def check_parts(
         )
     if settings.retriever.get("per_layer") and not reader_needs_kv:
         raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")
+    in_time = str(settings.frame_order["_target_"]).endswith(".TimeOrder")
+    if settings.retriever.get("per_layer") and not in_time:
+        raise UserError(
+            "retriever.per_layer=true reads frames in time order; use frame_order=time, or another "
+            "retriever."
+        )
 
 
 def _refuse_long_reads(settings: PipelineSettings, backbone: Backbone) -> None:

@@ -14,6 +14,8 @@ from encoders.compressors import (
     NoCompression,
     Pool,
     Shrink,
+    TokenMerging,
+    merged_tokens,
     near_duplicates,
 )
 from encoders.schema import Compressor, VisualTokens, join_tokens
@@ -221,6 +223,30 @@ def test_merge_looks_at_the_last_frame_that_stayed() -> None:
     assert found.tolist() == [t % 4 != 0 for t in range(20)]
 
 
+@pytest.mark.parametrize("count", [1, 5, 40, 90, 108])
+def test_token_merging_keeps_the_sum_and_the_places(count: int) -> None:
+    """Sizes times tokens add up to the frame, whatever is merged; all kept is the frame itself."""
+    given = seen(1).tokens
+    own, places, sizes = merged_tokens(given, count)
+    assert own.shape == (count, 16) and int(sizes.sum()) == 108
+    assert torch.equal(places, places.unique())
+    torch.testing.assert_close((own * sizes[:, None]).sum(0), given.sum(0), atol=1e-4, rtol=1e-4)
+    alone = sizes == 1
+    assert torch.equal(own[alone], given[places[alone]])
+    if count == 108:
+        assert torch.equal(own, given)
+
+
+def test_token_merging_merges_what_is_alike_first() -> None:
+    """Four directions, each of three tokens of one length: four tokens are left, one of each."""
+    base = torch.eye(4, 16).repeat_interleave(3, 0)
+    own, _, sizes = merged_tokens(base, 4)
+    assert sorted(own.argmax(1).tolist()) == [0, 1, 2, 3] and sizes.tolist() == [3.0] * 4
+    assert torch.allclose(own.norm(dim=1), torch.ones(4))
+    got = TokenMerging(0.25)(seen(3))
+    assert got.offsets.diff().tolist() == [27, 27, 27]
+
+
 def test_framediff_compares_with_the_frame_that_was_repeated() -> None:
     given = still(4, [0])
     tokens = given.tokens.clone()
@@ -240,6 +266,8 @@ def test_framediff_compares_with_the_frame_that_was_repeated() -> None:
         (lambda: Merge(0.0), "threshold=0"),
         (lambda: Merge(1.01), "threshold=1.01"),
         (lambda: Merge(float("nan")), "threshold=nan"),
+        (lambda: TokenMerging(0.0), "keep=0.0"),
+        (lambda: TokenMerging(1.5), "keep=1.5"),
     ],
 )
 def test_wrong_values_are_refused(make: type, words: str) -> None:

@@ -12,7 +12,8 @@ import torch
 
 from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import Frames
-from memory.schema import Evidence, FrameName, Hits, Question, Run, VideoTitle
+from memory.schema import Evidence, FrameName, Hits, Question, Run, Stretch, VideoTitle
+from pipeline.answer.frame_order.frame_orders import EdgesOrder, ScoreOrder
 from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.toy_evidence import silent
 from tests.support.toys import toy_backbone, toy_frames
@@ -98,6 +99,45 @@ def test_answer_equals_the_librarys_generate():
         assert "".join(pieces).strip() == reading.text  # what was streamed is what was answered
         assert abs(sum(reading.weights.values()) - 1) < 1e-5
         assert set(reading.weights) == {FrameName("toy", ordinal) for ordinal in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("order", "read"), [(ScoreOrder(), [1, 2, 4, 5, 0, 3]), (EdgesOrder(), [0, 1, 2, 4, 5, 3])]
+)
+def test_frames_in_another_order_read_like_a_film_in_that_order(order, read):
+    """Three of six frames are ranked: 3, then 0, then 5. Two share a run."""
+    frames, backbone = toy_frames(6), toy_backbone()
+    runs = encode(frames, [1, 2, 1, 1, 1])
+    whole = evidence(runs)
+    ranked = torch.tensor([3, 0, 5])
+    hits = Hits(ranked, torch.tensor([3.0, 2.0, 1.0]), stretches=(Stretch("toy", 0, 6),))
+    asked = replace(whole, hits=hits)
+    turned = Frames("toy", frames.pixels[read], frames.times[read])
+    got = TokenReader(backbone, frame_order=order).logits(asked, silent)
+    assert torch.allclose(got, reference(turned, QUESTION), atol=1e-4)
+
+    single = [each for run in runs for each in run.single_frames()]
+    by_hand = replace(whole, runs=tuple(single[number] for number in read))
+    reader = KVReader(backbone, frame_order=order)
+    assert torch.equal(reader.logits(asked, silent), KVReader(backbone).logits(by_hand, silent))
+    owners = reader.layout(asked).frames_of[0]
+    assert owners[owners >= 0].unique_consecutive().tolist() == read  # numbers in the evidence
+    weights = reader.read(asked, silent).weights  # of the same frames, under their own names
+    assert weights == pytest.approx(
+        {
+            FrameName("toy", read[name.ordinal]): weight
+            for name, weight in KVReader(backbone)
+            .read(
+                replace(
+                    by_hand,
+                    runs=tuple(replace(run, first=place) for place, run in enumerate(by_hand.runs)),
+                ),
+                silent,
+            )
+            .weights.items()
+        },
+        abs=1e-5,
+    )
 
 
 def test_a_frame_range_of_a_segment_reads_like_the_shorter_video():

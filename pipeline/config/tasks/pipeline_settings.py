@@ -115,6 +115,7 @@ class PipelineSettings(Settings):
     )
     query_pool: PartSettings = mandatory("Which queries of a question retriever=kv searches with.")
     retriever: PartSettings = mandatory("Finds the frames that an answer reads.")
+    frame_order: PartSettings = mandatory("In which order the reader gets the frames.")
     reader: PartSettings = mandatory("Answers from the recalled frames.")
     abstention: PartSettings = mandatory(
         'When an answer is "not in the video", beside when the model says so by itself.'
