@@ -14,11 +14,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from encoders.models.generation import Generation
 from encoders.schema import Frames, KVBlock, Segment, VisualTokens
 from encoders.text.lines import TextLine
 from memory.timeline import Span, Timeline, touches
 
 ANY_TIME: Span = (-math.inf, math.inf)
+GREEDY = Generation()
 
 
 class VideoSpan(NamedTuple):
@@ -85,6 +87,7 @@ class Question:
     newest: bool
     # a picture, or the frames of a clip, to search for beside the text
     picture: Frames | None = field(compare=False)
+    generation: Generation  # how the answer is written
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class Question:
         query: str = "",
         newest: bool = False,
         picture: Frames | None = None,
+        generation: Generation = GREEDY,
     ) -> None:
         """videos: one id, or several. ValueError for no video, or for one twice."""
         ids = (videos,) if isinstance(videos, str) else tuple(videos)
@@ -117,6 +121,7 @@ class Question:
             "query": query,
             "newest": newest,
             "picture": picture,
+            "generation": generation,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

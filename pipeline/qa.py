@@ -15,10 +15,11 @@ from encoders.encoder import Encoder
 from encoders.errors import UserError
 from encoders.models.backbone import VideoModel
 from encoders.models.clip import NoFrameEmbedder
+from encoders.models.generation import Generation
 from encoders.schema import Frames, FrameSource, LiveSource, Segment
 from memory.bank import MemoryBank
 from memory.retrieval.common import hits
-from memory.schema import Evidence, Question, Run
+from memory.schema import GREEDY, Evidence, Question, Run
 from pipeline.answer.answerer import Answerer, Read, ReadAll
 from pipeline.answer.schema import local
 from pipeline.answer.stream import AnswerStream
@@ -78,9 +79,12 @@ class VideoQA:
         emit: Emit = lambda text: None,
         *,
         cancelled: threading.Event | None = None,
+        context: str = "",
+        generation: Generation = GREEDY,
     ) -> Answer:
         """Answer about frames that are in no bank; nothing of them stays. They have the size of the
-        model. UserError on an empty question, or where the model is not in this process.
+        model. context, generation: as of Question. UserError on an empty question, or where the
+        model is not in this process.
         """
         check_question(question)
         reader, ingester = local(self.answerer.reader, "a question about pictures"), self.ingester
@@ -90,7 +94,7 @@ class VideoQA:
         )
         segment = encoder.encode(_whole_patches(frames, self.backbone.temporal_patch), 0, timer)
         evidence = Evidence(
-            Question(question, frames.video_id),
+            Question(question, frames.video_id, context=context, generation=generation),
             (Run(frames.video_id, 0, 0, segment.tokens, segment.kv),),
             hits([], []),
             recent=0,

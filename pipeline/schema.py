@@ -155,6 +155,7 @@ class Answer:
     videos: tuple[CitedVideo, ...] = ()  # all that were read, in the prompt's order, if several
     # Unix seconds of each span; () where the bank does not know when the video was
     wall_clock: tuple[tuple[float, float], ...] = ()
+    is_cut: bool = False  # the text ends where no more tokens were allowed
 
     def __post_init__(self) -> None:
         """ValueError on an answer that says nothing, or that cites beside "not shown"."""
@@ -177,6 +178,8 @@ class Reading:
     frames_read: int | None = None  # None: all frames of the evidence
     # 0..1: that the frames do not show what is asked; None: not measured (conf/abstention)
     absence: float | None = None
+    is_cut: bool = False  # the text ends where no more tokens were allowed
+    answer_tokens: int | None = None  # None: nobody counted; the text tells
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.attention import ATTENTIONS, Listener
 from encoders.models.batched_cache import BatchedCache
+from encoders.models.generation import Choose, greedy
 from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache, RotaryForm, RotaryTable
 from encoders.models.positions import Cursor, LinearPositions, Positions
 from encoders.models.prompt_text import PromptText
@@ -317,13 +318,14 @@ class LanguageModel:
         cache: FixedCache | LibraryCache,
         max_new_tokens: int,
         listener: Listener | None = None,
+        choose: Choose = greedy,
     ) -> Iterator[int]:
-        """Greedy decoding from the last hidden state [D]: token ids, one at a time, without the
-        stop token.
+        """Decoding from the last hidden state [D]: token ids, one at a time, without the stop
+        token. choose: each token.
         """
         stops = self._prompt.stop_ids()
         for step in range(max_new_tokens):
-            token = int(self.logits(hidden[None])[0].argmax())
+            token = choose(self.logits(hidden[None])[0])
             if token in stops:
                 return
             yield token

@@ -483,6 +483,7 @@ class Answerer:
             channel=PICTURE if shown else "",
             confidence=None if reading.absence is None else round(1.0 - reading.absence, 4),
             videos=videos,
+            is_cut=reading.is_cut,
         )
 
     def _lost(self, request: Request) -> str:

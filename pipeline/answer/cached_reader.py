@@ -143,6 +143,9 @@ class CachedReader:
         """Answer the question of the evidence. `emit` gets the text in pieces; joined, they are the
         text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
+        how = evidence.question.generation
+        most = min(how.max_tokens or self.max_new_tokens, self.max_new_tokens)
+        choose = how.chooser()
         asked = instructed(evidence.question.prompt, self.abstention)
         suffix = self.prompt_suffix(asked, evidence.lines, evidence.titles)
         check = self.check_suffix(evidence)
@@ -150,7 +153,7 @@ class CachedReader:
         with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
             shares = AttentionShares(frames_of, heads=self.retrieval_heads)
             ids: list[int] = []
-            emitted = ""
+            emitted, is_stopped = "", False
             with timer("first_token"), one_thread(self._language_model.is_narrow):
                 absence = self._absence(self._states(check, cache)[-1:]) if len(check) else None
                 hidden = self._begin(suffix, cache, shares, cancelled)[-1]
@@ -159,30 +162,33 @@ class CachedReader:
                 if is_absent(absence, self.abstention):
                     emit(NOT_SHOWN)
                     return Reading(NOT_SHOWN, {}, absence=absence)
-                stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
+                stream = self._language_model.decode(hidden, cache, most, shares, choose)
                 token = next(stream, None)
                 if self._thought is not None and token == self._thought.begin:  # unasked
                     begin = self._language_model.embed([token])
                     hidden = self._begin(begin, cache, shares, cancelled, thinks=True)[-1]
-                    stream = self._language_model.decode(hidden, cache, self.max_new_tokens, shares)
+                    stream = self._language_model.decode(hidden, cache, most, shares, choose)
                     token = next(stream, None)
             with timer("decode"), one_thread(self._language_model.is_narrow):
                 while token is not None:
                     raise_if_cancelled(cancelled)
                     ids.append(token)
                     # a space at the end waits: the answer may end there
-                    text = self.backbone.prompt.text_of(ids).strip()
-                    # half a character waits for its other half
-                    if not text.endswith("\ufffd") and text != emitted:
-                        emit(text[len(emitted) :])
-                        emitted = text
-                    token = next(stream, None)
+                    text, is_stopped = how.cut(self.backbone.prompt.text_of(ids).strip())
+                    # half a character waits for its other half, as does half a stop text
+                    shown = text if is_stopped else how.settled(text)
+                    if not shown.endswith("\ufffd") and len(shown) > len(emitted):
+                        emit(shown[len(emitted) :])
+                        emitted = shown
+                    token = None if is_stopped else next(stream, None)
+            is_cut = len(ids) == most and not is_stopped
             with timer("cite"):
-                shares.finish([len(ids) < self.max_new_tokens])
-        text = self.backbone.prompt.text_of(ids).strip()
+                shares.finish([not is_cut and not is_stopped])
+        text = how.cut(self.backbone.prompt.text_of(ids).strip())[0]
         if text != emitted:
             emit(text[len(emitted) :])
-        return Reading(text, shares.weights(evidence.names), absence=absence)
+        weights = shares.weights(evidence.names)
+        return Reading(text, weights, absence=absence, is_cut=is_cut, answer_tokens=len(ids))
 
     def log_likelihoods(
         self,

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from encoders.encoder import Timer
 from encoders.errors import UserError
-from memory.schema import Evidence, FrameName
+from encoders.models.generation import Generation
+from memory.schema import GREEDY, Evidence, FrameName
 from pipeline.endpoint.chat import ChatPrompt, Frame, chat_prompt, count_tokens
 from pipeline.endpoint.client import Completion
 from pipeline.endpoint.endpoint import Endpoint
@@ -27,6 +29,19 @@ from pipeline.schema import CitedBy, Reading, Usage
 _ONE_TOKEN = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
 _LETTER = re.compile(r"[\s(\[*\"'`]*([A-Z])[\s)\].:*\"'`]*")  # a token that says a letter alone
 _BEST_FRAMES = 3  # of the search, that are cited where the answer names none
+
+
+def _fields(how: Generation, endpoint: Endpoint) -> dict[str, Any]:
+    """What a question asks of its answer, in the words of the API; {}: nothing of its own."""
+    if how == GREEDY:
+        return {}
+    most = endpoint.limits().answer_tokens
+    fields: dict[str, Any] = {
+        "temperature": how.temperature,
+        "max_tokens": min(how.max_tokens or most, most),
+    }
+    more = {"stop": list(how.stop), "top_p": how.top_p if how.top_p < 1 else None, "seed": how.seed}
+    return fields | {name: value for name, value in more.items() if value not in (None, [])}
 
 
 class EndpointReader:
@@ -64,7 +79,7 @@ class EndpointReader:
         with timer("lay_out"):
             prompt, note = self._prompt(evidence, endpoint.form)
         forwarding = Forwarding(endpoint.form, emit)
-        body = endpoint.request(prompt.content)
+        body = endpoint.request(prompt.content) | _fields(evidence.question.generation, endpoint)
         with ExitStack() as stage:
             stage.enter_context(timer("first_token"))
             is_first = True
@@ -88,6 +103,7 @@ class EndpointReader:
             self._usage(done),
             self._warning(prompt, done, note, answered),
             frames_read=len(prompt.frames),
+            is_cut=done.finish == "length",
         )
 
     def read_letters(

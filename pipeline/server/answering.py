@@ -9,19 +9,23 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from encoders.models.generation import Generation
 from encoders.schema import Frames
 from memory.schema import Question
 from memory.union.bank_union import folder_of
-from pipeline.conversation.round_memory import RoundMemory
+from pipeline.answer.strategies.retrieve import Retrieve
+from pipeline.conversation.history import MAX_ROUNDS
+from pipeline.conversation.round import Round, context_text
+from pipeline.conversation.round_memory import RoundMemory, Texts
 from pipeline.qa import VideoQA
-from pipeline.runtime.cancel import Cancelled
+from pipeline.runtime.cancel import Cancelled, Emit
 from pipeline.schema import Answer
 from pipeline.server.admission import Ticket
-from pipeline.server.chat_request import ChatRequest, InlinePicture, VideoReference
+from pipeline.server.chat_request import Abilities, ChatRequest, InlinePicture, VideoReference
 from pipeline.server.encode_queue import EncodeQueue, StoppedError
 from pipeline.server.errors import ApiError
 from pipeline.server.fetch import Fetcher
@@ -64,10 +68,12 @@ class Answering:
         *,
         running: int,
         seconds: float,
+        round_tokens: int,
     ) -> None:
         """running: questions answered at the same time. seconds: limit per question, encoding
-        included.
+        included. round_tokens: of earlier rounds, beside the newest one.
         """
+        self._round_tokens = round_tokens
         self._qa, self._files, self._fetcher, self._encode_queue = qa, files, fetcher, encode_queue
         self._seconds, self._rounds = seconds, rounds
         self._executor = ThreadPoolExecutor(running, "asker")
@@ -76,9 +82,13 @@ class Answering:
         self._downloads: dict[str, tuple[str, float]] = {}  # URL -> file id, monotonic time
 
     @property
-    def reads_rounds(self) -> bool:
-        """Whether the model reads something of the earlier rounds of a conversation."""
-        return self._rounds.is_read
+    def abilities(self) -> Abilities:
+        """What the model reads and heeds beside a question."""
+        return Abilities(
+            rounds=self._rounds.is_read,
+            instructions=self._qa.backbone.reads_text,
+            generation=isinstance(self._qa.answerer.strategy, Retrieve),
+        )
 
     async def resolve(self, video: VideoReference) -> StoredFile:
         """The stored file of a reference; stores or downloads it first if necessary.
@@ -123,7 +133,8 @@ class Answering:
     async def events(
         self, subject: StoredFile | Frames | WholeBank, request: ChatRequest, ticket: Ticket
     ) -> AsyncGenerator[Event]:
-        """Yield the answer as it is generated. Closing this generator cancels the answer.
+        """Yield the answers as they are generated, each behind its pieces. Closing this generator
+        cancels them.
 
         The worker thread takes over `ticket` and releases it when it is done. ApiError 504 after
         the time limit; encoding continues then.
@@ -160,20 +171,8 @@ class Answering:
 
         def run() -> None:
             try:
-                if isinstance(subject, Frames):
-                    emit(self._qa.ask_frames(request.question, subject, emit, cancelled=stop))
-                    return
-                if isinstance(subject, StoredFile):
-                    key, videos = subject.video_id, [subject.video_id]
-                else:
-                    key, videos = _WHOLE_BANK, list(subject)
-                question = Question(request.question, videos, request.asked_at)
-                if request.rounds:
-                    history = self._rounds.history(key, request.rounds)
-                    question = history.carry(history.resolve(request.question).about(question))
-                answer = self._qa.ask(question, emit, cancelled=stop)
-                self._rounds.add(key, request.question, answer)
-                emit(answer)
+                for number in range(request.answers):
+                    emit(self._answer(subject, request, number, emit, stop))
             except BaseException as error:
                 emit(error)
 
@@ -183,7 +182,8 @@ class Answering:
             raise ApiError(503, "The server is being shut down.") from None
         answering.add_done_callback(lambda _: ticket.release())
         ticket.transferred = True
-        while True:
+        left = request.answers
+        while left:
             try:
                 event = await asyncio.wait_for(events.get(), max(0.0, deadline - time.monotonic()))
             except TimeoutError:
@@ -195,8 +195,54 @@ class Answering:
             if isinstance(event, BaseException):
                 raise event
             yield event
-            if isinstance(event, Answer):
-                return
+            left -= isinstance(event, Answer)
+
+    def _answer(
+        self,
+        subject: StoredFile | Frames | WholeBank,
+        request: ChatRequest,
+        number: int,
+        emit: Emit,
+        stop: threading.Event,
+    ) -> Answer:
+        """One of the answers to a request. number: from 0; each has choices of its own."""
+        how = Generation()
+        if self.abilities.generation:
+            how = request.generation
+            how = how if how.seed is None else replace(how, seed=how.seed + number)
+        lead = request.instructions if self.abilities.instructions else ""
+        rounds = self._recent(request.rounds)
+        if isinstance(subject, Frames):
+            earlier = [Round(*texts, (), ()) for texts in rounds if self.abilities.rounds]
+            context = "\n\n".join(filter(None, [lead, context_text(earlier)]))
+            return self._qa.ask_frames(
+                request.question, subject, emit, cancelled=stop, context=context, generation=how
+            )
+        if isinstance(subject, StoredFile):
+            key, videos = subject.video_id, [subject.video_id]
+        else:
+            key, videos = _WHOLE_BANK, list(subject)
+        question = Question(request.question, videos, request.asked_at, generation=how)
+        if rounds:
+            history = self._rounds.history(key, rounds)
+            question = history.carry(history.resolve(request.question).about(question))
+        if lead:
+            context = "\n\n".join(filter(None, [lead, question.context]))
+            question = replace(question, context=context)
+        answer = self._qa.ask(question, emit, cancelled=stop)
+        self._rounds.add(key, request.question, answer)
+        return answer
+
+    def _recent(self, rounds: Sequence[Texts]) -> list[Texts]:
+        """The newest round, and those before it that fit the budget with it, in order."""
+        count, used = self._qa.answerer.reader.count_tokens, 0
+        recent: list[Texts] = []
+        for texts in reversed(rounds):
+            used += sum(map(count, texts))
+            if recent and (used > self._round_tokens or len(recent) == MAX_ROUNDS):
+                break
+            recent.insert(0, texts)
+        return recent
 
     async def _wait_until_encoded(self, file: StoredFile, deadline: float) -> AsyncGenerator[float]:
         """Yield the share of the video in the bank until it is complete."""

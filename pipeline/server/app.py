@@ -12,7 +12,7 @@ Knows HTTP and the parts of a server; builds none of them.
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,6 @@ from starlette.types import Receive, Scope, Send
 
 from encoders.schema import Frames
 from memory.bank import MemoryBank
-from pipeline.answer.schema import is_local
 from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, responses, uploads
@@ -227,7 +226,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             chat_request.parse_body,
             body,
             max_letters=service.limits.question_letters,
-            reads_rounds=service.answering.reads_rounds,
+            abilities=service.answering.abilities,
             bank_model=service.bank_model,
         )
         if len(body) <= _BRIEF_BYTES:
@@ -261,10 +260,10 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             if chat.stream:
                 events = _EventStream(_stream_answer(service, metrics, response, ticket), ticket)
                 return events
-            answer = await _unless_disconnected(
-                request, _complete_answer(service, metrics, response, ticket)
+            answers = await _unless_disconnected(
+                request, _complete_answers(service, metrics, response, ticket)
             )
-            return JSONResponse(response.completion(answer, _usage(service, answer)))
+            return JSONResponse(response.completion(answers, _usage(service, answers)))
         finally:
             if events is None and not ticket.transferred:
                 ticket.release()
@@ -277,9 +276,10 @@ async def _read_body(request: Request) -> bytearray:
     return body
 
 
-async def _complete_answer(
+async def _complete_answers(
     service: Service, metrics: Metrics, response: responses.ChatResponse, ticket: Ticket
-) -> Answer:
+) -> list[Answer]:
+    answers = []
     with metrics.answer() as record:
         async with aclosing(
             service.answering.events(response.subject, response.request, ticket)
@@ -287,14 +287,15 @@ async def _complete_answer(
             async for event in events:
                 record(event)
                 if isinstance(event, Answer):
-                    return event
-    raise AssertionError("an answer ends with the answer")
+                    answers.append(event)
+    return answers
 
 
 async def _stream_answer(
     service: Service, metrics: Metrics, response: responses.ChatResponse, ticket: Ticket
 ) -> AsyncGenerator[str]:
-    yield response.first_chunk()
+    yield response.first_chunk(0)
+    answers: list[Answer] = []
     try:
         with metrics.answer() as record:
             async with aclosing(
@@ -303,17 +304,23 @@ async def _stream_answer(
                 async for event in events:
                     record(event)
                     if isinstance(event, Answer):
-                        yield response.last_chunks(event, _usage(service, event))
+                        yield response.answer_end(event, len(answers))
+                        answers.append(event)
+                        if len(answers) < response.request.answers:
+                            yield response.first_chunk(len(answers))
                     elif isinstance(event, str):
-                        yield response.text_chunk(event)
+                        yield response.text_chunk(event, len(answers))
                     else:
                         yield responses.heartbeat(event)
+        yield response.end(_usage(service, answers))
     except Exception as error:  # the status line has been sent: report it as an event
         yield responses.error_event(errors.as_api_error(error).body())
 
 
-async def _unless_disconnected(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:
-    """The answer. ApiError 499, after cancelling it, when the client disconnects."""
+async def _unless_disconnected(
+    request: Request, answering: Coroutine[Any, Any, list[Answer]]
+) -> list[Answer]:
+    """The answers. ApiError 499, after cancelling it, when the client disconnects."""
     task = asyncio.ensure_future(answering)
 
     async def wait_for_disconnect() -> None:
@@ -334,14 +341,8 @@ async def _unless_disconnected(request: Request, answering: Coroutine[Any, Any, 
             task.cancel()
 
 
-def _usage(service: Service, answer: Answer) -> dict[str, int]:
-    reader = service.qa.answerer.reader
-    question = (
-        len(reader.backbone.prompt.suffix_ids(answer.question))
-        if is_local(reader)
-        else reader.count_tokens(answer.question)
-    )
-    return responses.usage(answer, question, reader.count_tokens(answer.text))
+def _usage(service: Service, answers: Sequence[Answer]) -> dict[str, int]:
+    return responses.usage(answers, service.qa.answerer.reader.count_tokens)
 
 
 def _check_json(request: Request) -> None:

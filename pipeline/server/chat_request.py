@@ -13,118 +13,47 @@ In place of a video, the last message may hold pictures in time order, as other 
     {"type": "image_url", "image_url": {"url": "data:image/..."}}
 
 The last video of the conversation counts. The question is the text of the last message; earlier
-messages are the rounds that it may refer to. Two fields are extensions: asked_at (video seconds;
-frames after it are not visible to the answer) and cite_in_text (false: citations only as fields,
-not in the text).
+messages are the rounds that it may refer to, and system messages stand before them. Two fields are
+extensions: asked_at (video seconds; frames after it are not visible to the answer) and cite_in_text
+(false: citations only as fields, not in the text).
 """
 
 import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from encoders.models.generation import Generation
 from pipeline.conversation.round_memory import Texts
 from pipeline.server.errors import ApiError
 from pipeline.server.intake import bounded_json
 from pipeline.server.intake.bounded_json import LongText
+from pipeline.server.intake.chat_body import (
+    NEUTRAL,
+    PARTS,
+    SHAPES,
+    TYPES,
+    ChatBody,
+    Fields,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    VideoPart,
+    VideoUrlPart,
+)
 from pipeline.server.intake.inline_video import InlineVideo
 
-MAX_MESSAGES = 256
 MAX_PICTURES = 256
+_MAX_STOPS = 16
+_STOP_LETTERS = 256
 # minutes and seconds, behind a number if wanted: "3. [00:31]"
 _TIME = re.compile(r"\s*(?:\d{1,4}\.\s*)?\[(\d{1,6}):(\d{2}(?:\.\d{1,6})?)\]:?\s*")
 _MAX_NAMES = 8  # of ignored fields in a warning
-
-
-class _Fields(BaseModel):
-    """Fields that are read; all others are remembered, for the warning."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class _Url(_Fields):
-    url: str
-
-
-class _File(_Fields):
-    file_id: str | None = None
-    file_data: str | None = None
-    filename: str = ""
-
-
-class _TextPart(_Fields):
-    type: Literal["text"]
-    text: str
-
-
-class _VideoUrlPart(_Fields):
-    type: Literal["video_url"]
-    video_url: _Url
-
-
-class _FilePart(_Fields):
-    type: Literal["file"]
-    file: _File
-
-
-class _ImagePart(_Fields):
-    type: Literal["image_url"]
-    image_url: _Url
-
-
-_VideoPart = _VideoUrlPart | _FilePart
-_Part = _TextPart | _VideoPart | _ImagePart
-_PARTS: dict[str, type[_Part]] = {
-    "text": _TextPart,
-    "file": _FilePart,
-    "video_url": _VideoUrlPart,
-    "image_url": _ImagePart,
-}
-_SHAPES = {
-    "text": '{"type": "text", "text": "..."}',
-    "file": '{"type": "file", "file": {"file_id": "file-..."}}',
-    "video_url": '{"type": "video_url", "video_url": {"url": "https://... or data:..."}}',
-    "image_url": '{"type": "image_url", "image_url": {"url": "data:image/..."}}',
-}
-_TYPES = "text, file, video_url or image_url"
-
-
-class _Message(_Fields):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Any = None  # None, a text, or a list of parts; see _parse_parts
-
-
-class _StreamOptions(BaseModel):
-    include_usage: bool = False
-
-
-class _Body(_Fields):
-    model: str
-    messages: list[_Message] = Field(min_length=1, max_length=MAX_MESSAGES)
-    stream: bool = False
-    stream_options: _StreamOptions | None = None
-    n: int | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    tools: list[Any] | None = None
-    asked_at: float | None = Field(None, ge=0, allow_inf_nan=False)
-    cite_in_text: bool = True
-
-
-# Values that ask for what happens anyway. Empty ones (null, false, 0, "", [], {}) do as well.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "top_p": (1,),
-    "best_of": (1,),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "modalities": (["text"],),
-}
-_BODY = TypeAdapter(_Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +80,7 @@ class ChatRequest:
 
     model: str
     question: str
+    instructions: str  # system messages
     rounds: tuple[Texts, ...]  # earlier ones, in order
     video: VideoReference | None  # None: about the pictures, or else about the whole bank
     pictures: tuple[InlinePicture, ...]  # rising times
@@ -158,21 +88,32 @@ class ChatRequest:
     stream: bool
     usage: bool  # whether the last chunk of a stream carries token counts
     cite_in_text: bool
+    generation: Generation
+    answers: int  # n
     warning: str  # names the fields of the request that have no effect
 
 
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the model behind the server reads and heeds, beside the question."""
+
+    rounds: bool = False  # earlier rounds
+    instructions: bool = False  # system messages
+    generation: bool = False  # max_tokens, stop, temperature, top_p, seed
+
+
 def parse_body(
-    data: bytearray, *, max_letters: int, reads_rounds: bool = False, bank_model: str = ""
+    data: bytearray, *, max_letters: int, abilities: Abilities, bank_model: str = ""
 ) -> ChatRequest:
     """Parse a request body. Its video stays in `data` and is decoded when it is stored.
 
     ApiError 400 when it is not JSON or not supported, 413 when it has too many parts, 422 when a
-    field is invalid. max_letters: longest question accepted. reads_rounds: whether the model reads
-    earlier rounds. bank_model: the model that answers from the whole bank; "": there is none.
+    field is invalid. max_letters: longest question accepted. bank_model: the model that answers
+    from the whole bank; "": there is none.
     """
     document = bounded_json.parse(data)
     try:
-        body = _BODY.validate_python(document.value)
+        body = ChatBody.model_validate(document.value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "body"
@@ -186,7 +127,7 @@ def parse_body(
     parts[-1], pictures = _pictures(parts[-1], document.long_texts)
     question = _question(parts[-1], document.long_texts, max_letters)
     videos = [
-        [part for part in row if isinstance(part, _VideoPart)]
+        [part for part in row if isinstance(part, VideoPart)]
         for row, message in zip(parts, body.messages, strict=True)
         if message.role == "user"
     ]
@@ -201,6 +142,7 @@ def parse_body(
     return ChatRequest(
         model=body.model,
         question=question,
+        instructions=_instructions(body, parts, document.long_texts, max_letters),
         rounds=_rounds(body, parts, document.long_texts, max_letters),
         video=None if pictures or asks_bank else _video(videos, document.long_texts, bank_model),
         pictures=pictures,
@@ -208,50 +150,52 @@ def parse_body(
         stream=body.stream,
         usage=body.stream_options is not None and body.stream_options.include_usage,
         cite_in_text=body.cite_in_text,
-        warning=_warning(body, parts, videos, reads_rounds),
+        generation=_generation(body, document.long_texts),
+        answers=body.n or 1,
+        warning=_warning(body, parts, videos, abilities),
     )
 
 
-def _parse_parts(message: _Message, index: int) -> list[_Part]:
+def _parse_parts(message: Message, index: int) -> list[Part]:
     """The parts of a message. ApiError 422 that names the part which is not taken."""
     where, content = f"messages.{index}.content", message.content
     if content is None:
         return []
     if isinstance(content, str):
-        return [_TextPart(type="text", text=content)]
+        return [TextPart(type="text", text=content)]
     if not isinstance(content, list):
         raise _invalid_field(where, "give a text or a list of parts")
     return [_parse_part(item, f"{where}.{number}") for number, item in enumerate(content)]
 
 
-def _parse_part(item: Any, where: str) -> _Part:
+def _parse_part(item: Any, where: str) -> Part:
     kind = item.get("type") if isinstance(item, dict) else None
     if not isinstance(kind, str):
-        raise _invalid_field(where, f"a part is an object with a type; use {_TYPES}")
-    if kind not in _PARTS:
-        raise _invalid_field(where, f"a part of type {_printable(kind)} is not taken; use {_TYPES}")
+        raise _invalid_field(where, f"a part is an object with a type; use {TYPES}")
+    if kind not in PARTS:
+        raise _invalid_field(where, f"a part of type {_printable(kind)} is not taken; use {TYPES}")
     try:
-        return _PARTS[kind].model_validate(item)
+        return PARTS[kind].model_validate(item)
     except ValidationError:
         raise _invalid_field(
             where,
-            f"a part of type {kind} is written as {_SHAPES[kind]}; the types that are taken are "
+            f"a part of type {kind} is written as {SHAPES[kind]}; the types that are taken are "
             "text, file, video_url and image_url",
         ) from None
 
 
 def _pictures(
-    parts: list[_Part], long_texts: dict[str, LongText]
-) -> tuple[list[_Part], tuple[InlinePicture, ...]]:
+    parts: list[Part], long_texts: dict[str, LongText]
+) -> tuple[list[Part], tuple[InlinePicture, ...]]:
     """The pictures of the last message, and its other parts without the times of pictures.
 
     Without times there is a picture a second. ApiError 422 for pictures that are no data: URL, or
     not in time order; 413 for too many.
     """
-    rest: list[_Part] = []
+    rest: list[Part] = []
     pictures: list[InlinePicture] = []
     for part in parts:
-        if not isinstance(part, _ImagePart):
+        if not isinstance(part, ImagePart):
             rest.append(part)
             continue
         url = part.image_url.url.strip()
@@ -272,14 +216,14 @@ def _pictures(
         raise ApiError(
             413, f"The request has {len(pictures)} pictures; at most {MAX_PICTURES} are read here."
         )
-    if pictures and any(isinstance(part, _VideoPart) for part in rest):
+    if pictures and any(isinstance(part, VideoPart) for part in rest):
         raise ApiError(422, "Ask about a video or about pictures, not both.", param="messages")
     return rest, tuple(pictures)
 
 
-def _time_tag(part: _Part) -> float | None:
+def _time_tag(part: Part) -> float | None:
     """Seconds of a text that is nothing but a time, such as [01:02]; None for any other part."""
-    match = _TIME.fullmatch(part.text) if isinstance(part, _TextPart) else None
+    match = _TIME.fullmatch(part.text) if isinstance(part, TextPart) else None
     if match is None:
         return None
     minutes, seconds = match.groups()
@@ -287,7 +231,7 @@ def _time_tag(part: _Part) -> float | None:
 
 
 def _rounds(
-    body: _Body, parts: list[list[_Part]], long_texts: dict[str, LongText], max_letters: int
+    body: ChatBody, parts: list[list[Part]], long_texts: dict[str, LongText], max_letters: int
 ) -> tuple[Texts, ...]:
     """The texts of the rounds before the last message. A round is left out where a text is too
     long, or a message has no answer behind it."""
@@ -307,11 +251,34 @@ def _rounds(
     return tuple(rounds)
 
 
-def _text(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int) -> str:
+def _instructions(
+    body: ChatBody, parts: list[list[Part]], long_texts: dict[str, LongText], max_letters: int
+) -> str:
+    """The texts of all system messages. ApiError 400 where they are too long, or no Unicode."""
+    texts = (
+        _text(row, long_texts, max_letters)
+        for message, row in zip(body.messages, parts, strict=True)
+        if message.role in ("system", "developer")
+    )
+    joined = "\n".join(filter(None, texts))
+    if len(joined) > max_letters:
+        raise ApiError(
+            400,
+            f"The system messages have {len(joined)} letters; at most {max_letters} are read here.",
+            param="messages",
+        )
+    if not _is_unicode(joined):
+        raise ApiError(
+            400, "A system message holds halves of characters (lone surrogates).", param="messages"
+        )
+    return joined
+
+
+def _text(parts: list[Part], long_texts: dict[str, LongText], max_letters: int) -> str:
     """The text of a message. ApiError 400 when a part is too long."""
     joined = ""
     for part in parts:
-        if not isinstance(part, _TextPart):
+        if not isinstance(part, TextPart):
             continue
         text = part.text
         if (long_text := long_texts.get(text)) is not None:
@@ -322,7 +289,7 @@ def _text(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int)
     return joined.strip()
 
 
-def _question(parts: list[_Part], long_texts: dict[str, LongText], max_letters: int) -> str:
+def _question(parts: list[Part], long_texts: dict[str, LongText], max_letters: int) -> str:
     """The text of the last message. ApiError 400 when it is empty, too long, or no Unicode."""
     question = _text(parts, long_texts, max_letters)
     if not question:
@@ -336,11 +303,37 @@ def _question(parts: list[_Part], long_texts: dict[str, LongText], max_letters: 
     return question
 
 
-def _check_unsupported(body: _Body) -> None:
-    if body.n not in (None, 1):
-        raise ApiError(400, f"n={body.n} is not supported: there is one answer.", param="n")
+def _check_unsupported(body: ChatBody) -> None:
     if body.tools:
         raise ApiError(400, "tools are not supported.", param="tools")
+    if body.logprobs or body.top_logprobs:
+        raise ApiError(
+            400, "logprobs are not given here; leave logprobs and top_logprobs out.",
+            param="logprobs",
+        )  # fmt: skip
+    if body.response_format and body.response_format.get("type") != "text":
+        raise ApiError(
+            400,
+            "response_format is text alone here: the model cannot be held to a form; ask for the "
+            "form in the question, and check the answer.",
+            param="response_format",
+        )
+
+
+def _generation(body: ChatBody, long_texts: dict[str, LongText]) -> Generation:
+    """How the answer is to be written. ApiError 422 on stop texts that cannot be."""
+    stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    stops = [stop for stop in stops if stop]
+    if len(stops) > _MAX_STOPS or any(
+        len(stop) > _STOP_LETTERS or stop in long_texts for stop in stops
+    ):
+        raise _invalid_field(
+            "stop", f"at most {_MAX_STOPS} texts of at most {_STOP_LETTERS} letters are taken"
+        )
+    # the newer name counts where a client sends both
+    most = body.max_completion_tokens or body.max_tokens
+    top_p = 1.0 if body.top_p is None else body.top_p
+    return Generation(most, tuple(stops), body.temperature or 0.0, top_p, body.seed)
 
 
 def _is_unicode(text: str) -> bool:
@@ -352,10 +345,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def _warning(
-    body: _Body,
-    parts: list[list[_Part]],
-    videos: list[list[_VideoPart]],
-    reads_rounds: bool,
+    body: ChatBody,
+    parts: list[list[Part]],
+    videos: list[list[VideoPart]],
+    abilities: Abilities,
 ) -> str:
     """A sentence for each thing of the request that has no effect."""
     roles = {message.role for message in body.messages}
@@ -368,18 +361,22 @@ def _warning(
     if len(names) > _MAX_NAMES:
         listed += f" and {len(names) - _MAX_NAMES} more"
     sentences = {
-        "System messages are not read.": bool(roles & {"system", "developer"}),
+        "System messages are not read.": (
+            bool(roles & {"system", "developer"}) and not abilities.instructions
+        ),
         'Earlier rounds are used for follow-ups such as "and after that?", and not read by the '
-        "model.": "assistant" in roles and not reads_rounds,
+        "model.": "assistant" in roles and not abilities.rounds,
         f"Only the last of {count} videos is read.": several,
-        "max_tokens is not heeded.": bool(body.max_tokens or body.max_completion_tokens),
-        "Answers are greedy; temperature is not heeded.": bool(body.temperature),
+        "max_tokens, stop and temperature are not heeded by this way to answer.": (
+            not abilities.generation
+            and bool(body.max_tokens or body.max_completion_tokens or body.stop or body.temperature)
+        ),
         f"{listed} {'is' if len(names) == 1 else 'are'} not heeded.": bool(names),
     }
     return " ".join(text for text, is_so in sentences.items() if is_so)
 
 
-def _ignored_names(body: _Body, parts: list[list[_Part]]) -> Iterator[str]:
+def _ignored_names(body: ChatBody, parts: list[list[Part]]) -> Iterator[str]:
     """Names of fields that have no effect and ask for something."""
     yield from _extras(body)
     for message, row in zip(body.messages, parts, strict=True):
@@ -388,28 +385,28 @@ def _ignored_names(body: _Body, parts: list[list[_Part]]) -> Iterator[str]:
         yield from _extras(message)
         for part in row:
             yield from _extras(part)
-            if isinstance(part, _VideoUrlPart):
+            if isinstance(part, VideoUrlPart):
                 yield from _extras(part.video_url)
-            elif isinstance(part, _ImagePart):
+            elif isinstance(part, ImagePart):
                 yield from _extras(part.image_url)
-            elif isinstance(part, _FilePart):
+            elif isinstance(part, FilePart):
                 yield from _extras(part.file)
 
 
-def _extras(fields: _Fields) -> Iterable[str]:
+def _extras(fields: Fields) -> Iterable[str]:
     extra = fields.model_extra or {}
-    return [name for name, value in extra.items() if value and value not in _NEUTRAL.get(name, ())]
+    return [name for name, value in extra.items() if value and value not in NEUTRAL.get(name, ())]
 
 
-def _video_name(part: _VideoPart) -> str:
+def _video_name(part: VideoPart) -> str:
     """What a request calls a video."""
-    if isinstance(part, _VideoUrlPart):
+    if isinstance(part, VideoUrlPart):
         return part.video_url.url
     return part.file.file_id or part.file.file_data or ""
 
 
 def _video(
-    videos: list[list[_VideoPart]], long_texts: dict[str, LongText], bank_model: str
+    videos: list[list[VideoPart]], long_texts: dict[str, LongText], bank_model: str
 ) -> VideoReference:
     parts = [part for row in videos for part in row]
     if not parts:
@@ -420,7 +417,7 @@ def _video(
             + (f", or ask the whole bank with model={bank_model}." if bank_model else "."),
         )
     part = parts[-1]
-    if isinstance(part, _VideoUrlPart):
+    if isinstance(part, VideoUrlPart):
         url = part.video_url.url.strip()
         if url in long_texts or url[:5].lower() == "data:":
             return VideoReference(data=InlineVideo(long_texts.get(url, url)))

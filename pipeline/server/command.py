@@ -41,6 +41,7 @@ _MINIMUM = {
     "request_mb": 1,
     "files_gb": 0.001,
     "letters": 1,
+    "round_tokens": 0,
     "port": 0,
 }
 
@@ -205,7 +206,7 @@ def build_service(config: ServeSettings) -> "Service":
     rounds = RoundMemory(
         backbone,
         history_tokens=config.history_tokens,
-        tell_rounds=config.tell_rounds,
+        tell_rounds=_told_rounds(config, reads_text=backbone.reads_text),
         rewriter=build_rewriter(config.follow_up, backbone),
     )
     new_source = source_factory(config, backbone)
@@ -225,6 +226,7 @@ def build_service(config: ServeSettings) -> "Service":
             rounds,
             running=config.running,
             seconds=config.seconds,
+            round_tokens=config.round_tokens,
         ),
         questions=AdmissionQueue("questions", config.running, config.waiting),
         chat_bodies=BodyLine("requests", config.bodies, config.bodies_mb * 10**6),
@@ -241,6 +243,15 @@ def build_service(config: ServeSettings) -> "Service":
         else None,
         answers_from_bank=config.whole_bank,
     )
+
+
+def _told_rounds(config: ServeSettings, *, reads_text: bool) -> int:
+    """How many earlier rounds the model reads, at most."""
+    from pipeline.conversation.history import MAX_ROUNDS
+
+    if config.tell_rounds is not None:
+        return config.tell_rounds
+    return MAX_ROUNDS if reads_text else 0
 
 
 def open_files(config: ListenSettings, new_source: Callable[[Path], "FrameSource"]) -> "FileStore":

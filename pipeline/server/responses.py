@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,30 +107,42 @@ class ChatResponse:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def completion(self, answer: Answer, usage: dict[str, int]) -> dict[str, Any]:
-        """A chat.completion object."""
-        text = "\n\n".join(filter(None, [answer.text, self._in_text(answer)]))
-        message = {"role": "assistant", "content": text, "refusal": None} | self._extras(answer)
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        return self._object("chat.completion", [choice]) | {
+    def completion(self, answers: Sequence[Answer], usage: dict[str, int]) -> dict[str, Any]:
+        """A chat.completion object with all answers to the request."""
+        choices = []
+        for index, answer in enumerate(answers):
+            text = "\n\n".join(filter(None, [answer.text, self._in_text(answer)]))
+            message = {"role": "assistant", "content": text, "refusal": None}
+            choices.append(
+                {
+                    "index": index,
+                    "message": message | self._extras(answer),
+                    "logprobs": None,
+                    "finish_reason": _finish(answer),
+                }
+            )
+        return self._object("chat.completion", choices) | {
             "usage": usage,
-            "seconds": _rounded(answer),
+            "seconds": _rounded(answers),
         }
 
-    def first_chunk(self) -> str:
-        return self._event({"role": "assistant", "content": ""})
+    def first_chunk(self, index: int) -> str:
+        """The beginning of an answer. index: of it among the answers."""
+        return self._event({"role": "assistant", "content": ""}, index)
 
-    def text_chunk(self, text: str) -> str:
-        return self._event({"content": text})
+    def text_chunk(self, text: str, index: int) -> str:
+        return self._event({"content": text}, index)
 
-    def last_chunks(self, answer: Answer, usage: dict[str, int]) -> str:
-        """The end of a stream: citations, finish reason, and token counts if requested."""
+    def answer_end(self, answer: Answer, index: int) -> str:
+        """The end of an answer: citations and finish reason."""
         line = self._in_text(answer)
-        events = [self._event({"content": f"\n\n{line}"})] if line else []
-        events.append(self._event(self._extras(answer), "stop"))
-        if self.request.usage:
-            events.append(_data(self._object("chat.completion.chunk", []) | {"usage": usage}))
-        return "".join([*events, "data: [DONE]\n\n"])
+        text = self._event({"content": f"\n\n{line}"}, index) if line else ""
+        return text + self._event(self._extras(answer), index, _finish(answer))
+
+    def end(self, usage: dict[str, int]) -> str:
+        """The end of a stream, with token counts if requested."""
+        counts = _data(self._object("chat.completion.chunk", []) | {"usage": usage})
+        return (counts if self.request.usage else "") + "data: [DONE]\n\n"
 
     def _in_text(self, answer: Answer) -> str:
         if not self.request.cite_in_text:
@@ -167,8 +179,8 @@ class ChatResponse:
         file = {"file_id": video.file_id} if video.file_id else {}
         return file | {"filename": video.filename, "video_id": video_id}
 
-    def _event(self, delta: dict[str, Any], finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def _event(self, delta: dict[str, Any], index: int, finish: str | None = None) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return _data(self._object("chat.completion.chunk", [choice]))
 
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -181,13 +193,28 @@ class ChatResponse:
         }
 
 
-def usage(answer: Answer, question: int, text: int) -> dict[str, int]:
-    """Token counts. question, text: tokens of the question and of the answer."""
-    if answer.usage is not None:  # a server behind this one has counted
-        prompt, text = answer.usage.prompt_tokens, answer.usage.answer_tokens
-    else:
-        prompt = answer.visual_tokens + question
+def usage(answers: Sequence[Answer], count_tokens: Callable[[str], int]) -> dict[str, int]:
+    """Token counts of all passes of the model: as OpenAI counts, the prompt of several answers
+    once. count_tokens: of a text."""
+    counts = [_counts(answer, count_tokens) for answer in answers]
+    prompt = max((read for read, _ in counts), default=0)
+    text = sum(written for _, written in counts)
     return {"prompt_tokens": prompt, "completion_tokens": text, "total_tokens": prompt + text}
+
+
+def _counts(answer: Answer, count_tokens: Callable[[str], int]) -> tuple[int, int]:
+    """Tokens that were read and written for an answer."""
+    if answer.usage is not None:  # a server behind this one has counted
+        return answer.usage.prompt_tokens, answer.usage.answer_tokens
+    calls = () if answer.trace is None else answer.trace.calls
+    if not calls:  # pictures of the request, or words of the film
+        return answer.visual_tokens + count_tokens(answer.question), count_tokens(answer.text)
+    read = sum(call.visual_tokens + call.text_tokens for call in calls)
+    return read, sum(call.answer_tokens for call in calls)
+
+
+def _finish(answer: Answer) -> str:
+    return "length" if answer.is_cut else "stop"
 
 
 def error_event(body: dict[str, Any]) -> str:
@@ -204,5 +231,10 @@ def _data(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
-def _rounded(answer: Answer) -> dict[str, float]:
-    return {stage: round(seconds, 4) for stage, seconds in answer.seconds.items()}
+def _rounded(answers: Sequence[Answer]) -> dict[str, float]:
+    """Seconds of each stage, of all answers."""
+    stages = dict.fromkeys(stage for answer in answers for stage in answer.seconds)
+    return {
+        stage: round(sum(answer.seconds.get(stage, 0.0) for answer in answers), 4)
+        for stage in stages
+    }

@@ -449,11 +449,8 @@ def test_several_videos_are_told(server, card):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"stop": ["8"]}, "stop is not heeded."),
-        ({"response_format": {"type": "json_object"}}, "response_format is not heeded."),
-        ({"logprobs": True, "top_logprobs": 2}, "logprobs, top_logprobs are not heeded."),
         ({"mm_processor_kwargs": {"fps": 1}}, "mm_processor_kwargs is not heeded."),
-        ({"seed": 5, "user": "me", "top_p": 0.5}, "seed, user, top_p are not heeded."),
+        ({"presence_penalty": 0.5, "user": "me"}, "presence_penalty, user are not heeded."),
         ({"x\n" + "y" * 100: 1}, "x\\\\n" + "y" * 38 + "... is not heeded."),
         ({f"a{i}": 1 for i in range(20)}, "a7 and 12 more are not heeded."),
         (

@@ -45,7 +45,10 @@ def call_of(
         visual_tokens=sum(tokens),
         longest=max(tokens),
         text_tokens=sum(map(reader.count_tokens, prompts)),
-        answer_tokens=sum(reader.count_tokens(reading.text) for reading in readings),
+        answer_tokens=sum(
+            reader.count_tokens(one.text) if one.answer_tokens is None else one.answer_tokens
+            for one in readings
+        ),
         seconds=seconds,
         usage=total_usage(reading.usage for reading in readings),
     )

@@ -110,7 +110,12 @@ class ServeSettings(ListenSettings):
     )
     letters: int = setting(2000, "Length limit of a question, in characters.")
     history_tokens: int = setting(0, _HISTORY_TOKENS, heading="Conversation")
-    tell_rounds: int = setting(0, _TELL_ROUNDS)
+    tell_rounds: int | None = setting(
+        None, f"{_TELL_ROUNDS} null: 8 for a model that reads text, else 0."
+    )
+    round_tokens: int = setting(
+        1024, "Tokens of such rounds, at most; the newest one comes along at any length."
+    )
     follow_up: PartSettings = mandatory(_FOLLOW_UP)
 
 

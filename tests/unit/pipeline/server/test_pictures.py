@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.server.chat_request import MAX_PICTURES, ChatRequest, parse_body
+from pipeline.server.chat_request import MAX_PICTURES, Abilities, ChatRequest, parse_body
 from pipeline.server.errors import ApiError
 from pipeline.server.intake.pictures import decode_pictures
 
@@ -30,7 +30,8 @@ def text(words: str) -> dict:
 
 def parsed(*parts: Any) -> ChatRequest:
     body = {"model": "reelbank", "messages": [{"role": "user", "content": list(parts)}]}
-    return parse_body(bytearray(json.dumps(body).encode()), max_letters=100)
+    data = bytearray(json.dumps(body).encode())
+    return parse_body(data, max_letters=100, abilities=Abilities())
 
 
 def test_times_stand_before_pictures_and_not_in_the_question() -> None:

@@ -1,0 +1,118 @@
+"""What a chat request says of its answer: its length, its end, chance, several of them, system
+messages and earlier rounds. OpenAI's own client, a real server, a small random model.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support.serving import film, serving
+from tests.support.toys import toy_parts
+
+QUESTION = {"type": "text", "text": "What is on the card?"}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory):
+    overrides = ("seconds=60", "text=none", "reader.max_new_tokens=12", "round_tokens=40")
+    with serving(tmp_path_factory.mktemp("served"), *toy_parts(), *overrides) as (address, _):
+        yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def file_id(client: openai.OpenAI, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = film(tmp_path_factory.mktemp("films") / "a.mp4", "code:4821@2", seconds=6)
+    return client.files.create(file=path, purpose="user_data").id
+
+
+@pytest.fixture
+def ask(client: openai.OpenAI, file_id: str):
+    def call(*before: dict[str, str], **fields: Any) -> Any:
+        part = {"type": "file", "file": {"file_id": file_id}}
+        messages: Any = [*before, {"role": "user", "content": [part, QUESTION]}]
+        return client.chat.completions.create(
+            model="reelbank",
+            messages=messages,
+            extra_body={"cite_in_text": False},
+            **fields,
+        )
+
+    return call
+
+
+def text_of(completion: Any, index: int = 0) -> str:
+    return completion.choices[index].message.content
+
+
+def test_length_and_stop_texts_end_an_answer(ask) -> None:
+    whole = ask()
+    assert whole.choices[0].finish_reason == "length" and whole.usage.completion_tokens == 12
+    for name in ("max_tokens", "max_completion_tokens"):
+        brief = ask(**{name: 3})
+        assert brief.choices[0].finish_reason == "length" and brief.usage.completion_tokens == 3
+        assert text_of(whole).startswith(text_of(brief)) and text_of(brief) != text_of(whole)
+    assert text_of(ask(max_tokens=4096)) == text_of(whole)  # the server's own limit holds
+    word = text_of(whole)[len(text_of(brief)) + 1 :][:4]
+    before = text_of(whole).partition(word)[0]
+    stopped = ask(stop=["\x00never", word])
+    assert text_of(stopped) == before and stopped.choices[0].finish_reason == "stop"
+    assert not hasattr(stopped.choices[0].message, "warning")
+    stream = list(ask(stop=word, stream=True, stream_options={"include_usage": True}))
+    pieces = [one.choices[0].delta.content or "" for one in stream if one.choices]
+    assert "".join(pieces) == before and stream[-1].usage == stopped.usage
+    assert [one.choices[0].finish_reason for one in stream[:-1]][-1] == "stop"
+
+
+def test_chance_is_repeated_by_its_seed(ask) -> None:
+    greedy = text_of(ask())
+    assert text_of(ask(temperature=0, seed=5)) == greedy == text_of(ask(temperature=1.5, top_p=0))
+    some = [text_of(ask(temperature=1.9, seed=seed)) for seed in (7, 7, 8)]
+    assert some[0] == some[1] != some[2]
+    two = ask(temperature=1.9, seed=7, n=2)
+    assert [text_of(two, 0), text_of(two, 1)] == [some[0], some[2]]
+    assert [one.index for one in two.choices] == [0, 1] and two.usage.completion_tokens == 24
+    texts = ["", ""]
+    for chunk in ask(temperature=1.9, seed=7, n=2, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert texts == [some[0], some[2]]
+
+
+def test_system_messages_and_rounds_are_read_within_a_budget(ask) -> None:
+    plain = ask()
+    system = ask({"role": "system", "content": "Answer with one word, and nothing else."})
+    assert system.usage.prompt_tokens > plain.usage.prompt_tokens + 5
+    lead, chance = {"role": "developer", "content": "Be brief."}, {"temperature": 1.9, "seed": 7}
+    assert text_of(ask(lead, **chance)) != text_of(ask(**chance))  # the model reads it
+    assert not hasattr(system.choices[0].message, "warning")
+    old = [
+        {"role": "user", "content": f"{'very ' * 30}old?"},
+        {"role": "assistant", "content": "Yes"},
+    ]
+    new = [
+        {"role": "user", "content": "Is it red?"},
+        {"role": "assistant", "content": "It is red."},
+    ]
+    one, both = ask(*new), ask(*old, *new)
+    assert plain.usage.prompt_tokens < one.usage.prompt_tokens == both.usage.prompt_tokens
+    assert text_of(one) == text_of(both)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"logprobs": True, "top_logprobs": 2}, "logprobs are not given here"),
+        ({"response_format": {"type": "json_object"}}, "response_format is text alone"),
+        ({"n": 99}, "less than or equal to 8"),
+        ({"temperature": 3}, "less than or equal to 2"),
+        ({"stop": ["x" * 300]}, "at most 256 letters"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools are not supported"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_openais_form(ask, fields, says) -> None:
+    with pytest.raises((openai.BadRequestError, openai.UnprocessableEntityError)) as refused:
+        ask(**fields)
+    error = refused.value
+    assert says in error.message and error.param in (*fields, None)
+    assert error.type == "invalid_request_error"
