@@ -206,6 +206,18 @@ class FrameEmbeds:
     def __len__(self) -> int:
         return len(self.embeds)
 
+    def frames(self, first: int, stop: int) -> "FrameEmbeds":
+        """Frames first..stop-1, with the text around them, as a record of their own."""
+        a, b = int(self.offsets[first]), int(self.offsets[stop])
+        c, d = (int(self.visual[:end].sum()) for end in (a, b))
+        return FrameEmbeds(
+            self.embeds[a:b],
+            self.offsets[first : stop + 1] - a,
+            self.visual[a:b],
+            None if self.pos is None else self.pos[a:b],
+            tuple(level[c:d] for level in self.deepstack),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class KVBlock:

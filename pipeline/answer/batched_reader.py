@@ -48,7 +48,9 @@ class BatchedReader:
         abstention = self.reader.abstention
         suffixes = [
             self.reader.prompt_suffix(
-                instructed(evidence.question.prompt, abstention), evidence.lines, evidence.titles
+                instructed(evidence.question.prompt, abstention),
+                self.reader.lines_behind(evidence),
+                evidence.titles,
             )
             for evidence in group
         ]
@@ -96,7 +98,7 @@ class BatchedReader:
                 for evidence, question, own in rows
             ]
         suffixes = [
-            self.reader.prompt_suffix(question, evidence.lines, evidence.titles)
+            self.reader.prompt_suffix(question, self.reader.lines_behind(evidence), evidence.titles)
             for question, evidence in zip(questions, group, strict=True)
         ]
         longest = max(len(ids) for own in answers for ids in own)

@@ -26,12 +26,13 @@ from pipeline.answer.attention.retrieval_heads import RetrievalHeads
 from pipeline.answer.frame_order.frame_orders import FrameOrder, TimeOrder
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
-from pipeline.answer.text_evidence import prompt
+from pipeline.answer.text_evidence import Stretch, between_frames, prompt
 from pipeline.answer.thinking import room_for_thoughts, think
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
 from pipeline.runtime.torch_threads import one_thread
 from pipeline.schema import NOT_SHOWN, Reading
 
+BEHIND, BETWEEN = "behind", "between"  # where lines of text stand
 _POLL_S = 0.05  # how often a waiting question checks whether it was cancelled
 # tokens beyond the request: a longer question next time then needs no new buffer
 _SPARE_TOKENS = 256
@@ -51,9 +52,12 @@ class CachedReader:
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
+        lines: str = BEHIND,
         abstention: Abstention | None = None,
     ) -> None:
         """max_thinking_tokens: of a thought before the answer, which counts apart.
+        lines: where the words of the film stand: "behind" all frames, or "between" them, each at
+        its time.
         retrieval_heads: file of the heads whose attention makes citations; None = the one in the
         checkpoint's folder, or else all heads count. frame_order: of the frames of each video; None
         = in time. abstention: None = the model says by itself what it does not see. UserError on
@@ -74,10 +78,17 @@ class CachedReader:
             raise UserError(
                 f"reader.max_thinking_tokens={max_thinking_tokens} is negative; use 0 or more."
             )
+        if lines not in (BEHIND, BETWEEN):
+            raise UserError(f"reader.lines={lines} is not known; use {BEHIND} or {BETWEEN}.")
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
+        self.lines = lines
         self.abstention: Abstention = abstention or NoAbstention()
         self._thinking_tokens = max_thinking_tokens
         self._order: FrameOrder = frame_order or TimeOrder()
+        if lines == BETWEEN and not self._order.is_time:
+            raise UserError(
+                "reader.lines=between needs frame_order=time: a line stands where its time is."
+            )
         self._thought = backbone.prompt.thought
         self.retrieval_heads = RetrievalHeads.of(backbone, retrieval_heads)
         self._language_model = backbone.language_model
@@ -118,6 +129,23 @@ class CachedReader:
             self._language_model.refuse_beyond(cache.cursor, room)
             yield cache, layout.frames_of
 
+    def lines_behind(self, evidence: Evidence) -> tuple[TextLine, ...]:
+        """The lines that stand behind the frames, before the question: all of them, or with
+        lines=between those of videos of which no frame is read."""
+        if self.lines == BEHIND:
+            return evidence.lines
+        return tuple(line for line in evidence.lines if line.video_id not in evidence.videos)
+
+    def _stretches(self, evidence: Evidence, video_id: str) -> list[Stretch]:
+        """The frames of a video, cut where lines stand between them."""
+        times = [float(t) for run in evidence.videos[video_id] for t in run.tokens.times]
+        own = [line for line in evidence.lines if line.video_id == video_id]
+        return between_frames(own if self.lines == BETWEEN else (), times)
+
+    def _words(self, text: str) -> Tensor:
+        """[n, D] embeddings of lines between frames."""
+        return self._language_model.embed(self.backbone.prompt.ids(text))
+
     def prompt_suffix(
         self,
         question: str,
@@ -147,7 +175,7 @@ class CachedReader:
         most = min(how.max_tokens or self.max_new_tokens, self.max_new_tokens)
         choose = how.chooser()
         asked = instructed(evidence.question.prompt, self.abstention)
-        suffix = self.prompt_suffix(asked, evidence.lines, evidence.titles)
+        suffix = self.prompt_suffix(asked, self.lines_behind(evidence), evidence.titles)
         check = self.check_suffix(evidence)
         room = max(len(check), len(suffix) + self.max_new_tokens + self._room_for_thoughts)
         with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
@@ -205,7 +233,7 @@ class CachedReader:
 
         ends: the end of the answer counts as well, so "red" and "red star" are both whole answers.
         """
-        suffix = self.prompt_suffix(question, evidence.lines, evidence.titles)
+        suffix = self.prompt_suffix(question, self.lines_behind(evidence), evidence.titles)
         room = len(suffix) + max(map(len, answers)) + self._room_for_thoughts
         with self.context(evidence, room, timer) as (cache, frames_of):
             shares = AttentionShares(frames_of, heads=self.retrieval_heads)
@@ -230,7 +258,7 @@ class CachedReader:
             return self._language_model.embed([])
         question = evidence.question.prompt
         check = self.abstention.check_prompt.replace("{question}", question)
-        return self.prompt_suffix(check, evidence.lines, evidence.titles)
+        return self.prompt_suffix(check, self.lines_behind(evidence), evidence.titles)
 
     def _absence(self, hidden: Tensor) -> float | None:
         """The probability that the video does not show what is asked, from the hidden state [1, D]
@@ -274,7 +302,8 @@ class CachedReader:
     def logits(self, evidence: Evidence, timer: Timer) -> Tensor:
         """[n, V] float32 logits at every position of the prompt's suffix; the exactness law
         compares them."""
-        suffix = self.prompt_suffix(evidence.question.text, evidence.lines, evidence.titles)
+        lines = self.lines_behind(evidence)
+        suffix = self.prompt_suffix(evidence.question.text, lines, evidence.titles)
         with self.context(evidence, len(suffix), timer) as (cache, _):
             return self._language_model.logits(self._language_model.forward(suffix, cache))
 

@@ -9,7 +9,8 @@ inside the window both equal a plain forward pass (law 1).
 The context is always: preamble | recalled and recent frames, each after its time tag | suffix.
 Frames are in time order unless frame_order= says otherwise. Frames of several videos stand video by
 video, those of each behind its title. The suffix is the recalled lines of text, if any, and the
-question. Knows no disk, no retrieval and no rotary embedding.
+question; with lines=between, each line stands behind the last frame up to its middle instead. Knows
+no disk, no retrieval and no rotary embedding.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from encoders.models.kv_cache import join_blocks
 from encoders.models.video_llm import require_full_attention
 from encoders.schema import FrameEmbeds, KVBlock, join_tokens
 from memory.schema import Evidence, Run
-from pipeline.answer.cached_reader import CachedReader
+from pipeline.answer.cached_reader import BEHIND, BETWEEN, CachedReader
 from pipeline.answer.frame_order.frame_orders import FrameOrder
 from pipeline.answer.schema import Abstention, Cache, Layout
 
@@ -43,6 +44,7 @@ class TokenReader(CachedReader):
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
+        lines: str = BEHIND,
         abstention: Abstention | None = None,
     ) -> None:
         super().__init__(
@@ -51,6 +53,7 @@ class TokenReader(CachedReader):
             max_thinking_tokens=max_thinking_tokens,
             retrieval_heads=retrieval_heads,
             frame_order=frame_order,
+            lines=lines,
             abstention=abstention,
         )
         if backbone.counts_frames:  # then nothing before the frames is the same for every question
@@ -72,8 +75,12 @@ class TokenReader(CachedReader):
             frames = self.backbone.frame_embeds(
                 join_tokens([run.tokens for run in runs]), whole=True
             )
-            parts += [text, frames] if len(text) else [frames]
-            counts += [torch.tensor([len(text)]), frames.offsets.diff()]
+            for lines, first, stop in self._stretches(evidence, video_id):
+                text = torch.cat([text, self._words(lines)])
+                own = frames.frames(first, stop)
+                parts += [part for part in (text, own) if len(part)]
+                counts += [torch.tensor([len(text)]), own.offsets.diff()]
+                text = text[:0]
             opening = opening[:0]
         if len(opening):
             parts, counts = [opening], [torch.tensor([len(opening)])]
@@ -111,6 +118,7 @@ class KVReader(CachedReader):
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
+        lines: str = BEHIND,
         abstention: Abstention | None = None,
     ) -> None:
         require_full_attention(backbone)
@@ -125,6 +133,7 @@ class KVReader(CachedReader):
             max_thinking_tokens=max_thinking_tokens,
             retrieval_heads=retrieval_heads,
             frame_order=frame_order,
+            lines=lines,
             abstention=abstention,
         )
 
@@ -141,20 +150,29 @@ class KVReader(CachedReader):
                     "retriever.per_layer=true reads frames in time order; use frame_order=time, or "
                     "another retriever."
                 )
+            if self.lines == BETWEEN:
+                raise UserError(
+                    "reader.lines=between does not fit retriever.per_layer=true, where each layer "
+                    "reads frames of its own; use reader.lines=behind."
+                )
             return self._per_layer_layout(evidence.per_layer, list(blocks.values()))
-        texts = {video_id: self._title(evidence, video_id) for video_id in blocks}
+        parts: list[tuple[Tensor, KVBlock]] = []  # text, and the frames behind it
+        for video_id, block in blocks.items():
+            text = self._title(evidence, video_id)
+            for lines, first, stop in self._stretches(evidence, video_id):
+                parts.append((torch.cat([text, self._words(lines)]), block.frames(first, stop)))
+                text = text[:0]
         counts = [
-            part
-            for video_id, block in blocks.items()
-            for part in (torch.tensor([len(texts[video_id])]), block.offsets.diff())
+            part for text, own in parts for part in (torch.tensor([len(text)]), own.offsets.diff())
         ]
         owners = self._owners(counts, numbers).expand(self._language_model.kv_shape.layers, -1)
 
         def write(cache: Cache) -> None:
-            for video_id, block in blocks.items():
-                if len(texts[video_id]):
-                    self._language_model.prefill(texts[video_id], cache)
-                self._language_model.append_block(block, cache)
+            for text, own in parts:
+                if len(text):
+                    self._language_model.prefill(text, cache)
+                if len(own.offsets) > 1:
+                    self._language_model.append_block(own, cache)
 
         return Layout(owners.shape[1], owners, write)
 

@@ -102,6 +102,7 @@ class Reader(EvidenceReader, Protocol):
     backbone: Backbone
     max_new_tokens: int
     abstention: Abstention
+    lines: str  # "behind" all frames, or "between" them: where the lines of text stand
     retrieval_heads: RetrievalHeads | None  # whose attention makes citations; None: of all heads
     sink: Tensor  # [P, D] embeddings of the preamble
 
@@ -135,6 +136,10 @@ class Reader(EvidenceReader, Protocol):
     ) -> Tensor:
         """[n, D] embeddings of what follows the frames: recalled lines, then the question. titles:
         of the videos by id, where lines are of several."""
+        ...
+
+    def lines_behind(self, evidence: Evidence) -> tuple[TextLine, ...]:
+        """The lines of text that stand behind the frames; the layout has the others."""
         ...
 
     def check_suffix(self, evidence: Evidence) -> Tensor:

@@ -1,13 +1,16 @@
 """The words of a video for a question: which lines belong to it, which of them a model reads, and
 how they look in a prompt.
 
-Knows the bank's search and a tokenizer; nothing of frames. Lines stand before the question in time
-order, each with its time and kind: "[02:05] on screen: ...", of several videos also with the film:
-"[a.mp4 02:05] on screen: ...". Without lines the prompt is the question alone.
+Knows the bank's search and a tokenizer; of frames their times. Lines stand before the question in
+time order, or between the frames (`between_frames`), each with its time and kind: "[02:05] on
+screen: ...", before the question of several videos also with the film: "[a.mp4 02:05] on screen:
+...". Without lines the prompt is the question alone.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from encoders.text.lines import SentenceEncoder, TextLine
 from memory.bank import MemoryBank
@@ -129,6 +132,29 @@ def prompt(
 ) -> str:
     """The text behind the frames: the lines, then the question. titles: as in `prompt_line`."""
     return "".join(prompt_line(line, titles) for line in lines) + question
+
+
+class Stretch(NamedTuple):
+    """Frames first..stop-1 of a video, and the lines right before them."""
+
+    lines: str
+    first: int
+    stop: int
+
+
+def between_frames(lines: Sequence[TextLine], times: Sequence[float]) -> list[Stretch]:
+    """The frames of a video, cut where its lines stand: each line behind the last frame up to its
+    middle, as LongVideoBench places subtitles (arXiv 2407.15754).
+
+    lines: in time order. times: seconds of the frames, rising.
+    """
+    before: dict[int, str] = {0: ""}
+    for line in lines:
+        place = bisect_right(times, (line.start + line.end) / 2)
+        before[place] = before.get(place, "") + prompt_line(line)
+    places = sorted(before)
+    ends = [*places[1:], len(times)]
+    return [Stretch(before[at], at, end) for at, end in zip(places, ends, strict=True)]
 
 
 def line_spans(matches: Sequence[RankedLine]) -> list[VideoSpan]:

@@ -17,5 +17,7 @@ def finding_key(answerer: "Answerer", maker: str, *settings: str) -> str:
     if is_local(reader):
         said = reader.abstention
         parts.append(f"max_new_tokens={reader.max_new_tokens}")
+        # findings of earlier versions name no place of lines
+        parts += [] if reader.lines == "behind" else [f"lines={reader.lines}"]
         parts.append(f"{said.instruction!r} {said.check_prompt!r} {said.threshold}")
     return f"{maker}({', '.join([*parts, *settings])})"
