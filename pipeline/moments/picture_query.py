@@ -75,7 +75,7 @@ class PictureBytes:
     label: str = "the picture"
 
     def read(self, catalog: BankCatalog, find_video: FindVideo) -> SoughtPicture:
-        return SoughtPicture(_of_picture(io.BytesIO(self.data), self.label))
+        return SoughtPicture(picture_frames(self.data, self.label))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,14 @@ class LikeMoment:
                 f"There is no picture of {self.label}: {found.obstacle}; put the film back, or "
                 "give a picture with --image"
             )
-        pixels = [_of_picture(io.BytesIO(file), self.label).pixels[0] for file in files]
+        pixels = [picture_frames(file, self.label).pixels[0] for file in files]
         source = VideoSpan(row.info.video_id, self.start, max(end, self.start))
         return SoughtPicture(_frames(pixels), source)
+
+
+def picture_frames(data: bytes, name: str) -> Frames:
+    """One frame: the picture of these bytes. name: of it in errors. UserError on what is none."""
+    return _of_picture(io.BytesIO(data), name)
 
 
 def query_frames(path: Path) -> Frames:

@@ -4,6 +4,8 @@ Knows HTTP and the parts of a server; builds none of them.
 
     POST /v1/chat/completions       ask about a video; JSON or server-sent events
     GET  /v1/models, /v1/models/ID
+    POST /v1/embeddings             rows of a frame embedder (search/search_api.py)
+    POST /v1/search                 moments for words or a picture
     POST /v1/files                  upload a video
     GET  /v1/files, /v1/files/ID, /v1/files/ID/content (seekable)
     DELETE /v1/files/ID             delete a video here and in the bank
@@ -38,6 +40,7 @@ from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.guard import BodyLimit, Guard, release_body
 from pipeline.server.intake.body_line import BodyLine
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
+from pipeline.server.search.search_api import SearchApi, add_search
 
 _FORM_BYTES = 1 << 20  # of an upload, beside its file
 _OTHER_BYTES = 1 << 16  # a body for any other path
@@ -62,6 +65,7 @@ class Service:
     files: FileStore
     encode_queue: EncodeQueue
     answering: Answering
+    searching: SearchApi
     questions: AdmissionQueue
     chat_bodies: BodyLine
     upload_bodies: BodyLine
@@ -87,6 +91,7 @@ class Service:
         """Stop encoding and answering. The bank keeps what it has."""
         self.encode_queue.close()
         self.answering.close()
+        self.searching.close()
         self.files.close()
         self.qa.bank.close()
         if self.audit is not None:
@@ -113,6 +118,8 @@ def build_app(service: Service) -> FastAPI:
         bodies={
             "/v1/files": BodyLimit(limits.upload_bytes + _FORM_BYTES, service.upload_bodies),
             "/v1/chat/": BodyLimit(limits.request_bytes, service.chat_bodies),
+            "/v1/embeddings": BodyLimit(limits.request_bytes, service.chat_bodies),
+            "/v1/search": BodyLimit(limits.request_bytes, service.chat_bodies),
             "": BodyLimit(_OTHER_BYTES, service.chat_bodies),
         },
         body_seconds=limits.body_seconds,
@@ -123,15 +130,18 @@ def build_app(service: Service) -> FastAPI:
         app.add_middleware(AuditMiddleware, log=service.audit)
     _add_chat(app, service, metrics)
     _add_files(app, service)
+    add_search(app, service.searching, lambda request: _videos_of(service, request))
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
+        # those of chat alone: clients that name no model take the only one
         data = [responses.model_object(name, service.created) for name in service.model_names]
         return {"object": "list", "data": data}
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> dict[str, Any]:
-        _check_model(service, name)
+        if name not in service.searching.embedders:
+            _check_model(service, name)
         return responses.model_object(name, service.created)
 
     @app.get("/health")
@@ -141,6 +151,7 @@ def build_app(service: Service) -> FastAPI:
         return {
             "status": "ok",
             "model": service.model,
+            "embedders": list(service.searching.embedders),
             "videos": len(videos),
             "encoding": len(service.encode_queue),
         }
@@ -243,7 +254,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         try:
             subject: StoredFile | Frames | WholeBank
             if chat.model == service.bank_model:
-                subject = await service.answering.whole_bank(lambda bank: sees(request, bank))
+                subject = await _videos_of(service, request)
             elif chat.video is None:
                 subject = await service.answering.frames(chat.pictures)
                 chat = replace(chat, pictures=())
@@ -267,6 +278,11 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         finally:
             if events is None and not ticket.transferred:
                 ticket.release()
+
+
+async def _videos_of(service: Service, request: Request) -> WholeBank:
+    """The encoded videos that the key of a request may see. ApiError 404 where there is none."""
+    return await service.answering.whole_bank(lambda bank: sees(request, bank))
 
 
 async def _read_body(request: Request) -> bytearray:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from encoders.models.backbone import VideoModel
     from encoders.schema import FrameSource
+    from pipeline.engine import Engine
     from pipeline.server.access.key_file import KeyFile
     from pipeline.server.app import Service
     from pipeline.server.files import FileStore
@@ -191,8 +192,12 @@ def own_or_environment(own: str) -> str:
 
 def build_service(config: ServeSettings) -> "Service":
     """Steps 3 and 4: the parts of a server (pipeline/server/app.Service)."""
+    from encoders.models.clip import NoFrameEmbedder
+    from encoders.schema import embedder_name
     from pipeline.build import build_backbone, build_qa, build_rewriter
     from pipeline.conversation.round_memory import RoundMemory
+    from pipeline.frame_embedder import build_clip, option_name
+    from pipeline.further_embedders import build_further
     from pipeline.server.access.audit_log import AuditLog
     from pipeline.server.access.doorkeeper import Doorkeeper
     from pipeline.server.admission import AdmissionQueue
@@ -201,6 +206,7 @@ def build_service(config: ServeSettings) -> "Service":
     from pipeline.server.encode_queue import EncodeQueue
     from pipeline.server.fetch import Fetcher
     from pipeline.server.intake.body_line import BodyLine
+    from pipeline.server.search.search_api import SearchApi
 
     backbone = build_backbone(config)
     rounds = RoundMemory(
@@ -211,7 +217,12 @@ def build_service(config: ServeSettings) -> "Service":
     )
     new_source = source_factory(config, backbone)
     files = open_files(config, new_source)
-    qa = build_qa(config, backbone)
+    clip = build_clip(config)
+    further = build_further(config, clip)
+    qa = build_qa(config, backbone, clip, further)
+    questions = AdmissionQueue("questions", config.running, config.waiting)
+    embedders = {option_name(clip): clip} if not isinstance(clip, NoFrameEmbedder) else {}
+    embedders |= {embedder_name(key): one for key, one in further.searching.items()}
     encode_queue = EncodeQueue(qa, lambda file: new_source(file.path), config.waiting)
     fetcher = Fetcher(tuple(config.hosts), config.private, config.seconds)
     return Service(
@@ -228,7 +239,14 @@ def build_service(config: ServeSettings) -> "Service":
             seconds=config.seconds,
             round_tokens=config.round_tokens,
         ),
-        questions=AdmissionQueue("questions", config.running, config.waiting),
+        searching=SearchApi(
+            {f"{config.model}-{name}": one for name, one in embedders.items()},
+            lambda: _search_engine(config),
+            questions,
+            config.whole_bank,
+            config.letters,
+        ),
+        questions=questions,
         chat_bodies=BodyLine("requests", config.bodies, config.bodies_mb * 10**6),
         upload_bodies=upload_line(config),
         limits=RequestLimits(
@@ -243,6 +261,16 @@ def build_service(config: ServeSettings) -> "Service":
         else None,
         answers_from_bank=config.whole_bank,
     )
+
+
+def _search_engine(config: ServeSettings) -> "Engine":
+    """Searches over the banks of a server, with its parts."""
+    from pipeline.config.compose import compose
+    from pipeline.engine import Engine
+
+    names = ("bank", "also_banks", "fps", "clip", "further_clips", "backbone")
+    finding = compose("find", []).changed(**{name: getattr(config, name) for name in names})
+    return Engine(finding=finding.changed(dense=config.dense) if config.dense else finding)
 
 
 def _told_rounds(config: ServeSettings, *, reads_text: bool) -> int:
