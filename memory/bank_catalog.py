@@ -24,10 +24,16 @@ class BankCatalog:
     def __init__(self, root: Path, store: DiskStore, pending: PendingFrames) -> None:
         self._root, self._store, self._pending = root, store, pending
         self._rows = store.catalog
+        # the state of the catalog, and its videos then: a question to a library asks several times
+        self._videos: tuple[tuple[int, ...], tuple[VideoRow, ...]] | None = None
 
     def videos(self) -> list[VideoRow]:
         """All videos, by id."""
-        return self._rows.videos()
+        state, known = self._store.changes.state(), self._videos
+        if known is None or known[0] != state:
+            # the state is older than the rows, so that no change between them is missed
+            self._videos = known = state, tuple(self._rows.videos())
+        return list(known[1])
 
     def video(self, video_id: str) -> VideoRow | None:
         """None if the bank has no such video."""

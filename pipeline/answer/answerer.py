@@ -247,8 +247,7 @@ class Answerer:
 
     def timed(self, question: Question) -> TimedQuestion:
         """The question, limited to the stretches that its words name. UserError as `ask`."""
-        require = self.bank.catalog.require_video
-        return read_times(question, self.bank, {each: require(each) for each in question.videos})
+        return read_times(question, self.bank, self._requests.videos(question))
 
     def recall_all(self, questions: Sequence[Question]) -> list[Evidence]:
         """The frames of several questions about one video, each within `read_tokens`, without words

@@ -137,4 +137,5 @@ class RequestBuilder:
     def _has_text(self, question: Question) -> bool:
         if len(question.videos) == 1:
             return bool(self.bank.text.runs(question.video_id))
-        return any(run.video_id in question.videos for run in self.bank.text.runs())
+        videos = set(question.videos)
+        return any(run.video_id in videos for run in self.bank.text.runs())

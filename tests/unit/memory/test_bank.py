@@ -427,6 +427,8 @@ def test_videos_are_recorded(tmp_path):
             (info("w"), 0.5, True),
         ]
         bank.record_video(info("v"), 1.0, finished=True)
+        # rows are kept for as long as nothing changes
+        assert [row.finished for row in bank.catalog.videos()] == [True, True]
         assert (
             bank.catalog.video("v").finished
             and len(bank.catalog.segments("v")) == 5

@@ -168,6 +168,7 @@ def test_another_process_may_write_to_one_of_them(root, tmp_path):
     with open_banks(roots, None, built("fused"), recent_frames=2) as two:
         question = Question("needle", ("a", "g"))
         assert two.library.best_videos(question, (), 1) in (("a",), ("g",))
+        assert "h" not in [row.info.video_id for row in two.catalog.videos()]
         with opened(tmp_path / "growing") as writer:
             writer.write(make_segment("g", 2, needle=1))
             write_video(writer, make_video("h", segments=1))
