@@ -1,7 +1,7 @@
 """Seconds to sample films by one decoder and by several, in one process.
 
     python -m tests.measure.decoder_workers make CLIP FILM [--codec libx264] [--seconds 60]
-    python -m tests.measure.decoder_workers time FILM... [--workers 2] [--rounds 5] [--out PAGE]
+    python -m tests.measure.decoder_workers [--out PAGE] time FILM... [--workers 2] [--rounds 5]
 
 `make`: a film of 1280 x 720 and 30 pictures a second: the clip forwards and backwards, again and
 again. `time`: arms take turns, and each round begins with another one. `all packets` leaves out
