@@ -1,0 +1,238 @@
+"""What a GPU machine is asked, in one program of at most nine minutes, in parts if need be.
+
+    python -m tests.measure.gpu [--device cuda] [--seconds 240] [--folder runs/gpu] [--out PAGE]
+
+Needs no network: weights are random, at the published shapes of LLaVA-OneVision 7B and Qwen3-VL 8B.
+On a CPU the shapes are cut, so that the whole program runs, and its times mean nothing. Each step
+is a process of its own with a limit; its result is a file in `--folder`. A call begins no step that
+does not fit into `--seconds`, and the next call goes on with what is missing; a failed step is
+tried again. Exit code 0: all steps have a result or failed twice; 3: call again. Prints Markdown.
+
+Not covered: bfloat16 on the device against bfloat16 of transformers, models split over devices, and
+hardware decoding.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import encoders.models.torchvision_ops  # noqa: F401  (first: transformers imports torchvision)
+
+import torch
+
+from encoders.models.clip import ClipEncoder
+from encoders.schema import Frames
+from encoders.sources.container import inspect
+from memory.storage.atomic import replacing
+from pipeline.answer.reader import KVReader, TokenReader
+from tests.measure import decoder_workers
+from tests.measure.families import evidence
+from tests.measure.gpu_models import Rows, Run, llava, qwen3_vl, timed
+from tests.support import measurement_page
+from tests.support.families import (
+    FAMILIES,
+    folder,
+    frames_for,
+)
+from tests.support.paths import CLIPS, ROOT
+from tests.support.toy_evidence import silent
+from tests.support.videos import write_video
+
+_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A measurement that has a process of its own."""
+
+    name: str
+    measure: Callable[[Run], Rows]
+    seconds: int  # that it takes on a GPU machine, about; it is ended after twice as many
+
+
+def gpu_tests(run: Run) -> Rows:
+    """Every test that needs a GPU."""
+    files = [file for file in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in file.read_text()]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *map(str, files)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    summary = done.stdout.strip().splitlines()[-1:] or [done.stderr.strip()]
+    if done.returncode:
+        raise RuntimeError(summary[0])
+    return [(f"tests marked gpu, in {len(files)} files", summary[0])]
+
+
+def families(run: Run) -> Rows:
+    """Logits of each family on the device against those of the CPU, tiny and random, float32; and
+    how far bfloat16 is from it.
+    """
+    rows: Rows = []
+    for name, family in sorted(FAMILIES.items()):
+        try:
+            plain = family.load()
+        except ImportError as error:
+            rows.append((name, f"left out: {error}"))
+            continue
+        frames = frames_for(plain, 10)
+        there = family.load(device=str(run.device))
+        short = family.adapter(
+            str(folder(name)), dtype="bfloat16", device=str(run.device), **family.settings
+        )
+        values = []
+        for reader in (TokenReader, KVReader):
+            if reader is KVReader and plain.language_model.other_layers:
+                continue
+            wanted = _logits(reader, plain, frames)
+            far = float((_logits(reader, there, frames) - wanted).abs().max())
+            if not far < 1e-3:
+                raise RuntimeError(f"{name}, {reader.__name__}: {far:.2g} from the CPU's logits")
+            near = float((_logits(reader, short, frames) - wanted).abs().max())
+            values.append(f"{reader.__name__} {far:.1e}, in bfloat16 {near:.1e}")
+        rows.append((f"{name}: largest difference of logits", "; ".join(values)))
+    return rows
+
+
+def _logits(reader: Any, backbone: Any, frames: Frames) -> torch.Tensor:
+    given = evidence(backbone, frames, reader.needs_kv)
+    logits: torch.Tensor = reader(backbone).logits(given, silent)
+    return logits.float().cpu()
+
+
+def decoding(run: Run) -> Rows:
+    """Film decoded by 1, 2, 4 ... workers, up to the number of cores."""
+    film = run.work / "film.mp4"
+    clips = sorted(CLIPS.glob("d*.mp4"))
+    if clips:
+        decoder_workers.make(clips[-1], film, "libx264", {}, 10 if run.is_cut else 120)
+    else:
+        write_video(film, 10 if run.is_cut else 120, 30, size=(1280, 720), options={})
+    cores = len(os.sched_getaffinity(0))
+    seconds = inspect(film).duration
+    rows: Rows = []
+    for workers in [2**power for power in range(int(math.log2(cores)) + 1)]:
+        passes = [decoder_workers.sample(film, 1.0, workers)[0] for _ in range(3)]
+        speed = median(seconds / one.wall for one in passes)
+        rows.append((f"720p30 H.264 at 1 fps, {workers} workers", f"{speed:.0f} times real time"))
+    return rows
+
+
+def frame_embedder(run: Run) -> Rows:
+    """Frames a second of ViT-B-32."""
+    dtype = "float32" if run.is_cut else "bfloat16"
+    clip = ClipEncoder("ViT-B-32", dtype=dtype, device=str(run.device))
+    count = 8 if run.is_cut else 512
+    pixels = torch.randint(0, 255, (count, 384, 384, 3), dtype=torch.uint8).numpy()
+    frames = Frames("clip", pixels, torch.arange(count).double().numpy())
+    clip.embed_frames(frames.part(0, 8))
+    with timed() as took:
+        clip.embed_frames(frames)
+    return [(f"ViT-B-32, {dtype}, 384 x 384 frames", f"{count / took[0]:.0f} frames/s")]
+
+
+STEPS = (
+    Step("gpu_tests", gpu_tests, 30),
+    Step("families", families, 60),
+    Step("decoding", decoding, 40),
+    Step("frame_embedder", frame_embedder, 15),
+    Step("llava", llava, 180),
+    Step("qwen3_vl", qwen3_vl, 150),
+)
+
+
+def run_step(name: str, device: torch.device, out: Path) -> None:
+    """Measure in this process, and write the result."""
+    step = next(step for step in STEPS if step.name == name)
+    work = out / f"{name}.work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    began = time.perf_counter()
+    try:
+        rows = step.measure(Run(device, work))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _write(out / f"{name}.json", {"rows": rows, "seconds": time.perf_counter() - began})
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Begin the steps that fit, then print what there is."""
+    out, stop = arguments.folder, time.monotonic() + arguments.seconds
+    out.mkdir(parents=True, exist_ok=True)
+    for step in STEPS:
+        result = _result(out, step)
+        is_settled = "rows" in result or result.get("tries", 0) >= _TRIES
+        left = stop - time.monotonic()
+        if is_settled or (arguments.only not in (None, step.name)) or left < step.seconds:
+            continue
+        command = [sys.executable, "-m", "tests.measure.gpu", "--step", step.name]
+        command += ["--device", str(arguments.device), "--folder", str(out)]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True,
+                env=os.environ | {"HF_HUB_OFFLINE": "1"}, timeout=min(left, 2 * step.seconds),
+            )  # fmt: skip
+            why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        except subprocess.TimeoutExpired:
+            why = f"ended after {min(left, 2 * step.seconds):.0f} s"
+        if "rows" not in _result(out, step):
+            tries = result.get("tries", 0) + 1
+            _write(out / f"{step.name}.json", {"why": why, "tries": tries})
+    return _print(out)
+
+
+def _print(out: Path) -> int:
+    """The table of all steps; 3 if some can still be begun."""
+    print("| step | what | value |\n|---|---|---|")
+    is_open = False
+    for step in STEPS:
+        result = _result(out, step)
+        is_open |= "rows" not in result and result.get("tries", 0) < _TRIES
+        rows: Sequence[tuple[str, str]] = result.get("rows", [])
+        for what, value in rows:
+            print(f"| {step.name} | {what} | {value} |")
+        if rows:
+            print(f"| {step.name} | the step | {result['seconds']:.0f} s |")
+        else:
+            print(f"| {step.name} | no result | {result.get('why', 'not begun yet')} |")
+    return 3 if is_open else 0
+
+
+def _result(out: Path, step: Step) -> dict[str, Any]:
+    path = out / f"{step.name}.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return result
+
+
+def main() -> None:
+    """All steps, or one in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=torch.device, default=torch.device(device))
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--folder", type=Path, default=Path("runs/gpu"))
+    parser.add_argument("--only", choices=[step.name for step in STEPS])
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    if "--step" in sys.argv:
+        arguments = parser.parse_args()
+        run_step(arguments.step, arguments.device, arguments.folder)
+        return
+    measurement_page.run(parser, report)
+
+
+if __name__ == "__main__":
+    main()
