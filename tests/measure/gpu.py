@@ -144,7 +144,7 @@ STEPS = (
     Step("gpu_tests", gpu_tests, 30),
     Step("families", families, 60),
     Step("decoding", decoding, 40),
-    Step("frame_embedder", frame_embedder, 15),
+    Step("frame_embedder", frame_embedder, 25),
     Step("llava", llava, 180),
     Step("qwen3_vl", qwen3_vl, 150),
 )
