@@ -4,6 +4,7 @@ Knows HTTP and the parts of a server; builds none of them.
 
     POST /v1/chat/completions       ask about a video; JSON or server-sent events
     GET  /v1/models, /v1/models/ID
+    POST /v1/responses              the same as a text response (responses_api/)
     POST /v1/embeddings             rows of a frame embedder (search/search_api.py)
     POST /v1/search                 moments for words or a picture
     POST /v1/files                  upload a video
@@ -14,7 +15,7 @@ Knows HTTP and the parts of a server; builds none of them.
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.guard import BodyLimit, Guard, release_body
 from pipeline.server.intake.body_line import BodyLine
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
+from pipeline.server.responses_api.request_body import as_chat
+from pipeline.server.responses_api.text_response import TextResponse
 from pipeline.server.search.search_api import SearchApi, add_search
 
 _FORM_BYTES = 1 << 20  # of an upload, beside its file
@@ -118,6 +121,7 @@ def build_app(service: Service) -> FastAPI:
         bodies={
             "/v1/files": BodyLimit(limits.upload_bytes + _FORM_BYTES, service.upload_bodies),
             "/v1/chat/": BodyLimit(limits.request_bytes, service.chat_bodies),
+            "/v1/responses": BodyLimit(limits.request_bytes, service.chat_bodies),
             "/v1/embeddings": BodyLimit(limits.request_bytes, service.chat_bodies),
             "/v1/search": BodyLimit(limits.request_bytes, service.chat_bodies),
             "": BodyLimit(_OTHER_BYTES, service.chat_bodies),
@@ -230,8 +234,8 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
     # one thread: however many bodies arrive, only one competes with the event loop
     parser = ThreadPoolExecutor(1, "parser")
 
-    async def receive_chat(request: Request) -> ChatRequest:
-        """Receive and parse a body."""
+    async def receive_chat(request: Request, as_chat: Callable[[Any], Any]) -> ChatRequest:
+        """Receive and parse a body. as_chat: of its JSON, that of a chat request."""
         body = await _read_body(request)
         parse = functools.partial(
             chat_request.parse_body,
@@ -239,6 +243,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             max_letters=service.limits.question_letters,
             abilities=service.answering.abilities,
             bank_model=service.bank_model,
+            as_chat=as_chat,
         )
         if len(body) <= _BRIEF_BYTES:
             return parse()
@@ -246,8 +251,20 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
+        return await respond(request, lambda value: value, responses.ChatResponse)
+
+    @app.post("/v1/responses")
+    async def text_response(request: Request) -> Response:
+        return await respond(request, as_chat, TextResponse)
+
+    async def respond(
+        request: Request,
+        as_chat: Callable[[Any], Any],
+        kind: type[responses.ChatResponse],
+    ) -> Response:
+        """Answer a request. kind: of the response, in the API of the request."""
         _check_json(request)
-        chat = await receive_chat(request)
+        chat = await receive_chat(request, as_chat)
         _check_model(service, chat.model)
         # only now: a body that stops half-way must not keep the place of a question
         ticket, events = service.questions.enter(), None
@@ -267,7 +284,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 # the video is stored, and its copy in the body is no more needed
                 chat = replace(chat, video=VideoReference(file_id=subject.id))
             release_body(request)
-            response = responses.ChatResponse(chat, subject)
+            response = kind(chat, subject)
             if chat.stream:
                 events = _EventStream(_stream_answer(service, metrics, response, ticket), ticket)
                 return events

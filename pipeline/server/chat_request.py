@@ -20,7 +20,7 @@ extensions: asked_at (video seconds; frames after it are not visible to the answ
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,9 +103,15 @@ class Abilities:
 
 
 def parse_body(
-    data: bytearray, *, max_letters: int, abilities: Abilities, bank_model: str = ""
+    data: bytearray,
+    *,
+    max_letters: int,
+    abilities: Abilities,
+    bank_model: str = "",
+    as_chat: Callable[[Any], Any] = lambda value: value,
 ) -> ChatRequest:
-    """Parse a request body. Its video stays in `data` and is decoded when it is stored.
+    """Parse a request body. Its video stays in `data` and is decoded when it is stored. as_chat: of
+    another API's JSON, that of a chat request.
 
     ApiError 400 when it is not JSON or not supported, 413 when it has too many parts, 422 when a
     field is invalid. max_letters: longest question accepted. bank_model: the model that answers
@@ -113,7 +119,7 @@ def parse_body(
     """
     document = bounded_json.parse(data)
     try:
-        body = ChatBody.model_validate(document.value)
+        body = ChatBody.model_validate(as_chat(document.value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "body"

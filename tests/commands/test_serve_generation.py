@@ -99,6 +99,36 @@ def test_system_messages_and_rounds_are_read_within_a_budget(ask) -> None:
     assert text_of(one) == text_of(both)
 
 
+def test_the_responses_api_gives_the_same_answer(client, file_id, ask) -> None:
+    parts: Any = [
+        {"type": "input_file", "file_id": file_id},
+        {"type": "input_text", "text": QUESTION["text"]},
+    ]
+    asked: Any = [{"role": "user", "content": parts}]
+    same: Any = {"model": "reelbank", "input": asked, "extra_body": {"cite_in_text": False}}
+    chat, done = ask(), client.responses.create(**same)
+    assert done.output_text == text_of(chat)
+    assert (done.status, done.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert done.output[0].citations == chat.choices[0].message.citations
+    counts = chat.usage.prompt_tokens, chat.usage.completion_tokens
+    assert (done.usage.input_tokens, done.usage.output_tokens) == counts
+    events = list(client.responses.create(**same, stream=True, max_output_tokens=3))
+    pieces = [one.delta for one in events if one.type == "response.output_text.delta"]
+    assert "".join(pieces) == text_of(ask(max_tokens=3)) == events[-1].response.output_text
+    assert [one.sequence_number for one in events] == list(range(len(events)))
+    led = client.responses.create(**same, instructions="Be brief.")
+    assert led.usage.input_tokens > done.usage.input_tokens and led.instructions == "Be brief."
+    for wrong, says in (
+        ({"previous_response_id": "resp_1"}, "responses are not stored"),
+        ({"input": [{"type": "reasoning"}]}, "only messages are taken"),
+        ({"input": []}, "the user's"),
+        ({"extra_body": {"n": 2}}, "there is one response"),
+        ({"text": {"format": {"type": "json_object"}}}, "response_format is text alone"),
+    ):
+        with pytest.raises((openai.BadRequestError, openai.UnprocessableEntityError), match=says):
+            client.responses.create(**{**same, **wrong})
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [

@@ -32,6 +32,7 @@ _RIGHTS: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/", "ask"),
     ("HEAD", "/v1/", "ask"),
     ("POST", "/v1/chat/", "ask"),
+    ("POST", "/v1/responses", "ask"),
     ("POST", "/v1/embeddings", "ask"),
     ("POST", "/v1/search", "ask"),
     ("*", "/", "admin"),

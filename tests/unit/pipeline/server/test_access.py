@@ -71,6 +71,7 @@ def test_the_secret_is_compared_in_constant_time_also_where_there_is_no_key(monk
     ("method", "path", "right"),
     [
         ("POST", "/v1/chat/completions", "ask"),
+        ("POST", "/v1/responses", "ask"),
         ("POST", "/v1/embeddings", "ask"),
         ("POST", "/v1/search", "ask"),
         ("GET", "/v1/files/file-1/content", "ask"),
