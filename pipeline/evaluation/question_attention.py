@@ -130,15 +130,17 @@ class QuestionAttention:
         )
 
     def best(self, count: int, per: str = "model") -> Tensor:
-        """The frames with the most attention: no choice of as many frames has a higher recall.
+        """The frames with the most attention: no choice of as many frames has a higher recall, mean
+        over layers and heads.
 
-        per: "model" (bool [F]; of the mean over heads and layers, so the best for that mean of
-        masses), "layer" ([L, 1, F]) or "head" ([L, Hq, F]).
+        per: "model" (bool [F], the same frames everywhere), "layer" ([L, 1, F]) or "head"
+        ([L, Hq, F]).
         """
+        share = self.mass / self.mass.sum(-1, keepdim=True)  # of a head's attention to frames
         mass = {
-            "model": lambda: self.mass.mean((0, 1)),
-            "layer": lambda: self.mass.mean(1, keepdim=True),
-            "head": lambda: self.mass,
+            "model": lambda: share.mean((0, 1)),
+            "layer": lambda: share.mean(1, keepdim=True),
+            "head": lambda: share,
         }[per]()
         places = mass.topk(min(count, self.frames), -1).indices
         return torch.zeros_like(mass, dtype=torch.bool).scatter_(-1, places, True)
