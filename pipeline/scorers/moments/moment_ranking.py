@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from encoders.errors import UserError
 from pipeline.scorers.schema import AnsweredQuestion, Score, each
-from pipeline.scorers.spans import iou
+from pipeline.scorers.spans import Span, iou, overlap
 
 
 class MomentRanking:
@@ -18,11 +18,12 @@ class MomentRanking:
 
     def __init__(self, *, at: list[int], precision_at: int, overlap: float) -> None:
         """at: the K. precision_at: the N. overlap: IoU from which a moment is that of the evidence;
-        1: the very same, for rows whose candidates are ranked."""
+        1: the very same, for rows whose candidates are ranked. 0: any shared time, for a viewer who
+        jumps to it."""
         if not at or min([*at, precision_at]) < 1:
             raise UserError(f"at={at} and precision_at={precision_at} must be ranks from 1 on")
-        if not 0 < overlap <= 1:
-            raise UserError(f"overlap={overlap} is no share; set it above 0, and to 1 at most")
+        if not 0 <= overlap <= 1:
+            raise UserError(f"overlap={overlap} is no share; set it from 0 to 1")
         self._at, self._precision_at, self._overlap = tuple(at), precision_at, overlap
         self.best = {f"recall_at_{rank}": 1.0 for rank in at} | {f"ap_at_{precision_at}": 1.0}
 
@@ -33,8 +34,7 @@ class MomentRanking:
         if not question.evidence or question.found is None:
             return {}
         hits = [
-            any(iou([one], [right]) >= self._overlap - 1e-9 for right in question.evidence)
-            for one in question.found
+            any(self._is_hit(one, right) for right in question.evidence) for one in question.found
         ]
         hull = (min(a for a, _ in question.evidence), max(b for _, b in question.evidence))
         precision = total = 0.0
@@ -44,3 +44,8 @@ class MomentRanking:
             precision += total / rank * value
         recalls = {f"recall_at_{rank}": float(any(hits[:rank])) for rank in self._at}
         return recalls | {f"ap_at_{self._precision_at}": precision}
+
+    def _is_hit(self, one: Span, right: Span) -> bool:
+        if not self._overlap:
+            return overlap(one, right)
+        return iou([one], [right]) >= self._overlap - 1e-9

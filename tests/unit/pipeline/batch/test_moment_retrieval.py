@@ -68,5 +68,10 @@ def test_recall_and_precision_of_ranked_moments() -> None:
     assert score.numbers == pytest.approx(
         {"recall_at_1": 0, "recall_at_2": 1, "recall_at_3": 1, "ap_at_5": 1 / 8 + 1 / 6}
     )
+    # a viewer who jumps to a second of the evidence has found it, however short the moment is
+    hit = AnsweredQuestion("1", "v", "q", "", evidence=((3, 60),), found=((0, 3), (59, 60)))
+    for least, found_at_2 in ((0.0, 1.0), (0.5, 0.0)):
+        (score,) = MomentRanking(at=[1, 2], precision_at=5, overlap=least)([hit])
+        assert (score.numbers["recall_at_1"], score.numbers["recall_at_2"]) == (0, found_at_2)
     with pytest.raises(UserError, match="ranks from 1"):
         MomentRanking(at=[0], precision_at=5, overlap=1.0)
