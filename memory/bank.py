@@ -13,10 +13,12 @@ Knows neither pixels nor prompts. Layout of <bank>/:
 
 A missing catalog is rebuilt when the bank is opened (memory/rebuild.py). If the operating system
 refuses a write, the caller gets one sentence, and all acknowledged data stays.
-Threads: one writes, many ask. Processes: one writes (a lock file ensures it), many ask.
+Threads: many write, one at a time, and many ask. Processes: one writes (a lock file ensures it),
+many ask.
 """
 
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +125,8 @@ class MemoryBank:
             counts_frames=counts_frames,
         )
         self._writer: WriterLock | None = None
+        # one thread writes at a time: several streams share a bank. Taken before any other lock.
+        self._writing = threading.RLock()
 
     @classmethod
     def open(
@@ -180,7 +184,7 @@ class MemoryBank:
 
     def end_writing(self) -> None:
         """Let another process write. The next writing method takes the right back."""
-        with self._searchable.lock:
+        with self._writing, self._searchable.lock:
             if self._writer is not None:
                 self._writer.release()
                 self._writer = None
@@ -191,6 +195,10 @@ class MemoryBank:
         interval: seconds between sampled frames. UserError if the bank has segments with another
         interval.
         """
+        with self._writing:
+            self._record_video(info, interval, finished)
+
+    def _record_video(self, info: VideoInfo, interval: float, finished: bool) -> None:
         self.begin_writing()
         before = self._store.catalog.video(info.video_id)
         if (
@@ -218,6 +226,10 @@ class MemoryBank:
                 f"video {segment.video_id} is not recorded; call record_video before the first "
                 "segment"
             )
+        with self._writing:
+            return self._write(segment)
+
+    def _write(self, segment: Segment) -> int:
         self.begin_writing()
         with as_user_errors(self.root):
             row = self._store.put(segment)  # 1
@@ -246,8 +258,8 @@ class MemoryBank:
     def discard(self, video_id: str, numbers: Iterable[int]) -> None:
         """Delete segments of a video, usually damaged ones. Questions go on without them; `write`
         accepts them again."""
-        self.begin_writing()
-        with self._searchable.lock, as_user_errors(self.root):
+        with self._writing, self._searchable.lock, as_user_errors(self.root):
+            self.begin_writing()
             self._searchable.drop_saved(video_id)
             self._store.discard(video_id, numbers)
             self._frames.tiers.forget(video_id)
@@ -255,8 +267,8 @@ class MemoryBank:
     def drop(self, video_id: str) -> None:
         """Delete a video from the bank. UserError if it is not there."""
         self.catalog.require_video(video_id)
-        self.begin_writing()
-        with self._searchable.lock, as_user_errors(self.root):
+        with self._writing, self._searchable.lock, as_user_errors(self.root):
+            self.begin_writing()
             self._searchable.forget(video_id)
             self._pending.hide(video_id)
             self._frames.tiers.forget(video_id)
@@ -273,9 +285,13 @@ class MemoryBank:
         """
         if rule.video_id is not None:
             self.catalog.require_video(rule.video_id)
-        if not dry_run:
-            # before planning, so that no other process changes the bank in between
-            self.begin_writing()
+        with self._writing:
+            if not dry_run:
+                # before planning, so that no other process changes the bank in between
+                self.begin_writing()
+            return self._prune(rule, dry_run)
+
+    def _prune(self, rule: Rule, dry_run: bool) -> list[Cut]:
         cuts = self._cuts(rule)
         with self._searchable.lock, as_user_errors(self.root):
             for cut in () if dry_run else cuts:
@@ -379,7 +395,7 @@ class MemoryBank:
     def close(self) -> None:
         """Save the indexes and release the writer lock."""
         self._frames.close()
-        with self._searchable.lock:
+        with self._writing, self._searchable.lock:
             self._searchable.close()
             self._store.close()
             self.end_writing()

@@ -77,6 +77,14 @@ class AlertList:
                 self._watcher.remove(alerts[place])
                 self._store.remove(self._ids.pop(alerts[place]))
 
+    def remove_number(self, number: int) -> bool:
+        """Remove the alert of this number; False where there is none."""
+        places = [place for place, each in enumerate(self._watcher.alerts)
+                  if self._ids.get(each) == number]  # fmt: skip
+        for place in places:
+            self.remove(place)
+        return bool(places)
+
     @property
     def requests(self) -> dict[int, str]:
         """The requests by the numbers of their alerts."""

@@ -31,7 +31,8 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
     videos = [settings.video, *settings.also]
     if not settings.also_banks:  # several may know a file by its former path
         for video in videos if settings.also or settings.video != ALL else ():
-            check_file(Path(video))
+            if not _is_stored(settings.bank, video):  # such as a stream, which has no file
+                check_file(Path(video))
     check_files(settings)
     messages = EncodingMessages(settings)
     streams = settings.format == OutputFormat.text and sys.stdout.isatty()
@@ -52,6 +53,12 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
     if videos != [ALL]:
         messages.suggest("find", settings.video, "a person")
     return 0
+
+
+def _is_stored(bank: str, video: str) -> bool:
+    """Whether a text is the id of a video of the bank, and no file: before anything is opened."""
+    is_name = video == Path(video).name and not Path(video).exists()
+    return is_name and (Path(bank) / "segments" / video).is_dir()
 
 
 def listed_moments(answer: Answer, engine: Engine) -> list[ListedMoment]:

@@ -51,13 +51,10 @@ def run(config: DemoSettings) -> int:
 
 def check(config: DemoSettings) -> None:
     """UserError when a setting is out of range."""
-    from pipeline.alerts.alert_center import check_alerts
-
     command.check(config)
     if auth(config) and not all(auth(config).partition(":")[::2]):
         raise UserError("auth= is no login; write auth=NAME:PASSWORD")
     check_bounds(config.history_tokens, config.tell_rounds)
-    check_alerts(config)
 
 
 def auth(config: DemoSettings) -> str:

@@ -4,7 +4,6 @@ Knows sessions and sources; no HTTP and no page. The bank has one writer, so a n
 previous one. What was encoded of it stays in the bank.
 """
 
-import re
 import secrets
 import threading
 import time
@@ -13,7 +12,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -32,6 +30,7 @@ from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from pipeline.server.errors import as_sentence
 from pipeline.server.files import StoredFile
+from pipeline.server.streams.stream_hosts import check_host
 
 _MAX_EDGES = 400  # segment edges that the timeline draws; beyond that every n-th
 
@@ -146,7 +145,7 @@ class Feeds:
         UserError when it is not allowed or cannot be read.
         """
         url = url.strip()
-        self._check(url)
+        check_host(url, self._hosts, "This page")
         width, height = self._size
         pictures = LivePictures(self._stored(stream_name(url)))
         source = PicturedUrlSource(url, self._fps, width=width, height=height, pictures=pictures)
@@ -229,21 +228,3 @@ class Feeds:
             return None
 
         return at
-
-    def _check(self, url: str) -> None:
-        if not url:
-            raise UserError(
-                "The address is empty; give one such as rtsp://192.168.1.20/stream, or camera:0."
-            )
-        if self._hosts is None:
-            return
-        camera = not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url)
-        try:
-            host = "camera" if camera else (urlsplit(url).hostname or "").lower()
-        except ValueError:
-            host = ""
-        if host not in self._hosts:
-            what = "cameras of the server" if camera else f"streams from {host or 'there'}"
-            raise UserError(
-                f"This page does not take {what}; whoever started it can allow it with hosts=[...]."
-            )

@@ -18,6 +18,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -25,6 +26,7 @@ from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, LiveSource, Segment, VideoInfo
 from memory.schema import Question
 from pipeline.answer.stream import AnswerStream
+from pipeline.live.encoder_turns import EncoderTurns
 from pipeline.qa import VideoQA
 from pipeline.runtime.cancel import Emit
 from pipeline.runtime.fair_queue import FairQueue
@@ -58,12 +60,21 @@ class SessionStatus:
 class Session:
     """`with Session(qa, source) as session: session.ask("...")`."""
 
-    def __init__(self, qa: VideoQA, source: LiveSource, *, concurrency: int = 1) -> None:
+    def __init__(
+        self,
+        qa: VideoQA,
+        source: LiveSource,
+        *,
+        concurrency: int = 1,
+        questions: FairQueue | None = None,
+        turns: EncoderTurns | None = None,
+    ) -> None:
         """concurrency: questions that compute at the same time; others wait in the order of their
-        arrival."""
+        arrival. questions: their queue, shared with other sessions; None: one of its own. turns: at
+        the encoder, shared with other sessions; None: it has one of its own."""
         self.qa, self.source = qa, source
-        self.queue = FairQueue(concurrency)
-        self._source = _TimedSource(source)
+        self.queue = questions or FairQueue(concurrency)
+        self._source = _TimedSource(source, turns)
         self._lock = threading.Lock()
         self._answering = 0
         self._listeners: list[OnShown] = []
@@ -262,8 +273,8 @@ class Session:
 class _TimedSource:
     """The source, with the times at which each frame arrived and became visible to questions."""
 
-    def __init__(self, source: LiveSource) -> None:
-        self.source = source
+    def __init__(self, source: LiveSource, turns: EncoderTurns | None = None) -> None:
+        self.source, self._turns = source, turns
         self.is_replayable = source.is_replayable
         # seconds of the newest frame that a question can see; None: there is none
         self.shown_until: float | None = None
@@ -278,7 +289,7 @@ class _TimedSource:
 
     @property
     def is_idle(self) -> bool:
-        return self.source.is_idle
+        return self.source.is_idle and (self._turns is None or not self._turns.is_contended)
 
     @property
     def now(self) -> float:
@@ -295,8 +306,16 @@ class _TimedSource:
             now = self._busy_since = time.monotonic()
             for at in frames.times.tolist():
                 self._arrived_at[at] = now
-            yield frames
-            self.longest_chunk = max(self.longest_chunk, time.monotonic() - self._busy_since)
+            # whoever takes the frames encodes until it asks for more
+            with nullcontext() if self._turns is None else self._turns.turn(self._urgency):
+                self._busy_since = time.monotonic()
+                yield frames
+                self.longest_chunk = max(self.longest_chunk, time.monotonic() - self._busy_since)
+
+    def _urgency(self) -> tuple[float, float]:
+        share, age = getattr(self.source, "urgency", (0.0, 0.0))
+        oldest = min(self._arrived_at.values(), default=None)
+        return share, max(age, 0.0 if oldest is None else time.monotonic() - oldest)
 
     def mark_shown(self, until: float) -> None:
         """Questions can see the frames up to this second of video time."""

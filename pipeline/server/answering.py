@@ -6,7 +6,7 @@ Knows files, the encode queue and `VideoQA`. Knows no JSON, and of HTTP only sta
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -49,6 +49,7 @@ class BankVideo:
 
     filename: str
     file_id: str  # "": no client uploaded it
+    qa: VideoQA | None = None  # of a stream that is asked about alone; None: of the server's bank
 
 
 WholeBank = Mapping[str, BankVideo]
@@ -79,6 +80,8 @@ class Answering:
         self._executor = ThreadPoolExecutor(running, "asker")
         # of its own, so that slow hosts hold no thread that other requests use
         self._downloaders = ThreadPoolExecutor(_MAX_DOWNLOADS, "downloader")
+        # ids of the streams of this server in its bank, which are never finished
+        self.streams: Callable[[], Collection[str]] = tuple
         self._downloads: dict[str, tuple[str, float]] = {}  # URL -> file id, monotonic time
 
     @property
@@ -122,9 +125,13 @@ class Answering:
     def _encoded_videos(self, sees: Callable[[Path], bool]) -> WholeBank:
         files = {file.video_id: file for file in self._files.all()}
         videos: dict[str, BankVideo] = {}
+        streams = self.streams()
         for row in by_path(self._qa.bank.catalog.videos()):
-            if row.finished and sees(folder_of(self._qa.bank, row.info.video_id)):
+            is_whole = row.finished or row.info.video_id in streams
+            if is_whole and sees(folder_of(self._qa.bank, row.info.video_id)):
                 file, stored = files.get(row.info.video_id), Path(row.info.path).name
+                if row.info.video_id in streams:
+                    stored = row.info.video_id
                 videos[row.info.video_id] = (
                     BankVideo(stored, "") if file is None else BankVideo(file.filename, file.id)
                 )
@@ -218,10 +225,14 @@ class Answering:
             return self._qa.ask_frames(
                 request.question, subject, emit, cancelled=stop, context=context, generation=how
             )
+        qa = self._qa
         if isinstance(subject, StoredFile):
             key, videos = subject.video_id, [subject.video_id]
         else:
             key, videos = _WHOLE_BANK, list(subject)
+            for video_id, each in subject.items():
+                if each.qa is not None:  # a stream alone
+                    qa, key = each.qa, f"{each.qa.bank.root}/{video_id}"
         question = Question(request.question, videos, request.asked_at, generation=how)
         if rounds:
             history = self._rounds.history(key, rounds)
@@ -229,7 +240,7 @@ class Answering:
         if lead:
             context = "\n\n".join(filter(None, [lead, question.context]))
             question = replace(question, context=context)
-        answer = self._qa.ask(question, emit, cancelled=stop)
+        answer = qa.ask(question, emit, cancelled=stop)
         self._rounds.add(key, request.question, answer)
         return answer
 

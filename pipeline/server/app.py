@@ -44,6 +44,8 @@ from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
 from pipeline.server.responses_api.request_body import as_chat
 from pipeline.server.responses_api.text_response import TextResponse
 from pipeline.server.search.search_api import SearchApi, add_search
+from pipeline.server.streams.routes import STREAM, add_stream_routes, stream_subject
+from pipeline.server.streams.stream_set import StreamSet
 
 _FORM_BYTES = 1 << 20  # of an upload, beside its file
 _OTHER_BYTES = 1 << 16  # a body for any other path
@@ -78,6 +80,8 @@ class Service:
     names: tuple[str, ...] = ()
     doorkeeper: Doorkeeper = field(default_factory=Doorkeeper)
     audit: AuditLog | None = None  # None: nothing is logged
+    streams: StreamSet | None = None  # None: of a server that watches none
+    stream_hosts: tuple[str, ...] | None = None  # from which clients may start streams; None: any
     answers_from_bank: bool = False  # True: clients may ask about every video of the bank
 
     @property
@@ -92,6 +96,8 @@ class Service:
 
     def close(self) -> None:
         """Stop encoding and answering. The bank keeps what it has."""
+        if self.streams is not None:
+            self.streams.close()
         self.encode_queue.close()
         self.answering.close()
         self.searching.close()
@@ -135,6 +141,8 @@ def build_app(service: Service) -> FastAPI:
     _add_chat(app, service, metrics)
     _add_files(app, service)
     add_search(app, service.searching, lambda request: _videos_of(service, request))
+    if service.streams is not None:
+        add_stream_routes(app, service.streams, service.stream_hosts)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -158,6 +166,7 @@ def build_app(service: Service) -> FastAPI:
             "embedders": list(service.searching.embedders),
             "videos": len(videos),
             "encoding": len(service.encode_queue),
+            "streams": 0 if service.streams is None else len(service.streams),
         }
 
     @app.get("/metrics")
@@ -272,6 +281,10 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             subject: StoredFile | Frames | WholeBank
             if chat.model == service.bank_model:
                 subject = await _videos_of(service, request)
+            elif chat.video is not None and chat.video.url.startswith(STREAM):
+                if service.streams is None:
+                    raise ApiError(404, "This server watches no streams.")
+                subject = stream_subject(service.streams, request, chat.video.url)
             elif chat.video is None:
                 subject = await service.answering.frames(chat.pictures)
                 chat = replace(chat, pictures=())

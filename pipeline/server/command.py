@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from encoders.errors import UserError
 from encoders.extras import require_extra
-from pipeline.config.tasks.server_settings import DemoSettings, ListenSettings, ServeSettings
+from pipeline.config.tasks.server_settings import (
+    AlertSettings,
+    DemoSettings,
+    ListenSettings,
+    ServeSettings,
+)
 
 if TYPE_CHECKING:
     import uvicorn
@@ -103,6 +108,10 @@ def check(config: ListenSettings) -> None:
             f"bodies_mb={config.bodies_mb} is less than one request of request_mb="
             f"{config.request_mb}; make it larger."
         )
+    if isinstance(config, AlertSettings):
+        from pipeline.alerts.alert_center import check_alerts
+
+        check_alerts(config)
     for host in config.hosts:
         _, _, port = (
             host.rpartition(":") if ":" in host and not host.endswith("]") else (host, "", "0")
@@ -207,6 +216,7 @@ def build_service(config: ServeSettings) -> "Service":
     from pipeline.server.fetch import Fetcher
     from pipeline.server.intake.body_line import BodyLine
     from pipeline.server.search.search_api import SearchApi
+    from pipeline.server.streams.build_streams import build_streams
 
     backbone = build_backbone(config)
     rounds = RoundMemory(
@@ -225,20 +235,30 @@ def build_service(config: ServeSettings) -> "Service":
     embedders |= {embedder_name(key): one for key, one in further.searching.items()}
     encode_queue = EncodeQueue(qa, lambda file: new_source(file.path), config.waiting)
     fetcher = Fetcher(tuple(config.hosts), config.private, config.seconds)
+    answering = Answering(
+        qa,
+        files,
+        fetcher,
+        encode_queue,
+        rounds,
+        running=config.running,
+        seconds=config.seconds,
+        round_tokens=config.round_tokens,
+    )
+    streams = build_streams(config, backbone, clip, qa)
+    if streams is not None:
+        answering.streams = lambda: [
+            name for name, each in streams.streams.items() if each.qa.bank is qa.bank
+        ]
     return Service(
         qa=qa,
         files=files,
         encode_queue=encode_queue,
-        answering=Answering(
-            qa,
-            files,
-            fetcher,
-            encode_queue,
-            rounds,
-            running=config.running,
-            seconds=config.seconds,
-            round_tokens=config.round_tokens,
-        ),
+        answering=answering,
+        streams=streams,
+        stream_hosts=None
+        if is_local(config.host) and not config.hosts
+        else tuple(host.lower() for host in config.hosts),
         searching=SearchApi(
             {f"{config.model}-{name}": one for name, one in embedders.items()},
             lambda: _search_engine(config),

@@ -58,6 +58,9 @@ def test_a_question_reads_what_is_stored_and_says_so(run, films, writer) -> None
     assert answer["recalled"] == [[0.0, STORED]] and answer["asked_at"] == STORED
     code, out, err = ask(run, films, "format=text")
     assert (code, err) == (0, "") and "answered from the first 16.0 s" in out
+    # by its id, as a stream is asked about, which has no file
+    code, out, err = ask(run, films, f"video={answer['video_id']}")
+    assert (code, err) == (0, "") and json.loads(out)["recalled"] == [[0.0, STORED]]
 
 
 def test_a_question_about_an_earlier_moment_needs_no_word(run, films, writer) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.paths import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
-SERVER = sorted((ROOT / "pipeline" / "server").glob("*.py"))
+SERVER = sorted((ROOT / "pipeline" / "server").rglob("*.py"))
 BANKS = sorted((ROOT / "tests" / "data" / "banks_2649461").glob("*.tar.xz"))
 METRIC = re.compile(r"\.(?:counter|gauge)\(\s*\"(\w+)\"|(?:Counter|Gauge|Histogram)\(\s*\"(\w+)\"")
 

@@ -18,11 +18,12 @@ check of the same seconds is made once. Intervals are 95 %, bootstrapped over st
 
 import argparse
 import functools
+import json
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,6 @@ TRIGGERS: dict[str, Callable[[], Trigger]] = {
     "gate": Gate,
     "boundary": Boundary,
     "every_n, 8 s": EveryN,
-    "every_n, every frame": lambda: EveryN(seconds=0.0),
     "probability": ModelProbability,
 }
 KINDS = ("cut", "fade", "motion", "repeat")
@@ -256,16 +256,25 @@ def report(args: argparse.Namespace) -> None:
     backbone = build_backbone(compose("ask", ["video=x", "question=x"]))
     width, height = backbone.frame_size
     results: dict[str, dict[str, list[Count]]] = defaultdict(lambda: defaultdict(list))
+    rows: Path = args.rows
+    rows.touch()
+    done = {row["number"]: row for row in map(json.loads, rows.read_text().splitlines())}
     for number in range(args.streams):
         stream = make_stream(number, args.seconds)
-        with tempfile.TemporaryDirectory() as folder:
-            config = compose("ask", ["video=x", "question=x", f"bank={folder}/bank"])
-            qa = build_qa(config, backbone)
-            source = PushSource("stream", 1.0, width=width, height=height)
-            with qa.bank, Session(qa, source) as session:
-                for name, count in watch_stream(session, stream, args.seconds).items():
-                    results["all"][name].append(count)
-                    results[stream.kind][name].append(count)
+        if number not in done:
+            with tempfile.TemporaryDirectory() as folder:
+                config = compose("ask", ["video=x", "question=x", f"bank={folder}/bank"])
+                qa = build_qa(config, backbone)
+                source = PushSource("stream", 1.0, width=width, height=height)
+                with qa.bank, Session(qa, source) as session:
+                    counts = watch_stream(session, stream, args.seconds)
+            row = {"number": number, "counts": {name: asdict(one) for name, one in counts.items()}}
+            with rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            done[number] = row
+        for name, values in done[number]["counts"].items():
+            results["all"][name].append(Count(**values))
+            results[stream.kind][name].append(Count(**values))
         print(f"{number + 1} {stream.kind} {time.process_time() - began:.0f} s", flush=True)
     for kind, own in results.items():
         print(f"\n{kind}, {len(next(iter(own.values())))} streams\n\n{table(own)}")
@@ -280,6 +289,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=48)
+    parser.add_argument(
+        "--rows", type=Path, default=Path("alerts.jsonl"), help="what is done; a new run goes on"
+    )
     measurement_page.run(parser, report)
 
 

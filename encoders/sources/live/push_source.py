@@ -73,6 +73,11 @@ class PushSource:
         self._before = -np.inf  # time of the last picture
         self.frames_sampled = 0  # sampled so far
         self.dropped = 0  # of them, pushed out of the queue
+        # of the points of the sampling grid, one in so many has a frame: for an encoder that cannot
+        # keep up
+        self.thinning = 1
+        self.left_out = 0  # frames that were not sampled for it
+        self._chosen = 0
         self.reconnects = 0
 
     @property
@@ -82,6 +87,15 @@ class PushSource:
     @property
     def is_idle(self) -> bool:
         return not self._waiting
+
+    @property
+    def urgency(self) -> tuple[float, float]:
+        """The share of the queue that is full, and seconds that the oldest frame in it has waited:
+        how soon frames are lost."""
+        with self._news:
+            oldest = self._waiting[0] if self._waiting else None
+            share = len(self._waiting) / self._depth
+        return share, 0.0 if oldest is None else self.now - float(oldest.times[0])
 
     @property
     def now(self) -> float:
@@ -121,6 +135,10 @@ class PushSource:
             chosen = bool(sampling_mask(np.array([at]), self._fps, self._before)[0])
             self._before = at
         if not chosen:
+            return False
+        self._chosen += 1
+        if self._chosen % self.thinning:
+            self.left_out += 1
             return False
         frame = self._frames(picture, at)
         with self._news:

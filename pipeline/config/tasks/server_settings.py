@@ -71,7 +71,7 @@ class AlertSettings(ListenSettings):
 
 
 @dataclass
-class ServeSettings(ListenSettings):
+class ServeSettings(AlertSettings):
     """reelbank serve."""
 
     task: ClassVar[str] = "serve"
@@ -91,6 +91,9 @@ class ServeSettings(ListenSettings):
         "",
         "File of a line for each request. Empty: BANK-audit.log where keys are required, or none.",
         form=Form.PATH,
+    )
+    streams: str = setting(
+        "", "File of the streams that are watched, such as streams.yaml.", form=Form.PATH
     )
     model: str = setting("reelbank", "Name of the model in the API.")
     whole_bank: bool = setting(

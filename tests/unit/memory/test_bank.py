@@ -4,6 +4,7 @@ only.
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from memory.retrieval.clip import ClipRetriever
 from memory.retrieval.kv import KVRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Evidence, Question, SegmentIndex
+from memory.storage.retention import Rule
 from tests.support.banks import check, opened, ordinals, spent
 from tests.support.records import (
     Words,
@@ -33,6 +35,35 @@ from tests.support.records import (
     write_video,
 )
 from tests.support.retrievers import NAMES, NEEDLE, PER_LAYER, built
+
+# ---- several writers
+
+
+def test_several_streams_write_into_one_bank(tmp_path: Path):
+    """Each thread writes a video, as the streams of a server do; one is pruned meanwhile."""
+    videos = {name: make_video(name, segments=12) for name in ("a", "b", "c", "d")}
+    errors: list[BaseException] = []
+
+    def write(bank: MemoryBank, video: list[Segment]) -> None:
+        try:
+            write_video(bank, video)
+        except BaseException as error:
+            errors.append(error)
+
+    with opened(tmp_path / "bank") as bank:
+        bank.record_video(info("a"), 1.0, finished=False)
+        threads = [threading.Thread(target=write, args=(bank, video)) for video in videos.values()]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            bank.prune(Rule("a", max_bytes=1e9))
+            bank.end_writing()  # the next write takes the right back
+            time.sleep(0.02)
+        assert errors == [] and bank.check.verify() == []
+        for name, video in videos.items():
+            assert [row.number for row in bank.catalog.segments(name)] == list(range(12))
+            assert same(bank.catalog.read_segment(name, 11).kv, video[11].kv)
+
 
 # ---- recall
 

@@ -1,0 +1,51 @@
+"""Lets several live streams share one encoder: the stream that would lose frames first comes first.
+
+Knows streams only by how urgent they are. A turn lasts for the frames that a stream hands to the
+encoder at once, so no stream waits for the whole segment of another one.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# the share of its queue that is full, and seconds that its oldest frame has waited
+Urgency = Callable[[], tuple[float, float]]
+
+
+class EncoderTurns:
+    """`with turns.turn(urgency): ...`"""
+
+    def __init__(self, concurrency: int = 1) -> None:
+        """concurrency: streams that encode at the same time."""
+        self.longest_wait = 0.0  # seconds that a stream waited for a turn, at most
+        self._free = concurrency
+        self._waiting: list[Urgency] = []
+        self._changed = threading.Condition()
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether a stream waits for a turn."""
+        return bool(self._waiting)
+
+    @contextmanager
+    def turn(self, urgency: Urgency) -> Iterator[None]:
+        """Wait for a turn, which lasts until the block ends. urgency: asked whenever a turn is
+        given away; the greatest one gets it."""
+        began = time.monotonic()
+        with self._changed:
+            self._waiting.append(urgency)
+            while not (self._free and self._most_urgent() is urgency):
+                self._changed.wait(0.5)
+            self._waiting.remove(urgency)
+            self._free -= 1
+            self.longest_wait = max(self.longest_wait, time.monotonic() - began)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()
+
+    def _most_urgent(self) -> Urgency:
+        return max(self._waiting, key=lambda each: each())

@@ -1,0 +1,230 @@
+"""One stream of a server: it is watched until it is stopped, and watched again when it breaks.
+
+A session encodes it (pipeline/live/session.py). Where the encoder cannot keep up, fewer frames are
+sampled, and more again once it can; the figures say so. Knows no HTTP.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from encoders.errors import UserError
+from encoders.sources.live.address import without_password
+from encoders.sources.live.push_source import PushSource
+from memory.storage.retention import Rule
+from pipeline.alerts.alert_center import AlertCenter
+from pipeline.alerts.alert_list import AlertList
+from pipeline.alerts.attachments import Attachments
+from pipeline.config import units
+from pipeline.live.encoder_turns import EncoderTurns
+from pipeline.live.session import Session
+from pipeline.qa import VideoQA
+from pipeline.runtime.fair_queue import FairQueue
+from pipeline.server.streams.stream_settings import StreamSettings
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.5
+_CALM_S = 30.0  # without a lost frame, after which more are sampled again
+_THINNEST = 16  # of the sampled frames, one in so many is kept, at the worst
+_BACK_OFF_S = (2.0, 60.0)  # before a stream that ended is watched again
+_SILENT_S = 15.0  # without a frame, after which a stream is not healthy
+_PRUNE_S = 300.0
+
+
+class Stream:
+    """Starts at once. `state()` says how it is doing."""
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        qa: VideoQA,
+        new_source: Callable[[], PushSource],
+        alerts: AlertCenter,
+        *,
+        turns: EncoderTurns,
+        questions: FairQueue,
+        back_off_s: tuple[float, float] = _BACK_OFF_S,
+    ) -> None:
+        """qa: of the bank of the stream. turns, questions: shared by all streams of the process."""
+        self.settings, self.qa = settings, qa
+        self.restarts = 0
+        self._new_source, self._alerts, self._turns = new_source, alerts, turns
+        self._questions, self._back_off_s = questions, back_off_s
+        self._stopped = threading.Event()
+        self._session: Session | None = None
+        self._list: AlertList | None = None
+        self._error = ""
+        self._seen_at: float | None = None  # monotonic second at which the newest frame was seen
+        self._dropped = self._left_out = self._sampled = 0  # in earlier sessions
+        self._thread = threading.Thread(target=self._run, name=f"stream-{self.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """Of the stream and of its video."""
+        return self.settings.name
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether a question can see a frame of this session."""
+        return self._seen_at is not None
+
+    @property
+    def alerts(self) -> AlertList:
+        """Its alerts. UserError before it is watched for the first time."""
+        if self._list is None:
+            raise UserError(f"Stream {self.name} is not watched yet; try again in a moment.")
+        return self._list
+
+    def state(self) -> dict[str, Any]:
+        """What the stream is, how it is doing, and what was lost, as JSON data."""
+        session = self._session
+        source = None if session is None else session.source
+        status = None if session is None else session.status()
+        thinning = source.thinning if isinstance(source, PushSource) else 1
+        dropped, left_out, sampled = self._counts()
+        fps = 1.0 / self.qa.ingester.interval
+        silent_s = None if self._seen_at is None else time.monotonic() - self._seen_at
+        is_running = status is not None and status.state == "running"
+        return {
+            "object": "stream",
+            "name": self.name,
+            "url": without_password(self.settings.url),
+            "bank": str(self.qa.bank.root),
+            "state": "stopped"
+            if self._stopped.is_set()
+            else "running"
+            if is_running
+            else "waiting",
+            "healthy": is_running and silent_s is not None and silent_s < _SILENT_S,
+            "error": self._error,
+            "fps": fps,
+            "sampled_fps": fps / thinning,
+            "frames": sampled,
+            "dropped": dropped,
+            "left_out": left_out,
+            "seen_until": 0.0 if status is None else round(status.seen_until, 3),
+            "sealed_until": 0.0 if status is None else round(status.sealed_until, 3),
+            "longest_wait": 0.0 if status is None else round(status.longest_wait, 3),
+            "reconnects": self.restarts + (0 if status is None else status.reconnects),
+            "alerts": [] if self._list is None else self._list.requests,
+        }
+
+    def stop(self) -> None:
+        """End it. What arrived is in the bank."""
+        self._stopped.set()
+        if (session := self._session) is not None:
+            session.source.close()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause = self._back_off_s[0]
+        while not self._stopped.is_set():
+            began = self._seen_at
+            try:
+                self._watch()
+            except UserError as error:
+                self._tell(str(error))
+            except Exception as accident:
+                log.exception("reelbank: stream %s failed", self.name)
+                self._tell(f"{type(accident).__name__}: {accident}")
+            if self._seen_at != began:
+                pause = self._back_off_s[0]
+            if self._stopped.wait(pause):
+                return
+            pause = min(2 * pause, self._back_off_s[1])
+            self.restarts += 1
+
+    def _watch(self) -> None:
+        """One session, until it ends. UserError says why it did."""
+        source = self._new_source()
+        session = Session(self.qa, source, turns=self._turns, questions=self._questions)
+        self._keep_counts()
+        self._session = session
+        pictures = self.qa.bank.catalog.thumbnails
+
+        def picture_at(seconds: float) -> bytes | None:
+            with suppress(UserError):  # of a damaged segment
+                return pictures(self.name, (seconds,))[0]
+            return None
+
+        attachments = Attachments(picture_at, interval=self.qa.ingester.interval)
+        self._list = own = self._alerts.watch(session, attachments, title=self.name)
+        for request in self.settings.alerts:
+            if request.strip() not in own.requests.values():
+                own.add(request)
+        session.start()
+        try:
+            self._supervise(session, source)
+        finally:
+            with suppress(Exception):  # raised by `check` below
+                session.stop()
+            own.close()
+        session.check()
+        if not self._stopped.is_set():
+            raise UserError(f"{without_password(self.settings.url)} ended")
+
+    def _supervise(self, session: Session, source: PushSource) -> None:
+        """Look after a session until it ends or is stopped."""
+        lost, calm_since, pruned_at, seen = 0, time.monotonic(), 0.0, 0.0
+        while not self._stopped.wait(_TICK_S):
+            status, now = session.status(), time.monotonic()
+            if status.state in ("failed", "ended", "stopped"):
+                return
+            if status.seen_until > seen:
+                seen, self._seen_at, self._error = status.seen_until, now, ""
+            if source.dropped > lost:
+                lost, calm_since = source.dropped, now
+                source.thinning = min(2 * source.thinning, _THINNEST)
+            elif source.thinning > 1 and now - calm_since > _CALM_S:
+                source.thinning, calm_since = source.thinning // 2, now
+            if now - pruned_at > _PRUNE_S:
+                pruned_at = now
+                self._prune()
+
+    def _prune(self) -> None:
+        """Delete what is older or more than the stream may keep."""
+        own = self.settings
+        if not (own.older_than or own.max_bytes):
+            return
+        before = (
+            time.time() - units.parse_age("older_than", own.older_than) if own.older_than else None
+        )
+        most = units.parse_size("max_bytes", own.max_bytes) if own.max_bytes else None
+        try:
+            if self.qa.bank.catalog.video(self.name) is not None:
+                self.qa.bank.prune(Rule(self.name, before, most))
+        except UserError as error:  # such as a full disk; the stream goes on
+            log.warning("reelbank: warning: stream %s: %s", self.name, error)
+
+    def _counts(self) -> tuple[int, int, int]:
+        """(dropped, left out, sampled) over all sessions."""
+        source = None if self._session is None else self._session.source
+        if not isinstance(source, PushSource):
+            return self._dropped, self._left_out, self._sampled
+        return (
+            self._dropped + source.dropped,
+            self._left_out + source.left_out,
+            self._sampled + source.frames_sampled,
+        )
+
+    def _keep_counts(self) -> None:
+        self._dropped, self._left_out, self._sampled = self._counts()
+
+    def _tell(self, error: str) -> None:
+        """One warning for the same reason."""
+        if error != self._error:
+            self._error = error
+            log.warning("reelbank: warning: stream %s: %s", self.name, error)
+
+
+def qa_of(qa: VideoQA, fps: float) -> VideoQA:
+    """The parts for streams: words are found in files alone, so extractors have nothing to read."""
+    text = replace(qa.ingester.text, extractors=(), captioners=(), absent=())
+    return replace(qa, ingester=replace(qa.ingester, text=text, interval=1.0 / fps))

@@ -1,0 +1,184 @@
+"""The streams of a server, by name: of streams.yaml, and those that clients start.
+
+The latter are kept in a file of their own, so a new process watches them again; each goes on behind
+its last segment. Knows banks and models; no HTTP.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from encoders.errors import UserError
+from encoders.sources.live.push_source import PushSource
+from pipeline.alerts.alert_center import AlertCenter
+from pipeline.live.encoder_turns import EncoderTurns
+from pipeline.qa import VideoQA
+from pipeline.runtime.fair_queue import FairQueue
+from pipeline.server.access.key import absolute
+from pipeline.server.streams.stream import Stream, qa_of
+from pipeline.server.streams.stream_settings import StreamSettings, parse_stream
+
+_MOST = 256  # streams of one server
+
+
+class StreamSet:
+    """Starts, stops and lists streams. Threads: any."""
+
+    def __init__(
+        self,
+        qa: VideoQA,
+        *,
+        open_bank: Callable[[str, float], VideoQA],
+        new_source: Callable[[StreamSettings, float], PushSource],
+        new_alerts: Callable[[], AlertCenter],
+        path: Path,
+        own: Sequence[StreamSettings] = (),
+        running: int = 1,
+    ) -> None:
+        """qa: of the server's bank. open_bank: the parts for another bank, by folder and frames per
+        second. new_alerts: made with the first stream. path: of what clients start. own: of
+        streams.yaml. running: checks of alerts at a time.
+
+        UserError on two streams of one name, and on a bank that does not fit.
+        """
+        self._qa, self._open_bank, self._new_source = qa, open_bank, new_source
+        self._new_alerts, self._path = new_alerts, path
+        self._turns, self._questions = EncoderTurns(), FairQueue(running)
+        self._lock = threading.RLock()
+        self._streams: dict[str, Stream] = {}
+        self._banks: dict[str, VideoQA] = {}  # beside the server's, by folder
+        self._kept: dict[str, StreamSettings] = {}  # that clients started
+        self._is_closed = False
+        try:
+            for each in own:
+                self._start(each)
+            for each in self._read():
+                if each.name in self._streams:
+                    raise _taken(each.name)
+                self._kept[each.name] = each
+                self._start(each)
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @cached_property
+    def alerts(self) -> AlertCenter:
+        """Of all streams."""
+        return self._new_alerts()
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """The streams by name."""
+        with self._lock:
+            return dict(self._streams)
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a stream waited for the encoder, at most."""
+        return self._turns.longest_wait
+
+    def stream(self, name: str) -> Stream:
+        """The stream of a name. KeyError where there is none."""
+        with self._lock:
+            return self._streams[name]
+
+    def add(self, settings: StreamSettings) -> Stream:
+        """Watch a stream from now on, also in the next process. UserError on a name that is taken,
+        and on a bank that does not fit."""
+        with self._lock:
+            if self._is_closed:
+                raise UserError("The server is being shut down.")
+            stream = self._start(settings)
+            self._kept[settings.name] = settings
+            self._write()
+            return stream
+
+    def remove(self, name: str) -> None:
+        """Stop a stream; the bank keeps what it has. KeyError where there is none."""
+        with self._lock:
+            stream = self._streams.pop(name)
+            if self._kept.pop(name, None) is not None:
+                self._write()
+        stream.stop()
+
+    def close(self) -> None:
+        """Stop all streams; the next process watches them again."""
+        with self._lock:
+            self._is_closed = True
+            streams = list(self._streams.values())
+        stopping = [threading.Thread(target=each.stop) for each in streams]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        if "alerts" in vars(self):
+            self.alerts.close()
+        for qa in self._banks.values():
+            qa.bank.close()
+
+    def _start(self, settings: StreamSettings) -> Stream:
+        if settings.name in self._streams:
+            raise _taken(settings.name)
+        if len(self._streams) >= _MOST:
+            raise UserError(f"There are {_MOST} streams already; stop one first.")
+        server_fps = 1.0 / self._qa.ingester.interval
+        fps = server_fps if settings.fps is None else settings.fps
+        qa = self._bank(settings, fps)
+        stream = Stream(
+            settings,
+            qa_of(qa, fps),
+            lambda: self._new_source(settings, fps),
+            self.alerts,
+            turns=self._turns,
+            questions=self._questions,
+        )
+        self._streams[settings.name] = stream
+        return stream
+
+    def _bank(self, settings: StreamSettings, fps: float) -> VideoQA:
+        """The parts for the bank of a stream. UserError where it has another rate."""
+        folder = absolute(settings.bank or self._qa.bank.root)
+        is_own = folder == absolute(self._qa.bank.root)
+        qa = self._qa if is_own else self._banks.get(folder)
+        if qa is None:
+            qa = self._banks[folder] = self._open_bank(folder, fps)
+        rate = 1.0 / qa.ingester.interval
+        if abs(rate - fps) > 1e-9:
+            raise UserError(
+                f"stream {settings.name} has fps={fps:g}, and bank {folder} holds {rate:g} frames "
+                "a second; give the stream a bank of its own"
+            )
+        return qa
+
+    def _read(self) -> list[StreamSettings]:
+        if not self._path.exists():
+            return []
+        try:
+            rows = json.loads(self._path.read_text(encoding="utf-8"))["streams"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self._path} cannot be read ({error}); move it away, and start the streams again"
+            ) from None
+        return [parse_stream(row, str(self._path)) for row in rows]
+
+    def _write(self) -> None:
+        """Keep what clients started; addresses may hold passwords, so only the owner may read."""
+        rows = [each.model_dump() for each in self._kept.values()]
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(file, "w", encoding="utf-8") as opened:
+            json.dump({"streams": rows}, opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(temporary, self._path)
+
+
+def _taken(name: str) -> UserError:
+    return UserError(f"There is a stream {name} already; choose another name, or stop that one.")

@@ -1,0 +1,140 @@
+"""`reelbank serve` with streams: real senders over TCP, the embedded model, real HTTP."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipeline.server.app import Service
+from tests.support.serving import serving
+from tests.support.sessions import world
+from tests.support.streams import Sender
+from tests.support.toys import toy_parts
+
+QUESTION = "What is the code on the card?"
+
+
+def until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
+    ends = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def state(address: str, name: str) -> dict:
+    answer: dict = httpx.get(f"{address}/v1/streams/{name}", timeout=30).json()
+    return answer
+
+
+def refused(response: httpx.Response, status: int, *words: str) -> None:
+    message = response.json()["error"]["message"]
+    assert response.status_code == status and "\n" not in message, response.text
+    assert all(word in message for word in words), message
+
+
+def asked(address: str, name: str, question: str = QUESTION) -> httpx.Response:
+    part = {"type": "video_url", "video_url": {"url": f"stream:{name}"}}
+    content = [part, {"type": "text", "text": question}]
+    body = {"model": "reelbank", "messages": [{"role": "user", "content": content}]}
+    return httpx.post(f"{address}/v1/chat/completions", json=body, timeout=120)
+
+
+def looped(*needles: str, seconds: float = 8.0):
+    """The same seconds again and again, so that it does not matter when a client connects."""
+    paint = world(*needles)
+    return lambda at: paint(at % seconds)
+
+
+def test_what_cannot_be_watched_is_told_and_the_rest_goes_on(tmp_path: Path):
+    """A stream that breaks, or that never was one, is one stream's matter."""
+    with (
+        Sender(looped()) as sender,
+        serving(tmp_path, "hosts=[127.0.0.1]", *toy_parts()) as (address, service),
+    ):
+        url = f"{address}/v1/streams"
+
+        def start(**more: object) -> httpx.Response:
+            return httpx.post(url, json={"name": "door", "url": sender.url} | more, timeout=60)
+
+        assert httpx.get(url).json() == {"object": "list", "data": []}
+        assert start().status_code == 201
+        refused(start(), 409, "There is a stream door already")
+        refused(start(name="b", url="gopher://h/x"), 400, "is no address that can be watched")
+        refused(start(name="b", url="rtsp://other/x"), 400, "does not take streams from other")
+        refused(start(name="b", rate=2), 400, "The stream: rate: Extra inputs", "the keys are")
+        refused(start(name="b", fps=2), 400, "has fps=2", "give the stream a bank of its own")
+        refused(httpx.post(url, content=b"{"), 415)
+        refused(asked(address, "nobody"), 404, "There is no stream 'nobody'")
+        gone = "http://127.0.0.1:9/a.m3u8"
+        assert start(name="gone", url=gone).status_code == 201
+        until(lambda: bool(state(address, "gone")["error"]))
+        found = state(address, "gone")
+        assert not found["healthy"] and found["state"] == "waiting"
+        assert found["error"].startswith(f"{gone} gives no picture")
+        refused(asked(address, "gone"), 409, "has given no frame yet")
+        until(lambda: state(address, "door")["healthy"])
+        sender.cut.set()  # the connection breaks, and the next one is taken
+        seen = state(address, "door")["seen_until"]
+        until(lambda: state(address, "door")["seen_until"] > seen + 2)
+        assert state(address, "door")["reconnects"] >= 1
+        assert [each["name"] for each in httpx.get(url).json()["data"]] == ["door", "gone"]
+        assert httpx.delete(f"{url}/gone").json()["deleted"]
+        refused(httpx.delete(f"{url}/gone"), 404, "no stream")
+        assert httpx.get(f"{address}/health").json()["streams"] == 1
+    kept = tmp_path / "bank-streams.json"
+    assert [row["name"] for row in json.loads(kept.read_text())["streams"]] == ["door"]
+    assert kept.stat().st_mode & 0o77 == 0
+    # the sender is at another port now: as gone as a camera can be
+    with serving(tmp_path, *toy_parts()) as (address, service):
+        assert isinstance(service, Service) and state(address, "door")["name"] == "door"
+        assert service.qa.bank.catalog.video("door") is not None
+        assert service.qa.bank.check.verify() == []
+
+
+@pytest.mark.slow
+def test_streams_are_asked_about_told_of_and_taken_up_again(tmp_path: Path):
+    """Two streams in two banks, one asked by HTTP and told of by an event."""
+    with (
+        Sender(looped("code:4821@2", "code:4821@4")) as one,
+        Sender(looped("shape:red star@3", "shape:red star@5", seconds=20.0)) as two,
+    ):
+        file = tmp_path / "streams.yaml"
+        file.write_text(
+            f"streams:\n  door: {{url: '{one.url}'}}\n"
+            f"  yard: {{url: '{two.url}', fps: 2, bank: {tmp_path / 'yard'},"
+            " alerts: [tell me when a red star appears]}\n"
+        )
+        before = 0.0
+        for _ in range(2):  # the second process goes on behind the last segment of the first
+            with serving(tmp_path, f"streams={file}", "source.keep=jpeg") as (address, _s):
+                before = watched(address, before)
+
+
+def watched(address: str, before: float) -> float:
+    """One process with both streams; seconds of the first stream that were seen in the end."""
+    events: list[dict] = []
+
+    def listen() -> None:
+        url = f"{address}/v1/notices"
+        with contextlib.suppress(httpx.HTTPError), httpx.stream("GET", url, timeout=120) as got:
+            for line in got.iter_lines():
+                if line.startswith("data: "):
+                    events.append(json.loads(line.removeprefix("data: ")))
+
+    threading.Thread(target=listen, daemon=True).start()
+    until(lambda: state(address, "door")["seen_until"] > before + 10, 120)
+    answer = asked(address, "door").json()
+    assert answer["choices"][0]["message"]["content"].startswith("4821"), answer
+    until(lambda: bool(events), 120)
+    told = {(each["stream"], each["request"]) for each in events}
+    assert told == {("yard", "tell me when a red star appears")}
+    figures = [state(address, name) for name in ("door", "yard")]
+    assert [each["fps"] for each in figures] == [1.0, 2.0]
+    assert all(each["healthy"] and not each["error"] for each in figures), figures
+    assert httpx.get(f"{address}/health").json()["streams"] == 2
+    return float(figures[0]["seen_until"])
