@@ -127,7 +127,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "find",
-            "find the moments where something is said, written or shown, or that look alike",
+            "find where something is said, written or shown, or what looks alike",
             'reelbank find talk.mp4 "the slide with the budget"',
             task="find",
             slots=(

@@ -10,7 +10,7 @@ Knows HTTP and the parts of a server; builds none of them.
     POST /v1/files                  upload a video
     GET  /v1/files, /v1/files/ID, /v1/files/ID/content (seekable)
     DELETE /v1/files/ID             delete a video here and in the bank
-    GET  /health, /metrics
+    GET  /health, /metrics, /openapi.json
 """
 
 import asyncio
@@ -39,11 +39,13 @@ from pipeline.server.encode_queue import EncodeQueue
 from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.guard import BodyLimit, Guard, release_body
+from pipeline.server.intake.api_schema import add_schema
 from pipeline.server.intake.body_line import BodyLine
+from pipeline.server.intake.chat_body import ChatBody
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
-from pipeline.server.responses_api.request_body import as_chat
+from pipeline.server.responses_api.request_body import ResponsesBody, as_chat
 from pipeline.server.responses_api.text_response import TextResponse
-from pipeline.server.search.search_api import SearchApi, add_search
+from pipeline.server.search.search_api import EmbeddingsBody, SearchApi, SearchBody, add_search
 from pipeline.server.streams.routes import STREAM, add_stream_routes, stream_subject
 from pipeline.server.streams.stream_set import StreamSet
 
@@ -115,7 +117,7 @@ def build_app(service: Service) -> FastAPI:
         yield
         await asyncio.to_thread(service.close)
 
-    # without openapi_url: the pages of FastAPI would load scripts from other servers
+    # without openapi_url, as its pages load scripts from other servers; see add_schema
     app = FastAPI(title="Reelbank", openapi_url=None, lifespan=lifespan)
     errors.install(app)
     metrics = _build_metrics(service)
@@ -173,6 +175,15 @@ def build_app(service: Service) -> FastAPI:
     async def metrics_page() -> Response:
         return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
 
+    add_schema(
+        app,
+        {
+            "/v1/chat/completions": ChatBody,
+            "/v1/responses": ResponsesBody,
+            "/v1/embeddings": EmbeddingsBody,
+            "/v1/search": SearchBody,
+        },
+    )
     return app
 
 

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from PIL import Image
 
 from encoders.sources.pictures import pictures_at
@@ -80,6 +81,24 @@ def test_a_picture_finds_its_moment_among_uploads_alone(server, client, card) ->
         f"{server[0]}/v1/search", json={"query": "red star", "videos": [file_id]}, timeout=60
     )
     assert {one["file_id"] for one in named.json()["data"]} == {file_id}
+
+
+def test_the_api_describes_itself(server) -> None:
+    """Each route, what it takes, and no page that loads scripts from elsewhere."""
+    document = httpx.get(f"{server[0]}/openapi.json").json()
+    for path in ("chat/completions", "responses", "embeddings", "search"):
+        (kind,) = document["paths"][f"/v1/{path}"]["post"]["requestBody"]["content"].values()
+        schema = kind["schema"] | {"components": document["components"]}
+        assert list(Draft202012Validator(schema).iter_errors(7)), path  # refs lead somewhere
+    chat = {"$ref": "#/components/schemas/ChatBody", "components": document["components"]}
+    message = {"role": "user", "content": "What?"}
+    assert Draft202012Validator(chat).is_valid({"model": "reelbank", "messages": [message]})
+    assert not Draft202012Validator(chat).is_valid({"model": "reelbank", "messages": [{}]})
+    assert {"get", "post"} == set(document["paths"]["/v1/files"])
+    error = {"$ref": "#/components/schemas/Error", "components": document["components"]}
+    refusal = httpx.post(f"{server[0]}/v1/search", json={})
+    assert Draft202012Validator(error).is_valid(refusal.json())
+    assert httpx.get(f"{server[0]}/docs").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ _SILENT = frozenset(
 )
 
 
-class _ResponsesBody(Fields):
+class ResponsesBody(Fields):
     model_config = ConfigDict(extra="allow")
 
     model: str
@@ -46,7 +46,7 @@ def as_chat(value: Any) -> dict[str, Any]:
     """The same request as JSON of a chat request. ApiError 400 on what is not to be had, 422 on a
     field that is wrong."""
     try:
-        body = _ResponsesBody.model_validate(value)
+        body = ResponsesBody.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "body"

@@ -46,14 +46,14 @@ class _Fields(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class _EmbeddingsBody(_Fields):
+class EmbeddingsBody(_Fields):
     model: str
     input: Any
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 
 
-class _SearchBody(_Fields):
+class SearchBody(_Fields):
     query: str = ""
     image: Any = None
     videos: list[str] = Field([], max_length=100)
@@ -84,7 +84,7 @@ class SearchApi:
 
     def embed(self, data: bytearray) -> dict[str, Any]:
         """The reply to a request for embeddings. ApiError on one that cannot be."""
-        body, long_texts = _parse(_EmbeddingsBody, data)
+        body, long_texts = _parse(EmbeddingsBody, data)
         embedder = self.embedders.get(body.model)
         if embedder is None:
             names = " or ".join(map(repr, self.embedders)) or "none here"
@@ -126,7 +126,7 @@ class SearchApi:
 
         videos: encoded ones that the client may see.
         """
-        body, long_texts = _parse(_SearchBody, data)
+        body, long_texts = _parse(SearchBody, data)
         ids = self._ids(body.videos, videos)
         query = self._text(body.query, long_texts, "query")
         picture = None

@@ -1,0 +1,80 @@
+"""The HTTP API as an OpenAPI document, at /openapi.json: routes, the JSON that they take, errors.
+
+There is no page beside it: those of FastAPI load scripts from other servers.
+Routes validate their bodies themselves (bounded_json.py), so the bodies are named here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+_PREFIX = "#/components/schemas/"
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_UPLOAD = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary"}, "purpose": {"type": "string"}},
+}
+
+
+def add_schema(app: FastAPI, bodies: Mapping[str, type[BaseModel]]) -> None:
+    """Serve the document of the routes that the application has by then.
+
+    bodies: path -> what a POST to it takes as JSON.
+    """
+    document: dict[str, Any] = {}
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        if not document:
+            document.update(_document(app, bodies))
+        return JSONResponse(document)
+
+
+def _document(app: FastAPI, bodies: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version="1", routes=app.routes)
+    schemas: dict[str, Any] = {"Error": _ERROR}
+    for path, model in bodies.items():
+        own = model.model_json_schema(ref_template=_PREFIX + "{model}")
+        schemas |= own.pop("$defs", {}) | {model.__name__: own}
+        document["paths"][path]["post"]["requestBody"] = _content(
+            "application/json", {"$ref": _PREFIX + model.__name__}
+        )
+    document["paths"]["/v1/files"]["post"]["requestBody"] = _content("multipart/form-data", _UPLOAD)
+    error = {"description": "An error, in one sentence."} | _content(
+        "application/json", {"$ref": f"{_PREFIX}Error"}, required=False
+    )
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # in FastAPI's own form, which is not ours
+            operation["responses"]["default"] = error
+    document["components"] = {
+        "schemas": schemas,
+        "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+    }
+    document["security"] = [{}, {"key": []}]
+    return document
+
+
+def _content(kind: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    content = {"content": {kind: {"schema": schema}}}
+    return content | ({"required": True} if required else {})
