@@ -262,7 +262,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "import",
-            "take over what a detector, OCR or a recogniser found in a film of the bank",
+            "take over what a detector, OCR or a recogniser found in a film",
             "reelbank import talk.mp4 boxes.jsonl --bank films",
             task="import",
             slots=(
