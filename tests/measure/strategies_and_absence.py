@@ -41,7 +41,8 @@ def report(options: argparse.Namespace) -> None:
     """Encode, ask, and print the tables."""
     options.work.mkdir(parents=True, exist_ok=True)
     more = [f"backbone.path={_noisy(options.work, options.noise)}"] if options.noise else []
-    films, items = films_of(TASKS, options.films, options.seed)
+    more += options.overrides
+    films, items = films_of(options.tasks, options.films, options.seed)
     rows = JsonLines(options.work / "rows.jsonl", ascii_only=True)
     done = {row["key"] for row in rows.rows}
     for strategy in options.strategies:
@@ -152,6 +153,8 @@ if __name__ == "__main__":
     parser.add_argument("--films", type=int, default=4, help="of each task")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--noise", type=float, default=0.0)
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS))
+    parser.add_argument("--overrides", nargs="*", default=[], help="such as read_tokens=128")
     parser.add_argument("--strategies", nargs="*", default=list(STRATEGIES))
     parser.add_argument("--abstentions", nargs="*", default=list(ABSTENTIONS))
     measurement_page.run(parser, report)

@@ -96,6 +96,11 @@ class MapReduce:
         self._reduce, self._contexts, self._patience = reduce, contexts, patience
         self._reduce_tokens, self._keeps = reduce_tokens, keep_findings
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether a question about cards is answered without reading every segment."""
+        return self._patience > 0
+
     def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
         """The answer from findings. A question that a model of cards does not know goes to the
         words of the film, as in `retrieve`."""

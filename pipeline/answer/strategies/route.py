@@ -28,6 +28,7 @@ from pipeline.schema import Answer
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
 
+LOOKED_AGAIN = "it shows nothing, so the best frames were read again alone"
 Choice = Literal["full", "retrieve", "map_reduce"]
 RANKED = 256  # frames whose scores say how far the best one stands out
 ASK = (
@@ -71,6 +72,7 @@ class Route:
             "map_reduce": map_reduce,
         }
         self._full_tokens, self._margin, self._by = full_tokens, margin, by
+        self._ends_early = map_reduce.ends_early
 
     def answer(self, question: Question, answerer: "Answerer", turn: Turn) -> Answer:
         """The answer of the chosen strategy; its trace says why."""
@@ -83,7 +85,17 @@ class Route:
                 why = "the newest moment may override others"
             else:
                 choice, why = self.choose(timed.question, answerer, log, timer)
-        answer = self._strategies[choice].answer(question, answerer, turn)
+        own = turn
+        pieces: list[str] = []
+        if choice == "retrieve" and self._may_look_again(timed.question, answerer, turn):
+            own = replace(turn, emit=pieces.append)
+        answer = self._strategies[choice].answer(question, answerer, own)
+        if own is not turn:
+            if not answer.shown and answer.trace is not None and answer.trace.calls:
+                answer = self._looked_again(question, answer, answerer, own)
+                pieces = [answer.text]
+            for piece in pieces:
+                turn.emit(piece)
         if answer.trace is None:
             return answer
         trace = replace(
@@ -94,6 +106,36 @@ class Route:
         seconds = {"route": timer.seconds["route"]} | answer.seconds
         seconds["total"] = answer.seconds["total"] + timer.seconds["route"]
         return replace(answer, trace=trace, seconds=seconds)
+
+    def _may_look_again(self, question: Question, answerer: "Answerer", turn: Turn) -> bool:
+        """Whether "not in the video" is worth a second look. It is cheap for cards alone: their
+        frames rank first, and a map of them ends early."""
+        return (
+            answerer.only_cards
+            and self._ends_early
+            and answerer.raw_scores is not None
+            and turn.read is None
+            and len(question.videos) <= MOST_READ
+        )
+
+    def _looked_again(
+        self, question: Question, refused: Answer, answerer: "Answerer", turn: Turn
+    ) -> Answer:
+        """What the frames that fit best say alone, where together they said nothing; else the
+        refusal, with what this cost."""
+        again = self._strategies["map_reduce"].answer(question, answerer, turn)
+        assert refused.trace is not None
+        calls = refused.trace.calls + (again.trace.calls if again.trace is not None else ())
+        kept = again if again.shown and again.trace is not None else refused
+        assert kept.trace is not None
+        trace = replace(kept.trace, calls=calls, why=f"{refused.trace.why}; {LOOKED_AGAIN}")
+        return replace(
+            kept,
+            trace=trace,
+            visual_tokens=trace.visual_tokens,
+            frames_read=sum(call.frames for call in calls),
+            seconds=again.seconds | {"total": refused.seconds["total"] + again.seconds["total"]},
+        )
 
     def choose(
         self, question: Question, answerer: "Answerer", log: CallLog, timer: StageTimer

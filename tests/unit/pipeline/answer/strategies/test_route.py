@@ -1,5 +1,7 @@
 """Which strategy `route` and `full` choose, and why."""
 
+from dataclasses import replace
+
 import pytest
 
 from encoders.errors import UserError
@@ -7,6 +9,11 @@ from memory.schema import Question
 from pipeline.answer.strategies.full import Full
 from pipeline.answer.strategies.map_reduce import MapReduce
 from pipeline.answer.strategies.route import Route
+from pipeline.answer.strategies.schema import Turn
+from pipeline.build import build_backbone, build_qa
+from pipeline.config.compose import compose
+from tests.support.long_film import PLAIN
+from tests.support.painted_films import PaintedFilm
 from tests.support.qa import opened
 
 
@@ -39,6 +46,39 @@ def test_the_model_may_choose(film, tmp_path):
         film, tmp_path, "Who enters?", "read_tokens=24", "answer.by=model", says="shown in"
     )
     assert found == "retrieve" and "single moments" in why
+
+
+class EarlyRetrieve:
+    """Sees the first two seconds alone, where no card is."""
+
+    name = "retrieve"
+
+    def answer(self, question, answerer, turn):
+        return answerer.retrieve(replace(question, asked_at=2.0), turn.emit)
+
+
+def test_a_refusal_about_cards_is_looked_at_again(tmp_path):
+    """Frames that fit best alone, and all of it is counted. What no card shows stays refused."""
+    config = compose("ask", [*PLAIN, f"bank={tmp_path / 'bank'}", "read_tokens=64"])
+    backbone = build_backbone(config)
+    qa = build_qa(config, backbone)
+    with qa.bank:
+        qa.ingest(PaintedFilm("film", 3, backbone.frame_size, "shape:red star@9", 16))
+        strategy = Route(map_reduce=MapReduce(patience=4, keep_findings=False))
+        strategy._strategies["retrieve"] = EarlyRetrieve()
+        for text, expected in (("What shape is red?", "star"), ("What shape is blue?", "not in")):
+            pieces: list[str] = []
+            answer = strategy.answer(Question(text, "film"), qa.answerer, Turn(pieces.append))
+            assert answer.text.startswith(expected) and "".join(pieces) == answer.text
+            assert answer.shown == (expected == "star")
+            steps = [call.step for call in answer.trace.calls]
+            assert steps[0] == "answer" and len(steps) > 1
+            assert answer.visual_tokens == sum(call.visual_tokens for call in answer.trace.calls)
+            assert "read again alone" in answer.trace.why
+        whole = Route(map_reduce=MapReduce(keep_findings=False))
+        whole._strategies["retrieve"] = EarlyRetrieve()
+        once = whole.answer(Question("What shape is red?", "film"), qa.answerer, Turn())
+        assert not once.shown and len(once.trace.calls) == 1
 
 
 def test_full_refuses_what_does_not_fit(film, bank):
