@@ -3,6 +3,7 @@
 A test module that needs another film or bank defines a fixture of the same name.
 """
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def _bank_in_the_current_folder(tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REELBANK_BANK", "reelbank-bank")
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _collected() -> Iterator[None]:
+    """A command exempts what it loaded from collection (gc.freeze), for it ends soon. This process
+    runs hundreds of commands, and would keep the model of each: 10 GB."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "freeze", lambda: None)
         yield
 
 

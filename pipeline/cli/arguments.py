@@ -309,7 +309,7 @@ class _Parser:
     def _fill(self, slot: Slot, text: str, is_raw: bool) -> None:
         """A text that cannot be meant goes to Hydra, which says so: nix=1 where no file has that
         name, or one word more behind key=value."""
-        is_meant = is_raw or slot.is_text or is_file(text)
+        is_meant = is_raw or slot.is_text or _looks_like_film(text)
         is_extra = slot.is_film and slot.is_optional and len(self._open) < len(self._command.slots)
         if is_meant or not (is_extra or _SETTING.fullmatch(text)):
             self._given += filter(None, [f"{slot.setting}={text}", slot.implies])

@@ -235,6 +235,7 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "prefill": "none", "retriever": "kv", "reader": "tokens", "text": "subtitles",
     "abstention": "first_token", "answer": "route", "further_clips": "b32",
     "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
+    "frame_order": "score", "block_score": "kmeans", "query_pool": "last",
 }  # fmt: skip
 SAME = {  # settings that change no answer
     "bank": "b", "ram_mb": "7", "device_mb": "7", "prefetch_frames": "0", "threads": "1",
@@ -371,8 +372,10 @@ BAD = {
 def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch, capsys, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     overrides, word = BAD[name]
+    parts = toy_parts()
+    capsys.readouterr()  # the first call writes a checkpoint and shows how far it is
     with pytest.raises(SystemExit) as done:
-        cli.main(["needle", "preset=smoke", "out=out", *overrides, *toy_parts()])
+        cli.main(["needle", "preset=smoke", "out=out", *overrides, *parts])
     err = capsys.readouterr().err
     assert (
         done.value.code == 2
