@@ -88,6 +88,9 @@ class Question:
     # a picture, or the frames of a clip, to search for beside the text
     picture: Frames | None = field(compare=False)
     generation: Generation  # how the answer is written
+    # video id -> what the asker calls it, in place of the name of its file: an upload is stored
+    # under another one
+    names: Mapping[str, str]
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class Question:
         newest: bool = False,
         picture: Frames | None = None,
         generation: Generation = GREEDY,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         """videos: one id, or several. ValueError for no video, or for one twice."""
         ids = (videos,) if isinstance(videos, str) else tuple(videos)
@@ -122,6 +126,7 @@ class Question:
             "newest": newest,
             "picture": picture,
             "generation": generation,
+            "names": names or {},
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

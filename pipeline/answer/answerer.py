@@ -270,7 +270,7 @@ class Answerer:
 
     def titles(self, question: Question) -> dict[str, VideoTitle]:
         """What names each of the question's videos in a prompt; none for a single one."""
-        return video_titles(self.bank.catalog, self._requests.videos(question))
+        return video_titles(self.bank.catalog, self._requests.videos(question), question.names)
 
     def warnings(self, question: Question) -> str:
         """What the user must know about the video, whatever the answer is."""

@@ -227,13 +227,14 @@ class Answering:
             )
         qa = self._qa
         if isinstance(subject, StoredFile):
-            key, videos = subject.video_id, [subject.video_id]
+            key, videos, names = subject.video_id, [subject.video_id], {}
         else:
             key, videos = _WHOLE_BANK, list(subject)
+            names = {each: video.filename for each, video in subject.items()}
             for video_id, each in subject.items():
                 if each.qa is not None:  # a stream alone
                     qa, key = each.qa, f"{each.qa.bank.root}/{video_id}"
-        question = Question(request.question, videos, request.asked_at, generation=how)
+        question = Question(request.question, videos, request.asked_at, generation=how, names=names)
         if rounds:
             history = self._rounds.history(key, rounds)
             question = history.carry(history.resolve(request.question).about(question))

@@ -96,7 +96,7 @@ class RequestBuilder:
             matches,
             self.count_tokens,
             self.read_text_tokens,
-            video_titles(self.bank.catalog, read) if matches else {},
+            video_titles(self.bank.catalog, read, question.names) if matches else {},
         )
         return Request(
             text,
@@ -112,7 +112,8 @@ class RequestBuilder:
         """What names each video, for prompts with frames of several."""
         several = [request for request in requests if len(request.videos) > 1]
         rows = {each: row for request in several for each, row in request.videos.items()}
-        return video_titles(self.bank.catalog, rows)
+        names = {each: name for one in several for each, name in one.question.names.items()}
+        return video_titles(self.bank.catalog, rows, names)
 
     def videos(self, question: Question) -> dict[str, VideoRow]:
         """The bank's rows of the question's videos. UserError as `build`."""

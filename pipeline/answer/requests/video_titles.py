@@ -14,11 +14,15 @@ from memory.schema import VideoTitle
 from memory.storage.catalog import VideoRow
 
 
-def video_titles(catalog: BankCatalog, rows: Mapping[str, VideoRow]) -> dict[str, VideoTitle]:
-    """The title of each of several videos, by id; none for a single one."""
+def video_titles(
+    catalog: BankCatalog, rows: Mapping[str, VideoRow], asked: Mapping[str, str] | None = None
+) -> dict[str, VideoTitle]:
+    """The title of each of several videos, by id; none for a single one. asked: the asker's own
+    names, by id."""
     if len(rows) == 1:
         return {}
-    names = video_names({each: row.info.path for each, row in rows.items()})
+    asked = asked or {}
+    names = video_names({each: asked.get(each, row.info.path) for each, row in rows.items()})
     return {each: VideoTitle(name, _began(catalog, each)) for each, name in names.items()}
 
 
