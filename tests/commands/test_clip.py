@@ -129,6 +129,7 @@ def test_what_is_refused(run, film, words: list[str], says: list[str]) -> None:
     assert os.listdir() == ["there.mp4"] and Path("there.mp4").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_a_clip_is_a_film_in_which_the_needle_is_found_earlier(run, tmp_path) -> None:
     """The embedded model; a clip that begins five seconds before the card shows it at second 5."""
     film, size = tmp_path / "cards.mp4", (480, 270)

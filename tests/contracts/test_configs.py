@@ -108,7 +108,8 @@ def test_the_groups_are_those_that_are_built() -> None:
     assert {group for group, _ in OPTIONS} == {*GROUPS, "experiment"}
 
 
-@pytest.mark.parametrize("task", ["ask", "ingest"])
+# both tasks compose the same groups
+@pytest.mark.parametrize("task", ["ask", pytest.param("ingest", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_fits_its_class(task: str, group: str, option: str) -> None:
     config = compose(task, [f"{group}={option}"])
@@ -389,7 +390,13 @@ def test_pages_show_commands() -> None:
     assert shown["README.md"] > 3 and len(shown) > 15
 
 
-@pytest.mark.parametrize(("page", "line"), commands())
+def _marked(page: str, line: str):
+    """Commands that were run for a measurement change with no guide: `make test-all` has them."""
+    is_measurement = page.startswith("docs/measurements/")
+    return pytest.param(page, line, marks=[pytest.mark.slow] if is_measurement else [])
+
+
+@pytest.mark.parametrize(("page", "line"), [_marked(*one) for one in commands()])
 def test_commands_of_readme_and_docs_compose(page: str, line: str) -> None:
     _, name, *words = shlex.split(line.removeprefix("$ "), comments=True)
     if name.endswith(".mp4"):  # a film alone opens the prompt of `ask`

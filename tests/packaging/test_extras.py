@@ -139,7 +139,14 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize("extra", LINES)
+# one of a server and one of an input in `make test`, each a process without packages
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(one, marks=[] if one in ("serve", "decord") else [pytest.mark.slow])
+        for one in LINES
+    ],
+)
 def test_a_missing_extra_is_one_sentence_and_leaves_nothing(extra: str, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 2)
     (tmp_path / "jobs.jsonl").write_text('{"video": "a.mp4", "question": "q"}\n')
