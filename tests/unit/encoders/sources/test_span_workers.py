@@ -40,7 +40,10 @@ def test_many_workers_and_a_caller_that_leaves(film: Path) -> None:
     many = join_frames(list(source.frames()))
     assert np.array_equal(many.pixels, one.pixels)
     assert np.array_equal(many.times, one.times)
-    passing = source.frames()
+    # most=1: workers wait for the caller, so they are still there when it leaves
+    facts = inspect(film)
+    every = np.arange(len(facts.times))
+    passing = PyAvReader(facts, lambda frame, scaler: 0, every, workers=7, most=1).pictures(0)
     next(passing)
     assert decoders() > 1
     passing.close()  # type: ignore[attr-defined]
