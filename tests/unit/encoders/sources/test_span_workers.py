@@ -46,7 +46,7 @@ def test_many_workers_and_a_caller_that_leaves(film: Path) -> None:
     passing = PyAvReader(facts, lambda frame, scaler: 0, every, workers=7, most=1).pictures(0)
     next(passing)
     assert decoders() > 1
-    passing.close()  # type: ignore[attr-defined]
+    passing.close()
     assert decoders() == 0
 
 
