@@ -4,6 +4,7 @@ A test module that needs another film or bank defines a fixture of the same name
 """
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,13 +44,24 @@ def _bank_in_the_current_folder(tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+_most_resident = 2e9  # bytes; risen where a collection leaves more
+
+
+@pytest.fixture(scope="module", autouse=True)
 def _collected() -> Iterator[None]:
     """A command exempts what it loaded from collection (gc.freeze), for it ends soon. This process
     runs hundreds of commands, and would keep the model of each: 10 GB."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gc, "freeze", lambda: None)
-        yield
+    global _most_resident
+    yield
+    if _resident_bytes() > _most_resident:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        _most_resident = max(_most_resident, _resident_bytes() + 1e9)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture
