@@ -81,7 +81,7 @@ class _Start:
     """An encoder that is ready to encode a segment, and the frames to encode."""
 
     encoder: Encoder
-    batches: Iterator[Frames]
+    batches: Generator[Frames]
     after: float  # seconds; the segmenter uses earlier frames only to find the cut
     exact: bool  # False: the window can differ from that of an uninterrupted run
     has_thumbnails: bool  # whether the frame before has one in the bank
@@ -328,10 +328,13 @@ class Ingester:
             after=start.after,
             patch=self.backbone.temporal_patch,
         )
-        cuts = self.segmenter.segments(iter(opened), after=start.after)
-        for frames in _timed(cuts, run.timer, "wait"):
-            yield start.encoder.extract_features(frames, run.timer, run.executor)
-            opened.cut(frames)
+        # closed also where encoding fails: the source may hold the turn at an encoder that others
+        # wait for, and the traceback of the failure would keep it from being collected
+        with closing(start.batches):
+            cuts = self.segmenter.segments(iter(opened), after=start.after)
+            for frames in _timed(cuts, run.timer, "wait"):
+                yield start.encoder.extract_features(frames, run.timer, run.executor)
+                opened.cut(frames)
 
     def _report(
         self, video_id: str, timer: StageTimer, new: int, nbytes: int, warning: str
@@ -382,7 +385,7 @@ def _inexact(numbers: list[int]) -> str:
     )
 
 
-def _timed(items: Iterable[T], timer: StageTimer, stage: str) -> Iterator[T]:
+def _timed(items: Iterable[T], timer: StageTimer, stage: str) -> Generator[T]:
     """The same items; the seconds that each one takes to arrive are added to `stage`."""
     iterator = iter(items)
     try:

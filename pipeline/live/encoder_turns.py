@@ -35,9 +35,11 @@ class EncoderTurns:
         began = time.monotonic()
         with self._changed:
             self._waiting.append(urgency)
-            while not (self._free and self._most_urgent() is urgency):
-                self._changed.wait(0.5)
-            self._waiting.remove(urgency)
+            try:
+                while not (self._free and self._most_urgent() is urgency):
+                    self._changed.wait(0.5)
+            finally:  # one that gives up is no more in the way of the others
+                self._waiting.remove(urgency)
             self._free -= 1
             self.longest_wait = max(self.longest_wait, time.monotonic() - began)
         try:

@@ -22,6 +22,7 @@ from encoders.sources.live.url_source import UrlSource
 from memory.schema import Question
 from pipeline.build import build_backbone, build_live, build_qa
 from pipeline.config.compose import compose
+from pipeline.live.encoder_turns import EncoderTurns
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from tests.support.records import files
@@ -264,6 +265,30 @@ def test_an_unreachable_source_ends_the_session_with_a_sentence(tmp_path):
             session.ask("What is the code?")
         with pytest.raises(UserError, match="gives no picture"):
             session.stop()
+
+
+def test_a_session_that_fails_gives_its_turn_at_the_encoder_back(tmp_path):
+    """Other streams wait for that turn, while somebody still holds the error."""
+
+    def fails(segment: object) -> None:
+        raise UserError("the disk is full")
+
+    turns = EncoderTurns()
+    with parts(tmp_path / "bank", *toy_parts()) as qa:
+        session = Session(qa, pushed(qa), turns=turns)
+        session.listen(fails)
+        session.start()
+        feed(session.source, world(), 0, 2)
+        with pytest.raises(UserError, match="the disk is full") as error:
+            session.join(60)
+        got_it = threading.Event()
+
+        def take() -> None:
+            with turns.turn(lambda: (0.0, 0.0)):
+                got_it.set()
+
+        threading.Thread(target=take, daemon=True).start()
+        assert got_it.wait(10) and error.value is not None
 
 
 def test_askers_in_many_threads_beside_the_writer(embedded, tmp_path):
