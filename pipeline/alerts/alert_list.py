@@ -4,6 +4,7 @@ Alerts outlive the process: the next one that watches the stream goes on with th
 an event too. Knows the session and the store; no HTTP and no page.
 """
 
+import logging
 import secrets
 import threading
 from collections import deque
@@ -20,6 +21,8 @@ from pipeline.alerts.check import check_for
 from pipeline.alerts.outbox import Outbox
 from pipeline.alerts.schema import AlertRule, Decision, Notice, Trigger
 from pipeline.live.session import Session
+
+log = logging.getLogger(__name__)
 
 _MAX_ALERTS = 8  # at the same time
 _MAX_NOTICES = 50  # kept for the page
@@ -49,7 +52,10 @@ class AlertList:
         self._ids: dict[Alert, int] = {}  # numbers in the store
         self._watcher = AlertWatcher(session, record=self._record)
         for each in store.alerts(session.info.video_id):
-            self._watch(each.id, each.request, each.state)
+            try:
+                self._watch(each.id, each.request, each.state)
+            except UserError as error:  # of another model, which goes on with it
+                log.warning("reelbank: warning: alert %d is not watched: %s", each.id, error)
 
     def add(self, text: str) -> int:
         """Watch for something from the next frame on; the number of the alert. UserError when the
@@ -74,21 +80,21 @@ class AlertList:
         with self._lock:
             alerts = self._watcher.alerts
             if 0 <= place < len(alerts):
-                self._watcher.remove(alerts[place])
-                self._store.remove(self._ids.pop(alerts[place]))
+                self._forget(alerts[place])
 
     def remove_number(self, number: int) -> bool:
-        """Remove the alert of this number; False where there is none."""
-        places = [place for place, each in enumerate(self._watcher.alerts)
-                  if self._ids.get(each) == number]  # fmt: skip
-        for place in places:
-            self.remove(place)
-        return bool(places)
+        """Remove the alert of this number, also between two sessions; False where there is none."""
+        with self._lock:
+            own = [alert for alert, each in self._ids.items() if each == number]
+            for alert in own:
+                self._forget(alert)
+            return bool(own)
 
     @property
     def requests(self) -> dict[int, str]:
         """The requests by the numbers of their alerts."""
-        return {self._ids[each]: each.request for each in self._watcher.alerts if each in self._ids}
+        with self._lock:
+            return {number: alert.request for alert, number in self._ids.items()}
 
     def state(self) -> dict[str, Any]:
         """The requests, the notices, newest first, why the last check got no answer, and why
@@ -107,6 +113,10 @@ class AlertList:
             self.is_closed = True
             self._watcher.alerts = []  # skip the checks that are still queued
             self._watcher.close()
+
+    def _forget(self, alert: Alert) -> None:
+        self._watcher.remove(alert)
+        self._store.remove(self._ids.pop(alert))
 
     def _watch(self, number: int, request: str, state: AlertState) -> None:
         check = check_for(request, self._session.qa.backbone.questions)

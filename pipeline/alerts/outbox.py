@@ -45,7 +45,7 @@ class Outbox:
         self.problems = dict.fromkeys(notifiers, "")  # why the last try failed; "": it did not
         self._store, self._patience = store, patience or Patience()
         self._changed = threading.Condition()
-        self._is_closing = False
+        self._is_closing, self._wakes = False, 0
         self._threads = [
             threading.Thread(target=self._run, args=each, name=f"notifier-{each[0]}", daemon=True)
             for each in notifiers.items()
@@ -56,6 +56,7 @@ class Outbox:
     def wake(self) -> None:
         """Look for new notices now."""
         with self._changed:
+            self._wakes += 1
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -69,32 +70,46 @@ class Outbox:
     def _run(self, name: str, notifier: Notifier) -> None:
         failures = 0
         while not self._is_closing:
-            delivery = self._store.next_delivery(name)
-            if delivery is None:
-                self._wait(30.0)
-                continue
+            # before looking, so that a notice which comes in between is not overlooked
+            wakes, before = self._wakes, failures
             try:
-                self._check_age(delivery, self.problems[name])
-                notifier.send(delivery.notice)
-                error = None
-            except DeliveryError as failure:
-                error = failure
-            except Exception as accident:
+                delivery = self._store.next_delivery(name)
+                if delivery is None:
+                    self._wait(30.0, wakes)
+                    continue
+                failures = self._deliver(delivery, notifier, failures)
+            except Exception:  # such as a full disk: without this thread nothing would come any more
+                if self._is_closing:  # the store may be closed
+                    return
                 log.exception("reelbank: notify=%s failed", name)
-                error = DeliveryError(f"failed ({accident})")
-            if self._is_closing:  # the store may be closed
-                return
-            if error is None:
-                self.problems[name], failures = "", 0
-                self._store.settle(delivery, "sent")
-            elif error.passes:
                 failures += 1
-                self._store.settle(delivery, "waiting", str(error))
-                self._tell(name, notifier, str(error), "is tried again")
+            if failures > before:
                 self._back_off(failures)
-            else:
-                self._bury(delivery, notifier, str(error))
-                self._tell(name, notifier, str(error), f"the notice is in {DEAD_LETTERS}")
+
+    def _deliver(self, delivery: Delivery, notifier: Notifier, failures: int) -> int:
+        """Try once, and keep how it ended; the failures in a row, these tries included."""
+        name, error = delivery.notifier, None
+        try:
+            self._check_age(delivery, self.problems[name])
+            notifier.send(delivery.notice)
+        except DeliveryError as failure:
+            error = failure
+        except Exception as accident:
+            log.exception("reelbank: notify=%s failed", name)
+            error = DeliveryError(f"failed ({accident})")
+        if self._is_closing:  # the store may be closed
+            return failures
+        if error is None:
+            self.problems[name] = ""
+            self._store.settle(delivery, "sent")
+            return 0
+        if error.passes:
+            self._store.settle(delivery, "waiting", str(error))
+            self._tell(name, notifier, str(error), "is tried again")
+            return failures + 1
+        self._bury(delivery, notifier, str(error))
+        self._tell(name, notifier, str(error), f"the notice is in {DEAD_LETTERS}")
+        return failures
 
     def _check_age(self, delivery: Delivery, problem: str) -> None:
         if time.time() - delivery.made > self._patience.expires_s:
@@ -130,13 +145,11 @@ class Outbox:
 
     def _back_off(self, failures: int) -> None:
         longest = self._patience.first_s * 2 ** min(failures - 1, 30)
-        self._wait(min(longest, self._patience.longest_s) * random.uniform(0.5, 1.0), asleep=True)
+        self._wait(min(longest, self._patience.longest_s) * random.uniform(0.5, 1.0))
 
-    def _wait(self, seconds: float, *, asleep: bool = False) -> None:
-        """Wait for a change, or for all these seconds if asleep; closing ends both."""
-        until = time.monotonic() + seconds
+    def _wait(self, seconds: float, wakes: int | None = None) -> None:
+        """Wait for so long, or until the outbox closes. wakes: also until there are more of them."""
         with self._changed:
-            while not self._is_closing and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
-                if not asleep:
-                    return
+            self._changed.wait_for(
+                lambda: self._is_closing or wakes not in (None, self._wakes), seconds
+            )

@@ -58,6 +58,7 @@ class Stream:
         self._stopped = threading.Event()
         self._session: Session | None = None
         self._list: AlertList | None = None
+        self._requests = settings.alerts  # that are not added yet
         self._error = ""
         self._seen_at: float | None = None  # monotonic second at which the newest frame was seen
         self._dropped = self._left_out = self._sampled = 0  # in earlier sessions
@@ -156,11 +157,9 @@ class Stream:
 
         attachments = Attachments(picture_at, interval=self.qa.ingester.interval)
         self._list = own = self._alerts.watch(session, attachments, title=self.name)
-        for request in self.settings.alerts:
-            if request.strip() not in own.requests.values():
-                own.add(request)
-        session.start()
         try:
+            self._add_alerts(own)
+            session.start()
             self._supervise(session, source)
         finally:
             with suppress(Exception):  # raised by `check` below
@@ -169,6 +168,16 @@ class Stream:
         session.check()
         if not self._stopped.is_set():
             raise UserError(f"{without_password(self.settings.url)} ended")
+
+    def _add_alerts(self, own: AlertList) -> None:
+        """Those of the settings, once: a client may have removed one before a later session."""
+        requests, self._requests = self._requests, []
+        for request in requests:
+            if request.strip() not in own.requests.values():
+                try:
+                    own.add(request)
+                except UserError as error:  # such as too many; the stream goes on
+                    self._tell(str(error))
 
     def _supervise(self, session: Session, source: PushSource) -> None:
         """Look after a session until it ends or is stopped."""

@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.alerts.alert import AlertState
-from pipeline.alerts.alert_store import AlertStore
+from pipeline.alerts.alert_store import AlertStore, Delivery
 from pipeline.alerts.notice_events import notice_events
 from pipeline.alerts.notifiers.command import Command
 from pipeline.alerts.notifiers.mqtt import Mqtt
@@ -207,6 +208,44 @@ def test_a_program_that_fails_or_hangs_is_told():
     with pytest.raises(DeliveryError, match=r"does not end in 0\.3 s"):
         Command(line="sleep 30", timeout_s=0.3).send(notice())
     assert time.monotonic() - began < 10
+
+
+class Notes:
+    """A notifier that keeps what it gets."""
+
+    address = "here"
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def send(self, one: Notice) -> None:
+        self.ids.append(one.id)
+
+
+class UnluckyStore(AlertStore):
+    """The first look fails; a notice comes right behind the second one, which finds nothing."""
+
+    outbox: Outbox
+    looks = 0
+
+    def next_delivery(self, notifier: str) -> Delivery | None:
+        self.looks += 1
+        if self.looks == 1:
+            raise sqlite3.OperationalError("database or disk is full")
+        found = super().next_delivery(notifier)
+        if self.looks == 2:
+            assert found is None
+            put(self, notice("n1"), "notes")
+            self.outbox.wake()
+        return found
+
+
+def test_a_look_that_fails_or_comes_too_early_holds_up_no_notice(tmp_path: Path, caplog):
+    store, notes = UnluckyStore(tmp_path / "alerts"), Notes()
+    store.outbox = Outbox(store, {"notes": notes}, Patience(first_s=0.2))
+    wait_until(lambda: notes.ids == ["n1"], 10)
+    store.outbox.close()
+    assert "disk is full" in caplog.text
 
 
 def test_events_go_on_where_a_client_stopped_reading(tmp_path: Path):
