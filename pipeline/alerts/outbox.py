@@ -78,7 +78,7 @@ class Outbox:
                     self._wait(30.0, wakes)
                     continue
                 failures = self._deliver(delivery, notifier, failures)
-            except Exception:  # such as a full disk: without this thread nothing would come any more
+            except Exception:  # such as a full disk: the thread goes on, or no notice would come
                 if self._is_closing:  # the store may be closed
                     return
                 log.exception("reelbank: notify=%s failed", name)
@@ -148,7 +148,7 @@ class Outbox:
         self._wait(min(longest, self._patience.longest_s) * random.uniform(0.5, 1.0))
 
     def _wait(self, seconds: float, wakes: int | None = None) -> None:
-        """Wait for so long, or until the outbox closes. wakes: also until there are more of them."""
+        """Wait for so long, or until the outbox closes. wakes: or until there are more of them."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._is_closing or wakes not in (None, self._wakes), seconds

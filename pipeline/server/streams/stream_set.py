@@ -8,12 +8,12 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from encoders.errors import UserError
 from encoders.sources.live.push_source import PushSource
 from pipeline.alerts.alert_center import AlertCenter
+from pipeline.alerts.check import check_for
 from pipeline.live.encoder_turns import EncoderTurns
 from pipeline.qa import VideoQA
 from pipeline.runtime.fair_queue import FairQueue
@@ -42,12 +42,14 @@ class StreamSet:
         second. new_alerts: made with the first stream. path: of what clients start. own: of
         streams.yaml. running: checks of alerts at a time.
 
-        UserError on two streams of one name, and on a bank that does not fit.
+        UserError on two streams of one name, and on a bank or an alert that does not fit.
         """
         self._qa, self._open_bank, self._new_source = qa, open_bank, new_source
         self._new_alerts, self._path = new_alerts, path
+        self._alerts: AlertCenter | None = None
         self._turns, self._questions = EncoderTurns(), FairQueue(running)
-        self._lock = threading.RLock()
+        # starting opens banks, which takes long: who only reads the streams does not wait for it
+        self._changing, self._lock = threading.RLock(), threading.Lock()
         self._streams: dict[str, Stream] = {}
         self._banks: dict[str, VideoQA] = {}  # beside the server's, by folder
         self._kept: dict[str, StreamSettings] = {}  # that clients started
@@ -67,10 +69,13 @@ class StreamSet:
     def __len__(self) -> int:
         return len(self._streams)
 
-    @cached_property
+    @property
     def alerts(self) -> AlertCenter:
         """Of all streams."""
-        return self._new_alerts()
+        with self._changing:
+            if self._alerts is None:
+                self._alerts = self._new_alerts()
+            return self._alerts
 
     @property
     def streams(self) -> Mapping[str, Stream]:
@@ -90,8 +95,8 @@ class StreamSet:
 
     def add(self, settings: StreamSettings) -> Stream:
         """Watch a stream from now on, also in the next process. UserError on a name that is taken,
-        and on a bank that does not fit."""
-        with self._lock:
+        and on a bank or an alert that does not fit."""
+        with self._changing:
             if self._is_closed:
                 raise UserError("The server is being shut down.")
             stream = self._start(settings)
@@ -100,25 +105,31 @@ class StreamSet:
             return stream
 
     def remove(self, name: str) -> None:
-        """Stop a stream; the bank keeps what it has. KeyError where there is none."""
-        with self._lock:
-            stream = self._streams.pop(name)
+        """Stop a stream; the bank keeps what it has. KeyError where there is none.
+
+        Its name is taken until it has ended: two streams must not write the same video.
+        """
+        stream = self.stream(name)
+        stream.stop()
+        with self._changing:
+            if self._streams.get(name) is not stream:  # somebody else removed it meanwhile
+                return
             if self._kept.pop(name, None) is not None:
                 self._write()
-        stream.stop()
+            with self._lock:
+                del self._streams[name]
 
     def close(self) -> None:
         """Stop all streams; the next process watches them again."""
-        with self._lock:
+        with self._changing:
             self._is_closed = True
-            streams = list(self._streams.values())
-        stopping = [threading.Thread(target=each.stop) for each in streams]
+        stopping = [threading.Thread(target=each.stop) for each in self.streams.values()]
         for thread in stopping:
             thread.start()
         for thread in stopping:
             thread.join()
-        if "alerts" in vars(self):
-            self.alerts.close()
+        if self._alerts is not None:
+            self._alerts.close()
         for qa in self._banks.values():
             qa.bank.close()
 
@@ -130,6 +141,8 @@ class StreamSet:
         server_fps = 1.0 / self._qa.ingester.interval
         fps = server_fps if settings.fps is None else settings.fps
         qa = self._bank(settings, fps)
+        for request in settings.alerts:
+            check_for(request, qa.backbone.questions)
         stream = Stream(
             settings,
             qa_of(qa, fps),
@@ -138,7 +151,8 @@ class StreamSet:
             turns=self._turns,
             questions=self._questions,
         )
-        self._streams[settings.name] = stream
+        with self._lock:
+            self._streams[settings.name] = stream
         return stream
 
     def _bank(self, settings: StreamSettings, fps: float) -> VideoQA:
@@ -169,7 +183,8 @@ class StreamSet:
 
     def _write(self) -> None:
         """Keep what clients started; addresses may hold passwords, so only the owner may read."""
-        rows = [each.model_dump() for each in self._kept.values()]
+        # without alerts, which the first session kept: one that was removed does not come back
+        rows = [each.model_dump(exclude={"alerts"}) for each in self._kept.values()]
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
