@@ -177,6 +177,7 @@ class Ingester:
         self.bank.begin_writing()
         self.bank.record_video(info, self.interval, finished=False)
         with (
+            self._without_empty(info.video_id) if video is None else nullcontext(),
             self.text.extracting(info) as words,
             BackgroundWriter(self.bank.write) as writer,
             divided_threads(2 if self.backbone.is_narrow else 1) as threads,
@@ -195,6 +196,16 @@ class Ingester:
         report = self._report(info.video_id, timer, run.new, writer.nbytes, warning)
         report = replace(report, thumbnail_bytes=run.thumbnail_bytes, new_seconds=run.new_seconds)
         return _with_words(report, self.text, words)
+
+    @contextmanager
+    def _without_empty(self, video_id: str) -> Iterator[None]:
+        """A video of which no frame can be had leaves no record behind."""
+        try:
+            yield
+        except UserError:
+            if self.bank.catalog.next(video_id)[0] == 0:
+                self.bank.drop(video_id)
+            raise
 
     def _missing(
         self, video_id: str, until: int | None, is_replayable: bool

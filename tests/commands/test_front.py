@@ -346,6 +346,15 @@ def test_several_films_are_added_and_a_bad_one_is_told(run, films, tmp_path, mon
     assert (code, err) == (0, "") and out.count("complete") == 2
     code, out, err = run("bank", "verify", "-b", str(tmp_path / "bank"))
     assert (code, err) == (0, "")
+    broken = tmp_path / "broken.mp4"
+    film = (films / "two.mp4").read_bytes()
+    at = film.index(b"mdat") + 4  # the header of the film stays, and its pictures are zero
+    size = int.from_bytes(film[at - 8 : at - 4]) - 8
+    broken.write_bytes(film[:at] + bytes(size) + film[at + size :])
+    code, _, err = run("add", str(broken), *common)
+    assert code == 2
+    sentence(err, "broken.mp4", "no frame")
+    assert run("bank", "ls", "-b", str(tmp_path / "bank"))[1].count(".mp4") == 2
 
 
 def test_a_bank_of_before_is_pointed_at(run, home):
