@@ -272,6 +272,7 @@ def build_qa(
         read_text_tokens=read_text_tokens(settings, backbone),
         only_cards=not backbone.reads_text and backbone.questions == "needle_world",
         raw_scores=_raw_scores(retriever),
+        ranked_by=f"{node} {sorted(others)}",
         strategy=strategy,
         film_encoder=None
         if isinstance(backbone, Endpoint) or local is None

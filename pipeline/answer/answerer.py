@@ -81,6 +81,7 @@ class Answerer:
     # part of the retriever whose scores of frames can be compared ("": the retriever itself); None:
     # it has no such part
     raw_scores: str | None = None
+    ranked_by: str = ""  # the settings of the retriever: findings that rest on its ranking name it
     strategy: AnswerStrategy = field(default_factory=Retrieve)
     # videos whose frames lie side by side in one prompt; None: as many as RequestBuilder reads
     most_read: int | None = None

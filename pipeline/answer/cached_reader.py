@@ -98,6 +98,23 @@ class CachedReader:
         self._cache: FixedCache | None = None
         self._lock = threading.Lock()  # one question at a time uses the buffer
 
+    @property
+    def settings(self) -> str:
+        """All beside model and evidence that a greedy answer depends on: findings that a bank keeps
+        name it."""
+        said = self.abstention
+        return (
+            f"{type(self).__name__}, max_new_tokens={self.max_new_tokens}, "
+            f"max_thinking_tokens={self._thinking_tokens}, "
+            f"frame_order={type(self._order).__name__}, lines={self.lines}, "
+            f"{said.instruction!r} {said.check_prompt!r} {said.threshold}"
+        )
+
+    @property
+    def reads_ranking(self) -> bool:
+        """Whether an answer depends on how the search ranked the frames that are read."""
+        return not self._order.is_time
+
     def layout(self, evidence: Evidence) -> Layout:
         """Preamble and frames of a context. Raises UserError when the evidence lacks what this
         reader reads."""

@@ -70,6 +70,17 @@ class EvidenceReader(Protocol):
         """Of the model that answers; "" = the model that the bank was made with."""
         ...
 
+    @property
+    def settings(self) -> str:
+        """All beside model and evidence that a greedy answer depends on: findings that a bank keeps
+        name it."""
+        ...
+
+    @property
+    def reads_ranking(self) -> bool:
+        """Whether an answer depends on how the search ranked the frames that are read."""
+        ...
+
     def read(
         self,
         evidence: Evidence,

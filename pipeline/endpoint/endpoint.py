@@ -79,7 +79,7 @@ class Endpoint:
         self.form = forms.answer_form(answer_form)
         self.device = torch.device("cpu")
         self._frame_size = _both(frame_size)
-        self._limits = Limits(
+        self._limits = self._sent = Limits(
             max_images if images else 0, max_bytes, context, image_tokens, max_tokens
         )
         self._fields = {"max_tokens": max_tokens} | (
@@ -117,6 +117,13 @@ class Endpoint:
     def fingerprint(self) -> str:
         """The same for every server: nothing in a bank depends on it."""
         return hashlib.sha256(PATH.encode()).hexdigest()[:16]
+
+    @property
+    def settings(self) -> str:
+        """All that a request to the model holds, beside its content, and that decides which
+        pictures fit in."""
+        body = self._fields | dict(self.form.fields()) | self._extra
+        return f"{self._sent}, {self.picture_format}, {type(self.form).__name__}, {body}"
 
     def limits(self) -> Limits:
         """What a request may hold. The context is asked of the server once, if it was not set."""

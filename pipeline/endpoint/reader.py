@@ -51,12 +51,18 @@ class EndpointReader:
 
     def __init__(self, endpoint: Endpoint, pictures: FilmPictures, *, search_ranks: bool) -> None:
         """search_ranks: whether the order of recalled frames means anything."""
-        self._endpoint, self._pictures, self._search_ranks = endpoint, pictures, search_ranks
+        self._endpoint, self._pictures = endpoint, pictures
+        self.reads_ranking = search_ranks  # the best frames are cited where the answer names none
 
     @property
     def model_name(self) -> str:
         """As the server calls it."""
         return self._endpoint.model
+
+    @property
+    def settings(self) -> str:
+        """All beside model and evidence that an answer depends on."""
+        return f"{type(self).__name__}, {self._endpoint.settings}"
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, estimated."""
@@ -188,7 +194,7 @@ class EndpointReader:
         """The numbers of the frames that rank highest among those that were sent, or were shown
         during a line."""
         # where the order of frames means nothing, the lines alone were found
-        known = {*prompt.beside_lines, *(prompt.frames if self._search_ranks else ())}
+        known = {*prompt.beside_lines, *(prompt.frames if self.reads_ranking else ())}
         ranked = [one for one in evidence.ranking if one in known]
         return ranked[:_BEST_FRAMES]
 

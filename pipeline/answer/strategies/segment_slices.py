@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from memory.bank import MemoryBank
-from memory.schema import Question
+from memory.schema import GREEDY, Question
 from memory.storage.catalog import SegmentRow
 from pipeline.answer.schema import is_local
 
@@ -25,7 +25,8 @@ class SegmentSlice:
 
 
 def within(question: Question, own: SegmentSlice, interval: float) -> Question:
-    """The same question about the frames of a slice alone.
+    """The same question about the frames of a slice alone. What is said of it is written greedily
+    and whole, as the bank may keep it; only the answer is written as the question asks.
 
     interval: seconds between frames. A span holds what is shown in it, so it begins and ends half
     an interval after the first and the last frame.
@@ -37,6 +38,7 @@ def within(question: Question, own: SegmentSlice, interval: float) -> Question:
         asked_at=question.moment(own.video_id),
         moments={},
         spans={own.video_id: (span,)},
+        generation=GREEDY,
     )
 
 

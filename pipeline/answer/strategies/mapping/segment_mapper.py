@@ -118,7 +118,10 @@ class SegmentMapper:
         bank = self.answerer.bank
         blocks = self._blocks(question, video_id)
         segments = sum(map(len, blocks.values()))
-        own = f"{self._made_with(asked)} patience={self.patience} {self.answerer.raw_scores}"
+        own = (
+            f"{self._made_with(asked)} patience={self.patience} {self.answerer.raw_scores} "
+            f"{self.answerer.ranked_by}"
+        )
         keeps = bank.catalog.require_video(video_id).finished and all(
             self._keeps(question, video_id, number, block) for number, block in blocks.items()
         )
@@ -172,7 +175,7 @@ class SegmentMapper:
         heads = reader.retrieval_heads if is_local(reader) else None
         return finding_key(
             self.answerer,
-            "SegmentMapper 4",
+            "SegmentMapper 5",
             f"cite_share={self.answerer.cite_share}",
             f"divides={self.divides}",
             f"retrieval_heads={heads}",

@@ -103,5 +103,5 @@ class NoteStore:
     def _made_with(self) -> str:
         """All that a note depends on beside its segments."""
         first = self.rows[0].number if self.rows else 0
-        asked = f"{self.question.search_text!r}"
-        return finding_key(self.answerer, "Chain 2", self.settings, f"from={first}", asked)
+        asked = f"{self.question.context!r} {self.question.search_text!r}"
+        return finding_key(self.answerer, "Chain 3", self.settings, f"from={first}", asked)

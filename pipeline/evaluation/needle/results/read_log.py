@@ -80,11 +80,14 @@ class _Watched:
 class _WatchedReader(_Watched):
     needs_kv: bool
     model_name: str
+    settings: str
+    reads_ranking: bool
 
     def __init__(self, inner: EvidenceReader, log: ReadLog) -> None:
         super().__init__(inner, log)
         self._reader = inner
         self.needs_kv, self.model_name = inner.needs_kv, inner.model_name
+        self.settings, self.reads_ranking = inner.settings, inner.reads_ranking
 
     def read(
         self,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from encoders.models.generation import Generation
 from encoders.text.lines import FINDING, TextLine
 from memory.schema import Question, VideoTitle
 from pipeline.answer.schema import local
@@ -50,6 +51,30 @@ def test_a_later_question_of_the_same_form_reads_the_findings(qa):
     assert (second.text, second.spans, second.lines) == (first.text, first.spans, first.lines)
     other = parts.ask(Question("Where is the ring?", video_id))
     assert other.trace.reused == 0
+
+
+def test_findings_depend_on_the_reader_and_on_its_ranking(film, tmp_path):
+    """Where the frames of a segment are read by their rank, the search decides what is said."""
+    options = ("answer=map_reduce", "segmenter.seconds=4", "retriever=kv")
+    ordered = (*options, "frame_order=edges")
+    reused = []
+    for own in (
+        options, ordered, (*ordered, "query_pool=last"), (*ordered, "block_score=kmeans"),
+        (*options, "reader.max_thinking_tokens=8"), (*options, "query_pool=last"), ordered,
+    ):  # fmt: skip
+        with opened(film, tmp_path / "bank", *own, says=SAYS) as (qa, source):
+            qa.ingest(source)
+            reused.append(qa.ask(Question(ABOUT, source.info.video_id)).trace.reused)
+    assert reused == [0, 0, 0, 0, 0, 5, 5]
+
+
+def test_findings_that_stay_are_whole_whatever_the_question_wants_of_its_answer(qa):
+    parts, video_id = qa
+    short = Question(ABOUT, video_id, generation=Generation(max_tokens=1))
+    first = parts.ask(short)
+    later = parts.ask(Question(ABOUT, video_id))
+    assert first.text != SAYS == later.text and later.trace.reused == 5
+    assert [line.text for line in later.lines] == [SAYS] * 5
 
 
 def test_findings_are_no_words_of_the_film(qa):

@@ -90,6 +90,8 @@ def test_chain_goes_on_from_the_note_of_an_earlier_question(film, tmp_path):
         early, _ = asked(qa, source.info.video_id, asked_at=4.4)
         assert (steps_of_later, later.trace.reused) == (20, 16)
         assert early.trace.reused == 0 and all(end <= 5.0 for _, end in early.spans)
+        told, _ = asked(qa, source.info.video_id, asked_at=9.0, context="Earlier: who left?")
+        assert told.trace.reused == 0  # the model reads what was said before as well
     for threshold in (0.5, 0.6):  # the same instruction, but another judge of what is not there
         more = ("abstention=first_token", f"abstention.threshold={threshold}")
         with opened(film, tmp_path / "a", *options, *more, says=SAYS) as (qa, source):
