@@ -156,4 +156,4 @@ class AlertList:
             "score": decision.score,
             "trigger": decision.gate,
         }
-        return Notice(0, body, picture, clip)
+        return Notice(0, body, picture, clip, str(self._session.qa.bank.root))

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS decisions (
 );
 CREATE TABLE IF NOT EXISTS notices (
     number INTEGER PRIMARY KEY AUTOINCREMENT, made REAL NOT NULL, body TEXT NOT NULL,
-    picture TEXT, clip TEXT
+    picture TEXT, clip TEXT, bank TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS deliveries (
     notice INTEGER NOT NULL, notifier TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
@@ -76,6 +76,9 @@ class AlertStore:
             # kill -9 loses nothing; a power cut may lose the last decisions
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_TABLES)
+            columns = [row[1] for row in self._db.execute("PRAGMA table_info(notices)")]
+            if "bank" not in columns:  # of an earlier version
+                self._db.execute("ALTER TABLE notices ADD COLUMN bank TEXT NOT NULL DEFAULT ''")
         except (OSError, sqlite3.Error) as error:
             raise UserError(
                 f"alerts={folder} cannot hold alerts ({error}); give another folder, or move what "
@@ -135,8 +138,8 @@ class AlertStore:
                 return 0
             files = [None if each is None else each.name for each in (notice.picture, notice.clip)]
             number = self._db.execute(
-                "INSERT INTO notices (made, body, picture, clip) VALUES (?, ?, ?, ?)",
-                (time.time(), json.dumps(notice.body), *files),
+                "INSERT INTO notices (made, body, picture, clip, bank) VALUES (?, ?, ?, ?, ?)",
+                (time.time(), json.dumps(notice.body), *files, notice.bank),
             ).lastrowid
             self._db.executemany(
                 "INSERT INTO deliveries (notice, notifier) VALUES (?, ?)",
@@ -162,7 +165,7 @@ class AlertStore:
         """The notices behind a number, the oldest first."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT number, body, picture, clip FROM notices WHERE number > ?"
+                "SELECT number, body, picture, clip, bank FROM notices WHERE number > ?"
                 " ORDER BY number LIMIT ?", (after, most),
             ).fetchall()  # fmt: skip
         return [self._notice(*row) for row in rows]
@@ -177,12 +180,12 @@ class AlertStore:
         """The oldest notice that waits for a notifier."""
         with self._lock:
             row = self._db.execute(
-                "SELECT number, body, picture, clip, tries, made FROM deliveries"
+                "SELECT number, body, picture, clip, bank, tries, made FROM deliveries"
                 " JOIN notices ON notices.number = deliveries.notice"
                 " WHERE notifier = ? AND deliveries.state = 'waiting' ORDER BY notice LIMIT 1",
                 (notifier,),
             ).fetchone()
-        return None if row is None else Delivery(self._notice(*row[:4]), notifier, *row[4:])
+        return None if row is None else Delivery(self._notice(*row[:5]), notifier, *row[5:])
 
     def waiting(self, notifier: str) -> int:
         """How many notices wait for a notifier."""
@@ -212,9 +215,11 @@ class AlertStore:
         """The folder of pictures and clips."""
         return self.folder / "notices"
 
-    def _notice(self, number: int, body: str, picture: str | None, clip: str | None) -> Notice:
-        paths = [None if name is None else self.files / name for name in (picture, clip)]
-        return Notice(number, json.loads(body), *paths)
+    def _notice(
+        self, number: int, body: str, picture: str | None, clip: str | None, bank: str
+    ) -> Notice:
+        shown, cut = (None if name is None else self.files / name for name in (picture, clip))
+        return Notice(number, json.loads(body), shown, cut, bank)
 
     def _clean(self) -> None:
         """Drop the oldest decisions and notices. A notice that waits for a notifier stays."""

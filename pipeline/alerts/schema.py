@@ -74,6 +74,7 @@ class Notice:
     body: dict[str, Any]  # JSON: id, type, request, stream, video, time, at, score, trigger
     picture: Path | None = None  # a JPEG of the moment
     clip: Path | None = None  # the seconds around it
+    bank: str = ""  # folder of the stream's bank, which stays in the process; "": not known
 
     @property
     def id(self) -> str:

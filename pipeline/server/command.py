@@ -245,8 +245,10 @@ def build_service(config: ServeSettings) -> "Service":
         seconds=config.seconds,
         round_tokens=config.round_tokens,
     )
+    doorkeeper = Doorkeeper(api_key(config), key_file(config), (config.bank, *config.also_banks))
     streams = build_streams(config, backbone, clip, qa)
     if streams is not None:
+        doorkeeper.stream_banks = lambda: streams.banks
         answering.streams = lambda: [
             name for name, each in streams.streams.items() if each.qa.bank is qa.bank
         ]
@@ -275,10 +277,12 @@ def build_service(config: ServeSettings) -> "Service":
         model=config.model,
         created=int(time.time()),
         names=tuple(config.names),
-        doorkeeper=Doorkeeper(api_key(config), key_file(config), (config.bank, *config.also_banks)),
-        audit=AuditLog(Path(config.audit or f"{Path(config.bank)}-audit.log"))
-        if config.audit or requires_login(config)
-        else None,
+        doorkeeper=doorkeeper,
+        # keys may also be made while the server runs
+        audit=AuditLog(
+            Path(config.audit or f"{Path(config.bank)}-audit.log"),
+            lambda: bool(config.audit) or doorkeeper.is_closed,
+        ),
         answers_from_bank=config.whole_bank,
     )
 

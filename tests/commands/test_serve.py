@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,11 +19,14 @@ import openai
 import pytest
 
 from pipeline import cli
+from pipeline.alerts.alert import AlertState
+from pipeline.alerts.schema import Decision
 from pipeline.answer.schema import local
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.server.access.key import RIGHTS, new_key
 from pipeline.server.access.key_file import KeyFile
 from pipeline.server.app import Service
+from tests.support import stub_alerts
 from tests.support.serving import film, serving
 from tests.support.toys import toy_parts
 from tests.support.videos import write_audio, write_video
@@ -581,6 +585,8 @@ def test_named_keys_have_rights_see_their_banks_and_leave_a_trail(films, tmp_pat
         asked = httpx.get(f"{url}?secret=1", headers=headers["reader"])
         refused(asked, 401, "missing or wrong")
         assert httpx.get(f"{address}/metrics", headers=headers["owner"]).is_success
+        events = notices_until_revoked(service, address, file, "owner", headers["owner"])
+        assert events == ["its own"]
     text = (tmp_path / "bank-audit.log").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [(one["key"], one["method"], one["status"]) for one in lines[:3]] == [
@@ -588,9 +594,29 @@ def test_named_keys_have_rights_see_their_banks_and_leave_a_trail(films, tmp_pat
         ("owner", "POST", 200),
         ("reader", "POST", 200),
     ]
-    assert lines[-2]["key"] is None and lines[-2]["status"] == 401
+    assert lines[-3]["key"] is None and lines[-3]["status"] == 401
     assert "secret=1" not in text and QUESTION not in text
     assert not any(token.split("_", 2)[2] in text for token in tokens.values())
+
+
+def notices_until_revoked(
+    service: Service, address: str, file: KeyFile, name: str, headers: dict[str, str]
+) -> list[str]:
+    """The names of the notices that a key may see. It is revoked with the first one."""
+    assert service.streams is not None
+    store = service.streams.alerts.store
+    for bank, says in (("", "older"), ("/elsewhere", "foreign"), (service.streams.bank, "its own")):
+        decision = Decision(3.0, "change", 0.9, True, "told")
+        notice = replace(stub_alerts.notice(says), bank=bank)
+        store.record(store.add("cam", "it"), decision, None, AlertState(), notice, ())
+    names = []
+    url, headers = f"{address}/v1/notices", headers | {"Last-Event-ID": "0"}
+    with httpx.stream("GET", url, headers=headers, timeout=20) as response:
+        for line in response.iter_lines():  # it ends
+            if line.startswith("data: "):
+                names.append(json.loads(line.removeprefix("data: "))["id"])
+                file.revoke(name)
+    return names
 
 
 def test_what_was_handed_in_outlives_the_server_and_a_deleted_video_is_forgotten(films, tmp_path):

@@ -67,6 +67,7 @@ def test_what_cannot_be_watched_is_told_and_the_rest_goes_on(tmp_path: Path):
         refused(start(name="b", url="gopher://h/x"), 400, "is no address that can be watched")
         refused(start(name="b", url="rtsp://other/x"), 400, "does not take streams from other")
         refused(start(name="b", rate=2), 400, "The stream: rate: Extra inputs", "the keys are")
+        refused(start(name="b", bank=str(tmp_path / "b")), 403, "go into its own bank")
         refused(start(name="b", fps=2), 400, "has fps=2", "give the stream a bank of its own")
         refused(httpx.post(url, content=b"{"), 415)
         refused(asked(address, "nobody"), 404, "There is no stream 'nobody'")

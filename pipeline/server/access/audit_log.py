@@ -4,9 +4,12 @@ JSON lines in files of 10 MB, the newest six. No question, no answer, no key, an
 stands in it. Knows keys and HTTP; no route.
 """
 
+import io
 import json
 import logging
+import os
 import time
+from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -17,18 +20,39 @@ from pipeline.server.access.doorkeeper import key_of
 
 _BYTES, _FILES = 10_000_000, 5
 _QUIET = ("/health",)  # asked every few seconds by whoever runs the server
+log = logging.getLogger(__name__)
+
+
+class _PrivateFile(RotatingFileHandler):
+    """Only the owner may read its files, also those that come after the first one."""
+
+    def _open(self) -> io.TextIOWrapper:
+        file = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(file, "a", encoding="utf-8")
 
 
 class AuditLog:
     """One file."""
 
-    def __init__(self, path: Path) -> None:
-        """UserError where the file cannot be written."""
+    def __init__(
+        self,
+        path: Path,
+        is_wanted: Callable[[], bool] = lambda: True,
+        *,
+        file_bytes: int = _BYTES,
+    ) -> None:
+        """is_wanted: whether there is anything to log yet, such as keys; the file is opened with
+        the first request for which it is. UserError where it is, and cannot be written."""
+        self._path, self._is_wanted, self._file_bytes = path, is_wanted, file_bytes
         self._logger = logging.Logger("reelbank.audit")  # of its own: no other handler gets it
+        if is_wanted():
+            self._open()
+
+    def _open(self) -> None:
+        path = self._path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(0o600)
-            handler = RotatingFileHandler(path, maxBytes=_BYTES, backupCount=_FILES)
+            handler = _PrivateFile(path, maxBytes=self._file_bytes, backupCount=_FILES)
         except OSError as error:
             raise UserError(
                 f"audit={path} cannot be written ({error.strerror}); give another file"
@@ -37,6 +61,14 @@ class AuditLog:
 
     def write(self, scope: Scope, status: int, seconds: float) -> None:
         """Add a line. A disk that is full costs the line, and no request."""
+        if not self._logger.handlers:
+            if not self._is_wanted():
+                return
+            try:
+                self._open()
+            except UserError as error:
+                log.error("reelbank: %s", error)
+                return
         key, client = key_of(scope), scope.get("client")
         line = {
             "at": round(time.time(), 3),

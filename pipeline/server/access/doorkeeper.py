@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -22,8 +22,11 @@ from pipeline.server.errors import ApiError
 log = logging.getLogger(__name__)
 
 _KEY = "reelbank.key"  # of a request's state
+_STAYS = "reelbank.stays"  # the same: whether the request would still be admitted
 _SHARED = Key("api_key", "", "", ("admin",))  # the key of api_key=, which may do everything
 
+# what is of the first bank of the server as a whole
+_OF_FIRST_BANK = ("/v1/files", "/metrics")
 # (method, beginning of the path) -> the right; the first match counts
 _RIGHTS: tuple[tuple[str, str, str], ...] = (
     ("*", "/metrics", "admin"),
@@ -49,6 +52,8 @@ class Doorkeeper:
         server reads; the first one takes what is added."""
         self._digest = hashlib.sha256(api_key.encode()).digest() if api_key else b""
         self._file, self._banks, self._rates = keys, tuple(banks), RateLimit()
+        # further banks that a key may be for: those of streams, which come and go
+        self.stream_banks: Callable[[], Collection[str]] = tuple
         # once there were named keys, a file that is gone opens nothing
         self._is_named = keys is not None and keys.exists
 
@@ -60,7 +65,9 @@ class Doorkeeper:
 
     def admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Let a request pass, and keep its key in the scope. ApiError 401, 403 or 429."""
+        state = scope.setdefault("state", {})
         if not self.is_closed:
+            state[_STAYS] = lambda: not self.is_closed
             return
         key = self._key(headers.get(b"authorization", b""))  # 1
         if key is None:
@@ -69,7 +76,7 @@ class Doorkeeper:
                 "The API key is missing or wrong; send Authorization: Bearer KEY.",
                 code="invalid_api_key",
             )
-        scope.setdefault("state", {})[_KEY] = key
+        state[_KEY], state[_STAYS] = key, lambda: self._is_current(key)
         seconds = self._rates.wait(key.id, key.per_minute)  # 2
         if seconds:
             raise ApiError(
@@ -80,10 +87,19 @@ class Doorkeeper:
             )
         method, path = scope.get("method", "GET"), scope["path"]
         require(key, right_of(method, path))  # 3
-        if self._banks and not any(map(key.sees, self._banks)):  # 4
+        if self._banks and not any(map(key.sees, (*self._banks, *self.stream_banks()))):  # 4
             raise _no_bank(key)
-        if path.startswith("/v1/files") and not key.sees(self._banks[0] if self._banks else ""):
+        if path.startswith(_OF_FIRST_BANK) and not key.sees(self._banks[0] if self._banks else ""):
             raise _no_bank(key)
+
+    def _is_current(self, key: Key) -> bool:
+        """Whether a key that was admitted still is one."""
+        if key is _SHARED:
+            return True
+        try:
+            return self._file is not None and self._file.keys().get(key.id) == key
+        except UserError:
+            return False
 
     def _key(self, header: bytes) -> Key | None:
         scheme, _, sent = header.partition(b" ")
@@ -114,6 +130,13 @@ def key_of(scope: Scope) -> Key | None:
     """The key of an admitted request; None where none is required."""
     key = scope.get("state", {}).get(_KEY)
     return key if isinstance(key, Key) else None
+
+
+def stays_admitted(scope: Scope) -> bool:
+    """Whether a request that was admitted still would be: its key may be revoked meanwhile, or keys
+    may be required by now. For responses without an end."""
+    stays = scope.get("state", {}).get(_STAYS)
+    return stays is None or bool(stays())
 
 
 def require(key: Key | None, right: str) -> None:

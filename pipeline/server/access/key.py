@@ -33,8 +33,8 @@ class Key:
         return right in self.rights or "admin" in self.rights
 
     def sees(self, bank: str | Path) -> bool:
-        """Whether it may see a bank."""
-        return not self.banks or absolute(bank) in self.banks
+        """Whether it may see a bank. "" is one that nobody knows any more."""
+        return not self.banks or (bool(str(bank)) and absolute(bank) in self.banks)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""

@@ -17,7 +17,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from pipeline.server.access.doorkeeper import sees
+from pipeline.server.access.doorkeeper import key_of, sees
 from pipeline.server.answering import BankVideo, WholeBank
 from pipeline.server.errors import ApiError, as_sentence
 from pipeline.server.streams.notice_stream import notice_stream
@@ -60,8 +60,14 @@ def _add_streams(app: FastAPI, streams: StreamSet, hosts: tuple[str, ...] | None
     async def start(request: Request) -> JSONResponse:
         settings = parse_stream(await _json(request), "The stream")
         check_host(settings.url, hosts, "This server")
-        if settings.bank and not sees(request, settings.bank):
+        if not sees(request, settings.bank or streams.bank):
             raise ApiError(403, "This key may not see that bank.", code="missing_bank")
+        if hosts is not None and key_of(request.scope) is None and settings.bank:
+            raise ApiError(
+                403,
+                "Without a key, streams of this server go into its own bank; leave bank out.",
+                code="missing_bank",
+            )
         if settings.name in streams.streams:
             raise ApiError(409, f"There is a stream {settings.name} already; choose another name.")
         stream = await asyncio.to_thread(streams.add, settings)
@@ -96,11 +102,8 @@ def _add_alerts(app: FastAPI, streams: StreamSet) -> None:
 
     @app.get("/v1/notices")
     async def notices(request: Request) -> StreamingResponse:
-        if not all(sees(request, each.qa.bank.root) for each in streams.streams.values()):
-            raise ApiError(
-                403, "This key may not see the banks of all streams.", code="missing_bank"
-            )
-        return notice_stream(request, (await asyncio.to_thread(lambda: streams.alerts)).store)
+        store = (await asyncio.to_thread(lambda: streams.alerts)).store
+        return notice_stream(request, store, lambda notice: sees(request, notice.bank))
 
 
 def find_stream(streams: StreamSet, request: Request, name: str) -> Stream:

@@ -70,6 +70,16 @@ class StreamSet:
         return len(self._streams)
 
     @property
+    def bank(self) -> str:
+        """The folder of the server's bank, which takes the streams that name no other."""
+        return str(self._qa.bank.root)
+
+    @property
+    def banks(self) -> tuple[str, ...]:
+        """The folders of all banks of streams."""
+        return tuple({str(each.qa.bank.root) for each in self.streams.values()})
+
+    @property
     def alerts(self) -> AlertCenter:
         """Of all streams."""
         with self._changing:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -272,3 +273,17 @@ def test_events_go_on_where_a_client_stopped_reading(tmp_path: Path):
     assert json.loads(behind[0].splitlines()[2].removeprefix("data: "))["id"] == "n2"
     (new,) = asyncio.run(read(None, 1))
     assert new.startswith("id: 4\nevent: alert\n")
+
+
+def test_a_notice_remembers_its_bank_also_in_a_file_of_an_earlier_version(tmp_path: Path):
+    store = AlertStore(tmp_path / "alerts")
+    put(store, notice("n1"))
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "alerts" / "alerts.sqlite")) as file:
+        file.execute("ALTER TABLE notices DROP COLUMN bank")
+    store = AlertStore(tmp_path / "alerts")
+    put(store, replace(notice("n2"), bank="/films"), "notes")
+    assert [one.bank for one in store.notices()] == ["", "/films"]
+    delivery = store.next_delivery("notes")
+    assert delivery is not None and delivery.notice.bank == "/films"
+    assert "/films" not in json.dumps(delivery.notice.body)  # which leaves the process

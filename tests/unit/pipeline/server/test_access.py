@@ -10,6 +10,7 @@ import pytest
 from encoders.errors import UserError
 from pipeline import cli
 from pipeline.server.access import key as keys_module
+from pipeline.server.access.audit_log import AuditLog
 from pipeline.server.access.doorkeeper import Doorkeeper, key_of, right_of
 from pipeline.server.access.key import RIGHTS, Key, is_secret_of, new_key, split_token
 from pipeline.server.access.key_file import KeyFile
@@ -135,6 +136,28 @@ def test_a_key_sees_its_banks_alone(tmp_path: Path):
         "The key own may not see this bank.",
     )
     assert refusal(doorkeeper, foreign)[0] == 403
+    doorkeeper.stream_banks = lambda: [str(tmp_path / "other")]  # of a stream that is started
+    assert admitted(doorkeeper, foreign).name == "foreign"
+    for path in ("/v1/files", "/v1/files/file-1/content"):
+        assert refusal(doorkeeper, foreign, "GET", path)[0] == 403
+    assert not key.sees("")  # a bank that nobody knows any more
+
+
+def test_only_its_owner_may_read_the_audit_log_and_it_begins_with_the_first_key(tmp_path: Path):
+    path, keys = tmp_path / "logs" / "audit.log", list[str]()
+    log = AuditLog(path, lambda: bool(keys), file_bytes=400)
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "client": ("::1", 7)}
+    log.write(scope, 200, 0.1)
+    assert not path.exists()
+    keys.append("laptop")
+    for _ in range(9):
+        log.write(scope, 401, 0.1)
+    log.close()
+    files = sorted(path.parent.iterdir())
+    assert len(files) > 2 and json.loads(path.read_text().splitlines()[-1])["status"] == 401
+    assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
+    with pytest.raises(UserError, match="cannot be written"):
+        AuditLog(tmp_path)
 
 
 def test_a_key_makes_so_many_requests_a_minute(tmp_path: Path):
