@@ -20,6 +20,8 @@ class Rule:
     before: float | None = None  # Unix seconds: segments that ended by then
     # the oldest segments, until the remaining files fit, text included
     max_bytes: float | None = None
+    # False: all files of the bank have to fit; True: those of this video
+    counts_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,9 @@ def plan(
         for moment, piece in zip(_moments(pieces), pieces, strict=True)
         if piece.number < first_needed.get(video_id, piece.number + 1)
     ]
-    left = sum(piece.nbytes for piece in chain.from_iterable(videos.values())) + sum(
-        text_bytes.values()
+    counted = chosen if rule.counts_alone else videos
+    left = sum(piece.nbytes for piece in chain.from_iterable(counted.values())) + sum(
+        text_bytes.get(video_id, 0) for video_id in counted
     )
     counts = dict.fromkeys(chosen, 0)
     for moment, video_id, _, nbytes in sorted(free):  # oldest first: a beginning of each video

@@ -79,7 +79,6 @@ class Session:
         self._answering = 0
         self._listeners: list[OnShown] = []
         self._nbytes = 0
-        self._sealed = 0.0
         self._stopped = False
         self._error: Exception | None = None
         self._report: IngestReport | None = None
@@ -193,7 +192,8 @@ class Session:
             state=state,
             now=self.now,
             seen_until=source.shown_until or 0.0,
-            sealed_until=self._sealed,
+            # what has been handed to the writer may still wait for the disk
+            sealed_until=bank.catalog.next(self.info.video_id)[1],
             frames=int(getattr(self.source, "frames_sampled", 0)),
             dropped=int(getattr(self.source, "dropped", 0)),
             reconnects=int(getattr(self.source, "reconnects", 0)),
@@ -255,14 +255,14 @@ class Session:
 
     def _run(self) -> None:
         try:
-            self._report = self.qa.follow(self._source, self._on_sealed, self._on_shown)
+            self._report = self.qa.follow(self._source, self._on_progress, self._on_shown)
         except SourceClosed:
             pass
         except Exception as error:  # raised by `check`
             self._error = error
 
-    def _on_sealed(self, seconds: float, nbytes: int) -> None:
-        self._sealed, self._nbytes = seconds, nbytes
+    def _on_progress(self, _seconds: float, nbytes: int) -> None:
+        self._nbytes = nbytes
 
     def _on_shown(self, segment: Segment) -> None:
         self._source.mark_shown(float(segment.times[-1]))

@@ -215,6 +215,8 @@ def _build_metrics(service: Service) -> Metrics:
             f"Bytes in memory: {tier}",
             functools.partial(_memory_bytes, bank, tier),
         )
+    if (streams := service.streams) is not None:
+        metrics.by_stream(lambda: [each.state() for each in streams.streams.values()])
     metrics.counter(
         "questions_refused",
         "Questions that were turned away with 429",

@@ -1,11 +1,12 @@
 """The metrics that Prometheus reads at /metrics. Knows the server's parts only as callbacks."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,6 +14,24 @@ from pipeline.schema import Answer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# of a stream: key of its state, name, help; counters first
+_STREAM_COUNTERS = (
+    ("frames", "frames", "Frames that were sampled"),
+    ("dropped", "dropped_frames", "Frames of them that were pushed out of the queue"),
+    ("left_out", "left_out_frames", "Frames that were not sampled, to spare the encoder"),
+    ("reconnects", "reconnects", "Times that the stream was connected to again"),
+)
+_STREAM_GAUGES = (
+    ("healthy", "healthy", "1 while pictures come, else 0"),
+    ("sampled_fps", "sampled_fps", "Frames sampled per second"),
+    ("seen_until", "seen_seconds", "Video time of the newest frame that a question can see"),
+    ("sealed_until", "sealed_seconds", "Video time up to which segments are on the disk"),
+    (
+        "longest_wait",
+        "longest_wait_seconds",
+        "Longest time from a frame's arrival until it was seen",
+    ),
+)
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -79,6 +98,10 @@ class Metrics:
         """Register a counter. `value` is called at each scrape and must never decrease."""
         self._registry.register(_CallbackCounter(f"reelbank_{name}", help_text, value))
 
+    def by_stream(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        """Register the figures of streams. `states` is called at each scrape; each has a name."""
+        self._registry.register(_StreamCollector(states))
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -120,3 +143,20 @@ class _CallbackCounter(Collector):
 
     def collect(self) -> list[CounterMetricFamily]:
         return [CounterMetricFamily(self._name, self._help, value=self._value())]
+
+
+class _StreamCollector(Collector):
+    def __init__(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        states = self._states()
+        for kind, rows in (
+            (CounterMetricFamily, _STREAM_COUNTERS),
+            (GaugeMetricFamily, _STREAM_GAUGES),
+        ):
+            for key, name, help_text in rows:
+                family = kind(f"reelbank_stream_{name}", help_text, labels=["stream"])
+                for state in states:
+                    family.add_metric([state["name"]], float(state[key]))
+                yield family

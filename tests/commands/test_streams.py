@@ -81,6 +81,9 @@ def test_what_cannot_be_watched_is_told_and_the_rest_goes_on(tmp_path: Path):
         until(lambda: state(address, "door")["healthy"])
         sender.cut.set()  # the connection breaks, and the next one is taken
         seen = state(address, "door")["seen_until"]
+        figures = httpx.get(f"{address}/metrics").text
+        assert 'reelbank_stream_healthy{stream="gone"} 0.0' in figures
+        assert 'reelbank_stream_frames_total{stream="door"}' in figures
         until(lambda: state(address, "door")["seen_until"] > seen + 2)
         assert state(address, "door")["reconnects"] >= 1
         assert [each["name"] for each in httpx.get(url).json()["data"]] == ["door", "gone"]

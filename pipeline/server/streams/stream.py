@@ -208,7 +208,7 @@ class Stream:
         most = units.parse_size("max_bytes", own.max_bytes) if own.max_bytes else None
         try:
             if self.qa.bank.catalog.video(self.name) is not None:
-                self.qa.bank.prune(Rule(self.name, before, most))
+                self.qa.bank.prune(Rule(self.name, before, most, counts_alone=True))
         except UserError as error:  # such as a full disk; the stream goes on
             log.warning("reelbank: warning: stream %s: %s", self.name, error)
 

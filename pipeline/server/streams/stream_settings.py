@@ -27,7 +27,7 @@ class StreamSettings(BaseModel):
     fps: float | None = Field(None, gt=0, le=60)  # None: that of the server
     bank: str = ""  # folder; "": that of the server
     older_than: str = ""  # age from which its segments are deleted, such as 7d; "": never
-    max_bytes: str = ""  # size that they may have together, such as 10GB; "": any
+    max_bytes: str = ""  # size that its segments may have together, such as 10GB; "": any
     alerts: list[str] = Field(default_factory=list, max_length=8)
 
 

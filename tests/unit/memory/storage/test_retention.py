@@ -94,6 +94,8 @@ TABLE = [
     (Rule(max_bytes=0), {"v": 1, "w": 1}, {"v": 1, "w": 1}),
     (Rule("v", max_bytes=215), {}, {"v": 3}),  # the bank's files, of which only this video's may go
     (Rule("v", max_bytes=50), {}, {"v": 4}),
+    (Rule("v", max_bytes=50, counts_alone=True), {}, {}),
+    (Rule("v", max_bytes=25, counts_alone=True), {}, {"v": 2}),
     (Rule(before=21, max_bytes=139), {}, {"v": 2, "w": 1}),
     (Rule(before=21, max_bytes=1000), {}, {"v": 2, "w": 1}),
 ]
@@ -120,6 +122,8 @@ def test_words_count_and_go_with_the_last_segment_of_their_video():
     (cut,) = plan(Rule("w", max_bytes=47), VIDEOS, {}, words)
     assert (cut.first, cut.nbytes) == (None, 250)
     assert [cut.segments for cut in plan(Rule("w", max_bytes=147), VIDEOS, {}, words)] == [2]
+    alone = plan(Rule("w", max_bytes=150, counts_alone=True), VIDEOS, {}, words)
+    assert [cut.segments for cut in alone] == [1]
     assert plan(Rule("w"), VIDEOS, {}, words)[0].nbytes == 250
 
 
