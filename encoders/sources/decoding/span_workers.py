@@ -8,7 +8,7 @@ decoder would lose pictures around damage.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -132,7 +132,8 @@ class SpanWorkers(Generic[T]):
 
     def _run(self) -> None:
         scaler = Scaler()
-        with closing(self._decoder()) as decoder:
+        with ExitStack() as stack:
+            decoder: UnitDecoder | None = None
             while True:
                 with self._changed:
                     span = None if self._stops else next(self._spans, None)
@@ -141,6 +142,8 @@ class SpanWorkers(Generic[T]):
                     self._taken.append(span)
                     self._changed.notify_all()
                 try:
+                    if decoder is None:  # made with a span at hand, so that its error has a reader
+                        decoder = stack.enter_context(closing(self._decoder()))
                     for item in self._decoded(span, decoder, scaler):
                         if not self._put(span, item):
                             return

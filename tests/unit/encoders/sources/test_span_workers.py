@@ -15,6 +15,8 @@ from encoders.schema import join_frames
 from encoders.sources.container import inspect
 from encoders.sources.decoding.pyav_reader import PyAvReader
 from encoders.sources.decoding.scaler import Scaler
+from encoders.sources.decoding.span_workers import SpanWorkers
+from encoders.sources.decoding.unit_decoder import UnitDecoder
 from encoders.sources.decoding.worker_count import worker_count
 from encoders.sources.file import FileSource
 from tests.support.videos import read_numbers, write_video
@@ -96,6 +98,21 @@ def test_an_error_of_a_worker_reaches_the_caller(film: Path, tmp_path: Path) -> 
     path.unlink()
     with pytest.raises(UserError, match="cannot be opened any more"):
         list(source.frames())
+    assert decoders() == 0
+
+
+@pytest.mark.timeout(20)
+def test_a_decoder_that_cannot_be_made_stops_the_caller() -> None:
+    def fails() -> UnitDecoder:
+        raise MemoryError("no room for a decoder")
+
+    with (
+        SpanWorkers(
+            range(2), [0, 100, 200], fails, lambda *_: 0, lambda _: True, workers=2, most=1
+        ) as workers,
+        pytest.raises(MemoryError, match="no room"),
+    ):
+        next(workers.pictures(0))
     assert decoders() == 0
 
 
