@@ -18,6 +18,7 @@ from torch import Tensor
 
 from memory.retrieval import row_cache, topk
 from memory.retrieval.clip import ClipRetriever
+from memory.retrieval.frame_index import largest_products
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.schema import FrameName, Question, Retriever
@@ -58,14 +59,14 @@ class LibraryIndex:
 
         intervals: seconds between frames, by video.
         """
-        query = self._clip.query(question)  # [E]; outside of the lock: it may wait for a GPU
+        queries = self._clip.query_rows(question)  # outside of the lock: it may wait for a GPU
         with self._lock:
             self._sync()
             rows, names = self._rows, list(self._numbers)
             videos, ordinals, times = self._videos, self._ordinals, self._times
         if rows is None:
             return []
-        scores = _scores(rows, query, len(videos))
+        scores = _scores(rows, queries, len(videos))
         scores[~self._visible(question, names, intervals, videos, times)] = -np.inf
         places = np.argsort(np.argsort(np.array(names)))  # [videos] number of each among the ids
         depth = min(_SPARE * most, len(scores))
@@ -206,11 +207,11 @@ def _best(scores: np.ndarray, places: np.ndarray, ordinals: np.ndarray, k: int) 
     return above[order[:k]]
 
 
-def _scores(rows: RowBuffer, query: Tensor, count: int) -> np.ndarray:
-    """[count] float32: products of the rows with the query [E]."""
-    vector = query.detach().to("cpu", torch.float32).numpy()
+def _scores(rows: RowBuffer, queries: Tensor, count: int) -> np.ndarray:
+    """[count] float32: products of the rows with the nearest of the queries [Q, E]."""
+    vectors = queries.detach().to("cpu", torch.float32).numpy()
     scores, at = np.empty(count, np.float32), 0
     for block in rows.blocks(count):
-        scores[at : at + len(block)] = np.einsum("te,e->t", block, vector)
+        scores[at : at + len(block)] = largest_products(block, vectors)
         at += len(block)
     return scores

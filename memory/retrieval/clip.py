@@ -36,7 +36,8 @@ class ClipRetriever:
     frames of each segment are ranked by score. The first `per_segment` of every segment form round
     1, the next `per_segment` round 2, and so on. The ranking is round 1 by score, then round 2 by
     score, ... A large value gives the plain ranking by score.
-    picture_weight: share of a question's picture, beside its text, in what is searched for.
+    picture_weight: share of each of a question's pictures, beside its text, in what is searched
+    for.
     ram_bytes: RAM for embeddings (128 numbers at a frame a second: 44 MB a day). Beyond it they go
     to a mapped temporary file. Videos of more than 131,072 frames are searched approximately
     (memory/retrieval/frame_index.py), for about 140 bytes a frame on top.
@@ -116,11 +117,11 @@ class ClipRetriever:
         k = min(k, count)
         if k == 0:
             return hits([], [], stretches)
-        query = self.query(question)  # outside of any lock, because it may wait for a GPU
+        queries = self.query_rows(question)  # outside of any lock, because it may wait for a GPU
         depth = min(count, 4 * k)
         # search deeper until round 1 alone fills k; at full depth the later rounds fill the rest
         while True:
-            places, scores = self._best(query, depth, stretches)
+            places, scores = self._best(queries, depth, stretches)
             rounds = self._rounds(places, stretches)
             if depth == count or int((rounds == 0).sum()) >= k:
                 # stable: keeps the order by score within a round
@@ -128,20 +129,21 @@ class ClipRetriever:
                 return hits(places[best], scores[best], stretches)
             depth = min(count, 4 * depth)
 
-    def query(self, question: Question) -> Tensor:
-        """[E], unit length: the text, the picture, or their weighted sum."""
+    def query_rows(self, question: Question) -> Tensor:
+        """[Q, E], unit length: the text, the pictures, or the weighted sum of each picture and the
+        text. A frame is as near to the question as to the nearest of these rows: the mean of a
+        clip's frames may be near to what no frame of it shows."""
         if question.picture is None:
-            return self._embedder.embed_text(question.search_text)
-        picture = self._embedder.embed_frames(question.picture).mean(0)
-        picture = picture / picture.norm()
+            return self._embedder.embed_text(question.search_text)[None]
+        pictures = self._embedder.embed_frames(question.picture)
         if not question.search_text:
-            return picture
-        text = self._embedder.embed_text(question.search_text).to(picture)
-        row = self._picture_weight * picture + (1 - self._picture_weight) * text
-        return row / row.norm()
+            return pictures
+        text = self._embedder.embed_text(question.search_text).to(pictures)
+        rows = self._picture_weight * pictures + (1 - self._picture_weight) * text
+        return rows / rows.norm(dim=-1, keepdim=True)
 
     def _best(
-        self, query: Tensor, depth: int, stretches: Sequence[Stretch]
+        self, queries: Tensor, depth: int, stretches: Sequence[Stretch]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Places int64 and scores float32 of the best frames of all stretches, best first."""
         places, scores, begin = [], [], 0
@@ -151,12 +153,12 @@ class ClipRetriever:
             if not rows:
                 continue
             index = self._index[video_id]
-            if query.shape[-1] != index.width:
+            if queries.shape[-1] != index.width:
                 raise UserError(
-                    f"the question embeds to {query.shape[-1]} numbers but the bank's frames to "
+                    f"the question embeds to {queries.shape[-1]} numbers but the bank's frames to "
                     f"{index.width}; use the frame embedder that the bank was made with"
                 )
-            found, values = index.search(query, depth, rows.stop, rows.start)
+            found, values = index.search(queries, depth, rows.stop, rows.start)
             places.append(self._ordinals_of(video_id, found) + (begin - stop))
             scores.append(values)
         if len(places) == 1:

@@ -1,4 +1,5 @@
-"""The frames of one video by inner product with a query; the row number is the frame's ordinal.
+"""The frames of one video by inner product with a query; the row number is the frame's ordinal. Of
+several queries at once, such as the frames of a clip, the nearest one gives a row its score.
 
 Knows no texts, segments or videos. Up to SWITCH visible rows, every row is scored. Beyond that,
 rows come in blocks. A block that is visible as a whole is searched through an inverted file of its
@@ -85,7 +86,7 @@ class FrameIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k rows (or all) from `first` on and below `visible` with the largest inner product.
 
-        query: [E]. Returns ordinals int64 and scores float32, best first. Of equal scores, the
+        query: [E], or [Q, E]: a row's score is the largest of its products. Returns ordinals int64 and scores float32, best first. Of equal scores, the
         lower ordinal comes first and survives the cut. Above the switch, some rows may be missed
         and replaced by rows with smaller products.
         """
@@ -93,13 +94,13 @@ class FrameIndex:
         k = min(k, count)
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        vector = _to_numpy(query)
+        queries = np.atleast_2d(_to_numpy(query))
         blocks = range(-(-first // self._block_rows), visible // self._block_rows)
         if count > self.switch and blocks and k <= count // _MIN_ROWS_PER_HIT:
-            ordinals, scores = self._approximate(vector, k, blocks, first, visible)
+            ordinals, scores = self._approximate(queries, k, blocks, first, visible)
             if len(ordinals) == k:
                 return ordinals, scores
-        scores = self._scores(vector, first, visible)
+        scores = self._scores(queries, first, visible)
         best = topk.best(scores, k)
         return first + best, scores[best]
 
@@ -111,25 +112,25 @@ class FrameIndex:
         """Return the RAM budget. The index must not be used afterwards."""
         self._rows.release()
 
-    def _scores(self, query: np.ndarray, first: int, stop: int) -> np.ndarray:
-        """[stop - first] float32: products of the rows with [E]."""
+    def _scores(self, queries: np.ndarray, first: int, stop: int) -> np.ndarray:
+        """[stop - first] float32: largest products of the rows with [Q, E]."""
         scores, at = np.empty(stop - first, np.float32), 0
         for rows in self._rows.blocks(stop, first):
-            scores[at : at + len(rows)] = _products(rows, query)
+            scores[at : at + len(rows)] = largest_products(rows, queries)
             at += len(rows)
         return scores
 
     def _approximate(
-        self, query: np.ndarray, k: int, blocks: range, first: int, visible: int
+        self, queries: np.ndarray, k: int, blocks: range, first: int, visible: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best k, or fewer, of the candidates of blocks and of all rows before and after
         them."""
-        ordinals, scores = self._candidates(query, k, blocks)
+        ordinals, scores = self._candidates(queries, k, blocks)
         for a, b in (
             (first, blocks.start * self._block_rows),
             (blocks.stop * self._block_rows, visible),
         ):
-            exact = self._scores(query, a, b)
+            exact = self._scores(queries, a, b)
             best = topk.best(exact, k)
             ordinals, scores = (
                 np.concatenate([ordinals, a + best]),
@@ -139,17 +140,24 @@ class FrameIndex:
         return ordinals[order], scores[order]
 
     def _candidates(
-        self, query: np.ndarray, k: int, blocks: range
+        self, queries: np.ndarray, k: int, blocks: range
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Candidates of blocks, with exact scores."""
+        """Candidates of blocks, with exact scores. The best k of all queries are among the best k
+        of each."""
         k += self._ivf_blocks[blocks.start].rerank_margin
+        best = np.sort(self._nearest(queries[0], k, blocks))
+        for query in queries[1:]:
+            best = np.union1d(best, self._nearest(query, k, blocks))
+        return best, largest_products(self._rows.take(best), queries)
+
+    def _nearest(self, query: np.ndarray, k: int, blocks: range) -> np.ndarray:
+        """Ordinals of about the k rows of blocks with the largest products with [E]."""
         hits = [self._ivf_blocks[block].search(query, k) for block in blocks]
         ordinals = np.concatenate(
             [block * self._block_rows + rows for block, (rows, _) in zip(blocks, hits, strict=True)]
         )
         estimates = np.concatenate([scores for _, scores in hits])
-        best = np.sort(ordinals[topk.best(estimates, k)])
-        return best, _products(self._rows.take(best), query)
+        return ordinals[topk.best(estimates, k)]
 
     def _add_block(self) -> None:
         first = len(self._ivf_blocks) * self._block_rows
@@ -158,11 +166,14 @@ class FrameIndex:
         self._ivf_blocks.append(IvfBlock.train(rows) if saved is None else saved)
 
 
-def _products(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """[T] float32 of [T, E] and [E]. Unlike in a matrix product, the result for a row does not
-    depend on the rows around it: candidates score as in an exact search, and equal rows score
-    equally."""
-    return np.einsum("te,e->t", rows, query)
+def largest_products(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """[T] float32 of rows [T, E] and queries [Q, E]: of each row with its nearest query. Unlike in
+    a matrix product, the result for a row does not depend on the rows around it: candidates score
+    as in an exact search, and equal rows score equally."""
+    largest: np.ndarray = np.einsum("te,e->t", rows, queries[0])
+    for query in queries[1:]:
+        np.maximum(largest, np.einsum("te,e->t", rows, query), out=largest)
+    return largest
 
 
 def _to_numpy(rows: Tensor) -> np.ndarray:

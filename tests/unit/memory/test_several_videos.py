@@ -200,6 +200,33 @@ def test_a_picture_is_searched_for():
         ClipRetriever(embedder=Pictures(), picture_weight=2.0)
 
 
+def test_the_nearest_frame_of_a_clip_counts(tmp_path):
+    """In one film and in many. A frame that is near to the mean of a clip looks like none of it."""
+    films = {name: make_video(name) for name in "ab"}
+    first, second, red = (Pictures().embed_text(each) for each in ("7", "8", "red"))
+    films["a"][1].clip[2] = normalize(first + second, dim=-1)
+    films["a"][3].clip[0], films["b"][2].clip[3] = second, first
+    films["b"][4].clip[1] = normalize(second + red, dim=-1)
+    pixels = np.repeat(np.array([7, 8], np.uint8), 48).reshape(2, 4, 4, 3)
+    clip = Frames("query", pixels, np.arange(2.0))
+    with opened(tmp_path, ClipRetriever(embedder=Pictures())) as bank:
+        for film in films.values():
+            write_video(bank, film)
+
+        def best(text: str, count: int) -> set[tuple[str, int]]:
+            question = Question(text, ("a", "b"), picture=clip)
+            moments = bank.library.rank_frames(question, count)
+            one_search = {(each.video_id, round(each.at)) for each in moments}
+            stretches = [Stretch(each, 0, 20) for each in films]
+            hits = feed(feed(ClipRetriever(embedder=Pictures()), films["a"]), films["b"])
+            found = hits.search(question, count, stretches).names
+            assert {(each.video_id, each.ordinal) for each in found} == one_search
+            return one_search
+
+        assert best("", 2) == {("a", 12), ("b", 11)}
+        assert best("red", 1) == {("b", 17)}  # each frame of the clip is weighed with the words
+
+
 def test_what_comes_after_the_moments_changes_nothing(library, request, tmp_path):
     """A bank that holds only what came before the moments gives the same evidence."""
     bank, videos = library

@@ -45,6 +45,14 @@ def test_the_cut_between_equal_scores_keeps_the_earlier_frames(count, k):
     assert index_of(rows).search(query, k, count)[0].tolist() == best.tolist()
 
 
+def test_of_several_queries_the_nearest_counts():
+    rows, queries = rows_of(60), rows_of(3)
+    ordinals, scores = index_of(rows).search(queries, 60, 60)
+    nearest = (rows.double() @ queries.double().T).max(1).values
+    assert ordinals.tolist() == nearest.sort(descending=True).indices.tolist()
+    assert scores == pytest.approx(nearest[ordinals].numpy(), abs=1e-5)
+
+
 def test_rows_are_numbered_over_all_adds():
     rows = rows_of(10)
     index = index_of(rows[:3])

@@ -74,6 +74,18 @@ def test_beyond_it_most_is_found_with_exact_scores_in_order(rows):
     assert np.mean(shares) > 0.95
 
 
+def test_of_several_queries_the_nearest_counts(rows):
+    index, exact, shares = index_of(rows), FrameIndex(16, switch=COUNT), []
+    exact.add(rows)
+    for some in queries(40).split(4):
+        ordinals, scores = index.search(some, 10, COUNT)
+        every, all_scores = exact.search(some, COUNT, COUNT)
+        places = [every.tolist().index(ordinal) for ordinal in ordinals.tolist()]
+        assert places == sorted(places) and scores.tolist() == all_scores[places].tolist()
+        shares.append(len(set(ordinals.tolist()) & set(every[:10].tolist())) / 10)
+    assert np.mean(shares) > 0.95
+
+
 def test_an_inverted_file_is_asked_beyond_the_switch(rows, monkeypatch):
     """Else the tests above would hold for an index that looks at everything."""
     monkeypatch.setattr(
