@@ -86,9 +86,10 @@ class FrameIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k rows (or all) from `first` on and below `visible` with the largest inner product.
 
-        query: [E], or [Q, E]: a row's score is the largest of its products. Returns ordinals int64 and scores float32, best first. Of equal scores, the
-        lower ordinal comes first and survives the cut. Above the switch, some rows may be missed
-        and replaced by rows with smaller products.
+        query: [E], or [Q, E]: a row's score is the largest of its products. Returns ordinals int64
+        and scores float32, best first. Of equal scores, the lower ordinal comes first and survives
+        the cut. Above the switch, some rows may be missed and replaced by rows with smaller
+        products.
         """
         count = visible - first
         k = min(k, count)
