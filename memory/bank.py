@@ -97,7 +97,7 @@ class MemoryBank:
         self.provenance = provenance
         self.storage_format = store.storage_format  # how segments are stored
         self._store = store
-        self._pending = PendingFrames()
+        self._pending = PendingFrames(store.storage_format.as_read)
         self.catalog = BankCatalog(root, self._store, self._pending)
         self.text = BankText(root, self._store.text, self.begin_writing)
         self.findings = FindingStore(root)

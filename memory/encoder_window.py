@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memory.cache.loader import read_frames
 from memory.schema import Run
+from memory.storage.catalog import SegmentRow
 from memory.store import DiskStore
 
 
@@ -42,10 +42,14 @@ class EncoderWindow:
         or all there are. Exact keys and values come from the recent window where it has them.
         before: only segments below this number."""
         rows = self._store.catalog.newest(video_id, frames, before)
-        return [
-            read_frames(self._store, video_id, row.number, row.first, 0, row.frames, kv=True)[0]
-            for row in rows
-        ]
+        return [self._whole(video_id, row) for row in rows]
+
+    def _whole(self, video_id: str, row: SegmentRow) -> Run:
+        """A whole segment. Keys and values in the recent window are exact; once they leave it, the
+        bank returns its quantized form."""
+        exact = self._store.exact_kv(video_id, row.number, 0, row.frames)
+        tokens, block = self._store.frames(video_id, row.number, 0, row.frames, kv=exact is None)
+        return Run(video_id, row.number, row.first, tokens, block if exact is None else exact)
 
     def is_exact(self, video_id: str, frames: int, before: int | None = None) -> bool:
         """True if every key and value in that window is exactly what the encoder produced. If

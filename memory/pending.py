@@ -7,11 +7,12 @@ need no budget of their own and count in none.
 
 The open segment is encoded again each time, with all frames so far, behind the window that the
 whole segment will get. Attention is causal, so its frames equal those of the finished segment up to
-rounding.
+rounding. An answer reads what the bank will store of them, quantized where it quantizes: it would
+change otherwise once they are written (law 3).
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,9 +41,13 @@ class PendingRuns:
 class PendingFrames:
     """Pending segments by video. Threads: one shows, many look."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Callable[[Segment], Segment]) -> None:
+        """stored: a segment as the bank will read it back."""
         self._lock = threading.Lock()
+        self._stored = stored
         self._segments: dict[str, dict[int, Segment]] = {}  # video -> number -> segment, rising
+        # video -> number -> that segment, and it as it will be read: made for the first question
+        self._read: dict[str, dict[int, tuple[Segment, Segment]]] = {}
 
     def show(self, segment: Segment) -> None:
         """Let questions see a segment that is not written yet. It replaces an earlier one with the
@@ -54,13 +59,31 @@ class PendingFrames:
         """Forget the segments up to the number `until`; None: all."""
         with self._lock:
             segments = self._segments.get(video_id, {})
+            read = self._read.get(video_id, {})
             for number in [n for n in segments if until is None or n <= until]:
                 del segments[number]
+                read.pop(number, None)
 
     def of(self, video_id: str) -> list[Segment]:
         """The pending segments of a video, in time order."""
         with self._lock:
             return list(self._segments.get(video_id, {}).values())
+
+    def as_read(self, video_id: str) -> list[Segment]:
+        """The pending segments of a video as the bank will read them back."""
+        with self._lock:
+            segments = dict(self._segments.get(video_id, {}))
+            before = dict(self._read.get(video_id, {}))
+        made = {
+            number: before[number]
+            if number in before and before[number][0] is segment
+            else (segment, self._stored(segment))
+            for number, segment in segments.items()
+        }
+        with self._lock:
+            still = self._segments.get(video_id, {})
+            self._read[video_id] = {n: pair for n, pair in made.items() if n in still}
+        return [read for _, read in made.values()]
 
 
 def visible_runs(

@@ -88,7 +88,7 @@ class Recall:
         videos = dict.fromkeys(chain.from_iterable(each.videos for each in questions))
         interval = {each: self._catalog.require_video(each).interval for each in videos}
         # pending before timelines: a segment that is written in between is then in a timeline
-        pending = {video_id: self._pending.of(video_id) for video_id in videos}
+        pending = {video_id: self._pending.as_read(video_id) for video_id in videos}
         with self._searchable.searching(videos) as timelines:  # 1
             selected = [
                 self._select(

@@ -73,12 +73,11 @@ class FrameLoader:
     def close(self) -> None:
         self.prefetcher.close()
 
-    def _read_range(self, first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+    def _read_range(self, first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None]:
+        """As the segment files store them, also where the recent window has exact keys and values:
+        frames that arrive later never change what a question reads (law 3)."""
         video_id, number, start = first.video_id, first.segment, first.frame
-        run, is_lasting = read_frames(
-            self._store, video_id, number, 0, start, start + count, kv=first.kv
-        )
-        return run.tokens, run.kv, is_lasting
+        return self._store.frames(video_id, number, start, start + count, kv=first.kv)
 
     def _release(
         self, lease: Lease, likely: list[FrameKey], released: Iterator[int], of: int
@@ -94,20 +93,6 @@ class FrameLoader:
         # damaged or deleted: a question that needs the frame reports it
         with suppress(UserError, KeyError, sqlite3.Error):
             self.tiers.fetch(keys, self._read_range, stop)
-
-
-def read_frames(
-    store: DiskStore, video_id: str, number: int, ordinal: int, first: int, stop: int, *, kv: bool
-) -> tuple[Run, bool]:
-    """Frames first..stop-1 of a segment from the store, and whether a later read returns the same.
-
-    Keys and values in the recent window are exact. Once they leave it, the bank returns its
-    quantized form.
-    ordinal: of frame `first` within its video.
-    """
-    exact = store.exact_kv(video_id, number, first, stop) if kv else None
-    tokens, block = store.frames(video_id, number, first, stop, kv=kv and exact is None)
-    return Run(video_id, number, ordinal, tokens, block if exact is None else exact), exact is None
 
 
 def frame_keys(
@@ -127,8 +112,8 @@ def frame_keys(
 
 def _frames_of(
     segment: Segment, first: FrameKey, count: int
-) -> tuple[VisualTokens, KVBlock | None, bool]:
+) -> tuple[VisualTokens, KVBlock | None]:
     """Frames of a segment in memory, as a read from the store would return them."""
     stop = first.frame + count
     block = segment.kv.frames(first.frame, stop) if first.kv and segment.kv is not None else None
-    return segment.tokens.frames(first.frame, stop), block, True
+    return segment.tokens.frames(first.frame, stop), block

@@ -27,9 +27,8 @@ from encoders.schema import KVBlock, VisualTokens
 # with 12,000 frames
 _OBJECT_BYTES = 4096
 
-Read = Callable[["FrameKey", int], tuple[VisualTokens, KVBlock | None, bool]]
-"""(first frame, number of frames) -> tokens, keys and values, and whether a later read returns the
-same."""
+Read = Callable[["FrameKey", int], tuple[VisualTokens, KVBlock | None]]
+"""(first frame, number of frames) -> tokens, keys and values; every read returns the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,25 +181,18 @@ class FrameTiers:
             lease.came_from = Counter(
                 device=len(keys) - len(lower), ram=len(lower) - len(missing), disk=len(missing)
             )
-            uncached = set()
             for first, count in _ranges(missing):
-                tokens, block, is_lasting = read(first, count)
+                tokens, block = read(first, count)
                 for i in range(count):
                     key, frame = replace(first, frame=first.frame + i), _one_frame(tokens, block, i)
-                    if is_lasting:
-                        with self._unpinned():
-                            frame = self.ram.put(key, frame, lease)
-                    else:
-                        uncached.add(key)
-                    frames[key] = frame
+                    with self._unpinned():
+                        frames[key] = self.ram.put(key, frame, lease)
             if self._mover is not None:
                 for key, frame in zip(
                     lower, self._mover([frames[key] for key in lower]), strict=True
                 ):
                     with self._unpinned():
-                        frames[key] = (
-                            frame if key in uncached else self.device.put(key, frame, lease)
-                        )
+                        frames[key] = self.device.put(key, frame, lease)
         except BaseException:
             self.end(lease)
             raise
@@ -215,9 +207,7 @@ class FrameTiers:
         for first, count in _ranges([key for key in keys if not self.has(key)]):
             if left <= 0 or stop():
                 return
-            tokens, block, is_lasting = read(first, count)
-            if not is_lasting:
-                continue
+            tokens, block = read(first, count)
             lease = Lease()
             for i in range(count):
                 frame = _one_frame(tokens, block, i)

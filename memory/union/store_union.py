@@ -48,9 +48,6 @@ class StoreUnion(DiskStore):
     ) -> tuple[bytes, ...] | None:
         return self._of(video_id).thumbnails(video_id, number, frames)
 
-    def exact_kv(self, video_id: str, number: int, first: int, stop: int) -> KVBlock | None:
-        return self._of(video_id).exact_kv(video_id, number, first, stop)
-
     def index(self, video_id: str, number: int, want: Set[str]) -> SegmentIndex:
         return self._of(video_id).index(video_id, number, want)
 

@@ -136,6 +136,7 @@ def test_a_damaged_window_is_refused_and_repaired(run8, film, quantised):
     flip(block)
     code, out, _ = run8("bank", "action=verify", f"bank={bank}")
     assert code == 1 and f"{block}: damaged (its" in out
+    # `ask` encodes the rest of the film first
     for task in (["ingest"], ["ask", f"question={QUESTION}"]):
         code, out, err = run8(*task, f"video={film}", f"bank={bank}")
         assert (code, out) == (2, "")

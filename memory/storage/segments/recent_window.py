@@ -5,17 +5,17 @@ dequantized keys and values, and a resumed encoder must see the same window as a
 (law 4).
 Layout:  <bank>/window/<video_id>/<number:06d>.safetensors: keys and values of one segment
 A segment's block is durable before the segment's row in the catalog. It is deleted when the segment
-leaves the window, and when the video is finished. Until then, questions read the newest frames from
-here. The next writer deletes blocks of segments that were never acknowledged.
+leaves the window, and when the video is finished. Only the encoder reads it: an answer reads what
+the segments store, so that it is the same before and after that (law 3). The next writer deletes
+blocks of segments that were never acknowledged.
 
 Guarantee: keys and values from here are exactly those that the encoder produced, bit by bit. Every
 block holds checksums of its tensors per frame (memory/storage/segments/tensor_file.py) and names
 its segment; every read checks what it returns.
-A damaged block is never used and never skipped: encoding and questions that need it fail with the
-file's name, `verify` lists it, `repair` replaces it by what the segment stores and says so.
-`verify` lists missing blocks too. A reader then takes what the segment stores, which is also
-checked. A question loses the precision that quantization loses; later segments may differ from an
-uninterrupted run, and `ingest` warns.
+A damaged block is never used and never skipped: encoding that needs it fails with the file's name,
+`verify` lists it, `repair` replaces it by what the segment stores and says so. `verify` lists
+missing blocks too. The encoder then takes what the segment stores, which is also checked; later
+segments may differ from an uninterrupted run, and `ingest` warns.
 """
 
 import os

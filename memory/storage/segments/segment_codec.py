@@ -114,6 +114,21 @@ class StorageFormat:
             segment, clip=decode_clip(clip, segment.tokens.repeats, form), key_means=means
         )
 
+    def as_read(self, segment: Segment) -> Segment:
+        """The segment with visual tokens, keys and values as they read back from disk, so that an
+        answer reads the same numbers before and after it is written."""
+        if self.kv is None and self.tokens is None:
+            return segment
+        form: TensorFormat = {}
+        tokens = decode_tokens(_encode_tokens(segment.tokens.tokens, self, form), form)
+        block = segment.kv
+        if block is not None:
+            stored = _encode_kv(block, self, form)
+            scale, stop = stored.get("keys_scale"), len(segment)
+            keys = decode_keys(stored["keys"], scale, block.offsets, 0, stop, form)
+            block = replace(block, keys=keys, values=decode_values(stored["values"], form))
+        return replace(segment, tokens=replace(segment.tokens, tokens=tokens), kv=block)
+
 
 def encode(
     segment: Segment, storage_format: StorageFormat

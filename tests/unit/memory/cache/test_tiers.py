@@ -26,11 +26,11 @@ KEYS = [FrameKey("v", number, frame, True) for number in SEGMENTS for frame in r
 FRAME = max(len(s.tokens.frames(3, 4).tokens) for s in SEGMENTS.values())
 
 
-def read(first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+def read(first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None]:
     segment = SEGMENTS[first.segment]
     assert segment.kv is not None
     stop = first.frame + count
-    return segment.tokens.frames(first.frame, stop), segment.kv.frames(first.frame, stop), True
+    return segment.tokens.frames(first.frame, stop), segment.kv.frames(first.frame, stop)
 
 
 def is_right(key: FrameKey, held: Any) -> bool:
@@ -151,7 +151,7 @@ def test_frames_do_not_keep_their_range_alive():
 def test_an_error_while_reading_leaves_nothing_pinned():
     tiers = FrameTiers(1 << 20)
 
-    def broken(first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None, bool]:
+    def broken(first: FrameKey, count: int) -> tuple[VisualTokens, KVBlock | None]:
         if first.segment == 1:
             raise OSError("damaged")
         return read(first, count)
