@@ -369,7 +369,7 @@ class MemoryBank:
     def rank_frames(
         self,
         text: str,
-        video_id: str,
+        videos: str | Sequence[str],
         *,
         during: tuple[float, float] = (0.0, math.inf),
         asked_at: float = math.inf,
@@ -380,11 +380,12 @@ class MemoryBank:
         """Frames ranked for a text by the retriever alone, best first, as moments with its scores.
         No frame is loaded.
 
-        during: start and end in seconds of video time. asked_at: no later frames. most: how many.
+        videos: an id, or several that are ranked together. during: start and end in seconds of
+        video time. asked_at: no later frames. most: how many.
         part: the name of one part of a fused retriever, to use its ranking alone. picture: what is
         searched for beside the text, a picture or the frames of a clip.
         """
-        question = Question(text, video_id, asked_at, picture=picture)
+        question = Question(text, videos, asked_at, picture=picture)
         return self._recall.rank_frames(question, during=during, most=most, part=part)
 
     def in_memory(self) -> dict[str, int]:

@@ -127,22 +127,25 @@ class Recall:
     def rank_frames(
         self, question: Question, *, during: Span, most: int, part: str
     ) -> list[Moment]:
-        """Frames of the one video of a question, ranked by the retriever alone, best first; no
-        frame is loaded."""
-        video_id = question.video_id
-        video = self._catalog.require_video(video_id)
+        """Frames of a question's videos, ranked by the retriever alone, best first; no frame is
+        loaded."""
+        intervals = {each: self._catalog.require_video(each).interval for each in question.videos}
         retriever = self._searchable.retriever
         if part and isinstance(retriever, FusedRetriever):
             retriever = retriever.parts[part]
-        with self._searchable.searching([video_id]) as timelines:
-            times = timelines[video_id].times
-            ranges = timelines[video_id].ranges([during], video.interval, question.asked_at)
-            stretches = [Stretch(video_id, each.start, each.stop) for each in ranges]
+        with self._searchable.searching(question.videos) as timelines:
+            times = {each: timelines[each].times for each in question.videos}
+            stretches = [
+                Stretch(each, ordinals.start, ordinals.stop)
+                for each, interval in intervals.items()
+                for ordinals in timelines[each].ranges([during], interval, question.moment(each))
+            ]
             ranked = retriever.search(question, most, stretches)
         moments = []
-        for ordinal, score in zip(ranked.frames.tolist(), ranked.scores.tolist(), strict=True):
-            start = float(times[ordinal])
-            moments.append(Moment(video_id, start, start + video.interval, score, (), at=start))
+        for name, score in zip(ranked.names, ranked.scores.tolist(), strict=True):
+            start = float(times[name.video_id][name.ordinal])
+            end = start + intervals[name.video_id]
+            moments.append(Moment(name.video_id, start, end, score, (), at=start))
         return moments
 
     def share_ram(self) -> None:

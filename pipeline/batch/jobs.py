@@ -1,12 +1,12 @@
 """Rows -> jobs: validates columns, normalizes options, finds videos, makes ids unique.
 
 Knows no benchmark and no model. Columns: video and question; optional id, options, answer,
-accepted, start, end, asked_at, task, category, duration, group, pair, evidence, prompt, rule,
-query, subtitles, subtitles_from, picture, candidates, watch, length, before. A video is a path
-(below `videos`, else beside the job file), a glob (the question is asked of every matching file),
-or an fsspec URL. A list of them is one question about all of them together, and "*" one about the
-whole bank. A row without an id gets one from its content, so that lines may be added or moved
-between two runs.
+accepted, start, end, asked_at, task, category, duration, group, pair, evidence, evidence_video,
+prompt, rule, query, subtitles, subtitles_from, picture, candidates, watch, length, before. A video
+is a path (below `videos`, else beside the job file), a glob (the question is asked of every
+matching file), or an fsspec URL. A list of them is one question about all of them together, and
+"*" one about the whole bank. A row without an id gets one from its content, so that lines may be
+added or moved between two runs.
 """
 
 import hashlib
@@ -146,6 +146,7 @@ def parse(place: str, values: dict[str, Any], *, unlabelled: bool = False) -> Jo
         group=str(values.get("group") or ""),
         pair=str(values.get("pair") or ""),
         evidence=columns.evidence(values.get("evidence"), columns.seconds(values, "length")),
+        evidence_video=str(values.get("evidence_video") or "").strip(),
         query=str(values.get("query") or "").strip(),
         subtitles=str(values.get("subtitles") or ""),
         subtitles_from=columns.seconds(values, "subtitles_from") or 0.0,
@@ -185,14 +186,16 @@ def _locate(job: Job, root: Path, values: dict[str, Any]) -> Iterator[Job]:
         if values.get("before"):
             found = _ended_before(str(values["before"]), found)
         first, *others = found or [ALL]
+        job = replace(job, video=first, also=tuple(others))
         if others or first == ALL:
             _refuse_seconds(job)
-        yield replace(job, video=first, also=tuple(others))
+        yield replace(job, evidence_video=_evidence_video(job, root))
         return
     paths = _paths(job.video, root)
     for path_or_url in paths:
         ident = job.id if len(paths) == 1 else f"{job.id}@{path_or_url.rsplit('/', 1)[-1]}"
-        yield replace(job, id=ident, video=path_or_url)
+        one = replace(job, id=ident, video=path_or_url)
+        yield replace(one, evidence_video=_evidence_video(one, root))
 
 
 def _below(root: Path, path: str) -> str:
@@ -215,8 +218,27 @@ def _refuse_seconds(job: Job) -> None:
     """RowError where a job about several videos has columns that are seconds of one."""
     if job.start or job.end is not None:
         raise RowError("start and end are a part of one video; leave them out, or name one video")
-    if job.evidence:
-        raise RowError("evidence is seconds of one video; leave it out, or name one video")
+    if job.candidates:
+        raise RowError("candidates are seconds of one video; leave them out, or name one video")
+    if job.evidence and not job.evidence_video:
+        raise RowError(
+            "evidence is seconds of one video; say of which with evidence_video, or leave it out"
+        )
+
+
+def _evidence_video(job: Job, root: Path) -> str:
+    """Which of several videos a job's evidence is of; "" where there is one video, or no evidence.
+    RowError where it is none of them."""
+    if not job.evidence_video:
+        return ""
+    if not job.evidence:
+        raise RowError("evidence_video names the video of the evidence; give evidence as well")
+    paths = _paths(job.evidence_video, root)
+    if len(paths) > 1:
+        raise RowError(f"evidence_video={job.evidence_video} is {len(paths)} videos; name one")
+    if job.videos and paths[0] not in job.videos:
+        raise RowError(f"evidence_video={job.evidence_video} is none of the row's videos")
+    return "" if len(job.videos) == 1 else paths[0]
 
 
 def _paths(video: str, root: Path) -> list[str]:

@@ -77,6 +77,8 @@ SCHEMA = pyarrow.schema(
         ("spans", _SPANS_TYPE),
         ("recalled", _SPANS_TYPE),
         ("found", _SPANS_TYPE),
+        ("found_videos", pyarrow.list_(pyarrow.string())),
+        ("evidence_video", pyarrow.string()),
         ("answered_at", pyarrow.float64()),
         ("in_time", pyarrow.bool_()),
         ("evidence", _SPANS_TYPE),

@@ -26,7 +26,9 @@ _NOT_IN_DIGEST = (
     "rule",
 )
 # fields that a question has only where they are set: older runs have digests without them
-_IF_SET = tuple("also query subtitles subtitles_from control picture candidates watch".split())
+_IF_SET = tuple(
+    "also query subtitles subtitles_from control picture candidates watch evidence_video".split()
+)
 RETRIEVE = "retrieve"  # action=: moments are ranked, and nothing is answered
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -87,6 +89,7 @@ class Job:
     group: str = ""  # rows of a group only count as right together
     pair: str = ""  # two rows, a true claim and a false one, that only count as right together
     evidence: tuple[tuple[float, float], ...] = ()  # seconds that the right answer rests on
+    evidence_video: str = ""  # path or URL of the video that these are of, where there are several
     # replaces the prompt of option_choice=parse, for benchmarks with one prompt per task
     prompt: str = ""
     # "number": an open answer is right if its digits equal `answer`; "": if its words do
@@ -121,7 +124,7 @@ class Job:
         content["video"] = _file_name(self.video)
         if self.also:
             content["also"] = [_file_name(each) for each in self.also]
-        for key in ("subtitles", "picture"):
+        for key in ("subtitles", "picture", "evidence_video"):
             if content.get(key):
                 content[key] = _file_name(content[key])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

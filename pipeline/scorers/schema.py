@@ -33,7 +33,9 @@ class AnsweredQuestion:
     evidence: tuple[Span, ...] = ()  # that the right answer rests on; (): unknown
     recalled: tuple[Span, ...] = ()  # that the model read
     cited: tuple[Span, ...] = ()
-    found: tuple[Span, ...] | None = None  # by a search alone, best first; None: it was answered
+    # by a search alone, best first, with None for a moment of another video than the evidence's;
+    # None: it was answered
+    found: tuple[Span | None, ...] | None = None
     in_time: bool | None = None  # whether the answer came when it was due; None: at any time
     best: Span | None = None  # the cited span with the heaviest frame
     is_quote: bool = False  # the answer is lines of the film, which say more than what was asked
@@ -43,7 +45,8 @@ class AnsweredQuestion:
 
     def __post_init__(self) -> None:
         """UserError on a row that no scorer can take."""
-        spans = (*self.evidence, *self.recalled, *self.cited, *(self.found or ()))
+        found = (one for one in self.found or () if one is not None)
+        spans = (*self.evidence, *self.recalled, *self.cited, *found)
         bad = next((one for one in spans if not 0 <= one[0] <= one[1] < float("inf")), None)
         if bad is not None:
             raise UserError(f"{self.id}: {list(bad)} is no start and end in seconds")

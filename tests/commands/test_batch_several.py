@@ -27,6 +27,19 @@ ROWS: list[dict[str, Any]] = [
     {"id": "seconds", "video": "*", "question": STAR, "evidence": [[3, 5]]},
     {"id": "empty", "video": [], "question": STAR},
 ]
+MOMENTS: list[dict[str, Any]] = [
+    {"id": "two", "video": ["a.mp4", "b.mp4"], "question": "a red star"}
+    | {"evidence": [[3, 5]], "evidence_video": "b.mp4"},
+    {"id": "other", "video": ["a.mp4", "b.mp4"], "question": "a red star"}
+    | {"evidence": [[3, 5]], "evidence_video": "a.mp4"},
+    {"id": "bank", "video": "*", "question": "a red star", "evidence": [[3, 5]]}
+    | {"evidence_video": "b.mp4"},
+    {"id": "early", "video": "*", "question": "a red star", "asked_at": 2},
+    {"id": "far", "video": ["a.mp4", "b.mp4"], "question": "x", "evidence": [[3, 5]]}
+    | {"evidence_video": "c.mp4"},
+    {"id": "none", "video": "*", "question": "x", "evidence_video": "a.mp4"},
+    {"id": "some", "video": "*", "question": "x", "candidates": [[0, 2]]},
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +63,7 @@ def cited(row: dict[str, Any]) -> str:
 
 def test_rows_name_several_videos_or_the_bank(folder: Path, tmp_path: Path, run) -> None:
     out = tmp_path / "out"
-    ask = ["batch", str(folder / "jobs.jsonl"), "-o", str(out), "--bank", str(tmp_path / "bank")]
+    ask = ["batch", str(folder / "jobs.jsonl"), "-o", str(out), "--bank", str(folder / "bank")]
     ask.append("batch_size=3")
     code, told, error = run(*ask)
     assert code == 1 and "6 of 7 answered, 1 failed, 3 rows refused" in told
@@ -90,6 +103,39 @@ def test_rows_name_several_videos_or_the_bank(folder: Path, tmp_path: Path, run)
     assert again["gone"]["answer"] == "red" and cited(again["gone"]) == "b.mp4"
     for name in ("two", "bank"):
         assert again[name] | {"seconds": {}} == rows[name] | {"seconds": {}}
+
+
+def test_moments_of_several_videos_are_ranked(folder: Path, tmp_path: Path, run) -> None:
+    """action=retrieve: a moment counts in the video of the evidence alone."""
+    put(folder / "moments.jsonl", MOMENTS)
+    out = tmp_path / "out"
+    ask = ["batch", str(folder / "moments.jsonl"), "-o", str(out), "--bank", str(folder / "bank")]
+    # every frame of such a short film is near the best one, so its moment is the whole film
+    ask += ["action=retrieve", "score=[ranking,recall]", "score.ranking.overlap=0"]
+    code, told, error = run(*ask)
+    assert code == 1 and "4 of 4 answered, 0 failed, 3 rows refused" in told
+    assert "line 5: evidence_video=c.mp4 is none of the row's videos" in error
+    assert "line 6: evidence_video names the video of the evidence" in error
+    assert "line 7: candidates are seconds of one video" in error
+    rows = answers(out)
+    for name in ("two", "bank"):
+        row = rows[name]
+        assert row["found_videos"][0] == row["video_id"] == row["evidence_video"]
+        assert row["found"][0][0] < 5 and len(row["found"]) == len(row["found_videos"])
+        films = {each["video_id"]: Path(each["path"]).name for each in row["videos"]}
+        assert films[row["video_id"]] == "b.mp4" and len(films) >= 2
+        assert row["spans"] == [row["found"][0][:2]] and row["answer"] == ""
+    assert all(one[1] <= 3 for one in rows["early"]["found"]) and not rows["early"]["evidence"]
+    scores = {row["id"]: row["metrics"] for row in map(json.loads, (out / "scores.jsonl").open())}
+    assert scores["two"]["ranking_recall_at_1"] == scores["bank"]["ranking_recall_at_1"] == 1.0
+    assert scores["two"]["recall_cited"] == 1.0 and not scores["early"]
+    # the same seconds of the other film: its first moment is of another video than the evidence
+    assert rows["other"]["found"] == rows["two"]["found"]
+    assert scores["other"]["ranking_recall_at_1"] == scores["other"]["recall_cited"] == 0.0
+    table = pyarrow.parquet.read_table(out / "answers.parquet").to_pylist()
+    assert {row["id"]: row["found_videos"] for row in table} == {
+        key: row["found_videos"] for key, row in rows.items()
+    }
 
 
 def test_the_whole_bank_is_one_bank(folder: Path, tmp_path: Path, run) -> None:

@@ -1,17 +1,18 @@
-"""Moments of a video for one row of a batch, by search alone (action=retrieve).
+"""Moments of the videos of one row of a batch, by search alone (action=retrieve).
 
 Knows the bank's search; no language model is asked and no frame is loaded. A query is a text, and a
 picture or a clip beside it. Where the row names candidates, such as MomentSeeker's clips, these are
 ranked, each by its best frame. Elsewhere the ranking of frames becomes moments, which are fused
-with those of lines by rank.
+with those of lines by rank. Several videos are ranked together, and so is a whole bank.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from encoders.text.lines import KINDS
 from memory.retrieval.fusion import Moment, fuse
+from memory.schema import Question, VideoSpan
 from pipeline.batch.schema import Job
 from pipeline.moments.finder import DEPTH, Finder
 from pipeline.moments.picture_query import query_frames
@@ -19,8 +20,7 @@ from pipeline.qa import VideoQA
 from pipeline.query.plan import PICTURE
 
 TOP = 10  # moments that are kept of a ranking without candidates
-
-Ranked = tuple[float, float, float]  # start and end in seconds, score
+MOST_VIDEOS = 64  # whose frames are ranked together; of more, those that fit the query best
 
 
 class MomentRetrieval:
@@ -30,51 +30,66 @@ class MomentRetrieval:
         self.qa = qa
         self._finder = Finder(qa.bank, KINDS, qa.ingester.text.sentence_encoder)
 
-    def __call__(self, job: Job, video_id: str) -> list[Ranked]:
-        """The moments of a video, best first. UserError where the query cannot be read."""
-        frames = self._frames(job, video_id)
+    def __call__(self, job: Job, ids: Sequence[str]) -> list[Moment]:
+        """The moments of videos, best first. UserError where the query cannot be read."""
         if job.candidates:
-            return rank_candidates(frames, job.candidates)
-        plan, limits = self._finder.plan(job.query or job.question, video_id)
-        asked_at = math.inf if job.asked_at is None else job.asked_at
-        rankings = self._finder.rankings(plan, video_id, limits, asked_at=asked_at)
-        interval = self.qa.bank.catalog.require_video(video_id).interval
-        rankings[PICTURE] = join_frames(frames[:DEPTH], 2 * interval)
-        moments = fuse(rankings, plan.weights)[:TOP]
-        return [(one.start, one.end, one.score) for one in moments]
+            (video_id,) = ids
+            segments = self.qa.bank.catalog.segments(video_id)
+            frames = self._frames(job, ids, sum(segment.frames for segment in segments))
+            return rank_candidates(video_id, frames, job.candidates)
+        plan, limits = self._finder.plan(job.query or job.question, ids)
+        rankings = self._finder.rankings(plan, ids, limits, asked_at=_moment(job))
+        if len(ids) > MOST_VIDEOS:
+            near = [
+                VideoSpan(one.video_id, one.start, one.end)
+                for ranking in rankings.values()
+                for one in ranking
+            ]
+            question = Question(job.query or job.question, ids, _moment(job))
+            ids = self.qa.bank.library.best_videos(question, near, MOST_VIDEOS)
+        gaps = {each: 2 * self.qa.bank.catalog.require_video(each).interval for each in ids}
+        rankings[PICTURE] = join_frames(self._frames(job, ids, DEPTH), gaps)
+        return fuse(rankings, plan.weights)[:TOP]
 
-    def _frames(self, job: Job, video_id: str) -> list[Moment]:
-        """All frames of the video that the row may see, best first."""
-        catalog = self.qa.bank.catalog
+    def _frames(self, job: Job, ids: Sequence[str], most: int) -> list[Moment]:
+        """Frames of the videos that the row may see, best first."""
         return self.qa.bank.rank_frames(
             job.query or job.question,
-            video_id,
-            asked_at=math.inf if job.asked_at is None else job.asked_at,
-            most=sum(segment.frames for segment in catalog.segments(video_id)),
+            ids,
+            asked_at=_moment(job),
+            most=most,
             picture=query_frames(Path(job.picture)) if job.picture else None,
         )
 
 
+def _moment(job: Job) -> float:
+    """Seconds of video time after which the row sees nothing."""
+    return math.inf if job.asked_at is None else job.asked_at
+
+
 def rank_candidates(
-    frames: Sequence[Moment], candidates: Sequence[tuple[float, float]]
-) -> list[Ranked]:
+    video_id: str, frames: Sequence[Moment], candidates: Sequence[tuple[float, float]]
+) -> list[Moment]:
     """Stretches of a video by the score of the best frame that is shown in them, best first; equal
     ones in time order, and those without a frame last."""
     ranked = []
     for start, end in candidates:
         scores = (one.score for one in frames if one.start < end and one.end > start)
-        ranked.append((start, end, max(scores, default=-math.inf)))
-    ranked.sort(key=lambda one: (-one[2], one[0]))
+        ranked.append(Moment(video_id, start, end, max(scores, default=-math.inf), ()))
+    ranked.sort(key=lambda one: (-one.score, one.start))
     return ranked
 
 
-def join_frames(frames: Sequence[Moment], gap_s: float) -> list[Moment]:
-    """Moments of frames that are at most so far apart, each with the score of its best frame; best
-    first."""
+def join_frames(frames: Sequence[Moment], gaps: Mapping[str, float]) -> list[Moment]:
+    """Moments of frames that are near each other in their video, each with the score of its best
+    frame; best first.
+
+    gaps: seconds that frames of a moment may be apart, by video.
+    """
     joined: list[Moment] = []
-    for frame in sorted(frames, key=lambda one: one.start):
-        last = joined[-1] if joined else None
-        if last is None or frame.start - last.end > gap_s:
+    for frame in sorted(frames, key=lambda one: (one.video_id, one.start)):
+        last = joined[-1] if joined and joined[-1].video_id == frame.video_id else None
+        if last is None or frame.start - last.end > gaps[frame.video_id]:
             joined.append(frame)
             continue
         best = max(last, frame, key=lambda one: one.score)
@@ -86,4 +101,4 @@ def join_frames(frames: Sequence[Moment], gap_s: float) -> list[Moment]:
             (),
             at=best.at,
         )
-    return sorted(joined, key=lambda one: (-one.score, one.start))
+    return sorted(joined, key=lambda one: (-one.score, one.video_id, one.start))

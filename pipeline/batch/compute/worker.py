@@ -48,7 +48,7 @@ from pipeline.scorers.citation_f1 import support
 from pipeline.scorers.evidence_recall import coverage
 from pipeline.scorers.spans import union
 from pipeline.scoring import named_option
-from pipeline.videos import every_id
+from pipeline.videos import every_id, find_video
 
 
 class Worker:
@@ -240,24 +240,42 @@ class Worker:
 
     def _retrieved(self, qa: VideoQA, task: Task, job: Job, ids: Sequence[str]) -> QuestionAnswered:
         """The row of a query whose moments are ranked, and which is not answered."""
-        if len(ids) != 1:
-            raise UserError(f"action=retrieve ranks moments of one video, not of {len(ids)}")
         begun = time.perf_counter()
         if self._retrieval is None or self._retrieval.qa is not qa:
             self._retrieval = MomentRetrieval(qa)
-        found = self._retrieval(job, ids[0])
-        values = {
-            "video_id": ids[0],
-            "video_seconds": qa.bank.catalog.require_video(ids[0]).info.duration,
+        found = self._retrieval(job, ids)
+        spans = {
+            each: [[one.start, one.end] for one in found if one.video_id == each]
+            for each in dict.fromkeys(one.video_id for one in found)
+        }
+        best = found[0].video_id if found else ids[0]
+        rows = {each: qa.bank.catalog.require_video(each).info for each in ids}
+        values: dict[str, Any] = {
+            "video_id": best,
+            "video_seconds": sum(info.duration for info in rows.values()),
             "answer": "",
             "options": [],  # nothing is chosen, and nothing is right or wrong
             "truth": None,
-            "found": [list(one) for one in found],
-            "spans": [list(one[:2]) for one in found[:1]],
-            "recalled": [list(span) for span in union([one[:2] for one in found])],
+            "found": [[one.start, one.end, one.score] for one in found],
+            "spans": spans.get(best, [])[:1],
+            "recalled": [list(span) for span in union((a, b) for a, b in spans.get(best, []))],
             "seconds": {"total": time.perf_counter() - begun},
             "bank_id": bank_id(qa.bank),
         }
+        if len(ids) > 1:
+            values |= {
+                "found_videos": [one.video_id for one in found],
+                "videos": [
+                    {"video_id": each, "path": rows[each].path, "spans": some}
+                    for each, some in spans.items()
+                ],
+            }
+        if job.evidence_video:
+            film = find_video(qa.bank, str(fetch(job.evidence_video, self._downloads)))
+            values |= {
+                "evidence": [list(span) for span in job.evidence],
+                "evidence_video": film and film.info.video_id,
+            }
         return QuestionAnswered(empty_row(task, job) | values)
 
     def _row(
@@ -344,7 +362,7 @@ def _evidence(answer: Answer, job: Job) -> dict[str, Any]:
             if each.spans
         ],
     }
-    if job.evidence:
+    if job.evidence and not job.evidence_video:
         values |= {
             "evidence_cited": any(support(job.evidence, answer.spans)),
             "evidence_seconds_cited": coverage(job.evidence, answer.spans),

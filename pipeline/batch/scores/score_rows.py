@@ -75,7 +75,12 @@ def score_rows(rows: Sequence[Row], scorers: Scorers) -> list[Row]:
 def question_of(row: Row) -> AnsweredQuestion:
     """A row of answers.jsonl as scorers take it. UserError on one that is damaged."""
     try:
-        cited = _spans(row["spans"])
+        cited, recalled = _spans(row["spans"]), _spans(row.get("recalled") or ())
+        if film := row.get("evidence_video"):  # of several: what is of another one does not count
+            cited = cited if film == row["video_id"] else ()
+            recalled = _spans(
+                span for each in row["videos"] if each["video_id"] == film for span in each["spans"]
+            )
         truth, options = row["truth"], tuple(row["options"])
         is_open = not options and truth is not None
         return AnsweredQuestion(
@@ -90,8 +95,8 @@ def question_of(row: Row) -> AnsweredQuestion:
             letter=truth if options else None,
             choice=row["choice"],
             evidence=_spans(row.get("evidence") or ()),
-            recalled=_spans(row.get("recalled") or ()),
-            found=None if row.get("found") is None else _spans(one[:2] for one in row["found"]),
+            recalled=recalled,
+            found=_found(row),
             in_time=row.get("in_time"),
             cited=cited,
             best=_best(row["cited"], cited),
@@ -110,6 +115,17 @@ def question_of(row: Row) -> AnsweredQuestion:
 
 def _spans(values: Any) -> tuple[Span, ...]:
     return tuple((float(start), float(end)) for start, end in values)
+
+
+def _found(row: Row) -> tuple[Span | None, ...] | None:
+    """The moments of a search, None for those of another video than the evidence's."""
+    if row.get("found") is None:
+        return None
+    spans, videos = _spans(one[:2] for one in row["found"]), row.get("found_videos") or ()
+    if not row.get("evidence_video"):
+        return spans
+    pairs = zip(spans, videos, strict=True)
+    return tuple(span if each == row["evidence_video"] else None for span, each in pairs)
 
 
 def _best(cited: Sequence[Mapping[str, Any]], spans: Sequence[Span]) -> Span | None:

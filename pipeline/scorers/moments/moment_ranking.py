@@ -39,13 +39,15 @@ class MomentRanking:
         hull = (min(a for a, _ in question.evidence), max(b for _, b in question.evidence))
         precision = total = 0.0
         for rank, one in enumerate(question.found[: self._precision_at], start=1):
-            value = iou([one], [hull])
+            value = 0.0 if one is None else iou([one], [hull])
             total += value
             precision += total / rank * value
         recalls = {f"recall_at_{rank}": float(any(hits[:rank])) for rank in self._at}
         return recalls | {f"ap_at_{self._precision_at}": precision}
 
-    def _is_hit(self, one: Span, right: Span) -> bool:
+    def _is_hit(self, one: Span | None, right: Span) -> bool:
+        if one is None:  # of another video
+            return False
         if not self._overlap:
             return overlap(one, right)
         return iou([one], [right]) >= self._overlap - 1e-9

@@ -1,6 +1,7 @@
 """Ranked frames -> ranked stretches, and what a query is made of."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,30 @@ def frames(*scores: float, first: float = 0.0) -> list[Moment]:
 
 
 def test_a_candidate_counts_by_its_best_frame() -> None:
-    ranked = rank_candidates(frames(0.1, 0.9, 0.3, 0.9), [(2, 4), (0, 2), (0.2, 0.8), (9, 12)])
-    assert ranked == [(0, 2, 0.9), (2, 4, 0.9), (0.2, 0.8, 0.1), (9, 12, -math.inf)]
+    candidates = [(2.0, 4.0), (0.0, 2.0), (0.2, 0.8), (9.0, 12.0)]
+    ranked = rank_candidates("v", frames(0.1, 0.9, 0.3, 0.9), candidates)
+    assert [(one.start, one.end, one.score) for one in ranked] == [
+        (0, 2, 0.9),
+        (2, 4, 0.9),
+        (0.2, 0.8, 0.1),
+        (9, 12, -math.inf),
+    ]
 
 
 def test_frames_near_each_other_are_one_moment() -> None:
-    joined = join_frames([*frames(0.2, 0.8), *frames(0.9, first=3), *frames(0.5, first=20)], 2.0)
+    some = [*frames(0.2, 0.8), *frames(0.9, first=3), *frames(0.5, first=20)]
+    joined = join_frames(some, {"v": 2.0})
     assert [(one.start, one.end, one.score, one.at) for one in joined] == [
         (0.0, 4.0, 0.9, 0.0),
         (20.0, 21.0, 0.5, 0.0),
     ]
-    assert join_frames([], 2.0) == []
+    assert join_frames([], {}) == []
+    # frames of two films are never one moment
+    films = [*some, *(replace(one, video_id="w") for one in some)]
+    joined = join_frames(films, {"v": 2.0, "w": 0.5})
+    assert [(one.video_id, one.start) for one in joined] == [
+        ("v", 0.0), ("w", 3.0), ("w", 0.0), ("v", 20.0), ("w", 20.0)
+    ]  # fmt: skip
 
 
 def test_a_picture_and_a_clip_are_frames(tmp_path: Path) -> None:
@@ -69,7 +83,7 @@ def test_recall_and_precision_of_ranked_moments() -> None:
         {"recall_at_1": 0, "recall_at_2": 1, "recall_at_3": 1, "ap_at_5": 1 / 8 + 1 / 6}
     )
     # a viewer who jumps to a second of the evidence has found it, however short the moment is
-    hit = AnsweredQuestion("1", "v", "q", "", evidence=((3, 60),), found=((0, 3), (59, 60)))
+    hit = AnsweredQuestion("1", "v", "q", "", evidence=((3, 60),), found=(None, (59, 60)))
     for least, found_at_2 in ((0.0, 1.0), (0.5, 0.0)):
         (score,) = MomentRanking(at=[1, 2], precision_at=5, overlap=least)([hit])
         assert (score.numbers["recall_at_1"], score.numbers["recall_at_2"]) == (0, found_at_2)
