@@ -35,7 +35,7 @@ class _OpenClip:
     """A whole model, as open_clip loads it."""
 
     model: Any
-    tokenizer: Any
+    tokenizer: Any  # None where a TextTower reads texts
     image: JitTrace
     size: tuple[int, int]  # (height, width) of the frames in pixels
     mean: Tensor  # [1, 3, 1, 1]
@@ -137,7 +137,9 @@ class ClipEncoder:
                     pretrained=self.pretrained,
                     device=self.device,
                 )
-                tokenizer = open_clip.get_tokenizer(self.name)
+                # a TextTower has its own
+                plain = self._texts is not None
+                tokenizer = None if plain else open_clip.get_tokenizer(self.name)
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
             hub_id = _hub_id(self.name, self.pretrained or "")
             if hub_id and not has_weights(self.name, self.pretrained or ""):

@@ -289,7 +289,8 @@ class _Parser:
         named = self._texts[: len(self._texts) - len(asked)]
         if not all(map(_looks_like_film, named[1:])):
             return  # words of a question without quotes
-        first, *others = _expanded(named)
+        # behind `--` a text is taken as it stands
+        first, *others = [*_expanded(named[: self._unquoted]), *named[self._unquoted :]]
         if others:
             self._lists.setdefault(slot.more, []).extend(others)
             self._unquoted -= len(self._texts) - 1 - len(asked)

@@ -79,6 +79,7 @@ def test_a_film_without_sound_costs_nothing(run, tmp_path: Path) -> None:
     assert named["auto"] == named["none"] and not (tmp_path / "auto" / "text").exists()
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_an_old_bank_is_asked_as_before(run, talk: Path, tmp_path: Path) -> None:
     """A film that was encoded without words has none afterwards, until they are asked for."""
     bank = f"bank={tmp_path / 'b'}"
@@ -113,6 +114,7 @@ def test_a_missing_extra_is_said_with_the_first_film(
     assert code == 0 and "left out" not in out
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_failure_is_a_note(run, noisy: Path, tmp_path: Path) -> None:
     """Asked for, the same failure ends the command."""
     noisy.with_suffix(".srt").write_text(SRT)

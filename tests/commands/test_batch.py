@@ -412,6 +412,7 @@ def test_comparing_by_the_command(folder, whole, capsys):
     assert "choice: " in out and "exact: " in out and "left out" not in out
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_shards_are_joined_into_what_one_run_gives(folder, whole, tmp_path, capsys):
     bank = f"bank={whole.parent / 'bank'}"  # has the videos already
     parts = [tmp_path / "a", tmp_path / "b"]

@@ -128,6 +128,7 @@ CHANGED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_answers_of_other_settings_share_no_rows() -> None:
     """Every setting that is on no list of exceptions belongs to what a run records and compares."""
     given = ["jobs=j", "out=o", "bank=b"]

@@ -311,6 +311,7 @@ def test_what_was_measured_before_it_was_stopped_is_kept(
     assert [row["kind"] for row in rows] == ["warm_up", "warm_up", "rate", "encode"]
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_an_arm_with_another_backbone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="changes the backbone"):
         cli.run(

@@ -38,6 +38,7 @@ def video(
     return path, shown
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
     path, shown = video
     bank = tmp_path / "bank"

@@ -469,6 +469,7 @@ def test_a_history_below_nothing_is_refused(wrong):
         command.check(compose("demo", [wrong]))
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_model_that_reads_no_text_is_told_no_rounds():
     with pytest.raises(UserError, match="tell_rounds=1 needs a model that reads text"):
         command.build_demo(compose("demo", ["tell_rounds=1"]))

@@ -481,6 +481,7 @@ def test_our_own_server_gets_pictures_as_other_servers_do(film: Path, bank: Path
 # ---- batches
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_batch_asks_several_at_once_and_goes_on(
     film: Path, bank: Path, server: ChatServer, tmp_path: Path, capfd, monkeypatch
 ):
@@ -549,7 +550,7 @@ def test_a_batch_goes_on_past_every_kind_of_failure(
         "key": (Reply(status=401, body={"error": {"message": "no"}}), "refuses the key (401)"),
         "busy": (Reply(status=429, body={"error": {"message": "slow"}}), "too many requests"),
         "broken": (Reply(status=500, body=b"<html>"), "answers 500"),
-        "silent": (Reply(silent_s=2.0), "has sent nothing for 0.5 s"),
+        "silent": (Reply(silent_s=4.0), "has sent nothing for 2 s"),
         "cut": (Reply("4821 and more", cut_after=6), "cut the answer off"),
         "nonsense": (Reply(raw="{nonsense"), "something else than OpenAI's JSON"),
         "blind": (Reply(status=400, body={"error": {"message": "image input is not supported"}}),
@@ -568,7 +569,7 @@ def test_a_batch_goes_on_past_every_kind_of_failure(
     with pytest.raises(SystemExit) as end:
         cli.main(["batch", f"jobs={jobs}", f"out={tmp_path / 'out'}", f"bank={bank}",
                   "backbone=endpoint", f"backbone.url={server.url}", f"backbone.model={MODEL}",
-                  "backbone.tries=1", "backbone.timeout_s=0.5", "unlabelled=true",
+                  "backbone.tries=1", "backbone.timeout_s=2", "unlabelled=true",
                   *clip()])  # fmt: skip
     _, err = capfd.readouterr()
     assert end.value.code == 1, err

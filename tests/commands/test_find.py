@@ -426,6 +426,7 @@ def test_quotes_around_the_whole_query_make_a_phrase(run, bank) -> None:
     assert code == 0 and "was rebuilt" in out
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_time_in_the_question_limits_what_an_answer_reads(run, bank, film) -> None:
     ask = ("ask", f"video={film}", f"bank={bank}", *toy_parts(), "format=json")
     code, out, _ = run(*ask, "question=Who rebuilt the harbour in the first half?")

@@ -173,12 +173,14 @@ def test_an_interrupted_run_goes_on(ran: Path, tmp_path: Path) -> None:
     assert go(tmp_path, *REKV) == again
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_letters_ask_four_times(tmp_path: Path) -> None:
     rows = go(tmp_path, "answers=letters", "controls=[]", "tasks=[retrieve]")
     asked = [row for row in rows if row["options"]]
     assert asked and all(len(row["preds"]) == 4 for row in asked)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_films_as_files_are_read_from_them(tmp_path: Path) -> None:
     rows = go(
         tmp_path, "files=true", "tasks=[retrieve]", "controls=[oracle]", "looks=[card,picture]"
@@ -195,6 +197,7 @@ def test_films_as_files_are_read_from_them(tmp_path: Path) -> None:
     assert np.abs(seen.pixels.astype(int) - plan.pixels).mean() < 12
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_task_with_places_has_its_map(tmp_path: Path) -> None:
     rows = go(tmp_path, "tasks=[places]", "controls=[]", "needle_seconds=1", "minutes=[0.6]")
     assert len({tuple(row["place"]) for row in rows}) == len(rows) == 9
@@ -414,7 +417,14 @@ def test_results_of_others_are_scored(tmp_path: Path, capsys) -> None:
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "preset").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # a few dozen arms, composed one by one
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("keys", "methods") else [])
+        for name in PRESETS
+    ],
+)
 def test_every_preset_composes_and_its_arms_do(name: str) -> None:
     config = compose("needle", [f"preset={name}"])
     Grid(

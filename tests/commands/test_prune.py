@@ -43,6 +43,7 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
     return call
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_began_is_said_once(run, film, tmp_path):
     bank = tmp_path / "bank"
     ingest = ("ingest", f"video={film}", f"bank={bank}")

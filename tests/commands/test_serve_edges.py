@@ -505,6 +505,7 @@ def test_a_file_that_is_deleted_while_it_is_read_is_not_found(server, card):
     assert lines == []
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_files_that_are_read_and_deleted_at_once(server, tmp_path):
     address, _ = server
     data = film(tmp_path / "other.mp4", "code:1111@1", seconds=3.0, seed=9).read_bytes()

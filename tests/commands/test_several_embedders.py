@@ -122,6 +122,7 @@ def test_mistakes_are_one_sentence(run, bank, override, words):
     sentence(err, words)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_auto_adds_conse_to_a_film_that_is_encoded_and_to_no_other(run, film, tmp_path):
     """Real weights, where the packages of conse are installed."""
     if missing_packages():

@@ -119,6 +119,7 @@ def test_the_command_says_the_same_again_and_writes_nothing_into_the_bank(
     assert summary.sentences[0].text in out and str(summary) in str(summary)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_without_vectors_words_make_the_chapters(run, film, tmp_path) -> None:
     parts = [*toy_parts(), FPS, "text=subtitles", "dense=none"]
     assert cli.run("ingest", [f"video={film}", f"bank={tmp_path / 'bank'}", *parts]) == 0

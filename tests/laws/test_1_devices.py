@@ -182,7 +182,7 @@ WAYS = {
 }
 
 
-QUICK = {("llava_ov", "kv"), ("llava_ov", "no tiers"), ("qwen3_vl", "per layer")}
+QUICK = {("llava_ov", "kv")}
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,8 @@ SCENES = (
 )
 
 
-@pytest.mark.parametrize("at_rest", [pytest.param("as made", marks=pytest.mark.slow), "int8"])
+@pytest.mark.slow  # in `make test`: test_4_resume.py
+@pytest.mark.parametrize("at_rest", ["as made", "int8"])
 def test_an_interrupted_bank_goes_on_with_the_same_bytes(family, film, tmp_path, at_rest):
     """Law 4 with temporal patches. Segments of 1.5 s at 2 frames a second would cut a patch, and
     the scene segmenter looks back. The resumed run begins a patch where the first one did. Two

@@ -131,6 +131,7 @@ def test_qwen3_writes_no_vision_marks_around_a_whole_video(tmp_path):
     assert backbone.fingerprint() == outer.fingerprint() + "-no-outer-vision-marks"
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_bank_with_the_outer_marks_is_refused_and_the_option_opens_it(film, tmp_path):
     """Banks that earlier versions wrote have them: their fingerprint has no suffix."""
     bank = tmp_path / "bank"

@@ -31,13 +31,17 @@ def same_answer(a: dict, b: dict) -> None:
         assert frame["score"] == pytest.approx(right[ordinal]["score"], abs=1e-3)
 
 
-@pytest.mark.parametrize("retriever", ["uniform", "clip", "kv", "fused"])
+# fused asks clip and kv
+@pytest.mark.parametrize(
+    "retriever",
+    [*(pytest.param(one, marks=pytest.mark.slow) for one in ("uniform", "clip", "kv")), "fused"],
+)
 def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(film, tmp_path_factory, retriever):
     banks = tmp_path_factory.getbasetemp() / "look-ahead"
     ends_at_t(film, banks, (*EXACT, f"retriever={retriever}"), (0.0, 5.4, 14.0))
 
 
-@pytest.mark.parametrize("kv_dtype", ["int8", "int4"])
+@pytest.mark.parametrize("kv_dtype", [pytest.param("int8", marks=pytest.mark.slow), "int4"])
 def test_a_quantized_answer_at_t_equals_that_of_a_bank_that_ends_at_t(film, tmp_path, kv_dtype):
     """Scales of a group of frames used to depend on later frames."""
     options = (*EXACT, "retriever=kv", f"kv_dtype={kv_dtype}", "token_dtype=int8")

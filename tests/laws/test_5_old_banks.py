@@ -21,7 +21,7 @@ from tests.support.old_banks import DATA, QUESTIONS, RECIPES, CommandLine, comma
 
 ANSWERS: dict[str, Any] = json.loads((DATA / "answers.json").read_text(encoding="utf-8"))["kinds"]
 # one of every way to store; the other kinds are slow tests
-QUICK = ("plain", "int8", "int4", "compact", "chain", "dense", "subtitles")
+QUICK = ("plain", "int8", "compact", "subtitles")
 _ANSWER = ("text", "shown", "spans", "recalled", "frames_read", "visual_tokens", "warning")
 _MOMENT = ("start", "end", "channels", "snippet", "frame_at", "path")
 

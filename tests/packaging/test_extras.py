@@ -139,13 +139,10 @@ LINES = {
 }
 
 
-# one of a server and one of an input in `make test`, each a process without packages
+# one in `make test`: each is a process without packages
 @pytest.mark.parametrize(
     "extra",
-    [
-        pytest.param(one, marks=[] if one in ("serve", "decord") else [pytest.mark.slow])
-        for one in LINES
-    ],
+    [pytest.param(one, marks=[] if one == "serve" else [pytest.mark.slow]) for one in LINES],
 )
 def test_a_missing_extra_is_one_sentence_and_leaves_nothing(extra: str, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 2)

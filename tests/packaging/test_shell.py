@@ -107,6 +107,7 @@ def test_only_missing_operators_are_declared(present: list[str], declared: list[
     assert run(DECLARE.format(present=present)).split() == declared
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_torchvision_imports_after_the_operators() -> None:
     code = "import encoders.models.torchvision_ops, torchvision; print(torchvision.__version__)"
     assert run(code).startswith(pins()["torchvision"])

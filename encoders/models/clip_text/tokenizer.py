@@ -33,19 +33,9 @@ class ClipTokenizer:
     def __init__(self, length: int) -> None:
         """length: tokens of a row, start and end included. FileNotFoundError without open_clip."""
         self._length = length
-        lines = _merges()
-        self._ranks = dict(zip(lines, range(len(lines)), strict=True))
-        letters = _letters()
-        tokens = [
-            *letters,
-            *(letter + _END_OF_WORD for letter in letters),
-            *"\n".join(lines).replace(" ", "").split("\n"),
-            _START,
-            _END,
-        ]
-        self._ids = dict(zip(tokens, range(len(tokens)), strict=True))
+        self._ranks, self._ids = _vocabulary()
         # a byte as a letter that may stand in the file
-        self._letter_of = dict(zip(_bytes(), letters, strict=True))
+        self._letter_of = dict(zip(_bytes(), _letters(), strict=True))
         self._encode_word = functools.lru_cache(1 << 14)(self._merge)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -91,6 +81,21 @@ def _cleaned(text: str) -> str:
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
+
+
+@functools.cache  # every model has the same
+def _vocabulary() -> tuple[dict[str, int], dict[str, int]]:
+    """The rank of each pair, and the id of each token."""
+    lines, letters = _merges(), _letters()
+    tokens = [
+        *letters,
+        *(letter + _END_OF_WORD for letter in letters),
+        *"\n".join(lines).replace(" ", "").split("\n"),
+        _START,
+        _END,
+    ]
+    ranks = dict(zip(lines, range(len(lines)), strict=True))
+    return ranks, dict(zip(tokens, range(len(tokens)), strict=True))
 
 
 def _merges() -> list[str]:

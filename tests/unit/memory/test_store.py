@@ -42,6 +42,7 @@ def test_a_segment_comes_back_bit_exact(store, dtype, kv):
     assert same(store.get("v", 0), segment)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_equal_segments_are_equal_bytes_in_any_process(tmp_path):
     program = (
         "import sys; from memory.storage.segments import segment_file\n"

@@ -136,6 +136,7 @@ def test_weights_are_looked_for_in_the_hubs_cache(monkeypatch):
     assert not clip_module.has_weights("ViT-B-32", "laion2b_s34b_b79k")
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_bank_of_before_opens_and_its_toy_embeddings_rank_nothing(film, tmp_path, caplog):
     """Until now the default embedded the frames of every backbone with the embedded embedder."""
     bank = tmp_path / "bank"
@@ -202,6 +203,7 @@ def test_the_advice_without_keys_leads_to_no_second_refusal(film, tmp_path, monk
         assert bank.provenance["clip"] == "two"
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_the_device_follows_the_backbone_and_can_be_chosen(tmp_path):
     common = ["video=a.mp4", "question=x"]
     for option in clip_options():

@@ -440,7 +440,8 @@ def test_a_process_without_memory_says_so(film, tmp_path):
 # -- the hub ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", ["none", pytest.param("switched off", marks=pytest.mark.slow)])
+@pytest.mark.slow  # a process each
+@pytest.mark.parametrize("network", ["none", "switched off"])
 def test_a_hub_id_without_a_network_is_told_at_once(film, tmp_path, network):
     """The hub's own client knocks five times, for 23 seconds, and says each time that it does."""
     empty = (

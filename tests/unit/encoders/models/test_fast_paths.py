@@ -234,6 +234,7 @@ def test_threads_that_share_a_model_trace_it_once_and_agree():
     assert not wrong and len(traced._graphs) == 1
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_the_embedded_models_are_traced_and_look_alike():
     """As they are encoded with: in bfloat16, eight frames at a time."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), dtype=np.uint8)
@@ -373,6 +374,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow  # seconds of CPU
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="another allocator"
 )

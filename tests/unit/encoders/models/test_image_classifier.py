@@ -70,6 +70,7 @@ def test_logits_are_those_of_timm(is_fused: bool, monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_probabilities_do_not_depend_on_the_batch_and_barely_on_the_dtype() -> None:
     frames = shapes(5)
     found = ImageClassifier().probabilities(frames)
@@ -125,6 +126,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return packaged_weights.cache_folder()
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_the_pickle_is_convert_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tensors_digest(lite0_tensors()) == lite0_weights.DIGEST
     (kept,) = cache.iterdir()

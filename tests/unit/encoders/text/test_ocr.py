@@ -190,6 +190,7 @@ def find_in(path: Path, tmp_path: Path, word: str, reader: Ocr) -> tuple[float, 
         return moment.start, moment.end
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_sora_is_found_in_the_clouds(tmp_path: Path) -> None:
     """The letters stand from about 1 s to 2.6 s."""
     start, end = find_in(clip("clouds_text.mp4"), tmp_path, "SORA", Ocr(workers=1))

@@ -129,6 +129,7 @@ def test_a_range_of_time_takes_an_index(tmp_path, video_id, times, index):
     catalog._database.close()
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_hundred_thousand_segments(tmp_path):
     """A search for ten minutes in nine days of video takes far less time than reading all rows."""
     catalog = Catalog(Database(tmp_path / "c.sqlite"))

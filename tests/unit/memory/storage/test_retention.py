@@ -429,6 +429,7 @@ def test_encoding_goes_on_with_the_same_bytes_behind_what_was_pruned(film, tmp_p
     )
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_sessions_with_times_of_their_own(film, tmp_path):
     """A video stops and continues hours later, in a bank with another video. Both kinds of time
     find the right segments. Repaired segments keep their times, and so does a rebuilt catalog.

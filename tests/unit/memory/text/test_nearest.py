@@ -362,6 +362,7 @@ def test_questions_in_other_words_are_found_by_meaning_and_not_by_words(
         assert both.find('"harbour"') == []  # quoted words have to be there
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_the_commands_embed_lines_to_words_that_are_there_and_find_by_them(
     run,
     film,
@@ -408,6 +409,7 @@ def test_the_commands_embed_lines_to_words_that_are_there_and_find_by_them(
     sentence(err, "late_lines=5", "dense=minilm")
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_an_answer_names_lines_that_say_it_in_other_words(run, film, tmp_path) -> None:
     question = "question=Was the port constructed again?"
     parts = [

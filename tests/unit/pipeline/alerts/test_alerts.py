@@ -55,6 +55,7 @@ def test_it_is_told_once_soon_and_every_decision_is_logged(embedded, tmp_path):
     assert any(not d.gate for d in cross.log)  # the gate spares the model some frames
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_the_models_probability_of_frames_alone_is_a_trigger_too(embedded, tmp_path):
     paint = world("shape:red star@9")
     with embedded(tmp_path / "bank") as qa, Session(qa, pushed(qa)) as session:
@@ -70,7 +71,9 @@ def test_the_models_probability_of_frames_alone_is_a_trigger_too(embedded, tmp_p
     assert sum(one.gate == "probability" for one in alert.log) <= 5
 
 
-@pytest.mark.parametrize("strategy", ["retrieve", "map_reduce"])
+@pytest.mark.parametrize(
+    "strategy", ["retrieve", pytest.param("map_reduce", marks=pytest.mark.slow)]
+)
 def test_the_strategy_of_the_run_answers_and_the_log_has_its_trace(embedded, tmp_path, strategy):
     paint = world("shape:red star@3")
     with embedded(tmp_path / "bank", f"answer={strategy}") as qa:
@@ -88,6 +91,7 @@ def test_the_strategy_of_the_run_answers_and_the_log_has_its_trace(embedded, tmp
     assert [one.notifies for one in alert.log].count(True) == 1
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_without_a_frame_embedder_it_is_said_once_and_the_clock_is_the_gate(
     embedded, tmp_path, caplog
 ):
@@ -143,6 +147,7 @@ def test_requests_become_questions_that_the_model_knows():
         check_for(" ", None)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_new_process_goes_on_with_alerts_and_notifies_no_event_twice(embedded, tmp_path):
     """A program gets the notice with its picture; the event that goes on is told once."""
     paint = world(*(f"shape:red star@{at}" for at in (3, 5, 12)))  # from 3 to 7, and at 12

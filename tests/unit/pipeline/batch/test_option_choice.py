@@ -209,6 +209,7 @@ def test_likelihoods_are_those_of_a_plain_pass(film, tmp_path, reader):
             assert both == pytest.approx(sum(each) + float(logs[-1, end]), abs=1e-3)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_choosing_what_the_model_says_cites_what_it_says(tmp_path):
     """If one option is the embedded model's own answer, that option is chosen, from the same
     frames.

@@ -108,6 +108,7 @@ def test_a_changed_file_of_conf_is_seen(tmp_path, folder):
     assert printed() == before.replace("8.0", "3.0")
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_damage_and_other_owners_mean_no_entry(folder, monkeypatch):
     line = ["video=a.mp4", "question=what?"]
     first = vars(compose("ask", line))

@@ -38,6 +38,7 @@ def film(engine: Engine) -> str:
     return str(Path(engine.bank).parent / "film.mp4")
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_a_follow_up_goes_on_where_the_last_answer_ended(engine: Engine, film: str) -> None:
     history = History(engine.backbone)
     first = engine.ask(SHAPE, film, 10.0, history=history)

@@ -83,7 +83,7 @@ def video(tmp_path_factory):
     return path, shown
 
 
-@pytest.mark.parametrize("reader", ["kv", "tokens"])
+@pytest.mark.parametrize("reader", ["kv", pytest.param("tokens", marks=pytest.mark.slow)])
 def test_cards_are_read_and_cited(video, tmp_path_factory, capsys, reader):
     path, shown = video
     bank = path.parent / "bank"

@@ -206,7 +206,7 @@ def test_no_rule_over_the_options_beats_chance(task: str, room: int) -> None:
     """
     drafts = [
         draft
-        for seed in range(600)
+        for seed in range(200)
         for draft in TASKS[task].sheet(np.random.default_rng((5, seed)), room).drafts
     ]
     asked = [draft for draft in drafts if draft.options]

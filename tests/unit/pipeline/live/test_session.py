@@ -90,6 +90,7 @@ def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embe
         assert rows[-1].end == 20.0 and rows[-1].frames == 4
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_open_frames_are_those_that_will_be_sealed(tmp_path):
     """This covers every compressor that keeps frames apart, and both segmenters: prefixes of a
     segment are encoded alike.

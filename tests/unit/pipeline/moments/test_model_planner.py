@@ -92,6 +92,7 @@ def test_a_stretch_of_time_from_the_model_takes_the_rules_place() -> None:
         ModelPlanner(model=toy_model, max_new_tokens=0)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_the_command_uses_it_and_says_when_it_does_not(run, bank, film) -> None:
     asked = ("find", f"bank={bank}", "query=bread", WORDS, "format=json", "planner=model")
     code, out, err = run(*asked, *toy_parts(says="red star"))

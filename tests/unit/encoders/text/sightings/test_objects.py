@@ -49,6 +49,7 @@ def test_a_cat_is_seen_when_and_where_it_is(film: Path) -> None:
     assert 0.4 < left < 0.6 and 0 <= top < 0.2 and 0.85 < right <= 1 and 0.8 < bottom <= 1
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_an_interrupted_run_goes_on_with_the_same_lines(
     film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_what_a_president_said_is_heard(tmp_path: Path) -> None:
     assert all(line.known == line.end and 0.5 < line.confidence < 1 for line in stretch.lines)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_processes_beside_this_one_hear_the_same(tmp_path: Path, monkeypatch) -> None:
     """Two stretches at once, in two processes; the same lines twice, and from the middle on."""
     monkeypatch.setattr("encoders.text.speech.stretches.SPAN_S", 6.0)

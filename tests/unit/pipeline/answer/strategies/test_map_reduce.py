@@ -53,6 +53,7 @@ def test_a_later_question_of_the_same_form_reads_the_findings(qa):
     assert other.trace.reused == 0
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_findings_depend_on_the_reader_and_on_its_ranking(film, tmp_path):
     """Where the frames of a segment are read by their rank, the search decides what is said."""
     options = ("answer=map_reduce", "segmenter.seconds=4", "retriever=kv")

@@ -66,6 +66,7 @@ def test_chain_keeps_its_note_short(film, tmp_path):
     assert answer.trace.notes[0] and len(answer.trace.notes[0]) < len(long)
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_chain_goes_on_from_the_note_of_an_earlier_question(film, tmp_path):
     """Also in another process, and of a stream that was taken up again: it reads what came since,
     and answers as from the beginning. A question about an earlier moment sees no later note."""
@@ -115,6 +116,7 @@ def test_iterative_reads_other_frames_in_every_round(film, tmp_path):
     assert answer.frames_read == 18  # of 20, none twice
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_dual_says_whether_pictures_and_words_agree(film, tmp_path):
     answer = ask(film, tmp_path, "answer=dual")
     assert answer.text == SAYS and answer.trace.notes[-1].startswith("they agree")
