@@ -240,7 +240,7 @@ def test_bad_commands(run, tmp_path, arguments, words):
         (["OTHER MODEL"], "weights="),
     ],
 )
-@pytest.mark.parametrize("task", ["ask", "ingest"])
+@pytest.mark.parametrize("task", ["ask", pytest.param("ingest", marks=pytest.mark.slow)])
 def test_a_bank_made_otherwise_is_refused_and_stays(run, films, bank, task, overrides, words):
     before = tree(bank)
     parts = toy_parts(says="four") if overrides == ["OTHER MODEL"] else [*toy_parts(), *overrides]
@@ -268,7 +268,7 @@ def test_traceback_on_request(films, monkeypatch):
         cli.main(["ask", f"video={films / 'gone.mp4'}", "question=x"])
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_as_a_process(films, tmp_path, full):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "1" if full else "0"}
     command = [

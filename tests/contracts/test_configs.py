@@ -398,13 +398,23 @@ def test_pages_show_commands() -> None:
     assert shown["README.md"] > 3 and len(shown) > 15
 
 
-def _marked(page: str, line: str):
-    """Commands that were run for a measurement change with no guide: `make test-all` has them."""
-    is_measurement = page.startswith("docs/measurements/")
-    return pytest.param(page, line, marks=[pytest.mark.slow] if is_measurement else [])
+def _with_marks() -> list[object]:
+    """Commands that were run for a measurement change with no guide, and of commands that set the
+    same keys one is enough: `make test-all` has the others.
+    """
+    params, seen = [], set()
+    for page, line in commands():
+        # texts in quotes and paths aside
+        shape = re.sub(r"""("[^"]*"|'[^']*'|\S+\.mp4)""", "", line).split()
+        keys = frozenset(word.partition("=")[0] for word in shape)
+        is_slow = page.startswith("docs/measurements/") or keys in seen
+        if not is_slow:
+            seen.add(keys)
+        params.append(pytest.param(page, line, marks=[pytest.mark.slow] if is_slow else []))
+    return params
 
 
-@pytest.mark.parametrize(("page", "line"), [_marked(*one) for one in commands()])
+@pytest.mark.parametrize(("page", "line"), _with_marks())
 def test_commands_of_readme_and_docs_compose(page: str, line: str) -> None:
     _, name, *words = shlex.split(line.removeprefix("$ "), comments=True)
     if name.endswith(".mp4"):  # a film alone opens the prompt of `ask`

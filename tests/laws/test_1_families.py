@@ -47,6 +47,14 @@ from tests.support.toy_evidence import (
 from tests.support.videos import write_video
 
 
+def slow_but(*quick: str) -> list[object]:
+    """The families as parameters; all but these are slow tests."""
+    return [
+        name if name in quick else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(FAMILIES)
+    ]
+
+
 @pytest.fixture(params=sorted(FAMILIES))
 def family(request):
     chosen = FAMILIES[request.param]
@@ -309,6 +317,8 @@ def test_an_interrupted_bank_goes_on_with_the_same_bytes(family, film, tmp_path,
         assert files["whole"] == files["cut"] and len(files["whole"]) > 2
 
 
+# one with one axis, one with three
+@pytest.mark.parametrize("family", slow_but("llava_ov", "qwen3_vl"), indirect=True)
 def test_a_quantised_bank_reads_like_the_video(family, film, tmp_path):
     """int8 keys, values and tokens of any family keep their places and times, and are as near as
     int8 is.

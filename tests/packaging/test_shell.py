@@ -100,8 +100,11 @@ assert torchvision_ops.declare_missing() == []  # what is declared is not declar
 
 @pytest.mark.parametrize(
     ("present", "declared"),
-    [([], ["nms", "qnms"]), (["nms"], ["qnms"]), (["nms", "qnms"], [])],
-    ids=["none", "one", "both"],
+    [
+        pytest.param([], ["nms", "qnms"], marks=pytest.mark.slow, id="none"),
+        pytest.param(["nms"], ["qnms"], id="one"),
+        pytest.param(["nms", "qnms"], [], marks=pytest.mark.slow, id="both"),
+    ],
 )
 def test_only_missing_operators_are_declared(present: list[str], declared: list[str]) -> None:
     assert run(DECLARE.format(present=present)).split() == declared
