@@ -420,8 +420,8 @@ PRESETS = sorted(path.stem for path in (ROOT / "conf" / "preset").glob("*.yaml")
 @pytest.mark.parametrize(
     "name",
     [
-        # a few dozen arms, composed one by one
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("keys", "methods") else [])
+        # many arms, composed one by one
+        pytest.param(name, marks=[] if name in ("smoke", "small") else [pytest.mark.slow])
         for name in PRESETS
     ],
 )

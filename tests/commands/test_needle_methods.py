@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from memory.storage import json_lines
 from pipeline import cli
 from tests.support.toys import toy_parts
@@ -27,6 +29,7 @@ def go(out: Path, *more: str) -> None:
     assert cli.run("needle", [*settings, *more]) == 0
 
 
+@pytest.mark.slow  # 10 s of CPU
 def test_a_leaderboard_is_made_and_resumes(tmp_path: Path, capsys) -> None:
     go(tmp_path)
     (dial,) = json_lines.read(tmp_path / "dials.jsonl")

@@ -69,6 +69,7 @@ def test_help_imports_nothing(tmp_path):
     assert imported(tmp_path / "out", "ask", "--help") == set()
 
 
+@pytest.mark.slow  # three processes
 def test_a_search_imports_torch_alone(bank, film, tmp_path):
     line = ("find", "query=a red star", f"bank={bank}")
     compose("find", [])  # Hydra composes once, and clip=auto looks at the options of conf/clip

@@ -398,7 +398,7 @@ def test_pages_show_commands() -> None:
     assert shown["README.md"] > 3 and len(shown) > 15
 
 
-def _with_marks() -> list[object]:
+def _with_marks():
     """Commands that were run for a measurement change with no guide, and of commands that set the
     same keys one is enough: `make test-all` has the others.
     """

@@ -71,7 +71,7 @@ def uninterrupted(long_film, tmp_path_factory):
     """Segment files of a whole pass in a way, made when asked for."""
     made: dict[str, dict[str, bytes]] = {}
 
-    def whole(way: str) -> dict[str, bytes]:
+    def whole(way):
         if way not in made:
             bank = tmp_path_factory.mktemp("whole") / "bank"
             with opened(long_film, bank, *WAYS[way]) as (qa, source):

@@ -433,8 +433,18 @@ def test_nothing_on_stderr(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+QUICK_CLIPS = ("corrupted.mp4", "pancake.mkv", "video_90.mov")
+
+
 @clips
-@pytest.mark.parametrize("path", sorted(CLIPS.glob("*")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[] if path.name in QUICK_CLIPS else [pytest.mark.slow])
+        for path in sorted(CLIPS.glob("*"))
+    ],
+    ids=lambda path: path.name,
+)
 def test_real_clips(path: Path) -> None:
     film = source(path, 3)
     got = join_frames(list(film.frames()))

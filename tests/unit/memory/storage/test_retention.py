@@ -407,7 +407,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[] if way == "int8" else [pytest.mark.slow]) for way in WAYS]
+)
 def test_encoding_goes_on_with_the_same_bytes_behind_what_was_pruned(film, tmp_path, way):
     """And with the wall-clock of the session that was stopped, though nobody says it again."""
     with parts(film, tmp_path / "whole", *WAYS[way], f"began={WHEN}") as (qa, source):

@@ -35,6 +35,7 @@ def test_they_lie_as_the_cones_say() -> None:
     assert set(INDEX_KINDS) == {"film", "random", *PUBLISHED}
 
 
+@pytest.mark.slow  # seconds of CPU
 def test_texts_find_what_an_exact_search_finds() -> None:
     """In a block, among twice as many candidates as hits; projected to 128 numbers it was 0.6."""
     rows, texts = rows_and_texts("siglip768")
