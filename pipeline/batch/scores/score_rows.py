@@ -96,7 +96,7 @@ def question_of(row: Row) -> AnsweredQuestion:
             choice=row["choice"],
             evidence=_spans(row.get("evidence") or ()),
             recalled=recalled,
-            found=_found(row),
+            found=_found_spans(row),
             in_time=row.get("in_time"),
             cited=cited,
             best=_best(row["cited"], cited),
@@ -117,7 +117,7 @@ def _spans(values: Any) -> tuple[Span, ...]:
     return tuple((float(start), float(end)) for start, end in values)
 
 
-def _found(row: Row) -> tuple[Span | None, ...] | None:
+def _found_spans(row: Row) -> tuple[Span | None, ...] | None:
     """The moments of a search, None for those of another video than the evidence's."""
     if row.get("found") is None:
         return None
