@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from encoders.errors import UserError
+from encoders.models import kv_cache
 from encoders.models.attention import ATTENTIONS, register
-from encoders.models.kv_cache import RotaryForm, RotaryTable
+from encoders.models.kv_cache import FixedCache, RotaryForm, RotaryTable
 from encoders.models.language_model import LanguageModel
 from encoders.models.positions import Cursor, LinearPositions, TimedImagePositions
 from encoders.models.video_llm import require_full_attention
@@ -181,3 +182,31 @@ def test_unrotate_is_the_inverse_of_rotate(form, width):
     into = torch.zeros(2, 3, 9, 8)
     table.rotate(x, out=into[:, :, 2:7])
     assert torch.equal(into[:, :, 2:7], turned) and not into[:, :, :2].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_few_layers_at_a_time_give_the_same_bits(dtype, monkeypatch):
+    """All layers of a large model at once would take gigabytes of float32."""
+    keys, values = torch.randn(2, 5, 2, 9, 8).to(dtype)  # [L, H, M, Dh] each
+    angles = torch.randn(9, 4).repeat(1, 2)
+    table = RotaryTable.of(angles.cos(), angles.sin(), RotaryForm.HALVES)
+    turn, sizes = RotaryTable._turn, []
+
+    def noted(self: RotaryTable, x: torch.Tensor, *others: Any) -> torch.Tensor:
+        sizes.append(x.numel())
+        return turn(self, x, *others)
+
+    monkeypatch.setattr(RotaryTable, "_turn", noted)
+
+    def laid_out() -> tuple[torch.Tensor, ...]:
+        sizes.clear()
+        cache = FixedCache.empty(5, 2, 12, 8, dtype, torch.device("cpu"))
+        cache.append(keys, values, table)
+        return cache.keys[..., :9, :], cache.values[..., :9, :], *cache.stored(0, table, dtype)
+
+    at_once = laid_out()
+    assert max(sizes) == keys.numel()
+    monkeypatch.setattr(kv_cache, "_ROTATED", 2 * keys[0].numel())
+    in_groups = laid_out()
+    assert sizes == [n * keys[0].numel() for n in (2, 2, 1)] * 2
+    assert all(torch.equal(one, other) for one, other in zip(at_once, in_groups, strict=True))
