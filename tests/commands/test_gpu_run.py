@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_results_of_earlier_calls_stay_and_only_the_rest_is_open(tmp_path, capsy
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert report(tmp_path, seconds=1e6) == 0  # time for all, and none is begun again
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_what_a_step_began_ends_with_it(tmp_path) -> None:
+    number = tmp_path / "number"
+    script = f"sleep 60 & echo $! > {number}; wait"
+    assert gpu.run_for(0.3, ["sh", "-c", script]) == "ended after 0 s"
+    state = Path("/proc", number.read_text().strip(), "stat")
+    for _ in range(100):
+        try:
+            if ") Z " in state.read_text():
+                return
+        except OSError:  # nobody has this number
+            return
+        time.sleep(0.02)
+    raise AssertionError("it runs on")
 
 
 @pytest.mark.slow  # 40 s of CPU

@@ -17,10 +17,12 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -181,18 +183,30 @@ def report(arguments: argparse.Namespace) -> int:
             continue
         command = [sys.executable, "-m", "tests.measure.gpu", "--step", step.name]
         command += ["--device", str(arguments.device), "--folder", str(out)]
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True,
-                env=os.environ | {"HF_HUB_OFFLINE": "1"}, timeout=min(left, 2 * step.seconds),
-            )  # fmt: skip
-            why = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        except subprocess.TimeoutExpired:
-            why = f"ended after {min(left, 2 * step.seconds):.0f} s"
+        why = run_for(min(left, 2 * step.seconds), command)
         if "rows" not in _result(out, step):
             tries = result.get("tries", 0) + 1
             _write(out / f"{step.name}.json", {"why": why, "tries": tries})
     return _print(out)
+
+
+def run_for(seconds: float, command: Sequence[str]) -> str:
+    """Run a command for so long at most; the last line of its errors, or that it was ended. All
+    that it began ends with it: a test that goes on would take the device from the next step.
+    """
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"}, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        try:
+            _, errors = process.communicate(timeout=seconds)
+            return (errors.strip().splitlines() or ["no message"])[-1]
+        except subprocess.TimeoutExpired:
+            return f"ended after {seconds:.0f} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _print(out: Path) -> int:
