@@ -2,16 +2,12 @@
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pytest
 import torch
 
 from tests.measure import gpu
-from tests.support.paths import ROOT
 
 NAMES = [step.name for step in gpu.STEPS]
 
@@ -60,27 +56,3 @@ def test_what_a_step_began_ends_with_it(tmp_path) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it runs on")
-
-
-@pytest.mark.slow  # 40 s of CPU
-def test_a_step_is_measured_once_and_a_failed_one_twice(tmp_path) -> None:
-    """With what a killed call leaves: a folder of work, and a temporary file of a result."""
-
-    def call(step: str, device: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tests.measure.gpu", "--device", device, "--only", step]
-        command += ["--folder", str(tmp_path), "--seconds", "280"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-    (tmp_path / "decoding.work").mkdir()
-    (tmp_path / "decoding.work" / "film.mp4").write_bytes(b"half a film")
-    first = call("decoding", "cpu")
-    assert first.returncode == 3, first.stderr  # other steps are open
-    assert "| decoding | 720p30 H.264 at 1 fps, 1 workers |" in first.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["decoding.json"]
-    result = (tmp_path / "decoding.json").read_bytes()
-    call("decoding", "cpu")
-    assert (tmp_path / "decoding.json").read_bytes() == result
-    for tries in (1, 2, 2):  # no such device
-        failed = call("frame_embedder", "meta:7")
-        assert failed.returncode == 3 and "| frame_embedder | no result | " in failed.stdout
-        assert json.loads((tmp_path / "frame_embedder.json").read_text())["tries"] == tries
