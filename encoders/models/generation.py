@@ -18,11 +18,12 @@ Choose = Callable[[Tensor], int]  # [V] float32 logits -> a token id
 class Generation:
     """What one question asks of its answer."""
 
-    max_tokens: int | None = None  # None: as many as the reader allows, which is the most
+    max_tokens: int | None = None  # None: as many as the reader allows
     stop: tuple[str, ...] = ()  # texts before which the answer ends, none empty
     temperature: float = 0.0  # 0: greedy
     top_p: float = 1.0  # 0..1: share of the probability that tokens are chosen from
     seed: int | None = None  # of the choices; None: another one each time
+    form: str = ""  # JSON schema that the answer fits; "": text
 
     def chooser(self) -> Choose:
         """The choice of one answer's tokens. The same seed makes the same choices."""

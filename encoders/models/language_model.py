@@ -305,6 +305,12 @@ class LanguageModel:
                 "or prefill.window_frames= while encoding."
             )
 
+    def positions_left(self, cursor: Cursor) -> int | None:
+        """Text tokens that the model has positions for behind the cursor; None: any number."""
+        if self.max_positions is None:
+            return None
+        return max(0, self.max_positions - max(cursor.next, cursor.highest + 1))
+
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., V] float32."""

@@ -52,6 +52,11 @@ class PromptText:
             else ThoughtMarks(begin, end, opened, expected=opened or thinks)
         )
 
+    @property
+    def tokenizer(self) -> Any:
+        """Of the checkpoint."""
+        return self._tokenizer
+
     def _token(self, text: str) -> int | None:
         """The id of a text that is one token; None if it is none."""
         token = self._tokenizer.convert_tokens_to_ids(text)

@@ -23,6 +23,7 @@ from memory.schema import Evidence, Run, VideoTitle
 from pipeline.answer.abstention import NoAbstention, instructed, is_absent
 from pipeline.answer.attention.attention_shares import AttentionShares
 from pipeline.answer.attention.retrieval_heads import RetrievalHeads
+from pipeline.answer.forms.json_forms import JsonForms
 from pipeline.answer.frame_order.frame_orders import FrameOrder, TimeOrder
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
@@ -90,6 +91,7 @@ class CachedReader:
                 "reader.lines=between needs frame_order=time: a line stands where its time is."
             )
         self._thought = backbone.prompt.thought
+        self._forms = JsonForms(backbone.prompt.tokenizer, backbone.prompt.stop_ids())
         self.retrieval_heads = RetrievalHeads.of(backbone, retrieval_heads)
         self._language_model = backbone.language_model
         self.sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
@@ -134,14 +136,21 @@ class CachedReader:
 
     @contextmanager
     def context(
-        self, evidence: Evidence, room: int, timer: Timer, cancelled: threading.Event | None = None
+        self,
+        evidence: Evidence,
+        room: int,
+        timer: Timer,
+        cancelled: threading.Event | None = None,
+        *,
+        spare: int = 0,
     ) -> Iterator[tuple[Cache, Tensor]]:
         """The cache with the context of one question and `room` free tokens, and the layout's
-        `frames_of`. Raises UserError where the model has fewer positions."""
+        `frames_of`. Raises UserError where the model has fewer positions. spare: free tokens beyond
+        the room, for which it may have none."""
         with self.exclusive(cancelled):
             with timer("lay_out"):
                 layout = self.layout(evidence)
-                cache = self._cache_for(layout.length + room)
+                cache = self._cache_for(layout.length + room + spare)
                 layout.write(cache)
             self._language_model.refuse_beyond(cache.cursor, room)
             yield cache, layout.frames_of
@@ -189,22 +198,36 @@ class CachedReader:
         text.
         cancelled: checked before every token; once it is set, Cancelled is raised."""
         how = evidence.question.generation
-        most = min(how.max_tokens or self.max_new_tokens, self.max_new_tokens)
         choose = how.chooser()
-        asked = instructed(evidence.question.prompt, self.abstention)
+        abstention = self.abstention
+        if how.form:  # "not in the video" has none
+            choose, abstention = self._forms.constrain(how.form, choose), NoAbstention()
+        asked = instructed(evidence.question.prompt, abstention)
         suffix = self.prompt_suffix(asked, self.lines_behind(evidence), evidence.titles)
-        check = self.check_suffix(evidence)
-        room = max(len(check), len(suffix) + self.max_new_tokens + self._room_for_thoughts)
-        with self.context(evidence, room, timer, cancelled) as (cache, frames_of):
+        check = self.check_suffix(evidence, abstention)
+        most = how.max_tokens or self.max_new_tokens
+        least = min(most, self.max_new_tokens)  # where the model has no positions for all of them
+        before = len(suffix) + self._room_for_thoughts
+        room = max(len(check), before + least)
+        with self.context(evidence, room, timer, cancelled, spare=most - least) as (
+            cache,
+            frames_of,
+        ):
+            left = self._language_model.positions_left(cache.cursor)
+            most = most if left is None else max(least, min(most, left - before))
             shares = AttentionShares(frames_of, heads=self.retrieval_heads)
             ids: list[int] = []
             emitted, is_stopped = "", False
             with timer("first_token"), one_thread(self._language_model.is_narrow):
-                absence = self._absence(self._states(check, cache)[-1:]) if len(check) else None
+                absence = (
+                    self._absence(self._states(check, cache)[-1:], abstention)
+                    if len(check)
+                    else None
+                )
                 hidden = self._begin(suffix, cache, shares, cancelled)[-1]
                 if not len(check):
-                    absence = self._absence(hidden[None])
-                if is_absent(absence, self.abstention):
+                    absence = self._absence(hidden[None], abstention)
+                if is_absent(absence, abstention):
                     emit(NOT_SHOWN)
                     return Reading(NOT_SHOWN, {}, absence=absence)
                 stream = self._language_model.decode(hidden, cache, most, shares, choose)
@@ -269,21 +292,32 @@ class CachedReader:
         """Tokens of a text in a prompt."""
         return len(self.backbone.prompt.ids(text))
 
-    def check_suffix(self, evidence: Evidence) -> Tensor:
-        """[n, D] embeddings of the prompt that asks whether the frames suffice; n = 0: none."""
-        if not self.abstention.check_prompt:
+    def check_form(self, schema: str) -> None:
+        """UserError where no answer can be held to this JSON schema."""
+        if self.backbone.questions is not None or not self.backbone.reads_text:
+            raise UserError(
+                "response_format is text alone here: the model answers in words that it learned, "
+                "and writes no JSON; choose another backbone="
+            )
+        self._forms.check(schema)
+
+    def check_suffix(self, evidence: Evidence, abstention: Abstention | None = None) -> Tensor:
+        """[n, D] embeddings of the prompt that asks whether the frames suffice; n = 0: none.
+        abstention: None = that of the reader."""
+        asking = (abstention or self.abstention).check_prompt
+        if not asking:
             return self._language_model.embed([])
         question = evidence.question.prompt
-        check = self.abstention.check_prompt.replace("{question}", question)
+        check = asking.replace("{question}", question)
         return self.prompt_suffix(check, self.lines_behind(evidence), evidence.titles)
 
-    def _absence(self, hidden: Tensor) -> float | None:
+    def _absence(self, hidden: Tensor, abstention: Abstention) -> float | None:
         """The probability that the video does not show what is asked, from the hidden state [1, D]
         that tells; None where nothing is measured.
         """
-        if self.abstention.threshold is None:
+        if abstention.threshold is None:
             return None
-        return float(self.abstention.absence(self._language_model.logits(hidden))[0])
+        return float(abstention.absence(self._language_model.logits(hidden))[0])
 
     @property
     def _room_for_thoughts(self) -> int:

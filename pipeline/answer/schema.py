@@ -93,6 +93,10 @@ class EvidenceReader(Protocol):
         cancelled: checked before every token; once it is set, Cancelled is raised."""
         ...
 
+    def check_form(self, schema: str) -> None:
+        """UserError where no answer can be held to this JSON schema."""
+        ...
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text in a prompt; an estimate where the tokenizer is elsewhere."""
         ...

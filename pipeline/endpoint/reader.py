@@ -5,6 +5,7 @@ it names none, from the search. Every reading says which. Knows no bank beyond t
 films.
 """
 
+import json
 import math
 import re
 import threading
@@ -35,13 +36,25 @@ def _fields(how: Generation, endpoint: Endpoint) -> dict[str, Any]:
     """What a question asks of its answer, in the words of the API; {}: nothing of its own."""
     if how == GREEDY:
         return {}
-    most = endpoint.limits().answer_tokens
     fields: dict[str, Any] = {
         "temperature": how.temperature,
-        "max_tokens": min(how.max_tokens or most, most),
+        "max_tokens": how.max_tokens or endpoint.limits().answer_tokens,
     }
-    more = {"stop": list(how.stop), "top_p": how.top_p if how.top_p < 1 else None, "seed": how.seed}
+    more = {
+        "stop": list(how.stop),
+        "top_p": how.top_p if how.top_p < 1 else None,
+        "seed": how.seed,
+        "response_format": _response_format(json.loads(how.form)) if how.form else None,
+    }
     return fields | {name: value for name, value in more.items() if value not in (None, [])}
+
+
+def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema in the words of the API."""
+    if schema == {"type": "object"}:
+        return {"type": "json_object"}
+    form = {"name": "answer", "schema": schema, "strict": True}
+    return {"type": "json_schema", "json_schema": form}
 
 
 class EndpointReader:
@@ -64,6 +77,9 @@ class EndpointReader:
         """All beside model and evidence that an answer depends on."""
         return f"{type(self).__name__}, {self._endpoint.settings}"
 
+    def check_form(self, schema: str) -> None:
+        """The server checks it with the request."""
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, estimated."""
         return count_tokens(text)
@@ -81,11 +97,12 @@ class EndpointReader:
         UserError if the server gives no answer, or if there is nothing to send. cancelled: once it
         is set, Cancelled is raised.
         """
-        endpoint = self._endpoint
+        endpoint, how = self._endpoint, evidence.question.generation
+        form = PlainForm() if how.form else endpoint.form  # the client's own form leaves no room
         with timer("lay_out"):
-            prompt, note = self._prompt(evidence, endpoint.form)
-        forwarding = Forwarding(endpoint.form, emit)
-        body = endpoint.request(prompt.content) | _fields(evidence.question.generation, endpoint)
+            prompt, note = self._prompt(evidence, form)
+        forwarding = Forwarding(form, emit)
+        body = endpoint.request(prompt.content) | _fields(how, endpoint)
         with ExitStack() as stage:
             stage.enter_context(timer("first_token"))
             is_first = True
@@ -99,7 +116,9 @@ class EndpointReader:
                 forwarding.add(piece)
 
             done = endpoint.client.complete(body, forward, cancelled)
-        answered = endpoint.form.parse(done.text)
+        answered = form.parse(done.text)
+        if how.form and done.finish != "length":
+            _check_json(answered.text, endpoint.client.address)
         forwarding.finish(answered.text)
         weights, cited_by = self._weights(evidence, prompt, answered)
         return Reading(
@@ -107,7 +126,7 @@ class EndpointReader:
             weights,
             cited_by,
             self._usage(done),
-            self._warning(prompt, done, note, answered),
+            self._warning(evidence, prompt, done, note, answered),
             frames_read=len(prompt.frames),
             is_cut=done.finish == "length",
         )
@@ -151,7 +170,9 @@ class EndpointReader:
         to send.
         """
         frames, pictures = self._frames(evidence)
-        prompt = chat_prompt(evidence, frames, form, self._endpoint.limits())
+        limits = self._endpoint.limits()
+        most = max(limits.answer_tokens, evidence.question.generation.max_tokens or 0)
+        prompt = chat_prompt(evidence, frames, form, replace(limits, answer_tokens=most))
         if pictures.obstacle and not prompt.frames and not evidence.lines:
             raise UserError(
                 f"No picture can be sent to {self._endpoint.client.address}, because "
@@ -202,11 +223,20 @@ class EndpointReader:
         cost = self._endpoint.cost(done.prompt_tokens, done.answer_tokens)
         return Usage(done.prompt_tokens, done.answer_tokens, cost)
 
-    def _warning(self, prompt: ChatPrompt, done: Completion, note: str, answered: Answered) -> str:
+    def _warning(
+        self,
+        evidence: Evidence,
+        prompt: ChatPrompt,
+        done: Completion,
+        note: str,
+        answered: Answered,
+    ) -> str:
         sentences = {
             note: bool(note),
             self._left_out(prompt): prompt.left_out > 0,
-            "The answer was cut off at backbone.max_tokens=.": done.finish == "length",
+            "The answer was cut off at backbone.max_tokens=.": (
+                done.finish == "length" and evidence.question.generation.max_tokens is None
+            ),
             "The server withheld a part of the answer.": done.finish == "content_filter",
             "The server sent an empty answer.": not answered.text,
         }
@@ -274,6 +304,17 @@ def letter_scores(tokens: Sequence[tuple[str, float]], letters: str) -> dict[str
         letter: max(own) + math.log(sum(math.exp(log - max(own)) for log in own)) if own else least
         for letter, own in logs.items()
     }
+
+
+def _check_json(text: str, address: str) -> None:
+    """UserError where an answer is no JSON although it was asked for."""
+    try:
+        json.loads(text)
+    except ValueError:
+        raise UserError(
+            f"{address} did not keep to response_format; ask for the form in the question, or use "
+            "a server that can be held to it"
+        ) from None
 
 
 def _even(names: Sequence[FrameName]) -> dict[FrameName, float]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from encoders.models.generation import Generation
+from encoders.errors import UserError
 from encoders.schema import Frames
 from memory.schema import Question
 from memory.union.bank_union import folder_of
+from pipeline.answer.strategies.full import Full
 from pipeline.answer.strategies.retrieve import Retrieve
 from pipeline.conversation.history import MAX_ROUNDS
 from pipeline.conversation.round import Round, context_text
@@ -27,7 +28,7 @@ from pipeline.schema import Answer
 from pipeline.server.admission import Ticket
 from pipeline.server.chat_request import Abilities, ChatRequest, InlinePicture, VideoReference
 from pipeline.server.encode_queue import EncodeQueue, StoppedError
-from pipeline.server.errors import ApiError
+from pipeline.server.errors import ApiError, as_sentence
 from pipeline.server.fetch import Fetcher
 from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.intake.pictures import decode_pictures
@@ -90,8 +91,23 @@ class Answering:
         return Abilities(
             rounds=self._rounds.is_read,
             instructions=self._qa.backbone.reads_text,
-            generation=isinstance(self._qa.answerer.strategy, Retrieve),
         )
+
+    async def check_form(self, request: ChatRequest) -> None:
+        """ApiError 400 where the answer cannot be held to the form that a request asks for."""
+        form, answerer = request.generation.form, self._qa.answerer
+        if not form:
+            return
+        strategy = answerer.strategy
+        try:
+            if not isinstance(strategy, Retrieve | Full):
+                raise UserError(
+                    f"response_format is text alone with answer={strategy.name}, which puts "
+                    "answers together; ask for the form in the question"
+                )
+            await asyncio.to_thread(answerer.reader.check_form, form)
+        except UserError as error:
+            raise ApiError(400, as_sentence(str(error)), param="response_format") from None
 
     async def resolve(self, video: VideoReference) -> StoredFile:
         """The stored file of a reference; stores or downloads it first if necessary.
@@ -213,10 +229,8 @@ class Answering:
         stop: threading.Event,
     ) -> Answer:
         """One of the answers to a request. number: from 0; each has choices of its own."""
-        how = Generation()
-        if self.abilities.generation:
-            how = request.generation
-            how = how if how.seed is None else replace(how, seed=how.seed + number)
+        how = request.generation
+        how = how if how.seed is None else replace(how, seed=how.seed + number)
         lead = request.instructions if self.abilities.instructions else ""
         rounds = self._recent(request.rounds)
         if isinstance(subject, Frames):

@@ -59,6 +59,7 @@ class RequestLimits:
     """RequestLimits on each request."""
 
     question_letters: int
+    answer_tokens: int  # that a client may ask for
     request_bytes: int  # chat request body, videos in base64 included
     upload_bytes: int
     body_seconds: float  # time limit to receive a request body
@@ -263,6 +264,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             chat_request.parse_body,
             body,
             max_letters=service.limits.question_letters,
+            max_tokens=service.limits.answer_tokens,
             abilities=service.answering.abilities,
             bank_model=service.bank_model,
             as_chat=as_chat,
@@ -288,6 +290,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
         _check_json(request)
         chat = await receive_chat(request, as_chat)
         _check_model(service, chat.model)
+        await service.answering.check_form(chat)
         # only now: a body that stops half-way must not keep the place of a question
         ticket, events = service.questions.enter(), None
         try:

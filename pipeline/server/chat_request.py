@@ -18,6 +18,7 @@ extensions: asked_at (video seconds; frames after it are not visible to the answ
 (false: citations only as fields, not in the text).
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +52,7 @@ from pipeline.server.intake.inline_video import InlineVideo
 MAX_PICTURES = 256
 _MAX_STOPS = 16
 _STOP_LETTERS = 256
+_SCHEMA_LETTERS = 16_384
 # minutes and seconds, behind a number if wanted: "3. [00:31]"
 _TIME = re.compile(r"\s*(?:\d{1,4}\.\s*)?\[(\d{1,6}):(\d{2}(?:\.\d{1,6})?)\]:?\s*")
 _MAX_NAMES = 8  # of ignored fields in a warning
@@ -99,13 +101,13 @@ class Abilities:
 
     rounds: bool = False  # earlier rounds
     instructions: bool = False  # system messages
-    generation: bool = False  # max_tokens, stop, temperature, top_p, seed
 
 
 def parse_body(
     data: bytearray,
     *,
     max_letters: int,
+    max_tokens: int,
     abilities: Abilities,
     bank_model: str = "",
     as_chat: Callable[[Any], Any] = lambda value: value,
@@ -114,8 +116,8 @@ def parse_body(
     another API's JSON, that of a chat request.
 
     ApiError 400 when it is not JSON or not supported, 413 when it has too many parts, 422 when a
-    field is invalid. max_letters: longest question accepted. bank_model: the model that answers
-    from the whole bank; "": there is none.
+    field is invalid. max_letters: longest question accepted. max_tokens: of the longest answer that
+    may be asked for. bank_model: the model that answers from the whole bank; "": there is none.
     """
     document = bounded_json.parse(data)
     try:
@@ -145,6 +147,7 @@ def parse_body(
             "or use another model.",
             param="model",
         )
+    generation = _generation(body, document.long_texts, max_tokens)
     return ChatRequest(
         model=body.model,
         question=question,
@@ -155,8 +158,8 @@ def parse_body(
         asked_at=math.inf if body.asked_at is None else body.asked_at,
         stream=body.stream,
         usage=body.stream_options is not None and body.stream_options.include_usage,
-        cite_in_text=body.cite_in_text,
-        generation=_generation(body, document.long_texts),
+        cite_in_text=body.cite_in_text and not generation.form,  # it would be no JSON any more
+        generation=generation,
         answers=body.n or 1,
         warning=_warning(body, parts, videos, abilities),
     )
@@ -317,17 +320,44 @@ def _check_unsupported(body: ChatBody) -> None:
             400, "logprobs are not given here; leave logprobs and top_logprobs out.",
             param="logprobs",
         )  # fmt: skip
-    if body.response_format and body.response_format.get("type") != "text":
+
+
+def _form(body: ChatBody, long_texts: dict[str, LongText]) -> str:
+    """The JSON schema of response_format as text; "": the answer is text. ApiError 400 or 422 on
+    what is none."""
+    given = body.response_format or {}
+    kind = given.get("type", "text" if not given else None)
+    if kind == "text":
+        return ""
+    if kind == "json_object":
+        return json.dumps({"type": "object"})
+    if kind != "json_schema":
         raise ApiError(
             400,
-            "response_format is text alone here: the model cannot be held to a form; ask for the "
-            "form in the question, and check the answer.",
+            "response_format has the type text, json_object or json_schema.",
             param="response_format",
         )
+    named = given.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    if not isinstance(schema, dict):
+        raise _invalid_field("response_format", "json_schema has no schema, which is an object")
+    try:
+        text = json.dumps(schema, allow_nan=False)
+        text.encode()
+    except ValueError:
+        raise _invalid_field("response_format", "the schema holds what JSON cannot") from None
+    if len(text) > _SCHEMA_LETTERS or any(name in text for name in long_texts):
+        raise ApiError(
+            400,
+            f"response_format: a schema has at most {_SCHEMA_LETTERS} letters here.",
+            param="response_format",
+        )
+    return text
 
 
-def _generation(body: ChatBody, long_texts: dict[str, LongText]) -> Generation:
-    """How the answer is to be written. ApiError 422 on stop texts that cannot be."""
+def _generation(body: ChatBody, long_texts: dict[str, LongText], max_tokens: int) -> Generation:
+    """How the answer is to be written. ApiError 400 on more than max_tokens, 422 on stop texts that
+    cannot be."""
     stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
     stops = [stop for stop in stops if stop]
     if len(stops) > _MAX_STOPS or any(
@@ -338,8 +368,16 @@ def _generation(body: ChatBody, long_texts: dict[str, LongText]) -> Generation:
         )
     # the newer name counts where a client sends both
     most = body.max_completion_tokens or body.max_tokens
+    if most is not None and most > max_tokens:
+        name = "max_completion_tokens" if body.max_completion_tokens else "max_tokens"
+        raise ApiError(
+            400,
+            f"{name} is {most}, and an answer has at most {max_tokens} tokens here.",
+            param=name,
+        )
     top_p = 1.0 if body.top_p is None else body.top_p
-    return Generation(most, tuple(stops), body.temperature or 0.0, top_p, body.seed)
+    form = _form(body, long_texts)
+    return Generation(most, tuple(stops), body.temperature or 0.0, top_p, body.seed, form)
 
 
 def _is_unicode(text: str) -> bool:
@@ -373,10 +411,6 @@ def _warning(
         'Earlier rounds are used for follow-ups such as "and after that?", and not read by the '
         "model.": "assistant" in roles and not abilities.rounds,
         f"Only the last of {count} videos is read.": several,
-        "max_tokens, stop and temperature are not heeded by this way to answer.": (
-            not abilities.generation
-            and bool(body.max_tokens or body.max_completion_tokens or body.stop or body.temperature)
-        ),
         f"{listed} {'is' if len(names) == 1 else 'are'} not heeded.": bool(names),
     }
     return " ".join(text for text, is_so in sentences.items() if is_so)

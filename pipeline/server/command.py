@@ -48,6 +48,7 @@ _MINIMUM = {
     "files_gb": 0.001,
     "letters": 1,
     "round_tokens": 0,
+    "answer_tokens": 1,
     "port": 0,
 }
 
@@ -272,7 +273,11 @@ def build_service(config: ServeSettings) -> "Service":
         chat_bodies=BodyLine("requests", config.bodies, config.bodies_mb * 10**6),
         upload_bodies=upload_line(config),
         limits=RequestLimits(
-            config.letters, config.request_mb * 10**6, config.upload_mb * 10**6, config.body_seconds
+            config.letters,
+            config.answer_tokens,
+            config.request_mb * 10**6,
+            config.upload_mb * 10**6,
+            config.body_seconds,
         ),
         model=config.model,
         created=int(time.time()),

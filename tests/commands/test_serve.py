@@ -535,6 +535,15 @@ def test_a_body_that_does_not_come_is_408(films, tmp_path):
         until(lambda: service.questions.admitted == 0)
 
 
+def test_a_model_that_writes_no_json_says_so(client, card):
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    with pytest.raises(openai.BadRequestError, match="and writes no JSON") as refused:
+        client.chat.completions.create(
+            model="reelbank", messages=asking(of_file(card)), response_format=form
+        )
+    assert refused.value.param == "response_format"
+
+
 def test_a_key_is_wanted_where_one_is_set(tmp_path, monkeypatch):
     monkeypatch.setenv("REELBANK_API_KEY", "sesame")
     with serving(tmp_path, *toy_parts()) as (address, _):

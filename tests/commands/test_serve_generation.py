@@ -3,10 +3,11 @@ messages and earlier rounds. OpenAI's own client, a real server, a small random 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
+from pydantic import BaseModel, Field
 
 from tests.support.serving import film, serving
 from tests.support.toys import toy_parts
@@ -16,7 +17,9 @@ QUESTION = {"type": "text", "text": "What is on the card?"}
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory):
-    overrides = ("seconds=60", "text=none", "reader.max_new_tokens=12", "round_tokens=40")
+    overrides = (
+        "seconds=60", "text=none", "reader.max_new_tokens=12", "round_tokens=40", "answer_tokens=64"
+    )  # fmt: skip
     with serving(tmp_path_factory.mktemp("served"), *toy_parts(), *overrides) as (address, _):
         yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=60)
 
@@ -42,6 +45,10 @@ def ask(client: openai.OpenAI, file_id: str):
     return call
 
 
+def schema_of(schema: dict[str, Any]) -> Any:
+    return {"type": "json_schema", "json_schema": {"name": "card", "schema": schema}}
+
+
 def text_of(completion: Any, index: int = 0) -> str:
     return completion.choices[index].message.content
 
@@ -53,7 +60,8 @@ def test_length_and_stop_texts_end_an_answer(ask) -> None:
         brief = ask(**{name: 3})
         assert brief.choices[0].finish_reason == "length" and brief.usage.completion_tokens == 3
         assert text_of(whole).startswith(text_of(brief)) and text_of(brief) != text_of(whole)
-    assert text_of(ask(max_tokens=4096)) == text_of(whole)  # the server's own limit holds
+    longer = ask(max_tokens=20)  # than what the reader writes where nobody says how much
+    assert longer.usage.completion_tokens == 20 and text_of(longer).startswith(text_of(whole))
     word = text_of(whole)[len(text_of(brief)) + 1 :][:4]
     before = text_of(whole).partition(word)[0]
     stopped = ask(stop=["\x00never", word])
@@ -99,6 +107,50 @@ def test_system_messages_and_rounds_are_read_within_a_budget(ask) -> None:
     assert text_of(one) == text_of(both)
 
 
+class Card(BaseModel):
+    """What a client wants to know of a card."""
+
+    code: str = Field(pattern="^[0-9]{4}$")
+    sure: bool
+    kind: Literal["code", "name"]
+
+
+def test_an_answer_fits_the_json_schema_that_a_client_sends(client, file_id, ask) -> None:
+    """A random model, which would write no JSON by itself."""
+    for more in ({}, {"temperature": 1.9, "seed": 7, "n": 2}):
+        done = ask(response_format=schema_of(Card.model_json_schema()), max_tokens=64, **more)
+        for choice in done.choices:
+            Card.model_validate_json(choice.message.content)
+            assert choice.finish_reason == "stop" and choice.message.citations is not None
+    part: Any = {"type": "file", "file": {"file_id": file_id}}
+    messages: Any = [{"role": "user", "content": [part, QUESTION]}]
+    parsed = client.chat.completions.parse(
+        model="reelbank", messages=messages, response_format=Card, max_tokens=64
+    )
+    card = parsed.choices[0].message.parsed
+    assert card is not None
+    pieces = [
+        one.choices[0].delta.content or ""
+        for one in ask(
+            response_format=schema_of(Card.model_json_schema()), max_tokens=64, stream=True
+        )
+    ]
+    assert Card.model_validate_json("".join(pieces)) == card
+    parts: Any = [
+        {"type": "input_file", "file_id": file_id},
+        {"type": "input_text", "text": QUESTION["text"]},
+    ]
+    same = client.responses.parse(
+        model="reelbank",
+        input=[{"role": "user", "content": parts}],
+        text_format=Card,
+        max_output_tokens=64,
+    )
+    assert same.output_parsed == card and same.text.format.type == "json_schema"
+    cut = ask(response_format=schema_of(Card.model_json_schema()), max_tokens=2)
+    assert cut.choices[0].finish_reason == "length"
+
+
 def test_the_responses_api_gives_the_same_answer(client, file_id, ask) -> None:
     parts: Any = [
         {"type": "input_file", "file_id": file_id},
@@ -123,7 +175,7 @@ def test_the_responses_api_gives_the_same_answer(client, file_id, ask) -> None:
         ({"input": [{"type": "reasoning"}]}, "only messages are taken"),
         ({"input": []}, "the user's"),
         ({"extra_body": {"n": 2}}, "there is one response"),
-        ({"text": {"format": {"type": "json_object"}}}, "response_format is text alone"),
+        ({"text": {"format": {"type": "grammar"}}}, "response_format has the type text"),
     ):
         with pytest.raises((openai.BadRequestError, openai.UnprocessableEntityError), match=says):
             client.responses.create(**{**same, **wrong})
@@ -133,7 +185,11 @@ def test_the_responses_api_gives_the_same_answer(client, file_id, ask) -> None:
     ("fields", "says"),
     [
         ({"logprobs": True, "top_logprobs": 2}, "logprobs are not given here"),
-        ({"response_format": {"type": "json_object"}}, "response_format is text alone"),
+        ({"response_format": {"type": "grammar"}}, "response_format has the type text"),
+        ({"response_format": {"type": "json_schema"}}, "json_schema has no schema"),
+        ({"response_format": schema_of({"type": "nosuch"})}, "cannot be kept to: Invalid type"),
+        ({"response_format": schema_of({"enum": ["x" * 20_000]})}, "at most 16384 letters"),
+        ({"max_tokens": 65}, "max_tokens is 65, and an answer has at most 64 tokens here"),
         ({"n": 99}, "less than or equal to 8"),
         ({"temperature": 3}, "less than or equal to 2"),
         ({"stop": ["x" * 300]}, "at most 256 letters"),

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import pytest
 
 from encoders.errors import UserError
+from encoders.models.generation import Generation
 from memory.schema import Question
 from pipeline.answer.schema import local
 from pipeline.answer.strategies.call_log import ROOM
@@ -32,6 +33,8 @@ OPTIONS = ("prefill.dtype=float32", "recent_frames=2")
 OTHERS = ("qwen2_5_vl", "internvl")  # families
 FAMILY_TOKENS = 64  # of an answer of theirs
 # one that rules reduce, one that the model answers from the findings
+BRIEF = Generation(max_tokens=1)
+INSIDE = ("map", "confirm", "shorten", "note", "route", "probe", "decide")  # no text of an answer
 QUESTIONS = ("In what order did the star and the heart appear?", "What is this film about?")
 
 
@@ -47,6 +50,7 @@ class Asked:
     read_tokens: int
     window: int  # tokens that the model takes
     cancelled: Answer | None  # what became of a question that was cancelled before
+    brief: Answer  # to the second question, with one token
     beyond: list[str]  # errors where the window of the model holds no question
 
 
@@ -94,6 +98,7 @@ def asked(request, film, model, folder):
 
     with opened(model, film, folder / "a", strategy) as (qa, source):
         answers, again, early = ask(), ask(), ask(T)
+        brief = qa.ask(Question(QUESTIONS[1], source.info.video_id, generation=BRIEF))
         read_tokens = qa.answerer.read_tokens
         window = local(qa.answerer.reader, "a test").backbone.language_model.max_positions
         ended = threading.Event()
@@ -115,7 +120,9 @@ def asked(request, film, model, folder):
         assert qa.bank.findings.nbytes() == 0
     with opened(model, film, folder / "part", strategy, f"end={T}") as (qa, source):
         of_part = ask()
-    return Asked(answers, again, elsewhere, early, of_part, read_tokens, window, cancelled, beyond)
+    return Asked(
+        answers, again, elsewhere, early, of_part, read_tokens, window, cancelled, brief, beyond
+    )
 
 
 def test_the_trace_adds_up_and_every_pass_is_bounded(asked):
@@ -157,6 +164,20 @@ def test_an_answer_at_t_equals_that_of_a_bank_that_ends_at_t(asked):
     for early, alone in zip(asked.early, asked.of_part, strict=True):
         assert all(end <= T + 0.5 for _, end in early.spans)
         assert (early.text, early.spans) == (alone.text, alone.spans)
+
+
+def test_how_an_answer_is_written_is_for_the_pass_that_writes_it(asked):
+    brief, whole = asked.brief, asked.again[1]
+    assert brief.is_cut and len(brief.text) < len(whole.text), (brief.text, whole.text)
+    if brief.trace.strategy == "latest":  # where it looks next depends on what an answer cites
+        assert {call.answer_tokens for call in brief.trace.calls} == {1}
+        return
+    is_second = brief.trace.strategy == "second_look"
+    for one, other in zip(brief.trace.calls, whole.trace.calls, strict=True):
+        if one.step in INSIDE or (is_second and one.step == "look"):
+            assert one.answer_tokens == other.answer_tokens
+        else:
+            assert one.answer_tokens == 1 < other.answer_tokens
 
 
 def test_a_cancelled_question_ends(asked):

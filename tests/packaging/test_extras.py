@@ -19,6 +19,7 @@ from tests.support.videos import write_video
 OWNERS = {
     "pipeline/server": "serve",
     "pipeline/alerts": "alerts",
+    "pipeline/answer/forms": "json",
     "pipeline/agents": "mcp",
     "pipeline/demo": "demo",
     "pipeline/batch": "ray",  # with batch in it

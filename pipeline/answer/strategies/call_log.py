@@ -5,9 +5,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from encoders.errors import UserError
-from memory.schema import Evidence, VideoSpan
+from memory.schema import GREEDY, Evidence, VideoSpan
 from pipeline.answer.schema import EvidenceReader, GroupReader, is_local
 from pipeline.answer.text_evidence import prompt
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
@@ -80,7 +81,10 @@ def sentences(text: str) -> list[str]:
 
 class CallLog:
     """Reads for one question, and remembers each pass. A cancelled question ends between two
-    passes, and inside a pass where the reader can."""
+    passes, and inside a pass where the reader can.
+
+    How the answer is to be written (`Question.generation`) is for the pass that writes it. The
+    others are greedy, and as long as they need."""
 
     def __init__(
         self,
@@ -97,10 +101,17 @@ class CallLog:
         return window_tokens(self._reader)
 
     def read(
-        self, step: str, evidence: Evidence, timer: StageTimer, emit: Emit = lambda text: None
+        self,
+        step: str,
+        evidence: Evidence,
+        timer: StageTimer,
+        emit: Emit = lambda text: None,
+        *,
+        writes: bool = False,
     ) -> Reading:
-        """One context. Raises Cancelled."""
+        """One context. writes: whether the text is that of the answer. Raises Cancelled."""
         raise_if_cancelled(self._cancelled)
+        evidence = evidence if writes else _plain(evidence)
         began = time.perf_counter()
         reading = self._reader.read(evidence, timer, emit, self._cancelled)
         self.add(step, [evidence], [reading], time.perf_counter() - began)
@@ -114,10 +125,10 @@ class CallLog:
         timer: StageTimer,
         emit: Emit = lambda text: None,
     ) -> Reading:
-        """One context with another reader, such as one that chooses among options; None: with the
-        own one."""
+        """The context of the answer with another reader, such as one that chooses among options;
+        None: with the own one."""
         if read is None:
-            return self.read(step, evidence, timer, emit)
+            return self.read(step, evidence, timer, emit, writes=True)
         raise_if_cancelled(self._cancelled)
         began = time.perf_counter()
         reading = read(evidence, timer)
@@ -129,7 +140,7 @@ class CallLog:
         raise_if_cancelled(self._cancelled)
         began = time.perf_counter()
         readings: list[Reading] = []
-        for one in self._group_reader.read(group, timer):
+        for one in self._group_reader.read([_plain(each) for each in group], timer):
             if isinstance(one, UserError):
                 raise one
             readings.append(one)
@@ -141,3 +152,10 @@ class CallLog:
     ) -> None:
         """Record a pass that was made elsewhere."""
         self.calls.append(call_of(step, group, readings, seconds, self._reader))
+
+
+def _plain(evidence: Evidence) -> Evidence:
+    """The evidence for a pass that does not write the answer."""
+    if evidence.question.generation == GREEDY:
+        return evidence
+    return replace(evidence, question=replace(evidence.question, generation=GREEDY))

@@ -22,7 +22,7 @@ from pipeline.answer.strategies.mapping.text_levels import (
 )
 from pipeline.answer.strategies.schema import Turn, film_by_film, refuse_more
 from pipeline.runtime.stage_timer import StageTimer
-from pipeline.schema import Answer
+from pipeline.schema import Answer, Reading
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
@@ -84,12 +84,14 @@ class Caption:
         levels = TextLevels(
             log, timer, answerer.reader.count_tokens, self._line_tokens, self._contexts, titles
         )
+        written: Reading | None = None
         fitting, text = levels.fit(limited, lines, at_least_once=self._summarises), ""
         if fitting:
             asked = ANSWER.format(question=limited.search_text)
             chosen = asked if turn.read is None else question.text
             context = text_context(limited, fitting, chosen, titles)
-            text = log.read_with(turn.read, "answer", context, timer, turn.emit).text
+            written = log.read_with(turn.read, "answer", context, timer, turn.emit)
+            text = written.text
         answer = composed_answer(
             limited,
             answerer,
@@ -102,6 +104,7 @@ class Caption:
             lines=levels.rests_on(fitting),
             channel=lines[0].kind,
             cited_by="quote",
+            reading=written,
         )
         if not text.strip():
             turn.emit(answer.text)

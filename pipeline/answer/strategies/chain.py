@@ -87,13 +87,14 @@ class Chain:
                      parents=(own.segment,))
             for own in rests
         ]  # fmt: skip
-        text = ""
+        text, written = "", None
         if rests:
             asked = ANSWER.format(question=limited.search_text, note=note.text)
             # options are chosen from the note as well
             shown = () if turn.read is None else (replace(lines[-1], start=lines[0].start),)
             context = text_context(limited, shown, asked if turn.read is None else question.text)
-            text = log.read_with(turn.read, "answer", context, timer, turn.emit).text
+            written = log.read_with(turn.read, "answer", context, timer, turn.emit)
+            text = written.text
         answer = composed_answer(
             limited,
             answerer,
@@ -106,6 +107,7 @@ class Chain:
             lines=lines,
             reused=reused,
             notes=(note.text or NOTHING,),
+            reading=written,
         )
         if not text.strip():
             turn.emit(answer.text)

@@ -25,7 +25,7 @@ from pipeline.answer.strategies.mapping.text_levels import (
 )
 from pipeline.answer.strategies.schema import Turn
 from pipeline.runtime.stage_timer import StageTimer
-from pipeline.schema import Answer
+from pipeline.schema import Answer, Reading
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
@@ -197,13 +197,15 @@ class MapReduce:
             answerer.titles(question),
         )
         lines, text = levels.fit(question, mapped.lines_of(question)), ""
+        written: Reading | None = None
         with timer("reduce"):
             if lines:
                 asked = ANSWER.format(question=question.search_text)
                 context = text_context(
                     question, lines, asked if turn.read is None else question.text, levels.titles
                 )
-                text = log.read_with(turn.read, "reduce", context, timer, turn.emit).text
+                written = log.read_with(turn.read, "reduce", context, timer, turn.emit)
+                text = written.text
         return composed_answer(
             question,
             answerer,
@@ -214,4 +216,5 @@ class MapReduce:
             text=text,
             lines=levels.rests_on(lines),
             reused=mapped.reused,
+            reading=written,
         )

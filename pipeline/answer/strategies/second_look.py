@@ -108,12 +108,13 @@ class SecondLook:
         rows, by = self._chosen(limited, answerer, timer)
         origins = _Origins()
         notes = self._notes(limited, answerer, rows, log, timer, origins)
-        text = notes[0].text if notes else ""
+        text, written = notes[0].text if notes else "", None
         if notes and not answerer.only_cards:
             asked = ANSWER.format(question=limited.search_text)
             chosen = asked if turn.read is None else question.text
             context = text_context(limited, notes, chosen, answerer.titles(limited))
-            text = log.read_with(turn.read, "answer", context, timer, turn.emit).text
+            written = log.read_with(turn.read, "answer", context, timer, turn.emit)
+            text = written.text
         answer = composed_answer(
             limited,
             answerer,
@@ -123,6 +124,7 @@ class SecondLook:
             why=f"answer=second_look reads {len(rows)} segments again, chosen by {by}{origins.why}",
             text=text,
             lines=notes if not answerer.only_cards else notes[:1],
+            reading=written,
         )
         if answerer.only_cards or not text.strip():
             turn.emit(answer.text)

@@ -112,6 +112,9 @@ class ServeSettings(AlertSettings):
         64, "Size limit of a chat request with its base64 videos, in 10^6 bytes."
     )
     letters: int = setting(2000, "Length limit of a question, in characters.")
+    answer_tokens: int = setting(
+        4096, "Tokens of an answer that a client may ask for (max_tokens), at most."
+    )
     history_tokens: int = setting(0, _HISTORY_TOKENS, heading="Conversation")
     tell_rounds: int | None = setting(
         None, f"{_TELL_ROUNDS} null: 8 for a model that reads text, else 0."

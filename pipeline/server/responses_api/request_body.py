@@ -65,7 +65,14 @@ def as_chat(value: Any) -> dict[str, Any]:
     chat = {name: one for name, one in more.items() if name not in _SILENT}
     chat |= {"model": body.model, "messages": messages, "stream": body.stream}
     chat |= {"max_completion_tokens": body.max_output_tokens}
-    return chat | {"response_format": (body.text or {}).get("format")}
+    return chat | {"response_format": _response_format((body.text or {}).get("format"))}
+
+
+def _response_format(form: Any) -> Any:
+    """The form of an answer as a chat request has it: its schema is one level deeper."""
+    if not isinstance(form, Mapping) or form.get("type") != "json_schema":
+        return form
+    return {"type": "json_schema", "json_schema": {**form}}
 
 
 def _message(item: Any, where: str) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class TextResponse(ChatResponse):
             "previous_response_id": None,
             "store": False,
             "temperature": how.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": _form(how.form)},
             "tool_choice": "none",
             "tools": [],
             "top_p": how.top_p,
@@ -120,3 +120,9 @@ class TextResponse(ChatResponse):
 
 def _text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _form(schema: str) -> dict[str, Any]:
+    if not schema:
+        return {"type": "text"}
+    return {"type": "json_schema", "name": "answer", "schema": json.loads(schema), "strict": True}

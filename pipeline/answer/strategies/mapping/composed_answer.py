@@ -5,7 +5,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from encoders.text.lines import TextLine
-from memory.schema import Question, VideoSpan
+from memory.schema import GREEDY, Question, VideoSpan
 from pipeline.answer.citations import union_by_video
 from pipeline.answer.strategies.call_log import CallLog, sentences
 from pipeline.runtime.stage_timer import StageTimer
@@ -17,6 +17,7 @@ from pipeline.schema import (
     CitedBy,
     CitedLine,
     CitedVideo,
+    Reading,
     Trace,
     is_shown,
 )
@@ -24,6 +25,11 @@ from pipeline.scorers.spans import Span
 
 if TYPE_CHECKING:
     from pipeline.answer.answerer import Answerer
+
+UNWRITTEN = (
+    "No pass of the model wrote this answer, so max_tokens, stop and temperature have no effect "
+    "on it."
+)
 
 
 def composed_answer(
@@ -41,10 +47,11 @@ def composed_answer(
     notes: Sequence[str] = (),
     channel: str = PICTURE,
     cited_by: CitedBy = "finding",
+    reading: Reading | None = None,
 ) -> Answer:
     """text: "" becomes "not in the video". lines: what the answer rests on; those that its spans
     touch are cited. basis: each sentence or item with its spans; None: each sentence rests on all
-    lines."""
+    lines. reading: of the pass of the model that wrote the text; None: no pass did."""
     text = text.strip() or NOT_SHOWN
     shown = is_shown(text)
     if basis is None:
@@ -54,6 +61,7 @@ def composed_answer(
     video_id = max(cited, key=lambda each: sum(end - start for start, end in cited[each]))
     several = len(question.videos) > 1
     bases = [_basis(one, spans if shown else (), video_id, several) for one, spans in basis]
+    is_unheeded = reading is None and question.generation != GREEDY
     trace = Trace(strategy, why, tuple(log.calls), tuple(bases), reused, tuple(notes))
     return Answer(
         question=question.text,
@@ -66,12 +74,15 @@ def composed_answer(
         frames_read=sum(call.frames for call in log.calls),
         visual_tokens=trace.visual_tokens,
         seconds=timer.seconds | {"total": timer.total()},
-        warning=answerer.warnings(question),
+        warning=" ".join(
+            filter(None, [answerer.warnings(question), UNWRITTEN if is_unheeded else ""])
+        ),
         lines=_cited_lines(lines, cited) if shown else (),
         cited_by=cited_by,
         channel=channel if shown else "",
         trace=trace,
         videos=_videos(answerer, cited) if several else (),
+        is_cut=reading is not None and reading.is_cut,
     )
 
 

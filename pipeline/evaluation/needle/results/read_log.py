@@ -100,6 +100,9 @@ class _WatchedReader(_Watched):
         self._log.add(evidence, reading)
         return reading
 
+    def check_form(self, schema: str) -> None:
+        self._reader.check_form(schema)
+
     def count_tokens(self, text: str) -> int:
         return self._reader.count_tokens(text)
 

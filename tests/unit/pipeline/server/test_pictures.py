@@ -31,7 +31,7 @@ def text(words: str) -> dict:
 def parsed(*parts: Any) -> ChatRequest:
     body = {"model": "reelbank", "messages": [{"role": "user", "content": list(parts)}]}
     data = bytearray(json.dumps(body).encode())
-    return parse_body(data, max_letters=100, abilities=Abilities())
+    return parse_body(data, max_letters=100, max_tokens=64, abilities=Abilities())
 
 
 def test_times_stand_before_pictures_and_not_in_the_question() -> None:
