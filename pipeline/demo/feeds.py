@@ -25,11 +25,11 @@ from pipeline.alerts.alert_center import AlertCenter
 from pipeline.alerts.alert_list import AlertList
 from pipeline.alerts.attachments import Attachments
 from pipeline.demo.live_sources import BrowserSource, PicturedUrlSource
-from pipeline.demo.pictures import FilePictures, LivePictures, Pictures, Stored
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from pipeline.server.errors import as_sentence
 from pipeline.server.files import StoredFile
+from pipeline.server.page.pictures import FilePictures, LivePictures, Pictures, Stored
 from pipeline.server.streams.stream_hosts import check_host
 
 _MAX_EDGES = 400  # segment edges that the timeline draws; beyond that every n-th

@@ -8,7 +8,7 @@ import numpy as np
 
 from encoders.sources.live.push_source import PushSource
 from encoders.sources.live.url_source import UrlSource
-from pipeline.demo.pictures import LivePictures
+from pipeline.server.page.pictures import LivePictures
 
 _PICTURES_PER_S = 4.0  # of a stream, for the page's live view
 

@@ -1,25 +1,10 @@
 // The player, the timeline, and the source buttons of the page. Polls /watch/state once a second.
-// Knows the element ids of pipeline/demo/page.py. Gradio renders the conversation; this script only
-// reads its data-... attributes.
+// Knows the element ids of pipeline/demo/page.py, and common.js of the server. Gradio renders the
+// conversation; this script only reads its data-... attributes.
 (() => {
   "use strict";
   const $ = (id) => document.getElementById(id);
-  const formatClock = (seconds) => {
-    const whole = Math.max(0, Math.floor(seconds));
-    const h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60;
-    const two = (n) => String(n).padStart(2, "0");
-    return h ? `${h}:${two(m)}:${two(whole % 60)}` : `${two(m)}:${two(whole % 60)}`;
-  };
-  const formatBytes = (n) => {
-    if (n >= 1e9) return `${(n / 1e9).toFixed(1)} GB`;
-    return n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.round(n / 1e3)} kB`;
-  };
-  const element = (tag, attributes = {}, text = "") => {
-    const node = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    node.textContent = text;
-    return node;
-  };
+  const { formatClock, formatBytes, element, requestJson, upload, drawTrack, thumbButton } = reelbank;
 
   let state = {}; // latest answer of /watch/state
   let highlighted = ""; // data-id of the exchange whose spans are highlighted
@@ -39,19 +24,7 @@
     status.textContent = text;
     status.classList.toggle("bad", bad);
   };
-  const errorMessage = (reply, fallback) => (reply.error && reply.error.message) || fallback;
-  const post = async (path, body) => {
-    const response = await fetch(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body || {}),
-    });
-    const reply = await response.json().catch(() => ({}));
-    if (!response.ok) {
-      throw new Error(errorMessage(reply, `The server answered ${response.status}.`));
-    }
-    return reply;
-  };
+  const post = (path, body) => requestJson("POST", path, body || {});
   const start = async (command) => {
     if (command.browser === undefined) stopCapture();
     notify("Starting…");
@@ -68,28 +41,9 @@
 
   // ---- sources
 
-  const upload = (file) => {
-    const form = new FormData();
-    form.append("file", file);
-    const request = new XMLHttpRequest();
-    request.upload.onprogress = (event) => {
-      notify(`Sending ${file.name}: ${Math.round((100 * event.loaded) / event.total)} %`);
-    };
-    request.onload = () => {
-      let reply = {};
-      try { reply = JSON.parse(request.responseText); } catch { /* reported below */ }
-      if (request.status !== 200) {
-        return notify(errorMessage(reply, "The video could not be sent."), true);
-      }
-      start({ file: reply.file, real_time: $("real-time").checked }).catch(() => {});
-    };
-    request.onerror = () => {
-      notify("The video could not be sent: the connection broke off.", true);
-    };
-    request.open("POST", "watch/upload");
-    request.send(form);
-    notify(`Sending ${file.name}…`);
-  };
+  const send = (file) => upload(file, "watch/upload", notify, (reply) => {
+    start({ file: reply.file, real_time: $("real-time").checked }).catch(() => {});
+  });
 
   const stopCapture = () => {
     if (capture) capture.getTracks().forEach((track) => track.stop());
@@ -205,25 +159,14 @@
     const length = feedLength();
     box.hidden = !state.id || length <= 0;
     if (box.hidden) return;
-    const percent = (seconds) => `${((100 * seconds) / length).toFixed(3)}%`;
-    const bar = (kind, start, end) => {
-      const node = element("i", { class: kind });
-      node.style.left = percent(start);
-      node.style.width = percent(Math.max(end - start, 0));
-      return node;
-    };
-    const bars = [bar("seen", 0, state.seen_until || 0)];
-    for (const [a, b] of spans("recalled")) bars.push(bar("read", a, Math.min(b, length)));
-    for (const [a, b] of spans("cited")) bars.push(bar("cited", a, Math.min(b, length)));
-    for (const [a] of (state.segments || []).slice(1)) bars.push(bar("cut", a, a));
-    const head = bar("head", 0, 0);
-    head.id = "playhead";
-    bars.push(head);
-    $("track").replaceChildren(...bars);
+    const segments = state.segments || [];
+    drawTrack($("track"), $("ticks"), length, [
+      ["seen", 0, state.seen_until || 0],
+      ...spans("recalled").map(([a, b]) => ["read", a, b]),
+      ...spans("cited").map(([a, b]) => ["cited", a, b]),
+      ...segments.slice(1).map(([a]) => ["cut", a, a]),
+    ]);
     movePlayhead();
-    const shares = [0, 0.25, 0.5, 0.75, 1];
-    const ticks = shares.map((share) => element("span", {}, formatClock(share * length)));
-    $("ticks").replaceChildren(...ticks);
     drawThumbs(length);
   };
   const thumbTimes = (length) => { // [second, cited], cited spans first, gaps filled evenly
@@ -238,16 +181,7 @@
   };
   const thumb = ([second, isCited]) => {
     const item = element("li");
-    const button = element("button", {
-      type: "button",
-      class: isCited ? "thumb hot" : "thumb",
-      "data-start": second,
-      "aria-label": `Show ${formatClock(second)}`,
-    });
-    const src = `watch/picture/${state.id}?at=${second}`;
-    const picture = element("img", { src, alt: "", loading: "lazy" });
-    button.append(picture, element("span", {}, formatClock(second)));
-    item.append(button);
+    item.append(thumbButton(second, `watch/picture/${state.id}?at=${second}`, isCited));
     return item;
   };
   const drawThumbs = (length) => {
@@ -441,7 +375,7 @@
   });
   document.addEventListener("change", (event) => {
     if (event.target.id !== "file" || !event.target.files.length) return;
-    upload(event.target.files[0]);
+    send(event.target.files[0]);
     event.target.value = "";
   });
   document.addEventListener("timeupdate", (event) => {

@@ -14,9 +14,11 @@ import gradio as gr
 from pipeline.demo.answer_html import render_conversation
 from pipeline.demo.conversations import Conversations
 from pipeline.live.session import MAX_QUESTION_CHARS
+from pipeline.server.page.routes import ASSETS
 
 HERE = Path(__file__).parent
-CSS, SCRIPT = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
+CSS = (ASSETS / "components.css").read_text() + (HERE / "page.css").read_text()
+SCRIPT = (ASSETS / "common.js").read_text() + (HERE / "page.js").read_text()
 
 _HEAD = """
 <header class="top">

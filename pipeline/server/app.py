@@ -10,6 +10,7 @@ Knows HTTP and the parts of a server; builds none of them.
     POST /v1/files                  upload a video
     GET  /v1/files, /v1/files/ID, /v1/files/ID/content (seekable)
     DELETE /v1/files/ID             delete a video here and in the bank
+    GET  /, /film/ID, /v1/videos    the page and what it shows (page/routes.py)
     GET  /health, /metrics, /openapi.json
 """
 
@@ -43,12 +44,15 @@ from pipeline.server.intake.api_schema import add_schema
 from pipeline.server.intake.body_line import BodyLine
 from pipeline.server.intake.chat_body import ChatBody
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
+from pipeline.server.page.library import Library
+from pipeline.server.page.routes import add_page
 from pipeline.server.responses_api.request_body import ResponsesBody, as_chat
 from pipeline.server.responses_api.text_response import TextResponse
 from pipeline.server.search.search_api import EmbeddingsBody, SearchApi, SearchBody, add_search
 from pipeline.server.streams.routes import STREAM, add_stream_routes, stream_subject
 from pipeline.server.streams.stream_set import StreamSet
 
+BANK_VIDEO = "video:"  # what the url of a video begins with that is in the bank, by its id
 _FORM_BYTES = 1 << 20  # of an upload, beside its file
 _OTHER_BYTES = 1 << 16  # a body for any other path
 _BRIEF_BYTES = 4 << 10  # a shorter chat request is parsed at once: a thread takes longer to start
@@ -144,6 +148,14 @@ def build_app(service: Service) -> FastAPI:
     _add_chat(app, service, metrics)
     _add_files(app, service)
     add_search(app, service.searching, lambda request: _videos_of(service, request))
+    library = Library(
+        service.qa,
+        service.files,
+        service.encode_queue,
+        service.streams,
+        sees_bank=service.answers_from_bank,
+    )
+    add_page(app, library, lambda request: _videos_of(service, request))
     if service.streams is not None:
         add_stream_routes(app, service.streams, service.stream_hosts)
 
@@ -301,6 +313,8 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 if service.streams is None:
                     raise ApiError(404, "This server watches no streams.")
                 subject = stream_subject(service.streams, request, chat.video.url)
+            elif chat.video is not None and chat.video.url.startswith(BANK_VIDEO):
+                subject = await _bank_video(service, request, chat.video.url)
             elif chat.video is None:
                 subject = await service.answering.frames(chat.pictures)
                 chat = replace(chat, pictures=())
@@ -329,6 +343,15 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
 async def _videos_of(service: Service, request: Request) -> WholeBank:
     """The encoded videos that the key of a request may see. ApiError 404 where there is none."""
     return await service.answering.whole_bank(lambda bank: sees(request, bank))
+
+
+async def _bank_video(service: Service, request: Request, url: str) -> WholeBank:
+    """What a question about video:ID is about. ApiError 404 where clients see no such video."""
+    video_id = url.removeprefix(BANK_VIDEO)
+    videos = await _videos_of(service, request) if service.answers_from_bank else {}
+    if video_id not in videos:
+        raise ApiError(404, "The bank has no such video for clients.", code="video_not_found")
+    return {video_id: videos[video_id]}
 
 
 async def _read_body(request: Request) -> bytearray:

@@ -16,8 +16,8 @@ from encoders.sources.ffmpeg_name import ffmpeg_name
 from encoders.sources.file import FileSource
 from encoders.sources.still import still
 from encoders.text.speech import sound
-from pipeline.demo.pictures import FilePictures
 from pipeline.server.files import container_of
+from pipeline.server.page.pictures import FilePictures
 from tests.support.serving import serving
 from tests.support.talks import SRT
 from tests.support.toys import toy_parts

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -76,7 +77,38 @@ def test_a_video_that_no_client_uploaded_has_a_name(tmp_path: Path) -> None:
     with serving(tmp_path, "seconds=60", "whole_bank=true") as (address, _):
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         (citation, *_) = ask(client, CODE).choices[0].message.citations
+        the_page_shows(address, tmp_path / "own.mp4", citation["video_id"])
     assert citation["filename"] == "own.mp4" and "file_id" not in citation
+
+
+def the_page_shows(address: str, path: Path, video_id: str) -> None:
+    """A film of the bank, by the routes of the page; and it is asked about alone."""
+    with httpx.Client(base_url=address, timeout=60) as http:
+        page = http.get("/")
+        assert page.headers["content-security-policy"].startswith("default-src 'self'")
+        assert "//" not in page.text.replace("<!doctype html>", "")  # nothing from elsewhere
+        assert http.get(f"/film/{video_id}").text == page.text
+        assert http.get("/page/common.js").headers["content-type"].startswith("text/javascript")
+        assert http.get("/page/routes.py").status_code == 404
+        (row,) = http.get("/v1/videos").json()["data"]
+        assert (row["id"], row["title"], row["kind"]) == (video_id, "own.mp4", "film")
+        assert str(path.parent) not in str(row)
+        url = f"/v1/videos/{video_id}"
+        assert http.get(url).json()["segments"] == [[0.0, 8.0]]
+        assert http.get(f"{url}/picture?at=5").content.startswith(b"\xff\xd8")
+        assert http.get(f"{url}/picture?at=x").status_code in (400, 422)
+        some = http.get(f"{url}/content", headers={"Range": "bytes=4-7"})
+        assert (some.status_code, some.content) == (206, b"ftyp")
+        assert http.get("/v1/videos/none/content").status_code == 404
+        part = {"type": "video_url", "video_url": {"url": f"video:{video_id}"}}
+        content = [part, {"type": "text", "text": CODE}]
+        body = {"model": "reelbank", "messages": [{"role": "user", "content": content}]}
+        answer = http.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+        assert answer["content"].startswith("4821")
+        part["video_url"] = {"url": "video:none"}
+        assert http.post("/v1/chat/completions", json=body).status_code == 404
+        path.write_bytes(b"another film")  # of which nothing is shown
+        assert http.get(f"{url}/content").status_code == 404
 
 
 def test_a_client_cannot_ask_about_the_bank_unless_the_server_lets_it(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_the_wheel_has_every_file_of_the_packages_and_no_other(wheel: Path) -> N
         "pipeline/embedded/weights/video_llm/tokenizer.json",
         "pipeline/demo/page.css",
         "pipeline/demo/page.js",
+        "pipeline/server/page/assets/index.html",
+        "pipeline/server/page/assets/common.js",
         "pipeline/py.typed",
         "encoders/py.typed",
         "memory/py.typed",

@@ -17,8 +17,8 @@ from pipeline.alerts.notifiers.command import Command
 from pipeline.alerts.schema import AlertRule
 from pipeline.alerts.triggers import Gate, ModelProbability
 from pipeline.answer.answerer import Answerer
-from pipeline.demo.pictures import LivePictures
 from pipeline.live.session import Session
+from pipeline.server.page.pictures import LivePictures
 from tests.support.sessions import feed, pushed, wait_until_seen, world
 
 

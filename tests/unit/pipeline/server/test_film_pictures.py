@@ -10,7 +10,7 @@ from PIL import Image
 
 from encoders.sources.live.push_source import PushSource
 from encoders.sources.pictures import pictures_at
-from pipeline.demo.pictures import FilePictures, LivePictures
+from pipeline.server.page.pictures import FilePictures, LivePictures
 from tests.support.videos import turn, write_video
 
 LYING, MIRRORED = (0, 1, -1, 0), (-1, 0, 0, 1)
