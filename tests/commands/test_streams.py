@@ -1,19 +1,27 @@
 """`reelbank serve` with streams: real senders over TCP, the embedded model, real HTTP."""
 
 import contextlib
+import hashlib
 import json
+import random
+import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
 
+from memory.bank import MemoryBank
+from memory.retrieval.uniform import UniformRetriever
 from pipeline.server.app import Service
+from tests.support import children
 from tests.support.serving import serving
 from tests.support.sessions import world
-from tests.support.streams import Sender
+from tests.support.streams import HlsSender, RtspSender, Sender
 from tests.support.toys import toy_parts
 
 QUESTION = "What is the code on the card?"
@@ -44,6 +52,10 @@ def asked(address: str, name: str, question: str = QUESTION) -> httpx.Response:
     return httpx.post(f"{address}/v1/chat/completions", json=body, timeout=120)
 
 
+def is_sealed(address: str, name: str, seconds: float) -> bool:
+    return bool(state(address, name)["sealed_until"] > seconds)
+
+
 def looped(*needles: str, seconds: float = 8.0):
     """The same seconds again and again, so that it does not matter when a client connects."""
     paint = world(*needles)
@@ -67,7 +79,6 @@ def test_what_cannot_be_watched_is_told_and_the_rest_goes_on(tmp_path: Path):
         refused(start(name="b", url="gopher://h/x"), 400, "is no address that can be watched")
         refused(start(name="b", url="rtsp://other/x"), 400, "does not take streams from other")
         refused(start(name="b", rate=2), 400, "The stream: rate: Extra inputs", "the keys are")
-        refused(start(name="b", bank=str(tmp_path / "b")), 403, "go into its own bank")
         refused(start(name="b", fps=2), 400, "has fps=2", "give the stream a bank of its own")
         refused(httpx.post(url, content=b"{"), 415)
         refused(asked(address, "nobody"), 404, "There is no stream 'nobody'")
@@ -142,3 +153,88 @@ def watched(address: str, before: float) -> float:
     assert all(each["healthy"] and not each["error"] for each in figures), figures
     assert httpx.get(f"{address}/health").json()["streams"] == 2
     return float(figures[0]["seen_until"])
+
+
+@pytest.mark.slow
+def test_after_kill_9_every_stream_goes_on_behind_its_last_segment(tmp_path: Path):
+    """Law 4 for four streams of one process, in two banks: by TCP, RTSP and HLS, at two rates, one
+    of them started by a client, one with a limit of its bytes."""
+    films, yard = tmp_path / "bank", tmp_path / "yard"
+    (tmp_path / "hls").mkdir()
+    with (
+        Sender(looped("code:4821@2")) as door,
+        RtspSender(looped()) as gate,
+        HlsSender(looped("shape:red star@3"), tmp_path / "hls") as http,
+        Sender(looped()) as client,
+    ):
+        file = tmp_path / "streams.yaml"
+        file.write_text(
+            f"streams:\n  door: {{url: '{door.url}'}}\n  gate: {{url: '{gate.url}'}}\n"
+            f"  yard: {{url: '{http.url}', fps: 2, bank: {yard}, max_bytes: 300 kB}}\n"
+        )
+        settings = ("segmenter.seconds=2", "prefill.window_frames=4")
+        before: dict[str, list[tuple]] = {}
+        rng = random.Random(7)
+        for number in range(4):
+            with killed_server(films, f"streams={file}", *settings) as address:
+                if number == 0:
+                    body = {"name": "client", "url": client.url}
+                    assert httpx.post(f"{address}/v1/streams", json=body).status_code == 201
+                names = ("door", "gate", "yard", "client")
+                ends = {name: rows[-1][2] for name, rows in before.items()}
+                for name in names:
+                    until(partial(is_sealed, address, name, ends.get(name, 0.0) + 1), 120)
+                answer = asked(address, "door").json()["choices"][0]["message"]["content"]
+                assert answer.startswith("4821")
+                time.sleep(rng.uniform(0, 2))  # anywhere in the writing of a segment
+                sealed = {name: state(address, name)["sealed_until"] for name in names}
+            after = {name: stored(yard if name == "yard" else films, name) for name in names}
+            for name, rows in after.items():
+                assert rows[-1][2] > sealed[name] - 0.01, f"{name} lost an acknowledged segment"
+                numbers = [row[0] for row in rows]
+                assert numbers == list(range(numbers[0], numbers[-1] + 1))
+                assert (numbers[0] > 0) <= (name == "yard")  # of which the beginning is pruned
+                kept = [row for row in before.get(name, []) if row[0] >= numbers[0]]
+                assert rows[: len(kept)] == kept, f"{name} has other bytes"
+                # a segment ends an interval behind its last frame
+                assert all(a[2] < b[1] + 1 for a, b in pairwise(rows)), (name, rows)
+            before = after
+        assert before["yard"][0][0] > 0
+
+
+@contextlib.contextmanager
+def killed_server(bank: Path, *settings: str):
+    """The address of `reelbank serve` in a process of its own, which is killed at the end."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process, _ = children.start(
+        children.command, ["serve", "--bank", str(bank), f"port={port}", *settings]
+    )
+    address = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.is_alive(), "the server ended"
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{address}/health", timeout=30).status_code == 200
+        return False
+
+    try:
+        until(answers)
+        yield address
+    finally:
+        process.kill()
+        process.join(20)
+
+
+def stored(root: Path, name: str) -> list[tuple]:
+    """(number, start, end, digest) of each segment of a stream; the bank is whole."""
+    with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0, create=False) as bank:
+        rows = bank.catalog.segments(name)
+        problems = [each for each in bank.check.verify() if not each.harmless]
+    assert problems == [], problems
+    return [(row.number, row.start, row.end, digest(root, name, row.number)) for row in rows]
+
+
+def digest(root: Path, name: str, number: int) -> str:
+    path = root / "segments" / name / f"{number:06d}.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()

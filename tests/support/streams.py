@@ -1,4 +1,5 @@
-"""Senders for tests of live sources: MPEG-TS over TCP and over RTSP, from a thread of this process.
+"""Senders for tests of live sources: MPEG-TS over TCP and over RTSP, HLS over HTTP; threads of this
+process.
 
 RTSP needs a server, and no package has one. This one speaks just enough of RFC 2326 to send MPEG-TS
 in RTP packets (RFC 2250, payload type 33) inside the connection. Knows nothing of ours.
@@ -13,6 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 
 import av
@@ -80,29 +84,34 @@ class Sender:
         """MPEG-TS in pieces, each when it is due; ends when the connection is to be cut."""
         out = io.BytesIO()
         with av.open(out, "w", format="mpegts") as container:
-            stream = container.add_stream(
-                "libx264",
-                rate=RATE,
-                options={"g": str(RATE), "preset": "ultrafast", "tune": "zerolatency"},
-            )
-            stream.width, stream.height = self._size
-            stream.pix_fmt = "yuv420p"
-            stream.codec_context.thread_count = 1
-            first = round(self.now * RATE)
-            number = first
-            while not (self._end.is_set() or self.cut.is_set()):
-                if self.stalled.is_set():
-                    time.sleep(0.02)
-                    continue
-                number = max(number + 1, round(self.now * RATE))
-                frame = av.VideoFrame.from_ndarray(self._paint(number / RATE), format="rgb24")
-                frame.pts, frame.time_base = number - first, Fraction(1, RATE)
-                container.mux(stream.encode(frame))
+            for _ in self._encoded(container):
                 data = out.getvalue()
                 out.seek(0)
                 out.truncate()
-                time.sleep(max(0.0, number / RATE - self.now))
                 yield data
+
+    def _encoded(self, container: "av.container.OutputContainer") -> Iterator[None]:
+        """Encode each picture when it is due; ends when the connection is to be cut."""
+        stream = container.add_stream(
+            "libx264",
+            rate=RATE,
+            options={"g": str(RATE), "preset": "ultrafast", "tune": "zerolatency"},
+        )
+        stream.width, stream.height = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        first = round(self.now * RATE)
+        number = first
+        while not (self._end.is_set() or self.cut.is_set()):
+            if self.stalled.is_set():
+                time.sleep(0.02)
+                continue
+            number = max(number + 1, round(self.now * RATE))
+            frame = av.VideoFrame.from_ndarray(self._paint(number / RATE), format="rgb24")
+            frame.pts, frame.time_base = number - first, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+            time.sleep(max(0.0, number / RATE - self.now))
+            yield
 
 
 class RtspSender(Sender):
@@ -153,3 +162,31 @@ class RtspSender(Sender):
                 )
                 link.sendall(struct.pack(">cBH", b"$", 0, len(rtp)) + rtp)
                 packet += 1
+
+
+class HlsSender(Sender):
+    """HLS: a folder that grows by a file a second, and forgets the oldest ones, over HTTP."""
+
+    kind = "http"
+
+    def __init__(self, paint: Paint, folder: Path, size: tuple[int, int] = (192, 108)) -> None:
+        super().__init__(paint, size)
+        self._folder = folder
+        handler = partial(_QuietHandler, directory=str(folder))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/live.m3u8"
+
+    def _serve(self) -> None:
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        options = {"hls_time": "1", "hls_list_size": "6", "hls_flags": "delete_segments"}
+        path = str(self._folder / "live.m3u8")
+        with av.open(path, "w", format="hls", options=options) as container:
+            for _ in self._encoded(container):
+                pass
+        self._http.shutdown()
+        self._http.server_close()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
