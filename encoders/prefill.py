@@ -20,6 +20,7 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, Mark
+from encoders.models.position.rotary_scaling import RotaryScaling
 from encoders.models.positions import Cursor
 from encoders.models.video_llm import DTYPES, require_full_attention
 from encoders.schema import KVBlock, VisualTokens
@@ -31,10 +32,16 @@ class WindowPrefill:
     keeps_kv = True
 
     def __init__(
-        self, backbone: Backbone, *, window_frames: int = 32, dtype: str = "float32"
+        self,
+        backbone: Backbone,
+        *,
+        window_frames: int = 32,
+        dtype: str = "float32",
+        position: RotaryScaling | None = None,
     ) -> None:
         """window_frames: number of earlier frames that a frame attends to. dtype: of the stored
-        keys and values. UserError on bad values, or if the model has other layers than full
+        keys and values. position: how far apart tokens stand while they are encoded; the stored
+        keys have no position. UserError on bad values, or if the model has other layers than full
         attention.
         """
         if window_frames < 0:
@@ -43,7 +50,7 @@ class WindowPrefill:
             raise UserError(f"prefill.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
         require_full_attention(backbone)
         self.backbone, self.window_frames, self.dtype = backbone, window_frames, DTYPES[dtype]
-        self._language_model = backbone.language_model
+        self._language_model = backbone.language_model.scaled(position)
         self._window: deque[KVBlock] = deque()
         self._sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
@@ -67,8 +74,9 @@ class WindowPrefill:
         for block in self._window:
             self._language_model.append_block(block, cache)
         positions, _ = self._language_model.positions.of_frames(new.pos, new.offsets, cache.cursor)
+        table = self._language_model.rope(positions, cache.cursor.text)
         self._language_model.prefill(new, cache)
-        keys, values = cache.stored(start, self._language_model.rope(positions), self.dtype)
+        keys, values = cache.stored(start, table, self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         if keep:
             self._push(block)

@@ -34,7 +34,7 @@ from pipeline.answer.film_encoder import FilmEncoder
 from pipeline.answer.schema import Abstention, EvidenceReader, GroupReader, Reader
 from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
-from pipeline.config.checks import began_at, check_parts, check_ranges
+from pipeline.config.checks import began_at, check_parts, check_ranges, scales_positions
 from pipeline.config.parts import PartSettings, call, check, instantiate
 from pipeline.config.tasks.pipeline_settings import AUTO_TEXT, IngestSettings, PipelineSettings
 from pipeline.conversation.rewriter import Rewriter
@@ -80,6 +80,7 @@ GROUPS = (
     "query_pool",
     "retriever",
     "frame_order",
+    "position",
     "reader",
     "abstention",
     "answer",
@@ -93,6 +94,7 @@ def build_backbone(settings: PipelineSettings) -> AnyModel:
         refuse_unfit([settings.bank, *settings.also_banks])
     for group in GROUPS:
         check(group, getattr(settings, group))
+    check("position", settings.encode_position)
     torch.manual_seed(settings.seed)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -166,6 +168,10 @@ def build_qa(
             raise UserError(
                 "frame_order= needs a model in this process; backbone=endpoint gets pictures in "
                 "time order; leave frame_order= out."
+            )
+        if scales_positions(settings.position):
+            raise UserError(
+                "position= needs a model in this process; leave it out with backbone=endpoint."
             )
         settings = without_tokens(settings)
     segmenter = instantiate("segmenter", settings.segmenter)

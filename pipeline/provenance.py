@@ -9,6 +9,7 @@ from encoders.models.backbone import VideoModel
 from encoders.schema import DualEncoder
 from memory.storage import manifest
 from memory.storage.segments.segment_codec import StorageFormat
+from pipeline.config.checks import scales_positions
 from pipeline.config.parts import PartSettings
 from pipeline.config.tasks.pipeline_settings import PipelineSettings
 
@@ -27,9 +28,17 @@ def provenance(
         "fps": float(settings.fps),
         "compressor": short(settings.compressor),
         "segmenter": short(settings.segmenter),
-        "prefill": short(settings.prefill),
+        "prefill": short(_without_none(settings.prefill)),
         "quantisation": str(storage_format(settings, backbone)),
     }
+
+
+def _without_none(prefill: PartSettings) -> PartSettings:
+    """The prefill without a position that changes nothing, which banks of before do not name."""
+    position = prefill.get("position")
+    if position is not None and scales_positions(position):
+        return prefill
+    return {name: value for name, value in prefill.items() if name != "position"}
 
 
 def of_any_model(

@@ -5,9 +5,11 @@ Knows transformers' public interfaces and the caches of this folder. Knows no pi
 and no checkpoint.
 """
 
+import copy
+import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +23,8 @@ from encoders.models.attention import ATTENTIONS, Listener
 from encoders.models.batched_cache import BatchedCache
 from encoders.models.generation import Choose, greedy
 from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache, RotaryForm, RotaryTable
+from encoders.models.position.rotary_scaling import RotaryScaling
+from encoders.models.position.scaled_rotary import ScaledRotary, Table
 from encoders.models.positions import Cursor, LinearPositions, Positions
 from encoders.models.prompt_text import PromptText
 from encoders.schema import FrameEmbeds, KVBlock
@@ -70,7 +74,21 @@ class LanguageModel:
         self.query_heads: int = text.num_attention_heads
         # that the model was made for; None if its configuration states none
         self.max_positions: int | None = getattr(text, "max_position_embeddings", None)
-        self._rope: tuple[Tensor, RotaryTable] | None = None  # the last positions, and their table
+        # the last positions, how many before them are text, and their table
+        self._rope: tuple[Tensor, int, RotaryTable] | None = None
+        self._scaling: RotaryScaling | None = None
+        self._scaled: ScaledRotary | None = None
+
+    def scaled(self, scaling: RotaryScaling | None) -> "LanguageModel":
+        """The same model that rotates by a scaling (arXiv 2309.00071 and others); itself where that
+        changes nothing. Both can be used side by side. UserError where it does not fit the model.
+        """
+        if scaling is None or scaling.is_identity:
+            return self
+        model = copy.copy(self)
+        model._rope, model._scaling = None, scaling
+        model._scaled = ScaledRotary(self._decoder, scaling, self.max_positions)
+        return model
 
     @property
     def is_narrow(self) -> bool:
@@ -84,17 +102,42 @@ class LanguageModel:
         )
         return rows
 
-    def rope(self, positions: Tensor) -> RotaryTable:
-        """Rotary embedding at positions [n], or [3, n] for three axes; attention scaling included.
-        Read-only: the last result is cached, because contexts of several questions use the same
-        positions. For models with a `rotary_form`.
+    def rope(self, positions: Tensor, text: int = 0) -> RotaryTable:
+        """Rotary embedding of frames at positions [n], or [3, n] for three axes; attention scaling
+        included. text: positions before them that belong to text (`Cursor.text`). Read-only: the
+        last result is cached, because contexts of several questions use the same positions. For
+        models with a `rotary_form`.
         """
-        if self._rope is not None and torch.equal(positions, self._rope[0]):
-            return self._rope[1]
+        last = self._rope
+        if last is not None and last[1] == text and torch.equal(positions, last[0]):
+            return last[2]
         assert self.rotary_form is not None  # guaranteed by require_full_attention
-        table = RotaryTable.of(*self._cos_sin(positions), self.rotary_form)
-        self._rope = positions, table
+        cos_sin = self._frame_table(positions, text) or self._cos_sin(positions)
+        table = RotaryTable.of(*cos_sin, self.rotary_form)
+        self._rope = positions, text, table
         return table
+
+    def _frame_table(self, positions: Tensor, text: int) -> Table | None:
+        """Of frames; None without a scaling."""
+        if self._scaled is None:
+            return None
+        before = torch.full_like(positions, text)
+        return self._scaled.table(positions, before, self._device, of_frames=True)
+
+    def _text_table(self, positions: Tensor, cursor: Cursor) -> Table | None:
+        """Of text tokens that begin at the cursor; None without a scaling."""
+        if self._scaled is None:
+            return None
+        before = cursor.after_text(positions)
+        return self._scaled.table(positions, before, self._device, of_frames=False)
+
+    def _rotating(self, tables: Sequence[Table | None]) -> AbstractContextManager[None]:
+        """`with` it, the decoder rotates a batch of these rows by their tables."""
+        given = [table for table in tables if table is not None]
+        if self._scaled is None or not given:
+            return nullcontext()
+        cos, sin = (torch.stack(parts) for parts in zip(*given, strict=True))
+        return self._scaled.placed((cos, sin))
 
     def _cos_sin(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """[n, R] float32 each, as the decoder computes them."""
@@ -181,10 +224,11 @@ class LanguageModel:
         disturb each other.
         """
         extra = {} if listener is None else {"listener": listener}
-        placed, cursor = self._decoder_inputs(embeds, cache.cursor)
-        hidden: Tensor = self._decoder(
-            past_key_values=cache, use_cache=True, **placed, **extra
-        ).last_hidden_state
+        placed, cursor, table = self._decoder_inputs(embeds, cache.cursor)
+        with self._rotating([table]):
+            hidden: Tensor = self._decoder(
+                past_key_values=cache, use_cache=True, **placed, **extra
+            ).last_hidden_state
         cache.cursor = cursor
         return hidden[0]
 
@@ -193,30 +237,33 @@ class LanguageModel:
         """As `forward`, for keys and values alone: the unused outputs of the last layer are
         skipped.
         """
-        placed, cursor = self._decoder_inputs(embeds, cache.cursor)
-        with cache.filling() if isinstance(cache, FixedCache) else nullcontext():
+        placed, cursor, table = self._decoder_inputs(embeds, cache.cursor)
+        filling = cache.filling() if isinstance(cache, FixedCache) else nullcontext()
+        with self._rotating([table]), filling:
             self._decoder(past_key_values=cache, use_cache=True, **placed)
         cache.cursor = cursor
 
     def _decoder_inputs(
         self, embeds: Tensor | FrameEmbeds, cursor: Cursor
-    ) -> tuple[dict[str, Any], Cursor]:
-        """The decoder's arguments for text [n, D] or frames at a cursor, and the cursor after them.
-        UserError beyond the model's positions.
+    ) -> tuple[dict[str, Any], Cursor, Table | None]:
+        """The decoder's arguments for text [n, D] or frames at a cursor, the cursor after them, and
+        their table under a scaling. UserError beyond the model's positions.
         """
         extra: dict[str, Any] = {"masks": {}}
         if isinstance(embeds, FrameEmbeds):
             positions, after = self.positions.of_frames(embeds.pos, embeds.offsets, cursor)
+            table = self._frame_table(positions, cursor.text)
             if embeds.deepstack:
                 extra["visual_pos_masks"] = embeds.visual[None].to(self._device)
                 extra["deepstack_visual_embeds"] = list(embeds.deepstack)
             embeds = embeds.embeds
         else:
             positions, after = self.positions.of_text(len(embeds), cursor)
+            table = self._text_table(positions, cursor)
         self.refuse_beyond(after)
         extra["inputs_embeds"] = embeds[None].to(self._dtype)
         extra["position_ids"] = _add_batch_axis(positions.to(self._device))
-        return extra, after
+        return extra, after, table
 
     @torch.inference_mode()
     def forward_batch(
@@ -231,31 +278,36 @@ class LanguageModel:
             [text.to(self._dtype) for text in texts], batch_first=True
         )
         positions = torch.zeros((self.positions.axes, len(lengths), width), dtype=torch.int64)
+        tables: list[Table | None] = []
         for b, (row, length) in enumerate(zip(stack.rows, lengths, strict=True)):
+            before = row.cursor
             if length:
                 positions[:, b, :length], row.cursor = self.positions.of_text(length, row.cursor)
+            own = positions[:, b] if self.positions.axes == 3 else positions[0, b]
+            tables.append(self._text_table(own, before))
         positions = positions.to(self._device)
         mask = stack.append_mask(lengths, width)
         if self._model.config.get_text_config()._attn_implementation == ATTENTIONS["eager"]:
             mask = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device).masked_fill_(
                 ~mask, torch.finfo(self._dtype).min
             )
-        hidden: Tensor = self._decoder(
-            inputs_embeds=embeds,
-            position_ids=positions[0] if self.positions.axes == 1 else positions,
-            attention_mask=mask,
-            past_key_values=stack.joint,
-            use_cache=True,
-            masks={},
-            **({} if listener is None else {"listener": listener}),
-        ).last_hidden_state
+        with self._rotating(tables):
+            hidden: Tensor = self._decoder(
+                inputs_embeds=embeds,
+                position_ids=positions[0] if self.positions.axes == 1 else positions,
+                attention_mask=mask,
+                past_key_values=stack.joint,
+                use_cache=True,
+                masks={},
+                **({} if listener is None else {"listener": listener}),
+            ).last_hidden_state
         return hidden
 
     def append_block(self, block: KVBlock, cache: FixedCache) -> None:
         """Append stored frames at the cache's cursor: one rotation per key, no forward pass."""
         positions, cursor = self.positions.of_frames(block.pos, block.offsets, cache.cursor)
         self.refuse_beyond(cursor)
-        cache.append(block.keys, block.values, self.rope(positions))
+        cache.append(block.keys, block.values, self.rope(positions, cache.cursor.text))
         cache.cursor = cursor
 
     def append_per_layer(self, block: KVBlock, chosen: Tensor, cache: FixedCache) -> None:
@@ -265,6 +317,7 @@ class LanguageModel:
         A layer's frames stand as if they were the whole video, each where it would stand if all its
         tokens were chosen. Text continues after the highest position of any layer.
         """
+        text = cache.cursor.text
         placed = [self._positions_of(block, tokens, cache.cursor) for tokens in chosen]
         cursor = Cursor.furthest([end for _, end in placed])
         self.refuse_beyond(cursor)
@@ -275,7 +328,7 @@ class LanguageModel:
                 (keys.index_select(1, tokens), values.index_select(1, tokens))
                 for keys, values, tokens in stored
             ),
-            (self.rope(positions) for positions, _ in placed),
+            (self.rope(positions, text) for positions, _ in placed),
         )
         cache.cursor = cursor
 
@@ -297,7 +350,10 @@ class LanguageModel:
         """UserError if a context up to the cursor, and `more` text tokens, has positions that the
         model was not made for.
         """
-        end = max(cursor.next, cursor.highest + 1) + more
+        end, text = max(cursor.next, cursor.highest + 1) + more, cursor.text + more
+        if self._scaling is not None:
+            fixed = text if self._scaling.frames_only else 0
+            end = fixed + math.ceil((end - fixed) / self._scaling.reach)
         if self.max_positions is not None and end > self.max_positions:
             raise UserError(
                 f"A context of {end} positions is longer than the {self.max_positions} that the "

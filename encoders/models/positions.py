@@ -28,6 +28,7 @@ class Cursor:
     highest: int = -1  # highest position so far, on any axis
     origin: int | None = None  # position where the running video's grid began; None outside a video
     frames: int = 0  # number of frames since the origin
+    text: int = 0  # positions so far that belong to text; the others belong to frames
 
     @staticmethod
     def furthest(cursors: Sequence["Cursor"]) -> "Cursor":
@@ -40,7 +41,14 @@ class Cursor:
             max(cursor.highest for cursor in cursors),
             first.origin,
             max(cursor.frames for cursor in cursors),
+            first.text,
         )
+
+    def after_text(self, positions: Tensor) -> Tensor:
+        """How many positions of text precede each of the text tokens at these positions, which
+        begin at this cursor. As positions.
+        """
+        return positions - positions[..., :1] + self.text
 
 
 class Positions(Protocol):
@@ -78,11 +86,12 @@ class LinearPositions:
     def of_frames(
         self, pos: Tensor | None, offsets: Tensor, cursor: Cursor
     ) -> tuple[Tensor, Cursor]:
-        return self.of_text(int(offsets[-1]), cursor)
+        stop = cursor.next + int(offsets[-1])
+        return torch.arange(cursor.next, stop), Cursor(stop, stop - 1, text=cursor.text)
 
     def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
         stop = cursor.next + count
-        return torch.arange(cursor.next, stop), Cursor(stop, stop - 1)
+        return torch.arange(cursor.next, stop), Cursor(stop, stop - 1, text=cursor.text + count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +112,12 @@ class TimedImagePositions:
         bases = torch.cat([torch.tensor([cursor.next]), cursor.next + reach.cumsum(0)])
         base = bases[:-1].repeat_interleave(offsets.diff())
         stop = int(bases[-1])
-        return (base[:, None] + pos.long()).T, Cursor(stop, stop - 1)
+        return (base[:, None] + pos.long()).T, Cursor(stop, stop - 1, text=cursor.text)
 
     def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
         stop = cursor.next + count
-        return torch.arange(cursor.next, stop).expand(3, -1), Cursor(stop, stop - 1)
+        after = Cursor(stop, stop - 1, text=cursor.text + count)
+        return torch.arange(cursor.next, stop).expand(3, -1), after
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,7 @@ class VideoGridPositions:
             return placed, cursor
         highest = max(cursor.highest, int(placed.max()))
         behind_grid = max(cursor.next, int(placed[1:].max()) + 1)
-        return placed, Cursor(behind_grid, highest, origin, cursor.frames + count)
+        return placed, Cursor(behind_grid, highest, origin, cursor.frames + count, cursor.text)
 
     def of_text(self, count: int, cursor: Cursor) -> tuple[Tensor, Cursor]:
         start = (
@@ -156,4 +166,5 @@ class VideoGridPositions:
             else cursor.highest + 1
         )
         highest = max(cursor.highest, start + count - 1)
-        return torch.arange(start, start + count).expand(3, -1), Cursor(highest + 1, highest)
+        after = Cursor(highest + 1, highest, text=cursor.text + count)
+        return torch.arange(start, start + count).expand(3, -1), after

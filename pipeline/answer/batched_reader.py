@@ -36,7 +36,7 @@ class BatchedReader:
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.backbone = reader, reader.backbone
-        self._language_model = reader.backbone.language_model
+        self._language_model = reader.language_model
         self._stack: BatchedCache | None = None
         self._sink: FixedCache | None = None  # the beginning of every row
 

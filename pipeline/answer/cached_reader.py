@@ -17,6 +17,8 @@ from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
+from encoders.models.language_model import LanguageModel
+from encoders.models.position.rotary_scaling import NoScaling, RotaryScaling
 from encoders.models.positions import Cursor
 from encoders.text.lines import TextLine
 from memory.schema import Evidence, Run, VideoTitle
@@ -53,6 +55,7 @@ class CachedReader:
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
+        position: RotaryScaling | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
     ) -> None:
@@ -61,8 +64,9 @@ class CachedReader:
         its time.
         retrieval_heads: file of the heads whose attention makes citations; None = the one in the
         checkpoint's folder, or else all heads count. frame_order: of the frames of each video; None
-        = in time. abstention: None = the model says by itself what it does not see. UserError on
-        values that give no room, and on a file that does not fit the model.
+        = in time. position: how far apart tokens stand; None = as trained. abstention: None = the
+        model says by itself what it does not see. UserError on values that give no room, and on a
+        file that does not fit the model.
         """
         if max_new_tokens < 1:
             raise UserError(
@@ -93,7 +97,8 @@ class CachedReader:
         self._thought = backbone.prompt.thought
         self._forms = JsonForms(backbone.prompt.tokenizer, backbone.prompt.stop_ids())
         self.retrieval_heads = RetrievalHeads.of(backbone, retrieval_heads)
-        self._language_model = backbone.language_model
+        self._position = position or NoScaling()
+        self._language_model = backbone.language_model.scaled(position)
         self.sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
         # reused by the next question: a large new buffer is faulted in page by page
@@ -109,6 +114,7 @@ class CachedReader:
             f"{type(self).__name__}, max_new_tokens={self.max_new_tokens}, "
             f"max_thinking_tokens={self._thinking_tokens}, "
             f"frame_order={type(self._order).__name__}, lines={self.lines}, "
+            f"{'' if self._position.is_identity else f'{self._position}, '}"
             f"{said.instruction!r} {said.check_prompt!r} {said.threshold}"
         )
 
@@ -116,6 +122,11 @@ class CachedReader:
     def reads_ranking(self) -> bool:
         """Whether an answer depends on how the search ranked the frames that are read."""
         return not self._order.is_time
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The model as this reader rotates its tokens."""
+        return self._language_model
 
     def layout(self, evidence: Evidence) -> Layout:
         """Preamble and frames of a context. Raises UserError when the evidence lacks what this

@@ -22,6 +22,7 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import join_blocks
+from encoders.models.position.rotary_scaling import RotaryScaling
 from encoders.models.video_llm import require_full_attention
 from encoders.schema import FrameEmbeds, KVBlock, join_tokens
 from memory.schema import Evidence, Run
@@ -44,6 +45,7 @@ class TokenReader(CachedReader):
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
+        position: RotaryScaling | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
     ) -> None:
@@ -53,6 +55,7 @@ class TokenReader(CachedReader):
             max_thinking_tokens=max_thinking_tokens,
             retrieval_heads=retrieval_heads,
             frame_order=frame_order,
+            position=position,
             lines=lines,
             abstention=abstention,
         )
@@ -118,6 +121,7 @@ class KVReader(CachedReader):
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
+        position: RotaryScaling | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
     ) -> None:
@@ -133,6 +137,7 @@ class KVReader(CachedReader):
             max_thinking_tokens=max_thinking_tokens,
             retrieval_heads=retrieval_heads,
             frame_order=frame_order,
+            position=position,
             lines=lines,
             abstention=abstention,
         )

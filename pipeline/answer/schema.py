@@ -15,6 +15,7 @@ from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache
+from encoders.models.language_model import LanguageModel
 from encoders.text.lines import TextLine
 from memory.schema import Evidence, FrameName, VideoTitle
 from pipeline.answer.attention.retrieval_heads import RetrievalHeads
@@ -120,6 +121,11 @@ class Reader(EvidenceReader, Protocol):
     lines: str  # "behind" all frames, or "between" them: where the lines of text stand
     retrieval_heads: RetrievalHeads | None  # whose attention makes citations; None: of all heads
     sink: Tensor  # [P, D] embeddings of the preamble
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The model as this reader rotates its tokens."""
+        ...
 
     def log_likelihoods(
         self,

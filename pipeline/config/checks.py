@@ -81,6 +81,11 @@ def check_parts(
             f"kv_dtype={settings.kv_dtype} has no effect with prefill=none, which keeps no keys "
             "and values; leave it out."
         )
+    if not keeps_kv and scales_positions(settings.encode_position):
+        raise UserError(
+            "position@encode_position= has no effect with prefill=none, which encodes no keys and "
+            "values; leave it out."
+        )
     if not settings.answers_questions:
         return  # a task that only encodes leaves the reader open
     if not keeps_kv and reader_needs_kv:
@@ -105,6 +110,11 @@ def check_parts(
         )
 
 
+def scales_positions(position: PartSettings) -> bool:
+    """Whether a part of conf/position/ changes anything by its kind."""
+    return not str(position["_target_"]).endswith(".NoScaling")
+
+
 def _refuse_long_reads(settings: PipelineSettings, backbone: Backbone) -> None:
     """UserError if read_tokens= alone exceeds the positions of the model. With three axes a token
     takes less than a position, so a read that is too long is refused when it is laid out.
@@ -114,6 +124,7 @@ def _refuse_long_reads(settings: PipelineSettings, backbone: Backbone) -> None:
         settings.read_tokens is not None
         and most is not None
         and backbone.language_model.positions.axes == 1
+        and not scales_positions(settings.position)
         and settings.read_tokens > most
     ):
         raise UserError(

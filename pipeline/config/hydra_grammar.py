@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import conf
@@ -23,6 +23,8 @@ from pipeline.config.overrides import OVERRIDE, refuse_other_bytes
 from pipeline.config.settings import Form, PartSettings, Settings
 from pipeline.config.task_settings import TASK_SETTINGS, register
 
+# ~arms.mean key: a name that Hydra's grammar has no form for
+_NAMED_DELETION = re.compile(r"~(?P<key>\w+(?:\.\w+)*)\.(?P<name>[\w ,+-]*[ ,+-][\w ,+-]*)")
 _PLAIN_LIST = re.compile(r"""\[[^][{}'"\\]+\]""")
 # keys of parts whose values are texts, which may hold what Hydra's grammar gives a meaning
 _PART_TEXTS = ("path", "prompt", "model")
@@ -31,10 +33,14 @@ _PART_TEXTS = ("path", "prompt", "model")
 def config_of(task: str, schema: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration of conf/SCHEMA.yaml. UserError names the wrong key, value or option."""
     register()
-    literal = [_literal(TASK_SETTINGS[schema], override) for override in overrides]
+    deletions = [match for match in map(_NAMED_DELETION.fullmatch, overrides) if match]
+    others = [one for one in overrides if not _NAMED_DELETION.fullmatch(one)]
+    literal = [_literal(TASK_SETTINGS[schema], override) for override in others]
     try:
         with hydra.initialize_config_module("conf", version_base="1.3"):
             config = hydra.compose(schema, overrides=literal)
+        for deletion in deletions:
+            _delete(config, deletion["key"], deletion["name"])
         OmegaConf.to_container(config, resolve=True)  # refuses a value that refers to nothing
     except ValueError as error:  # of Hydra, about a group; it does not name the override
         raise UserError(
@@ -46,6 +52,16 @@ def config_of(task: str, schema: str, overrides: Sequence[str]) -> DictConfig:
             f"{_sentence(error, task)}; `reelbank {task} --cfg` prints every key"
         ) from error
     return config
+
+
+def _delete(config: DictConfig, key: str, name: str) -> None:
+    """Take a name out of a mapping. UserError if it is not there."""
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or name not in node:
+        there = ", ".join(map(repr, node)) if isinstance(node, DictConfig) else "no names"
+        raise UserError(f"~{key}.{name} takes nothing away: {key} has {there}.")
+    with open_dict(node):
+        del node[name]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class QuestionAttention:
                     "The attention of a question is measured on models whose every layer is full "
                     f"attention; {reader.backbone.path} has others."
                 )
-            reader.backbone.language_model.forward(suffix, cache, listen)
+            reader.language_model.forward(suffix, cache, listen)
             keys, values = (
                 torch.stack([getattr(layer, name)[0].float() for layer in cache.layers])
                 for name in ("keys", "values")

@@ -101,7 +101,7 @@ def _observe_one(
     reader: Reader, evidence: Evidence, truth: str, cards: list[tuple[float, float]]
 ) -> Iterator[HeadObservation]:
     """The observation of a question whose answer is right. cards: seconds of those it is about."""
-    model, prompt = reader.backbone.language_model, reader.backbone.prompt
+    model, prompt = reader.language_model, reader.backbone.prompt
     shows_card = [any(a <= start < b for a, b in cards) for start, _ in frame_spans(evidence)]
     kind_of = torch.tensor([_TEXT, *(_CARD if shows else _FRAME for shows in shows_card)])
     suffix = reader.prompt_suffix(evidence.question.prompt)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from encoders.models.position.rotary_scaling import LinearScaling, RotaryScaling, YarnScaling
 from encoders.prefill import WindowPrefill, key_means
 from encoders.schema import Frames
 from memory.schema import Evidence, FrameName, Hits, Question, Run, Stretch, VideoTitle
+from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.frame_order.frame_orders import EdgesOrder, ScoreOrder
 from pipeline.answer.reader import KVReader, TokenReader
 from tests.support.toy_evidence import silent
@@ -42,11 +44,15 @@ def reference(frames: Frames, question: str) -> torch.Tensor:
 
 
 def encode(
-    frames: Frames, sizes: list[int], window: int = 1000, dtype: str = "float32"
+    frames: Frames,
+    sizes: list[int],
+    window: int = 1000,
+    dtype: str = "float32",
+    position: RotaryScaling | None = None,
 ) -> list[Run]:
     """Encode in segments of these sizes; one run per segment."""
     backbone = toy_backbone()
-    prefill = WindowPrefill(backbone, window_frames=window, dtype=dtype)
+    prefill = WindowPrefill(backbone, window_frames=window, dtype=dtype, position=position)
     runs, at = [], 0
     for number, size in enumerate(sizes):
         seen = backbone.encode_frames(frames.part(at, at + size))
@@ -69,6 +75,28 @@ def test_equal_to_one_plain_forward_from_pixels(reader_class, sizes):
     got = reader_class(toy_backbone()).logits(evidence(encode(frames, sizes)), silent)
     assert expected.std() > 0.5  # logits that differ: an equality of constants would prove nothing
     assert torch.allclose(got, expected, atol=1e-4), (got - expected).abs().max()
+
+
+@pytest.mark.parametrize(
+    "way", [LinearScaling(3.0), YarnScaling(8.0, positions=64, frames_only=True)]
+)
+def test_stored_keys_read_like_a_prefill_at_scaled_positions(way):
+    """What was encoded with a scaling and is read with it equals one pass with it. Encoding and
+    answering choose apart: with another one it reads otherwise."""
+    frames = toy_frames(12)
+    runs = encode(frames, [5, 4, 3], position=way)
+    expected = TokenReader(toy_backbone(), position=way).logits(evidence(runs), silent)
+    got = KVReader(toy_backbone(), position=way).logits(evidence(runs), silent)
+    assert torch.allclose(got, expected, atol=1e-4), (got - expected).abs().max()
+    assert not torch.allclose(got, reference(frames, QUESTION), atol=1e-2)
+    mixed = KVReader(toy_backbone()).logits(evidence(runs), silent)
+    assert not torch.allclose(mixed, expected, atol=1e-2)
+    batched = BatchedReader(KVReader(toy_backbone(), position=way, max_new_tokens=4))
+    alone = KVReader(toy_backbone(), position=way, max_new_tokens=4)
+    both = batched.read([evidence(runs), evidence(runs[:2])], silent)
+    assert [one.text for one in both] == [
+        alone.read(evidence(each), silent).text for each in (runs, runs[:2])
+    ]
 
 
 def test_reference_notices_another_picture():

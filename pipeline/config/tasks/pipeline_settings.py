@@ -116,6 +116,12 @@ class PipelineSettings(Settings):
     query_pool: PartSettings = mandatory("Which queries of a question retriever=kv searches with.")
     retriever: PartSettings = mandatory("Finds the frames that an answer reads.")
     frame_order: PartSettings = mandatory("In which order the reader gets the frames.")
+    position: PartSettings = mandatory(
+        "How far apart the tokens stand that the reader reads, for rotary embedding."
+    )
+    encode_position: PartSettings = mandatory(
+        "The same while frames are encoded; chosen by position@encode_position=."
+    )
     reader: PartSettings = mandatory("Answers from the recalled frames.")
     abstention: PartSettings = mandatory(
         'When an answer is "not in the video", beside when the model says so by itself.'

@@ -310,3 +310,15 @@ def test_what_the_grammar_cannot_read_is_one_sentence(name: str) -> None:
 
 def test_an_arm_may_be_deleted() -> None:
     assert "kv" not in compose("needle", ["~arms.kv"]).arms
+
+
+def test_an_arm_whose_name_has_blanks_or_commas_may_be_deleted() -> None:
+    """Hydra's grammar has no form for them."""
+    given = ["preset=keys", "~arms.mean key, soft vote", "~arms.last token", "~arms.hadamard"]
+    arms = compose("needle", given).arms
+    assert {"mean key", "mean key, cosine", "kmeans, soft vote"} < arms.keys()
+    assert not {"mean key, soft vote", "last token", "hadamard"} & arms.keys()
+    with pytest.raises(
+        UserError, match=r"~arms\.mean kay takes nothing away: arms has 'clip', 'mean"
+    ):
+        compose("needle", ["preset=keys", "~arms.mean kay"])
