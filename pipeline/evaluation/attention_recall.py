@@ -82,15 +82,19 @@ ARMS: dict[str, tuple[str, ...]] = {
         "retriever.normalize=softmax",
         "query_pool=tokens",
     ),
+    "channels": ("retriever=kv", "block_score=channel_subset"),
     "hadamard": ("retriever=kv", "block_score=hadamard"),
     "hadamard, dot": ("retriever=kv", "block_score=hadamard", "block_score.distance=dot"),
 }
 BEST = {"best": "model", "best per layer": "layer", "best per head": "head"}
 
 
-def films(count: int, seconds: float, footage: list[Path], out: Path) -> Iterator[Path]:
-    """The seeded films, written once; every second one has real footage if there is any."""
-    for number in range(count):
+def films(
+    count: int, seconds: float, footage: list[Path], out: Path, first: int = 0
+) -> Iterator[Path]:
+    """The seeded films from number `first` on, written once; every second one has real footage if
+    there is any."""
+    for number in range(first, first + count):
         path = out / f"{number:03d}-{seconds:g}s.mp4"
         rng = np.random.default_rng((SEED, number))
         placed = video.plan(rng, random_scene(rng, NEEDLES), seconds)

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from memory.retrieval.block_score.channel_subset import ChannelSubset
 from memory.retrieval.block_score.hadamard_sketch import HadamardSketch
 from memory.retrieval.block_score.key_centroids import KeyCentroids
 from memory.retrieval.block_score.mean_key import MeanKey
@@ -30,6 +31,7 @@ SCORES: dict[str, Callable[[], BlockScore]] = {
     "representative": RepresentativeKeys,
     "kmeans": KeyCentroids,
     "kmeans, keep=1": lambda: KeyCentroids(keep=1.0),
+    "channel_subset": ChannelSubset,
     "hadamard": HadamardSketch,
     "hadamard, dot": lambda: HadamardSketch(distance="dot"),
 }

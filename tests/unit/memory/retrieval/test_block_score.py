@@ -3,8 +3,10 @@
 Random keys and queries of 2 layers, 2 KV heads and 4 query heads.
 """
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from encoders.errors import UserError
+from memory.retrieval.block_score.channel_subset import ChannelSubset
 from memory.retrieval.block_score.clustering import farthest_first, k_means
 from memory.retrieval.block_score.hadamard_sketch import HadamardSketch, transformed
 from memory.retrieval.block_score.key_centroids import KeyCentroids
@@ -124,6 +127,51 @@ def test_a_row_depends_on_its_frame_alone():
         assert np.array_equal(score.rows(short), score.rows(index)[:9])
 
 
+def profile(tmp_path: Path, importance: np.ndarray) -> str:
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps({"importance": importance.tolist()}))
+    return str(path)
+
+
+def test_all_channels_are_the_mean_key(tmp_path):
+    """With z-scores, mean keys sum the query heads of a key head first, as a profile does."""
+    given = profile(tmp_path, np.random.default_rng(0).random((L, H, WIDTH)))
+    by_profile = ChannelSubset(count=99, profile=given)
+    for score, vote in (
+        (ChannelSubset(count=WIDTH), "softmax"),
+        (by_profile, "softmax"),
+        (by_profile, "head"),
+    ):
+        mean = search(block_score=MeanKey(), normalize=vote)
+        found = search(block_score=score, normalize=vote)
+        assert found.frames.tolist() == mean.frames.tolist()
+        assert found.scores.numpy() == pytest.approx(mean.scores.numpy(), abs=1e-4)
+
+
+def test_a_channel_subset_counts_the_channels_of_its_query_or_of_its_profile(tmp_path):
+    """Written out: other channels count nothing."""
+    index, pooled = random_index(), queries().mean(0)  # [L, Hq, Dh]
+    assert index.key_means is not None
+    keys = index.key_means.unflatten(2, (H, WIDTH)).repeat_interleave(GROUP, 2)  # [T, L, Hq, Dh]
+    largest = pooled.abs() >= pooled.abs().topk(5).values[..., -1:]
+    importance = np.random.default_rng(1).random((L, H, WIDTH))
+    best = torch.from_numpy(importance >= np.sort(importance)[..., -5:-4]).repeat_interleave(
+        GROUP, 1
+    )
+    given = profile(tmp_path, importance)
+    for score, kept in (
+        (ChannelSubset(count=5), largest),
+        (ChannelSubset(count=5, profile=given), best),
+    ):
+        each = torch.einsum("tlhd,lhd->tlh", keys, pooled * kept) / WIDTH**0.5
+        votes = each.softmax(0).mean((1, 2))
+        found = search(block_score=score, normalize="softmax")
+        assert found.frames.tolist() == votes.argsort(descending=True).tolist()
+        assert found.scores.numpy() == pytest.approx(votes.sort(descending=True).values, abs=1e-4)
+    rows = ChannelSubset(count=5, profile=given).rows(index)
+    assert rows is not None and rows.shape == (FRAMES, L, H * 5)
+
+
 def test_repeated_frames_have_the_row_of_the_frame_that_they_repeat():
     index = random_index(4)
     again = FrameKeys(index.keys.keys, index.keys.offsets, torch.tensor([0, 0, 2, 2]))
@@ -206,6 +254,8 @@ def test_pools_of_queries():
         (lambda: KeyCentroids(keep=0), "0 < keep <= 1"),
         (lambda: KeyCentroids(rounds=-1), "0 or more"),
         (lambda: HadamardSketch(distance="l2"), "manhattan or dot"),
+        (lambda: ChannelSubset(count=0), "gives no channel"),
+        (lambda: ChannelSubset(profile="no-such-file.json"), "cannot be read as a profile"),
         (
             lambda: KVRetriever(queries=queries, similarity="cosine", block_score=KeyCentroids()),
             "block_score=mean_key",
@@ -215,3 +265,11 @@ def test_pools_of_queries():
 def test_settings_that_do_not_fit(make, words):
     with pytest.raises(UserError, match=words):
         make()
+
+
+def test_a_profile_of_another_model_is_refused(tmp_path):
+    score = ChannelSubset(profile=profile(tmp_path, np.ones((L + 1, H, WIDTH))))
+    with pytest.raises(UserError, match="a model with 3 layers and 2 KV heads"):
+        score.rows(random_index())
+    with pytest.raises(UserError, match=r"must have finite numbers"):
+        ChannelSubset(profile=profile(tmp_path, np.ones(3)))
