@@ -13,7 +13,7 @@ question; with lines=between, each line stands behind the last frame up to its m
 no disk, no retrieval and no rotary embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -48,7 +48,15 @@ class TokenReader(CachedReader):
         position: RotaryScaling | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
+        chunk_frames: int | None = None,
     ) -> None:
+        """chunk_frames: frames that pass the decoder at once, each chunk behind those before it
+        (chunked prefill, as in Qwen2.5-1M, arXiv 2501.15383). Memory of a pass grows with them, and
+        no number changes but by rounding. None = all. UserError below 1.
+        """
+        if chunk_frames is not None and chunk_frames < 1:
+            raise UserError(f"reader.chunk_frames={chunk_frames} must be 1 or more; null: all.")
+        self._chunk = chunk_frames
         super().__init__(
             backbone,
             max_new_tokens=max_new_tokens,
@@ -92,9 +100,19 @@ class TokenReader(CachedReader):
 
         def write(cache: Cache) -> None:
             for part in parts:
-                self._language_model.prefill(part, cache)
+                for chunk in self._chunks(part):
+                    self._language_model.prefill(chunk, cache)
 
         return Layout(len(owners), owners.expand(layers, -1), write)
+
+    def _chunks(self, part: Tensor | FrameEmbeds) -> Iterator[Tensor | FrameEmbeds]:
+        """The part, or its frames a few at a time."""
+        if self._chunk is None or not isinstance(part, FrameEmbeds):
+            yield part
+            return
+        frames = len(part.offsets) - 1
+        for first in range(0, frames, self._chunk):
+            yield part.frames(first, min(first + self._chunk, frames))
 
     def _opening(self, evidence: Evidence) -> Tensor:
         """[n, D] embeddings between the sink and the first frame."""

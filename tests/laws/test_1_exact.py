@@ -99,6 +99,16 @@ def test_stored_keys_read_like_a_prefill_at_scaled_positions(way):
     ]
 
 
+@pytest.mark.parametrize("chunk", [1, 5, 12, 99])
+def test_frames_that_pass_in_chunks_equal_one_pass(chunk):
+    frames = toy_frames(12)
+    read = evidence(encode(frames, [5, 4, 3]))
+    got = TokenReader(toy_backbone(), chunk_frames=chunk).logits(read, silent)
+    assert torch.allclose(got, reference(frames, QUESTION), atol=1e-4)
+    if chunk >= 12:  # one chunk: the same pass
+        assert torch.equal(got, TokenReader(toy_backbone()).logits(read, silent))
+
+
 def test_reference_notices_another_picture():
     frames, other = toy_frames(12), toy_frames(12, seed=1)
     got = KVReader(toy_backbone()).logits(evidence(encode(frames, [12])), silent)

@@ -127,9 +127,9 @@ def test_token_reader_equals_the_librarys_forward_from_pixels(name, sizes):
     frames = frames_for(backbone, 12)
     expected, _ = ids_and_pixels(backbone, frames, QUESTION)
     assert len(expected) > 6 * WINDOW  # the prompt leaves the window many times over
-    reader = TokenReader(backbone)
-    for _ in range(2):  # the second question finds no trace of the first
-        got = reader.logits(evidence(backbone, frames, sizes), silent)
+    reader, chunked = TokenReader(backbone), TokenReader(backbone, chunk_frames=5)
+    for each in (reader, reader, chunked):  # the second question finds no trace of the first
+        got = each.logits(evidence(backbone, frames, sizes), silent)
         assert expected[-len(got) :].std() > 0.3
         assert torch.allclose(got, expected[-len(got) :], atol=1e-4), (
             (got - expected[-len(got) :]).abs().max()

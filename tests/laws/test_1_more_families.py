@@ -69,6 +69,9 @@ def test_logits_and_answers_equal_the_librarys(family):
         assert reading.text == text and abs(sum(reading.weights.values()) - 1) < 1e-5
         both = BatchedReader(reader).read([given, given], silent)
         assert [each.text for each in both] == [text, text]
+    chunked = TokenReader(backbone, chunk_frames=3)
+    got = chunked.logits(evidence(backbone, [4, 6], keeps_kv=False), silent)
+    assert torch.allclose(got, expected[-len(got) :], atol=1e-4)
 
 
 def test_ids_equal_the_processors(family):
