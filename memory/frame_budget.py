@@ -5,7 +5,7 @@ those of one video, or those that a question may see, video by video.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -53,31 +53,44 @@ def fill(selection: FrameSelection, ranking: Iterable[int], cost: np.ndarray) ->
 
 
 def fill_layers(
-    selection: FrameSelection, rankings: np.ndarray, shared: Sequence[int], cost: np.ndarray
+    selection: FrameSelection,
+    rankings: np.ndarray,
+    shared: Sequence[int],
+    cost: np.ndarray,
+    shares: np.ndarray | None = None,
 ) -> tuple[FrameSelection, np.ndarray]:
-    """Add each layer's own best frames, rank by rank over all layers.
+    """Add each layer's own best frames: rank by rank over all layers, or by the layers' shares.
 
-    The reader loads the union, so the budget counts the union. Once a rank does not fit, the rest
-    of the budget goes to the shared ranking, for all layers. rankings: [L, k], best first.
+    The reader loads the union, so the budget counts the union. Once a rank, or with shares a frame,
+    does not fit, the rest of the budget goes to the shared ranking, for all layers. rankings: [L,
+    k], best first. shares: [L], sum 1: how the layers divide the budget; None: evenly.
 
     Returns the union, and for each layer its frames: [L, n] rising ordinals. A layer reads the
     recent frames, its own best, and the shared ones. Shorter layers are filled up with further
     frames of the union, their own next ones first.
     """
-    union, free, depth = dict.fromkeys(selection.recent), selection.free_tokens, 0
-    for rank in rankings.T.tolist():  # the frame that each layer has at this rank
-        new = sorted(set(rank) - union.keys())
+    union, free = dict.fromkeys(selection.recent), selection.free_tokens
+    depths, steps = [0] * len(rankings), [list(range(len(rankings)))] * rankings.shape[1]
+    if shares is not None:
+        steps = [[layer] for layer in _turns(shares, rankings.shape[1])]
+    for turn in steps:
+        # the frame that each of these layers has next
+        new = sorted({int(rankings[layer, depths[layer]]) for layer in turn} - union.keys())
         price = int(cost[new].sum())
         if price > free:
             break
         union |= dict.fromkeys(new)
         free -= price
-        depth += 1
+        for layer in turn:
+            depths[layer] += 1
     ranked = [ordinal for ordinal in union if ordinal not in set(selection.recent)]
     filled = fill(FrameSelection(selection.recent, ranked, free), shared, cost)
     for_all = [*selection.recent, *filled.ranked[len(ranked) :]]
     union |= dict.fromkeys(for_all)
-    own = [dict.fromkeys([*for_all, *layer[:depth]]) for layer in rankings.tolist()]
+    own = [
+        dict.fromkeys([*for_all, *layer[:depth]])
+        for layer, depth in zip(rankings.tolist(), depths, strict=True)
+    ]
     count = max(len(frames) for frames in own)
     for frames, ranking in zip(own, rankings.tolist(), strict=True):
         for ordinal in [*ranking, *union]:
@@ -85,6 +98,17 @@ def fill_layers(
                 frames[ordinal] = None
     layers = np.array([sorted(frames) for frames in own], dtype=np.int64)
     return filled, layers.reshape(len(own), count)
+
+
+def _turns(shares: np.ndarray, most: int) -> Iterator[int]:
+    """Layers in turn, each as often as its share says, and `most` times at most; of equal ones the
+    lower comes first."""
+    taken = np.zeros(len(shares))
+    while (taken < most).any():
+        due = np.where(taken < most, (taken + 1) / np.maximum(shares, 1e-9), np.inf)
+        layer = int(due.argmin())
+        taken[layer] += 1
+        yield layer
 
 
 def runs(frames: Iterable[int], edges: Sequence[int] | np.ndarray) -> list[tuple[int, int, int]]:

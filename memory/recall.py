@@ -230,7 +230,8 @@ class Recall:
         if ranked.per_layer is None:
             return ranked, frame_budget.fill(newest, ranking, cost), None
         layers = ranked.per_layer.numpy()
-        return ranked, *frame_budget.fill_layers(newest, layers, ranking, cost)
+        shares = None if ranked.layer_shares is None else ranked.layer_shares.numpy()
+        return ranked, *frame_budget.fill_layers(newest, layers, ranking, cost, shares)
 
     def _evidence(
         self,

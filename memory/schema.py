@@ -182,6 +182,8 @@ class Hits:
         None  # [L, k] int64 places: each layer's own ranking, from retrievers that have one
     )
     stretches: tuple[Stretch, ...] = ()  # that were searched
+    # [L] float32, sum 1: how the layers divide what the budget holds; None: evenly
+    layer_shares: Tensor | None = None
 
     @property
     def frames(self) -> Tensor:

@@ -47,6 +47,8 @@ class KVRetriever:
     read.
     top: with per_layer, how many frames each layer may rank; only these are ranked at all. None: as
     many as the budget holds.
+    layer_budget: with per_layer, how the layers divide the budget. "even", or "density": a layer
+    whose scores are spread over more frames gets more of them (after ActQKV, arXiv 2502.13542).
     similarity: "dot" or "cosine", of mean keys. A plain dot product also prefers frames whose keys
     are long.
     ram_bytes: RAM for rows (mean keys of a 7B model at 1 frame a second: about 100 MB an hour).
@@ -63,6 +65,7 @@ class KVRetriever:
         normalize: str = "head",
         per_layer: bool = False,
         top: int | None = None,
+        layer_budget: str = "even",
         similarity: str = "dot",
         ram_bytes: int = 512 << 20,
         embedder: FrameEmbedder | None = None,
@@ -84,6 +87,16 @@ class KVRetriever:
                 f"retriever.top={top} needs to be 1 or more, and retriever.per_layer=true; leave "
                 "it out"
             )
+        if layer_budget not in ("even", "density"):
+            raise UserError(
+                f"retriever.layer_budget={layer_budget} is not known; use even or density"
+            )
+        if layer_budget != "even" and not per_layer:
+            raise UserError(
+                f"retriever.layer_budget={layer_budget} needs retriever.per_layer=true; leave it "
+                "out"
+            )
+        self._by_density = layer_budget == "density"
         self._score = block_score or MeanKey()
         if similarity == "cosine":
             if not isinstance(self._score, MeanKey):
@@ -147,7 +160,11 @@ class KVRetriever:
         ranked = hits(_places(best, candidates), shared[best], stretches)
         if own is None:
             return ranked
-        return replace(ranked, per_layer=torch.from_numpy(_places(own, candidates)))
+        shares = None
+        if self._by_density:
+            shares = torch.from_numpy(_densities(scores, are_shares=self._vote == "softmax"))
+        places = torch.from_numpy(_places(own, candidates))
+        return replace(ranked, per_layer=places, layer_shares=shares)
 
     def _grouped(self, queries: Tensor, shape: tuple[int, ...]) -> np.ndarray:
         """[L, H, G, Dh] float32, with the attention's scaling: queries [m, L, Hq, Dh] by the KV
@@ -252,6 +269,20 @@ class KVRetriever:
 def _places(chosen: np.ndarray, candidates: np.ndarray | None) -> np.ndarray:
     """Places of the numbers of candidates."""
     return chosen if candidates is None else candidates[chosen]
+
+
+def _densities(scores: np.ndarray, *, are_shares: bool) -> np.ndarray:
+    """[L] float32, sum 1: over how many frames each layer's scores [L, T] are spread, relative to
+    the others. The number is exp(entropy) of their softmax: T if all are equal, 1 if one has all.
+    are_shares: the scores are shares of 1 already.
+    """
+    votes = scores.copy()
+    if not are_shares:
+        _shares(votes)
+    entropy = -(votes * np.log(np.maximum(votes, np.finfo(np.float32).tiny))).sum(1)
+    spread = np.exp(entropy)
+    densities: np.ndarray = (spread / spread.sum()).astype(np.float32)
+    return densities
 
 
 def _shares(rows: np.ndarray) -> None:

@@ -202,6 +202,17 @@ def test_frames_kept_in_ram_stay_within_their_budget(tmp_path, ram_bytes):
         assert bool(len(ram)) == (ram_bytes > 0)
 
 
+def test_a_recall_divides_its_budget_by_the_layers_densities(tmp_path):
+    video = make_video("v", segments=10, needle=21)
+    choice = f"{PER_LAYER} retriever.layer_budget=density"
+    with opened(tmp_path, built(choice)) as bank:
+        write_video(bank, video)
+        evidence = bank.recall(NEEDLE, read_tokens=16)
+        check(evidence, video, 16)
+        assert evidence.per_layer is not None and evidence.hits.layer_shares is not None
+        assert 21 in ordinals(evidence)
+
+
 # ---- the arithmetic behind it, without a bank
 
 
@@ -228,6 +239,26 @@ def test_layers_share_the_budget(data):
         first_rank = {*rankings[:, 0].tolist()} - {*begun.recent}
         if cost[sorted(first_rank)].sum() <= begun.free_tokens:
             assert best in row
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_layers_divide_the_budget_by_their_shares(data):
+    """Frames of one token, and no frame in two layers: so each layer's number is its share."""
+    layers, budget = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 30))
+    rankings = np.arange(layers * 40).reshape(layers, 40)
+    begun = frame_budget.FrameSelection([], [], budget)
+    cost, shared = np.ones(layers * 40, np.int64), range(layers * 40)
+    weights = np.array(
+        data.draw(st.lists(st.integers(1, 9), min_size=layers, max_size=layers)), np.float32
+    )
+    shares = weights / weights.sum()
+    filled, per_layer = frame_budget.fill_layers(begun, rankings, shared, cost, shares)
+    taken = np.bincount([ordinal // 40 for ordinal in filled.ordinals], minlength=layers)
+    assert taken.sum() == budget and len(per_layer) == layers
+    assert (np.abs(taken - budget * shares) <= layers).all(), (taken, budget * shares)
+    if len(set(weights.tolist())) == 1:  # equal shares: as many each, but for a last round
+        assert taken.max() - taken.min() <= 1
 
 
 # ---- the writer beside the askers

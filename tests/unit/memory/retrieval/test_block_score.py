@@ -5,6 +5,7 @@ Random keys and queries of 2 layers, 2 KV heads and 4 query heads.
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,26 @@ def test_a_profile_of_another_model_is_refused(tmp_path):
         score.rows(random_index())
     with pytest.raises(UserError, match=r"must have finite numbers"):
         ChannelSubset(profile=profile(tmp_path, np.ones(3)))
+
+
+def test_a_layer_whose_scores_are_spread_gets_more_of_the_budget():
+    """In layer 0 one frame has all; in layer 1 all frames are alike but for little."""
+    index = random_index()
+    means = torch.zeros(FRAMES, L, H * WIDTH)
+    asked = queries().mean(0).unflatten(1, (H, GROUP)).sum(2).flatten(1)  # [L, H * Dh]
+    means[7, 0] = 50 * asked[0]
+    means[:, 1] = asked[1] * torch.linspace(0.9, 1.1, FRAMES)[:, None]
+    planted = replace(index, key_means=means)
+    for vote, least in (("head", 0.7), ("softmax", 0.9)):
+        found = search(index=planted, per_layer=True, layer_budget="density", normalize=vote)
+        assert found.layer_shares is not None
+        assert found.layer_shares.sum() == pytest.approx(1, abs=1e-5)
+        assert found.layer_shares[1] > least, (vote, found.layer_shares)
+    alike = replace(index, key_means=means[:, 1:].expand(-1, 2, -1).contiguous())
+    same = search(index=alike, per_layer=True, layer_budget="density")
+    assert same.layer_shares == pytest.approx([0.5, 0.5], abs=0.1)
+    assert search(index=alike, per_layer=True).layer_shares is None
+    with pytest.raises(UserError, match=r"needs retriever\.per_layer=true"):
+        search(layer_budget="density")
+    with pytest.raises(UserError, match="even or density"):
+        search(per_layer=True, layer_budget="odd")
