@@ -67,6 +67,8 @@ class LanguageModel:
         self._dtype, self._device = dtype, device
         text = config.get_text_config()
         self.kv_shape = KVShape.of(config)
+        # True if the decoder's matrix products are too small to use many cores
+        self.is_narrow = int(text.hidden_size) < _WIDE
         # "" if every layer is full attention, else the names of the layer types that are not
         self.other_layers = other_layers(text)
         # a family with three axes sets its own
@@ -89,11 +91,6 @@ class LanguageModel:
         model._rope, model._scaling = None, scaling
         model._scaled = ScaledRotary(self._decoder, scaling, self.max_positions)
         return model
-
-    @property
-    def is_narrow(self) -> bool:
-        """True if the decoder's matrix products are too small to use many cores."""
-        return int(self._config.get_text_config().hidden_size) < _WIDE
 
     def embed(self, ids: list[int]) -> Tensor:
         """[n, D] embeddings of n token ids."""
