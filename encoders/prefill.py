@@ -20,6 +20,7 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, Mark
+from encoders.models.language_model import scaled_model
 from encoders.models.position.rotary_scaling import RotaryScaling
 from encoders.models.positions import Cursor
 from encoders.models.video_llm import DTYPES, require_full_attention
@@ -50,7 +51,7 @@ class WindowPrefill:
             raise UserError(f"prefill.dtype={dtype} is not known; use one of {', '.join(DTYPES)}.")
         require_full_attention(backbone)
         self.backbone, self.window_frames, self.dtype = backbone, window_frames, DTYPES[dtype]
-        self._language_model = backbone.language_model.scaled(position)
+        self._language_model = scaled_model(backbone.language_model, position)
         self._window: deque[KVBlock] = deque()
         self._sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone

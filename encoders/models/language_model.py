@@ -81,17 +81,6 @@ class LanguageModel:
         self._scaling: RotaryScaling | None = None
         self._scaled: ScaledRotary | None = None
 
-    def scaled(self, scaling: RotaryScaling | None) -> "LanguageModel":
-        """The same model that rotates by a scaling (arXiv 2309.00071 and others); itself where that
-        changes nothing. Both can be used side by side. UserError where it does not fit the model.
-        """
-        if scaling is None or scaling.is_identity:
-            return self
-        model = copy.copy(self)
-        model._rope, model._scaling = None, scaling
-        model._scaled = ScaledRotary(self._decoder, scaling, self.max_positions)
-        return model
-
     def embed(self, ids: list[int]) -> Tensor:
         """[n, D] embeddings of n token ids."""
         rows: Tensor = self._model.get_input_embeddings()(
@@ -347,10 +336,7 @@ class LanguageModel:
         """UserError if a context up to the cursor, and `more` text tokens, has positions that the
         model was not made for.
         """
-        end, text = max(cursor.next, cursor.highest + 1) + more, cursor.text + more
-        if self._scaling is not None:
-            fixed = text if self._scaling.frames_only else 0
-            end = fixed + math.ceil((end - fixed) / self._scaling.reach)
+        end = self._end(cursor, more)
         if self.max_positions is not None and end > self.max_positions:
             raise UserError(
                 f"A context of {end} positions is longer than the {self.max_positions} that the "
@@ -362,7 +348,18 @@ class LanguageModel:
         """Text tokens that the model has positions for behind the cursor; None: any number."""
         if self.max_positions is None:
             return None
-        return max(0, self.max_positions - max(cursor.next, cursor.highest + 1))
+        reach = 1.0
+        if self._scaling is not None and not self._scaling.frames_only:
+            reach = self._scaling.reach
+        return max(0, math.floor((self.max_positions - self._end(cursor)) * reach))
+
+    def _end(self, cursor: Cursor, more: int = 0) -> int:
+        """Positions that a context up to the cursor, and `more` text tokens, takes of the model."""
+        end, scaling = max(cursor.next, cursor.highest + 1) + more, self._scaling
+        if scaling is None:
+            return end
+        fixed = cursor.text + more if scaling.frames_only else 0
+        return fixed + math.ceil((end - fixed) / scaling.reach)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -446,6 +443,18 @@ class LanguageModel:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def scaled_model(model: LanguageModel, scaling: RotaryScaling | None) -> LanguageModel:
+    """The same model that rotates by a scaling (arXiv 2309.00071 and others); itself where that
+    changes nothing. Both can be used side by side. UserError where it does not fit the model.
+    """
+    if scaling is None or scaling.is_identity:
+        return model
+    scaled = copy.copy(model)
+    scaled._rope, scaled._scaling = None, scaling
+    scaled._scaled = ScaledRotary(model._decoder, scaling, model.max_positions)
+    return scaled
 
 
 def _add_batch_axis(positions: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
-from encoders.models.language_model import LanguageModel
+from encoders.models.language_model import LanguageModel, scaled_model
 from encoders.models.position.rotary_scaling import NoScaling, RotaryScaling
 from encoders.models.positions import Cursor
 from encoders.text.lines import TextLine
@@ -98,7 +98,7 @@ class CachedReader:
         self._forms = JsonForms(backbone.prompt.tokenizer, backbone.prompt.stop_ids())
         self.retrieval_heads = RetrievalHeads.of(backbone, retrieval_heads)
         self._position = position or NoScaling()
-        self._language_model = backbone.language_model.scaled(position)
+        self._language_model = scaled_model(backbone.language_model, position)
         self.sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._empty: Mark = (0, Cursor())  # the cache with the sink alone
         # reused by the next question: a large new buffer is faulted in page by page

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from encoders.errors import UserError
-from encoders.models.language_model import LanguageModel
+from encoders.models.language_model import LanguageModel, scaled_model
 from encoders.models.position.rotary_scaling import (
     LinearScaling,
     NoScaling,
@@ -51,7 +51,7 @@ def test_every_way_scales_by_one_or_more_and_one_changes_nothing(path):
     one = {"per_pair": [1.0]} if isinstance(way, VectorScaling) else {"factor": 1.0}
     same = way if isinstance(way, NoScaling) else replace(way, **one)
     model = language_model("llama")
-    assert same.is_identity and model.scaled(same) is model  # so every number is the same
+    assert same.is_identity and scaled_model(model, same) is model  # so every number is the same
     assert torch.equal(same.factors(frequencies, 512), torch.ones(8))
 
 
@@ -62,7 +62,7 @@ def test_it_equals_the_librarys_own_scaling(kind):
     rope |= {"original_max_position_embeddings": 128} if kind == "yarn" else {}
     theirs = wrapped(T.LlamaConfig(**SMALL, rope_parameters=rope), T.LlamaModel, 1, torch.float32)
     ways = {"linear": LinearScaling(4.0), "yarn": YarnScaling(4.0, positions=128)}
-    ours = language_model("llama").scaled(ways[kind])
+    ours = scaled_model(language_model("llama"), ways[kind])
     both = [each.forward(each.embed(FRAMES), each.cache(64)) for each in (theirs, ours)]
     plain = language_model("llama")
     assert torch.allclose(*both, atol=1e-5)
@@ -94,7 +94,7 @@ def as_frames(model: LanguageModel, ids: list[int]) -> FrameEmbeds:
 def test_stored_frames_read_as_one_pass_in_every_family(name, way):
     """Keys are stored without a position, by a prefill that stands otherwise than the reader."""
     model = language_model(name)
-    reader = model.scaled(way)
+    reader = scaled_model(model, way)
     frames, cache = as_frames(model, FRAMES), reader.cache(64)
     reader.forward(reader.embed(LEAD), cache)
     before = cache.cursor
@@ -113,7 +113,7 @@ def test_stored_frames_read_as_one_pass_in_every_family(name, way):
 def test_frames_only_stands_where_half_positions_are():
     """The library's own pass at positions of which a half is one of a frame's."""
     model = language_model("llama")
-    scaled = model.scaled(LinearScaling(2.0, frames_only=True))
+    scaled = scaled_model(model, LinearScaling(2.0, frames_only=True))
     ids, steps = [*LEAD, *FRAMES, *TAIL], [1.0] * 4 + [0.5] * 24 + [1.0] * 8
     places = torch.tensor([0.0, *steps]).cumsum(0)[:-1]
     decoder: Any = model._decoder
@@ -131,7 +131,7 @@ def test_frames_only_stands_where_half_positions_are():
 def test_text_alone_is_as_it_was_and_the_model_beside_it_too():
     model = language_model("qwen2.5-vl")
     before = model.forward(model.embed(TAIL), model.cache(64))
-    scaled = model.scaled(PARTIAL)
+    scaled = scaled_model(model, PARTIAL)
     assert torch.equal(scaled.forward(scaled.embed(TAIL), scaled.cache(64)), before)
     in_one_pass(scaled)
     assert torch.equal(model.forward(model.embed(TAIL), model.cache(64)), before)
@@ -143,9 +143,15 @@ def test_a_scaled_model_reaches_further():
     with pytest.raises(UserError, match="36 positions is longer"):
         in_one_pass(model)
     for way in (LinearScaling(1.5), LinearScaling(2.0, frames_only=True), YarnScaling(2.0)):
-        assert in_one_pass(model.scaled(way)).isfinite().all()
+        assert in_one_pass(scaled_model(model, way)).isfinite().all()
+    for way, left in ((None, 25), (LinearScaling(2.0), 55), (PARTIAL, 25)):  # 5 are text
+        scaled = scaled_model(model, way)
+        cache = scaled.cache(8)
+        scaled.forward(scaled.embed(LEAD[:1] * 5), cache)
+        # of linear positions, half of five are rounded up
+        assert scaled.positions_left(cache.cursor) in (left, left - 1)
     with pytest.raises(UserError, match="32 positions is longer"):
-        in_one_pass(model.scaled(LinearScaling(1.125)))
+        in_one_pass(scaled_model(model, LinearScaling(1.125)))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +163,7 @@ def test_a_scaled_model_reaches_further():
         (lambda: YarnScaling(beta_fast=1.0), "beta_slow=1 must be"),
         (lambda: YarnScaling().factors(torch.ones(8), None), "positions= is needed"),
         (
-            lambda: language_model("llama").scaled(VectorScaling((1.0, 2.0))),
+            lambda: scaled_model(language_model("llama"), VectorScaling((1.0, 2.0))),
             "2 factors, but .* 8 pairs",
         ),
     ],
