@@ -1,7 +1,10 @@
-"""Lets several live streams share one encoder: the stream that would lose frames first comes first.
+"""Lets several live streams share one encoder: the stream that would lose frames first comes first,
+and none waits without end.
 
-Knows streams only by how urgent they are. A turn lasts for the frames that a stream hands to the
-encoder at once, so no stream waits for the whole segment of another one.
+Knows streams only by how urgent they are. A frame that has waited for PATIENCE_S counts as much as
+a full queue, so a stream that gets few frames, or no more, also has its turn. A turn lasts for the
+frames that a stream hands to the encoder at once, so no stream waits for the whole segment of
+another one.
 """
 
 import threading
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 
 # the share of its queue that is full, and seconds that its oldest frame has waited
 Urgency = Callable[[], tuple[float, float]]
+PATIENCE_S = 15.0
 
 
 class EncoderTurns:
@@ -50,4 +54,9 @@ class EncoderTurns:
                 self._changed.notify_all()
 
     def _most_urgent(self) -> Urgency:
-        return max(self._waiting, key=lambda each: each())
+        return max(self._waiting, key=_priority)
+
+
+def _priority(urgency: Urgency) -> tuple[float, float]:
+    share, age = urgency()
+    return max(share, age / PATIENCE_S), age

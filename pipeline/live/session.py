@@ -24,6 +24,7 @@ from types import TracebackType
 
 from encoders.errors import SourceClosed, UserError
 from encoders.schema import Frames, LiveSource, Segment, VideoInfo
+from encoders.sources.live.push_source import PushSource
 from memory.schema import Question
 from pipeline.answer.stream import AnswerStream
 from pipeline.live.encoder_turns import EncoderTurns
@@ -281,6 +282,7 @@ class _TimedSource:
         self.longest_wait = self.longest_chunk = 0.0
         # time of a frame -> monotonic second of its arrival
         self._arrived_at: dict[float, float] = {}
+        self._newest_arrived = 0.0  # of the frames that were taken last
         self._busy_since = 0.0
 
     @property
@@ -303,9 +305,9 @@ class _TimedSource:
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
         for frames in self.source.frames(start):
-            now = self._busy_since = time.monotonic()
+            self._newest_arrived = time.monotonic() - self._queued_s(frames)
             for at in frames.times.tolist():
-                self._arrived_at[at] = now
+                self._arrived_at[at] = self._newest_arrived
             # whoever takes the frames encodes until it asks for more
             with nullcontext() if self._turns is None else self._turns.turn(self._urgency):
                 self._busy_since = time.monotonic()
@@ -313,9 +315,15 @@ class _TimedSource:
                 self.longest_chunk = max(self.longest_chunk, time.monotonic() - self._busy_since)
 
     def _urgency(self) -> tuple[float, float]:
+        # the frames that wait for their turn are in no queue any more
         share, age = getattr(self.source, "urgency", (0.0, 0.0))
-        oldest = min(self._arrived_at.values(), default=None)
-        return share, max(age, 0.0 if oldest is None else time.monotonic() - oldest)
+        return share, max(age, time.monotonic() - self._newest_arrived)
+
+    def _queued_s(self, frames: Frames) -> float:
+        """Seconds that frames waited in the queue of their source."""
+        if not isinstance(self.source, PushSource):
+            return 0.0
+        return max(0.0, self.source.now - float(frames.times[0]))
 
     def mark_shown(self, until: float) -> None:
         """Questions can see the frames up to this second of video time."""

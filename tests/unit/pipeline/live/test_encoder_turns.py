@@ -12,7 +12,7 @@ from pipeline.live.encoder_turns import EncoderTurns
 
 def test_the_stream_that_loses_frames_first_comes_first_and_nobody_is_forgotten():
     turns, order = EncoderTurns(), list[str]()
-    urgent = {"calm": (0.1, 9.0), "full": (1.0, 1.0), "old": (0.1, 20.0)}
+    urgent = {"calm": (0.1, 9.0), "full": (1.0, 1.0), "old": (0.1, 14.0), "last": (0.0, 40.0)}
     go_on, threads = threading.Event(), []
 
     def work(name: str) -> None:
@@ -25,13 +25,13 @@ def test_the_stream_that_loses_frames_first_comes_first_and_nobody_is_forgotten(
             threads.append(threading.Thread(target=work, args=(name,)))
             threads[-1].start()
         until = time.monotonic() + 10
-        while len(turns._waiting) < 3:
+        while len(turns._waiting) < len(urgent):
             assert time.monotonic() < until
             time.sleep(0.005)
         assert turns.is_contended and order == []
     for thread in threads:
         thread.join(10)
-    assert order == ["full", "old", "calm"] and not turns.is_contended
+    assert order == ["last", "full", "old", "calm"] and not turns.is_contended
     with pytest.raises(RuntimeError), turns.turn(lambda: (0.0, 0.0)):
         raise RuntimeError
     with turns.turn(lambda: (0.0, 0.0)):  # an error gave the turn back
