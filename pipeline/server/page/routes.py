@@ -76,21 +76,21 @@ def _add_assets(app: FastAPI) -> None:
 def _add_videos(
     app: FastAPI, library: Library, videos_of: Callable[[Request], Awaitable[WholeBank]]
 ) -> None:
-    async def seen(request: Request) -> dict[str, LibraryVideo]:
+    async def visible(request: Request) -> dict[str, LibraryVideo]:
         bank: WholeBank = {}
         with suppress(ApiError):  # nothing is encoded yet
             bank = await videos_of(request)
         return await asyncio.to_thread(library.videos, bank, lambda root: sees(request, root))
 
     async def find(request: Request, video_id: str) -> LibraryVideo:
-        video = (await seen(request)).get(video_id)
+        video = (await visible(request)).get(video_id)
         if video is None:
             raise ApiError(404, "There is no such film or stream.", code="video_not_found")
         return video
 
     @app.get("/v1/videos")
     async def every(request: Request) -> dict[str, Any]:
-        videos = await seen(request)
+        videos = await visible(request)
         data = await asyncio.to_thread(lambda: [library.summary(one) for one in videos.values()])
         return {"object": "list", "data": data, "whole_bank": library.sees_bank}
 
