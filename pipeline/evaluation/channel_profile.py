@@ -31,7 +31,8 @@ _FIRST = 1000  # number of the first film; those of attention_recall begin at 0
 def importance(paths: list[Path], numbers: list[int], settings: list[str], bank: Path) -> Tensor:
     """[L, H, Dh] float32."""
     total: Tensor | None = None
-    config = compose("ask", [f"bank={bank}", "video=-", "question=-", "text=none", *settings])
+    common = [f"bank={bank}", "video=-", "question=-", "text=none", "clip=embedded"]
+    config = compose("ask", [*common, *settings])
     backbone = build_local(config)
     model = backbone.language_model
     heads, group = model.kv_shape.heads, model.query_heads // model.kv_shape.heads
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60.0, help="of a film")
     parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE", help="as of reelbank ask")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     register()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
