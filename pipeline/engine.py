@@ -223,10 +223,12 @@ class Engine:
         video: id or path, or several; "": all. start, end, asked_at: seconds of video time, of each
         video. widen: seconds of context around each moment. channels: where to search; None: as the
         settings say. encode: a file that the bank lacks is encoded first, which loads the backbone.
-        picture: what moments have to look like, beside the words, which may be "". UserError on a
-        request that makes no sense, and where the bank, a video or the picture is not there.
+        picture: what moments have to look like, beside the words, which may be "". cancelled: once
+        it is set, Cancelled is raised between two steps. UserError on a request that makes no
+        sense, and where the bank, a video or the picture is not there.
         """
         from pipeline.moments.search import SearchRequest, check_request, search
+        from pipeline.runtime.cancel import unless_cancelled
 
         request = SearchRequest(query, (), start, end, asked_at, top, widen)
         check_request(request, has_picture=picture is not None)
@@ -250,11 +252,11 @@ class Engine:
                     notes.append(note)
         if picture is not None:
             request = replace(request, picture=picture.read(self.reader.catalog, self.video))
-        with self._read_lock:
+        with unless_cancelled(self._read_lock, cancelled):
             finder, note = self._finder(channels, named)
             ids = dict.fromkeys(self._ids(finder.bank, named))
             notes += [note, _vectors_note(finder)]
-            result = search(finder, replace(request, videos=tuple(ids)))
+            result = search(finder, replace(request, videos=tuple(ids)), cancelled)
         notes += result.notes
         return replace(result, notes=[each for each in notes if each])
 

@@ -31,12 +31,11 @@ from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
 from pipeline.answer.text_evidence import Stretch, between_frames, prompt
 from pipeline.answer.thinking import room_for_thoughts, think
-from pipeline.runtime.cancel import Emit, raise_if_cancelled
+from pipeline.runtime.cancel import Emit, raise_if_cancelled, unless_cancelled
 from pipeline.runtime.torch_threads import one_thread
 from pipeline.schema import NOT_SHOWN, Reading
 
 BEHIND, BETWEEN = "behind", "between"  # where lines of text stand
-_POLL_S = 0.05  # how often a waiting question checks whether it was cancelled
 # tokens beyond the request: a longer question next time then needs no new buffer
 _SPARE_TOKENS = 256
 
@@ -137,13 +136,8 @@ class CachedReader:
     def exclusive(self, cancelled: threading.Event | None = None) -> Iterator[None]:
         """No other question computes in the block. Raises Cancelled when that is set before the
         block begins."""
-        while not self._lock.acquire(timeout=-1 if cancelled is None else _POLL_S):
-            raise_if_cancelled(cancelled)
-        try:
-            raise_if_cancelled(cancelled)
+        with unless_cancelled(self._lock, cancelled):
             yield
-        finally:
-            self._lock.release()
 
     @contextmanager
     def context(

@@ -11,6 +11,7 @@ enter the fusion (memory/retrieval/fusion.py).
 """
 
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -40,6 +41,7 @@ from pipeline.query.plan import plan as plan_by_rules
 from pipeline.query.time_limits import video_spans
 from pipeline.query.time_phrases import Span
 from pipeline.query.wall_clock import NOWHERE, VideoLimits
+from pipeline.runtime.cancel import raise_if_cancelled
 
 DEPTH = 50  # moments of each channel that are fused
 # Up to this many videos with different spans, each is searched on its own. Of more, one search
@@ -106,12 +108,15 @@ class Finder:
         asked_at: float = math.inf,
         picture: Frames | None = None,
         apart_from: VideoSpan | None = None,
+        cancelled: threading.Event | None = None,
     ) -> dict[str, list[Moment]]:
         """The moments of each channel, best first. videos: as in `find`.
 
         picture: a picture or the frames of a clip to search for, with the words if there are any;
         only channels with a frame embedder take part. apart_from: a stretch that is no result.
+        cancelled: once it is set, Cancelled is raised between two channels or videos.
         """
+        raise_if_cancelled(cancelled)
         ids = _ids(videos)
         everywhere = self._spans(plan, ids, limits, (start, end))
         spans = {each: span for each, span in everywhere.items() if span[0] < span[1]}
@@ -135,8 +140,9 @@ class Finder:
             video_id = ids[0] if len(ids) == 1 else None
             line_filter = LineFilter(video_id, all_or_some, low, high, asked_at, own, moments)
             rankings |= self._by_words(plan, line_filter, kinds, spans)
+            raise_if_cancelled(cancelled)
             rankings |= self._by_meaning(plan, line_filter, spans)
-        return rankings | self._by_frames(plan, spans, asked_at)
+        return rankings | self._by_frames(plan, spans, asked_at, cancelled)
 
     def _spans(
         self, plan: QueryPlan, ids: Sequence[str], limits: VideoLimits | None, within: Span
@@ -167,7 +173,11 @@ class Finder:
         return rankings
 
     def _by_frames(
-        self, plan: QueryPlan, spans: Mapping[str, Span], asked_at: float
+        self,
+        plan: QueryPlan,
+        spans: Mapping[str, Span],
+        asked_at: float,
+        cancelled: threading.Event | None,
     ) -> dict[str, list[Moment]]:
         """Frames, by each channel that looks at them."""
         rankings: dict[str, list[Moment]] = {}
@@ -177,12 +187,13 @@ class Finder:
             for channel in filter(looks_at_frames, self.channels):
                 if plan.weights.get(channel) == 0:
                     continue  # another frame embedder is for this question
+                raise_if_cancelled(cancelled)
                 moments = self._in_one_search(channel, plan, spans, asked_at)
                 if moments is None:
-                    moments = [
-                        moment
-                        for each, span in spans.items()
-                        for moment in self.bank.rank_frames(
+                    moments = []
+                    for each, span in spans.items():
+                        raise_if_cancelled(cancelled)
+                        moments += self.bank.rank_frames(
                             plan.text,
                             each,
                             during=span,
@@ -190,7 +201,6 @@ class Finder:
                             most=DEPTH,
                             part=channel,
                         )
-                    ]
                 moments.sort(key=lambda moment: (-moment.score, moment.video_id, moment.start))
                 rankings[channel] = moments[:DEPTH]
         return rankings

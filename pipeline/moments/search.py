@@ -4,6 +4,7 @@ Knows a finder and the channels that it was built with; no settings of commands,
 """
 
 import math
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,11 @@ def check_request(request: SearchRequest, *, has_picture: bool = False) -> None:
         )
 
 
-def search(finder: Finder, request: SearchRequest) -> SearchResult:
-    """The moments of a request, with the notes of the plan and of the wall clock."""
+def search(
+    finder: Finder, request: SearchRequest, cancelled: threading.Event | None = None
+) -> SearchResult:
+    """The moments of a request, with the notes of the plan and of the wall clock. cancelled: once
+    it is set, Cancelled is raised between two steps."""
     bank, picture = finder.bank, request.picture
     plan, limits = finder.plan(request.query, request.videos)
     if picture is not None:
@@ -81,6 +85,7 @@ def search(finder: Finder, request: SearchRequest) -> SearchResult:
         asked_at=math.inf if request.asked_at is None else request.asked_at,
         picture=None if picture is None else picture.frames,
         apart_from=None if picture is None else _around(picture.source),
+        cancelled=cancelled,
     )
     videos = {row.info.video_id: row.info for row in bank.catalog.videos()}
     moments = [

@@ -16,7 +16,7 @@ Knows HTTP and the parts of a server; builds none of them.
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -43,6 +43,7 @@ from pipeline.server.guard import BodyLimit, Guard, release_body
 from pipeline.server.intake.api_schema import add_schema
 from pipeline.server.intake.body_line import BodyLine
 from pipeline.server.intake.chat_body import ChatBody
+from pipeline.server.intake.hang_up import unless_disconnected
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
 from pipeline.server.page.library import Library
 from pipeline.server.page.routes import add_page
@@ -331,7 +332,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             if chat.stream:
                 events = _EventStream(_stream_answer(service, metrics, response, ticket), ticket)
                 return events
-            answers = await _unless_disconnected(
+            answers = await unless_disconnected(
                 request, _complete_answers(service, metrics, response, ticket)
             )
             return JSONResponse(response.completion(answers, _usage(service, answers)))
@@ -400,30 +401,6 @@ async def _stream_answer(
         yield response.end(_usage(service, answers))
     except Exception as error:  # the status line has been sent: report it as an event
         yield responses.error_event(errors.as_api_error(error).body())
-
-
-async def _unless_disconnected(
-    request: Request, answering: Coroutine[Any, Any, list[Answer]]
-) -> list[Answer]:
-    """The answers. ApiError 499, after cancelling it, when the client disconnects."""
-    task = asyncio.ensure_future(answering)
-
-    async def wait_for_disconnect() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    disconnect = asyncio.ensure_future(wait_for_disconnect())
-    try:
-        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-            raise ApiError(499, "The client has gone.")
-        return task.result()
-    finally:
-        disconnect.cancel()
-        if not task.done():
-            task.cancel()
 
 
 def _usage(service: Service, answers: Sequence[Answer]) -> dict[str, int]:

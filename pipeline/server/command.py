@@ -268,6 +268,7 @@ def build_service(config: ServeSettings) -> "Service":
             questions,
             config.whole_bank,
             config.letters,
+            config.seconds,
         ),
         questions=questions,
         chat_bodies=BodyLine("requests", config.bodies, config.bodies_mb * 10**6),

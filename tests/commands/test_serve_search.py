@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,8 +15,10 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from PIL import Image
 
 from encoders.sources.pictures import pictures_at
-from tests.support.serving import film, serving
+from tests.support.serving import connect, film, post_json, serving
 from tests.support.toys import toy_parts
+
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,31 @@ def test_what_cannot_be_is_refused_in_openais_form(server, card, path, body, sta
     error = reply.json()["error"]
     assert (reply.status_code, error["type"]) == (status, "invalid_request_error")
     assert says in error["message"] and error["message"].endswith(".")
+
+
+def test_a_search_ends_with_its_client_and_with_its_time(server, card, monkeypatch) -> None:
+    """Another search goes on meanwhile, and this one waits for it."""
+    address, service = server
+    body = json.dumps({"query": "red star"}).encode()
+    with service.searching.engine._read_lock:
+        client = connect(address)
+        client.sendall(post_json("/v1/search", body))
+        until(lambda: service.questions.admitted == 1)
+        client.close()
+        until(lambda: service.questions.admitted == 0)
+        monkeypatch.setitem(vars(service.searching), "seconds", 0.2)
+        late = httpx.post(f"{address}/v1/search", content=body, headers=JSON, timeout=20)
+        assert late.status_code == 504 and "took longer than 0.2 s" in late.text
+        until(lambda: service.questions.admitted == 0)
+    monkeypatch.undo()
+    assert httpx.post(f"{address}/v1/search", content=body, headers=JSON, timeout=60).is_success
+
+
+def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
+    ends = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 def test_inputs_that_cannot_be_embedded(client, card, embedder) -> None:

@@ -10,10 +10,10 @@ the videos that clients uploaded, and with whole_bank=true all of the bank. Clie
 never by path.
 """
 
-import asyncio
 import base64
 import functools
 import math
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -26,11 +26,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
 from pipeline.moments.picture_query import PictureBytes, picture_frames
+from pipeline.runtime.cancel import raise_if_cancelled
 from pipeline.server.admission import AdmissionQueue
 from pipeline.server.answering import BankVideo, WholeBank
 from pipeline.server.errors import ApiError
 from pipeline.server.intake import bounded_json
 from pipeline.server.intake.bounded_json import LongText
+from pipeline.server.intake.hang_up import in_thread
 from pipeline.server.intake.inline_video import InlineVideo
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class SearchApi:
     queue: AdmissionQueue
     sees_bank: bool  # whether clients may search what they did not upload
     letters: int  # of a text, at most
+    seconds: float  # that a request may take, its wait in the line of searches included
 
     @functools.cached_property
     def engine(self) -> "Engine":
@@ -82,8 +85,8 @@ class SearchApi:
         if "engine" in vars(self):
             self.engine.close()
 
-    def embed(self, data: bytearray) -> dict[str, Any]:
-        """The reply to a request for embeddings. ApiError on one that cannot be."""
+    def embed(self, data: bytearray, cancelled: threading.Event) -> dict[str, Any]:
+        """The reply to a request for embeddings. ApiError on one that cannot be, and Cancelled."""
         body, long_texts = _parse(EmbeddingsBody, data)
         embedder = self.embedders.get(body.model)
         if embedder is None:
@@ -98,7 +101,10 @@ class SearchApi:
         if not 1 <= len(one_or_many) <= MAX_INPUTS:
             raise ApiError(422, f"input: give 1 to {MAX_INPUTS} texts or pictures.", param="input")
         inputs = [self._input(one, long_texts) for one in one_or_many]
-        rows = [_row(embedder, one) for one in inputs]
+        rows = []
+        for one in inputs:
+            raise_if_cancelled(cancelled)
+            rows.append(_row(embedder, one))
         if body.dimensions not in (None, len(rows[0])):
             raise ApiError(
                 400,
@@ -121,8 +127,10 @@ class SearchApi:
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
 
-    def search(self, data: bytearray, videos: WholeBank) -> dict[str, Any]:
-        """The reply to a search. ApiError, or UserError, on one that cannot be.
+    def search(
+        self, data: bytearray, cancelled: threading.Event, videos: WholeBank
+    ) -> dict[str, Any]:
+        """The reply to a search. ApiError, or UserError, on one that cannot be, and Cancelled.
 
         videos: encoded ones that the client may see.
         """
@@ -136,7 +144,13 @@ class SearchApi:
                 raise _no_picture("image")
             picture = PictureBytes(given)
         result = self.engine.find(
-            query, ids, start=body.start, end=body.end, top=body.top, picture=picture
+            query,
+            ids,
+            start=body.start,
+            end=body.end,
+            top=body.top,
+            picture=picture,
+            cancelled=cancelled,
         )
         moments = [
             {
@@ -213,7 +227,9 @@ def add_search(
 ) -> None:
     """Add the routes to an application. videos_of: the encoded videos that a client may see."""
 
-    async def reply(request: Request, work: Callable[[bytearray], dict[str, Any]]) -> JSONResponse:
+    async def reply(
+        request: Request, work: Callable[[bytearray, threading.Event], dict[str, Any]]
+    ) -> JSONResponse:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != "application/json":
             raise ApiError(415, "Send the request as Content-Type: application/json.")
@@ -221,10 +237,8 @@ def add_search(
         async for piece in request.stream():
             body += piece
         ticket = api.queue.enter()
-        try:
-            return JSONResponse(await asyncio.to_thread(work, body))
-        finally:
-            ticket.release()
+        done = await in_thread(request, ticket, api.seconds, functools.partial(work, body))
+        return JSONResponse(done)
 
     @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> JSONResponse:
