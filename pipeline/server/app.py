@@ -50,8 +50,14 @@ from pipeline.server.page.routes import add_page
 from pipeline.server.responses_api.request_body import ResponsesBody, as_chat
 from pipeline.server.responses_api.text_response import TextResponse
 from pipeline.server.search.search_api import EmbeddingsBody, SearchApi, SearchBody, add_search
-from pipeline.server.streams.routes import STREAM, add_stream_routes, stream_subject
+from pipeline.server.streams.routes import (
+    STREAM,
+    AlertBody,
+    add_stream_routes,
+    stream_subject,
+)
 from pipeline.server.streams.stream_set import StreamSet
+from pipeline.server.streams.stream_settings import StreamSettings
 
 BANK_VIDEO = "video:"  # what the url of a video begins with that is in the bank, by its id
 _FORM_BYTES = 1 << 20  # of an upload, beside its file
@@ -196,6 +202,8 @@ def build_app(service: Service) -> FastAPI:
             "/v1/responses": ResponsesBody,
             "/v1/embeddings": EmbeddingsBody,
             "/v1/search": SearchBody,
+            "/v1/streams": StreamSettings,
+            "/v1/streams/{name}/alerts": AlertBody,
         },
     )
     return app

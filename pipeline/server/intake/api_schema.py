@@ -36,6 +36,17 @@ _UPLOAD = {
 }
 
 
+# what a route answers with, where that is not JSON with status 200
+_REPLIES = {
+    ("/metrics", "get"): ("200", "text/plain"),
+    ("/v1/notices", "get"): ("200", "text/event-stream"),
+    ("/v1/files/{file_id}/content", "get"): ("200", "video/*"),
+    ("/v1/streams", "post"): ("201", "application/json"),
+    ("/v1/streams/{name}/alerts", "post"): ("201", "application/json"),
+}
+_STREAMING = ("/v1/chat/completions", "/v1/responses")  # with "stream": true
+
+
 def add_schema(app: FastAPI, bodies: Mapping[str, type[BaseModel]]) -> None:
     """Serve the document of the routes that the application has by then.
 
@@ -56,17 +67,27 @@ def _document(app: FastAPI, bodies: Mapping[str, type[BaseModel]]) -> dict[str, 
     for path, model in bodies.items():
         own = model.model_json_schema(ref_template=_PREFIX + "{model}")
         schemas |= own.pop("$defs", {}) | {model.__name__: own}
-        document["paths"][path]["post"]["requestBody"] = _content(
-            "application/json", {"$ref": _PREFIX + model.__name__}
-        )
+        if path in document["paths"]:  # a server of several banks has no streams
+            document["paths"][path]["post"]["requestBody"] = _content(
+                "application/json", {"$ref": _PREFIX + model.__name__}
+            )
     document["paths"]["/v1/files"]["post"]["requestBody"] = _content("multipart/form-data", _UPLOAD)
     error = {"description": "An error, in one sentence."} | _content(
         "application/json", {"$ref": f"{_PREFIX}Error"}, required=False
     )
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)  # in FastAPI's own form, which is not ours
-            operation["responses"]["default"] = error
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            status, kind = _REPLIES.get((path, method), ("200", "application/json"))
+            content = {kind: {"schema": {"type": "object"} if kind.endswith("json") else {}}}
+            if path in _STREAMING:
+                content["text/event-stream"] = {"schema": {}}
+            # in FastAPI's place: its errors have a form of their own, which is not ours
+            operation["responses"] = {
+                status: {"description": "Done.", "content": content},
+                "default": error,
+            }
+            if kind == "video/*":
+                operation["responses"]["206"] = operation["responses"][status]
     document["components"] = {
         "schemas": schemas,
         "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},

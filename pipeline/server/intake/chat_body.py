@@ -6,6 +6,7 @@ Fields that are not read here are remembered, for the warning.
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 MAX_MESSAGES = 256
 MAX_ANSWERS = 8  # n
@@ -14,7 +15,7 @@ MAX_ANSWERS = 8  # n
 class Fields(BaseModel):
     """Fields that are read; all others are remembered, for the warning."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)  # false is no 0, and "3" no 3
 
 
 class _Url(Fields):
@@ -64,12 +65,32 @@ SHAPES = {
 TYPES = "text, file, video_url or image_url"
 
 
+# in the OpenAPI document; a part that does not fit is refused with its own sentence
+_PART: JsonDict = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {"enum": [*PARTS]},
+        "text": {"type": "string"},
+        "file": {"type": "object", "properties": {"file_id": {"type": "string"}}},
+        "video_url": {"type": "object", "properties": {"url": {"type": "string"}}},
+        "image_url": {"type": "object", "properties": {"url": {"type": "string"}}},
+    },
+}
+_CONTENT: JsonDict = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]
+}
+
+
 class Message(Fields):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Any = None  # None, a text, or a list of parts; see chat_request.py
+    # None, a text, or a list of parts; see chat_request.py
+    content: Any = Field(None, json_schema_extra=_CONTENT)
 
 
 class _StreamOptions(BaseModel):
+    model_config = ConfigDict(strict=True)
+
     include_usage: bool = False
 
 

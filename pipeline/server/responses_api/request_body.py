@@ -7,7 +7,7 @@ holds its whole conversation.
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.server.errors import ApiError
 from pipeline.server.intake.chat_body import Fields
@@ -32,8 +32,6 @@ _SILENT = frozenset(
 
 
 class ResponsesBody(Fields):
-    model_config = ConfigDict(extra="allow")
-
     model: str
     input: str | list[Any]
     instructions: str | None = None

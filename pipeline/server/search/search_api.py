@@ -22,6 +22,7 @@ import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 
 from encoders.errors import UserError
 from encoders.schema import FrameEmbedder
@@ -45,12 +46,18 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _Fields(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+_ONE: JsonDict = {
+    "anyOf": [{"type": "string"}, {"type": "object", "required": ["type"]}]  # a text, or a part
+}
+_INPUT: JsonDict = {"anyOf": [*_ONE["anyOf"], {"type": "array", "items": _ONE}]}  # type: ignore[misc]
 
 
 class EmbeddingsBody(_Fields):
     model: str
-    input: Any
+    input: Any = Field(json_schema_extra=_INPUT)
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ValidationError
 
 from pipeline.server.access.doorkeeper import key_of, sees
 from pipeline.server.answering import BankVideo, WholeBank
@@ -25,6 +26,11 @@ from pipeline.server.streams.stream import Stream
 from pipeline.server.streams.stream_hosts import check_host
 from pipeline.server.streams.stream_set import StreamSet
 from pipeline.server.streams.stream_settings import parse_stream
+
+
+class AlertBody(BaseModel):
+    request: str  # "tell me when ..."
+
 
 STREAM = "stream:"  # what the url of a video begins with that is a stream of this server
 
@@ -87,9 +93,12 @@ def _add_alerts(app: FastAPI, streams: StreamSet) -> None:
     @app.post("/v1/streams/{name}/alerts")
     async def watch(request: Request, name: str) -> JSONResponse:
         stream, values = find_stream(streams, request, name), await _json(request)
-        text = values.get("request") if isinstance(values, dict) else None
-        if not isinstance(text, str):
-            raise ApiError(422, 'Say what to watch for: {"request": "tell me when ..."}.')
+        try:
+            text = AlertBody.model_validate(values).request
+        except ValidationError:
+            raise ApiError(
+                422, 'Say what to watch for: {"request": "tell me when ..."}.', param="request"
+            ) from None
         number = await asyncio.to_thread(stream.alerts.add, text)
         return JSONResponse({"object": "alert", "id": number, "request": text.strip()}, 201)
 
