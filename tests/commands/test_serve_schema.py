@@ -35,6 +35,7 @@ def test_every_reply_is_one_that_the_document_describes(tmp_path: Path) -> None:
         file_id = client.files.create(file=path, purpose="user_data").id
         while client.files.retrieve(file_id).status != "processed":
             time.sleep(0.05)
+        ids = {"file_id": file_id, "video_id": service.files.get(file_id).video_id}
         (embedder,) = service.searching.embedders
         bodies = {
             "/v1/chat/completions": {"model": service.bank_model, "messages": [ASK]},
@@ -47,7 +48,7 @@ def test_every_reply_is_one_that_the_document_describes(tmp_path: Path) -> None:
         with accidents() as broken:
             for found in document.exclude(path=ENDLESS).get_all_operations():
                 operation = found.ok()  # type: ignore[union-attr]  # raises on an invalid document
-                seen |= probe(operation, bodies, file_id)
+                seen |= probe(operation, bodies, ids)
         assert not broken
     labels = {label for label, _ in seen}
     assert len(labels) == sum(len(each) for each in document.raw_schema["paths"].values()) - 1
@@ -55,9 +56,9 @@ def test_every_reply_is_one_that_the_document_describes(tmp_path: Path) -> None:
     assert {f"POST {path}" for path in bodies} <= answered
 
 
-def probe(operation: Any, bodies: dict[str, Any], file_id: str) -> set[tuple[str, int]]:
+def probe(operation: Any, bodies: dict[str, Any], ids: dict[str, str]) -> set[tuple[str, int]]:
     """Send requests to an operation, and check the replies; (its name, status) of each. bodies:
-    that are answered, by path."""
+    that are answered, by path. ids: of the film, by the name of their parameter."""
     from schemathesis import GenerationMode
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks
@@ -89,9 +90,10 @@ def probe(operation: Any, bodies: dict[str, Any], file_id: str) -> set[tuple[str
                     names = st.sampled_from(["user", *sorted(case.body)])
                     more = data.draw(st.sets(names, max_size=2)) & {*case.body}
                     case.body = {name: case.body[name] for name in more} | plain
-                if "file_id" in case.path_parameters and operation.method.upper() != "DELETE":
-                    own = st.sampled_from([file_id, case.path_parameters["file_id"]])
-                    case.path_parameters["file_id"] = data.draw(own)
+                for name, own in ids.items():
+                    if name in case.path_parameters and operation.method.upper() != "DELETE":
+                        both = st.sampled_from([own, case.path_parameters[name]])
+                        case.path_parameters[name] = data.draw(both)
             reply = case.call()
             seen.add((operation.label, reply.status_code))
             case.validate_response(reply, checks=rules)

@@ -41,6 +41,8 @@ _REPLIES = {
     ("/metrics", "get"): ("200", "text/plain"),
     ("/v1/notices", "get"): ("200", "text/event-stream"),
     ("/v1/files/{file_id}/content", "get"): ("200", "video/*"),
+    ("/v1/videos/{video_id}/content", "get"): ("200", "video/*"),
+    ("/v1/videos/{video_id}/picture", "get"): ("200", "image/jpeg"),
     ("/v1/streams", "post"): ("201", "application/json"),
     ("/v1/streams/{name}/alerts", "post"): ("201", "application/json"),
 }

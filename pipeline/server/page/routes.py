@@ -14,10 +14,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -38,6 +38,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+Seconds = Annotated[float, Query(le=1e9, allow_inf_nan=False)]
 _COOKIE = b"reelbank_key="  # the key of a visitor, for pictures and films
 
 
@@ -99,7 +100,7 @@ def _add_videos(
         return await asyncio.to_thread(library.detail, await find(request, video_id))
 
     @app.get("/v1/videos/{video_id}/picture")
-    async def picture(request: Request, video_id: str, at: float = 0.0) -> Response:
+    async def picture(request: Request, video_id: str, at: Seconds = 0.0) -> Response:
         video = await find(request, video_id)
         data = await asyncio.to_thread(library.picture, video, max(0.0, at))
         if data is None:
