@@ -86,6 +86,12 @@ def until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+def becomes(tab: Any, expression: str) -> None:
+    """Wait until JavaScript says so. playwright's own wait compiles in the page, which its policy
+    forbids."""
+    until(lambda: bool(tab.evaluate(expression)))
+
+
 def find(tab: Any, words: str) -> None:
     tab.fill("#words", words)
     tab.press("#words", "Enter")
@@ -116,8 +122,9 @@ def test_a_moment_is_found_opened_asked_about_and_shared(opened, address):
     assert tab.locator("#hits .name").first.inner_text() in ("star.mp4", "door")
     tab.select_option("#only-film", label="star.mp4")
     find(tab, "granite")  # a word of its subtitles
-    tab.wait_for_function(
-        "[...document.querySelectorAll('#hits .name')].every(e => e.textContent === 'star.mp4')"
+    becomes(
+        tab,
+        "[...document.querySelectorAll('#hits .name')].every(e => e.textContent === 'star.mp4')",
     )
     pictured(tab, "serve")
     tab.select_option("#only-channel", label="subtitles")
@@ -125,13 +132,13 @@ def test_a_moment_is_found_opened_asked_about_and_shared(opened, address):
     assert shown and all("granite" in text for text in shown)
     tab.fill("#from", "one")
     tab.press("#words", "Enter")
-    tab.wait_for_function("document.getElementById('told').textContent.includes('is no time')")
+    becomes(tab, "document.getElementById('told').textContent.includes('is no time')")
     tab.locator("#hits .card").first.click()
     tab.wait_for_selector("#lines button")
     tab.locator("#lines button").last.click()
     assert "#t=" in tab.url and played(tab) > 0
     tab.goto(address + "/film/nothing")
-    tab.wait_for_function("document.getElementById('told').textContent.includes('no such film')")
+    becomes(tab, "document.getElementById('told').textContent.includes('no such film')")
     tab.goto(address)
     tab.click("#films .card:has-text('card.mp4')")
     tab.wait_for_selector("#stage:not([hidden]) .thumb")
@@ -139,10 +146,10 @@ def test_a_moment_is_found_opened_asked_about_and_shared(opened, address):
     tab.wait_for_selector("#track .cited", state="attached")
     cite = tab.locator(".turn .cite").first
     cite.click()
-    tab.wait_for_function("Math.abs(document.getElementById('player').currentTime - 6) < 2.5")
+    becomes(tab, "Math.abs(document.getElementById('player').currentTime - 6) < 2.5")
     pictured(tab, "serve-film")
     other = opened(tab.url.removeprefix(address))  # somebody else follows the link
-    other.wait_for_function("Math.abs(document.getElementById('player').currentTime - 6) < 2.5")
+    becomes(other, "Math.abs(document.getElementById('player').currentTime - 6) < 2.5")
     assert other.locator(".turn").count() == 0  # with a conversation of their own
     tab.go_back()
     tab.wait_for_selector("#library:not([hidden])")
@@ -152,20 +159,20 @@ def test_a_stream_is_asked_about_and_told_of(opened):
     tab = opened("/film/door")
     tab.wait_for_selector("#still:not([hidden])")
     assert tab.inner_text("#figures dd >> nth=0") == "live"
-    tab.wait_for_function("document.getElementById('clock').textContent > '00:14'", timeout=60_000)
+    becomes(tab, "document.getElementById('clock').textContent > '00:14'")
     assert ask(tab) == "1234"
     tab.fill("#request", "a dog barks")
     tab.press("#request", "Enter")
-    tab.wait_for_function("document.getElementById('refused').textContent.includes('not know')")
+    becomes(tab, "document.getElementById('refused').textContent.includes('not know')")
     tab.fill("#request", "a red star appears")
     tab.press("#request", "Enter")
     tab.wait_for_selector("#requests li")
     tab.wait_for_selector("#notices .cite", timeout=60_000)
     tab.click("#notices .cite")
-    tab.wait_for_function("document.getElementById('still').alt.startsWith('Picture at')")
+    becomes(tab, "document.getElementById('still').alt.startsWith('Picture at')")
     assert "/film/door#t=" in tab.url
     tab.click("#requests button")
-    tab.wait_for_function("!document.querySelector('#requests li')")
+    becomes(tab, "!document.querySelector('#requests li')")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -222,7 +229,7 @@ def test_the_page_works_from_the_keyboard_alone(opened):
     tab.locator("#fresh").focus()
     reach(".turn .cite")
     tab.keyboard.press("Enter")
-    tab.wait_for_function("location.hash.startsWith('#t=')")
+    becomes(tab, "location.hash.startsWith('#t=')")
 
 
 def test_a_visitor_enters_a_key_once(browser, tmp_path):
@@ -239,8 +246,8 @@ def test_a_visitor_enters_a_key_once(browser, tmp_path):
         tab.fill("#key", token)
         tab.press("#key", "Enter")
         tab.wait_for_selector("#films .card")
-        tab.wait_for_function("document.querySelector('#films img').naturalWidth > 0")
+        becomes(tab, "document.querySelector('#films img').naturalWidth > 0")
         tab.click("#films .card")
-        tab.wait_for_function("document.getElementById('player').readyState > 0")
+        becomes(tab, "document.getElementById('player').readyState > 0")
         assert ask(tab) == "4821"
         context.close()
