@@ -267,7 +267,8 @@ def test_a_client_that_leaves_early_leaves_no_traceback(server, data):
                 if abrupt:  # a reset instead of a proper end
                     client.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
         time.sleep(0.1)
-    assert lines == [] and len(server[1].chat_bodies) == len(server[1].upload_bodies) == 0
+        wait_until(lambda: len(server[1].chat_bodies) == len(server[1].upload_bodies) == 0)
+    assert lines == []
 
 
 # ---- bodies that stop
