@@ -40,7 +40,8 @@ SHARED = (SET, QUIET, VERBOSE, CONFIG)
 
 _ENCODING = ("ask", "find", "summary", "ingest")  # tasks that tell how encoding goes on
 _SETTING = re.compile(r"\+{0,2}(?P<key>[A-Za-z_]\w*)(?P<inner>[\w.@/]*)=(?P<value>.*)", re.DOTALL)
-_DELETION = re.compile(r"~(?P<key>[A-Za-z_]\w*)[\w.]*(=.*)?", re.DOTALL)
+# the name of an arm may have blanks
+_DELETION = re.compile(r"~(?P<key>[A-Za-z_]\w*)(?P<inner>[\w.]*|\.[\w .,+-]*)(=.*)?", re.DOTALL)
 _LOOKS_LIKE_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=\S*)?")
 _BRACKETS = re.compile(r"""\[.*\]|\{.*\}|'.*'|".*\"""", re.DOTALL)
 
@@ -233,7 +234,9 @@ class _Parser:
         match = _SETTING.fullmatch(word)
         if match is None:
             deletion = _DELETION.fullmatch(word)
-            return deletion is not None and deletion["key"] in self._keys
+            if deletion is None or deletion["key"] not in self._keys:
+                return False
+            return " " not in deletion["inner"] or not any(slot.is_text for slot in self._open)
         if self._is_film(word):
             return False
         key, value = match["key"], match["value"]

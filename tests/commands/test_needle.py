@@ -238,7 +238,8 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "prefill": "none", "retriever": "kv", "reader": "tokens", "text": "subtitles",
     "abstention": "first_token", "answer": "route", "further_clips": "b32",
     "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
-    "frame_order": "score", "block_score": "kmeans", "query_pool": "last",
+    "frame_order": "score", "block_score": "kmeans", "query_pool": "last", "position": "linear",
+    "encode_position": "linear",
 }  # fmt: skip
 SAME = {  # settings that change no answer
     "bank": "b", "ram_mb": "7", "device_mb": "7", "prefetch_frames": "0", "threads": "1",
@@ -252,6 +253,7 @@ def arm_of() -> dict[str, Arm]:
     given = ["preset=smoke", "controls=[]"]
     more = {key: f"{key}={value}" for key, value in (CHANGED | SAME).items()}
     more["further_clips"] = "+clip@further_clips.b32=b32"  # what clip=[A,b32] sets beside clip=A
+    more["encode_position"] = "position@encode_position=linear"
     config = compose("needle", given)
     config.arms = {"plain": []} | {key: [override] for key, override in more.items()}
 
