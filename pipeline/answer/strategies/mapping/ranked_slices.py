@@ -70,10 +70,14 @@ class RankedSlices:
         return slices
 
     def give_back(self, own: SegmentSlice, spans: Sequence[Span]) -> None:
-        """An answer about a slice rests on these spans alone: its other frames may show more."""
-        for time in list(self._read):
-            if own.start <= time <= own.end and not any(a <= time < b for a, b in spans):
-                self._read.discard(time)
+        """An answer about a slice rests on these spans alone: its other frames may show more.
+
+        Where it rests on none of them, nothing is given back: the slice would come again for ever.
+        """
+        read = {time for time in self._read if own.start <= time <= own.end}
+        rest = {time for time in read if not any(a <= time < b for a, b in spans)}
+        if rest != read:
+            self._read -= rest
 
     def _around(self, time: float) -> SegmentSlice:
         at, place = self._places[time]

@@ -57,6 +57,16 @@ def test_frames_that_an_answer_does_not_rest_on_are_taken_again(slices):
     assert bool(again) == (first.end > first.start)
 
 
+def test_an_answer_that_rests_on_no_frame_gives_nothing_back(slices):
+    """Its slice came again for ever."""
+    own, _ = slices
+    (first,) = own.take(1)
+    read = own.frames_read
+    for spans in ((), [(99.0, 100.0)]):
+        own.give_back(first, spans)
+        assert own.frames_read == read
+
+
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     """A minute and a half of cards in a bank, read by the embedded model."""
