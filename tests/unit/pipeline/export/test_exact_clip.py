@@ -55,7 +55,7 @@ def shown(film: Path, clip: Clip, start: float, end: float) -> tuple[int, int]:
         ("libx264", {"g": "25", "x264-params": "sps-id=31:bframes=0"}, "yuv420p", ".mov"),
         ("libx265", X265, "yuv420p10le", ".mp4"),
         ("libx265", {"x265-params": "keyint=25:open-gop=1:log-level=none"}, "yuv420p", ".mkv"),
-        ("libsvtav1", {"g": "25", "preset": "10"}, "yuv420p", ".mp4"),
+        ("libsvtav1", {"g": "25", "preset": "10", "svtav1-params": "lp=1"}, "yuv420p", ".mp4"),
         ("libvpx-vp9", {"g": "25", "deadline": "realtime", "cpu-used": "8"}, "yuv420p", ".mkv"),
         ("libvpx", {"g": "25", "deadline": "realtime", "cpu-used": "8"}, "yuv420p", ".mkv"),
     ],
