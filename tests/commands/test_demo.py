@@ -7,7 +7,6 @@ import io
 import math
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from pipeline.demo.conversations import Conversations
 from pipeline.needle_world import video
 from pipeline.needle_world.cards import draw
 from tests.support import streams
-from tests.support.page import BOX, QUESTION, ask, chromium, pictured
+from tests.support.page import BOX, QUESTION, ask, pictured
 from tests.support.paths import ROOT
 from tests.support.serving import SIZE, film, paging
 from tests.support.toys import toy_parts
@@ -43,12 +42,6 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(tmp_path_factory):
     with paging(tmp_path_factory.mktemp("page"), "upload_mb=3", "hosts=[127.0.0.1]") as both:
         yield both
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server
-from tests.support.page import BOX, ask, chromium, pictured
+from tests.support.page import BOX, ask, pictured
 from tests.support.serving import film as write_film
 from tests.support.serving import paging
 from tests.support.toys import toy_parts
@@ -48,12 +48,6 @@ def page(server: ChatServer, tmp_path: Path, monkeypatch) -> Iterator[str]:
                 f"backbone.model={MODEL}", "backbone.tries=1", "source.keep=jpeg",
                 *clip) as (address, _):  # fmt: skip
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

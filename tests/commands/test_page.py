@@ -13,7 +13,7 @@ import pytest
 import reelbank
 from pipeline.server.access.key import new_key
 from pipeline.server.access.key_file import KeyFile
-from tests.support.page import QUESTION, chromium, pictured
+from tests.support.page import QUESTION, pictured
 from tests.support.serving import film, serving
 from tests.support.sessions import world
 from tests.support.streams import Sender
@@ -45,12 +45,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             until(lambda: httpx.get(f"{url}/v1/files/{sent['id']}").json()["encoded"] == 1)
             until(lambda: httpx.get(f"{url}/v1/streams/door").json()["healthy"])
             yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

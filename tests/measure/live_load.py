@@ -73,22 +73,6 @@ class LoopSender(Sender):
     def __init__(self, data: bytes) -> None:
         super().__init__(lambda at: np.zeros((*SIZE[::-1], 3), np.uint8), SIZE)
         self._data = data
-        self.down = threading.Event()  # nobody answers at the address
-
-    def _serve(self) -> None:
-        while not self._end.is_set():
-            if self.down.is_set():
-                time.sleep(0.1)
-                continue
-            try:
-                link, _ = self._server.accept()
-            except TimeoutError:
-                continue
-            self.connections += 1
-            with link, contextlib.suppress(OSError, ValueError):
-                link.settimeout(2)
-                self._send(link)
-            self.cut.clear()
 
     def _stream(self) -> Iterator[bytes]:
         out, sent, began = io.BytesIO(), 0, time.monotonic()

@@ -42,6 +42,7 @@ class Sender:
         self.zero = time.monotonic()
         self.stalled = threading.Event()  # keeps the connection and sends nothing
         self.cut = threading.Event()  # breaks the connection off; the next one is accepted again
+        self.down = threading.Event()  # nobody answers at the address
         self._end = threading.Event()
         self.connections = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -66,6 +67,9 @@ class Sender:
 
     def _serve(self) -> None:
         while not self._end.is_set():
+            if self.down.is_set():
+                time.sleep(0.1)
+                continue
             try:
                 link, _ = self._server.accept()
             except TimeoutError:
