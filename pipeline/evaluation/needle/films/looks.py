@@ -41,7 +41,7 @@ def place(rng: np.random.Generator, card: Card, look: str) -> Placement:
     if look in ("fullscreen", "picture"):
         dark = look == "fullscreen" and bool(rng.random() < 0.3)
         return Placement(0.0, 0.0, 1.0, 1.0, dark, (19, 19, 19) if look == "picture" else (0, 0, 0))
-    wide = ("lines", "sentence", "speech")
+    wide = ("lines", "sentence", "speech", "pictured")
     kind = "code" if card.kind in wide else card.kind if card.kind in KINDS else "icon"
     large = random_placement(rng, kind)
     if look == "card":
@@ -62,6 +62,8 @@ def show(picture: Image.Image, card: Card, look: str, at: Placement) -> None:
         _subtitle(picture, _CAPTIONS[card.kind].format(text=card.text, color=card.color), at)
     elif card.kind in KINDS:
         draw(picture, Needle(card.kind, card.text, card.color), at)
+    elif card.kind == "pictured":
+        _pictured(picture, card.text, at)
     else:
         _lines(picture, card.text, at, rows=3 if card.kind == "sentence" else 1)
 
@@ -168,6 +170,14 @@ def _lines(picture: Image.Image, text: str, at: Placement, rows: int) -> None:
         _centred(picture, _text(text, width, height), box, ink)
         return
     _centred(picture, _paragraph(text, rows, 0.94 * width, 1.3 * height), box, ink)
+
+
+def _pictured(picture: Image.Image, text: str, at: Placement) -> None:
+    """A name on the left half of the place, and the picture of a thing on the right half."""
+    name, thing = text.split(": ")
+    half = replace(at, width=at.width / 2)
+    _lines(picture, name, half, rows=1)
+    draw(picture, Needle("icon", thing), replace(half, x=at.x + half.width))
 
 
 def _paragraph(text: str, rows: int, width: float, height: float) -> Image.Image:

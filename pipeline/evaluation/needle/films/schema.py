@@ -25,6 +25,7 @@ class Card:
 
     Kinds are those of the needle world, and:
     - lines: any text, such as "Alice: 4821"; sentence: a longer one, in several lines
+    - pictured: a name beside the picture of a thing; the text is "Alice: boat"
     - speech: a sentence that is heard and not seen
     - footage: the film's own picture at the second that the text says; nothing is drawn
     - thumbnails: four such pictures as A to D; the text has their seconds

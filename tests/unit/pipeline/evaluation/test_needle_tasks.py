@@ -61,6 +61,11 @@ def multi_query(film: Film, item: Item) -> str:
     return ", ".join(dict(pairs(film))[name] for name in named(item))
 
 
+def pictured_value(film: Film, item: Item) -> str:
+    shown = dict(one.card.text.split(": ") for one in film.shown)
+    return shown[named(item)[0]]
+
+
 def as_of(film: Film, item: Item) -> str:
     name = named(item)[0]
     own = [one for one in film.shown if one.card.text.startswith(f"{name}:")]
@@ -181,7 +186,8 @@ def words(film: Film, item: Item) -> str:
 
 
 ANSWERS: dict[str, Callable[[Film, Item], str]] = {
-    "multi_value": multi_value, "multi_query": multi_query, "as_of": as_of,
+    "multi_value": multi_value, "multi_query": multi_query,
+    "pictured_value": pictured_value, "as_of": as_of,
     "thread_forward": threads, "thread_backward": threads, "threads": threads,
     "neighbours": neighbours, "thumbnails": thumbnails, "association": association,
     "state_tracking": state_tracking, "extremes": extremes, "minimum_code": minimum_code,

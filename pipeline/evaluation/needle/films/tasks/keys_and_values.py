@@ -1,4 +1,7 @@
-"""Cards with a name and a code, as keys and values of RULER (arXiv 2404.06654)."""
+"""Cards with a name and a code, as keys and values of RULER (arXiv 2404.06654).
+
+`PicturedValue` has a picture in place of the code.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from pipeline.evaluation.needle.films.tasks.sheet import (
     mixed,
     pick,
 )
-from pipeline.needle_world.cards import NAMES
+from pipeline.needle_world.cards import ICONS, NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,27 @@ class MultiQuery(NeedleTask):
             tuple(Card("lines", f"{name}: {code_of[name]}") for name in shown),
             (Draft("lines", question, tuple(options), slot, needles),),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PicturedValue(NeedleTask):
+    """Four names with the picture of a thing each; two things are asked for.
+
+    The text-and-image needles of Document Haystack (arXiv 2507.15882): the key is text, and no
+    text says the value.
+    """
+
+    def sheet(self, rng: Rng, room: int) -> Sheet:
+        names, things = pick(rng, NAMES, 4), pick(rng, ICONS, 4)
+        cards = tuple(
+            Card("pictured", f"{name}: {thing}") for name, thing in zip(names, things, strict=True)
+        )
+        drafts = []
+        for i in (0, 1):
+            options = tuple(pick(rng, things, 4))
+            question = f"Which thing is beside the name {names[i]}?"
+            drafts.append(Draft("icon", question, options, options.index(things[i]), (i,)))
+        return Sheet(cards, tuple(drafts), (0, 1))
 
 
 def _cards(name: str, values: Sequence[str]) -> list[Card]:
