@@ -8,6 +8,7 @@ from encoders.text.lines import TextLine
 from memory.bank import MemoryBank
 from memory.text.bm25 import LineFilter
 from pipeline.answer.quotes.answer_type import Matches
+from pipeline.answer.quotes.print_block import block_of
 
 _NEAR_S = 8.0  # pause after which a line is no neighbor
 _JOINED_S = 1.5  # pause within a sentence
@@ -47,15 +48,14 @@ class Surroundings:
         """
         around = self._around(line)
         before, after = self.neighbors(line)
-        first = last = around.index(line)
-        if line.kind != "ocr":  # a row of a slide ends without a mark
-            first = _sentence_start(around, first)
-            last = _sentence_end(around, last)
-        lines = around[first : last + 1]
+        if line.kind == "ocr":  # rows that follow in time may be of different slides
+            lines = _sentence(block_of(line, around), line)
+        else:
+            lines = _sentence(around, line)
         alone, with_before, with_after = cosines
         options = [
-            (with_after, [*lines, after] if after and last == first else None),
-            (with_before, [before, *lines] if before and last == first else None),
+            (with_after, [*lines, after] if after and len(lines) == 1 else None),
+            (with_before, [before, *lines] if before and len(lines) == 1 else None),
         ]
         lacks = expected is not None and not expected(joined(lines))
         for cosine, longer in sorted(options, key=lambda option: -option[0]):
@@ -81,7 +81,7 @@ class Surroundings:
             and one.end > start
             and name(one) != name(line)
         ]
-        return sorted([*lines, line], key=lambda one: (one.start, one.end))
+        return sorted([*lines, line], key=lambda one: (one.start, *_top_left(one), one.end))
 
 
 def joined(lines: Sequence[TextLine]) -> str:
@@ -92,6 +92,17 @@ def joined(lines: Sequence[TextLine]) -> str:
 def name(line: TextLine) -> LineName:
     """What tells a line from all others."""
     return line.video_id, line.start, line.kind, line.text
+
+
+def _top_left(line: TextLine) -> tuple[float, float]:
+    """Of print; rows that begin together are read from top to bottom."""
+    return (0.0, 0.0) if line.box is None else (line.box[1], line.box[0])
+
+
+def _sentence(lines: Sequence[TextLine], line: TextLine) -> list[TextLine]:
+    """The line and the rest of its sentence, among lines in reading order."""
+    at = lines.index(line)
+    return list(lines[_sentence_start(lines, at) : _sentence_end(lines, at) + 1])
 
 
 def _sentence_start(lines: Sequence[TextLine], at: int) -> int:

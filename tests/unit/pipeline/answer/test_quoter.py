@@ -18,12 +18,13 @@ from tests.support.quoted_films import films, shared
 from tests.support.records import info
 
 SECONDS = 60.0
+Box = tuple[float, float, float, float]
 Quote = Callable[..., Quotation | None]
 
 
 @pytest.fixture
 def quote(tmp_path: Path) -> Iterator[Quote]:
-    """Quotes from lines of (start, end, text), by words alone."""
+    """Quotes from lines of (start, end, text) and perhaps a box, by words alone."""
     with MemoryBank.open(
         tmp_path / "bank", {"model": "m"}, UniformRetriever(), recent_frames=0
     ) as bank:
@@ -31,12 +32,15 @@ def quote(tmp_path: Path) -> Iterator[Quote]:
 
         def run(
             question: str,
-            *lines: tuple[float, float, str],
+            *lines: tuple[float, float, str] | tuple[float, float, str, Box],
             kind: str = "subtitle",
             asked_at: float = math.inf,
         ) -> Quotation | None:
             bank.text.drop("v", "subtitles")
-            rows = tuple(TextLine("v", a, b, kind, text, a) for a, b, text in lines)
+            rows = tuple(
+                TextLine("v", a, b, kind, text, a, box=box[0] if box else None)
+                for a, b, text, *box in lines
+            )
             bank.text.write(
                 TextBlock("v", "subtitles", "made up", 0, TextSpan(0, SECONDS, rows, True))
             )
@@ -61,6 +65,41 @@ def test_a_broken_sentence_is_quoted_whole(quote: Quote) -> None:
     assert found.spans == ((4.0, 8.0),)
     again = quote("What did the carpenters have besides tar?", *PIER)
     assert again is not None and again.lines == found.lines
+
+
+TWO_ROWS = (
+    (4.0, 9.0, "built of stone.", (0.2, 0.52, 0.7, 0.6)),  # the lower row comes first
+    (4.0, 9.0, "The old bridge was", (0.2, 0.4, 0.75, 0.49)),
+    (4.0, 9.0, "Channel 5", (0.8, 0.02, 0.98, 0.06)),
+    (9.0, 14.0, "The new one is of steel.", (0.2, 0.4, 0.75, 0.49)),
+)
+
+
+def test_a_sentence_on_two_rows_of_print_is_quoted_whole(quote: Quote) -> None:
+    whole = '00:04 "The old bridge was built of stone."'
+    for question in ("What was the old bridge?", "What is built of stone?"):
+        found = quote(question, *TWO_ROWS, kind="ocr")
+        assert found is not None and found.text == whole and found.spans == ((4.0, 9.0),)
+    apart = [(start, end, text) for start, end, text, _ in TWO_ROWS]
+    alone = quote("What was the old bridge?", *apart, kind="ocr")  # nobody knows where it stands
+    assert alone is not None and alone.text == '00:04 "The old bridge was"'
+
+
+@pytest.mark.parametrize(
+    ("box", "start"),
+    [
+        ((0.2, 0.7, 0.7, 0.79), 4.0),  # far below
+        ((0.76, 0.52, 0.98, 0.6), 4.0),  # beside
+        ((0.2, 0.52, 0.7, 0.9), 4.0),  # of much larger letters
+        ((0.2, 0.52, 0.7, 0.6), 8.5),  # on the screen later
+    ],
+)
+def test_a_row_of_another_block_is_no_part_of_the_sentence(
+    quote: Quote, box: Box, start: float
+) -> None:
+    row = (start, start + 5.0, "built of stone.", box)
+    found = quote("What was the old bridge?", TWO_ROWS[1], row, kind="ocr")
+    assert found is not None and found.text == '00:04 "The old bridge was"'
 
 
 def test_the_name_of_a_thing_is_no_quote(quote: Quote) -> None:
