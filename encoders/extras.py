@@ -11,7 +11,7 @@ from encoders.errors import UserError
 # extra -> the modules that it must bring; `all`, `docs` and `dev` have no code that waits for them
 EXTRAS: dict[str, tuple[str, ...]] = {
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpcore"),
-    "demo": ("gradio", "fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpcore"),
+    "demo": ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpcore"),
     "mcp": (
         "mcp",
         "fastapi",

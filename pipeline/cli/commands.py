@@ -381,10 +381,10 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "demo",
-            "a page to show it a file, a camera or a stream, and to ask while it runs",
+            "serve, with its page opened: the films of the bank, live streams, and questions",
             "reelbank demo --port 7860",
             task="demo",
-            options=(BANK, MODEL, MODEL_NAME, FPS, HOST, PORT),
+            options=(BANKS, MODEL, MODEL_NAME, FPS, HOST, PORT),
             heading=_MANY,
         ),
         Command(

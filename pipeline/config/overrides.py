@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from encoders.errors import UserError
 from pipeline.config.settings import Form, Settings
-from pipeline.config.task_settings import RENAMED, TASK_SETTINGS
+from pipeline.config.task_settings import REMOVED, RENAMED, TASK_SETTINGS
 
 # an override whose value a user may write as it stands
 OVERRIDE = re.compile(r"(?P<signs>\+{0,2})(?P<key>[\w.]+)=(?P<value>.*)", re.DOTALL)
@@ -42,6 +42,8 @@ def _refuse_renamed(name: str, overrides: Sequence[str]) -> None:
     keys = {one.name for one in fields(TASK_SETTINGS[name])}
     for override in overrides:
         key = re.split(r"[.=]", override.lstrip("+~"))[0]
+        if (name, key) in REMOVED:
+            raise UserError(f"{key}= is no more in reelbank {name}; {REMOVED[name, key]}")
         new = RENAMED.get(key)
         if new in keys and key not in keys:
             raise UserError(

@@ -36,6 +36,9 @@ RENAMED = {
     "choice": "option_choice",
 }
 
+# keys of earlier versions that have no successor: what to write instead
+REMOVED = {("demo", "auth"): "set api_key=, a key that the page asks for"}
+
 WEIGHTS = Path(__file__).parents[1] / "embedded" / "weights"
 
 # by the name of conf/NAME.yaml; `reelbank bank action=repair` has settings of its own

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from encoders.errors import UserError
 from encoders.models.backbone import VideoModel
 from memory.schema import Question
+from pipeline.config.units import format_time
 from pipeline.conversation.rewriter import NoRewriter, Rewriter
 from pipeline.conversation.round import Round, context_text
 from pipeline.query.present_state import at_any_time
@@ -43,6 +44,15 @@ class FollowUp:
         moment = question.asked_at if self.until is None else min(self.until, question.asked_at)
         spans = {} if self.since is None else {question.video_id: ((self.since, math.inf),)}
         return replace(question, text=self.text, asked_at=moment, spans=spans, newest=self.newest)
+
+    def note(self, utterance: str) -> str:
+        """How the utterance was understood, in a sentence; "" where it was taken as it is."""
+        if self.since is None and self.until is None:
+            return "" if self.text == utterance else f"Understood as: {self.text}"
+        times = f"from {format_time(self.since or 0.0)}" + (
+            " on" if self.until is None else f" to {format_time(self.until)}"
+        )
+        return f"Understood as: {self.text} ({times})"
 
 
 class History:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -51,6 +51,13 @@ class BankVideo:
     filename: str
     file_id: str  # "": no client uploaded it
     qa: VideoQA | None = None  # of a stream that is asked about alone; None: of the server's bank
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpAnswer(Answer):
+    """An answer to what followed on earlier rounds."""
+
+    understood: str = ""  # how the question was understood, in a sentence
 
 
 WholeBank = Mapping[str, BankVideo]
@@ -249,15 +256,21 @@ class Answering:
                 if each.qa is not None:  # a stream alone
                     qa, key = each.qa, f"{each.qa.bank.root}/{video_id}"
         question = Question(request.question, videos, request.asked_at, generation=how, names=names)
+        understood = ""
         if rounds:
             history = self._rounds.history(key, rounds)
-            question = history.carry(history.resolve(request.question).about(question))
+            asked = history.resolve(request.question)
+            understood = asked.note(request.question)
+            question = history.carry(asked.about(question))
         if lead:
             context = "\n\n".join(filter(None, [lead, question.context]))
             question = replace(question, context=context)
         answer = qa.ask(question, emit, cancelled=stop)
         self._rounds.add(key, request.question, answer)
-        return answer
+        if not understood:
+            return answer
+        values = {each.name: getattr(answer, each.name) for each in fields(answer)}
+        return FollowUpAnswer(**values, understood=understood)
 
     def _recent(self, rounds: Sequence[Texts]) -> list[Texts]:
         """The newest round, and those before it that fit the budget with it, in order."""

@@ -10,7 +10,7 @@ Knows HTTP and the parts of a server; builds none of them.
     POST /v1/files                  upload a video
     GET  /v1/files, /v1/files/ID, /v1/files/ID/content (seekable)
     DELETE /v1/files/ID             delete a video here and in the bank
-    GET  /, /film/ID, /v1/videos    the page and what it shows (page/routes.py)
+    GET  /, /film/ID, /v1/videos    the page and what it shows (page/routes.py, feed_routes.py)
     GET  /health, /metrics, /openapi.json
 """
 
@@ -45,6 +45,8 @@ from pipeline.server.intake.body_line import BodyLine
 from pipeline.server.intake.chat_body import ChatBody
 from pipeline.server.intake.hang_up import unless_disconnected
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
+from pipeline.server.page.feed_routes import FRAME_BYTES, add_feed_routes
+from pipeline.server.page.feeds import LIVE, Feeds
 from pipeline.server.page.library import Library
 from pipeline.server.page.routes import add_page
 from pipeline.server.responses_api.request_body import ResponsesBody, as_chat
@@ -96,6 +98,8 @@ class Service:
     audit: AuditLog | None = None  # None: nothing is logged
     streams: StreamSet | None = None  # None: of a server that watches none
     stream_hosts: tuple[str, ...] | None = None  # from which clients may start streams; None: any
+    feeds: Feeds | None = None  # of visitors of the page; None: of a server without streams
+    about: str = ""  # a sentence on what the model can answer
     answers_from_bank: bool = False  # True: clients may ask about every video of the bank
 
     @property
@@ -144,6 +148,7 @@ def build_app(service: Service) -> FastAPI:
             "/v1/responses": BodyLimit(limits.request_bytes, service.chat_bodies),
             "/v1/embeddings": BodyLimit(limits.request_bytes, service.chat_bodies),
             "/v1/search": BodyLimit(limits.request_bytes, service.chat_bodies),
+            "/v1/videos/": BodyLimit(FRAME_BYTES, service.chat_bodies),
             "": BodyLimit(_OTHER_BYTES, service.chat_bodies),
         },
         body_seconds=limits.body_seconds,
@@ -161,8 +166,11 @@ def build_app(service: Service) -> FastAPI:
         service.encode_queue,
         service.streams,
         sees_bank=service.answers_from_bank,
+        about=service.about,
     )
     add_page(app, library, lambda request: _videos_of(service, request))
+    if service.feeds is not None:
+        add_feed_routes(app, service.feeds, service.files, str(service.qa.bank.root))
     if service.streams is not None:
         add_stream_routes(app, service.streams, service.stream_hosts)
 
@@ -444,8 +452,9 @@ def _add_files(app: FastAPI, service: Service) -> None:
     @app.post("/v1/files")
     async def upload(request: Request) -> JSONResponse:
         stored = await uploads.store_upload(request, service.files)
-        with suppress(ApiError):  # the queue is full: the first question submits it again
-            await asyncio.to_thread(service.encode_queue.submit, stored)
+        if stored.purpose != LIVE:  # else the page is about to watch it
+            with suppress(ApiError):  # the queue is full: the first question submits it again
+                await asyncio.to_thread(service.encode_queue.submit, stored)
         return JSONResponse(await asyncio.to_thread(describe, stored))
 
     @app.get("/v1/files")
@@ -463,6 +472,9 @@ def _add_files(app: FastAPI, service: Service) -> None:
 
     @app.delete("/v1/files/{file_id}")
     async def delete(file_id: str) -> dict[str, Any]:
+        if service.feeds is not None:
+            stored = service.files.get(file_id)
+            await asyncio.to_thread(service.feeds.forget, stored.video_id)
         file = await asyncio.to_thread(service.files.delete, file_id)
         await asyncio.wrap_future(service.encode_queue.drop(file))
         return {"id": file.id, "object": "file", "deleted": True}

@@ -18,7 +18,6 @@ from encoders.errors import UserError
 from encoders.extras import require_extra
 from pipeline.config.tasks.server_settings import (
     AlertSettings,
-    DemoSettings,
     ListenSettings,
     ServeSettings,
 )
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
     from pipeline.server.files import FileStore
     from pipeline.server.intake.body_line import BodyLine
 
+EMBEDDED = (
+    "The built-in model knows cards with a 4-digit code, a name, a coloured shape or an icon, "
+    "and nothing else of the world; start the server with another backbone= for real footage."
+)
 _MINIMUM = {
     "running": 1,
     "waiting": 0,
@@ -53,11 +56,19 @@ _MINIMUM = {
 }
 
 
+def no_browser(address: str) -> None:
+    """Nothing opens the page."""
+
+
 def run(
     config: ServeSettings,
     beside: "Callable[[Service], AbstractContextManager[object]]" = nullcontext,
+    *,
+    greeting: str = "reelbank: serving",
+    show: "Callable[[str], None]" = no_browser,
 ) -> int:
-    """reelbank serve. beside: what runs as long as the server does."""
+    """reelbank serve. beside: what runs as long as the server does. show: gets the address of the
+    page on this machine, once it is there."""
     require_extra("serve", "reelbank serve")
     check(config)  # 1
     listening = listen(config)  # 2
@@ -70,8 +81,10 @@ def run(
         app = build_app(service)
         gc.freeze()  # imported modules and weights are never garbage; see pipeline.cli.entry
         gc.enable()
-        announce(config, listening, "reelbank: serving", has_login=requires_login(config))
+        announce(config, listening, greeting, has_login=requires_login(config))
         with beside(service):
+            host = "localhost" if config.host in ("0.0.0.0", "::") else shown_host(config.host)
+            show(f"http://{host}:{listening.getsockname()[1]}")
             uvicorn.Server(uvicorn_settings(app)).run(sockets=[listening])
         return 0
     finally:
@@ -148,7 +161,7 @@ def listen(config: Listening) -> socket.socket:
 def announce(config: Listening, listening: socket.socket, what: str, *, has_login: bool) -> None:
     """Print the address on stderr. Warn when the server is reachable without a key or login."""
     port = listening.getsockname()[1]
-    host = f"[{config.host}]" if ":" in config.host else config.host
+    host = shown_host(config.host)
     banks = ", ".join(f"bank {each}" for each in (config.bank, *config.also_banks))
     print(
         f"{what} at http://{host}:{port}, {banks}; Ctrl-C stops it",
@@ -158,10 +171,15 @@ def announce(config: Listening, listening: socket.socket, what: str, *, has_logi
     if not is_local(config.host) and not has_login:
         print(
             f"warning: host={config.host} lets everybody who can reach this machine use it; set "
-            "api_key= or auth=, and put TLS before it",
+            "api_key=, and put TLS before it",
             file=sys.stderr,
             flush=True,
         )
+
+
+def shown_host(host: str) -> str:
+    """A host as it stands in an address."""
+    return f"[{host}]" if ":" in host else host
 
 
 def is_local(host: str) -> bool:
@@ -169,16 +187,14 @@ def is_local(host: str) -> bool:
     return host in ("127.0.0.1", "localhost", "::1")
 
 
-def requires_login(config: ListenSettings) -> bool:
-    """Whether clients need a key or a login."""
-    if isinstance(config, ServeSettings) and key_file(config).exists:
-        return True
-    return bool(api_key(config) or (isinstance(config, DemoSettings) and config.auth))
+def requires_login(config: ServeSettings) -> bool:
+    """Whether clients need a key."""
+    return key_file(config).exists or bool(api_key(config))
 
 
-def api_key(config: ListenSettings) -> str:
+def api_key(config: ServeSettings) -> str:
     """The key from the settings, else from the environment, which other users cannot read."""
-    return own_or_environment(config.api_key if isinstance(config, ServeSettings) else "")
+    return own_or_environment(config.api_key)
 
 
 def key_file(config: ServeSettings) -> "KeyFile":
@@ -216,8 +232,9 @@ def build_service(config: ServeSettings) -> "Service":
     from pipeline.server.encode_queue import EncodeQueue
     from pipeline.server.fetch import Fetcher
     from pipeline.server.intake.body_line import BodyLine
+    from pipeline.server.page.feeds import Feeds
     from pipeline.server.search.search_api import SearchApi
-    from pipeline.server.streams.build_streams import build_streams
+    from pipeline.server.streams.build_streams import build_sources, build_streams
 
     backbone = build_backbone(config)
     rounds = RoundMemory(
@@ -247,7 +264,8 @@ def build_service(config: ServeSettings) -> "Service":
         round_tokens=config.round_tokens,
     )
     doorkeeper = Doorkeeper(api_key(config), key_file(config), (config.bank, *config.also_banks))
-    streams = build_streams(config, backbone, clip, qa)
+    sources = build_sources(config, backbone)
+    streams = build_streams(config, backbone, clip, qa, sources)
     if streams is not None:
         doorkeeper.stream_banks = lambda: streams.banks
         answering.streams = lambda: [
@@ -259,6 +277,8 @@ def build_service(config: ServeSettings) -> "Service":
         encode_queue=encode_queue,
         answering=answering,
         streams=streams,
+        feeds=None if streams is None else Feeds(streams, sources, encode_queue, new_source),
+        about=EMBEDDED if backbone.questions == "needle_world" else "",
         stream_hosts=None
         if is_local(config.host) and not config.hosts
         else tuple(host.lower() for host in config.hosts),

@@ -55,6 +55,8 @@ class EncodeQueue:
         self._lock, self._is_closed = threading.RLock(), False
         self._jobs: dict[str, EncodeJob] = {}  # by video id
         self._executor = ThreadPoolExecutor(1, "encoder")
+        # whether a video is watched as it plays, by its id: that writes it as well
+        self.is_played: Callable[[str], bool] = lambda video_id: False
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -74,7 +76,8 @@ class EncodeQueue:
     def submit(self, file: StoredFile) -> EncodeJob | None:
         """The job that encodes this video, new or already queued; None when the bank has it.
 
-        ApiError 429 when too many videos wait, 503 after `close`.
+        ApiError 409 while it is watched as it plays, 429 when too many videos wait, 503 after
+        `close`.
         """
         with self._lock:
             if self._is_closed:
@@ -84,6 +87,13 @@ class EncodeQueue:
                 return job
             if self.is_complete(file):
                 return None
+            if self.is_played(file.video_id):
+                raise ApiError(
+                    409,
+                    f"{file.filename} is being watched as it plays; ask about "
+                    f"stream:{file.video_id}, or stop it first.",
+                    code="is_played",
+                )
             if len(self._jobs) > self._waiting:
                 raise ApiError(
                     429,

@@ -2,8 +2,9 @@
 
 Knows JSON and files; no routes.
 
-Extensions: `citations`, `shown`, and `warning` beside the content of the message (in a stream: in
-the last delta), and `seconds` of each stage beside the choices.
+Extensions: `citations`, `recalled` (what the model read of the first of them), `shown`, `warning`,
+and `understood` (of a follow-up) beside the content of the message (in a stream: in the last
+delta), and `seconds` of each stage beside the choices.
 """
 
 import json
@@ -20,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from encoders.schema import Frames
 from pipeline.config.units import format_time
 from pipeline.schema import CHANNEL_WORDS, PICTURE, Answer
-from pipeline.server.answering import WholeBank
+from pipeline.server.answering import FollowUpAnswer, WholeBank
 from pipeline.server.chat_request import ChatRequest
 from pipeline.server.errors import ApiError
 from pipeline.server.files import StoredFile
@@ -161,12 +162,15 @@ class ChatResponse:
             for start, end in spans
         ]
         warning = " ".join(filter(None, [self.request.warning, answer.warning]))
-        extras = {
+        extras: dict[str, Any] = {
             "citations": citations,
+            "recalled": [[round(a, 3), round(b, 3)] for a, b in answer.recalled],
             "shown": answer.shown,
             "channel": answer.channel,
             "confidence": answer.confidence,
         }
+        if isinstance(answer, FollowUpAnswer):
+            extras["understood"] = answer.understood
         return extras | ({"warning": warning} if warning else {})
 
     def _file(self, video_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The demo page with a model behind an address, in a real browser: Chromium, a real server of the
+"""The page with a model behind an address, in a real browser: Chromium, a real server of the
 page, and a strict one in place of the model.
 """
 
@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tests.support.chat_server import MODEL, Asked, ChatServer, Reply, chat_server
-from tests.support.page import BOX, ask, pictured
+from tests.support.page import Tabs, ask, becomes, pictured, played, until
 from tests.support.serving import film as write_film
-from tests.support.serving import paging
+from tests.support.serving import serving
 from tests.support.toys import toy_parts
 
 pytestmark = pytest.mark.slow
@@ -44,29 +44,29 @@ def server() -> Iterator[ChatServer]:
 def page(server: ChatServer, tmp_path: Path, monkeypatch) -> Iterator[str]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     clip = [part for part in toy_parts() if part.startswith("clip")]
-    with paging(tmp_path, "backbone=endpoint", f"backbone.url={server.url}",
-                f"backbone.model={MODEL}", "backbone.tries=1", "source.keep=jpeg",
-                *clip) as (address, _):  # fmt: skip
+    with serving(tmp_path, "backbone=endpoint", f"backbone.url={server.url}",
+                 f"backbone.model={MODEL}", "backbone.tries=1", "source.keep=jpeg",
+                 *clip) as (address, _):  # fmt: skip
         yield address
 
 
 @pytest.fixture
 def tab(page: str, browser: Any) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    opened.goto(page)
-    opened.wait_for_selector(BOX)
+    tabs = Tabs(browser, page)
+    opened = tabs.open()
+    opened.wait_for_selector("#sources:not([hidden])")
     yield opened
-    context.close()
+    tabs.close()
 
 
 def test_a_film_is_asked_about_and_watched(tab: Any, server: ChatServer, tmp_path: Path):
     film = write_film(tmp_path / "card.mp4", "code:4821@3", seconds=24.0)
+    tab.select_option("#speed", "1")
     tab.set_input_files("#file", film)
+    tab.wait_for_selector("#request-form:not([hidden])", timeout=60_000)
     tab.fill("#request", "a bright card")
-    tab.wait_for_function("document.getElementById('player').currentTime > 1")
     tab.press("#request", "Enter")
-    tab.wait_for_function("document.getElementById('player').currentTime > 6")
+    until(lambda: played(tab) > 6)
     assert ask(tab, "What is shown?") == "A bright card."
     cited = tab.locator(".turn.newest .cite").first
     assert (cited.get_attribute("data-start"), cited.get_attribute("data-end")) == ("3", "5")
@@ -74,7 +74,7 @@ def test_a_film_is_asked_about_and_watched(tab: Any, server: ChatServer, tmp_pat
     assert len(question.pictures) >= 6
     tab.wait_for_selector("#notices li")
     cited.click()
-    tab.wait_for_function("Math.abs(document.getElementById('player').currentTime - 4) < 1.6")
+    until(lambda: abs(played(tab) - 4) < 1.6)
     pictured(tab, "endpoint-film")
 
     server.answer = lambda asked: Reply(status=401, body={"error": {"message": "no"}})
@@ -87,13 +87,13 @@ def test_a_film_is_asked_about_and_watched(tab: Any, server: ChatServer, tmp_pat
 
 def test_a_camera_is_asked_about_from_its_thumbnails(tab: Any, page: str, server: ChatServer):
     tab.click("#camera")
-    tab.wait_for_function("document.querySelectorAll('.thumb').length >= 3", timeout=60_000)
+    becomes(tab, "document.querySelectorAll('.thumb').length >= 3")
     assert ask(tab, "What is shown?") == "A bright card."
-    note = tab.inner_text(".turn.newest .note")
-    assert "Pictures are stored thumbnails, because page-" in note
+    note = tab.locator(".turn.newest .note").all_inner_texts()
+    assert any("Pictures are stored thumbnails, because camera-" in text for text in note)
     assert {max(picture.size) for picture in server.asked[-1].pictures} == {480}
     pictured(tab, "endpoint-camera")
-    state = httpx.get(f"{page}/watch/state").json()
-    picture = httpx.get(f"{page}/watch/picture/{state['id']}?at=1")
+    (video,) = httpx.get(f"{page}/v1/videos").json()["data"]
+    picture = httpx.get(f"{page}/v1/videos/{video['id']}/picture?at=1")
     assert picture.status_code == 200 and picture.content.startswith(b"\xff\xd8")
     tab.click("#stop")

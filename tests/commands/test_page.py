@@ -3,24 +3,23 @@
 A real server, the embedded model, real films and streams, Chromium, axe-core.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import av
 import httpx
 import pytest
 
 import reelbank
 from pipeline.server.access.key import new_key
 from pipeline.server.access.key_file import KeyFile
-from tests.support.page import QUESTION, pictured
+from tests.support.page import SIZES, Tabs, ask, becomes, pictured, played, reach, until
 from tests.support.serving import film, serving
 from tests.support.sessions import world
 from tests.support.streams import Sender
 from tests.support.talks import SRT
 
 pytestmark = pytest.mark.slow
-SIZES = ((1280, 900), (390, 844))
 
 
 @pytest.fixture(scope="module")
@@ -50,62 +49,21 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def opened(address, browser):
     """Opens a path of the page. Fails when the script fails or asks another server."""
-    contexts, wrong = [], []
+    tabs = Tabs(browser, address)
 
     def open_at(path: str = "/", size: tuple[int, int] = SIZES[0], **more: Any) -> Any:
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **more)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: wrong.append(str(error)))
-        tab.on(
-            "request",
-            lambda request: (
-                request.url.startswith((address, "blob:", "data:")) or wrong.append(request.url)
-            ),
-        )
-        tab.goto(address + path)
+        tab = tabs.open(path, size, **more)
         tab.wait_for_selector(".card", state="attached")
         return tab
 
     yield open_at
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
-    ends = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < ends
-        time.sleep(0.1)
-
-
-def becomes(tab: Any, expression: str) -> None:
-    """Wait until JavaScript says so. playwright's own wait compiles in the page, which its policy
-    forbids."""
-    until(lambda: bool(tab.evaluate(expression)))
+    tabs.close()
 
 
 def find(tab: Any, words: str) -> None:
     tab.fill("#words", words)
     tab.press("#words", "Enter")
     tab.wait_for_selector("#hits .card", timeout=60_000)
-
-
-def ask(tab: Any, text: str = QUESTION) -> str:
-    """Ask, and wait for the whole answer."""
-    count = tab.locator(".turn").count()
-    tab.fill("#question", text)
-    tab.press("#question", "Enter")
-    tab.wait_for_selector(f".turn >> nth={count}")
-    tab.wait_for_selector(f".turn >> nth={count} >> .said:not(.running)", timeout=60_000)
-    said: str = tab.locator(".turn .said").nth(count).inner_text()
-    return said
-
-
-def played(tab: Any) -> float:
-    seconds: float = tab.evaluate("document.getElementById('player').currentTime")
-    return seconds
 
 
 def test_a_moment_is_found_opened_asked_about_and_shared(opened, address):
@@ -169,6 +127,95 @@ def test_a_stream_is_asked_about_and_told_of(opened):
     becomes(tab, "!document.querySelector('#requests li')")
 
 
+def test_two_visitors_at_once_keep_their_own_conversations(opened):
+    """Each asks of another film at the same time; a follow-up goes on from their own question."""
+    one, two = opened("/"), opened("/")
+    for tab, name in ((one, "card.mp4"), (two, "star.mp4")):
+        tab.click(f"#films .card:has-text('{name}')")
+        tab.wait_for_selector("#stage:not([hidden]) .thumb")
+    questions = {one: "What is the code on the card?", two: "What is the name on the card?"}
+    for tab, question in questions.items():  # both are under way before one is answered
+        tab.fill("#question", question)
+        tab.press("#question", "Enter")
+    for tab, said in ((one, "4821"), (two, "Alice")):
+        tab.wait_for_selector(".turn .said.done", timeout=60_000)
+        assert tab.locator(".turn .said").all_inner_texts() == [said]
+    for tab in (one, two):
+        tab.fill("#question", "And after that?")
+        tab.press("#question", "Enter")
+    for tab, question in questions.items():
+        tab.wait_for_selector(".turn.newest .note >> nth=0", timeout=60_000)
+        assert (
+            tab.locator(".turn.newest .note")
+            .first.inner_text()
+            .startswith(f"Understood as: {question} (from ")
+        )
+        assert tab.locator(".turn .asked").all_inner_texts() == [question, "And after that?"]
+    one.click("#fresh")  # the other one's goes on
+    assert (one.locator(".turn").count(), two.locator(".turn").count()) == (0, 2)
+    assert ask(two, "And before that?") != "" and one.locator(".turn").count() == 0
+
+
+def test_the_wall_shows_every_stream_with_its_newest_picture_and_lag(opened):
+    tab = opened("/live")
+    tab.wait_for_selector("#screens .card img:not([hidden])")
+    assert tab.locator("#screens .name").all_inner_texts() == ["door"]
+    assert tab.get_attribute("#to-wall", "aria-current") == "page"
+    more = tab.inner_text("#screens .more")
+    assert more.startswith("live, ") and more.endswith(" s behind")
+    first = tab.get_attribute("#screens img", "src")
+    until(lambda: tab.get_attribute("#screens img", "src") != first)
+    pictured(tab, "wall")
+    tab.click("#screens .card")
+    tab.wait_for_selector("#stage:not([hidden]) #badge:not([hidden])")
+    tab.go_back()
+    tab.wait_for_selector("#wall:not([hidden])")
+
+
+def test_a_film_has_chapters_a_summary_and_clips(opened, address):
+    tab = opened()
+    tab.click("#films .card:has-text('star.mp4')")
+    tab.wait_for_selector("#stage:not([hidden]) .thumb")
+    tab.click("#summarize")
+    tab.wait_for_selector("#chapters button")
+    assert "granite" in tab.inner_text("#summary")  # a sentence of its subtitles
+    tab.locator("#summary .cite").first.click()
+    assert "#t=" in tab.url
+    assert ask(tab, "What is the name on the card?") == "Alice"
+    cite = tab.locator(".turn .cite").first
+    start, end = float(cite.get_attribute("data-start")), float(cite.get_attribute("data-end"))
+    with tab.expect_download() as download:
+        tab.click("#clip")
+    path = download.value.path()
+    assert download.value.suggested_filename == f"star_00-0{int(start)}.mp4"
+    with av.open(str(path)) as container:
+        assert abs(container.duration / av.time_base - (end - start)) < 0.2
+    pictured(tab, "serve-chapters")
+
+
+def test_the_library_is_filtered_by_name_kind_and_day(opened):
+    tab = opened()
+
+    def names() -> list[str]:
+        listed: list[str] = tab.locator("#films .name").all_inner_texts()
+        return sorted(listed)
+
+    tab.fill("#only-name", "CARD")
+    assert names() == ["card.mp4"]
+    assert tab.inner_text("#films-title") == "Films and streams: 1 of 3"
+    tab.fill("#only-name", "")
+    tab.select_option("#only-kind", "stream")
+    assert names() == ["door"]
+    tab.select_option("#only-kind", "")
+    tab.fill("#since", "2001-01-01")  # nobody knows when the films were
+    assert names() == ["door"]
+    tab.fill("#until", "2002-01-01")
+    assert names() == []
+    tab.fill("#since", "")
+    tab.fill("#until", "")
+    assert names() == ["card.mp4", "door", "star.mp4"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_everybody_can_use_it(opened, size, scheme):
@@ -190,9 +237,17 @@ def test_everybody_can_use_it(opened, size, scheme):
         tab.wait_for_selector("#stage:not([hidden]) .thumb")
         tab.wait_for_timeout(300)
         pictured(tab, f"serve-{path}-{size[0]}-{scheme}")
+        tab.click("#summarize")
+        tab.wait_for_selector("#chapters button")
         assert violations(tab) == []
         assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
         tab.click("h1 a")
+    tab.click("#to-wall")
+    tab.wait_for_selector("#screens .card img:not([hidden])")
+    assert violations(tab) == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
+    pictured(tab, f"serve-wall-{size[0]}-{scheme}")
+    tab.click("#to-library")
     tab.evaluate("document.querySelector('.top p').style.color = '#777'")
     assert len(violations(tab)) == 1  # too little contrast is seen
 
@@ -200,28 +255,21 @@ def test_everybody_can_use_it(opened, size, scheme):
 def test_the_page_works_from_the_keyboard_alone(opened):
     tab = opened()
 
-    def reach(selector: str) -> None:
-        for _ in range(80):
-            if tab.evaluate("s => document.activeElement.matches(s)", selector):
-                return
-            tab.keyboard.press("Tab")
-        raise AssertionError(f"{selector} cannot be reached with Tab")
-
-    reach("#words")
+    reach(tab, "#words")
     tab.keyboard.type("granite")
     tab.keyboard.press("Enter")
     tab.wait_for_selector("#hits .card", timeout=60_000)
-    reach("#hits .card")
+    reach(tab, "#hits .card")
     assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     tab.keyboard.press("Enter")
     tab.wait_for_selector("#stage:not([hidden]) .thumb")
     for selector in ("#thumbs .thumb", "#lines button", "#question"):
-        reach(selector)
+        reach(tab, selector)
     tab.keyboard.type("What is the name on the card?")
     tab.keyboard.press("Enter")
     tab.wait_for_selector(".turn .cite", timeout=60_000)
     tab.locator("#fresh").focus()
-    reach(".turn .cite")
+    reach(tab, ".turn .cite")
     tab.keyboard.press("Enter")
     becomes(tab, "location.hash.startsWith('#t=')")
 

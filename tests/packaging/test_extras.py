@@ -132,7 +132,7 @@ def reelbank(missing: tuple[str, ...], *arguments: str, cwd: Path) -> "subproces
 
 LINES = {
     "serve": ("fastapi", "serve port=0"),
-    "demo": ("gradio", "demo port=0"),
+    "demo": ("fastapi", "demo port=0"),
     "batch": ("pyarrow", "batch jobs=jobs.jsonl out=run"),
     "ray": ("ray", "batch jobs=jobs.jsonl out=run compute=ray"),
     "bench": ("matplotlib", "needle out=run"),

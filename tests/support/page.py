@@ -1,7 +1,8 @@
-"""The demo page in a real browser: Chromium, driven by playwright. Knows no claim."""
+"""The page of a server in a real browser: Chromium, driven by playwright. Knows no claim."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUESTION = "What is the code on the card?"
-BOX = "#question textarea"
+SIZES = ((1280, 900), (390, 844))
 
 
 @contextmanager
@@ -30,14 +31,75 @@ def chromium() -> Iterator[Any]:
         started.close()
 
 
+class Tabs:
+    """Opens tabs at a server, each of a visitor of their own. `wrong` has errors of scripts, and
+    requests that go elsewhere."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.wrong: list[str] = []
+        self._browser, self._address = browser, address
+        self._contexts: list[Any] = []
+
+    def open(self, path: str = "/", size: tuple[int, int] = SIZES[0], **more: Any) -> Any:
+        """A tab that shows a path."""
+        viewport = {"width": size[0], "height": size[1]}
+        context = self._browser.new_context(viewport=viewport, **more)
+        self._contexts.append(context)
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        own = (self._address, "blob:", "data:")
+        tab.on("request", lambda request: self._check(request.url, own))
+        tab.goto(self._address + path)
+        return tab
+
+    def _check(self, url: str, own: tuple[str, ...]) -> None:
+        if not url.startswith(own):
+            self.wrong.append(url)
+
+    def close(self) -> None:
+        """Close all tabs. Fails on what was wrong in one of them."""
+        for context in self._contexts:
+            context.close()
+        assert self.wrong == []
+
+
+def until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
+    ends = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def becomes(tab: Any, expression: str) -> None:
+    """Wait until JavaScript says so. playwright's own wait compiles in the page, which its policy
+    forbids."""
+    until(lambda: bool(tab.evaluate(expression)))
+
+
 def ask(tab: Any, text: str = QUESTION) -> str:
-    """Type a question, send it with Enter, wait for the whole answer."""
-    before = tab.locator(".turn").count() and tab.get_attribute(".turn.newest", "data-id")
-    tab.fill(BOX, text)
-    tab.press(BOX, "Enter")
-    tab.wait_for_selector(f".turn.newest:not([data-id='{before}']) .said:not(.running)")
-    said: str = tab.inner_text(".turn.newest .said")
+    """Ask with Enter, and wait for the whole answer."""
+    count = tab.locator(".turn").count()
+    tab.fill("#question", text)
+    tab.press("#question", "Enter")
+    tab.wait_for_selector(f".turn >> nth={count}")
+    tab.wait_for_selector(f".turn >> nth={count} >> .said:not(.running)", timeout=60_000)
+    said: str = tab.locator(".turn .said").nth(count).inner_text()
     return said
+
+
+def reach(tab: Any, selector: str) -> None:
+    """Go to an element with the key Tab."""
+    for _ in range(80):
+        if tab.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+        tab.keyboard.press("Tab")
+    raise AssertionError(f"{selector} cannot be reached with Tab")
+
+
+def played(tab: Any) -> float:
+    """Seconds that the player is at."""
+    seconds: float = tab.evaluate("document.getElementById('player').currentTime")
+    return seconds
 
 
 def pictured(tab: Any, name: str) -> None:

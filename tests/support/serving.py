@@ -16,9 +16,6 @@ from typing import Any
 import uvicorn
 
 from pipeline.config.compose import compose
-from pipeline.demo import command as demo
-from pipeline.demo.app import Demo
-from pipeline.demo.app import build_app as build_page
 from pipeline.needle_world import video
 from pipeline.server import command
 from pipeline.server.app import Service, build_app
@@ -60,16 +57,6 @@ def serving(folder: Path, *overrides: str) -> Iterator[tuple[str, Service]]:
     service = command.build_service(config)
     with listening(build_app(service)) as address:
         yield address, service
-
-
-@contextmanager
-def paging(folder: Path, *overrides: str) -> Iterator[tuple[str, Demo]]:
-    """The address of `reelbank demo` with these settings, and its parts."""
-    config = compose("demo", [f"bank={folder / 'bank'}", "port=0", *overrides])
-    demo.check(config)
-    parts = demo.build_demo(config)
-    with listening(build_page(parts)) as address:
-        yield address, parts
 
 
 def connect(address: str, seconds: float = 20.0) -> socket.socket:

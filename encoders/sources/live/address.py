@@ -38,7 +38,10 @@ def without_password(url: str) -> str:
     """The URL without user, password and query, safe to store and to show."""
     if "://" not in url:
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whatever could be a password is left out
+        return f"{url.partition('://')[0]}://..."
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

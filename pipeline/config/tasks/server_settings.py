@@ -18,7 +18,7 @@ class AgentTransport(StrEnum):
 
 @dataclass
 class ListenSettings(PipelineSettings):
-    """What `serve` and `demo` share."""
+    """What commands that listen share."""
 
     answers_questions: ClassVar[bool] = True
     encodes_the_world: ClassVar[bool] = True
@@ -126,19 +126,19 @@ class ServeSettings(AlertSettings):
 
 
 @dataclass
-class DemoSettings(AlertSettings):
-    """reelbank demo."""
+class DemoSettings(ServeSettings):
+    """reelbank demo: serve, with its page opened."""
 
     task: ClassVar[str] = "demo"
 
     port: int = setting(7860, "Port to listen at. 0: any free one.")
-    history_tokens: int = setting(0, _HISTORY_TOKENS, heading="Conversation")
-    tell_rounds: int = setting(0, _TELL_ROUNDS)
-    follow_up: PartSettings = mandatory(_FOLLOW_UP)
-    auth: str = setting(
-        "",
-        "NAME:PASSWORD of the login. Empty: that of the variable REELBANK_AUTH, or no login.",
-        heading="Login",
+    whole_bank: bool = setting(
+        True,
+        "True: the page shows every video of the bank, whoever brought it, and answers from all "
+        "of them.",
+    )
+    browser: bool = setting(
+        True, "True: the page is opened in a browser, where there is a screen.", heading="Page"
     )
 
 

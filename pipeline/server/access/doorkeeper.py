@@ -32,6 +32,8 @@ _RIGHTS: tuple[tuple[str, str, str], ...] = (
     ("*", "/metrics", "admin"),
     ("DELETE", "/v1/files", "delete"),
     ("POST", "/v1/files", "add"),
+    ("POST", "/v1/videos", "add"),
+    ("DELETE", "/v1/videos", "add"),
     ("GET", "/v1/", "ask"),
     ("HEAD", "/v1/", "ask"),
     ("POST", "/v1/chat/", "ask"),

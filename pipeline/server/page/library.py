@@ -38,7 +38,7 @@ class LibraryVideo:
     title: str
     qa: VideoQA
     file: StoredFile | None = None  # of an uploaded film
-    stream: Stream | None = None
+    stream: Stream | None = None  # of a film: it is watched as it plays
 
 
 class Library:
@@ -52,12 +52,19 @@ class Library:
         streams: StreamSet | None,
         *,
         sees_bank: bool,
+        about: str = "",
     ) -> None:
-        """sees_bank: whether visitors see films that nobody uploaded."""
-        self.sees_bank = sees_bank
+        """sees_bank: whether visitors see films that nobody uploaded. about: a sentence on what the
+        model can answer."""
+        self.sees_bank, self.about = sees_bank, about
         self._qa, self._files, self._encode_queue, self._streams = qa, files, encode_queue, streams
         self._lock = threading.Lock()
         self._pictures: OrderedDict[str, FilePictures] = OrderedDict()
+
+    @property
+    def can_watch(self) -> bool:
+        """Whether something can be watched: not where several banks are read."""
+        return self._streams is not None
 
     def videos(self, bank: WholeBank, sees: Callable[[Path], bool]) -> dict[str, LibraryVideo]:
         """All that a visitor may see, by id. bank: encoded videos that the visitor may see; sees:
@@ -71,7 +78,7 @@ class Library:
         if sees(self._qa.bank.root):
             for file in self._files.all():
                 videos[file.video_id] = LibraryVideo(
-                    file.video_id, file.filename, self._qa, file=file
+                    file.video_id, file.filename, self._qa, file, streams.get(file.video_id)
                 )
         if self.sees_bank:
             for video_id, each in bank.items():
@@ -87,16 +94,20 @@ class Library:
             seconds = video.file.duration
         sessions = () if row is None else catalog.sessions(video.id)
         share = 1.0
+        is_encoding = False
         if video.file is not None and not self._encode_queue.is_complete(video.file):
-            share = self._encode_queue.share(video.file) or 0.0
+            running = self._encode_queue.share(video.file)
+            is_encoding = running is not None
+            share = max(running or 0.0, catalog.next(video.id)[1] / max(video.file.duration, 1e-6))
         return {
             "id": video.id,
             "object": "video",
-            "kind": "film" if video.stream is None else "stream",
+            "kind": "film" if video.stream is None or video.file is not None else "stream",
             "title": video.title,
             "duration": round(seconds, 3),
             "began": sessions[0].began if sessions else None,
             "encoded": round(share, 3),
+            "is_encoding": is_encoding,
             "file_id": None if video.file is None else video.file.id,
             "has_media": self.media(video) is not None,
             "stream": None if video.stream is None else video.stream.state(),
@@ -110,6 +121,8 @@ class Library:
         lines = [line for line in bank.text.during(video.id, 0.0, math.inf) if line.kind in KINDS]
         lines.sort(key=lambda line: line.start)
         return self.summary(video) | {
+            "bytes": sum(row.nbytes for row in rows),
+            "in_memory": bank.in_memory(),
             "segments": [[round(row.start, 3), round(row.end, 3)] for row in rows[::step]],
             "lines": [
                 {
@@ -136,12 +149,21 @@ class Library:
             return None
         return StoredFile("", path, video.title, 0, 0, "bank", kind, video.id, row.info.duration)
 
-    def picture(self, video: LibraryVideo, seconds: float) -> bytes | None:
-        """JPEG of what is shown at a second of video time; None where nothing is stored."""
+    def picture(self, video: LibraryVideo, seconds: float | None) -> bytes | None:
+        """JPEG of what is shown at a second of video time; None where nothing is stored. seconds:
+        None for the newest picture of a stream, the first one of a film."""
+        if seconds is None and video.stream is not None and video.file is None:
+            return video.stream.pictures.newest(video.id) or self.picture(video, math.inf)
+        if seconds is None:
+            seconds = 0.0
+        elif math.isinf(seconds):
+            seconds = video.qa.bank.catalog.next(video.id)[1]
         with suppress(UserError):  # of a damaged segment
             (stored,) = video.qa.bank.catalog.thumbnails(video.id, (seconds,))
             if stored is not None:
                 return stored
+        if video.stream is not None and (kept := video.stream.pictures.at(video.id, seconds)):
+            return kept
         decoder = self._decoder(video)
         return None if decoder is None else decoder.at(seconds)
 

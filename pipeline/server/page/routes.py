@@ -2,15 +2,18 @@
 
 Knows HTTP and the library; no bank. Everything else that the page does is the API of clients.
 
-    GET /, /film/ID             the page; its script reads the address
+    GET /, /live, /film/ID      the page; its script reads the address
     GET /page/NAME              its script, styles
     GET /v1/videos              the films and streams that the visitor may see
     GET /v1/videos/ID           one, with its segments and lines
-    GET /v1/videos/ID/picture   JPEG of a moment (at=SECONDS)
+    GET /v1/videos/ID/picture   JPEG of a moment (at=SECONDS), or the newest one of a stream
     GET /v1/videos/ID/content   its film (seekable)
+    GET /v1/videos/ID/clip      a stretch of it as a file (start=, end=)
+    GET /v1/videos/ID/summary   its chapters, and what tells most
 """
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,12 +21,14 @@ from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.server.access.doorkeeper import sees
 from pipeline.server.answering import WholeBank
 from pipeline.server.errors import ApiError
+from pipeline.server.files import StoredFile
+from pipeline.server.page.excerpts import Excerpts, clip_folder
 from pipeline.server.page.library import Library, LibraryVideo, is_same_film
 from pipeline.server.responses import VideoResponse
 
@@ -63,6 +68,10 @@ def _add_assets(app: FastAPI) -> None:
     async def home() -> Response:
         return reply("index.html")
 
+    @app.get("/live", include_in_schema=False)
+    async def live() -> Response:
+        return reply("index.html")
+
     @app.get("/film/{video_id}", include_in_schema=False)
     async def film(video_id: str) -> Response:
         return reply("index.html")
@@ -93,28 +102,72 @@ def _add_videos(
     async def every(request: Request) -> dict[str, Any]:
         videos = await visible(request)
         data = await asyncio.to_thread(lambda: [library.summary(one) for one in videos.values()])
-        return {"object": "list", "data": data, "whole_bank": library.sees_bank}
+        return {
+            "object": "list",
+            "data": data,
+            "whole_bank": library.sees_bank,
+            "can_watch": library.can_watch,
+            "about": library.about,
+        }
 
     @app.get("/v1/videos/{video_id}")
     async def one(request: Request, video_id: str) -> dict[str, Any]:
         return await asyncio.to_thread(library.detail, await find(request, video_id))
 
     @app.get("/v1/videos/{video_id}/picture")
-    async def picture(request: Request, video_id: str, at: Seconds = 0.0) -> Response:
+    async def picture(request: Request, video_id: str, at: Seconds | None = None) -> Response:
         video = await find(request, video_id)
-        data = await asyncio.to_thread(library.picture, video, max(0.0, at))
+        data = await asyncio.to_thread(library.picture, video, None if at is None else max(0.0, at))
         if data is None:
             raise ApiError(404, "There is no picture of that moment.")
-        headers = {"Cache-Control": "private, max-age=600", "X-Content-Type-Options": "nosniff"}
+        keeps = "no-store" if at is None else "private, max-age=600"
+        headers = {"Cache-Control": keeps, "X-Content-Type-Options": "nosniff"}
         return Response(data, media_type="image/jpeg", headers=headers)
 
-    @app.get("/v1/videos/{video_id}/content")
-    async def content(request: Request, video_id: str) -> Response:
+    async def film_of(request: Request, video_id: str) -> tuple[LibraryVideo, StoredFile]:
         video = await find(request, video_id)
         file = await asyncio.to_thread(library.media, video)
         if file is None or not await asyncio.to_thread(is_same_film, video, file):
             raise ApiError(404, "The film of this video is not there.", code="file_not_found")
-        return VideoResponse(file)
+        return video, file
+
+    @app.get("/v1/videos/{video_id}/content")
+    async def content(request: Request, video_id: str) -> Response:
+        return VideoResponse((await film_of(request, video_id))[1])
+
+    excerpts = Excerpts()
+
+    @app.get("/v1/videos/{video_id}/clip")
+    async def clip(request: Request, video_id: str, start: Seconds, end: Seconds) -> Response:
+        video, file = await film_of(request, video_id)
+        folder = await asyncio.to_thread(clip_folder)
+        try:
+            path = await asyncio.to_thread(
+                excerpts.clip, file, video.title, start, end, Path(folder.name)
+            )
+        except BaseException:
+            folder.cleanup()
+            raise
+        return _ClipResponse(path, folder, file.media_type)
+
+    @app.get("/v1/videos/{video_id}/summary")
+    async def summary(request: Request, video_id: str) -> dict[str, Any]:
+        return await asyncio.to_thread(excerpts.summary, await find(request, video_id))
+
+
+class _ClipResponse(FileResponse):
+    """A clip, whose folder is deleted however the response ends."""
+
+    def __init__(self, path: Path, folder: "tempfile.TemporaryDirectory[str]", kind: str) -> None:
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        super().__init__(path, media_type=kind, filename=path.name, headers=headers)
+        self._folder = folder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await asyncio.to_thread(self._folder.cleanup)
 
 
 class KeyOfCookie:

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from encoders.errors import UserError
+from encoders.schema import LiveSource
 from encoders.sources.live.address import without_password
 from encoders.sources.live.push_source import PushSource
 from memory.storage.retention import Rule
@@ -24,6 +26,7 @@ from pipeline.live.encoder_turns import EncoderTurns
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from pipeline.runtime.fair_queue import FairQueue
+from pipeline.server.streams.picture_shelf import PictureShelf
 from pipeline.server.streams.stream_settings import StreamSettings
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,15 @@ _SILENT_S = 15.0  # without a frame, after which a stream is not healthy
 _PRUNE_S = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A source that a visitor of the page brings, and that is watched once: where it ends, so does
+    its stream, and the next process does not know it."""
+
+    new_source: Callable[[float], LiveSource]  # gets frames per second
+    film: Path | None = None  # that is played as if it were live
+
+
 class Stream:
     """Starts at once. `state()` says how it is doing."""
 
@@ -43,15 +55,18 @@ class Stream:
         self,
         settings: StreamSettings,
         qa: VideoQA,
-        new_source: Callable[[], PushSource],
+        new_source: Callable[[], LiveSource],
         alerts: AlertCenter,
         *,
         turns: EncoderTurns,
         questions: FairQueue,
+        pictures: PictureShelf,
+        feed: Feed | None = None,
         back_off_s: tuple[float, float] = _BACK_OFF_S,
     ) -> None:
-        """qa: of the bank of the stream. turns, questions: shared by all streams of the process."""
-        self.settings, self.qa = settings, qa
+        """qa: of the bank of the stream. turns, questions, pictures: shared by all streams of the
+        process. feed: of a stream that is watched once."""
+        self.settings, self.qa, self.feed, self.pictures = settings, qa, feed, pictures
         self.restarts = 0
         self._new_source, self._alerts, self._turns = new_source, alerts, turns
         self._questions, self._back_off_s = questions, back_off_s
@@ -60,6 +75,7 @@ class Stream:
         self._list: AlertList | None = None
         self._requests = settings.alerts  # that are not added yet
         self._error = ""
+        self._is_over = False
         self._seen_at: float | None = None  # monotonic second at which the newest frame was seen
         self._dropped = self._left_out = self._sampled = 0  # in earlier sessions
         self._thread = threading.Thread(target=self._run, name=f"stream-{self.name}", daemon=True)
@@ -74,6 +90,24 @@ class Stream:
     def has_frames(self) -> bool:
         """Whether a question can see a frame of this session."""
         return self._seen_at is not None
+
+    @property
+    def source(self) -> LiveSource | None:
+        """Of the newest session; None before the first one."""
+        return None if self._session is None else self._session.source
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is watched no more."""
+        return self._is_over or self._stopped.is_set()
+
+    def picture(self, seconds: float) -> bytes | None:
+        """JPEG of what is shown at a second of video time; None where nothing is kept."""
+        with suppress(UserError):  # of a damaged segment
+            (stored,) = self.qa.bank.catalog.thumbnails(self.name, (seconds,))
+            if stored is not None:
+                return stored
+        return self.pictures.at(self.name, seconds)
 
     @property
     def alerts(self) -> AlertList:
@@ -99,6 +133,8 @@ class Stream:
             "bank": str(self.qa.bank.root),
             "state": "stopped"
             if self._stopped.is_set()
+            else "ended"
+            if self._is_over
             else "running"
             if is_running
             else "waiting",
@@ -111,6 +147,9 @@ class Stream:
             "left_out": left_out,
             "seen_until": 0.0 if status is None else round(status.seen_until, 3),
             "sealed_until": 0.0 if status is None else round(status.sealed_until, 3),
+            "lag": round(max(0.0, status.now - status.seen_until), 3)
+            if status is not None and is_running
+            else None,
             "longest_wait": 0.0 if status is None else round(status.longest_wait, 3),
             "reconnects": self.restarts + (0 if status is None else status.reconnects),
             "alerts": [] if self._list is None else self._list.requests,
@@ -123,6 +162,8 @@ class Stream:
             session.source.close()
         if self._thread is not threading.current_thread():
             self._thread.join()
+        if self._list is not None:
+            self._list.close()
 
     def _run(self) -> None:
         pause = self._back_off_s[0]
@@ -135,6 +176,8 @@ class Stream:
             except Exception as accident:
                 log.exception("reelbank: stream %s failed", self.name)
                 self._tell(f"{type(accident).__name__}: {accident}")
+            if self._is_over:
+                return
             if self._seen_at != began:
                 pause = self._back_off_s[0]
             if self._stopped.wait(pause):
@@ -148,14 +191,8 @@ class Stream:
         session = Session(self.qa, source, turns=self._turns, questions=self._questions)
         self._keep_counts()
         self._session = session
-        pictures = self.qa.bank.catalog.thumbnails
-
-        def picture_at(seconds: float) -> bytes | None:
-            with suppress(UserError):  # of a damaged segment
-                return pictures(self.name, (seconds,))[0]
-            return None
-
-        attachments = Attachments(picture_at, interval=self.qa.ingester.interval)
+        film = None if self.feed is None else self.feed.film
+        attachments = Attachments(self.picture, film, self.qa.ingester.interval)
         self._list = own = self._alerts.watch(session, attachments, title=self.name)
         try:
             self._add_alerts(own)
@@ -164,9 +201,11 @@ class Stream:
         finally:
             with suppress(Exception):  # raised by `check` below
                 session.stop()
-            own.close()
+            if self.feed is None:  # else its last moments are still being checked
+                own.close()
+            self._is_over = self.feed is not None
         session.check()
-        if not self._stopped.is_set():
+        if not self._is_over and not self._stopped.is_set():
             raise UserError(f"{without_password(self.settings.url)} ended")
 
     def _add_alerts(self, own: AlertList) -> None:
@@ -179,7 +218,7 @@ class Stream:
                 except UserError as error:  # such as too many; the stream goes on
                     self._tell(str(error))
 
-    def _supervise(self, session: Session, source: PushSource) -> None:
+    def _supervise(self, session: Session, source: LiveSource) -> None:
         """Look after a session until it ends or is stopped."""
         lost, calm_since, pruned_at, seen = 0, time.monotonic(), 0.0, 0.0
         while not self._stopped.wait(_TICK_S):
@@ -188,6 +227,8 @@ class Stream:
                 return
             if status.seen_until > seen:
                 seen, self._seen_at, self._error = status.seen_until, now, ""
+            if not isinstance(source, PushSource):  # a film waits for its encoder
+                continue
             if source.dropped > lost:
                 lost, calm_since = source.dropped, now
                 source.thinning = min(2 * source.thinning, _THINNEST)
@@ -216,7 +257,8 @@ class Stream:
         """(dropped, left out, sampled) over all sessions."""
         source = None if self._session is None else self._session.source
         if not isinstance(source, PushSource):
-            return self._dropped, self._left_out, self._sampled
+            sampled = int(getattr(source, "frames_sampled", 0))
+            return self._dropped, self._left_out, self._sampled + sampled
         return (
             self._dropped + source.dropped,
             self._left_out + source.left_out,

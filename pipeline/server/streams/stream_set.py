@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from encoders.errors import UserError
+from encoders.schema import LiveSource
 from encoders.sources.live.push_source import PushSource
 from pipeline.alerts.alert_center import AlertCenter
 from pipeline.alerts.check import check_for
@@ -18,7 +19,8 @@ from pipeline.live.encoder_turns import EncoderTurns
 from pipeline.qa import VideoQA
 from pipeline.runtime.fair_queue import FairQueue
 from pipeline.server.access.key import absolute
-from pipeline.server.streams.stream import Stream, qa_of
+from pipeline.server.streams.picture_shelf import PictureShelf
+from pipeline.server.streams.stream import Feed, Stream, qa_of
 from pipeline.server.streams.stream_settings import StreamSettings, parse_stream
 
 _MOST = 256  # streams of one server
@@ -35,17 +37,20 @@ class StreamSet:
         new_source: Callable[[StreamSettings, float], PushSource],
         new_alerts: Callable[[], AlertCenter],
         path: Path,
+        pictures: PictureShelf | None = None,
         own: Sequence[StreamSettings] = (),
         running: int = 1,
     ) -> None:
         """qa: of the server's bank. open_bank: the parts for another bank, by folder and frames per
-        second. new_alerts: made with the first stream. path: of what clients start. own: of
-        streams.yaml. running: checks of alerts at a time.
+        second. new_alerts: made with the first stream. path: of what clients start. pictures: where
+        sources put those that the page shows. own: of streams.yaml. running: checks of alerts at a
+        time.
 
         UserError on two streams of one name, and on a bank or an alert that does not fit.
         """
         self._qa, self._open_bank, self._new_source = qa, open_bank, new_source
         self._new_alerts, self._path = new_alerts, path
+        self.pictures = pictures or PictureShelf()
         self._alerts: AlertCenter | None = None
         self._turns, self._questions = EncoderTurns(), FairQueue(running)
         # starting opens banks, which takes long: who only reads the streams does not wait for it
@@ -114,6 +119,13 @@ class StreamSet:
             self._write()
             return stream
 
+    def show(self, settings: StreamSettings, feed: Feed) -> Stream:
+        """Watch what a visitor of the page brings, once. UserError as `add`."""
+        with self._changing:
+            if self._is_closed:
+                raise UserError("The server is being shut down.")
+            return self._start(settings, feed)
+
     def remove(self, name: str) -> None:
         """Stop a stream; the bank keeps what it has. KeyError where there is none.
 
@@ -128,6 +140,7 @@ class StreamSet:
                 self._write()
             with self._lock:
                 del self._streams[name]
+        self.pictures.forget(name)
 
     def close(self) -> None:
         """Stop all streams; the next process watches them again."""
@@ -143,7 +156,7 @@ class StreamSet:
         for qa in self._banks.values():
             qa.bank.close()
 
-    def _start(self, settings: StreamSettings) -> Stream:
+    def _start(self, settings: StreamSettings, feed: Feed | None = None) -> Stream:
         if settings.name in self._streams:
             raise _taken(settings.name)
         if len(self._streams) >= _MOST:
@@ -153,13 +166,20 @@ class StreamSet:
         qa = self._bank(settings, fps)
         for request in settings.alerts:
             check_for(request, qa.backbone.questions)
+
+        def new_source() -> LiveSource:
+            return self._new_source(settings, fps) if feed is None else feed.new_source(fps)
+
         stream = Stream(
             settings,
-            qa_of(qa, fps),
-            lambda: self._new_source(settings, fps),
+            # the words of a film are found while it plays
+            qa_of(qa, fps) if feed is None or feed.film is None else qa,
+            new_source,
             self.alerts,
             turns=self._turns,
             questions=self._questions,
+            pictures=self.pictures,
+            feed=feed,
         )
         with self._lock:
             self._streams[settings.name] = stream

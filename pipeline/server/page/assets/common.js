@@ -1,5 +1,5 @@
-// What the scripts of the demo page and of the page of `reelbank serve` share: times, elements,
-// requests, the timeline. Knows no page.
+// What the scripts of the page of `reelbank serve` are made of: times, elements, requests, the
+// timeline. Knows no page.
 const reelbank = (() => {
   "use strict";
   const formatClock = (seconds) => {
@@ -32,14 +32,16 @@ const reelbank = (() => {
     }
     return reply;
   };
-  // told: gets what to say of it, and whether that is bad; done: gets the server's reply
+  // told: gets what to say of it, whether that is bad, and the share that is sent; done: gets the
+  // server's reply
   const upload = (file, path, told, done, headers = {}, fields = {}) => {
     const form = new FormData();
     for (const [name, value] of Object.entries(fields)) form.append(name, value);
     form.append("file", file);
     const request = new XMLHttpRequest();
     request.upload.onprogress = (event) => {
-      told(`Sending ${file.name}: ${Math.round((100 * event.loaded) / event.total)} %`, false);
+      const share = event.loaded / event.total;
+      told(`Sending ${file.name}: ${Math.round(100 * share)} %`, false, share);
     };
     request.onload = () => {
       let reply = {};
@@ -51,7 +53,7 @@ const reelbank = (() => {
     request.open("POST", path);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.send(form);
-    told(`Sending ${file.name}…`, false);
+    told(`Sending ${file.name}…`, false, 0);
   };
   // bars: [class, start, end] in seconds, the playhead at last; length: of the track, in seconds
   const drawTrack = (track, ticks, length, bars) => {

@@ -18,7 +18,7 @@ from pipeline.alerts.schema import AlertRule
 from pipeline.alerts.triggers import Gate, ModelProbability
 from pipeline.answer.answerer import Answerer
 from pipeline.live.session import Session
-from pipeline.server.page.pictures import LivePictures
+from pipeline.server.streams.picture_shelf import PictureShelf
 from tests.support.sessions import feed, pushed, wait_until_seen, world
 
 
@@ -163,16 +163,16 @@ def test_a_new_process_goes_on_with_alerts_and_notifies_no_event_twice(embedded,
             notifiers={"program": Command(line=line)},
         )
 
-    jpegs = LivePictures()
+    jpegs = PictureShelf()
     for first, stop in ((0, 5), (5, 15)):
         with embedded(tmp_path / "bank") as qa, Session(qa, pushed(qa)) as session:
             alerts = center()
-            own = alerts.watch(session, Attachments(jpegs.at), title="door")
+            own = alerts.watch(session, Attachments(lambda at: jpegs.at("door", at)), title="door")
             if not first:
                 own.add(" Tell me when a red star appears ")
             assert list(own.requests.values()) == ["Tell me when a red star appears"]
             for second in range(first, stop):
-                jpegs.add(paint(float(second)), float(second), True)
+                jpegs.keep("door", paint(float(second)), float(second))
                 feed(session.source, paint, second, second + 1)
                 wait_until_seen(session, second)
             own._watcher.close()

@@ -145,7 +145,7 @@ PATHS = {
     "bank": ("bank", "video"),
     "batch": ("jobs", "out", "videos", "downloads", "bank"),
     "needle": ("out", "predictions"),
-    "demo": ("bank", "files"),
+    "demo": ("bank", "files", "keys", "audit", "streams"),
     "bench": ("work", "video", "out"),
 }
 

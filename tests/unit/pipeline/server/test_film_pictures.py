@@ -1,4 +1,4 @@
-"""Pictures of the demo page: the same ones as are encoded, the way players show them."""
+"""Pictures of the page: the same ones as are encoded, the way players show them, within bounds."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,8 @@ from PIL import Image
 
 from encoders.sources.live.push_source import PushSource
 from encoders.sources.pictures import pictures_at
-from pipeline.server.page.pictures import FilePictures, LivePictures
+from pipeline.server.page.pictures import FilePictures
+from pipeline.server.streams.picture_shelf import PictureShelf
 from tests.support.videos import turn, write_video
 
 LYING, MIRRORED = (0, 1, -1, 0), (-1, 0, 0, 1)
@@ -58,22 +59,40 @@ def test_pictures_of_a_file_stand_upright(phone: Path) -> None:
 def test_pictures_of_a_stream_stand_upright(phone: Path) -> None:
     with av.open(str(phone)) as file:
         frame = list(file.decode(video=0))[-1]
-    live = LivePictures()
-    live.add(frame, 0.0, True)
+    shelf = PictureShelf()
+    shelf.show("phone", frame)
+    shelf.keep("phone", frame, 0.0)
     source = PushSource("phone", width=32, height=32)
     source.start_clock(0.0)
     source.push(frame, 0.0)
     source.close()
     (encoded,) = source.frames()
-    assert brightest(decoded(live.at(0.0))) == brightest(encoded.pixels[0]) == (0, 1)
+    for picture in (shelf.at("phone", 0.0), shelf.newest("phone")):
+        assert brightest(decoded(picture)) == brightest(encoded.pixels[0]) == (0, 1)
 
 
-def test_what_is_not_there_any_more_comes_from_the_bank(tmp_path: Path) -> None:
-    """A file that was deleted, and moments of a stream before the first picture in memory."""
-    stored = {0.5: b"first", 3.0: b"later"}
-    assert FilePictures(tmp_path / "gone.mp4", stored.get).at(0.5) == b"first"
+def test_a_file_that_is_gone_has_no_picture(tmp_path: Path) -> None:
     assert FilePictures(tmp_path / "gone.mp4").at(0.5) is None
-    live = LivePictures(stored.get)
-    live.add(np.zeros((8, 8, 3), np.uint8), 9.0, True)
-    assert live.at(3.0) == b"later" and live.at(2.0) is None
-    assert live.at(9.5) is not None and live.at(9.5) != b"later"
+
+
+def test_all_sources_share_one_bound_and_the_oldest_pictures_go_first() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    probe = PictureShelf()
+    probe.keep("a", noise, 0.0)
+    shelf = PictureShelf(4 * probe.nbytes)
+    for second in range(4):
+        shelf.keep("a", noise, float(second))
+    assert shelf.at("a", 0.0) is not None and shelf.at("yard", 0.0) is None
+    for second in range(3):
+        shelf.keep("b", noise, float(second))
+    assert shelf.nbytes <= 4 * probe.nbytes
+    assert shelf.at("a", 0.5) is None and shelf.at("a", 3.0) is not None
+    assert shelf.at("b", 0.0) is not None  # the first one stands for what came before, for 2 s
+    assert shelf.newest("a") is None  # that is what arrived, sampled or not
+    shelf.show("a", noise[:, ::-1])
+    assert shelf.newest("a") not in (None, shelf.at("a", 3.0))
+    shelf.forget("a")
+    assert shelf.at("a", 3.0) is None and shelf.newest("a") is None
+    for second in range(3, 12):
+        shelf.keep("b", noise, float(second))
+    assert shelf.nbytes == 4 * probe.nbytes and shelf.at("b", 5.0) is None

@@ -1,0 +1,92 @@
+"""Live sources of a server, whose pictures the page shows and revisits.
+
+Knows sources and pictures; no session and no page.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from encoders.sources.live.push_source import PushSource
+from encoders.sources.live.url_source import UrlSource
+from encoders.sources.thumbnail_maker import ThumbnailMaker
+from pipeline.server.streams.picture_shelf import Picture, PictureShelf
+from pipeline.server.streams.stream_settings import StreamSettings
+
+_GONE_S = 60.0  # without a picture, after which a browser is gone
+
+
+class PicturedUrlSource(UrlSource):
+    """A URL or a camera of the machine."""
+
+    pictures: PictureShelf  # of the server
+
+    def push(self, picture: Picture, at: float | None = None) -> bool:
+        at = self.now if at is None else at
+        sampled = super().push(picture, at)
+        _show(self, self.pictures, picture, at if sampled else None)
+        return sampled
+
+
+class BrowserSource(PushSource):
+    """Pictures that a browser sends. It ends when none came for a minute."""
+
+    pictures: PictureShelf  # of the server
+
+    def __init__(self, name: str, fps: float, *, width: int, height: int) -> None:
+        super().__init__(name, fps, width=width, height=height)
+        self._patience = self._wait()
+
+    def push(self, picture: Picture, at: float | None = None) -> bool:
+        self._patience.cancel()
+        if self._closed.is_set():
+            return False
+        self._patience = self._wait()
+        at = self.now if at is None else at
+        sampled = super().push(picture, at)
+        _show(self, self.pictures, picture, at if sampled else None)
+        return sampled
+
+    def close(self) -> None:
+        super().close()
+        self._patience.cancel()
+
+    def _wait(self) -> threading.Timer:
+        timer = threading.Timer(_GONE_S, super().close)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSources:
+    """Makes the sources of a server: with its model's frame size, and its thumbnails."""
+
+    size: tuple[int, int]  # width and height of a frame
+    fit: Callable[[float], tuple[int, int]] | None  # width over height -> size; None: as given
+    thumbnail: ThumbnailMaker | None  # stored with the frames; None: nothing is
+    pictures: PictureShelf
+
+    def of_url(self, stream: StreamSettings, fps: float) -> UrlSource:
+        """An address, or a camera of the machine."""
+        width, height = self.size
+        source = PicturedUrlSource(stream.url, fps, width=width, height=height, name=stream.name)
+        source.fit, source.thumbnail, source.pictures = self.fit, self.thumbnail, self.pictures
+        return source
+
+    def of_browser(self, name: str, fps: float) -> BrowserSource:
+        """What a browser will send."""
+        width, height = self.size
+        source = BrowserSource(name, fps, width=width, height=height)
+        source.fit, source.thumbnail, source.pictures = self.fit, self.thumbnail, self.pictures
+        return source
+
+
+def _show(
+    source: PushSource, pictures: PictureShelf, picture: Picture, sampled_at: float | None
+) -> None:
+    """Keep a picture for the page. sampled_at: None where the encoder does not use it."""
+    name = source.info.video_id
+    pictures.show(name, picture)
+    if sampled_at is not None and source.thumbnail is None:  # else the bank stores it
+        pictures.keep(name, picture, sampled_at)
