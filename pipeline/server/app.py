@@ -45,7 +45,7 @@ from pipeline.server.intake.body_line import BodyLine
 from pipeline.server.intake.chat_body import ChatBody
 from pipeline.server.intake.hang_up import unless_disconnected
 from pipeline.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
-from pipeline.server.page.feed_routes import FRAME_BYTES, add_feed_routes
+from pipeline.server.page.feed_routes import FRAME_BYTES, PlayBody, ShowBody, add_feed_routes
 from pipeline.server.page.feeds import LIVE, Feeds
 from pipeline.server.page.library import Library
 from pipeline.server.page.routes import add_page
@@ -212,6 +212,8 @@ def build_app(service: Service) -> FastAPI:
             "/v1/search": SearchBody,
             "/v1/streams": StreamSettings,
             "/v1/streams/{name}/alerts": AlertBody,
+            "/v1/videos": ShowBody,
+            "/v1/videos/{video_id}/play": PlayBody,
         },
     )
     return app

@@ -90,7 +90,7 @@ JSON = {"Content-Type": "application/json"}
 @pytest.mark.parametrize(
     ("path", "sent", "status", "words"),
     [
-        ("videos", {"json": {"browser": "microphone"}}, 422, "camera or screen"),
+        ("videos", {"json": {"browser": "microphone"}}, 422, "what to watch"),
         ("videos", {"json": {}}, 422, "what to watch"),
         ("videos", {"json": {"browser": "camera", "more": 1}}, 422, "what to watch"),
         ("videos", {"content": b"{", "headers": JSON}, 422, "what to watch"),

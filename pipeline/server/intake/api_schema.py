@@ -42,10 +42,14 @@ _REPLIES = {
     ("/v1/notices", "get"): ("200", "text/event-stream"),
     ("/v1/files/{file_id}/content", "get"): ("200", "video/*"),
     ("/v1/videos/{video_id}/content", "get"): ("200", "video/*"),
+    ("/v1/videos/{video_id}/clip", "get"): ("200", "video/*"),
+    ("/v1/videos", "post"): ("201", "application/json"),
+    ("/v1/videos/{video_id}/play", "post"): ("201", "application/json"),
     ("/v1/videos/{video_id}/picture", "get"): ("200", "image/jpeg"),
     ("/v1/streams", "post"): ("201", "application/json"),
     ("/v1/streams/{name}/alerts", "post"): ("201", "application/json"),
 }
+_FRAME = "/v1/videos/{video_id}/frame"  # takes the bytes of a JPEG
 _STREAMING = ("/v1/chat/completions", "/v1/responses")  # with "stream": true
 
 
@@ -69,11 +73,14 @@ def _document(app: FastAPI, bodies: Mapping[str, type[BaseModel]]) -> dict[str, 
     for path, model in bodies.items():
         own = model.model_json_schema(ref_template=_PREFIX + "{model}")
         schemas |= own.pop("$defs", {}) | {model.__name__: own}
-        if path in document["paths"]:  # a server of several banks has no streams
+        if "post" in document["paths"].get(path, {}):  # a server of several banks has no streams
             document["paths"][path]["post"]["requestBody"] = _content(
                 "application/json", {"$ref": _PREFIX + model.__name__}
             )
     document["paths"]["/v1/files"]["post"]["requestBody"] = _content("multipart/form-data", _UPLOAD)
+    if _FRAME in document["paths"]:
+        picture = _content("application/octet-stream", {"type": "string", "format": "binary"})
+        document["paths"][_FRAME]["post"]["requestBody"] = picture
     error = {"description": "An error, in one sentence."} | _content(
         "application/json", {"$ref": f"{_PREFIX}Error"}, required=False
     )

@@ -13,7 +13,7 @@ up by id.
 import asyncio
 import io
 import math
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -29,7 +29,6 @@ from pipeline.server.streams.stream import Stream
 
 FRAME_BYTES = 2_000_000  # of one picture that a browser sends
 _MAX_SIDE = 4096  # pixels
-_KINDS = ("camera", "screen")
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -37,13 +36,13 @@ class ShowBody(BaseModel):
     """Of POST /v1/videos."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    browser: str
+    browser: Literal["camera", "screen"]
 
 
 class PlayBody(BaseModel):
     """Of POST /v1/videos/ID/play."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     speed: float = Field(1.0, ge=0, le=1000, allow_inf_nan=False)  # 0: as fast as it encodes
 
 
@@ -57,9 +56,8 @@ def add_feed_routes(app: FastAPI, feeds: Feeds, files: FileStore, bank: str) -> 
     @app.post("/v1/videos")
     async def show(request: Request) -> JSONResponse:
         admit(request)
-        body = await _parse(request, ShowBody, 'Say what to watch: {"browser": "camera"}.')
-        if body.browser not in _KINDS:
-            raise ApiError(422, f"browser: {' or '.join(_KINDS)}.", param="browser")
+        hint = 'Say what to watch: {"browser": "camera"}, or "screen".'
+        body = await _parse(request, ShowBody, hint)
         return _started(await asyncio.to_thread(feeds.show_browser, body.browser))
 
     @app.post("/v1/videos/{video_id}/frame")
