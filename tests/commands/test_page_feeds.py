@@ -85,6 +85,7 @@ def test_a_film_is_asked_about_while_it_plays_and_the_player_jumps_to_the_cited_
     tab.locator(".turn").first.focus()
     tab.keyboard.press("Enter")  # the first answer again
     tab.wait_for_selector("#track .cited", state="attached")
+    until(lambda: figure(tab, "On disk") != "0 kB")
     tab.click("#stop")
     becomes(tab, "document.querySelector('#figures dd').textContent === 'stopped'")
     assert ask(tab) == "4821"  # what was seen can still be asked about
@@ -154,8 +155,9 @@ def test_an_alert_is_told_once_when_it_is_shown_and_leads_there(tabs, films):
 def test_the_page_works_from_the_keyboard_alone_and_names_everything(tabs, films):
     tab = tabs.open()
     tab.wait_for_selector("#sources:not([hidden])")
-    reach(tab, "#pick")
     tab.select_option("#speed", "1")
+    tab.locator("h1 a").focus()
+    reach(tab, "#pick")
     with tab.expect_file_chooser() as chooser:
         tab.keyboard.press("Enter")
     chooser.value.set_files(films / "card.mp4")

@@ -39,7 +39,10 @@ def stream_subject(streams: StreamSet, request: Request, url: str) -> WholeBank:
     """What a question about stream:NAME is about. ApiError 404 where there is no such stream, or
     nothing to see of it."""
     stream = find_stream(streams, request, url.removeprefix(STREAM).strip("/"))
-    if stream.qa.bank.catalog.next(stream.name)[0] == 0 and not stream.has_frames:
+    is_stored = stream.qa.bank.catalog.next(stream.name)[0] > 0
+    if not is_stored and stream.is_over:
+        raise ApiError(409, "It was stopped before its first segment was whole; watch it longer.")
+    if not is_stored and not stream.has_frames:
         raise ApiError(409, f"Stream {stream.name} has given no frame yet; ask again in a moment.")
     return {stream.name: BankVideo(stream.name, "", stream.qa)}
 
