@@ -189,7 +189,7 @@ def test_a_phone_shows_all_of_it_in_order(tabs, films):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tops = [
         tab.locator(name).bounding_box()["y"]
-        for name in ("#player", "#stop", "#track", "#figures", "#talk", "#send")
+        for name in ("#player", "#stop", "#track", "#talk", "#send", "#figures")
     ]
     assert tops == sorted(tops)
     small = tab.evaluate(
