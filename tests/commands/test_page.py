@@ -156,10 +156,17 @@ def test_two_visitors_at_once_keep_their_own_conversations(opened):
     assert ask(two, "And before that?") != "" and one.locator(".turn").count() == 0
 
 
-def test_the_wall_shows_every_stream_with_its_newest_picture_and_lag(opened):
+def test_the_wall_shows_every_stream_with_its_newest_picture_health_and_lag(opened, address):
     tab = opened("/live")
+    gate = {"name": "gate", "url": "http://127.0.0.1:9/a.m3u8"}  # nobody listens there
+    assert httpx.post(f"{address}/v1/streams", json=gate, timeout=60).status_code == 201
+    tab.wait_for_selector("#screens .live.ill")
+    assert tab.locator("#screens .name").all_inner_texts() == ["door", "gate"]
+    assert tab.locator("#screens .live").all_inner_texts() == ["Live", "Not live"]
+    until(lambda: "gives no picture" in tab.locator("#screens .more").nth(1).inner_text())
+    assert httpx.delete(f"{address}/v1/streams/gate", timeout=60).status_code == 200
+    until(lambda: tab.locator("#screens .name").all_inner_texts() == ["door"])
     tab.wait_for_selector("#screens .card img:not([hidden])")
-    assert tab.locator("#screens .name").all_inner_texts() == ["door"]
     assert tab.get_attribute("#to-wall", "aria-current") == "page"
     more = tab.inner_text("#screens .more")
     assert more.startswith("live, ") and more.endswith(" s behind")
