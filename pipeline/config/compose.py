@@ -152,11 +152,7 @@ def _values(task: str, overrides: Sequence[str]) -> dict[str, Any]:
         return revived(kind, values)
     from pipeline.config.hydra_grammar import config_of, plain
 
-    try:
-        values = plain(config_of(task, schema, rest))
-    except UserError:
-        config_of(task, schema, overrides)  # for a sentence about the whole command line
-        raise
+    values = plain(config_of(task, schema, rest, line=overrides))
     for name in values.keys() - {one.name for one in fields(kind)}:
         raise UserError(f"{name}= is no setting of `reelbank {task}`")  # +key=value adds any
     if is_fixed:

@@ -21,7 +21,7 @@ from encoders.errors import UserError
 from pipeline.config import units
 from pipeline.config.overrides import OVERRIDE, refuse_other_bytes
 from pipeline.config.settings import Form, PartSettings, Settings
-from pipeline.config.task_settings import TASK_SETTINGS, register
+from pipeline.config.task_settings import TASK_SETTINGS, register, register_schema
 
 # ~arms.mean key: a name that Hydra's grammar has no form for
 _NAMED_DELETION = re.compile(r"~(?P<key>\w+(?:\.\w+)*)\.(?P<name>[\w ,+-]*[ ,+-][\w ,+-]*)")
@@ -30,9 +30,15 @@ _PLAIN_LIST = re.compile(r"""\[[^][{}'"\\]+\]""")
 _PART_TEXTS = ("path", "prompt", "model")
 
 
-def config_of(task: str, schema: str, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of conf/SCHEMA.yaml. UserError names the wrong key, value or option."""
+def config_of(
+    task: str, schema: str, overrides: Sequence[str], line: Sequence[str] = ()
+) -> DictConfig:
+    """The configuration of conf/SCHEMA.yaml. UserError names the wrong key, value or option.
+
+    line: the whole command line for that sentence, where overrides leave texts out.
+    """
     register()
+    register_schema(schema)
     deletions = [match for match in map(_NAMED_DELETION.fullmatch, overrides) if match]
     others = [one for one in overrides if not _NAMED_DELETION.fullmatch(one)]
     literal = [_literal(TASK_SETTINGS[schema], override) for override in others]
@@ -45,7 +51,7 @@ def config_of(task: str, schema: str, overrides: Sequence[str]) -> DictConfig:
     except ValueError as error:  # of Hydra, about a group; it does not name the override
         raise UserError(
             "A part is chosen by name, as in reader=kv, and a setting as key=value; "
-            f"look at {' '.join(overrides)}"
+            f"look at {' '.join(line or overrides)}"
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(
