@@ -190,7 +190,26 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", BAD)
+# of values out of range one is enough: unit/pipeline/config/test_checks.py has the others
+OUT_OF_RANGE = (
+    "fps that is no number",
+    "negative fps",
+    "negative read_tokens",
+    "negative recent_frames",
+    "negative cite_share",
+    "large cite_share",
+    "negative threads",
+    "more threads than a machine has",
+    "a seed that is no number of torch",
+    "endless prefetch",
+    "unknown dtype of tokens",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in OUT_OF_RANGE else []) for name in BAD],
+)
 def test_bad_settings_are_told_and_nothing_is_made(run, films, other, tmp_path, name):
     overrides, words = BAD[name]
     fill = {"films": films, "other": other}

@@ -4,6 +4,7 @@ tests/unit/pipeline/evaluation/test_needle_films.py has films, truths, and score
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -251,16 +252,28 @@ SAME = {  # settings that change no answer
 def arm_of() -> dict[str, Arm]:
     """An arm for each of these settings, and "plain" without any; no model is loaded."""
     given = ["preset=smoke", "controls=[]"]
-    more = {key: f"{key}={value}" for key, value in (CHANGED | SAME).items()}
-    more["further_clips"] = "+clip@further_clips.b32=b32"  # what clip=[A,b32] sets beside clip=A
-    more["encode_position"] = "position@encode_position=linear"
+    # two compositions in place of one for each: one with every other option, one with every value
+    options = [f"{key}={value}" for key, value in CHANGED.items() if (ROOT / "conf" / key).is_dir()]
+    options += ["+clip@further_clips.b32=b32"]  # what clip=[A,b32] sets beside clip=A
+    options += ["position@encode_position=linear"]
+    named = {"further_clips", "encode_position", *(one.partition("=")[0] for one in options)}
+    values = [f"{k}={v}" for k, v in (CHANGED | SAME).items() if k not in named]
     config = compose("needle", given)
-    config.arms = {"plain": []} | {key: [override] for key, override in more.items()}
+    with_options = compose("needle", [*given, *options])
+    with_values = compose("needle", [*given, *values])
+    config.arms = {"plain": []} | {key: [key] for key in CHANGED | SAME}
+
+    def changed(keys: Sequence[str]) -> NeedleSettings:
+        """What the preset sets, but for these keys."""
+        others = {
+            key.partition(".")[0]: with_options if key in named else with_values for key in keys
+        }
+        return config.changed(**{name: getattr(other, name) for name, other in others.items()})
 
     def no_model(config: NeedleSettings) -> Backbone:
         raise AssertionError("no key needs a model")
 
-    every = arms(config, lambda overrides: compose("needle", [*given, *overrides]), no_model)
+    every = arms(config, changed, no_model)
     return {arm.name: arm for arm in every}
 
 

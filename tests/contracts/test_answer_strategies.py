@@ -23,6 +23,7 @@ from pipeline.config.compose import compose
 from pipeline.runtime.cancel import Cancelled
 from pipeline.schema import Answer
 from tests.support.families import FAMILIES
+from tests.support.qa import loaded_once
 from tests.support.qa import opened as qa_of_toy
 from tests.support.toy_evidence import arguments_for
 
@@ -55,10 +56,11 @@ class Asked:
 
 
 @contextmanager
-def opened(model, film, bank, *more):
+def opened(model, film, bank, *more, build=loaded_once):
     """The parts of `reelbank ask` over a tiny random model, and the video's source."""
     if model == "toy":
-        with qa_of_toy(film, bank, *OPTIONS, f"read_tokens={READ_TOKENS}", *more) as parts:
+        tokens = f"read_tokens={READ_TOKENS}"
+        with qa_of_toy(film, bank, *OPTIONS, tokens, *more, build=build) as parts:
             yield parts
         return
     pytest.importorskip(FAMILIES[model].needs or "torch")
@@ -106,7 +108,7 @@ def asked(request, film, model, folder):
         cancelled = None
         with suppress(Cancelled):
             cancelled = qa.ask(Question(QUESTIONS[1], source.info.video_id), cancelled=ended)
-    with opened(model, film, folder / "b", strategy) as (qa, source):
+    with opened(model, film, folder / "b", strategy, build=build_backbone) as (qa, source):
         elsewhere = ask()
         qa.bank.findings.forget(source.info.video_id)
         decoder = local(qa.answerer.reader, "a test").backbone.language_model

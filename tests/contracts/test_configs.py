@@ -4,11 +4,12 @@ Configurations that need a download are composed only. Pairs that cannot work ar
 anything is encoded. The commands of README and docs compose.
 """
 
+import functools
 import inspect
 import re
 import shlex
 from collections import Counter
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,15 +27,17 @@ from encoders.errors import UserError
 from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
 from pipeline import cli
-from pipeline.build import GROUPS, build_backbone, build_qa, build_source
+from pipeline.build import GROUPS, build_qa, build_source
 from pipeline.cli.arguments import parse
 from pipeline.cli.commands import COMMANDS
-from pipeline.config.compose import compose
+from pipeline.config.compose import compose, options
 from pipeline.config.parts import check, instantiate, settings_of
 from pipeline.config.task_settings import TASK_SETTINGS
+from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.tasks.sheet import NeedleTask
 from pipeline.schema import Answer
 from tests.support.paths import ROOT
+from tests.support.qa import loaded_once
 from tests.support.toys import FRAME_TOKENS, toy_parts
 from tests.support.videos import numbered, write_video
 
@@ -90,7 +93,11 @@ def answer(film: Path, bank: Path, *overrides: str, parts: list[str] | None = No
         *(parts or toy_parts()),
     ]
     config = compose("ask", [*common, "reader.max_new_tokens=8", *overrides])
-    backbone = build_backbone(config)
+    return answer_of(config)
+
+
+def answer_of(config: AskSettings) -> Answer:
+    backbone = loaded_once(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
     with qa.bank:
@@ -186,8 +193,7 @@ def test_several_extractors_are_a_list() -> None:
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_every_backbone_is_a_video_llm_with_the_common_settings(name: str) -> None:
     """A new adapter is picked up from its YAML alone."""
-    config = compose("ask", [f"backbone={name}", "fps=0.5"])
-    node = config.backbone
+    node = options("backbone", {"fps": 0.5})[name]
     skip_without_its_adapter(node["_target_"])
     check("backbone", node)
     adapter = get_object(node["_target_"])
@@ -260,10 +266,33 @@ def test_every_option_that_needs_no_download_answers(
     parts = toy_parts()
     if (group, option) in PACKAGED:  # with its own weights
         parts = [part for part in parts if not part.startswith(f"{group}.")]
-    found = answer(film, tmp_path / "bank", f"{group}={option}", *extra, parts=parts)
+    bank = tmp_path / "bank"
+    if group in APART or extra:
+        found = answer(film, bank, f"{group}={option}", *extra, parts=parts)
+    else:
+        number = [name for one, name in OPTIONS if one == group].index(option)
+        node = getattr(composed_together(number), group)
+        usual = compose("ask", [*parts, "reader.max_new_tokens=8"])
+        given = {"video": str(film), "bank": str(bank), "question": "What is the code?"}
+        found = answer_of(usual.changed(**given, **{group: node}))
     # latest looks in windows of its own, and second_look at twice the rate
     reads = found.frames_read if option in ("latest", "second_look") else SECONDS
     assert found.text and found.frames_read == reads >= SECONDS and found.spans
+
+
+APART = ("backbone", "clip", "experiment")  # toy_parts() sets keys of two, the third many groups
+
+
+@functools.cache
+def composed_together(number: int) -> AskSettings:
+    """The options of this number of all other groups: a composition for each takes 0.3 s."""
+    of_group = {group: [name for one, name in OPTIONS if one == group] for group, _ in OPTIONS}
+    chosen = [
+        f"{group}={names[number]}"
+        for group, names in of_group.items()
+        if group not in APART and number < len(names)
+    ]
+    return compose("ask", [*toy_parts(), "reader.max_new_tokens=8", *chosen])
 
 
 PREFILLS = {"window": (), "none": ("prefill=none",)}
@@ -402,39 +431,112 @@ def test_pages_show_commands() -> None:
     assert shown["README.md"] > 3 and len(shown) > 15
 
 
-def _with_marks():
-    """Commands that were run for a measurement change with no guide, and of commands that set the
-    same keys one is enough: `make test-all` has the others.
+ALONE = ("preset", "bench_preset", "experiment")  # each of them sets several parts
+FOLDERS = {p.name for p in (ROOT / "conf").iterdir() if p.is_dir()}
+
+
+@dataclass
+class Line:
+    """Overrides of one command, or of several of a task of which none changes what another has."""
+
+    task: str
+    alone: tuple[str, ...]  # what is in one line only with its like
+    chosen: dict[str, list[str]]  # part -> the options that are chosen of it, where it is named
+    values: dict[str, str]
+    shown_at: list[str]  # pages
+
+    @classmethod
+    def of(cls, page: str, line: str) -> "Line | None":
+        """None for a command without settings."""
+        _, name, *words = shlex.split(line.removeprefix("$ "), comments=True)
+        if name.endswith(".mp4"):  # a film alone opens the prompt of `ask`
+            name, words = "ask", [name, *words]
+        if name.startswith("-") or "--help" in words or not COMMANDS[name].task:
+            return None
+        call = parse(COMMANDS[name], words)
+        overrides = list(call.overrides)
+        for option in options_made_on(page):  # the guide's reader has the file, this test has not
+            group, name = option.split("=")
+            overrides = [o for o in overrides if o != option and not o.startswith(f"{group}.")]
+            overrides = [re.sub(rf"^({group}=\[.*?),?\b{name}\b", r"\1", o) for o in overrides]
+        alone, chosen, values = list[str](), dict[str, list[str]](), dict[str, str]()
+        for override in overrides:
+            key, sign, value = override.partition("=")
+            if override[0] in "+~" or key.split("@")[0] in ALONE or not sign or key in values:
+                alone.append(override)
+                continue
+            part = re.split(r"[.@]", key)[0].replace("further_clips", "clip")
+            chosen.setdefault(part, []).extend([override] if key.split("@")[0] in FOLDERS else [])
+            values[key] = value
+        return cls(call.command.task, tuple(alone), chosen, values, [page])
+
+    def takes(self, other: "Line") -> bool:
+        """Whether each of the two means the same beside the other, and adds it."""
+        fits = (
+            (self.task, self.alone) == (other.task, other.alone)
+            and all(self.chosen.get(k, v) == v for k, v in other.chosen.items())
+            and all(self.values.get(k, v) == v for k, v in self._settings(other).items())
+        )
+        if fits:
+            self.chosen |= other.chosen
+            self.values |= other.values
+            self.shown_at += other.shown_at
+        return fits
+
+    def _settings(self, other: "Line") -> dict[str, str]:
+        """Without texts, of which any will do."""
+        texts = {one.name for one in fields(TASK_SETTINGS[self.task]) if one.type is str}
+        return {key: value for key, value in other.values.items() if key not in texts}
+
+    def overrides(self) -> list[str]:
+        return [*self.alone, *(f"{key}={value}" for key, value in self.values.items())]
+
+
+def _lines():
+    """Guides' commands, several in a line. Those that were run for a measurement change with no
+    guide: `make test-all` has them.
     """
-    params, seen = [], set()
-    for page, line in commands():
-        # texts in quotes and paths aside
-        shape = re.sub(r"""("[^"]*"|'[^']*'|\S+\.mp4)""", "", line).split()
-        keys = frozenset(word.partition("=")[0] for word in shape)
-        is_slow = page.startswith("docs/measurements/") or keys in seen
-        if not is_slow:
-            seen.add(keys)
-        params.append(pytest.param(page, line, marks=[pytest.mark.slow] if is_slow else []))
+    params = []
+    for are_measured in (False, True):
+        lines = list[Line]()
+        for page, text in commands():
+            if page.startswith("docs/measurements/") == are_measured:
+                line = Line.of(page, text)
+                if line is not None and not any(one.takes(line) for one in lines):
+                    lines.append(line)
+        marks = [pytest.mark.slow] if are_measured else []
+        params += [pytest.param(one, marks=marks, id=" ".join(one.overrides())) for one in lines]
     return params
 
 
-@pytest.mark.parametrize(("page", "line"), _with_marks())
-def test_commands_of_readme_and_docs_compose(page: str, line: str) -> None:
-    _, name, *words = shlex.split(line.removeprefix("$ "), comments=True)
-    if name.endswith(".mp4"):  # a film alone opens the prompt of `ask`
-        name, words = "ask", [name, *words]
-    if name.startswith("-") or "--help" in words or not COMMANDS[name].task:
-        return  # no settings
-    call = parse(COMMANDS[name], words)
-    task, overrides = call.command.task, list(call.overrides)
-    created = options_made_on(page)
-    for option in created:  # the guide's reader has the file, this test has not
-        group, name = option.split("=")
-        overrides = [o for o in overrides if o != option and not o.startswith(f"{group}.")]
-        overrides = [re.sub(rf"^({group}=\[.*?),?\b{name}\b", r"\1", o) for o in overrides]
-    config = compose(task, overrides)
-    for group in GROUPS if task in ("ask", "ingest") else ():
+@pytest.mark.parametrize("line", _lines())
+def test_commands_of_readme_and_docs_compose(line: Line) -> None:
+    config = compose(line.task, line.overrides())
+    for group in GROUPS if line.task in ("ask", "ingest") else ():
         check(group, getattr(config, group))
+
+
+def test_every_command_of_readme_and_docs_is_in_a_line() -> None:
+    have_settings = [page for page, text in commands() if Line.of(page, text) is not None]
+    lines = [param.values[0] for param in _lines()]
+    assert Counter(have_settings) == Counter(page for line in lines for page in line.shown_at)
+    assert len(lines) < len(have_settings) / 2
+
+
+def test_lines_that_would_change_one_another_stay_apart() -> None:
+    def line(*words: str) -> Line:
+        made = Line.of("README.md", shlex.join(["reelbank", "ask", "a.mp4", "What?", *words]))
+        assert made is not None
+        return made
+
+    def fit(one: str, other: str) -> bool:
+        return line("-o", one).takes(line("-o", other))
+
+    assert fit("reader=tokens", "fps=2") and fit("retriever=kv", "retriever=kv")
+    assert not fit("retriever=kv", "retriever.per_layer=true")  # of the default
+    assert not fit("retriever.per_layer=true", "retriever=kv")
+    assert not fit("fps=1", "fps=2") and not fit("experiment=compact", "fps=2")
+    assert not fit("clip=[embedded,conse]", "further_clips.conse.device=cpu")
 
 
 def test_the_page_of_options_names_every_option() -> None:

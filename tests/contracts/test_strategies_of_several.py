@@ -12,7 +12,7 @@ from memory.schema import Question
 from pipeline.answer.strategies.schema import MOST_WHOLE, refuse_more
 from pipeline.cli.keys import options_of
 from pipeline.schema import Answer
-from tests.support.qa import opened
+from tests.support.qa import loaded_once, opened
 from tests.support.videos import write_video
 
 # of the two films; the last frames before are the last of a segment. Between two pictures: one at a
@@ -49,7 +49,7 @@ def asked(request, film, folder):
     strategy = f"answer={request.param}"
 
     def ask(bank, *several):
-        with opened(film, folder / bank, *OPTIONS, strategy) as (qa, _):
+        with opened(film, folder / bank, *OPTIONS, strategy, build=loaded_once) as (qa, _):
             rows = sorted(qa.bank.catalog.videos(), key=lambda row: row.info.path != str(film))
             ids = [row.info.video_id for row in rows]
             return [

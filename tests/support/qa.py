@@ -1,8 +1,9 @@
 """A VideoQA over the toy model, and films for it."""
 
+import json
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 from memory.schema import Question
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.answer.schema import local
-from pipeline.build import build_backbone, build_qa, build_source
+from pipeline.build import GROUPS, AnyModel, build_backbone, build_qa, build_source
+from pipeline.config.checks import check_ranges
 from pipeline.config.compose import compose
+from pipeline.config.parts import check
+from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.qa import VideoQA
 from tests.support.toys import toy_parts
 
@@ -23,16 +27,36 @@ SHORT = ("reader.max_new_tokens=8",)
 TEXT = "In what order did the star, the circle and the heart appear?"
 
 
+_loaded: dict[str, AnyModel] = {}
+
+
+def loaded_once(config: AskSettings) -> AnyModel:
+    """`build_backbone`, but one model for all tests that choose the same: loading takes 0.2 s. For
+    tests that leave the model as it is.
+    """
+    check_ranges(config)
+    for group in GROUPS:
+        check(group, getattr(config, group))
+    key = json.dumps([config.backbone, config.seed])
+    if key not in _loaded:
+        _loaded[key] = build_backbone(config)
+    return _loaded[key]
+
+
 @contextmanager
 def opened(
-    film: Path, bank: Path, *overrides: str, says: str = ""
+    film: Path,
+    bank: Path,
+    *overrides: str,
+    says: str = "",
+    build: Callable[[AskSettings], AnyModel] = build_backbone,
 ) -> Iterator[tuple[VideoQA, object]]:
-    """The parts of `reelbank ask` and the video's source."""
+    """The parts of `reelbank ask` and the video's source. build: makes or finds the model."""
     config = compose(
         "ask",
         [f"video={film}", f"bank={bank}", f"question={TEXT}", *toy_parts(says), *SHORT, *overrides],
     )
-    backbone = build_backbone(config)
+    backbone = build(config)
     source = build_source(config, backbone)
     qa = build_qa(config, backbone)
     with qa.bank:

@@ -1,9 +1,11 @@
 """Every retriever of conf/retriever, built with toy partners."""
 
+import functools
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from memory.schema import Question, Stretch
 from tests.support.paths import CONF
@@ -34,6 +36,11 @@ def built(choice: str) -> Any:
     """The retriever of a YAML file, with further overrides behind its name, as pipeline/build.py
     builds it.
     """
+    return instantiate(_node(choice))(embedder=Words(), queries=token_queries)
+
+
+@functools.cache  # composing takes 0.1 s, and a contract builds each of them dozens of times
+def _node(choice: str) -> Any:
     name, *overrides = choice.split()
     # the groups that conf/retriever/kv.yaml refers to
     parts = {"block_score": "mean_key", "query_pool": "mean"}
@@ -42,4 +49,4 @@ def built(choice: str) -> Any:
     groups = [f"+{group}={option}" for group, option in (parts | {"retriever": name}).items()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = compose(overrides=[*groups, *others]).retriever
-    return instantiate(node)(embedder=Words(), queries=token_queries)
+    return OmegaConf.to_container(node, resolve=True)

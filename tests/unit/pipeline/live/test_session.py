@@ -303,18 +303,21 @@ def test_askers_in_many_threads_beside_the_writer(embedded, tmp_path):
 
             def ask() -> None:
                 try:
-                    while not stop.is_set():
+                    while True:  # at least once, however late the thread begins
                         with session.ask(CODE) as stream:
                             text = "".join(stream)
                         answers.append((text, stream.answer.asked_at, stream.answer.spans))
+                        if stop.is_set():
+                            return
                 except BaseException as error:
                     errors.append(error)
 
             askers = [threading.Thread(target=ask) for _ in range(8)]
             for asker in askers:
                 asker.start()
-            feed(source, paint, 8, 40)
-            wait_until_seen(session, 39)
+            for second in range(8, 40, 8):  # the 64 frames at once could overfill the queue
+                feed(source, paint, second, second + 8)
+                wait_until_seen(session, second + 7, timeout=120)
             stop.set()
             for asker in askers:
                 asker.join()
