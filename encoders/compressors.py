@@ -276,8 +276,8 @@ def _pooled(
     pooled = adaptive_avg_pool2d(tokens, (high, wide))  # [T, D, high, wide]
     pos = torch.cartesian_prod(
         torch.arange(frames, dtype=visual.pos.dtype, device=visual.pos.device),
-        rows[_middles(len(rows), high)],
-        columns[_middles(len(columns), wide)],
+        rows[cell_middles(len(rows), high)],
+        columns[cell_middles(len(columns), wide)],
     )  # [T * high * wide, 3]
     return replace(
         visual,
@@ -287,7 +287,7 @@ def _pooled(
     )
 
 
-def _middles(cells: int, pooled: int) -> Tensor:
+def cell_middles(cells: int, pooled: int) -> Tensor:
     """[pooled] int64: the middle of each of the ranges that adaptive pooling averages."""
     starts = [i * cells // pooled for i in range(pooled)]
     stops = [-(-(i + 1) * cells // pooled) for i in range(pooled)]

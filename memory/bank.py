@@ -40,6 +40,8 @@ from memory.encoder_window import EncoderWindow
 from memory.library.library import Library
 from memory.pending import PendingFrames
 from memory.recall import Recall
+from memory.resolution.schema import Resolution
+from memory.resolution.uniform_resolution import UniformResolution
 from memory.retrieval.fusion import Moment
 from memory.retrieval.searchable import SearchableVideos
 from memory.schema import Evidence, Question, Retriever, VideoSpan, VideoTitle
@@ -68,6 +70,8 @@ class BankOptions(TypedDict, total=False):
     # neighbors of recalled frames to read ahead once their evidence is released; 0: none
     prefetch_frames: int
     counts_frames: bool  # the budget of a recall is a number of frames, not of visual tokens
+    # how much of each frame is read, where a question does not say; None: all
+    resolution: Resolution | None
 
 
 class MemoryBank:
@@ -90,6 +94,7 @@ class MemoryBank:
         device: torch.device | None = None,
         prefetch_frames: int = 0,
         counts_frames: bool = False,
+        resolution: Resolution | None = None,
     ) -> None:
         """Only for `open`, which makes sure that the store is of a bank with this provenance."""
         self.root = root = store.root
@@ -105,6 +110,8 @@ class MemoryBank:
         self.check = BankCheck(self._store, self.begin_writing)
         self.window = EncoderWindow(self._store)
         self._recent_frames = recent_frames
+        # how much of each frame is read, where a question does not say
+        self.resolution = resolution or UniformResolution()
         self._frames = FrameLoader(
             self._store, FrameTiers(ram_bytes, device_bytes, device), prefetch_frames
         )
@@ -123,6 +130,7 @@ class MemoryBank:
             ram_bytes=ram_bytes,
             device=device,
             counts_frames=counts_frames,
+            resolution=self.resolution,
         )
         self._writer: WriterLock | None = None
         # one thread writes at a time: several streams share a bank. Taken before any other lock.

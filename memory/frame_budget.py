@@ -5,8 +5,8 @@ those of one video, or those that a question may see, video by video.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +21,8 @@ class FrameSelection:
     recent: list[int]  # ordinals of the newest frames, rising
     ranked: list[int]  # ordinals of other frames, best first
     free_tokens: int  # what is left of the budget
+    # ordinal -> ratio of the frames that are read at a lower resolution (memory/resolution/)
+    ratios: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def ordinals(self) -> list[int]:
@@ -50,6 +52,15 @@ def fill(selection: FrameSelection, ranking: Iterable[int], cost: np.ndarray) ->
             ranked.append(ordinal)
             free -= int(cost[ordinal])
     return FrameSelection(selection.recent, ranked, free)
+
+
+def at_ratios(
+    selection: FrameSelection, ratios: Mapping[int, int], recent_ratio: int
+) -> FrameSelection:
+    """The selected newest frames at their ratio, and further frames at theirs. What is left of the
+    budget is not counted."""
+    recent = dict.fromkeys(selection.recent, recent_ratio)
+    return FrameSelection(selection.recent, list(ratios), 0, {**recent, **ratios})
 
 
 def fill_layers(

@@ -11,6 +11,8 @@ from itertools import chain
 import numpy as np
 import torch
 
+from encoders.compression.frame_pooling import pooled_counts
+from encoders.errors import UserError
 from encoders.text.lines import TextLine
 from memory import frame_budget
 from memory.bank_catalog import BankCatalog
@@ -20,6 +22,7 @@ from memory.library.library import Library
 from memory.library.video_view import (
     SelectedFrames,
     VideoView,
+    candidates_of,
     frames_of,
     likely_next,
     place_near,
@@ -28,6 +31,7 @@ from memory.library.video_view import (
     view_of,
 )
 from memory.pending import PendingFrames, to_device
+from memory.resolution.schema import Resolution
 from memory.retrieval.common import hits
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.fusion import Moment, fuse_frames
@@ -61,16 +65,18 @@ class Recall:
         recent_frames: int,
         ram_bytes: int,
         device: torch.device | None,
+        resolution: Resolution,
         counts_frames: bool = False,
     ) -> None:
         """recent_frames: newest frames that every question sees. ram_bytes: for search rows, and
-        for frames in what they leave. device: where evidence is needed; None: RAM. counts_frames:
-        the budget `read_tokens` is a number of frames, for a reader that reads no tokens."""
+        for frames in what they leave. device: where evidence is needed; None: RAM. resolution: how
+        much of each frame is read, where a question does not say. counts_frames: the budget
+        `read_tokens` is a number of frames, for a reader that reads no tokens."""
         self._catalog, self._searchable, self._vectors = catalog, searchable, vectors
         self._library = library
         self._pending, self._frames = pending, frames
         self._recent_frames, self._ram_bytes, self._device = recent_frames, ram_bytes, device
-        self._counts_frames = counts_frames
+        self._resolution, self._counts_frames = resolution, counts_frames
 
     def recall_all(
         self,
@@ -84,6 +90,12 @@ class Recall:
     ) -> list[Evidence]:
         """1 select frames for every question, 2 load their union once, 3 read ahead when the
         evidence is released."""
+        for question in questions if kv else ():
+            if not (question.resolution or self._resolution).is_whole:
+                raise UserError(
+                    "resolution= pools visual tokens, and keys and values have no mean; use "
+                    "reader=tokens, or resolution=uniform resolution.ratio=1."
+                )
         none: list[tuple[()]] = [()] * len(questions)
         videos = dict.fromkeys(chain.from_iterable(each.videos for each in questions))
         interval = {each: self._catalog.require_video(each).interval for each in videos}
@@ -172,6 +184,7 @@ class Recall:
         budget holds. Several videos have no newest frames in common, so only pending and ranked
         ones are read of them."""
         began = time.perf_counter()
+        resolution = question.resolution or self._resolution
         recent_frames = self._recent_frames if len(views) == 1 else 0
         stretches = [
             Stretch(video_id, each.start, each.stop)
@@ -184,25 +197,32 @@ class Recall:
             cost = np.ones_like(cost)
             views = {each: video.in_frames() for each, video in views.items()}
         pending_cost = np.concatenate([video.pending.cost for video in views.values()])
+        least = resolution.newest if recent_frames else resolution.coarsest
         frame_budget.refuse_too_small(
-            np.concatenate([cost, pending_cost]), recent_frames, read_tokens
+            pooled_counts(np.concatenate([cost, pending_cost]), least), recent_frames, read_tokens
         )
+        views = {each: video.at_ratio(resolution.newest) for each, video in views.items()}
         if len(pending_cost):
             views = share_budget(views, read_tokens, is_all=len(cost) == 0)
         places = (place_near(each, views, stretches) for each in near)
         near_places = [place for place in places if place is not None]
         read_tokens -= sum(int(video.pending.cost.sum()) for video in views.values())
         recent_frames -= sum(len(video.pending) for video in views.values())
-        newest = frame_budget.newest(cost, max(recent_frames, 0), read_tokens)
+        newest = frame_budget.newest(
+            pooled_counts(cost, resolution.newest), max(recent_frames, 0), read_tokens
+        )
         ranked, frames, per_layer = self._rank(
-            question, stretches, cost, newest, near_places, read_tokens
+            question, views, stretches, cost, newest, near_places, read_tokens
         )
         seconds = time.perf_counter() - began
-        return SelectedFrames(question, tuple(lines), views, ranked, frames, per_layer, seconds)
+        return SelectedFrames(
+            question, tuple(lines), views, ranked, frames, per_layer, seconds, resolution.newest
+        )
 
     def _rank(
         self,
         question: Question,
+        views: Mapping[str, VideoView],
         stretches: Sequence[Stretch],
         cost: np.ndarray,
         newest: FrameSelection,
@@ -215,8 +235,10 @@ class Recall:
         """
         if len(cost) == 0:
             return hits([], [], stretches), newest, None
+        resolution = question.resolution or self._resolution
+        least = pooled_counts(cost, resolution.coarsest)
         ranked = self._searchable.retriever.search(
-            question, frame_budget.ranking_depth(cost, newest), stretches
+            question, frame_budget.ranking_depth(least, newest), stretches
         )
         if near and ranked.per_layer is None:
             ranked = fuse_frames(ranked, near)
@@ -225,6 +247,13 @@ class Recall:
             *(place for place in kept if place is not None),
             *ranked.places.tolist(),
         ]
+        if not resolution.is_whole:
+            recent = set(newest.recent)
+            own = [place for place in dict.fromkeys(ranking) if place not in recent]
+            ratios = resolution.ratios(
+                candidates_of(views, stretches, cost, own), newest.free_tokens
+            )
+            return ranked, frame_budget.at_ratios(newest, ratios, resolution.newest), None
         if int(cost.sum()) <= read_tokens:
             return ranked, frame_budget.fill(newest, range(len(cost)), cost), None
         if ranked.per_layer is None:
@@ -246,11 +275,15 @@ class Recall:
         runs: list[Run] = []
         written: list[int] = []  # numbers of written and of pending frames in the evidence
         pending: list[int] = []
-        places = selected.frames.ordinals
+        places, ratios = selected.frames.ordinals, selected.ratios
         for video_id, ordinals in selected.ordinals(places).items():
             written += range(len(runs), len(runs) + len(ordinals))
-            runs += [run_of[FrameName(video_id, ordinal)] for ordinal in ordinals]
-            shown = to_device(selected.views[video_id].pending.runs, self._device)
+            names = [FrameName(video_id, ordinal) for ordinal in ordinals]
+            runs += [run_of[name].at_ratio(ratios.get(name, 1)) for name in names]
+            shown = [
+                run.at_ratio(selected.newest_ratio)
+                for run in to_device(selected.views[video_id].pending.runs, self._device)
+            ]
             pending += range(len(runs), len(runs) + len(shown))
             runs += shown
         per_layer = None

@@ -7,16 +7,18 @@ over all segments.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from encoders.compression.frame_pooling import pooled
 from encoders.models.generation import Generation
 from encoders.schema import Frames, KVBlock, Segment, VisualTokens
 from encoders.text.lines import TextLine
+from memory.resolution.schema import Resolution
 from memory.timeline import Span, Timeline, touches
 
 ANY_TIME: Span = (-math.inf, math.inf)
@@ -91,6 +93,8 @@ class Question:
     # video id -> what the asker calls it, in place of the name of its file: an upload is stored
     # under another one
     names: Mapping[str, str]
+    # how many visual tokens of each frame are read; None: as the bank is opened with
+    resolution: Resolution | None
 
     def __init__(
         self,
@@ -108,6 +112,7 @@ class Question:
         picture: Frames | None = None,
         generation: Generation = GREEDY,
         names: Mapping[str, str] | None = None,
+        resolution: Resolution | None = None,
     ) -> None:
         """videos: one id, or several. ValueError for no video, or for one twice."""
         ids = (videos,) if isinstance(videos, str) else tuple(videos)
@@ -127,6 +132,7 @@ class Question:
             "picture": picture,
             "generation": generation,
             "names": names or {},
+            "resolution": resolution,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -218,10 +224,18 @@ class Run:
     first: int  # ordinal of the first frame
     tokens: VisualTokens
     kv: KVBlock | None
+    ratio: int = 1  # stored visual tokens for each one here
 
     @property
     def ordinals(self) -> range:
         return range(self.first, self.first + self.tokens.times.numel())
+
+    def at_ratio(self, ratio: int) -> "Run":
+        """The stored frames with a `ratio`-th of their visual tokens, and without keys and values,
+        which have no mean."""
+        if ratio == 1:
+            return self
+        return replace(self, tokens=pooled(self.tokens, ratio), kv=None, ratio=ratio)
 
     def single_frames(self) -> "list[Run]":
         """Each of its frames as a run of its own."""
@@ -232,6 +246,7 @@ class Run:
                 self.first + frame,
                 self.tokens.frames(frame, frame + 1),
                 None if self.kv is None else self.kv.frames(frame, frame + 1),
+                self.ratio,
             )
             for frame in range(len(self.ordinals))
         ]

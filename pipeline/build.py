@@ -24,6 +24,7 @@ from encoders.sources.pictures import display_ratio
 from encoders.sources.thumbnail_maker import ThumbnailMaker, thumbnail_maker
 from encoders.text.lines import TextExtractor
 from memory.bank import MemoryBank
+from memory.resolution.schema import Resolution
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Retriever
@@ -34,7 +35,13 @@ from pipeline.answer.film_encoder import FilmEncoder
 from pipeline.answer.schema import Abstention, EvidenceReader, GroupReader, Reader
 from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
-from pipeline.config.checks import began_at, check_parts, check_ranges, scales_positions
+from pipeline.config.checks import (
+    began_at,
+    check_parts,
+    check_ranges,
+    pools_frames,
+    scales_positions,
+)
 from pipeline.config.parts import PartSettings, call, check, instantiate
 from pipeline.config.tasks.pipeline_settings import AUTO_TEXT, IngestSettings, PipelineSettings
 from pipeline.conversation.rewriter import Rewriter
@@ -80,6 +87,7 @@ GROUPS = (
     "query_pool",
     "retriever",
     "frame_order",
+    "resolution",
     "position",
     "reader",
     "abstention",
@@ -173,6 +181,11 @@ def build_qa(
             raise UserError(
                 "position= needs a model in this process; leave it out with backbone=endpoint."
             )
+        if pools_frames(settings.resolution):
+            raise UserError(
+                "resolution= needs a model in this process; backbone=endpoint gets pictures and "
+                "pools no tokens; leave resolution= out."
+            )
         settings = without_tokens(settings)
     segmenter = instantiate("segmenter", settings.segmenter)
     if isinstance(segmenter, functools.partial):
@@ -205,6 +218,7 @@ def build_qa(
             "reader", instantiate("reader", settings.reader), backbone, abstention=abstention
         )
     strategy: AnswerStrategy = instantiate("answer", settings.answer)
+    resolution: Resolution = instantiate("resolution", settings.resolution)
     extractors, absent = build_extractors(settings.text), absent_extractors(settings.text)
     sentence_encoder = build_sentence_encoder(settings.dense)
     check_parts(
@@ -226,6 +240,7 @@ def build_qa(
         device=None if backbone.device.type == "cpu" else backbone.device,
         prefetch_frames=settings.prefetch_frames,
         counts_frames=endpoint is not None,
+        resolution=resolution,
     )
     try:
         # now, not after an hour of encoding

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from encoders.schema import DualEncoder, FrameSource, VideoInfo
     from encoders.text.lines import SentenceEncoder
     from memory.bank import MemoryBank
+    from memory.resolution.schema import Resolution
     from memory.schema import Retriever
     from memory.storage.catalog import VideoRow
     from pipeline.build import AnyModel
@@ -152,6 +153,7 @@ class Engine:
         began: str = "",
         cancelled: threading.Event | None = None,
         history: "History | None" = None,
+        resolution: "Resolution | None" = None,
     ) -> "Answer":
         """Answer a question about a video, or about several together; a file that the bank lacks is
         encoded first.
@@ -160,7 +162,9 @@ class Engine:
         ALL: every video of the bank. asked_at: second of each video after which nothing is used.
         on_token: gets the text in pieces. start, end, began: as in `add`. cancelled: once it is
         set, Cancelled is raised soon. history: earlier rounds, which the question may refer to; the
-        answer is added. UserError as `add`, on an empty question or one from before the first
+        answer is added. resolution: how many visual tokens of each frame are read, with
+        reader=tokens (memory/resolution/); None: as the settings say.
+        UserError as `add`, on an empty question or one from before the first
         frame, and on a follow-up that follows nothing.
         """
         from memory.schema import Question
@@ -190,7 +194,7 @@ class Engine:
                 ids.append(stored.info.video_id)
         if not ids:
             raise UserError("No video is named; give its path, or its id in the bank.")
-        asked = Question(question, list(dict.fromkeys(ids)), moment)
+        asked = Question(question, list(dict.fromkeys(ids)), moment, resolution=resolution)
         if history is not None and follow_up is not None:
             asked = history.carry(follow_up.about(asked))
         with self._read_lock:

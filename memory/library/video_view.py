@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from encoders.compression.frame_pooling import pooled_counts
 from encoders.schema import Segment
 from encoders.text.lines import TextLine
 from memory import frame_budget
@@ -15,6 +16,7 @@ from memory.cache.loader import frame_keys
 from memory.cache.tiers import FrameKey
 from memory.frame_budget import FrameSelection
 from memory.pending import PendingRuns, visible_runs
+from memory.resolution.schema import Candidates
 from memory.retrieval.common import hits
 from memory.schema import FrameName, Hits, Question, Stretch, VideoSpan
 from memory.timeline import Timeline
@@ -33,6 +35,11 @@ class VideoView:
         pending = replace(self.pending, cost=np.ones_like(self.pending.cost))
         return replace(self, pending=pending)
 
+    def at_ratio(self, ratio: int) -> "VideoView":
+        """The same where pending frames cost a `ratio`-th of their tokens."""
+        cost = pooled_counts(self.pending.cost, ratio)
+        return self if ratio == 1 else replace(self, pending=replace(self.pending, cost=cost))
+
 
 @dataclass(frozen=True, slots=True)
 class SelectedFrames:
@@ -45,6 +52,7 @@ class SelectedFrames:
     frames: FrameSelection  # places in the stretches of `hits`
     per_layer: np.ndarray | None  # [L, n] int64 rising places, without pending frames
     seconds: float  # of the search
+    newest_ratio: int = 1  # of pending frames
 
     def ordinals(self, places: Iterable[int]) -> dict[str, list[int]]:
         """Ordinals of written frames by video. places: rising, or best first."""
@@ -53,6 +61,13 @@ class SelectedFrames:
         for name in chosen:
             by_video[name.video_id].append(name.ordinal)
         return by_video
+
+    @property
+    def ratios(self) -> dict[FrameName, int]:
+        """The ratio of each written frame that is not read whole."""
+        places = list(self.frames.ratios)
+        names = hits(places, [], self.hits.stretches).names
+        return dict(zip(names, self.frames.ratios.values(), strict=True))
 
 
 def view_of(
@@ -93,6 +108,25 @@ def share_budget(
         video_id: replace(video, pending=video.pending.newest(share))
         for video_id, video in views.items()
     }
+
+
+def candidates_of(
+    views: Mapping[str, VideoView],
+    stretches: Sequence[Stretch],
+    cost: np.ndarray,
+    ranking: Sequence[int],
+) -> Candidates:
+    """The written frames that a question sees. cost: [places] tokens. ranking: places, best
+    first."""
+    firsts = np.cumsum([0, *(len(video.timeline.numbers) for video in views.values())])
+    first_of = dict(zip(views, firsts.tolist(), strict=False))
+    segments, ages = [], []
+    for video_id, first, stop in stretches:
+        timeline, ranges = views[video_id].timeline, views[video_id].ranges
+        within = np.searchsorted(timeline.edges, np.arange(first, stop), side="right") - 1
+        segments.append(first_of[video_id] + within)
+        ages.append(timeline.times[ranges[-1].stop - 1] - timeline.times[first:stop])
+    return Candidates(cost, ranking, np.concatenate(segments), np.concatenate(ages))
 
 
 def place_near(

@@ -102,12 +102,23 @@ def check_parts(
         )
     if settings.retriever.get("per_layer") and not reader_needs_kv:
         raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")
+    if reader_needs_kv and pools_frames(settings.resolution):
+        raise UserError(
+            "resolution= pools visual tokens when they are read, and stored keys and values have "
+            "no mean; use reader=tokens, or leave resolution= out."
+        )
     in_time = str(settings.frame_order["_target_"]).endswith(".TimeOrder")
     if settings.retriever.get("per_layer") and not in_time:
         raise UserError(
             "retriever.per_layer=true reads frames in time order; use frame_order=time, or another "
             "retriever."
         )
+
+
+def pools_frames(resolution: PartSettings) -> bool:
+    """Whether a part of conf/resolution/ reads any frame with fewer tokens than are stored."""
+    is_uniform = str(resolution["_target_"]).endswith(".UniformResolution")
+    return not (is_uniform and resolution.get("ratio", 1) == 1)
 
 
 def scales_positions(position: PartSettings) -> bool:

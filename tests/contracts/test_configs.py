@@ -262,6 +262,10 @@ def test_every_option_that_needs_no_download_answers(
         ("prefill", "none"): ["reader=tokens", "retriever=clip"],
         # a random model may well say that its frames do not suffice
         ("abstention", "sufficiency"): ["abstention.threshold=1"],
+        **{
+            ("resolution", name): ["reader=tokens"]
+            for name in ("high_low", "per_segment", "progressive")
+        },
     }.get((group, option), [])
     parts = toy_parts()
     if (group, option) in PACKAGED:  # with its own weights

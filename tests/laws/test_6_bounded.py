@@ -20,6 +20,22 @@ def test_no_answer_reads_more_than_its_budget(film, long_film, tmp_path_factory,
             assert len(answer["cited"]) <= answer["frames_read"]
 
 
+@pytest.mark.parametrize("options", [("resolution.ratio=4",), ("resolution=high_low",)])
+def test_pooled_frames_keep_the_budget(film, long_film, tmp_path_factory, options):
+    """The banks of the test above; pooled frames are more of them, in the same tokens."""
+    banks = tmp_path_factory.getbasetemp() / "bounded"
+    with opened(
+        long_film, banks / long_film.stem, "read_tokens=20", "recent_frames=3", "reader=tokens",
+        *options,
+    ) as (qa, source):  # fmt: skip
+        qa.ingest(source)
+        answer = ask(qa, source)
+        assert 20 // FRAME_TOKENS < answer["frames_read"] <= answer["visual_tokens"] <= 20
+        cited = {frame["time"] for frame in answer["cited"]}
+        read = [a <= time < b for time in cited for a, b in answer["recalled"]]
+        assert cited and sum(read) == len(cited)
+
+
 def test_per_layer_recall_keeps_the_budget(long_film, tmp_path_factory):
     bank = tmp_path_factory.getbasetemp() / "bounded" / "per-layer"
     with opened(long_film, bank, "retriever=kv", "retriever.per_layer=true", "read_tokens=40") as (

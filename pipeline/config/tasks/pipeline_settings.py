@@ -116,6 +116,9 @@ class PipelineSettings(Settings):
     query_pool: PartSettings = mandatory("Which queries of a question retriever=kv searches with.")
     retriever: PartSettings = mandatory("Finds the frames that an answer reads.")
     frame_order: PartSettings = mandatory("In which order the reader gets the frames.")
+    resolution: PartSettings = mandatory(
+        "How many visual tokens of each frame the reader gets; all by default."
+    )
     position: PartSettings = mandatory(
         "How far apart the tokens stand that the reader reads, for rotary embedding."
     )

@@ -14,4 +14,6 @@ def finding_key(answerer: "Answerer", maker: str, *settings: str) -> str:
     parts = [model, reader.settings, f"read_tokens={answerer.read_tokens}"]
     # a slice is read whole, so elsewhere the search changes nothing
     parts += [f"ranked by {answerer.ranked_by}"] if reader.reads_ranking else []
+    resolution = answerer.bank.resolution
+    parts += [] if resolution.is_whole else [str(resolution)]
     return f"{maker}({', '.join([*parts, *settings])})"
