@@ -6,6 +6,8 @@ are all, for any whole ratio. Knows tokens and grids; nothing of questions.
 """
 
 import functools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,60 +20,66 @@ MOST_RATIO = 16
 
 
 def pooled_counts(tokens: np.ndarray, ratio: int) -> np.ndarray:
-    """[T] int64: the most tokens that frames of so many tokens have at this ratio, at least one.
-    Where the ratio does not divide the grid, `pooled` may have a few less."""
+    """[T] int64: how many tokens frames of so many tokens have at this ratio, at least one."""
     return np.maximum(tokens // ratio, np.minimum(tokens, 1))
 
 
 def pooled(visual: VisualTokens, ratio: int) -> VisualTokens:
-    """The frames with at most one `ratio`-th of their tokens each; ratio 1: the same record.
+    """The frames with a `ratio`-th of their tokens each, rounded down; ratio 1: the same record.
 
-    A frame that fills its grid is averaged in cells that are as square as the count allows. One
-    that another compressor has thinned out is averaged in runs of neighboring tokens. A mean takes
-    the grid position at the middle of its cell. T * N * D additions, no parameter.
+    See `pooled_frame`. T * N * D additions, no parameter.
     """
     if ratio == 1:
         return visual
     frames = (visual.frames(t, t + 1) for t in range(len(visual.times)))
-    return join_tokens([_pooled_frame(frame, ratio) for frame in frames])
+    return join_tokens(
+        [pooled_frame(frame, max(1, len(frame.tokens) // ratio)) for frame in frames]
+    )
 
 
-@functools.lru_cache(maxsize=1024)
-def pooled_grid(high: int, wide: int, ratio: int) -> tuple[int, int]:
-    """(rows, columns) of the cells of a high x wide grid: as many as the ratio allows. Cells are at
-    most twice as long as wide where the grid has such; of equally many, the squarest come first.
-    A ratio that is a square and divides both sides gives its root by its root tokens a cell.
+def pooled_frame(frame: VisualTokens, count: int) -> VisualTokens:
+    """One frame (T = 1) with exactly `count` tokens, 1 to as many as it has.
+
+    A frame that fills its grid is averaged in cells that are as square as the count allows. One
+    that a compressor has thinned out is averaged in runs of neighboring tokens. A mean takes the
+    grid position at the middle of its cell.
     """
-    most = max(1, high * wide // ratio)
-
-    def rank(rows: int) -> tuple[bool, int, float]:
-        columns = min(wide, most // rows)
-        sides = (high / rows, wide / columns)
-        stretch = max(sides) / min(sides)
-        return stretch <= 2, rows * columns, -stretch
-
-    rows = max(range(1, min(high, most) + 1), key=rank)
-    return rows, min(wide, most // rows)
-
-
-def _pooled_frame(frame: VisualTokens, ratio: int) -> VisualTokens:
-    """frame: T = 1."""
-    count = len(frame.tokens)
     try:
         rows, columns = token_grid(frame)
         high, wide = len(rows), len(columns)
     except ValueError:  # tokens are missing in its grid
-        high, wide = 1, count
-    cells = pooled_grid(high, wide, ratio)
+        high, wide = 1, len(frame.tokens)
     tokens = frame.tokens.float().T.reshape(1, -1, high, wide)
-    means = adaptive_avg_pool2d(tokens, cells)[0].flatten(1).T  # [rows * columns, D]
-    middles = cell_middles(high, cells[0])[:, None] * wide + cell_middles(wide, cells[1])
-    return VisualTokens(
-        tokens=means.to(frame.tokens.dtype),
-        pos=frame.pos[middles.flatten()],
-        offsets=torch.tensor([0, len(means)]),
-        times=frame.times,
-        firsts=frame.firsts,
-        repeats=frame.repeats,
-        sides=frame.sides,
+    bands = pooled_bands(high, wide, count)
+    means, middles = [], []
+    for band, columns_of in enumerate(bands):
+        first, stop = band * high // len(bands), -(-(band + 1) * high // len(bands))
+        own = adaptive_avg_pool2d(tokens[:, :, first:stop], (1, columns_of))
+        means.append(own[0, :, 0].T)  # [columns, D]
+        row = int(cell_middles(high, len(bands))[band])
+        middles.append(row * wide + cell_middles(wide, columns_of))
+    return replace(
+        frame,
+        tokens=torch.cat(means).to(frame.tokens.dtype),
+        pos=frame.pos[torch.cat(middles)],
+        offsets=torch.tensor([0, count]),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def pooled_bands(high: int, wide: int, count: int) -> Sequence[int]:
+    """How `count` cells cover a high x wide grid: the number of cells in each band of rows.
+
+    Equally many in each band where cells are then at most twice as long as wide, the squarest
+    first: a count of 1 / b^2 of the tokens, where b divides both sides, gives cells of b x b.
+    Otherwise bands whose counts differ by one.
+    """
+
+    def stretch(bands: int) -> float:
+        sides = (high / bands, wide * bands / count)
+        return max(sides) / min(sides)
+
+    possible = range(-(-count // wide), min(high, count) + 1)
+    even = [bands for bands in possible if count % bands == 0 and stretch(bands) <= 2]
+    bands = min(even or possible, key=stretch)
+    return tuple(count * (band + 1) // bands - count * band // bands for band in range(bands))

@@ -31,13 +31,14 @@ class Allocation:
         self.free -= more
         return True
 
-    def refine(self, order: Iterable[int]) -> None:
-        """Spend what is left: each frame in this order gets the finest ratio that still fits."""
+    def refine(self, order: Iterable[int], reserve: int = 0) -> None:
+        """Spend what is left, beyond `reserve` tokens: each frame in this order gets the finest
+        ratio that still fits."""
         for place in order:
-            if self.free <= 0:
+            if self.free <= reserve:
                 return
             ratio = self.ratios.get(place, 1)
-            any(self.take(place, finer) for finer in range(1, ratio))
+            any(self.take(place, finer, reserve) for finer in range(1, ratio))
 
 
 def all_whole(tokens: np.ndarray, places: Iterable[int], budget: int) -> dict[int, int] | None:

@@ -15,8 +15,9 @@ class PerSegment:
     A segment ranks with its best frame. The first `focus` segments share 1 - context_share of the
     budget: segment i gets 1 / i of what the first gets. The others share the rest evenly. A segment
     reads all of its ranked frames at the finest ratio at which they fit its budget, or as many as
-    fit at the coarsest. What a segment leaves goes to the next one. SALOVA's router is trained;
-    here the retriever ranks. If all frames fit whole, all are read whole.
+    fit at the coarsest; what is left makes its best frames finer, and then goes to the next one.
+    SALOVA's router is trained; here the retriever ranks. If all frames fit whole, all are read
+    whole.
     """
 
     focus: int = 5
@@ -57,6 +58,7 @@ class PerSegment:
             )
             for place in places:
                 read.take(place, ratio, reserve)
+            read.refine(places, reserve)
         for place in frames.ranking:  # no segment's own budget held these
             if place not in read.ratios:
                 read.take(place, self.coarsest)

@@ -7,6 +7,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from encoders.compression.spatial_pool import SpatialPool
+from encoders.compression.temporal_pool import TemporalPool
+from encoders.compression.token_sample import TokenSample
 from encoders.compressors import (
     Chain,
     FrameDiff,
@@ -247,6 +250,49 @@ def test_token_merging_merges_what_is_alike_first() -> None:
     assert got.offsets.diff().tolist() == [27, 27, 27]
 
 
+@pytest.mark.parametrize("kind", [TokenSample, TemporalPool, SpatialPool])
+@pytest.mark.parametrize(("ratio", "high", "wide"), [(1, 9, 12), (2, 4, 4), (4, 4, 4), (9, 9, 12)])
+def test_a_ratio_leaves_its_share_of_the_tokens(
+    kind: type, ratio: int, high: int, wide: int
+) -> None:
+    given = seen(2 * ratio, high, wide)
+    got = kind(ratio)(given)
+    assert len(got.tokens) == -(-len(given.tokens) // ratio)
+    assert got.offsets.diff().unique().tolist() == [-(-high * wide // ratio)]
+    assert torch.equal(got.times, given.times)
+    if ratio == 1:
+        assert got is given
+
+
+def test_a_ratio_that_does_not_divide_is_rounded_up_by_frame_or_over_frames() -> None:
+    given = seen(5, 7, 7)
+    assert SpatialPool(5)(given).offsets.diff().tolist() == [10] * 5
+    assert len(TokenSample(5)(given).tokens) == len(TemporalPool(5)(given).tokens) == 49
+    assert TokenSample(60)(seen(60, 7, 7)).offsets.diff().tolist() == [1] * 60
+
+
+def test_a_still_picture_is_whole_after_as_many_frames_as_the_ratio() -> None:
+    given = seen(4, change=0.0)
+    for kind in (TokenSample, TemporalPool):
+        got = kind(4)(given)
+        places = {tuple(place) for place in got.pos[:, 1:].tolist()}
+        assert len(got.tokens) == len(places) == 108
+        torch.testing.assert_close(got.tokens, given.tokens[got.pos[:, 1] * 12 + got.pos[:, 2]])
+
+
+def test_a_temporal_mean_is_of_its_place_and_of_no_later_frame() -> None:
+    given = seen(8)
+    got = TemporalPool(3)(given)
+    grid = given.tokens.reshape(8, 108, -1)
+    for token, (t, row, column) in zip(got.tokens, got.pos.tolist(), strict=True):
+        own = grid[max(0, t - 2) : t + 1, row * 12 + column].mean(0)
+        torch.testing.assert_close(token, own)
+    part = TemporalPool(3)(given.frames(0, 5))
+    assert torch.equal(part.tokens, got.frames(0, 5).tokens)
+    with pytest.raises(ValueError, match="do not fill a grid"):
+        TemporalPool(2)(FrameDiff(0.1)(given))
+
+
 def test_framediff_compares_with_the_frame_that_was_repeated() -> None:
     given = still(4, [0])
     tokens = given.tokens.clone()
@@ -266,6 +312,9 @@ def test_framediff_compares_with_the_frame_that_was_repeated() -> None:
         (lambda: Merge(0.0), "threshold=0"),
         (lambda: Merge(1.01), "threshold=1.01"),
         (lambda: Merge(float("nan")), "threshold=nan"),
+        (lambda: TokenSample(0), "ratio=0"),
+        (lambda: TemporalPool(0), "ratio=0"),
+        (lambda: SpatialPool(0), "ratio=0"),
         (lambda: TokenMerging(0.0), "keep=0.0"),
         (lambda: TokenMerging(1.5), "keep=1.5"),
     ],
