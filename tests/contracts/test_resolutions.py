@@ -136,7 +136,7 @@ def test_a_bank_reads_each_frame_at_its_ratio(tmp_path: Path, name: str) -> None
             for run in got.runs:
                 stored = video[run.segment].tokens.frames(run.first % 4, run.first % 4 + 1)
                 assert run.tokens.times.tolist() == stored.times.tolist()
-                assert len(run.tokens.tokens) == pooled_counts(len(stored.tokens), run.ratio)
+                assert len(run.tokens.tokens) == max(1, len(stored.tokens) // run.ratio)
                 whole = run.tokens.tokens.float().mean(0) - stored.tokens.float().mean(0)
                 assert run.ratio == 1 or len(stored.tokens) % run.ratio or whole.abs().max() < 0.02
         if not VARIED[name].is_whole:

@@ -63,4 +63,5 @@ def test_frames_that_lost_tokens_are_averaged_in_runs() -> None:
     assert torch.allclose(got.tokens[:2], torch.stack([first[:5].mean(0), first[5:].mean(0)]))
     repeats = torch.tensor([False, True])
     marked = replace(FrameDiff(0.1)(visual), repeats=repeats)
-    assert pooled(marked, 16).repeats.tolist() == [False, True]
+    got = pooled(marked, 16)
+    assert got.repeats is not None and got.repeats.tolist() == [False, True]
