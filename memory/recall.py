@@ -242,16 +242,15 @@ class Recall:
         )
         if near and ranked.per_layer is None:
             ranked = fuse_frames(ranked, near)
-        kept = (place_of(name, stretches) for name in question.keep)
-        ranking = [
-            *(place for place in kept if place is not None),
-            *ranked.places.tolist(),
-        ]
+        places = (place_of(name, stretches) for name in question.keep)
+        kept = [place for place in places if place is not None]
+        ranking = [*kept, *ranked.places.tolist()]
         if not resolution.is_whole:
             recent = set(newest.recent)
             own = [place for place in dict.fromkeys(ranking) if place not in recent]
+            earlier = len(set(kept) - recent)
             ratios = resolution.ratios(
-                candidates_of(views, stretches, cost, own), newest.free_tokens
+                candidates_of(views, stretches, cost, own, earlier), newest.free_tokens
             )
             return ranked, frame_budget.at_ratios(newest, ratios, resolution.newest), None
         if int(cost.sum()) <= read_tokens:

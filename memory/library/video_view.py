@@ -115,9 +115,10 @@ def candidates_of(
     stretches: Sequence[Stretch],
     cost: np.ndarray,
     ranking: Sequence[int],
+    kept: int,
 ) -> Candidates:
-    """The written frames that a question sees. cost: [places] tokens. ranking: places, best
-    first."""
+    """The written frames that a question sees. cost: [places] tokens. ranking: places, best first;
+    `kept` of them are of earlier rounds."""
     firsts = np.cumsum([0, *(len(video.timeline.numbers) for video in views.values())])
     first_of = dict(zip(views, firsts.tolist(), strict=False))
     segments, ages = [], []
@@ -126,7 +127,7 @@ def candidates_of(
         within = np.searchsorted(timeline.edges, np.arange(first, stop), side="right") - 1
         segments.append(first_of[video_id] + within)
         ages.append(timeline.times[ranges[-1].stop - 1] - timeline.times[first:stop])
-    return Candidates(cost, ranking, np.concatenate(segments), np.concatenate(ages))
+    return Candidates(cost, ranking, np.concatenate(segments), np.concatenate(ages), kept)
 
 
 def place_near(

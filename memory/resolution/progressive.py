@@ -14,13 +14,11 @@ class Progressive:
     part of the budget, so it holds `growth` times as many frames as the one before.
 
     After the progressive pooling of Visual Context Window Extension (arXiv 2409.20018), which keeps
-    one frame of a group at a high resolution and pools the others. With by=age it is the decay of
-    StreamBridge (arXiv 2505.05467): the older, the coarser. Tokens of equally large frames never
-    rise along the order. What is left makes frames finer, the first ones first. If all frames fit
-    whole, all are read whole.
+    one frame of a group at a high resolution and pools the others. Tokens of equally large frames
+    never rise along the order. What is left makes frames finer, the first ones first. If all frames
+    fit whole, all are read whole.
 
-    by: rank (best first; frames of earlier rounds of a conversation come before, the newest round
-    first) or age (newest first).
+    by: rank (best first) or age (newest first).
     """
 
     growth: int = 2

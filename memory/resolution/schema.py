@@ -19,6 +19,8 @@ class Candidates:
     ranking: Sequence[int]  # places, best first, none twice; others are not read
     segments: np.ndarray  # [n] int64: the number of each frame's segment, equal within one alone
     ages: np.ndarray  # [n] float64 seconds to the newest frame of its video
+    # how many of the first ranked frames were cited by earlier rounds, the newest round first
+    kept: int = 0
 
 
 class Resolution(Protocol):

@@ -264,7 +264,7 @@ def test_every_option_that_needs_no_download_answers(
         ("abstention", "sufficiency"): ["abstention.threshold=1"],
         **{
             ("resolution", name): ["reader=tokens"]
-            for name in ("high_low", "per_segment", "progressive")
+            for name in ("high_low", "per_segment", "progressive", "round_decay")
         },
     }.get((group, option), [])
     parts = toy_parts()

@@ -14,6 +14,7 @@ from encoders.errors import UserError
 from memory.resolution.high_low import HighLow
 from memory.resolution.per_segment import PerSegment
 from memory.resolution.progressive import Progressive
+from memory.resolution.round_decay import RoundDecay
 from memory.resolution.schema import Candidates, Resolution
 from memory.resolution.uniform_resolution import UniformResolution
 from memory.schema import Question
@@ -34,11 +35,13 @@ VARIED: dict[str, Resolution] = FILES | {
 }
 
 
-def candidates(tokens: list[int], ranking: list[int], segment: int = 4) -> Candidates:
+def candidates(
+    tokens: list[int], ranking: list[int], segment: int = 4, kept: int = 0
+) -> Candidates:
     """Frames one second apart, in segments of so many frames."""
     places = np.arange(len(tokens))
     ages = float(len(tokens) - 1) - places
-    return Candidates(np.array(tokens, np.int64), ranking, places // segment, ages)
+    return Candidates(np.array(tokens, np.int64), ranking, places // segment, ages, kept)
 
 
 def total(frames: Candidates, ratios: dict[int, int]) -> int:
@@ -46,7 +49,8 @@ def total(frames: Candidates, ratios: dict[int, int]) -> int:
 
 
 def test_there_are_resolutions() -> None:
-    assert set(FILES) == {"uniform", "high_low", "per_segment", "progressive"}
+    names = {"uniform", "high_low", "per_segment", "progressive", "round_decay"}
+    assert set(FILES) == names
     assert FILES["uniform"].is_whole  # the default changes nothing
 
 
@@ -60,14 +64,16 @@ def test_contract(name: str, data: st.DataObject) -> None:
     ranking = data.draw(st.permutations(range(len(tokens))))
     ranking = ranking[: data.draw(st.integers(1, len(tokens)))]
     budget = data.draw(st.integers(0, 1 + sum(tokens)))
-    resolution, frames = VARIED[name], candidates(tokens, ranking)
+    kept = data.draw(st.integers(0, len(ranking)))
+    resolution, frames = VARIED[name], candidates(tokens, ranking, kept=kept)
     ratios = resolution.ratios(frames, budget)
     assert total(frames, ratios) <= budget
     assert set(ratios) <= set(ranking)
     assert all(1 <= ratio <= resolution.coarsest <= 16 for ratio in ratios.values())
     least = pooled_counts(frames.tokens[list(ranking)], resolution.coarsest)
     assert bool(ratios) == (budget >= least.min())
-    if not isinstance(resolution, UniformResolution) and frames.tokens[ranking].sum() <= budget:
+    takes_all = not isinstance(resolution, UniformResolution | RoundDecay)
+    if takes_all and frames.tokens[ranking].sum() <= budget:
         assert ratios == dict.fromkeys(ranking, 1)
     assert ratios == resolution.ratios(frames, budget)
 
@@ -80,6 +86,7 @@ def test_a_ratio_of_one_is_the_plain_choice(data: st.DataObject) -> None:
     budget = data.draw(st.integers(0, sum(tokens)))
     plain = UniformResolution().ratios(frames, budget)
     assert HighLow(ratio=1).ratios(frames, budget) == plain
+    assert RoundDecay(coarsest=1).ratios(frames, budget) == plain
     assert HighLow(ratio=1).is_whole and Progressive(growth=1).is_whole
 
 
@@ -120,6 +127,20 @@ def test_the_best_segment_gets_most_tokens_and_budgets_add_up() -> None:
     ]
     assert tokens[6] == max(tokens) and tokens.count(max(tokens)) == 1
     assert len(ratios) == 40 and 120 <= sum(tokens) <= 128  # every segment is seen
+
+
+@pytest.mark.parametrize("count", range(1, 30))
+def test_older_rounds_are_coarser_and_the_newest_stays(count: int) -> None:
+    """Frames 0 to count - 1 are of earlier rounds; a quarter of 320 tokens is for them."""
+    frames = candidates([16] * 60, list(range(60)), kept=count)
+    ratios = RoundDecay(history_share=0.25).ratios(frames, 320)
+    history = [ratios[place] for place in range(count) if place in ratios]
+    assert history[0] == 1 and history == sorted(history)
+    tokens = sum(max(1, 16 // ratio) for ratio in history)
+    assert tokens <= 80 and (count > 5 or history == [1] * count)
+    assert len(history) == count  # 30 frames are 16 + 29 tokens at the coarsest
+    assert {ratio for place, ratio in ratios.items() if place >= count} == {1}
+    assert total(frames, ratios) <= 320
 
 
 @pytest.mark.parametrize("name", VARIED)
